@@ -1,0 +1,182 @@
+"""Additive (NICE) and affine (Real-NVP) coupling layers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.networks.adapter import as_conditioner
+
+__all__ = ['AdditiveCoupling', 'AffineCoupling']
+
+
+class _Coupling(OnePassBijector):
+  """What both couplings share: a mask, and a conditioner that sees the kept part of the event."""
+
+  accepts_training = True
+  _outputs_per_entry: int
+
+  def __init__(self, conditioner, mask, validate_args, parameters, name):
+    self._mask = masks.as_mask(mask)
+    *front, channels = self._mask.changed_shape
+    self._conditioner = as_conditioner(
+      conditioner, self._mask.kept_shape, (*front, self._outputs_per_entry * channels)
+    )
+    super().__init__(
+      forward_min_event_ndims=len(self._mask.event_shape),
+      is_constant_jacobian=self._outputs_per_entry == 1,
+      validate_args=validate_args,
+      parameters=parameters,
+      name=name,
+    )
+
+  @property
+  def conditioner(self) -> tf.Module:
+    """The network that computes shift (and log-scale) from the kept part."""
+    return self._conditioner
+
+  @property
+  def mask(self) -> masks.Mask:
+    """The mask that says which part is kept."""
+    return self._mask
+
+
+class AdditiveCoupling(_Coupling):
+  """Shifts one part of the event by a function of the other part.
+
+  ```none
+  y_kept    = x_kept
+  y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
+  ```
+
+  #### Examples
+
+  ```python
+  mask = fg.bijectors.masks.even_odd(784)
+  net = fg.networks.dense_conditioner(392)
+  coupling = fg.bijectors.AdditiveCoupling(net, mask)
+  y = coupling.forward(tf.zeros([16, 784]))
+  ```
+
+  #### References
+
+  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section 3.2.
+  """
+
+  _outputs_per_entry = 1
+
+  def __init__(
+    self,
+    conditioner: keras.Layer | tf.Module,
+    mask: masks.Mask | np.ndarray,
+    validate_args: bool = False,
+    name: str = 'additive_coupling',
+  ):
+    """Builds the coupling.
+
+    Args:
+      conditioner: Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
+        `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]`.
+      mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
+      validate_args: Whether TFP checks its arguments at run time.
+      name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
+
+    Raises:
+      ValueError: If the conditioner has no trainable variables or returns another shape.
+    """
+    parameters = dict(locals())
+    with tf.name_scope(name) as name:
+      super().__init__(conditioner, mask, validate_args, parameters, name)
+
+  def _forward_and_log_det(self, x, training=False):
+    return self._shift(x, 1.0, training)
+
+  def _inverse_and_log_det(self, y, training=False):
+    return self._shift(y, -1.0, training)
+
+  def _shift(self, x, sign, training):
+    kept, changed = self._mask.split(x)
+    shift = self._mask.restrict(self._conditioner(kept, training=training))
+    return self._mask.merge(kept, changed + sign * shift), tf.zeros([], x.dtype)
+
+
+class AffineCoupling(_Coupling):
+  """Scales and shifts one part of the event by functions of the other part.
+
+  ```none
+  y_kept    = x_kept
+  y_changed = x_changed * exp(s(x_kept)) + t(x_kept)         log|det dy/dx| = sum s(x_kept)
+
+  s = b tanh((a tanh(h) + c) / b)
+  ```
+
+  `h` and `t` are the two halves of the conditioner's output channels, `a` and `c` are learned scalars (1 and 0 at the
+  start) and `b` bounds the log-scale: without a bound a stack of couplings loses its numerical inverse.
+
+  #### Examples
+
+  ```python
+  mask = fg.bijectors.masks.checkerboard((32, 32, 3))
+  net = fg.networks.ResidualConditioner(6, channels=64, blocks=8)
+  coupling = fg.bijectors.AffineCoupling(net, mask)
+  ```
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.
+  """
+
+  _outputs_per_entry = 2
+
+  def __init__(
+    self,
+    conditioner: keras.Layer | tf.Module,
+    mask: masks.Mask | np.ndarray,
+    log_scale_bound: float = 2.0,
+    validate_args: bool = False,
+    name: str = 'affine_coupling',
+  ):
+    """Builds the coupling.
+
+    Args:
+      conditioner: Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
+        `[..., *mask.kept_shape]` to the shape `mask.changed_shape` with twice as many entries in the last axis: the
+        shift first, the log-scale second.
+      mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
+      log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
+      validate_args: Whether TFP checks its arguments at run time.
+      name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
+
+    Raises:
+      ValueError: If the conditioner has no trainable variables or returns another shape, or the bound is not positive.
+    """
+    parameters = dict(locals())
+    if not log_scale_bound > 0:
+      raise ValueError(f'`log_scale_bound` must be positive. Got: {log_scale_bound}.')
+    with tf.name_scope(name) as name:
+      super().__init__(conditioner, mask, validate_args, parameters, name)
+      self._bound = float(log_scale_bound)
+      self._scale = tf.Variable(1.0, name='scale')
+      self._offset = tf.Variable(0.0, name='offset')
+
+  def _forward_and_log_det(self, x, training=False):
+    kept, changed = self._mask.split(x)
+    shift, log_scale = self._shift_and_log_scale(kept, training)
+    return self._mask.merge(kept, changed * tf.exp(log_scale) + shift), self._sum(log_scale)
+
+  def _inverse_and_log_det(self, y, training=False):
+    kept, changed = self._mask.split(y)
+    shift, log_scale = self._shift_and_log_scale(kept, training)
+    return self._mask.merge(kept, (changed - shift) * tf.exp(-log_scale)), -self._sum(log_scale)
+
+  def _shift_and_log_scale(self, kept, training):
+    shift, h = tf.split(self._conditioner(kept, training=training), 2, axis=-1)
+    scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
+    log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
+    return self._mask.restrict(shift), self._mask.restrict(log_scale)
+
+  def _sum(self, log_scale):
+    return tf.reduce_sum(log_scale, axis=list(range(-len(self._mask.event_shape), 0)))

@@ -1,0 +1,152 @@
+"""Masks: which part of an event a coupling keeps, and which part it changes.
+
+A coupling needs three things of a mask: to take the event apart into a kept and a changed part, to put it together
+again, and to say which entries of a conditioner's output count. Where the two parts are plain slices (even/odd, channel)
+they are handled as slices, so that a conditioner's first and last layers do half of the work; a checkerboard keeps the
+image's shape for the sake of convolutions and fills the other part with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'as_mask', 'channel', 'checkerboard', 'even_odd']
+
+
+class Mask:
+  """Base of masks over events of a fixed shape.
+
+  Attributes:
+    event_shape: Shape of the event that the mask cuts.
+    kept_shape: Shape of the part that passes unchanged and that the conditioner sees.
+    changed_shape: Shape of the part that the coupling changes.
+  """
+
+  def __init__(self, event_shape: Sequence[int], kept_shape: Sequence[int], changed_shape: Sequence[int]):
+    self.event_shape, self.kept_shape, self.changed_shape = map(tuple, (event_shape, kept_shape, changed_shape))
+
+  def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes `x` of shape `[..., *event_shape]` apart into its kept and its changed part."""
+    raise NotImplementedError
+
+  def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
+    """Inverse of `split`."""
+    raise NotImplementedError
+
+  def restrict(self, h: tf.Tensor) -> tf.Tensor:
+    """Zeroes the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part."""
+    raise NotImplementedError
+
+  def _check(self, x: tf.Tensor) -> None:
+    event_ndims = len(self.event_shape)
+    rank = x.shape.rank
+    if rank is not None and (rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(self.event_shape)):
+      raise ValueError(f'The mask expects events of shape {self.event_shape}. Got: input of shape {tuple(x.shape)}.')
+
+
+class BinaryMask(Mask):
+  """A mask given by ones (kept) and zeros (changed); both parts have the shape of the event."""
+
+  def __init__(self, ones: np.ndarray):
+    """Builds the mask.
+
+    Args:
+      ones: Array of the event's shape, 1 where the entry is kept and 0 where it is changed.
+
+    Raises:
+      ValueError: If `ones` holds anything but 0 and 1, or nothing of one of them.
+    """
+    ones = np.asarray(ones)
+    if set(np.unique(ones)) != {0, 1}:
+      raise ValueError(f'`mask` must hold zeros and ones, and both. Got: {np.unique(ones)[:5]}.')
+    super().__init__(ones.shape, ones.shape, ones.shape)
+    self._ones = ones.astype(np.float32)
+
+  def split(self, x):
+    self._check(x)
+    ones = tf.cast(self._ones, x.dtype)
+    return ones * x, (1 - ones) * x
+
+  def merge(self, kept, changed):
+    return kept + changed
+
+  def restrict(self, h):
+    return (1 - tf.cast(self._ones, h.dtype)) * h
+
+
+class HalvesMask(Mask):
+  """A mask whose parts are slices of the last axis: the even and odd entries, or the first and the second half."""
+
+  def __init__(self, event_shape: Sequence[int], interleaved: bool, swap: bool):
+    """Builds the mask.
+
+    Args:
+      event_shape: Shape of the event; its last axis is cut.
+      interleaved: Whether the parts are the even and the odd entries; otherwise the first and the second half.
+      swap: Whether the second part is kept, instead of the first.
+
+    Raises:
+      ValueError: If the last axis has fewer than two entries.
+    """
+    *front, size = event_shape
+    if size < 2:
+      raise ValueError(f'`event_shape` needs at least 2 entries in its last axis. Got: {tuple(event_shape)}.')
+    sizes = ((size + 1) // 2, size // 2)
+    kept, changed = sizes[::-1] if swap else sizes
+    super().__init__(event_shape, (*front, kept), (*front, changed))
+    self._interleaved, self._swap = interleaved, swap
+
+  def split(self, x):
+    self._check(x)
+    if self._interleaved:
+      parts = x[..., 0::2], x[..., 1::2]
+    else:
+      middle = (self.event_shape[-1] + 1) // 2
+      parts = x[..., :middle], x[..., middle:]
+    return parts[::-1] if self._swap else parts
+
+  def merge(self, kept, changed):
+    first, second = (changed, kept) if self._swap else (kept, changed)
+    if not self._interleaved:
+      return tf.concat([first, second], axis=-1)
+    pairs = self.event_shape[-1] // 2
+    stacked = tf.stack([first[..., :pairs], second], axis=-1)
+    woven = tf.reshape(stacked, tf.concat([tf.shape(second)[:-1], [2 * pairs]], axis=0))
+    return tf.concat([woven, first[..., pairs:]], axis=-1) if self.event_shape[-1] % 2 else woven
+
+  def restrict(self, h):
+    return h
+
+
+def even_odd(event_shape: int | Sequence[int], swap: bool = False) -> Mask:
+  """Keeps the even entries of the last axis (0, 2, ...), or the odd ones if `swap`: the parts of NICE."""
+  event_shape = (event_shape,) if isinstance(event_shape, int) else event_shape
+  return HalvesMask(event_shape, interleaved=True, swap=swap)
+
+
+def channel(event_shape: Sequence[int], swap: bool = False) -> Mask:
+  """Keeps the first half of the channels, or the second half if `swap` (Dinh et al. 2017, section 3.4)."""
+  return HalvesMask(event_shape, interleaved=False, swap=swap)
+
+
+def checkerboard(event_shape: Sequence[int], swap: bool = False) -> Mask:
+  """Keeps the pixels whose row and column add to an odd number, or an even one if `swap`.
+
+  Args:
+    event_shape: `(height, width, channels)`.
+    swap: Whether to keep the other colour of the board.
+
+  Source: Dinh et al. 2017, section 3.4.
+  """
+  height, width, channels = event_shape
+  board = np.add.outer(np.arange(height), np.arange(width)) % 2
+  board = 1 - board if swap else board
+  return BinaryMask(np.repeat(board[..., np.newaxis], channels, axis=-1))
+
+
+def as_mask(mask: Mask | np.ndarray) -> Mask:
+  """Returns `mask` itself, or the `BinaryMask` of an array of zeros and ones."""
+  return mask if isinstance(mask, Mask) else BinaryMask(mask)

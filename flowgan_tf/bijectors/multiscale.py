@@ -1,0 +1,68 @@
+"""Factoring out half of the channels, as a bijection on the full latent."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.one_pass import OnePassBijector
+
+__all__ = ['FactorOut']
+
+
+class FactorOut(OnePassBijector):
+  """Applies a bijector to the second half of the channels and passes the first half on.
+
+  ```none
+  y = [x_1, g(x_2)]         log|det dy/dx| = log|det dg/dx_2|
+  ```
+
+  In the multi-scale architecture the first half is noise that goes straight into this scale, and `g` is all coarser
+  scales. Nothing is thrown away or returned on the side: the latent keeps the size of the image, and scales nest.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
+  """
+
+  def __init__(
+    self,
+    bijector: tfp.bijectors.Bijector,
+    event_shape: tuple[int, int, int],
+    validate_args: bool = False,
+    name: str = 'factor_out',
+  ):
+    """Builds the bijector.
+
+    Args:
+      bijector: `g` above, over events `[height, width, channels // 2]`, whose shape it keeps.
+      event_shape: `(height, width, channels)`.
+      validate_args: Whether TFP checks its arguments at run time.
+      name: Name of the bijector.
+
+    Raises:
+      ValueError: If the number of channels is odd.
+    """
+    parameters = dict(locals())
+    if event_shape[-1] % 2:
+      raise ValueError(f'`event_shape` needs an even number of channels. Got: {tuple(event_shape)}.')
+    with tf.name_scope(name) as name:
+      self._bijector = bijector
+      self._mask = masks.channel(event_shape)
+      super().__init__(forward_min_event_ndims=3, validate_args=validate_args, parameters=parameters, name=name)
+
+  @property
+  def bijector(self) -> tfp.bijectors.Bijector:
+    """The bijector of the second half of the channels."""
+    return self._bijector
+
+  def _forward_and_log_det(self, x, **kwargs):
+    first, second = self._mask.split(x)
+    y = self._bijector.forward(second, **kwargs)
+    return self._mask.merge(first, y), self._bijector.forward_log_det_jacobian(second, event_ndims=3, **kwargs)
+
+  def _inverse_and_log_det(self, y, **kwargs):
+    first, second = self._mask.split(y)
+    x = self._bijector.inverse(second, **kwargs)
+    return self._mask.merge(first, x), self._bijector.inverse_log_det_jacobian(second, event_ndims=3, **kwargs)

@@ -1,0 +1,63 @@
+"""Bijectors whose value and log-determinant come from one pass."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+# Private to TFP, but shipped: tfb.FFJORD keeps value and log-det of one solve together in the same way.
+from tensorflow_probability.python.internal import cache_util
+
+__all__ = ['OnePassBijector']
+
+
+class OnePassBijector(tfp.bijectors.Bijector):
+  """A bijector that computes `y` and `log|det dy/dx|` together.
+
+  A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so a coupling
+  would run its network twice for each `log_prob`. Here a subclass implements
+
+  ```none
+  _forward_and_log_det(x, training)  ->  y, log|det dy/dx|
+  _inverse_and_log_det(y, training)  ->  x, log|det dx/dy|
+  ```
+
+  and TFP's cache keeps both. The log-determinants have the batch shape of the input, or are scalar when they are
+  constant. `training` reaches these methods as a keyword (see `training_kwargs`).
+  """
+
+  _cache = cache_util.BijectorCacheWithGreedyAttrs(forward_name='_cached_forward', inverse_name='_cached_inverse')
+
+  def _forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    raise NotImplementedError
+
+  def _inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    raise NotImplementedError
+
+  @classmethod
+  def _parameter_properties(cls, dtype, num_classes=None):
+    return {}
+
+  # TFP stores the log-det of either direction under one key, 'ildj', from the inverse's point of view.
+
+  def _cached_forward(self, x, **kwargs):
+    y, fldj = self._forward_and_log_det(x, **kwargs)
+    return y, {'ildj': -fldj}
+
+  def _cached_inverse(self, y, **kwargs):
+    x, ildj = self._inverse_and_log_det(y, **kwargs)
+    return x, {'ildj': ildj}
+
+  def _forward(self, x, **kwargs):
+    return self._forward_and_log_det(x, **kwargs)[0]
+
+  def _inverse(self, y, **kwargs):
+    return self._inverse_and_log_det(y, **kwargs)[0]
+
+  # Reached only when the log-det is asked for before the value.
+
+  def _forward_log_det_jacobian(self, x, **kwargs):
+    return self._forward_and_log_det(x, **kwargs)[1]
+
+  def _inverse_log_det_jacobian(self, y, **kwargs):
+    return self._inverse_and_log_det(y, **kwargs)[1]

@@ -1,0 +1,100 @@
+"""Real-NVP: affine couplings over several scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf import bijectors
+from flowgan_tf.flows.flow import Flow, prior
+from flowgan_tf.networks import ResidualConditioner
+
+__all__ = ['real_nvp']
+
+
+def real_nvp(
+  image_shape: Sequence[int],
+  scales: int = 2,
+  channels: int = 64,
+  blocks: int = 8,
+  normalization: str = 'batch',
+  batch_norm_between: bool = False,
+  log_scale_bound: float = 2.0,
+  prior_name: str = 'normal',
+  alpha: float = 1e-7,
+  dtype: str = 'float32',
+) -> Flow:
+  """Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
+
+  From image to noise: alpha-logit; at each scale 3 checkerboard couplings, squeeze, 3 channel couplings, and half of the
+  channels factored out; at the last scale 4 checkerboard couplings.
+
+  Args:
+    image_shape: `(height, width, channels)`; height and width divisible by `2 ** (scales - 1)`.
+    scales: Number of scales.
+    channels: Channels of the couplings' residual networks.
+    blocks: Residual blocks of each network.
+    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'.
+    batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
+    log_scale_bound: Largest absolute log-scale of a coupling.
+    prior_name: 'normal' (the paper's) or 'logistic'.
+    alpha: Of the alpha-logit; Dinh et al. use 0.05.
+    dtype: Name of a Keras dtype policy. Densities are float32, or float64 for 'float64'; mixed policies concern the
+      networks alone.
+
+  Returns:
+    A distribution over images `[..., height, width, channels]`, densities in nats with respect to the unit cube. Its
+    noise has the shape of the images.
+
+  Raises:
+    ValueError: If an argument is out of range or the image cannot be halved often enough.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017.
+  [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
+  """
+  if scales < 1:
+    raise ValueError(f'`scales` must be at least 1. Got: {scales}.')
+  factor = 2 ** (scales - 1)
+  height, width, _ = image_shape
+  if height % factor or width % factor:
+    raise ValueError(
+      f'`image_shape` must have height and width divisible by {factor} for {scales} scales. Got: {tuple(image_shape)}.'
+    )
+  density_dtype = tf.float64 if dtype == 'float64' else tf.float32
+
+  def couplings(shape, mask, count, name):
+    for i in range(count):
+      network = ResidualConditioner(_changed_channels(shape, mask) * 2, channels, blocks, normalization, dtype)
+      yield bijectors.AffineCoupling(network, mask(shape, swap=i % 2 == 1), log_scale_bound, name=f'{name}_{i}')
+      if batch_norm_between:
+        yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{name}_{i}_norm')
+
+  def scale_to_image(shape, level):
+    """The generator of this scale and all coarser ones, from noise to an event of `shape`."""
+    if level == scales - 1:
+      parts = list(couplings(shape, bijectors.masks.checkerboard, 4, f'scale_{level}_checkerboard'))
+      return tfp.bijectors.Chain(parts, name=f'scale_{level}')
+    height, width, depth = shape
+    squeezed = (height // 2, width // 2, 4 * depth)
+    coarser = scale_to_image((*squeezed[:2], 2 * depth), level + 1)
+    parts = [
+      *couplings(shape, bijectors.masks.checkerboard, 3, f'scale_{level}_checkerboard'),
+      tfp.bijectors.Invert(bijectors.Squeeze(), name=f'scale_{level}_unsqueeze'),
+      *couplings(squeezed, bijectors.masks.channel, 3, f'scale_{level}_channel'),
+      bijectors.FactorOut(coarser, squeezed, name=f'scale_{level}_factor_out'),
+      # Noise is laid out like the event, so that scales nest and the latent has the shape of the image.
+      bijectors.Squeeze(name=f'scale_{level}_squeeze'),
+    ]
+    return tfp.bijectors.Chain(parts, name=f'scale_{level}')
+
+  from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
+  to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name='real_nvp_generator')
+  return Flow(prior(prior_name, image_shape, density_dtype), to_image, name='real_nvp')
+
+
+def _changed_channels(shape: Sequence[int], mask) -> int:
+  return mask(shape).changed_shape[-1]

@@ -1,0 +1,89 @@
+"""Keras 3 layers inside the tf.Module world of TensorFlow Probability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+__all__ = ['KerasModule', 'as_conditioner']
+
+
+class KerasModule(tf.Module):
+  """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
+
+  TFP tracks `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module` and holds `keras.Variable`s, so a
+  bijector that keeps one as an attribute reports no trainable variables, silently. This adapter builds the layer at
+  once and tracks the `tf.Variable` behind each of its variables exactly once.
+
+  The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
+  arithmetic of a float32 bijector.
+  """
+
+  def __init__(self, layer: keras.Layer, input_shape: Sequence[int], name: str | None = None):
+    """Builds `layer` and tracks its variables.
+
+    Args:
+      layer: Keras layer or model that maps `[batch, *input_shape]` to `[batch, *output_shape]`.
+      input_shape: Shape of one input, without the batch dimension.
+      name: Name of the module.
+
+    Raises:
+      ValueError: If `layer` has no trainable variables once it is built.
+    """
+    super().__init__(name=name)
+    self._input_shape = tuple(input_shape)
+    with tf.init_scope():
+      output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
+    if not layer.trainable_variables:
+      raise ValueError(f'`layer` has no trainable variables after it was built. Got: {layer.name}.')
+    self._output_shape = tuple(output.shape[1:])
+    # keras.Variables are kept out of the object graph: they would be tracked a second time, under names that lose the
+    # statistics of batch norms when a checkpoint is restored. The keys carry an index because names repeat.
+    self._layer = self._no_dependency(layer)
+    self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
+
+  @property
+  def layer(self) -> keras.Layer:
+    """The Keras layer."""
+    return self._layer
+
+  @property
+  def output_shape(self) -> tuple[int, ...]:
+    """Shape of one output, without the batch dimension."""
+    return self._output_shape
+
+  def __call__(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Applies the layer to `x` of shape `[..., *input_shape]`; any number of batch dimensions, also none."""
+    event_ndims = len(self._input_shape)
+    if x.shape.rank == event_ndims + 1:
+      return tf.cast(self._layer(x, training=training), x.dtype)
+    flat = self._layer(tf.reshape(x, (-1, *self._input_shape)), training=training)
+    batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
+    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_shape], axis=0)), x.dtype)
+
+
+def as_conditioner(network: keras.Layer | tf.Module, input_shape: Sequence[int], output_shape: Sequence[int]) -> Callable:
+  """Returns `network` as a module that a bijector may hold, and refuses one that could not be trained.
+
+  Args:
+    network: Keras layer, or a `tf.Module` that is callable as `network(x, training=...)` and has created its
+      variables.
+    input_shape: Shape of what the network sees, without batch dimensions.
+    output_shape: Shape that the network has to return, without batch dimensions.
+
+  Raises:
+    ValueError: If the network is neither, has no trainable variables, or returns another shape.
+  """
+  if isinstance(network, keras.Layer):
+    network = KerasModule(network, input_shape)
+  elif not (isinstance(network, tf.Module) and callable(network)):
+    raise ValueError(
+      f'`conditioner` must be a Keras layer or a callable tf.Module, so that its variables are trained. Got: {network!r}.'
+    )
+  elif not network.trainable_variables:
+    raise ValueError(f'`conditioner` has no trainable variables. Got: {network!r}.')
+  if isinstance(network, KerasModule) and network.output_shape != tuple(output_shape):
+    raise ValueError(f'`conditioner` must return shape {tuple(output_shape)} per event. Got: {network.output_shape}.')
+  return network

@@ -1,0 +1,75 @@
+"""Normalisation layers for conditioners, chosen by name."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+__all__ = ['NORMALIZATIONS', 'ScalarBatchNormalization', 'normalization']
+
+
+class ScalarBatchNormalization(keras.layers.Layer):
+  """Batch norm with ONE mean and ONE variance for the whole batch and all features.
+
+  ```none
+  y = g (x - m) / sqrt(v + e) + b
+  ```
+
+  With `training=True`, `m` and `v` are the mean and variance over every entry of the input, and the running statistics
+  move towards them; otherwise they are the running statistics, so that an image's density does not depend on the images
+  beside it. `g` and `b` are learned scalars. This is the norm of the paper's code for NICE, which has no running
+  statistics.
+  """
+
+  def __init__(self, momentum: float = 0.95, epsilon: float = 1e-3, **kwargs):
+    """Builds the layer.
+
+    Args:
+      momentum: Share of the old running statistics that an update keeps.
+      epsilon: `e` above.
+      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+    super().__init__(**kwargs)
+    self.momentum, self.epsilon = momentum, epsilon
+
+  def build(self, input_shape):
+    self.gain = self.add_weight(shape=(), initializer='ones', name='gain')
+    self.bias = self.add_weight(shape=(), initializer='zeros', name='bias')
+    self.mean = self.add_weight(shape=(), initializer='zeros', trainable=False, name='running_mean')
+    self.variance = self.add_weight(shape=(), initializer='ones', trainable=False, name='running_variance')
+
+  def call(self, x, training=False):
+    # Moments in float32 at least: a float16 sum over a batch of images overflows.
+    wide = ops.cast(x, self.variable_dtype)
+    if training:
+      mean, variance = ops.moments(wide, axes=None)
+      for running, batch in ((self.mean, mean), (self.variance, variance)):
+        running.assign(self.momentum * running + (1 - self.momentum) * ops.stop_gradient(batch))
+    else:
+      mean, variance = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.variance)
+    scale = self.gain * ops.rsqrt(variance + self.epsilon)
+    return ops.cast((wide - mean) * ops.cast(scale, wide.dtype) + ops.cast(self.bias, wide.dtype), self.compute_dtype)
+
+
+NORMALIZATIONS = {
+  'batch': lambda dtype: keras.layers.BatchNormalization(momentum=0.95, dtype=dtype),
+  'layer': lambda dtype: keras.layers.LayerNormalization(dtype=dtype),
+  'scalar_batch': lambda dtype: ScalarBatchNormalization(dtype=dtype),
+  'none': lambda dtype: keras.layers.Identity(dtype=dtype),
+}
+
+
+def normalization(name: str, dtype: str) -> keras.layers.Layer:
+  """A new normalisation layer.
+
+  Args:
+    name: 'batch' (mean and variance per feature, running statistics), 'scalar_batch' (the paper's), 'layer' (over the
+      features of one event, the same in training and evaluation) or 'none'.
+    dtype: Name of a Keras dtype policy.
+
+  Raises:
+    ValueError: If the name is not one of these.
+  """
+  if name not in NORMALIZATIONS:
+    raise ValueError(f'`normalization` must be one of {sorted(NORMALIZATIONS)}. Got: {name!r}.')
+  return NORMALIZATIONS[name](dtype)

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-__all__ = ['KerasModule', 'as_conditioner']
+__all__ = ['KerasModule', 'as_conditioner', 'tracked_variables']
+
+
+def tracked_variables(keras_object: keras.Layer | keras.Optimizer) -> dict[str, tf.Variable]:
+  """The `tf.Variable`s behind a Keras object, under names that a checkpoint can rely on.
+
+  The keys carry an index because names repeat; paths would lose the statistics of batch norms at a restore.
+  """
+  return {f'{i:03d}_{v.name}': v.value for i, v in enumerate(keras_object.variables)}
 
 
 class KerasModule(tf.Module):
@@ -39,10 +47,9 @@ class KerasModule(tf.Module):
     if not layer.trainable_variables:
       raise ValueError(f'`layer` has no trainable variables after it was built. Got: {layer.name}.')
     self._output_shape = tuple(output.shape[1:])
-    # keras.Variables are kept out of the object graph: they would be tracked a second time, under names that lose the
-    # statistics of batch norms when a checkpoint is restored. The keys carry an index because names repeat.
+    # keras.Variables are kept out of the object graph, or they would be tracked a second time.
     self._layer = self._no_dependency(layer)
-    self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
+    self._tf_variables = tracked_variables(layer)
 
   @property
   def layer(self) -> keras.Layer:

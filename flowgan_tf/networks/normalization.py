@@ -33,10 +33,12 @@ class ScalarBatchNormalization(keras.layers.Layer):
     self.momentum, self.epsilon = momentum, epsilon
 
   def build(self, input_shape):
-    self.gain = self.add_weight(shape=(), initializer='ones', name='gain')
-    self.bias = self.add_weight(shape=(), initializer='zeros', name='bias')
-    self.mean = self.add_weight(shape=(), initializer='zeros', trainable=False, name='running_mean')
-    self.variance = self.add_weight(shape=(), initializer='ones', trainable=False, name='running_variance')
+    # Never autocast: a variance in float16 overflows beyond 65504, and running statistics in half precision stand still.
+    scalar = {'shape': (), 'autocast': False}
+    self.gain = self.add_weight(initializer='ones', name='gain', **scalar)
+    self.bias = self.add_weight(initializer='zeros', name='bias', **scalar)
+    self.mean = self.add_weight(initializer='zeros', trainable=False, name='running_mean', **scalar)
+    self.variance = self.add_weight(initializer='ones', trainable=False, name='running_variance', **scalar)
 
   def call(self, x, training=False):
     # Moments in float32 at least: a float16 sum over a batch of images overflows.
@@ -48,7 +50,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
     else:
       mean, variance = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.variance)
     scale = self.gain * ops.rsqrt(variance + self.epsilon)
-    return ops.cast((wide - mean) * ops.cast(scale, wide.dtype) + ops.cast(self.bias, wide.dtype), self.compute_dtype)
+    return ops.cast((wide - mean) * scale + self.bias, self.compute_dtype)
 
 
 NORMALIZATIONS = {

@@ -1,0 +1,200 @@
+"""The classifier behind the Inception and MODE scores: a small network trained on the data set itself.
+
+The scores need p(y|x) from a classifier that knows the data. A network pretrained on ImageNet says little about digits,
+and a download is not always possible; this one trains in about a minute on two CPU cores and is kept in a cache.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from flowgan_tf.data import Dataset, dequantize
+
+__all__ = ['Classifier', 'load_or_train']
+
+# Part of the cache file's name: raise it with any change to the network or to its training, so that a classifier made
+# by an older recipe is not taken for one made by this.
+_RECIPE = 1
+_BATCH_SIZE = 128
+_IMAGES_SEEN = 200_000
+_MAX_EPOCHS = 60
+_PIXELS_PER_SECOND = 4e6  # Training speed on two CPU cores, only to tell the user how long it will take.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+  """A trained classifier and what a reported score must say of it.
+
+  Attributes:
+    model: maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, num_classes]`; the layer named
+      `features` is its last hidden one, `[n, 128]`.
+    num_classes: number of classes.
+    test_accuracy: fraction of the test split, dequantised, that is classified rightly.
+    hash: first 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
+    label_distribution: `[num_classes]`, float64, p*(y): label frequencies of the training split.
+  """
+
+  model: keras.Model
+  num_classes: int
+  test_accuracy: float
+  hash: str
+  label_distribution: np.ndarray
+
+  def probabilities(self, images: np.ndarray) -> np.ndarray:
+    """Returns p(y|x), `softmax(model(x))`.
+
+    Args:
+      images: `[n, height, width, channels]`, float, in [0, 1]. Values outside are clipped, as they are when an image is
+        shown or saved. Any n: images go through the network in batches.
+
+    Returns:
+      `[n, num_classes]`, float64: a float32 softmax would round the small probabilities to 0.
+
+    Raises:
+      ValueError: the images are not floats, not of the model's shape, none, or not finite.
+    """
+    images = np.asarray(images)
+    if not np.issubdtype(images.dtype, np.floating):
+      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+    shape = self.model.input_shape[1:]
+    if images.shape[1:] != shape or len(images) == 0:
+      raise ValueError(f'`images` must have shape [n, {", ".join(map(str, shape))}] with n > 0. Got: {images.shape}')
+    if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+    logits = self.model.predict(np.clip(images, 0, 1).astype(np.float32), batch_size=500, verbose=0)
+    return tf.nn.softmax(logits.astype(np.float64)).numpy()
+
+
+def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0) -> Classifier:
+  """Returns the data set's classifier, from the cache if it is there, otherwise newly trained and then cached.
+
+  Training sees the images as a flow's samples look: `x = (k + u) / levels` with new noise u at each step. All
+  randomness is stateless and derives from `seed` alone, not from the global seeds of TensorFlow, Keras or NumPy. On a
+  CPU the same machine, library versions and seed give the same weights, and so the same hash; across machines, and on a
+  GPU, rounding differs and so does the hash, while the accuracy agrees to a few tenths of a percent.
+
+  Args:
+    dataset: labelled data. The training split trains, the test split gives the accuracy.
+    cache_dir: folder of the cache, made if it is not there. A file in it that cannot be read is replaced.
+    seed: seed of the initial weights, the order of the images, dropout and noise.
+
+  Returns:
+    A `Classifier`.
+
+  Raises:
+    ValueError: the data set has no labels.
+  """
+  if dataset.train.labels is None or dataset.test.labels is None:
+    raise ValueError(f'A classifier needs labels: data set {dataset.name!r} has no labels')
+  # Made before training: a folder that cannot be made should not cost a minute first.
+  os.makedirs(cache_dir, exist_ok=True)
+  name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
+  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-v{_RECIPE}-seed{seed}.npz')
+  model = _network(dataset.image_shape, dataset.num_classes, seed)
+  test_accuracy = _load(model, path)
+  if test_accuracy is None:
+    _train(model, dataset, seed)
+    test_accuracy = _accuracy(model, dataset, seed)
+    logging.info('Classifier for %s: %.2f %% of the test split right.', dataset.name, 100 * test_accuracy)
+    _save(model, test_accuracy, path)
+  counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+  return Classifier(model, dataset.num_classes, test_accuracy, _hash(model.get_weights()), counts / counts.sum())
+
+
+def _network(image_shape, num_classes, seed):
+  """Convolutions and pooling down to fewer than 8 pixels a side, then one hidden layer."""
+  init = keras.initializers
+
+  # Each layer names its seed and dtype: Keras would otherwise take them from its global seed and global policy.
+  inputs = x = keras.Input(image_shape, dtype='float32')
+  size, filters = min(image_shape[:2]), 32
+  while size >= 8:
+    x = keras.layers.Conv2D(
+      filters, 3, padding='same', activation='relu', kernel_initializer=init.HeNormal(seed + size), dtype='float32'
+    )(x)
+    x = keras.layers.MaxPooling2D(2, dtype='float32')(x)
+    size, filters = size // 2, min(2 * filters, 128)
+  x = keras.layers.Flatten(dtype='float32')(x)
+  x = keras.layers.Dropout(0.3, seed=seed, dtype='float32')(x)
+  x = keras.layers.Dense(
+    128, activation='relu', kernel_initializer=init.HeNormal(seed + 1), name='features', dtype='float32'
+  )(x)
+  x = keras.layers.Dropout(0.3, seed=seed + 1, dtype='float32')(x)
+  x = keras.layers.Dense(num_classes, kernel_initializer=init.GlorotUniform(seed + 2), name='logits', dtype='float32')(x)
+  model = keras.Model(inputs, x, name='classifier')
+  # Keras' default is XLA, whose convolution gradients are an order of magnitude slower on a CPU.
+  model.compile(jit_compile=False)
+  return model
+
+
+def _train(model, dataset, seed):
+  count = len(dataset.train.images)
+  epochs = int(np.clip(np.ceil(_IMAGES_SEEN / count), 1, _MAX_EPOCHS))
+  pixels = epochs * count * np.prod(dataset.image_shape[:2])
+  logging.info(
+    'Training a classifier on %s for the sample scores: %d epochs of %d images, about %.0f s on two CPU cores.',
+    dataset.name,
+    epochs,
+    count,
+    max(1, pixels / _PIXELS_PER_SECOND),
+  )
+  rng = np.random.default_rng(seed)
+  order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+  images, labels = tf.constant(dataset.train.images), tf.constant(dataset.train.labels)
+
+  def batch(step, indices):
+    return dequantize(tf.gather(images, indices), dataset.levels, (seed, step)), tf.gather(labels, indices)
+
+  batches = tf.data.Dataset.from_tensor_slices(order).batch(_BATCH_SIZE).enumerate().map(batch).prefetch(2)
+  learning_rate = keras.optimizers.schedules.CosineDecay(1e-3, decay_steps=len(batches))
+  model.compile(
+    optimizer=keras.optimizers.Adam(learning_rate),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    jit_compile=False,
+  )
+  model.fit(batches, shuffle=False, verbose=0)
+
+
+def _accuracy(model, dataset, seed):
+  images = dequantize(dataset.test.images, dataset.levels, (seed, 0))
+  predictions = model.predict(images, batch_size=500, verbose=0).argmax(axis=1)
+  return float(np.mean(predictions == dataset.test.labels))
+
+
+def _hash(weights):
+  digest = hashlib.sha256()
+  for weight in weights:
+    digest.update(weight.tobytes())
+  return digest.hexdigest()[:16]
+
+
+def _save(model, test_accuracy, path):
+  weights = model.get_weights()
+  temporary = f'{path}.{os.getpid()}.tmp'
+  with open(temporary, 'wb') as file:
+    arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
+    np.savez(file, test_accuracy=test_accuracy, hash=_hash(weights), **arrays)
+  os.replace(temporary, path)
+
+
+def _load(model, path):
+  """Sets the weights and returns the test accuracy, or returns None where there is no intact cache file."""
+  try:
+    with np.load(path, allow_pickle=False) as saved:
+      weights = [saved[f'weight_{i}'] for i in range(len(model.get_weights()))]
+      if _hash(weights) != str(saved['hash']):
+        raise ValueError('the weights do not match their hash')
+      test_accuracy = float(saved['test_accuracy'])
+    model.set_weights(weights)
+    return test_accuracy
+  except FileNotFoundError:
+    return None
+  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
+    logging.warning('Classifier cache %s is damaged (%s: %s); training again.', path, type(error).__name__, error)
+    return None

@@ -1,0 +1,131 @@
+"""Scores of sample quality and diversity from a classifier's predictions: Inception score and MODE score.
+
+Both take `probabilities`, the classifier's p(y|x) for samples x of the model, and know nothing of images. A score is
+comparable only with scores from the same classifier and a like number of samples: with few samples in a split, p(y)
+is itself an estimate, and the score is biased.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ['Score', 'inception_score', 'mode_score']
+
+# A float32 softmax, or a table of label frequencies, is rounded; anything further from 1 is not a distribution.
+_SUM_TOLERANCE = 1e-3
+
+
+class Score(NamedTuple):
+  """A score over the splits of the samples.
+
+  Attributes:
+    mean: mean over the splits.
+    std: population standard deviation over the splits; 0 for a single split.
+  """
+
+  mean: float
+  std: float
+
+
+def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
+  """Inception score, `exp(E_x KL(p(y|x) || p(y)))`.
+
+  `p(y)` is the mean of `p(y|x)` over the samples of the split, and `0 log 0 = 0`. The score lies between 1 (each sample
+  has the same prediction) and the number of classes (predictions are certain, and the classes equally frequent).
+
+  Args:
+    probabilities: `[n, classes]`, p(y|x) of the n samples. Rows are rescaled to sum to 1 exactly.
+    splits: number of consecutive parts, of equal size to within one sample, that are scored separately.
+
+  Returns:
+    A `Score`, dimensionless.
+
+  Raises:
+    ValueError: `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
+
+  #### References
+
+  Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, Section 4. Used in Flow-GAN, Section 3.2.
+  """
+  return _over_splits(_distributions(probabilities), splits, _log_inception_score)
+
+
+def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits: int = 1) -> Score:
+  """MODE score, `exp(E_x KL(p(y|x) || p*(y)) - KL(p*(y) || p(y)))`.
+
+  `p*` is the label distribution of the training data, `p(y)` the mean of `p(y|x)` over the samples of the split. Since
+  `E_x KL(p(y|x) || p*) = E_x KL(p(y|x) || p(y)) + KL(p(y) || p*)`,
+
+      MODE score = Inception score * exp(KL(p(y) || p*) - KL(p* || p(y))).
+
+  A class that no sample gives any probability makes `KL(p* || p(y))` infinite. The score is then 0, which is the
+  formula's limit: a floor under p(y) would only put a number of its own choosing in place of it. A softmax of finite
+  logits never gets there; it gives small probabilities, and a small score.
+
+  With certain predictions and `p(y) = p*`, the score is `exp(H(p*))`, H the entropy in nats: the number of classes if
+  p* is uniform. That is the maximum for a uniform p*. For any other p* the formula rewards an excess of rare classes:
+  its maximum is at `p(y) = p* / (c + log p*)` with c such that this sums to 1, and lies above `exp(H(p*))`.
+
+  Args:
+    probabilities: `[n, classes]`, p(y|x) of the n samples. Rows are rescaled to sum to 1 exactly.
+    label_distribution: `[classes]`, p*(y), greater than 0 in each class. Rescaled to sum to 1 exactly.
+    splits: number of consecutive parts, of equal size to within one sample, that are scored separately.
+
+  Returns:
+    A `Score`, dimensionless.
+
+  Raises:
+    ValueError: `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
+      distribution over as many classes, or `splits` is not between 1 and n.
+
+  #### References
+
+  Che et al., "Mode Regularized Generative Adversarial Networks", ICLR 2017; the formula is Flow-GAN's, Section 3.2.
+  """
+  probabilities = _distributions(probabilities)
+  labels = np.asarray(label_distribution, np.float64)
+  if labels.shape != probabilities.shape[1:]:
+    raise ValueError(f'`label_distribution` must have shape {probabilities.shape[1:]}. Got: {labels.shape}')
+  # A class with p* = 0 makes the first term infinite as soon as the classifier gives it any probability at all.
+  if not (np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE):
+    raise ValueError(f'`label_distribution` must be greater than 0 in each class and sum to 1. Got: {labels.tolist()}')
+  labels = labels / labels.sum()
+  return _over_splits(probabilities, splits, lambda part: _log_mode_score(part, labels))
+
+
+def _log_inception_score(probabilities):
+  return np.mean(_kl(probabilities, probabilities.mean(axis=0)))
+
+
+def _log_mode_score(probabilities, labels):
+  return np.mean(_kl(probabilities, labels)) - _kl(labels, probabilities.mean(axis=0))
+
+
+def _kl(p, q):
+  """`KL(p || q)` in nats over the last axis, with 0 log 0 = 0, and infinity where q = 0 < p."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(axis=-1)
+
+
+def _over_splits(probabilities, splits, log_score):
+  if not 1 <= splits <= len(probabilities):
+    raise ValueError(f'`splits` must be between 1 and the number of samples, {len(probabilities)}. Got: {splits}')
+  scores = np.exp([log_score(part) for part in np.array_split(probabilities, splits)])
+  return Score(mean=float(scores.mean()), std=float(scores.std()))
+
+
+def _distributions(probabilities):
+  """The rows as float64 distributions that sum to 1, or a ValueError that says what is wrong with them."""
+  probabilities = np.asarray(probabilities, np.float64)
+  if probabilities.ndim != 2 or 0 in probabilities.shape:
+    raise ValueError(f'`probabilities` must have shape [samples, classes], not empty. Got: {probabilities.shape}')
+  total = len(probabilities)
+  if bad := np.count_nonzero(~np.isfinite(probabilities).all(axis=1)):
+    raise ValueError(f'`probabilities` must be finite. Got: {bad} of {total} rows with NaN or infinity')
+  if bad := np.count_nonzero((probabilities < 0).any(axis=1)):
+    raise ValueError(f'`probabilities` must not be negative. Got: {bad} of {total} rows with a negative value')
+  sums = probabilities.sum(axis=1, keepdims=True)
+  if bad := np.count_nonzero(np.abs(sums - 1) > _SUM_TOLERANCE):
+    raise ValueError(f'`probabilities` must sum to 1 in each row. Got: {bad} of {total} rows that do not')
+  # Subnormal numbers can round to 0 in the mean p(y), which would turn their vanishing terms into infinity.
+  return np.where(probabilities < np.finfo(np.float64).tiny, 0.0, probabilities / sums)

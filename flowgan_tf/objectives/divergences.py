@@ -1,0 +1,140 @@
+"""Divergences between data P and model Q that a critic estimates from samples alone.
+
+A critic `v` maps an image to one unbounded real number. An f-divergence has the variational form
+
+```none
+D_f(P || Q) = int q(x) f(p(x) / q(x)) dx = max_v V(v),    V(v) = E_P[g(v(x))] - E_Q[f*(g(v(x)))]
+```
+
+with the convex conjugate `f*` and an output activation `g` onto the domain of `f*`. P is always the data and Q the
+model, so `kl` is KL(P || Q), which maximum likelihood minimises too, and `reverse_kl` is KL(Q || P).
+
+| name              | g(v)          | f*(g(v))    | maximum of `value`                          | optimal v         |
+|-------------------|---------------|-------------|---------------------------------------------|-------------------|
+| `wasserstein`     | v             | v           | W1(P, Q), over 1-Lipschitz v                | Kantorovich's     |
+| `jensen_shannon`  | -softplus(-v) | softplus(v) | 2 JS(P, Q), once log 4 is added             | log(p / q)        |
+| `kl`              | v             | exp(v - 1)  | KL(P, Q) = E_P[log(p / q)]                  | 1 + log(p / q)    |
+| `reverse_kl`      | -exp(-v)      | v - 1       | KL(Q, P) = E_Q[log(q / p)]                  | log(p / q)        |
+| `hellinger`       | 1 - exp(-v)   | exp(v) - 1  | int (sqrt(p) - sqrt(q))^2 dx, at most 2     | log(p / q) / 2    |
+| `total_variation` | tanh(v) / 2   | tanh(v) / 2 | int abs(p - q) dx / 2, at most 1            | inf sign(p - q)   |
+| `least_squares`   | not of this form            || int (p - q)^2 / (p + q) dx / 8, at most 1/4 | p / (p + q)       |
+
+Wasserstein is not an f-divergence but has the same shape; its critic needs a gradient penalty, which also makes `value`
+an estimate, not a bound. The values of all others are lower bounds in expectation, whatever the critic.
+
+All functions take critic outputs of shape `[n]` or `[n, 1]` (real and fake may differ in `n`) of any float dtype, and
+return a float32 scalar: differences of means lose too much in half precision.
+
+#### References
+
+[1]: S. Nowozin, B. Cseke, R. Tomioka. f-GAN: Training Generative Neural Samplers using Variational Divergence
+     Minimization. NIPS 2016, Tables 1 and 2 and section 2.4. https://arxiv.org/abs/1606.00709
+[2]: I. Goodfellow et al. Generative Adversarial Nets. NIPS 2014, section 3. https://arxiv.org/abs/1406.2661
+[3]: M. Arjovsky, S. Chintala, L. Bottou. Wasserstein GAN. ICML 2017. https://arxiv.org/abs/1701.07875
+[4]: X. Mao et al. Least Squares Generative Adversarial Networks. ICCV 2017, eq. 9. https://arxiv.org/abs/1611.04076
+[5]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 2.2. https://arxiv.org/abs/1705.08868
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ['DIVERGENCES', 'Divergence']
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+  """One divergence, as losses on critic outputs.
+
+  Attributes:
+    name: its key in `DIVERGENCES`.
+    critic_loss: `(real, fake) -> float32 scalar` that the critic minimises: `-value`, up to a constant for
+      `jensen_shannon` and `least_squares`.
+    generator_loss: `(fake) -> float32 scalar` that the generator minimises: the part of `value` that depends on the
+      model, save for `jensen_shannon` and `least_squares`.
+    value: `(real, fake) -> float32 scalar`, the estimate of the divergence that this critic gives, and the logged
+      `critic_gap`. Where P = Q the best critic's value is 0.
+    default_gradient_penalty: weight of the gradient penalty when the user names none.
+  """
+
+  name: str
+  critic_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  generator_loss: Callable[[tf.Tensor], tf.Tensor]
+  value: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  default_gradient_penalty: float = 0.0
+
+
+def _mean(function: Callable[[tf.Tensor], tf.Tensor], outputs: tf.Tensor) -> tf.Tensor:
+  return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
+
+
+def _minimax(
+  name: str,
+  activation: Callable[[tf.Tensor], tf.Tensor],
+  conjugate: Callable[[tf.Tensor], tf.Tensor],
+  default_gradient_penalty: float = 0.0,
+) -> Divergence:
+  """Critic and generator play for the same V; `conjugate` is f* after `activation`, as one stable function of v.
+
+  The generator loss is V's own fake term. The paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead, a
+  heuristic of [1], section 3.2, against vanishing gradients; it does not descend the divergence that is named.
+  """
+
+  def value(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+    return _mean(activation, real) - _mean(conjugate, fake)
+
+  return Divergence(
+    name=name,
+    critic_loss=lambda real, fake: -value(real, fake),
+    generator_loss=lambda fake: -_mean(conjugate, fake),
+    value=value,
+    default_gradient_penalty=default_gradient_penalty,
+  )
+
+
+def _non_saturating(
+  name: str,
+  real_loss: Callable[[tf.Tensor], tf.Tensor],
+  fake_loss: Callable[[tf.Tensor], tf.Tensor],
+  chance_loss: float,
+) -> Divergence:
+  """The critic classifies; the generator minimises the loss its samples would have, were they labelled real.
+
+  `chance_loss` is the critic's optimal loss when P = Q, so that `chance_loss - critic_loss` bounds a divergence.
+  """
+
+  def critic_loss(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+    return _mean(real_loss, real) + _mean(fake_loss, fake)
+
+  return Divergence(
+    name=name,
+    critic_loss=critic_loss,
+    generator_loss=lambda fake: _mean(real_loss, fake),
+    value=lambda real, fake: chance_loss - critic_loss(real, fake),
+  )
+
+
+_ALL = (
+  _minimax('wasserstein', activation=tf.identity, conjugate=tf.identity, default_gradient_penalty=10.0),
+  # With D = sigmoid(v): E_P[log D] + E_Q[log(1 - D)] = 2 JS(P, Q) - log 4 at the optimum [2]. The generator minimises
+  # -E_Q[log D], because the minimax term has no gradient where the critic wins [2].
+  _non_saturating(
+    'jensen_shannon', real_loss=lambda v: tf.nn.softplus(-v), fake_loss=tf.nn.softplus, chance_loss=math.log(4.0)
+  ),
+  _minimax('kl', activation=tf.identity, conjugate=lambda v: tf.exp(v - 1.0)),
+  _minimax('reverse_kl', activation=lambda v: -tf.exp(-v), conjugate=lambda v: v - 1.0),
+  # expm1 keeps the digits that 1 - exp(-v) loses for an undecided critic.
+  _minimax('hellinger', activation=lambda v: -tf.math.expm1(-v), conjugate=tf.math.expm1),
+  _minimax('total_variation', activation=lambda v: 0.5 * tf.math.tanh(v), conjugate=lambda v: 0.5 * tf.math.tanh(v)),
+  # Labels 1 for real and 0 for fake; the generator aims at 1 ([4], eq. 9, the choice of the paper's code).
+  _non_saturating(
+    'least_squares',
+    real_loss=lambda v: 0.5 * tf.square(v - 1.0),
+    fake_loss=lambda v: 0.5 * tf.square(v),
+    chance_loss=0.25,
+  ),
+)
+
+DIVERGENCES: dict[str, Divergence] = {divergence.name: divergence for divergence in _ALL}

@@ -1,0 +1,128 @@
+"""Every setting of a training, its default and its check."""
+
+from __future__ import annotations
+
+import math
+
+from ml_collections import config_dict
+
+from flowgan_tf import flows, networks, objectives
+from flowgan_tf.errors import UsageError
+
+__all__ = ['PRECISIONS', 'SCHEDULES', 'default_config', 'dtype_policy', 'validate']
+
+PRECISIONS = {'float32': 'float32', 'mixed_bfloat16': 'mixed_bfloat16', 'mixed_float16': 'mixed_float16'}
+SCHEDULES = ('constant', 'cosine', 'exponential')
+
+
+def default_config() -> config_dict.ConfigDict:
+  """All settings, with the paper's MNIST model as default where the paper has one."""
+  config = config_dict.ConfigDict()
+  config.seed = 0
+
+  config.dataset = 'digits'  # a TFDS name, 'digits', a folder of images, or a .npz file
+  config.data_dir = ''  # where TFDS finds prepared data; TFDS_DATA_DIR if empty
+  config.cache_dir = ''  # where classifiers for the scores are kept; the user's cache folder if empty
+  config.flip = False  # random horizontal flips of training images
+  config.batch_size = 100
+  config.steps = 10_000
+
+  config.objective = 'mle'  # 'mle', 'adversarial' or 'hybrid': V(G, D) - lambda E[log p]
+  config['lambda'] = 0.1
+  config.divergence = 'wasserstein'
+  config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
+  config.critic_steps = 5
+  config.reuse_batch = False  # one batch of images and noise for all critic steps, as the paper's code does
+
+  config.flow = config_dict.ConfigDict()
+  config.flow.name = 'nice'  # or 'real_nvp'
+  config.flow.prior = 'logistic'
+  config.flow.alpha = 1e-7
+  config.flow.normalization = 'layer'
+  config.flow.couplings = 4  # NICE
+  config.flow.hidden_units = 1000
+  config.flow.hidden_layers = 6
+  config.flow.scales = 2  # Real-NVP
+  config.flow.channels = 64
+  config.flow.blocks = 8
+  config.flow.batch_norm_between = False
+  config.flow.log_scale_bound = 2.0
+
+  config.critic = config_dict.ConfigDict()
+  config.critic.channels = (1, 64)
+  config.critic.dense_units = 1024
+  config.critic.layer_norm = False
+
+  for name in ('optimizer', 'critic_optimizer'):  # Adam, of the flow and of the critic
+    config[name] = config_dict.ConfigDict()
+    config[name].learning_rate = 2e-4
+    config[name].beta_1 = 0.5
+    config[name].beta_2 = 0.9
+    config[name].schedule = 'constant'  # 'cosine' to zero at the last step, or 'exponential'
+    config[name].decay_rate = 1.0  # factor of the learning rate per step of training, for 'exponential'
+    config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
+  config.ema_decay = 0.999  # of the flow's weights, warmed up as (1 + t) / (10 + t); 0 for none
+
+  config.log_every = 50
+  config.eval_every = 500
+  config.score_samples = 2000  # samples behind each score during training; 0 for no score
+  config.precision = 'float32'
+  config.jit = True  # XLA for the flow: worth it for dense networks, not for convolutions on a CPU
+  return config
+
+
+def dtype_policy(precision: str) -> str:
+  """The Keras dtype policy of the networks for a `--precision`."""
+  return PRECISIONS[precision]
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+  """Checks every value that a user can get wrong, before any work.
+
+  Raises:
+    UsageError: Naming the setting, what was got and what is expected.
+  """
+  objectives.make(
+    config.objective,
+    lambda_=config['lambda'],
+    divergence=config.divergence,
+    gradient_penalty_weight=config.gradient_penalty,
+  )
+  _one_of(config, 'flow.name', ('nice', 'real_nvp'))
+  _one_of(config, 'flow.prior', flows.PRIORS)
+  _one_of(config, 'flow.normalization', networks.NORMALIZATIONS)
+  _one_of(config, 'precision', PRECISIONS)
+  for key in ('batch_size', 'steps', 'critic_steps', 'log_every', 'eval_every', 'flow.hidden_units', 'flow.channels'):
+    _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
+  for key in ('flow.hidden_layers', 'flow.blocks', 'flow.scales'):
+    _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
+  _number(config, 'flow.couplings', lambda v: v >= 2, 'an integer of at least 2')
+  _number(config, 'flow.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
+  _number(config, 'flow.log_scale_bound', lambda v: v > 0, 'a positive number')
+  _number(config, 'score_samples', lambda v: v == 0 or v >= 10, '0 or an integer of at least 10')
+  _number(config, 'ema_decay', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
+  _number(config, 'seed', lambda v: 0 <= v < 2**31, 'an integer from 0 to 2147483647')
+  for optimizer in ('optimizer', 'critic_optimizer'):
+    _one_of(config, f'{optimizer}.schedule', SCHEDULES)
+    _number(config, f'{optimizer}.learning_rate', lambda v: v > 0, 'a positive number')
+    _number(config, f'{optimizer}.decay_rate', lambda v: 0 < v <= 1, 'a number above 0 and at most 1')
+    _number(config, f'{optimizer}.clip_norm', lambda v: v >= 0, 'a number of at least 0')
+    for beta in ('beta_1', 'beta_2'):
+      _number(config, f'{optimizer}.{beta}', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
+
+
+def _lookup(config, key):
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def _one_of(config, key, choices):
+  if (value := _lookup(config, key)) not in choices:
+    raise UsageError(f'{key}: got {value!r}, expected one of {", ".join(choices)}')
+
+
+def _number(config, key, holds, expected):
+  value = _lookup(config, key)
+  if not math.isfinite(value) or not holds(value):
+    raise UsageError(f'{key}: got {value}, expected {expected}')

@@ -1,0 +1,30 @@
+"""Stateless randomness: every draw follows from (seed, purpose, step)."""
+
+from __future__ import annotations
+
+import enum
+
+import tensorflow as tf
+
+__all__ = ['Purpose', 'stateless_seed']
+
+
+class Purpose(enum.IntEnum):
+  """What a draw is for; two purposes never share a stream."""
+
+  CRITIC = 1  # noise of the critic's fake images, and the gradient penalty's interpolation
+  GENERATOR = 2  # noise of the generator's step
+  GRID = 3  # the fixed noise of the sample grids
+  SCORE = 4  # samples behind a score
+  EVALUATION = 5  # dequantisation of validation and test images
+
+
+def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:
+  """A stateless seed, an int32 tensor of shape `[2]`, so that a resumed run repeats the uninterrupted one.
+
+  Args:
+    seed: The run's seed.
+    purpose: What the draw is for.
+    step: The training step, or another integer that tells draws of one purpose apart.
+  """
+  return tf.random.experimental.stateless_fold_in([seed, int(purpose)], tf.cast(step, tf.int32))

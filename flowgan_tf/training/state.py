@@ -1,0 +1,124 @@
+"""The state of a training: everything that a checkpoint has to hold, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from ml_collections import config_dict
+
+from flowgan_tf import flows, objectives
+from flowgan_tf.networks import KerasModule, dcgan_critic
+from flowgan_tf.networks.adapter import tracked_variables
+from flowgan_tf.training.config import dtype_policy
+
+__all__ = ['TrainState', 'make_flow', 'make_objective']
+
+
+def make_flow(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> flows.Flow:
+  """The flow that a configuration describes.
+
+  Args:
+    config: A training configuration.
+    image_shape: `(height, width, channels)`.
+    dtype: Name of a Keras dtype policy.
+  """
+  c = config.flow
+  if c.name == 'nice':
+    return flows.nice(
+      image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
+    )
+  return flows.real_nvp(
+    image_shape,
+    c.scales,
+    c.channels,
+    c.blocks,
+    c.normalization,
+    c.batch_norm_between,
+    c.log_scale_bound,
+    c.prior,
+    c.alpha,
+    dtype,
+  )
+
+
+def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
+  """The objective that a configuration describes."""
+  return objectives.make(
+    config.objective,
+    lambda_=config['lambda'],
+    divergence=config.divergence,
+    gradient_penalty_weight=config.gradient_penalty,
+  )
+
+
+class TrainState:
+  """Flow, averaged flow, critic, optimizers, step and best values.
+
+  Attributes:
+    flow: The flow being trained.
+    ema: The flow with averaged weights, which is evaluated, sampled and exported; `flow` itself if there is no average.
+    critic: The critic as a `KerasModule`, or None if the objective has none.
+    optimizer: Optimizer of the flow.
+    critic_optimizer: Optimizer of the critic, or None.
+    step: Number of finished steps; with the seed it is also the position in the data.
+    best_nll: Lowest validation NLL so far, in nats.
+    best_score: Highest score so far.
+  """
+
+  def __init__(self, config: config_dict.ConfigDict, image_shape: Sequence[int]):
+    """Builds everything, with initial weights that follow from `config.seed`."""
+    # Keras' initializers draw from global generators: the one place where global randomness is used, before any step.
+    keras.utils.set_random_seed(config.seed)
+    dtype = dtype_policy(config.precision)
+    self.flow = make_flow(config, image_shape, dtype)
+    self.ema = self.flow
+    if config.ema_decay:
+      self.ema = make_flow(config, image_shape, dtype)
+      for average, variable in zip(self.ema.variables, self.flow.variables, strict=True):
+        average.assign(variable)
+    self.optimizer = _adam(config.optimizer, config, 1)
+    self.optimizer.build(self.flow.trainable_variables)
+    self.critic = self.critic_optimizer = None
+    if make_objective(config).uses_critic:
+      c = config.critic
+      self.critic = KerasModule(
+        dcgan_critic(image_shape, c.channels, c.dense_units, c.layer_norm, dtype), image_shape, name='critic'
+      )
+      self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps)
+      self.critic_optimizer.build(self.critic.trainable_variables)
+    self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
+    self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
+    self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
+
+  def checkpoint(self) -> tf.train.Checkpoint:
+    """A checkpoint of the whole state."""
+    parts = {
+      'flow': self.flow,
+      'ema': self.ema,
+      'optimizer': tracked_variables(self.optimizer),
+      'step': self.step,
+      'best_nll': self.best_nll,
+      'best_score': self.best_score,
+    }
+    if self.critic is not None:
+      parts |= {'critic': self.critic, 'critic_optimizer': tracked_variables(self.critic_optimizer)}
+    return tf.train.Checkpoint(**parts)
+
+
+def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int) -> keras.Optimizer:
+  """Adam with its schedule, which counts training steps, not updates; with loss scaling for float16."""
+  updates = config.steps * updates_per_step
+  learning_rate = {
+    'constant': lambda: c.learning_rate,
+    'cosine': lambda: keras.optimizers.schedules.CosineDecay(c.learning_rate, updates),
+    'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(
+      c.learning_rate, updates_per_step, c.decay_rate
+    ),
+  }[c.schedule]()
+  adam = keras.optimizers.Adam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
+  if config.precision == 'mixed_float16':
+    # The default scale of 2**15 overflows the first steps of a flow, which are then lost.
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)
+  return adam

@@ -1,0 +1,103 @@
+"""One training step, as one tf.function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from ml_collections import config_dict
+
+from flowgan_tf.objectives import Objective
+from flowgan_tf.training.seeds import Purpose, stateless_seed
+from flowgan_tf.training.state import TrainState
+
+__all__ = ['batches_per_step', 'make_train_step']
+
+
+def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool) -> int:
+  """How many batches of real images one step needs: one for the likelihood, and a fresh one for each critic step."""
+  if not objective.uses_critic or reuse_batch:
+    return 1
+  return critic_steps + objective.uses_likelihood
+
+
+def make_train_step(
+  state: TrainState, objective: Objective, config: config_dict.ConfigDict
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+  """Builds the training step.
+
+  A step makes `critic_steps` updates of the critic against a fixed flow, one update of the flow, and one update of the
+  averaged weights. The fake images of all critic updates are sampled in one pass.
+
+  Args:
+    state: What the step updates.
+    objective: What it minimises.
+    config: A training configuration.
+
+  Returns:
+    A function of images `[batches_per_step * batch_size, height, width, channels]` that returns float32 scalars: the
+    objective's metrics (those of the last critic update), `gradient_norm` and `learning_rate`.
+  """
+  batch_size, critic_steps = config.batch_size, config.critic_steps
+  fake_batches = 1 if config.reuse_batch else critic_steps
+
+  def sample(count, seed, training):
+    return state.flow.sample(count, seed=seed, training=training)
+
+  def critic_update(real, fake, seed):
+    with tf.GradientTape() as tape:
+      loss, metrics = objective.critic_loss(state.critic, real, fake, seed)
+      scaled = state.critic_optimizer.scale_loss(loss)
+    variables = state.critic.trainable_variables
+    state.critic_optimizer.apply(tape.gradient(scaled, variables), variables)
+    return metrics
+
+  def train_critic(real):
+    noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
+    fake = sample(fake_batches * batch_size, noise_seed, False)
+    real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
+    for i in range(critic_steps):
+      penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
+      metrics = critic_update(real[i % len(real)], fake[i % len(fake)], penalty_seed)
+    return metrics
+
+  def train_flow(real):
+    purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
+    noise_seed = stateless_seed(config.seed, purpose, state.step)
+    variables = state.flow.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(variables)
+      nll = fake_outputs = None
+      if objective.uses_likelihood:
+        nll = -tf.reduce_mean(state.flow.log_prob(real, training=True))
+      if objective.uses_critic:
+        # Running statistics follow one path only, the likelihood's where there is one: the two paths see different
+        # activations, and statistics that mix both made hybrid training collapse.
+        fake_outputs = state.critic(sample(batch_size, noise_seed, not objective.uses_likelihood))
+      loss, metrics = objective.generator_loss(nll, fake_outputs)
+      scaled = state.optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled, variables)
+    norm = tf.linalg.global_norm(gradients) * (loss / scaled if scaled is not loss else 1.0)
+    state.optimizer.apply(gradients, variables)
+    return metrics | {'gradient_norm': norm, 'learning_rate': tf.convert_to_tensor(state.optimizer.learning_rate)}
+
+  def update_average():
+    step = tf.cast(state.step, tf.float32)
+    decay = tf.minimum(config.ema_decay, (1.0 + step) / (10.0 + step))
+    for average, variable in zip(state.ema.trainable_variables, state.flow.trainable_variables, strict=True):
+      average.assign_sub((1.0 - decay) * (average - variable))
+    for copy, variable in zip(state.ema.non_trainable_variables, state.flow.non_trainable_variables, strict=True):
+      copy.assign(variable)
+
+  @tf.function(jit_compile=config.jit)
+  def train_step(images):
+    metrics = {}
+    if objective.uses_critic:
+      metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size])
+    metrics |= train_flow(images[-batch_size:])
+    if state.ema is not state.flow:
+      update_average()
+    state.step.assign_add(1)
+    return metrics
+
+  return train_step

@@ -60,9 +60,10 @@ def real_nvp(
     raise ValueError(f'`scales` must be at least 1. Got: {scales}.')
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape
-  if height % factor or width % factor:
+  if height % factor or width % factor or height * width == factor**2:
     raise ValueError(
-      f'`image_shape` must have height and width divisible by {factor} for {scales} scales. Got: {tuple(image_shape)}.'
+      f'`image_shape` must have height and width divisible by {factor}, and more than one pixel left after that, for '
+      f'{scales} scales. Got: {tuple(image_shape)}.'
     )
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 

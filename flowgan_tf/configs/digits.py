@@ -1,0 +1,20 @@
+"""The handwritten digits that come with scikit-learn: 1,797 images of 8x8, 17 grey levels. No download."""
+
+from ml_collections import config_dict
+
+from flowgan_tf.training.config import default_config
+
+
+def get_config() -> config_dict.ConfigDict:
+  """A small NICE."""
+  config = default_config()
+  config.dataset = 'digits'
+  config.steps = 1000
+  config.eval_every = 250
+  config.flow.hidden_units = 256
+  config.flow.hidden_layers = 3
+  config.critic.channels = (32, 64)
+  config.critic.dense_units = 128
+  config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 5e-4
+  config.ema_decay = 0.99
+  return config

@@ -1,0 +1,7 @@
+"""Images to train on: sources, splits, dequantisation and the training stream."""
+
+from flowgan_tf.data.dataset import Dataset, Split
+from flowgan_tf.data.pipeline import dequantize, training_batches
+from flowgan_tf.data.sources import load
+
+__all__ = ['Dataset', 'Split', 'dequantize', 'load', 'training_batches']

@@ -1,0 +1,96 @@
+"""What every source returns: integer images in three splits."""
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+
+from flowgan_tf.errors import UsageError
+
+__all__ = ['Dataset', 'Split', 'hold_out']
+
+# One seed for every random split: who holds out what must never depend on a run's own seed.
+_SPLIT_SEED = 2018
+
+
+# Generated equality would compare arrays element by element and raise; identity is what is meant.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+  """One part of a data set.
+
+  Attributes:
+    images: uint8 [n, height, width, channels], grey levels `0 .. levels - 1`.
+    labels: int64 [n], or None where there are no classes.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray | None
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """Integer images with their training, validation and test splits.
+
+  Attributes:
+    name: the data set's name, or the folder's or file's.
+    levels: number of grey levels of a pixel: 256, or 17 for the digits.
+    train: the `Split` to fit.
+    validation: the `Split` that chooses among models.
+    test: the `Split` that is reported.
+    num_classes: number of classes, or None without labels.
+  """
+
+  name: str
+  levels: int
+  train: Split
+  validation: Split
+  test: Split
+  num_classes: int | None
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(height, width, channels) of every image."""
+    return self.train.images.shape[1:]
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """SHA-256 (hex) of name, levels and all images and labels: equal if and only if the data are."""
+    digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
+    for split in (self.train, self.validation, self.test):
+      for array in (split.images, split.labels):
+        if array is None:
+          digest.update(b' none')
+        else:
+          digest.update(f' {array.dtype.str} {array.shape} '.encode())
+          digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:
+  """Divides a split in two, each part in the order of the original.
+
+  Args:
+    split: the `Split` to divide.
+    fraction: share of the images to hold out; rounded to whole images, at least one.
+    shuffle: whether to hold out a random subset, always the same for one length, rather than the last images.
+    source: the file or data set that an error is to name.
+
+  Returns:
+    (kept, held_out).
+
+  Raises:
+    UsageError: if nothing would be kept.
+  """
+  n = len(split)
+  count = max(1, round(fraction * n))
+  if count >= n:
+    raise UsageError(f'{source}: too few images to hold some out for validation and test; got {n} to divide')
+  # Raw PCG64 output is guaranteed to stay the same in later NumPy versions; `Generator.permutation` is not.
+  order = np.argsort(np.random.PCG64(_SPLIT_SEED).random_raw(n), kind='stable') if shuffle else np.arange(n)
+  parts = np.sort(order[:-count]), np.sort(order[-count:])
+  kept, held_out = (Split(split.images[part], None if split.labels is None else split.labels[part]) for part in parts)
+  return kept, held_out

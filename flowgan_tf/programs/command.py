@@ -1,0 +1,64 @@
+"""What all programs share: flags that fail in one line, and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+# TensorFlow's start-up notes are no answer to a user's command. Set before TensorFlow is imported.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+from absl import app, flags, logging
+
+from flowgan_tf.errors import UsageError
+
+__all__ = ['run_argument', 'run_program']
+
+USAGE_ERROR = 2
+
+
+def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
+  """Runs a program and exits; a user's mistake ends in one line and exit status 2.
+
+  Args:
+    main: Takes the positional arguments, without the program's name; returns an exit status or None.
+    module: Name of the program's module, whose docstring and flags `--helpshort` shows.
+  """
+  program = os.path.basename(sys.argv[0])
+
+  def fail(message: object) -> None:
+    print(f'{program}: {" ".join(str(message).split())}', file=sys.stderr)
+    sys.exit(USAGE_ERROR)
+
+  def parse(argv: list[str]) -> list[str]:
+    try:
+      return flags.FLAGS(argv)
+    # A config file and its overrides are read while flags are parsed, and fail with errors of their own.
+    except (flags.Error, UsageError, OSError, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as e:
+      fail(e)
+
+  def checked_main(argv: list[str]) -> int | None:
+    try:
+      return main(argv[1:])
+    except UsageError as error:
+      fail(error)
+
+  # absl shows the docstring and the flags of the main module; ours is the module, not the script that calls it.
+  sys.modules['__main__'].__doc__ = sys.modules[module].__doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(module):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().setFormatter(None)
+  app.run(checked_main, flags_parser=parse)
+
+
+def run_argument(arguments: list[str]) -> str:
+  """The one positional argument RUN of a program.
+
+  Raises:
+    UsageError: If there is none, or more than one.
+  """
+  if len(arguments) != 1:
+    raise UsageError(f'expected one run folder, as in `bin/evaluate runs/demo`; got {len(arguments)} arguments')
+  return arguments[0]

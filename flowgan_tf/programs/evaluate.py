@@ -1,0 +1,34 @@
+"""Evaluates a run: likelihood of a split with the round-trip error, and scores of samples.
+
+  evaluate RUN
+  evaluate RUN --split=validation --checkpoint=best_score --samples=50000
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from flowgan_tf.programs import command
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Which checkpoint.')
+flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
+flags.DEFINE_integer('samples', 10_000, 'Samples behind the scores.', lower_bound=10)
+
+
+def run() -> None:
+  """Entry point of `bin/evaluate` and `flowgan-evaluate`."""
+  command.run_program(main, __name__)
+
+
+def main(arguments: list[str]) -> None:
+  """Evaluates and prints a table; the numbers are kept in evaluation.json of the run."""
+  from flowgan_tf.reporting.tables import evaluation_table
+  from flowgan_tf.training.checkpoints import available
+  from flowgan_tf.training.evaluation import evaluate_run
+  from flowgan_tf.training.runs import find_run
+
+  workdir = find_run(command.run_argument(arguments))
+  checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
+  print(evaluation_table(evaluate_run(workdir, checkpoints, FLAGS.split, FLAGS.samples)))
+  print(f'\n{workdir}/evaluation.json')

@@ -1,0 +1,39 @@
+"""Exports a run as a SavedModel with sample, log_prob, encode and decode, which loads without this package.
+
+  export RUN
+  export RUN --checkpoint=best_score --out=DIR
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import flags
+
+from flowgan_tf.programs import command
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum('checkpoint', 'best_nll', ['latest', 'best_nll', 'best_score'], 'Which checkpoint.')
+flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: export in the run.')
+
+
+def run() -> None:
+  """Entry point of `bin/export` and `flowgan-export`."""
+  command.run_program(main, __name__)
+
+
+def main(arguments: list[str]) -> None:
+  """Writes the SavedModel."""
+  import tensorflow as tf
+
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.export import export
+  from flowgan_tf.training.runs import load_run
+
+  run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
+  out = pathlib.Path(FLAGS.out or run.workdir / 'export')
+  try:
+    export(run.flow, out)
+  except (OSError, tf.errors.OpError) as error:
+    raise UsageError(f'--out={out}: cannot be written ({error})') from error
+  print(f'{out}  (checkpoint {run.checkpoint}, step {run.step})')

@@ -1,0 +1,99 @@
+"""Trains a Flow-GAN, evaluates it and exports it. The same command again resumes.
+
+  train --objective=hybrid --lambda=0.1
+  train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
+
+Flags set here win over the config file; --config.NAME=VALUE sets anything else, such as --config.flow.hidden_units=500.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from flowgan_tf.programs import command
+
+FLAGS = flags.FLAGS
+_CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+config_flags.DEFINE_config_file('config', str(_CONFIGS / 'digits.py'), 'Config file; the digits if not given.')
+flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
+flags.DEFINE_string('dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.')
+flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
+flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
+flags.DEFINE_float('lambda', None, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.')
+flags.DEFINE_string(
+  'divergence', None, 'wasserstein, jensen_shannon, kl, reverse_kl, hellinger, total_variation or least_squares.'
+)
+flags.DEFINE_integer('critic_steps', None, 'Updates of the critic per step.')
+flags.DEFINE_integer('steps', None, 'Step at which training ends.')
+flags.DEFINE_integer('batch_size', None, 'Images per batch.')
+flags.DEFINE_integer('seed', None, 'Seed of everything random.')
+flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16.')
+flags.DEFINE_bool('jit', None, 'Compile with XLA.')
+flags.DEFINE_integer('samples', 5000, 'Samples behind the final scores.')
+
+_OVERRIDES = (
+  'dataset',
+  'data_dir',
+  'objective',
+  'lambda',
+  'divergence',
+  'critic_steps',
+  'steps',
+  'batch_size',
+  'seed',
+  'precision',
+  'jit',
+)
+_INTERRUPTED = 130
+
+
+def run() -> None:
+  """Entry point of `bin/train` and `flowgan-train`."""
+  command.run_program(main, __name__)
+
+
+def main(arguments: list[str]) -> int:
+  """Trains, evaluates and exports."""
+  # Imported here, so that a mistyped flag is answered before TensorFlow is loaded.
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.export import export
+  from flowgan_tf.reporting.tables import evaluation_table
+  from flowgan_tf.training.checkpoints import available
+  from flowgan_tf.training.evaluation import evaluate_run
+  from flowgan_tf.training.loop import TrainingDiverged, train
+  from flowgan_tf.training.runs import load_run
+
+  if arguments:
+    raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  config = FLAGS.config
+  for name in _OVERRIDES:
+    if (value := FLAGS[name].value) is not None:
+      config[name] = value
+  workdir = pathlib.Path(FLAGS.workdir or _default_workdir(config))
+  try:
+    finished = train(config, workdir)
+  except TrainingDiverged as error:
+    print(f'train: {error}', file=sys.stderr)
+    return 1
+  if not finished:
+    print(f'stopped; everything is saved in {workdir}, the same command goes on from here', file=sys.stderr)
+    return _INTERRUPTED
+  print(evaluation_table(evaluate_run(workdir, available(workdir), 'test', FLAGS.samples)))
+  export(load_run(workdir, 'best_nll').flow, workdir / 'export')
+  print(f"""
+samples      {workdir}/samples
+metrics      {workdir}/metrics.jsonl
+TensorBoard  tensorboard --logdir {workdir}/tensorboard
+SavedModel   {workdir}/export  (checkpoint best_nll)""")
+  return 0
+
+
+def _default_workdir(config) -> str:
+  name = pathlib.Path(config.dataset).stem
+  suffix = f'-{config["lambda"]:g}' if config.objective == 'hybrid' else ''
+  return f'runs/{name}-{config.objective}{suffix}'

@@ -1,0 +1,55 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ['evaluation_table', 'text_table']
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Aligns rows under a header: the first column to the left, numbers to the right."""
+  widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+  def line(row):
+    first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+    return '   '.join([first, *rest])
+
+  rule = '-' * len(line(header))
+  return '\n'.join([line(header), rule, *map(line, rows)])
+
+
+def evaluation_table(records: Sequence[dict]) -> str:
+  """The table of an evaluation, one row for each checkpoint.
+
+  Args:
+    records: As `training.evaluation.evaluate_run` returns them.
+  """
+  split = records[0]['split']
+  header = ['checkpoint', 'step', f'{split} NLL (nats)', 'bits/dim', 'round trip', 'images']
+  scored = 'mode_score' in records[0]
+  header += ['MODE', 'Inception', 'samples'] if scored else []
+  rows = []
+  for r in records:
+    row = [
+      r['checkpoint'],
+      f'{r["step"]:,}',
+      f'{r["nll"]:,.2f} +- {r["standard_error"]:.2f}',
+      f'{r["bits_per_dim"]:.3f}',
+      f'{r["round_trip_error"]:.1e}',
+      f'{r["n"]:,}',
+    ]
+    if scored:
+      row += [
+        f'{r["mode_score"]:.2f} +- {r["mode_score_std"]:.2f}',
+        f'{r["inception_score"]:.2f} +- {r["inception_score_std"]:.2f}',
+        f'{r["score_samples"]:,}',
+      ]
+    rows.append(row)
+  table = text_table(header, rows)
+  if scored:
+    r = records[0]
+    table += (
+      f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {r["classifier_accuracy"]:.1%} test accuracy'
+    )
+  return table

@@ -1,0 +1,98 @@
+"""Logs of a run: metrics.jsonl, TensorBoard and the terminal show the same numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+__all__ = ['RunLog', 'read_metrics']
+
+
+class RunLog:
+  """Writes every record to `metrics.jsonl` and TensorBoard, and keeps the terminal informed.
+
+  On a terminal there is a progress bar with the newest numbers; elsewhere a line for each evaluation.
+  """
+
+  def __init__(self, workdir: pathlib.Path, start: int, steps: int):
+    """Opens the log at step `start`; records of later steps, from a run that was cut off, are removed.
+
+    Args:
+      workdir: Folder of the run.
+      start: Step that the training starts from.
+      steps: Step at which it ends.
+    """
+    self._path = workdir / 'metrics.jsonl'
+    kept = [record for record in read_metrics(workdir) if record['step'] <= start]
+    self._path.write_text(''.join(json.dumps(record) + '\n' for record in kept))
+    self._file = self._path.open('a')
+    self._seconds_before = kept[-1]['seconds'] if kept else 0.0
+    self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
+    interactive = sys.stderr.isatty()
+    self._bar = tqdm.tqdm(
+      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not interactive, smoothing=0.05
+    )
+    self._interactive = interactive
+    self._shown: dict[str, float] = {}
+
+  def advance(self) -> None:
+    """Counts one finished step."""
+    self._bar.update()
+
+  def record(self, kind: str, step: int, metrics: dict[str, float | int | str], seconds: float) -> None:
+    """Logs metrics; TensorBoard shows those that are numbers.
+
+    Args:
+      kind: 'train' or 'validation'; the prefix of the names in TensorBoard.
+      step: The training step.
+      metrics: Names and values.
+      seconds: Time since this process started to train; the log adds the time of earlier processes.
+    """
+    record = {'kind': kind, 'step': step, 'seconds': round(self._seconds_before + seconds, 3), **metrics}
+    # JSON has no NaN and no infinity; null says that there was no number.
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    self._file.write(json.dumps(clean) + '\n')
+    self._file.flush()
+    with self._writer.as_default():
+      numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+      for name, value in numbers.items():
+        tf.summary.scalar(f'{kind}/{name}', value, step=step)
+    self._show(kind, step, numbers)
+
+  def image(self, name: str, step: int, pixels: np.ndarray) -> None:
+    """Shows a uint8 picture `[height, width, channels]` in TensorBoard."""
+    with self._writer.as_default():
+      tf.summary.image(name, pixels[np.newaxis], step=step)
+
+  def close(self) -> None:
+    """Flushes and closes everything."""
+    self._bar.close()
+    self._file.close()
+    self._writer.close()
+
+  def _show(self, kind, step, metrics):
+    if kind == 'validation' and not self._interactive:
+      numbers = '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
+      print(f'step {step}: {numbers}', file=sys.stderr, flush=True)
+    names = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'bits_per_dim', 'mode_score')}[kind]
+    prefix = '' if kind == 'train' else 'val_'
+    self._shown |= {prefix + name: metrics[name] for name in names if name in metrics}
+    self._bar.set_postfix({name: f'{value:.4g}' for name, value in self._shown.items()})
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+  """The records of a run's `metrics.jsonl`, oldest first; a last line that was cut off by a kill is left out."""
+  path = workdir / 'metrics.jsonl'
+  records = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return records

@@ -1,0 +1,145 @@
+"""The training loop, from a configuration to a trained run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import time
+
+from ml_collections import config_dict
+
+from flowgan_tf import data
+from flowgan_tf.reporting.grids import image_grid, save_png
+from flowgan_tf.training.checkpoints import Checkpoints
+from flowgan_tf.training.config import validate
+from flowgan_tf.training.evaluation import Evaluator, make_classifier
+from flowgan_tf.training.logs import RunLog
+from flowgan_tf.training.runs import open_workdir
+from flowgan_tf.training.seeds import Purpose
+from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.training.step import batches_per_step, make_train_step
+
+__all__ = ['TrainingDiverged', 'train']
+
+_GRID_IMAGES = 64
+
+
+class TrainingDiverged(Exception):
+  """A loss or a gradient is no longer finite."""
+
+
+def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
+  """Trains a Flow-GAN in a run folder, or goes on with the training that is there.
+
+  Args:
+    config: See `default_config`.
+    workdir: Folder of the run.
+
+  Returns:
+    True at the last step; False if SIGINT or SIGTERM ended the training earlier, with everything saved.
+
+  Raises:
+    UsageError: If configuration, data or folder cannot be used; before any training.
+    TrainingDiverged: If a metric of the step is NaN or infinite.
+  """
+  validate(config)
+  dataset = data.load(config.dataset, config.data_dir or None)
+  state = TrainState(config, dataset.image_shape)
+  workdir = open_workdir(workdir, config, dataset)
+  checkpoints = Checkpoints(workdir, state)
+  checkpoints.restore()
+  classifier = make_classifier(config, dataset) if config.score_samples else None
+  evaluator = Evaluator(state.ema, dataset, config, classifier)
+  return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
+
+
+class _Loop:
+  def __init__(self, config, dataset, workdir, state, checkpoints, evaluator):
+    self._config, self._workdir, self._state = config, workdir, state
+    self._checkpoints, self._evaluator = checkpoints, evaluator
+    self._start = int(state.step)
+    objective = make_objective(config)
+    self._train_step = make_train_step(state, objective, config)
+    per_step = batches_per_step(objective, config.critic_steps, config.reuse_batch)
+    self._batches = data.training_batches(
+      dataset.train, dataset.levels, per_step * config.batch_size, config.seed, start=self._start, flip=config.flip
+    )
+    self._began = time.monotonic()
+
+  def run(self):
+    config, log = self._config, RunLog(self._workdir, self._start, self._config.steps)
+    batches = iter(self._batches)
+    with _deferred_signals() as stop, contextlib.closing(log):
+      if self._start == 0:
+        self._evaluate(log, 0)
+      for step in range(self._start + 1, config.steps + 1):
+        metrics = self._train_step(next(batches))
+        log.advance()
+        if step % config.log_every == 0:
+          self._record(log, step, metrics)
+        if step % config.eval_every == 0 or step == config.steps:
+          self._check_finite(step, metrics)
+          self._evaluate(log, step)
+          self._checkpoints.save('latest')
+        if stop:
+          self._check_finite(step, metrics)
+          self._checkpoints.save('latest')
+          return step == config.steps
+    return True
+
+  def _seconds(self):
+    return time.monotonic() - self._began
+
+  def _record(self, log, step, metrics):
+    metrics = {name: float(value) for name, value in metrics.items()}
+    log.record('train', step, metrics, self._seconds())
+    self._check_finite(step, metrics)
+
+  def _check_finite(self, step, metrics):
+    # With float16 an overflown gradient is no failure: the optimizer skips that step and lowers its loss scale.
+    excused = {'gradient_norm'} if self._config.precision == 'mixed_float16' else set()
+    bad = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
+    if bad:
+      raise TrainingDiverged(
+        f'{", ".join(bad)} not finite at step {step}; the last good checkpoint in {self._workdir} is kept'
+      )
+
+  def _evaluate(self, log, step):
+    likelihood = self._evaluator.likelihood('validation')
+    metrics = {
+      'nll': likelihood.nll,
+      'bits_per_dim': likelihood.bits_per_dim,
+      'round_trip_error': likelihood.round_trip_error,
+    }
+    samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
+    metrics |= self._evaluator.scores(samples)
+    log.record('validation', step, metrics, self._seconds())
+    self._save_grid(log, step)
+    state = self._state
+    if step and metrics['nll'] < float(state.best_nll):
+      state.best_nll.assign(metrics['nll'])
+      self._checkpoints.save('best_nll')
+    if step and metrics.get('mode_score', -math.inf) > float(state.best_score):
+      state.best_score.assign(metrics['mode_score'])
+      self._checkpoints.save('best_score')
+
+  def _save_grid(self, log, step):
+    grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
+    folder = self._workdir / 'samples'
+    folder.mkdir(exist_ok=True)
+    save_png(grid, folder / f'step_{step:07d}.png')
+    log.image('samples', step, grid)
+
+
+@contextlib.contextmanager
+def _deferred_signals():
+  """Collects SIGINT and SIGTERM, so that a step is finished and saved before the program ends."""
+  received: list[int] = []
+  handlers = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield received
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)

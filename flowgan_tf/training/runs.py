@@ -1,0 +1,159 @@
+"""A run is a folder: what it was trained with, and the flow that came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+from ml_collections import config_dict
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.flows import Flow
+from flowgan_tf.training.checkpoints import available, restore_flow
+from flowgan_tf.training.config import default_config, validate
+from flowgan_tf.training.state import make_flow
+
+__all__ = ['Run', 'find_run', 'load_run', 'open_workdir']
+
+# Settings that may differ when a run is continued: where things lie, how long it goes on, how often it reports.
+_FREE = ('cache_dir', 'data_dir', 'log_every', 'steps')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained flow and what is known of it.
+
+  Attributes:
+    workdir: Folder of the run.
+    config: Its configuration.
+    image_shape: `(height, width, channels)` of its images.
+    levels: Number of grey levels of its data.
+    fingerprint: Hash of its data.
+    checkpoint: Name of the checkpoint that was restored.
+    step: Training step of that checkpoint.
+    flow: The flow, with averaged weights.
+  """
+
+  workdir: pathlib.Path
+  config: config_dict.ConfigDict
+  image_shape: tuple[int, int, int]
+  levels: int
+  fingerprint: str
+  checkpoint: str
+  step: int
+  flow: Flow
+
+
+def load_run(workdir: str | os.PathLike, checkpoint: str) -> Run:
+  """Restores the flow of a run.
+
+  Args:
+    workdir: Folder of the run.
+    checkpoint: One of `checkpoints.CHECKPOINTS`.
+
+  Raises:
+    UsageError: If the folder is not a run, or has no such checkpoint, or something in it is damaged.
+  """
+  workdir = find_run(workdir)
+  config, facts = _read_description(workdir)
+  image_shape = tuple(facts['image_shape'])
+  flow = make_flow(config, image_shape)
+  step = restore_flow(workdir, checkpoint, flow)
+  return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, flow)
+
+
+def find_run(workdir: str | os.PathLike) -> pathlib.Path:
+  """The folder of a run that has something to restore.
+
+  Raises:
+    UsageError: If the folder is not a run, or has no checkpoint yet.
+  """
+  workdir = pathlib.Path(workdir)
+  if not workdir.is_dir():
+    raise UsageError(f'{workdir}: no such folder; expected the --workdir of a training')
+  if not (workdir / 'config.json').exists():
+    raise UsageError(f'{workdir}: holds no config.json, so it is not the --workdir of a training')
+  if not available(workdir):
+    raise UsageError(f'{workdir}: has no checkpoint yet')
+  return workdir
+
+
+def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
+  """Makes the folder of a run, or checks that the one which is there belongs to the same configuration and data.
+
+  Args:
+    workdir: Folder of the run.
+    config: The configuration of the training about to start or to go on.
+    dataset: Its data.
+
+  Returns:
+    The folder.
+
+  Raises:
+    UsageError: If the folder cannot be written, or holds a run with another configuration, other data or something that
+      is not a run.
+  """
+  workdir = pathlib.Path(workdir)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe = workdir / '.writable'
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+  facts = {
+    'name': dataset.name,
+    'image_shape': list(dataset.image_shape),
+    'levels': dataset.levels,
+    'fingerprint': dataset.fingerprint,
+  }
+  description = _read_description(workdir)
+  if description is None:
+    if any(workdir.iterdir()):
+      raise UsageError(f'--workdir={workdir}: is not empty and holds no run; expected a new folder or that of a run')
+  else:
+    _check_same(workdir, config, facts, *description)
+  temporary = workdir / 'config.json.tmp'
+  temporary.write_text(json.dumps({'config': json.loads(config.to_json_best_effort()), 'data': facts}, indent=2) + '\n')
+  os.replace(temporary, workdir / 'config.json')
+  return workdir
+
+
+def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:
+  path = workdir / 'config.json'
+  if not path.exists():
+    return None
+  try:
+    description = json.loads(path.read_text())
+    config, facts = default_config(), description['data']
+    with config.ignore_type():
+      config.update(description['config'])
+    validate(config)
+    if missing := {'image_shape', 'levels', 'fingerprint'} - facts.keys():
+      raise KeyError(', '.join(sorted(missing)))
+  except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    raise UsageError(f'{path}: damaged or from another version ({type(error).__name__}: {error})') from error
+  return config, facts
+
+
+def _check_same(workdir, config, facts, old_config, old_facts):
+  new, old = (_flatten(json.loads(c.to_json_best_effort())) for c in (config, old_config))
+  different = [key for key in new if key not in _FREE and new[key] != old.get(key)]
+  if different:
+    changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
+    raise UsageError(f'--workdir={workdir}: holds a run with another configuration ({changes}); use another --workdir')
+  if facts != old_facts:
+    raise UsageError(f'--workdir={workdir}: holds a run on other data than --dataset={config.dataset} is now')
+
+
+def _flatten(nested, prefix=''):
+  flat = {}
+  for key, value in nested.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat

@@ -4,7 +4,18 @@ Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood
 Models. AAAI 2018.
 """
 
-from flowgan_tf import bijectors, flows, networks, objectives
+import importlib
+
 from flowgan_tf.version import __version__
 
-__all__ = ['__version__', 'bijectors', 'flows', 'networks', 'objectives']
+_ROOMS = ('bijectors', 'data', 'flows', 'metrics', 'networks', 'objectives', 'reporting', 'training')
+
+__all__ = ['__version__', *_ROOMS]
+
+
+def __getattr__(name: str):
+  # Rooms are imported when they are first asked for, so that the programs can check flags and quieten TensorFlow before
+  # it is loaded.
+  if name in _ROOMS:
+    return importlib.import_module(f'flowgan_tf.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -63,7 +65,7 @@ class AlphaLogit(tfp.bijectors.Bijector):
 
   def _forward_log_det_jacobian(self, x):
     log_p, log_q = self._log_p_log_q(x)
-    return tf.math.log1p(tf.cast(-2 * self._alpha, x.dtype)) - log_p - log_q
+    return math.log1p(-2 * self._alpha) - log_p - log_q
 
   def _inverse_log_det_jacobian(self, y):
-    return -tf.nn.softplus(-y) - tf.nn.softplus(y) - tf.math.log1p(tf.cast(-2 * self._alpha, y.dtype))
+    return -tf.nn.softplus(-y) - tf.nn.softplus(y) - math.log1p(-2 * self._alpha)

@@ -62,6 +62,10 @@ class DiagonalScaling(tfp.bijectors.Bijector):
   def _parameter_properties(cls, dtype, num_classes=None):
     return {}
 
+  def _get_parameterization(self):
+    # TFP's cache is one for all bijectors and takes those with equal arguments for the same; this one owns a variable.
+    return id(self)
+
   def log_scale(self, dtype: tf.DType | None = None) -> tf.Tensor:
     """The log-scales `s`, of the event's shape, in `dtype` or in the variable's own type."""
     return self._bound * tf.tanh(tf.cast(self._raw, dtype or self._raw.dtype) / self._bound)

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['Dataset', 'Split', 'hold_out']
+__all__ = ['Dataset', 'Split', 'hold_out', 'three_way']
 
 # One seed for every random split: who holds out what must never depend on a run's own seed.
 _SPLIT_SEED = 2018
@@ -88,9 +88,29 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
   n = len(split)
   count = max(1, round(fraction * n))
   if count >= n:
-    raise UsageError(f'{source}: too few images to hold some out for validation and test; got {n} to divide')
+    raise UsageError(f'{source}: expected at least {count + 1} images to divide, got {n}')
   # Raw PCG64 output is guaranteed to stay the same in later NumPy versions; `Generator.permutation` is not.
   order = np.argsort(np.random.PCG64(_SPLIT_SEED).random_raw(n), kind='stable') if shuffle else np.arange(n)
   parts = np.sort(order[:-count]), np.sort(order[-count:])
   kept, held_out = (Split(split.images[part], None if split.labels is None else split.labels[part]) for part in parts)
   return kept, held_out
+
+
+def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
+  """Divides images at random, and always alike, into 80 % train, 10 % validation and 10 % test.
+
+  Args:
+    everything: the `Split` to divide.
+    source: the file or data set that an error is to name.
+
+  Returns:
+    (train, validation, test).
+
+  Raises:
+    UsageError: if there are fewer than 3 images.
+  """
+  if len(everything) < 3:
+    raise UsageError(f'{source}: expected at least 3 images, one for each split, got {len(everything)}')
+  rest, test = hold_out(everything, 1 / 10, shuffle=True, source=source)
+  train, validation = hold_out(rest, 1 / 9, shuffle=True, source=source)
+  return train, validation, test

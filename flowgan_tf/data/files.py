@@ -1,13 +1,13 @@
 """The user's own images: a folder, or an .npz file."""
 
-import os
 import pathlib
 import zipfile
 import zlib
 
 import numpy as np
+from PIL import Image
 
-from flowgan_tf.data.dataset import Dataset, Split, hold_out
+from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
 __all__ = ['load_folder', 'load_npz']
@@ -50,7 +50,8 @@ def load_folder(path: str) -> Dataset:
         f'got {_by(images[-1].shape)}'
       )
   labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]) if classes else None
-  return _three_way(folder.resolve().name, Split(np.stack(images), labels), str(folder))
+  everything = Split(np.stack(images), labels)
+  return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), _num_classes(everything))
 
 
 def load_npz(path: str) -> Dataset:
@@ -81,7 +82,8 @@ def load_npz(path: str) -> Dataset:
 
   name = pathlib.Path(path).stem
   if 'images' in arrays:
-    return _three_way(name, _split(path, arrays, 'images', 'labels'), path)
+    everything = _split(path, arrays, 'images', 'labels')
+    return Dataset(name, 256, *three_way(everything, path), _num_classes(everything))
   if not {'x_train', 'x_test'} <= arrays.keys():
     got = ', '.join(sorted(arrays)) or 'nothing'
     raise UsageError(f'{path}: expected an array `images`, or `x_train` and `x_test`; got {got}')
@@ -108,8 +110,6 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _read_image(path: pathlib.Path) -> np.ndarray:
   """uint8 [height, width, 1 or 3]. Pillow, because TensorFlow's decoder takes a BMP's palette indices for its greys."""
-  from PIL import Image
-
   try:
     with Image.open(path) as image:
       image.load()
@@ -143,16 +143,6 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
       f'got {labels.dtype} {list(labels.shape)}' + (f' from {labels.min()}' if is_integer and labels.size else '')
     )
   return Split(images, labels.reshape(n).astype(np.int64))
-
-
-def _three_way(name: str, everything: Split, source: str) -> Dataset:
-  if len(everything) < 3:
-    raise UsageError(
-      f'{source}: expected at least 3 images, one each to train, validate and test; got {len(everything)}'
-    )
-  rest, test = hold_out(everything, 1 / 10, shuffle=True, source=source)
-  train, validation = hold_out(rest, 1 / 9, shuffle=True, source=source)
-  return Dataset(name, 256, train, validation, test, _num_classes(everything))
 
 
 def _num_classes(*splits: Split) -> int | None:

@@ -85,16 +85,16 @@ def training_batches(
     return tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True))
 
   def batch(step: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    levels_of_grey = tf.gather(images, indices)
+    grey_levels = tf.gather(images, indices)
     if flip:
       mirrored = tf.random.stateless_uniform(
         [batch_size, 1, 1, 1], tf.random.experimental.stateless_fold_in(flip_seed, step)
       )
-      levels_of_grey = tf.where(mirrored < 0.5, tf.reverse(levels_of_grey, [2]), levels_of_grey)
+      grey_levels = tf.where(mirrored < 0.5, tf.reverse(grey_levels, [2]), grey_levels)
     noise = tf.random.stateless_uniform(
-      levels_of_grey.shape, tf.random.experimental.stateless_fold_in(noise_seed, step), maxval=_MAX_NOISE
+      grey_levels.shape, tf.random.experimental.stateless_fold_in(noise_seed, step), maxval=_MAX_NOISE
     )
-    return (tf.cast(levels_of_grey, tf.float32) + noise) / levels
+    return (tf.cast(grey_levels, tf.float32) + noise) / levels
 
   first_epoch, offset = divmod(start * batch_size, n)
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)

@@ -3,9 +3,10 @@
 import os
 
 import numpy as np
+from sklearn.datasets import load_digits
 
 from flowgan_tf.data import files, tfds_source
-from flowgan_tf.data.dataset import Dataset, Split, hold_out
+from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
 __all__ = ['load']
@@ -37,7 +38,8 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
 
   #### References
 
-  The MNIST split is that of Grover, Dhar, Ermon. Flow-GAN, AAAI 2018, section 4; CIFAR-10's 10 % is this project's.
+  Grover, Dhar, Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative Models. AAAI 2018,
+  appendix A: 50,000 / 10,000 / 10,000 images of MNIST, a random 5,000 of CIFAR-10's 50,000 for validation.
   """
   if dataset == 'digits':
     return _digits()
@@ -59,10 +61,6 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
 
 def _digits() -> Dataset:
   """scikit-learn's copy of the UCI handwritten digits: 1,797 images, 8 x 8 counts of 0 to 16. Needs no network."""
-  from sklearn.datasets import load_digits  # deferred: it costs a second that other data sets need not pay
-
   digits = load_digits()
   everything = Split(digits.images.astype(np.uint8)[..., np.newaxis], digits.target.astype(np.int64))
-  rest, test = hold_out(everything, 1 / 10, shuffle=True, source='digits')
-  train, validation = hold_out(rest, 1 / 9, shuffle=True, source='digits')
-  return Dataset('digits', 17, train, validation, test, num_classes=10)
+  return Dataset('digits', 17, *three_way(everything, 'digits'), num_classes=10)

@@ -28,17 +28,15 @@ DATASETS = {
 
 _TIMEOUT_SECONDS = 5
 
-# What TFDS and TensorFlow were seen to raise for truncated, emptied, missing and altered files of a prepared data set.
+# What TFDS and TensorFlow raise for truncated, empty, missing, unreadable and altered files of a prepared data set.
 _DAMAGE = (
   tf.errors.DataLossError,
   tf.errors.FailedPreconditionError,
   tf.errors.InvalidArgumentError,
   tf.errors.NotFoundError,
-  tf.errors.OutOfRangeError,
   tf.errors.PermissionDeniedError,
   json_format.ParseError,
   OSError,
-  KeyError,
   ValueError,
 )
 
@@ -122,7 +120,7 @@ def _answers(url: str) -> bool:
       return
     answers.set()
 
-  # In a thread of its own because the timeout of requests bounds each address of a host, and name resolution not at all.
+  # In a thread because the timeout of requests bounds each address of a host, and name resolution not at all.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(_TIMEOUT_SECONDS)

@@ -1,0 +1,77 @@
+# Everything is installed into .venv and nothing outside of the checkout is changed. `make help` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# cpu: a small install without CUDA code. gpu: with CUDA, Linux only. Left out: what .venv holds, or else cpu.
+EXTRA ?= $(if $(wildcard $(VENV)/.installed-gpu),gpu,cpu)
+PYTEST_ARGS ?=
+
+# The interpreter that the user names, or else the first of these that TensorFlow 2.21 has wheels for.
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+INSTALLED := $(VENV)/.installed-$(EXTRA)
+TESTABLE := $(VENV)/.installed-$(EXTRA)-test
+
+INSTALL_cpu := $(PIP) install -r requirements/cpu.txt && $(PIP) install --no-deps 'tf-keras==2.21.*' -e .
+INSTALL_gpu := $(PIP) install -e '.[gpu]'
+SIZE_cpu := 0.5 GB to download, about a minute
+SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
+
+.PHONY: help demo test lint bench wheel clean
+
+help:
+	@echo 'make demo    train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
+	@echo 'make test    run the test suite; PYTEST_ARGS="-k nice" passes options on'
+	@echo 'make lint    check style and formatting'
+	@echo 'make bench   measure the time of training steps'
+	@echo 'make wheel   build the distributions, and use the wheel outside of the checkout'
+	@echo 'make clean   remove what make and Python left, .venv included; runs/ stays'
+	@echo
+	@echo 'EXTRA=gpu installs TensorFlow with CUDA, PYTHON=python3.12 chooses the interpreter.'
+
+demo: $(INSTALLED)
+	$(BIN)/python bin/train --objective=hybrid --lambda=0.1 --workdir=runs/demo
+
+test: $(TESTABLE)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(TESTABLE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.step
+
+wheel: $(TESTABLE)
+	rm -rf build dist
+	$(BIN)/python -m build --quiet
+	.ci/try-wheel
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.
+$(INSTALLED): setup.py requirements/base.txt requirements/cpu.txt
+	@case '$(EXTRA)' in cpu|gpu) ;; *) echo 'make: EXTRA=$(EXTRA), expected cpu or gpu' >&2; exit 2 ;; esac
+	@if [ ! -e $@ ]; then \
+	  for python in $(PYTHONS) ''; do \
+	    if [ -n "$$python" ] && "$$python" -c '$(SUPPORTED)' 2> /dev/null; then break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo 'make: Python 3.11, 3.12 or 3.13 is needed, tried $(PYTHONS); name one: make PYTHON=...' >&2; exit 2; \
+	  fi; \
+	  echo "Creating $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@echo 'Installing flowgan_tf with TensorFlow ($(EXTRA)) into $(VENV): $(SIZE_$(EXTRA))'
+	@$(INSTALL_$(EXTRA))
+	@touch $@
+
+$(TESTABLE): $(INSTALLED) requirements/test.txt
+	@echo 'Installing what the tests need into $(VENV)'
+	@$(PIP) install -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.bijectors import BatchNormalization
+
+EPSILON = 1e-3
+Y = np.random.default_rng(0).normal(2.0, 3.0, (8, 2, 3, 4))
+MEAN, VARIANCE = Y.mean(axis=(0, 1, 2)), Y.var(axis=(0, 1, 2))
+
+
+def statistics(bijector):
+  by_name = {v.name.split('/')[-1]: v for v in bijector.variables}
+  return by_name['running_mean:0'], by_name['running_variance:0']
+
+
+def new():
+  bijector = BatchNormalization((2, 3, 4), momentum=0.9, epsilon=EPSILON, dtype=tf.float64)
+  for variable, value in zip(statistics(bijector), ([0.5, -1.0, 0.0, 2.0], [0.5, 4.0, 1.0, 2.0]), strict=True):
+    variable.assign(value)
+  return bijector
+
+
+def test_training_uses_the_batch():
+  bijector = new()
+  y = tf.constant(Y)
+  x = bijector.inverse(y, training=True)
+  np.testing.assert_allclose(x, (Y - MEAN) / np.sqrt(VARIANCE + EPSILON), rtol=1e-10)
+  log_det = bijector.inverse_log_det_jacobian(y, event_ndims=3, training=True)
+  np.testing.assert_allclose(log_det, -0.5 * 6 * np.log(VARIANCE + EPSILON).sum(), rtol=1e-10)
+
+
+def test_running_statistics_move_once_and_only_in_training():
+  bijector = new()
+  mean, variance = statistics(bijector)
+  before = mean.numpy(), variance.numpy()
+  bijector.inverse(tf.constant(Y))
+  bijector.forward(tf.constant(Y), training=True)
+  np.testing.assert_array_equal(mean, before[0])
+  np.testing.assert_array_equal(variance, before[1])
+  y = tf.constant(Y)
+  x = bijector.inverse(y, training=True)
+  bijector.inverse_log_det_jacobian(y, event_ndims=3, training=True)
+  np.testing.assert_allclose(mean, 0.9 * before[0] + 0.1 * MEAN, rtol=1e-12)
+  np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * VARIANCE, rtol=1e-12)
+  del x
+
+
+def test_evaluation_uses_running_statistics_in_both_directions():
+  bijector = new()
+  mean, variance = (v.numpy() for v in statistics(bijector))
+  np.testing.assert_allclose(bijector.inverse(tf.constant(Y)), (Y - mean) / np.sqrt(variance + EPSILON), rtol=1e-10)
+  np.testing.assert_allclose(bijector.forward(tf.constant(Y)), Y * np.sqrt(variance + EPSILON) + mean, rtol=1e-10)
+  np.testing.assert_allclose(bijector.inverse(tf.constant(Y[:1])), bijector.inverse(tf.constant(Y))[:1], rtol=1e-12)
+
+
+def test_training_and_evaluation_do_not_share_a_cache_entry():
+  bijector = new()
+  y = tf.constant(Y)
+  trained, evaluated = bijector.inverse(y, training=True), bijector.inverse(y, training=False)
+  assert np.abs(trained - evaluated).max() > 0.1
+
+
+def test_gradients_pass_through_the_moments_of_the_batch():
+  # Whatever y is, the normalised batch sums to zero in each channel: the gradient of that sum must vanish.
+  bijector = new()
+  y = tf.constant(Y)
+  with tf.GradientTape(persistent=True) as tape:
+    tape.watch(y)
+    trained = tf.reduce_sum(bijector.inverse(y, training=True) * [1.0, 2.0, 3.0, 4.0])
+    evaluated = tf.reduce_sum(bijector.inverse(y, training=False) * [1.0, 2.0, 3.0, 4.0])
+  np.testing.assert_allclose(tape.gradient(trained, y), np.zeros_like(Y), atol=1e-12)
+  assert np.all(tape.gradient(evaluated, y) > 0.1)
+
+
+def test_running_statistics_are_not_trained():
+  assert len(new().variables) == 2 and not new().trainable_variables
+
+
+@pytest.mark.parametrize('momentum', [-0.1, 1.0, float('nan')])
+def test_momentum_out_of_range_is_refused(momentum):
+  with pytest.raises(ValueError, match=r'`momentum`.*Got: '):
+    BatchNormalization((4,), momentum=momentum)

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.bijectors import DiagonalScaling
+
+
+def test_against_a_diagonal_matrix():
+  bijector = DiagonalScaling((2, 2), log_scale_bound=1.5, dtype=tf.float64)
+  x = np.random.default_rng(0).normal(size=(3, 2, 2))
+  np.testing.assert_array_equal(bijector.forward(tf.constant(x)), x)
+  (raw,) = bijector.trainable_variables
+  raw.assign([[0.5, -3.0], [100.0, 0.0]])
+  s = 1.5 * np.tanh(np.array([[0.5, -3.0], [100.0, 0.0]]) / 1.5)
+  np.testing.assert_allclose(bijector.log_scale(), s, rtol=1e-12)
+  np.testing.assert_allclose(
+    bijector.forward(tf.constant(x)).numpy().reshape(3, 4), x.reshape(3, 4) @ np.diag(np.exp(s).ravel()), rtol=1e-12
+  )
+  assert np.linalg.slogdet(np.diag(np.exp(s).ravel()))[1] == pytest.approx(
+    bijector.forward_log_det_jacobian(tf.constant(x)).numpy(), rel=1e-12
+  )
+
+
+def test_the_computation_follows_the_input():
+  bijector = DiagonalScaling((3,))
+  assert bijector.forward(tf.zeros((2, 3), tf.float64)).dtype == tf.float64
+  assert bijector.log_scale().dtype == tf.float32
+  assert bijector.log_scale(tf.float64).dtype == tf.float64
+
+
+@pytest.mark.parametrize('bound', [0.0, -2.0, float('nan')])
+def test_a_bound_that_is_not_positive_is_refused(bound):
+  with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):
+    DiagonalScaling((3,), log_scale_bound=bound)

@@ -1,0 +1,49 @@
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+from flowgan_tf.bijectors import Squeeze
+
+
+@hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
+@hypothesis.given(
+  batch_shape=st.lists(st.integers(0, 3), max_size=2), half_sides=st.tuples(*[st.integers(1, 4)] * 2), c=st.integers(1, 4)
+)
+def test_each_block_of_pixels_becomes_channels(batch_shape, half_sides, c):
+  h, w = 2 * half_sides[0], 2 * half_sides[1]
+  x = np.arange(np.prod([*batch_shape, h, w, c]), dtype=np.float32).reshape(*batch_shape, h, w, c)
+  y = Squeeze().forward(tf.constant(x))
+  assert y.shape == (*batch_shape, h // 2, w // 2, 4 * c)
+  for k, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+    np.testing.assert_array_equal(y[..., k * c : (k + 1) * c], x[..., i::2, j::2, :])
+  np.testing.assert_array_equal(Squeeze().inverse(tf.identity(y)), x)
+
+
+@pytest.mark.parametrize('spec', [(None, 4, 2, 3), (None, None, 4, 2, 3), (2, None, 4, 2, 3)])
+def test_batch_of_unknown_size(spec):
+  squeeze = Squeeze()
+
+  @tf.function(input_signature=[tf.TensorSpec(spec)])
+  def there_and_back(x):
+    y = squeeze.forward(x)
+    assert y.shape[-3:] == (2, 1, 12)
+    return y, squeeze.inverse(tf.identity(y))
+
+  for n in (1, 3):
+    x = tf.random.stateless_uniform([n if side is None else side for side in spec], seed=(0, n))
+    y, x_again = there_and_back(x)
+    np.testing.assert_array_equal(y, squeeze.forward(tf.identity(x)))
+    np.testing.assert_array_equal(x_again, x)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 4, 1), (2, 4, 3, 1)])
+def test_odd_sides_are_refused(shape):
+  with pytest.raises(ValueError, match=r'even height and width.*Got: '):
+    Squeeze().forward(tf.zeros(shape))
+
+
+def test_channels_not_divisible_by_four_are_refused():
+  with pytest.raises(ValueError, match=r'divisible by 4.*Got: '):
+    Squeeze().inverse(tf.zeros((1, 2, 2, 6)))

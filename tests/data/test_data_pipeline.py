@@ -1,0 +1,153 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from flowgan_tf.data import Split, dequantize, training_batches
+
+
+def numbered(n: int, shape: tuple[int, int, int] = (2, 3, 1)) -> Split:
+  """Images that carry their own number in every pixel, so that a batch tells which ones it holds."""
+  images = np.broadcast_to(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), (n, *shape)).copy()
+  return Split(images, None)
+
+
+def take(dataset: tf.data.Dataset, count: int) -> list[np.ndarray]:
+  return [batch.numpy() for batch in dataset.take(count)]
+
+
+def members(batches: list[np.ndarray], levels: int = 256) -> np.ndarray:
+  """Numbers of the images in order, from `numbered`."""
+  return np.floor(np.concatenate(batches).astype(np.float64) * levels).astype(int)[:, 0, 0, 0]
+
+
+@pytest.mark.parametrize('levels', [17, 256])
+def test_dequantised_images_keep_their_levels_and_stay_below_one(levels):
+  grid = np.broadcast_to(np.arange(levels, dtype=np.uint8).reshape(1, 1, levels, 1), (20_000, 1, levels, 1))
+  x = dequantize(grid, levels, seed=0)
+  assert x.dtype == np.float32
+  assert x.max() < 1
+  np.testing.assert_array_equal(np.floor(x * np.float32(levels)), grid)
+
+
+def test_extreme_noise_does_not_round_to_the_next_level(monkeypatch):
+  """One more in 2**16 draws would reach 1.0 in float32 if the noise were not bounded."""
+  largest = np.float32(1 - 2**-24)
+
+  class Extreme:
+    def random(self, shape, dtype):
+      return np.full(shape, largest, dtype)
+
+  monkeypatch.setattr(np.random, 'default_rng', lambda seed: Extreme())
+  images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+  assert np.float32(255) + largest == 256
+  np.testing.assert_array_equal(np.floor(dequantize(images, 256, seed=0) * 256), images)
+
+
+def test_dequantisation_noise_is_uniform():
+  images = np.full((100, 10, 10, 1), 7, np.uint8)
+  u = dequantize(images, 17, seed=3).astype(np.float64) * 17 - 7
+  assert stats.kstest(u.ravel(), 'uniform').pvalue > 1e-3
+
+
+def test_dequantisation_depends_on_seed_and_position_alone():
+  images = numbered(9).images
+  np.testing.assert_array_equal(dequantize(images, 256, seed=1), dequantize(images, 256, seed=1))
+  np.testing.assert_array_equal(dequantize(images, 256, seed=1)[:4], dequantize(images[:4], 256, seed=1))
+  assert not np.array_equal(dequantize(images, 256, seed=1), dequantize(images, 256, seed=2))
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 7, 10, 25])
+def test_every_epoch_holds_every_image_once(batch_size):
+  n, epochs = 10, 5
+  batches = take(training_batches(numbered(n), 256, batch_size, seed=4), -(-n * epochs // batch_size))
+  assert all(batch.shape == (batch_size, 2, 3, 1) and batch.dtype == np.float32 for batch in batches)
+  order = members(batches)[: n * epochs].reshape(epochs, n)
+  np.testing.assert_array_equal(np.sort(order, axis=1), np.broadcast_to(np.arange(n), (epochs, n)))
+  assert len(np.unique(order, axis=0)) > 1
+
+
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('batch_size', [3, 25])
+def test_resumed_stream_equals_the_uninterrupted_one(batch_size, flip):
+  rng = np.random.default_rng(0)
+  split = Split(rng.integers(0, 256, (10, 4, 5, 3), np.uint8), None)
+  whole = take(training_batches(split, 256, batch_size, seed=8, flip=flip), 12)
+  for start in (0, 1, 4, 10):
+    resumed = take(training_batches(split, 256, batch_size, seed=8, start=start, flip=flip), 12 - start)
+    np.testing.assert_array_equal(np.stack(resumed), np.stack(whole[start:]))
+
+
+def test_far_start_repeats_and_computes_nothing_before_it():
+  """Ten million epochs on: computing what comes before would take days."""
+  split = numbered(10)
+  far = 10**8
+  first = take(training_batches(split, 256, 10, seed=1, start=far), 3)
+  second = take(training_batches(split, 256, 10, seed=1, start=far + 1), 2)
+  np.testing.assert_array_equal(np.stack(first[1:]), np.stack(second))
+  np.testing.assert_array_equal(np.sort(members(first[:1])), np.arange(10))
+
+
+def test_seeds_differ_and_repeat():
+  split = numbered(50)
+  same = [take(training_batches(split, 256, 50, seed=2), 1)[0] for _ in range(2)]
+  np.testing.assert_array_equal(*same)
+  other = take(training_batches(split, 256, 50, seed=3), 1)[0]
+  assert not np.array_equal(members([same[0]]), members([other]))
+  # Seeds beyond 32 bits must not be cut down to 32.
+  large = take(training_batches(split, 256, 50, seed=2 + 2**32), 1)[0]
+  assert not np.array_equal(members([same[0]]), members([large]))
+
+
+def test_order_is_uniform_over_permutations():
+  n, epochs = 4, 6_000
+  order = members(take(training_batches(numbered(n, (1, 1, 1)), 256, n * 100, seed=5), epochs // 100)).reshape(
+    epochs, n
+  )
+  counts = [np.all(order == permutation, axis=1).sum() for permutation in itertools.permutations(range(n))]
+  assert sum(counts) == epochs
+  assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('levels', [17, 256])
+def test_training_noise_is_uniform_and_fresh(levels):
+  split = Split(np.full((100, 10, 10, 1), levels - 1, np.uint8), None)
+  first, second = take(training_batches(split, levels, 100, seed=6), 2)
+  for batch in (first, second):
+    u = batch.astype(np.float64) * levels - (levels - 1)
+    assert u.min() >= 0
+    assert stats.kstest(u.ravel(), 'uniform').pvalue > 1e-3
+  correlation = stats.pearsonr(first.ravel(), second.ravel())
+  assert correlation.pvalue > 1e-3
+
+
+def test_training_images_stay_below_one():
+  """Of a million draws at level 255, unbounded noise would round about 8 up to 1.0."""
+  split = Split(np.full((10, 100, 100, 1), 255, np.uint8), None)
+  (batch,) = take(training_batches(split, 256, 100, seed=0), 1)
+  assert 1 - 2**-15 < batch.max() < 1
+
+
+def test_flips_mirror_half_of_the_images_and_nothing_else():
+  image = np.arange(12, dtype=np.uint8).reshape(1, 2, 3, 2)
+  split = Split(np.repeat(image, 400, axis=0), None)
+  (batch,) = take(training_batches(split, 256, 400, seed=7, flip=True), 1)
+  k = np.floor(batch * 256).astype(np.uint8)
+  is_plain, is_mirrored = (np.all(k == kind, axis=(1, 2, 3)) for kind in (image, image[:, :, ::-1]))
+  assert np.all(is_plain ^ is_mirrored)
+  assert stats.binomtest(int(is_mirrored.sum()), 400).pvalue > 1e-3
+  (unflipped,) = take(training_batches(split, 256, 400, seed=7), 1)
+  np.testing.assert_array_equal(np.floor(unflipped * 256), split.images)
+
+
+@pytest.mark.parametrize('arguments', [{'batch_size': 0}, {'batch_size': 1, 'start': -1}])
+def test_impossible_arguments_raise(arguments):
+  with pytest.raises(ValueError, match='Got: 3 images'):
+    training_batches(numbered(3), 256, seed=0, **arguments)
+
+
+def test_empty_split_raises_rather_than_search_for_ever():
+  with pytest.raises(ValueError, match='Got: 0 images'):
+    training_batches(numbered(0), 256, batch_size=1, seed=0)

@@ -1,0 +1,241 @@
+import dataclasses
+import os
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import data
+from flowgan_tf.metrics.classifier import load_or_train
+from flowgan_tf.metrics.scores import inception_score, mode_score
+
+
+def _uniform_images(samples, shape=(8, 8, 1)):
+  return np.random.default_rng(0).random((samples, *shape))
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return data.load('digits')
+
+
+@pytest.fixture(scope='module')
+def cache_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(scope='module')
+def classifier(digits, cache_dir):
+  return load_or_train(digits, cache_dir)
+
+
+@pytest.fixture
+def brief_training(monkeypatch):
+  """A few steps only: for what does not depend on how well the network has learnt."""
+  monkeypatch.setattr('flowgan_tf.metrics.classifier._IMAGES_SEEN', (1000, 1000))
+
+
+@pytest.fixture
+def cached_tiny(brief_training, tmp_path):
+  """A briefly trained classifier of `_tiny()` and the path of its cache file."""
+  classifier = load_or_train(_tiny(), tmp_path)
+  [path] = tmp_path.iterdir()
+  return classifier, path
+
+
+def _tiny(image_shape=(8, 8, 1), classes=2, samples=96, name='tiny'):
+  """Data whose class is its brightness: quickly learnt at any shape."""
+  labels = np.arange(samples, dtype=np.int64) % classes
+  dither = np.random.default_rng(0).integers(0, 3, (samples, *image_shape))
+  images = np.minimum(15, 16 * labels[:, None, None, None] // classes + dither)
+  split = data.Split(images.astype(np.uint8), labels)
+  return data.Dataset(name, 16, split, split, split, classes)
+
+
+def _messages(caplog):
+  # Not TensorFlow's own, which complains of retracing after some number of small models.
+  return [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+# What it has learnt.
+
+
+def test_digits_are_recognised(classifier):
+  assert 0.96 <= classifier.test_accuracy <= 1
+
+
+def test_test_accuracy_is_that_of_the_probabilities(classifier, digits):
+  images = data.dequantize(digits.test.images, digits.levels, 7)
+  right = np.mean(classifier.probabilities(images).argmax(axis=1) == digits.test.labels)
+  assert abs(right - classifier.test_accuracy) < 0.02  # the noise is another
+
+
+def test_label_distribution_is_that_of_the_training_split(classifier, digits):
+  expected = [np.mean(digits.train.labels == k) for k in range(10)]
+  np.testing.assert_allclose(classifier.label_distribution, expected, rtol=1e-12)
+
+
+def test_scores_tell_digits_from_noise_and_from_a_single_class(classifier, digits):
+  images = data.dequantize(digits.train.images, digits.levels, 1)
+  real = classifier.probabilities(images)
+  ones = real[digits.train.labels == 1]
+  noise = classifier.probabilities(_uniform_images(500))
+  assert inception_score(real).mean > 9
+  assert mode_score(real, classifier.label_distribution).mean > 9
+  assert inception_score(ones).mean < 1.5
+  assert mode_score(ones, classifier.label_distribution).mean < 0.5
+  assert inception_score(noise).mean < 6
+
+
+# Probabilities.
+
+
+def test_probabilities_are_float64_distributions_in_the_order_of_the_images(classifier):
+  images = _uniform_images(1001)  # three batches, the last one of a single image
+  probabilities = classifier.probabilities(images)
+  assert probabilities.dtype == np.float64
+  np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+  np.testing.assert_allclose(probabilities[[3, 700, 1000]], classifier.probabilities(images[[3, 700, 1000]]), rtol=1e-4)
+
+
+def test_probabilities_are_the_softmax_of_the_models_logits_without_dropout(classifier):
+  images = _uniform_images(8).astype(np.float32)
+  logits = np.asarray(classifier.model(images, training=False), np.float64)
+  expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  np.testing.assert_allclose(classifier.probabilities(images), expected, rtol=1e-4)
+
+
+def test_values_outside_the_unit_interval_are_clipped(classifier):
+  images = 3 * _uniform_images(5) - 1
+  np.testing.assert_array_equal(classifier.probabilities(images), classifier.probabilities(np.clip(images, 0, 1)))
+
+
+@pytest.mark.parametrize(
+  ('images', 'message'),
+  [
+    (np.zeros([2, 8, 8], np.float32), r'must have shape \[n, 8, 8, 1\].*Got: \(2, 8, 8\)'),
+    (np.zeros([2, 8, 8, 3], np.float32), r'Got: \(2, 8, 8, 3\)'),
+    (np.zeros([0, 8, 8, 1], np.float32), 'n > 0'),
+    (np.zeros([2, 8, 8, 1], np.uint8), 'must be floats.*Got: uint8'),
+    (np.array([0, np.nan, np.inf]).reshape(3, 1, 1, 1) * np.ones([3, 8, 8, 1]), 'Got: 2 of 3 images with NaN'),
+  ],
+)
+def test_refuses_what_are_not_images(classifier, images, message):
+  with pytest.raises(ValueError, match=message):
+    classifier.probabilities(images)
+
+
+# Any data set.
+
+
+@pytest.mark.parametrize(('image_shape', 'classes'), [((8, 8, 3), 2), ((12, 9, 1), 3), ((16, 16, 3), 4)])
+def test_trains_on_any_image_shape_and_number_of_classes(tmp_path, image_shape, classes):
+  classifier = load_or_train(_tiny(image_shape, classes), tmp_path)
+  assert classifier.test_accuracy > 0.9
+  assert classifier.probabilities(_uniform_images(3, image_shape)).shape == (3, classes)
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_refuses_unlabelled_data(tmp_path, split):
+  unlabelled = dataclasses.replace(_tiny(), **{split: data.Split(np.zeros([4, 8, 8, 1], np.uint8), labels=None)})
+  with pytest.raises(ValueError, match="'tiny' has no labels"):
+    load_or_train(unlabelled, tmp_path)
+  assert not os.listdir(tmp_path)
+
+
+# Cache and repetition.
+
+
+def test_one_line_says_that_training_starts_and_how_long_it_takes(brief_training, tmp_path, caplog):
+  with caplog.at_level('INFO', logger='absl'):
+    load_or_train(_tiny(), tmp_path)
+  start, end = _messages(caplog)
+  assert 'Training a classifier on tiny' in start
+  assert 'about 1 s' in start
+  assert '% of the test split' in end
+
+
+def test_cache_gives_the_same_classifier_without_training(classifier, digits, cache_dir, caplog):
+  [file] = os.listdir(cache_dir)
+  assert file == f'classifier-digits-{digits.fingerprint[:12]}-v1-seed0.npz'
+  with caplog.at_level('INFO', logger='absl'):
+    cached = load_or_train(digits, cache_dir)
+  assert not _messages(caplog)
+  assert (cached.hash, cached.test_accuracy) == (classifier.hash, classifier.test_accuracy)
+  np.testing.assert_array_equal(cached.probabilities(_uniform_images(9)), classifier.probabilities(_uniform_images(9)))
+
+
+def test_training_repeats_whatever_the_global_seeds_and_policy(tmp_path, digits, classifier):
+  keras.utils.set_random_seed(99)
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  try:
+    again = load_or_train(digits, tmp_path)
+  finally:
+    keras.config.set_dtype_policy('float32')
+    tf.random.set_seed(None)
+  assert again.hash == classifier.hash
+
+
+def test_another_seed_and_other_data_have_their_own_file_and_weights(cached_tiny):
+  original, path = cached_tiny
+  other_seed = load_or_train(_tiny(), path.parent, seed=1)
+  other_data = load_or_train(_tiny(samples=95), path.parent)
+  assert len({original.hash, other_seed.hash, other_data.hash}) == 3
+  assert all(len(classifier.hash) == 16 for classifier in (original, other_seed, other_data))
+  assert len(os.listdir(path.parent)) == 3
+
+
+def test_awkward_names_stay_inside_the_cache(brief_training, tmp_path):
+  dataset = _tiny(name='../my data/v1.0')
+  load_or_train(dataset, tmp_path / 'new' / 'cache')
+  name = f'classifier--my-data-v1-0-{dataset.fingerprint[:12]}-v1-seed0.npz'
+  assert os.listdir(tmp_path / 'new' / 'cache') == [name]
+
+
+def _empty(content):
+  return b''
+
+
+def _truncated(content):
+  return content[: len(content) // 2]
+
+
+def _text(content):
+  return b'not an archive'
+
+
+def _one_bit_flipped(content):
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize('damage', [_empty, _truncated, _text, _one_bit_flipped])
+def test_a_damaged_cache_is_trained_over_with_a_warning(cached_tiny, caplog, damage):
+  original, path = cached_tiny
+  path.write_bytes(damage(path.read_bytes()))
+  with caplog.at_level('WARNING', logger='absl'):
+    assert load_or_train(_tiny(), path.parent).hash == original.hash
+    [message] = _messages(caplog)
+    assert path.name in message
+    assert '\n' not in message
+    load_or_train(_tiny(), path.parent)
+    assert _messages(caplog) == [message]  # the file is whole again
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_cache_whose_weights_were_replaced_is_trained_over(cached_tiny):
+  original, path = cached_tiny
+  with np.load(path) as saved:
+    arrays = dict(saved)
+  np.savez(path, **(arrays | {'weight_0': arrays['weight_0'] + 1}))
+  assert load_or_train(_tiny(), path.parent).hash == original.hash
+
+
+@pytest.mark.slow
+def test_mnist_is_recognised(tmp_path, mnist_dir):
+  start = time.time()
+  classifier = load_or_train(data.load('mnist', data_dir=mnist_dir), tmp_path)
+  print(f'accuracy {classifier.test_accuracy:.4f}, {time.time() - start:.0f} s')
+  assert classifier.test_accuracy > 0.985

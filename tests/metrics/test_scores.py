@@ -1,0 +1,181 @@
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import optimize, special, stats
+
+from flowgan_tf.metrics.scores import inception_score, mode_score
+
+
+def _softmax_rows(samples, classes, seed=0, temperature=1.0):
+  return special.softmax(np.random.default_rng(seed).normal(size=[samples, classes]) / temperature, axis=1)
+
+
+@st.composite
+def _probability_rows(draw):
+  """Distributions with exact zeros, one-hot rows and values down to the smallest float among them."""
+  shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 6)))
+  weights = draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 1) | st.sampled_from([0.0, 1.0])))
+  weights[:, 0] += weights.sum(axis=1) < 1e-3
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
+# Values known in closed form.
+
+
+@pytest.mark.parametrize('classes', [2, 10, 17])
+def test_inception_score_of_certain_and_balanced_predictions_is_the_number_of_classes(classes):
+  np.testing.assert_allclose(inception_score(np.tile(np.eye(classes), [3, 1])).mean, classes, rtol=1e-14)
+
+
+def test_inception_score_of_a_single_class_is_one():
+  assert inception_score(np.eye(10)[np.full(50, 3)]) == (1.0, 0.0)
+
+
+def test_inception_score_of_identical_uncertain_predictions_is_one():
+  np.testing.assert_allclose(inception_score(np.tile([0.2, 0.5, 0.3], [7, 1])).mean, 1.0, rtol=1e-14)
+
+
+def test_inception_score_by_hand():
+  # p(y) = (1/2, 1/2); each KL is 3/4 log(3/2) + 1/4 log(1/2) = log(3^(3/4) / 2).
+  np.testing.assert_allclose(inception_score([[0.75, 0.25], [0.25, 0.75]]).mean, 3**0.75 / 2 ** (3 / 4 + 1 / 4), 1e-14)
+
+
+def test_mode_score_equals_inception_score_when_samples_follow_the_label_distribution():
+  probabilities = _softmax_rows(100, 5, temperature=0.3)
+  np.testing.assert_allclose(
+    mode_score(probabilities, probabilities.mean(axis=0)), inception_score(probabilities), rtol=1e-12
+  )
+
+
+def test_mode_score_of_certain_predictions_that_follow_the_label_distribution_is_exp_entropy():
+  labels = np.array([0.5, 0.25, 0.125, 0.125])
+  probabilities = np.repeat(np.eye(4), [4, 2, 1, 1], axis=0)
+  np.testing.assert_allclose(mode_score(probabilities, labels).mean, np.exp(stats.entropy(labels)), rtol=1e-14)
+  np.testing.assert_allclose(mode_score(probabilities, labels).mean, 2**1.75, rtol=1e-14)
+
+
+def test_mode_score_with_a_nearly_missing_class_is_below_the_inception_score_by_the_amount_computed_by_hand():
+  # Certain predictions of two classes, seen 999 times and once; p* uniform, p(y) = (0.999, 0.001).
+  probabilities = np.repeat(np.eye(2), [999, 1], axis=0)
+  first_term = 2.0  # exp(E KL(one-hot || uniform))
+  penalty = 0.5 / np.sqrt(0.999 * 0.001)  # exp(KL(p* || p(y))) = (1/2) (0.999 * 0.001)^(-1/2), about 15.8
+  mode = mode_score(probabilities, [0.5, 0.5]).mean
+  np.testing.assert_allclose(mode, first_term / penalty, rtol=1e-12)
+
+  marginal_entropy = -0.999 * np.log(0.999) - 0.001 * np.log(0.001)
+  inception = inception_score(probabilities).mean
+  np.testing.assert_allclose(inception, np.exp(marginal_entropy), rtol=1e-12)
+  assert mode < 0.2 < 1 < inception
+
+
+def test_mode_score_with_a_class_of_small_probability_by_hand():
+  # Each sample: (1 - e, e), p(y) the same; Inception 1, MODE exp(KL(p(y) || p*) - KL(p* || p(y))).
+  e = 1e-6
+  expected = 2 * (1 - e) ** (1 - e) * e**e * 2 * np.sqrt((1 - e) * e)
+  np.testing.assert_allclose(mode_score([[1 - e, e]] * 4, [0.5, 0.5]).mean, expected, rtol=1e-9)
+
+
+def test_mode_score_with_a_class_of_exactly_no_probability_is_zero():
+  assert mode_score(np.tile(np.eye(3)[:2], [5, 1]), np.full(3, 1 / 3)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize('labels', [[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
+def test_mode_score_has_the_documented_maximum(labels):
+  labels = np.array(labels)
+
+  def score(marginal):  # of certain predictions with these frequencies, without the rounding to whole samples
+    return np.exp(special.rel_entr(1, labels) @ marginal - special.rel_entr(labels, marginal).sum())
+
+  c = optimize.brentq(lambda c: (labels / (c + np.log(labels))).sum() - 1, -np.log(labels.min()) + 1e-9, 50)
+  best = labels / (c + np.log(labels))
+  counts = np.round(best * 20_000).astype(int)
+  reached = mode_score(np.repeat(np.eye(3), counts, axis=0), labels).mean
+  np.testing.assert_allclose(reached, score(best), rtol=1e-6)
+  assert reached > np.exp(stats.entropy(labels)) * (1 + 1e-6)
+  for marginal in np.random.default_rng(0).dirichlet(np.ones(3), 300):
+    certain = np.repeat(np.eye(3), np.maximum(1, np.round(marginal * 500)).astype(int), axis=0)
+    assert mode_score(certain, labels).mean <= score(best) * (1 + 1e-12)
+
+
+# Against SciPy, and properties that hold for any probabilities.
+
+
+def test_scores_agree_with_scipy():
+  probabilities = _softmax_rows(300, 7, temperature=0.5)
+  labels = np.random.default_rng(1).dirichlet(np.ones(7))
+  marginal = probabilities.mean(axis=0)
+  to_marginal = special.rel_entr(probabilities, marginal).sum(axis=1).mean()
+  to_labels = stats.entropy(probabilities, labels[None], axis=1).mean()
+  np.testing.assert_allclose(inception_score(probabilities).mean, np.exp(to_marginal), rtol=1e-12)
+  np.testing.assert_allclose(
+    mode_score(probabilities, labels).mean, np.exp(to_labels - stats.entropy(labels, marginal)), rtol=1e-12
+  )
+
+
+def test_splits_are_consecutive_and_scored_separately():
+  probabilities = _softmax_rows(10, 4, temperature=0.3)
+  labels = np.array([0.1, 0.2, 0.3, 0.4])
+  parts = [probabilities[:4], probabilities[4:7], probabilities[7:]]
+  for score in (inception_score, lambda p, splits=1: mode_score(p, labels, splits)):
+    single = [score(part).mean for part in parts]
+    np.testing.assert_allclose(score(probabilities, splits=3), (np.mean(single), np.std(single)), rtol=1e-12)
+
+
+def test_float32_probabilities_are_scored_in_float64():
+  probabilities = _softmax_rows(1000, 10)
+  np.testing.assert_allclose(
+    inception_score(probabilities.astype(np.float32)), inception_score(probabilities), rtol=1e-6
+  )
+
+
+@hypothesis.given(probabilities=_probability_rows())
+def test_inception_score_lies_between_one_and_the_number_of_classes(probabilities):
+  score = inception_score(probabilities).mean
+  assert 1 - 1e-12 <= score <= probabilities.shape[1] * (1 + 1e-12)
+
+
+@hypothesis.given(probabilities=_probability_rows(), data=st.data())
+def test_mode_score_is_inception_score_times_the_difference_of_the_marginals(probabilities, data):
+  classes = probabilities.shape[1]
+  labels = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=classes, max_size=classes)))
+  labels /= labels.sum()
+  marginal = probabilities.mean(axis=0)
+  marginal[marginal < 1e-300] = 0  # as the documented flushing of subnormal probabilities has it
+  expected = inception_score(probabilities).mean * np.exp(
+    special.rel_entr(marginal, labels).sum() - special.rel_entr(labels, marginal).sum()
+  )
+  np.testing.assert_allclose(mode_score(probabilities, labels).mean, expected, rtol=1e-9, atol=1e-100)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+  ('probabilities', 'message'),
+  [
+    ([0.5, 0.5], r'must have shape \[samples, classes\]'),
+    (np.zeros([0, 3]), 'not empty'),
+    ([[0.5, 0.5], [np.nan, 1.0], [np.inf, 0.0]], 'Got: 2 of 3 rows with NaN or infinity'),
+    ([[0.5, 0.5], [1.5, -0.5]], 'Got: 1 of 2 rows with a negative value'),
+    ([[0.5, 0.5], [0.5, 0.49], [0.0, 0.0]], 'Got: 2 of 3 rows that do not'),
+  ],
+)
+def test_refuses_what_is_not_a_matrix_of_distributions(probabilities, message):
+  with pytest.raises(ValueError, match=message):
+    inception_score(probabilities)
+  with pytest.raises(ValueError, match=message):
+    mode_score(probabilities, [0.5, 0.5])
+
+
+@pytest.mark.parametrize('labels', [[1.0], [[0.5, 0.5]], [1.0, 0.0], [0.6, 0.6], [1.5, -0.5], [np.nan, 0.5]])
+def test_refuses_a_label_distribution_that_is_not_one(labels):
+  with pytest.raises(ValueError, match='`label_distribution` must'):
+    mode_score([[0.5, 0.5]], labels)
+
+
+@pytest.mark.parametrize('splits', [0, -1, 4])
+def test_refuses_more_splits_than_samples(splits):
+  with pytest.raises(ValueError, match='between 1 and the number of samples, 3'):
+    inception_score(np.eye(3), splits)

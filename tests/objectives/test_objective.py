@@ -1,0 +1,199 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, gradient_penalty, make
+
+SEED = (1, 2)
+
+
+class AffineModel:
+  """x = z * scale + shift with standard normal z in three dimensions, and a critic with one hidden layer."""
+
+  def __init__(self):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    self.log_scale, self.shift = tf.Variable(0.3 * draw(3)), tf.Variable(draw(3))
+    self.hidden, self.out = tf.Variable(0.3 * draw(3, 4)), tf.Variable(0.3 * draw(4, 1))
+    self.real, self.noise = tf.constant(draw(6, 3)), tf.constant(draw(6, 3))
+
+  @property
+  def generator_variables(self):
+    return [self.log_scale, self.shift]
+
+  @property
+  def critic_variables(self):
+    return [self.hidden, self.out]
+
+  def critic(self, x):
+    return tf.tanh(x @ self.hidden) @ self.out
+
+  def sample(self):
+    return self.noise * tf.exp(self.log_scale) + self.shift
+
+  def nll(self):
+    z = (self.real - self.shift) * tf.exp(-self.log_scale)
+    return tf.reduce_mean(tf.reduce_sum(z**2 / 2 + self.log_scale + 0.5 * math.log(2 * math.pi), axis=1))
+
+  def critic_step(self, objective):
+    with tf.GradientTape() as tape:
+      loss, metrics = objective.critic_loss(self.critic, self.real, self.sample(), SEED)
+    return loss, metrics, tape.gradient(loss, self.critic_variables)
+
+  def generator_step(self, objective):
+    with tf.GradientTape() as tape:
+      loss, metrics = objective.generator_loss(
+        self.nll() if objective.uses_likelihood else None,
+        self.critic(self.sample()) if objective.uses_critic else None,
+      )
+    return loss, metrics, tape.gradient(loss, self.generator_variables)
+
+
+@pytest.fixture(scope='module')
+def model():
+  return AffineModel()
+
+
+def assert_identical(first, second):
+  tf.nest.assert_same_structure(first, second)
+  for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
+    assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+@pytest.mark.parametrize('divergence', DIVERGENCES)
+def test_hybrid_with_lambda_0_is_adversarial_to_the_bit(model, divergence):
+  hybrid = make('hybrid', lambda_=0.0, divergence=divergence)
+  adversarial = make('adversarial', lambda_=0.7, divergence=divergence)
+  assert not hybrid.uses_likelihood
+  assert_identical(model.generator_step(hybrid), model.generator_step(adversarial))
+  assert_identical(model.critic_step(hybrid), model.critic_step(adversarial))
+
+
+@pytest.mark.parametrize('lambda_', [0.1, 20.0])
+@pytest.mark.parametrize('divergence', DIVERGENCES)
+def test_hybrid_is_adversarial_plus_lambda_times_mle(model, divergence, lambda_):
+  loss, metrics, gradients = model.generator_step(make('hybrid', lambda_=lambda_, divergence=divergence))
+  adversarial_loss, _, adversarial = model.generator_step(make('adversarial', divergence=divergence))
+  mle_loss, _, mle = model.generator_step(make('mle'))
+  np.testing.assert_allclose(loss, adversarial_loss + lambda_ * mle_loss, rtol=1e-6)
+  np.testing.assert_array_equal(
+    [metrics[key] for key in ('loss', 'generator_loss', 'nll')], [loss, adversarial_loss, mle_loss]
+  )
+  for hybrid_part, adversarial_part, mle_part in zip(gradients, adversarial, mle, strict=True):
+    assert np.abs(adversarial_part).max() > 1e-4
+    np.testing.assert_allclose(hybrid_part, adversarial_part + lambda_ * mle_part, rtol=1e-5, atol=1e-6)
+
+
+def test_mle_is_the_negative_log_likelihood(model):
+  objective = make('mle', lambda_=0.3)
+  assert objective.uses_likelihood and not objective.uses_critic
+  loss, metrics, (log_scale_gradient, shift_gradient) = model.generator_step(objective)
+  assert set(metrics) == {'loss', 'nll'}
+  np.testing.assert_array_equal([loss, metrics['nll']], [model.nll(), model.nll()])
+  scale, centred = np.exp(model.log_scale), model.real.numpy() - model.shift.numpy()
+  np.testing.assert_allclose(shift_gradient, -centred.mean(0) / scale**2, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(log_scale_gradient, 1 - (centred**2).mean(0) / scale**2, rtol=1e-4, atol=1e-6)
+
+
+def test_critic_loss_is_the_divergence_plus_the_weighted_penalty(model):
+  fake = model.sample()
+  loss, metrics, _ = model.critic_step(make('hybrid'))
+  gap = tf.reduce_mean(model.critic(model.real)) - tf.reduce_mean(model.critic(fake))
+  penalty = gradient_penalty(model.critic, model.real, fake, SEED)
+  assert penalty > 0.01
+  np.testing.assert_allclose(loss, -gap + 10.0 * penalty, rtol=1e-6)
+  np.testing.assert_allclose(
+    [metrics[key] for key in ('critic_loss', 'critic_gap', 'gradient_penalty')], [loss, gap, penalty], rtol=1e-6
+  )
+  assert set(metrics) == {'critic_loss', 'critic_gap', 'gradient_penalty'}
+
+
+@pytest.mark.parametrize('divergence', DIVERGENCES)
+def test_penalty_can_be_added_to_any_divergence(model, divergence):
+  loss, metrics, _ = model.critic_step(make('adversarial', divergence=divergence, gradient_penalty_weight=0.5))
+  bare_loss, _, _ = model.critic_step(make('adversarial', divergence=divergence, gradient_penalty_weight=0))
+  np.testing.assert_allclose(loss - bare_loss, 0.5 * metrics['gradient_penalty'], rtol=1e-4)
+
+
+def test_penalty_of_weight_0_is_not_computed(model):
+  calls = []
+
+  def critic(x):
+    calls.append(x)
+    return model.critic(x)
+
+  objective = make('adversarial', gradient_penalty_weight=0.0)
+  loss, metrics = objective.critic_loss(critic, model.real, model.sample(), SEED)
+  assert len(calls) == 2
+  assert set(metrics) == {'critic_loss', 'critic_gap'}
+  np.testing.assert_array_equal(loss, -metrics['critic_gap'])
+
+
+@pytest.mark.parametrize('jit_compile', [False, True])
+def test_compiled_losses_are_the_eager_ones(model, jit_compile):
+  # XLA draws other interpolates from the same seed.
+  objective = make('hybrid', lambda_=0.1, gradient_penalty_weight=0.0 if jit_compile else 10.0)
+  for step in (model.critic_step, model.generator_step):
+    compiled = tf.nest.flatten(tf.function(lambda step=step: step(objective), jit_compile=jit_compile)())
+    for a, b in zip(compiled, tf.nest.flatten(step(objective)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+def test_non_finite_parts_are_not_hidden(bad):
+  good, bad = tf.constant([0.5, 0.25]), tf.constant([0.5, bad])
+  objective = make('hybrid', lambda_=0.1)
+  for nll_mean, fake_outputs in ((bad[1], good), (good[1], bad)):
+    loss, metrics = objective.generator_loss(nll_mean, fake_outputs)
+    assert not np.isfinite(loss)
+    assert np.isfinite(metrics['nll']) != np.isfinite(metrics['generator_loss'])
+  loss, metrics = objective.critic_loss(lambda x: x[:, 0], bad[:, tf.newaxis], good[:, tf.newaxis], SEED)
+  assert not np.isfinite(loss) and not np.isfinite(metrics['critic_gap'])
+
+
+def test_unused_parts_do_not_reach_the_loss():
+  outputs, bad = tf.constant([0.5, 0.25]), tf.constant(math.nan)
+  assert make('hybrid', lambda_=0.0).generator_loss(bad, outputs)[0] == -0.375
+  assert make('mle').generator_loss(tf.constant(2.0), bad[tf.newaxis])[0] == 2.0
+
+
+@pytest.mark.parametrize('arguments', [(None, tf.constant([1.0])), (tf.constant(1.0), None)])
+def test_missing_parts_are_refused(arguments):
+  with pytest.raises(ValueError, match='None'):
+    make('hybrid').generator_loss(*arguments)
+
+
+@pytest.mark.parametrize('name', OBJECTIVES)
+def test_make_weights(name):
+  objective = make(name, lambda_=0.25, divergence='kl', gradient_penalty_weight=3)
+  assert objective.likelihood_weight == {'mle': 1.0, 'adversarial': 0.0, 'hybrid': 0.25}[name]
+  assert objective.divergence is DIVERGENCES['kl']
+  assert objective.gradient_penalty_weight == 3.0
+  assert (objective.uses_critic, objective.uses_likelihood) == (name != 'mle', name != 'adversarial')
+  assert make(name).gradient_penalty_weight == 10.0
+  assert make(name, divergence='hellinger').gradient_penalty_weight == 0.0
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    ({'name': 'gan'}, ['objective', "'gan'", 'mle, adversarial, hybrid']),
+    ({'divergence': 'wgan'}, ['divergence', "'wgan'", 'wasserstein, jensen_shannon, kl, reverse_kl, hellinger']),
+    ({'lambda_': -0.5}, ['lambda', '-0.5', '>= 0']),
+    ({'lambda_': math.nan}, ['lambda', 'nan']),
+    ({'lambda_': math.inf}, ['lambda', 'inf']),
+    ({'lambda_': '0.1'}, ['lambda', "'0.1'"]),
+    ({'gradient_penalty_weight': -1.0}, ['gradient_penalty_weight', '-1.0', '>= 0']),
+    ({'gradient_penalty_weight': math.nan}, ['gradient_penalty_weight', 'nan']),
+    ({'name': 'mle', 'lambda_': -1.0}, ['lambda', '-1.0']),
+  ],
+)
+def test_mistakes_are_named_in_one_line(arguments, expected):
+  with pytest.raises(UsageError) as error:
+    make(**{'name': 'hybrid', **arguments})
+  message = str(error.value)
+  assert '\n' not in message
+  assert all(part in message for part in expected), message

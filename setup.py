@@ -21,7 +21,7 @@ setuptools.setup(
   long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   author='The flowgan_tf authors',
-  license='Apache-2.0',
+  license_expression='Apache-2.0',
   license_files=['LICENSE'],
   classifiers=[
     'Development Status :: 4 - Beta',

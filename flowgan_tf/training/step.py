@@ -42,8 +42,10 @@ def make_train_step(
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic, the
-  # flow and the optimizers are compiled on their own and the critic stays outside.
-  compiled = functools.partial(tf.function, jit_compile=config.jit)
+  # flow and the optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
+  whole = config.jit and not objective.uses_critic
+  # Not nested then: XLA would compile a function inside a compiled function anew at every call.
+  compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
 
   @compiled
   def log_prob(images):
@@ -103,7 +105,7 @@ def make_train_step(
     for copy, variable in zip(state.ema.non_trainable_variables, state.flow.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  @tf.function(jit_compile=config.jit and not objective.uses_critic)
+  @tf.function(jit_compile=whole)
   def train_step(images):
     metrics = {}
     if objective.uses_critic:

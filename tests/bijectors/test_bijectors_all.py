@@ -77,7 +77,7 @@ CASES = {
     inverse_domain='unit',
   ),
   'real_nvp 2 scales': Case(
-    lambda dtype: flows.real_nvp((4, 4, 1), 2, channels=4, blocks=1, dtype=dtype).bijector,
+    lambda dtype: flows.real_nvp((4, 4, 1), 2, channels=4, blocks=0, dtype=dtype).bijector,
     (4, 4, 1),
     inverse_domain='unit',
   ),

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import AffineCoupling, masks
+from flowgan_tf.bijectors import AffineCoupling, BatchNormalization, masks
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -68,3 +68,19 @@ def test_a_change_of_weights_is_seen_by_the_next_call_with_the_same_tensor():
   after = flow.log_prob(x)
   assert np.abs(after - before).max() > 1e-2
   np.testing.assert_array_equal(after, flow.log_prob(tf.identity(x)))
+
+
+def test_bijectors_with_equal_arguments_do_not_share_a_cache_entry():
+  # TFP takes them for one, although each has variables of its own.
+  conditioner, mask = Counting(), masks.even_odd(4)
+  for first, second in (
+    [AffineCoupling(conditioner, mask) for _ in range(2)],
+    [BatchNormalization((4,)) for _ in range(2)],
+  ):
+    for variable in second.variables:
+      if variable is not conditioner.weight:
+        variable.assign(variable + 1.0)
+    x = tf.random.stateless_normal((5, 4), seed=(1, 0))
+    y = first.forward(x)
+    assert np.abs(second.forward(x) - y).max() > 0.1
+    assert first == first and first != second  # noqa: PLR0124

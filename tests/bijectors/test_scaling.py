@@ -28,6 +28,16 @@ def test_the_computation_follows_the_input():
   assert bijector.log_scale(tf.float64).dtype == tf.float64
 
 
+def test_two_of_them_do_not_share_a_cache_entry():
+  # TFP takes bijectors with equal arguments for one.
+  first, second = DiagonalScaling((2,)), DiagonalScaling((2,))
+  second.trainable_variables[0].assign([1.0, 2.0])
+  x = tf.ones((3, 2))
+  y = first.forward(x)
+  assert np.all(second.forward(x) > y)
+  assert second.forward_log_det_jacobian(x) > first.forward_log_det_jacobian(x)
+
+
 @pytest.mark.parametrize('bound', [0.0, -2.0, float('nan')])
 def test_a_bound_that_is_not_positive_is_refused(bound):
   with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):

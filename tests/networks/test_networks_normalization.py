@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ScalarBatchNormalization, dense_conditioner
+from flowgan_tf.networks.normalization import normalization
+
+X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
+
+
+def scalar(dtype='float64', **kwargs):
+  layer = ScalarBatchNormalization(dtype=dtype, **kwargs)
+  layer.build((None, 2, 5))
+  for weight, value in ((layer.gain, 1.5), (layer.bias, -0.5), (layer.mean, 0.7), (layer.variance, 2.0)):
+    weight.assign(value)
+  return layer
+
+
+def test_scalar_batch_normalization_in_training():
+  layer = scalar(momentum=0.9, epsilon=1e-2)
+  expected = 1.5 * (X - X.mean()) / np.sqrt(X.var() + 1e-2) - 0.5
+  np.testing.assert_allclose(layer(X, training=True), expected, rtol=1e-10)
+  np.testing.assert_allclose(layer.mean.numpy(), 0.9 * 0.7 + 0.1 * X.mean(), rtol=1e-12)
+  np.testing.assert_allclose(layer.variance.numpy(), 0.9 * 2.0 + 0.1 * X.var(), rtol=1e-12)
+
+
+def test_scalar_batch_normalization_in_evaluation():
+  layer = scalar(momentum=0.9, epsilon=1e-2)
+  np.testing.assert_allclose(layer(X), 1.5 * (X - 0.7) / np.sqrt(2.0 + 1e-2) - 0.5, rtol=1e-10)
+  np.testing.assert_array_equal(layer(X), layer(X, training=False))
+  assert layer.mean.numpy() == 0.7 and layer.variance.numpy() == 2.0
+
+
+def test_scalar_batch_normalization_has_two_trainable_numbers():
+  layer = scalar()
+  assert [tuple(w.shape) for w in layer.trainable_weights] == [(), ()]
+  assert [tuple(w.shape) for w in layer.non_trainable_weights] == [(), ()]
+
+
+@pytest.mark.parametrize('policy, rtol', [('mixed_float16', 2e-3), ('mixed_bfloat16', 2e-2)])
+def test_half_precision_does_not_overflow(policy, rtol):
+  """The sum, the sum of squares and the variance are all far beyond float16's 65504."""
+  x = np.random.default_rng(0).normal(2e3, 2e4, (4, 1000)).clip(-6e4, 6e4)
+  layer = ScalarBatchNormalization(dtype=policy)
+  y = layer(x, training=True)
+  assert y.dtype == layer.compute_dtype
+  expected = (x - x.mean()) / x.std()
+  np.testing.assert_allclose(tf.cast(y, tf.float64), expected, rtol=rtol, atol=rtol)
+  assert all(w.dtype == 'float32' for w in layer.weights)
+  np.testing.assert_allclose(layer.mean.numpy(), 0.05 * x.mean(), rtol=rtol)
+  np.testing.assert_allclose(layer.variance.numpy(), 0.95 + 0.05 * x.var(), rtol=rtol)
+
+  # Running statistics that float16 could not hold.
+  layer.mean.assign(x.mean())
+  layer.variance.assign(x.var())
+  np.testing.assert_allclose(tf.cast(layer(x), tf.float64), expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
+def test_running_statistics_keep_moving_in_half_precision(policy):
+  # 0.05 of the way from 1000.25 to 1000 is lost in either half type.
+  layer = ScalarBatchNormalization(dtype=policy)
+  layer.build((None, 2))
+  layer.mean.assign(1000.25)
+  layer(np.full((2, 2), 1000.0), training=True)
+  np.testing.assert_allclose(layer.mean.numpy(), 0.95 * 1000.25 + 0.05 * 1000.0, rtol=1e-7)
+
+
+@pytest.mark.parametrize('name', NORMALIZATIONS)
+def test_in_evaluation_one_input_does_not_depend_on_the_others(name):
+  layer = normalization(name, 'float64')
+  layer(X, training=True)
+  np.testing.assert_allclose(layer(X)[:1], layer(X[:1]), rtol=1e-10)
+
+
+@pytest.mark.parametrize('name, changes', [('batch', True), ('scalar_batch', True), ('layer', False), ('none', False)])
+def test_training_changes_the_output_of_batch_norms_alone(name, changes):
+  layer = normalization(name, 'float64')
+  difference = np.abs(layer(X, training=True) - normalization(name, 'float64')(X)).max()
+  assert difference > 0.1 if changes else difference == 0
+  assert bool(layer.non_trainable_variables) is changes
+
+
+def test_formulas_of_the_other_norms():
+  batch, layer = normalization('batch', 'float64'), normalization('layer', 'float64')
+  mean, std = X.mean(axis=(0, 1)), X.std(axis=(0, 1))
+  np.testing.assert_allclose(batch(X, training=True), (X - mean) / np.sqrt(std**2 + 1e-3), rtol=1e-6)
+  np.testing.assert_allclose(batch.moving_mean.numpy(), 0.05 * mean, rtol=1e-6)
+  mean, variance = X.mean(axis=-1, keepdims=True), X.var(axis=-1, keepdims=True)
+  np.testing.assert_allclose(layer(X), (X - mean) / np.sqrt(variance + 1e-3), rtol=1e-6)
+  np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
+
+
+def test_an_unknown_name_is_refused():
+  with pytest.raises(ValueError, match=r"`normalization` must be one of \['batch', 'layer', 'none', 'scalar_batch'\]\. Got: 'group'"):
+    KerasModule(dense_conditioner(3, 4, 1, normalization='group'), (3,))

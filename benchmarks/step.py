@@ -19,7 +19,9 @@ from flowgan_tf.training.state import TrainState, make_objective
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 8, 'Rounds of matmul and steps.')
-PRECISION = flags.DEFINE_enum('precision', 'float32', ['float32', 'mixed_bfloat16', 'mixed_float16'], 'Of the networks.')
+PRECISION = flags.DEFINE_enum(
+  'precision', 'float32', ['float32', 'mixed_bfloat16', 'mixed_float16'], 'Of the networks.'
+)
 JIT = flags.DEFINE_bool('jit', True, 'Whether the step is compiled with XLA.')
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -45,7 +47,7 @@ def critic_gflop(state: TrainState, images: int) -> float:
   """GFLOP of one pass of the critic over a batch of images."""
   total, layers = 0, state.critic.layer.layers
   for layer in layers:
-    if (kernel := getattr(layer, "kernel", None)) is not None:
+    if (kernel := getattr(layer, 'kernel', None)) is not None:
       positions = 1
       if len(kernel.shape) == 4:
         _, height, width, _ = layer.output.shape

@@ -54,5 +54,7 @@ def export(flow: Flow, folder: str | os.PathLike) -> None:
     folder: Where to write; an older SavedModel there is replaced.
   """
   module = FlowModule(flow)
-  signatures = {name: getattr(module, name).get_concrete_function() for name in ('sample', 'log_prob', 'encode', 'decode')}
+  signatures = {
+    name: getattr(module, name).get_concrete_function() for name in ('sample', 'log_prob', 'encode', 'decode')
+  }
   tf.saved_model.save(module, os.fspath(folder), signatures=signatures)

@@ -22,9 +22,7 @@ class _Coupling(OnePassBijector):
   def __init__(self, conditioner, mask, validate_args, parameters, name):
     self._mask = masks.as_mask(mask)
     *front, channels = self._mask.changed_shape
-    self._conditioner = as_conditioner(
-      conditioner, self._mask.kept_shape, (*front, self._outputs_per_entry * channels)
-    )
+    self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, (*front, self._outputs_per_entry * channels))
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
       is_constant_jacobian=self._outputs_per_entry == 1,

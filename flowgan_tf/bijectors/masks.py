@@ -43,7 +43,9 @@ class Mask:
   def _check(self, x: tf.Tensor) -> None:
     event_ndims = len(self.event_shape)
     rank = x.shape.rank
-    if rank is not None and (rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(self.event_shape)):
+    if rank is not None and (
+      rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(self.event_shape)
+    ):
       raise ValueError(f'The mask expects events of shape {self.event_shape}. Got: input of shape {tuple(x.shape)}.')
 
 

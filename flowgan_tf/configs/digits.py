@@ -9,6 +9,7 @@ def get_config() -> config_dict.ConfigDict:
   """A small NICE."""
   config = default_config()
   config.dataset = 'digits'
+  config.jit = False
   config.steps = 1000
   config.eval_every = 250
   config.flow.hidden_units = 256

@@ -6,6 +6,7 @@ and a download is not always possible; this one trains in about a minute on two 
 
 import dataclasses
 import hashlib
+import logging
 import math
 import os
 import re
@@ -13,11 +14,12 @@ import re
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from flowgan_tf.data import Dataset, dequantize
 
 __all__ = ['Classifier', 'load_or_train']
+
+_LOG = logging.getLogger(__name__)
 
 # Part of the cache file's name: raise it with any change to the network or to its training, so that a classifier made
 # by an older recipe is not taken for one made by this.
@@ -103,7 +105,7 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
   if test_accuracy is None:
     _train(model, dataset, seed)
     test_accuracy = _accuracy(model, dataset, seed)
-    logging.info('Classifier for %s: %.2f %% of the test split right.', dataset.name, 100 * test_accuracy)
+    _LOG.info('Classifier for %s: %.2f %% of the test split right.', dataset.name, 100 * test_accuracy)
     _save(model, test_accuracy, path)
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
   return Classifier(model, dataset.num_classes, test_accuracy, _hash(model.get_weights()), counts / counts.sum())
@@ -138,7 +140,7 @@ def _train(model, dataset, seed):
   count = len(dataset.train.images)
   epochs = math.ceil(np.clip(_EPOCHS * count, *_IMAGES_SEEN) / count)
   pixels = epochs * count * np.prod(dataset.image_shape[:2])
-  logging.info(
+  _LOG.info(
     'Training a classifier on %s for the sample scores: %d epochs of %d images, about %.0f s on two CPU cores.',
     dataset.name,
     epochs,
@@ -193,5 +195,5 @@ def _load(model, path):
   except FileNotFoundError:
     return None
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
-    logging.warning('Classifier cache %s is damaged (%s: %s); training again.', path, type(error).__name__, error)
+    _LOG.warning('Classifier cache %s is damaged (%s: %s); training again.', path, type(error).__name__, error)
     return None

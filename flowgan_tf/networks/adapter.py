@@ -71,7 +71,9 @@ class KerasModule(tf.Module):
     return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_shape], axis=0)), x.dtype)
 
 
-def as_conditioner(network: keras.Layer | tf.Module, input_shape: Sequence[int], output_shape: Sequence[int]) -> Callable:
+def as_conditioner(
+  network: keras.Layer | tf.Module, input_shape: Sequence[int], output_shape: Sequence[int]
+) -> Callable:
   """Returns `network` as a module that a bijector may hold, and refuses one that could not be trained.
 
   Args:

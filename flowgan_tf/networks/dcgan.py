@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from flowgan_tf.networks.normalization import ImageNormalization
+
 __all__ = ['dcgan_critic']
 
 
@@ -42,7 +44,7 @@ def dcgan_critic(
   for i, filters in enumerate(channels):
     layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
     if layer_norm and i > 0:
-      layers.append(keras.layers.GroupNormalization(groups=1, dtype=dtype))
+      layers.append(ImageNormalization(dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   layers.append(keras.layers.Flatten(dtype=dtype))
   if dense_units:

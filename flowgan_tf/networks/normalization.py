@@ -1,11 +1,11 @@
-"""Normalisation layers for conditioners, chosen by name."""
+"""Normalisation layers: those of conditioners, chosen by name, and that of critics."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
-__all__ = ['NORMALIZATIONS', 'ScalarBatchNormalization', 'normalization']
+__all__ = ['NORMALIZATIONS', 'ImageNormalization', 'ScalarBatchNormalization', 'normalization']
 
 
 class ScalarBatchNormalization(keras.layers.Layer):
@@ -51,6 +51,40 @@ class ScalarBatchNormalization(keras.layers.Layer):
       mean, variance = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.variance)
     scale = self.gain * ops.rsqrt(variance + self.epsilon)
     return ops.cast((wide - mean) * scale + self.bias, self.compute_dtype)
+
+
+class ImageNormalization(keras.layers.Layer):
+  """Layer norm over all entries of one image, with a learned gain and bias per channel.
+
+  ```none
+  y = g (x - m) / sqrt(v + e) + b
+  ```
+
+  `keras.layers.GroupNormalization(groups=1)` has the same values. It takes them from `tf.nn.moments`, which stops the
+  gradient of the mean inside the variance: right for first derivatives, wrong for second ones, and so for the weights'
+  gradient of a gradient penalty, by some percent.
+  """
+
+  def __init__(self, epsilon: float = 1e-3, **kwargs):
+    """Builds the layer.
+
+    Args:
+      epsilon: `e` above.
+      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+    super().__init__(**kwargs)
+    self.epsilon = epsilon
+
+  def build(self, input_shape):
+    self.gain = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gain', autocast=False)
+    self.bias = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='bias', autocast=False)
+
+  def call(self, x):
+    axes = tuple(range(1, len(x.shape)))
+    wide = ops.cast(x, self.variable_dtype)
+    centred = wide - ops.mean(wide, axis=axes, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+    return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * self.gain + self.bias, self.compute_dtype)
 
 
 NORMALIZATIONS = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 
 # TensorFlow's start-up notes are no answer to a user's command. Set before TensorFlow is imported.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from flowgan_tf.errors import UsageError
 
@@ -35,10 +36,22 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     try:
       return flags.FLAGS(argv)
     # A config file and its overrides are read while flags are parsed, and fail with errors of their own.
-    except (flags.Error, UsageError, OSError, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as e:
+    except (
+      flags.Error,
+      UsageError,
+      OSError,
+      AttributeError,
+      ImportError,
+      KeyError,
+      SyntaxError,
+      TypeError,
+      ValueError,
+    ) as e:
       fail(e)
 
   def checked_main(argv: list[str]) -> int | None:
+    for library in ('absl', 'tensorflow'):
+      logging.getLogger(library).setLevel(logging.WARNING)
     try:
       return main(argv[1:])
     except UsageError as error:
@@ -48,8 +61,11 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   sys.modules['__main__'].__doc__ = sys.modules[module].__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().setFormatter(None)
+  # Our own notes go to the terminal as they are; the libraries' only from warnings on.
+  notes = logging.getLogger('flowgan_tf')
+  notes.addHandler(logging.StreamHandler())
+  notes.setLevel(logging.INFO)
+  notes.propagate = False
   app.run(checked_main, flags_parser=parse)
 
 

@@ -1,7 +1,7 @@
 """Evaluates a run: likelihood of a split with the round-trip error, and scores of samples.
 
-  evaluate RUN
-  evaluate RUN --split=validation --checkpoint=best_score --samples=50000
+evaluate RUN
+evaluate RUN --split=validation --checkpoint=best_score --samples=50000
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exports a run as a SavedModel with sample, log_prob, encode and decode, which loads without this package.
 
-  export RUN
-  export RUN --checkpoint=best_score --out=DIR
+export RUN
+export RUN --checkpoint=best_score --out=DIR
 """
 
 from __future__ import annotations

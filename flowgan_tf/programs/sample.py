@@ -1,8 +1,8 @@
 """Draws samples from a run, as a grid (PNG) and as an array (.npz).
 
-  sample RUN --n=64
-  sample RUN --temperature=0.7 --seed=3
-  sample RUN --interpolate
+sample RUN --n=64
+sample RUN --temperature=0.7 --seed=3
+sample RUN --interpolate
 """
 
 from __future__ import annotations

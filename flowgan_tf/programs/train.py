@@ -21,7 +21,9 @@ _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 config_flags.DEFINE_config_file('config', str(_CONFIGS / 'digits.py'), 'Config file; the digits if not given.')
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
-flags.DEFINE_string('dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.')
+flags.DEFINE_string(
+  'dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.'
+)
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
 flags.DEFINE_float('lambda', None, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.')

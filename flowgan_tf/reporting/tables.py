@@ -12,7 +12,9 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
   def line(row):
-    first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+    first, *rest = (
+      cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+    )
     return '   '.join([first, *rest])
 
   rule = '-' * len(line(header))
@@ -49,7 +51,5 @@ def evaluation_table(records: Sequence[dict]) -> str:
   table = text_table(header, rows)
   if scored:
     r = records[0]
-    table += (
-      f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {r["classifier_accuracy"]:.1%} test accuracy'
-    )
+    table += f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {r["classifier_accuracy"]:.1%} test accuracy'
   return table

@@ -111,4 +111,6 @@ def _newest(folder: pathlib.Path) -> str | None:
 
 def _damaged(path: str, error: Exception) -> str:
   reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-  return f'{path}: the checkpoint is damaged ({reason}); remove the files {os.path.basename(path)}.* to go on without it'
+  return (
+    f'{path}: the checkpoint is damaged ({reason}); remove the files {os.path.basename(path)}.* to go on without it'
+  )

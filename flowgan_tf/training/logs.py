@@ -13,6 +13,12 @@ import tqdm
 
 __all__ = ['RunLog', 'read_metrics']
 
+# What the terminal has room for; the files hold everything.
+_SHOWN = {
+  'train': ('nll', 'critic_gap'),
+  'validation': ('nll', 'bits_per_dim', 'round_trip_error', 'mode_score', 'saturated', 'non_finite'),
+}
+
 
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and keeps the terminal informed.
@@ -34,12 +40,11 @@ class RunLog:
     self._file = self._path.open('a')
     self._seconds_before = kept[-1]['seconds'] if kept else 0.0
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
-    interactive = sys.stderr.isatty()
+    self._interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
-      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not interactive, smoothing=0.05
+      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not self._interactive, smoothing=0.05
     )
-    self._interactive = interactive
-    self._shown: dict[str, float] = {}
+    self._postfix: dict[str, str] = {}
 
   def advance(self) -> None:
     """Counts one finished step."""
@@ -77,13 +82,14 @@ class RunLog:
     self._writer.close()
 
   def _show(self, kind, step, metrics):
+    shown = {name: f'{metrics[name]:.4g}' for name in _SHOWN[kind] if name in metrics}
     if kind == 'validation' and not self._interactive:
-      numbers = '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
-      print(f'step {step}: {numbers}', file=sys.stderr, flush=True)
-    names = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'bits_per_dim', 'mode_score')}[kind]
+      print(
+        f'step {step}: ' + ', '.join(f'{name} {value}' for name, value in shown.items()), file=sys.stderr, flush=True
+      )
     prefix = '' if kind == 'train' else 'val_'
-    self._shown |= {prefix + name: metrics[name] for name in names if name in metrics}
-    self._bar.set_postfix({name: f'{value:.4g}' for name, value in self._shown.items()})
+    self._postfix |= {prefix + name: value for name, value in shown.items()}
+    self._bar.set_postfix(self._postfix)
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:

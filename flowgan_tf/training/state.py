@@ -113,9 +113,7 @@ def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per
   learning_rate = {
     'constant': lambda: c.learning_rate,
     'cosine': lambda: keras.optimizers.schedules.CosineDecay(c.learning_rate, updates),
-    'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(
-      c.learning_rate, updates_per_step, c.decay_rate
-    ),
+    'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(c.learning_rate, updates_per_step, c.decay_rate),
   }[c.schedule]()
   adam = keras.optimizers.Adam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
   if config.precision == 'mixed_float16':

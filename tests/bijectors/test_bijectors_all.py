@@ -82,9 +82,11 @@ CASES = {
     inverse_domain='unit',
   ),
   'real_nvp 3 scales': Case(
-    lambda dtype: flows.real_nvp(
-      (8, 4, 1), 3, channels=4, blocks=0, normalization='layer', batch_norm_between=True, dtype=dtype
-    ).bijector,
+    lambda dtype: (
+      flows.real_nvp(
+        (8, 4, 1), 3, channels=4, blocks=0, normalization='layer', batch_norm_between=True, dtype=dtype
+      ).bijector
+    ),
     (8, 4, 1),
     inverse_domain='unit',
     compiled=False,
@@ -201,7 +203,9 @@ def test_event_shapes(name):
   np.testing.assert_array_equal(bijector.inverse_event_shape_tensor(y.shape), x.shape)
 
 
-@pytest.mark.parametrize('name', [name for name in CASES if name not in ('Squeeze', 'AlphaLogit', 'BatchNormalization')])
+@pytest.mark.parametrize(
+  'name', [name for name in CASES if name not in ('Squeeze', 'AlphaLogit', 'BatchNormalization')]
+)
 def test_gradients_reach_every_trainable_variable(name):
   bijector, event_ndims = bijector_of(name, 'float64'), len(CASES[name].event_shape)
   variables = bijector.trainable_variables

@@ -19,7 +19,9 @@ def test_against_scipy(alpha, x):
   np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, rtol=1e-9)
   # d logit(p) / dx = (1 - 2 alpha) / logistic density at logit(p).
   expected = np.log(1 - 2 * alpha) - stats.logistic.logpdf(special.logit(p))
-  np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.constant(x, tf.float64)), expected, rtol=1e-9, atol=1e-9)
+  np.testing.assert_allclose(
+    bijector.forward_log_det_jacobian(tf.constant(x, tf.float64)), expected, rtol=1e-9, atol=1e-9
+  )
   np.testing.assert_allclose(bijector.inverse_log_det_jacobian(tf.identity(y)), -expected, rtol=1e-9, atol=1e-9)
 
 

@@ -23,10 +23,12 @@ class Counting(tf.Module):
 
 def distribution(couplings):
   conditioners = [Counting() for _ in range(couplings)]
-  chain = tfb.Chain([
-    AffineCoupling(conditioner, masks.even_odd(4, swap=i % 2 == 1), name=f'coupling_{i}')
-    for i, conditioner in enumerate(conditioners)
-  ])
+  chain = tfb.Chain(
+    [
+      AffineCoupling(conditioner, masks.even_odd(4, swap=i % 2 == 1), name=f'coupling_{i}')
+      for i, conditioner in enumerate(conditioners)
+    ]
+  )
   return tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), chain), conditioners
 
 
@@ -83,4 +85,4 @@ def test_bijectors_with_equal_arguments_do_not_share_a_cache_entry():
     x = tf.random.stateless_normal((5, 4), seed=(1, 0))
     y = first.forward(x)
     assert np.abs(second.forward(x) - y).max() > 0.1
-    assert first == first and first != second  # noqa: PLR0124
+    assert first == first and first != second

@@ -9,7 +9,9 @@ from flowgan_tf.bijectors import Squeeze
 
 @hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
 @hypothesis.given(
-  batch_shape=st.lists(st.integers(0, 3), max_size=2), half_sides=st.tuples(*[st.integers(1, 4)] * 2), c=st.integers(1, 4)
+  batch_shape=st.lists(st.integers(0, 3), max_size=2),
+  half_sides=st.tuples(*[st.integers(1, 4)] * 2),
+  c=st.integers(1, 4),
 )
 def test_each_block_of_pixels_becomes_channels(batch_shape, half_sides, c):
   h, w = 2 * half_sides[0], 2 * half_sides[1]

@@ -56,7 +56,7 @@ def _tiny(image_shape=(8, 8, 1), classes=2, samples=96, name='tiny'):
 
 def _messages(caplog):
   # Not TensorFlow's own, which complains of retracing after some number of small models.
-  return [record.getMessage() for record in caplog.records if record.name == 'absl']
+  return [record.getMessage() for record in caplog.records if record.name == 'flowgan_tf.metrics.classifier']
 
 
 # What it has learnt.
@@ -149,7 +149,7 @@ def test_refuses_unlabelled_data(tmp_path, split):
 
 
 def test_one_line_says_that_training_starts_and_how_long_it_takes(brief_training, tmp_path, caplog):
-  with caplog.at_level('INFO', logger='absl'):
+  with caplog.at_level('INFO', logger='flowgan_tf'):
     load_or_train(_tiny(), tmp_path)
   start, end = _messages(caplog)
   assert 'Training a classifier on tiny' in start
@@ -160,7 +160,7 @@ def test_one_line_says_that_training_starts_and_how_long_it_takes(brief_training
 def test_cache_gives_the_same_classifier_without_training(classifier, digits, cache_dir, caplog):
   [file] = os.listdir(cache_dir)
   assert file == f'classifier-digits-{digits.fingerprint[:12]}-v1-seed0.npz'
-  with caplog.at_level('INFO', logger='absl'):
+  with caplog.at_level('INFO', logger='flowgan_tf'):
     cached = load_or_train(digits, cache_dir)
   assert not _messages(caplog)
   assert (cached.hash, cached.test_accuracy) == (classifier.hash, classifier.test_accuracy)
@@ -215,7 +215,7 @@ def _one_bit_flipped(content):
 def test_a_damaged_cache_is_trained_over_with_a_warning(cached_tiny, caplog, damage):
   original, path = cached_tiny
   path.write_bytes(damage(path.read_bytes()))
-  with caplog.at_level('WARNING', logger='absl'):
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
     assert load_or_train(_tiny(), path.parent).hash == original.hash
     [message] = _messages(caplog)
     assert path.name in message

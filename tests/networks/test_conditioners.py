@@ -19,19 +19,17 @@ def parameters(variables):
 def randomise(variables, scale=0.3):
   rng = np.random.default_rng(0)
   for variable in variables:
-    variable.assign(variable + rng.normal(0.0, scale, variable.shape).astype(variable.dtype))
+    variable.assign(variable.numpy() + rng.normal(0.0, scale, variable.shape))
 
 
 def test_the_network_of_the_papers_nice():
-  """392 -> 6 x 1000 -> 392, with gain and bias of seven scalar norms; four of them and a scale make 23.1 M."""
+  """392 -> 6 x 1000 -> 392, with gain and bias of seven scalar norms; four such networks and a diagonal scale."""
   network = dense_conditioner(392, normalization='scalar_batch')
   network.build((None, 392))
   dense = (392 * 1000 + 1000) + 5 * (1000 * 1000 + 1000) + (1000 * 392 + 392)
   assert dense == 5_790_392
   assert parameters(network.trainable_variables) == dense + 7 * 2
-  assert parameters(network.variables) >= dense + 7 * 4
-  assert round((4 * parameters(network.trainable_variables) + 784) / 1e6, 1) == 23.2
-  assert 4 * dense + 784 == 23_162_352
+  assert 4 * parameters(network.trainable_variables) + 784 == 23_162_408
 
 
 def test_dense_conditioner_against_numpy_in_double_precision():
@@ -123,7 +121,7 @@ def test_residual_conditioner_against_its_formula():
 def test_the_network_of_the_papers_real_nvp():
   """64 channels, 8 blocks of two 3x3 convolutions, batch norm before each ReLU; for the first checkerboard coupling."""
   network = ResidualConditioner(6, normalization='batch')
-  network.build_from_config({}) if False else KerasModule(network, (4, 4, 3))
+  network(tf.zeros((1, 4, 4, 3)))
   first = 9 * 3 * 64 + 2 * 64
   block = 2 * (9 * 64 * 64 + 2 * 64 + 2 * 64)
   last = 2 * 64 + 64 * 6 + 2 * 6
@@ -132,7 +130,10 @@ def test_the_network_of_the_papers_real_nvp():
 
 @pytest.mark.parametrize('normalization', ['batch', 'scalar_batch'])
 def test_training_reaches_the_norms_inside(normalization):
-  for network, shape in ((dense_conditioner(3, 8, 1, normalization), (4,)), (ResidualConditioner(3, 4, 1, normalization), (2, 2, 4))):
+  for network, shape in (
+    (dense_conditioner(3, 8, 1, normalization), (4,)),
+    (ResidualConditioner(3, 4, 1, normalization), (2, 2, 4)),
+  ):
     module = KerasModule(network, shape)
     x = tf.random.stateless_normal((6, *shape), seed=(0, 0), mean=2.0)
     randomise(network.trainable_variables)

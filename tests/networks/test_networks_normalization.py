@@ -1,9 +1,10 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ScalarBatchNormalization, dense_conditioner
-from flowgan_tf.networks.normalization import normalization
+from flowgan_tf.networks.normalization import ImageNormalization, normalization
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
 
@@ -91,6 +92,27 @@ def test_formulas_of_the_other_norms():
   np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
 
 
+def test_image_normalization():
+  layer = ImageNormalization(epsilon=1e-2, dtype='float64')
+  layer(X)
+  gain, bias = np.arange(1.0, 6.0), np.arange(5.0)
+  layer.gain.assign(gain)
+  layer.bias.assign(bias)
+  mean, variance = X.mean(axis=(1, 2), keepdims=True), X.var(axis=(1, 2), keepdims=True)
+  np.testing.assert_allclose(layer(X), gain * (X - mean) / np.sqrt(variance + 1e-2) + bias, rtol=1e-10, atol=1e-10)
+  reference = keras.layers.GroupNormalization(groups=1, dtype='float64')
+  np.testing.assert_allclose(ImageNormalization(dtype='float64')(X), reference(X), rtol=1e-6, atol=1e-6)
+
+
+def test_image_normalization_in_half_precision():
+  x = np.random.default_rng(0).normal(2e3, 2e4, (4, 10, 100)).clip(-6e4, 6e4)
+  y = ImageNormalization(dtype='mixed_float16')(x)
+  expected = (x - x.mean(axis=(1, 2), keepdims=True)) / x.std(axis=(1, 2), keepdims=True)
+  np.testing.assert_allclose(y, expected, rtol=2e-3, atol=2e-3)
+
+
 def test_an_unknown_name_is_refused():
-  with pytest.raises(ValueError, match=r"`normalization` must be one of \['batch', 'layer', 'none', 'scalar_batch'\]\. Got: 'group'"):
+  with pytest.raises(
+    ValueError, match=r"`normalization` must be one of \['batch', 'layer', 'none', 'scalar_batch'\]\. Got: 'group'"
+  ):
     KerasModule(dense_conditioner(3, 4, 1, normalization='group'), (3,))

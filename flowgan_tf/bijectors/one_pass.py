@@ -39,8 +39,8 @@ class OnePassBijector(tfp.bijectors.Bijector):
     return {}
 
   def _get_parameterization(self):
-    # TFP's cache is one for all bijectors and takes those with equal arguments for the same; these own variables. Hashing
-    # the arguments of nested chains would also take most of the time of an eager call.
+    # TFP's cache is one for all bijectors and takes those with equal arguments for the same; these own variables.
+    # Hashing the arguments of nested chains would also take most of the time of an eager call.
     return id(self)
 
   # TFP stores the log-det of either direction under one key, 'ildj', from the inverse's point of view.

@@ -33,7 +33,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
     self.momentum, self.epsilon = momentum, epsilon
 
   def build(self, input_shape):
-    # Never autocast: a variance in float16 overflows beyond 65504, and running statistics in half precision stand still.
+    # Never autocast: a variance in float16 overflows beyond 65504, and statistics in half precision stand still.
     scalar = {'shape': (), 'autocast': False}
     self.gain = self.add_weight(initializer='ones', name='gain', **scalar)
     self.bias = self.add_weight(initializer='zeros', name='bias', **scalar)

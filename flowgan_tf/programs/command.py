@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable
-
-# TensorFlow's start-up notes are no answer to a user's command. Set before TensorFlow is imported.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 from absl import app, flags
 
@@ -17,6 +15,9 @@ from flowgan_tf.errors import UsageError
 __all__ = ['run_argument', 'run_program']
 
 USAGE_ERROR = 2
+
+# What a config file and its overrides raise while flags are parsed; UsageError is a ValueError.
+_CONFIG_ERRORS = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
 
 
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
@@ -27,6 +28,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     module: Name of the program's module, whose docstring and flags `--helpshort` shows.
   """
   program = os.path.basename(sys.argv[0])
+  _import_tensorflow_quietly()
 
   def fail(message: object) -> None:
     print(f'{program}: {" ".join(str(message).split())}', file=sys.stderr)
@@ -67,6 +69,21 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   notes.setLevel(logging.INFO)
   notes.propagate = False
   app.run(checked_main, flags_parser=parse)
+
+
+def _import_tensorflow_quietly() -> None:
+  # TensorFlow's start-up notes are no answer to a user's command, and those of its import ignore every setting. A failed
+  # import is still seen: its exception is raised when standard error is back.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  sys.stderr.flush()
+  standard_error = os.dup(2)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    importlib.import_module('tensorflow')
+  finally:
+    os.dup2(standard_error, 2)
+    os.close(standard_error)
 
 
 def run_argument(arguments: list[str]) -> str:

@@ -56,12 +56,12 @@ _INTERRUPTED = 130
 
 def run() -> None:
   """Entry point of `bin/train` and `flowgan-train`."""
+  sys.argv[1:] = map(_shipped_config, sys.argv[1:])
   command.run_program(main, __name__)
 
 
 def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
-  # Imported here, so that a mistyped flag is answered before TensorFlow is loaded.
   from flowgan_tf.errors import UsageError
   from flowgan_tf.export import export
   from flowgan_tf.reporting.tables import evaluation_table
@@ -93,6 +93,15 @@ metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
 SavedModel   {workdir}/export  (checkpoint best_nll)""")
   return 0
+
+
+def _shipped_config(argument: str) -> str:
+  """Finds `--config=configs/mnist.py` in the installed package where there is no such file: outside of a checkout."""
+  flag, _, path = argument.partition('=')
+  shipped = _CONFIGS / pathlib.Path(path).name
+  if flag in ('--config', '-config') and not pathlib.Path(path).exists() and shipped.is_file():
+    return f'{flag}={shipped}'
+  return argument
 
 
 def _default_workdir(config) -> str:

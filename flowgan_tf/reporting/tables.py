@@ -51,5 +51,6 @@ def evaluation_table(records: Sequence[dict]) -> str:
   table = text_table(header, rows)
   if scored:
     r = records[0]
-    table += f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {r["classifier_accuracy"]:.1%} test accuracy'
+    accuracy = f'{r["classifier_accuracy"]:.1%} test accuracy'
+    table += f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {accuracy}'
   return table

@@ -102,8 +102,8 @@ def restore_flow(workdir: pathlib.Path, name: str, flow: Flow) -> int:
 def _newest(folder: pathlib.Path) -> str | None:
   """The newest checkpoint in a folder, by the files and not by TensorFlow's `checkpoint` index file.
 
-  Without that file, or with garbage in it, TensorFlow reports no checkpoint at all and a training would start again from
-  scratch.
+  Without that file, or with garbage in it, TensorFlow reports no checkpoint at all, and a training would start again
+  from scratch.
   """
   numbers = [int(f.stem.rpartition('-')[2]) for f in folder.glob('ckpt-*.index')]
   return os.fspath(folder / f'ckpt-{max(numbers)}') if numbers else None
@@ -112,5 +112,5 @@ def _newest(folder: pathlib.Path) -> str | None:
 def _damaged(path: str, error: Exception) -> str:
   reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
   return (
-    f'{path}: the checkpoint is damaged ({reason}); remove the files {os.path.basename(path)}.* to go on without it'
+    f'{path}: the checkpoint is damaged ({reason}); remove {os.path.basename(path)}.* to go on without it'
   )

@@ -134,8 +134,8 @@ def inputs(name, batch_shape, dtype):
 def log_det_by_autodiff(function, events):
   """log|det| of the Jacobian of `function` at each event.
 
-  Every event is repeated once for each of its entries, and copy i contributes only the i-th entry of its output, so that
-  one reverse pass gives all rows.
+  Every event is repeated once for each of its entries, and copy i contributes only the i-th entry of its output: one
+  reverse pass gives all rows.
   """
   size = math.prod(events.shape[1:])
   copies = tf.repeat(events, size, axis=0)

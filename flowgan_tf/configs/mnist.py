@@ -15,5 +15,7 @@ def get_config() -> config_dict.ConfigDict:
   config = default_config()
   config.dataset = 'mnist'
   config.steps = 10_000
+  config.optimizer.learning_rate = 5e-4
+  config.critic_optimizer.beta_1 = 0.0
   config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
   return config

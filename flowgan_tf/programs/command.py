@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from flowgan_tf.errors import UsageError
 
@@ -52,8 +53,9 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       fail(e)
 
   def checked_main(argv: list[str]) -> int | None:
-    for library in ('absl', 'tensorflow'):
-      logging.getLogger(library).setLevel(logging.WARNING)
+    # The handler, not the logger: TensorFlow sets the level of absl's logger again later on.
+    absl_logging.get_absl_handler().setLevel(logging.WARNING)
+    logging.getLogger('tensorflow').setLevel(logging.WARNING)
     try:
       return main(argv[1:])
     except UsageError as error:

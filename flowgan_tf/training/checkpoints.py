@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 
 import tensorflow as tf
@@ -16,8 +17,8 @@ __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_flow']
 
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
-# What TensorFlow raises for a checkpoint that lost a file, was cut short or has flipped bits.
-_DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError, AssertionError)
+# What TensorFlow raises for a checkpoint that lost a file, was cut short, has flipped bits or holds something else.
+_DAMAGE = (tf.errors.OpError, IndexError, AssertionError, ValueError)
 
 
 class Checkpoints:
@@ -54,10 +55,9 @@ class Checkpoints:
     Raises:
       UsageError: If the folder holds checkpoints that cannot be read: training must not silently start again.
     """
-    folder = self._folder / 'latest'
-    for leftover in folder.glob('*_temp*'):  # A save that was killed leaves its temporary folder behind.
-      shutil.rmtree(leftover, ignore_errors=True)
-    path = _newest(folder)
+    for leftover in self._folder.glob('*/ckpt-*_temp'):
+      _remove_unfinished(leftover)
+    path = _newest(self._folder / 'latest')
     if path is None:
       return False
     try:
@@ -103,14 +103,25 @@ def _newest(folder: pathlib.Path) -> str | None:
   """The newest checkpoint in a folder, by the files and not by TensorFlow's `checkpoint` index file.
 
   Without that file, or with garbage in it, TensorFlow reports no checkpoint at all, and a training would start again
-  from scratch.
+  from scratch. For the same reason a checkpoint that lost one of its files counts, but one that was never finished does
+  not: TensorFlow writes into `ckpt-N_temp`, moves the data out, then writes `ckpt-N.index`, then removes the folder.
   """
-  numbers = [int(f.stem.rpartition('-')[2]) for f in folder.glob('ckpt-*.index')]
-  return os.fspath(folder / f'ckpt-{max(numbers)}') if numbers else None
+  names = {f.name.partition('.')[0] for f in folder.glob('ckpt-*.*')}
+  finished = [n for n in names if (folder / f'{n}.index').exists() or not (folder / f'{n}_temp').exists()]
+  newest = max(finished, key=lambda name: int(name.removeprefix('ckpt-')), default=None)
+  return newest and os.fspath(folder / newest)
+
+
+def _remove_unfinished(temporary: pathlib.Path) -> None:
+  """Removes what a save left behind that was killed: its temporary folder, and data that never got an index."""
+  checkpoint = temporary.name.removesuffix('_temp')
+  if not (temporary.parent / f'{checkpoint}.index').exists():
+    for file in temporary.parent.glob(f'{checkpoint}.*'):
+      file.unlink()
+  shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _damaged(path: str, error: Exception) -> str:
-  reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-  return (
-    f'{path}: the checkpoint is damaged ({reason}); remove {os.path.basename(path)}.* to go on without it'
-  )
+  # TensorFlow may put the name of an operation in double braces first, and a traceback after.
+  lines = re.sub(r'^{{.*?}} *', '', str(error).strip()).splitlines() or [type(error).__name__]
+  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to go on without it'

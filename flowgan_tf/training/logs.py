@@ -35,7 +35,8 @@ class RunLog:
       steps: Step at which it ends.
     """
     self._path = workdir / 'metrics.jsonl'
-    kept = [record for record in read_metrics(workdir) if record['step'] <= start]
+    # Step 0 is evaluated once more by a run that was cut off before its first checkpoint.
+    kept = [record for record in read_metrics(workdir) if record['step'] <= start] if start else []
     self._path.write_text(''.join(json.dumps(record) + '\n' for record in kept))
     self._file = self._path.open('a')
     self._seconds_before = kept[-1]['seconds'] if kept else 0.0

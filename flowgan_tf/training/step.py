@@ -91,8 +91,9 @@ def make_train_step(
       loss, metrics = objective.generator_loss(nll, fake_outputs)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)
+    # Not scaled / loss, which is NaN where a loss is exactly 0; before the update, which may change the scale.
+    metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     update_flow(gradients)
-    metrics['gradient_norm'] = tf.linalg.global_norm(gradients) * loss / scaled
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate)
     return metrics
 

@@ -14,6 +14,11 @@ MASKS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
 class Affine(tf.Module):
   """A conditioner whose output is known in advance: `weight * sum of the kept part`, for shift and `h`."""
 

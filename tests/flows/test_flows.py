@@ -35,6 +35,11 @@ FLOWS = {
 each_flow = pytest.mark.parametrize('name', FLOWS)
 
 
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
 def randomise(flow, seed=0):
   """Moves every weight by N(0, 0.1) and running statistics away from (0, 1)."""
   rng = np.random.default_rng(seed)

@@ -7,6 +7,11 @@ from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import KerasModule, dense_conditioner
 
 
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
 def untrainable():
   layer = keras.layers.Dense(3)
   layer.trainable = False
@@ -81,6 +86,10 @@ def test_checkpoint_brings_back_statistics_too(tmp_path):
   status.assert_consumed()
   status.assert_existing_objects_matched()
   np.testing.assert_array_equal(first(x), second(x))
+  # Each variable is stored once, under a name of ours, not one of Keras' as well.
+  keys = [key for key, _ in tf.train.list_variables(path) if key.startswith('module/')]
+  assert len(keys) == len(first.variables)
+  assert all(key.startswith('module/_tf_variables/') for key in keys)
 
 
 @pytest.mark.parametrize('batch_shape', [(), (5,), (2, 3), (1, 2, 2)])

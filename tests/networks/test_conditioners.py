@@ -12,6 +12,11 @@ from flowgan_tf.networks import (
 )
 
 
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
 def parameters(variables):
   return sum(int(np.prod(v.shape)) for v in variables)
 

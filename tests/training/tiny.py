@@ -1,0 +1,46 @@
+"""Settings and data so small that a training takes a second or two."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from ml_collections import config_dict
+
+from flowgan_tf.training.config import default_config
+
+IMAGE_SHAPE = (4, 4, 1)
+
+
+def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
+  """The default configuration with tiny networks; `settings` may have keys such as 'flow.name'."""
+  config = default_config()
+  tiny = {
+    'batch_size': 8,
+    'steps': 4,
+    'critic_steps': 2,
+    'log_every': 1,
+    'eval_every': 2,
+    'score_samples': 0,
+    'jit': False,
+    'flow.couplings': 2,
+    'flow.hidden_units': 8,
+    'flow.hidden_layers': 1,
+    'critic.channels': (2,),
+    'critic.dense_units': 4,
+  }
+  config.update_from_flattened_dict(tiny | (settings or {}) | more)
+  return config
+
+
+def write_images(path: pathlib.Path, count: int = 40, shape: tuple[int, ...] = IMAGE_SHAPE, labels: bool = False):
+  """Writes an .npz of images that are bright on one side; returns its path as a string."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 100, (count, *shape))
+  images[:, : shape[0] // 2] += 150
+  arrays = {'images': images.astype(np.uint8)}
+  if labels:
+    arrays['labels'] = np.arange(count) % 2
+    arrays['images'][1::2] = arrays['images'][1::2, ::-1]
+  np.savez(path, **arrays)
+  return str(path)

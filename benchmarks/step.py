@@ -1,10 +1,12 @@
 """Speed of one training step, as a share of the machine's matmul peak measured in the same run.
 
   python -m benchmarks.step
+  python -m benchmarks.step --nojit --precision=mixed_bfloat16 --objectives=mle
 
-NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and a hybrid iteration with 5 critic
-steps. FLOPs are counted from the layer shapes (2 per multiply-add), the backward pass as twice the forward pass.
-Rounds of matmul and of steps alternate, so that both see the same machine; the best round of each counts.
+NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and an adversarial and a hybrid
+iteration with 5 critic steps. FLOPs are counted from the layer shapes (2 per multiply-add), the backward pass as twice
+the forward pass. Rounds of matmul and of steps alternate, so that both see the same machine; the best round of each
+counts.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
-from flowgan_tf.training.config import default_config
+from flowgan_tf.training.config import PRECISIONS, default_config
 from flowgan_tf.training.state import TrainState, make_objective
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 8, 'Rounds of matmul and steps.')
-PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', ['float32', 'mixed_bfloat16', 'mixed_float16'], 'Of the networks.'
-)
+PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Of the networks.')
+OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Which steps.')
+NORMALIZATION = flags.DEFINE_string('normalization', 'layer', "Norm of the conditioners; scalar_batch is the paper's.")
 JIT = flags.DEFINE_bool('jit', True, 'Whether the step is compiled with XLA.')
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -75,6 +77,7 @@ def measure(objective_name: str) -> None:
   """Prints one line for one objective."""
   config = default_config()
   config.objective, config.precision, config.jit = objective_name, PRECISION.value, JIT.value
+  config.flow.normalization = NORMALIZATION.value
   state, objective = TrainState(config, IMAGE_SHAPE), make_objective(config)
   step = make_train_step(state, objective, config)
   batches = batches_per_step(objective, config.critic_steps, config.reuse_batch)
@@ -101,7 +104,7 @@ def measure(objective_name: str) -> None:
 
 def main(argv: list[str]) -> None:
   del argv
-  for objective_name in ('mle', 'adversarial', 'hybrid'):
+  for objective_name in OBJECTIVES.value:
     measure(objective_name)
 
 

@@ -61,7 +61,8 @@ class AdditiveCoupling(_Coupling):
 
   #### References
 
-  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section 3.2.
+  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014,
+       section 3.2.
   """
 
   _outputs_per_entry = 1

@@ -1,9 +1,9 @@
 """Masks: which part of an event a coupling keeps, and which part it changes.
 
 A coupling needs three things of a mask: to take the event apart into a kept and a changed part, to put it together
-again, and to say which entries of a conditioner's output count. Where the two parts are plain slices (even/odd, channel)
-they are handled as slices, so that a conditioner's first and last layers do half of the work; a checkerboard keeps the
-image's shape for the sake of convolutions and fills the other part with zeros.
+again, and to say which entries of a conditioner's output count. Where the two parts are plain slices (even/odd,
+channel) they are handled as slices, so that a conditioner's first and last layers do half of the work; a checkerboard
+keeps the image's shape for the sake of convolutions and fills the other part with zeros.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ class BatchNormalization(OnePassBijector):
   forward:  y = x sqrt(v + e) + m
   ```
 
-  With `training=True` the inverse uses mean `m` and variance `v` of the batch (over all axes but the last) and moves the
-  running statistics towards them; gradients pass through both. Otherwise, and always in the forward direction, the
-  running statistics are used: a sample has no batch of data to take statistics from. Only with the running statistics is
-  `x` a function of `y` alone and the log-det that of a bijection of one event.
+  With `training=True` the inverse uses mean `m` and variance `v` of the batch (over all axes but the last) and moves
+  the running statistics towards them; gradients pass through both. Otherwise, and always in the forward direction, the
+  running statistics are used: a sample has no batch of data to take statistics from. Only with the running statistics
+  is `x` a function of `y` alone and the log-det that of a bijection of one event.
 
   #### References
 

@@ -21,7 +21,8 @@ class DiagonalScaling(tfp.bijectors.Bijector):
 
   #### References
 
-  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section 3.3.
+  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014,
+       section 3.3.
   """
 
   def __init__(

@@ -28,8 +28,8 @@ def real_nvp(
 ) -> Flow:
   """Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
 
-  From image to noise: alpha-logit; at each scale 3 checkerboard couplings, squeeze, 3 channel couplings, and half of the
-  channels factored out; at the last scale 4 checkerboard couplings.
+  From image to noise: alpha-logit; at each scale 3 checkerboard couplings, squeeze, 3 channel couplings, and half of
+  the channels factored out; at the last scale 4 checkerboard couplings.
 
   Args:
     image_shape: `(height, width, channels)`; height and width divisible by `2 ** (scales - 1)`.

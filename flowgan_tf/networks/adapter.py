@@ -89,7 +89,7 @@ def as_conditioner(
     network = KerasModule(network, input_shape)
   elif not (isinstance(network, tf.Module) and callable(network)):
     raise ValueError(
-      f'`conditioner` must be a Keras layer or a callable tf.Module, so that its variables are trained. Got: {network!r}.'
+      f'`conditioner` must be a Keras layer or a callable tf.Module, whose variables can be trained. Got: {network!r}.'
     )
   elif not network.trainable_variables:
     raise ValueError(f'`conditioner` has no trainable variables. Got: {network!r}.')

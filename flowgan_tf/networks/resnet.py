@@ -68,8 +68,8 @@ class ResidualConditioner(keras.layers.Layer):
     """Builds the network.
 
     Args:
-      output_channels: Channels of the output: those of the changed part of an additive coupling, twice that of an affine
-        one.
+      output_channels: Channels of the output: those of the changed part of an additive coupling, twice that of an
+        affine one.
       channels: Channels of every hidden layer.
       blocks: Number of residual blocks of two convolutions.
       normalization: A key of `NORMALIZATIONS`.

@@ -1,4 +1,6 @@
-"""CIFAR-10, Real-NVP and critic at the paper's size: a training for a GPU. Expects it prepared by TFDS, or downloads it.
+"""CIFAR-10, Real-NVP and critic at the paper's size: a training for a GPU.
+
+Expects the data prepared by TFDS, or downloads it.
 
 bin/train --config=configs/cifar10.py --objective=mle --config.optimizer.learning_rate=1e-3
 bin/train --config=configs/cifar10.py --objective=hybrid --lambda=1

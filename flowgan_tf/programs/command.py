@@ -74,8 +74,8 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
 
 
 def _import_tensorflow_quietly() -> None:
-  # TensorFlow's start-up notes are no answer to a user's command, and those of its import ignore every setting. A failed
-  # import is still seen: its exception is raised when standard error is back.
+  # TensorFlow's start-up notes are no answer to a user's command, and those of its import ignore every setting. A
+  # failed import is still seen: its exception is raised when standard error is back.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.stderr.flush()
   standard_error = os.dup(2)

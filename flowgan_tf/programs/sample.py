@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', 'best_nll', ['latest', 'best_nll', 'best_score'], 'Which checkpoint.')
 flags.DEFINE_integer('n', 64, 'Number of samples; with --interpolate, the number of rows.', lower_bound=1)
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
-flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0)
+flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Rows that lead from one sample to another.')
 flags.DEFINE_string('out', None, 'Path of the files, without ending. Default: in the samples folder of the run.')
 

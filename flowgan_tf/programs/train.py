@@ -36,7 +36,7 @@ flags.DEFINE_integer('batch_size', None, 'Images per batch.')
 flags.DEFINE_integer('seed', None, 'Seed of everything random.')
 flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16.')
 flags.DEFINE_bool('jit', None, 'Compile with XLA.')
-flags.DEFINE_integer('samples', 5000, 'Samples behind the final scores.')
+flags.DEFINE_integer('samples', 5000, 'Samples behind the final scores.', lower_bound=10)
 
 _OVERRIDES = (
   'dataset',
@@ -85,13 +85,16 @@ def main(arguments: list[str]) -> int:
   if not finished:
     print(f'stopped; everything is saved in {workdir}, the same command goes on from here', file=sys.stderr)
     return _INTERRUPTED
-  print(evaluation_table(evaluate_run(workdir, available(workdir), 'test', FLAGS.samples)))
-  export(load_run(workdir, 'best_nll').flow, workdir / 'export')
+  checkpoints = available(workdir)
+  print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', FLAGS.samples)))
+  # An adversarial flow may never have had a finite NLL.
+  exported = 'best_nll' if 'best_nll' in checkpoints else 'latest'
+  export(load_run(workdir, exported).flow, workdir / 'export')
   print(f"""
 samples      {workdir}/samples
 metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
-SavedModel   {workdir}/export  (checkpoint best_nll)""")
+SavedModel   {workdir}/export  (checkpoint {exported})""")
   return 0
 
 

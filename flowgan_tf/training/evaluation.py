@@ -37,10 +37,16 @@ def make_classifier(config: config_dict.ConfigDict, dataset: data.Dataset) -> cl
   """The classifier behind the scores, trained now if the cache does not hold it; None for data without labels.
 
   Raises:
-    UsageError: If the cache folder cannot be made.
+    UsageError: If the cache folder cannot be made, or no training image has one of the labels.
   """
   if dataset.num_classes is None:
     return None
+  counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+  if not counts.all():
+    raise UsageError(
+      f'--dataset={config.dataset}: no training image has label {counts.argmin()}; expected each of '
+      f'0 to {dataset.num_classes - 1}, or no labels'
+    )
   folder = cache_dir(config)
   try:
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 
+import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
@@ -98,6 +99,10 @@ class _Loop:
     self._check_finite(step, metrics)
 
   def _check_finite(self, step, metrics):
+    # The metrics are those of the weights before the step; those after it are what would be saved.
+    state = self._state
+    trained = [*state.flow.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
+    metrics = metrics | {'weights': tf.linalg.global_norm(trained)}
     # With float16 an overflown gradient is no failure: the optimizer skips that step and lowers its loss scale.
     excused = {'gradient_norm'} if self._config.precision == 'mixed_float16' else set()
     bad = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]

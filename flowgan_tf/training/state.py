@@ -9,9 +9,10 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import flows, objectives
+from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.networks.adapter import tracked_variables
 from flowgan_tf.training.config import dtype_policy
+from flowgan_tf.training.optimizers import FusedAdam
 
 __all__ = ['TrainState', 'make_flow', 'make_objective']
 
@@ -23,24 +24,30 @@ def make_flow(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype:
     config: A training configuration.
     image_shape: `(height, width, channels)`.
     dtype: Name of a Keras dtype policy.
+
+  Raises:
+    UsageError: If there is no such flow over images of this shape.
   """
   c = config.flow
-  if c.name == 'nice':
-    return flows.nice(
-      image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
+  try:
+    if c.name == 'nice':
+      return flows.nice(
+        image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
+      )
+    return flows.real_nvp(
+      image_shape,
+      c.scales,
+      c.channels,
+      c.blocks,
+      c.normalization,
+      c.batch_norm_between,
+      c.log_scale_bound,
+      c.prior,
+      c.alpha,
+      dtype,
     )
-  return flows.real_nvp(
-    image_shape,
-    c.scales,
-    c.channels,
-    c.blocks,
-    c.normalization,
-    c.batch_norm_between,
-    c.log_scale_bound,
-    c.prior,
-    c.alpha,
-    dtype,
-  )
+  except ValueError as error:
+    raise UsageError(f'flow {c.name!r}: {error}') from error
 
 
 def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
@@ -97,14 +104,19 @@ class TrainState:
     parts = {
       'flow': self.flow,
       'ema': self.ema,
-      'optimizer': tracked_variables(self.optimizer),
+      'optimizer': _numbered(self.optimizer),
       'step': self.step,
       'best_nll': self.best_nll,
       'best_score': self.best_score,
     }
     if self.critic is not None:
-      parts |= {'critic': self.critic, 'critic_optimizer': tracked_variables(self.critic_optimizer)}
+      parts |= {'critic': self.critic, 'critic_optimizer': _numbered(self.critic_optimizer)}
     return tf.train.Checkpoint(**parts)
+
+
+def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
+  """The variables of an optimizer by number: their names count what else this process has built before."""
+  return [v.value for v in optimizer.variables]
 
 
 def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int) -> keras.Optimizer:
@@ -115,7 +127,7 @@ def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per
     'cosine': lambda: keras.optimizers.schedules.CosineDecay(c.learning_rate, updates),
     'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(c.learning_rate, updates_per_step, c.decay_rate),
   }[c.schedule]()
-  adam = keras.optimizers.Adam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
+  adam = FusedAdam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
   if config.precision == 'mixed_float16':
     # The default scale of 2**15 overflows the first steps of a flow, which are then lost.
     return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)

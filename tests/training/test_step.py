@@ -66,14 +66,13 @@ def test_hybrid_with_lambda_zero_is_adversarial(jit):
   assert_identical(*runs)
 
 
-@pytest.mark.parametrize(('objective', 'jit'), [('mle', True), ('hybrid', True)])
-def test_graphs_change_rounding_only(objective, jit):
-  compiled = train(make_config(objective=objective, jit=jit), 3)
-  tf.config.run_functions_eagerly(True)
-  plain = train(make_config(objective=objective), 3)
-  for a, b in zip(weights(plain[0].flow), weights(compiled[0].flow), strict=True):
+@pytest.mark.parametrize('jit', [True])
+def test_xla_changes_rounding_only(jit):
+  compiled, compiled_metrics = train(make_config(objective='mle', jit=jit), 3)
+  plain, plain_metrics = train(make_config(objective='mle'), 3)
+  for a, b in zip(weights(plain.flow), weights(compiled.flow), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
-  for first, second in zip(plain[1], compiled[1], strict=True):
+  for first, second in zip(plain_metrics, compiled_metrics, strict=True):
     assert first == pytest.approx(second, rel=1e-3, abs=1e-4)
 
 
@@ -136,7 +135,7 @@ def test_reused_batch_is_the_same_for_critic_and_flow():
   assert_identical(fake, [fake[0]] * 3)
   np.testing.assert_allclose(recorder.nlls[0], -tf.reduce_mean(flow.log_prob(images)), rtol=1e-5)
   # The flow's own update has that noise as well; the flow has not moved in between, the critic has.
-  np.testing.assert_allclose(recorder.fake_outputs[0], state.critic(fake[0]), rtol=1e-5)
+  np.testing.assert_allclose(recorder.fake_outputs[0], state.critic(tf.constant(fake[0])), rtol=1e-5)
   # The points between real and fake of the gradient penalty are drawn anew, as in the paper's code.
   assert len(set(seeds)) == 3
 

@@ -1,0 +1,43 @@
+"""Adam as one fused operation per variable."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+__all__ = ['FusedAdam']
+
+
+class FusedAdam(keras.optimizers.Adam):
+  """`keras.optimizers.Adam` with TensorFlow's fused kernel.
+
+  ```none
+  m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
+  w = w - r sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + e)
+  ```
+
+  The same update, state and checkpoints. Keras makes about ten passes over the memory of a variable, the kernel one;
+  outside of XLA a step of the paper's NICE spends most of its optimizer time there.
+
+  #### References
+
+  [1]: Diederik P. Kingma, Jimmy Ba. Adam: A Method for Stochastic Optimization. ICLR 2015.
+  """
+
+  def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    """Updates one variable; called by `apply`."""
+    index = self._get_variable_index(variable)
+    dtype = variable.dtype
+    step = tf.cast(self.iterations + 1, dtype)
+    tf.raw_ops.ResourceApplyAdam(
+      var=variable.handle,
+      m=self._momentums[index].value.handle,
+      v=self._velocities[index].value.handle,
+      beta1_power=tf.pow(tf.constant(self.beta_1, dtype), step),
+      beta2_power=tf.pow(tf.constant(self.beta_2, dtype), step),
+      lr=tf.cast(learning_rate, dtype),
+      beta1=tf.constant(self.beta_1, dtype),
+      beta2=tf.constant(self.beta_2, dtype),
+      epsilon=tf.constant(self.epsilon, dtype),
+      grad=tf.cast(gradient, dtype),
+    )

@@ -1,0 +1,123 @@
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from flowgan_tf.training.logs import RunLog, read_metrics
+
+TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}
+VALIDATION = {'nll': -11.25, 'bits_per_dim': 3.5, 'round_trip_error': 1e-6, 'mode_score': 7.5, 'classifier': 'abcdef'}
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+  stream = io.StringIO()
+  stream.isatty = lambda: True
+  monkeypatch.setattr('sys.stderr', stream)
+  return stream
+
+
+def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
+  log = RunLog(tmp_path, 0, 10)
+  log.record('train', 5, TRAIN, 1.25)
+  log.record('validation', 5, VALIDATION, 2.0)
+  log.close()
+  first, second = read_metrics(tmp_path)
+  assert first == {'kind': 'train', 'step': 5, 'seconds': 1.25} | TRAIN
+  assert second == {'kind': 'validation', 'step': 5, 'seconds': 2.0} | VALIDATION
+
+  events = EventAccumulator(str(tmp_path / 'tensorboard'))
+  events.Reload()
+  tags = events.Tags()['tensors']
+  expected = {f'train/{k}': v for k, v in TRAIN.items()} | {f'validation/{k}': v for k, v in VALIDATION.items()}
+  del expected['validation/classifier']
+  assert set(tags) == set(expected)
+  for tag, value in expected.items():
+    [event] = events.Tensors(tag)
+    assert event.step == 5
+    assert tf.make_ndarray(event.tensor_proto) == pytest.approx(value, rel=1e-6)
+
+  captured = capsys.readouterr()
+  assert captured.out == ''
+  assert captured.err == 'step 5: nll -11.25, bits_per_dim 3.5, round_trip_error 1e-06, mode_score 7.5\n'
+
+
+def test_no_progress_bar_without_a_terminal(tmp_path, capsys):
+  log = RunLog(tmp_path, 0, 3)
+  for _ in range(3):
+    log.advance()
+  log.record('train', 3, TRAIN, 0.0)
+  log.close()
+  assert capsys.readouterr() == ('', '')
+
+
+def test_progress_bar_on_a_terminal(tmp_path, terminal):
+  log = RunLog(tmp_path, 0, 4)
+  for _ in range(2):
+    log.advance()
+  log.record('train', 2, TRAIN, 0.0)
+  log.record('validation', 2, VALIDATION, 0.0)
+  log.close()
+  shown = terminal.getvalue()
+  assert '50%' in shown and '2/4' in shown
+  assert 'nll=-12.35' in shown and 'val_nll=-11.25' in shown and 'val_mode_score=7.5' in shown
+  assert 'step 2:' not in shown
+
+
+def test_no_number_is_null(tmp_path):
+  log = RunLog(tmp_path, 0, 1)
+  log.record('validation', 0, {'nll': math.nan, 'bits_per_dim': math.inf, 'saturated': 0.0}, 0.0)
+  log.close()
+
+  def refuse(constant):
+    raise AssertionError(f'{constant} is not JSON')
+
+  [record] = [json.loads(line, parse_constant=refuse) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert record['nll'] is None and record['bits_per_dim'] is None
+  assert record['saturated'] == 0.0
+
+
+def test_records_that_a_killed_run_made_after_its_checkpoint_are_removed(tmp_path):
+  log = RunLog(tmp_path, 0, 9)
+  log.record('validation', 0, {'nll': 0.0}, 1.0)
+  for step in (2, 4, 6):
+    log.record('train', step, {'nll': float(step)}, 10.0 + step)
+  log.close()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"kind": "train", "step": 8, "nl')
+  log = RunLog(tmp_path, 4, 9)
+  log.record('train', 6, {'nll': -6.0}, 0.5)
+  log.close()
+  records = read_metrics(tmp_path)
+  assert [r['step'] for r in records] == [0, 2, 4, 6]
+  assert records[-1]['nll'] == -6.0
+  assert records[-1]['seconds'] == 14.5  # Those of the earlier process up to step 4, and half a second.
+
+
+def test_step_zero_is_logged_once_when_a_run_starts_again(tmp_path):
+  for _ in range(2):
+    log = RunLog(tmp_path, 0, 9)
+    log.record('validation', 0, {'nll': 0.0}, 1.0)
+    log.close()
+  assert [(r['step'], r['seconds']) for r in read_metrics(tmp_path)] == [(0, 1.0)]
+
+
+def test_no_metrics_yet(tmp_path):
+  assert read_metrics(tmp_path) == []
+
+
+def test_pictures_reach_tensorboard(tmp_path):
+  pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint8)
+  log = RunLog(tmp_path, 0, 1)
+  log.image('samples', 7, pixels)
+  log.close()
+  events = EventAccumulator(str(tmp_path / 'tensorboard'))
+  events.Reload()
+  [event] = events.Tensors('samples')
+  width, height, png = tf.make_ndarray(event.tensor_proto)[:3]
+  assert (event.step, int(width), int(height)) == (7, 5, 6)
+  np.testing.assert_array_equal(tf.io.decode_png(png), pixels)

@@ -1,0 +1,28 @@
+"""The fused Adam against Keras' own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.training.optimizers import FusedAdam
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_same_updates_as_keras_adam(jit):
+  schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)
+  results = []
+  for optimizer in (FusedAdam(schedule, 0.5, 0.9), keras.optimizers.Adam(schedule, 0.5, 0.9)):
+    variables = [tf.Variable([[1.0, -2.0], [3.0, 0.5]]), tf.Variable(0.25)]
+    optimizer.build(variables)
+
+    @tf.function(jit_compile=jit)
+    def step(gradients, optimizer=optimizer, variables=variables):
+      optimizer.apply(gradients, variables)
+
+    for i in range(6):
+      step([tf.random.stateless_normal((2, 2), (i, 1)), tf.random.stateless_normal((), (i, 2))])
+    results.append([v.numpy() for v in variables] + [v.numpy() for v in optimizer.variables])
+  for fused, plain in zip(*results, strict=True):
+    np.testing.assert_allclose(fused, plain, rtol=1e-6, atol=1e-7)
+  assert not np.allclose(results[0][0], [[1.0, -2.0], [3.0, 0.5]])

@@ -44,6 +44,10 @@ class Flow(_TransformedDistribution):
 
   A `tfd.TransformedDistribution` whose methods take `training` directly: `log_prob(x, training=True)`,
   `sample(n, seed, training=True)`. The bijector's forward direction is noise to image.
+
+  In eager mode TFP remembers results for as long as they are referenced: while `z = flow.encode(x)` is held, a change of
+  the weights is not seen by `flow.log_prob(x)` of the same tensor. Inside a `tf.function` there is no such memory
+  between calls.
   """
 
   def __init__(self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str):
@@ -62,6 +66,9 @@ class Flow(_TransformedDistribution):
       raise ValueError(f'`bijector` has no trainable variables: nothing could be learned. Got: {bijector.name}.')
 
     def split_kwargs(kwargs):
+      # TFP would ignore a keyword that nobody takes, and with it a misspelt `training`.
+      if unknown := kwargs.keys() - {'training'}:
+        raise TypeError(f'unexpected keyword: {", ".join(sorted(unknown))}. A flow takes `training`.')
       return {}, training_kwargs(bijector, kwargs.get('training', False))
 
     super().__init__(distribution, bijector, kwargs_split_fn=split_kwargs, name=name)

@@ -29,22 +29,18 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, state: TrainState):
-    """Prepares the folders; nothing is read or written yet."""
+    """Prepares saving; nothing is read or written yet."""
     self._folder = workdir / 'checkpoints'
     self._state = state
     flow_alone = tf.train.Checkpoint(ema=state.ema, step=state.step)
-    self._managers = {
-      name: tf.train.CheckpointManager(
-        state.checkpoint() if name == 'latest' else flow_alone,
-        str(self._folder / name),
-        max_to_keep=2 if name == 'latest' else 1,
-      )
-      for name in CHECKPOINTS
-    }
+    self._checkpoints = {name: state.checkpoint() if name == 'latest' else flow_alone for name in CHECKPOINTS}
 
   def save(self, name: str) -> None:
-    """Saves under one of `CHECKPOINTS`, numbered by the step."""
-    self._managers[name].save(checkpoint_number=self._state.step)
+    """Saves under one of `CHECKPOINTS`, numbered by the step, and removes older ones; one before `latest` stays."""
+    folder = self._folder / name
+    self._checkpoints[name].write(os.fspath(folder / f'ckpt-{int(self._state.step)}'))
+    for old in _finished(folder)[: -2 if name == 'latest' else -1]:
+      _remove(folder, old)
 
   def restore(self) -> bool:
     """Restores the latest state, if there is one.
@@ -55,13 +51,15 @@ class Checkpoints:
     Raises:
       UsageError: If the folder holds checkpoints that cannot be read: training must not silently start again.
     """
-    for leftover in self._folder.glob('*/ckpt-*_temp'):
-      _remove_unfinished(leftover)
+    for temporary in self._folder.glob('*/ckpt-*_temp'):  # Left behind by a save that was killed.
+      if (unfinished := temporary.name.removesuffix('_temp')) not in _finished(temporary.parent):
+        _remove(temporary.parent, unfinished)
+      shutil.rmtree(temporary)
     path = _newest(self._folder / 'latest')
     if path is None:
       return False
     try:
-      self._managers['latest'].checkpoint.restore(path).assert_consumed()
+      self._checkpoints['latest'].read(path).assert_consumed()
     except _DAMAGE as error:
       raise UsageError(_damaged(path, error)) from error
     return True
@@ -92,7 +90,7 @@ def restore_flow(workdir: pathlib.Path, name: str, flow: Flow) -> int:
     raise UsageError(f'{workdir}: no checkpoint {name!r} in this run; it has: {have}')
   step = tf.Variable(0, dtype=tf.int64)
   try:
-    status = tf.train.Checkpoint(ema=flow, step=step).restore(path)
+    status = tf.train.Checkpoint(ema=flow, step=step).read(path)
     status.assert_existing_objects_matched().expect_partial()
   except _DAMAGE as error:
     raise UsageError(_damaged(path, error)) from error
@@ -100,25 +98,23 @@ def restore_flow(workdir: pathlib.Path, name: str, flow: Flow) -> int:
 
 
 def _newest(folder: pathlib.Path) -> str | None:
-  """The newest checkpoint in a folder, by the files and not by TensorFlow's `checkpoint` index file.
+  return os.fspath(folder / names[-1]) if (names := _finished(folder)) else None
 
-  Without that file, or with garbage in it, TensorFlow reports no checkpoint at all, and a training would start again
-  from scratch. For the same reason a checkpoint that lost one of its files counts, but one that was never finished does
-  not: TensorFlow writes into `ckpt-N_temp`, moves the data out, then writes `ckpt-N.index`, then removes the folder.
+
+def _finished(folder: pathlib.Path) -> list[str]:
+  """Names of the checkpoints in a folder, oldest first, by the files: there is no index that could be lost.
+
+  A checkpoint that lost one of its files counts, or a training would silently start again; one that was never finished
+  does not. TensorFlow writes into `ckpt-N_temp`, moves the data out, writes `ckpt-N.index` and removes the folder.
   """
   names = {f.name.partition('.')[0] for f in folder.glob('ckpt-*.*')}
   finished = [n for n in names if (folder / f'{n}.index').exists() or not (folder / f'{n}_temp').exists()]
-  newest = max(finished, key=lambda name: int(name.removeprefix('ckpt-')), default=None)
-  return newest and os.fspath(folder / newest)
+  return sorted(finished, key=lambda name: int(name.removeprefix('ckpt-')))
 
 
-def _remove_unfinished(temporary: pathlib.Path) -> None:
-  """Removes what a save left behind that was killed: its temporary folder, and data that never got an index."""
-  checkpoint = temporary.name.removesuffix('_temp')
-  if not (temporary.parent / f'{checkpoint}.index').exists():
-    for file in temporary.parent.glob(f'{checkpoint}.*'):
-      file.unlink()
-  shutil.rmtree(temporary, ignore_errors=True)
+def _remove(folder: pathlib.Path, name: str) -> None:
+  for file in folder.glob(f'{name}.*'):
+    file.unlink()
 
 
 def _damaged(path: str, error: Exception) -> str:

@@ -128,13 +128,13 @@ def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, di
     return None
   try:
     description = json.loads(path.read_text())
-    config, facts = default_config(), description['data']
+    config, facts = default_config().lock(), description['data']
     with config.ignore_type():
       config.update(description['config'])
     validate(config)
     if missing := {'image_shape', 'levels', 'fingerprint'} - facts.keys():
       raise KeyError(', '.join(sorted(missing)))
-  except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UsageError(f'{path}: damaged or from another version ({type(error).__name__}: {error})') from error
   return config, facts
 

@@ -373,3 +373,9 @@ def test_layout(flow, count):
 def test_arguments_out_of_range_are_refused(build, argument):
   with pytest.raises(ValueError, match=rf'`{argument}`.*Got: '):
     build()
+
+
+def test_a_misspelt_keyword_is_refused():
+  flow = nice()
+  with pytest.raises(TypeError, match='trainig'):
+    flow.log_prob(tf.fill((2, *SHAPE), 0.5), trainig=True)

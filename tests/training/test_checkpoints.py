@@ -88,11 +88,11 @@ def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
     assert_all(flow.variables, 7)
 
 
-@pytest.mark.parametrize('content', [None, b'', b'garbage \xff', b'model_checkpoint_path: "elsewhere"'])
-def test_the_index_of_tensorflow_is_not_needed(workdir, state, flow, content):
+@pytest.mark.parametrize('content', [b'', b'garbage \xff', b'model_checkpoint_path: "elsewhere"'])
+def test_an_index_file_as_tensorflow_keeps_one_does_not_matter(workdir, state, flow, content):
   for name in ('latest', 'best_nll'):
-    index = workdir / 'checkpoints' / name / 'checkpoint'
-    index.unlink() if content is None else index.write_bytes(content)
+    assert not (workdir / 'checkpoints' / name / 'checkpoint').exists()
+    (workdir / 'checkpoints' / name / 'checkpoint').write_bytes(content)
   state.step.assign(0)
   checkpoints = Checkpoints(workdir, state)
   assert checkpoints.restore()
@@ -101,6 +101,17 @@ def test_the_index_of_tensorflow_is_not_needed(workdir, state, flow, content):
   fill(state, 6)
   checkpoints.save('latest')
   assert restore_flow(workdir, 'latest', flow) == 6
+
+
+def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
+  checkpoints = Checkpoints(tmp_path, state)
+  for step in (8, 9, 10, 11):
+    fill(state, step)
+    checkpoints.save('latest')
+    checkpoints.save('best_nll')
+    assert restore_flow(tmp_path, 'latest', flow) == step
+  names = {n: sorted(f.name for f in (tmp_path / 'checkpoints' / n).glob('*.index')) for n in ('latest', 'best_nll')}
+  assert names == {'latest': ['ckpt-10.index', 'ckpt-11.index'], 'best_nll': ['ckpt-11.index']}
 
 
 def _cut(path):

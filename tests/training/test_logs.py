@@ -13,12 +13,9 @@ TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}
 VALIDATION = {'nll': -11.25, 'bits_per_dim': 3.5, 'round_trip_error': 1e-6, 'mode_score': 7.5, 'classifier': 'abcdef'}
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-  stream = io.StringIO()
-  stream.isatty = lambda: True
-  monkeypatch.setattr('sys.stderr', stream)
-  return stream
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
 
 
 def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
@@ -55,7 +52,9 @@ def test_no_progress_bar_without_a_terminal(tmp_path, capsys):
   assert capsys.readouterr() == ('', '')
 
 
-def test_progress_bar_on_a_terminal(tmp_path, terminal):
+def test_progress_bar_on_a_terminal(tmp_path, monkeypatch):
+  terminal = Terminal()
+  monkeypatch.setattr('sys.stderr', terminal)
   log = RunLog(tmp_path, 0, 4)
   for _ in range(2):
     log.advance()

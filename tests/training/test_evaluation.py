@@ -1,0 +1,174 @@
+import json
+import math
+import types
+
+import numpy as np
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.training import evaluation
+from flowgan_tf.training.checkpoints import Checkpoints
+from flowgan_tf.training.evaluation import Evaluator, cache_dir, evaluate_run, make_classifier
+from flowgan_tf.training.runs import open_workdir
+from flowgan_tf.training.seeds import Purpose
+from flowgan_tf.training.state import TrainState, make_flow
+from tests.training.tiny import make_config, write_images
+
+CERTAIN = np.eye(2)
+
+
+class Brightness:
+  """Stands for a classifier: it sees whether the upper half of an image is the brighter one."""
+
+  hash, test_accuracy, label_distribution = '0123456789abcdef', 0.75, np.array([0.5, 0.5])
+
+  def probabilities(self, images):
+    return CERTAIN[(images[:, :2].mean(axis=(1, 2, 3)) > images[:, 2:].mean(axis=(1, 2, 3))).astype(int)]
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  return write_images(tmp_path_factory.mktemp('data') / 'images.npz', count=150, labels=True)
+
+
+@pytest.fixture(scope='module')
+def dataset(images):
+  return data.load(images)
+
+
+@pytest.fixture(scope='module')
+def config(images):
+  return make_config(objective='mle', dataset=images, seed=3)
+
+
+@pytest.fixture(scope='module')
+def flow(config):
+  flow = make_flow(config, (4, 4, 1))
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.2, variable.shape))
+  return flow
+
+
+@pytest.fixture(scope='module')
+def evaluator(flow, dataset, config):
+  return Evaluator(flow, dataset, config, Brightness())
+
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+def test_likelihood_is_of_the_whole_split(evaluator, flow, dataset, split):
+  """Splits of 120, 15 and 15 images, measured in batches of 100."""
+  images = getattr(dataset, split).images
+  x = data.dequantize(images, 256, 3 + Purpose.EVALUATION)
+  log_prob = flow.log_prob(x).numpy().astype(np.float64)
+  likelihood = evaluator.likelihood(split)
+  assert likelihood.n == len(images)
+  assert likelihood.nll == pytest.approx(-log_prob.mean(), rel=1e-6)
+  assert likelihood.bits_per_dim == pytest.approx(8 - log_prob.mean() / (16 * math.log(2)), rel=1e-6)
+  assert likelihood == evaluator.likelihood(split)
+
+
+def test_samples(evaluator, flow):
+  """501 samples take two calls."""
+  samples = evaluator.sample(501, Purpose.SCORE)
+  assert samples.shape == (501, 4, 4, 1) and samples.dtype == np.float32
+  assert len(np.unique(samples.reshape(501, -1), axis=0)) == 501
+  np.testing.assert_array_equal(evaluator.sample(501, Purpose.SCORE), samples)
+  for other in (evaluator.sample(20, Purpose.GRID), evaluator.sample(20, Purpose.SCORE, step=1)):
+    assert np.all(other != samples[:20])
+  # Neither the prior's mean nor its scale is lost on the way.
+  noise = flow.encode(samples).numpy()
+  assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
+  cold = evaluator.sample(3, Purpose.SCORE, temperature=0.0)
+  np.testing.assert_allclose(cold, np.repeat(flow.decode(np.zeros((1, 4, 4, 1), np.float32)), 3, axis=0), atol=1e-6)
+
+
+def test_scores_by_hand(evaluator):
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[:10, :2] = 0.7
+  scores = evaluator.scores(images)
+  # Certain predictions, half of each class: exp(ln 2) by both formulas.
+  assert scores == {
+    'saturated': 0.0,
+    'non_finite': 0.0,
+    'sample_std': pytest.approx(0.125),
+    'mode_score': pytest.approx(2.0),
+    'mode_score_std': 0.0,
+    'inception_score': pytest.approx(2.0),
+    'inception_score_std': 0.0,
+    'score_samples': 20,
+    'score_splits': 1,
+    'classifier': '0123456789abcdef',
+    'classifier_accuracy': 0.75,
+  }
+  # In two splits each has one class only: Inception 1, MODE exp(ln 2 - infinity).
+  split = evaluator.scores(images, splits=2)
+  assert (split['inception_score'], split['mode_score'], split['score_splits']) == (pytest.approx(1.0), 0.0, 2)
+
+
+def test_samples_that_blew_up_have_no_score(evaluator):
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[0, 0, 0] = np.nan
+  scores = evaluator.scores(images)
+  assert scores['non_finite'] == pytest.approx(1 / 320)
+  assert math.isnan(scores['mode_score']) and math.isnan(scores['inception_score'])
+
+
+def test_without_a_classifier_there_is_health_alone(flow, dataset, config):
+  scores = Evaluator(flow, dataset, config, None).scores(np.full((4, 4, 4, 1), 0.2))
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
+
+
+def test_unlabelled_data_have_no_classifier(dataset, config, tmp_path):
+  unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
+  assert make_classifier(config, unlabelled) is None
+
+
+def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
+  path = tmp_path / 'from_one.npz'
+  np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
+  with pytest.raises(UsageError, match='no training image has label 0; expected each of 0 to 2'):
+    make_classifier(config, data.load(str(path)))
+
+
+def test_cache_dir(config, dataset, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert cache_dir(config) == tmp_path / '.cache' / 'flowgan_tf'
+  (tmp_path / 'file').touch()
+  config = config.copy_and_resolve_references()
+  config.cache_dir = str(tmp_path / 'file' / 'cache')
+  with pytest.raises(UsageError, match=r'--cache_dir=.*cannot be made'):
+    make_classifier(config, dataset)
+
+
+def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
+  monkeypatch.setattr(evaluation, 'make_classifier', lambda config, dataset: Brightness())
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  state = TrainState(config, dataset.image_shape)
+  checkpoints = Checkpoints(workdir, state)
+  flows = {}
+  for step, name in ((4, 'latest'), (2, 'best_nll')):
+    state.step.assign(step)
+    for variable in state.ema.trainable_variables:
+      variable.assign_add(np.full(variable.shape, 0.1, np.float32))
+    flows[name] = [v.numpy() for v in state.ema.variables]
+    checkpoints.save(name)
+  records = evaluate_run(workdir, ['latest', 'best_nll'], 'test', 30)
+  assert json.loads((workdir / 'evaluation.json').read_text()) == records
+  x = data.dequantize(dataset.test.images, 256, 3 + Purpose.EVALUATION)
+  for record, name, step in zip(records, ('latest', 'best_nll'), (4, 2), strict=True):
+    for variable, value in zip(state.flow.variables, flows[name], strict=True):
+      variable.assign(value)
+    assert record['nll'] == pytest.approx(-state.flow.log_prob(x).numpy().mean(), rel=1e-5)
+    expected = {'checkpoint': name, 'step': step, 'split': 'test', 'n': 15, 'score_samples': 30, 'score_splits': 10}
+    assert record | expected | {'classifier': '0123456789abcdef'} == record
+  assert records[0]['nll'] != records[1]['nll']
+
+
+def test_evaluation_on_other_data_is_refused(tmp_path, dataset, config, monkeypatch):
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
+  monkeypatch.setattr(evaluation.data, 'load', lambda *_: types.SimpleNamespace(fingerprint='another'))
+  with pytest.raises(UsageError, match='was trained on other data'):
+    evaluate_run(workdir, ['latest'], 'test', 30)

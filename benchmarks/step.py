@@ -69,15 +69,15 @@ def step_gflop(state: TrainState, config) -> float:
   """GFLOP of one training step.
 
   Per image and forward pass F of the flow and C of the critic. Likelihood or sample with its gradient: 3 F. Fake images
-  of a critic update: F. Critic update: 3 C each for real and fake, and 9 C for the penalty (forward, gradient by the
-  image, and their backward passes; counted as 3 passes of 3). Generator's update through the critic: 2 C, for its own
+  of a critic update: F. Critic update: 3 C each for real and fake, and 6 C for the penalty (forward and gradient by
+  the image, and twice that for their backward pass). Generator's update through the critic: 2 C, for its own
   weights need no gradient.
   """
   f = flow_gflop(state, config.batch_size)
   if config.objective == 'mle':
     return 3 * f
   c = critic_gflop(state, config.batch_size)
-  return config.critic_steps * (f + 15 * c) + 3 * f + 2 * c + (3 * f if config.objective == 'hybrid' else 0)
+  return config.critic_steps * (f + 12 * c) + 3 * f + 2 * c + (3 * f if config.objective == 'hybrid' else 0)
 
 
 def measure(objective_name: str) -> None:

@@ -22,7 +22,8 @@ class _Coupling(OnePassBijector):
   def __init__(self, conditioner, mask, validate_args, parameters, name):
     self._mask = masks.as_mask(mask)
     *front, channels = self._mask.changed_shape
-    self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, (*front, self._outputs_per_entry * channels))
+    self._output_shape = (*front, self._outputs_per_entry * channels)
+    self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, self._output_shape)
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
       is_constant_jacobian=self._outputs_per_entry == 1,
@@ -40,6 +41,15 @@ class _Coupling(OnePassBijector):
   def mask(self) -> masks.Mask:
     """The mask that says which part is kept."""
     return self._mask
+
+  def _condition(self, kept, training):
+    # Checked at every call: a wrong shape may broadcast, and the log-det would be wrong without an error.
+    output = self._conditioner(kept, training=training)
+    if output.shape.rank is not None and not output.shape[-len(self._output_shape) :].is_compatible_with(
+      self._output_shape
+    ):
+      raise ValueError(f'`conditioner` must return shape {self._output_shape} per event. Got: {tuple(output.shape)}.')
+    return output
 
 
 class AdditiveCoupling(_Coupling):
@@ -98,7 +108,7 @@ class AdditiveCoupling(_Coupling):
 
   def _shift(self, x, sign, training):
     kept, changed = self._mask.split(x)
-    shift = self._mask.restrict(self._conditioner(kept, training=training))
+    shift = self._mask.restrict(self._condition(kept, training))
     return self._mask.merge(kept, changed + sign * shift), tf.zeros([], x.dtype)
 
 
@@ -172,7 +182,7 @@ class AffineCoupling(_Coupling):
     return self._mask.merge(kept, (changed - shift) * tf.exp(-log_scale)), -self._sum(log_scale)
 
   def _shift_and_log_scale(self, kept, training):
-    shift, h = tf.split(self._conditioner(kept, training=training), 2, axis=-1)
+    shift, h = tf.split(self._condition(kept, training), 2, axis=-1)
     scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
     log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
     return self._mask.restrict(shift), self._mask.restrict(log_scale)

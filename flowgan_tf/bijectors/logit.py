@@ -17,8 +17,8 @@ class AlphaLogit(tfp.bijectors.Bijector):
   y = log(p / (1 - p)),   p = a + (1 - 2a) x         log|dy/dx| = log(1 - 2a) - log p - log(1 - p)
   ```
 
-  The inverse reaches `(-a, 1 + a) / (1 - 2a)`, a little beyond the unit interval: a density on the real line becomes a
-  density on that longer interval, and a sample may lie outside `[0, 1]` by `a`.
+  The inverse reaches `(-a, 1 - a) / (1 - 2a)`, a little beyond the unit interval: a density on the real line becomes a
+  density on that longer interval, and a sample may lie outside `[0, 1]` by `a / (1 - 2a)`.
 
   #### References
 

@@ -77,7 +77,7 @@ class BatchNormalization(OnePassBijector):
 
   def _inverse_and_log_det(self, y, training=False):
     if training:
-      mean, variance = tf.nn.moments(y, axes=list(range(y.shape.rank - 1)))
+      mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
         running.assign_sub((1 - self._momentum) * (running - tf.cast(tf.stop_gradient(batch), running.dtype)))
     else:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 # Private to TFP, but shipped: tfb.FFJORD keeps value and log-det of one solve together in the same way.
 from tensorflow_probability.python.internal import cache_util
 
+from flowgan_tf.bijectors.variables import VariableBijector
+
 __all__ = ['OnePassBijector']
 
 
-class OnePassBijector(tfp.bijectors.Bijector):
+class OnePassBijector(VariableBijector):
   """A bijector that computes `y` and `log|det dy/dx|` together.
 
   A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so a coupling
@@ -33,15 +34,6 @@ class OnePassBijector(tfp.bijectors.Bijector):
 
   def _inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
     raise NotImplementedError
-
-  @classmethod
-  def _parameter_properties(cls, dtype, num_classes=None):
-    return {}
-
-  def _get_parameterization(self):
-    # TFP's cache is one for all bijectors and takes those with equal arguments for the same; these own variables.
-    # Hashing the arguments of nested chains would also take most of the time of an eager call.
-    return id(self)
 
   # TFP stores the log-det of either direction under one key, 'ildj', from the inverse's point of view.
 

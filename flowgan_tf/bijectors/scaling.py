@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+
+from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['DiagonalScaling']
 
 
-class DiagonalScaling(tfp.bijectors.Bijector):
+class DiagonalScaling(VariableBijector):
   """Scales each entry of an event by a learned positive factor.
 
   ```none
@@ -58,14 +59,6 @@ class DiagonalScaling(tfp.bijectors.Bijector):
         parameters=parameters,
         name=name,
       )
-
-  @classmethod
-  def _parameter_properties(cls, dtype, num_classes=None):
-    return {}
-
-  def _get_parameterization(self):
-    # TFP's cache is one for all bijectors and takes those with equal arguments for the same; this one owns a variable.
-    return id(self)
 
   def log_scale(self, dtype: tf.DType | None = None) -> tf.Tensor:
     """The log-scales `s`, of the event's shape, in `dtype` or in the variable's own type."""

@@ -44,14 +44,14 @@ class Squeeze(tfp.bijectors.Bijector):
     return True
 
   def _forward(self, x):
-    *_, height, width, channels = x.shape
+    height, width, channels = _image_shape(x)
     _require(height % 2 == 0 and width % 2 == 0, 'an even height and width', x)
     blocks = tf.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
     squeezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
     return _with_batch_shape_of(x, squeezed, (height // 2, width // 2, 4 * channels))
 
   def _inverse(self, y):
-    *_, height, width, channels = y.shape
+    height, width, channels = _image_shape(y)
     _require(channels % 4 == 0, 'a number of channels divisible by 4', y)
     blocks = tf.reshape(y, (-1, height, width, 2, 2, channels // 4))
     unsqueezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
@@ -64,12 +64,16 @@ class Squeeze(tfp.bijectors.Bijector):
     return tf.zeros([], y.dtype)
 
   def _forward_event_shape(self, shape):
+    if shape.rank is None:
+      return shape
     *front, height, width, channels = shape
-    return tf.TensorShape([*front, height // 2, width // 2, 4 * channels])
+    return tf.TensorShape([*front, height and height // 2, width and width // 2, channels and 4 * channels])
 
   def _inverse_event_shape(self, shape):
+    if shape.rank is None:
+      return shape
     *front, height, width, channels = shape
-    return tf.TensorShape([*front, 2 * height, 2 * width, channels // 4])
+    return tf.TensorShape([*front, height and 2 * height, width and 2 * width, channels and channels // 4])
 
   def _forward_event_shape_tensor(self, shape):
     return tf.concat([shape[:-3], shape[-3:] // [2, 2, 1] * [1, 1, 4]], axis=0)
@@ -78,9 +82,14 @@ class Squeeze(tfp.bijectors.Bijector):
     return tf.concat([shape[:-3], shape[-3:] * [2, 2, 1] // [1, 1, 4]], axis=0)
 
 
+def _image_shape(x: tf.Tensor) -> list[int]:
+  _require(x.shape.rank is not None and x.shape[-3:].is_fully_defined(), 'a known height, width and channels', x)
+  return x.shape[-3:].as_list()
+
+
 def _require(holds: bool, what: str, x: tf.Tensor) -> None:
   if not holds:
-    raise ValueError(f'`Squeeze` needs {what}. Got: an input of shape {tuple(x.shape)}.')
+    raise ValueError(f'`Squeeze` needs {what}. Got: an input of shape {x.shape}.')
 
 
 def _with_batch_shape_of(x: tf.Tensor, flat: tf.Tensor, event_shape: tuple[int, ...]) -> tf.Tensor:

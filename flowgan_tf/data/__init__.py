@@ -2,6 +2,6 @@
 
 from flowgan_tf.data.dataset import Dataset, Split
 from flowgan_tf.data.pipeline import dequantize, training_batches
-from flowgan_tf.data.sources import load
+from flowgan_tf.data.sources import NAMES, load
 
-__all__ = ['Dataset', 'Split', 'dequantize', 'load', 'training_batches']
+__all__ = ['NAMES', 'Dataset', 'Split', 'dequantize', 'load', 'training_batches']

@@ -9,7 +9,9 @@ from flowgan_tf.data import files, tfds_source
 from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
-__all__ = ['load']
+__all__ = ['NAMES', 'load']
+
+NAMES = ('digits', *tfds_source.DATASETS)
 
 
 def load(dataset: str, data_dir: str | None = None) -> Dataset:
@@ -55,8 +57,9 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     return files.load_folder(path)
   if path.endswith('.npz'):
     return files.load_npz(path)
-  choices = ', '.join(('digits', *tfds_source.DATASETS))
-  raise UsageError(f'unknown data set {dataset!r}; expected one of {choices}, a folder of images or an .npz file')
+  raise UsageError(
+    f'unknown data set {dataset!r}; expected one of {", ".join(NAMES)}, a folder of images or an .npz file'
+  )
 
 
 def _digits() -> Dataset:

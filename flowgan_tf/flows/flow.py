@@ -42,11 +42,12 @@ class Flow(_TransformedDistribution):
   log p(x) = log p(z) + log|det dz/dx|,   z = G^-1(x)
   ```
 
-  A `tfd.TransformedDistribution` whose methods take `training` directly: `log_prob(x, training=True)`,
-  `sample(n, seed, training=True)`. The bijector's forward direction is noise to image.
+  The distribution that `tfd.TransformedDistribution(prior, bijector)` makes of a bijector that owns networks, whose
+  methods take `training` directly: `log_prob(x, training=True)`, `sample(n, seed, training=True)`. The bijector's forward
+  direction is noise to image.
 
-  In eager mode TFP remembers results for as long as they are referenced: while `z = flow.encode(x)` is held, a change of
-  the weights is not seen by `flow.log_prob(x)` of the same tensor. Inside a `tf.function` there is no such memory
+  In eager mode TFP remembers results for as long as they are referenced: while `z = flow.encode(x)` is held, a change
+  of the weights is not seen by `flow.log_prob(x)` of the same tensor. Inside a `tf.function` there is no such memory
   between calls.
   """
 

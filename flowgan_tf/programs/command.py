@@ -13,9 +13,10 @@ from absl import logging as absl_logging
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['run_argument', 'run_program']
+__all__ = ['INTERRUPTED', 'run_argument', 'run_program']
 
 USAGE_ERROR = 2
+INTERRUPTED = 130
 
 # What a config file and its overrides raise while flags are parsed; UsageError is a ValueError.
 _CONFIG_ERRORS = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
@@ -38,19 +39,8 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   def parse(argv: list[str]) -> list[str]:
     try:
       return flags.FLAGS(argv)
-    # A config file and its overrides are read while flags are parsed, and fail with errors of their own.
-    except (
-      flags.Error,
-      UsageError,
-      OSError,
-      AttributeError,
-      ImportError,
-      KeyError,
-      SyntaxError,
-      TypeError,
-      ValueError,
-    ) as e:
-      fail(e)
+    except (flags.Error, *_CONFIG_ERRORS) as error:
+      fail(error)
 
   def checked_main(argv: list[str]) -> int | None:
     # The handler, not the logger: TensorFlow sets the level of absl's logger again later on.
@@ -60,6 +50,9 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       return main(argv[1:])
     except UsageError as error:
       fail(error)
+    except KeyboardInterrupt:
+      print(f'{program}: interrupted', file=sys.stderr)
+      return INTERRUPTED
 
   # absl shows the docstring and the flags of the main module; ours is the module, not the script that calls it.
   sys.modules['__main__'].__doc__ = sys.modules[module].__doc__

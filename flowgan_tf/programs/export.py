@@ -13,7 +13,9 @@ from absl import flags
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum('checkpoint', 'best_nll', ['latest', 'best_nll', 'best_score'], 'Which checkpoint.')
+flags.DEFINE_enum(
+  'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
+)
 flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: export in the run.')
 
 

@@ -15,7 +15,9 @@ from absl import flags
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum('checkpoint', 'best_nll', ['latest', 'best_nll', 'best_score'], 'Which checkpoint.')
+flags.DEFINE_enum(
+  'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
+)
 flags.DEFINE_integer('n', 64, 'Number of samples; with --interpolate, the number of rows.', lower_bound=1)
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)

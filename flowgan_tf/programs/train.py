@@ -8,6 +8,7 @@ Flags set here win over the config file; --config.NAME=VALUE sets anything else,
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 
@@ -51,7 +52,6 @@ _OVERRIDES = (
   'precision',
   'jit',
 )
-_INTERRUPTED = 130
 
 
 def run() -> None:
@@ -62,6 +62,7 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
+  from flowgan_tf import data
   from flowgan_tf.errors import UsageError
   from flowgan_tf.export import export
   from flowgan_tf.reporting.tables import evaluation_table
@@ -76,6 +77,11 @@ def main(arguments: list[str]) -> int:
   for name in _OVERRIDES:
     if (value := FLAGS[name].value) is not None:
       config[name] = value
+  # A run is found again from any folder.
+  for name in ('data_dir', 'cache_dir'):
+    config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
+  if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
+    config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   workdir = pathlib.Path(FLAGS.workdir or _default_workdir(config))
   try:
     finished = train(config, workdir)
@@ -84,17 +90,16 @@ def main(arguments: list[str]) -> int:
     return 1
   if not finished:
     print(f'stopped; everything is saved in {workdir}, the same command goes on from here', file=sys.stderr)
-    return _INTERRUPTED
+    return command.INTERRUPTED
   checkpoints = available(workdir)
   print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', FLAGS.samples)))
-  # An adversarial flow may never have had a finite NLL.
-  exported = 'best_nll' if 'best_nll' in checkpoints else 'latest'
-  export(load_run(workdir, exported).flow, workdir / 'export')
+  run = load_run(workdir)
+  export(run.flow, workdir / 'export')
   print(f"""
 samples      {workdir}/samples
 metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
-SavedModel   {workdir}/export  (checkpoint {exported})""")
+SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
   return 0
 
 

@@ -9,9 +9,9 @@ from ml_collections import config_dict
 from flowgan_tf import flows, networks, objectives
 from flowgan_tf.errors import UsageError
 
-__all__ = ['PRECISIONS', 'SCHEDULES', 'default_config', 'dtype_policy', 'validate']
+__all__ = ['PRECISIONS', 'SCHEDULES', 'default_config', 'validate']
 
-PRECISIONS = {'float32': 'float32', 'mixed_bfloat16': 'mixed_bfloat16', 'mixed_float16': 'mixed_float16'}
+PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCHEDULES = ('constant', 'cosine', 'exponential')
 
 
@@ -67,13 +67,8 @@ def default_config() -> config_dict.ConfigDict:
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 for no score
   config.precision = 'float32'
-  config.jit = True  # XLA for the flow: worth it for dense networks, not for convolutions on a CPU
+  config.jit = True  # XLA for flow and optimizer: worth it for dense networks, not for convolutions on a CPU
   return config
-
-
-def dtype_policy(precision: str) -> str:
-  """The Keras dtype policy of the networks for a `--precision`."""
-  return PRECISIONS[precision]
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -96,6 +91,9 @@ def validate(config: config_dict.ConfigDict) -> None:
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
   for key in ('flow.hidden_layers', 'flow.blocks', 'flow.scales'):
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
+  _number(config, 'critic.dense_units', lambda v: v >= 0, 'an integer of at least 0')
+  if not config.critic.channels or min(config.critic.channels) < 1:
+    raise UsageError(f'critic.channels: got {config.critic.channels}, expected one or more integers of at least 1')
   _number(config, 'flow.couplings', lambda v: v >= 2, 'an integer of at least 2')
   _number(config, 'flow.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
   _number(config, 'flow.log_scale_bound', lambda v: v > 0, 'a positive number')

@@ -13,6 +13,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_atomically
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics import classifier as classifiers
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
@@ -34,12 +35,13 @@ def cache_dir(config: config_dict.ConfigDict) -> pathlib.Path:
 
 
 def make_classifier(config: config_dict.ConfigDict, dataset: data.Dataset) -> classifiers.Classifier | None:
-  """The classifier behind the scores, trained now if the cache does not hold it; None for data without labels.
+  """The classifier behind the scores, trained now if the cache does not hold it; None for data without labels or a run
+  without scores.
 
   Raises:
     UsageError: If the cache folder cannot be made, or no training image has one of the labels.
   """
-  if dataset.num_classes is None:
+  if dataset.num_classes is None or not config.score_samples:
     return None
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
   if not counts.all():
@@ -151,6 +153,8 @@ def evaluate_run(workdir: str | os.PathLike, checkpoints: Sequence[str], split: 
       | evaluator.likelihood(split)._asdict()
       | evaluator.scores(images, _SPLITS)
     )
-  path = run.workdir / 'evaluation.json'
-  path.write_text(json.dumps(records, indent=2) + '\n')
+  try:
+    write_atomically(run.workdir / 'evaluation.json', json.dumps(records, indent=2) + '\n')
+  except OSError as error:
+    raise UsageError(f'{workdir}: evaluation.json cannot be written ({error.strerror})') from error
   return records

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from flowgan_tf.files import write_atomically
+
 __all__ = ['RunLog', 'read_metrics']
 
 # What the terminal has room for; the files hold everything.
@@ -37,7 +39,7 @@ class RunLog:
     self._path = workdir / 'metrics.jsonl'
     # Step 0 is evaluated once more by a run that was cut off before its first checkpoint.
     kept = [record for record in read_metrics(workdir) if record['step'] <= start] if start else []
-    self._path.write_text(''.join(json.dumps(record) + '\n' for record in kept))
+    write_atomically(self._path, ''.join(json.dumps(record) + '\n' for record in kept))
     self._file = self._path.open('a')
     self._seconds_before = kept[-1]['seconds'] if kept else 0.0
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -12,8 +13,9 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.errors import UsageError
 from flowgan_tf.reporting.grids import image_grid, save_png
-from flowgan_tf.training.checkpoints import Checkpoints
+from flowgan_tf.training.checkpoints import Checkpoints, available
 from flowgan_tf.training.config import validate
 from flowgan_tf.training.evaluation import Evaluator, make_classifier
 from flowgan_tf.training.logs import RunLog
@@ -25,6 +27,7 @@ from flowgan_tf.training.step import batches_per_step, make_train_step
 __all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
+_LOG = logging.getLogger(__name__)
 
 
 class TrainingDiverged(Exception):
@@ -50,8 +53,14 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
   state = TrainState(config, dataset.image_shape)
   workdir = open_workdir(workdir, config, dataset)
   checkpoints = Checkpoints(workdir, state)
-  checkpoints.restore()
-  classifier = make_classifier(config, dataset) if config.score_samples else None
+  if checkpoints.restore():
+    _LOG.info('Going on at step %d of %d in %s.', int(state.step), config.steps, workdir)
+  elif rest := available(workdir):
+    raise UsageError(
+      f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '
+      f'{workdir}/checkpoints to start again'
+    )
+  classifier = make_classifier(config, dataset)
   evaluator = Evaluator(state.ema, dataset, config, classifier)
   return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
 
@@ -75,6 +84,8 @@ class _Loop:
     with _deferred_signals() as stop, contextlib.closing(log):
       if self._start == 0:
         self._evaluate(log, 0)
+        # Before any best one: where that exists without a latest, something was lost.
+        self._checkpoints.save('latest')
       for step in range(self._start + 1, config.steps + 1):
         metrics = self._train_step(next(batches))
         log.advance()

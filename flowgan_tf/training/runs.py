@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_atomically
 from flowgan_tf.flows import Flow
 from flowgan_tf.training.checkpoints import available, restore_flow
 from flowgan_tf.training.config import default_config, validate
@@ -18,8 +19,8 @@ from flowgan_tf.training.state import make_flow
 
 __all__ = ['Run', 'find_run', 'load_run', 'open_workdir']
 
-# Settings that may differ when a run is continued: where things lie, how long it goes on, how often it reports.
-_FREE = ('cache_dir', 'data_dir', 'log_every', 'steps')
+# Settings that may differ when a run is continued: where things lie, how often it reports.
+_FREE = {'cache_dir', 'data_dir', 'log_every'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +48,21 @@ class Run:
   flow: Flow
 
 
-def load_run(workdir: str | os.PathLike, checkpoint: str) -> Run:
+def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   """Restores the flow of a run.
 
   Args:
     workdir: Folder of the run.
-    checkpoint: One of `checkpoints.CHECKPOINTS`.
+    checkpoint: One of `checkpoints.CHECKPOINTS`. By default the best by NLL or, for an adversarial run, whose NLL is
+      best before it has learned anything, the best by score; `latest` where there is no best one.
 
   Raises:
     UsageError: If the folder is not a run, or has no such checkpoint, or something in it is damaged.
   """
   workdir = find_run(workdir)
   config, facts = _read_description(workdir)
+  best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
+  checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
   flow = make_flow(config, image_shape)
   step = restore_flow(workdir, checkpoint, flow)
@@ -116,9 +120,8 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
       raise UsageError(f'--workdir={workdir}: is not empty and holds no run; expected a new folder or that of a run')
   else:
     _check_same(workdir, config, facts, *description)
-  temporary = workdir / 'config.json.tmp'
-  temporary.write_text(json.dumps({'config': json.loads(config.to_json_best_effort()), 'data': facts}, indent=2) + '\n')
-  os.replace(temporary, workdir / 'config.json')
+  description = {'config': json.loads(config.to_json_best_effort()), 'data': facts}
+  write_atomically(workdir / 'config.json', json.dumps(description, indent=2) + '\n')
   return workdir
 
 
@@ -141,7 +144,9 @@ def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, di
 
 def _check_same(workdir, config, facts, old_config, old_facts):
   new, old = (_flatten(json.loads(c.to_json_best_effort())) for c in (config, old_config))
-  different = [key for key in new if key not in _FREE and new[key] != old.get(key)]
+  # How long it goes on may differ as well, unless the learning rate falls to zero at the last step.
+  free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
+  different = [key for key in new if key not in free and new[key] != old.get(key)]
   if different:
     changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
     raise UsageError(f'--workdir={workdir}: holds a run with another configuration ({changes}); use another --workdir')

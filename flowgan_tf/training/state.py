@@ -11,7 +11,6 @@ from ml_collections import config_dict
 from flowgan_tf import flows, objectives
 from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.training.config import dtype_policy
 from flowgan_tf.training.optimizers import FusedAdam
 
 __all__ = ['TrainState', 'make_flow', 'make_objective']
@@ -78,7 +77,7 @@ class TrainState:
     """Builds everything, with initial weights that follow from `config.seed`."""
     # Keras' initializers draw from global generators: the one place where global randomness is used, before any step.
     keras.utils.set_random_seed(config.seed)
-    dtype = dtype_policy(config.precision)
+    dtype = config.precision
     self.flow = make_flow(config, image_shape, dtype)
     self.ema = self.flow
     if config.ema_decay:

@@ -42,6 +42,9 @@ def make_train_step(
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
+  # Running statistics follow one path only, the likelihood's where there is one: the two paths see different
+  # activations, and statistics that mix both made hybrid training collapse.
+  sample_in_training = not objective.uses_likelihood
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic, the
   # flow and the optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
   whole = config.jit and not objective.uses_critic
@@ -69,7 +72,7 @@ def make_train_step(
 
   def train_critic(real):
     noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
-    fake = sample(fake_batches * batch_size, noise_seed, False)
+    fake = sample(fake_batches * batch_size, noise_seed, sample_in_training)
     real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
     for i in range(critic_steps):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
@@ -89,16 +92,14 @@ def make_train_step(
       if objective.uses_likelihood:
         nll = -tf.reduce_mean(log_prob(real))
       if objective.uses_critic:
-        # Running statistics follow one path only, the likelihood's where there is one: the two paths see different
-        # activations, and statistics that mix both made hybrid training collapse.
-        fake_outputs = state.critic(sample(batch_size, noise_seed, not objective.uses_likelihood))
+        fake_outputs = state.critic(sample(batch_size, noise_seed, sample_in_training))
       loss, metrics = objective.generator_loss(nll, fake_outputs)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)
     # Not scaled / loss, which is NaN where a loss is exactly 0; before the update, which may change the scale.
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
-    update_flow(gradients)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate)
+    update_flow(gradients)
     return metrics
 
   @average_compiled

@@ -49,3 +49,15 @@ def test_odd_sides_are_refused(shape):
 def test_channels_not_divisible_by_four_are_refused():
   with pytest.raises(ValueError, match=r'divisible by 4.*Got: '):
     Squeeze().inverse(tf.zeros((1, 2, 2, 6)))
+
+
+def test_unknown_dimensions_pass_through_the_static_shapes():
+  squeeze = Squeeze()
+  assert squeeze.forward_event_shape([None, 6, 3]).as_list() == [None, 3, 12]
+  assert squeeze.inverse_event_shape([2, None, None]).as_list() == [4, None, None]
+
+
+def test_an_image_of_unknown_size_is_refused_by_name():
+  function = tf.function(Squeeze().forward, input_signature=[tf.TensorSpec((None, None, None, 3))])
+  with pytest.raises(ValueError, match='known height, width and channels'):
+    function(tf.zeros((1, 2, 2, 3)))

@@ -1,0 +1,93 @@
+import math
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import flows
+from flowgan_tf.metrics.likelihood import bits_per_dim, make_likelihood_fn
+
+
+def stub(log_prob=lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), encode=tf.identity, decode=tf.identity):
+  return types.SimpleNamespace(log_prob=log_prob, encode=encode, decode=decode, dtype=tf.float32)
+
+
+@pytest.mark.parametrize(
+  ('nll', 'shape', 'levels', 'expected'),
+  [
+    (0.0, (28, 28, 1), 256, 8.0),  # A uniform density of the unit cube.
+    (0.0, (8, 8, 1), 16, 4.0),
+    (-3 * 4 * math.log(2), (2, 2, 1), 256, 5.0),  # Density 2^3 in each dimension: 3 bits fewer.
+    (-3334.56, (28, 28, 1), 256, 8 - 3334.56 / 784 / math.log(2)),  # The paper's MNIST model.
+    (math.inf, (2, 2, 1), 256, math.inf),
+  ],
+)
+def test_bits_per_dim(nll, shape, levels, expected):
+  assert bits_per_dim(nll, shape, levels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_an_untrained_nice_is_uniform(jit):
+  """Zero shifts, unit scales and a logistic prior: x = sigmoid(z) is uniform, 8 bits for each of 256 grey levels."""
+  flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1)
+  images = np.random.default_rng(0).uniform(0.01, 0.99, (50, 4, 4, 1))
+  likelihood = make_likelihood_fn(flow, 256, 20, jit)(images)
+  assert likelihood.bits_per_dim == pytest.approx(8.0, abs=1e-5)
+  assert likelihood.nll == pytest.approx(0.0, abs=1e-4)
+  assert likelihood.round_trip_error < 1e-6
+  assert likelihood.n == 50
+
+
+@pytest.mark.parametrize('n', [1, 19, 20, 21, 47])
+def test_the_last_partial_batch_counts(n):
+  images = np.random.default_rng(n).random((n, 3, 2, 1)).astype(np.float32)
+  likelihood = make_likelihood_fn(stub(), 256, 20, False)(images)
+  sums = images.sum(axis=(1, 2, 3), dtype=np.float64)
+  assert likelihood.n == n
+  assert likelihood.nll == pytest.approx(-sums.mean(), rel=1e-6)
+  assert likelihood.bits_per_dim == pytest.approx(8 - sums.mean() / (6 * math.log(2)), rel=1e-6)
+  if n == 1:
+    assert math.isnan(likelihood.standard_error)
+  else:
+    assert likelihood.standard_error == pytest.approx(np.std(sums, ddof=1) / math.sqrt(n), rel=1e-5)
+
+
+def test_batches_of_a_trained_looking_flow_are_one_batch():
+  keras.utils.set_random_seed(0)
+  flow = flows.real_nvp((4, 4, 1), channels=4, blocks=1)
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.1, variable.shape))
+  images = rng.uniform(0.05, 0.95, (23, 4, 4, 1)).astype(np.float32)
+  log_prob = flow.log_prob(images).numpy()
+  likelihood = make_likelihood_fn(flow, 256, 10, False)(images)
+  assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
+  assert likelihood.round_trip_error < 1e-5
+
+
+def test_a_broken_inverse_is_seen():
+  """The largest error of one pixel of one image, also in the last batch."""
+
+  def decode(noise):
+    return noise - tf.one_hot([3], 4)[:, :, tf.newaxis, tf.newaxis] * 0.25 * tf.cast(noise > 2, tf.float32)
+
+  images = np.random.default_rng(0).random((25, 4, 1, 1))
+  measure = make_likelihood_fn(stub(decode=decode), 256, 10, False)
+  assert measure(images).round_trip_error == 0.0
+  images[24, 3] = 2.5
+  assert measure(images).round_trip_error == pytest.approx(0.25)
+
+
+def test_the_inverse_is_computed_and_not_taken_from_a_cache():
+  """TFP's bijectors remember the input of an output; the round trip must not go through that memory."""
+  flow = flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1)
+  images = np.random.default_rng(0).uniform(0.01, 0.99, (5, 2, 2, 1)).astype(np.float32)
+  assert make_likelihood_fn(flow, 256, 5, False)(images).round_trip_error > 0
+
+
+def test_no_number_is_no_number():
+  images = np.random.default_rng(0).random((5, 2, 2, 1))
+  likelihood = make_likelihood_fn(stub(log_prob=lambda x: x[:, 0, 0, 0] * math.nan), 256, 5, False)(images)
+  assert math.isnan(likelihood.nll) and math.isnan(likelihood.bits_per_dim)

@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import flows
+from flowgan_tf.export import export
+
+# What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
+ELSEWHERE = """
+import importlib.abc
+import sys
+
+class Absent(importlib.abc.MetaPathFinder):
+  def find_spec(self, name, path=None, target=None):
+    if name.partition('.')[0] in ('flowgan_tf', 'tensorflow_probability', 'tf_keras'):
+      raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import numpy as np
+import tensorflow as tf
+
+for name in ('flowgan_tf', 'tensorflow_probability'):
+  try:
+    __import__(name)
+  except ModuleNotFoundError:
+    continue
+  raise SystemExit(f'{name} can be imported')
+
+folder, given, result = sys.argv[1:]
+arrays = np.load(given)
+model = tf.saved_model.load(folder)
+serving = model.signatures['log_prob']
+np.savez(
+  result,
+  log_prob=model.log_prob(arrays['images']),
+  encode=model.encode(arrays['images']),
+  decode=model.decode(arrays['noise']),
+  sample=model.sample(n=5, seed=7, temperature=1.0),
+  cold=model.sample(n=2, seed=7, temperature=0.0),
+  serving=next(iter(serving(**{serving.structured_input_signature[1].popitem()[0]: arrays['images']}).values())),
+)
+"""
+
+
+def make_flow(name):
+  keras.utils.set_random_seed(0)
+  if name == 'nice':
+    flow = flows.nice((4, 4, 1), hidden_units=8, hidden_layers=1)
+  else:
+    flow = flows.real_nvp((4, 4, 3), channels=4, blocks=1, normalization='batch', batch_norm_between=True)
+  rng = np.random.default_rng(0)
+  for variable in flow.variables:
+    # Running variances stay positive.
+    variable.assign_add(np.abs(rng.normal(0, 0.1, variable.shape)).astype(np.float32))
+  return flow
+
+
+def make_images(flow, n, seed=0):
+  return np.random.default_rng(seed).uniform(0.05, 0.95, (n, *flow.event_shape)).astype(np.float32)
+
+
+@pytest.fixture(scope='module', params=['nice', 'real_nvp'])
+def exported(request, tmp_path_factory):
+  flow = make_flow(request.param)
+  folder = tmp_path_factory.mktemp(request.param) / 'export'
+  export(flow, folder)
+  return flow, folder, tf.saved_model.load(str(folder))
+
+
+@pytest.mark.parametrize('n', [1, 7, 64])
+def test_densities_are_those_of_the_flow(exported, n):
+  flow, _, model = exported
+  images = make_images(flow, n)
+  np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-6, atol=1e-6)
+  assert model.log_prob(images).shape == (n,)
+
+
+def test_encode_and_decode_are_inverse(exported):
+  flow, _, model = exported
+  images = make_images(flow, 6)
+  noise = model.encode(images)
+  np.testing.assert_allclose(noise, flow.encode(images), atol=1e-5)
+  np.testing.assert_allclose(model.decode(tf.identity(noise)), images, atol=1e-5)
+
+
+def test_samples_follow_the_seed(exported):
+  flow, _, model = exported
+  samples = model.sample(n=20, seed=3, temperature=1.0)
+  assert samples.shape == (20, *flow.event_shape)
+  np.testing.assert_array_equal(samples, model.sample(n=20, seed=3, temperature=1.0))
+  assert np.all(samples.numpy() != model.sample(n=20, seed=4, temperature=1.0).numpy())
+  np.testing.assert_allclose(samples, flow.decode(flow.distribution.sample(20, seed=[3, 0])), atol=1e-5)
+
+
+def test_temperature_is_a_factor_of_the_noise(exported):
+  flow, _, model = exported
+  noise = model.encode(model.sample(n=20, seed=3, temperature=1.0)).numpy()
+  half = model.encode(model.sample(n=20, seed=3, temperature=0.5)).numpy()
+  np.testing.assert_allclose(half, 0.5 * noise, atol=1e-3)
+  zeros = np.zeros((2, *flow.event_shape), np.float32)
+  np.testing.assert_allclose(model.sample(n=2, seed=3, temperature=0.0), flow.decode(zeros), atol=1e-6)
+
+
+def test_a_process_without_the_package(exported, tmp_path):
+  flow, folder, model = exported
+  images, noise = make_images(flow, 6), np.random.default_rng(1).normal(size=(3, *flow.event_shape)).astype(np.float32)
+  np.savez(tmp_path / 'given.npz', images=images, noise=noise)
+  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+  command = [sys.executable, '-c', ELSEWHERE, folder, tmp_path / 'given.npz', tmp_path / 'result.npz']
+  done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  result = np.load(tmp_path / 'result.npz')
+  live = flow.log_prob(images).numpy()
+  np.testing.assert_allclose(result['log_prob'], live, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(result['serving'], live, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(result['encode'], flow.encode(images), atol=1e-5)
+  np.testing.assert_allclose(result['decode'], flow.decode(noise), atol=1e-6)
+  np.testing.assert_array_equal(result['sample'], model.sample(n=5, seed=7, temperature=1.0))
+  np.testing.assert_allclose(result['cold'], flow.decode(np.zeros_like(result['cold'])), atol=1e-6)
+
+
+def test_signatures_for_serving(exported):
+  flow, _, model = exported
+  assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
+  arguments = {'n': 4, 'seed': 3, 'temperature': 1.0}
+  [samples] = model.signatures['sample'](**{k: tf.constant(v) for k, v in arguments.items()}).values()
+  np.testing.assert_array_equal(samples, model.sample(**arguments))
+  assert [tuple(v.shape) for v in model.weights] == [tuple(v.shape) for v in flow.variables]
+
+
+def test_an_older_export_is_replaced(tmp_path):
+  flow = make_flow('nice')
+  export(flow, tmp_path)
+  for variable in flow.trainable_variables:
+    variable.assign_add(0.1 * tf.ones_like(variable))
+  export(flow, tmp_path)
+  images = make_images(flow, 3)
+  np.testing.assert_allclose(tf.saved_model.load(str(tmp_path)).log_prob(images), flow.log_prob(images), rtol=1e-6)

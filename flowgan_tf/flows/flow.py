@@ -43,8 +43,8 @@ class Flow(_TransformedDistribution):
   ```
 
   The distribution that `tfd.TransformedDistribution(prior, bijector)` makes of a bijector that owns networks, whose
-  methods take `training` directly: `log_prob(x, training=True)`, `sample(n, seed, training=True)`. The bijector's forward
-  direction is noise to image.
+  methods take `training` directly: `log_prob(x, training=True)`, `sample(n, seed, training=True)`. The bijector's
+  forward direction is noise to image.
 
   In eager mode TFP remembers results for as long as they are referenced: while `z = flow.encode(x)` is held, a change
   of the weights is not seen by `flow.log_prob(x)` of the same tensor. Inside a `tf.function` there is no such memory

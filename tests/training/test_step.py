@@ -201,14 +201,16 @@ def test_learning_rates_follow_training_steps(schedule):
   config = make_config(optimizers, objective='hybrid', critic_steps=5, steps=steps)
   state = TrainState(config, IMAGE_SHAPE)
   step = make_train_step(state, make_objective(config), config)
+
+  def factor(t):
+    return {'cosine': 0.5 * (1 + math.cos(math.pi * t / steps)), 'exponential': rate**t}[schedule]
+
   for t in range(1, steps + 1):
     metrics = step(images_for(config, t))
-    factor = {
-      'cosine': 0.5 * (1 + math.cos(math.pi * t / steps)),
-      'exponential': rate**t,
-    }[schedule]
-    assert float(metrics['learning_rate']) == pytest.approx(1e-3 * factor, rel=1e-5, abs=1e-9)
-    assert float(state.critic_optimizer.learning_rate) == pytest.approx(3e-3 * factor, rel=1e-5, abs=1e-9)
+    # The rate that this step used, and those of the next one.
+    assert float(metrics['learning_rate']) == pytest.approx(1e-3 * factor(t - 1), rel=1e-5, abs=1e-9)
+    assert float(state.optimizer.learning_rate) == pytest.approx(1e-3 * factor(t), rel=1e-5, abs=1e-9)
+    assert float(state.critic_optimizer.learning_rate) == pytest.approx(3e-3 * factor(t), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize('decay', [0.5, 0.999])

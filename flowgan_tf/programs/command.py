@@ -39,8 +39,10 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   def parse(argv: list[str]) -> list[str]:
     try:
       return flags.FLAGS(argv)
-    except (flags.Error, *_CONFIG_ERRORS) as error:
+    except flags.Error as error:
       fail(error)
+    except _CONFIG_ERRORS as error:
+      fail(f'--config: {type(error).__name__}: {error}')
 
   def checked_main(argv: list[str]) -> int | None:
     # The handler, not the logger: TensorFlow sets the level of absl's logger again later on.

@@ -20,7 +20,7 @@ from flowgan_tf.programs import command
 FLAGS = flags.FLAGS
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
-config_flags.DEFINE_config_file('config', str(_CONFIGS / 'digits.py'), 'Config file; the digits if not given.')
+config_flags.DEFINE_config_file('config', None, 'Config file. Default: that of the digits.')
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
 flags.DEFINE_string(
   'dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.'
@@ -57,6 +57,9 @@ _OVERRIDES = (
 def run() -> None:
   """Entry point of `bin/train` and `flowgan-train`."""
   sys.argv[1:] = map(_shipped_config, sys.argv[1:])
+  # A default of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
+  if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
+    sys.argv.insert(1, f'--config={_CONFIGS / "digits.py"}')
   command.run_program(main, __name__)
 
 
@@ -74,6 +77,10 @@ def main(arguments: list[str]) -> int:
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   config = FLAGS.config
+  try:
+    config.lock()
+  except OSError as error:  # ml_collections keeps a file that cannot be read until it is first looked at.
+    raise UsageError(f'--config: {error}') from error
   for name in _OVERRIDES:
     if (value := FLAGS[name].value) is not None:
       config[name] = value

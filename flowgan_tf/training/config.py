@@ -68,7 +68,7 @@ def default_config() -> config_dict.ConfigDict:
   config.score_samples = 2000  # samples behind each score during training; 0 for no score
   config.precision = 'float32'
   config.jit = True  # XLA for flow and optimizer: worth it for dense networks, not for convolutions on a CPU
-  return config
+  return config.lock()  # A misspelt setting is an error and not a new one.
 
 
 def validate(config: config_dict.ConfigDict) -> None:

@@ -15,17 +15,15 @@ from flowgan_tf.files import write_atomically
 
 __all__ = ['RunLog', 'read_metrics']
 
-# What the terminal has room for; the files hold everything.
-_SHOWN = {
-  'train': ('nll', 'critic_gap'),
-  'validation': ('nll', 'bits_per_dim', 'round_trip_error', 'mode_score', 'saturated', 'non_finite'),
-}
+# What the terminal has room for, in the line of an evaluation and beside the progress bar; the files hold everything.
+_LINE = ('nll', 'bits_per_dim', 'round_trip_error', 'mode_score', 'saturated', 'non_finite')
+_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score')}
 
 
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and keeps the terminal informed.
 
-  On a terminal there is a progress bar with the newest numbers; elsewhere a line for each evaluation.
+  There is a line for each evaluation and, on a terminal, a progress bar with the newest numbers.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
@@ -43,9 +41,9 @@ class RunLog:
     self._file = self._path.open('a')
     self._seconds_before = kept[-1]['seconds'] if kept else 0.0
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
-    self._interactive = sys.stderr.isatty()
+    interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
-      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not self._interactive, smoothing=0.05
+      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not interactive, smoothing=0.05
     )
     self._postfix: dict[str, str] = {}
 
@@ -85,13 +83,11 @@ class RunLog:
     self._writer.close()
 
   def _show(self, kind, step, metrics):
-    shown = {name: f'{metrics[name]:.4g}' for name in _SHOWN[kind] if name in metrics}
-    if kind == 'validation' and not self._interactive:
-      print(
-        f'step {step}: ' + ', '.join(f'{name} {value}' for name, value in shown.items()), file=sys.stderr, flush=True
-      )
+    if kind == 'validation':
+      numbers = ', '.join(f'{name} {metrics[name]:.4g}' for name in _LINE if name in metrics)
+      self._bar.write(f'step {step}: {numbers}', file=sys.stderr)
     prefix = '' if kind == 'train' else 'val_'
-    self._postfix |= {prefix + name: value for name, value in shown.items()}
+    self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR[kind] if name in metrics}
     self._bar.set_postfix(self._postfix)
 
 

@@ -131,7 +131,7 @@ def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, di
     return None
   try:
     description = json.loads(path.read_text())
-    config, facts = default_config().lock(), description['data']
+    config, facts = default_config(), description['data']
     with config.ignore_type():
       config.update(description['config'])
     validate(config)

@@ -40,7 +40,7 @@ def dataset(images):
 
 @pytest.fixture(scope='module')
 def config(images):
-  return make_config(objective='mle', dataset=images, seed=3)
+  return make_config(objective='mle', dataset=images, seed=3, score_samples=10)
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,137 @@
+"""Programs called as from a shell, but inside of this process; and one small run that several tests look at."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+from absl import app, flags
+from absl import logging as absl_logging
+
+from tests.training.tiny import write_images
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+# A hybrid training on the digits whose networks are tiny. One step takes 5 of the 29 batches of an epoch.
+TINY = (
+  '--objective=hybrid',
+  '--batch_size=50',
+  '--critic_steps=4',
+  '--nojit',
+  '--samples=50',
+  '--config.flow.hidden_units=16',
+  '--config.flow.hidden_layers=1',
+  '--config.flow.couplings=2',
+  '--config.critic.channels=(4,)',
+  '--config.critic.dense_units=8',
+  '--config.log_every=1',
+  '--config.eval_every=5',
+  '--config.score_samples=64',
+)
+
+
+class Outcome(NamedTuple):
+  status: int
+  out: str
+  err: str
+
+
+@contextlib.contextmanager
+def _untouched() -> Iterator[None]:
+  """Flags, loggers and the main module's docstring are global: a program leaves them as it found them."""
+  app.define_help_flags()  # Once in a process.
+  names, loggers = set(flags.FLAGS), [logging.getLogger(name) for name in ('flowgan_tf', 'tensorflow')]
+  kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+  handler = absl_logging.get_absl_handler()
+  level, documentation = handler.level, sys.modules['__main__'].__doc__
+  try:
+    yield
+  finally:
+    for name in set(flags.FLAGS) - names:
+      delattr(flags.FLAGS, name)
+    sys.modules.pop('config_config', None)  # Where ml_collections leaves the functions of a config file.
+    for logger, handlers, logger_level, propagate in kept:
+      logger.handlers[:], logger.propagate = handlers, propagate
+      logger.setLevel(logger_level)
+    handler.setLevel(level)
+    sys.modules['__main__'].__doc__ = documentation
+
+
+def call(program: str, *arguments: object) -> Outcome:
+  """What `bin/<program> arguments...` does; inside of this process, which spares the import of TensorFlow."""
+  out, err = io.StringIO(), io.StringIO()
+  name = f'flowgan_tf.programs.{program}'
+  with (
+    _untouched(),
+    mock.patch.object(sys, 'argv', [f'bin/{program}', *map(str, arguments)]),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+    pytest.raises(SystemExit) as ended,
+  ):
+    # Programs define flags of the same names, so that each call starts with none of them; and the flags of a config
+    # file's settings are made when that of the file is defined.
+    sys.modules.pop(name, None)
+    importlib.import_module(name).run()
+  return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def call_outside(program: str, *arguments: object, prelude: str = '') -> Outcome:
+  """The same in a process of its own, after some Python code."""
+  command = [sys.executable, CHECKOUT / 'bin' / program]
+  if prelude:
+    code = f'{prelude}\nimport sys\nfrom flowgan_tf.programs.{program} import run\nsys.argv[0] = {program!r}\nrun()'
+    command = [sys.executable, '-c', code]
+  done = subprocess.run(
+    [*command, *map(str, arguments)],
+    env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def assert_one_line(outcome: Outcome, program: str, *parts: str) -> None:
+  """A user's mistake: exit status 2, and one line on standard error that names what is wrong."""
+  assert outcome.status == 2, outcome
+  assert outcome.out == ''
+  assert outcome.err.count('\n') == 1 and outcome.err.startswith(f'{program}: '), outcome.err
+  for part in parts:
+    assert part in outcome.err
+
+
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory) -> pathlib.Path:
+  """Cache with a classifier of the digits that has hardly been trained."""
+  from flowgan_tf import data
+  from flowgan_tf.metrics import classifier
+
+  folder = tmp_path_factory.mktemp('cache')
+  with mock.patch.object(classifier, '_IMAGES_SEEN', (2000, 2000)):
+    classifier.load_or_train(data.load('digits'), folder)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory, cache) -> tuple[pathlib.Path, Outcome]:
+  """A run of 20 steps in one go, and what its program said."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  outcome = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
+  assert outcome.status == 0, outcome
+  return workdir, outcome
+
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory) -> str:
+  """Unlabelled images of 8 x 8 pixels."""
+  return write_images(tmp_path_factory.mktemp('images') / 'images.npz', shape=(8, 8, 1))

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.reporting.grids import image_grid
+from flowgan_tf.training.runs import load_run
+from tests.programs.conftest import assert_one_line, call
+
+
+@pytest.fixture
+def sample(finished, tmp_path):
+  """Calls the program with flags; returns the arrays and the picture."""
+
+  def run(*flags):
+    out = tmp_path / 'new' / 'picture'
+    outcome = call('sample', finished[0], f'--out={out}', *flags)
+    assert outcome.status == 0, outcome
+    assert outcome.out == f'{out}.png\n{out}.npz\n'
+    with np.load(f'{out}.npz') as arrays:
+      return arrays['images'], arrays['noise'], tf.io.decode_png((out.parent / 'picture.png').read_bytes()).numpy()
+
+  return run
+
+
+def test_samples(sample, finished):
+  images, noise, picture = sample('--n=7')
+  assert images.shape == noise.shape == (7, 8, 8, 1)
+  assert images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
+  assert len(np.unique(images.reshape(7, -1), axis=0)) == 7
+  np.testing.assert_array_equal(picture, image_grid(images))
+  flow = load_run(finished[0], 'best_nll').flow
+  np.testing.assert_allclose(images, flow.decode(noise), atol=1e-6)
+  np.testing.assert_allclose(noise, flow.encode(images), atol=1e-2)
+
+
+def test_samples_follow_seed_and_checkpoint(sample, finished):
+  images = sample('--n=5', '--seed=3')[0]
+  np.testing.assert_array_equal(sample('--n=5', '--seed=3')[0], images)
+  assert np.all(sample('--n=5', '--seed=4')[0] != images)
+  other, noise, _ = sample('--n=5', '--seed=3', '--checkpoint=latest')
+  np.testing.assert_allclose(other, load_run(finished[0], 'latest').flow.decode(noise), atol=1e-6)
+  # The SavedModel draws the same.
+  model = tf.saved_model.load(str(finished[0] / 'export'))
+  np.testing.assert_allclose(model.sample(n=5, seed=3, temperature=1.0), images, atol=1e-5)
+
+
+def test_temperature(sample):
+  _, noise, _ = sample('--n=4')
+  images, cold, _ = sample('--n=4', '--temperature=0.5')
+  np.testing.assert_allclose(cold, 0.5 * noise, rtol=1e-6)
+  images, zero, _ = sample('--n=4', '--temperature=0')
+  assert np.all(zero == 0)
+  np.testing.assert_array_equal(images, np.repeat(images[:1], 4, axis=0))
+
+
+def test_interpolation(sample):
+  """Each row leads from one sample to another."""
+  ends = sample('--n=6', '--seed=2')[1]
+  images, noise, picture = sample('--n=3', '--seed=2', '--interpolate')
+  assert images.shape == (30, 8, 8, 1)
+  rows = noise.reshape(3, 10, 8, 8, 1)
+  np.testing.assert_allclose(rows[:, 0], ends[:3], atol=1e-5)
+  np.testing.assert_allclose(rows[:, -1], ends[3:], atol=1e-5)
+  # Weights cos and sin keep the variance of the noise on the way.
+  half = (np.cos(np.pi / 18 * 4) * ends[:3]) + (np.sin(np.pi / 18 * 4) * ends[3:])
+  np.testing.assert_allclose(rows[:, 4], half, atol=1e-5)
+  np.testing.assert_array_equal(picture, image_grid(images, columns=10))
+
+
+def test_default_path(finished):
+  workdir, _ = finished
+  step = load_run(workdir, 'best_nll').step
+  outcome = call('sample', workdir, '--n=2', '--seed=5', '--temperature=0.7')
+  stem = f'{workdir}/samples/samples_best_nll_{step}_seed5_t0.7'
+  assert outcome.out == f'{stem}.png\n{stem}.npz\n'
+
+
+@pytest.mark.parametrize(
+  'flags',
+  [
+    ['--n=0'],
+    ['--n=many'],
+    ['--seed=-1'],
+    ['--seed=4294967296'],
+    ['--temperature=-1'],
+    ['--temperature=nan'],
+    ['--temperature=inf'],
+    ['--temperature=hot'],
+  ],
+)
+def test_bad_values(finished, tmp_path, flags):
+  name, _, value = flags[0].strip('-').partition('=')
+  assert_one_line(call('sample', finished[0], f'--out={tmp_path}/x', *flags), 'sample', name, value)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_written(finished, tmp_path):
+  (tmp_path / 'file').touch()
+  outcome = call('sample', finished[0], f'--out={tmp_path}/file/x', '--n=2')
+  assert_one_line(outcome, 'sample', f'--out={tmp_path}/file/x', 'cannot be written')

@@ -1,0 +1,204 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from flowgan_tf.training.logs import read_metrics
+from flowgan_tf.training.runs import load_run
+from tests.programs.conftest import CHECKOUT, TINY, assert_one_line, call, call_outside
+from tests.training.tiny import write_images
+
+FAST = ('--objective=mle', '--nojit', '--steps=4', '--batch_size=8', '--config.eval_every=2', *TINY[5:8])
+BASED_ON_OURS = """
+from flowgan_tf.training.config import default_config
+
+def get_config():
+  config = default_config()
+  {}
+  return config
+"""
+
+
+def test_a_finished_run(finished):
+  workdir, outcome = finished
+  assert {f.name for f in workdir.iterdir()} == {
+    'checkpoints',
+    'config.json',
+    'evaluation.json',
+    'export',
+    'metrics.jsonl',
+    'samples',
+    'tensorboard',
+  }
+  config = json.loads((workdir / 'config.json').read_text())['config']
+  assert (config['objective'], config['lambda'], config['steps'], config['dataset']) == ('hybrid', 0.1, 20, 'digits')
+  assert (config['flow']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
+  records = json.loads((workdir / 'evaluation.json').read_text())
+  assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
+  assert all(record['checkpoint'] in outcome.out for record in records)
+  for line in ('samples', 'metrics', 'TensorBoard', 'SavedModel'):
+    assert any(text.startswith(line) and str(workdir) in text for text in outcome.out.splitlines())
+
+
+def test_the_export_is_that_of_the_named_checkpoint(finished):
+  workdir, outcome = finished
+  assert f'SavedModel   {workdir}/export  (checkpoint best_nll)' in outcome.out
+  images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 8, 8, 1)).astype(np.float32)
+  model = tf.saved_model.load(str(workdir / 'export'))
+  np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'best_nll').flow.log_prob(images), atol=1e-3)
+
+
+def test_log_files_and_terminal_agree(finished):
+  workdir, outcome = finished
+  events = EventAccumulator(str(workdir / 'tensorboard'), size_guidance={'tensors': 0})
+  events.Reload()
+  records = read_metrics(workdir)
+  lines = iter(outcome.err.splitlines())
+  for record in records:
+    kind, step = record['kind'], record['step']
+    for name, value in record.items():
+      if name not in ('kind', 'step', 'seconds') and not isinstance(value, str):
+        [shown] = [event for event in events.Tensors(f'{kind}/{name}') if event.step == step]
+        assert tf.make_ndarray(shown.tensor_proto) == pytest.approx(value, rel=1e-6)
+    if kind == 'validation':
+      line = next(lines)
+      assert line.startswith(f'step {step}: nll {record["nll"]:.4g}, bits_per_dim {record["bits_per_dim"]:.4g}, ')
+      assert f'mode_score {record["mode_score"]:.4g}' in line
+  assert list(lines) == []
+  train = [record for record in records if record['kind'] == 'train']
+  assert {'nll', 'critic_gap', 'critic_loss', 'generator_loss', 'gradient_penalty', 'gradient_norm'} <= train[0].keys()
+
+
+def test_bits_per_dim_of_digits_count_17_levels(finished):
+  for record in json.loads((finished[0] / 'evaluation.json').read_text()):
+    assert record['bits_per_dim'] == pytest.approx(record['nll'] / (64 * np.log(2)) + np.log2(17))
+    assert record['n'] == 180
+
+
+@pytest.mark.parametrize(
+  ('flags', 'parts'),
+  [
+    (['--lambda=-1'], ['lambda', '-1', '>= 0']),
+    (['--lambda=nan'], ['lambda', 'nan', '>= 0']),
+    (['--lambda=inf'], ['lambda', 'inf', '>= 0']),
+    (['--lambda=abc'], ['lambda', 'abc']),
+    (['--lambda='], ['lambda']),
+    (['--objective=foo'], ['objective', 'foo', 'mle, adversarial, hybrid']),
+    (['--divergence=foo'], ['divergence', 'foo', 'wasserstein']),
+    (['--nosuchflag=1'], ['nosuchflag']),
+    (['--config=nosuch.py'], ['nosuch.py']),
+    (['--config=configs'], ['config']),
+    (['--config.nosuch=1'], ['nosuch']),
+    (['--config.flow.hidden_units=many'], ['hidden_units', 'many']),
+    (['--config.flow.name=glow'], ['flow.name', 'glow', 'nice, real_nvp']),
+    (['--config.ema_decay=1.5'], ['ema_decay', '1.5']),
+    (['--config.critic.channels=()'], ['critic.channels']),
+    (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),
+    (['--dataset=nosuch.npz'], ['nosuch.npz', 'no such file']),
+    (['--steps=0'], ['steps', '0', 'at least 1']),
+    (['--steps=ten'], ['steps', 'ten']),
+    (['--batch_size=0'], ['batch_size', '0', 'at least 1']),
+    (['--critic_steps=-2'], ['critic_steps', '-2', 'at least 1']),
+    (['--samples=3'], ['samples', '3']),
+    (['--seed=-1'], ['seed', '-1']),
+    (['--precision=foo'], ['precision', 'foo', 'float32, mixed_bfloat16, mixed_float16']),
+    (['junk'], ["'junk'"]),
+    (['--', '--steps=3'], ["'--steps=3'"]),
+  ],
+)
+def test_a_bad_value_ends_in_one_line_before_anything_is_made(tmp_path, flags, parts):
+  outcome = call('train', f'--workdir={tmp_path / "run"}', *flags)
+  assert_one_line(outcome, 'train', *parts)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_config_files_that_are_none(tmp_path):
+  for name, text in (
+    ('syntax.py', 'def get_config(:'),
+    ('nothing.py', ''),
+    ('imports.py', 'import nosuchmodule'),
+    ('unknown.py', BASED_ON_OURS.format('config.stpes = 3')),
+    ('types.py', BASED_ON_OURS.format("config.steps = 'many'")),
+  ):
+    (tmp_path / name).write_text(text)
+    assert_one_line(call('train', f'--config={tmp_path / name}', f'--workdir={tmp_path / "run"}'), 'train')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_images_that_do_not_fit_the_flow(tmp_path):
+  images = write_images(tmp_path / 'odd.npz', shape=(7, 7, 1))
+  outcome = call('train', f'--dataset={images}', '--config.flow.name=real_nvp', f'--workdir={tmp_path / "run"}')
+  assert_one_line(outcome, 'train', 'real_nvp', '(7, 7, 1)')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_folders_that_cannot_be_a_run(tmp_path, images, finished, cache):
+  flags = (*FAST, f'--dataset={images}')
+  file = tmp_path / 'file'
+  file.write_text('precious')
+  for workdir in (file, file / 'run'):
+    outcome = call('train', *flags, f'--workdir={workdir}')
+    assert_one_line(outcome, 'train', f'--workdir={workdir}', 'cannot be written')
+  assert_one_line(call('train', *flags, f'--workdir={tmp_path}'), 'train', str(tmp_path), 'not empty')
+  assert [f.name for f in tmp_path.iterdir()] == ['file'] and file.read_text() == 'precious'
+  # Somebody else's run.
+  workdir, _ = finished
+  config = (workdir / 'config.json').read_bytes()
+  outcome = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', '--lambda=0.5', f'--workdir={workdir}')
+  assert_one_line(outcome, 'train', str(workdir), 'lambda 0.1 -> 0.5')
+  outcome = call('train', *flags, f'--workdir={workdir}')
+  assert_one_line(outcome, 'train', str(workdir), 'another configuration')
+  assert (workdir / 'config.json').read_bytes() == config
+  (tmp_path / 'cut').mkdir()
+  (tmp_path / 'cut' / 'config.json').write_bytes(config[:100])
+  outcome = call('train', *flags, f'--workdir={tmp_path / "cut"}')
+  assert_one_line(outcome, 'train', f'{tmp_path}/cut/config.json', 'damaged')
+
+
+def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
+  flags = (*FAST, f'--dataset={images}', f'--workdir={tmp_path / "run"}', '--config.optimizer.learning_rate=1e30')
+  outcome = call('train', *flags)
+  assert outcome.status == 1
+  assert outcome.out == ''
+  *_, last = outcome.err.splitlines()
+  assert last.startswith('train: ') and 'gradient_norm, weights not finite at step 2' in last
+  assert 'Traceback' not in outcome.err
+
+
+def test_unlabelled_images_and_a_fresh_folder(tmp_path, images):
+  """The flags win over the config file, and the table has no scores."""
+  (tmp_path / 'mine.py').write_text(BASED_ON_OURS.format('config.steps, config.flow.couplings = 99, 3'))
+  workdir = tmp_path / 'a' / 'run'
+  outcome = call('train', f'--config={tmp_path}/mine.py', *FAST, f'--dataset={images}', f'--workdir={workdir}')
+  assert outcome.status == 0, outcome
+  assert 'MODE' not in outcome.out and 'test NLL (nats)' in outcome.out
+  config = json.loads((workdir / 'config.json').read_text())['config']
+  assert (config['steps'], config['flow']['couplings'], config['flow']['hidden_units']) == (4, 2, 16)
+
+
+@pytest.mark.parametrize('path', ['configs/mnist.py', 'elsewhere/configs/mnist.py'])
+def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch, path):
+  monkeypatch.chdir(tmp_path)
+  outcome = call('train', f'--config={path}', '--dataset=nosuch', '--steps=3', '--workdir=run')
+  assert_one_line(outcome, 'train', "'nosuch'")
+
+
+def test_a_process_of_its_own(tmp_path):
+  """The script in bin/, with what only a process shows: nothing but our line on standard error."""
+  outcome = call_outside('train', '--objective=hybrid', '--lambda=-0.1', f'--workdir={tmp_path / "run"}')
+  assert outcome == (2, '', 'train: lambda: got -0.1, expected a finite number >= 0\n')
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('program', ['train', 'evaluate', 'sample', 'export'])
+def test_help_shows_the_docstring_and_our_flags(program):
+  outcome = call(program, '--helpshort')
+  text = (CHECKOUT / 'flowgan_tf' / 'programs' / f'{program}.py').read_text()
+  first = text.splitlines()[0].strip('"')
+  assert first in outcome.out
+  flags = {'train': ['objective', 'lambda', 'workdir', 'steps'], 'sample': ['temperature', 'interpolate', 'seed']}
+  for flag in flags.get(program, ['checkpoint']):
+    assert f'--{flag}:' in outcome.out or f'--[no]{flag}:' in outcome.out
+  assert 'Traceback' not in outcome.err

@@ -1,10 +1,12 @@
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.training import loop
 from flowgan_tf.training.checkpoints import available
 from flowgan_tf.training.logs import RunLog, read_metrics
@@ -202,11 +204,23 @@ def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
   assert read_metrics(tmp_path)[-1]['nll'] is None
 
 
-def test_an_absurd_learning_rate_saves_nothing(config, tmp_path):
+def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):
   config.optimizer.learning_rate = 1e30
-  with pytest.raises(TrainingDiverged, match='not finite at step 1'):
+  with pytest.raises(TrainingDiverged, match='weights not finite at step 1'):
     train(config, tmp_path)
-  assert available(tmp_path) == []
+  assert available(tmp_path) == ['latest']
+  assert load_run(tmp_path, 'latest').step == 0
+  assert all(np.isfinite(v).all() for v in flow_weights(tmp_path, 'latest'))
+
+
+def test_a_lost_latest_checkpoint_does_not_start_again(config, tmp_path):
+  config.steps = 2
+  train(config, tmp_path)
+  before = read_metrics(tmp_path)
+  shutil.rmtree(tmp_path / 'checkpoints' / 'latest')
+  with pytest.raises(UsageError, match='has checkpoint best_nll but none to go on from'):
+    train(config, tmp_path)
+  assert read_metrics(tmp_path) == before
 
 
 def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monkeypatch):

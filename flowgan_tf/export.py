@@ -6,6 +6,7 @@ import os
 
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import Flow
 
 __all__ = ['FlowModule', 'export']
@@ -52,9 +53,15 @@ def export(flow: Flow, folder: str | os.PathLike) -> None:
   Args:
     flow: The flow.
     folder: Where to write; an older SavedModel there is replaced.
+
+  Raises:
+    UsageError: If the folder cannot be written.
   """
   module = FlowModule(flow)
   signatures = {
     name: getattr(module, name).get_concrete_function() for name in ('sample', 'log_prob', 'encode', 'decode')
   }
-  tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+  try:
+    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+  except (OSError, tf.errors.OpError) as error:
+    raise UsageError(f'{folder}: the SavedModel cannot be written ({str(error).splitlines()[0]})') from error

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import flows
+from flowgan_tf.errors import UsageError
 from flowgan_tf.export import export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
@@ -147,3 +148,9 @@ def test_an_older_export_is_replaced(tmp_path):
   export(flow, tmp_path)
   images, model = make_images(flow, 3), tf.saved_model.load(str(tmp_path))
   np.testing.assert_allclose(model.log_prob(images), graph_log_prob(flow, images), rtol=1e-6, atol=2e-6)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UsageError, match='SavedModel cannot be written'):
+    export(flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1), tmp_path / 'file' / 'export')

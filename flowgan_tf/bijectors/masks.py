@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.bijectors.shapes import check_event_shape
+
 __all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'as_mask', 'channel', 'checkerboard', 'even_odd']
 
 
@@ -40,14 +42,6 @@ class Mask:
     """Zeroes the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part."""
     raise NotImplementedError
 
-  def _check(self, x: tf.Tensor) -> None:
-    event_ndims = len(self.event_shape)
-    rank = x.shape.rank
-    if rank is not None and (
-      rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(self.event_shape)
-    ):
-      raise ValueError(f'The mask expects events of shape {self.event_shape}. Got: input of shape {tuple(x.shape)}.')
-
 
 class BinaryMask(Mask):
   """A mask given by ones (kept) and zeros (changed); both parts have the shape of the event."""
@@ -68,7 +62,7 @@ class BinaryMask(Mask):
     self._ones = ones.astype(np.float32)
 
   def split(self, x):
-    self._check(x)
+    check_event_shape(x, self.event_shape, 'The mask')
     ones = tf.cast(self._ones, x.dtype)
     return ones * x, (1 - ones) * x
 
@@ -102,7 +96,7 @@ class HalvesMask(Mask):
     self._interleaved, self._swap = interleaved, swap
 
   def split(self, x):
-    self._check(x)
+    check_event_shape(x, self.event_shape, 'The mask')
     if self._interleaved:
       parts = x[..., 0::2], x[..., 1::2]
     else:

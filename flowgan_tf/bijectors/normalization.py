@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.shapes import check_event_shape
 
 __all__ = ['BatchNormalization']
 
@@ -58,6 +59,7 @@ class BatchNormalization(OnePassBijector):
     if not 0 <= momentum < 1:
       raise ValueError(f'`momentum` must be at least 0 and below 1. Got: {momentum}.')
     with tf.name_scope(name) as name:
+      self._event_shape = tuple(event_shape)
       *spatial, channels = event_shape
       self._positions = int(np.prod(spatial))
       self._momentum, self._epsilon = momentum, epsilon
@@ -72,10 +74,12 @@ class BatchNormalization(OnePassBijector):
 
   def _forward_and_log_det(self, x, training=False):
     del training  # The docstring says why.
+    check_event_shape(x, self._event_shape, self.name)
     mean, variance = tf.cast(self._mean, x.dtype), tf.cast(self._variance, x.dtype)
     return x * tf.sqrt(variance + self._epsilon) + mean, self._log_det(variance)
 
   def _inverse_and_log_det(self, y, training=False):
+    check_event_shape(y, self._event_shape, self.name)
     if training:
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):

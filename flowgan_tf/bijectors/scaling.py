@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from flowgan_tf.bijectors.shapes import check_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['DiagonalScaling']
@@ -65,9 +66,11 @@ class DiagonalScaling(VariableBijector):
     return self._bound * tf.tanh(tf.cast(self._raw, dtype or self._raw.dtype) / self._bound)
 
   def _forward(self, x):
+    check_event_shape(x, self._raw.shape, self.name)
     return x * tf.exp(self.log_scale(x.dtype))
 
   def _inverse(self, y):
+    check_event_shape(y, self._raw.shape, self.name)
     return y * tf.exp(-self.log_scale(y.dtype))
 
   def _forward_log_det_jacobian(self, x):

@@ -83,7 +83,7 @@ class Squeeze(tfp.bijectors.Bijector):
 
 
 def _image_shape(x: tf.Tensor) -> list[int]:
-  _require(x.shape.rank is not None and x.shape[-3:].is_fully_defined(), 'a known height, width and channels', x)
+  _require((x.shape.rank or 0) >= 3 and x.shape[-3:].is_fully_defined(), 'a known height, width and channels', x)
   return x.shape[-3:].as_list()
 
 

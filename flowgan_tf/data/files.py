@@ -137,10 +137,12 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
     return Split(images, None)
   n = len(images)
   is_integer = np.issubdtype(labels.dtype, np.integer)
-  if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0:
+  # A class needs an image: a larger label is no class, and would ask for a network with that many outputs.
+  if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
     raise UsageError(
       f'{path}: expected `{labels_key}` as {n} integers from 0, one for each image, '
-      f'got {labels.dtype} {list(labels.shape)}' + (f' from {labels.min()}' if is_integer and labels.size else '')
+      f'got {labels.dtype} {list(labels.shape)}'
+      + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
     )
   return Split(images, labels.reshape(n).astype(np.int64))
 

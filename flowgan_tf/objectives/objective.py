@@ -1,7 +1,6 @@
 """The three learning objectives of a Flow-GAN: maximum likelihood, adversarial, hybrid."""
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Callable
 
@@ -133,7 +132,8 @@ def make(
   if gradient_penalty_weight is None:
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
   for label, weight in (('lambda', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
-    if not (isinstance(weight, numbers.Real) and math.isfinite(weight) and weight >= 0):
+    # Finite as a float32, too.
+    if not (isinstance(weight, numbers.Real) and 0 <= weight <= tf.float32.max):
       raise UsageError(f'{label}: got {weight!r}, expected a finite number >= 0')
   return Objective(
     name=name,

@@ -42,7 +42,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     except flags.Error as error:
       fail(error)
     except _CONFIG_ERRORS as error:
-      fail(f'--config: {type(error).__name__}: {error}')
+      fail(f'--config: cannot be read or has no such setting ({type(error).__name__}: {error})')
 
   def checked_main(argv: list[str]) -> int | None:
     # The handler, not the logger: TensorFlow sets the level of absl's logger again later on.
@@ -90,5 +90,7 @@ def run_argument(arguments: list[str]) -> str:
     UsageError: If there is none, or more than one.
   """
   if len(arguments) != 1:
-    raise UsageError(f'expected one run folder, as in `bin/evaluate runs/demo`; got {len(arguments)} arguments')
+    raise UsageError(
+      f'expected one run folder, as in `{os.path.basename(sys.argv[0])} runs/demo`; got {len(arguments)} arguments'
+    )
   return arguments[0]

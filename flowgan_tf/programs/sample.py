@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
   from flowgan_tf.reporting.grids import image_grid, save_png
   from flowgan_tf.training.runs import load_run
 
-  if not math.isfinite(FLAGS.temperature):
+  if not FLAGS.temperature <= tf.float32.max:
     raise UsageError(f'--temperature={FLAGS.temperature}: expected a finite number of at least 0')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   count = 2 * FLAGS.n if FLAGS.interpolate else FLAGS.n

@@ -56,7 +56,7 @@ _OVERRIDES = (
 
 def run() -> None:
   """Entry point of `bin/train` and `flowgan-train`."""
-  sys.argv[1:] = map(_shipped_config, sys.argv[1:])
+  sys.argv[1:] = map(_rewritten, sys.argv[1:])
   # A default of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
   if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
     sys.argv.insert(1, f'--config={_CONFIGS / "digits.py"}')
@@ -76,14 +76,7 @@ def main(arguments: list[str]) -> int:
 
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  config = FLAGS.config
-  try:
-    config.lock()
-  except OSError as error:  # ml_collections keeps a file that cannot be read until it is first looked at.
-    raise UsageError(f'--config: {error}') from error
-  for name in _OVERRIDES:
-    if (value := FLAGS[name].value) is not None:
-      config[name] = value
+  config = _config()
   # A run is found again from any folder.
   for name in ('data_dir', 'cache_dir'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
@@ -110,9 +103,31 @@ SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
   return 0
 
 
-def _shipped_config(argument: str) -> str:
+def _config():
+  from ml_collections import config_dict
+
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.training.config import default_config
+
+  try:
+    config = FLAGS.config
+    if not isinstance(config, config_dict.ConfigDict) or set(config.keys()) != set(default_config().keys()):
+      raise UsageError('--config: its get_config() must return a changed flowgan_tf.training.default_config()')
+    config.lock()
+    for name in _OVERRIDES:
+      if (value := FLAGS[name].value) is not None:
+        config[name] = value
+  # ml_collections keeps a file that cannot be read until it is first looked at.
+  except (OSError, TypeError) as error:
+    raise UsageError(f'--config: {error}') from error
+  return config
+
+
+def _rewritten(argument: str) -> str:
   """Finds `--config=configs/mnist.py` in the installed package where there is no such file: outside of a checkout."""
   flag, _, path = argument.partition('=')
+  if flag == '--config.lambda':  # A keyword of Python, which overrides cannot name.
+    return f'--lambda={path}'
   shipped = _CONFIGS / pathlib.Path(path).name
   if flag in ('--config', '-config') and not pathlib.Path(path).exists() and shipped.is_file():
     return f'{flag}={shipped}'

@@ -36,7 +36,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
     row = [
       r['checkpoint'],
       f'{r["step"]:,}',
-      f'{r["nll"]:,.2f} +- {r["standard_error"]:.2f}',
+      f'{r["nll"]:,.2f}' + (f' +- {r["standard_error"]:.2f}' if r['n'] > 1 else ''),
       f'{r["bits_per_dim"]:.3f}',
       f'{r["round_trip_error"]:.1e}',
       f'{r["n"]:,}',

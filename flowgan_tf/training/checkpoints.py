@@ -107,7 +107,7 @@ def _finished(folder: pathlib.Path) -> list[str]:
   A checkpoint that lost one of its files counts, or a training would silently start again; one that was never finished
   does not. TensorFlow writes into `ckpt-N_temp`, moves the data out, writes `ckpt-N.index` and removes the folder.
   """
-  names = {f.name.partition('.')[0] for f in folder.glob('ckpt-*.*')}
+  names = {m.group(1) for f in folder.glob('ckpt-*') if (m := re.fullmatch(r'(ckpt-\d+)\.(index|data-.*)', f.name))}
   finished = [n for n in names if (folder / f'{n}.index').exists() or not (folder / f'{n}_temp').exists()]
   return sorted(finished, key=lambda name: int(name.removeprefix('ckpt-')))
 

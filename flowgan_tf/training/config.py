@@ -92,8 +92,9 @@ def validate(config: config_dict.ConfigDict) -> None:
   for key in ('flow.hidden_layers', 'flow.blocks', 'flow.scales'):
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
   _number(config, 'critic.dense_units', lambda v: v >= 0, 'an integer of at least 0')
-  if not config.critic.channels or min(config.critic.channels) < 1:
-    raise UsageError(f'critic.channels: got {config.critic.channels}, expected one or more integers of at least 1')
+  channels = config.critic.channels
+  if not channels or not all(isinstance(n, int) and n >= 1 for n in channels):
+    raise UsageError(f'critic.channels: got {channels}, expected one or more integers of at least 1')
   _number(config, 'flow.couplings', lambda v: v >= 2, 'an integer of at least 2')
   _number(config, 'flow.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
   _number(config, 'flow.log_scale_bound', lambda v: v > 0, 'a positive number')

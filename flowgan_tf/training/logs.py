@@ -92,12 +92,14 @@ class RunLog:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
-  """The records of a run's `metrics.jsonl`, oldest first; a last line that was cut off by a kill is left out."""
+  """The records of a run's `metrics.jsonl`, oldest first, without lines that are none, as a kill may leave them."""
   path = workdir / 'metrics.jsonl'
   records = []
-  for line in path.read_text().splitlines() if path.exists() else []:
+  for line in path.read_bytes().splitlines() if path.exists() else []:
     try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+      record = json.loads(line)
+    except ValueError:  # No JSON, or no UTF-8.
+      continue
+    if isinstance(record, dict) and isinstance(record.get('step'), int) and 'seconds' in record:
+      records.append(record)
   return records

@@ -19,7 +19,7 @@ from flowgan_tf.training.checkpoints import Checkpoints, available
 from flowgan_tf.training.config import validate
 from flowgan_tf.training.evaluation import Evaluator, make_classifier
 from flowgan_tf.training.logs import RunLog
-from flowgan_tf.training.runs import open_workdir
+from flowgan_tf.training.runs import exclusive, open_workdir
 from flowgan_tf.training.seeds import Purpose
 from flowgan_tf.training.state import TrainState, make_objective
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -52,6 +52,11 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
   dataset = data.load(config.dataset, config.data_dir or None)
   state = TrainState(config, dataset.image_shape)
   workdir = open_workdir(workdir, config, dataset)
+  with exclusive(workdir):
+    return _train(config, dataset, workdir, state)
+
+
+def _train(config, dataset, workdir, state):
   checkpoints = Checkpoints(workdir, state)
   if checkpoints.restore():
     _LOG.info('Going on at step %d of %d in %s.', int(state.step), config.steps, workdir)

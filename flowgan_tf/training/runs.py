@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 
 from ml_collections import config_dict
 
@@ -17,7 +20,7 @@ from flowgan_tf.training.checkpoints import available, restore_flow
 from flowgan_tf.training.config import default_config, validate
 from flowgan_tf.training.state import make_flow
 
-__all__ = ['Run', 'find_run', 'load_run', 'open_workdir']
+__all__ = ['Run', 'exclusive', 'find_run', 'load_run', 'open_workdir']
 
 # Settings that may differ when a run is continued: where things lie, how often it reports.
 _FREE = {'cache_dir', 'data_dir', 'log_every'}
@@ -125,6 +128,21 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
   return workdir
 
 
+@contextlib.contextmanager
+def exclusive(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps other trainings out of a run folder, until the block or the process ends.
+
+  Raises:
+    UsageError: If a training is running in the folder.
+  """
+  with (workdir / '.lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UsageError(f'--workdir={workdir}: another training is running in this folder') from error
+    yield
+
+
 def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:
   path = workdir / 'config.json'
   if not path.exists():
@@ -135,9 +153,11 @@ def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, di
     with config.ignore_type():
       config.update(description['config'])
     validate(config)
-    if missing := {'image_shape', 'levels', 'fingerprint'} - facts.keys():
-      raise KeyError(', '.join(sorted(missing)))
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    height, width, channels = facts['image_shape']
+    if not all(isinstance(n, int) and n > 0 for n in (height, width, channels, facts['levels'])):
+      raise ValueError('image_shape and levels must be positive integers')
+    facts['fingerprint'].encode()
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UsageError(f'{path}: damaged or from another version ({type(error).__name__}: {error})') from error
   return config, facts
 

@@ -45,3 +45,11 @@ def test_a_module_that_returns_another_shape_is_refused():
   coupling = bijectors.AffineCoupling(Narrow(), bijectors.masks.even_odd(8))
   with pytest.raises(ValueError, match=r'`conditioner` must return shape \(8,\)'):
     coupling.forward(tf.zeros((1, 8)))
+
+
+@pytest.mark.parametrize('direction', ['forward', 'inverse'])
+@pytest.mark.parametrize('name', ['scaling', 'normalization', 'affine', 'additive'])
+@pytest.mark.parametrize('shape', [(2, 1), (2, 5), ()])
+def test_an_event_of_another_shape_is_refused(name, direction, shape):
+  with pytest.raises(ValueError, match=r'shape \(4,\)|rank|event_ndims'):
+    getattr(build(name), direction)(tf.zeros(shape))

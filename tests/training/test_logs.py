@@ -120,3 +120,9 @@ def test_pictures_reach_tensorboard(tmp_path):
   width, height, png = tf.make_ndarray(event.tensor_proto)[:3]
   assert (event.step, int(width), int(height)) == (7, 5, 6)
   np.testing.assert_array_equal(tf.io.decode_png(png), pixels)
+
+
+def test_lines_that_are_no_records_are_left_out(tmp_path):
+  good = b'{"kind": "train", "step": 3, "seconds": 1.0}\n'
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\xff\xfe\n5\n{"a": 1}\n' + good + b'{"step": "x", "seconds": 1}\n{"ste')
+  assert [record['step'] for record in read_metrics(tmp_path)] == [3]

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.training import loop
 from flowgan_tf.training.checkpoints import available
 from flowgan_tf.training.logs import RunLog, read_metrics
@@ -64,17 +65,19 @@ class Scripted:
 
 
 def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch):
-  """The score is best at step 2; the likelihood goes on improving to step 4."""
+  """By script, the score is best at step 2 and the likelihood at step 3."""
   config.score_samples = 64
-  monkeypatch.setattr(loop, 'make_classifier', lambda *_: Scripted([0.99, 0.6, 0.9, 0.7, 0.8]))
-  assert train(config, tmp_path / 'run')
+  nlls = iter([1.0, 5.0, 6.0, 4.0, 7.0])
+  monkeypatch.setattr(loop, 'make_classifier', lambda *_: Scripted([0.999, 0.6, 0.9, 0.7, 0.8]))
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.Evaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
+    assert train(config, tmp_path / 'run')
   records = [r for r in read_metrics(tmp_path / 'run') if r['kind'] == 'validation']
-  assert [r['step'] for r in records] == [0, 1, 2, 3, 4]
-  assert min(records, key=lambda r: r['nll'])['step'] == 4
+  assert [(r['step'], r['nll']) for r in records] == [(0, 1.0), (1, 5.0), (2, 6.0), (3, 4.0), (4, 7.0)]
   assert max(records[1:], key=lambda r: r['mode_score'])['step'] == 2
   assert available(tmp_path / 'run') == ['latest', 'best_nll', 'best_score']
   runs = {name: load_run(tmp_path / 'run', name) for name in available(tmp_path / 'run')}
-  assert {name: run.step for name, run in runs.items()} == {'latest': 4, 'best_nll': 4, 'best_score': 2}
+  assert {name: run.step for name, run in runs.items()} == {'latest': 4, 'best_nll': 3, 'best_score': 2}
 
   # A run that ends at step 2 has the average of that step, and not the weights of the flow itself.
   config.steps = 2

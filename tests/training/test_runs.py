@@ -7,7 +7,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.training.checkpoints import Checkpoints
-from flowgan_tf.training.runs import find_run, load_run, open_workdir
+from flowgan_tf.training.runs import exclusive, find_run, load_run, open_workdir
 from flowgan_tf.training.state import TrainState
 from tests.training.tiny import make_config, write_images
 
@@ -154,3 +154,10 @@ def test_config_that_is_no_text(run):
   (workdir / 'config.json').write_bytes(b'\xff\xfe\x00garbage')
   with pytest.raises(UsageError, match=r'config\.json: damaged'):
     load_run(workdir, 'latest')
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path):
+  with exclusive(tmp_path), pytest.raises(UsageError, match='another training'), exclusive(tmp_path):
+    raise AssertionError('the second training got in')
+  with exclusive(tmp_path):
+    pass

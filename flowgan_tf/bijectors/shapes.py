@@ -1,0 +1,25 @@
+"""The check of an event's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+__all__ = ['check_event_shape']
+
+
+def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> None:
+  """Refuses a tensor that does not end in `event_shape`, which might broadcast and give a wrong log-det.
+
+  Args:
+    x: A tensor `[..., *event_shape]`; unknown dimensions pass.
+    event_shape: The shape it has to end in.
+    owner: What expects it, for the message.
+
+  Raises:
+    ValueError: If it does not.
+  """
+  rank, event_ndims = x.shape.rank, len(event_shape)
+  if rank is not None and (rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(event_shape)):
+    raise ValueError(f'{owner} expects events of shape {tuple(event_shape)}. Got: input of shape {x.shape}.')

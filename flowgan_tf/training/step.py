@@ -37,8 +37,7 @@ def make_train_step(
 
   Returns:
     A function of images `[batches_per_step * batch_size, height, width, channels]` that returns float32 scalars: the
-    objective's metrics (those of the last critic update), `learning_rate`, and `gradient_norm` at every `log_every`-th
-    step, else 0.
+    objective's metrics (those of the last critic update), the flow's `gradient_norm` and its `learning_rate`.
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
@@ -50,7 +49,6 @@ def make_train_step(
   whole = config.jit and not objective.uses_critic
   # Not nested then: XLA would compile a function inside a compiled function anew at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
-
   # Nothing but sums and products: one pass over memory with XLA instead of three, on any device.
   average_compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=True)
 

@@ -104,14 +104,12 @@ SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
 
 
 def _config():
-  from ml_collections import config_dict
-
   from flowgan_tf.errors import UsageError
   from flowgan_tf.training.config import default_config
 
   try:
     config = FLAGS.config
-    if not isinstance(config, config_dict.ConfigDict) or set(config.keys()) != set(default_config().keys()):
+    if not hasattr(config, 'lock') or set(config.keys()) != set(default_config().keys()):
       raise UsageError('--config: its get_config() must return a changed flowgan_tf.training.default_config()')
     config.lock()
     for name in _OVERRIDES:

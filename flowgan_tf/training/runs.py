@@ -135,12 +135,15 @@ def exclusive(workdir: pathlib.Path) -> Iterator[None]:
   Raises:
     UsageError: If a training is running in the folder.
   """
-  with (workdir / '.lock').open('w') as file:
+  folder = os.open(workdir, os.O_RDONLY)
+  try:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise UsageError(f'--workdir={workdir}: another training is running in this folder') from error
     yield
+  finally:
+    os.close(folder)
 
 
 def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:

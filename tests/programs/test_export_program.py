@@ -19,5 +19,5 @@ def test_the_folder_is_printed_and_holds_the_checkpoint(finished, tmp_path):
 def test_a_path_that_cannot_be_written(finished, tmp_path):
   (tmp_path / 'file').write_text('precious')
   for out in (tmp_path / 'file', tmp_path / 'file' / 'model'):
-    assert_one_line(call('export', finished[0], f'--out={out}'), 'export', f'--out={out}', 'cannot be written')
+    assert_one_line(call('export', finished[0], f'--out={out}'), 'export', str(out), 'cannot be written')
   assert (tmp_path / 'file').read_text() == 'precious'

@@ -202,3 +202,10 @@ def test_help_shows_the_docstring_and_our_flags(program):
   for flag in flags.get(program, ['checkpoint']):
     assert f'--{flag}:' in outcome.out or f'--[no]{flag}:' in outcome.out
   assert 'Traceback' not in outcome.err
+
+
+@pytest.mark.parametrize('returned', ['5', '{}', 'config_dict.ConfigDict({"steps": 3})'])
+def test_a_config_file_that_returns_something_else(tmp_path, returned):
+  path = tmp_path / 'odd.py'
+  path.write_text(f'from ml_collections import config_dict\n\n\ndef get_config():\n  return {returned}\n')
+  assert_one_line(call('train', f'--config={path}', '--steps=2'), 'train', '--config')

@@ -1,4 +1,4 @@
-# Everything is installed into .venv and nothing outside of the checkout is changed. `make help` lists the targets.
+# Everything is installed into .venv. `make help` lists the targets.
 
 VENV := .venv
 BIN := $(VENV)/bin

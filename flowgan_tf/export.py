@@ -38,7 +38,7 @@ class FlowModule(tf.Module):
         tf.TensorSpec((), flow.dtype, 'temperature'),
       ]
     )
-    def sample(n, seed, temperature):
+    def sample(n, seed=0, temperature=1.0):
       return flow.decode(temperature * flow.distribution.sample(n, seed=tf.stack([seed, 0])))
 
     self.sample = sample

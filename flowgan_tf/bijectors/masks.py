@@ -38,6 +38,10 @@ class Mask:
     """Inverse of `split`."""
     raise NotImplementedError
 
+  def __invert__(self) -> Mask:
+    """`~mask` keeps what `mask` changes."""
+    raise NotImplementedError
+
   def restrict(self, h: tf.Tensor) -> tf.Tensor:
     """Zeroes the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part."""
     raise NotImplementedError
@@ -68,6 +72,9 @@ class BinaryMask(Mask):
 
   def merge(self, kept, changed):
     return kept + changed
+
+  def __invert__(self):
+    return BinaryMask(1 - self._ones)
 
   def restrict(self, h):
     return (1 - tf.cast(self._ones, h.dtype)) * h
@@ -112,6 +119,9 @@ class HalvesMask(Mask):
     stacked = tf.stack([first[..., :pairs], second], axis=-1)
     woven = tf.reshape(stacked, tf.concat([tf.shape(second)[:-1], [2 * pairs]], axis=0))
     return tf.concat([woven, first[..., pairs:]], axis=-1) if self.event_shape[-1] % 2 else woven
+
+  def __invert__(self):
+    return HalvesMask(self.event_shape, self._interleaved, not self._swap)
 
   def restrict(self, h):
     return h

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 import os
+import pathlib
 import re
 
 import keras
@@ -21,9 +22,9 @@ __all__ = ['Classifier', 'load_or_train']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name: raise it with any change to the network or to its training, so that a classifier made
-# by an older recipe is not taken for one made by this.
-_RECIPE = 1
+# Part of the cache file's name: any change to this file is a new recipe, so that a classifier made by an older one is
+# not taken for one made by this.
+_RECIPE = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()[:8]
 _BATCH_SIZE = 128
 # Images seen in training: 60 epochs, but no fewer than the first number, and no more than the second.
 _EPOCHS = 60
@@ -99,7 +100,7 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
   # Made before training: a folder that cannot be made should not cost a minute first.
   os.makedirs(cache_dir, exist_ok=True)
   name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
-  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-v{_RECIPE}-seed{seed}.npz')
+  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-{_RECIPE}-seed{seed}.npz')
   model = _network(dataset.image_shape, dataset.num_classes, seed)
   test_accuracy = _load(model, path)
   if test_accuracy is None:

@@ -13,7 +13,7 @@ from flowgan_tf.programs import command
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Which checkpoint.')
 flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
-flags.DEFINE_integer('samples', 10_000, 'Samples behind the scores.', lower_bound=10)
+flags.DEFINE_integer('samples', 5000, 'Samples behind the scores.', lower_bound=10)
 
 
 def run() -> None:
@@ -22,7 +22,7 @@ def run() -> None:
 
 
 def main(arguments: list[str]) -> None:
-  """Evaluates and prints a table; the numbers are kept in evaluation.json of the run."""
+  """Evaluates and prints a table; the numbers of the last evaluation are kept in evaluation.json of the run."""
   from flowgan_tf.reporting.tables import evaluation_table
   from flowgan_tf.training.checkpoints import available
   from flowgan_tf.training.evaluation import evaluate_run

@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
 )
-flags.DEFINE_integer('n', 64, 'Number of samples; with --interpolate, the number of rows.', lower_bound=1)
+flags.DEFINE_integer('n', None, 'Number of samples, 64 if not given; with --interpolate of rows, 8.', lower_bound=1)
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Rows that lead from one sample to another.')
@@ -44,12 +44,13 @@ def main(arguments: list[str]) -> None:
   if not FLAGS.temperature <= tf.float32.max:
     raise UsageError(f'--temperature={FLAGS.temperature}: expected a finite number of at least 0')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
-  count = 2 * FLAGS.n if FLAGS.interpolate else FLAGS.n
+  n = FLAGS.n or (8 if FLAGS.interpolate else 64)
+  count = 2 * n if FLAGS.interpolate else n
   noise = FLAGS.temperature * run.flow.distribution.sample(count, seed=[FLAGS.seed, 0])
   if FLAGS.interpolate:
     # Along a quarter of a circle, so that the noise on the way has the variance of the prior.
     angles = tf.cast(tf.linspace(0.0, math.pi / 2, _STEPS), noise.dtype)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    rows = [tf.cos(angles) * a + tf.sin(angles) * b for a, b in zip(noise[: FLAGS.n], noise[FLAGS.n :], strict=True)]
+    rows = [tf.cos(angles) * a + tf.sin(angles) * b for a, b in zip(noise[:n], noise[n:], strict=True)]
     noise = tf.concat(rows, axis=0)
   images = np.concatenate([run.flow.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])
   kind = 'interpolation' if FLAGS.interpolate else 'samples'

@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
   run = load_run(workdir)
   export(run.flow, workdir / 'export')
   print(f"""
-samples      {workdir}/samples
+samples      {max((workdir / 'samples').glob('step_*.png'))}
 metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
 SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")

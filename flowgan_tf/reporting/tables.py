@@ -22,7 +22,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """The table of an evaluation, one row for each checkpoint.
+  """The table of an evaluation, one row for each step; checkpoints of one step hold one flow and share a row.
 
   Args:
     records: As `training.evaluation.evaluate_run` returns them.
@@ -31,10 +31,15 @@ def evaluation_table(records: Sequence[dict]) -> str:
   header = ['checkpoint', 'step', f'{split} NLL (nats)', 'bits/dim', 'round trip', 'images']
   scored = 'mode_score' in records[0]
   header += ['MODE', 'Inception', 'samples'] if scored else []
+  checkpoints: dict[int, list[str]] = {}
+  for r in records:
+    checkpoints.setdefault(r['step'], []).append(r['checkpoint'])
   rows = []
   for r in records:
+    if r['checkpoint'] != checkpoints[r['step']][0]:
+      continue
     row = [
-      r['checkpoint'],
+      ', '.join(checkpoints[r['step']]),
       f'{r["step"]:,}',
       f'{r["nll"]:,.2f}' + (f' +- {r["standard_error"]:.2f}' if r['n'] > 1 else ''),
       f'{r["bits_per_dim"]:.3f}',

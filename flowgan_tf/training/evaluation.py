@@ -147,12 +147,14 @@ def evaluate_run(workdir: str | os.PathLike, checkpoints: Sequence[str], split: 
   records = []
   for checkpoint in checkpoints:
     step = restore_flow(run.workdir, checkpoint, run.flow)
-    images = evaluator.sample(samples, Purpose.SCORE)
-    records.append(
-      {'checkpoint': checkpoint, 'step': step, 'split': split}
-      | evaluator.likelihood(split)._asdict()
-      | evaluator.scores(images, _SPLITS)
-    )
+    # Checkpoints of one step hold one flow.
+    measured = next((record for record in records if record['step'] == step), None)
+    if measured is None:
+      images = evaluator.sample(samples, Purpose.SCORE)
+      measured = (
+        {'step': step, 'split': split} | evaluator.likelihood(split)._asdict() | evaluator.scores(images, _SPLITS)
+      )
+    records.append(measured | {'checkpoint': checkpoint})
   try:
     write_atomically(run.workdir / 'evaluation.json', json.dumps(records, indent=2) + '\n')
   except OSError as error:

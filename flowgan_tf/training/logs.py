@@ -16,7 +16,14 @@ from flowgan_tf.files import write_atomically
 __all__ = ['RunLog', 'read_metrics']
 
 # What the terminal has room for, in the line of an evaluation and beside the progress bar; the files hold everything.
-_LINE = ('nll', 'bits_per_dim', 'round_trip_error', 'mode_score', 'saturated', 'non_finite')
+_LINE = {
+  'nll': ',.2f',
+  'bits_per_dim': '.3f',
+  'round_trip_error': '.1e',
+  'mode_score': '.2f',
+  'saturated': '.1%',
+  'non_finite': '.1%',
+}
 _BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score')}
 
 
@@ -84,7 +91,7 @@ class RunLog:
 
   def _show(self, kind, step, metrics):
     if kind == 'validation':
-      numbers = ', '.join(f'{name} {metrics[name]:.4g}' for name in _LINE if name in metrics)
+      numbers = ', '.join(f'{name} {metrics[name]:{form}}' for name, form in _LINE.items() if name in metrics)
       self._bar.write(f'step {step}: {numbers}', file=sys.stderr)
     prefix = '' if kind == 'train' else 'val_'
     self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR[kind] if name in metrics}

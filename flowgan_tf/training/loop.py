@@ -59,7 +59,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
 def _train(config, dataset, workdir, state):
   checkpoints = Checkpoints(workdir, state)
   if checkpoints.restore():
-    _LOG.info('Going on at step %d of %d in %s.', int(state.step), config.steps, workdir)
+    going_on = int(state.step) < config.steps
+    _LOG.info('%s step %d of %d in %s.', 'Going on at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif rest := available(workdir):
     raise UsageError(
       f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '

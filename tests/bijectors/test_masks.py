@@ -107,3 +107,15 @@ def test_events_of_another_shape_are_refused(mask, shape):
 def test_masks_that_would_keep_or_change_nothing_are_refused(build, argument):
   with pytest.raises(ValueError, match=f'`{argument}`.*Got: '):
     build()
+
+
+@pytest.mark.parametrize(
+  'mask', [masks.even_odd(7), masks.channel((2, 2, 5)), masks.checkerboard((3, 4, 2)), masks.as_mask(np.eye(3))]
+)
+def test_inverted_mask_keeps_what_the_mask_changes(mask):
+  x = tf.random.stateless_normal((2, *mask.event_shape), (0, 1))
+  kept, changed = mask.split(x)
+  inverted_kept, inverted_changed = (~mask).split(x)
+  np.testing.assert_array_equal(inverted_kept, changed)
+  np.testing.assert_array_equal(inverted_changed, kept)
+  np.testing.assert_array_equal((~mask).merge(inverted_kept, inverted_changed), x)

@@ -40,7 +40,7 @@ def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
 
   captured = capsys.readouterr()
   assert captured.out == ''
-  assert captured.err == 'step 5: nll -11.25, bits_per_dim 3.5, round_trip_error 1e-06, mode_score 7.5\n'
+  assert captured.err == 'step 5: nll -11.25, bits_per_dim 3.500, round_trip_error 1.0e-06, mode_score 7.50\n'
 
 
 def test_no_progress_bar_without_a_terminal(tmp_path, capsys):

@@ -109,7 +109,7 @@ def test_the_same_command_again_trains_nothing(finished, cache, tmp_path):
   again = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
   assert again.status == 0
   assert again.out.replace(str(workdir), str(finished[0])) == finished[1].out
-  assert again.err.splitlines() == [f'Going on at step 20 of 20 in {workdir}.']
+  assert again.err.splitlines() == [f'Already at step 20 of 20 in {workdir}.']
   assert records(workdir) == before
   assert_same(workdir, finished[0])
 

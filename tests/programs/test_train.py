@@ -64,8 +64,8 @@ def test_log_files_and_terminal_agree(finished):
         assert tf.make_ndarray(shown.tensor_proto) == pytest.approx(value, rel=1e-6)
     if kind == 'validation':
       line = next(lines)
-      assert line.startswith(f'step {step}: nll {record["nll"]:.4g}, bits_per_dim {record["bits_per_dim"]:.4g}, ')
-      assert f'mode_score {record["mode_score"]:.4g}' in line
+      assert line.startswith(f'step {step}: nll {record["nll"]:,.2f}, bits_per_dim {record["bits_per_dim"]:.3f}, ')
+      assert f'mode_score {record["mode_score"]:.2f}' in line
   assert list(lines) == []
   train = [record for record in records if record['kind'] == 'train']
   assert {'nll', 'critic_gap', 'critic_loss', 'generator_loss', 'gradient_penalty', 'gradient_norm'} <= train[0].keys()

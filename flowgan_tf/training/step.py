@@ -57,8 +57,8 @@ def make_train_step(
     return state.flow.log_prob(images, training=True)
 
   @compiled
-  def sample(count, seed, training):
-    return state.flow.sample(count, seed=seed, training=training)
+  def sample(count, seed):
+    return state.flow.sample(count, seed=seed, training=sample_in_training)
 
   @compiled
   def update_flow(gradients):
@@ -70,7 +70,7 @@ def make_train_step(
 
   def train_critic(real):
     noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
-    fake = sample(fake_batches * batch_size, noise_seed, sample_in_training)
+    fake = sample(fake_batches * batch_size, noise_seed)
     real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
     for i in range(critic_steps):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
@@ -90,7 +90,7 @@ def make_train_step(
       if objective.uses_likelihood:
         nll = -tf.reduce_mean(log_prob(real))
       if objective.uses_critic:
-        fake_outputs = state.critic(sample(batch_size, noise_seed, sample_in_training))
+        fake_outputs = state.critic(sample(batch_size, noise_seed))
       loss, metrics = objective.generator_loss(nll, fake_outputs)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)

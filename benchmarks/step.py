@@ -49,7 +49,9 @@ def matmul_gflops(rows: int, size: int) -> float:
 
 def flow_gflop(state: TrainState, images: int) -> float:
   """GFLOP of one pass of the flow's dense layers over a batch of images."""
-  return 2 * images * sum(v.shape.num_elements() for v in state.flow.trainable_variables if v.shape.rank == 2) / 1e9
+  return (
+    2 * images * sum(v.shape.num_elements() for v in state.generator.trainable_variables if v.shape.rank == 2) / 1e9
+  )
 
 
 def critic_gflop(state: TrainState, images: int) -> float:
@@ -84,7 +86,7 @@ def measure(objective_name: str) -> None:
   """Prints one line for one objective."""
   config = default_config()
   config.objective, config.precision, config.jit = objective_name, PRECISION.value, JIT.value
-  config.flow.normalization = NORMALIZATION.value
+  config.generator.normalization = NORMALIZATION.value
   state, objective = TrainState(config, IMAGE_SHAPE), make_objective(config)
   step = make_train_step(state, objective, config)
   batches = batches_per_step(objective, config.critic_steps, config.reuse_batch)
@@ -97,7 +99,7 @@ def measure(objective_name: str) -> None:
   steps = 6 if objective_name == 'mle' else 2
   for _ in range(ROUNDS.value):
     peak = max(peak, matmul_gflops(2048, 2048))
-    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.flow.hidden_units))
+    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.generator.hidden_units))
     start = time.perf_counter()
     for _ in range(steps):
       step(images)['loss'].numpy()

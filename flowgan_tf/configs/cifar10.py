@@ -21,9 +21,9 @@ def get_config() -> config_dict.ConfigDict:
   config.steps = 200_000
   config.flip = True
   config.jit = False
-  config.flow.name = 'real_nvp'
-  config.flow.prior = 'normal'
-  config.flow.normalization = 'batch'
+  config.generator.name = 'real_nvp'
+  config.generator.prior = 'normal'
+  config.generator.normalization = 'batch'
   config.critic.channels = (64, 128, 256, 512)
   config.critic.dense_units = 0
   config.critic.layer_norm = True

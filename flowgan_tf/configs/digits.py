@@ -15,8 +15,8 @@ def get_config() -> config_dict.ConfigDict:
   config.jit = False
   config.steps = 1000
   config.eval_every = 250
-  config.flow.hidden_units = 256
-  config.flow.hidden_layers = 3
+  config.generator.hidden_units = 256
+  config.generator.hidden_layers = 3
   config.critic.channels = (32, 64)
   config.critic.dense_units = 128
   config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 5e-4

@@ -31,5 +31,5 @@ def main(arguments: list[str]) -> None:
 
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   out = pathlib.Path(FLAGS.out or run.workdir / 'export')
-  export(run.flow, out)
+  export(run.generator, out)
   print(f'{out}  (checkpoint {run.checkpoint}, step {run.step})')

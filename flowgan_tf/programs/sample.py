@@ -46,13 +46,13 @@ def main(arguments: list[str]) -> None:
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   n = FLAGS.n or (8 if FLAGS.interpolate else 64)
   count = 2 * n if FLAGS.interpolate else n
-  noise = FLAGS.temperature * run.flow.distribution.sample(count, seed=[FLAGS.seed, 0])
+  noise = FLAGS.temperature * run.generator.distribution.sample(count, seed=[FLAGS.seed, 0])
   if FLAGS.interpolate:
     # Along a quarter of a circle, so that the noise on the way has the variance of the prior.
     angles = tf.cast(tf.linspace(0.0, math.pi / 2, _STEPS), noise.dtype)[:, tf.newaxis, tf.newaxis, tf.newaxis]
     rows = [tf.cos(angles) * a + tf.sin(angles) * b for a, b in zip(noise[:n], noise[n:], strict=True)]
     noise = tf.concat(rows, axis=0)
-  images = np.concatenate([run.flow.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])
+  images = np.concatenate([run.generator.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])
   kind = 'interpolation' if FLAGS.interpolate else 'samples'
   default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'
   out = pathlib.Path(FLAGS.out or default)

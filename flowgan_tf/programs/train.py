@@ -3,7 +3,7 @@
   train --objective=hybrid --lambda=0.1
   train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
 
-Flags set here win over the config file; --config.NAME=VALUE sets anything else, such as --config.flow.hidden_units=500.
+Flags set here win over the config file; --config.NAME=VALUE sets anything else, as --config.generator.hidden_units=500.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
   checkpoints = available(workdir)
   print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', FLAGS.samples)))
   run = load_run(workdir)
-  export(run.flow, workdir / 'export')
+  export(run.generator, workdir / 'export')
   print(f"""
 samples      {max((workdir / 'samples').glob('step_*.png'))}
 metrics      {workdir}/metrics.jsonl

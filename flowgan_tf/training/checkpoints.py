@@ -13,7 +13,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import Flow
 from flowgan_tf.training.state import TrainState
 
-__all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_flow']
+__all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
 
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
@@ -32,8 +32,8 @@ class Checkpoints:
     """Prepares saving; nothing is read or written yet."""
     self._folder = workdir / 'checkpoints'
     self._state = state
-    flow_alone = tf.train.Checkpoint(ema=state.ema, step=state.step)
-    self._checkpoints = {name: state.checkpoint() if name == 'latest' else flow_alone for name in CHECKPOINTS}
+    generator_alone = tf.train.Checkpoint(ema=state.ema, step=state.step)
+    self._checkpoints = {name: state.checkpoint() if name == 'latest' else generator_alone for name in CHECKPOINTS}
 
   def save(self, name: str) -> None:
     """Saves under one of `CHECKPOINTS`, numbered by the step, and removes older ones; one before `latest` stays."""
@@ -70,7 +70,7 @@ def available(workdir: pathlib.Path) -> list[str]:
   return [name for name in CHECKPOINTS if _newest(workdir / 'checkpoints' / name)]
 
 
-def restore_flow(workdir: pathlib.Path, name: str, flow: Flow) -> int:
+def restore_generator(workdir: pathlib.Path, name: str, flow: Flow) -> int:
   """Restores the averaged flow of a run into `flow`, built with the run's configuration.
 
   Args:

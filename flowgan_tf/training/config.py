@@ -34,19 +34,19 @@ def default_config() -> config_dict.ConfigDict:
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as the paper's code does
 
-  config.flow = config_dict.ConfigDict()
-  config.flow.name = 'nice'  # or 'real_nvp'
-  config.flow.prior = 'logistic'
-  config.flow.alpha = 1e-7
-  config.flow.normalization = 'layer'
-  config.flow.couplings = 4  # NICE
-  config.flow.hidden_units = 1000
-  config.flow.hidden_layers = 6
-  config.flow.scales = 2  # Real-NVP
-  config.flow.channels = 64
-  config.flow.blocks = 8
-  config.flow.batch_norm_between = False
-  config.flow.log_scale_bound = 2.0
+  config.generator = config_dict.ConfigDict()
+  config.generator.name = 'nice'  # or 'real_nvp'
+  config.generator.prior = 'logistic'
+  config.generator.alpha = 1e-7
+  config.generator.normalization = 'layer'
+  config.generator.couplings = 4  # NICE
+  config.generator.hidden_units = 1000
+  config.generator.hidden_layers = 6
+  config.generator.scales = 2  # Real-NVP
+  config.generator.channels = 64
+  config.generator.blocks = 8
+  config.generator.batch_norm_between = False
+  config.generator.log_scale_bound = 2.0
 
   config.critic = config_dict.ConfigDict()
   config.critic.channels = (1, 64)
@@ -83,21 +83,29 @@ def validate(config: config_dict.ConfigDict) -> None:
     divergence=config.divergence,
     gradient_penalty_weight=config.gradient_penalty,
   )
-  _one_of(config, 'flow.name', ('nice', 'real_nvp'))
-  _one_of(config, 'flow.prior', flows.PRIORS)
-  _one_of(config, 'flow.normalization', networks.NORMALIZATIONS)
+  _one_of(config, 'generator.name', ('nice', 'real_nvp'))
+  _one_of(config, 'generator.prior', flows.PRIORS)
+  _one_of(config, 'generator.normalization', networks.NORMALIZATIONS)
   _one_of(config, 'precision', PRECISIONS)
-  for key in ('batch_size', 'steps', 'critic_steps', 'log_every', 'eval_every', 'flow.hidden_units', 'flow.channels'):
+  for key in (
+    'batch_size',
+    'steps',
+    'critic_steps',
+    'log_every',
+    'eval_every',
+    'generator.hidden_units',
+    'generator.channels',
+  ):
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
-  for key in ('flow.hidden_layers', 'flow.blocks', 'flow.scales'):
+  for key in ('generator.hidden_layers', 'generator.blocks', 'generator.scales'):
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
   _number(config, 'critic.dense_units', lambda v: v >= 0, 'an integer of at least 0')
   channels = config.critic.channels
   if not channels or not all(isinstance(n, int) and n >= 1 for n in channels):
     raise UsageError(f'critic.channels: got {channels}, expected one or more integers of at least 1')
-  _number(config, 'flow.couplings', lambda v: v >= 2, 'an integer of at least 2')
-  _number(config, 'flow.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
-  _number(config, 'flow.log_scale_bound', lambda v: v > 0, 'a positive number')
+  _number(config, 'generator.couplings', lambda v: v >= 2, 'an integer of at least 2')
+  _number(config, 'generator.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
+  _number(config, 'generator.log_scale_bound', lambda v: v > 0, 'a positive number')
   _number(config, 'score_samples', lambda v: v == 0 or v >= 10, '0 or an integer of at least 10')
   _number(config, 'ema_decay', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
   _number(config, 'seed', lambda v: 0 <= v < 2**31, 'an integer from 0 to 2147483647')

@@ -19,7 +19,7 @@ from flowgan_tf.metrics import classifier as classifiers
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scores import Score, inception_score, mode_score
-from flowgan_tf.training.checkpoints import restore_flow
+from flowgan_tf.training.checkpoints import restore_generator
 from flowgan_tf.training.runs import load_run
 from flowgan_tf.training.seeds import Purpose, stateless_seed
 
@@ -143,10 +143,10 @@ def evaluate_run(workdir: str | os.PathLike, checkpoints: Sequence[str], split: 
   dataset = data.load(run.config.dataset, run.config.data_dir or None)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{workdir}: was trained on other data than --dataset={run.config.dataset} is now')
-  evaluator = Evaluator(run.flow, dataset, run.config, make_classifier(run.config, dataset))
+  evaluator = Evaluator(run.generator, dataset, run.config, make_classifier(run.config, dataset))
   records = []
   for checkpoint in checkpoints:
-    step = restore_flow(run.workdir, checkpoint, run.flow)
+    step = restore_generator(run.workdir, checkpoint, run.generator)
     # Checkpoints of one step hold one flow.
     measured = next((record for record in records if record['step'] == step), None)
     if measured is None:

@@ -118,7 +118,7 @@ class _Loop:
   def _check_finite(self, step, metrics):
     # The metrics are those of the weights before the step; those after it are what would be saved.
     state = self._state
-    trained = [*state.flow.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
+    trained = [*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
     metrics = metrics | {'weights': tf.linalg.global_norm(trained)}
     # With float16 an overflown gradient is no failure: the optimizer skips that step and lowers its loss scale.
     excused = {'gradient_norm'} if self._config.precision == 'mixed_float16' else set()

@@ -1,4 +1,4 @@
-"""A run is a folder: what it was trained with, and the flow that came of it."""
+"""A run is a folder: what it was trained with, and the generator that came of it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
 from flowgan_tf.flows import Flow
-from flowgan_tf.training.checkpoints import available, restore_flow
+from flowgan_tf.training.checkpoints import available, restore_generator
 from flowgan_tf.training.config import default_config, validate
-from flowgan_tf.training.state import make_flow
+from flowgan_tf.training.state import make_generator
 
 __all__ = ['Run', 'exclusive', 'find_run', 'load_run', 'open_workdir']
 
@@ -28,7 +28,7 @@ _FREE = {'cache_dir', 'data_dir', 'log_every'}
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A trained flow and what is known of it.
+  """A trained generator and what is known of it.
 
   Attributes:
     workdir: Folder of the run.
@@ -38,7 +38,7 @@ class Run:
     fingerprint: Hash of its data.
     checkpoint: Name of the checkpoint that was restored.
     step: Training step of that checkpoint.
-    flow: The flow, with averaged weights.
+    generator: The generator, with averaged weights.
   """
 
   workdir: pathlib.Path
@@ -48,11 +48,11 @@ class Run:
   fingerprint: str
   checkpoint: str
   step: int
-  flow: Flow
+  generator: Flow
 
 
 def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
-  """Restores the flow of a run.
+  """Restores the generator of a run.
 
   Args:
     workdir: Folder of the run.
@@ -67,9 +67,9 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
   checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
-  flow = make_flow(config, image_shape)
-  step = restore_flow(workdir, checkpoint, flow)
-  return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, flow)
+  generator = make_generator(config, image_shape)
+  step = restore_generator(workdir, checkpoint, generator)
+  return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, generator)
 
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:

@@ -13,10 +13,10 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.training.optimizers import FusedAdam
 
-__all__ = ['TrainState', 'make_flow', 'make_objective']
+__all__ = ['TrainState', 'make_generator', 'make_objective']
 
 
-def make_flow(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> flows.Flow:
+def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> flows.Flow:
   """The flow that a configuration describes.
 
   Args:
@@ -27,7 +27,7 @@ def make_flow(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype:
   Raises:
     UsageError: If there is no such flow over images of this shape.
   """
-  c = config.flow
+  c = config.generator
   try:
     if c.name == 'nice':
       return flows.nice(
@@ -78,14 +78,14 @@ class TrainState:
     # Keras' initializers draw from global generators: the one place where global randomness is used, before any step.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
-    self.flow = make_flow(config, image_shape, dtype)
-    self.ema = self.flow
+    self.generator = make_generator(config, image_shape, dtype)
+    self.ema = self.generator
     if config.ema_decay:
-      self.ema = make_flow(config, image_shape, dtype)
-      for average, variable in zip(self.ema.variables, self.flow.variables, strict=True):
+      self.ema = make_generator(config, image_shape, dtype)
+      for average, variable in zip(self.ema.variables, self.generator.variables, strict=True):
         average.assign(variable)
     self.optimizer = _adam(config.optimizer, config, 1)
-    self.optimizer.build(self.flow.trainable_variables)
+    self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if make_objective(config).uses_critic:
       c = config.critic
@@ -101,7 +101,7 @@ class TrainState:
   def checkpoint(self) -> tf.train.Checkpoint:
     """A checkpoint of the whole state."""
     parts = {
-      'flow': self.flow,
+      'generator': self.generator,
       'ema': self.ema,
       'optimizer': _numbered(self.optimizer),
       'step': self.step,

@@ -54,15 +54,15 @@ def make_train_step(
 
   @compiled
   def log_prob(images):
-    return state.flow.log_prob(images, training=True)
+    return state.generator.log_prob(images, training=True)
 
   @compiled
   def sample(count, seed):
-    return state.flow.sample(count, seed=seed, training=sample_in_training)
+    return state.generator.sample(count, seed=seed, training=sample_in_training)
 
   @compiled
   def update_flow(gradients):
-    state.optimizer.apply(gradients, state.flow.trainable_variables)
+    state.optimizer.apply(gradients, state.generator.trainable_variables)
 
   @compiled
   def update_critic(gradients):
@@ -83,7 +83,7 @@ def make_train_step(
   def train_flow(real):
     purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
     noise_seed = stateless_seed(config.seed, purpose, state.step)
-    variables = state.flow.trainable_variables
+    variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
       nll = fake_outputs = None
@@ -104,9 +104,9 @@ def make_train_step(
   def update_average():
     step = tf.cast(state.step, tf.float32)
     decay = tf.minimum(config.ema_decay, (1.0 + step) / (10.0 + step))
-    for average, variable in zip(state.ema.trainable_variables, state.flow.trainable_variables, strict=True):
+    for average, variable in zip(state.ema.trainable_variables, state.generator.trainable_variables, strict=True):
       average.assign_sub((1.0 - decay) * (average - variable))
-    for copy, variable in zip(state.ema.non_trainable_variables, state.flow.non_trainable_variables, strict=True):
+    for copy, variable in zip(state.ema.non_trainable_variables, state.generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
   @tf.function(jit_compile=whole)
@@ -115,7 +115,7 @@ def make_train_step(
     if objective.uses_critic:
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size])
     metrics |= train_flow(images[-batch_size:])
-    if state.ema is not state.flow:
+    if state.ema is not state.generator:
       update_average()
     state.step.assign_add(1)
     return metrics

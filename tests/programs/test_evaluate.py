@@ -25,7 +25,7 @@ def test_what_is_reported_and_kept(workdir):
   for record in records:
     run = load_run(workdir, record['checkpoint'])
     assert record['step'] == run.step
-    assert record['nll'] == pytest.approx(-run.flow.log_prob(x).numpy().mean(), rel=1e-4)
+    assert record['nll'] == pytest.approx(-run.generator.log_prob(x).numpy().mean(), rel=1e-4)
     expected = {'split': 'validation', 'n': 180, 'score_samples': 40, 'score_splits': 10}
     assert record | expected == record
     assert record['classifier'] == records[0]['classifier'] and len(record['classifier']) == 16

@@ -13,7 +13,7 @@ def test_the_folder_is_printed_and_holds_the_checkpoint(finished, tmp_path):
   assert outcome.out == f'{out}  (checkpoint latest, step 20)\n'
   images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 8, 8, 1)).astype(np.float32)
   model = tf.saved_model.load(str(out))
-  np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'latest').flow.log_prob(images), atol=1e-3)
+  np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'latest').generator.log_prob(images), atol=1e-3)
 
 
 def test_a_path_that_cannot_be_written(finished, tmp_path):

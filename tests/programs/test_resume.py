@@ -47,7 +47,7 @@ def assert_same(first, second):
     for key, value in a.items():
       np.testing.assert_array_equal(value, b[key], err_msg=f'{name} {key}')
   parts = {key.partition('/')[0] for key in everything(first)}
-  assert {'flow', 'ema', 'critic', 'optimizer', 'critic_optimizer', 'step', 'best_nll', 'best_score'} <= parts
+  assert {'generator', 'ema', 'critic', 'optimizer', 'critic_optimizer', 'step', 'best_nll', 'best_score'} <= parts
   assert records(first) == records(second)
 
 

@@ -28,7 +28,7 @@ def test_samples(sample, finished):
   assert images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
   assert len(np.unique(images.reshape(7, -1), axis=0)) == 7
   np.testing.assert_array_equal(picture, image_grid(images))
-  flow = load_run(finished[0], 'best_nll').flow
+  flow = load_run(finished[0], 'best_nll').generator
   np.testing.assert_allclose(images, flow.decode(noise), atol=1e-6)
   np.testing.assert_allclose(noise, flow.encode(images), atol=1e-2)
 
@@ -38,7 +38,7 @@ def test_samples_follow_seed_and_checkpoint(sample, finished):
   np.testing.assert_array_equal(sample('--n=5', '--seed=3')[0], images)
   assert np.all(sample('--n=5', '--seed=4')[0] != images)
   other, noise, _ = sample('--n=5', '--seed=3', '--checkpoint=latest')
-  np.testing.assert_allclose(other, load_run(finished[0], 'latest').flow.decode(noise), atol=1e-6)
+  np.testing.assert_allclose(other, load_run(finished[0], 'latest').generator.decode(noise), atol=1e-6)
   # The SavedModel draws the same.
   model = tf.saved_model.load(str(finished[0] / 'export'))
   np.testing.assert_allclose(model.sample(n=5, seed=3, temperature=1.0), images, atol=1e-5)

@@ -34,7 +34,7 @@ def test_a_finished_run(finished):
   }
   config = json.loads((workdir / 'config.json').read_text())['config']
   assert (config['objective'], config['lambda'], config['steps'], config['dataset']) == ('hybrid', 0.1, 20, 'digits')
-  assert (config['flow']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
+  assert (config['generator']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
   records = json.loads((workdir / 'evaluation.json').read_text())
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
   assert all(record['checkpoint'] in outcome.out for record in records)
@@ -47,7 +47,9 @@ def test_the_export_is_that_of_the_named_checkpoint(finished):
   assert f'SavedModel   {workdir}/export  (checkpoint best_nll)' in outcome.out
   images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 8, 8, 1)).astype(np.float32)
   model = tf.saved_model.load(str(workdir / 'export'))
-  np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'best_nll').flow.log_prob(images), atol=1e-3)
+  np.testing.assert_allclose(
+    model.log_prob(images), load_run(workdir, 'best_nll').generator.log_prob(images), atol=1e-3
+  )
 
 
 def test_log_files_and_terminal_agree(finished):
@@ -91,8 +93,8 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config=nosuch.py'], ['nosuch.py']),
     (['--config=configs'], ['config']),
     (['--config.nosuch=1'], ['nosuch']),
-    (['--config.flow.hidden_units=many'], ['hidden_units', 'many']),
-    (['--config.flow.name=glow'], ['flow.name', 'glow', 'nice, real_nvp']),
+    (['--config.generator.hidden_units=many'], ['hidden_units', 'many']),
+    (['--config.generator.name=glow'], ['generator.name', 'glow', 'nice, real_nvp']),
     (['--config.ema_decay=1.5'], ['ema_decay', '1.5']),
     (['--config.critic.channels=()'], ['critic.channels']),
     (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),
@@ -129,7 +131,7 @@ def test_config_files_that_are_none(tmp_path):
 
 def test_images_that_do_not_fit_the_flow(tmp_path):
   images = write_images(tmp_path / 'odd.npz', shape=(7, 7, 1))
-  outcome = call('train', f'--dataset={images}', '--config.flow.name=real_nvp', f'--workdir={tmp_path / "run"}')
+  outcome = call('train', f'--dataset={images}', '--config.generator.name=real_nvp', f'--workdir={tmp_path / "run"}')
   assert_one_line(outcome, 'train', 'real_nvp', '(7, 7, 1)')
   assert not (tmp_path / 'run').exists()
 
@@ -169,13 +171,13 @@ def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
 
 def test_unlabelled_images_and_a_fresh_folder(tmp_path, images):
   """The flags win over the config file, and the table has no scores."""
-  (tmp_path / 'mine.py').write_text(BASED_ON_OURS.format('config.steps, config.flow.couplings = 99, 3'))
+  (tmp_path / 'mine.py').write_text(BASED_ON_OURS.format('config.steps, config.generator.couplings = 99, 3'))
   workdir = tmp_path / 'a' / 'run'
   outcome = call('train', f'--config={tmp_path}/mine.py', *FAST, f'--dataset={images}', f'--workdir={workdir}')
   assert outcome.status == 0, outcome
   assert 'MODE' not in outcome.out and 'test NLL (nats)' in outcome.out
   config = json.loads((workdir / 'config.json').read_text())['config']
-  assert (config['steps'], config['flow']['couplings'], config['flow']['hidden_units']) == (4, 2, 16)
+  assert (config['steps'], config['generator']['couplings'], config['generator']['hidden_units']) == (4, 2, 16)
 
 
 @pytest.mark.parametrize('path', ['configs/mnist.py', 'elsewhere/configs/mnist.py'])

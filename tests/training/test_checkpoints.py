@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.checkpoints import CHECKPOINTS, Checkpoints, available, restore_flow
-from flowgan_tf.training.state import TrainState, make_flow
+from flowgan_tf.training.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
+from flowgan_tf.training.state import TrainState, make_generator
 from tests.training.tiny import IMAGE_SHAPE, make_config
 
 CONFIG = make_config(objective='hybrid')
 
 
 def fill(state, value):
-  for variable in (*state.flow.variables, *state.ema.variables, *state.critic.variables):
+  for variable in (*state.generator.variables, *state.ema.variables, *state.critic.variables):
     variable.assign(np.full(variable.shape, value, np.float32))
   state.step.assign(int(value))
 
@@ -43,7 +43,7 @@ def state():
 
 @pytest.fixture(scope='module')
 def flow():
-  return make_flow(CONFIG, IMAGE_SHAPE)
+  return make_generator(CONFIG, IMAGE_SHAPE)
 
 
 def assert_all(variables, value):
@@ -55,7 +55,7 @@ def test_nothing_to_restore(tmp_path, state, flow):
   assert not Checkpoints(tmp_path, state).restore()
   assert available(tmp_path) == []
   with pytest.raises(UsageError, match=r"no checkpoint 'latest' in this run; it has: none"):
-    restore_flow(tmp_path, 'latest', flow)
+    restore_generator(tmp_path, 'latest', flow)
 
 
 def test_latest_is_the_newest_and_one_older_is_kept(workdir, state):
@@ -65,16 +65,16 @@ def test_latest_is_the_newest_and_one_older_is_kept(workdir, state):
   ]
   assert Checkpoints(workdir, state).restore()
   assert int(state.step) == 5
-  assert_all([*state.flow.variables, *state.ema.variables, *state.critic.variables], 5)
+  assert_all([*state.generator.variables, *state.ema.variables, *state.critic.variables], 5)
 
 
-def test_the_averaged_flow_alone(workdir, flow):
+def test_the_averaged_generator_alone(workdir, flow):
   assert available(workdir) == ['latest', 'best_nll']
   for name, step in (('latest', 5), ('best_nll', 3)):
-    assert restore_flow(workdir, name, flow) == step
+    assert restore_generator(workdir, name, flow) == step
     assert_all(flow.variables, step)
   with pytest.raises(UsageError, match=r"no checkpoint 'best_score' in this run; it has: latest, best_nll"):
-    restore_flow(workdir, 'best_score', flow)
+    restore_generator(workdir, 'best_score', flow)
 
 
 def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
@@ -84,7 +84,7 @@ def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
     variable.assign(np.full(variable.shape, 7, np.float32))
   for name in CHECKPOINTS:
     Checkpoints(tmp_path, state).save(name)
-    restore_flow(tmp_path, name, flow)
+    restore_generator(tmp_path, name, flow)
     assert_all(flow.variables, 7)
 
 
@@ -97,10 +97,10 @@ def test_an_index_file_as_tensorflow_keeps_one_does_not_matter(workdir, state, f
   checkpoints = Checkpoints(workdir, state)
   assert checkpoints.restore()
   assert int(state.step) == 5
-  assert restore_flow(workdir, 'best_nll', flow) == 3
+  assert restore_generator(workdir, 'best_nll', flow) == 3
   fill(state, 6)
   checkpoints.save('latest')
-  assert restore_flow(workdir, 'latest', flow) == 6
+  assert restore_generator(workdir, 'latest', flow) == 6
 
 
 def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
@@ -109,7 +109,7 @@ def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
     fill(state, step)
     checkpoints.save('latest')
     checkpoints.save('best_nll')
-    assert restore_flow(tmp_path, 'latest', flow) == step
+    assert restore_generator(tmp_path, 'latest', flow) == step
   names = {n: sorted(f.name for f in (tmp_path / 'checkpoints' / n).glob('*.index')) for n in ('latest', 'best_nll')}
   assert names == {'latest': ['ckpt-10.index', 'ckpt-11.index'], 'best_nll': ['ckpt-11.index']}
 
@@ -140,8 +140,8 @@ def test_damage_is_one_line_that_names_the_checkpoint(workdir, state, flow, kind
     DAMAGE[kind](workdir / 'checkpoints' / name / f'{file}.{ending}')
   for file, restore in (
     ('latest/ckpt-5', lambda: Checkpoints(workdir, state).restore()),
-    ('latest/ckpt-5', lambda: restore_flow(workdir, 'latest', flow)),
-    ('best_nll/ckpt-3', lambda: restore_flow(workdir, 'best_nll', flow)),
+    ('latest/ckpt-5', lambda: restore_generator(workdir, 'latest', flow)),
+    ('best_nll/ckpt-3', lambda: restore_generator(workdir, 'best_nll', flow)),
   ):
     with pytest.raises(UsageError) as caught:
       restore()
@@ -160,9 +160,11 @@ def test_without_the_damaged_one_the_older_is_used(workdir, state):
 
 def test_another_architecture_does_not_pass_for_this_one(workdir):
   with pytest.raises(UsageError, match='damaged'):
-    restore_flow(workdir, 'latest', make_flow(make_config({'flow.hidden_units': 9}), IMAGE_SHAPE))
+    restore_generator(workdir, 'latest', make_generator(make_config({'generator.hidden_units': 9}), IMAGE_SHAPE))
   with pytest.raises(UsageError, match='damaged'):
-    Checkpoints(workdir, TrainState(make_config({'flow.hidden_layers': 2}, objective='hybrid'), IMAGE_SHAPE)).restore()
+    Checkpoints(
+      workdir, TrainState(make_config({'generator.hidden_layers': 2}, objective='hybrid'), IMAGE_SHAPE)
+    ).restore()
 
 
 @pytest.mark.parametrize('moved', [False, True])
@@ -174,14 +176,14 @@ def test_a_save_that_was_killed_is_passed_over(workdir, state, flow, moved):
   if moved:
     shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
     (folder / 'ckpt-8.index.tempstate123').touch()
-  assert restore_flow(workdir, 'latest', flow) == 5
+  assert restore_generator(workdir, 'latest', flow) == 5
   checkpoints = Checkpoints(workdir, state)
   assert checkpoints.restore()
   assert int(state.step) == 5
   assert not list(folder.glob('ckpt-8*'))
   fill(state, 8)
   checkpoints.save('latest')
-  assert restore_flow(workdir, 'latest', flow) == 8
+  assert restore_generator(workdir, 'latest', flow) == 8
 
 
 def test_a_finished_save_whose_folder_was_left_counts(workdir, state):

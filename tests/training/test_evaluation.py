@@ -13,7 +13,7 @@ from flowgan_tf.training.checkpoints import Checkpoints
 from flowgan_tf.training.evaluation import Evaluator, cache_dir, evaluate_run, make_classifier
 from flowgan_tf.training.runs import open_workdir
 from flowgan_tf.training.seeds import Purpose
-from flowgan_tf.training.state import TrainState, make_flow
+from flowgan_tf.training.state import TrainState, make_generator
 from tests.training.tiny import make_config, write_images
 
 CERTAIN = np.eye(2)
@@ -46,7 +46,7 @@ def config(images):
 @pytest.fixture(scope='module')
 def flow(config):
   keras.utils.set_random_seed(0)
-  flow = make_flow(config, (4, 4, 1))
+  flow = make_generator(config, (4, 4, 1))
   rng = np.random.default_rng(0)
   for variable in flow.trainable_variables:
     variable.assign_add(rng.normal(0, 0.2, variable.shape))
@@ -160,9 +160,9 @@ def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
   assert json.loads((workdir / 'evaluation.json').read_text()) == records
   x = data.dequantize(dataset.test.images, 256, 3 + Purpose.EVALUATION)
   for record, name, step in zip(records, ('latest', 'best_nll'), (4, 2), strict=True):
-    for variable, value in zip(state.flow.variables, flows[name], strict=True):
+    for variable, value in zip(state.generator.variables, flows[name], strict=True):
       variable.assign(value)
-    assert record['nll'] == pytest.approx(-state.flow.log_prob(x).numpy().mean(), rel=1e-5)
+    assert record['nll'] == pytest.approx(-state.generator.log_prob(x).numpy().mean(), rel=1e-5)
     expected = {'checkpoint': name, 'step': step, 'split': 'test', 'n': 15, 'score_samples': 30, 'score_splits': 10}
     assert record | expected | {'classifier': '0123456789abcdef'} == record
   assert records[0]['nll'] != records[1]['nll']

@@ -27,7 +27,7 @@ def config(images):
 
 
 def flow_weights(workdir, checkpoint):
-  return [v.numpy() for v in load_run(workdir, checkpoint).flow.variables]
+  return [v.numpy() for v in load_run(workdir, checkpoint).generator.variables]
 
 
 def checkpoint_of(workdir, name='latest'):
@@ -180,7 +180,7 @@ def poison_after(step, variables):
   return make
 
 
-@pytest.mark.parametrize(('part', 'log_every'), [('flow', 100), ('critic', 1)])
+@pytest.mark.parametrize(('part', 'log_every'), [('generator', 100), ('critic', 1)])
 def test_nan_weights_stop_the_training_and_are_not_saved(config, tmp_path, monkeypatch, part, log_every):
   config.update({'objective': 'hybrid', 'log_every': log_every, 'eval_every': 2, 'steps': 8})
   monkeypatch.setattr(loop, 'make_train_step', poison_after(4, part))

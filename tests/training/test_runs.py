@@ -44,7 +44,7 @@ def test_load_run(run, config, dataset):
   assert (loaded.step, loaded.checkpoint, loaded.workdir) == (6, 'latest', workdir)
   assert (loaded.image_shape, loaded.levels, loaded.fingerprint) == ((4, 4, 1), 256, dataset.fingerprint)
   assert loaded.config.to_json() == config.to_json()
-  for a, b in zip(loaded.flow.variables, state.ema.variables, strict=True):
+  for a, b in zip(loaded.generator.variables, state.ema.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -67,7 +67,7 @@ def test_free_settings_may_change(run, config, dataset):
   [
     ('batch_size', 9, 'batch_size 8 -> 9'),
     ('lambda', 0.2, 'lambda 0.1 -> 0.2'),
-    ('flow.hidden_units', 9, 'flow.hidden_units 8 -> 9'),
+    ('generator.hidden_units', 9, 'flow.hidden_units 8 -> 9'),
     ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),
     ('critic.channels', (3,), r'critic.channels \[2\] -> \[3\]'),
   ],

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.state import TrainState, make_flow
+from flowgan_tf.training.state import TrainState, make_generator
 from tests.training.tiny import IMAGE_SHAPE, make_config
 
 
@@ -14,7 +14,7 @@ def weights(*parts):
 
 def test_initial_weights_follow_the_seed():
   first, same, other = (
-    weights(state.flow, state.critic)
+    weights(state.generator, state.critic)
     for state in (TrainState(make_config(objective='hybrid', seed=seed), IMAGE_SHAPE) for seed in (3, 3, 4))
   )
   assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
@@ -23,18 +23,18 @@ def test_initial_weights_follow_the_seed():
 
 def test_initial_average_is_the_flow():
   state = TrainState(make_config(objective='hybrid'), IMAGE_SHAPE)
-  assert state.ema is not state.flow
-  assert all(np.array_equal(a, b) for a, b in zip(weights(state.flow), weights(state.ema), strict=True))
+  assert state.ema is not state.generator
+  assert all(np.array_equal(a, b) for a, b in zip(weights(state.generator), weights(state.ema), strict=True))
 
 
 @pytest.mark.parametrize('precision', ['float32', 'mixed_float16'])
 def test_checkpoint_holds_every_variable(precision, tmp_path):
   """Whatever is written into the state comes back into another one: nothing is left out."""
-  config = make_config({'flow.normalization': 'batch'}, objective='hybrid', precision=precision)
+  config = make_config({'generator.normalization': 'batch'}, objective='hybrid', precision=precision)
   saved, restored = TrainState(config, IMAGE_SHAPE), TrainState(config, IMAGE_SHAPE)
 
   def variables(state):
-    parts = (state.flow, state.ema, state.critic, state.optimizer, state.critic_optimizer)
+    parts = (state.generator, state.ema, state.critic, state.optimizer, state.critic_optimizer)
     found = [v.value if isinstance(v, keras.Variable) else v for part in parts for v in part.variables]
     return [*found, state.step, state.best_nll, state.best_score]
 
@@ -48,18 +48,20 @@ def test_checkpoint_holds_every_variable(precision, tmp_path):
   for variable, value in zip(variables(restored), values(restored), strict=True):
     np.testing.assert_array_equal(variable.numpy(), value.numpy(), err_msg=variable.name)
   moments = sum('momentum' in v.path for v in saved.optimizer.variables)
-  assert moments == len(saved.flow.trainable_variables)
+  assert moments == len(saved.generator.trainable_variables)
 
 
 def test_the_configuration_reaches_the_flow():
-  flow = make_flow(make_config({'flow.hidden_units': 5, 'flow.couplings': 3}), IMAGE_SHAPE)
+  flow = make_generator(make_config({'generator.hidden_units': 5, 'generator.couplings': 3}), IMAGE_SHAPE)
   # Per coupling: layer norm and dense of 8 inputs, layer norm and dense of 5; then 16 scales.
   assert sum(int(tf.size(v)) for v in flow.trainable_variables) == 3 * (16 + 8 * 5 + 5 + 10 + 5 * 8 + 8) + 16
-  flow = make_flow(make_config({'flow.name': 'real_nvp', 'flow.channels': 2, 'flow.blocks': 1}), IMAGE_SHAPE)
+  flow = make_generator(
+    make_config({'generator.name': 'real_nvp', 'generator.channels': 2, 'generator.blocks': 1}), IMAGE_SHAPE
+  )
   assert flow.name == 'real_nvp'
   assert flow.event_shape == IMAGE_SHAPE
 
 
 def test_images_that_real_nvp_cannot_halve_are_the_users_mistake():
   with pytest.raises(UsageError, match=r'flow.*divisible by 2.*7, 7, 1'):
-    make_flow(make_config({'flow.name': 'real_nvp'}), (7, 7, 1))
+    make_generator(make_config({'generator.name': 'real_nvp'}), (7, 7, 1))

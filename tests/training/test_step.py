@@ -62,7 +62,7 @@ def test_hybrid_with_lambda_zero_is_adversarial(jit):
   runs = []
   for objective in ('hybrid', 'adversarial'):
     state, _ = train(make_config({'lambda': 0.0}, objective=objective, jit=jit), 3)
-    runs.append(weights(state.flow, state.ema, state.critic, state.optimizer, state.critic_optimizer))
+    runs.append(weights(state.generator, state.ema, state.critic, state.optimizer, state.critic_optimizer))
   assert_identical(*runs)
 
 
@@ -70,7 +70,7 @@ def test_hybrid_with_lambda_zero_is_adversarial(jit):
 def test_xla_changes_rounding_only(jit):
   compiled, compiled_metrics = train(make_config(objective='mle', jit=jit), 3)
   plain, plain_metrics = train(make_config(objective='mle'), 3)
-  for a, b in zip(weights(plain.flow), weights(compiled.flow), strict=True):
+  for a, b in zip(weights(plain.generator), weights(compiled.generator), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
   for first, second in zip(plain_metrics, compiled_metrics, strict=True):
     assert first == pytest.approx(second, rel=1e-3, abs=1e-4)
@@ -109,7 +109,7 @@ def record(config, images):
   """What the objective saw in one step, the state after it, and the flow before it."""
   state, recorder, before = TrainState(config, IMAGE_SHAPE), Recorder(), TrainState(config, IMAGE_SHAPE)
   make_train_step(state, recorder, config)(images)
-  return state, recorder, before.flow
+  return state, recorder, before.generator
 
 
 def test_every_update_sees_fresh_images_and_fresh_noise():
@@ -148,7 +148,7 @@ def test_noise_differs_from_step_to_step_and_from_seed_to_seed():
     step = make_train_step(state, recorder, config)
     for _ in range(2):
       # Noise alone is to be compared.
-      for variable in state.flow.trainable_variables:
+      for variable in state.generator.trainable_variables:
         variable.assign(tf.zeros_like(variable))
       step(images_for(config))
     fakes.append([fake for _, fake, _ in recorder.critic_inputs])
@@ -170,9 +170,9 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
   config = make_config({'optimizer.clip_norm': clip_norm, 'optimizer.learning_rate': 0.01}, objective='mle')
   images = images_for(config)
   state, initial = TrainState(config, IMAGE_SHAPE), TrainState(config, IMAGE_SHAPE)
-  variables = initial.flow.trainable_variables
+  variables = initial.generator.trainable_variables
   with tf.GradientTape() as tape:
-    nll = -tf.reduce_mean(initial.flow.log_prob(images))
+    nll = -tf.reduce_mean(initial.generator.log_prob(images))
   gradients = [g.numpy().astype(np.float64) for g in tape.gradient(nll, variables)]
   norm = math.sqrt(sum(np.sum(g**2) for g in gradients))
   metrics = make_train_step(state, make_objective(config), config)(images)
@@ -181,7 +181,7 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
   # Kingma and Ba 2015, algorithm 1, with the efficient form of section 2, whose epsilon Keras has.
   factor = min(1.0, clip_norm / norm) if clip_norm else 1.0
   rate = 0.01 * math.sqrt(1 - 0.9) / (1 - 0.5)
-  for variable, before, gradient in zip(state.flow.trainable_variables, variables, gradients, strict=True):
+  for variable, before, gradient in zip(state.generator.trainable_variables, variables, gradients, strict=True):
     first, second = (1 - 0.5) * factor * gradient, (1 - 0.9) * (factor * gradient) ** 2
     expected = before.numpy() - rate * first / (np.sqrt(second) + 1e-7)
     np.testing.assert_allclose(variable.numpy(), expected, atol=2e-5)
@@ -218,35 +218,35 @@ def test_average_is_the_warmed_up_recursion(decay):
   config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=decay)
   state = TrainState(config, IMAGE_SHAPE)
   step = make_train_step(state, make_objective(config), config)
-  expected = [v.numpy() for v in state.flow.trainable_variables]
+  expected = [v.numpy() for v in state.generator.trainable_variables]
   assert_identical(expected, [v.numpy() for v in state.ema.trainable_variables])
   for t in range(12):
     step(images_for(config, t))
     share = min(decay, (1 + t) / (10 + t))
     expected = [
-      share * e + (1 - share) * v.numpy() for e, v in zip(expected, state.flow.trainable_variables, strict=True)
+      share * e + (1 - share) * v.numpy() for e, v in zip(expected, state.generator.trainable_variables, strict=True)
     ]
-  for average, e, v in zip(state.ema.trainable_variables, expected, state.flow.trainable_variables, strict=True):
+  for average, e, v in zip(state.ema.trainable_variables, expected, state.generator.trainable_variables, strict=True):
     np.testing.assert_allclose(average.numpy(), e, atol=1e-6)
     assert np.any(average.numpy() != v.numpy())
 
 
 def test_no_average_shares_the_flow():
   state, _ = train(make_config(objective='mle', ema_decay=0.0))
-  assert state.ema is state.flow
+  assert state.ema is state.generator
 
 
 def test_running_statistics_are_copied_to_the_average():
-  state, _ = train(make_config({'flow.normalization': 'batch'}, objective='mle'), 2)
-  flow, ema = state.flow.non_trainable_variables, state.ema.non_trainable_variables
+  state, _ = train(make_config({'generator.normalization': 'batch'}, objective='mle'), 2)
+  flow, ema = state.generator.non_trainable_variables, state.ema.non_trainable_variables
   assert_identical([v.numpy() for v in flow], [v.numpy() for v in ema])
-  fresh = TrainState(make_config({'flow.normalization': 'batch'}, objective='mle'), IMAGE_SHAPE)
-  moved = [np.any(a.numpy() != b.numpy()) for a, b in zip(flow, fresh.flow.non_trainable_variables, strict=True)]
+  fresh = TrainState(make_config({'generator.normalization': 'batch'}, objective='mle'), IMAGE_SHAPE)
+  moved = [np.any(a.numpy() != b.numpy()) for a, b in zip(flow, fresh.generator.non_trainable_variables, strict=True)]
   assert sum(moved) >= len(moved) / 2
 
 
 def test_running_statistics_follow_the_likelihood_where_there_is_one():
-  settings = {'flow.normalization': 'batch', 'lambda': 0.1}
+  settings = {'generator.normalization': 'batch', 'lambda': 0.1}
   statistics = {}
   for objective in ('mle', 'hybrid', 'adversarial'):
     config = make_config(settings, objective=objective)
@@ -254,7 +254,7 @@ def test_running_statistics_follow_the_likelihood_where_there_is_one():
     images = images_for(config)
     last = images_for(make_config(objective='mle'), 7)  # The batch of the likelihood is the last one.
     make_train_step(state, make_objective(config), config)(tf.concat([images[:-8], last], axis=0))
-    statistics[objective] = [v.numpy() for v in state.flow.non_trainable_variables]
+    statistics[objective] = [v.numpy() for v in state.generator.non_trainable_variables]
   for a, b in zip(statistics['mle'], statistics['hybrid'], strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5)
   assert any(np.any(a != b) for a, b in zip(statistics['mle'], statistics['adversarial'], strict=True))
@@ -264,7 +264,7 @@ def test_running_statistics_follow_the_likelihood_where_there_is_one():
 def test_mixed_precision_keeps_float32_weights(precision):
   _, [*_, reference] = train(make_config(objective='hybrid'), 2)
   state, [*_, metrics] = train(make_config(objective='hybrid', precision=precision), 2)
-  assert {v.dtype for v in (*state.flow.variables, *state.critic.variables)} == {tf.float32}
+  assert {v.dtype for v in (*state.generator.variables, *state.critic.variables)} == {tf.float32}
   for name in ('nll', 'generator_loss', 'gradient_norm'):
     assert metrics[name] == pytest.approx(reference[name], rel=0.1, abs=0.02)
     assert metrics[name] != reference[name]
@@ -276,20 +276,20 @@ def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
   step = make_train_step(state, make_objective(config), config)
   step(images_for(config))
   assert float(state.optimizer.dynamic_scale) == 2.0**12
-  before, critic_before = weights(state.flow), weights(state.critic)
+  before, critic_before = weights(state.generator), weights(state.critic)
   for optimizer in (state.optimizer, state.critic_optimizer):
     optimizer.dynamic_scale.assign(1e38)
   metrics = step(images_for(config, 1))
   assert not math.isfinite(float(metrics['gradient_norm']))
   assert math.isfinite(float(metrics['loss']))
-  assert_identical(before, weights(state.flow))
+  assert_identical(before, weights(state.generator))
   assert_identical(critic_before, weights(state.critic))
   assert float(state.optimizer.dynamic_scale) == pytest.approx(0.5e38)
   assert float(state.critic_optimizer.dynamic_scale) == pytest.approx(0.25e38)  # Two updates.
   for optimizer in (state.optimizer, state.critic_optimizer):
     optimizer.dynamic_scale.assign(2.0**12)
   step(images_for(config, 2))
-  assert any(np.any(a != b) for a, b in zip(before, weights(state.flow), strict=True))
+  assert any(np.any(a != b) for a, b in zip(before, weights(state.generator), strict=True))
 
 
 def test_gradient_norm_is_a_number_where_the_loss_is_zero():

@@ -13,7 +13,7 @@ IMAGE_SHAPE = (4, 4, 1)
 
 
 def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
-  """The default configuration with tiny networks; `settings` may have keys such as 'flow.name'."""
+  """The default configuration with tiny networks; `settings` may have keys such as 'generator.name'."""
   config = default_config()
   tiny = {
     'batch_size': 8,
@@ -23,9 +23,9 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
     'eval_every': 2,
     'score_samples': 0,
     'jit': False,
-    'flow.couplings': 2,
-    'flow.hidden_units': 8,
-    'flow.hidden_layers': 1,
+    'generator.couplings': 2,
+    'generator.hidden_units': 8,
+    'generator.hidden_layers': 1,
     'critic.channels': (2,),
     'critic.dense_units': 4,
   }

@@ -67,7 +67,7 @@ def test_free_settings_may_change(run, config, dataset):
   [
     ('batch_size', 9, 'batch_size 8 -> 9'),
     ('lambda', 0.2, 'lambda 0.1 -> 0.2'),
-    ('generator.hidden_units', 9, 'flow.hidden_units 8 -> 9'),
+    ('generator.hidden_units', 9, 'generator.hidden_units 8 -> 9'),
     ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),
     ('critic.channels', (3,), r'critic.channels \[2\] -> \[3\]'),
   ],

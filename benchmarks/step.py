@@ -4,10 +4,10 @@
   python -m benchmarks.step --nojit --precision=mixed_bfloat16 --objectives=mle
 
 NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and an adversarial and a hybrid
-iteration with 5 critic steps. FLOPs are counted from the layer shapes (2 per multiply-add), the backward pass as twice
-the forward pass. Two peaks stand beside the step: a product of two large squares, and one of the flow's own layers,
-[100, 1000] x [1000, 1000], which is as fast as a layer can be at that batch size. Rounds of products and of steps
-alternate, so that both see the same machine; the best round of each counts.
+iteration with 5 critic steps. FLOPs are those of the step's matrix products and convolutions, 2 per multiply-add, as
+`flowgan_tf.reporting.flops` counts them on the graph. Two peaks stand beside the step: a product of two large squares,
+and one of the flow's own layers, [100, 1000] x [1000, 1000], which is as fast as a layer can be at that batch size.
+Rounds of products and of steps alternate, so that both see the same machine; the best round of each counts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
+from flowgan_tf.reporting.flops import count_flops
 from flowgan_tf.training.config import PRECISIONS, default_config
 from flowgan_tf.training.state import TrainState, make_objective
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -31,55 +32,21 @@ JIT = flags.DEFINE_bool('jit', True, 'Whether the step is compiled with XLA.')
 IMAGE_SHAPE = (28, 28, 1)
 
 
+@tf.function
+def products(a: tf.Tensor, b: tf.Tensor, repeats: tf.Tensor) -> tf.Tensor:
+  """`a` times the square `b`, repeatedly."""
+  # Each product needs the one before, so that none of them can be left out.
+  return tf.foldl(lambda x, _: tf.matmul(x, b) / b.shape[0], tf.range(repeats), initializer=a)
+
+
 def matmul_gflops(rows: int, size: int) -> float:
   """float32 GFLOP/s of the matrix product [rows, size] x [size, size]."""
   a, b = (tf.random.stateless_uniform((n, size), seed=(0, n)) for n in (rows, size))
   repeats = math.ceil(2e10 / (2 * rows * size**2))
-
-  @tf.function
-  def products():
-    # Each product needs the one before, so that none of them can be left out.
-    return tf.foldl(lambda x, _: tf.matmul(x, b) / size, tf.range(repeats), initializer=a)
-
-  products()
+  products(a, b, tf.constant(1))
   start = time.perf_counter()
-  products().numpy()
+  products(a, b, tf.constant(repeats)).numpy()
   return repeats * 2 * rows * size**2 / (time.perf_counter() - start) / 1e9
-
-
-def flow_gflop(state: TrainState, images: int) -> float:
-  """GFLOP of one pass of the flow's dense layers over a batch of images."""
-  return (
-    2 * images * sum(v.shape.num_elements() for v in state.generator.trainable_variables if v.shape.rank == 2) / 1e9
-  )
-
-
-def critic_gflop(state: TrainState, images: int) -> float:
-  """GFLOP of one pass of the critic over a batch of images."""
-  total, layers = 0, state.critic.layer.layers
-  for layer in layers:
-    if (kernel := getattr(layer, 'kernel', None)) is not None:
-      positions = 1
-      if len(kernel.shape) == 4:
-        _, height, width, _ = layer.output.shape
-        positions = height * width
-      total += 2 * positions * kernel.value.shape.num_elements()
-  return images * total / 1e9
-
-
-def step_gflop(state: TrainState, config) -> float:
-  """GFLOP of one training step.
-
-  Per image and forward pass F of the flow and C of the critic. Likelihood or sample with its gradient: 3 F. Fake images
-  of a critic update: F. Critic update: 3 C each for real and fake, and 6 C for the penalty (forward and gradient by
-  the image, and twice that for their backward pass). Generator's update through the critic: 2 C, for its own
-  weights need no gradient.
-  """
-  f = flow_gflop(state, config.batch_size)
-  if config.objective == 'mle':
-    return 3 * f
-  c = critic_gflop(state, config.batch_size)
-  return config.critic_steps * (f + 12 * c) + 3 * f + 2 * c + (3 * f if config.objective == 'hybrid' else 0)
 
 
 def measure(objective_name: str) -> None:
@@ -104,7 +71,7 @@ def measure(objective_name: str) -> None:
     for _ in range(steps):
       step(images)['loss'].numpy()
     best = min(best, (time.perf_counter() - start) / steps)
-  gflop = step_gflop(state, config)
+  gflop = count_flops(step, tf.TensorSpec(images.shape)) / 1e9
   print(
     f'{objective_name:12s} {PRECISION.value:15s} {"XLA" if JIT.value else "graph":6s}'
     f'{1e3 * best:8.0f} ms {gflop:8.1f} GFLOP {gflop / best:8.0f} GFLOP/s'

@@ -8,7 +8,18 @@ import importlib
 
 from flowgan_tf.version import __version__
 
-_ROOMS = ('bijectors', 'data', 'export', 'flows', 'metrics', 'networks', 'objectives', 'reporting', 'training')
+_ROOMS = (
+  'bijectors',
+  'data',
+  'export',
+  'flows',
+  'generators',
+  'metrics',
+  'networks',
+  'objectives',
+  'reporting',
+  'training',
+)
 
 __all__ = ['__version__', *_ROOMS]
 

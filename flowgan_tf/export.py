@@ -1,4 +1,4 @@
-"""SavedModel of a flow: sample, log_prob, encode and decode, without this package."""
+"""SavedModel of a generator: sample, log_prob, encode and decode, without this package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import Flow
+from flowgan_tf.generators import Generator
 
-__all__ = ['FlowModule', 'export']
+__all__ = ['GeneratorModule', 'export']
 
 
-class FlowModule(tf.Module):
-  """What a SavedModel of a flow offers.
+class GeneratorModule(tf.Module):
+  """What a SavedModel of a flow offers. That of a generator without a likelihood has `sample` and `decode` alone.
 
   ```python
   model = tf.saved_model.load('runs/demo/export')      # flowgan_tf need not be installed
@@ -24,43 +25,43 @@ class FlowModule(tf.Module):
   ```
   """
 
-  def __init__(self, flow: Flow):
-    """Traces the four functions of `flow`; its weights are shared, not copied."""
-    super().__init__(name='flow')
-    # The variables alone are tracked: the flow's own objects mean nothing to a process without this package.
-    self.weights = list(flow.variables)
-    batch = tf.TensorSpec((None, *flow.event_shape), flow.dtype)
+  def __init__(self, generator: Generator):
+    """Traces the functions of `generator`; its weights are shared, not copied."""
+    super().__init__(name='generator')
+    # The variables alone are tracked: the generator's own objects mean nothing to a process without this package.
+    self.weights = list(generator.variables)
+    batch = tf.TensorSpec((None, *generator.event_shape), generator.dtype)
 
     @tf.function(
       input_signature=[
         tf.TensorSpec((), tf.int32, 'n'),
         tf.TensorSpec((), tf.int32, 'seed'),
-        tf.TensorSpec((), flow.dtype, 'temperature'),
+        tf.TensorSpec((), generator.dtype, 'temperature'),
       ]
     )
     def sample(n, seed=0, temperature=1.0):
-      return flow.decode(temperature * flow.distribution.sample(n, seed=tf.stack([seed, 0])))
+      return generator.decode(temperature * generator.distribution.sample(n, seed=tf.stack([seed, 0])))
 
     self.sample = sample
-    self.log_prob = tf.function(lambda images: flow.log_prob(images), input_signature=[batch])
-    self.encode = tf.function(lambda images: flow.encode(images), input_signature=[batch])
-    self.decode = tf.function(lambda noise: flow.decode(noise), input_signature=[batch])
+    self.decode = tf.function(lambda noise: generator.decode(noise), input_signature=[batch])
+    if isinstance(generator, Flow):
+      self.log_prob = tf.function(lambda images: generator.log_prob(images), input_signature=[batch])
+      self.encode = tf.function(lambda images: generator.encode(images), input_signature=[batch])
 
 
-def export(flow: Flow, folder: str | os.PathLike) -> None:
-  """Writes a SavedModel of `flow`, with a signature of each function for TensorFlow Serving.
+def export(generator: Generator, folder: str | os.PathLike) -> None:
+  """Writes a SavedModel of `generator`, with a signature of each function for TensorFlow Serving.
 
   Args:
-    flow: The flow.
+    generator: The generator.
     folder: Where to write; an older SavedModel there is replaced.
 
   Raises:
     UsageError: If the folder cannot be written.
   """
-  module = FlowModule(flow)
-  signatures = {
-    name: getattr(module, name).get_concrete_function() for name in ('sample', 'log_prob', 'encode', 'decode')
-  }
+  module = GeneratorModule(generator)
+  functions = {name: getattr(module, name, None) for name in ('sample', 'log_prob', 'encode', 'decode')}
+  signatures = {name: function.get_concrete_function() for name, function in functions.items() if function}
   try:
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
   except (OSError, tf.errors.OpError) as error:

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from flowgan_tf.configs import cifar10
+from flowgan_tf.errors import UsageError
 from flowgan_tf.training.config import default_config, validate
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
@@ -17,6 +19,18 @@ def test_config_is_valid_and_adds_no_setting(name):
   validate(config)
   assert config.dataset == name
   assert set(config.keys()) == set(default_config().keys())
+
+
+@pytest.mark.parametrize('variant', ['paper', 'dinh', 'small'])
+def test_variants_of_cifar10(variant):
+  config = cifar10.get_config(variant)
+  validate(config)
+  assert config.dataset == 'cifar10'
+
+
+def test_an_unknown_variant_is_refused():
+  with pytest.raises(UsageError, match=r'cifar10\.py:large: no such variant; expected one of paper, dinh, small'):
+    cifar10.get_config('large')
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -83,7 +83,9 @@ class BatchNormalization(OnePassBijector):
     if training:
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
-        running.assign_sub((1 - self._momentum) * (running - tf.cast(tf.stop_gradient(batch), running.dtype)))
+        batch = tf.cast(tf.stop_gradient(batch), running.dtype)
+        # The moments of an empty batch are not numbers, and running statistics would never recover from them.
+        running.assign_sub((1 - self._momentum) * (running - tf.where(tf.size(y) > 0, batch, running)))
     else:
       mean, variance = tf.cast(self._mean, y.dtype), tf.cast(self._variance, y.dtype)
     return (y - mean) * tf.math.rsqrt(variance + self._epsilon), -self._log_det(variance)

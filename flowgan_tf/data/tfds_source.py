@@ -2,14 +2,13 @@
 
 import os
 import re
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-import requests
 import tensorflow as tf
 from google.protobuf import json_format
 
+from flowgan_tf import hosts
 from flowgan_tf.data.dataset import Split
 from flowgan_tf.errors import UsageError
 
@@ -25,8 +24,6 @@ DATASETS = {
   'cifar10': 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
   'svhn_cropped': 'http://ufldl.stanford.edu/housenumbers/train_32x32.mat',
 }
-
-_TIMEOUT_SECONDS = 5
 
 # What TFDS and TensorFlow raise for truncated, empty, missing, unreadable and altered files of a prepared data set.
 _DAMAGE = (
@@ -91,40 +88,40 @@ def _prepared_folder(root: str, dataset: str) -> str | None:
 def _prepare(dataset: str, root: str) -> str:
   """Downloads and prepares a data set; returns its folder."""
   command = f"python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\""
-  if not _answers(DATASETS[dataset]):
+  if not hosts.answers(DATASETS[dataset]):
     raise UsageError(
-      f'{dataset}: not prepared in {root}, and its host cannot be reached; prepare it on a machine with a network, '
-      f'{command}, and pass --data_dir=DIR, or use --dataset=digits, which needs no download'
+      f'{dataset}: not prepared in {root}, and {DATASETS[dataset]} cannot be reached; prepare it on a machine with a '
+      f'network, {command}, and pass --data_dir=DIR, or use --dataset=digits, which needs no download'
     )
   import tensorflow_datasets as tfds
 
   try:
     builder = tfds.builder(dataset, data_dir=root)
     builder.download_and_prepare()
-  except (OSError, tfds.download.DownloadError) as error:
+  # TFDS's own errors have no base class in common, and reading a damaged archive can raise almost anything.
+  except Exception as error:
+    cause = error.__cause__ or error
+    reason = ': '.join([type(cause).__name__, *str(cause).splitlines()[:1]]).rstrip(':')
+    failure, remedy = f'download into {root} failed', 'try again'
+    # Errors of the operating system are the network's or the disk's, but for a file that was missing in the archive.
+    outside = isinstance(error, (OSError, tfds.download.DownloadError)) and not isinstance(error, FileNotFoundError)
+    if not outside and (kept := _kept_downloads(dataset, root)):
+      failure, remedy = f'download in {root} is damaged', f'delete {" and ".join(kept)} and try again'
     raise UsageError(
-      f'{dataset}: download into {root} failed ({type(error).__name__}); try again, or prepare it on another machine, '
-      f'{command}, and pass --data_dir=DIR'
+      f'{dataset}: {failure} ({reason}); {remedy}, or prepare it on another machine, {command}, and pass --data_dir=DIR'
     ) from error
   return str(builder.data_dir)
 
 
-def _answers(url: str) -> bool:
-  """Whether a file can be had from its host, known within `_TIMEOUT_SECONDS`."""
-  answers = threading.Event()
+def _kept_downloads(dataset: str, root: str) -> list[str]:
+  """Where TFDS keeps archives of a data set, and what it extracted from them: it would use both again."""
+  import tensorflow_datasets as tfds
 
-  def ask() -> None:
-    try:
-      requests.head(url, timeout=_TIMEOUT_SECONDS, allow_redirects=True).raise_for_status()
-    except requests.RequestException:
-      return
-    answers.set()
-
-  # In a thread because the timeout of requests bounds each address of a host, and name resolution not at all.
-  thread = threading.Thread(target=ask, daemon=True)
-  thread.start()
-  thread.join(_TIMEOUT_SECONDS)
-  return answers.is_set()
+  downloads = os.path.join(root, 'downloads')
+  archives = [info.filename for info in tfds.builder_cls(dataset).url_infos.values() if info.filename]
+  paths = [os.path.join(downloads, 'manual', archive) for archive in archives]
+  paths += [os.path.join(downloads, dataset), os.path.join(downloads, 'extracted')]
+  return [path for path in paths if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path))]
 
 
 def _read(builder: 'tfds.core.DatasetBuilder', split: str, config: 'tfds.ReadConfig') -> Split:

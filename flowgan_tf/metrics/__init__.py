@@ -1,18 +1,34 @@
-"""What is measured of a model: likelihood and sample scores."""
+"""What is measured of a model: likelihood, sample scores, and memorisation."""
 
 from flowgan_tf.metrics.classifier import Classifier, load_or_train
+from flowgan_tf.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from flowgan_tf.metrics.inception import Inception, load_inception
 from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, make_likelihood_fn
+from flowgan_tf.metrics.mmd import kernel_distance
+from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
+from flowgan_tf.metrics.predictions import Predictions
 from flowgan_tf.metrics.samples import sample_health
+from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.metrics.scores import Score, inception_score, mode_score
 
 __all__ = [
   'Classifier',
+  'FeatureStatistics',
+  'Inception',
   'Likelihood',
+  'Neighbors',
+  'Predictions',
   'Score',
+  'Scorer',
   'bits_per_dim',
+  'feature_statistics',
+  'frechet_distance',
   'inception_score',
+  'kernel_distance',
+  'load_inception',
   'load_or_train',
   'make_likelihood_fn',
   'mode_score',
+  'nearest_neighbors',
   'sample_health',
 ]

@@ -5,18 +5,21 @@ and a download is not always possible; this one trains in about a minute on two 
 """
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import math
 import os
 import pathlib
 import re
+from typing import ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.metrics.predictions import Predictions
 
 __all__ = ['Classifier', 'load_or_train']
 
@@ -43,6 +46,7 @@ class Classifier:
     test_accuracy: fraction of the test split, dequantised, that is classified rightly.
     hash: first 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
     label_distribution: `[num_classes]`, float64, p*(y): label frequencies of the training split.
+    name: 'classifier', the same for all.
   """
 
   model: keras.Model
@@ -51,15 +55,18 @@ class Classifier:
   hash: str
   label_distribution: np.ndarray
 
-  def probabilities(self, images: np.ndarray) -> np.ndarray:
-    """Returns p(y|x), `softmax(model(x))`.
+  name: ClassVar[str] = 'classifier'
+
+  def predict(self, images: np.ndarray) -> Predictions:
+    """Returns the features of the last hidden layer and p(y|x), `softmax(model(x))`.
 
     Args:
       images: `[n, height, width, channels]`, float, in [0, 1]. Values outside are clipped, as they are when an image is
         shown or saved. Any n: images go through the network in batches.
 
     Returns:
-      `[n, num_classes]`, float64: a float32 softmax would round the small probabilities to 0.
+      `Predictions`: features `[n, 128]`, and probabilities `[n, num_classes]`, whose softmax is in float64: in float32
+      the small ones would be rounded to 0.
 
     Raises:
       ValueError: the images are not floats, not of the model's shape, none, or not finite.
@@ -72,8 +79,19 @@ class Classifier:
       raise ValueError(f'`images` must have shape [n, {", ".join(map(str, shape))}] with n > 0. Got: {images.shape}')
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
       raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
-    logits = self.model.predict(np.clip(images, 0, 1).astype(np.float32), batch_size=500, verbose=0)
-    return tf.nn.softmax(logits.astype(np.float64)).numpy()
+    clipped = np.clip(images, 0, 1).astype(np.float32)
+    features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
+    return Predictions(features, tf.nn.softmax(logits.astype(np.float64)).numpy())
+
+  def probabilities(self, images: np.ndarray) -> np.ndarray:
+    """Returns p(y|x) as in `predict`, float64 `[n, num_classes]`."""
+    return self.predict(images).probabilities
+
+  @functools.cached_property
+  def _features_and_logits(self):
+    model = keras.Model(self.model.inputs, [self.model.get_layer('features').output, self.model.outputs[0]])
+    model.compile(jit_compile=False)
+    return model
 
 
 def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0) -> Classifier:

@@ -1,14 +1,15 @@
-"""DCGAN critics."""
+"""DCGAN critics, and the DCGAN generator, which is not invertible."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import keras
 
 from flowgan_tf.networks.normalization import ImageNormalization
 
-__all__ = ['dcgan_critic']
+__all__ = ['dcgan_critic', 'dcgan_generator']
 
 
 def dcgan_critic(
@@ -51,6 +52,82 @@ def dcgan_critic(
     layers.append(keras.layers.Dense(dense_units, dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   layers.append(keras.layers.Dense(1, dtype=dtype))
+  model = keras.Sequential(layers)
+  model.build((None, *image_shape))
+  return model
+
+
+def dcgan_generator(
+  image_shape: Sequence[int], channels: Sequence[int] = (256, 128, 64), dtype: str = 'float32'
+) -> keras.Sequential:
+  """The DCGAN generator with as many noise dimensions as pixels (k = d).
+
+  A dense layer from the noise to the smallest feature map, then 5x5 transposed convolutions with stride 2; batch norm
+  and ReLU before each of them, a sigmoid at the end. Weights start from N(0, 0.02^2), as in Radford et al. 2016,
+  section 4. Their output is a tanh, which this package's images in [0, 1] make a sigmoid.
+
+  With `training=True` the batch norms use the statistics of the batch and move the running ones towards them; otherwise
+  they use the running ones, so that an image does not depend on the noise beside its own.
+
+  Args:
+    image_shape: `(height, width, channels)` of the images. The smallest map has `ceil(size / 2**len(channels))` rows
+      and columns; what its upsamplings have too much is cut off around the image.
+    channels: Channels of the feature maps, the smallest map first; each is upsampled by 2.
+    dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+
+  Returns:
+    A built model that maps noise to images, both `[batch, height, width, channels]`. Images are float64 for 'float64',
+    float32 otherwise: half precision has no numbers between 0.996 and 1 (bfloat16) for bright pixels.
+
+  Raises:
+    ValueError: If `channels` is empty.
+
+  #### References
+
+  [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
+       Generative Adversarial Networks. ICLR 2016.
+  [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
+  """
+  if not channels:
+    raise ValueError(f'`channels` must have at least one entry. Got: {channels!r}.')
+
+  def initializer():
+    # One for each layer: a Keras initializer gives the same numbers whenever it is called again.
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+  def norm_and_relu():
+    # Both as in the authors' code. With Keras' momentum of 0.99 the running statistics, and with them every image in
+    # evaluation, would lag hundreds of steps behind the weights; and where noise dimensions or channels are few,
+    # weights this small give variances close to Keras' epsilon of 1e-3.
+    return [
+      keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
+      keras.layers.ReLU(dtype=dtype),
+    ]
+
+  def upsampling(filters, use_bias):
+    return keras.layers.Conv2DTranspose(
+      filters, 5, 2, 'same', use_bias=use_bias, kernel_initializer=initializer(), dtype=dtype
+    )
+
+  factor = 2 ** len(channels)
+  smallest = [-(-size // factor) for size in image_shape[:2]]
+  excess = [factor * small - size for small, size in zip(smallest, image_shape[:2], strict=True)]
+  # A bias before a batch norm would be subtracted again with the mean.
+  layers: list[keras.Layer] = [
+    keras.layers.Flatten(dtype=dtype),
+    keras.layers.Dense(
+      math.prod(smallest) * channels[0], use_bias=False, kernel_initializer=initializer(), dtype=dtype
+    ),
+    keras.layers.Reshape((*smallest, channels[0]), dtype=dtype),
+    *norm_and_relu(),
+  ]
+  for filters in channels[1:]:
+    layers += [upsampling(filters, use_bias=False), *norm_and_relu()]
+  layers += [
+    upsampling(image_shape[-1], use_bias=True),
+    keras.layers.Cropping2D([(e // 2, e - e // 2) for e in excess], dtype=dtype),
+    keras.layers.Activation('sigmoid', dtype='float64' if dtype == 'float64' else 'float32'),
+  ]
   model = keras.Sequential(layers)
   model.build((None, *image_shape))
   return model

@@ -32,14 +32,15 @@ class WeightNormConv2D(keras.layers.Layer):
 
   def build(self, input_shape):
     shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-    self.direction = self.add_weight(shape=shape, initializer='he_normal', name='direction')
-    self.gain = self.add_weight(shape=(self.filters,), initializer=self.gain_initializer, name='gain')
+    # Never autocast: in float16 the squares of a short or long direction vanish or overflow.
+    self.direction = self.add_weight(shape=shape, initializer='he_normal', name='direction', autocast=False)
+    self.gain = self.add_weight(shape=(self.filters,), initializer=self.gain_initializer, name='gain', autocast=False)
     self.bias = self.add_weight(shape=(self.filters,), initializer='zeros', name='bias')
 
   def call(self, x):
     norm = ops.sqrt(ops.sum(ops.square(self.direction), axis=(0, 1, 2)) + 1e-12)
     kernel = self.direction * (self.gain / norm)
-    return ops.conv(x, kernel, padding='same') + self.bias
+    return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding='same') + self.bias
 
 
 class ResidualConditioner(keras.layers.Layer):

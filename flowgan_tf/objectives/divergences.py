@@ -66,6 +66,8 @@ class Divergence:
   default_gradient_penalty: float = 0.0
 
 
+# AutoGraph has nothing to do here, and warns that it cannot tell two lambdas of one line apart.
+@tf.autograph.experimental.do_not_convert
 def _mean(function: Callable[[tf.Tensor], tf.Tensor], outputs: tf.Tensor) -> tf.Tensor:
   return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
 

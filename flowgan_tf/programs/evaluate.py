@@ -2,6 +2,8 @@
 
 evaluate RUN
 evaluate RUN --split=validation --checkpoint=best_score --samples=50000
+evaluate RUN --float64
+evaluate RUN --scorer=inception --inception_weights=FILE
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from flowgan_tf.programs import command
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Which checkpoint.')
 flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
-flags.DEFINE_integer('samples', 5000, 'Samples behind the scores.', lower_bound=10)
+flags.DEFINE_integer(
+  'samples',
+  None,
+  'Samples behind the scores. Default: 50,000 with Inception-v3, else 5,000.',
+  lower_bound=10,
+)
+flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
+flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
+flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
 
 
 def run() -> None:
@@ -30,5 +40,6 @@ def main(arguments: list[str]) -> None:
 
   workdir = find_run(command.run_argument(arguments))
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
-  print(evaluation_table(evaluate_run(workdir, checkpoints, FLAGS.split, FLAGS.samples)))
+  scoring = {name: value for name in ('scorer', 'inception_weights') if (value := FLAGS[name].value) is not None}
+  print(evaluation_table(evaluate_run(workdir, checkpoints, FLAGS.split, FLAGS.samples, FLAGS.float64, **scoring)))
   print(f'\n{workdir}/evaluation.json')

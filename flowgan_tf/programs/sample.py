@@ -2,12 +2,12 @@
 
 sample RUN --n=64
 sample RUN --temperature=0.7 --seed=3
-sample RUN --interpolate
+sample RUN --interpolate      rows that lead from one sample to another
+sample RUN --neighbors        samples beside the training images nearest to them, which shows memorisation
 """
 
 from __future__ import annotations
 
-import math
 import pathlib
 
 from absl import flags
@@ -18,13 +18,16 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
 )
-flags.DEFINE_integer('n', None, 'Number of samples, 64 if not given; with --interpolate of rows, 8.', lower_bound=1)
+flags.DEFINE_integer(
+  'n', None, 'Number of samples, 64 if not given; rows with --interpolate, 8; with --neighbors 16.', lower_bound=1
+)
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Rows that lead from one sample to another.')
+flags.DEFINE_bool('neighbors', False, 'Beside each sample the training images nearest to it, in pixels.')
 flags.DEFINE_string('out', None, 'Path of the files, without ending. Default: in the samples folder of the run.')
 
-_STEPS = 10
+_DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 
 
 def run() -> None:
@@ -38,28 +41,23 @@ def main(arguments: list[str]) -> None:
   import tensorflow as tf
 
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.reporting.grids import image_grid, save_png
+  from flowgan_tf.reporting.grids import save_png
+  from flowgan_tf.training import sampling
   from flowgan_tf.training.runs import load_run
 
   if not FLAGS.temperature <= tf.float32.max:
     raise UsageError(f'--temperature={FLAGS.temperature}: expected a finite number of at least 0')
+  if FLAGS.interpolate and FLAGS.neighbors:
+    raise UsageError('--interpolate and --neighbors: expected one of them')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
-  n = FLAGS.n or (8 if FLAGS.interpolate else 64)
-  count = 2 * n if FLAGS.interpolate else n
-  noise = FLAGS.temperature * run.generator.distribution.sample(count, seed=[FLAGS.seed, 0])
-  if FLAGS.interpolate:
-    # Along a quarter of a circle, so that the noise on the way has the variance of the prior.
-    angles = tf.cast(tf.linspace(0.0, math.pi / 2, _STEPS), noise.dtype)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    rows = [tf.cos(angles) * a + tf.sin(angles) * b for a, b in zip(noise[:n], noise[n:], strict=True)]
-    noise = tf.concat(rows, axis=0)
-  images = np.concatenate([run.generator.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])
-  kind = 'interpolation' if FLAGS.interpolate else 'samples'
+  kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
+  picture = getattr(sampling, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
   default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'
   out = pathlib.Path(FLAGS.out or default)
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(f'{out}.npz', images=images, noise=noise)
-    save_png(image_grid(images[:1024], _STEPS if FLAGS.interpolate else None), f'{out}.png')
+    np.savez_compressed(f'{out}.npz', **picture.arrays)
+    save_png(picture.grid, f'{out}.png')
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'--out={out}: cannot be written ({error})') from error
-  print(f'{out}.png\n{out}.npz')
+  print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))

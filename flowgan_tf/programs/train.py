@@ -26,6 +26,7 @@ flags.DEFINE_string(
   'dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.'
 )
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
+flags.DEFINE_string('generator', None, 'nice, real_nvp or dcgan, which has no likelihood.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
 flags.DEFINE_float('lambda', None, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.')
 flags.DEFINE_string(
@@ -37,6 +38,8 @@ flags.DEFINE_integer('batch_size', None, 'Images per batch.')
 flags.DEFINE_integer('seed', None, 'Seed of everything random.')
 flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16.')
 flags.DEFINE_bool('jit', None, 'Compile with XLA.')
+flags.DEFINE_string('scorer', None, 'Network behind the scores: classifier or inception.')
+flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_integer('samples', 5000, 'Samples behind the final scores.', lower_bound=10)
 
 _OVERRIDES = (
@@ -51,6 +54,8 @@ _OVERRIDES = (
   'seed',
   'precision',
   'jit',
+  'scorer',
+  'inception_weights',
 )
 
 
@@ -78,7 +83,7 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   config = _config()
   # A run is found again from any folder.
-  for name in ('data_dir', 'cache_dir'):
+  for name in ('data_dir', 'cache_dir', 'inception_weights'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
   if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
     config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
@@ -115,6 +120,8 @@ def _config():
     for name in _OVERRIDES:
       if (value := FLAGS[name].value) is not None:
         config[name] = value
+    if FLAGS.generator is not None:
+      config.generator.name = FLAGS.generator
   # ml_collections keeps a file that cannot be read until it is first looked at.
   except (OSError, TypeError) as error:
     raise UsageError(f'--config: {error}') from error
@@ -123,12 +130,13 @@ def _config():
 
 def _rewritten(argument: str) -> str:
   """Finds `--config=configs/mnist.py` in the installed package where there is no such file: outside of a checkout."""
-  flag, _, path = argument.partition('=')
+  flag, _, value = argument.partition('=')
   if flag == '--config.lambda':  # A keyword of Python, which overrides cannot name.
-    return f'--lambda={path}'
+    return f'--lambda={value}'
+  path, colon, variant = value.partition(':')
   shipped = _CONFIGS / pathlib.Path(path).name
   if flag in ('--config', '-config') and not pathlib.Path(path).exists() and shipped.is_file():
-    return f'{flag}={shipped}'
+    return f'{flag}={shipped}{colon}{variant}'
   return argument
 
 

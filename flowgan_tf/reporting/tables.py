@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 __all__ = ['evaluation_table', 'text_table']
@@ -22,40 +23,67 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """The table of an evaluation, one row for each step; checkpoints of one step hold one flow and share a row.
+  """The table of an evaluation, one row for each step; checkpoints of one step hold one generator and share a row.
 
   Args:
     records: As `training.evaluation.evaluate_run` returns them.
+
+  Returns:
+    The table, and under it what its numbers rest on. A cell without a number has a dash.
   """
   split = records[0]['split']
-  header = ['checkpoint', 'step', f'{split} NLL (nats)', 'bits/dim', 'round trip', 'images']
-  scored = 'mode_score' in records[0]
-  header += ['MODE', 'Inception', 'samples'] if scored else []
+  columns: list[tuple[str, str, str]] = []  # header, key of the record, format
+  if any('nll' in r for r in records):
+    columns += [
+      (f'{split} NLL (nats)', 'nll', ',.2f'),
+      ('bits/dim', 'bits_per_dim', '.3f'),
+      ('round trip', 'round_trip_error', '.1e'),
+    ]
+  if any('nll_float64' in r for r in records):
+    columns += [
+      ('NLL float64', 'nll_float64', ',.2f'),
+      ('bits/dim float64', 'bits_per_dim_float64', '.3f'),
+      ('round trip float64', 'round_trip_error_float64', '.1e'),
+    ]
+  if columns:
+    columns.append(('images', 'n', ','))
+  scored = [r for r in records if 'scorer' in r]
+  if scored:
+    columns += [('MODE', 'mode_score', '.2f')] if 'mode_score' in scored[0] else []
+    columns += [
+      ('Inception', 'inception_score', '.2f'),
+      ('FID', 'fid', '.2f'),
+      ('KID', 'kid', '.4f'),
+      ('samples', 'score_samples', ','),
+    ]
   checkpoints: dict[int, list[str]] = {}
   for r in records:
     checkpoints.setdefault(r['step'], []).append(r['checkpoint'])
-  rows = []
-  for r in records:
-    if r['checkpoint'] != checkpoints[r['step']][0]:
-      continue
-    row = [
-      ', '.join(checkpoints[r['step']]),
-      f'{r["step"]:,}',
-      f'{r["nll"]:,.2f}' + (f' +- {r["standard_error"]:.2f}' if r['n'] > 1 else ''),
-      f'{r["bits_per_dim"]:.3f}',
-      f'{r["round_trip_error"]:.1e}',
-      f'{r["n"]:,}',
-    ]
-    if scored:
-      row += [
-        f'{r["mode_score"]:.2f} +- {r["mode_score_std"]:.2f}',
-        f'{r["inception_score"]:.2f} +- {r["inception_score_std"]:.2f}',
-        f'{r["score_samples"]:,}',
-      ]
-    rows.append(row)
-  table = text_table(header, rows)
+  rows = [
+    [', '.join(checkpoints[r['step']]), f'{r["step"]:,}', *(_cell(r, key, form) for _, key, form in columns)]
+    for r in records
+    if r['checkpoint'] == checkpoints[r['step']][0]
+  ]
+  table = text_table(['checkpoint', 'step', *(header for header, _, _ in columns)], rows)
+  if 'nll' not in records[0]:
+    table += '\nno likelihood: the generator is not invertible'
   if scored:
-    r = records[0]
-    accuracy = f'{r["classifier_accuracy"]:.1%} test accuracy'
-    table += f'\nscores: {r["score_splits"]} splits, classifier {r["classifier"]} with {accuracy}'
+    table += f'\n{_scores_note(scored[0])}'
   return table
+
+
+def _cell(record, key, form):
+  if record.get(key) is None:
+    return '-'
+  error = record.get({'nll': 'standard_error'}.get(key, f'{key}_std'), math.nan)
+  return f'{record[key]:{form}}' + (f' +- {error:{form}}' if math.isfinite(error) else '')
+
+
+def _scores_note(record):
+  network = f'{record["scorer"]} {record["scorer_hash"]}'
+  if 'classifier_accuracy' in record:
+    network += f' with {record["classifier_accuracy"]:.1%} test accuracy'
+  return (
+    f'scores: {record["score_splits"]} splits, {network}; '
+    f'FID and KID against {record["reference_images"]:,} training images'
+  )

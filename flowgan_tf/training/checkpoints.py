@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest state, and the best flows by NLL and by score."""
+"""Checkpoints of a run: the latest state, and the best generators by NLL and by score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows import Flow
+from flowgan_tf.generators import Generator
 from flowgan_tf.training.state import TrainState
 
 __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
@@ -24,8 +24,8 @@ _DAMAGE = (tf.errors.OpError, IndexError, AssertionError, ValueError)
 class Checkpoints:
   """Saves and restores the state of a training below `<workdir>/checkpoints`.
 
-  `latest` holds the whole state, `best_nll` and `best_score` the averaged flow and the step alone. Each is a folder of
-  its own, as the paper's tables take their NLL column from one and their score column from the other.
+  `latest` holds the whole state, `best_nll` and `best_score` the averaged generator and the step alone. Each is a
+  folder of its own, as the paper's tables take their NLL column from one and their score column from the other.
   """
 
   def __init__(self, workdir: pathlib.Path, state: TrainState):
@@ -70,13 +70,13 @@ def available(workdir: pathlib.Path) -> list[str]:
   return [name for name in CHECKPOINTS if _newest(workdir / 'checkpoints' / name)]
 
 
-def restore_generator(workdir: pathlib.Path, name: str, flow: Flow) -> int:
-  """Restores the averaged flow of a run into `flow`, built with the run's configuration.
+def restore_generator(workdir: pathlib.Path, name: str, generator: Generator) -> int:
+  """Restores the averaged generator of a run into `generator`, built with the run's configuration.
 
   Args:
     workdir: Folder of the run.
     name: One of `CHECKPOINTS`.
-    flow: The flow to restore into.
+    generator: The generator to restore into.
 
   Returns:
     The training step of the checkpoint.
@@ -90,7 +90,7 @@ def restore_generator(workdir: pathlib.Path, name: str, flow: Flow) -> int:
     raise UsageError(f'{workdir}: no checkpoint {name!r} in this run; it has: {have}')
   step = tf.Variable(0, dtype=tf.int64)
   try:
-    status = tf.train.Checkpoint(ema=flow, step=step).read(path)
+    status = tf.train.Checkpoint(ema=generator, step=step).read(path)
     status.assert_existing_objects_matched().expect_partial()
   except _DAMAGE as error:
     raise UsageError(_damaged(path, error)) from error

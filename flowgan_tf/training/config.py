@@ -9,10 +9,12 @@ from ml_collections import config_dict
 from flowgan_tf import flows, networks, objectives
 from flowgan_tf.errors import UsageError
 
-__all__ = ['PRECISIONS', 'SCHEDULES', 'default_config', 'validate']
+__all__ = ['GENERATORS', 'PRECISIONS', 'SCHEDULES', 'SCORERS', 'default_config', 'validate']
 
+GENERATORS = ('nice', 'real_nvp', 'dcgan')
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCHEDULES = ('constant', 'cosine', 'exponential')
+SCORERS = ('classifier', 'inception')
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -22,7 +24,7 @@ def default_config() -> config_dict.ConfigDict:
 
   config.dataset = 'digits'  # a TFDS name, 'digits', a folder of images, or a .npz file
   config.data_dir = ''  # where TFDS finds prepared data; TFDS_DATA_DIR if empty
-  config.cache_dir = ''  # where classifiers for the scores are kept; the user's cache folder if empty
+  config.cache_dir = ''  # where classifiers and reference features of the scores are kept; the user's if empty
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -35,7 +37,7 @@ def default_config() -> config_dict.ConfigDict:
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as the paper's code does
 
   config.generator = config_dict.ConfigDict()
-  config.generator.name = 'nice'  # or 'real_nvp'
+  config.generator.name = 'nice'  # or 'real_nvp'; or 'dcgan', which has no likelihood
   config.generator.prior = 'logistic'
   config.generator.alpha = 1e-7
   config.generator.normalization = 'layer'
@@ -47,13 +49,14 @@ def default_config() -> config_dict.ConfigDict:
   config.generator.blocks = 8
   config.generator.batch_norm_between = False
   config.generator.log_scale_bound = 2.0
+  config.generator.upsampling_channels = (256, 128, 64)  # DCGAN
 
   config.critic = config_dict.ConfigDict()
   config.critic.channels = (1, 64)
   config.critic.dense_units = 1024
   config.critic.layer_norm = False
 
-  for name in ('optimizer', 'critic_optimizer'):  # Adam, of the flow and of the critic
+  for name in ('optimizer', 'critic_optimizer'):  # Adam, of the generator and of the critic
     config[name] = config_dict.ConfigDict()
     config[name].learning_rate = 2e-4
     config[name].beta_1 = 0.5
@@ -61,13 +64,15 @@ def default_config() -> config_dict.ConfigDict:
     config[name].schedule = 'constant'  # 'cosine' to zero at the last step, or 'exponential'
     config[name].decay_rate = 1.0  # factor of the learning rate per step of training, for 'exponential'
     config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
-  config.ema_decay = 0.999  # of the flow's weights, warmed up as (1 + t) / (10 + t); 0 for none
+  config.ema_decay = 0.999  # of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
 
   config.log_every = 50
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 for no score
+  config.scorer = 'classifier'  # network behind the scores: trained on the data set, or 'inception' for Inception-v3
+  config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
-  config.jit = True  # XLA for flow and optimizer: worth it for dense networks, not for convolutions on a CPU
+  config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU
   return config.lock()  # A misspelt setting is an error and not a new one.
 
 
@@ -77,16 +82,22 @@ def validate(config: config_dict.ConfigDict) -> None:
   Raises:
     UsageError: Naming the setting, what was got and what is expected.
   """
-  objectives.make(
+  objective = objectives.make(
     config.objective,
     lambda_=config['lambda'],
     divergence=config.divergence,
     gradient_penalty_weight=config.gradient_penalty,
   )
-  _one_of(config, 'generator.name', ('nice', 'real_nvp'))
+  _one_of(config, 'generator.name', GENERATORS)
+  if config.generator.name == 'dcgan' and objective.uses_likelihood:
+    raise UsageError(
+      f'objective: got {config.objective!r}, expected adversarial: generator dcgan is not invertible and has no '
+      'likelihood; nice and real_nvp have one'
+    )
   _one_of(config, 'generator.prior', flows.PRIORS)
   _one_of(config, 'generator.normalization', networks.NORMALIZATIONS)
   _one_of(config, 'precision', PRECISIONS)
+  _one_of(config, 'scorer', SCORERS)
   for key in (
     'batch_size',
     'steps',
@@ -100,9 +111,10 @@ def validate(config: config_dict.ConfigDict) -> None:
   for key in ('generator.hidden_layers', 'generator.blocks', 'generator.scales'):
     _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
   _number(config, 'critic.dense_units', lambda v: v >= 0, 'an integer of at least 0')
-  channels = config.critic.channels
-  if not channels or not all(isinstance(n, int) and n >= 1 for n in channels):
-    raise UsageError(f'critic.channels: got {channels}, expected one or more integers of at least 1')
+  for key in ('critic.channels', 'generator.upsampling_channels'):
+    channels = _lookup(config, key)
+    if not channels or not all(isinstance(n, int) and n >= 1 for n in channels):
+      raise UsageError(f'{key}: got {channels}, expected one or more integers of at least 1')
   _number(config, 'generator.couplings', lambda v: v >= 2, 'an integer of at least 2')
   _number(config, 'generator.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
   _number(config, 'generator.log_scale_bound', lambda v: v > 0, 'a positive number')

@@ -21,10 +21,12 @@ _LINE = {
   'bits_per_dim': '.3f',
   'round_trip_error': '.1e',
   'mode_score': '.2f',
+  'inception_score': '.2f',
+  'fid': '.2f',
   'saturated': '.1%',
   'non_finite': '.1%',
 }
-_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score')}
+_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score', 'fid')}
 
 
 class RunLog:

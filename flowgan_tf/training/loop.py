@@ -17,7 +17,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.reporting.grids import image_grid, save_png
 from flowgan_tf.training.checkpoints import Checkpoints, available
 from flowgan_tf.training.config import validate
-from flowgan_tf.training.evaluation import Evaluator, make_classifier
+from flowgan_tf.training.evaluation import Evaluator, make_scorer
 from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.runs import exclusive, open_workdir
 from flowgan_tf.training.seeds import Purpose
@@ -66,8 +66,10 @@ def _train(config, dataset, workdir, state):
       f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '
       f'{workdir}/checkpoints to start again'
     )
-  classifier = make_classifier(config, dataset)
-  evaluator = Evaluator(state.ema, dataset, config, classifier)
+  for name, part in ((config.generator.name, state.generator), ('critic', state.critic)):
+    if part is not None:
+      _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
+  evaluator = Evaluator(state.ema, dataset, config, make_scorer(config, dataset))
   return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
 
 
@@ -129,22 +131,22 @@ class _Loop:
       )
 
   def _evaluate(self, log, step):
-    likelihood = self._evaluator.likelihood('validation')
-    metrics = {
-      'nll': likelihood.nll,
-      'bits_per_dim': likelihood.bits_per_dim,
-      'round_trip_error': likelihood.round_trip_error,
-    }
+    metrics = {}
+    if likelihood := self._evaluator.likelihood('validation'):
+      metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
     metrics |= self._evaluator.scores(samples)
     log.record('validation', step, metrics, self._seconds())
     self._save_grid(log, step)
+    if not step:
+      return
     state = self._state
-    if step and metrics['nll'] < float(state.best_nll):
+    if metrics.get('nll', math.inf) < float(state.best_nll):
       state.best_nll.assign(metrics['nll'])
       self._checkpoints.save('best_nll')
-    if step and metrics.get('mode_score', -math.inf) > float(state.best_score):
-      state.best_score.assign(metrics['mode_score'])
+    scorer = self._evaluator.scorer
+    if scorer and metrics.get(scorer.selection, -math.inf) > float(state.best_score):
+      state.best_score.assign(metrics[scorer.selection])
       self._checkpoints.save('best_score')
 
   def _save_grid(self, log, step):

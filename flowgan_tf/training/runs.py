@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
-from flowgan_tf.flows import Flow
+from flowgan_tf.generators import Generator
 from flowgan_tf.training.checkpoints import available, restore_generator
 from flowgan_tf.training.config import default_config, validate
 from flowgan_tf.training.state import make_generator
@@ -23,7 +23,7 @@ from flowgan_tf.training.state import make_generator
 __all__ = ['Run', 'exclusive', 'find_run', 'load_run', 'open_workdir']
 
 # Settings that may differ when a run is continued: where things lie, how often it reports.
-_FREE = {'cache_dir', 'data_dir', 'log_every'}
+_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Run:
   fingerprint: str
   checkpoint: str
   step: int
-  generator: Flow
+  generator: Generator
 
 
 def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:

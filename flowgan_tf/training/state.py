@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf import flows, objectives
+from flowgan_tf import flows, generators, objectives
 from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.training.optimizers import FusedAdam
@@ -16,8 +16,10 @@ from flowgan_tf.training.optimizers import FusedAdam
 __all__ = ['TrainState', 'make_generator', 'make_objective']
 
 
-def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> flows.Flow:
-  """The flow that a configuration describes.
+def make_generator(
+  config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32'
+) -> generators.Generator:
+  """The generator that a configuration describes.
 
   Args:
     config: A training configuration.
@@ -25,7 +27,7 @@ def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], d
     dtype: Name of a Keras dtype policy.
 
   Raises:
-    UsageError: If there is no such flow over images of this shape.
+    UsageError: If there is no such generator of images of this shape.
   """
   c = config.generator
   try:
@@ -33,6 +35,8 @@ def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], d
       return flows.nice(
         image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
       )
+    if c.name == 'dcgan':
+      return generators.dcgan(image_shape, c.upsampling_channels, c.prior, dtype)
     return flows.real_nvp(
       image_shape,
       c.scales,
@@ -46,7 +50,7 @@ def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], d
       dtype,
     )
   except ValueError as error:
-    raise UsageError(f'flow {c.name!r}: {error}') from error
+    raise UsageError(f'generator {c.name!r}: {error}') from error
 
 
 def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
@@ -60,13 +64,14 @@ def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
 
 
 class TrainState:
-  """Flow, averaged flow, critic, optimizers, step and best values.
+  """Generator, averaged generator, critic, optimizers, step and best values.
 
   Attributes:
-    flow: The flow being trained.
-    ema: The flow with averaged weights, which is evaluated, sampled and exported; `flow` itself if there is no average.
+    generator: The generator being trained.
+    ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if there is
+      no average.
     critic: The critic as a `KerasModule`, or None if the objective has none.
-    optimizer: Optimizer of the flow.
+    optimizer: Optimizer of the generator.
     critic_optimizer: Optimizer of the critic, or None.
     step: Number of finished steps; with the seed it is also the position in the data.
     best_nll: Lowest validation NLL so far, in nats.

@@ -27,8 +27,8 @@ def make_train_step(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
   """Builds the training step.
 
-  A step makes `critic_steps` updates of the critic against a fixed flow, one update of the flow, and one update of the
-  averaged weights. The fake images of all critic updates are sampled in one pass.
+  A step makes `critic_steps` updates of the critic against a fixed generator, one update of the generator, and one of
+  the averaged weights. The fake images of all critic updates are sampled in one pass.
 
   Args:
     state: What the step updates.
@@ -37,15 +37,15 @@ def make_train_step(
 
   Returns:
     A function of images `[batches_per_step * batch_size, height, width, channels]` that returns float32 scalars: the
-    objective's metrics (those of the last critic update), the flow's `gradient_norm` and its `learning_rate`.
+    objective's metrics (those of the last critic update), the generator's `gradient_norm` and its `learning_rate`.
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
   # Running statistics follow one path only, the likelihood's where there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
   sample_in_training = not objective.uses_likelihood
-  # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic, the
-  # flow and the optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
+  # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
+  # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
   whole = config.jit and not objective.uses_critic
   # Not nested then: XLA would compile a function inside a compiled function anew at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
@@ -61,7 +61,7 @@ def make_train_step(
     return state.generator.sample(count, seed=seed, training=sample_in_training)
 
   @compiled
-  def update_flow(gradients):
+  def update_generator(gradients):
     state.optimizer.apply(gradients, state.generator.trainable_variables)
 
   @compiled
@@ -80,7 +80,7 @@ def make_train_step(
       update_critic(tape.gradient(scaled, state.critic.trainable_variables))
     return metrics
 
-  def train_flow(real):
+  def train_generator(real):
     purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
     noise_seed = stateless_seed(config.seed, purpose, state.step)
     variables = state.generator.trainable_variables
@@ -97,7 +97,7 @@ def make_train_step(
     # Not scaled / loss, which is NaN where a loss is exactly 0; before the update, which may change the scale.
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate)
-    update_flow(gradients)
+    update_generator(gradients)
     return metrics
 
   @average_compiled
@@ -114,7 +114,7 @@ def make_train_step(
     metrics = {}
     if objective.uses_critic:
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size])
-    metrics |= train_flow(images[-batch_size:])
+    metrics |= train_generator(images[-batch_size:])
     if state.ema is not state.generator:
       update_average()
     state.step.assign_add(1)

@@ -73,6 +73,17 @@ def test_gradients_pass_through_the_moments_of_the_batch():
   assert np.all(tape.gradient(evaluated, y) > 0.1)
 
 
+def test_an_empty_batch_leaves_the_running_statistics_alone():
+  bijector = new()
+  before = [v.numpy() for v in statistics(bijector)]
+  for function in (bijector.inverse, tf.function(bijector.inverse)):
+    assert function(tf.constant(Y[:0]), training=True).shape == (0, 2, 3, 4)
+    for variable, value in zip(statistics(bijector), before, strict=True):
+      np.testing.assert_array_equal(variable, value)
+  bijector.inverse(tf.constant(Y), training=True)
+  np.testing.assert_allclose(statistics(bijector)[0], 0.9 * before[0] + 0.1 * MEAN, rtol=1e-12)
+
+
 def test_running_statistics_are_not_trained():
   assert len(new().variables) == 2 and not new().trainable_variables
 

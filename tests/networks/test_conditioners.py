@@ -94,6 +94,24 @@ def test_weight_norm_convolution(kernel_size):
   np.testing.assert_allclose(layer(x), tf.nn.conv2d(x, kernel, 1, 'SAME') + bias, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
+@pytest.mark.parametrize('length', [1e-4, 1.0, 1e3])
+def test_weight_norm_in_half_precision_has_the_kernel_of_single_precision(policy, length):
+  """The squares of 1e-4 vanish in float16, those of 1e3 are infinite; a kernel rounded once is what is right."""
+  layers = [WeightNormConv2D(4, 3, dtype=dtype) for dtype in (policy, 'float32')]
+  impulse = np.zeros((1, 3, 3, 2), np.float32)
+  impulse[0, 1, 1, 0] = 1.0
+  direction = np.random.default_rng(0).normal(0.0, length, (3, 3, 2, 4))
+  for layer in layers:
+    layer.build(impulse.shape)
+    layer.direction.assign(direction)
+    layer.gain.assign([1.0, -2.0, 0.5, 30.0])
+  half, single = (layer(impulse).numpy() for layer in layers)
+  assert np.abs(single).max() > 1
+  assert half.dtype == layers[0].compute_dtype
+  np.testing.assert_array_equal(half, single.astype(half.dtype))
+
+
 def test_weight_norm_convolution_shows_its_kernel_to_an_impulse():
   layer = WeightNormConv2D(2, 3, dtype='float64')
   impulse = np.zeros((1, 3, 3, 1))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ScalarBatchNormalization, dense_conditioner
-from flowgan_tf.networks.normalization import ImageNormalization, normalization
+from flowgan_tf.networks.normalization import ImageNormalization, LayerNormalization, normalization
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
 
@@ -90,6 +90,96 @@ def test_formulas_of_the_other_norms():
   mean, variance = X.mean(axis=-1, keepdims=True), X.var(axis=-1, keepdims=True)
   np.testing.assert_allclose(layer(X), (X - mean) / np.sqrt(variance + 1e-3), rtol=1e-6)
   np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
+
+
+def layer_norms(dtype='float32'):
+  """Ours and Keras', with the same gain and bias."""
+  layers = LayerNormalization(dtype=dtype), keras.layers.LayerNormalization(dtype=dtype)
+  rng = np.random.default_rng(1)
+  gamma, beta = rng.normal(1.0, 0.3, 32), rng.normal(size=32)
+  for layer in layers:
+    layer.build((None, 32))
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+  return layers
+
+
+def test_layer_normalization_has_the_variables_of_keras():
+  ours, reference = layer_norms()
+  assert [(v.name, v.shape) for v in ours.variables] == [(v.name, v.shape) for v in reference.variables]
+  assert len(ours.trainable_variables) == 2
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-6), ('float64', 1e-13)])
+@pytest.mark.parametrize('shape', [(32,), (8, 32), (6, 3, 5, 32)])
+@pytest.mark.parametrize('graph', [False, True])
+def test_layer_normalization_against_keras(dtype, tolerance, shape, graph):
+  rng = np.random.default_rng(0)
+  x, weights = (tf.constant(rng.normal(size=shape), dtype) for _ in range(2))
+  results = []
+  for layer in layer_norms(dtype):
+
+    def values_and_gradients(x, layer=layer):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+        loss = tf.reduce_sum(weights * tf.sin(y))
+      return [y, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])]
+
+    results.append((tf.function(values_and_gradients) if graph else values_and_gradients)(x))
+  for ours, reference in zip(*results, strict=True):
+    assert ours.shape == reference.shape
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
+
+
+def test_layer_normalization_of_a_large_mean_is_as_exact_as_keras():
+  x = np.random.default_rng(0).normal(100.0, 1.0, (2000, 32)).astype(np.float32)
+  ours, reference = layer_norms()
+  exact = layer_norms('float64')[1](x.astype(np.float64))
+  errors = [np.abs(layer(x) - tf.cast(exact, tf.float32)).max() for layer in (ours, reference)]
+  assert errors[0] <= errors[1] < 1e-4
+
+
+@pytest.mark.parametrize('graph', [False, True])
+def test_second_derivatives_of_layer_normalization(graph):
+  """Against automatic differentiation of the formula; Keras' own layer gives something else."""
+  rng = np.random.default_rng(0)
+  x, *weights = (tf.constant(rng.normal(size=(5, 32))) for _ in range(3))
+  layer, _ = layer_norms('float64')
+  variables = [layer.gamma.value, layer.beta.value]
+
+  def formula(x):
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(centred**2, axis=-1, keepdims=True)
+    return variables[0] * centred / tf.sqrt(variance + 1e-3) + variables[1]
+
+  def second_derivatives(function, variables):
+    with tf.GradientTape() as outer:
+      outer.watch(x)
+      with tf.GradientTape() as inner:
+        inner.watch(x)
+        loss = tf.reduce_sum(weights[0] * tf.sin(function(x)))
+      scalar = sum(tf.reduce_sum(tf.sin(3 * g) * weights[1]) for g in inner.gradient(loss, [x, *variables]))
+    return outer.gradient(scalar, [x, *variables])
+
+  run = tf.function(second_derivatives) if graph else second_derivatives
+  expected = run(formula, variables)
+  for ours, exact in zip(run(layer, variables), expected, strict=True):
+    assert np.abs(exact).max() > 0.1
+    np.testing.assert_allclose(ours, exact, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
+def test_layer_normalization_in_half_precision(policy):
+  """Rounded on the way in and on the way out, and nowhere else; the squares are beyond float16's 65504."""
+  x = np.random.default_rng(0).normal(2e3, 1e4, (20, 32))
+  half, single = layer_norms(policy)[0], layer_norms('float32')[1]
+  y = half(x)
+  assert y.dtype == half.compute_dtype
+  assert all(v.dtype == 'float32' for v in half.variables)
+  expected = tf.cast(single(tf.cast(tf.cast(x, y.dtype), tf.float32)), y.dtype)
+  np.testing.assert_allclose(tf.cast(y, tf.float32), tf.cast(expected, tf.float32), rtol=1e-2, atol=1e-3)
+  assert np.mean(y == expected) > 0.99
 
 
 def test_image_normalization():

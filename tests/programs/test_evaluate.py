@@ -28,7 +28,8 @@ def test_what_is_reported_and_kept(workdir):
     assert record['nll'] == pytest.approx(-run.generator.log_prob(x).numpy().mean(), rel=1e-4)
     expected = {'split': 'validation', 'n': 180, 'score_samples': 40, 'score_splits': 10}
     assert record | expected == record
-    assert record['classifier'] == records[0]['classifier'] and len(record['classifier']) == 16
+    assert record['scorer'] == 'classifier' and len(record['scorer_hash']) == 16
+    assert record['fid'] > 0 and record['reference_images'] == 1437
     assert 0 <= record['classifier_accuracy'] <= 1
     assert 0 < record['round_trip_error'] < 1e-4
     assert 1 <= record['inception_score'] <= 10
@@ -38,7 +39,7 @@ def test_what_is_reported_and_kept(workdir):
   row_of = {name: row for row in rows for name in row.split('   ')[0].split(', ')}
   for record in records:
     assert f'{record["bits_per_dim"]:.3f}' in row_of[record['checkpoint']]
-  assert records[0]['classifier'] in scores
+  assert f'classifier {records[0]["scorer_hash"]}' in scores
   assert path == f'{workdir}/evaluation.json'
   # Nothing is random: the same numbers again.
   again = call('evaluate', workdir, '--split=validation', '--samples=40')

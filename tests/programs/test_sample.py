@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.reporting.grids import image_grid
+from flowgan_tf import data
+from flowgan_tf.reporting.grids import image_grid, neighbor_grid
 from flowgan_tf.training.runs import load_run
 from tests.programs.conftest import assert_one_line, call
 
@@ -65,6 +66,27 @@ def test_interpolation(sample):
   half = (np.cos(np.pi / 18 * 4) * ends[:3]) + (np.sin(np.pi / 18 * 4) * ends[3:])
   np.testing.assert_allclose(rows[:, 4], half, atol=1e-5)
   np.testing.assert_array_equal(picture, image_grid(images, columns=10))
+
+
+def test_neighbors(finished, tmp_path):
+  """The first column is the sample; then come the training images nearest to it, and their distances."""
+  out = tmp_path / 'picture'
+  outcome = call('sample', finished[0], f'--out={out}', '--neighbors', '--n=6')
+  assert outcome.status == 0 and outcome.out.splitlines()[:2] == [f'{out}.png', f'{out}.npz'], outcome
+  with np.load(f'{out}.npz') as arrays:
+    images, indices, distances = (arrays[name] for name in ('images', 'neighbor_indices', 'neighbor_distances'))
+  training = (data.load('digits').train.images + 0.5) / 17
+  everything = np.sqrt(np.mean((images[:, np.newaxis] - training) ** 2, axis=(2, 3, 4)))
+  np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :5], rtol=1e-4)
+  np.testing.assert_allclose(np.take_along_axis(everything, indices, axis=1), distances, rtol=1e-4)
+  picture = tf.io.decode_png((tmp_path / 'picture.png').read_bytes()).numpy()
+  np.testing.assert_array_equal(picture, neighbor_grid(images, training[indices]))
+  note = outcome.out.splitlines()[2]
+  assert f'{np.median(distances[:, 0]):.4f} for samples' in note and '180 test images' in note
+
+
+def test_one_kind_of_picture_at_a_time(finished):
+  assert_one_line(call('sample', finished[0], '--neighbors', '--interpolate'), 'sample', '--neighbors', 'one of them')
 
 
 def test_default_path(finished):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def test_log_files_and_terminal_agree(finished):
   events = EventAccumulator(str(workdir / 'tensorboard'), size_guidance={'tensors': 0})
   events.Reload()
   records = read_metrics(workdir)
-  lines = iter(outcome.err.splitlines())
+  assert re.match(r'nice: [\d,]+ parameters\.\ncritic: [\d,]+ parameters\.\n', outcome.err)
+  lines = iter([line for line in outcome.err.splitlines() if line.startswith('step ')])
   for record in records:
     kind, step = record['kind'], record['step']
     for name, value in record.items():
@@ -95,6 +97,12 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config.nosuch=1'], ['nosuch']),
     (['--config.generator.hidden_units=many'], ['hidden_units', 'many']),
     (['--config.generator.name=glow'], ['generator.name', 'glow', 'nice, real_nvp']),
+    (['--generator=glow'], ['generator.name', 'glow', 'nice, real_nvp, dcgan']),
+    (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan is not invertible']),
+    (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan is not invertible']),
+    (['--config.generator.upsampling_channels=()'], ['generator.upsampling_channels']),
+    (['--scorer=foo'], ['scorer', 'foo', 'classifier, inception']),
+    (['--config=configs/cifar10.py:large'], ['cifar10.py:large', 'paper, dinh, small']),
     (['--config.ema_decay=1.5'], ['ema_decay', '1.5']),
     (['--config.critic.channels=()'], ['critic.channels']),
     (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.reporting.grids import image_grid, save_png
+from flowgan_tf.reporting.grids import image_grid, neighbor_grid, save_png
 
-LINE = 110
+LINE, PAPER = 110, 255
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -34,12 +34,54 @@ def test_large_images_are_not_shrunk():
   assert image_grid(np.zeros((1, 28, 28, 3))).shape == (60, 60, 3)
 
 
+def test_cifar_images_are_enlarged():
+  assert image_grid(np.zeros((64, 32, 32, 3))).shape == (8 * 66 + 2, 8 * 66 + 2, 3)
+
+
 @pytest.mark.parametrize(
   ('value', 'grey'),
   [(0.0, 0), (1.0, 255), (-0.5, 0), (1.5, 255), (0.5, 128), (np.nan, 128), (np.inf, 128), (-np.inf, 128), (1e30, 255)],
 )
 def test_values_outside_of_the_unit_interval(value, grey):
   assert image_grid(np.full((1, 1, 1, 1), value), tile=1)[2, 2, 0] == grey
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_sample_first_then_its_neighbours(channels):
+  """Five samples of 32 x 32 pixels, each drawn as 2 x 2, with two neighbours: two columns, of three and two samples."""
+  n, k, size, step, gap = 5, 2, 64, 66, 10
+  images = np.random.default_rng(0).random((n, 32, 32, channels))
+  neighbors = np.random.default_rng(1).random((n, k, 32, 32, channels))
+  picture = neighbor_grid(images, neighbors)
+  column = (step + 2) + gap + (k * step + 2)
+  assert picture.shape == (3 * step + 2, 2 * column + 4 * gap, channels) and picture.dtype == np.uint8
+  unseen = np.ones(picture.shape[:2], bool)
+  for i in range(n):
+    left, y = (i // 3) * (column + 4 * gap), 2 + (i % 3) * step
+    starts = [left + 2] + [left + step + 2 + gap + 2 + j * step for j in range(k)]
+    for x, image in zip(starts, [images[i], *neighbors[i]], strict=True):
+      expected = np.rint(255 * np.kron(image, np.ones((2, 2, 1))))
+      np.testing.assert_array_equal(picture[y : y + size, x : x + size], expected)
+      unseen[y : y + size, x : x + size] = False
+  # Between sample and neighbours, between the columns, and where the sixth sample would be.
+  for paper in (picture[:, step + 2 :][:, :gap], picture[:, column:][:, : 4 * gap], picture[2 * step + 2 :, column:]):
+    assert np.all(paper == PAPER)
+  assert set(np.unique(picture[unseen])) == {LINE, PAPER}
+
+
+@pytest.mark.parametrize(
+  ('n', 'k', 'rows', 'columns'), [(1, 5, 1, 1), (4, 5, 4, 1), (8, 5, 8, 1), (16, 5, 8, 2), (64, 5, 16, 4), (3, 1, 2, 2)]
+)
+def test_many_samples_take_several_columns(n, k, rows, columns):
+  picture = neighbor_grid(np.zeros((n, 28, 28, 1)), np.zeros((n, k, 28, 28, 1)))
+  column = (58 + 2) + 10 + (k * 58 + 2)
+  assert picture.shape == (rows * 58 + 2, columns * column + (columns - 1) * 40, 1)
+
+
+def test_neighbours_that_are_not_of_the_samples():
+  for shape in [(3, 5, 4, 4, 1), (2, 5, 4, 4, 3), (2, 4, 4, 1)]:
+    with pytest.raises(ValueError, match=r'`neighbors` must have shape .*Got: '):
+      neighbor_grid(np.zeros((2, 4, 4, 1)), np.zeros(shape))
 
 
 @pytest.mark.parametrize('channels', [1, 3])

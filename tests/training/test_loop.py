@@ -52,43 +52,42 @@ def assert_same_run(first, second):
 
 
 class Scripted:
-  """A classifier whose certainty, and so the score of whatever it is shown, follows a script, one entry a call."""
+  """Scores that follow a script, one entry a call, whatever the samples."""
 
-  hash, test_accuracy, label_distribution = 'scripted', 1.0, np.array([0.5, 0.5])
+  def __init__(self, script, selection='mode_score'):
+    self.script, self.selection = iter(script), selection
 
-  def __init__(self, script):
-    self.script = iter(script)
-
-  def probabilities(self, images):
-    certainty = next(self.script)
-    return np.where(np.arange(len(images))[:, None] % 2 == np.arange(2), certainty, 1 - certainty)
+  def __call__(self, images, splits=1):
+    return {'mode_score': 1.0, 'inception_score': 1.0, self.selection: next(self.script)}
 
 
-def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize('selection', ['mode_score', 'inception_score'])
+def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selection):
   """By script, the score is best at step 2 and the likelihood at step 3."""
   config.score_samples = 64
   nlls = iter([1.0, 5.0, 6.0, 4.0, 7.0])
-  monkeypatch.setattr(loop, 'make_classifier', lambda *_: Scripted([0.999, 0.6, 0.9, 0.7, 0.8]))
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_: Scripted([9.0, 1.1, 3.0, 2.0, 2.5], selection))
   with monkeypatch.context() as patch:
     patch.setattr(loop.Evaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
     assert train(config, tmp_path / 'run')
   records = [r for r in read_metrics(tmp_path / 'run') if r['kind'] == 'validation']
   assert [(r['step'], r['nll']) for r in records] == [(0, 1.0), (1, 5.0), (2, 6.0), (3, 4.0), (4, 7.0)]
-  assert max(records[1:], key=lambda r: r['mode_score'])['step'] == 2
+  assert max(records[1:], key=lambda r: r[selection])['step'] == 2
   assert available(tmp_path / 'run') == ['latest', 'best_nll', 'best_score']
   runs = {name: load_run(tmp_path / 'run', name) for name in available(tmp_path / 'run')}
   assert {name: run.step for name, run in runs.items()} == {'latest': 4, 'best_nll': 3, 'best_score': 2}
 
   # A run that ends at step 2 has the average of that step, and not the weights of the flow itself.
   config.steps = 2
-  monkeypatch.setattr(loop, 'make_classifier', lambda *_: Scripted([0.6] * 3))
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_: Scripted([1.1] * 3, selection))
   train(config, tmp_path / 'short')
   best = flow_weights(tmp_path / 'run', 'best_score')
   for a, b in zip(best, flow_weights(tmp_path / 'short', 'latest'), strict=True):
     np.testing.assert_array_equal(a, b)
   stored = checkpoint_of(tmp_path / 'short')
   average, trained = (
-    np.concatenate([v.ravel() for k, v in sorted(stored.items()) if k.startswith(part)]) for part in ('ema/', 'flow/')
+    np.concatenate([v.ravel() for k, v in sorted(stored.items()) if k.startswith(part)])
+    for part in ('ema/', 'generator/')
   )
   assert np.any(average != trained)
   np.testing.assert_array_equal(np.sort(np.concatenate([v.ravel() for v in best])), np.sort(average))

@@ -63,5 +63,5 @@ def test_the_configuration_reaches_the_flow():
 
 
 def test_images_that_real_nvp_cannot_halve_are_the_users_mistake():
-  with pytest.raises(UsageError, match=r'flow.*divisible by 2.*7, 7, 1'):
+  with pytest.raises(UsageError, match=r'generator.*divisible by 2.*7, 7, 1'):
     make_generator(make_config({'generator.name': 'real_nvp'}), (7, 7, 1))

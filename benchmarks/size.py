@@ -1,0 +1,120 @@
+"""Size of a configuration: parameters, FLOPs and the memory of one training step.
+
+  python -m benchmarks.size
+  python -m benchmarks.size --config=configs/mnist.py --image_shape=28,28,1 --batch_size=100 --objectives=mle
+
+FLOPs are those of matrix products and convolutions, 2 per multiply-add. They grow with the batch; the step that is run
+has a small one, so that a model made for a GPU can be tried on any machine. Each objective has a process of its own,
+whose peak of resident memory includes TensorFlow. Trainings of the full length are not run: divide their FLOPs by what
+a device delivers.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import pathlib
+import resource
+import sys
+import time
+
+import tensorflow as tf
+from absl import app, flags
+from ml_collections import config_dict, config_flags
+
+from flowgan_tf.reporting.flops import count_flops
+from flowgan_tf.reporting.tables import text_table
+from flowgan_tf.training.config import validate
+from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.training.step import batches_per_step, make_train_step
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config', str(pathlib.Path(__file__).parent.parent / 'flowgan_tf/configs/cifar10.py'), 'Config file.'
+)
+IMAGE_SHAPE = flags.DEFINE_list('image_shape', ['32', '32', '3'], 'Height, width and channels.')
+OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Which steps.')
+BATCH_SIZE = flags.DEFINE_integer('batch_size', 4, 'Images per batch of the step that is run.', lower_bound=1)
+flags.register_validator(
+  'image_shape', lambda v: len(v) == 3 and all(n.isdigit() for n in v), 'expected three integers, as 32,32,3'
+)
+
+
+def measure(config: config_dict.ConfigDict, image_shape: tuple[int, ...]) -> dict:
+  """Builds, counts and runs one training step on random images.
+
+  Returns:
+    `loss`, `step_flops`, `build_seconds` and `step_seconds` of the step, the `peak_gib` of this process, and under
+    `networks` the trainable parameters and the FLOPs of one pass over one image, by name.
+  """
+  start = time.perf_counter()
+  state, objective = TrainState(config, image_shape), make_objective(config)
+  step = make_train_step(state, objective, config)
+  count = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
+  images = tf.random.stateless_uniform((count, *image_shape), seed=(0, 1))
+  result = {'step_flops': count_flops(step, tf.TensorSpec(images.shape))}
+  result['build_seconds'] = time.perf_counter() - start
+  start = time.perf_counter()
+  result['loss'] = float(step(images)['loss'])
+  result['step_seconds'] = time.perf_counter() - start
+  # Linux counts in KiB, macOS in bytes.
+  per_gib = 2**30 if sys.platform == 'darwin' else 2**20
+  result['peak_gib'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_gib
+  # A sample, which every generator has; a flow's log-density costs the same.
+  passes = {'generator': count_flops(lambda: state.generator.sample(1, seed=(0, 2)))}
+  if state.critic is not None:
+    passes['critic'] = count_flops(state.critic, tf.TensorSpec((1, *image_shape)))
+  result['networks'] = {
+    name: (sum(v.shape.num_elements() for v in getattr(state, name).trainable_variables), flops)
+    for name, flops in passes.items()
+  }
+  return result
+
+
+def tables(config: config_dict.ConfigDict, results: dict[str, dict]) -> str:
+  """The tables of sizes, FLOPs and runs.
+
+  Args:
+    config: The configuration with its own batch size.
+    results: Of `measure` with the batch size of the flag, by objective.
+  """
+  networks = {}
+  for r in results.values():
+    networks |= r['networks']
+  sizes, flops, runs = [], [], []
+  for name, (parameters, per_image) in networks.items():
+    sizes.append([name, f'{parameters:,}', f'{per_image / 1e9:,.4g}'])
+  for name, r in results.items():
+    per_image = r['step_flops'] / BATCH_SIZE.value
+    per_step = per_image * config.batch_size
+    flops.append([name, f'{per_image / 1e9:,.4g}', f'{per_step / 1e12:,.4g}', f'{per_step * config.steps / 1e15:,.4g}'])
+    runs.append(
+      [name, f'{r["loss"]:.4g}', f'{r["build_seconds"]:.1f}', f'{r["step_seconds"]:.1f}', f'{r["peak_gib"]:.2f}']
+    )
+  step = ['training step', 'GFLOP per image', f'TFLOP, batch {config.batch_size}', f'PFLOP, {config.steps:,} steps']
+  run = [f'one step here, batch {BATCH_SIZE.value}', 'loss', 'build (s)', 'first step (s)', 'peak memory (GiB)']
+  return '\n\n'.join(
+    [
+      text_table(['network', 'parameters', 'GFLOP per image, one pass'], sizes),
+      text_table(step, flops),
+      text_table(run, runs),
+    ]
+  )
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  config, image_shape = CONFIG.value, tuple(map(int, IMAGE_SHAPE.value))
+  results = {}
+  for name in OBJECTIVES.value:
+    tried = config.copy_and_resolve_references()
+    tried.objective, tried.batch_size = name, BATCH_SIZE.value
+    validate(tried)
+    # Forked, it would start with what this process has allocated.
+    fresh = multiprocessing.get_context('spawn')
+    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=fresh) as executor:
+      results[name] = executor.submit(measure, tried, image_shape).result()
+  print(tables(config, results))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,178 @@
+"""Inception-v3, trained on ImageNet: the network behind the usual scores of natural images.
+
+Published Inception scores and FIDs rest on one TensorFlow graph of 2015, with 1008 outputs and its own way to resize.
+The weights of `keras.applications` are another training of the same architecture, with 1000 classes. Scores with them
+are of the same scale as published ones, but not comparable digit for digit: compare only scores with the same hash.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from flowgan_tf import hosts
+from flowgan_tf.errors import UsageError
+from flowgan_tf.metrics.predictions import Predictions
+
+__all__ = ['Inception', 'load_inception']
+
+_SIZE = 299
+_BATCH_SIZE = 50
+_PROGRESS_BAR_FROM = 2000  # images: minutes on a few CPU cores
+
+# Name, address and MD5 as keras.applications has them, so that a file it has downloaded before is found.
+_FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
+_URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
+_MD5 = '9a0d58056eeedaa3f26cb7ebd46da564'
+_REMEDIES = 'pass a local copy with --inception_weights=PATH, or use --scorer=classifier, which needs no download'
+
+
+class Inception:
+  """Inception-v3 with weights, in float32.
+
+  Attributes:
+    name: 'inception_v3'.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
+    label_distribution, test_accuracy: None: its classes are those of ImageNet.
+
+  #### References
+
+  Szegedy, Vanhoucke, Ioffe, Shlens, Wojna. Rethinking the Inception architecture for computer vision. CVPR 2016.
+  Salimans et al. Improved techniques for training GANs. NIPS 2016, section 4.
+  """
+
+  name = 'inception_v3'
+  label_distribution = None
+  test_accuracy = None
+
+  def __init__(self, model: keras.Model):
+    """Wraps a model.
+
+    Args:
+      model: Maps images `[n, 299, 299, 3]` in [-1, 1] to features and logits.
+    """
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+      digest.update(weight.tobytes())
+    self.hash = digest.hexdigest()[:16]
+    self._model = model
+
+  def predict(self, images: np.ndarray) -> Predictions:
+    """Returns the features and `softmax(logits)` of images.
+
+    The network sees images as they would be saved: `k = floor(256 x)`, clipped to 0 .. 255. Of a dequantised image with
+    256 grey levels that is the original. Grey images are repeated to three channels; all are resized to 299 x 299,
+    bilinearly and without a filter against aliasing, and scaled to [-1, 1], `k / 127.5 - 1`.
+
+    Args:
+      images: `[n, height, width, 1 or 3]`, float, in [0, 1]. Any n: images go through the network in batches.
+
+    Returns:
+      `Predictions`: the global average pool, `[n, 2048]`, and the probabilities of the 1000 classes of ImageNet, whose
+      softmax is in float64: in float32 the small ones would be rounded to 0.
+
+    Raises:
+      ValueError: the images are not floats, not of such a shape, none, or not finite.
+    """
+    images = np.asarray(images)
+    if not np.issubdtype(images.dtype, np.floating):
+      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+      raise ValueError(f'`images` must have shape [n, height, width, 1 or 3], not empty. Got: {images.shape}')
+    if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+    features, logits = [], []
+    with tqdm.tqdm(
+      total=len(images),
+      desc=self.name,
+      unit='image',
+      dynamic_ncols=True,
+      disable=len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty(),
+    ) as bar:
+      for start in range(0, len(images), _BATCH_SIZE):
+        batch = images[start : start + _BATCH_SIZE]
+        grey_levels = np.clip(np.floor(256 * batch), 0, 255).astype(np.uint8)
+        outputs = self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1)))
+        features.append(outputs[0].numpy())
+        logits.append(outputs[1].numpy())
+        bar.update(len(batch))
+    probabilities = tf.nn.softmax(np.concatenate(logits).astype(np.float64)).numpy()
+    return Predictions(np.concatenate(features), probabilities)
+
+  # Not Keras' own predict, which compiles with XLA: its convolutions are slow on a CPU. The open signature lets a last,
+  # smaller batch use the same graph.
+  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], jit_compile=False)
+  def _forward(self, grey_levels):
+    return self._model(tf.image.resize(grey_levels, [_SIZE, _SIZE]) / 127.5 - 1, training=False)
+
+
+def load_inception(weights: str | None) -> Inception:
+  """Builds Inception-v3 and loads its weights.
+
+  Args:
+    weights: A file of the whole network with its 1000-class layer, `.weights.h5`, `.keras` or Keras' older `.h5`. None:
+      ImageNet's weights of `keras.applications`, which Keras downloads once (96 MB) and keeps in ~/.keras.
+
+  Returns:
+    An `Inception`.
+
+  Raises:
+    UsageError: the weights cannot be downloaded, which is known within seconds where there is no network, or the file
+      is missing, damaged, or of another network.
+  """
+  path = _download() if weights is None else os.path.expanduser(weights)
+  source = path if weights is None else f'--inception_weights={weights}'
+  if not os.path.isfile(path):
+    raise UsageError(f'{source}: no such file; expected weights of Inception-v3, .weights.h5 or .h5')
+  model = _network()
+  try:
+    with warnings.catch_warnings():
+      # Of a file of another network Keras warns a hundred times before it raises.
+      warnings.simplefilter('ignore')
+      model.load_weights(path)
+  except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others.
+    raise UsageError(
+      f'{source}: damaged or not of this network ({type(error).__name__}); expected .weights.h5 or .h5 of '
+      'keras.applications.InceptionV3 with its 1000 classes'
+    ) from error
+  return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))
+
+
+def _network() -> keras.Model:
+  policy = keras.config.dtype_policy()
+  keras.config.set_dtype_policy('float32')  # InceptionV3 takes no dtype of its own
+  try:
+    return keras.applications.InceptionV3(weights=None, classifier_activation=None)
+  finally:
+    keras.config.set_dtype_policy(policy)
+
+
+def _download() -> str:
+  """The path of ImageNet's weights in Keras' cache, where Keras puts them unless they are there already."""
+  keras_home = os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras')
+  path = os.path.join(keras_home, 'models', _FILE_NAME)
+  if _is_intact(path):
+    return path
+  # Asked first: Keras itself can wait for minutes, and without end for a network that drops its packets.
+  if not hosts.answers(_URL):
+    raise UsageError(f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}')
+  try:
+    with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output
+      return keras.utils.get_file(_FILE_NAME, _URL, cache_subdir='models', file_hash=_MD5, cache_dir=keras_home)
+  except Exception as error:  # Keras wraps network errors in a bare Exception.
+    reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
+    raise UsageError(f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}') from error
+
+
+def _is_intact(path: str) -> bool:
+  try:
+    with open(path, 'rb') as file:
+      return hashlib.file_digest(file, 'md5').hexdigest() == _MD5
+  except OSError:
+    return False

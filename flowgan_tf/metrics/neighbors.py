@@ -1,0 +1,86 @@
+"""Nearest training images of samples: whether a generator has memorised what it was trained on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+__all__ = ['Neighbors', 'nearest_neighbors']
+
+# Training images that are float32 at a time: 120 MB of CIFAR-10, whose 50,000 would be 614 MB.
+_BLOCK = 10_000
+
+
+class Neighbors(NamedTuple):
+  """The k nearest training images of each of n samples, nearest first.
+
+  Attributes:
+    indices: int64 `[n, k]`, positions in the training images.
+    distances: float64 `[n, k]`, root mean square differences of a pixel, where 1 is the range from black to white.
+  """
+
+  indices: np.ndarray
+  distances: np.ndarray
+
+
+def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: int = 5) -> Neighbors:
+  """Finds the training images that are nearest to samples, pixel by pixel.
+
+  ```
+  distance(x, t) = ||x - (t + 1/2) / levels||_2 / sqrt(height * width * channels)
+  ```
+
+  Grey level t stands at the centre of its bin, as dequantised images `(t + u) / levels` are spread over all of it: the
+  distance between a training image and itself dequantised is about `1 / (sqrt(12) levels)`, not 0. A sample much nearer
+  to a training image than images of the test split are has been memorised; the converse does not hold, as a copy
+  shifted by one pixel is far away. All pairs are compared, without an index: n m distances.
+
+  Args:
+    images: Samples, float `[n, height, width, channels]` with n > 0, in [0, 1]; values outside are not clipped.
+    training: uint8 `[m, height, width, channels]`, grey levels `0 .. levels - 1`.
+    levels: Number of grey levels.
+    k: Neighbours of each sample, from 1 to m.
+
+  Returns:
+    `Neighbors`, equally distant ones in the order of the training images.
+
+  Raises:
+    ValueError: if the images are not floats, none or not finite, the training images are not uint8, the shapes differ,
+      or k is out of range.
+  """
+  images, training = np.asarray(images), np.asarray(training)
+  if not np.issubdtype(images.dtype, np.floating):
+    raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+  if training.dtype != np.uint8:
+    raise ValueError(f'`training` must be uint8 grey levels. Got: {training.dtype}')
+  if images.ndim != 4 or images.shape[1:] != training.shape[1:] or len(images) == 0:
+    raise ValueError(
+      '`images` must have shape [n, height, width, channels] with n > 0, and `training` images the same height, width '
+      f'and channels. Got: {images.shape} and {training.shape}'
+    )
+  if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+    raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+  if not 1 <= k <= len(training):
+    raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}')
+  samples, training = images.reshape(len(images), -1), training.reshape(len(training), -1)
+  candidates = []
+  for start in range(0, len(training), _BLOCK):
+    block = _bin_centers(training[start : start + _BLOCK], levels)
+    search = NearestNeighbors(n_neighbors=min(k, len(block)), algorithm='brute').fit(block)
+    candidates.append(start + search.kneighbors(samples.astype(np.float32), return_distance=False))
+  indices = np.concatenate(candidates, axis=1)
+  # The search takes ||a||^2 + ||b||^2 - 2 ab for the squared distance, which loses the digits of a small one.
+  distances = np.stack(
+    [
+      np.sqrt(np.mean((sample - _bin_centers(training[found], levels)) ** 2, axis=1))
+      for sample, found in zip(samples.astype(np.float64), indices, strict=True)
+    ]
+  )
+  order = np.lexsort((indices, distances), axis=1)[:, :k]
+  return Neighbors(np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1))
+
+
+def _bin_centers(training: np.ndarray, levels: int) -> np.ndarray:
+  return (training + np.float32(0.5)) / np.float32(levels)

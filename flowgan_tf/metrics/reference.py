@@ -1,0 +1,111 @@
+"""The real images that FID and KID compare samples with: their features, computed once and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.metrics.frechet import FeatureStatistics, feature_statistics
+from flowgan_tf.metrics.predictions import ScoreNetwork
+
+__all__ = ['Reference', 'load_or_compute']
+
+_LOG = logging.getLogger(__name__)
+
+# Part of the cache file's name: a change to what makes features must not find those of an older version.
+_RECIPE = hashlib.sha256(
+  b''.join(
+    pathlib.Path(__file__).with_name(name).read_bytes()
+    for name in ('classifier.py', 'frechet.py', 'inception.py', 'reference.py')
+  )
+).hexdigest()[:8]
+_KERNEL_FEATURES = 10_000
+_SEED = 0
+_CHUNK_VALUES = 2**25  # 128 MiB of float32 images, which a network copies a few times
+
+
+class Reference(NamedTuple):
+  """Features of the real images of a split.
+
+  Attributes:
+    statistics: Mean and covariance of all features, for FID.
+    features: float32 `[m, d]`, those of the first m images, at most 10,000, for KID.
+  """
+
+  statistics: FeatureStatistics
+  features: np.ndarray
+
+
+def load_or_compute(dataset: Dataset, split: str, network: ScoreNetwork, cache_dir: str | os.PathLike) -> Reference:
+  """Returns the reference of a split, from the cache if it is there, otherwise newly computed and then cached.
+
+  The network sees the images as a flow's samples look: dequantised, with noise that is always the same.
+
+  Args:
+    dataset: The data.
+    split: 'train', 'validation' or 'test'.
+    network: Predicts the features. Its name and hash are part of the cache file's name.
+    cache_dir: Folder of the cache, made if it is not there. A file in it that cannot be read is replaced.
+
+  Returns:
+    A `Reference`.
+
+  Raises:
+    ValueError: `split` is not one of these.
+  """
+  if split not in ('train', 'validation', 'test'):
+    raise ValueError(f"`split` must be 'train', 'validation' or 'test'. Got: {split!r}")
+  # Made before the computation: a folder that cannot be made should not cost minutes first.
+  os.makedirs(cache_dir, exist_ok=True)
+  name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
+  path = os.path.join(
+    cache_dir,
+    f'reference-{name}-{split}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-{_RECIPE}.npz',
+  )
+  reference = _load(path)
+  if reference is None:
+    images = getattr(dataset, split).images
+    _LOG.info('Computing %s features of the %d %s images of %s.', network.name, len(images), split, dataset.name)
+    features = _features(images, dataset.levels, network)
+    reference = Reference(feature_statistics(features), features[:_KERNEL_FEATURES])
+    _save(reference, path)
+  return reference
+
+
+def _features(images, levels, network):
+  chunk = max(1, _CHUNK_VALUES // math.prod(images.shape[1:]))
+  return np.concatenate(
+    [
+      # A seed of its own for each chunk, or all of them would get the same noise.
+      network.predict(dequantize(images[start : start + chunk], levels, _SEED + start)).features
+      for start in range(0, len(images), chunk)
+    ]
+  )
+
+
+def _save(reference, path):
+  temporary = f'{path}.{os.getpid()}.tmp'
+  with open(temporary, 'wb') as file:
+    np.savez(file, features=reference.features, **reference.statistics._asdict())
+  os.replace(temporary, path)
+
+
+def _load(path):
+  """The reference, or None where there is no intact cache file."""
+  try:
+    with np.load(path, allow_pickle=False) as saved:
+      statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
+      return Reference(statistics, saved['features'])
+  except FileNotFoundError:
+    return None
+  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
+    _LOG.warning('Reference cache %s is damaged (%s: %s); computing again.', path, type(error).__name__, error)
+    return None

@@ -1,0 +1,114 @@
+"""Floating-point operations of a TensorFlow function, counted on its graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+__all__ = ['count_flops']
+
+_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
+
+_MATRIX_PRODUCTS = ('MatMul', 'BatchMatMul', 'BatchMatMulV2', 'BatchMatMulV3')
+
+# Where a convolution, or the one that a gradient belongs to, has its output and its kernel.
+_CONVOLUTIONS = {
+  'Conv2D': lambda op: (op.outputs[0], op.inputs[1]),
+  'Conv2DBackpropInput': lambda op: (op.inputs[2], op.inputs[1]),
+  'Conv2DBackpropFilter': lambda op: (op.inputs[2], op.outputs[0]),
+  'DepthwiseConv2dNative': lambda op: (op.outputs[0], op.inputs[1]),
+  'DepthwiseConv2dNativeBackpropInput': lambda op: (op.inputs[2], op.inputs[1]),
+  'DepthwiseConv2dNativeBackpropFilter': lambda op: (op.inputs[2], op.outputs[0]),
+}
+
+# Products too, but no network here makes them; Keras' own einsum becomes a matrix product.
+_UNSUPPORTED = ('Conv', 'Conv3D', 'Einsum', 'SparseMatMul', 'SparseTensorDenseMatMul')
+
+
+def count_flops(function: Callable, *inputs: tf.TensorSpec) -> int:
+  """Operations of the matrix products and convolutions in one call of a function.
+
+  ```none
+  matrix product [m, k] x [k, n]:                    2 m k n
+  convolution:                                       2 (entries of the output) (height width channels of the kernel)
+  its gradient by the image or by the kernel:        as many again, each
+  ```
+
+  A multiply-add counts as two operations, at the image's border also where it meets padding. A transposed convolution
+  is the gradient of a convolution by its image. Depthwise kernels have one channel. Operations per element (activation,
+  norm, optimizer, random numbers) are not counted. Functions inside the function are counted at each call, and a
+  gradient that the function takes is counted with it; what neither a result nor a side effect needs, TensorFlow prunes
+  and this function leaves out.
+
+  Args:
+    function: A Python function or `tf.function` of tensors.
+    *inputs: Shapes and dtypes of its arguments, all dimensions known.
+
+  Returns:
+    The number of operations.
+
+  Raises:
+    ValueError: If a count would be a guess: a shape is not known, a loop or a branch holds a matrix product or
+      convolution, or there is a product of another kind, such as `tf.einsum`.
+
+  #### Examples
+
+  ```python
+  flow = flowgan_tf.flows.nice((28, 28, 1))
+  count_flops(flow.log_prob, tf.TensorSpec((1, 28, 28, 1)))  # 46272000
+  ```
+  """
+  graph = tf.function(function).get_concrete_function(*inputs).graph
+  return _graph_flops(graph, graph.outputs)
+
+
+def _graph_flops(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> int:
+  """Operations behind the given outputs and the side effects of a graph."""
+  used = {tensor.name for tensor in outputs}
+  needed: set[tf.Operation] = set()
+  # Side effects are control outputs. A conv's gradient by its image is in the graph even if nobody asked for it.
+  to_visit = [*graph.control_outputs, *(tensor.op for tensor in outputs)]
+  while to_visit:
+    op = to_visit.pop()
+    if op not in needed:
+      needed.add(op)
+      used.update(tensor.name for tensor in op.inputs)
+      to_visit += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+  return sum(_operation_flops(op, used) for op in needed)
+
+
+def _operation_flops(op: tf.Operation, used: set[str]) -> int:
+  if op.type in _CALLS:
+    body = op.graph._get_function(op.get_attr('f').name).graph
+    return _graph_flops(body, [inner for inner, t in zip(body.outputs, op.outputs, strict=True) if t.name in used])
+  if op.type in _MATRIX_PRODUCTS:
+    rows, columns = _shape(op, op.outputs[0]), _shape(op, op.inputs[0])
+    transposed = op.get_attr('transpose_a' if op.type == 'MatMul' else 'adj_x')
+    return 2 * math.prod(rows) * columns[-2 if transposed else -1]
+  if op.type in _CONVOLUTIONS:
+    output, kernel = (_shape(op, tensor) for tensor in _CONVOLUTIONS[op.type](op))
+    return 2 * math.prod(output) * math.prod(kernel[: 2 if op.type.startswith('Depthwise') else 3])
+  if op.type in _UNSUPPORTED:
+    raise ValueError(f'`function` must hold matrix products and 2-d convolutions only. Got: {op.type} {op.name!r}.')
+  for body in _bodies(op):
+    if _graph_flops(body, body.outputs):
+      raise ValueError(
+        f'`function` must not repeat or choose what is counted while it runs. Got: {op.type} {op.name!r} with matrix '
+        f'products or convolutions.'
+      )
+  return 0
+
+
+def _shape(op: tf.Operation, tensor: tf.Tensor) -> list[int]:
+  if not tensor.shape.is_fully_defined():
+    raise ValueError(f'`inputs` must make every shape known. Got: {tensor.shape} at {op.type} {op.name!r}.')
+  return tensor.shape.as_list()
+
+
+def _bodies(op: tf.Operation) -> list[tf.Graph]:
+  """Graphs of the functions that a loop or a branch may run."""
+  attributes = [op.get_attr(a.name) for a in op.op_def.attr if a.type in ('func', 'list(func)')]
+  functions = [f for a in attributes for f in (a if isinstance(a, list) else [a])]
+  return [op.graph._get_function(f.name).graph for f in functions]

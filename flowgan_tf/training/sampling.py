@@ -1,0 +1,99 @@
+"""Pictures of a run: samples, the way from one sample to another, samples beside the nearest training images."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from flowgan_tf import data
+from flowgan_tf.metrics.neighbors import nearest_neighbors
+from flowgan_tf.reporting.grids import image_grid, neighbor_grid
+from flowgan_tf.training.runs import Run
+
+__all__ = ['Picture', 'interpolations', 'neighbors', 'samples']
+
+_STEPS = 10  # images from one sample to another
+_NEIGHBORS = 5
+_TEST_IMAGES = 500  # behind the distance that test images have
+_LARGEST_GRID = 1024
+
+
+class Picture(NamedTuple):
+  """A picture and the numbers behind it.
+
+  Attributes:
+    grid: uint8 `[height, width, channels]`.
+    arrays: Name to array; `images`, float `[n, height, width, channels]`, and their `noise` are always there.
+    note: A line for the reader, perhaps empty.
+  """
+
+  grid: np.ndarray
+  arrays: dict[str, np.ndarray]
+  note: str = ''
+
+
+def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
+  """Samples `G(t z)`, `z ~ prior`.
+
+  Args:
+    run: A run.
+    n: Number of samples; the grid shows the first 1,024.
+    seed: Of the noise.
+    temperature: `t` above.
+  """
+  noise = temperature * run.generator.distribution.sample(n, seed=[seed, 0])
+  images = _decode(run, noise)
+  return Picture(image_grid(images[:_LARGEST_GRID]), {'images': images, 'noise': noise.numpy()})
+
+
+def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
+  """Rows of images of `cos(a) z1 + sin(a) z2` with `a` from 0 to pi / 2, whose variance is that of the prior all along.
+
+  Args:
+    run: A run.
+    n: Number of rows.
+    seed: Of the noise.
+    temperature: Factor of the noise.
+  """
+  first, last = tf.split(temperature * run.generator.distribution.sample(2 * n, seed=[seed, 0]), 2)
+  angles = np.linspace(0, math.pi / 2, _STEPS).reshape(-1, 1, 1, 1).astype(first.dtype.as_numpy_dtype)
+  noise = tf.concat([np.cos(angles) * a + np.sin(angles) * b for a, b in zip(first, last, strict=True)], axis=0)
+  images = _decode(run, noise)
+  return Picture(image_grid(images[:_LARGEST_GRID], _STEPS), {'images': images, 'noise': noise.numpy()})
+
+
+def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
+  """Samples, each beside the training images nearest to it: copies of training images would be seen.
+
+  Distances are root mean squares over pixels. The note sets the median of the nearest beside that of test images, which
+  no model has seen: a model that memorises stays well below it.
+
+  Args:
+    run: A run.
+    n: Number of samples.
+    seed: Of the noise.
+    temperature: Factor of the noise.
+
+  Raises:
+    UsageError: If the run's data cannot be read.
+  """
+  dataset = data.load(run.config.dataset, run.config.data_dir or None)
+  arrays = samples(run, n, seed, temperature).arrays
+  training, levels = dataset.train.images, dataset.levels
+  found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, _NEIGHBORS)
+  nearest = (training[found.indices] + 0.5) / levels
+  test_images = data.dequantize(dataset.test.images[:_TEST_IMAGES], levels, seed)
+  of_test = nearest_neighbors(test_images, training, levels, 1).distances
+  return Picture(
+    neighbor_grid(arrays['images'], nearest),
+    arrays | {'neighbor_indices': found.indices, 'neighbor_distances': found.distances},
+    f'distance to the nearest training image: {np.median(found.distances[:, 0]):.4f} for samples, '
+    f'{np.median(of_test):.4f} for {len(test_images):,} test images (medians of the root mean square over pixels)',
+  )
+
+
+def _decode(run, noise):
+  return np.concatenate([run.generator.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])

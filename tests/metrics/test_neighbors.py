@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from flowgan_tf.data import dequantize
+from flowgan_tf.metrics import neighbors
+from flowgan_tf.metrics.neighbors import nearest_neighbors
+
+
+def grey_levels(m: int, levels: int = 256, shape=(4, 3, 2), seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).integers(0, levels, (m, *shape)).astype(np.uint8)
+
+
+def test_by_hand():
+  """Two pixels, four levels: grey levels 0 .. 3 stand at 1/8, 3/8, 5/8 and 7/8."""
+  training = np.array([[0, 0], [3, 3], [0, 3]], np.uint8).reshape(3, 2, 1, 1)
+  images = np.array([[1 / 8, 5 / 8]], np.float32).reshape(1, 2, 1, 1)
+  found = nearest_neighbors(images, training, levels=4, k=3)
+  np.testing.assert_array_equal(found.indices, [[2, 0, 1]])
+  # Pixel differences (0, 1/4), (0, 1/2) and (3/4, 1/4).
+  np.testing.assert_allclose(found.distances, [np.sqrt([1 / 32, 1 / 8, 5 / 16])], rtol=1e-6)
+
+
+@pytest.mark.parametrize('block', [7, 40, 100, 10_000])
+@pytest.mark.parametrize('levels', [17, 256])
+def test_is_scipys_distance_over_the_root_of_the_pixels(monkeypatch, block, levels):
+  """Also where the training images are searched in blocks, some smaller than k."""
+  monkeypatch.setattr(neighbors, '_BLOCK', block)
+  training = grey_levels(101, levels)
+  images = np.random.default_rng(1).random((20, 4, 3, 2)).astype(np.float32)
+  found = nearest_neighbors(images, training, levels, k=9)
+  distances = cdist(images.reshape(20, -1), (training.reshape(101, -1) + 0.5) / levels) / np.sqrt(24)
+  np.testing.assert_array_equal(found.indices, np.argsort(distances, axis=1)[:, :9])
+  np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :9], rtol=1e-5)
+  assert np.issubdtype(found.indices.dtype, np.integer)
+
+
+@pytest.mark.parametrize('levels', [17, 256])
+def test_copies_are_found_at_distance_0(levels):
+  training = grey_levels(300, levels, (32, 32, 3))
+  images = (training[[250, 3]] + 0.5) / levels
+  for dtype in (np.float32, np.float64):
+    found = nearest_neighbors(images.astype(dtype), training, levels)
+    np.testing.assert_array_equal(found.indices[:, 0], [250, 3])
+    assert np.all(found.distances[:, 0] < 1e-7)
+    assert np.all(found.distances[:, 1:] > 0.3)
+
+
+def test_small_distances_keep_their_digits():
+  """||a||^2 + ||b||^2 - 2 ab in float32 would be off by about 1e-4, a thousand times this square."""
+  training = grey_levels(50, shape=(32, 32, 3))
+  images = ((training[7:8] + 0.5) / 256).astype(np.float64) + 1e-5
+  assert nearest_neighbors(images, training, 256).distances[0, 0] == pytest.approx(1e-5, rel=1e-9)
+
+
+def test_a_dequantised_training_image_is_a_standard_deviation_of_the_noise_away():
+  training = grey_levels(50, shape=(32, 32, 3))
+  found = nearest_neighbors(dequantize(training, 256, seed=0), training, 256, k=1)
+  np.testing.assert_array_equal(found.indices[:, 0], np.arange(50))
+  np.testing.assert_allclose(found.distances, 1 / (np.sqrt(12) * 256), rtol=0.05)
+
+
+def test_duplicates_come_in_the_order_of_the_training_images(monkeypatch):
+  monkeypatch.setattr(neighbors, '_BLOCK', 4)
+  training = grey_levels(9)
+  training[[5, 8]] = training[2]
+  found = nearest_neighbors(((training[2:3] + 0.5) / 256).astype(np.float32), training, 256, k=4)
+  np.testing.assert_array_equal(found.indices[0, :3], [2, 5, 8])
+  assert found.distances[0, 3] > 0.1
+
+
+def test_real_images_are_nearest_to_themselves(cifar10_sample_dir):
+  from flowgan_tf.data import load
+
+  dataset = load('cifar10', cifar10_sample_dir)
+  samples = dequantize(dataset.train.images[100:140], 256, seed=0)
+  found = nearest_neighbors(samples, dataset.train.images, 256, k=2)
+  np.testing.assert_array_equal(found.indices[:, 0], np.arange(100, 140))
+  assert np.all(found.distances[:, 0] < 0.002) and np.median(found.distances[:, 1]) > 0.05
+
+
+def images(n: int = 2, shape=(4, 3, 2), dtype=np.float32) -> np.ndarray:
+  return np.zeros((n, *shape), dtype)
+
+
+BAD = {
+  'shapes': (
+    images(shape=(4, 3, 1)),
+    grey_levels(9),
+    5,
+    r'Got: \(2, 4, 3, 1\) and \(9, 4, 3, 2\)',
+  ),
+  'rank': (images().reshape(2, -1), grey_levels(9), 5, r'`images` must have shape .* Got: \(2, 24\)'),
+  'flat': (images().reshape(2, -1), grey_levels(9).reshape(9, -1), 5, r'`images` must have shape'),
+  'no images': (images(0), grey_levels(9), 5, r'n > 0.* Got: \(0, 4, 3, 2\)'),
+  'NaN': (np.where(np.arange(2).reshape(2, 1, 1, 1), np.nan, images()), grey_levels(9), 5, 'must be finite.* 1 of 2'),
+  'infinity': (images() - np.inf, grey_levels(9), 5, 'must be finite.* 2 of 2'),
+  'integers': (images(dtype=np.uint8), grey_levels(9), 5, '`images` must be floats .* Got: uint8'),
+  'floats': (images(), images(9), 5, '`training` must be uint8 .* Got: float32'),
+  'k = 0': (images(), grey_levels(9), 0, '`k` must be from 1 to .* 9. Got: 0'),
+  'k > m': (images(), grey_levels(9), 10, '`k` must be from 1 to .* 9. Got: 10'),
+  'no training images': (images(), grey_levels(0), 1, '`k` must be from 1 to .* 0. Got: 1'),
+}
+
+
+@pytest.mark.parametrize(('samples', 'training', 'k', 'message'), BAD.values(), ids=BAD.keys())
+def test_refuses(samples, training, k, message):
+  with pytest.raises(ValueError, match=message):
+    nearest_neighbors(samples, training, 256, k)

@@ -1,0 +1,38 @@
+"""The benchmarks as a user starts them, on a model so small that its size can be worked out by hand."""
+
+import math
+import pathlib
+import subprocess
+import sys
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+TINY_NICE = (
+  '--config=flowgan_tf/configs/digits.py',
+  '--image_shape=4,4,1',
+  '--config.steps=1000',
+  '--config.batch_size=100',
+  '--config.jit=False',
+  '--config.generator.couplings=2',
+  '--config.generator.hidden_layers=1',
+  '--config.generator.hidden_units=8',
+  '--config.generator.normalization=none',
+)
+
+
+def test_size():
+  command = [sys.executable, '-m', 'benchmarks.size', '--objectives=mle', '--batch_size=2', *TINY_NICE]
+  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stderr
+  sizes, flops, runs = (table.splitlines() for table in result.stdout.split('\n\n'))
+  # Per coupling two layers of 8 x 8 with bias; 16 log-scales.
+  one_pass = 2 * 2 * 2 * 8 * 8
+  assert sizes[2].split() == ['generator', str(2 * 2 * (64 + 8) + 16), f'{one_pass / 1e9:.4g}']
+  # Forward and twice that for the gradient, but none for the pixels that the first layer sees.
+  step = 3 * one_pass - 2 * 8 * 8
+  assert 'TFLOP, batch 100   PFLOP, 1,000 steps' in flops[0]
+  assert flops[2].split() == ['mle', *(f'{x:.4g}' for x in (step / 1e9, 100 * step / 1e12, 1e5 * step / 1e15))]
+  name, loss, build_seconds, step_seconds, peak_gib = runs[2].split()
+  assert name == 'mle'
+  assert math.isfinite(float(loss))
+  assert min(float(build_seconds), float(step_seconds), float(peak_gib)) > 0

@@ -1,0 +1,241 @@
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf import objectives
+from flowgan_tf.errors import UsageError
+from flowgan_tf.generators import Generator, ImplicitGenerator, dcgan
+from flowgan_tf.networks import KerasModule, dcgan_critic
+
+SHAPE = (4, 4, 1)
+
+
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
+def tiny(**kwargs):
+  return dcgan(SHAPE, channels=(6, 4), **kwargs)
+
+
+def trained(seed=0):
+  """A generator whose images are not all grey, and whose statistics are not those of a new one."""
+  generator = tiny()
+  rng = np.random.default_rng(seed)
+  for variable in generator.variables:
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape) - 1.0 * ('kernel' in variable.name))
+  return generator
+
+
+def noise(*batch_shape, seed=0):
+  return tf.random.stateless_normal((*batch_shape, *SHAPE), seed=(seed, 1))
+
+
+def statistics(generator):
+  return [v.numpy() for v in generator.non_trainable_variables]
+
+
+def test_it_has_what_is_used_of_a_flow():
+  generator = dcgan((7, 5, 2), channels=(6, 4))
+  assert generator.event_shape == tf.TensorShape((7, 5, 2)) and isinstance(generator.event_shape, tf.TensorShape)
+  assert generator.dtype == tf.float32 and generator.name == 'dcgan'
+  assert isinstance(generator, Generator)
+  # Dense, two norms' gain and bias, two kernels and a bias; two norms' mean and variance.
+  assert len(generator.trainable_variables) == 8 and len(generator.non_trainable_variables) == 4
+  assert {id(v) for v in generator.variables} == {
+    id(v) for v in (*generator.trainable_variables, *generator.non_trainable_variables)
+  }
+  assert len(generator.variables) == 12 and all(isinstance(v, tf.Variable) for v in generator.variables)
+
+
+def test_another_module_sees_its_variables():
+  holder = tf.Module()
+  holder.generator = tiny()
+  assert len(holder.trainable_variables) == 8 and len(holder.variables) == 12
+
+
+@pytest.mark.parametrize('prior_name, scipy_prior', [('normal', scipy.stats.norm), ('logistic', scipy.stats.logistic)])
+def test_the_prior(prior_name, scipy_prior):
+  prior = tiny(prior_name=prior_name).distribution
+  z = noise(3)
+  np.testing.assert_allclose(prior.log_prob(z), scipy_prior.logpdf(z).sum(axis=(1, 2, 3)), rtol=1e-5)
+  samples = prior.sample(500, seed=(0, 0)).numpy().ravel()
+  assert scipy.stats.kstest(samples, scipy_prior.cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64', 'mixed_bfloat16', 'mixed_float16'])
+def test_only_double_precision_changes_the_type_of_noise_and_images(dtype):
+  generator = tiny(dtype=dtype)
+  wide = tf.float64 if dtype == 'float64' else tf.float32
+  assert generator.dtype == generator.distribution.dtype == wide
+  assert {v.dtype for v in generator.variables} == {wide}
+  images = generator.sample(5, seed=(0, 0), training=True)
+  assert images.dtype == wide and np.all((images > 0) & (images < 1))
+
+
+def test_samples_are_decoded_noise():
+  generator = trained()
+  images = generator.sample(5, seed=(3, 4))
+  np.testing.assert_array_equal(images, generator.decode(generator.distribution.sample(5, seed=(3, 4))))
+  np.testing.assert_array_equal(images, generator.sample(5, seed=(3, 4)))
+  assert np.abs(images - generator.sample(5, seed=(3, 5))).max() > 0.1
+
+
+def test_any_number_of_batch_dimensions():
+  generator = trained()
+  z = noise(2, 3)
+  images = generator.decode(z)
+  assert images.shape == (2, 3, *SHAPE)
+  np.testing.assert_allclose(images[1, 2], generator.decode(z[1, 2]), rtol=1e-5)
+  np.testing.assert_allclose(images[1], generator.decode(z[1].numpy()), rtol=1e-5)
+  assert generator.sample(seed=(0, 0)).shape == SHAPE
+  assert generator.sample((2, 3), seed=(0, 0)).shape == (2, 3, *SHAPE)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_functions_compute_the_same(jit):
+  generator = trained()
+  z = noise(6)
+  decode = tf.function(generator.decode, jit_compile=jit)
+  np.testing.assert_allclose(decode(z), generator.decode(z), rtol=1e-5)
+  before = statistics(generator)
+  expected = generator.decode(z, training=True)
+  moved = statistics(generator)
+  for variable, value in zip(generator.non_trainable_variables, before, strict=True):
+    variable.assign(value)
+  np.testing.assert_allclose(decode(z, training=True), expected, rtol=1e-4)
+  for value, once in zip(statistics(generator), moved, strict=True):
+    np.testing.assert_allclose(value, once, rtol=1e-4, atol=1e-7)
+  # XLA makes other noise of the same seed.
+  sample = tf.function(lambda: generator.sample(3, seed=(0, 1)), jit_compile=jit)
+  images = sample()
+  np.testing.assert_array_equal(images, sample())
+  if not jit:
+    np.testing.assert_allclose(images, generator.sample(3, seed=(0, 1)), rtol=1e-4)
+
+
+def test_batches_of_unknown_size():
+  generator = trained()
+  decode = tf.function(generator.decode, input_signature=[tf.TensorSpec([None, *SHAPE])])
+  sample = tf.function(lambda n: generator.sample(n, seed=(0, 1)), input_signature=[tf.TensorSpec([], tf.int32)])
+  for n in (1, 3):
+    np.testing.assert_allclose(decode(noise(n)), generator.decode(noise(n)), rtol=1e-5)
+    assert sample(n).shape == (n, *SHAPE)
+
+
+def test_batch_statistics_count_in_training_only():
+  generator = trained()
+  start = statistics(generator)
+  z = noise(8)
+  in_evaluation = generator.decode(z)
+  generator.sample(8, seed=(0, 0))
+  for value, before in zip(statistics(generator), start, strict=True):
+    np.testing.assert_array_equal(value, before)
+  decode = tf.function(lambda: generator.decode(z, training=True))
+  in_training = decode()
+  assert np.abs(in_training - in_evaluation).max() > 0.1
+  for value, before in zip(statistics(generator), start, strict=True):
+    assert np.all(value != before)
+  # Running statistics that have settled on those of one batch make both modes agree.
+  for _ in range(150):
+    decode()
+  np.testing.assert_allclose(generator.decode(z), in_training, rtol=1e-3)
+  generator.sample(8, seed=(0, 0), training=True)
+  assert np.abs(generator.decode(z) - in_training).max() > 1e-3
+
+
+def test_checkpoint_round_trip_is_exact(tmp_path):
+  first, second = trained(seed=1), trained(seed=2)
+  first.decode(noise(8), training=True)
+  path = tf.train.Checkpoint(generator=first).write(str(tmp_path / 'checkpoint'))
+  assert np.abs(first.decode(noise(4)) - second.decode(noise(4))).max() > 0.1
+  status = tf.train.Checkpoint(generator=second).read(path)
+  status.assert_consumed()
+  status.assert_existing_objects_matched()
+  for a, b in zip(first.variables, second.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(first.decode(noise(4)), second.decode(noise(4)))
+
+
+@pytest.mark.parametrize('method', ['log_prob', 'encode'])
+def test_why_there_is_no_likelihood(method):
+  ask = getattr(tiny(), method)
+  images = tf.fill((2, *SHAPE), 0.5)
+  # A user's mistake stays one in graphs, where AutoGraph would raise an error of its own.
+  for call in (ask, tf.function(ask), tf.function(lambda x: ask(x, training=True))):
+    with pytest.raises(UsageError, match=r"not invertible.* integral over all z.*flow, 'nice' or 'real_nvp'") as caught:
+      call(images)
+    message = str(caught.value)
+    assert message.startswith(f'{method}: ') and "'dcgan'" in message and '\n' not in message
+
+
+def make_critic():
+  return KerasModule(dcgan_critic(SHAPE, channels=(4,), dense_units=4), SHAPE)
+
+
+@pytest.mark.parametrize('divergence', objectives.DIVERGENCES)
+def test_every_divergence_trains_it(divergence):
+  """Gradients reach every weight, losses stay finite, and grey images become as bright as the data."""
+  generator, critic = tiny(), make_critic()
+  objective = objectives.make('adversarial', divergence=divergence)
+  real = tf.random.stateless_uniform((16, *SHAPE), seed=(0, 0), minval=0.8, maxval=1.0)
+  optimizers = {}
+  for model in (generator, critic):
+    optimizers[model] = keras.optimizers.Adam(0.01, beta_1=0.5)
+    optimizers[model].build(model.trainable_variables)
+
+  def update(model, loss, tape):
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizers[model].apply(gradients, model.trainable_variables)
+    return loss, gradients
+
+  @tf.function(autograph=False)
+  def train_critic(seed):
+    fake = generator.sample(16, seed=seed, training=True)
+    with tf.GradientTape() as tape:
+      loss, _ = objective.critic_loss(critic, real, fake, seed)
+    return update(critic, loss, tape)
+
+  @tf.function(autograph=False)
+  def train_generator(seed):
+    with tf.GradientTape() as tape:
+      loss, _ = objective.generator_loss(None, critic(generator.sample(16, seed=seed, training=True)))
+    return update(generator, loss, tape)
+
+  assert abs(np.mean(generator.sample(64, seed=(9, 9))) - 0.5) < 0.01
+  start = [v.numpy() for v in (*generator.trainable_variables, *critic.trainable_variables)]
+  for i in range(25):
+    for k in range(3):
+      critic_loss, _ = train_critic(tf.constant([k, i]))
+    loss, gradients = train_generator(tf.constant([3, i]))
+    assert np.isfinite(critic_loss) and np.isfinite(loss)
+    if i == 0:
+      names = [v.name for v in generator.trainable_variables]
+      assert not [name for name, g in zip(names, gradients, strict=True) if g is None or not np.any(g)]
+  weights = (*generator.trainable_variables, *critic.trainable_variables)
+  assert all(np.all(np.isfinite(v)) for v in weights)
+  unchanged = [v.name for v, before in zip(weights, start, strict=True) if np.all(v == before)]
+  # A Wasserstein critic's last bias drops out of the difference.
+  assert unchanged == ([weights[-1].name] if divergence == 'wasserstein' else [])
+  assert np.mean(generator.sample(64, seed=(9, 9))) > 0.6
+
+
+def test_a_network_that_changes_the_shape_is_refused():
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), SHAPE)
+  with pytest.raises(ValueError, match=r'`network` must return .*\(4, 4, 1\).*Got: \(4, 4, 3\)'):
+    ImplicitGenerator(keras.layers.Dense(3), prior, name='wide')
+  # 16 numbers, and a shape that would broadcast.
+  with pytest.raises(ValueError, match=r'`network` must return '):
+    ImplicitGenerator(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(16)]), prior, name='flat')
+  with pytest.raises(ValueError, match='no trainable variables'):
+    ImplicitGenerator(keras.layers.ReLU(), prior, name='empty')
+
+
+@pytest.mark.parametrize('argument, value', [('channels', ()), ('prior', 'cauchy')])
+def test_arguments_out_of_range_are_refused(argument, value):
+  with pytest.raises(ValueError, match=rf'`{argument}`.*Got: '):
+    dcgan(SHAPE, **{'channels' if argument == 'channels' else 'prior_name': value})

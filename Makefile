@@ -26,7 +26,7 @@ help:
 	@echo 'make demo    train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
 	@echo 'make test    run the test suite; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make lint    check style and formatting'
-	@echo 'make bench   measure the time of training steps'
+	@echo 'make bench   measure the time of training steps, and the size of the CIFAR-10 model'
 	@echo 'make wheel   build the distributions, and use the wheel outside of the checkout'
 	@echo 'make clean   remove what make and Python left, .venv included; runs/ stays'
 	@echo
@@ -44,6 +44,7 @@ lint: $(TESTABLE)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.size 2> /dev/null
 
 wheel: $(TESTABLE)
 	rm -rf build dist

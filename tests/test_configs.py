@@ -21,7 +21,7 @@ def test_config_is_valid_and_adds_no_setting(name):
   assert set(config.keys()) == set(default_config().keys())
 
 
-@pytest.mark.parametrize('variant', ['paper', 'dinh', 'small'])
+@pytest.mark.parametrize('variant', ['mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small'])
 def test_variants_of_cifar10(variant):
   config = cifar10.get_config(variant)
   validate(config)
@@ -29,7 +29,10 @@ def test_variants_of_cifar10(variant):
 
 
 def test_an_unknown_variant_is_refused():
-  with pytest.raises(UsageError, match=r'cifar10\.py:large: no such variant; expected one of paper, dinh, small'):
+  with pytest.raises(
+    UsageError,
+    match=r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small',
+  ):
     cifar10.get_config('large')
 
 

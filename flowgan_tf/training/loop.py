@@ -51,9 +51,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
   validate(config)
   dataset = data.load(config.dataset, config.data_dir or None)
   state = TrainState(config, dataset.image_shape)
-  workdir = open_workdir(workdir, config, dataset)
   with exclusive(workdir):
-    return _train(config, dataset, workdir, state)
+    return _train(config, dataset, open_workdir(workdir, config, dataset), state)
 
 
 def _train(config, dataset, workdir, state):

@@ -91,6 +91,8 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
   """Makes the folder of a run, or checks that the one which is there belongs to the same configuration and data.
 
+  A run that has saved nothing yet, such as one that failed at its start, may take another configuration.
+
   Args:
     workdir: Folder of the run.
     config: The configuration of the training about to start or to go on.
@@ -103,14 +105,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
     UsageError: If the folder cannot be written, or holds a run with another configuration, other data or something that
       is not a run.
   """
-  workdir = pathlib.Path(workdir)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    probe = workdir / '.writable'
-    probe.touch()
-    probe.unlink()
-  except OSError as error:
-    raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+  workdir = _writable_folder(workdir)
   facts = {
     'name': dataset.name,
     'image_shape': list(dataset.image_shape),
@@ -121,7 +116,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
   if description is None:
     if any(workdir.iterdir()):
       raise UsageError(f'--workdir={workdir}: is not empty and holds no run; expected a new folder or that of a run')
-  else:
+  elif available(workdir):
     _check_same(workdir, config, facts, *description)
   description = {'config': json.loads(config.to_json_best_effort()), 'data': facts}
   write_atomically(workdir / 'config.json', json.dumps(description, indent=2) + '\n')
@@ -129,13 +124,13 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
 
 
 @contextlib.contextmanager
-def exclusive(workdir: pathlib.Path) -> Iterator[None]:
-  """Keeps other trainings out of a run folder, until the block or the process ends.
+def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
+  """Makes the folder of a run, if need be, and keeps other trainings out until the block or the process ends.
 
   Raises:
-    UsageError: If a training is running in the folder.
+    UsageError: If the folder cannot be written, or a training is running in it.
   """
-  folder = os.open(workdir, os.O_RDONLY)
+  folder = os.open(_writable_folder(workdir), os.O_RDONLY)
   try:
     try:
       fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,6 +139,18 @@ def exclusive(workdir: pathlib.Path) -> Iterator[None]:
     yield
   finally:
     os.close(folder)
+
+
+def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
+  workdir = pathlib.Path(workdir)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe = workdir / '.writable'
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+  return workdir
 
 
 def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:

@@ -107,6 +107,17 @@ def test_probabilities_are_the_softmax_of_the_models_logits_without_dropout(clas
   np.testing.assert_allclose(classifier.probabilities(images), expected, rtol=1e-4)
 
 
+def test_features_are_those_of_the_last_hidden_layer_without_dropout(classifier):
+  x = _uniform_images(5)
+  h = tf.constant(x, tf.float32)
+  for layer in classifier.model.layers:
+    h = layer(h, training=False)
+    if layer.name == 'features':
+      break
+  assert h.shape == (5, 128)
+  np.testing.assert_allclose(classifier.predict(x).features, h, rtol=1e-5, atol=1e-5)
+
+
 def test_values_outside_the_unit_interval_are_clipped(classifier):
   images = 3 * _uniform_images(5) - 1
   np.testing.assert_array_equal(classifier.probabilities(images), classifier.probabilities(np.clip(images, 0, 1)))

@@ -102,7 +102,7 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan is not invertible']),
     (['--config.generator.upsampling_channels=()'], ['generator.upsampling_channels']),
     (['--scorer=foo'], ['scorer', 'foo', 'classifier, inception']),
-    (['--config=configs/cifar10.py:large'], ['cifar10.py:large', 'paper, dinh, small']),
+    (['--config=configs/cifar10.py:large'], ['cifar10.py:large', 'mle, adversarial, hybrid, dcgan, dinh, small']),
     (['--config.ema_decay=1.5'], ['ema_decay', '1.5']),
     (['--config.critic.channels=()'], ['critic.channels']),
     (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),

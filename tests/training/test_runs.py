@@ -81,6 +81,14 @@ def test_another_configuration_is_refused(run, config, dataset, key, value, chan
   assert (workdir / 'config.json').read_bytes() == before
 
 
+def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, config, dataset):
+  """As when it failed at its start for want of what the configuration asks for."""
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  config.scorer = 'inception'
+  open_workdir(workdir, config, dataset)
+  assert json.loads((workdir / 'config.json').read_text())['config']['scorer'] == 'inception'
+
+
 def test_other_data_under_the_same_name_are_refused(run, config, tmp_path):
   (tmp_path / 'other').mkdir()
   other = data.load(write_images(tmp_path / 'other' / 'images.npz', count=41))
@@ -159,5 +167,5 @@ def test_config_that_is_no_text(run):
 def test_two_trainings_in_one_folder_are_refused(tmp_path):
   with exclusive(tmp_path), pytest.raises(UsageError, match='another training'), exclusive(tmp_path):
     raise AssertionError('the second training got in')
-  with exclusive(tmp_path):
-    pass
+  with exclusive(tmp_path / 'new' / 'folder'):
+    assert (tmp_path / 'new' / 'folder').is_dir()

@@ -1,0 +1,54 @@
+"""Which network stands behind the scores: `--scorer` and `--inception_weights`."""
+
+import json
+
+import keras
+import pytest
+
+from flowgan_tf import hosts
+from tests.programs.conftest import TINY, assert_one_line, call
+
+TRAIN = ('--objective=mle', '--nojit', '--batch_size=8', '--steps=2', '--samples=10', *TINY[5:8])
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Inception-v3 before any training."""
+  path = tmp_path_factory.mktemp('weights') / 'inception.weights.h5'
+  keras.utils.set_random_seed(0)
+  keras.applications.InceptionV3(weights=None).save_weights(path)
+  return path
+
+
+def test_inception_scores_a_run(images, weights, tmp_path):
+  """Trained with it, and evaluated by it; unlabelled data will do."""
+  common = [f'--dataset={images}', f'--config.cache_dir={tmp_path}/cache', f'--workdir={tmp_path}/run']
+  flags = ['--scorer=inception', f'--inception_weights={weights}', '--config.score_samples=10']
+  outcome = call('train', *TRAIN, *common, *flags)
+  assert outcome.status == 0, outcome
+  assert 'inception_v3' in outcome.out and 'FID' in outcome.out and 'MODE' not in outcome.out
+  [record, *others] = json.loads((tmp_path / 'run' / 'evaluation.json').read_text())
+  assert (record['scorer'], record['reference_images'], record['score_samples']) == ('inception_v3', 32, 10)
+  assert 'best_score' in {other['checkpoint'] for other in [record, *others]}
+  # The file is remembered; the reference is read from the cache.
+  again = call('evaluate', tmp_path / 'run', '--samples=10', '--checkpoint=latest')
+  assert again.status == 0 and record['scorer_hash'] in again.out and 'Computing' not in again.err
+  weights.rename(weights.with_name('moved.h5'))
+  assert_one_line(call('evaluate', tmp_path / 'run'), 'evaluate', '--inception_weights', 'no such file')
+  weights.with_name('moved.h5').rename(weights)
+
+
+def test_without_weights_one_line_names_the_remedies(finished, tmp_path, monkeypatch):
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  monkeypatch.setattr(hosts, 'answers', lambda url: False)
+  remedies = ['--inception_weights=PATH', '--scorer=classifier']
+  assert_one_line(call('evaluate', finished[0], '--scorer=inception'), 'evaluate', *remedies)
+  run = tmp_path / 'run'
+  assert_one_line(call('train', *TRAIN, '--scorer=inception', f'--workdir={run}'), 'train', *remedies)
+
+
+def test_bad_files(finished, tmp_path):
+  (tmp_path / 'bad.h5').write_bytes(b'not HDF5')
+  for name, said in (('bad.h5', 'damaged'), ('missing.h5', 'no such file')):
+    flags = ['--scorer=inception', f'--inception_weights={tmp_path / name}']
+    assert_one_line(call('evaluate', finished[0], *flags), 'evaluate', name, said)

@@ -140,11 +140,12 @@ def test_layer_normalization_of_a_large_mean_is_as_exact_as_keras():
   assert errors[0] <= errors[1] < 1e-4
 
 
+@pytest.mark.parametrize('shape', [(5, 32), (1, 5, 32)])
 @pytest.mark.parametrize('graph', [False, True])
-def test_second_derivatives_of_layer_normalization(graph):
+def test_second_derivatives_of_layer_normalization(graph, shape):
   """Against automatic differentiation of the formula; Keras' own layer gives something else."""
   rng = np.random.default_rng(0)
-  x, *weights = (tf.constant(rng.normal(size=(5, 32))) for _ in range(3))
+  x, *weights = (tf.constant(rng.normal(size=shape)) for _ in range(3))
   layer, _ = layer_norms('float64')
   variables = [layer.gamma.value, layer.beta.value]
 

@@ -65,10 +65,10 @@ def _train(config, dataset, workdir, state):
       f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '
       f'{workdir}/checkpoints to start again'
     )
+  evaluator = Evaluator(state.ema, dataset, config, make_scorer(config, dataset))
   for name, part in ((config.generator.name, state.generator), ('critic', state.critic)):
     if part is not None:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  evaluator = Evaluator(state.ema, dataset, config, make_scorer(config, dataset))
   return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
 
 

@@ -6,18 +6,25 @@ import keras
 import pytest
 
 from flowgan_tf import hosts
+from flowgan_tf.metrics import inception
 from tests.programs.conftest import TINY, assert_one_line, call
 
 TRAIN = ('--objective=mle', '--nojit', '--batch_size=8', '--steps=2', '--samples=10', *TINY[5:8])
 
 
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-  """Inception-v3 before any training."""
-  path = tmp_path_factory.mktemp('weights') / 'inception.weights.h5'
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+  """Of a small network with the inputs and outputs of Inception-v3, which would take a minute."""
+
+  def network():
+    images = keras.Input((299, 299, 3))
+    features = keras.layers.GlobalAveragePooling2D(name='avg_pool')(keras.layers.Conv2D(4, 9, strides=32)(images))
+    return keras.Model(images, keras.layers.Dense(1000)(features))
+
+  monkeypatch.setattr(inception, '_network', network)
   keras.utils.set_random_seed(0)
-  keras.applications.InceptionV3(weights=None).save_weights(path)
-  return path
+  network().save_weights(tmp_path / 'inception.weights.h5')
+  return tmp_path / 'inception.weights.h5'
 
 
 def test_inception_scores_a_run(images, weights, tmp_path):

@@ -1,0 +1,26 @@
+"""Estimators of the paper's study, one in each module, and `study`, which applies them to a run."""
+
+from flowgan_tf.analysis.ais import annealed_importance_sampling, bidirectional, choose_sigma
+from flowgan_tf.analysis.critic_gap import critic_gap
+from flowgan_tf.analysis.gmm import GaussianMixture
+from flowgan_tf.analysis.jacobian import jacobian, spectrum
+from flowgan_tf.analysis.kde import kde_estimate
+from flowgan_tf.analysis.outliers import auroc, log_prob_histograms
+from flowgan_tf.analysis.study import ANALYSES, Settings, Study, analyze
+
+__all__ = [
+  'ANALYSES',
+  'GaussianMixture',
+  'Settings',
+  'Study',
+  'analyze',
+  'annealed_importance_sampling',
+  'auroc',
+  'bidirectional',
+  'choose_sigma',
+  'critic_gap',
+  'jacobian',
+  'kde_estimate',
+  'log_prob_histograms',
+  'spectrum',
+]

@@ -9,6 +9,7 @@ import importlib
 from flowgan_tf.version import __version__
 
 _ROOMS = (
+  'analysis',
   'bijectors',
   'data',
   'export',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ['evaluation_table', 'text_table']
+__all__ = ['evaluation_table', 'study_lines', 'text_table']
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -70,6 +70,77 @@ def evaluation_table(records: Sequence[dict]) -> str:
   if scored:
     table += f'\n{_scores_note(scored[0])}'
   return table
+
+
+def study_lines(record: dict) -> list[str]:
+  """What an analysis has found, for the terminal.
+
+  Args:
+    record: `record` of an `analysis.Study`.
+  """
+  r = record
+  exact = []
+  if 'exact_nll' in r:
+    exact.append(f'exact NLL {_pm(r, "exact_nll", "exact_standard_error")} nats, n = {r["exact_n"]:,}')
+  match r['what']:
+    case 'gmm':
+      lines = [
+        f'best bandwidth {r["best_bandwidth"]:.4f}: validation NLL {_pm(r, "best_nll", "best_standard_error")}, '
+        f'test NLL {_pm(r, "test_nll", "test_standard_error")} nats; {r["centers"]:,} Gaussians'
+      ]
+      if name := r['selection']:
+        best = max(r['bandwidths'], key=lambda b: b[name])
+        lines.append(f'best {name.replace("_", " ")} {best[name]:.2f} at bandwidth {best["bandwidth"]:.4f}')
+      return lines
+    case 'kde':
+      return [
+        f'KDE NLL {_pm(r, "nll", "standard_error")} nats, n = {r["n_test"]:,}; {r["n_samples"]:,} samples, bandwidth '
+        f'{r["bandwidth"]:.4f}',
+        *exact,
+      ]
+    case 'ais':
+      return [
+        f'AIS NLL {_pm(r, "nll", "standard_error")} nats, n = {r["n"]}; {r["chains"]} chains of {r["steps"]} '
+        f'temperatures, sigma {r["sigma"]:.4f}, acceptance {r["acceptance"]:.2f}',
+        f'simulated images: log p between {r["bracket_lower"]:,.2f} and {r["bracket_upper"]:,.2f}, '
+        f'gap {_pm(r, "bracket_gap", "bracket_gap_standard_error")} nats, n = {r["bracket_n"]}',
+        *exact,
+      ]
+    case 'jacobian':
+      return [
+        f'mean log-determinant {_pm(r, "mean_log_det", "standard_error")} nats at {r["n"]} noise vectors of '
+        f'{r["d"]:,} dimensions',
+        f'condition number: median {_e(r["median_condition_number"])}, largest {_e(r["largest_condition_number"])}',
+      ]
+    case 'histograms':
+      header = ['images', 'mean log p (nats)', 'AUROC test against it', 'n']
+      rows = [
+        [
+          name,
+          _pm(s, 'mean_log_prob', 'standard_error'),
+          '-' if s['auroc'] is None else f'{s["auroc"]:.3f}',
+          f'{s["n"]:,}',
+        ]
+        for name, s in r['sets'].items()
+      ]
+      return text_table(header, rows).split('\n')
+    case 'critic':
+      return [
+        f'distance of samples to {name} images {_pm(r, name, f"{name}_standard_error", ".4f")}'
+        for name in ('train', 'validation')
+      ] + [f'gap {_pm(r, "gap", "gap_standard_error", ".4f")}, n = {r["n"]:,}; {r["steps"]:,} updates of the critic']
+  raise ValueError(f"`record['what']` must name an analysis. Got: {r['what']!r}")
+
+
+def _pm(record, value, error, form=',.2f'):
+  """A number and its error; '-' where there is none."""
+  if record.get(value) is None:
+    return '-'
+  return f'{record[value]:{form}}' + ('' if record.get(error) is None else f' +- {record[error]:{form}}')
+
+
+def _e(value):
+  return 'infinite' if value is None else f'{value:.3g}'
 
 
 def _cell(record, key, form):

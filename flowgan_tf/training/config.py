@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from ml_collections import config_dict
@@ -9,7 +10,7 @@ from ml_collections import config_dict
 from flowgan_tf import flows, networks, objectives
 from flowgan_tf.errors import UsageError
 
-__all__ = ['GENERATORS', 'PRECISIONS', 'SCHEDULES', 'SCORERS', 'default_config', 'validate']
+__all__ = ['GENERATORS', 'PRECISIONS', 'SCHEDULES', 'SCORERS', 'default_config', 'settings', 'validate']
 
 GENERATORS = ('nice', 'real_nvp', 'dcgan')
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
@@ -68,7 +69,7 @@ def default_config() -> config_dict.ConfigDict:
 
   config.log_every = 50
   config.eval_every = 500
-  config.score_samples = 2000  # samples behind each score during training; 0 for no score
+  config.score_samples = 2000  # samples behind each score during training; 0 trains without scores
   config.scorer = 'classifier'  # network behind the scores: trained on the data set, or 'inception' for Inception-v3
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
@@ -128,6 +129,16 @@ def validate(config: config_dict.ConfigDict) -> None:
     _number(config, f'{optimizer}.clip_norm', lambda v: v >= 0, 'a number of at least 0')
     for beta in ('beta_1', 'beta_2'):
       _number(config, f'{optimizer}.{beta}', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
+
+
+def settings(config: config_dict.ConfigDict) -> dict[str, object]:
+  """Every setting by its dotted name, as JSON would have it: `{'seed': 0, 'generator.name': 'nice', ...}`."""
+
+  def flatten(nested, prefix):
+    for key, value in nested.items():
+      yield from flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else [(prefix + key, value)]
+
+  return dict(flatten(json.loads(config.to_json_best_effort()), ''))
 
 
 def _lookup(config, key):

@@ -14,13 +14,13 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_atomically
+from flowgan_tf.files import make_writable, write_atomically
 from flowgan_tf.generators import Generator
 from flowgan_tf.training.checkpoints import available, restore_generator
-from flowgan_tf.training.config import default_config, validate
+from flowgan_tf.training.config import default_config, settings, validate
 from flowgan_tf.training.state import make_generator
 
-__all__ = ['Run', 'exclusive', 'find_run', 'load_run', 'open_workdir']
+__all__ = ['Run', 'describe_run', 'exclusive', 'find_run', 'load_data', 'load_run', 'open_workdir']
 
 # Settings that may differ when a run is continued: where things lie, how often it reports.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
@@ -72,6 +72,18 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, generator)
 
 
+def load_data(run: Run) -> data.Dataset:
+  """The data that a run was trained on.
+
+  Raises:
+    UsageError: If they cannot be read, or are other data now.
+  """
+  dataset = data.load(run.config.dataset, run.config.data_dir or None)
+  if dataset.fingerprint != run.fingerprint:
+    raise UsageError(f'{run.workdir}: was trained on other data than --dataset={run.config.dataset} is now')
+  return dataset
+
+
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   """The folder of a run that has something to restore.
 
@@ -86,6 +98,15 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   if not available(workdir):
     raise UsageError(f'{workdir}: has no checkpoint yet')
   return workdir
+
+
+def describe_run(workdir: str | os.PathLike) -> tuple[config_dict.ConfigDict, dict]:
+  """The configuration of a run, and of its data `name`, `image_shape`, `levels` and `fingerprint`; nothing is restored.
+
+  Raises:
+    UsageError: If the folder is not a run, or its description is damaged.
+  """
+  return _read_description(find_run(workdir))
 
 
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
@@ -144,10 +165,7 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
 def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    probe = workdir / '.writable'
-    probe.touch()
-    probe.unlink()
+    make_writable(workdir)
   except OSError as error:
     raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
   return workdir
@@ -173,7 +191,7 @@ def _read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, di
 
 
 def _check_same(workdir, config, facts, old_config, old_facts):
-  new, old = (_flatten(json.loads(c.to_json_best_effort())) for c in (config, old_config))
+  new, old = settings(config), settings(old_config)
   # How long it goes on may differ as well, unless the learning rate falls to zero at the last step.
   free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
   different = [key for key in new if key not in free and new[key] != old.get(key)]
@@ -182,13 +200,3 @@ def _check_same(workdir, config, facts, old_config, old_facts):
     raise UsageError(f'--workdir={workdir}: holds a run with another configuration ({changes}); use another --workdir')
   if facts != old_facts:
     raise UsageError(f'--workdir={workdir}: holds a run on other data than --dataset={config.dataset} is now')
-
-
-def _flatten(nested, prefix=''):
-  flat = {}
-  for key, value in nested.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f'{prefix}{key}.')
-    else:
-      flat[prefix + key] = value
-  return flat

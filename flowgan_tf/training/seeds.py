@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
   GRID = 3  # the fixed noise of the sample grids
   SCORE = 4  # samples behind a score
   EVALUATION = 5  # dequantisation of validation and test images
+  ANALYSIS = 6  # samples and noise vectors of an analysis of the finished run
 
 
 def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:

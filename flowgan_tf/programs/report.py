@@ -1,0 +1,41 @@
+"""Makes one HTML page of runs: tables beside the paper's, figures, and the command behind every number.
+
+report RUN...
+report runs/mnist-* --out=report.html
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import flags
+
+from flowgan_tf.programs import command
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the run, or beside the runs if several.')
+
+
+def run() -> None:
+  """Entry point of `bin/report` and `flowgan-report`."""
+  command.run_program(main, __name__)
+
+
+def main(arguments: list[str]) -> None:
+  """Writes the page."""
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.files import write_atomically
+  from flowgan_tf.reporting.page import render
+  from flowgan_tf.reporting.report import make_report
+  from flowgan_tf.reporting.summary import summarize
+
+  if not arguments:
+    raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
+  runs = summarize(arguments)
+  first = pathlib.Path(arguments[0])
+  out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
+  try:
+    write_atomically(out, render(make_report(runs)))
+  except OSError as error:
+    raise UsageError(f'--out={out}: cannot be written ({error.strerror})') from error
+  print(out)

@@ -1,0 +1,378 @@
+"""The paper's study of any set of runs as one page: tables beside the paper's numbers, figures, commands."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from html import escape
+
+from flowgan_tf.reporting import figures, paper
+from flowgan_tf.reporting.commands import analyze_command, evaluate_command, train_command
+from flowgan_tf.reporting.page import Cell, Code, Page, Section, Table
+from flowgan_tf.reporting.summary import Summary
+
+__all__ = ['make_report']
+
+_TITLES = {
+  'mnist': 'MNIST',
+  'fashion_mnist': 'Fashion-MNIST',
+  'cifar10': 'CIFAR-10',
+  'svhn_cropped': 'SVHN',
+  'digits': 'Digits',
+}
+_BITS = {'cifar10', 'svhn_cropped'}  # the field reports these in bits/dim
+
+
+def make_report(runs: Sequence[Summary]) -> Page:
+  """Builds the page.
+
+  A cell is empty where a run holds no number. A section that no run has anything for names the command that fills it.
+
+  Args:
+    runs: As `summarize` returns them; runs of one data set are compared with each other.
+  """
+  groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: run.dataset)]
+  names = [_TITLES.get(group[0].dataset, group[0].dataset) for group in groups]
+  sections = []
+  for name, group in zip(names, groups, strict=True):
+    prefix = f'{name}: ' if len(groups) > 1 else ''
+    sections += [Section(prefix + title, items) for title, items in _sections(group) if items]
+  count = f'{len(runs)} run' + 's' * (len(runs) > 1)
+  lead = (
+    f'{count}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
+    'it; a click on a column sorts its table. The paper: Grover, Dhar, Ermon, '
+    '<a href="https://arxiv.org/abs/1705.08868">Flow-GAN</a>, AAAI 2018.'
+  )
+  return Page(f'Flow-GAN on {" and ".join(names)}', sections, lead)
+
+
+def _sections(runs):
+  unit = 'bits/dim' if runs[0].dataset in _BITS else 'nats'
+  learning = [f for f in (figures.learning_curves(runs, unit), figures.score_curves(runs)) if f]
+  beyond = [f for f in (figures.front(runs, unit), figures.condition_numbers(runs)) if f]
+  return [
+    ('Runs', [_runs_table(runs)]),
+    ('Likelihood and sample quality', _likelihood(runs, unit)),
+    ('Samples', [pictures] if (pictures := figures.samples(runs)) else []),
+    ('Training', learning),
+    ('Estimates of the likelihood', _estimates(runs)),
+    ('Mixture of Gaussians', _gmm(runs)),
+    ('Jacobian of the generator', _jacobian(runs)),
+    ('Likelihood of other images', _histograms(runs)),
+    ('Overfitting', _critic(runs)),
+    ('Likelihood against quality', beyond),
+  ]
+
+
+def _runs_table(runs):
+  header = ['run', 'folder', 'generator', 'iterations', 'batch', 'critic steps', 'seed', 'wall time (min)', 'precision']
+  rows = []
+  for run in runs:
+    command, config = train_command(run), run.config
+    critic = '' if config.objective == 'mle' else Cell(str(config.critic_steps), config.critic_steps, command)
+    rows.append(
+      [
+        Cell(run.label, command=command),
+        run.path,
+        config.generator.name,
+        _cell(run.step, ',', command),
+        Cell(str(config.batch_size), config.batch_size, command),
+        critic,
+        Cell(str(config.seed), config.seed, command),
+        _cell(None if run.seconds is None else run.seconds / 60, ',.1f', command),
+        config.precision,
+      ]
+    )
+  return Table('How the runs were trained', header, rows)
+
+
+def _likelihood(runs, unit):
+  table = paper.TABLES.get(runs[0].dataset)
+  if not any(run.evaluation for run in runs):
+    return [_missing(runs, 'bin/evaluate', each=True)]
+  published = table['rows'] if table else {}
+  score = table['score'] if table else 'mode_score'
+  unit = table['unit'] if table else unit
+  name = figures.SCORE_NAMES[score]
+  header = ['run', name, f'test NLL ({unit})', 'iteration of each', 'samples', 'test images']
+  if table:
+    header += [f'the paper: {name}', 'the paper: NLL']
+  rows, seen = [], set()
+  for run in runs:
+    best_score, best_nll = (_tested(run, checkpoint) for checkpoint in ('best_score', 'best_nll'))
+    row = [
+      Cell(run.label, command=train_command(run)),
+      _measured(run, best_score, score),
+      _measured(run, best_nll, 'nll', unit),
+      ', '.join(f'{record["step"]:,}' if record else '-' for record in (best_score, best_nll))
+      if best_score or best_nll
+      else '',
+      _evaluated(run, best_score, 'score_samples', ','),
+      _evaluated(run, best_nll, 'n', ','),
+    ]
+    if table:
+      row += _paper_cells(published.get(run.label) if run.label not in seen else None, ['.2f', ',.2f'])
+      seen.add(run.label)
+    rows.append(row)
+  rows += [
+    [f'{label} (the paper)', '', '', '', '', '', *_paper_cells(numbers, ['.2f', ',.2f'])]
+    for label, numbers in published.items()
+    if label not in seen
+  ]
+  caption = 'Sample score at the checkpoint with the best score, likelihood at that with the best validation NLL'
+  if table:
+    caption += f' (the paper: Table {table["number"]})'
+  items = [Table(caption, header, rows), _checkpoints_table(runs)]
+  networks = sorted({r['scorer'] + ' ' + r['scorer_hash'] for run in runs for r in run.evaluation if 'scorer' in r})
+  if networks:
+    items.append(
+      f'Scores rest on {escape(" and ".join(networks))}. They compare only between rows of the same network and number '
+      'of samples; with the paper, which used networks of its own, in their order alone.'
+    )
+  return items
+
+
+def _checkpoints_table(runs):
+  header = [
+    'run, checkpoint',
+    'iteration',
+    'NLL (nats)',
+    'bits/dim',
+    'round trip',
+    'MODE',
+    'Inception',
+    'FID',
+    'KID',
+    'samples',
+    'test images',
+  ]
+  rows = []
+  for run in runs:
+    steps = {}
+    for record in run.evaluation:
+      if record['split'] == 'test':
+        steps.setdefault(record['step'], []).append(record)
+    for records in steps.values():
+      record = records[0]
+      rows.append(
+        [
+          Cell(f'{run.label}, {", ".join(r["checkpoint"] for r in records)}', command=evaluate_command(run, record)),
+          _evaluated(run, record, 'step', ','),
+          _measured(run, record, 'nll', 'nats'),
+          _measured(run, record, 'nll', 'bits/dim'),
+          _evaluated(run, record, 'round_trip_error', '.1e'),
+          *(_measured(run, record, score) for score in ('mode_score', 'inception_score')),
+          _evaluated(run, record, 'fid', '.1f'),
+          _evaluated(run, record, 'kid', '.3f'),
+          _evaluated(run, record, 'score_samples', ','),
+          _evaluated(run, record, 'n', ','),
+        ]
+      )
+  return Table('Every checkpoint on the test images', header, rows)
+
+
+def _estimates(runs):
+  studied = [run for run in runs if {'kde', 'ais'} & run.studies.keys()]
+  if not studied:
+    return [_missing(runs, 'bin/analyze', '--what=kde,ais')]
+  published = paper.ESTIMATES.get(runs[0].dataset, {})
+  header = ['run', 'exact', 'AIS', 'KDE', *['the paper: exact', 'the paper: AIS', 'the paper: KDE'] * bool(published)]
+  rows, details = [], []
+  for run in studied:
+    kde, ais = (run.studies[what].record if what in run.studies else None for what in ('kde', 'ais'))
+    by_kde, by_ais = (None if record is None else analyze_command(run, record['what']) for record in (kde, ais))
+    name = Cell(run.label, command=train_command(run))
+    row = [
+      name,
+      _pm(kde, 'exact_nll', 'exact_standard_error', ',.2f', by_kde),
+      _pm(ais, 'nll', 'standard_error', ',.2f', by_ais),
+      _pm(kde, 'nll', 'standard_error', ',.2f', by_kde),
+    ]
+    rows.append(row + (_paper_cells(published.get(run.label), [',.2f'] * 3) if published else []))
+    details.append(
+      [
+        name,
+        ', '.join(f'{step:,}' for step in sorted({record['step'] for record in (kde, ais) if record})),
+        *(_number(kde, key, form, by_kde) for key, form in (('n_test', ','), ('n_samples', ','), ('bandwidth', '.4f'))),
+        _number(ais, 'n', ',', by_ais),
+        _pm(ais, 'exact_nll', 'exact_standard_error', ',.2f', by_ais),
+        *(_number(ais, key, form, by_ais) for key, form in (('chains', ','), ('steps', ','), ('sigma', '.4f'))),
+        _pm(ais, 'bracket_gap', 'bracket_gap_standard_error', ',.2f', by_ais),
+      ]
+    )
+  caption = 'NLL in nats per image, exact and estimated from the generator alone'
+  items = [Table(caption + (' (the paper: Table 3)' if published else ''), header, rows)]
+  orders = []
+  for name, what, key in (('exact', 'kde', 'exact_nll'), ('AIS', 'ais', 'nll'), ('KDE', 'kde', 'nll')):
+    found = [
+      (r.studies[what].record[key], r.label)
+      for r in studied
+      if what in r.studies and r.studies[what].record.get(key) is not None
+    ]
+    if len(found) > 1:
+      orders.append(f'{name}: {" &lt; ".join(escape(label) for _, label in sorted(found))}')
+  if orders:
+    items.append(f'From the most likely model to the least, {"; ".join(orders)}.')
+  header = [
+    'run',
+    'iteration',
+    'test images',
+    'KDE: samples',
+    'KDE: bandwidth',
+    'AIS: test images',
+    'exact NLL of these',
+  ]
+  header += ['AIS: chains', 'AIS: temperatures', 'AIS: σ', 'AIS: gap between bounds']
+  items.append(Table('What the estimates rest on', header, details))
+  if any('ais' in run.studies for run in studied):
+    items.append(
+      'AIS is of the generator with Gaussian noise of standard deviation σ on its images. The gap is that between its '
+      'stochastic lower and upper bound of log p for images simulated from that model, in nats; that of real images may '
+      'be larger.'
+    )
+  return items
+
+
+def _gmm(runs):
+  studied = [run for run in runs if 'gmm' in run.studies]
+  if not studied:
+    return [_missing(runs[:1], 'bin/analyze', '--what=gmm')]
+  drawn = figures.ANALYSIS_FIGURES['gmm'](runs)
+  record, command = studied[0].studies['gmm'].record, analyze_command(studied[0], 'gmm')
+  header = ['Gaussians', 'best bandwidth', 'validation NLL (nats)', 'test NLL (nats)', 'test images']
+  row = [
+    _cell(record['centers'], ',', command),
+    _cell(record['best_bandwidth'], '.4f', command),
+    _pm(record, 'best_nll', 'best_standard_error', ',.2f', command),
+    _pm(record, 'test_nll', 'test_standard_error', ',.2f', command),
+    _cell(record['test_n'], ',', command),
+  ]
+  table = Table('The mixture with the bandwidth that suits the validation images best', header, [row])
+  return [table, *drawn.values()]
+
+
+def _jacobian(runs):
+  studied = [run for run in runs if 'jacobian' in run.studies]
+  if not studied:
+    return [_missing(runs, 'bin/analyze', '--what=jacobian')]
+  published = paper.LOG_DETS.get(runs[0].dataset, {})
+  header = ['run', 'mean log-determinant (nats)', 'condition number, median', 'largest', 'iteration', 'noise vectors']
+  if published:
+    header.append('the paper: mean log-determinant')
+  rows = []
+  for run in studied:
+    record, command = run.studies['jacobian'].record, analyze_command(run, 'jacobian')
+    row = [
+      Cell(run.label, command=train_command(run)),
+      _pm(record, 'mean_log_det', 'standard_error', ',.1f', command),
+      _cell(record['median_condition_number'], '.2e', command, '∞'),
+      _cell(record['largest_condition_number'], '.2e', command, '∞'),
+      _cell(record['step'], ',', command),
+      _cell(record['n'], ',', command),
+    ]
+    if published:
+      row += _paper_cells((published.get(run.label),), [',.2f'])
+    rows.append(row)
+  return [Table('The Jacobian of the generator', header, rows), *figures.ANALYSIS_FIGURES['jacobian'](runs).values()]
+
+
+def _histograms(runs):
+  studied = [run for run in runs if 'histograms' in run.studies]
+  header = ['run, images', 'mean log p (nats)', 'AUROC of test against them', 'iteration', 'images']
+  rows = []
+  for run in studied:
+    record, command = run.studies['histograms'].record, analyze_command(run, 'histograms')
+    for name, numbers in record['sets'].items():
+      rows.append(
+        [
+          Cell(f'{run.label}, {name}', command=command),
+          _pm(numbers, 'mean_log_prob', 'standard_error', ',.2f', command),
+          '' if numbers['auroc'] is None else _cell(numbers['auroc'], '.3f', command),
+          _cell(record['step'], ',', command),
+          _cell(numbers['n'], ',', command),
+        ]
+      )
+  if not studied:
+    return [_missing(runs, 'bin/analyze', '--what=histograms')]
+  caption = 'Log-likelihood of sets of images; the AUROC is 0.5 where likelihood cannot tell them from test images'
+  return [Table(caption, header, rows), *figures.ANALYSIS_FIGURES['histograms'](runs).values()]
+
+
+def _critic(runs):
+  studied = [run for run in runs if 'critic' in run.studies]
+  if not studied:
+    return [_missing(runs, 'bin/analyze', '--what=critic')]
+  header = ['run', 'training − samples', 'validation − samples', 'gap', 'iteration', 'images', 'updates of the critic']
+  rows = []
+  for run in studied:
+    record, command = run.studies['critic'].record, analyze_command(run, 'critic')
+    rows.append(
+      [
+        Cell(run.label, command=train_command(run)),
+        *(_pm(record, key, f'{key}_standard_error', '.4f', command) for key in ('train', 'validation', 'gap')),
+        *(_cell(record[key], ',', command) for key in ('step', 'n', 'steps')),
+      ]
+    )
+  caption = (
+    'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap above 0 is overfitting'
+  )
+  return [Table(caption, header, rows)]
+
+
+def _tested(run, checkpoint):
+  record = run.evaluated(checkpoint)
+  return record if record and record['split'] == 'test' else None
+
+
+def _measured(run, record, key, unit='nats'):
+  """A number of an evaluation with its error."""
+  if record is None or record.get(key) is None:
+    return ''
+  value, error = record[key], record.get('standard_error' if key == 'nll' else f'{key}_std')
+  form = ',.2f'
+  if key == 'nll' and unit == 'bits/dim':
+    value, form = run.in_unit(value, unit), '.3f'
+    error = None if error is None else error / (math.prod(run.image_shape) * math.log(2))
+  text = f'{value:{form}}' + ('' if error is None or not math.isfinite(error) else f' ± {error:{form}}')
+  return Cell(_typeset(text), value, evaluate_command(run, record))
+
+
+def _evaluated(run, record, key, form):
+  return '' if record is None else _number(record, key, form, evaluate_command(run, record))
+
+
+def _number(record, key, form, command):
+  return '' if record is None else _cell(record.get(key), form, command)
+
+
+def _pm(record, key, error, form, command):
+  if record is None or record.get(key) is None:
+    return ''
+  text = f'{record[key]:{form}}' + ('' if record.get(error) is None else f' ± {record[error]:{form}}')
+  return Cell(_typeset(text), record[key], command)
+
+
+def _cell(value, form, command, absent=''):
+  return absent if value is None else Cell(_typeset(f'{value:{form}}'), value, command)
+
+
+def _paper_cells(numbers, forms):
+  numbers = numbers or (None,) * len(forms)
+  href = 'https://arxiv.org/abs/1705.08868'
+  return [
+    '' if number is None else Cell(_typeset(f'{number:{form}}'), number, href=href)
+    for number, form in zip(numbers, forms, strict=True)
+  ]
+
+
+def _typeset(text):
+  return text.replace('-', '−')
+
+
+def _missing(runs, program, flags='', each=False):
+  paths = [run.path for run in runs]
+  commands = (
+    [f'{program} {path} {flags}'.strip() for path in paths] if each else [f'{program} {" ".join(paths)} {flags}']
+  )
+  return Code('# Nothing measured yet; this fills the section:\n' + '\n'.join(commands))

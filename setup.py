@@ -45,6 +45,9 @@ setuptools.setup(
       'flowgan-evaluate=flowgan_tf.programs.evaluate:run',
       'flowgan-sample=flowgan_tf.programs.sample:run',
       'flowgan-export=flowgan_tf.programs.export:run',
+      'flowgan-analyze=flowgan_tf.programs.analyze:run',
+      'flowgan-report=flowgan_tf.programs.report:run',
+      'flowgan-sweep=flowgan_tf.programs.sweep:run',
     ]
   },
 )

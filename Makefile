@@ -44,7 +44,7 @@ lint: $(TESTABLE)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.step
-	$(BIN)/python -m benchmarks.size 2> /dev/null
+	$(BIN)/python -m benchmarks.size
 
 wheel: $(TESTABLE)
 	rm -rf build dist

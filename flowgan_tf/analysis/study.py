@@ -29,7 +29,7 @@ from flowgan_tf.flows import Flow
 from flowgan_tf.networks import dcgan_critic
 from flowgan_tf.training.checkpoints import available
 from flowgan_tf.training.evaluation import Evaluator, make_scorer
-from flowgan_tf.training.runs import Run, load_run
+from flowgan_tf.training.runs import Run, load_data, load_run
 from flowgan_tf.training.seeds import Purpose, stateless_seed
 
 __all__ = ['ANALYSES', 'Settings', 'Study', 'analyze', 'read']
@@ -160,9 +160,7 @@ class _Subject:
 
   def __init__(self, run: Run, settings: Settings):
     self.run, self.settings = run, settings
-    self.dataset = data.load(run.config.dataset, run.config.data_dir or None)
-    if self.dataset.fingerprint != run.fingerprint:
-      raise UsageError(f'{run.workdir}: was trained on other data than --dataset={run.config.dataset} is now')
+    self.dataset = load_data(run)
     self.is_flow = isinstance(run.generator, Flow)
 
   @functools.cached_property

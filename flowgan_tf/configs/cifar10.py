@@ -2,15 +2,22 @@
 
 Expects the data prepared by TFDS, or downloads it; downloads Inception-v3 for the scores, but for `small`.
 
-bin/train --config=configs/cifar10.py:mle             3 hours (estimate)    the paper: 3.54 bits/dim, Inception 2.92
-bin/train --config=configs/cifar10.py:adversarial     7 hours (estimate)    the paper: 8.53 bits/dim, Inception 5.76
-bin/train --config=configs/cifar10.py:hybrid         10 hours (estimate)    the paper: 4.21 bits/dim, Inception 3.90
-bin/train --config=configs/cifar10.py:dcgan           1 hour (estimate)     a curve of the paper's Figure 8
-bin/train --config=configs/cifar10.py:dinh            4 hours (estimate)    Dinh et al.: 3.49 bits/dim, with two scales
-bin/train --config=configs/cifar10.py:small          20 minutes on 2 CPU cores
+bin/train --config=configs/cifar10.py:mle --workdir=runs/cifar10-mle
+  221 PFLOP, 2.5 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
+bin/train --config=configs/cifar10.py:adversarial --workdir=runs/cifar10-adversarial
+  654 PFLOP, 7.3 hours (estimate); the paper: 8.53 bits/dim, Inception score 5.76
+bin/train --config=configs/cifar10.py:hybrid --workdir=runs/cifar10-hybrid
+  876 PFLOP, 9.7 hours (estimate); the paper: 4.21 bits/dim, Inception score 3.90
+bin/train --config=configs/cifar10.py:dcgan --workdir=runs/cifar10-dcgan
+  90 PFLOP, 1.0 hour (estimate); a curve of the paper's Figure 8
+bin/train --config=configs/cifar10.py:dinh --workdir=runs/cifar10-dinh
+  230 PFLOP, 2.6 hours (estimate); a variation on Dinh et al. 2017, for which there is no published number
+bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
+  20 minutes on 2 CPU cores
 
-None but `small` has been trained to its end. The estimates are for one H100-class GPU: FLOPs as `python -m
-benchmarks.size` counts them (221, 654 and 876 PFLOP for the first three), at 25 TFLOP/s sustained.
+None but `small` has been trained to its end. PFLOP are those of all training steps, as `python -m benchmarks.size`
+counts them. The hours are not measured: they are these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU
+of the H100's class, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict
@@ -26,8 +33,9 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
 
   Args:
     variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; 'dcgan', the generator without a
-      likelihood of its Figure 8; 'dinh', maximum likelihood as Dinh et al. 2017 have it, with batch norm between the
-      couplings, a third scale and a larger alpha; 'small', maximum likelihood for two CPU cores.
+      likelihood of its Figure 8; 'dinh', maximum likelihood in a variation on Dinh et al. 2017: their batch norm
+      between the couplings, with running statistics in evaluation, and their alpha of 0.05, but a third scale;
+      'small', maximum likelihood for two CPU cores.
 
   Raises:
     UsageError: If there is no such variant.

@@ -6,7 +6,9 @@ from flowgan_tf.metrics.inception import Inception, load_inception
 from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, make_likelihood_fn
 from flowgan_tf.metrics.mmd import kernel_distance
 from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
-from flowgan_tf.metrics.predictions import Predictions
+from flowgan_tf.metrics.predictions import Predictions, ScoreNetwork
+from flowgan_tf.metrics.reference import Reference
+from flowgan_tf.metrics.reference import load_or_compute as load_or_compute_reference
 from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.metrics.scores import Score, inception_score, mode_score
@@ -18,7 +20,9 @@ __all__ = [
   'Likelihood',
   'Neighbors',
   'Predictions',
+  'Reference',
   'Score',
+  'ScoreNetwork',
   'Scorer',
   'bits_per_dim',
   'feature_statistics',
@@ -26,6 +30,7 @@ __all__ = [
   'inception_score',
   'kernel_distance',
   'load_inception',
+  'load_or_compute_reference',
   'load_or_train',
   'make_likelihood_fn',
   'mode_score',

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import math
 import os
-import pathlib
 import re
 from typing import ClassVar
 
@@ -19,15 +18,16 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.files import save_arrays
 from flowgan_tf.metrics.predictions import Predictions
 
 __all__ = ['Classifier', 'load_or_train']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name: any change to this file is a new recipe, so that a classifier made by an older one is
-# not taken for one made by this.
-_RECIPE = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()[:8]
+# Part of the cache file's name. To be raised with every change that makes other classifiers of the same data: to the
+# network, its training, or the dequantisation of `data/pipeline.py`.
+_VERSION = 1
 _BATCH_SIZE = 128
 # Images seen in training: 60 epochs, but no fewer than the first number, and no more than the second.
 _EPOCHS = 60
@@ -44,7 +44,8 @@ class Classifier:
       `features` is its last hidden one, `[n, 128]`.
     num_classes: number of classes.
     test_accuracy: fraction of the test split, dequantised, that is classified rightly.
-    hash: first 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
+    hash: first 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
+      samples and number of splits.
     label_distribution: `[num_classes]`, float64, p*(y): label frequencies of the training split.
     name: 'classifier', the same for all.
   """
@@ -104,7 +105,8 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
 
   Args:
     dataset: labelled data. The training split trains, the test split gives the accuracy.
-    cache_dir: folder of the cache, made if it is not there. A file in it that cannot be read is replaced.
+    cache_dir: folder of the cache, made if it is not there. A file in it that cannot be read is replaced. Where it
+      cannot be written, a warning says so, and the classifier is not kept.
     seed: seed of the initial weights, the order of the images, dropout and noise.
 
   Returns:
@@ -115,10 +117,8 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
   """
   if dataset.train.labels is None or dataset.test.labels is None:
     raise ValueError(f'A classifier needs labels: data set {dataset.name!r} has no labels')
-  # Made before training: a folder that cannot be made should not cost a minute first.
-  os.makedirs(cache_dir, exist_ok=True)
   name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
-  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-{_RECIPE}-seed{seed}.npz')
+  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}.npz')
   model = _network(dataset.image_shape, dataset.num_classes, seed)
   test_accuracy = _load(model, path)
   if test_accuracy is None:
@@ -194,11 +194,11 @@ def _hash(weights):
 
 def _save(model, test_accuracy, path):
   weights = model.get_weights()
-  temporary = f'{path}.{os.getpid()}.tmp'
-  with open(temporary, 'wb') as file:
-    arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
-    np.savez(file, test_accuracy=test_accuracy, hash=_hash(weights), **arrays)
-  os.replace(temporary, path)
+  arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
+  try:
+    save_arrays(path, test_accuracy=test_accuracy, hash=_hash(weights), **arrays)
+  except OSError as error:
+    _LOG.warning('The classifier cannot be kept in the cache: %s: %s.', path, error.strerror)
 
 
 def _load(model, path):
@@ -211,7 +211,7 @@ def _load(model, path):
       test_accuracy = float(saved['test_accuracy'])
     model.set_weights(weights)
     return test_accuracy
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
     _LOG.warning('Classifier cache %s is damaged (%s: %s); training again.', path, type(error).__name__, error)

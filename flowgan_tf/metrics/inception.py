@@ -2,7 +2,8 @@
 
 Published Inception scores and FIDs rest on one TensorFlow graph of 2015, with 1008 outputs and its own way to resize.
 The weights of `keras.applications` are another training of the same architecture, with 1000 classes. Scores with them
-are of the same scale as published ones, but not comparable digit for digit: compare only scores with the same hash.
+are of the same scale as published ones, but not comparable digit for digit: compare only scores with the same hash,
+number of samples and number of splits.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ class Inception:
 
   Attributes:
     name: 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
+      samples and number of splits.
     label_distribution, test_accuracy: None: its classes are those of ImageNet.
 
   #### References

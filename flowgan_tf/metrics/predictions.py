@@ -26,7 +26,8 @@ class ScoreNetwork(Protocol):
 
   Attributes:
     name: 'classifier' or 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores with different hashes do not compare.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
+      samples and number of splits.
     label_distribution: float64 `[k]`, p*(y) of the data set, for the MODE score; None if the classes are not the data
       set's.
     test_accuracy: Fraction of the data set's test split that is classified rightly; None likewise.

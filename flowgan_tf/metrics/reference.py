@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
-import pathlib
 import re
 from typing import NamedTuple
 
 import numpy as np
 
 from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.files import save_arrays
 from flowgan_tf.metrics.frechet import FeatureStatistics, feature_statistics
 from flowgan_tf.metrics.predictions import ScoreNetwork
 
@@ -20,13 +19,10 @@ __all__ = ['Reference', 'load_or_compute']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name: a change to what makes features must not find those of an older version.
-_RECIPE = hashlib.sha256(
-  b''.join(
-    pathlib.Path(__file__).with_name(name).read_bytes()
-    for name in ('classifier.py', 'frechet.py', 'inception.py', 'reference.py')
-  )
-).hexdigest()[:8]
+# Part of the cache file's name, beside the split, the data's fingerprint and the network's hash. To be raised with
+# every change that makes other references of these: to what is kept here, the statistics of `frechet.py`, what a
+# network's `predict` does before and after its weights, or the dequantisation of `data/pipeline.py`.
+_VERSION = 1
 _KERNEL_FEATURES = 10_000
 _SEED = 0
 _CHUNK_VALUES = 2**25  # 128 MiB of float32 images, which a network copies a few times
@@ -53,7 +49,8 @@ def load_or_compute(dataset: Dataset, split: str, network: ScoreNetwork, cache_d
     dataset: The data.
     split: 'train', 'validation' or 'test'.
     network: Predicts the features. Its name and hash are part of the cache file's name.
-    cache_dir: Folder of the cache, made if it is not there. A file in it that cannot be read is replaced.
+    cache_dir: Folder of the cache, made if it is not there. A file in it that cannot be read is replaced. Where it
+      cannot be written, a warning says so, and the reference is not kept.
 
   Returns:
     A `Reference`.
@@ -63,12 +60,10 @@ def load_or_compute(dataset: Dataset, split: str, network: ScoreNetwork, cache_d
   """
   if split not in ('train', 'validation', 'test'):
     raise ValueError(f"`split` must be 'train', 'validation' or 'test'. Got: {split!r}")
-  # Made before the computation: a folder that cannot be made should not cost minutes first.
-  os.makedirs(cache_dir, exist_ok=True)
   name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
   path = os.path.join(
     cache_dir,
-    f'reference-{name}-{split}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-{_RECIPE}.npz',
+    f'reference-{name}-{split}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}.npz',
   )
   reference = _load(path)
   if reference is None:
@@ -92,10 +87,10 @@ def _features(images, levels, network):
 
 
 def _save(reference, path):
-  temporary = f'{path}.{os.getpid()}.tmp'
-  with open(temporary, 'wb') as file:
-    np.savez(file, features=reference.features, **reference.statistics._asdict())
-  os.replace(temporary, path)
+  try:
+    save_arrays(path, features=reference.features, **reference.statistics._asdict())
+  except OSError as error:
+    _LOG.warning('Reference features cannot be kept in the cache: %s: %s.', path, error.strerror)
 
 
 def _load(path):
@@ -104,7 +99,7 @@ def _load(path):
     with np.load(path, allow_pickle=False) as saved:
       statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
       return Reference(statistics, saved['features'])
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
     _LOG.warning('Reference cache %s is damaged (%s: %s); computing again.', path, type(error).__name__, error)

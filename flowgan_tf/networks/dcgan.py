@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from flowgan_tf.networks.normalization import ImageNormalization
+from flowgan_tf.networks.normalization import BatchNormalization, ImageNormalization
 
 __all__ = ['dcgan_critic', 'dcgan_generator']
 
@@ -100,7 +100,7 @@ def dcgan_generator(
     # evaluation, would lag hundreds of steps behind the weights; and where noise dimensions or channels are few,
     # weights this small give variances close to Keras' epsilon of 1e-3.
     return [
-      keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
+      BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
       keras.layers.ReLU(dtype=dtype),
     ]
 

@@ -8,7 +8,27 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-__all__ = ['NORMALIZATIONS', 'ImageNormalization', 'LayerNormalization', 'ScalarBatchNormalization', 'normalization']
+__all__ = [
+  'NORMALIZATIONS',
+  'BatchNormalization',
+  'ImageNormalization',
+  'LayerNormalization',
+  'ScalarBatchNormalization',
+  'normalization',
+]
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+  """Keras' batch norm, whose running statistics an empty batch leaves as they are, and does not make NaN for good."""
+
+  def call(self, inputs, training=None, mask=None):
+    running = self.moving_mean, self.moving_variance
+    before = [tf.identity(statistic) for statistic in running]
+    outputs = super().call(inputs, training=training, mask=mask)
+    if training:
+      for statistic, old in zip(running, before, strict=True):
+        statistic.assign(ops.where(ops.size(inputs) > 0, statistic, old))
+    return outputs
 
 
 class ScalarBatchNormalization(keras.layers.Layer):
@@ -49,7 +69,9 @@ class ScalarBatchNormalization(keras.layers.Layer):
     if training:
       mean, variance = ops.moments(wide, axes=None)
       for running, batch in ((self.mean, mean), (self.variance, variance)):
-        running.assign(self.momentum * running + (1 - self.momentum) * ops.stop_gradient(batch))
+        moved = self.momentum * running + (1 - self.momentum) * ops.stop_gradient(batch)
+        # The moments of an empty batch are not numbers, and running statistics would never recover from them.
+        running.assign(ops.where(ops.size(x) > 0, moved, running))
     else:
       mean, variance = ops.convert_to_tensor(self.mean), ops.convert_to_tensor(self.variance)
     scale = self.gain * ops.rsqrt(variance + self.epsilon)
@@ -149,7 +171,7 @@ class ImageNormalization(keras.layers.Layer):
 
 
 NORMALIZATIONS = {
-  'batch': lambda dtype: keras.layers.BatchNormalization(momentum=0.95, dtype=dtype),
+  'batch': lambda dtype: BatchNormalization(momentum=0.95, dtype=dtype),
   'layer': lambda dtype: LayerNormalization(dtype=dtype),
   'scalar_batch': lambda dtype: ScalarBatchNormalization(dtype=dtype),
   'none': lambda dtype: keras.layers.Identity(dtype=dtype),

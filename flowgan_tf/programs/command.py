@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['INTERRUPTED', 'run_argument', 'run_program']
+__all__ = ['INTERRUPTED', 'load_tensorflow', 'run_argument', 'run_program']
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -30,7 +30,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     module: Name of the program's module, whose docstring and flags `--helpshort` shows.
   """
   program = os.path.basename(sys.argv[0])
-  _import_tensorflow_quietly()
+  load_tensorflow()
 
   def fail(message: object) -> None:
     print(f'{program}: {" ".join(str(message).split())}', file=sys.stderr)
@@ -68,19 +68,23 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   app.run(checked_main, flags_parser=parse)
 
 
-def _import_tensorflow_quietly() -> None:
-  # TensorFlow's start-up notes are no answer to a user's command, and those of its import ignore every setting. A
-  # failed import is still seen: its exception is raised when standard error is back.
+def load_tensorflow() -> None:
+  """Imports TensorFlow without its start-up notes, and has it compute float32 products in float32."""
+  # The notes are no answer to a user's command, and those of the import ignore every setting. A failed import is still
+  # seen: its exception is raised when standard error is back.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.stderr.flush()
   standard_error = os.dup(2)
   try:
     with open(os.devnull, 'w') as nowhere:
       os.dup2(nowhere.fileno(), 2)
-    importlib.import_module('tensorflow')
+    tf = importlib.import_module('tensorflow')
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)
+  # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits, not 23: the
+  # inverse of a coupling, and the likelihood with it, would be as coarse.
+  tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def run_argument(arguments: list[str]) -> str:

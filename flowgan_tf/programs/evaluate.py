@@ -18,8 +18,8 @@ flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whos
 flags.DEFINE_integer(
   'samples',
   None,
-  'Samples behind the scores. Default: 50,000 with Inception-v3, else 5,000.',
-  lower_bound=10,
+  'Samples behind the scores; 0 for the likelihood alone. Default: 50,000 with Inception-v3, else 5,000.',
+  lower_bound=0,
 )
 flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> None:
 
   workdir = find_run(command.run_argument(arguments))
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
-  scoring = {name: value for name in ('scorer', 'inception_weights') if (value := FLAGS[name].value) is not None}
-  print(evaluation_table(evaluate_run(workdir, checkpoints, FLAGS.split, FLAGS.samples, FLAGS.float64, **scoring)))
+  records = evaluate_run(
+    workdir, checkpoints, FLAGS.split, FLAGS.samples, FLAGS.float64, FLAGS.scorer, FLAGS.inception_weights
+  )
+  print(evaluation_table(records))
   print(f'\n{workdir}/evaluation.json')

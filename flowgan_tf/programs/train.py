@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 
 from flowgan_tf.programs import command
 
@@ -40,7 +40,9 @@ flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16
 flags.DEFINE_bool('jit', None, 'Compile with XLA.')
 flags.DEFINE_string('scorer', None, 'Network behind the scores: classifier or inception.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
-flags.DEFINE_integer('samples', 5000, 'Samples behind the final scores.', lower_bound=10)
+flags.DEFINE_integer(
+  'samples', 5000, 'Samples behind the final scores, unless --config.score_samples=0.', lower_bound=10
+)
 
 _OVERRIDES = (
   'dataset',
@@ -61,17 +63,30 @@ _OVERRIDES = (
 
 def run() -> None:
   """Entry point of `bin/train` and `flowgan-train`."""
+  rewrite_arguments()
+  command.run_program(main, __name__)
+
+
+def rewrite_arguments() -> None:
+  """Has `sys.argv` name a config file that exists, that of the digits if it names none."""
   sys.argv[1:] = map(_rewritten, sys.argv[1:])
   # A default of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
   if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
     sys.argv.insert(1, f'--config={_CONFIGS / "digits.py"}')
-  command.run_program(main, __name__)
 
 
 def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
-  from flowgan_tf import data
   from flowgan_tf.errors import UsageError
+
+  if arguments:
+    raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  config = configuration()
+  return train_and_evaluate(config, pathlib.Path(FLAGS.workdir or _default_workdir(config)))
+
+
+def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
+  """Trains a run, prints its evaluation, exports it, and returns the exit status."""
   from flowgan_tf.export import export
   from flowgan_tf.reporting.tables import evaluation_table
   from flowgan_tf.training.checkpoints import available
@@ -79,17 +94,8 @@ def main(arguments: list[str]) -> int:
   from flowgan_tf.training.loop import TrainingDiverged, train
   from flowgan_tf.training.runs import load_run
 
-  if arguments:
-    raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  config = _config()
-  # A run is found again from any folder.
-  for name in ('data_dir', 'cache_dir', 'inception_weights'):
-    config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
-  if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
-    config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
-  workdir = pathlib.Path(FLAGS.workdir or _default_workdir(config))
   try:
-    finished = train(config, workdir)
+    finished = train(config, workdir, scorer_required=FLAGS.scorer is not None)
   except TrainingDiverged as error:
     print(f'train: {error}', file=sys.stderr)
     return 1
@@ -97,7 +103,9 @@ def main(arguments: list[str]) -> int:
     print(f'stopped; everything is saved in {workdir}, the same command goes on from here', file=sys.stderr)
     return command.INTERRUPTED
   checkpoints = available(workdir)
-  print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', FLAGS.samples)))
+  # Who trains without scores may lack what they need.
+  samples = FLAGS.samples if config.score_samples else 0
+  print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', samples)))
   run = load_run(workdir)
   export(run.generator, workdir / 'export')
   print(f"""
@@ -108,7 +116,13 @@ SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
   return 0
 
 
-def _config():
+def configuration() -> config_dict.ConfigDict:
+  """The configuration that the flags describe.
+
+  Raises:
+    UsageError: If it cannot be read, or a setting has the wrong type.
+  """
+  from flowgan_tf import data
   from flowgan_tf.errors import UsageError
   from flowgan_tf.training.config import default_config
 
@@ -122,9 +136,18 @@ def _config():
         config[name] = value
     if FLAGS.generator is not None:
       config.generator.name = FLAGS.generator
+    if config.inception_weights and config.scorer != 'inception':
+      raise UsageError(
+        f'--inception_weights={config.inception_weights}: are those of another scorer; add --scorer=inception'
+      )
   # ml_collections keeps a file that cannot be read until it is first looked at.
   except (OSError, TypeError) as error:
     raise UsageError(f'--config: {error}') from error
+  # A run is found again from any folder.
+  for name in ('data_dir', 'cache_dir', 'inception_weights'):
+    config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
+  if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
+    config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   return config
 
 

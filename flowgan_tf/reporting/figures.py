@@ -112,8 +112,9 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
       hybrid = run.config.objective == 'hybrid'
       weight = run.config['lambda'] if hybrid else None
       group = 'Hybrid' if hybrid else {'mle': 'MLE', 'adversarial': 'ADV'}[run.config.objective]
+      group += f', seed {run.config.seed}' * (len({run.config.seed for run in runs}) > 1)
       points.append((group, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
-  if len({point[:2] for point in points}) < 2 or not any(point[0] == 'Hybrid' for point in points):
+  if len(points) < 2 or all(point[1] is None for point in points):
     return None
   return Figure(
     plots.figure_svg(plots.likelihood_quality_front(points, unit, SCORE_NAMES[name])),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Sequence
 
-__all__ = ['evaluation_table', 'study_lines', 'text_table']
+if typing.TYPE_CHECKING:
+  from flowgan_tf.reporting.summary import Summary
+
+__all__ = ['evaluation_table', 'study_lines', 'sweep_table', 'text_table']
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -70,6 +74,19 @@ def evaluation_table(records: Sequence[dict]) -> str:
   if scored:
     table += f'\n{_scores_note(scored[0])}'
   return table
+
+
+def sweep_table(runs: Sequence[Summary]) -> str:
+  """The table of a sweep: test NLL and scores of each run at its best score, and the condition number of its Jacobian."""
+  header = ['run', 'seed', 'iteration', 'test NLL (nats)', 'MODE', 'Inception', 'FID', 'condition number']
+  rows = []
+  for run in runs:
+    record = run.evaluated('best_score') or run.evaluated('latest')
+    study = run.studies.get('jacobian')
+    cells = [('nll', ',.2f'), ('mode_score', '.2f'), ('inception_score', '.2f'), ('fid', '.2f')]
+    row = [run.label, str(run.config.seed), f'{record["step"]:,}', *(_cell(record, *cell) for cell in cells)]
+    rows.append([*row, _e(study.record['median_condition_number']) if study else '-'])
+  return text_table(header, rows)
 
 
 def study_lines(record: dict) -> list[str]:

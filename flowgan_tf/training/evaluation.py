@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_atomically
+from flowgan_tf.files import make_writable, write_atomically
 from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics import classifier as classifiers
@@ -23,11 +24,14 @@ from flowgan_tf.metrics.reference import load_or_compute
 from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.training.checkpoints import restore_generator
-from flowgan_tf.training.runs import load_run
+from flowgan_tf.training.config import SCORERS
+from flowgan_tf.training.runs import load_data, load_run
 from flowgan_tf.training.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import make_generator
 
 __all__ = ['Evaluator', 'cache_dir', 'evaluate_run', 'make_scorer']
+
+_LOG = logging.getLogger(__name__)
 
 _SAMPLES_PER_CALL = 500
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # where the user names no number
@@ -39,21 +43,37 @@ def cache_dir(config: config_dict.ConfigDict) -> pathlib.Path:
   return pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
 
 
-def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset) -> Scorer | None:
+def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, required: bool = False) -> Scorer | None:
   """What scores the samples of a run: FID and KID are against the training images, as is the custom.
 
-  A classifier that the cache does not hold is trained now; reference features that it does not hold are computed.
+  A classifier that the cache does not hold is trained now; reference features that it does not hold are computed. Where
+  the cache cannot be written, a warning says so before that work.
+
+  Args:
+    config: A training configuration; `scorer`, `inception_weights` and `cache_dir` count.
+    dataset: The data.
+    required: Whether the user has asked for the scorer by name, so that there is an error in place of None.
 
   Returns:
-    None for a run without scores, or if a classifier is asked for and the data have no labels.
+    None if the scorer is a classifier and the data have no labels.
 
   Raises:
-    UsageError: If the cache folder cannot be made, no training image has one of the labels, or there are no weights of
-      Inception-v3.
+    UsageError: If `required` and the data have no labels, no training image has one of the labels, there are fewer than
+      2 training images, or there are no weights of Inception-v3.
   """
   by_classifier = config.scorer == 'classifier'
-  if not config.score_samples or (by_classifier and dataset.num_classes is None):
+  if by_classifier and dataset.num_classes is None:
+    if required:
+      raise UsageError(
+        f'--scorer=classifier: --dataset={config.dataset} has no labels to train one on; expected --scorer=inception, '
+        'or no --scorer for no scores'
+      )
     return None
+  if len(dataset.train) < 2:  # What a covariance takes.
+    raise UsageError(
+      f'--dataset={config.dataset}: got {len(dataset.train)} training image, expected at least 2 for FID and KID; '
+      'without scores go --config.score_samples=0 in training, --samples=0 in evaluation'
+    )
   if by_classifier:
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
@@ -63,9 +83,13 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset) -> Scorer
       )
   folder = cache_dir(config)
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_writable(folder)
   except OSError as error:
-    raise UsageError(f'--cache_dir={folder}: cannot be made ({error.strerror})') from error
+    _LOG.warning(
+      '--config.cache_dir=%s: cannot be written (%s); what it does not hold is made anew each time.',
+      folder,
+      error.strerror,
+    )
   if by_classifier:
     network = classifiers.load_or_train(dataset, folder)
   else:
@@ -143,7 +167,8 @@ def evaluate_run(
   split: str,
   samples: int | None = None,
   float64: bool = False,
-  **scoring: str,
+  scorer: str | None = None,
+  inception_weights: str | None = None,
 ) -> list[dict]:
   """Evaluates checkpoints of a run and keeps the numbers in its `evaluation.json`.
 
@@ -151,25 +176,37 @@ def evaluate_run(
     workdir: Folder of the run.
     checkpoints: Names of the checkpoints, at least one.
     split: 'train', 'validation' or 'test', for the likelihood.
-    samples: Samples behind the scores, scored in 10 splits; by default 50,000 with Inception-v3 and else 5,000.
+    samples: Samples behind the scores, scored in 10 splits; by default 50,000 with Inception-v3 and else 5,000. 0 for
+      the likelihood alone.
     float64: Whether the likelihood is measured in double precision, too.
-    **scoring: `scorer` and `inception_weights`, where other than in the run's configuration.
+    scorer: 'classifier' or 'inception'; by default that of the run's configuration, for which unlabelled data go
+      without scores rather than that there is an error.
+    inception_weights: File with the weights of Inception-v3, where another than in the run's configuration.
 
   Returns:
     One record for each checkpoint: step, likelihood and scores with what they rest on. `nll_float64` and the like are
     there if asked for. A generator without a likelihood has scores alone.
 
   Raises:
-    UsageError: If the run or its data cannot be read, or double precision is asked of a generator without a likelihood.
+    UsageError: If the run or its data cannot be read, double precision is asked of a generator without a likelihood,
+      `samples` are too few for 10 splits, `scorer` is neither of the two, `inception_weights` are given for another
+      scorer, or `make_scorer` finds no scorer.
   """
+  if samples and samples < _SPLITS:
+    raise UsageError(f'--samples={samples}: expected 0 or at least {_SPLITS}')
+  if scorer not in (None, *SCORERS):
+    raise UsageError(f'--scorer={scorer}: expected one of {", ".join(SCORERS)}')
   run = load_run(workdir, checkpoints[0])
-  dataset = data.load(run.config.dataset, run.config.data_dir or None)
-  if dataset.fingerprint != run.fingerprint:
-    raise UsageError(f'{workdir}: was trained on other data than --dataset={run.config.dataset} is now')
+  run.config.scorer = scorer or run.config.scorer
+  if inception_weights:
+    if run.config.scorer != 'inception':
+      raise UsageError(f'--inception_weights={inception_weights}: are those of another scorer; add --scorer=inception')
+    run.config.inception_weights = inception_weights
+  dataset = load_data(run)
   if float64 and not isinstance(run.generator, Flow):
     raise UsageError(f'--float64: {workdir} has generator {run.config.generator.name}, which has no likelihood')
-  run.config.update(scoring)
-  evaluator = Evaluator(run.generator, dataset, run.config, make_scorer(run.config, dataset))
+  judge = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
+  evaluator = Evaluator(run.generator, dataset, run.config, judge)
   if float64:
     wide = make_generator(run.config, run.image_shape, 'float64')
     wide_evaluator = Evaluator(wide, dataset, run.config, None)
@@ -187,8 +224,9 @@ def evaluate_run(
           variable.assign(tf.cast(narrow, variable.dtype))
         likelihood = wide_evaluator.likelihood(split)._asdict()
         measured |= {f'{name}_float64': value for name, value in likelihood.items() if name != 'n'}
-      images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
-      measured |= evaluator.scores(images, _SPLITS)
+      if samples != 0:
+        images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
+        measured |= evaluator.scores(images, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
   try:
     write_atomically(run.workdir / 'evaluation.json', json.dumps(records, indent=2) + '\n')

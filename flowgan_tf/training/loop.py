@@ -34,12 +34,14 @@ class TrainingDiverged(Exception):
   """A loss or a gradient is no longer finite."""
 
 
-def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
+def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or goes on with the training that is there.
 
   Args:
     config: See `default_config`.
     workdir: Folder of the run.
+    scorer_required: Whether data without labels are an error, rather than go without scores, if the scorer is a
+      classifier.
 
   Returns:
     True at the last step; False if SIGINT or SIGTERM ended the training earlier, with everything saved.
@@ -52,10 +54,10 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> bool:
   dataset = data.load(config.dataset, config.data_dir or None)
   state = TrainState(config, dataset.image_shape)
   with exclusive(workdir):
-    return _train(config, dataset, open_workdir(workdir, config, dataset), state)
+    return _train(config, dataset, open_workdir(workdir, config, dataset), state, scorer_required)
 
 
-def _train(config, dataset, workdir, state):
+def _train(config, dataset, workdir, state, scorer_required):
   checkpoints = Checkpoints(workdir, state)
   if checkpoints.restore():
     going_on = int(state.step) < config.steps
@@ -65,9 +67,10 @@ def _train(config, dataset, workdir, state):
       f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '
       f'{workdir}/checkpoints to start again'
     )
-  evaluator = Evaluator(state.ema, dataset, config, make_scorer(config, dataset))
+  scorer = make_scorer(config, dataset, scorer_required) if config.score_samples else None
+  evaluator = Evaluator(state.ema, dataset, config, scorer)
   for name, part in ((config.generator.name, state.generator), ('critic', state.critic)):
-    if part is not None:
+    if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
   return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
 

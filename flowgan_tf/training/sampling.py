@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import data
+from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.reporting.grids import image_grid, neighbor_grid
-from flowgan_tf.training.runs import Run
+from flowgan_tf.training.runs import Run, load_data
 
 __all__ = ['Picture', 'interpolations', 'neighbors', 'samples']
 
@@ -73,17 +74,21 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
 
   Args:
     run: A run.
-    n: Number of samples.
+    n: Number of samples. Each has 5 neighbours, or as many as there are training images.
     seed: Of the noise.
     temperature: Factor of the noise.
 
   Raises:
-    UsageError: If the run's data cannot be read.
+    UsageError: If the run's data cannot be read or are other data now, or a sample is not finite.
   """
-  dataset = data.load(run.config.dataset, run.config.data_dir or None)
+  dataset = load_data(run)
   arrays = samples(run, n, seed, temperature).arrays
+  if bad := np.count_nonzero(~np.isfinite(arrays['images']).all(axis=(1, 2, 3))):
+    raise UsageError(
+      f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another --checkpoint'
+    )
   training, levels = dataset.train.images, dataset.levels
-  found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, _NEIGHBORS)
+  found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
   nearest = (training[found.indices] + 0.5) / levels
   test_images = data.dequantize(dataset.test.images[:_TEST_IMAGES], levels, seed)
   of_test = nearest_neighbors(test_images, training, levels, 1).distances

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.metrics.classifier import _RECIPE, load_or_train
+from flowgan_tf.metrics.classifier import _VERSION, load_or_train
 from flowgan_tf.metrics.scores import inception_score, mode_score
 
 
@@ -170,7 +170,7 @@ def test_one_line_says_that_training_starts_and_how_long_it_takes(brief_training
 
 def test_cache_gives_the_same_classifier_without_training(classifier, digits, cache_dir, caplog):
   [file] = os.listdir(cache_dir)
-  assert file == f'classifier-digits-{digits.fingerprint[:12]}-{_RECIPE}-seed0.npz'
+  assert file == f'classifier-digits-{digits.fingerprint[:12]}-v{_VERSION}-seed0.npz'
   with caplog.at_level('INFO', logger='flowgan_tf'):
     cached = load_or_train(digits, cache_dir)
   assert not _messages(caplog)
@@ -201,7 +201,7 @@ def test_another_seed_and_other_data_have_their_own_file_and_weights(cached_tiny
 def test_awkward_names_stay_inside_the_cache(brief_training, tmp_path):
   dataset = _tiny(name='../my data/v1.0')
   load_or_train(dataset, tmp_path / 'new' / 'cache')
-  name = f'classifier--my-data-v1-0-{dataset.fingerprint[:12]}-{_RECIPE}-seed0.npz'
+  name = f'classifier--my-data-v1-0-{dataset.fingerprint[:12]}-v{_VERSION}-seed0.npz'
   assert os.listdir(tmp_path / 'new' / 'cache') == [name]
 
 
@@ -242,6 +242,15 @@ def test_a_cache_whose_weights_were_replaced_is_trained_over(cached_tiny):
     arrays = dict(saved)
   np.savez(path, **(arrays | {'weight_0': arrays['weight_0'] + 1}))
   assert load_or_train(_tiny(), path.parent).hash == original.hash
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(cached_tiny, tmp_path, caplog):
+  original, _ = cached_tiny
+  (tmp_path / 'file').touch()
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert load_or_train(_tiny(), tmp_path / 'file' / 'cache').hash == original.hash
+  [message] = _messages(caplog)
+  assert 'cannot be kept' in message and str(tmp_path / 'file' / 'cache') in message
 
 
 @pytest.mark.slow

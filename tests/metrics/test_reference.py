@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 
 import numpy as np
@@ -165,6 +166,35 @@ def test_a_file_without_what_it_should_hold_is_computed_over(tmp_path):
   [path] = tmp_path.iterdir()
   np.savez(path, mean=first.statistics.mean)
   _assert_equal(load_or_compute(_dataset(), 'train', MeanColours(), tmp_path), first)
+
+
+def test_the_version_of_the_recipe_is_part_of_the_name(tmp_path, monkeypatch):
+  first = load_or_compute(_dataset(), 'train', MeanColours(), tmp_path)
+  monkeypatch.setattr(reference_module, '_VERSION', reference_module._VERSION + 1)
+  network = MeanColours()
+  _assert_equal(load_or_compute(_dataset(), 'train', network, tmp_path), first)
+  assert network.seen and len(os.listdir(tmp_path)) == 2
+
+
+def test_a_full_disk_costs_the_cache_but_not_the_result(tmp_path, caplog, monkeypatch):
+  def savez(file, **arrays):
+    file.write(b'some of it')
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(np, 'savez', savez)
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert load_or_compute(_dataset(), 'train', MeanColours(), tmp_path).statistics.n == 40
+  [message] = _messages(caplog)
+  assert str(tmp_path) in message and 'No space left on device' in message and '\n' not in message
+  assert not os.listdir(tmp_path)
+
+
+def test_so_does_a_folder_that_cannot_be_made(tmp_path, caplog):
+  (tmp_path / 'file').touch()
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert load_or_compute(_dataset(), 'train', MeanColours(), tmp_path / 'file' / 'cache').statistics.n == 40
+  [message] = _messages(caplog)
+  assert 'cannot be kept' in message
 
 
 def test_a_failed_computation_leaves_no_file(tmp_path):

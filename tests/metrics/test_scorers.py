@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from flowgan_tf import data, metrics
 from flowgan_tf.metrics.frechet import feature_statistics
+from flowgan_tf.metrics.mmd import kernel_distance
 from flowgan_tf.metrics.predictions import Predictions
 from flowgan_tf.metrics.reference import Reference
 from flowgan_tf.metrics.scorers import Scorer
@@ -44,7 +46,16 @@ def test_scores_by_hand(images, reference):
   a, b = np.cov(x.T), np.cov(y.T)
   frechet = np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2) + np.trace(a + b - 2 * scipy.linalg.sqrtm(a @ b).real)
   assert scores['fid'] == pytest.approx(frechet, rel=1e-4)
-  assert abs(scores['kid']) < 0.1 and scores['kid_std'] > 0
+
+
+@pytest.mark.parametrize('splits', [1, 2])
+def test_kid_is_the_kernel_distance_to_the_reference(images, reference, splits):
+  """With 10 subsets for each split of the other scores."""
+  scores = Scorer(Brightness(), reference)(images, splits)
+  features = images.mean(axis=(1, 2)).astype(np.float32)
+  expected = kernel_distance(features, reference.features, subsets=10 * splits)
+  assert (scores['kid'], scores['kid_std']) == (expected.mean, expected.std)
+  assert expected.std > 0 and expected != kernel_distance(features, reference.features, subsets=11 * splits)
 
 
 def test_splits_are_scored_apart(images, reference):
@@ -61,3 +72,11 @@ def test_a_network_that_does_not_know_the_labels(images, reference):
   scorer = Scorer(network, reference)
   assert scorer.selection == 'inception_score' and Scorer(Brightness(), reference).selection == 'mode_score'
   assert not {'mode_score', 'classifier_accuracy'} & scorer(images).keys()
+
+
+def test_a_scorer_can_be_built_of_public_names(tmp_path, images):
+  splits = [data.Split((256 * images[i::3]).astype(np.uint8), None) for i in range(3)]
+  network: metrics.ScoreNetwork = Brightness()
+  reference = metrics.load_or_compute_reference(data.Dataset('halves', 256, *splits, None), 'train', network, tmp_path)
+  assert isinstance(reference, metrics.Reference)
+  assert metrics.Scorer(network, reference)(images[::3])['fid'] < 1e-3

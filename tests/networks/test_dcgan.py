@@ -212,6 +212,17 @@ def test_only_in_training_an_image_depends_on_the_noise_beside_its_own():
   assert np.abs(generator(others, training=True) - generator(noise, training=True))[0].max() > 1e-3
 
 
+def test_an_empty_batch_leaves_the_running_statistics_of_the_generator_alone():
+  generator = dcgan_generator((8, 8, 1), channels=(3, 2))
+  noise = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+  generator(noise, training=True)
+  before = [v.numpy() for v in generator.non_trainable_variables]
+  assert len(before) == 4 and all(np.any(v != 0) for v in before)
+  generator(noise[:0], training=True)
+  for variable, value in zip(generator.non_trainable_variables, before, strict=True):
+    np.testing.assert_array_equal(variable.numpy(), value)
+
+
 def test_initial_weights_of_the_generator():
   kernels = [v.numpy() for v in dcgan_generator((8, 8, 1), channels=(64, 64, 64)).variables if 'kernel' in v.name]
   assert len(kernels) == 4

@@ -57,6 +57,21 @@ def test_half_precision_does_not_overflow(policy, rtol):
   np.testing.assert_allclose(tf.cast(layer(x), tf.float64), expected, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize('graph', [False, True])
+@pytest.mark.parametrize('name', ['batch', 'scalar_batch'])
+def test_an_empty_batch_leaves_the_running_statistics_alone(name, graph):
+  layer, reference = (normalization(name, 'float64') for _ in range(2))
+  for each in (layer, reference):
+    each(X, training=True)
+  call = tf.function(layer) if graph else layer
+  assert call(tf.constant(X[:0]), training=True).shape == (0, 2, 5)
+  call(tf.constant(2 * X), training=True)
+  reference(2 * X, training=True)
+  for variable, expected in zip(layer.non_trainable_variables, reference.non_trainable_variables, strict=True):
+    assert np.all(np.isfinite(variable.numpy()))
+    np.testing.assert_allclose(variable.numpy(), expected.numpy(), rtol=1e-12)
+
+
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
 def test_running_statistics_keep_moving_in_half_precision(policy):
   # 0.05 of the way from 1000.25 to 1000 is lost in either half type.
@@ -92,6 +107,14 @@ def test_formulas_of_the_other_norms():
   np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
 
 
+# How TensorFlow may run a function.
+MODES = {
+  'eager': lambda function: function,
+  'graph': tf.function,
+  'XLA': lambda function: tf.function(function, jit_compile=True),
+}
+
+
 def layer_norms(dtype='float32'):
   """Ours and Keras', with the same gain and bias."""
   layers = LayerNormalization(dtype=dtype), keras.layers.LayerNormalization(dtype=dtype)
@@ -112,8 +135,8 @@ def test_layer_normalization_has_the_variables_of_keras():
 
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-6), ('float64', 1e-13)])
 @pytest.mark.parametrize('shape', [(32,), (8, 32), (6, 3, 5, 32)])
-@pytest.mark.parametrize('graph', [False, True])
-def test_layer_normalization_against_keras(dtype, tolerance, shape, graph):
+@pytest.mark.parametrize('mode', MODES)
+def test_layer_normalization_against_keras(dtype, tolerance, shape, mode):
   rng = np.random.default_rng(0)
   x, weights = (tf.constant(rng.normal(size=shape), dtype) for _ in range(2))
   results = []
@@ -126,7 +149,7 @@ def test_layer_normalization_against_keras(dtype, tolerance, shape, graph):
         loss = tf.reduce_sum(weights * tf.sin(y))
       return [y, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])]
 
-    results.append((tf.function(values_and_gradients) if graph else values_and_gradients)(x))
+    results.append(MODES[mode](values_and_gradients)(x))
   for ours, reference in zip(*results, strict=True):
     assert ours.shape == reference.shape
     np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
@@ -141,8 +164,8 @@ def test_layer_normalization_of_a_large_mean_is_as_exact_as_keras():
 
 
 @pytest.mark.parametrize('shape', [(5, 32), (1, 5, 32)])
-@pytest.mark.parametrize('graph', [False, True])
-def test_second_derivatives_of_layer_normalization(graph, shape):
+@pytest.mark.parametrize('mode', MODES)
+def test_second_derivatives_of_layer_normalization(mode, shape):
   """Against automatic differentiation of the formula; Keras' own layer gives something else."""
   rng = np.random.default_rng(0)
   x, *weights = (tf.constant(rng.normal(size=shape)) for _ in range(3))
@@ -163,17 +186,18 @@ def test_second_derivatives_of_layer_normalization(graph, shape):
       scalar = sum(tf.reduce_sum(tf.sin(3 * g) * weights[1]) for g in inner.gradient(loss, [x, *variables]))
     return outer.gradient(scalar, [x, *variables])
 
-  run = tf.function(second_derivatives) if graph else second_derivatives
+  run = MODES[mode](second_derivatives)
   expected = run(formula, variables)
   for ours, exact in zip(run(layer, variables), expected, strict=True):
     assert np.abs(exact).max() > 0.1
     np.testing.assert_allclose(ours, exact, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize('shape', [(20, 32), (5, 2, 2, 32)])
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
-def test_layer_normalization_in_half_precision(policy):
+def test_layer_normalization_in_half_precision(policy, shape):
   """Rounded on the way in and on the way out, and nowhere else; the squares are beyond float16's 65504."""
-  x = np.random.default_rng(0).normal(2e3, 1e4, (20, 32))
+  x = np.random.default_rng(0).normal(2e3, 1e4, shape)
   half, single = layer_norms(policy)[0], layer_norms('float32')[1]
   y = half(x)
   assert y.dtype == half.compute_dtype

@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_dict
 
 from tests.training.tiny import write_images
 
@@ -83,6 +84,16 @@ def call(program: str, *arguments: object) -> Outcome:
     sys.modules.pop(name, None)
     importlib.import_module(name).run()
   return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
+  """The configuration that `train` makes of flags."""
+  with _untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
+    sys.modules.pop('flowgan_tf.programs.train', None)
+    program = importlib.import_module('flowgan_tf.programs.train')
+    program.rewrite_arguments()
+    flags.FLAGS(sys.argv)
+    return program.configuration()
 
 
 def call_outside(program: str, *arguments: object, prelude: str = '') -> Outcome:

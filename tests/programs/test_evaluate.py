@@ -53,6 +53,13 @@ def test_one_checkpoint(workdir):
   assert len(outcome.out.splitlines()) == 6
 
 
+def test_the_likelihood_alone(workdir):
+  outcome = call('evaluate', workdir, '--checkpoint=latest', '--samples=0')
+  assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
+  [record] = json.loads((workdir / 'evaluation.json').read_text())
+  assert 'nll' in record and 'fid' not in record
+
+
 def test_data_that_changed_are_refused(workdir):
   config = json.loads((workdir / 'config.json').read_text())
   config['data']['fingerprint'] = '0' * 64

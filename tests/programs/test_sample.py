@@ -1,9 +1,14 @@
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.reporting.grids import image_grid, neighbor_grid
+from flowgan_tf.training import sampling
 from flowgan_tf.training.runs import load_run
 from tests.programs.conftest import assert_one_line, call
 
@@ -83,6 +88,37 @@ def test_neighbors(finished, tmp_path):
   np.testing.assert_array_equal(picture, neighbor_grid(images, training[indices]))
   note = outcome.out.splitlines()[2]
   assert f'{np.median(distances[:, 0]):.4f} for samples' in note and '180 test images' in note
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+  return shutil.copytree(finished[0], tmp_path / 'run')
+
+
+def test_neighbors_in_other_data_are_refused(copy):
+  config = json.loads((copy / 'config.json').read_text())
+  config['data']['fingerprint'] = '0' * 64
+  (copy / 'config.json').write_text(json.dumps(config))
+  assert_one_line(call('sample', copy, '--neighbors', '--n=2'), 'sample', str(copy), 'other data')
+
+
+def test_samples_that_are_not_finite_have_no_neighbors(finished, monkeypatch):
+  def with_nan(run, n, seed, temperature):
+    images = np.full((n, 8, 8, 1), 0.5)
+    images[:3, 0] = np.nan
+    return sampling.Picture(None, {'images': images, 'noise': images})
+
+  monkeypatch.setattr(sampling, 'samples', with_nan)
+  outcome = call('sample', finished[0], '--neighbors', '--n=8')
+  assert_one_line(outcome, 'sample', str(finished[0]), '3 of 8 samples are not finite')
+
+
+def test_fewer_training_images_than_neighbors(finished, monkeypatch):
+  dataset = data.load('digits')
+  small = dataclasses.replace(dataset, train=data.Split(dataset.train.images[:3], None))
+  monkeypatch.setattr(sampling, 'load_data', lambda run: small)
+  arrays = sampling.neighbors(load_run(finished[0]), 4, seed=0).arrays
+  assert arrays['neighbor_indices'].shape == (4, 3)
 
 
 def test_one_kind_of_picture_at_a_time(finished):

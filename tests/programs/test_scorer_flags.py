@@ -59,3 +59,31 @@ def test_bad_files(finished, tmp_path):
   for name, said in (('bad.h5', 'damaged'), ('missing.h5', 'no such file')):
     flags = ['--scorer=inception', f'--inception_weights={tmp_path / name}']
     assert_one_line(call('evaluate', finished[0], *flags), 'evaluate', name, said)
+
+
+def test_weights_without_their_scorer_are_refused(finished, weights, tmp_path):
+  said = [f'--inception_weights={weights}', 'add --scorer=inception']
+  assert_one_line(call('evaluate', finished[0], f'--inception_weights={weights}'), 'evaluate', *said)
+  common = [*TRAIN, f'--workdir={tmp_path}/run']
+  assert_one_line(call('train', *common, f'--inception_weights={weights}'), 'train', *said)
+  assert_one_line(call('train', *common, f'--config.inception_weights={weights}'), 'train', *said)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path):
+  """Without being asked for, it is left out: the run has no scores."""
+  common = [*TRAIN, f'--dataset={images}', '--config.score_samples=10', f'--workdir={tmp_path}/run']
+  said = ['--scorer=classifier', images, 'no labels', '--scorer=inception']
+  assert_one_line(call('train', *common, '--scorer=classifier'), 'train', *said)
+  assert call('train', *common).status == 0
+  assert_one_line(call('evaluate', tmp_path / 'run', '--scorer=classifier'), 'evaluate', *said)
+  assert 'Inception' not in call('evaluate', tmp_path / 'run').out
+
+
+def test_a_training_without_scores_needs_no_scorer(images, tmp_path, monkeypatch):
+  """At its end neither: Inception-v3 cannot be had here."""
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  monkeypatch.setattr(hosts, 'answers', lambda url: False)
+  flags = ['--scorer=inception', '--config.score_samples=0', f'--dataset={images}', f'--workdir={tmp_path}/run']
+  outcome = call('train', *TRAIN, *flags)
+  assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out

@@ -58,7 +58,7 @@ def test_log_files_and_terminal_agree(finished):
   events = EventAccumulator(str(workdir / 'tensorboard'), size_guidance={'tensors': 0})
   events.Reload()
   records = read_metrics(workdir)
-  assert re.match(r'nice: [\d,]+ parameters\.\ncritic: [\d,]+ parameters\.\n', outcome.err)
+  assert re.search(r'nice: [\d,]+ parameters\.\ncritic: [\d,]+ parameters\.\n', outcome.err)
   lines = iter([line for line in outcome.err.splitlines() if line.startswith('step ')])
   for record in records:
     kind, step = record['kind'], record['step']

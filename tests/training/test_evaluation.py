@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import types
@@ -107,9 +108,38 @@ def test_without_a_scorer_there_is_health_alone(flow, dataset, config):
   assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
 
 
-def test_a_classifier_needs_labels(dataset, config, tmp_path):
+@pytest.fixture
+def networks(monkeypatch):
+  """The classifiers that were asked for, none of which is trained."""
+  asked = []
+
+  def load_or_train(dataset, folder):
+    asked.append(dataset)
+    return types.SimpleNamespace(label_distribution=None)
+
+  monkeypatch.setattr(evaluation.classifiers, 'load_or_train', load_or_train)
+  monkeypatch.setattr(evaluation, 'load_or_compute', lambda *_: None)
+  return asked
+
+
+def test_a_classifier_needs_labels(config, tmp_path):
   unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
   assert make_scorer(config, unlabelled) is None
+  with pytest.raises(UsageError, match=r'--scorer=classifier: --dataset=.* has no labels.*--scorer=inception'):
+    make_scorer(config, unlabelled, required=True)
+
+
+def test_too_few_images_are_refused_before_a_classifier_is_trained(config, tmp_path, networks):
+  """Of 3 images one is for training, of 4 two; a covariance takes two."""
+  few = data.load(write_images(tmp_path / 'three.npz', count=3, labels=True))
+  few = dataclasses.replace(few, train=data.Split(few.train.images, np.zeros(1, np.int64)), num_classes=1)
+  assert len(few.train) == 1
+  with pytest.raises(UsageError, match='got 1 training image, expected at least 2'):
+    make_scorer(config, few)
+  assert not networks
+  two = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64))
+  make_scorer(config, dataclasses.replace(few, train=two))
+  assert len(networks) == 1
 
 
 def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
@@ -119,18 +149,24 @@ def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
     make_scorer(config, data.load(str(path)))
 
 
-def test_cache_dir(config, dataset, tmp_path, monkeypatch):
+def test_cache_dir(config, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   assert cache_dir(config) == tmp_path / '.cache' / 'flowgan_tf'
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, dataset, tmp_path, caplog, networks):
   (tmp_path / 'file').touch()
   config = config.copy_and_resolve_references()
   config.cache_dir = str(tmp_path / 'file' / 'cache')
-  with pytest.raises(UsageError, match=r'--cache_dir=.*cannot be made'):
-    make_scorer(config, dataset)
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert make_scorer(config, dataset) is not None
+  [message] = [record.getMessage() for record in caplog.records]
+  assert message.startswith(f'--config.cache_dir={config.cache_dir}: cannot be written') and '\n' not in message
+  assert len(networks) == 1
 
 
 def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
-  monkeypatch.setattr(evaluation, 'make_scorer', lambda config, dataset: scorer)
+  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: scorer)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = TrainState(config, dataset.image_shape)
   checkpoints = Checkpoints(workdir, state)
@@ -165,22 +201,23 @@ def test_float64_stands_beside_float32(tmp_path, dataset, config, flow, monkeypa
   """Nontrivial weights, and batch norm, whose running statistics have to come along."""
   config = config.copy_and_resolve_references()
   config.update_from_flattened_dict({'generator.name': 'real_nvp', 'generator.channels': 4, 'generator.blocks': 1})
-  config.generator.normalization, config.score_samples = 'batch', 0
+  config.generator.normalization = 'batch'
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = TrainState(config, dataset.image_shape)
   rng = np.random.default_rng(1)
   for variable in state.ema.variables:
     variable.assign_add(np.abs(rng.normal(0, 0.2, variable.shape)))
   Checkpoints(workdir, state).save('latest')
-  [record] = evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
+  [record] = evaluate_run(workdir, ['latest'], 'test', 0, float64=True)
   assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-5) and record['nll_float64'] != record['nll']
   assert record['bits_per_dim_float64'] == pytest.approx(record['bits_per_dim'], rel=1e-5)
   assert record['round_trip_error_float64'] < 1e-12 < 1e-8 < record['round_trip_error']
 
 
-def test_a_generator_without_a_likelihood(tmp_path, dataset, config):
+def test_a_generator_without_a_likelihood(tmp_path, dataset, config, monkeypatch):
+  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: None)
   config = config.copy_and_resolve_references()
-  config.objective, config.generator.name, config.score_samples = 'adversarial', 'dcgan', 0
+  config.objective, config.generator.name = 'adversarial', 'dcgan'
   config.generator.upsampling_channels = (4,)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
@@ -188,3 +225,49 @@ def test_a_generator_without_a_likelihood(tmp_path, dataset, config):
   assert record.keys() == {'step', 'split', 'saturated', 'non_finite', 'sample_std', 'checkpoint'}
   with pytest.raises(UsageError, match=r'--float64: .*generator dcgan, which has no likelihood'):
     evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
+
+
+@pytest.fixture
+def trained(tmp_path, dataset, config):
+  """A run that had no scores during training."""
+  config = config.copy_and_resolve_references()
+  config.score_samples = 0
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
+  return workdir
+
+
+def test_a_training_without_scores_may_be_scored_later(trained, monkeypatch):
+  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: scorer)
+  [record] = evaluate_run(trained, ['latest'], 'test', 20)
+  assert record['score_samples'] == 20
+  [record] = evaluate_run(trained, ['latest'], 'test', 0)
+  assert 'nll' in record and not {'score_samples', 'sample_std'} & record.keys()
+
+
+def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(trained, monkeypatch):
+  asked = []
+
+  def make(config, dataset, required):
+    asked.append((config.scorer, config.inception_weights, required))
+
+  monkeypatch.setattr(evaluation, 'make_scorer', make)
+  evaluate_run(trained, ['latest'], 'test', 10)
+  evaluate_run(trained, ['latest'], 'test', 10, scorer='inception', inception_weights='file.h5')
+  assert asked == [('classifier', '', False), ('inception', 'file.h5', True)]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    ({'scorer': 'inception_v3'}, r'--scorer=inception_v3: expected one of classifier, inception'),
+    ({'inception_weights': 'file.h5'}, r'--inception_weights=file\.h5: .*add --scorer=inception'),
+    ({'inception_weights': 'file.h5', 'scorer': 'classifier'}, r'add --scorer=inception'),
+    ({'samples': 9}, r'--samples=9: expected 0 or at least 10'),
+    ({'samples': -1}, r'--samples=-1: expected 0 or at least 10'),
+  ],
+)
+def test_arguments_out_of_range_are_refused(trained, arguments, said):
+  with pytest.raises(UsageError, match=said):
+    evaluate_run(trained, ['latest'], 'test', **arguments)
+  assert not (trained / 'evaluation.json').exists()

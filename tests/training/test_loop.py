@@ -112,6 +112,14 @@ def test_unlabelled_images_train_without_scores(config, tmp_path):
   assert not {k for k in keys if 'score' in k or 'classifier' in k}
 
 
+def test_a_scorer_that_was_asked_for_needs_labels(config, tmp_path):
+  config.score_samples = 2000
+  with pytest.raises(UsageError, match=r'--scorer=classifier: .* has no labels'):
+    train(config, tmp_path / 'run', scorer_required=True)
+  config.score_samples = 0
+  assert train(config, tmp_path / 'run', scorer_required=True)
+
+
 def test_what_is_logged_when(config, tmp_path):
   config.update({'steps': 5, 'log_every': 2, 'eval_every': 3})
   train(config, tmp_path / 'run')

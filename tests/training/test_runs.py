@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 
@@ -7,7 +8,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.training.checkpoints import Checkpoints
-from flowgan_tf.training.runs import exclusive, find_run, load_run, open_workdir
+from flowgan_tf.training.runs import exclusive, find_run, load_data, load_run, open_workdir
 from flowgan_tf.training.state import TrainState
 from tests.training.tiny import make_config, write_images
 
@@ -46,6 +47,13 @@ def test_load_run(run, config, dataset):
   assert loaded.config.to_json() == config.to_json()
   for a, b in zip(loaded.generator.variables, state.ema.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_load_data(run, dataset, images):
+  loaded = load_run(run[0], 'latest')
+  assert load_data(loaded).fingerprint == dataset.fingerprint
+  with pytest.raises(UsageError, match=f'{run[0]}: was trained on other data than --dataset={images} is now'):
+    load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
 
 
 def test_new_folders_are_made(tmp_path, config, dataset):

@@ -1,0 +1,111 @@
+"""Trains one run for each lambda and seed, and draws likelihood against sample quality. The same command again resumes.
+
+  sweep --lambdas=0.01,0.1,1,10
+  sweep --lambdas=0,0.1,1,inf --seeds=0,1 --config=configs/mnist.py --steps=2000 --data_dir=DIR
+
+A lambda of 0 is adversarial training, inf is maximum likelihood. Every flag of `train` but --objective, --lambda and
+--seed can be set, and holds for all runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pathlib
+import sys
+
+from absl import flags
+
+from flowgan_tf.programs import command, train
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(train)
+flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
+flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
+flags.DEFINE_list('what', ['jacobian'], 'Analyses of each run, as in `analyze`; none if empty.')
+
+
+def run() -> None:
+  """Entry point of `bin/sweep` and `flowgan-sweep`."""
+  train.rewrite_arguments()
+  command.run_program(main, __name__)
+
+
+def main(arguments: list[str]) -> int:
+  """Trains and analyses every run, then draws them together."""
+  from flowgan_tf.analysis import ANALYSES, analyze
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.reporting import figures
+  from flowgan_tf.reporting.page import render
+  from flowgan_tf.reporting.report import make_report
+  from flowgan_tf.reporting.summary import summarize
+  from flowgan_tf.reporting.tables import sweep_table
+
+  if arguments:
+    raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  for name, instead in (('objective', '--lambdas'), ('lambda', '--lambdas'), ('seed', '--seeds')):
+    if FLAGS[name].value is not None:
+      raise UsageError(f'--{name}={FLAGS[name].value}: set by {instead}')
+  lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
+  seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
+  if unknown := [what for what in FLAGS.what if what not in ANALYSES]:
+    raise UsageError(f'--what={",".join(FLAGS.what)}: no analysis {unknown[0]!r}; expected {", ".join(ANALYSES)}')
+  base = train.configuration()
+  if base.generator.name == 'dcgan':
+    raise UsageError('--generator=dcgan: not invertible, so that there is no likelihood for lambda to weigh')
+  folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
+  workdirs = []
+  for seed, weight in itertools.product(seeds, lambdas):
+    config = base.copy_and_resolve_references()
+    config.seed = seed
+    config.objective = {0: 'adversarial', math.inf: 'mle'}.get(weight, 'hybrid')
+    if config.objective == 'hybrid':
+      config['lambda'] = weight
+    workdir = folder / f'lambda-{weight:g}-seed-{seed}'
+    workdirs.append(workdir)
+    print(f'{workdir} ({len(workdirs)} of {len(seeds) * len(lambdas)})', file=sys.stderr)
+    if _is_finished(workdir, config):
+      continue
+    if status := train.train_and_evaluate(config, workdir):
+      return status
+    for what in FLAGS.what:
+      analyze(workdir, what)
+  runs = summarize(workdirs)
+  print(sweep_table(runs))
+  pictures = {'front': figures.front(runs, 'nats'), 'condition_numbers': figures.condition_numbers(runs)}
+  for name, picture in pictures.items():
+    if picture:
+      print(figures.save(picture, folder / name))
+  page = folder / 'report.html'
+  page.write_text(render(make_report(runs)), encoding='utf-8')
+  print(page)
+  return 0
+
+
+def _is_finished(workdir, config):
+  """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
+  from flowgan_tf.reporting.summary import summarize
+  from flowgan_tf.training.config import settings
+
+  if not (workdir / 'evaluation.json').exists():
+    return False
+  [found] = summarize([workdir])
+  samples = {record.get('score_samples', 0) for record in found.evaluation}
+  return (
+    settings(found.config) == settings(config)
+    and found.step == config.steps
+    and samples == {FLAGS.samples if config.score_samples else 0}
+    and found.studies.keys() >= set(FLAGS.what)
+  )
+
+
+def _numbers(name, kind, allowed, expected):
+  from flowgan_tf.errors import UsageError
+
+  try:
+    values = [kind(value) for value in FLAGS[name].value]
+  except ValueError:
+    values = []
+  if not values or not all(map(allowed, values)) or len(set(values)) < len(values):
+    raise UsageError(f'--{name}={",".join(FLAGS[name].value)}: expected different {expected}')
+  return values

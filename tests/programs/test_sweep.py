@@ -1,0 +1,77 @@
+"""`sweep`: a run for each lambda and seed, drawn together."""
+
+import json
+
+import pytest
+
+from tests.programs.conftest import TINY, assert_one_line, call
+
+FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')
+
+
+@pytest.fixture(scope='module')
+def swept(tmp_path_factory, cache):
+  folder = tmp_path_factory.mktemp('swept') / 'sweep'
+  command = ('sweep', *FLAGS, f'--config.cache_dir={cache}', f'--workdir={folder}', '--lambdas=0,0.5,inf')
+  outcome = call(*command)
+  assert outcome.status == 0, outcome
+  return folder, outcome, command
+
+
+def test_a_run_for_each_lambda(swept):
+  folder, outcome, _ = swept
+  objectives = {'lambda-0-seed-0': 'adversarial', 'lambda-0.5-seed-0': 'hybrid', 'lambda-inf-seed-0': 'mle'}
+  for name, objective in objectives.items():
+    config = json.loads((folder / name / 'config.json').read_text())['config']
+    assert config['objective'] == objective
+    assert (config['lambda'] == 0.5) == (objective == 'hybrid')
+    assert (folder / name / 'analysis' / 'jacobian.json').exists()
+  for name in ('front.svg', 'condition_numbers.svg', 'report.html'):
+    assert (folder / name).exists() and f'{folder}/{name}' in outcome.out
+  lines = outcome.out.splitlines()
+  start = next(i for i, line in enumerate(lines) if 'condition number' in line)
+  assert [line.split('  ')[0] for line in lines[start + 2 : start + 5]] == ['MLE', 'ADV', 'Hybrid λ = 0.5']
+
+
+def test_the_same_command_again_goes_on(swept):
+  """Finished runs are left alone, an unfinished one is completed, and another lambda may come to them."""
+  folder, _, command = swept
+  kept = folder / 'lambda-0-seed-0' / 'evaluation.json'
+  before = kept.stat().st_mtime_ns
+  (folder / 'lambda-inf-seed-0' / 'evaluation.json').unlink()
+  outcome = call(*command[:-1], '--lambdas=0,0.5,2,inf')
+  assert outcome.status == 0, outcome
+  assert kept.stat().st_mtime_ns == before
+  assert (folder / 'lambda-inf-seed-0' / 'evaluation.json').exists()
+  assert (folder / 'lambda-2-seed-0' / 'evaluation.json').exists()
+  assert 'λ = 2' in outcome.out
+
+
+def test_another_configuration_is_refused(swept):
+  _, _, command = swept
+  assert_one_line(call(*command, '--batch_size=20'), 'sweep', 'lambda-0-seed-0', 'batch_size')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'said'),
+  [
+    (['--lambdas=-1'], ['--lambdas=-1', 'at least 0']),
+    (['--lambdas=nan'], ['--lambdas=nan']),
+    (['--lambdas=0.1,a'], ['--lambdas=0.1,a']),
+    (['--lambdas=1,1.0'], ['different']),
+    (['--seeds=0.5'], ['--seeds=0.5', 'integers']),
+    (['--lambda=1'], ['--lambda', '--lambdas']),
+    (['--objective=mle'], ['--objective', '--lambdas']),
+    (['--seed=1'], ['--seed', '--seeds']),
+    (['--what=guess'], ["'guess'"]),
+    (['--generator=dcgan'], ['dcgan']),
+    (['runs/mnist'], ['runs/mnist']),
+  ],
+)
+def test_mistakes(flags, said, tmp_path):
+  outcome = call('sweep', f'--workdir={tmp_path}/sweep', *flags)
+  assert outcome.status == 2 and outcome.out == '', outcome
+  assert outcome.err.splitlines()[-1].startswith('sweep: ')
+  for part in said:
+    assert part in outcome.err.splitlines()[-1]
+  assert not (tmp_path / 'sweep').exists()

@@ -1,0 +1,71 @@
+"""The commands that a page shows make what they stand beside."""
+
+import shlex
+
+import pytest
+
+from flowgan_tf.analysis.study import Study
+from flowgan_tf.reporting import commands
+from flowgan_tf.reporting.summary import Summary
+from flowgan_tf.training.config import default_config, settings
+from tests.programs.conftest import parsed_config
+
+
+def summary(config, **kwargs):
+  fields = {'metrics': [], 'evaluation': [], 'studies': {}} | kwargs
+  return Summary('label', 'runs/a b', config, 'digits', (8, 8, 1), 17, **fields)
+
+
+def changed(**values):
+  config = default_config()
+  for name, value in values.items():
+    *folders, last = name.split('__')
+    part = config
+    for folder in folders:
+      part = part[folder]
+    part[last] = value
+  return config
+
+
+CONFIGS = [
+  changed(),
+  changed(objective='hybrid', **{'lambda': 0.25}),
+  changed(objective='adversarial', generator__name='dcgan', generator__upsampling_channels=(8, 4), flip=True),
+  changed(
+    dataset='mnist',
+    optimizer__learning_rate=5e-4,
+    critic__channels=(4,),
+    jit=False,
+    ema_decay=0.0,
+    gradient_penalty=2.5,
+    generator__alpha=1e-3,
+    seed=3,
+  ),
+]
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_training_again_has_the_same_configuration(config):
+  words = shlex.split(commands.train_command(summary(config)))
+  assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
+  assert settings(parsed_config(words[1:])) == settings(config)
+
+
+def test_places_of_a_machine_are_left_out():
+  config = changed(data_dir='/home/someone/data', cache_dir='/scratch', inception_weights='/w.h5')
+  assert commands.train_command(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"
+
+
+def test_evaluation():
+  record = {'split': 'test', 'score_samples': 5000, 'scorer': 'inception_v3', 'nll_float64': 1.0}
+  expected = "bin/evaluate 'runs/a b' --split=test --samples=5000 --scorer=inception --float64"
+  assert commands.evaluate_command(summary(default_config()), record) == expected
+  assert commands.evaluate_command(summary(default_config()), {'split': 'test'}) == (
+    "bin/evaluate 'runs/a b' --split=test"
+  )
+
+
+def test_analysis():
+  study = Study({'checkpoint': 'latest', 'settings': {'seed': 1, 'images': 50, 'other_dataset': ''}}, {})
+  expected = "bin/analyze 'runs/a b' --what=histograms --checkpoint=latest --seed=1 --images=50"
+  assert commands.analyze_command(summary(default_config(), studies={'histograms': study}), 'histograms') == expected

@@ -25,7 +25,7 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.training.config import default_config
 
-_VARIANTS = ('mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small')
+VARIANTS = ('mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small')
 
 
 def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
@@ -40,8 +40,8 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
   Raises:
     UsageError: If there is no such variant.
   """
-  if variant not in _VARIANTS:
-    raise UsageError(f'cifar10.py:{variant}: no such variant; expected one of {", ".join(_VARIANTS)}')
+  if variant not in VARIANTS:
+    raise UsageError(f'cifar10.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
   config = default_config()
   config.dataset = 'cifar10'
   config.batch_size = 64

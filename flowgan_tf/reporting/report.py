@@ -228,8 +228,8 @@ def _estimates(runs):
   if any('ais' in run.studies for run in studied):
     items.append(
       'AIS is of the generator with Gaussian noise of standard deviation σ on its images. The gap is that between its '
-      'stochastic lower and upper bound of log p for images simulated from that model, in nats; that of real images may '
-      'be larger.'
+      'stochastic lower and upper bound of log p for images simulated from that model, in nats; that of real images '
+      'may be larger.'
     )
   return items
 

@@ -77,7 +77,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
 
 
 def sweep_table(runs: Sequence[Summary]) -> str:
-  """The table of a sweep: test NLL and scores of each run at its best score, and the condition number of its Jacobian."""
+  """The table of a sweep: each run at its best score, with the condition number of its Jacobian."""
   header = ['run', 'seed', 'iteration', 'test NLL (nats)', 'MODE', 'Inception', 'FID', 'condition number']
   rows = []
   for run in runs:

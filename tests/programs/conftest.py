@@ -19,6 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
 
+from flowgan_tf import programs
 from tests.training.tiny import write_images
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -68,6 +69,13 @@ def _untouched() -> Iterator[None]:
     sys.modules['__main__'].__doc__ = documentation
 
 
+def _forget_programs() -> None:
+  """Has their modules define their flags again."""
+  for name in ('train', 'evaluate', 'sample', 'export', 'analyze', 'report', 'sweep'):
+    sys.modules.pop(f'flowgan_tf.programs.{name}', None)
+    vars(programs).pop(name, None)  # Where `from flowgan_tf.programs import train` looks first.
+
+
 def call(program: str, *arguments: object) -> Outcome:
   """What `bin/<program> arguments...` does; inside of this process, which spares the import of TensorFlow."""
   out, err = io.StringIO(), io.StringIO()
@@ -81,7 +89,7 @@ def call(program: str, *arguments: object) -> Outcome:
   ):
     # Programs define flags of the same names, so that each call starts with none of them; and the flags of a config
     # file's settings are made when that of the file is defined.
-    sys.modules.pop(name, None)
+    _forget_programs()
     importlib.import_module(name).run()
   return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
 
@@ -89,7 +97,7 @@ def call(program: str, *arguments: object) -> Outcome:
 def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
   """The configuration that `train` makes of flags."""
   with _untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
-    sys.modules.pop('flowgan_tf.programs.train', None)
+    _forget_programs()
     program = importlib.import_module('flowgan_tf.programs.train')
     program.rewrite_arguments()
     flags.FLAGS(sys.argv)

@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from flowgan_tf.analysis.study import Study
+from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.reporting import commands
 from flowgan_tf.reporting.summary import Summary
 from flowgan_tf.training.config import default_config, settings
@@ -29,6 +30,7 @@ def changed(**values):
 
 CONFIGS = [
   changed(),
+  cifar10.get_config('dinh'),
   changed(objective='hybrid', **{'lambda': 0.25}),
   changed(objective='adversarial', generator__name='dcgan', generator__upsampling_channels=(8, 4), flip=True),
   changed(
@@ -48,11 +50,25 @@ CONFIGS = [
 def test_training_again_has_the_same_configuration(config):
   words = shlex.split(commands.train_command(summary(config)))
   assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
-  assert settings(parsed_config(words[1:])) == settings(config)
+  got, expected = settings(parsed_config(words[1:])), settings(config)
+  if config.objective != 'hybrid':  # Lambda then weighs nothing.
+    del got['lambda'], expected['lambda']
+  assert got == expected
 
 
 def test_places_of_a_machine_are_left_out():
   config = changed(data_dir='/home/someone/data', cache_dir='/scratch', inception_weights='/w.h5')
+  command = commands.train_command(summary(config))
+  assert command.startswith('bin/train ') and not any(part in command for part in ('home', 'scratch', 'w.h5'))
+
+
+def test_the_nearest_shipped_configuration_is_named():
+  config = mnist.get_config()
+  config.objective, config.steps, config['lambda'] = 'hybrid', 500, 2.0
+  expected = "bin/train --config=configs/mnist.py --objective=hybrid --lambda=2 --steps=500 '--workdir=runs/a b'"
+  assert commands.train_command(summary(config)) == expected
+  config = digits.get_config()
+  config.objective = 'mle'
   assert commands.train_command(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"
 
 
@@ -61,7 +77,7 @@ def test_evaluation():
   expected = "bin/evaluate 'runs/a b' --split=test --samples=5000 --scorer=inception --float64"
   assert commands.evaluate_command(summary(default_config()), record) == expected
   assert commands.evaluate_command(summary(default_config()), {'split': 'test'}) == (
-    "bin/evaluate 'runs/a b' --split=test"
+    "bin/evaluate 'runs/a b' --split=test --samples=0"
   )
 
 

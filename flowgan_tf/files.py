@@ -40,7 +40,15 @@ def save_arrays(path: str | os.PathLike, **arrays: np.ndarray | float | str) -> 
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-  """Writes a text file so that a kill or a full disk leaves the old one."""
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text)
-  os.replace(temporary, path)
+  """Writes a text file so that a kill or a full disk leaves the old one.
+
+  Raises:
+    OSError: If it cannot be written; what there is of it is removed.
+  """
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.write_text(text, encoding='utf-8')
+    os.replace(temporary, path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise

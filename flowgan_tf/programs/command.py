@@ -19,7 +19,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 # What a config file and its overrides raise while flags are parsed; UsageError is a ValueError.
-_CONFIG_ERRORS = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
+_CONFIG_ERRORS = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError)
 
 
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:

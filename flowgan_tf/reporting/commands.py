@@ -49,7 +49,7 @@ def train_command(summary: Summary) -> str:
     elif name == 'jit':
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
-      flags.append(f'--lambda={value:g}')
+      flags.append(f'--lambda={_short(value)}')
     else:
       flags.append(f'--{name}={value}' if name in _FLAGS else f'--config.{name}={_literal(value)}')
   return shlex.join(['bin/train', *flags, f'--workdir={summary.path}'])
@@ -77,6 +77,11 @@ def analyze_command(summary: Summary, what: str) -> str:
   words = ['bin/analyze', summary.path, f'--what={what}', f'--checkpoint={record["checkpoint"]}']
   words += [f'--{name}={value}' for name, value in record['settings'].items() if value != '']
   return shlex.join(words)
+
+
+def _short(number):
+  """As few digits as give the number back."""
+  return short if float(short := f'{number:g}') == number else repr(number)
 
 
 def _literal(value):

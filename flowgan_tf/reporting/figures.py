@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.analysis.gmm import winning_range
+from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.reporting import plots
 from flowgan_tf.reporting.commands import analyze_command, train_command
@@ -70,7 +71,8 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
       critic[run.label] = tuple(np.transpose(_thinned(gaps)))
   if not series:
     return None
-  caption = f'Negative log-likelihood of validation and training images during training, in {unit}'
+  trained = ' and training' * any(train is not None for _, train, _ in series.values())
+  caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   return Figure(
     plots.figure_svg(plots.learning_curves(series, unit, critic)),
     f'Lines of NLL against training iteration for {_listed(series)}'
@@ -103,16 +105,14 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   """Score against test NLL of runs that differ in lambda, each at its best score."""
   points = []
-  name = _common_score([record for run in runs if (record := _tested(run))])
+  name = _common_score([record for run in runs if (record := run.evaluated('best_score'))])
   for run in runs:
-    record = _tested(run)
+    record = run.evaluated('best_score')
     if record and name in record and 'nll' in record:
-      nll, error = run.in_unit(record['nll'], unit), record.get('standard_error') or 0.0
-      error = error if unit == 'nats' else error / (math.prod(run.image_shape) * math.log(2))
+      nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
       hybrid = run.config.objective == 'hybrid'
       weight = run.config['lambda'] if hybrid else None
       group = 'Hybrid' if hybrid else {'mle': 'MLE', 'adversarial': 'ADV'}[run.config.objective]
-      group += f', seed {run.config.seed}' * (len({run.config.seed for run in runs}) > 1)
       points.append((group, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
   if len(points) < 2 or all(point[1] is None for point in points):
     return None
@@ -139,7 +139,8 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   return Figure(
     plots.figure_svg(plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights])),
     f'Condition number of the Jacobian at {len(weights)} values of λ.',
-    'Largest over smallest singular value of the Jacobian of the generator: median over noise vectors and quartiles. '
+    'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over '
+    'noise vectors and runs. '
     'λ = 0 is adversarial training, infinity maximum likelihood.',
   )
 
@@ -236,13 +237,17 @@ ANALYSIS_FIGURES: dict[str, Callable[[Sequence[Summary]], dict[str, Figure]]] = 
 
 
 def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-  """Writes the picture alone, to the path with the ending of its format, and returns that."""
-  if isinstance(figure.image, str):
-    path = path.with_name(f'{path.name}.svg')
-    path.write_text(figure.image, encoding='utf-8')
-  else:
-    path = path.with_name(f'{path.name}.png')
-    path.write_bytes(figure.image)
+  """Writes the picture alone, to the path with the ending of its format, and returns that.
+
+  Raises:
+    UsageError: If it cannot be written.
+  """
+  svg = isinstance(figure.image, str)
+  path = path.with_name(f'{path.name}.{"svg" if svg else "png"}')
+  try:
+    path.write_bytes(figure.image.encode() if svg else figure.image)
+  except OSError as error:
+    raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
   return path
 
 
@@ -251,11 +256,6 @@ def _alike(record, other):
   return record['selection'] == other['selection'] and all(
     record['model'].get(key) == other['bandwidths'][0].get(key) for key in keys
   )
-
-
-def _tested(run):
-  record = run.evaluated('best_score')
-  return record if record and record['split'] == 'test' else None
 
 
 def _common_score(records):

@@ -4,7 +4,9 @@ Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood
 Models. AAAI 2018. https://arxiv.org/abs/1705.08868
 """
 
-__all__ = ['ESTIMATES', 'LOG_DETS', 'TABLES']
+__all__ = ['ESTIMATES', 'GENERATORS', 'LOG_DETS', 'TABLES']
+
+GENERATORS = {'mnist': 'nice', 'cifar10': 'real_nvp'}
 
 # Tables 1 and 2: score and test NLL, in the unit of the table.
 TABLES = {

@@ -111,7 +111,7 @@ def learning_curves(
     panels[1].set_ylabel('critic gap (critic units)')
   _iterations(panels[-1])
   handles = [Line2D([], [], label=label, markersize=4, **(look | {'linestyle': '-'})) for label, look in looks.items()]
-  if any(train is not None for _, train, _ in series.values()):
+  if any(train is not None and np.isfinite(train).sum() > 1 for _, train, _ in series.values()):
     handles += [Line2D([], [], color=_INK, label=n, linestyle=s) for n, s in [('validation', '-'), ('train', ':')]]
   _legend(figure, handles)
   return figure
@@ -154,7 +154,7 @@ def bandwidth_study(
     unit: Of the NLL.
   """
   figure, panels = _panels(2)
-  for axes, values, index, name in [(panels[0], nll, 0, f'NLL ({unit})'), (panels[1], score, 1, score_name)]:
+  for axes, values, index, name in [(panels[0], nll, 0, f'validation NLL ({unit})'), (panels[1], score, 1, score_name)]:
     axes.plot(bandwidths, values, color=_INK, marker='o', markersize=3.5, label='GMM')
     for label, look in _looks(model_lines).items():
       # The first of the dashes is none at all, which would look like an axis.
@@ -165,7 +165,7 @@ def bandwidth_study(
       axes.axvspan(*winning, color=_GREEN, alpha=0.18, linewidth=3, label='GMM better on both')
     axes.set_ylabel(name)
   # Bandwidths that are too small have a huge NLL.
-  usual = np.sort(np.ravel(nll))[: math.ceil(0.75 * np.size(nll))]
+  usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
   _far_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
   panels[1].set_xscale('log')
   _log_ticks(panels[1].xaxis)
@@ -236,7 +236,7 @@ def likelihood_quality_front(
 
   Args:
     points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)`. Points of one label are
-      joined in the order of lambda, which stands beside each of them; None is no lambda.
+      joined in the order of lambda, unless several have the same; it stands beside each of them; None is no lambda.
     unit: Of the NLL.
     score_name: Such as `'MODE score'`.
   """
@@ -245,7 +245,8 @@ def likelihood_quality_front(
   for label, look in _looks(dict.fromkeys(point[0] for point in points)).items():
     own = sorted((p for p in points if p[0] == label), key=lambda p: (p[1] is not None, p[1]))
     _, lambdas, nll, score, nll_se, score_sd = zip(*own, strict=True)
-    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **look)
+    style = look | {'linestyle': 'none'} if len(set(lambdas)) < len(lambdas) else look  # Seeds have no order.
+    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)
     notes += [(x, y, f'λ = {_number(w)}') for x, y, w in zip(nll, score, lambdas, strict=True) if w is not None]
   axes.margins(0.22, 0.17)
   _nll_axis(axes, np.array([point[2] for point in points], np.float64), unit)
@@ -403,7 +404,7 @@ def _nll_axis(axes: Axes, nll: np.ndarray, unit: str) -> None:
   """A horizontal axis whose scale is asinh((NLL - lowest) / step) where a linear one would hide most differences."""
   nll = nll[np.isfinite(nll)]
   lowest, middle, highest = np.quantile(nll, [0, 0.5, 1]) if nll.size else (0, 0, 0)
-  if not highest - lowest > 20 * (middle - lowest) > 0:
+  if not highest - lowest > max(20 * (middle - lowest), 0.2 * max(abs(lowest), abs(highest))) or middle == lowest:
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=_ROUND_STEPS))
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.set_xlabel(f'test NLL ({unit})')

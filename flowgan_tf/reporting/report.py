@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from collections.abc import Sequence
 from html import escape
 
@@ -32,7 +33,7 @@ def make_report(runs: Sequence[Summary]) -> Page:
   Args:
     runs: As `summarize` returns them; runs of one data set are compared with each other.
   """
-  groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: run.dataset)]
+  groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: (run.dataset, run.fingerprint))]
   names = [_TITLES.get(group[0].dataset, group[0].dataset) for group in groups]
   sections = []
   for name, group in zip(names, groups, strict=True):
@@ -88,8 +89,8 @@ def _runs_table(runs):
 
 
 def _likelihood(runs, unit):
-  table = paper.TABLES.get(runs[0].dataset)
-  if not any(run.evaluation for run in runs):
+  table = paper.TABLES.get(runs[0].config.dataset)
+  if not any(record['split'] == 'test' for run in runs for record in run.evaluation):
     return [_missing(runs, 'bin/evaluate', each=True)]
   published = table['rows'] if table else {}
   score = table['score'] if table else 'mode_score'
@@ -100,7 +101,7 @@ def _likelihood(runs, unit):
     header += [f'the paper: {name}', 'the paper: NLL']
   rows, seen = [], set()
   for run in runs:
-    best_score, best_nll = (_tested(run, checkpoint) for checkpoint in ('best_score', 'best_nll'))
+    best_score, best_nll = (run.evaluated(checkpoint) for checkpoint in ('best_score', 'best_nll'))
     row = [
       Cell(run.label, command=train_command(run)),
       _measured(run, best_score, score),
@@ -112,8 +113,8 @@ def _likelihood(runs, unit):
       _evaluated(run, best_nll, 'n', ','),
     ]
     if table:
-      row += _paper_cells(published.get(run.label) if run.label not in seen else None, ['.2f', ',.2f'])
-      seen.add(run.label)
+      row += _paper_cells(_published(published, run), ['.2f', ',.2f'])
+      seen.add(run.objective)
     rows.append(row)
   rows += [
     [f'{label} (the paper)', '', '', '', '', '', *_paper_cells(numbers, ['.2f', ',.2f'])]
@@ -127,15 +128,17 @@ def _likelihood(runs, unit):
   networks = sorted({r['scorer'] + ' ' + r['scorer_hash'] for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
     items.append(
-      f'Scores rest on {escape(" and ".join(networks))}. They compare only between rows of the same network and number '
-      'of samples; with the paper, which used networks of its own, in their order alone.'
+      f'Scores rest on {escape(" and ".join(networks))}. They compare only between numbers of the same network, '
+      'of as many samples in as many splits: 10 splits here, 1 in the curves and figures below. With the paper, which '
+      'used networks of its own, they compare in their order alone.'
     )
   return items
 
 
 def _checkpoints_table(runs):
   header = [
-    'run, checkpoint',
+    'run',
+    'checkpoint',
     'iteration',
     'NLL (nats)',
     'bits/dim',
@@ -157,7 +160,8 @@ def _checkpoints_table(runs):
       record = records[0]
       rows.append(
         [
-          Cell(f'{run.label}, {", ".join(r["checkpoint"] for r in records)}', command=evaluate_command(run, record)),
+          Cell(run.label, command=evaluate_command(run, record)),
+          ', '.join(r['checkpoint'] for r in records),
           _evaluated(run, record, 'step', ','),
           _measured(run, record, 'nll', 'nats'),
           _measured(run, record, 'nll', 'bits/dim'),
@@ -176,62 +180,86 @@ def _estimates(runs):
   studied = [run for run in runs if {'kde', 'ais'} & run.studies.keys()]
   if not studied:
     return [_missing(runs, 'bin/analyze', '--what=kde,ais')]
-  published = paper.ESTIMATES.get(runs[0].dataset, {})
-  header = ['run', 'exact', 'AIS', 'KDE', *['the paper: exact', 'the paper: AIS', 'the paper: KDE'] * bool(published)]
+  published = paper.ESTIMATES.get(runs[0].config.dataset, {})
+  header = ['run', 'exact', 'KDE', 'AIS', 'exact, images of AIS']
+  header += ['the paper: exact', 'the paper: KDE', 'the paper: AIS'] * bool(published)
   rows, details = [], []
   for run in studied:
-    kde, ais = (run.studies[what].record if what in run.studies else None for what in ('kde', 'ais'))
-    by_kde, by_ais = (None if record is None else analyze_command(run, record['what']) for record in (kde, ais))
-    name = Cell(run.label, command=train_command(run))
-    row = [
-      name,
-      _pm(kde, 'exact_nll', 'exact_standard_error', ',.2f', by_kde),
-      _pm(ais, 'nll', 'standard_error', ',.2f', by_ais),
-      _pm(kde, 'nll', 'standard_error', ',.2f', by_kde),
-    ]
-    rows.append(row + (_paper_cells(published.get(run.label), [',.2f'] * 3) if published else []))
-    details.append(
-      [
+    found = [run.studies[what].record for what in ('kde', 'ais') if what in run.studies]
+    # What was measured at different iterations is of different models.
+    for step in sorted({record['step'] for record in found}):
+      of = {record['what']: record for record in found if record['step'] == step}
+      kde, ais = of.get('kde'), of.get('ais')
+      by_kde, by_ais = (record and analyze_command(run, record['what']) for record in (kde, ais))
+      name = Cell(run.label, command=train_command(run))
+      row = [
         name,
-        ', '.join(f'{step:,}' for step in sorted({record['step'] for record in (kde, ais) if record})),
-        *(_number(kde, key, form, by_kde) for key, form in (('n_test', ','), ('n_samples', ','), ('bandwidth', '.4f'))),
-        _number(ais, 'n', ',', by_ais),
+        _pm(kde, 'exact_nll', 'exact_standard_error', ',.2f', by_kde),
+        _pm(kde, 'nll', 'standard_error', ',.2f', by_kde),
+        _pm(ais, 'nll', 'standard_error', ',.2f', by_ais),
         _pm(ais, 'exact_nll', 'exact_standard_error', ',.2f', by_ais),
-        *(_number(ais, key, form, by_ais) for key, form in (('chains', ','), ('steps', ','), ('sigma', '.4f'))),
-        _pm(ais, 'bracket_gap', 'bracket_gap_standard_error', ',.2f', by_ais),
       ]
-    )
+      if published:
+        exact, by_annealing, by_window = _published(published, run) or (None,) * 3
+        row += _paper_cells((exact, by_window, by_annealing), [',.2f'] * 3)
+      rows.append(row)
+      details.append(
+        [
+          name,
+          Cell(f'{step:,}', step),
+          *(
+            _number(kde, key, form, by_kde) for key, form in (('n_test', ','), ('n_samples', ','), ('bandwidth', '.4f'))
+          ),
+          *(
+            _number(ais, key, form, by_ais)
+            for key, form in (('n', ','), ('chains', ','), ('steps', ','), ('sigma', '.4f'))
+          ),
+          _pm(ais, 'bracket_gap', 'bracket_gap_standard_error', ',.2f', by_ais),
+        ]
+      )
   caption = 'NLL in nats per image, exact and estimated from the generator alone'
   items = [Table(caption + (' (the paper: Table 3)' if published else ''), header, rows)]
-  orders = []
-  for name, what, key in (('exact', 'kde', 'exact_nll'), ('AIS', 'ais', 'nll'), ('KDE', 'kde', 'nll')):
-    found = [
-      (r.studies[what].record[key], r.label)
-      for r in studied
-      if what in r.studies and r.studies[what].record.get(key) is not None
-    ]
-    if len(found) > 1:
-      orders.append(f'{name}: {" &lt; ".join(escape(label) for _, label in sorted(found))}')
-  if orders:
-    items.append(f'From the most likely model to the least, {"; ".join(orders)}.')
-  header = [
-    'run',
-    'iteration',
-    'test images',
-    'KDE: samples',
-    'KDE: bandwidth',
-    'AIS: test images',
-    'exact NLL of these',
+  orders = [
+    f'{name}: {order}'
+    for name, what, key, error in (
+      ('exact', 'kde', 'exact_nll', 'exact_standard_error'),
+      ('KDE', 'kde', 'nll', 'standard_error'),
+      ('AIS', 'ais', 'nll', 'standard_error'),
+    )
+    if (order := _order(studied, what, key, error))
   ]
-  header += ['AIS: chains', 'AIS: temperatures', 'AIS: σ', 'AIS: gap between bounds']
+  if orders:
+    items.append(
+      f'In the order of their NLL, {"; ".join(orders)}. ≈ stands where the difference is within two standard errors, '
+      'or within the gap between the bounds of AIS.'
+    )
+  header = ['run', 'iteration', 'KDE: test images', 'KDE: samples', 'KDE: bandwidth']
+  header += ['AIS: test images', 'AIS: chains', 'AIS: temperatures', 'AIS: σ', 'AIS: gap between bounds']
   items.append(Table('What the estimates rest on', header, details))
   if any('ais' in run.studies for run in studied):
     items.append(
-      'AIS is of the generator with Gaussian noise of standard deviation σ on its images. The gap is that between its '
-      'stochastic lower and upper bound of log p for images simulated from that model, in nats; that of real images '
-      'may be larger.'
+      'AIS is of the generator with Gaussian noise of standard deviation σ on its images, σ the best for a few '
+      'validation images. The gap is that between its stochastic lower and upper bound of log p for images simulated '
+      'from that model, in nats; that of real images may be larger.'
     )
   return items
+
+
+def _order(runs, what, key, error):
+  """Runs by an estimate of their NLL; empty unless all were measured with the same settings."""
+  records = [(run.studies[what].record, escape(run.label)) for run in runs if what in run.studies]
+  records = [(record, label) for record, label in records if record.get(key) is not None]
+  if len(records) < 2 or any(record['settings'] != records[0][0]['settings'] for record, _ in records):
+    return ''
+  records.sort(key=lambda pair: pair[0][key])
+  text = records[0][1]
+  for (before, _), (record, label) in itertools.pairwise(records):
+    unsure = max(
+      2 * math.hypot(before.get(error) or 0, record.get(error) or 0),
+      *(r.get('bracket_gap') or 0 for r in (before, record)),
+    )
+    text += f' {"&lt;" if record[key] - before[key] > unsure else "≈"} {label}'
+  return text
 
 
 def _gmm(runs):
@@ -256,8 +284,9 @@ def _jacobian(runs):
   studied = [run for run in runs if 'jacobian' in run.studies]
   if not studied:
     return [_missing(runs, 'bin/analyze', '--what=jacobian')]
-  published = paper.LOG_DETS.get(runs[0].dataset, {})
-  header = ['run', 'mean log-determinant (nats)', 'condition number, median', 'largest', 'iteration', 'noise vectors']
+  published = paper.LOG_DETS.get(runs[0].config.dataset, {})
+  header = ['run', 'mean log-determinant (nats)', 'condition number, median', 'largest']
+  header += ['singular values below precision', 'iteration', 'noise vectors']
   if published:
     header.append('the paper: mean log-determinant')
   rows = []
@@ -268,13 +297,21 @@ def _jacobian(runs):
       _pm(record, 'mean_log_det', 'standard_error', ',.1f', command),
       _cell(record['median_condition_number'], '.2e', command, '∞'),
       _cell(record['largest_condition_number'], '.2e', command, '∞'),
+      _cell(record['below_precision'] / record['d'], '.1%', command),
       _cell(record['step'], ',', command),
       _cell(record['n'], ',', command),
     ]
     if published:
-      row += _paper_cells((published.get(run.label),), [',.2f'])
+      row += _paper_cells((_published(published, run),), [',.2f'])
     rows.append(row)
-  return [Table('The Jacobian of the generator', header, rows), *figures.ANALYSIS_FIGURES['jacobian'](runs).values()]
+  items = [Table('Singular values at random noise vectors', header, rows)]
+  if any(run.studies['jacobian'].record['below_precision'] for run in studied):
+    items.append(
+      'Singular values below precision are smaller than the largest times the rounding of the arithmetic. Where there '
+      'are such, condition numbers are lower bounds, and the log-determinant of a generator without an inverse is an '
+      'upper one.'
+    )
+  return [*items, *figures.ANALYSIS_FIGURES['jacobian'](runs).values()]
 
 
 def _histograms(runs):
@@ -315,25 +352,25 @@ def _critic(runs):
       ]
     )
   caption = (
-    'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap above 0 is overfitting'
+    'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap of more than two standard '
+    'errors above 0 is overfitting'
   )
   return [Table(caption, header, rows)]
 
 
-def _tested(run, checkpoint):
-  record = run.evaluated(checkpoint)
-  return record if record and record['split'] == 'test' else None
+def _published(table, run):
+  """The paper's numbers for a run's objective, if its generator is the paper's."""
+  return table.get(run.objective) if run.config.generator.name == paper.GENERATORS[run.dataset] else None
 
 
 def _measured(run, record, key, unit='nats'):
   """A number of an evaluation with its error."""
-  if record is None or record.get(key) is None:
+  if not _finite(record, key):
     return ''
   value, error = record[key], record.get('standard_error' if key == 'nll' else f'{key}_std')
   form = ',.2f'
   if key == 'nll' and unit == 'bits/dim':
-    value, form = run.in_unit(value, unit), '.3f'
-    error = None if error is None else error / (math.prod(run.image_shape) * math.log(2))
+    value, error, form = run.in_unit(value, unit), run.error_in_unit(error, unit), '.3f'
   text = f'{value:{form}}' + ('' if error is None or not math.isfinite(error) else f' ± {error:{form}}')
   return Cell(_typeset(text), value, evaluate_command(run, record))
 
@@ -342,19 +379,23 @@ def _evaluated(run, record, key, form):
   return '' if record is None else _number(record, key, form, evaluate_command(run, record))
 
 
+def _finite(record, key):
+  return record is not None and record.get(key) is not None and math.isfinite(record[key])
+
+
 def _number(record, key, form, command):
   return '' if record is None else _cell(record.get(key), form, command)
 
 
 def _pm(record, key, error, form, command):
-  if record is None or record.get(key) is None:
+  if not _finite(record, key):
     return ''
-  text = f'{record[key]:{form}}' + ('' if record.get(error) is None else f' ± {record[error]:{form}}')
+  text = f'{record[key]:{form}}' + ('' if not _finite(record, error) else f' ± {record[error]:{form}}')
   return Cell(_typeset(text), record[key], command)
 
 
 def _cell(value, form, command, absent=''):
-  return absent if value is None else Cell(_typeset(f'{value:{form}}'), value, command)
+  return absent if value is None or not math.isfinite(value) else Cell(_typeset(f'{value:{form}}'), value, command)
 
 
 def _paper_cells(numbers, forms):
@@ -371,8 +412,6 @@ def _typeset(text):
 
 
 def _missing(runs, program, flags='', each=False):
-  paths = [run.path for run in runs]
-  commands = (
-    [f'{program} {path} {flags}'.strip() for path in paths] if each else [f'{program} {" ".join(paths)} {flags}']
-  )
+  paths = [[run.path] for run in runs] if each else [[run.path for run in runs]]
+  commands = [shlex.join([program, *some, *flags.split()]) for some in paths]
   return Code('# Nothing measured yet; this fills the section:\n' + '\n'.join(commands))

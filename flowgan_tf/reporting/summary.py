@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -14,6 +13,7 @@ from ml_collections import config_dict
 from flowgan_tf.analysis.study import ANALYSES, Study, read
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import bits_per_dim
+from flowgan_tf.training.evaluation import read_evaluation
 from flowgan_tf.training.logs import read_metrics
 from flowgan_tf.training.runs import describe_run
 
@@ -34,6 +34,8 @@ class Summary:
     metrics: Records of `metrics.jsonl`.
     evaluation: Records of `evaluation.json`; empty if there is none.
     studies: By name, what analyses have found.
+    fingerprint: Hash of the data.
+    objective: The label without the folder's name.
   """
 
   label: str
@@ -45,6 +47,8 @@ class Summary:
   metrics: list[dict]
   evaluation: list[dict]
   studies: dict[str, Study]
+  fingerprint: str = ''
+  objective: str = ''
 
   def records(self, kind: str) -> list[dict]:
     """Records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -56,9 +60,14 @@ class Summary:
       return nll
     return bits_per_dim(nll, self.image_shape, self.levels)
 
+  def error_in_unit(self, error: float | None, unit: str) -> float | None:
+    """The standard error of an NLL in nats, in 'nats' or 'bits/dim'."""
+    return None if error is None else self.in_unit(error, unit) - self.in_unit(0.0, unit)
+
   def evaluated(self, checkpoint: str) -> dict | None:
-    """The record of a checkpoint in `evaluation.json`, if there is one."""
-    return next((record for record in self.evaluation if record.get('checkpoint') == checkpoint), None)
+    """What `evaluation.json` has of a checkpoint and the test images, if anything."""
+    found = (r for r in self.evaluation if r.get('checkpoint') == checkpoint and r.get('split') == 'test')
+    return next(found, None)
 
   @property
   def seconds(self) -> float | None:
@@ -96,11 +105,13 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
         tuple(facts['image_shape']),
         facts['levels'],
         read_metrics(pathlib.Path(workdir)),
-        _read_evaluation(pathlib.Path(workdir)),
+        read_evaluation(pathlib.Path(workdir)),
         studies,
+        facts['fingerprint'],
+        _label(config),
       )
     )
-  summaries.sort(key=lambda s: (s.dataset, *_rank(s.config), s.path))
+  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, *_rank(s.config), s.path))
   labels = [(s.dataset, s.label) for s in summaries]
   return [
     dataclasses.replace(s, label=f'{s.label} ({pathlib.Path(s.path).name})')
@@ -120,16 +131,3 @@ def _label(config):
 def _rank(config):
   place = ('mle', 'adversarial', 'hybrid').index(config.objective)
   return config.generator.name == 'dcgan', place, config['lambda'] if config.objective == 'hybrid' else math.inf
-
-
-def _read_evaluation(workdir):
-  path = workdir / 'evaluation.json'
-  if not path.exists():
-    return []
-  try:
-    records = json.loads(path.read_text())
-    if not all(isinstance(record['step'], int) and record['checkpoint'] for record in records):
-      raise ValueError('not an evaluation')
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UsageError(f'{path}: damaged ({type(error).__name__}); run bin/evaluate {workdir} again') from error
-  return records

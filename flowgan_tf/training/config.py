@@ -83,6 +83,8 @@ def validate(config: config_dict.ConfigDict) -> None:
   Raises:
     UsageError: Naming the setting, what was got and what is expected.
   """
+  if not isinstance(config.dataset, str):
+    raise UsageError(f'dataset: got {config.dataset!r}, expected a name or a path')
   objective = objectives.make(
     config.objective,
     lambda_=config['lambda'],
@@ -92,7 +94,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   _one_of(config, 'generator.name', GENERATORS)
   if config.generator.name == 'dcgan' and objective.uses_likelihood:
     raise UsageError(
-      f'objective: got {config.objective!r}, expected adversarial: generator dcgan is not invertible and has no '
+      f'objective: got {config.objective!r}, add --objective=adversarial: generator dcgan is not invertible and has no '
       'likelihood; nice and real_nvp have one'
     )
   _one_of(config, 'generator.prior', flows.PRIORS)

@@ -29,7 +29,7 @@ from flowgan_tf.training.runs import load_data, load_run
 from flowgan_tf.training.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import make_generator
 
-__all__ = ['Evaluator', 'cache_dir', 'evaluate_run', 'make_scorer']
+__all__ = ['Evaluator', 'cache_dir', 'evaluate_run', 'make_scorer', 'read_evaluation']
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,6 +172,9 @@ def evaluate_run(
 ) -> list[dict]:
   """Evaluates checkpoints of a run and keeps the numbers in its `evaluation.json`.
 
+  What the file holds of other checkpoints and splits stays, and so do the scores of a checkpoint whose likelihood alone
+  is measured again.
+
   Args:
     workdir: Folder of the run.
     checkpoints: Names of the checkpoints, at least one.
@@ -229,7 +232,49 @@ def evaluate_run(
         measured |= evaluator.scores(images, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
   try:
-    write_atomically(run.workdir / 'evaluation.json', json.dumps(records, indent=2) + '\n')
+    kept = _merged(read_evaluation(run.workdir), records)
+    write_atomically(run.workdir / 'evaluation.json', json.dumps(kept, indent=2) + '\n')
   except OSError as error:
     raise UsageError(f'{workdir}: evaluation.json cannot be written ({error.strerror})') from error
   return records
+
+
+def read_evaluation(workdir: pathlib.Path) -> list[dict]:
+  """The records that `evaluate_run` keeps in a run; none if there is no file.
+
+  Raises:
+    UsageError: If the file is damaged.
+  """
+  path = workdir / 'evaluation.json'
+  if not path.exists():
+    return []
+  try:
+    records = json.loads(path.read_text(encoding='utf-8'))
+    for record in records:
+      texts = {'checkpoint', 'split', *({'scorer', 'scorer_hash'} if 'scorer' in record else ())}
+      if not all(isinstance(record[name], str) for name in texts) or not isinstance(record['step'], int):
+        raise ValueError('not an evaluation')
+      if not all(v is None or isinstance(v, (int, float)) for name, v in record.items() if name not in texts):
+        raise ValueError('not numbers')
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UsageError(
+      f'{path}: damaged ({type(error).__name__}); remove it, and run bin/evaluate {workdir} again'
+    ) from error
+  return records
+
+
+def _merged(old, new):
+  """Old records that the new ones neither replace nor contradict, behind the new ones."""
+  steps = {record['checkpoint']: record['step'] for record in new}
+  old = {
+    (record['checkpoint'], record['split']): record
+    for record in old
+    if steps.get(record['checkpoint'], record['step']) == record['step']
+  }
+  merged = []
+  for record in new:
+    before = old.pop((record['checkpoint'], record['split']), {})
+    if 'scorer' in record:  # Nothing of another network's scores remains.
+      before = {name: value for name, value in before.items() if name.endswith('_float64')}
+    merged.append(before | record)
+  return merged + list(old.values())

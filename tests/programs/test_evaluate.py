@@ -19,6 +19,8 @@ def test_what_is_reported_and_kept(workdir):
   outcome = call('evaluate', workdir, '--split=validation', '--samples=40')
   assert outcome.status == 0, outcome
   records = json.loads((workdir / 'evaluation.json').read_text())
+  assert [r['split'] for r in records] == ['validation'] * 3 + ['test'] * 3  # Those of the training stay.
+  records = records[:3]
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
   dataset = data.load('digits')
   x = data.dequantize(dataset.validation.images, 17, Purpose.EVALUATION)
@@ -47,8 +49,10 @@ def test_what_is_reported_and_kept(workdir):
 
 
 def test_one_checkpoint(workdir):
+  before = json.loads((workdir / 'evaluation.json').read_text())
   outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=20')
-  [record] = json.loads((workdir / 'evaluation.json').read_text())
+  [record, *others] = json.loads((workdir / 'evaluation.json').read_text())
+  assert others == [other for other in before if other['checkpoint'] != 'best_score']
   assert (record['checkpoint'], record['split'], record['n']) == ('best_score', 'test', 180)
   assert len(outcome.out.splitlines()) == 6
 
@@ -56,6 +60,10 @@ def test_one_checkpoint(workdir):
 def test_the_likelihood_alone(workdir):
   outcome = call('evaluate', workdir, '--checkpoint=latest', '--samples=0')
   assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
+  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())
+  assert 'nll' in record and 'fid' in record  # The scores of before.
+  (workdir / 'evaluation.json').unlink()
+  assert call('evaluate', workdir, '--checkpoint=latest', '--samples=0').status == 0
   [record] = json.loads((workdir / 'evaluation.json').read_text())
   assert 'nll' in record and 'fid' not in record
 

@@ -145,7 +145,7 @@ def test_score_curves():
 def test_bandwidth_study():
   figure = bandwidth_study()
   nll, score = figure.axes
-  assert labels(figure) == [('', 'NLL (nats)'), ('bandwidth σ (pixel values in [0, 1])', 'MODE score')]
+  assert labels(figure) == [('', 'validation NLL (nats)'), ('bandwidth σ (pixel values in [0, 1])', 'MODE score')]
   np.testing.assert_array_equal(line(nll, 'GMM').get_xydata(), np.stack([BANDWIDTHS, [5e4, 2e3, -900, -500, 100]], 1))
   np.testing.assert_array_equal(line(score, 'GMM').get_xydata(), np.stack([BANDWIDTHS, [9.9, 9.8, 9.5, 5, 1]], 1))
   assert set(line(nll, 'ADV').get_ydata()) == {26350.3} and set(line(score, 'ADV').get_ydata()) == {9.24}
@@ -182,7 +182,7 @@ def test_a_single_winning_bandwidth_is_seen():
 def test_bandwidth_study_that_the_mixture_loses():
   figure = plots.bandwidth_study(BANDWIDTHS, [4] * 5, [2] * 5, 'Inception score', {'ADV': (3, 5)}, None, 'bits/dim')
   assert not any(axes.patches for axes in figure.axes)
-  assert labels(figure)[0] == ('', 'NLL (bits/dim)') and labels(figure)[1][1] == 'Inception score'
+  assert labels(figure)[0] == ('', 'validation NLL (bits/dim)') and labels(figure)[1][1] == 'Inception score'
 
 
 def test_singular_values():

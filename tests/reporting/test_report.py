@@ -18,8 +18,8 @@ SETTINGS = {'seed': 0}
 def summary(label, objective, weight=0.1, dataset='mnist', shape=(28, 28, 1)):
   config = default_config()
   config.dataset, config.objective = dataset, objective
-  config['lambda'] = weight
-  return Summary(label, f'runs/{objective}', config, dataset, shape, 256, [], [], {})
+  config['lambda'], config.generator.name = weight, 'real_nvp' if shape[-1] == 3 else 'nice'
+  return Summary(label, f'runs/{objective}', config, dataset, shape, 256, [], [], {}, f'hash of {dataset}', label)
 
 
 def evaluated(checkpoint, step, nll, mode):
@@ -46,8 +46,23 @@ def kde(nll, exact):
   return Study({'what': 'kde', 'checkpoint': 'best_score', 'step': 9, 'settings': SETTINGS} | numbers | rest, {})
 
 
+def ais(nll, error, gap, step=9, n=16):
+  settings = SETTINGS | {'ais_images': n, 'ais_chains': 2, 'ais_steps': 50}
+  numbers = {'nll': nll, 'standard_error': error, 'exact_nll': nll - 10, 'exact_standard_error': 2.0, 'n': n}
+  rest = {'chains': 2, 'steps': 50, 'sigma': 0.1, 'bracket_gap': gap, 'bracket_gap_standard_error': 1.0}
+  return Study({'what': 'ais', 'checkpoint': 'best_score', 'step': step, 'settings': settings} | numbers | rest, {})
+
+
 def jacobian(values):
-  record = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS, 'n': 2, 'd': 3}
+  record = {
+    'what': 'jacobian',
+    'checkpoint': 'latest',
+    'step': 9,
+    'settings': SETTINGS,
+    'n': 2,
+    'd': 3,
+    'below_precision': 0.0,
+  }
   numbers = {'mean_log_det': -4.5, 'standard_error': 0.5, 'median_condition_number': 10.0}
   return Study(record | numbers | {'largest_condition_number': None}, {'singular_values': np.array(values)})
 
@@ -108,8 +123,51 @@ def test_estimates_and_their_orders(runs):
   assert 'exact: MLE &lt; ADV; KDE: ADV &lt; MLE' in html
 
 
+def with_ais(runs, *studies):
+  return [dataclasses.replace(run, studies={'ais': study}) for run, study in zip(runs, studies, strict=True)]
+
+
+def test_an_order_is_claimed_only_where_the_estimates_resolve_it(runs):
+  page = report.make_report(with_ais(runs, ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 1.0)))
+  assert 'AIS: MLE ≈ Hybrid λ = 0.1 &lt; ADV' in render(page)
+  page = report.make_report(with_ais(runs, ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 70.0)))
+  assert 'AIS: MLE ≈ Hybrid λ = 0.1 ≈ ADV' in render(page)
+  page = report.make_report(with_ais(runs, ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 1.0, n=2)))
+  assert 'AIS: MLE' not in render(page)
+
+
+def test_an_estimate_stands_beside_the_exact_value_of_its_images_and_checkpoint(runs):
+  only_ais = [dataclasses.replace(runs[0], studies={'ais': ais(-50.0, 3.0, 1.0)})]
+  [row] = table(report.make_report(only_ais), 'NLL in nats')
+  assert (text(row['AIS']), text(row['exact, images of AIS'])) == ('−50.00 ± 3.00', '−60.00 ± 2.00')
+  assert row['exact'] == row['KDE'] == ''
+  both = [dataclasses.replace(runs[0], studies={'kde': kde(-100.0, -3300.0), 'ais': ais(-50.0, 3.0, 1.0, step=20)})]
+  first, second = table(report.make_report(both), 'NLL in nats')
+  assert text(first['KDE']) == '−100.00 ± 1.00' and first['AIS'] == ''
+  assert text(second['AIS']) == '−50.00 ± 3.00' and second['KDE'] == ''
+
+
+def test_numbers_that_are_not_finite_leave_their_cell_empty(runs):
+  broken = evaluated('best_nll', 4, float('nan'), float('inf'))
+  row, *_ = table(report.make_report([dataclasses.replace(runs[0], evaluation=[broken])]), 'Every checkpoint')
+  assert row['NLL (nats)'] == row['bits/dim'] == row['MODE'] == '' and text(row['iteration']) == '4'
+
+
+def test_the_papers_numbers_stay_with_runs_that_share_a_label(runs):
+  seeds = [dataclasses.replace(runs[0], label=f'MLE ({name})') for name in 'ab']
+  for caption in ('Sample score', 'NLL in nats'):
+    rows = table(report.make_report(seeds), caption)
+    assert [text(row['the paper: ' + ('NLL' if caption == 'Sample score' else 'exact')]) for row in rows[:2]] == [
+      '−3,334.56' if caption == 'Sample score' else '−3,287.69'
+    ] * 2
+  other = summary('MLE', 'mle')
+  other.config.generator.name = 'real_nvp'
+  [row] = table(report.make_report([dataclasses.replace(other, studies={'kde': kde(1.0, 2.0)})]), 'NLL in nats')
+  assert row['the paper: exact'] == ''
+
+
 def test_infinite_condition_numbers(runs):
-  [row] = table(report.make_report(runs), 'The Jacobian')
+  [row] = table(report.make_report(runs), 'Singular values')
   assert (text(row['condition number, median']), row['largest']) == ('1.00e+01', '∞')
   assert text(row['the paper: mean log-determinant']) == '−15,588.34'
 

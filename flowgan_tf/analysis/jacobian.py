@@ -121,7 +121,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   if noise.shape[1:] != generator.event_shape or noise.shape[0] == 0:
     raise ValueError(f'`noise` must have shape [n, *{tuple(generator.event_shape)}], n > 0. Got: {noise.shape}.')
   n, d = noise.shape[0], math.prod(generator.event_shape)
-  jacobian_at = tf.function(lambda z: jacobian(generator.decode, z, block_size))
+  jacobian_at = tf.function(lambda z: jacobian(generator.decode, z, block_size)).get_concrete_function(noise[0])
   singular_values = np.empty((n, d))
   for i in tqdm.trange(n, desc='Jacobians', dynamic_ncols=True, disable=not sys.stderr.isatty()):
     matrix = jacobian_at(noise[i]).numpy().astype(np.float64)

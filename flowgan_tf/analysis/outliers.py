@@ -17,63 +17,49 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
-__all__ = ['QUANTILES', 'LogProbHistogram', 'auroc', 'log_prob_histograms']
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+__all__ = ['LogProbs', 'auroc', 'compare_log_probs']
 
 
-class LogProbHistogram(NamedTuple):
+class LogProbs(NamedTuple):
   """Log-densities of one set of images, in nats per image over the unit cube.
 
-  `metrics.bits_per_dim(-value, image_shape, levels)` converts a mean, a quantile or an edge.
+  `metrics.bits_per_dim(-value, image_shape, levels)` converts them.
 
   Attributes:
     log_prob: float64 `[n]`, in the order of the images.
     mean: Their mean.
     standard_error: Of `mean`, over images; NaN for a single one.
-    quantiles: float64 `[5]`, those at `QUANTILES`.
-    counts: int64 `[bins]`, images between two edges.
-    edges: float64 `[bins + 1]`, the same for all sets; `counts / (n * np.diff(edges))` is a density.
     n: Number of images.
   """
 
   log_prob: np.ndarray
   mean: float
   standard_error: float
-  quantiles: np.ndarray
-  counts: np.ndarray
-  edges: np.ndarray
   n: int
 
 
-def log_prob_histograms(
-  log_prob: Callable[[tf.Tensor], tf.Tensor], images: Mapping[str, np.ndarray], bins: int = 50, batch_size: int = 500
-) -> dict[str, LogProbHistogram]:
+def compare_log_probs(
+  log_prob: Callable[[np.ndarray], ArrayLike], images: Mapping[str, np.ndarray]
+) -> dict[str, LogProbs]:
   """Measures the log-densities of several sets of images.
 
-  The edges of the histograms are quantiles of all sets together, each with the same weight. Bins of equal width would
-  put training and test images into one bin as soon as noise, whose density is lower by tens of thousands of nats, is
-  among the sets.
-
   ```python
-  log_prob_histograms(
-    tf.function(flow.log_prob),
+  compare_log_probs(
+    flow.log_prob,
     {
-      'train': data.dequantize(dataset.train.images[:5000], dataset.levels, seed=0),
-      'test': data.dequantize(dataset.test.images, dataset.levels, seed=1),
+      'train': data.dequantize(dataset.train.images[:1000], dataset.levels, seed=0),
+      'test': data.dequantize(dataset.test.images[:1000], dataset.levels, seed=1),
       'noise': np.random.default_rng(0).random((1000, *dataset.image_shape), np.float32),
     },
   )
   ```
 
   Args:
-    log_prob: Maps images `[batch, height, width, channels]` to their log-densities `[batch]` in nats.
+    log_prob: Maps images `[n, height, width, channels]` to their log-densities `[n]` in nats; it is given a whole set.
     images: Names and dequantised images, float `[n, height, width, channels]`.
-    bins: Number of bins, fewer where values coincide.
-    batch_size: Images in one call of `log_prob`.
 
   Returns:
     The numbers of each set, under the same names.
@@ -83,28 +69,14 @@ def log_prob_histograms(
   """
   if not images or any(len(array) == 0 for array in images.values()):
     raise ValueError(f'`images` must hold sets of at least one image. Got: { {k: len(v) for k, v in images.items()} }.')
-  values = {}
+  found = {}
   for name, array in images.items():
-    batches = [log_prob(tf.constant(array[i : i + batch_size])) for i in range(0, len(array), batch_size)]
-    values[name] = np.concatenate(batches).astype(np.float64)
-    if bad := np.count_nonzero(~np.isfinite(values[name])):
+    v = np.asarray(log_prob(array)).astype(np.float64)
+    if bad := np.count_nonzero(~np.isfinite(v)):
       raise ValueError(f'`log_prob` must be finite. Got: NaN or infinity for {bad} of {len(array)} images of {name!r}.')
-  grid = np.linspace(0, 1, bins + 1)
-  edges = np.unique(np.quantile([np.quantile(v, grid) for v in values.values()], grid))
-  if len(edges) == 1:
-    edges = edges + np.array([-0.5, 0.5])
-  return {
-    name: LogProbHistogram(
-      log_prob=v,
-      mean=float(v.mean()),
-      standard_error=float(v.std(ddof=1) / math.sqrt(len(v))) if len(v) > 1 else math.nan,
-      quantiles=np.quantile(v, QUANTILES),
-      counts=np.histogram(v, edges)[0],
-      edges=edges,
-      n=len(v),
-    )
-    for name, v in values.items()
-  }
+    standard_error = float(v.std(ddof=1) / math.sqrt(len(v))) if len(v) > 1 else math.nan
+    found[name] = LogProbs(v, float(v.mean()), standard_error, len(v))
+  return found
 
 
 def auroc(in_distribution: np.ndarray, other: np.ndarray) -> float:

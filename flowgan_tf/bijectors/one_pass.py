@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 # Private to TFP, but shipped: tfb.FFJORD keeps value and log-det of one solve together in the same way.
 from tensorflow_probability.python.internal import cache_util
 
 from flowgan_tf.bijectors.variables import VariableBijector
 
-__all__ = ['OnePassBijector']
+__all__ = ['OnePassBijector', 'clear_caches']
 
 
 class OnePassBijector(VariableBijector):
@@ -58,3 +59,13 @@ class OnePassBijector(VariableBijector):
 
   def _inverse_log_det_jacobian(self, y, **kwargs):
     return self._inverse_and_log_det(y, **kwargs)[1]
+
+
+def clear_caches() -> None:
+  """Has TFP's bijectors forget results, with which they otherwise keep every graph and its flow alive for ever.
+
+  The caches belong to classes, not to instances. They hold outputs weakly but log-determinants strongly; those of a
+  graph's tensors refer to the graph, which owns all the tensors whose end would clear the entries.
+  """
+  for owner in (tfp.bijectors.Bijector, OnePassBijector):
+    vars(owner)['_cache'].clear()  # Not bound to an instance: everything.

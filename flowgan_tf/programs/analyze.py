@@ -14,6 +14,10 @@ analyze RUN --what=histograms --other_dataset=fashion_mnist
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+
 from absl import flags
 
 from flowgan_tf.programs import command
@@ -24,14 +28,18 @@ flags.DEFINE_enum(
   'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_score, as in the paper, where there is one.'
 )
 flags.DEFINE_integer('seed', 0, 'Seed of all that is random.', lower_bound=0, upper_bound=2**31 - 1)
-flags.DEFINE_integer('samples', 5000, 'kde, gmm: samples of the generator, and of each mixture.', lower_bound=10)
-flags.DEFINE_integer('noise_vectors', 64, 'jacobian: noise vectors.', lower_bound=1)
-flags.DEFINE_integer('ais_images', 16, 'ais: test images.', lower_bound=1)
-flags.DEFINE_integer('ais_chains', 4, 'ais: chains per image.', lower_bound=1)
-flags.DEFINE_integer('ais_steps', 300, 'ais: temperatures.', lower_bound=1)
-flags.DEFINE_integer('images', 5000, 'histograms: images of each set.', lower_bound=2)
+flags.DEFINE_integer(
+  'samples', 5000, 'kde, gmm: samples of the generator, and of each mixture.', lower_bound=10, upper_bound=10**7
+)
+flags.DEFINE_integer('noise_vectors', 64, 'jacobian: noise vectors.', lower_bound=1, upper_bound=10**7)
+flags.DEFINE_integer('ais_images', 16, 'ais: test images.', lower_bound=1, upper_bound=10**7)
+flags.DEFINE_integer('ais_chains', 4, 'ais: chains per image.', lower_bound=1, upper_bound=10**7)
+flags.DEFINE_integer('ais_steps', 300, 'ais: temperatures.', lower_bound=1, upper_bound=10**7)
+flags.DEFINE_integer('images', 5000, 'histograms: images of each set.', lower_bound=2, upper_bound=10**7)
 flags.DEFINE_string('other_dataset', '', 'histograms: name or path of other images of the same shape.')
-flags.DEFINE_integer('critic_steps', 2000, 'critic: updates of the independent critic.', lower_bound=1)
+flags.DEFINE_integer(
+  'critic_steps', 2000, 'critic: updates of the independent critic.', lower_bound=1, upper_bound=10**7
+)
 
 
 def run() -> None:
@@ -39,15 +47,12 @@ def run() -> None:
   command.run_program(main, __name__)
 
 
-def main(arguments: list[str]) -> None:
-  """Analyses each run, and says what was found and where it lies."""
+def main(arguments: list[str]) -> int:
+  """Analyses each run, and says what was found and where it lies; what one cannot have does not stop the others."""
   import dataclasses
 
-  from flowgan_tf.analysis import ANALYSES, Settings, analyze
+  from flowgan_tf.analysis import ANALYSES, Settings
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.reporting import figures
-  from flowgan_tf.reporting.summary import summarize
-  from flowgan_tf.reporting.tables import study_lines
   from flowgan_tf.training.runs import find_run
 
   if not arguments:
@@ -58,12 +63,40 @@ def main(arguments: list[str]) -> None:
     raise UsageError(f'--what={",".join(FLAGS.what)}: no analysis {unknown[0]!r}; expected {", ".join(ANALYSES)}')
   workdirs = [find_run(argument) for argument in arguments]
   settings = Settings(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)})
+  failures = []
   for workdir in workdirs:
+    _analyze(workdir, settings, failures)
+  return command.USAGE_ERROR if failures else 0
+
+
+def _analyze(workdir, settings, failures):
+  from flowgan_tf.analysis import studying
+
+  with _noted(failures), studying(workdir, FLAGS.checkpoint, settings) as apply:
     for what in FLAGS.what:
-      study = analyze(workdir, what, FLAGS.checkpoint, settings)
-      print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
-      print('\n'.join(f'  {line}' for line in study_lines(study.record)))
-      files = [workdir / 'analysis' / f'{what}.json']
-      if draw := figures.ANALYSIS_FIGURES.get(what):
-        files += [figures.save(f, workdir / 'analysis' / name) for name, f in draw(summarize([workdir])).items()]
-      print('\n'.join(f'  {file}' for file in files), flush=True)
+      with _noted(failures):
+        _show(workdir, what, apply(what))
+
+
+@contextlib.contextmanager
+def _noted(failures):
+  from flowgan_tf.errors import UsageError
+
+  try:
+    yield
+  except UsageError as error:
+    failures.append(error)
+    print(f'{os.path.basename(sys.argv[0])}: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
+
+
+def _show(workdir, what, study):
+  from flowgan_tf.reporting import figures
+  from flowgan_tf.reporting.summary import summarize
+  from flowgan_tf.reporting.tables import study_lines
+
+  print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
+  print('\n'.join(f'  {line}' for line in study_lines(study.record)))
+  files = [workdir / 'analysis' / f'{what}.json']
+  if draw := figures.ANALYSIS_FIGURES.get(what):
+    files += [figures.save(f, workdir / 'analysis' / name) for name, f in draw(summarize([workdir])).items()]
+  print('\n'.join(f'  {file}' for file in files), flush=True)

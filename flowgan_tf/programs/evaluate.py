@@ -20,6 +20,7 @@ flags.DEFINE_integer(
   None,
   'Samples behind the scores; 0 for the likelihood alone. Default: 50,000 with Inception-v3, else 5,000.',
   lower_bound=0,
+  upper_bound=10**7,
 )
 flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')

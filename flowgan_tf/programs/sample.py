@@ -19,7 +19,11 @@ flags.DEFINE_enum(
   'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
 )
 flags.DEFINE_integer(
-  'n', None, 'Number of samples, 64 if not given; rows with --interpolate, 8; with --neighbors 16.', lower_bound=1
+  'n',
+  None,
+  'Number of samples, 64 if not given; rows with --interpolate, 8; with --neighbors 16.',
+  lower_bound=1,
+  upper_bound=10**7,
 )
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)

@@ -9,6 +9,7 @@ A lambda of 0 is adversarial training, inf is maximum likelihood. Every flag of 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import pathlib
@@ -33,8 +34,9 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws them together."""
-  from flowgan_tf.analysis import ANALYSES, analyze
+  from flowgan_tf.analysis import ANALYSES, studying
   from flowgan_tf.errors import UsageError
+  from flowgan_tf.files import write_atomically
   from flowgan_tf.reporting import figures
   from flowgan_tf.reporting.page import render
   from flowgan_tf.reporting.report import make_report
@@ -68,8 +70,10 @@ def main(arguments: list[str]) -> int:
       continue
     if status := train.train_and_evaluate(config, workdir):
       return status
-    for what in FLAGS.what:
-      analyze(workdir, what)
+    if FLAGS.what:
+      with studying(workdir) as apply:
+        for what in FLAGS.what:
+          apply(what)
   runs = summarize(workdirs)
   print(sweep_table(runs))
   pictures = {'front': figures.front(runs, 'nats'), 'condition_numbers': figures.condition_numbers(runs)}
@@ -77,25 +81,38 @@ def main(arguments: list[str]) -> int:
     if picture:
       print(figures.save(picture, folder / name))
   page = folder / 'report.html'
-  page.write_text(render(make_report(runs)), encoding='utf-8')
+  try:
+    write_atomically(page, render(make_report(runs)))
+  except OSError as error:
+    raise UsageError(f'--workdir={folder}: report.html cannot be written ({error.strerror})') from error
   print(page)
   return 0
 
 
 def _is_finished(workdir, config):
   """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
+  from flowgan_tf.analysis import Settings
   from flowgan_tf.reporting.summary import summarize
   from flowgan_tf.training.config import settings
 
   if not (workdir / 'evaluation.json').exists():
     return False
   [found] = summarize([workdir])
+  steps = {record['checkpoint']: record['step'] for record in found.evaluation}
+  asked = dataclasses.asdict(Settings())
+
+  def is_current(what):
+    record = found.studies[what].record
+    # Analyses of an earlier step stay where they are when a run goes on.
+    return record['step'] == steps.get(record['checkpoint']) and record['settings'].items() <= asked.items()
+
   samples = {record.get('score_samples', 0) for record in found.evaluation}
   return (
     settings(found.config) == settings(config)
     and found.step == config.steps
     and samples == {FLAGS.samples if config.score_samples else 0}
     and found.studies.keys() >= set(FLAGS.what)
+    and all(map(is_current, FLAGS.what))
   )
 
 

@@ -1,14 +1,21 @@
 """`analyze`: numbers and figures of a run, in the run."""
 
+import gc
 import json
 import shutil
+import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from flowgan_tf.analysis import study
+from flowgan_tf.analysis.jacobian import spectrum
 from flowgan_tf.training.runs import load_run
+from flowgan_tf.training.seeds import Purpose, stateless_seed
+from flowgan_tf.training.state import make_generator
 from tests.programs.conftest import assert_one_line, call
 
 QUICK = (
@@ -93,6 +100,82 @@ def test_the_same_seed_gives_the_same_numbers(analyzed, finished, tmp_path):
       assert first[name] == pytest.approx(second[name], rel=1e-5), name
 
 
+def test_what_one_run_cannot_have_does_not_stop_the_others(finished, images, tmp_path):
+  """Each failure is one line, and the exit status says that there was one."""
+  workdirs = [tmp_path / name for name in ('first', 'second')]
+  for workdir in workdirs:
+    shutil.copytree(finished[0], workdir)
+  shutil.rmtree(workdirs[0] / 'checkpoints' / 'best_nll')
+  outcome = call('analyze', *workdirs, '--what=histograms,jacobian', '--other_dataset=digits', *QUICK)
+  lines = outcome.err.splitlines()
+  assert outcome.status == 2 and len(lines) == 2
+  for workdir, line in zip(workdirs, lines, strict=True):
+    assert line.startswith('analyze: --other_dataset=digits: ') and str(workdir) in line
+    assert {f.name for f in (workdir / 'analysis').iterdir()} == FILES['jacobian']
+    assert f'{workdir}/analysis/jacobian.svg' in outcome.out
+  outcome = call('analyze', *workdirs, '--what=histograms', '--checkpoint=best_nll', *QUICK)
+  assert outcome.status == 2 and outcome.err.count('\n') == 1 and 'best_nll' in outcome.err
+  assert study.read(workdirs[0], 'histograms') is None and study.read(workdirs[1], 'histograms') is not None
+
+
+def test_a_generator_without_inverse(cache, tmp_path):
+  """It has no likelihood; its Jacobian, which no exact log-determinant checks, is taken in double precision."""
+  workdir = tmp_path / 'run'
+  flags = (
+    '--generator=dcgan',
+    '--objective=adversarial',
+    '--batch_size=8',
+    '--critic_steps=2',
+    '--steps=2',
+    '--samples=10',
+  )
+  tiny = ('--config.generator.upsampling_channels=(8, 4)', '--config.critic.channels=(4,)', '--config.score_samples=0')
+  assert call('train', *flags, *tiny, f'--config.cache_dir={cache}', f'--workdir={workdir}').status == 0
+  outcome = call('analyze', workdir, '--what=histograms,jacobian', *QUICK)
+  assert outcome.status == 2 and outcome.err.count('\n') == 1
+  assert outcome.err.startswith(f'analyze: --what=histograms: {workdir} has generator dcgan, which has no likelihood')
+  found = study.read(workdir, 'jacobian')
+  run = load_run(workdir)
+  noise = run.generator.distribution.sample(3, seed=stateless_seed(0, Purpose.ANALYSIS))
+  wide = make_generator(run.config, run.image_shape, 'float64')
+  for variable, narrow in zip(wide.variables, run.generator.variables, strict=True):
+    variable.assign(tf.cast(narrow, variable.dtype))
+  values = found.arrays['singular_values']
+  assert values.dtype == np.float64
+  expected = spectrum(wide, noise).singular_values
+  np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-13 * expected.max())
+
+
+def test_many_sets_of_images_of_many_runs_are_one_program_each(finished, tmp_path):
+  """TensorFlow warns where a function is traced again and again."""
+  workdirs = [tmp_path / str(i) for i in range(6)]
+  for workdir in workdirs:
+    shutil.copytree(finished[0], workdir)
+  with mock.patch.object(tf.get_logger(), 'warning') as warning:
+    assert call('analyze', *workdirs, '--what=kde,histograms', *QUICK).status == 0
+  assert [said for said in warning.call_args_list if 'log_prob' in str(said)] == []
+
+
+def test_a_studied_run_leaves_no_generator_behind(finished, tmp_path):
+  """TFP's caches would keep it, and the graphs in which it was called."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished[0], workdir)
+  kept = []
+
+  def load(*arguments):
+    run = load_run(*arguments)
+    kept.append([weakref.ref(variable) for variable in run.generator.variables])
+    return run
+
+  few = study.Settings(samples=100, images=50, noise_vectors=1, ais_images=2, ais_chains=2, ais_steps=3, critic_steps=2)
+  with mock.patch.object(study, 'load_run', load):
+    for what in FILES:
+      study.analyze(workdir, what, settings=few)
+  gc.collect()
+  assert len(kept) == len(FILES)
+  assert [what for what, variables in zip(FILES, kept, strict=True) if any(v() is not None for v in variables)] == []
+
+
 def test_other_data_can_be_compared(finished, images, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(finished[0], workdir)
@@ -110,6 +193,7 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
     (['RUN', '--what=kde', '--samples=1'], ['samples']),
     (['RUN', 'missing', '--what=kde'], ['missing', 'no such folder']),
     (['RUN', '--what=histograms', '--other_dataset=nothing'], ['nothing']),
+    (['RUN', '--what=histograms', '--other_dataset=digits'], ['--other_dataset=digits', 'trained on']),
     (['RUN', '--what=jacobian', '--checkpoint=oldest'], ['checkpoint']),
   ],
 )

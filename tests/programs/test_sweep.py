@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flowgan_tf.analysis.study import Study, read, write
 from tests.programs.conftest import TINY, call
 
 FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')
@@ -45,6 +46,34 @@ def test_the_same_command_again_goes_on(swept):
   assert (folder / 'lambda-inf-seed-0' / 'evaluation.json').exists()
   assert (folder / 'lambda-2-seed-0' / 'evaluation.json').exists()
   assert 'λ = 2' in outcome.out
+
+
+@pytest.mark.parametrize('change', [{'step': 4}, {'settings': {'seed': 0, 'noise_vectors': 3}}])
+def test_stale_analyses_are_made_again(swept, change):
+  """Those of an earlier step, which stay when a run goes on, and those that look at less."""
+  folder, _, command = swept
+  run = folder / 'lambda-0-seed-0'
+  fresh, other = read(run, 'jacobian'), folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
+  write(run, Study(fresh.record | change, fresh.arrays))
+  before = other.stat().st_mtime_ns
+  assert call(*command).status == 0
+  again = read(run, 'jacobian')
+  assert {name: again.record[name] for name in change} == {name: fresh.record[name] for name in change}
+  assert other.stat().st_mtime_ns == before
+
+
+def test_a_page_that_cannot_be_written_is_one_line(swept):
+  folder, _, command = swept
+  (folder / 'report.html').rename(folder / 'kept.html')
+  (folder / 'report.html').mkdir()
+  outcome = call(*command)
+  (folder / 'report.html').rmdir()
+  (folder / 'kept.html').rename(folder / 'report.html')
+  assert (
+    outcome.status == 2
+    and outcome.err.splitlines()[-1].startswith('sweep: --workdir=')
+    and 'report.html' in outcome.err
+  )
 
 
 def test_another_configuration_is_refused(swept):

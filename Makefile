@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 	$(BIN)/python bin/train --objective=hybrid --lambda=0.1 --workdir=runs/demo
 
 test: $(TESTABLE)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(TESTABLE)
 	$(BIN)/ruff check .

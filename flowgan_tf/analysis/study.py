@@ -117,7 +117,7 @@ def _apply(subject: Subject, what: str) -> Study:
   run, settings = subject.run, subject.settings
   folder = run.workdir / 'analysis'
   try:
-    make_writable(folder)
+    make_writable(folder if folder.exists() else run.workdir)
   except OSError as error:
     raise UsageError(f'{folder}: cannot be written ({error.strerror})') from error
   began = time.monotonic()
@@ -143,6 +143,7 @@ def write(workdir: str | os.PathLike, study: Study) -> None:
   """
   folder, what = pathlib.Path(workdir) / 'analysis', study.record['what']
   try:
+    folder.mkdir(exist_ok=True)
     if study.arrays:
       save_arrays(folder / f'{what}.npz', **study.arrays)
     sealed = study.record | {'sha256': _seal(study)}

@@ -16,7 +16,6 @@ def study(number, values):
 
 def test_what_is_written_is_read(tmp_path):
   assert read(tmp_path, 'jacobian') is None
-  (tmp_path / 'analysis').mkdir()
   write(tmp_path, study(0.1, [1.0, 2.5]))
   found = read(tmp_path, 'jacobian')
   assert found.record == study(0.1, []).record
@@ -32,7 +31,6 @@ def test_a_file_that_was_not_written_so_is_damaged(tmp_path, text):
 
 
 def test_a_number_that_was_edited_is_damage(tmp_path):
-  (tmp_path / 'analysis').mkdir()
   write(tmp_path, study(1, [1.0]))
   path = tmp_path / 'analysis' / 'jacobian.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'n': 2}))
@@ -42,7 +40,6 @@ def test_a_number_that_was_edited_is_damage(tmp_path):
 
 def test_arrays_of_another_analysis_are_damage(tmp_path):
   """As a kill between the two files leaves them."""
-  (tmp_path / 'analysis').mkdir()
   write(tmp_path, study(1, [1.0]))
   numbers = (tmp_path / 'analysis' / 'jacobian.json').read_text()
   write(tmp_path, study(1, [2.0]))

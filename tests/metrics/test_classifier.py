@@ -226,6 +226,7 @@ def _one_bit_flipped(content):
 def test_a_damaged_cache_is_trained_over_with_a_warning(cached_tiny, caplog, damage):
   original, path = cached_tiny
   path.write_bytes(damage(path.read_bytes()))
+  caplog.clear()
   with caplog.at_level('WARNING', logger='flowgan_tf'):
     assert load_or_train(_tiny(), path.parent).hash == original.hash
     [message] = _messages(caplog)

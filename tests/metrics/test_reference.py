@@ -151,6 +151,7 @@ def test_a_damaged_file_is_computed_over_with_a_warning(tmp_path, caplog, damage
   [path] = tmp_path.iterdir()
   path.write_bytes(damage(path.read_bytes()))
   network = MeanColours()
+  caplog.clear()
   with caplog.at_level('WARNING', logger='flowgan_tf'):
     _assert_equal(load_or_compute(_dataset(), 'train', network, tmp_path), first)
     [message] = _messages(caplog)

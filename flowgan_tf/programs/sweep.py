@@ -98,7 +98,8 @@ def _is_finished(workdir, config):
   if not (workdir / 'evaluation.json').exists():
     return False
   [found] = summarize([workdir])
-  steps = {record['checkpoint']: record['step'] for record in found.evaluation}
+  tested = [record for record in found.evaluation if record['split'] == 'test']
+  steps = {record['checkpoint']: record['step'] for record in tested}
   asked = dataclasses.asdict(Settings())
 
   def is_current(what):
@@ -106,7 +107,7 @@ def _is_finished(workdir, config):
     # Analyses of an earlier step stay where they are when a run goes on.
     return record['step'] == steps.get(record['checkpoint']) and record['settings'].items() <= asked.items()
 
-  samples = {record.get('score_samples', 0) for record in found.evaluation}
+  samples = {record.get('score_samples', 0) for record in tested}
   return (
     settings(found.config) == settings(config)
     and found.step == config.steps

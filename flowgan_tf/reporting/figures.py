@@ -21,6 +21,7 @@ from flowgan_tf.reporting.commands import analyze_command, train_command
 from flowgan_tf.reporting.grids import image_grid
 from flowgan_tf.reporting.page import Figure
 from flowgan_tf.reporting.summary import Summary
+from flowgan_tf.reporting.svg import figure_svg
 
 __all__ = [
   'ANALYSIS_FIGURES',
@@ -74,7 +75,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   trained = ' and training' * any(train is not None for _, train, _ in series.values())
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   return Figure(
-    plots.figure_svg(plots.learning_curves(series, unit, critic)),
+    figure_svg(plots.learning_curves(series, unit, critic)),
     f'Lines of NLL against training iteration for {_listed(series)}'
     + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
     caption + ('; below it E[f(x)] − E[f(G(z))] of the critic they were trained with.' if critic else '.'),
@@ -96,7 +97,7 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
   numbers = sorted({f'{record["score_samples"]:,}' for record in records})
   networks = sorted({f'{record["scorer"]} {record["scorer_hash"]}' for record in records})
   return Figure(
-    plots.figure_svg(plots.score_curves(series, SCORE_NAMES[name])),
+    figure_svg(plots.score_curves(series, SCORE_NAMES[name])),
     f'Lines of {SCORE_NAMES[name]} against training iteration for {_listed(series)}.',
     f'{SCORE_NAMES[name]} of {" or ".join(numbers)} samples during training, by {" and ".join(networks)}.',
   )
@@ -117,7 +118,7 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   if len(points) < 2 or all(point[1] is None for point in points):
     return None
   return Figure(
-    plots.figure_svg(plots.likelihood_quality_front(points, unit, SCORE_NAMES[name])),
+    figure_svg(plots.likelihood_quality_front(points, unit, SCORE_NAMES[name])),
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
     f'Likelihood and quality for different λ, each run at its best {SCORE_NAMES[name]}; up and to the left is better. '
     'Bars: standard error over test images, standard deviation over splits of the samples.',
@@ -137,7 +138,7 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   if len(weights) < 2:
     return None
   return Figure(
-    plots.figure_svg(plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights])),
+    figure_svg(plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights])),
     f'Condition number of the Jacobian at {len(weights)} values of λ.',
     'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over '
     'noise vectors and runs. '
@@ -174,7 +175,7 @@ def _gmm(runs):
       said = f'At no bandwidth does the mixture beat {rival} on both.' if rival else ''
     name = SCORE_NAMES[selection]
     figures['gmm'] = Figure(
-      plots.figure_svg(plots.bandwidth_study(bandwidths, nll, score, name, lines, winning)),
+      figure_svg(plots.bandwidth_study(bandwidths, nll, score, name, lines, winning)),
       f'NLL and {name} of a mixture of Gaussians against its bandwidth, with horizontal lines for {_listed(lines)}.',
       f'Mixture of {first.record["centers"]:,} isotropic Gaussians, one on each training image: NLL of '
       f'{records[0]["n"]:,} validation images and {name} of {records[0]["score_samples"]:,} samples. {said}',
@@ -196,7 +197,7 @@ def _jacobian(runs):
   spectra = {run.label: run.studies['jacobian'].arrays['singular_values'] for run in runs}
   numbers = sorted({run.studies['jacobian'].record['n'] for run in runs})
   figure = Figure(
-    plots.figure_svg(plots.singular_values(spectra)),
+    figure_svg(plots.singular_values(spectra)),
     f'Distribution functions of the singular values of the Jacobians of {_listed(spectra)}.',
     f'Singular values of the Jacobian of the generator at {" or ".join(map(str, numbers))} noise vectors.',
     analyze_command(runs[0], 'jacobian') if len(runs) == 1 else None,
@@ -219,7 +220,7 @@ def _histograms(runs):
     edges = np.linspace(*np.quantile(np.concatenate(list(near.values())), [0.001, 0.999]), 61)
     counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for name, v in near.items()}
     figures['histograms' if i == 0 else f'histograms_{i}'] = Figure(
-      plots.figure_svg(plots.likelihood_histograms(edges, counts, unit)),
+      figure_svg(plots.likelihood_histograms(edges, counts, unit)),
       f'Histograms of the NLL of single images under {run.label}: {_listed(near)}.',
       f'{run.label}: NLL of single images, in {unit}; the end bins hold what lies beyond.'
       + (f' Not drawn: {"; ".join(far)}.' if far else ''),

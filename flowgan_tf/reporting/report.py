@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from flowgan_tf.reporting import figures, paper
+from flowgan_tf.reporting import cells, figures, paper
 from flowgan_tf.reporting.commands import analyze_command, evaluate_command, train_command
 from flowgan_tf.reporting.page import Cell, Code, Page, Section, Table
 from flowgan_tf.reporting.summary import Summary
@@ -77,11 +77,11 @@ def _runs_table(runs):
         Cell(run.label, command=command),
         run.path,
         config.generator.name,
-        _cell(run.step, ',', command),
+        cells.cell(run.step, ',', command),
         Cell(str(config.batch_size), config.batch_size, command),
         critic,
         Cell(str(config.seed), config.seed, command),
-        _cell(None if run.seconds is None else run.seconds / 60, ',.1f', command),
+        cells.cell(None if run.seconds is None else run.seconds / 60, ',.1f', command),
         config.precision,
       ]
     )
@@ -104,20 +104,20 @@ def _likelihood(runs, unit):
     best_score, best_nll = (run.evaluated(checkpoint) for checkpoint in ('best_score', 'best_nll'))
     row = [
       Cell(run.label, command=train_command(run)),
-      _measured(run, best_score, score),
-      _measured(run, best_nll, 'nll', unit),
+      cells.measured(run, best_score, score),
+      cells.measured(run, best_nll, 'nll', unit),
       ', '.join(f'{record["step"]:,}' if record else '-' for record in (best_score, best_nll))
       if best_score or best_nll
       else '',
-      _evaluated(run, best_score, 'score_samples', ','),
-      _evaluated(run, best_nll, 'n', ','),
+      cells.evaluated(run, best_score, 'score_samples', ','),
+      cells.evaluated(run, best_nll, 'n', ','),
     ]
     if table:
-      row += _paper_cells(_published(published, run), ['.2f', ',.2f'])
+      row += cells.paper_cells(_published(published, run), ['.2f', ',.2f'])
       seen.add(run.objective)
     rows.append(row)
   rows += [
-    [f'{label} (the paper)', '', '', '', '', '', *_paper_cells(numbers, ['.2f', ',.2f'])]
+    [f'{label} (the paper)', '', '', '', '', '', *cells.paper_cells(numbers, ['.2f', ',.2f'])]
     for label, numbers in published.items()
     if label not in seen
   ]
@@ -162,15 +162,15 @@ def _checkpoints_table(runs):
         [
           Cell(run.label, command=evaluate_command(run, record)),
           ', '.join(r['checkpoint'] for r in records),
-          _evaluated(run, record, 'step', ','),
-          _measured(run, record, 'nll', 'nats'),
-          _measured(run, record, 'nll', 'bits/dim'),
-          _evaluated(run, record, 'round_trip_error', '.1e'),
-          *(_measured(run, record, score) for score in ('mode_score', 'inception_score')),
-          _evaluated(run, record, 'fid', '.1f'),
-          _evaluated(run, record, 'kid', '.3f'),
-          _evaluated(run, record, 'score_samples', ','),
-          _evaluated(run, record, 'n', ','),
+          cells.evaluated(run, record, 'step', ','),
+          cells.measured(run, record, 'nll', 'nats'),
+          cells.measured(run, record, 'nll', 'bits/dim'),
+          cells.evaluated(run, record, 'round_trip_error', '.1e'),
+          *(cells.measured(run, record, score) for score in ('mode_score', 'inception_score')),
+          cells.evaluated(run, record, 'fid', '.1f'),
+          cells.evaluated(run, record, 'kid', '.3f'),
+          cells.evaluated(run, record, 'score_samples', ','),
+          cells.evaluated(run, record, 'n', ','),
         ]
       )
   return Table('Every checkpoint on the test images', header, rows)
@@ -194,27 +194,28 @@ def _estimates(runs):
       name = Cell(run.label, command=train_command(run))
       row = [
         name,
-        _pm(kde, 'exact_nll', 'exact_standard_error', ',.2f', by_kde),
-        _pm(kde, 'nll', 'standard_error', ',.2f', by_kde),
-        _pm(ais, 'nll', 'standard_error', ',.2f', by_ais),
-        _pm(ais, 'exact_nll', 'exact_standard_error', ',.2f', by_ais),
+        cells.plus_minus(kde, 'exact_nll', 'exact_standard_error', ',.2f', by_kde),
+        cells.plus_minus(kde, 'nll', 'standard_error', ',.2f', by_kde),
+        cells.plus_minus(ais, 'nll', 'standard_error', ',.2f', by_ais),
+        cells.plus_minus(ais, 'exact_nll', 'exact_standard_error', ',.2f', by_ais),
       ]
       if published:
         exact, by_annealing, by_window = _published(published, run) or (None,) * 3
-        row += _paper_cells((exact, by_window, by_annealing), [',.2f'] * 3)
+        row += cells.paper_cells((exact, by_window, by_annealing), [',.2f'] * 3)
       rows.append(row)
       details.append(
         [
           name,
           Cell(f'{step:,}', step),
           *(
-            _number(kde, key, form, by_kde) for key, form in (('n_test', ','), ('n_samples', ','), ('bandwidth', '.4f'))
+            cells.number(kde, key, form, by_kde)
+            for key, form in (('n_test', ','), ('n_samples', ','), ('bandwidth', '.4f'))
           ),
           *(
-            _number(ais, key, form, by_ais)
+            cells.number(ais, key, form, by_ais)
             for key, form in (('n', ','), ('chains', ','), ('steps', ','), ('sigma', '.4f'))
           ),
-          _pm(ais, 'bracket_gap', 'bracket_gap_standard_error', ',.2f', by_ais),
+          cells.plus_minus(ais, 'bracket_gap', 'bracket_gap_standard_error', ',.2f', by_ais),
         ]
       )
   caption = 'NLL in nats per image, exact and estimated from the generator alone'
@@ -270,11 +271,11 @@ def _gmm(runs):
   record, command = studied[0].studies['gmm'].record, analyze_command(studied[0], 'gmm')
   header = ['Gaussians', 'best bandwidth', 'validation NLL (nats)', 'test NLL (nats)', 'test images']
   row = [
-    _cell(record['centers'], ',', command),
-    _cell(record['best_bandwidth'], '.4f', command),
-    _pm(record, 'best_nll', 'best_standard_error', ',.2f', command),
-    _pm(record, 'test_nll', 'test_standard_error', ',.2f', command),
-    _cell(record['test_n'], ',', command),
+    cells.cell(record['centers'], ',', command),
+    cells.cell(record['best_bandwidth'], '.4f', command),
+    cells.plus_minus(record, 'best_nll', 'best_standard_error', ',.2f', command),
+    cells.plus_minus(record, 'test_nll', 'test_standard_error', ',.2f', command),
+    cells.cell(record['test_n'], ',', command),
   ]
   table = Table('The mixture with the bandwidth that suits the validation images best', header, [row])
   return [table, *drawn.values()]
@@ -294,15 +295,15 @@ def _jacobian(runs):
     record, command = run.studies['jacobian'].record, analyze_command(run, 'jacobian')
     row = [
       Cell(run.label, command=train_command(run)),
-      _pm(record, 'mean_log_det', 'standard_error', ',.1f', command),
-      _cell(record['median_condition_number'], '.2e', command, '∞'),
-      _cell(record['largest_condition_number'], '.2e', command, '∞'),
-      _cell(record['below_precision'] / record['d'], '.1%', command),
-      _cell(record['step'], ',', command),
-      _cell(record['n'], ',', command),
+      cells.plus_minus(record, 'mean_log_det', 'standard_error', ',.1f', command),
+      cells.cell(record['median_condition_number'], '.2e', command, '∞'),
+      cells.cell(record['largest_condition_number'], '.2e', command, '∞'),
+      cells.cell(record['below_precision'] / record['d'], '.1%', command),
+      cells.cell(record['step'], ',', command),
+      cells.cell(record['n'], ',', command),
     ]
     if published:
-      row += _paper_cells((_published(published, run),), [',.2f'])
+      row += cells.paper_cells((_published(published, run),), [',.2f'])
     rows.append(row)
   items = [Table('Singular values at random noise vectors', header, rows)]
   if any(run.studies['jacobian'].record['below_precision'] for run in studied):
@@ -324,10 +325,10 @@ def _histograms(runs):
       rows.append(
         [
           Cell(f'{run.label}, {name}', command=command),
-          _pm(numbers, 'mean_log_prob', 'standard_error', ',.2f', command),
-          '' if numbers['auroc'] is None else _cell(numbers['auroc'], '.3f', command),
-          _cell(record['step'], ',', command),
-          _cell(numbers['n'], ',', command),
+          cells.plus_minus(numbers, 'mean_log_prob', 'standard_error', ',.2f', command),
+          '' if numbers['auroc'] is None else cells.cell(numbers['auroc'], '.3f', command),
+          cells.cell(record['step'], ',', command),
+          cells.cell(numbers['n'], ',', command),
         ]
       )
   if not studied:
@@ -347,8 +348,11 @@ def _critic(runs):
     rows.append(
       [
         Cell(run.label, command=train_command(run)),
-        *(_pm(record, key, f'{key}_standard_error', '.4f', command) for key in ('train', 'validation', 'gap')),
-        *(_cell(record[key], ',', command) for key in ('step', 'n', 'steps')),
+        *(
+          cells.plus_minus(record, key, f'{key}_standard_error', '.4f', command)
+          for key in ('train', 'validation', 'gap')
+        ),
+        *(cells.cell(record[key], ',', command) for key in ('step', 'n', 'steps')),
       ]
     )
   caption = (
@@ -361,54 +365,6 @@ def _critic(runs):
 def _published(table, run):
   """The paper's numbers for a run's objective, if its generator is the paper's."""
   return table.get(run.objective) if run.config.generator.name == paper.GENERATORS[run.dataset] else None
-
-
-def _measured(run, record, key, unit='nats'):
-  """A number of an evaluation with its error."""
-  if not _finite(record, key):
-    return ''
-  value, error = record[key], record.get('standard_error' if key == 'nll' else f'{key}_std')
-  form = ',.2f'
-  if key == 'nll' and unit == 'bits/dim':
-    value, error, form = run.in_unit(value, unit), run.error_in_unit(error, unit), '.3f'
-  text = f'{value:{form}}' + ('' if error is None or not math.isfinite(error) else f' ± {error:{form}}')
-  return Cell(_typeset(text), value, evaluate_command(run, record))
-
-
-def _evaluated(run, record, key, form):
-  return '' if record is None else _number(record, key, form, evaluate_command(run, record))
-
-
-def _finite(record, key):
-  return record is not None and record.get(key) is not None and math.isfinite(record[key])
-
-
-def _number(record, key, form, command):
-  return '' if record is None else _cell(record.get(key), form, command)
-
-
-def _pm(record, key, error, form, command):
-  if not _finite(record, key):
-    return ''
-  text = f'{record[key]:{form}}' + ('' if not _finite(record, error) else f' ± {record[error]:{form}}')
-  return Cell(_typeset(text), record[key], command)
-
-
-def _cell(value, form, command, absent=''):
-  return absent if value is None or not math.isfinite(value) else Cell(_typeset(f'{value:{form}}'), value, command)
-
-
-def _paper_cells(numbers, forms):
-  numbers = numbers or (None,) * len(forms)
-  href = 'https://arxiv.org/abs/1705.08868'
-  return [
-    '' if number is None else Cell(_typeset(f'{number:{form}}'), number, href=href)
-    for number, form in zip(numbers, forms, strict=True)
-  ]
-
-
-def _typeset(text):
-  return text.replace('-', '−')
 
 
 def _missing(runs, program, flags='', each=False):

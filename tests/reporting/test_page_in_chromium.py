@@ -12,6 +12,7 @@ import pytest
 
 from flowgan_tf.reporting import plots
 from flowgan_tf.reporting.page import Cell, Figure, Page, Section, Table, render
+from flowgan_tf.reporting.svg import figure_svg
 from tests.reporting.test_page import png, whole_page
 
 CHROMIUM = shutil.which('chromium')
@@ -63,7 +64,7 @@ def dump(source, tmp_path, *options):
 
 def real_page():
   """Figures as they come from Matplotlib, and a table wider than a phone."""
-  curve = plots.figure_svg(plots.score_curves({'MLE': (np.arange(3), [1, 5, 7])}, 'MODE score'))
+  curve = figure_svg(plots.score_curves({'MLE': (np.arange(3), [1, 5, 7])}, 'MODE score'))
   row = [Cell(f'−{n},000.00 ± 1.00', -1000.0 * n, 'bin/evaluate --workdir=runs/' + 'long' * 40) for n in range(1, 9)]
   table = Table('A wide table ' * 10, ['Run', *['NLL here (nats)'] * 8], [['mnist-mle', *row], ['mnist-adv', *row]])
   figures = [Figure(curve, 'scores', 'Figure 5.'), [Figure(png(900, 600), 'samples', 'x' * 200)] * 3]

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from flowgan_tf.reporting import plots
+from flowgan_tf.reporting.svg import figure_png, figure_svg
 
 SVG = '{http://www.w3.org/2000/svg}'
 STEPS = np.array([0, 1000, 2000, 3000])
@@ -42,7 +43,7 @@ FIGURES = {
 
 @functools.cache
 def svg_of(name):
-  return plots.figure_svg(FIGURES[name]())
+  return figure_svg(FIGURES[name]())
 
 
 def labels(figure):
@@ -355,19 +356,19 @@ def test_svgs_of_one_page_share_no_id():
 
 @pytest.mark.parametrize('name', ['learning_curves', 'likelihood_histograms'])
 def test_equal_figures_give_equal_bytes(name):
-  assert plots.figure_svg(FIGURES[name]()) == svg_of(name)
+  assert figure_svg(FIGURES[name]()) == svg_of(name)
 
 
 def test_labels_are_escaped():
-  svg = plots.figure_svg(plots.score_curves({'<script>&': (STEPS, FALLING)}, '</svg>'))
+  svg = figure_svg(plots.score_curves({'<script>&': (STEPS, FALLING)}, '</svg>'))
   texts = [''.join(node.itertext()) for node in ET.fromstring(svg).iter(f'{SVG}text')]
   assert '<script>&' in texts and '</svg>' in texts and '<script' not in svg
 
 
 def test_png():
   figure = learning_curves()
-  png = plots.figure_png(figure)
-  assert png == plots.figure_png(learning_curves())
+  png = figure_png(figure)
+  assert png == figure_png(learning_curves())
   width, height = (int.from_bytes(png[i : i + 4]) for i in (16, 20))
   assert (width, height) == tuple(round(200 * size) for size in figure.get_size_inches())
   assert png[25] == 6  # Colour with transparency.
@@ -375,5 +376,5 @@ def test_png():
 
 def test_global_settings_are_left_alone():
   before = dict(mpl.rcParams)
-  plots.figure_svg(learning_curves())
+  figure_svg(learning_curves())
   assert dict(mpl.rcParams) == before

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
   import tensorflow as tf
 
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.reporting.grids import save_png
+  from flowgan_tf.grids import save_png
   from flowgan_tf.training import sampling
   from flowgan_tf.training.runs import load_run
 

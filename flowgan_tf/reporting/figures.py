@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from flowgan_tf.analysis.gmm import winning_range
 from flowgan_tf.errors import UsageError
+from flowgan_tf.grids import image_grid
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.reporting import plots
 from flowgan_tf.reporting.commands import analyze_command, train_command
-from flowgan_tf.reporting.grids import image_grid
 from flowgan_tf.reporting.page import Figure
 from flowgan_tf.reporting.summary import Summary
 from flowgan_tf.reporting.svg import figure_svg

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.reporting.grids import image_grid, save_png
+from flowgan_tf.grids import image_grid, save_png
 from flowgan_tf.training.checkpoints import Checkpoints, available
 from flowgan_tf.training.config import validate
 from flowgan_tf.training.evaluation import Evaluator, make_scorer

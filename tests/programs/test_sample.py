@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.reporting.grids import image_grid, neighbor_grid
+from flowgan_tf.grids import image_grid, neighbor_grid
 from flowgan_tf.training import sampling
 from flowgan_tf.training.runs import load_run
 from tests.programs.conftest import assert_one_line, call

@@ -12,7 +12,7 @@ _ROOMS = (
   'analysis',
   'bijectors',
   'data',
-  'export',
+  'saved_model',
   'flows',
   'generators',
   'metrics',

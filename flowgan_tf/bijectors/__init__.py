@@ -1,10 +1,10 @@
 """Bijectors for anyone's `tfb.Chain`."""
 
 from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.batch_norm import BatchNormalization
 from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from flowgan_tf.bijectors.logit import AlphaLogit
 from flowgan_tf.bijectors.multiscale import FactorOut
-from flowgan_tf.bijectors.normalization import BatchNormalization
 from flowgan_tf.bijectors.scaling import DiagonalScaling
 from flowgan_tf.bijectors.squeeze import Squeeze
 from flowgan_tf.bijectors.training import training_kwargs

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from sklearn.datasets import load_digits
 
-from flowgan_tf.data import files, tfds_source
+from flowgan_tf.data import image_files, tfds_source
 from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
@@ -28,7 +28,7 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
 
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), 'mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped', the path of a folder
-      of images, or the path of an .npz file. `files.load_folder` and `files.load_npz` say what these hold.
+      of images, or the path of an .npz file. `image_files.load_folder` and `image_files.load_npz` say what these hold.
     data_dir: folder of prepared TFDS data sets; the default is the environment's TFDS_DATA_DIR, else
       ~/tensorflow_datasets. Other sources need none.
 
@@ -54,9 +54,9 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     return Dataset(dataset, 256, train, validation, test, num_classes=10)
   path = os.path.expanduser(dataset)
   if os.path.isdir(path):
-    return files.load_folder(path)
+    return image_files.load_folder(path)
   if path.endswith('.npz'):
-    return files.load_npz(path)
+    return image_files.load_npz(path)
   raise UsageError(
     f'unknown data set {dataset!r}; expected one of {", ".join(NAMES)}, a folder of images or an .npz file'
   )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
-from flowgan_tf.objectives.gradient_penalty import gradient_penalty
+from flowgan_tf.objectives.penalties import gradient_penalty
 
 __all__ = ['OBJECTIVES', 'Objective', 'make']
 

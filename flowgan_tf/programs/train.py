@@ -87,8 +87,8 @@ def main(arguments: list[str]) -> int:
 
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   """Trains a run, prints its evaluation, exports it, and returns the exit status."""
-  from flowgan_tf.export import export
   from flowgan_tf.reporting.tables import evaluation_table
+  from flowgan_tf.saved_model import export
   from flowgan_tf.training.checkpoints import available
   from flowgan_tf.training.evaluation import evaluate_run
   from flowgan_tf.training.loop import TrainingDiverged, train

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.objectives.gradient_penalty import gradient_penalty
+from flowgan_tf.objectives.penalties import gradient_penalty
 from flowgan_tf.training.state import TrainState, make_objective
 from flowgan_tf.training.step import make_train_step
 from tests.training.test_step import assert_identical, images_for, weights

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
-from flowgan_tf.export import export
+from flowgan_tf.saved_model import export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives.gradient_penalty import gradient_penalty
+from flowgan_tf.objectives.penalties import gradient_penalty
 
 MODES = {
   'eager': lambda function: function,

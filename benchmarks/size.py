@@ -24,8 +24,8 @@ from ml_collections import config_dict, config_flags
 
 from flowgan_tf.reporting.flops import count_flops
 from flowgan_tf.reporting.tables import text_table
-from flowgan_tf.training.config import validate
-from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.runs.config import make_objective, validate
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 CONFIG = config_flags.DEFINE_config_file(

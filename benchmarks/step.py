@@ -19,8 +19,8 @@ import tensorflow as tf
 from absl import app, flags
 
 from flowgan_tf.reporting.flops import count_flops
-from flowgan_tf.training.config import PRECISIONS, default_config
-from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.runs.config import PRECISIONS, default_config, make_objective
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 8, 'Rounds of matmul and steps.')

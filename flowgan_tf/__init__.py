@@ -12,13 +12,15 @@ _ROOMS = (
   'analysis',
   'bijectors',
   'data',
-  'saved_model',
+  'evaluation',
   'flows',
   'generators',
   'metrics',
   'networks',
   'objectives',
   'reporting',
+  'runs',
+  'saved_model',
   'training',
 )
 

@@ -9,8 +9,7 @@ import pytest
 from flowgan_tf import flows
 from flowgan_tf.configs import cifar10
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.config import default_config, settings, validate
-from flowgan_tf.training.state import make_generator
+from flowgan_tf.runs.config import default_config, make_generator, settings, validate
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem != '__init__')

@@ -20,13 +20,14 @@ from flowgan_tf.analysis.kde import kde_estimate
 from flowgan_tf.analysis.outliers import auroc, compare_log_probs
 from flowgan_tf.analysis.parzen import choose_bandwidth
 from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.scoring import make_scorer
 from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
 from flowgan_tf.networks import dcgan_critic
-from flowgan_tf.training.evaluation import Evaluator, make_scorer
-from flowgan_tf.training.runs import Run, load_data
-from flowgan_tf.training.seeds import Purpose, stateless_seed
-from flowgan_tf.training.state import make_generator
+from flowgan_tf.runs.config import make_generator
+from flowgan_tf.runs.run import Run, load_data
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
 __all__ = ['ANALYSES', 'Settings', 'Subject']
 

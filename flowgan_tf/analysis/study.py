@@ -19,8 +19,8 @@ from flowgan_tf.analysis.analyses import ANALYSES, Settings, Subject
 from flowgan_tf.bijectors.one_pass import clear_caches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable, save_arrays, write_atomically
-from flowgan_tf.training.checkpoints import available
-from flowgan_tf.training.runs import load_run
+from flowgan_tf.runs.checkpoints import available
+from flowgan_tf.runs.run import load_run
 
 __all__ = ['ANALYSES', 'Settings', 'Study', 'analyze', 'read', 'studying', 'write']
 

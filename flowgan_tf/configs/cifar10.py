@@ -23,7 +23,7 @@ of the H100's class, and leave out kernel launches, evaluations and the host's w
 from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 VARIANTS = ('mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small')
 

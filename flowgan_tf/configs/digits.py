@@ -5,7 +5,7 @@ bin/train --objective=hybrid --lambda=0.1       1 minute on 2 CPU cores: test NL
 
 from ml_collections import config_dict
 
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 
 def get_config() -> config_dict.ConfigDict:

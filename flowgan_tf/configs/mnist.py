@@ -9,7 +9,7 @@ On 2 CPU cores that other work shared. Without --steps the config trains for 10,
 
 from ml_collections import config_dict
 
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
   from flowgan_tf.analysis import ANALYSES, Settings
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.training.runs import find_run
+  from flowgan_tf.runs.run import find_run
 
   if not arguments:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')

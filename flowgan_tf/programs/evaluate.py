@@ -34,10 +34,10 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Evaluates and prints a table; the numbers of the last evaluation are kept in evaluation.json of the run."""
+  from flowgan_tf.evaluation.evaluate import evaluate_run
   from flowgan_tf.reporting.tables import evaluation_table
-  from flowgan_tf.training.checkpoints import available
-  from flowgan_tf.training.evaluation import evaluate_run
-  from flowgan_tf.training.runs import find_run
+  from flowgan_tf.runs.checkpoints import available
+  from flowgan_tf.runs.run import find_run
 
   workdir = find_run(command.run_argument(arguments))
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]

@@ -26,8 +26,8 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the SavedModel."""
+  from flowgan_tf.runs.run import load_run
   from flowgan_tf.saved_model import export
-  from flowgan_tf.training.runs import load_run
 
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   out = pathlib.Path(FLAGS.out or run.workdir / 'export')

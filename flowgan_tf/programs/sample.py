@@ -45,9 +45,9 @@ def main(arguments: list[str]) -> None:
   import tensorflow as tf
 
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.grids import save_png
-  from flowgan_tf.training import sampling
-  from flowgan_tf.training.runs import load_run
+  from flowgan_tf.evaluation import pictures
+  from flowgan_tf.evaluation.grids import save_png
+  from flowgan_tf.runs.run import load_run
 
   if not FLAGS.temperature <= tf.float32.max:
     raise UsageError(f'--temperature={FLAGS.temperature}: expected a finite number of at least 0')
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     raise UsageError('--interpolate and --neighbors: expected one of them')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
-  picture = getattr(sampling, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
+  picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
   default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'
   out = pathlib.Path(FLAGS.out or default)
   try:

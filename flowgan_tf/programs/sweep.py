@@ -93,7 +93,7 @@ def _is_finished(workdir, config):
   """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
   from flowgan_tf.analysis import Settings
   from flowgan_tf.reporting.summary import summarize
-  from flowgan_tf.training.config import settings
+  from flowgan_tf.runs.config import settings
 
   if not (workdir / 'evaluation.json').exists():
     return False

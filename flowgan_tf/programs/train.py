@@ -87,12 +87,12 @@ def main(arguments: list[str]) -> int:
 
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   """Trains a run, prints its evaluation, exports it, and returns the exit status."""
+  from flowgan_tf.evaluation.evaluate import evaluate_run
   from flowgan_tf.reporting.tables import evaluation_table
+  from flowgan_tf.runs.checkpoints import available
+  from flowgan_tf.runs.run import load_run
   from flowgan_tf.saved_model import export
-  from flowgan_tf.training.checkpoints import available
-  from flowgan_tf.training.evaluation import evaluate_run
   from flowgan_tf.training.loop import TrainingDiverged, train
-  from flowgan_tf.training.runs import load_run
 
   try:
     finished = train(config, workdir, scorer_required=FLAGS.scorer is not None)
@@ -124,12 +124,12 @@ def configuration() -> config_dict.ConfigDict:
   """
   from flowgan_tf import data
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.training.config import default_config
+  from flowgan_tf.runs.config import default_config
 
   try:
     config = FLAGS.config
     if not hasattr(config, 'lock') or set(config.keys()) != set(default_config().keys()):
-      raise UsageError('--config: its get_config() must return a changed flowgan_tf.training.default_config()')
+      raise UsageError('--config: its get_config() must return a changed flowgan_tf.runs.default_config()')
     config.lock()
     for name in _OVERRIDES:
       if (value := FLAGS[name].value) is not None:

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10
 from flowgan_tf.reporting.summary import Summary
-from flowgan_tf.training.config import settings
+from flowgan_tf.runs.config import settings
 
 __all__ = ['analyze_command', 'evaluate_command', 'train_command']
 

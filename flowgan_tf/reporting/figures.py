@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from flowgan_tf.analysis.gmm import winning_range
 from flowgan_tf.errors import UsageError
-from flowgan_tf.grids import image_grid
+from flowgan_tf.evaluation.grids import image_grid
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.reporting import plots
 from flowgan_tf.reporting.commands import analyze_command, train_command

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf.analysis.study import ANALYSES, Study, read
+from flowgan_tf.analysis.analyses import ANALYSES
+from flowgan_tf.analysis.study import Study, read
 from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.metrics.likelihood import bits_per_dim
-from flowgan_tf.training.evaluation import read_evaluation
-from flowgan_tf.training.logs import read_metrics
-from flowgan_tf.training.runs import describe_run
+from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.run import describe_run
 
 __all__ = ['Summary', 'summarize']
 

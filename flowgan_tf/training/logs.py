@@ -12,8 +12,9 @@ import tensorflow as tf
 import tqdm
 
 from flowgan_tf.files import write_atomically
+from flowgan_tf.runs.history import read_metrics
 
-__all__ = ['RunLog', 'read_metrics']
+__all__ = ['RunLog']
 
 # What the terminal has room for, in the line of an evaluation and beside the progress bar; the files hold everything.
 _LINE = {
@@ -98,17 +99,3 @@ class RunLog:
     prefix = '' if kind == 'train' else 'val_'
     self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR[kind] if name in metrics}
     self._bar.set_postfix(self._postfix)
-
-
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
-  """The records of a run's `metrics.jsonl`, oldest first, without lines that are none, as a kill may leave them."""
-  path = workdir / 'metrics.jsonl'
-  records = []
-  for line in path.read_bytes().splitlines() if path.is_file() else []:
-    try:
-      record = json.loads(line)
-    except ValueError:  # No JSON, or no UTF-8.
-      continue
-    if isinstance(record, dict) and isinstance(record.get('step'), int) and isinstance(record.get('seconds'), float):
-      records.append(record)
-  return records

@@ -14,14 +14,15 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.grids import image_grid, save_png
-from flowgan_tf.training.checkpoints import Checkpoints, available
-from flowgan_tf.training.config import validate
-from flowgan_tf.training.evaluation import Evaluator, make_scorer
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.grids import image_grid, save_png
+from flowgan_tf.evaluation.scoring import make_scorer
+from flowgan_tf.runs.checkpoints import Checkpoints, available
+from flowgan_tf.runs.config import make_objective, validate
+from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.training.logs import RunLog
-from flowgan_tf.training.runs import exclusive, open_workdir
-from flowgan_tf.training.seeds import Purpose
-from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 __all__ = ['TrainingDiverged', 'train']
@@ -58,7 +59,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, scorer_req
 
 
 def _train(config, dataset, workdir, state, scorer_required):
-  checkpoints = Checkpoints(workdir, state)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
   if checkpoints.restore():
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Going on at' if going_on else 'Already at', state.step, config.steps, workdir)

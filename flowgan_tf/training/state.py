@@ -8,59 +8,11 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf import flows, generators, objectives
-from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import KerasModule, dcgan_critic
+from flowgan_tf.runs.config import make_generator, make_objective
 from flowgan_tf.training.optimizers import FusedAdam
 
-__all__ = ['TrainState', 'make_generator', 'make_objective']
-
-
-def make_generator(
-  config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32'
-) -> generators.Generator:
-  """The generator that a configuration describes.
-
-  Args:
-    config: A training configuration.
-    image_shape: `(height, width, channels)`.
-    dtype: Name of a Keras dtype policy.
-
-  Raises:
-    UsageError: If there is no such generator of images of this shape.
-  """
-  c = config.generator
-  try:
-    if c.name == 'nice':
-      return flows.nice(
-        image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
-      )
-    if c.name == 'dcgan':
-      return generators.dcgan(image_shape, c.upsampling_channels, c.prior, dtype)
-    return flows.real_nvp(
-      image_shape,
-      c.scales,
-      c.channels,
-      c.blocks,
-      c.normalization,
-      c.batch_norm_between,
-      c.log_scale_bound,
-      c.prior,
-      c.alpha,
-      dtype,
-    )
-  except ValueError as error:
-    raise UsageError(f'generator {c.name!r}: {error}') from error
-
-
-def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """The objective that a configuration describes."""
-  return objectives.make(
-    config.objective,
-    lambda_=config['lambda'],
-    divergence=config.divergence,
-    gradient_penalty_weight=config.gradient_penalty,
-  )
+__all__ = ['TrainState']
 
 
 class TrainState:

@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import config_dict
 
 from flowgan_tf import programs
-from tests.training.tiny import write_images
+from tests.tiny import write_images
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from flowgan_tf.analysis import study
 from flowgan_tf.analysis.jacobian import spectrum
-from flowgan_tf.training.runs import load_run
-from flowgan_tf.training.seeds import Purpose, stateless_seed
-from flowgan_tf.training.state import make_generator
+from flowgan_tf.runs.config import make_generator
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from tests.programs.conftest import assert_one_line, call
 
 QUICK = (

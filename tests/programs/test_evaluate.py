@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.training.runs import load_run
-from flowgan_tf.training.seeds import Purpose
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.seeds import Purpose
 from tests.programs.conftest import assert_one_line, call
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.training.runs import load_run
+from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
 
 

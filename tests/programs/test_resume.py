@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.training.logs import read_metrics
+from flowgan_tf.runs.history import read_metrics
 from tests.programs.conftest import TINY, assert_one_line, call, call_outside
 
 # A process that ends itself with a signal after one of its steps.

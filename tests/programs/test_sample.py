@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.grids import image_grid, neighbor_grid
-from flowgan_tf.training import sampling
-from flowgan_tf.training.runs import load_run
+from flowgan_tf.evaluation import pictures
+from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
+from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
 
 
@@ -106,9 +106,9 @@ def test_samples_that_are_not_finite_have_no_neighbors(finished, monkeypatch):
   def with_nan(run, n, seed, temperature):
     images = np.full((n, 8, 8, 1), 0.5)
     images[:3, 0] = np.nan
-    return sampling.Picture(None, {'images': images, 'noise': images})
+    return pictures.Picture(None, {'images': images, 'noise': images})
 
-  monkeypatch.setattr(sampling, 'samples', with_nan)
+  monkeypatch.setattr(pictures, 'samples', with_nan)
   outcome = call('sample', finished[0], '--neighbors', '--n=8')
   assert_one_line(outcome, 'sample', str(finished[0]), '3 of 8 samples are not finite')
 
@@ -116,8 +116,8 @@ def test_samples_that_are_not_finite_have_no_neighbors(finished, monkeypatch):
 def test_fewer_training_images_than_neighbors(finished, monkeypatch):
   dataset = data.load('digits')
   small = dataclasses.replace(dataset, train=data.Split(dataset.train.images[:3], None))
-  monkeypatch.setattr(sampling, 'load_data', lambda run: small)
-  arrays = sampling.neighbors(load_run(finished[0]), 4, seed=0).arrays
+  monkeypatch.setattr(pictures, 'load_data', lambda run: small)
+  arrays = pictures.neighbors(load_run(finished[0]), 4, seed=0).arrays
   assert arrays['neighbor_indices'].shape == (4, 3)
 
 

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flowgan_tf.training.logs import read_metrics
-from flowgan_tf.training.runs import load_run
+from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import CHECKOUT, TINY, assert_one_line, call, call_outside
-from tests.training.tiny import write_images
+from tests.tiny import write_images
 
 FAST = ('--objective=mle', '--nojit', '--steps=4', '--batch_size=8', '--config.eval_every=2', *TINY[5:8])
 BASED_ON_OURS = """
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 def get_config():
   config = default_config()

@@ -8,7 +8,7 @@ from flowgan_tf.analysis.study import Study
 from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.reporting import commands
 from flowgan_tf.reporting.summary import Summary
-from flowgan_tf.training.config import default_config, settings
+from flowgan_tf.runs.config import default_config, settings
 from tests.programs.conftest import parsed_config
 
 

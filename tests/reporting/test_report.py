@@ -10,7 +10,7 @@ from flowgan_tf.analysis.study import Study
 from flowgan_tf.reporting import figures, report
 from flowgan_tf.reporting.page import Cell, Code, Figure, Table, render
 from flowgan_tf.reporting.summary import Summary
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 SETTINGS = {'seed': 0}
 

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import Likelihood
+from flowgan_tf.runs.checkpoints import available
+from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
-from flowgan_tf.training.checkpoints import available
-from flowgan_tf.training.logs import RunLog, read_metrics
+from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.loop import TrainingDiverged, train
-from flowgan_tf.training.runs import load_run
-from tests.training.tiny import make_config, write_images
+from tests.tiny import make_config, write_images
 
 
 @pytest.fixture(scope='module')

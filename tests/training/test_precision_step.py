@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.objectives.penalties import gradient_penalty
-from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import make_train_step
+from tests.tiny import IMAGE_SHAPE, make_config
 from tests.training.test_step import assert_identical, images_for, weights
-from tests.training.tiny import IMAGE_SHAPE, make_config
 
 REAL_NVP = {
   'generator.name': 'real_nvp',

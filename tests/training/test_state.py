@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.state import TrainState, make_generator
-from tests.training.tiny import IMAGE_SHAPE, make_config
+from flowgan_tf.runs.config import make_generator
+from flowgan_tf.training.state import TrainState
+from tests.tiny import IMAGE_SHAPE, make_config
 
 
 def weights(*parts):

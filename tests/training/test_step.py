@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
-from flowgan_tf.training.state import TrainState, make_objective
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
-from tests.training.tiny import IMAGE_SHAPE, make_config
+from tests.tiny import IMAGE_SHAPE, make_config
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.generators import Generator
-from flowgan_tf.training.state import TrainState
 
 __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
 
@@ -28,17 +27,22 @@ class Checkpoints:
   folder of its own, as the paper's tables take their NLL column from one and their score column from the other.
   """
 
-  def __init__(self, workdir: pathlib.Path, state: TrainState):
-    """Prepares saving; nothing is read or written yet."""
+  def __init__(self, workdir: pathlib.Path, state: tf.train.Checkpoint):
+    """Prepares saving; nothing is read or written yet.
+
+    Args:
+      workdir: Folder of the run.
+      state: The whole state, with at least `ema`, the averaged generator, and `step`.
+    """
     self._folder = workdir / 'checkpoints'
-    self._state = state
+    self._step = state.step
     generator_alone = tf.train.Checkpoint(ema=state.ema, step=state.step)
-    self._checkpoints = {name: state.checkpoint() if name == 'latest' else generator_alone for name in CHECKPOINTS}
+    self._checkpoints = {name: state if name == 'latest' else generator_alone for name in CHECKPOINTS}
 
   def save(self, name: str) -> None:
     """Saves under one of `CHECKPOINTS`, numbered by the step, and removes older ones; one before `latest` stays."""
     folder = self._folder / name
-    self._checkpoints[name].write(os.fspath(folder / f'ckpt-{int(self._state.step)}'))
+    self._checkpoints[name].write(os.fspath(folder / f'ckpt-{int(self._step)}'))
     for old in _finished(folder)[: -2 if name == 'latest' else -1]:
       _remove(folder, old)
 

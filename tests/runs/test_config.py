@@ -4,7 +4,7 @@ import pytest
 
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.config import default_config, validate
+from flowgan_tf.runs.config import default_config, validate
 
 
 @pytest.mark.parametrize(

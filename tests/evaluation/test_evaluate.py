@@ -9,13 +9,16 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training import evaluation
-from flowgan_tf.training.checkpoints import Checkpoints
-from flowgan_tf.training.evaluation import Evaluator, cache_dir, evaluate_run, make_scorer
-from flowgan_tf.training.runs import open_workdir
-from flowgan_tf.training.seeds import Purpose
-from flowgan_tf.training.state import TrainState, make_generator
-from tests.training.tiny import make_config, write_images
+from flowgan_tf.evaluation import evaluate, scoring
+from flowgan_tf.evaluation.evaluate import evaluate_run
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.scoring import cache_dir, make_scorer
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.config import make_generator
+from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.runs.workdir import open_workdir
+from flowgan_tf.training.state import TrainState
+from tests.tiny import make_config, write_images
 
 
 def scorer(images, splits=1):
@@ -117,8 +120,8 @@ def networks(monkeypatch):
     asked.append(dataset)
     return types.SimpleNamespace(label_distribution=None)
 
-  monkeypatch.setattr(evaluation.classifiers, 'load_or_train', load_or_train)
-  monkeypatch.setattr(evaluation, 'load_or_compute', lambda *_: None)
+  monkeypatch.setattr(scoring.classifiers, 'load_or_train', load_or_train)
+  monkeypatch.setattr(scoring, 'load_or_compute', lambda *_: None)
   return asked
 
 
@@ -166,10 +169,10 @@ def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, dataset,
 
 
 def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
-  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: scorer)
+  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = TrainState(config, dataset.image_shape)
-  checkpoints = Checkpoints(workdir, state)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
   flows = {}
   for step, name in ((4, 'latest'), (2, 'best_nll')):
     state.step.assign(step)
@@ -191,8 +194,8 @@ def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
 
 def test_evaluation_on_other_data_is_refused(tmp_path, dataset, config, monkeypatch):
   workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
-  monkeypatch.setattr(evaluation.data, 'load', lambda *_: types.SimpleNamespace(fingerprint='another'))
+  Checkpoints(workdir, TrainState(config, dataset.image_shape).checkpoint()).save('latest')
+  monkeypatch.setattr(data, 'load', lambda *_: types.SimpleNamespace(fingerprint='another'))
   with pytest.raises(UsageError, match='was trained on other data'):
     evaluate_run(workdir, ['latest'], 'test', 30)
 
@@ -207,7 +210,7 @@ def test_float64_stands_beside_float32(tmp_path, dataset, config, flow, monkeypa
   rng = np.random.default_rng(1)
   for variable in state.ema.variables:
     variable.assign_add(np.abs(rng.normal(0, 0.2, variable.shape)))
-  Checkpoints(workdir, state).save('latest')
+  Checkpoints(workdir, state.checkpoint()).save('latest')
   [record] = evaluate_run(workdir, ['latest'], 'test', 0, float64=True)
   assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-5) and record['nll_float64'] != record['nll']
   assert record['bits_per_dim_float64'] == pytest.approx(record['bits_per_dim'], rel=1e-5)
@@ -215,12 +218,12 @@ def test_float64_stands_beside_float32(tmp_path, dataset, config, flow, monkeypa
 
 
 def test_a_generator_without_a_likelihood(tmp_path, dataset, config, monkeypatch):
-  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: None)
+  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: None)
   config = config.copy_and_resolve_references()
   config.objective, config.generator.name = 'adversarial', 'dcgan'
   config.generator.upsampling_channels = (4,)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
+  Checkpoints(workdir, TrainState(config, dataset.image_shape).checkpoint()).save('latest')
   [record] = evaluate_run(workdir, ['latest'], 'test', 10)
   assert record.keys() == {'step', 'split', 'saturated', 'non_finite', 'sample_std', 'checkpoint'}
   with pytest.raises(UsageError, match=r'--float64: .*generator dcgan, which has no likelihood'):
@@ -233,12 +236,12 @@ def trained(tmp_path, dataset, config):
   config = config.copy_and_resolve_references()
   config.score_samples = 0
   workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, TrainState(config, dataset.image_shape)).save('latest')
+  Checkpoints(workdir, TrainState(config, dataset.image_shape).checkpoint()).save('latest')
   return workdir
 
 
 def test_a_training_without_scores_may_be_scored_later(trained, monkeypatch):
-  monkeypatch.setattr(evaluation, 'make_scorer', lambda *_, **__: scorer)
+  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
   [record] = evaluate_run(trained, ['latest'], 'test', 20)
   assert record['score_samples'] == 20
   [record] = evaluate_run(trained, ['latest'], 'test', 0)
@@ -251,7 +254,7 @@ def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(trained, 
   def make(config, dataset, required):
     asked.append((config.scorer, config.inception_weights, required))
 
-  monkeypatch.setattr(evaluation, 'make_scorer', make)
+  monkeypatch.setattr(evaluate, 'make_scorer', make)
   evaluate_run(trained, ['latest'], 'test', 10)
   evaluate_run(trained, ['latest'], 'test', 10, scorer='inception', inception_weights='file.h5')
   assert asked == [('classifier', '', False), ('inception', 'file.h5', True)]

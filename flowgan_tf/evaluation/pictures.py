@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.grids import image_grid, neighbor_grid
+from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
 from flowgan_tf.metrics.neighbors import nearest_neighbors
-from flowgan_tf.training.runs import Run, load_data
+from flowgan_tf.runs.run import Run, load_data
 
 __all__ = ['Picture', 'interpolations', 'neighbors', 'samples']
 

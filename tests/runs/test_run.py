@@ -7,10 +7,11 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.checkpoints import Checkpoints
-from flowgan_tf.training.runs import exclusive, find_run, load_data, load_run, open_workdir
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.workdir import exclusive, open_workdir
+from flowgan_tf.runs.run import find_run, load_data, load_run
 from flowgan_tf.training.state import TrainState
-from tests.training.tiny import make_config, write_images
+from tests.tiny import make_config, write_images
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +36,7 @@ def run(tmp_path, config, dataset):
   state = TrainState(config, dataset.image_shape)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
   state.step.assign(6)
-  Checkpoints(workdir, state).save('latest')
+  Checkpoints(workdir, state.checkpoint()).save('latest')
   return workdir, state
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.training.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
-from flowgan_tf.training.state import TrainState, make_generator
-from tests.training.tiny import IMAGE_SHAPE, make_config
+from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
+from flowgan_tf.training.state import TrainState
+from flowgan_tf.runs.config import make_generator
+from tests.tiny import IMAGE_SHAPE, make_config
 
 CONFIG = make_config(objective='hybrid')
 
@@ -23,7 +24,7 @@ def saved(tmp_path_factory):
   """A run with `latest` at the steps 3 and 5 and `best_nll` at step 3; weights are the number of the step."""
   folder = tmp_path_factory.mktemp('saved')
   state = TrainState(CONFIG, IMAGE_SHAPE)
-  checkpoints = Checkpoints(folder, state)
+  checkpoints = Checkpoints(folder, state.checkpoint())
   for step, names in ((2, ['latest']), (3, ['latest', 'best_nll']), (5, ['latest'])):
     fill(state, step)
     for name in names:
@@ -52,7 +53,7 @@ def assert_all(variables, value):
 
 
 def test_nothing_to_restore(tmp_path, state, flow):
-  assert not Checkpoints(tmp_path, state).restore()
+  assert not Checkpoints(tmp_path, state.checkpoint()).restore()
   assert available(tmp_path) == []
   with pytest.raises(UsageError, match=r"no checkpoint 'latest' in this run; it has: none"):
     restore_generator(tmp_path, 'latest', flow)
@@ -63,7 +64,7 @@ def test_latest_is_the_newest_and_one_older_is_kept(workdir, state):
     'ckpt-3.index',
     'ckpt-5.index',
   ]
-  assert Checkpoints(workdir, state).restore()
+  assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 5
   assert_all([*state.generator.variables, *state.ema.variables, *state.critic.variables], 5)
 
@@ -83,7 +84,7 @@ def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
   for variable in state.ema.variables:
     variable.assign(np.full(variable.shape, 7, np.float32))
   for name in CHECKPOINTS:
-    Checkpoints(tmp_path, state).save(name)
+    Checkpoints(tmp_path, state.checkpoint()).save(name)
     restore_generator(tmp_path, name, flow)
     assert_all(flow.variables, 7)
 
@@ -94,7 +95,7 @@ def test_an_index_file_as_tensorflow_keeps_one_does_not_matter(workdir, state, f
     assert not (workdir / 'checkpoints' / name / 'checkpoint').exists()
     (workdir / 'checkpoints' / name / 'checkpoint').write_bytes(content)
   state.step.assign(0)
-  checkpoints = Checkpoints(workdir, state)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
   assert checkpoints.restore()
   assert int(state.step) == 5
   assert restore_generator(workdir, 'best_nll', flow) == 3
@@ -104,7 +105,7 @@ def test_an_index_file_as_tensorflow_keeps_one_does_not_matter(workdir, state, f
 
 
 def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
-  checkpoints = Checkpoints(tmp_path, state)
+  checkpoints = Checkpoints(tmp_path, state.checkpoint())
   for step in (8, 9, 10, 11):
     fill(state, step)
     checkpoints.save('latest')
@@ -139,7 +140,7 @@ def test_damage_is_one_line_that_names_the_checkpoint(workdir, state, flow, kind
   for name, file in (('latest', 'ckpt-5'), ('best_nll', 'ckpt-3')):
     DAMAGE[kind](workdir / 'checkpoints' / name / f'{file}.{ending}')
   for file, restore in (
-    ('latest/ckpt-5', lambda: Checkpoints(workdir, state).restore()),
+    ('latest/ckpt-5', lambda: Checkpoints(workdir, state.checkpoint()).restore()),
     ('latest/ckpt-5', lambda: restore_generator(workdir, 'latest', flow)),
     ('best_nll/ckpt-3', lambda: restore_generator(workdir, 'best_nll', flow)),
   ):
@@ -154,7 +155,7 @@ def test_damage_is_one_line_that_names_the_checkpoint(workdir, state, flow, kind
 def test_without_the_damaged_one_the_older_is_used(workdir, state):
   for file in (workdir / 'checkpoints' / 'latest').glob('ckpt-5.*'):
     file.unlink()
-  assert Checkpoints(workdir, state).restore()
+  assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 3
 
 
@@ -163,7 +164,7 @@ def test_another_architecture_does_not_pass_for_this_one(workdir):
     restore_generator(workdir, 'latest', make_generator(make_config({'generator.hidden_units': 9}), IMAGE_SHAPE))
   with pytest.raises(UsageError, match='damaged'):
     Checkpoints(
-      workdir, TrainState(make_config({'generator.hidden_layers': 2}, objective='hybrid'), IMAGE_SHAPE)
+      workdir, TrainState(make_config({'generator.hidden_layers': 2}, objective='hybrid'), IMAGE_SHAPE).checkpoint()
     ).restore()
 
 
@@ -177,7 +178,7 @@ def test_a_save_that_was_killed_is_passed_over(workdir, state, flow, moved):
     shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
     (folder / 'ckpt-8.index.tempstate123').touch()
   assert restore_generator(workdir, 'latest', flow) == 5
-  checkpoints = Checkpoints(workdir, state)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
   assert checkpoints.restore()
   assert int(state.step) == 5
   assert not list(folder.glob('ckpt-8*'))
@@ -189,6 +190,6 @@ def test_a_save_that_was_killed_is_passed_over(workdir, state, flow, moved):
 def test_a_finished_save_whose_folder_was_left_counts(workdir, state):
   folder = workdir / 'checkpoints' / 'latest' / 'ckpt-5_temp'
   folder.mkdir()
-  assert Checkpoints(workdir, state).restore()
+  assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 5
   assert not folder.exists()

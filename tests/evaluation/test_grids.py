@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.grids import image_grid, neighbor_grid, save_png
+from flowgan_tf.evaluation.grids import image_grid, neighbor_grid, save_png
 
 LINE, PAPER = 110, 255
 

@@ -1,4 +1,4 @@
-from flowgan_tf.training.seeds import Purpose, stateless_seed
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
 
 def test_every_draw_has_a_seed_of_its_own():

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf import flows, networks, objectives
+from flowgan_tf import flows, generators, networks, objectives
 from flowgan_tf.errors import UsageError
 
-__all__ = ['GENERATORS', 'PRECISIONS', 'SCHEDULES', 'SCORERS', 'default_config', 'settings', 'validate']
+__all__ = [
+  'GENERATORS',
+  'PRECISIONS',
+  'SCHEDULES',
+  'SCORERS',
+  'default_config',
+  'make_generator',
+  'make_objective',
+  'settings',
+  'validate',
+]
 
 GENERATORS = ('nice', 'real_nvp', 'dcgan')
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
@@ -131,6 +142,53 @@ def validate(config: config_dict.ConfigDict) -> None:
     _number(config, f'{optimizer}.clip_norm', lambda v: v >= 0, 'a number of at least 0')
     for beta in ('beta_1', 'beta_2'):
       _number(config, f'{optimizer}.{beta}', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
+
+
+def make_generator(
+  config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32'
+) -> generators.Generator:
+  """The generator that a configuration describes.
+
+  Args:
+    config: A training configuration.
+    image_shape: `(height, width, channels)`.
+    dtype: Name of a Keras dtype policy.
+
+  Raises:
+    UsageError: If there is no such generator of images of this shape.
+  """
+  c = config.generator
+  try:
+    if c.name == 'nice':
+      return flows.nice(
+        image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
+      )
+    if c.name == 'dcgan':
+      return generators.dcgan(image_shape, c.upsampling_channels, c.prior, dtype)
+    return flows.real_nvp(
+      image_shape,
+      c.scales,
+      c.channels,
+      c.blocks,
+      c.normalization,
+      c.batch_norm_between,
+      c.log_scale_bound,
+      c.prior,
+      c.alpha,
+      dtype,
+    )
+  except ValueError as error:
+    raise UsageError(f'generator {c.name!r}: {error}') from error
+
+
+def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
+  """The objective that a configuration describes."""
+  return objectives.make(
+    config.objective,
+    lambda_=config['lambda'],
+    divergence=config.divergence,
+    gradient_penalty_weight=config.gradient_penalty,
+  )
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.training.config import default_config
+from flowgan_tf.runs.config import default_config
 
 IMAGE_SHAPE = (4, 4, 1)
 

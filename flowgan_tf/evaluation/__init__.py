@@ -1,0 +1,7 @@
+"""What is measured of a run: likelihood, scores, samples and grids."""
+
+from flowgan_tf.evaluation.evaluate import evaluate_run
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.scoring import make_scorer
+
+__all__ = ['Evaluator', 'evaluate_run', 'make_scorer']

@@ -1,0 +1,103 @@
+"""Evaluation of a run: likelihood on a split, and scores of samples, of each of its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.records import merge_records, read_evaluation
+from flowgan_tf.evaluation.scoring import make_scorer
+from flowgan_tf.files import write_atomically
+from flowgan_tf.flows import Flow
+from flowgan_tf.runs.checkpoints import restore_generator
+from flowgan_tf.runs.config import SCORERS, make_generator
+from flowgan_tf.runs.run import load_data, load_run
+from flowgan_tf.runs.seeds import Purpose
+
+__all__ = ['evaluate_run']
+
+_SAMPLES = {'classifier': 5000, 'inception': 50_000}  # where the user names no number
+_SPLITS = 10
+
+
+def evaluate_run(
+  workdir: str | os.PathLike,
+  checkpoints: Sequence[str],
+  split: str,
+  samples: int | None = None,
+  float64: bool = False,
+  scorer: str | None = None,
+  inception_weights: str | None = None,
+) -> list[dict]:
+  """Evaluates checkpoints of a run and keeps the numbers in its `evaluation.json`.
+
+  What the file holds of other checkpoints and splits stays, and so do the scores of a checkpoint whose likelihood alone
+  is measured again.
+
+  Args:
+    workdir: Folder of the run.
+    checkpoints: Names of the checkpoints, at least one.
+    split: 'train', 'validation' or 'test', for the likelihood.
+    samples: Samples behind the scores, scored in 10 splits; by default 50,000 with Inception-v3 and else 5,000. 0 for
+      the likelihood alone.
+    float64: Whether the likelihood is measured in double precision, too.
+    scorer: 'classifier' or 'inception'; by default that of the run's configuration, for which unlabelled data go
+      without scores rather than that there is an error.
+    inception_weights: File with the weights of Inception-v3, where another than in the run's configuration.
+
+  Returns:
+    One record for each checkpoint: step, likelihood and scores with what they rest on. `nll_float64` and the like are
+    there if asked for. A generator without a likelihood has scores alone.
+
+  Raises:
+    UsageError: If the run or its data cannot be read, double precision is asked of a generator without a likelihood,
+      `samples` are too few for 10 splits, `scorer` is neither of the two, `inception_weights` are given for another
+      scorer, or `make_scorer` finds no scorer.
+  """
+  if samples and samples < _SPLITS:
+    raise UsageError(f'--samples={samples}: expected 0 or at least {_SPLITS}')
+  if scorer not in (None, *SCORERS):
+    raise UsageError(f'--scorer={scorer}: expected one of {", ".join(SCORERS)}')
+  run = load_run(workdir, checkpoints[0])
+  run.config.scorer = scorer or run.config.scorer
+  if inception_weights:
+    if run.config.scorer != 'inception':
+      raise UsageError(f'--inception_weights={inception_weights}: are those of another scorer; add --scorer=inception')
+    run.config.inception_weights = inception_weights
+  dataset = load_data(run)
+  if float64 and not isinstance(run.generator, Flow):
+    raise UsageError(f'--float64: {workdir} has generator {run.config.generator.name}, which has no likelihood')
+  judge = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
+  evaluator = Evaluator(run.generator, dataset, run.config, judge)
+  if float64:
+    wide = make_generator(run.config, run.image_shape, 'float64')
+    wide_evaluator = Evaluator(wide, dataset, run.config, None)
+  records = []
+  for checkpoint in checkpoints:
+    step = restore_generator(run.workdir, checkpoint, run.generator)
+    # Checkpoints of one step hold one generator.
+    measured = next((record for record in records if record['step'] == step), None)
+    if measured is None:
+      measured = {'step': step, 'split': split}
+      if likelihood := evaluator.likelihood(split):
+        measured |= likelihood._asdict()
+      if float64:
+        for variable, narrow in zip(wide.variables, run.generator.variables, strict=True):
+          variable.assign(tf.cast(narrow, variable.dtype))
+        likelihood = wide_evaluator.likelihood(split)._asdict()
+        measured |= {f'{name}_float64': value for name, value in likelihood.items() if name != 'n'}
+      if samples != 0:
+        images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
+        measured |= evaluator.scores(images, _SPLITS)
+    records.append(measured | {'checkpoint': checkpoint})
+  try:
+    kept = merge_records(read_evaluation(run.workdir), records)
+    write_atomically(run.workdir / 'evaluation.json', json.dumps(kept, indent=2) + '\n')
+  except OSError as error:
+    raise UsageError(f'{workdir}: evaluation.json cannot be written ({error.strerror})') from error
+  return records

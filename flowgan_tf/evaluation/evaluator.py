@@ -1,0 +1,83 @@
+"""Measures one generator: likelihood of a split, samples, their scores and health."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import config_dict
+
+from flowgan_tf import data
+from flowgan_tf.flows import Flow
+from flowgan_tf.generators import Generator
+from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
+from flowgan_tf.metrics.samples import sample_health
+from flowgan_tf.metrics.scorers import Scorer
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
+
+__all__ = ['Evaluator']
+
+_SAMPLES_PER_CALL = 500
+
+
+class Evaluator:
+  """Measures one generator, again and again, with programs that are traced once.
+
+  Attributes:
+    scorer: What scores its samples; None for no scores.
+  """
+
+  def __init__(
+    self,
+    generator: Generator,
+    dataset: data.Dataset,
+    config: config_dict.ConfigDict,
+    scorer: Scorer | None,
+  ):
+    """Prepares the measurements.
+
+    Args:
+      generator: The generator; its variables may change between calls.
+      dataset: Data with the splits.
+      config: A training configuration; seed, batch size and `jit` count.
+      scorer: See above.
+    """
+    self.scorer = scorer
+    self._generator, self._dataset, self._config = generator, dataset, config
+    self._likelihood = None
+    if isinstance(generator, Flow):
+      self._likelihood = make_likelihood_fn(generator, dataset.levels, max(config.batch_size, 100), config.jit)
+    self._decode = tf.function(generator.decode, jit_compile=config.jit)
+
+  def likelihood(self, split: str) -> Likelihood | None:
+    """Likelihood of all images of 'train', 'validation' or 'test', with a dequantisation that is fixed by the seed.
+
+    None for a generator that has none.
+    """
+    if self._likelihood is None:
+      return None
+    images = getattr(self._dataset, split).images
+    return self._likelihood(data.dequantize(images, self._dataset.levels, self._config.seed + Purpose.EVALUATION))
+
+  def sample(self, n: int, purpose: Purpose, step: int = 0) -> np.ndarray:
+    """Samples, float `[n, height, width, channels]`.
+
+    Args:
+      n: Number of samples.
+      purpose: What they are for, which chooses the noise.
+      step: Chooses the noise within a purpose.
+    """
+    seed = stateless_seed(self._config.seed, purpose, step)
+    noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
+    return np.concatenate([self._decode(part) for part in tf.split(noise, len(noise) // _SAMPLES_PER_CALL)])[:n]
+
+  def scores(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
+    """Health of samples and, if there is a scorer and all pixels are finite, their scores.
+
+    Args:
+      images: Samples, float `[n, height, width, channels]`.
+      splits: Parts of the samples that are scored apart; see `Scorer`.
+    """
+    health = sample_health(images)
+    if self.scorer is None or health['non_finite']:
+      return health
+    return health | self.scorer(images, splits)

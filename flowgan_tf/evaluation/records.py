@@ -1,0 +1,51 @@
+"""`evaluation.json`: what was measured of a run's checkpoints."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from flowgan_tf.errors import UsageError
+
+__all__ = ['merge_records', 'read_evaluation']
+
+
+def read_evaluation(workdir: pathlib.Path) -> list[dict]:
+  """The records that `evaluate_run` keeps in a run; none if there is no file.
+
+  Raises:
+    UsageError: If the file is damaged.
+  """
+  path = workdir / 'evaluation.json'
+  if not path.exists():
+    return []
+  try:
+    records = json.loads(path.read_text(encoding='utf-8'))
+    for record in records:
+      texts = {'checkpoint', 'split', *({'scorer', 'scorer_hash'} if 'scorer' in record else ())}
+      if not all(isinstance(record[name], str) for name in texts) or not isinstance(record['step'], int):
+        raise ValueError('not an evaluation')
+      if not all(v is None or isinstance(v, (int, float)) for name, v in record.items() if name not in texts):
+        raise ValueError('not numbers')
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UsageError(
+      f'{path}: damaged ({type(error).__name__}); remove it, and run bin/evaluate {workdir} again'
+    ) from error
+  return records
+
+
+def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
+  """The new records, and behind them the old ones that they neither replace nor contradict."""
+  steps = {record['checkpoint']: record['step'] for record in new}
+  old = {
+    (record['checkpoint'], record['split']): record
+    for record in old
+    if steps.get(record['checkpoint'], record['step']) == record['step']
+  }
+  merged = []
+  for record in new:
+    before = old.pop((record['checkpoint'], record['split']), {})
+    if 'scorer' in record:  # Nothing of another network's scores remains.
+      before = {name: value for name, value in before.items() if name.endswith('_float64')}
+    merged.append(before | record)
+  return merged + list(old.values())

@@ -22,8 +22,8 @@ import tensorflow as tf
 from absl import app, flags
 from ml_collections import config_dict, config_flags
 
-from flowgan_tf.reporting.flops import count_flops
-from flowgan_tf.reporting.tables import text_table
+from benchmarks.flops import count_flops
+from flowgan_tf.report.tables import text_table
 from flowgan_tf.runs.config import make_objective, validate
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step

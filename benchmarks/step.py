@@ -5,7 +5,7 @@
 
 NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and an adversarial and a hybrid
 iteration with 5 critic steps. FLOPs are those of the step's matrix products and convolutions, 2 per multiply-add, as
-`flowgan_tf.reporting.flops` counts them on the graph. Two peaks stand beside the step: a product of two large squares,
+`benchmarks.flops` counts them on the graph. Two peaks stand beside the step: a product of two large squares,
 and one of the flow's own layers, [100, 1000] x [1000, 1000], which is as fast as a layer can be at that batch size.
 Rounds of products and of steps alternate, so that both see the same machine; the best round of each counts.
 """
@@ -18,7 +18,7 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
-from flowgan_tf.reporting.flops import count_flops
+from benchmarks.flops import count_flops
 from flowgan_tf.runs.config import PRECISIONS, default_config, make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step

@@ -9,18 +9,20 @@ import importlib
 from flowgan_tf.version import __version__
 
 _ROOMS = (
-  'analysis',
   'bijectors',
   'data',
+  'display',
+  'estimators',
   'evaluation',
   'flows',
   'generators',
   'metrics',
   'networks',
   'objectives',
-  'reporting',
+  'report',
   'runs',
   'saved_model',
+  'study',
   'training',
 )
 

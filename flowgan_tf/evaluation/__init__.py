@@ -2,6 +2,7 @@
 
 from flowgan_tf.evaluation.evaluate import evaluate_run
 from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer
 
-__all__ = ['Evaluator', 'evaluate_run', 'make_scorer']
+__all__ = ['Evaluator', 'evaluate_run', 'image_grid', 'make_scorer', 'save_png']

@@ -51,9 +51,9 @@ def main(arguments: list[str]) -> int:
   """Analyses each run, and says what was found and where it lies; what one cannot have does not stop the others."""
   import dataclasses
 
-  from flowgan_tf.analysis import ANALYSES, Settings
   from flowgan_tf.errors import UsageError
   from flowgan_tf.runs.run import find_run
+  from flowgan_tf.study.analyses import ANALYSES, Settings
 
   if not arguments:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _analyze(workdir, settings, failures):
-  from flowgan_tf.analysis import studying
+  from flowgan_tf.study.study import studying
 
   with _noted(failures), studying(workdir, FLAGS.checkpoint, settings) as apply:
     for what in FLAGS.what:
@@ -90,9 +90,9 @@ def _noted(failures):
 
 
 def _show(workdir, what, study):
-  from flowgan_tf.reporting import figures
-  from flowgan_tf.reporting.summary import summarize
-  from flowgan_tf.reporting.tables import study_lines
+  from flowgan_tf.report import figures
+  from flowgan_tf.report.tables import study_lines
+  from flowgan_tf.study.summary import summarize
 
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
   print('\n'.join(f'  {line}' for line in study_lines(study.record)))

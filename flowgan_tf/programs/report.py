@@ -25,9 +25,9 @@ def main(arguments: list[str]) -> None:
   """Writes the page."""
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.reporting.page import render
-  from flowgan_tf.reporting.report import make_report
-  from flowgan_tf.reporting.summary import summarize
+  from flowgan_tf.report.page import render
+  from flowgan_tf.report.report import make_report
+  from flowgan_tf.study.summary import summarize
 
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')

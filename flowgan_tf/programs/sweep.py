@@ -34,14 +34,15 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws them together."""
-  from flowgan_tf.analysis import ANALYSES, studying
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.reporting import figures
-  from flowgan_tf.reporting.page import render
-  from flowgan_tf.reporting.report import make_report
-  from flowgan_tf.reporting.summary import summarize
-  from flowgan_tf.reporting.tables import sweep_table
+  from flowgan_tf.report import figures
+  from flowgan_tf.report.page import render
+  from flowgan_tf.report.report import make_report
+  from flowgan_tf.report.tables import sweep_table
+  from flowgan_tf.study.analyses import ANALYSES
+  from flowgan_tf.study.study import studying
+  from flowgan_tf.study.summary import summarize
 
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
@@ -91,9 +92,9 @@ def main(arguments: list[str]) -> int:
 
 def _is_finished(workdir, config):
   """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
-  from flowgan_tf.analysis import Settings
-  from flowgan_tf.reporting.summary import summarize
   from flowgan_tf.runs.config import settings
+  from flowgan_tf.study.analyses import Settings
+  from flowgan_tf.study.summary import summarize
 
   if not (workdir / 'evaluation.json').exists():
     return False

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flowgan_tf.analysis import study
-from flowgan_tf.analysis.jacobian import spectrum
+from flowgan_tf.estimators.jacobian_spectrum import spectrum
 from flowgan_tf.runs.config import make_generator
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.study import study
 from tests.programs.conftest import assert_one_line, call
 
 QUICK = (

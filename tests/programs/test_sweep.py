@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flowgan_tf.analysis.study import Study, read, write
+from flowgan_tf.study.study import Study, read, write
 from tests.programs.conftest import TINY, call
 
 FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')

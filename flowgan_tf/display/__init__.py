@@ -1,0 +1,1 @@
+"""How things look: figures and their axes. Knows no runs."""

@@ -1,0 +1,248 @@
+"""The paper's figures, drawn from arrays: every function returns a Matplotlib figure, for `svg` to write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from flowgan_tf.display.axes import (
+  COLORS,
+  DASHES,
+  GREEN,
+  INK,
+  PLAIN,
+  ROUND_STEPS,
+  annotate,
+  choose_looks,
+  draw_legend,
+  format_number,
+  iteration_axis,
+  keep_apart,
+  make_panels,
+  plot_marked,
+  set_log_ticks,
+  set_nll_axis,
+)
+
+__all__ = [
+  'bandwidth_study',
+  'condition_numbers',
+  'learning_curves',
+  'likelihood_histograms',
+  'likelihood_quality_front',
+  'score_curves',
+  'singular_values',
+]
+
+
+def learning_curves(
+  series: Mapping[str, tuple[ArrayLike, ArrayLike | None, ArrayLike]],
+  unit: str,
+  critic: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+) -> Figure:
+  """Negative log-likelihood against training iteration, the critic's estimate below it (the paper's Figure 2).
+
+  If one series dwarfs another, the scale is linear near 0 and logarithmic beyond.
+
+  Args:
+    series: For each label: iterations `[n]`, NLL of training images `[n]` or None, and of validation images `[n]`, in
+      `unit`. A value that is not finite leaves a gap.
+    unit: `'nats'` or `'bits/dim'`.
+    critic: For each label: iterations `[m]` and the gap `E[f(x)] - E[f(G(z))]` of the Wasserstein critic `[m]`.
+  """
+  figure, panels = make_panels(2 if critic else 1)
+  looks = choose_looks([*series, *(critic or {})])
+  for label, (steps, train, validation) in series.items():
+    if train is not None:
+      panels[0].plot(steps, train, color=looks[label]['color'], linestyle=':', linewidth=1.3)
+    plot_marked(panels[0], steps, validation, looks[label])
+  keep_apart(panels[0], [v for _, *curves in series.values() for v in curves if v is not None])
+  panels[0].set_ylabel(f'NLL ({unit})')
+  for label, (steps, gap) in (critic or {}).items():
+    plot_marked(panels[1], steps, gap, looks[label])
+    panels[1].set_ylabel('critic gap (critic units)')
+  iteration_axis(panels[-1])
+  handles = [Line2D([], [], label=label, markersize=4, **(look | {'linestyle': '-'})) for label, look in looks.items()]
+  if any(train is not None and np.isfinite(train).sum() > 1 for _, train, _ in series.values()):
+    handles += [Line2D([], [], color=INK, label=n, linestyle=s) for n, s in [('validation', '-'), ('train', ':')]]
+  draw_legend(figure, handles)
+  return figure
+
+
+def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -> Figure:
+  """Sample-quality score against training iteration (the paper's Figure 5).
+
+  Args:
+    series: For each label: iterations `[n]` and scores `[n]`.
+    name: Of the score, such as `'MODE score'`.
+  """
+  figure, (axes,) = make_panels(1)
+  for label, look in choose_looks(series).items():
+    plot_marked(axes, *series[label], look, label)
+  axes.set_ylabel(name)
+  iteration_axis(axes)
+  draw_legend(figure)
+  return figure
+
+
+def bandwidth_study(
+  bandwidths: ArrayLike,
+  nll: ArrayLike,
+  score: ArrayLike,
+  score_name: str,
+  model_lines: Mapping[str, tuple[float, float]],
+  winning: tuple[float, float] | None,
+  unit: str = 'nats',
+) -> Figure:
+  """The mixture of Gaussians at the training points against its bandwidth (the paper's Figures 3 and 6).
+
+  Args:
+    bandwidths: Standard deviations `[n]` of the components, positive.
+    nll: NLL `[n]` of held-out images in `unit`. Its scale is as in `learning_curves`.
+    score: Sample-quality scores `[n]`.
+    score_name: Such as `'MODE score'`.
+    model_lines: NLL and score of each model, drawn as horizontal lines.
+    winning: The smallest and largest bandwidth whose mixture beats the model on both, shaded; None if there is none.
+    unit: Of the NLL.
+  """
+  figure, panels = make_panels(2)
+  for axes, values, index, name in [(panels[0], nll, 0, f'validation NLL ({unit})'), (panels[1], score, 1, score_name)]:
+    axes.plot(bandwidths, values, color=INK, marker='o', markersize=3.5, label='GMM')
+    for label, look in choose_looks(model_lines).items():
+      # The first of the dashes is none at all, which would look like an axis.
+      dashes = look['linestyle'] if look['linestyle'] != '-' else DASHES[4]
+      axes.axhline(model_lines[label][index], color=look['color'], linestyle=dashes, label=label)
+    if winning is not None:
+      # The outline shows a single bandwidth too.
+      axes.axvspan(*winning, color=GREEN, alpha=0.18, linewidth=3, label='GMM better on both')
+    axes.set_ylabel(name)
+  # Bandwidths that are too small have a huge NLL.
+  usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
+  keep_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
+  panels[1].set_xscale('log')
+  set_log_ticks(panels[1].xaxis)
+  panels[1].set_xlabel('bandwidth σ (pixel values in [0, 1])')
+  draw_legend(figure, panels[0].get_legend_handles_labels()[0])
+  return figure
+
+
+def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
+  """Distribution function of the singular values of generators' Jacobians (the paper's Figures 4 and 8).
+
+  Args:
+    spectra: For each label: singular values of all noise vectors together, any shape, not negative. Zeros count, at the
+      left end of the axis; values that are not finite are left out.
+
+  Raises:
+    ValueError: If no value is positive and finite.
+  """
+  finite = {label: np.ravel(values)[np.isfinite(np.ravel(values))] for label, values in spectra.items()}
+  if not any((values > 0).any() for values in finite.values()):
+    raise ValueError(f'`spectra` must have a positive, finite value. Got: {dict(spectra)}')
+  figure, (axes,) = make_panels(1)
+  axes.set_xscale('log')
+  for label, look in choose_looks(spectra).items():
+    style = {'label': label, 'color': look['color'], 'linestyle': look['linestyle']}
+    if finite[label].size:
+      axes.ecdf(finite[label], **style)
+    else:
+      axes.plot([], [], **style)
+  axes.set_ylim(0, 1.03)
+  set_log_ticks(axes.xaxis)
+  axes.set_xlabel('singular value s of the Jacobian')
+  axes.set_ylabel('fraction of values below s')
+  draw_legend(figure)
+  return figure
+
+
+def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], unit: str) -> Figure:
+  """Histograms of the NLL of single images, each as shares of its own images.
+
+  Args:
+    edges: NLL `[bins + 1]` in `unit`, ascending.
+    counts: For each label: images in each bin `[bins]`.
+    unit: `'nats'` or `'bits/dim'`.
+  """
+  figure, (axes,) = make_panels(1)
+  for label, look in choose_looks(counts).items():
+    shares = np.asarray(counts[label]) / max(np.sum(counts[label]), 1)
+    axes.stairs(shares, edges, fill=True, color=look['color'], alpha=0.12, linewidth=0)
+    axes.stairs(shares, edges, color=look['color'], linestyle=look['linestyle'], linewidth=1.5, label=label)
+  axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
+  axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
+  axes.xaxis.set_major_formatter(PLAIN)
+  axes.set_xlabel(f'NLL of an image ({unit})')
+  axes.set_ylabel('share of images')
+  draw_legend(figure)
+  return figure
+
+
+def likelihood_quality_front(
+  points: Sequence[tuple[str, float | None, float, float, float, float]],
+  unit: str = 'nats',
+  score_name: str = 'MODE score',
+) -> Figure:
+  """Sample-quality score against NLL for a sweep over lambda; upwards and to the left is better.
+
+  If one NLL is far from most others, the scale shows distances from the lowest, the larger ones logarithmically.
+
+  Args:
+    points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)`. Points of one label are
+      joined in the order of lambda, unless several have the same; it stands beside each of them; None is no lambda.
+    unit: Of the NLL.
+    score_name: Such as `'MODE score'`.
+  """
+  figure, (axes,) = make_panels(1)
+  notes: list[tuple[float, float, str]] = []
+  for label, look in choose_looks(dict.fromkeys(point[0] for point in points)).items():
+    own = sorted((p for p in points if p[0] == label), key=lambda p: (p[1] is not None, p[1]))
+    _, lambdas, nll, score, nll_se, score_sd = zip(*own, strict=True)
+    style = look | {'linestyle': 'none'} if len(set(lambdas)) < len(lambdas) else look  # Seeds have no order.
+    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)
+    notes += [(x, y, f'λ = {format_number(w)}') for x, y, w in zip(nll, score, lambdas, strict=True) if w is not None]
+  axes.margins(0.22, 0.17)
+  set_nll_axis(axes, np.array([point[2] for point in points], np.float64), unit)
+  axes.set_ylabel(score_name)
+  draw_legend(figure)
+  annotate(figure, axes, notes)
+  return figure
+
+
+def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> Figure:
+  """Condition number of the generator's Jacobian against lambda: the median, and bars from quartile to quartile.
+
+  Args:
+    lambdas: One for each model, in ascending order; 0 is adversarial training, infinity maximum likelihood.
+    values: For each of them: condition numbers at the noise vectors `[noise vectors]`, or one number. NaN is left out;
+      infinity, of a Jacobian that is singular in its precision, is the uppermost tick.
+  """
+  figure, (axes,) = make_panels(1)
+  valid = [np.ravel(v)[~np.isnan(np.ravel(v))] for v in values]
+  # Quantiles cannot be interpolated with infinity, but with what is as good as infinite.
+  quartiles = np.array(
+    [np.quantile(np.minimum(v, 1e300), [0.25, 0.5, 0.75]) if v.size else np.full(3, np.nan) for v in valid]
+  )
+  infinite = quartiles > 1e200
+  top = 10 * np.max(quartiles, initial=1, where=~infinite & ~np.isnan(quartiles))
+  low, median, high = np.where(infinite, top, quartiles).T
+  # 0 and infinity have no place on an axis of lambda, so each has the same room.
+  places = np.arange(len(lambdas))
+  axes.errorbar(places, median, [median - low, high - median], color=COLORS[0], marker='o', markersize=5)
+  axes.set_xlim(-0.06 * len(lambdas), 1.06 * len(lambdas) - 1)
+  axes.set_yscale('log')
+  set_log_ticks(axes.yaxis)
+  if infinite.any():
+    ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick < top / 2]
+    axes.set_yticks([*ticks, top], [*map(axes.yaxis.get_major_formatter(), ticks), '∞'])
+  names = {0: '0\nADV', math.inf: '∞\nMLE'}
+  # With as many lines each, the labels have one baseline.
+  axes.set_xticks(places, [names.get(weight, f'{format_number(weight)}\n') for weight in lambdas])
+  axes.set_xlabel('λ')
+  axes.set_ylabel('condition number of the Jacobian')
+  return figure

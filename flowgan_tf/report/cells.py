@@ -1,0 +1,58 @@
+"""Cells of the page's tables: a number, its error and its command; empty where there is no finite number."""
+
+from __future__ import annotations
+
+import math
+
+from flowgan_tf.programs.command_lines import evaluate_command
+from flowgan_tf.report.page import Cell
+
+__all__ = ['cell', 'evaluated', 'measured', 'number', 'paper_cells', 'plus_minus']
+
+
+def measured(run, record, key, unit='nats'):
+  """A number of an evaluation with its error."""
+  if not _finite(record, key):
+    return ''
+  value, error = record[key], record.get('standard_error' if key == 'nll' else f'{key}_std')
+  form = ',.2f'
+  if key == 'nll' and unit == 'bits/dim':
+    value, error, form = run.in_unit(value, unit), run.error_in_unit(error, unit), '.3f'
+  text = f'{value:{form}}' + ('' if error is None or not math.isfinite(error) else f' ± {error:{form}}')
+  return Cell(_typeset(text), value, evaluate_command(run, record))
+
+
+def evaluated(run, record, key, form):
+  return '' if record is None else number(record, key, form, evaluate_command(run, record))
+
+
+def _finite(record, key):
+  return record is not None and record.get(key) is not None and math.isfinite(record[key])
+
+
+def number(record, key, form, command):
+  return '' if record is None else cell(record.get(key), form, command)
+
+
+def plus_minus(record, key, error, form, command):
+  if not _finite(record, key):
+    return ''
+  text = f'{record[key]:{form}}' + ('' if not _finite(record, error) else f' ± {record[error]:{form}}')
+  return Cell(_typeset(text), record[key], command)
+
+
+def cell(value, form, command, absent=''):
+  return absent if value is None or not math.isfinite(value) else Cell(_typeset(f'{value:{form}}'), value, command)
+
+
+def paper_cells(numbers, forms):
+  numbers = numbers or (None,) * len(forms)
+  href = 'https://arxiv.org/abs/1705.08868'
+  return [
+    '' if number is None else Cell(_typeset(f'{number:{form}}'), number, href=href)
+    for number, form in zip(numbers, forms, strict=True)
+  ]
+
+
+def _typeset(text):
+  return text.replace('-', '−')

@@ -1,0 +1,380 @@
+import functools
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from scipy import stats
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.svg import figure_png, figure_svg
+
+SVG = '{http://www.w3.org/2000/svg}'
+STEPS = np.array([0, 1000, 2000, 3000])
+FALLING = np.array([0.0, -2000.0, -3000.0, -3300.0])
+RISING = np.array([0.0, 9000.0, 40000.0, 100312.5])
+BANDWIDTHS = np.geomspace(0.01, 1, 5)
+
+
+def learning_curves():
+  series = {'MLE': (STEPS, FALLING - 50, FALLING), 'ADV': (STEPS, None, RISING)}
+  return plots.learning_curves(series, 'nats', {'ADV': (STEPS[1:], [3.0, 2.0, 1.5])})
+
+
+def bandwidth_study():
+  nll, score = [5e4, 2e3, -900.0, -500.0, 100.0], [9.9, 9.8, 9.5, 5.0, 1.0]
+  return plots.bandwidth_study(BANDWIDTHS, nll, score, 'MODE score', {'ADV': (26350.3, 9.24)}, (0.03, 0.1))
+
+
+FIGURES = {
+  'learning_curves': learning_curves,
+  'score_curves': lambda: plots.score_curves({'MLE': (STEPS, [1, 5, 7, 7.42])}, 'MODE score'),
+  'bandwidth_study': bandwidth_study,
+  'singular_values': lambda: plots.singular_values(
+    {'MLE': np.geomspace(1e-3, 1, 40), 'ADV': [[1e-9, 1e-6], [0.0, 1.0]]}
+  ),
+  'likelihood_histograms': lambda: plots.likelihood_histograms([-3, -2, -1, 0], {'train': [1, 2, 1]}, 'nats'),
+  'likelihood_quality_front': lambda: plots.likelihood_quality_front([('MLE', math.inf, -3334.56, 7.42, 2.0, 0.1)]),
+  'condition_numbers': lambda: plots.condition_numbers([0, 0.1, math.inf], [[1e9, 1e10], [1e4, 1e5], [1e3, 1e3]]),
+}
+
+
+@functools.cache
+def svg_of(name):
+  return figure_svg(FIGURES[name]())
+
+
+def labels(figure):
+  return [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+
+
+def line(axes, label):
+  (found,) = [line for line in axes.lines if line.get_label() == label]
+  return found
+
+
+def legend(figure):
+  return [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_learning_curves():
+  figure = learning_curves()
+  nll, critic = figure.axes
+  assert labels(figure) == [('', 'NLL (nats)'), ('training iteration', 'critic gap (critic units)')]
+  drawn = [line.get_xydata() for line in nll.lines]
+  for expected, got in zip([FALLING - 50, FALLING, RISING], drawn, strict=True):
+    np.testing.assert_array_equal(got, np.stack([STEPS, expected], axis=1))
+  (gap,) = critic.lines
+  np.testing.assert_array_equal(gap.get_xydata(), [[1000, 3], [2000, 2], [3000, 1.5]])
+  train, mle, adv = nll.lines
+  assert train.get_color() == mle.get_color() != adv.get_color() == gap.get_color()
+  assert train.get_linestyle() != mle.get_linestyle()
+  assert legend(figure) == ['MLE', 'ADV', 'validation', 'train']
+
+
+def test_learning_curves_of_one_panel():
+  figure = plots.learning_curves({'a': (STEPS, None, [8, 5, np.nan, 4])}, 'bits/dim')
+  assert labels(figure) == [('training iteration', 'NLL (bits/dim)')]
+  assert legend(figure) == ['a']
+  assert figure.axes[0].get_yscale() == 'linear'
+
+
+@pytest.mark.parametrize(
+  ('curves', 'scale'),
+  [
+    ([FALLING], 'linear'),
+    ([RISING], 'linear'),
+    ([FALLING, RISING], 'symlog'),
+    ([FALLING, [np.nan] * 4], 'linear'),
+    # Near 0 is not small: 270 nats are as far from -3,300 as from 3,840.
+    ([FALLING, [900, -1373, -400, 270]], 'linear'),
+    ([[9.8, 2.3, 2.0, 1.9]], 'linear'),
+  ],
+)
+def test_a_diverging_model_leaves_the_others_apart(curves, scale):
+  series = {f'run {i}': (STEPS, None, values) for i, values in enumerate(curves)}
+  figure = plots.learning_curves(series, 'nats')
+  (axes,) = figure.axes
+  assert axes.get_yscale() == scale
+  figure.draw_without_rendering()
+  if scale == 'symlog':
+    # The linear part ends at the power of ten below the largest value of the smaller curve, 3,300.
+    assert axes.yaxis.get_transform().linthresh == 1000
+    assert {'−3,000', '−1,000', '0', '1,000', '30,000'} <= {tick.get_text() for tick in axes.get_yticklabels()}
+
+
+def test_huge_values_have_few_and_short_ticks():
+  figure = plots.learning_curves({'MLE': (STEPS, None, FALLING), 'ADV': (STEPS, None, RISING * 1e8)}, 'nats')
+  (axes,) = figure.axes
+  figure.draw_without_rendering()
+  low, high = axes.get_ylim()
+  ticks = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+  assert 4 <= len(ticks) <= 8 and '10⁹' in ticks and not any('e' in tick for tick in ticks)
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [(0.001, '0.001'), (100, '100'), (-3290.0, '−3,290'), (1e6, '10⁶'), (-1e7, '−10⁷'), (2.5e-7, '2.5·10⁻⁷'), (0, '0')],
+)
+def test_ticks_have_no_computer_notation(value, text):
+  figure = plots.likelihood_histograms([0, 1], {'a': [1]}, 'nats')
+  assert figure.axes[0].xaxis.get_major_formatter()(value) == text
+
+
+@pytest.mark.parametrize('values', [[5.0], [np.nan, 5.0, np.nan]])
+def test_a_single_point_is_drawn(values):
+  steps = STEPS[: len(values)]
+  curve = plots.score_curves({'a': (steps, values)}, 's').axes[0].lines[0]
+  validation, gap = (
+    axes.lines[0] for axes in plots.learning_curves({'a': (steps, None, values)}, 'nats', {'a': (steps, values)}).axes
+  )
+  for drawn in (curve, validation, gap):
+    assert drawn.get_marker() == 'o' and drawn.get_markevery() is None
+
+
+def test_score_curves():
+  figure = plots.score_curves({'MLE': (STEPS, [1, 5, 7, 7.42]), 'ADV': (STEPS[:2], [2, 9])}, 'Inception score')
+  (axes,) = figure.axes
+  assert labels(figure) == [('training iteration', 'Inception score')]
+  np.testing.assert_array_equal(line(axes, 'MLE').get_xydata(), np.stack([STEPS, [1, 5, 7, 7.42]], axis=1))
+  np.testing.assert_array_equal(line(axes, 'ADV').get_xydata(), [[0, 2], [1000, 9]])
+  assert legend(figure) == ['MLE', 'ADV']
+
+
+def test_bandwidth_study():
+  figure = bandwidth_study()
+  nll, score = figure.axes
+  assert labels(figure) == [('', 'validation NLL (nats)'), ('bandwidth σ (pixel values in [0, 1])', 'MODE score')]
+  np.testing.assert_array_equal(line(nll, 'GMM').get_xydata(), np.stack([BANDWIDTHS, [5e4, 2e3, -900, -500, 100]], 1))
+  np.testing.assert_array_equal(line(score, 'GMM').get_xydata(), np.stack([BANDWIDTHS, [9.9, 9.8, 9.5, 5, 1]], 1))
+  assert set(line(nll, 'ADV').get_ydata()) == {26350.3} and set(line(score, 'ADV').get_ydata()) == {9.24}
+  for axes in figure.axes:
+    (shade,) = axes.patches
+    assert (shade.get_x(), shade.get_x() + shade.get_width()) == pytest.approx((0.03, 0.1))
+    assert axes.get_xscale() == 'log'
+  # The curve does not end at the frame.
+  assert nll.get_ylim()[1] > 5.5e4
+  assert legend(figure) == ['GMM', 'ADV', 'GMM better on both']
+
+
+@pytest.mark.parametrize(
+  ('nll', 'line', 'scale'),
+  [
+    ([800, -500, -1000, -500, 800], -3290, 'linear'),
+    ([800, -500, -1000, -500, 800], 1e5, 'symlog'),
+    # What dwarfs the rest of the curve may be the curve itself.
+    ([1e5, 800, -1000, -500, 800], 270, 'symlog'),
+    ([np.inf, 800, np.nan, -500, 800], np.nan, 'linear'),
+  ],
+)
+def test_bandwidths_and_models_far_apart(nll, line, scale):
+  figure = plots.bandwidth_study(BANDWIDTHS, nll, [5] * 5, 'MODE score', {'ADV': (line, 5)}, None)
+  assert figure.axes[0].get_yscale() == scale
+  figure.draw_without_rendering()
+
+
+def test_a_single_winning_bandwidth_is_seen():
+  figure = plots.bandwidth_study(BANDWIDTHS, [4] * 5, [2] * 5, 'MODE score', {'ADV': (3, 5)}, (0.1, 0.1))
+  assert all(axes.patches[0].get_linewidth() >= 2 for axes in figure.axes)
+
+
+def test_bandwidth_study_that_the_mixture_loses():
+  figure = plots.bandwidth_study(BANDWIDTHS, [4] * 5, [2] * 5, 'Inception score', {'ADV': (3, 5)}, None, 'bits/dim')
+  assert not any(axes.patches for axes in figure.axes)
+  assert labels(figure)[0] == ('', 'validation NLL (bits/dim)') and labels(figure)[1][1] == 'Inception score'
+
+
+def test_singular_values():
+  values = np.exp(np.random.default_rng(0).normal(-5, 2, (4, 25)))
+  figure = plots.singular_values({'MLE': values, 'ADV': values * 1e-3})
+  (axes,) = figure.axes
+  assert labels(figure) == [('singular value s of the Jacobian', 'fraction of values below s')]
+  assert axes.get_xscale() == 'log' and legend(figure) == ['MLE', 'ADV']
+  for label, sample in [('MLE', values), ('ADV', values * 1e-3)]:
+    x, y = line(axes, label).get_data()
+    expected = stats.ecdf(sample.ravel()).cdf
+    np.testing.assert_allclose(x[1:], expected.quantiles)
+    np.testing.assert_allclose(y[1:], expected.probabilities)
+
+
+def test_singular_values_that_underflowed_count():
+  (axes,) = plots.singular_values({'ADV': [0.0, 0.0, 1e-3, 1.0]}).axes
+  x, y = line(axes, 'ADV').get_data()
+  assert y[np.searchsorted(x, 1e-3) - 1] == 0.5
+  assert 0 < axes.get_xlim()[0] <= 1e-3
+
+
+def test_singular_values_that_are_not_finite_are_left_out():
+  (axes,) = plots.singular_values({'MLE': [np.nan, 1.0, np.inf, 2.0], 'ADV': [np.nan]}).axes
+  np.testing.assert_array_equal(line(axes, 'MLE').get_xdata()[1:], [1, 2])
+  assert legend(axes.figure) == ['MLE', 'ADV'] and line(axes, 'ADV').get_xdata().size == 0
+
+
+@pytest.mark.parametrize('values', [[0.0, 0.0], [np.nan], []])
+def test_singular_values_need_one_that_is_positive(values):
+  with pytest.raises(ValueError, match='`spectra` must have a positive, finite value'):
+    plots.singular_values({'ADV': values})
+
+
+@pytest.mark.parametrize(
+  ('values', 'ticks'),
+  [([0.09, 0.16], {'0.1', '0.12', '0.14'}), ([0.1, 3.0], {'0.1', '0.5', '2'}), ([1e-7, 10], {'10⁻⁷', '10⁻⁵', '10¹'})],
+)
+def test_any_span_of_singular_values_has_ticks(values, ticks):
+  figure = plots.singular_values({'MLE': values})
+  figure.draw_without_rendering()
+  assert ticks <= {t.get_text() for t in figure.axes[0].get_xticklabels()}
+
+
+def test_likelihood_histogram_without_an_image():
+  (axes,) = plots.likelihood_histograms([0, 1, 2], {'ADV': [0, 0]}, 'nats').axes
+  assert axes.patches[-1].get_data().values.tolist() == [0, 0]
+
+
+def test_likelihood_histograms():
+  figure = plots.likelihood_histograms([-3, -2, 0, 1], {'train': [10, 20, 10], 'test': [0, 1, 3]}, 'bits/dim')
+  (axes,) = figure.axes
+  assert labels(figure) == [('NLL of an image (bits/dim)', 'share of images')]
+  outlines = {patch.get_label(): patch.get_data() for patch in axes.patches if not patch.get_label().startswith('_')}
+  np.testing.assert_array_equal(outlines['train'].values, [0.25, 0.5, 0.25])
+  np.testing.assert_array_equal(outlines['test'].values, [0, 0.25, 0.75])
+  np.testing.assert_array_equal(outlines['test'].edges, [-3, -2, 0, 1])
+
+
+def test_likelihood_quality_front():
+  points = [
+    ('Hybrid', 1.0, -3300.0, 8.0, 3.0, 0.1),
+    ('ADV', 0.0, -1604.0, 9.2, 9.0, 0.2),
+    ('Hybrid', 0.1, -3200.0, 9.0, 4.0, 0.3),
+    ('MLE', math.inf, -3334.0, 7.4, 2.0, 0.4),
+    ('other', None, -3000.0, 5.0, 1.0, 0.5),
+  ]
+  figure = plots.likelihood_quality_front(points)
+  (axes,) = figure.axes
+  assert labels(figure) == [('test NLL (nats)', 'MODE score')]
+  drawn = {c.get_label(): c for c in axes.containers}
+  # Joined in the order of lambda.
+  np.testing.assert_array_equal(drawn['Hybrid'].lines[0].get_xydata(), [[-3200, 9], [-3300, 8]])
+  np.testing.assert_array_equal(drawn['ADV'].lines[0].get_xydata(), [[-1604, 9.2]])
+  horizontal, vertical = (bars.get_segments() for bars in drawn['Hybrid'].lines[2])
+  np.testing.assert_allclose(horizontal, [[[-3204, 9], [-3196, 9]], [[-3303, 8], [-3297, 8]]])
+  np.testing.assert_allclose(vertical, [[[-3200, 8.7], [-3200, 9.3]], [[-3300, 7.9], [-3300, 8.1]]])
+  notes = {text.get_text(): text.xy for text in axes.texts}
+  assert notes == {'λ = 0.1': (-3200, 9), 'λ = 1': (-3300, 8), 'λ = 0': (-1604, 9.2), 'λ = ∞': (-3334, 7.4)}
+
+
+def sweep(adversarial):
+  """What a sweep over lambda gives on MNIST, with adversarial training's NLL."""
+  nll = {0.001: -1800, 0.01: -2900, 0.1: -3222, 1: -3260, 10: -3282, 100: -3288}
+  scores = [5.2, 6.2, 6.63, 6.4, 6.0, 5.7]
+  points = [('Hybrid', weight, x, y, 2.0, 0.1) for (weight, x), y in zip(nll.items(), scores, strict=True)]
+  return [*points, ('MLE', math.inf, -3290, 5.63, 1.7, 0.14), ('ADV', 0, adversarial, 4.65, 8.1, 0.08)]
+
+
+@pytest.mark.parametrize('adversarial', [270, 1e5])
+def test_a_sweep_fills_the_axis_however_far_its_ends(adversarial):
+  figure = plots.likelihood_quality_front(sweep(adversarial))
+  (axes,) = figure.axes
+  figure.draw_without_rendering()
+  x = axes.transAxes.inverted().transform(axes.transData.transform([(p[2], p[3]) for p in sweep(adversarial)]))[:, 0]
+  # On a linear axis, all but two or three would be within 0.02.
+  assert np.diff(np.sort(x))[1:].min() > 0.03 and x.min() > 0.05 and x.max() < 0.95
+  ticks = dict(zip([t.get_text() for t in axes.get_xticklabels()], axes.get_xticks(), strict=True))
+  assert ticks['−3,290'] == -3290 and ticks['+100'] == -3190
+  assert axes.get_xlabel() == 'test NLL (nats; +: above the lowest)'
+
+
+@pytest.mark.parametrize('adversarial', [270, 1e5, np.nan])
+def test_lambdas_stand_apart(adversarial):
+  figure = plots.likelihood_quality_front(sweep(adversarial))
+  figure.draw_without_rendering()
+  boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+  assert len(boxes) == 8 - np.isnan(adversarial)
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+  assert all(figure.axes[0].bbox.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_infinite_and_missing_condition_numbers():
+  values = [[np.inf] * 3, [1e4, 1e5, np.inf], [np.nan, 3000.0], [np.nan]]
+  figure = plots.condition_numbers([0, 0.1, 1, math.inf], values)
+  (axes,) = figure.axes
+  figure.draw_without_rendering()
+  ticks = dict(zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True))
+  _, median = axes.containers[0].lines[0].get_data()
+  np.testing.assert_allclose(median, [ticks['∞'], 1e5, 3000, np.nan])
+  assert ticks['∞'] >= 1e6 and max(ticks.values()) == ticks['∞'] and '10⁴' in ticks
+  assert axes.get_xlim()[1] > 3
+
+
+def test_condition_numbers():
+  values = [[1e8, 1e9, 1e10, 1e11, 1e12], [1e4, 1e5, 1e6], 300.0]
+  figure = plots.condition_numbers([0, 0.1, math.inf], values)
+  (axes,) = figure.axes
+  assert labels(figure) == [('λ', 'condition number of the Jacobian')]
+  assert axes.get_yscale() == 'log'
+  assert [t.get_text().strip() for t in axes.get_xticklabels()] == ['0\nADV', '0.1', '∞\nMLE']
+  (drawn,) = axes.containers
+  np.testing.assert_allclose(drawn.lines[0].get_xydata(), [[0, 1e10], [1, 1e5], [2, 300]])
+  bars = np.array(drawn.lines[2][0].get_segments())
+  np.testing.assert_allclose(bars[:, :, 1], [[1e9, 1e11], [5.5e4, 5.5e5], [300, 300]])
+
+
+def test_an_objective_keeps_its_colour():
+  alone = plots.score_curves({'ADV': (STEPS, FALLING)}, 'MODE score').axes[0]
+  among = plots.score_curves({n: (STEPS, FALLING) for n in ['Hybrid (λ = 1)', 'DCGAN', 'ADV', 'MLE']}, 's').axes[0]
+  assert line(alone, 'ADV').get_color() == line(among, 'ADV').get_color()
+  assert len({line.get_color() for line in among.lines}) == 4
+
+
+def test_many_lines_differ():
+  (axes,) = plots.score_curves({f'run {i}': (STEPS, FALLING) for i in range(20)}, 'MODE score').axes
+  assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 20
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_svg(name):
+  svg = svg_of(name)
+  root = ET.fromstring(svg)
+  assert root.tag == f'{SVG}svg' and 'viewBox' in root.attrib
+  # Text is text, in the page's font and colour, and nothing holds for the page beyond the figure.
+  texts = [''.join(node.itertext()) for node in root.iter(f'{SVG}text')]
+  assert any(FIGURES[name]().axes[-1].get_xlabel() == text for text in texts)
+  assert 'DejaVu' not in svg and '<style' not in svg and 'metadata' not in svg
+  assert 'currentColor' in svg and '#000000' not in svg and '#ffffff' not in svg
+  ids = re.findall(r' id="([^"]+)"', svg)
+  assert len(ids) == len(set(ids))
+  used = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg)
+  assert {a or b for a, b in used} == set(ids)
+
+
+def test_svgs_of_one_page_share_no_id():
+  ids = [i for name in FIGURES for i in re.findall(r' id="([^"]+)"', svg_of(name))]
+  assert len(ids) > 20 and len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize('name', ['learning_curves', 'likelihood_histograms'])
+def test_equal_figures_give_equal_bytes(name):
+  assert figure_svg(FIGURES[name]()) == svg_of(name)
+
+
+def test_labels_are_escaped():
+  svg = figure_svg(plots.score_curves({'<script>&': (STEPS, FALLING)}, '</svg>'))
+  texts = [''.join(node.itertext()) for node in ET.fromstring(svg).iter(f'{SVG}text')]
+  assert '<script>&' in texts and '</svg>' in texts and '<script' not in svg
+
+
+def test_png():
+  figure = learning_curves()
+  png = figure_png(figure)
+  assert png == figure_png(learning_curves())
+  width, height = (int.from_bytes(png[i : i + 4]) for i in (16, 20))
+  assert (width, height) == tuple(round(200 * size) for size in figure.get_size_inches())
+  assert png[25] == 6  # Colour with transparency.
+
+
+def test_global_settings_are_left_alone():
+  before = dict(mpl.rcParams)
+  figure_svg(learning_curves())
+  assert dict(mpl.rcParams) == before

@@ -1,0 +1,192 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf import flows
+from flowgan_tf.estimators.jacobian_spectrum import jacobian, spectrum
+from flowgan_tf.generators import ImplicitGenerator, dcgan
+
+
+def perturbed(generator):
+  """Weights as after some training: the couplings of a new flow are the identity."""
+  rng = np.random.default_rng(1)
+  for variable in generator.trainable_variables:
+    # Gains above 0, kernels and biases of both signs.
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape) - ('gain' not in variable.name) * 1.0)
+  for variable in generator.non_trainable_variables:
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+  return generator
+
+
+def nice(dtype='float64'):
+  return perturbed(flows.nice((3, 2, 1), hidden_units=6, hidden_layers=1, dtype=dtype))
+
+
+def real_nvp(dtype='float64'):
+  return perturbed(flows.real_nvp((2, 4, 1), channels=3, blocks=1, dtype=dtype))
+
+
+def small_dcgan():
+  return perturbed(dcgan((4, 4, 1), channels=(6, 4), dtype='float64'))
+
+
+def linear(matrix):
+  """`G(z) = matrix z` over events of shape `[d]`."""
+  matrix = np.asarray(matrix)
+  network = keras.layers.Dense(len(matrix), use_bias=False, dtype='float64')
+  zero, one = tf.zeros((), tf.float64), tf.ones((), tf.float64)
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(zero, one), len(matrix))
+  generator = ImplicitGenerator(network, prior, name='linear')
+  network.kernel.assign(matrix.T)
+  return generator
+
+
+def noise_of(generator, n):
+  return generator.distribution.sample(n, seed=(3, 4))
+
+
+def finite_differences(decode, z, step=1e-5):
+  """Central differences in NumPy, one column for each noise dimension."""
+  steps = step * np.eye(z.size).reshape(-1, *z.shape)
+  difference = np.asarray(decode(z + steps)) - np.asarray(decode(z - steps))
+  return difference.reshape(z.size, -1).T / (2 * step)
+
+
+@pytest.mark.parametrize('block_size', [1, 2, 7])
+def test_a_closed_form(block_size):
+  def decode(z):
+    x, y, w = tf.unstack(z, axis=-1)
+    return tf.stack([x * y, tf.sin(y) + w**3, tf.exp(x)], axis=-1)
+
+  x, y, w = z = np.array([0.3, -1.2, 0.8])
+  expected = [[y, x, 0], [0, np.cos(y), 3 * w**2], [np.exp(x), 0, 0]]
+  np.testing.assert_allclose(jacobian(decode, tf.constant(z), block_size), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize('make', [nice, real_nvp, small_dcgan])
+def test_derivatives_of_the_generators(make):
+  generator = make()
+  z = noise_of(generator, 1)[0]
+  matrix = jacobian(generator.decode, z, 5).numpy()
+  assert np.count_nonzero(np.abs(matrix) > 1e-6) > 2 * len(matrix)  # not the diagonal map of a new flow
+  np.testing.assert_allclose(matrix, finite_differences(generator.decode, z.numpy()), rtol=1e-5, atol=1e-9)
+  tangent = tf.random.stateless_normal(z.shape, (0, 0), dtype=z.dtype)
+  with tf.autodiff.ForwardAccumulator(z, tangent) as forward_mode:
+    image = generator.decode(z)
+  np.testing.assert_allclose(matrix @ np.ravel(tangent), np.ravel(forward_mode.jvp(image)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('make', [nice, real_nvp])
+@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-3), ('float64', 1e-9)])
+def test_singular_values_multiply_to_the_volume_of_the_flow(make, dtype, tolerance):
+  generator = make(dtype)
+  z = noise_of(generator, 3)
+  measured = spectrum(generator, z)
+  np.testing.assert_allclose(np.log(measured.singular_values).sum(axis=1), measured.log_det, rtol=1e-12)
+  np.testing.assert_allclose(measured.log_det, measured.flow_log_det, rtol=tolerance)
+  wide = make('float64')
+  for variable, narrow in zip(wide.variables, generator.variables, strict=True):
+    variable.assign(tf.cast(narrow, variable.dtype))
+  by_lu = np.linalg.slogdet(finite_differences(tf.function(wide.decode), z[0].numpy().astype(float)))[1]
+  np.testing.assert_allclose(measured.log_det[0], by_lu, rtol=1e-3)
+  assert np.ptp(measured.flow_log_det) > 0.01 * np.abs(by_lu)
+  assert measured.mean_log_det == pytest.approx(np.mean(measured.flow_log_det))
+  assert measured.standard_error == pytest.approx(np.std(measured.flow_log_det, ddof=1) / np.sqrt(3))
+
+
+def test_a_generator_without_density():
+  generator = small_dcgan()
+  z = noise_of(generator, 4)
+  measured = spectrum(generator, z)
+  matrices = [finite_differences(generator.decode, vector.numpy()) for vector in z]
+  # Eigenvalues of J^T J, not another SVD.
+  squares = np.array([np.linalg.eigvalsh(m.T @ m)[::-1] for m in matrices])
+  np.testing.assert_allclose(measured.singular_values**2, squares, rtol=1e-5, atol=1e-9 * squares.max())
+  assert measured.flow_log_det is None and measured.n == 4 and measured.d == 16
+  assert measured.mean_log_det == pytest.approx(np.mean(measured.log_det))
+
+
+def test_a_known_matrix():
+  rng = np.random.default_rng(0)
+  matrix = rng.normal(size=(6, 6))
+  generator = linear(matrix)
+  measured = spectrum(generator, noise_of(generator, 2), block_size=4)
+  assert measured.singular_values.dtype == np.float64
+  for i in range(2):
+    np.testing.assert_allclose(measured.singular_values[i] ** 2, np.linalg.eigvalsh(matrix @ matrix.T)[::-1], rtol=1e-8)
+  np.testing.assert_allclose(measured.log_det, np.linalg.slogdet(matrix)[1], rtol=1e-10)
+  np.testing.assert_allclose(measured.condition_number, np.linalg.cond(matrix), rtol=1e-10)
+  assert measured.standard_error < 1e-12 and not measured.below_precision.any()
+
+
+def test_an_orthogonal_map_has_condition_number_one():
+  orthogonal = np.linalg.qr(np.random.default_rng(0).normal(size=(7, 7)))[0]
+  generator = linear(orthogonal)
+  measured = spectrum(generator, noise_of(generator, 1))
+  np.testing.assert_allclose(measured.condition_number, 1, rtol=1e-12)
+  np.testing.assert_allclose(measured.log_det, 0, atol=1e-12)
+  assert np.isnan(measured.standard_error)
+
+
+def test_singular_matrices_are_counted_and_stay_finite():
+  generator = linear(np.diag([4.0, 1.0, 1e-18, 0.0]))
+  measured = spectrum(generator, noise_of(generator, 2))
+  np.testing.assert_array_equal(measured.below_precision, [2, 2])
+  np.testing.assert_array_equal(measured.condition_number, [np.inf, np.inf])
+  np.testing.assert_allclose(measured.log_det, np.log(4) + 2 * np.log(4 * 2.0**-52), rtol=1e-12)
+  constant = spectrum(linear(np.zeros((3, 3))), noise_of(linear(np.zeros((3, 3))), 1))
+  assert constant.below_precision == 3 and np.isfinite(constant.mean_log_det)
+
+
+def test_saturated_pixels_do_not_reach_the_mean_of_a_flow():
+  """Logits of 20 times the noise: bright pixels round to 1 in float32, where their derivative is 0."""
+  generator = flows.nice((3, 2, 1), hidden_units=4, hidden_layers=1)
+  scaling = next(v for v in generator.trainable_variables if v.shape == (6,))
+  scaling.assign(tf.fill(6, np.float32(-10 * np.arctanh(np.log(20) / 10))))  # its log-scale is 10 tanh(v / 10)
+  z = tf.constant([[1.5, -1.4, 1.2, -1.3, 0.1, 1.6], [0.1, -0.2, 0.3, 0.1, 0.2, -0.1]])
+  measured = spectrum(generator, tf.reshape(z, (2, 3, 2, 1)))
+  assert measured.below_precision[0] >= 3 and measured.below_precision[1] == 0
+  logits = 20 * z.numpy().astype(float)
+  exact = (np.log(20) - np.logaddexp(0, logits) - np.logaddexp(0, -logits)).sum(axis=1)
+  np.testing.assert_allclose(measured.flow_log_det, exact, rtol=1e-4)
+  assert measured.mean_log_det == pytest.approx(exact.mean(), rel=1e-4)
+  assert np.isfinite(measured.log_det).all() and abs(measured.log_det[0] - exact[0]) > 1
+
+
+@pytest.mark.parametrize('block_size, rows', [(1, 1), (5, 5), (16, 16), (100, 16)])
+def test_a_backward_pass_has_as_many_rows_as_the_block(block_size, rows):
+  """And thereby bounds the memory, whatever the number of dimensions, here 16."""
+  generator = small_dcgan()
+  z = noise_of(generator, 1)[0]
+  compute = tf.function(lambda vector: jacobian(generator.decode, vector, block_size)).get_concrete_function(z)
+  np.testing.assert_allclose(compute(z), jacobian(generator.decode, z, 3), rtol=1e-12, atol=1e-15)
+  graph = compute.graph.as_graph_def(add_shapes=True)
+  nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+  products = [node.attr['_output_shapes'].list.shape[0].dim for node in nodes if node.op in ('MatMul', 'BatchMatMulV2')]
+  # The first layer of the generator is dense: the last of a backward pass.
+  assert max(shape[0].size for shape in products) == rows
+
+
+def test_batch_statistics_stay_as_they_are():
+  generator = small_dcgan()
+  before = [v.numpy() for v in generator.variables]
+  spectrum(generator, noise_of(generator, 1))
+  for variable, value in zip(generator.variables, before, strict=True):
+    np.testing.assert_array_equal(variable, value)
+
+
+def test_arguments_out_of_range_are_refused():
+  generator = linear(np.eye(3))
+  z = noise_of(generator, 2)
+  with pytest.raises(ValueError, match=r'`block_size` .*Got: 0'):
+    jacobian(generator.decode, z[0], 0)
+  with pytest.raises(ValueError, match=r'`decode` must return .* 3. Got: 2'):
+    jacobian(lambda noise: noise[:, :2], z[0])
+  with pytest.raises(ValueError, match=r'`noise` must have shape .*Got: \(3,\)'):
+    spectrum(generator, z[0])
+  with pytest.raises(ValueError, match=r'`noise` must have shape .*Got: \(0, 3\)'):
+    spectrum(generator, z[:0])
+  with pytest.raises(ValueError, match=r'`generator` must have finite derivatives.* at noise vector 0'):
+    spectrum(linear(np.full((3, 3), np.nan)), z)

@@ -1,0 +1,89 @@
+"""The commands that a page shows make what they stand beside."""
+
+import shlex
+
+import pytest
+
+from flowgan_tf.configs import cifar10, digits, mnist
+from flowgan_tf.programs import command_lines
+from flowgan_tf.runs.config import default_config, settings
+from flowgan_tf.study.study import Study
+from flowgan_tf.study.summary import Summary
+from tests.programs.conftest import parsed_config
+
+
+def summary(config, **kwargs):
+  fields = {'metrics': [], 'evaluation': [], 'studies': {}} | kwargs
+  return Summary('label', 'runs/a b', config, 'digits', (8, 8, 1), 17, **fields)
+
+
+def changed(**values):
+  config = default_config()
+  for name, value in values.items():
+    *folders, last = name.split('__')
+    part = config
+    for folder in folders:
+      part = part[folder]
+    part[last] = value
+  return config
+
+
+CONFIGS = [
+  changed(),
+  cifar10.get_config('dinh'),
+  changed(objective='hybrid', **{'lambda': 0.25}),
+  changed(objective='adversarial', generator__name='dcgan', generator__upsampling_channels=(8, 4), flip=True),
+  changed(
+    dataset='mnist',
+    optimizer__learning_rate=5e-4,
+    critic__channels=(4,),
+    jit=False,
+    ema_decay=0.0,
+    gradient_penalty=2.5,
+    generator__alpha=1e-3,
+    seed=3,
+  ),
+]
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_training_again_has_the_same_configuration(config):
+  words = shlex.split(command_lines.train_command(summary(config)))
+  assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
+  got, expected = settings(parsed_config(words[1:])), settings(config)
+  if config.objective != 'hybrid':  # Lambda then weighs nothing.
+    del got['lambda'], expected['lambda']
+  assert got == expected
+
+
+def test_places_of_a_machine_are_left_out():
+  config = changed(data_dir='/home/someone/data', cache_dir='/scratch', inception_weights='/w.h5')
+  command = command_lines.train_command(summary(config))
+  assert command.startswith('bin/train ') and not any(part in command for part in ('home', 'scratch', 'w.h5'))
+
+
+def test_the_nearest_shipped_configuration_is_named():
+  config = mnist.get_config()
+  config.objective, config.steps, config['lambda'] = 'hybrid', 500, 2.0
+  expected = "bin/train --config=configs/mnist.py --objective=hybrid --lambda=2 --steps=500 '--workdir=runs/a b'"
+  assert command_lines.train_command(summary(config)) == expected
+  config = digits.get_config()
+  config.objective = 'mle'
+  assert command_lines.train_command(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"
+
+
+def test_evaluation():
+  record = {'split': 'test', 'score_samples': 5000, 'scorer': 'inception_v3', 'nll_float64': 1.0}
+  expected = "bin/evaluate 'runs/a b' --split=test --samples=5000 --scorer=inception --float64"
+  assert command_lines.evaluate_command(summary(default_config()), record) == expected
+  assert command_lines.evaluate_command(summary(default_config()), {'split': 'test'}) == (
+    "bin/evaluate 'runs/a b' --split=test --samples=0"
+  )
+
+
+def test_analysis():
+  study = Study({'checkpoint': 'latest', 'settings': {'seed': 1, 'images': 50, 'other_dataset': ''}}, {})
+  expected = "bin/analyze 'runs/a b' --what=histograms --checkpoint=latest --seed=1 --images=50"
+  assert (
+    command_lines.analyze_command(summary(default_config(), studies={'histograms': study}), 'histograms') == expected
+  )

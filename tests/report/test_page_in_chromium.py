@@ -1,0 +1,168 @@
+"""The page in a browser, which is asked what it sees by a script that the test adds to the page."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.svg import figure_svg
+from flowgan_tf.report.page import Cell, Figure, Page, Section, Table, render
+from tests.report.test_page import png, whole_page
+
+CHROMIUM = shutil.which('chromium')
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
+
+# Before anything else on the page.
+COLLECT = """<script>
+const errors = [];
+addEventListener('error', event => errors.push(event.message || 'not loaded: ' + event.target.outerHTML), true);
+addEventListener('unhandledrejection', event => errors.push(String(event.reason)));
+</script>"""
+
+# The answer is the text of an element that --dump-dom prints with the page. The width is a phone's: a window would not
+# become as narrow, an iframe does.
+ASK = """<script>
+addEventListener('load', () => {
+  const answer = (function() { %s })();
+  const pre = document.createElement('pre');
+  pre.id = 'answer';
+  pre.textContent = JSON.stringify({answer, errors});
+  document.body.append(pre);
+});
+</script>"""
+
+
+def ask(page, script, tmp_path, *options):
+  """What a script's function body returns in the page, after the page has loaded without an error."""
+  source = render(page).replace('<head>', f'<head>{COLLECT}', 1).replace('</body>', f'{ASK % script}</body>', 1)
+  return dump(source, tmp_path, *options)
+
+
+def dump(source, tmp_path, *options):
+  path = tmp_path / 'page.html'
+  path.write_text(source, encoding='utf-8')
+  command = [CHROMIUM, '--headless', '--disable-gpu', '--enable-logging=stderr', f'--user-data-dir={tmp_path}/profile']
+  if os.geteuid() == 0:
+    command.append('--no-sandbox')
+  done = subprocess.run(
+    [*command, *options, '--dump-dom', path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+  )
+  assert 'CONSOLE' not in done.stderr, done.stderr
+  found = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
+  assert found, done.stdout[-2000:]
+  answer = json.loads(html.unescape(found[1]))
+  assert answer['errors'] == []
+  return answer['answer']
+
+
+def real_page():
+  """Figures as they come from Matplotlib, and a table wider than a phone."""
+  curve = figure_svg(plots.score_curves({'MLE': (np.arange(3), [1, 5, 7])}, 'MODE score'))
+  row = [Cell(f'−{n},000.00 ± 1.00', -1000.0 * n, 'bin/evaluate --workdir=runs/' + 'long' * 40) for n in range(1, 9)]
+  table = Table('A wide table ' * 10, ['Run', *['NLL here (nats)'] * 8], [['mnist-mle', *row], ['mnist-adv', *row]])
+  figures = [Figure(curve, 'scores', 'Figure 5.'), [Figure(png(900, 600), 'samples', 'x' * 200)] * 3]
+  return Page('A page', [Section('s', [table, *figures]), *whole_page().sections])
+
+
+def test_opens_without_errors_and_shows_its_images(tmp_path):
+  script = """
+    return {
+      images: [...document.images].map(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 0),
+      drawings: [...document.querySelectorAll('svg')].map(s => s.clientWidth > 200 && s.clientHeight > 100),
+      clipped: [...document.querySelectorAll('[clip-path]')].every(e =>
+        document.getElementById(e.getAttribute('clip-path').slice(5, -1))),
+      requests: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
+    };"""
+  answer = ask(real_page(), script, tmp_path)
+  assert answer == {'images': [True] * 5, 'drawings': [True] * 2, 'clipped': True, 'requests': []}
+
+
+def test_an_error_would_be_seen(tmp_path):
+  with pytest.raises(AssertionError, match='nowhere'):
+    ask(Page('p', [Section('s', ['<img src="data:image/png;base64,nowhere" alt="">'])]), 'return 0;', tmp_path)
+
+
+def test_sorting(tmp_path):
+  """By value, both ways, from keyboard or mouse; an empty cell stays last."""
+  rows = [
+    ['b', Cell('9.24', 9.24), Cell('−1,604.09', -1604.09)],
+    ['a', Cell('10.5', 10.5), ''],
+    ['c', Cell('7.42', 7.42), Cell('−3,334.56', -3334.56)],
+    ['run 10', Cell('nan', float('nan')), Cell('inf', float('inf'))],
+    ['run 9', '', Cell('0', 0)],
+  ]
+  page = Page('p', [Section('s', [Table('t', ['name', 'MODE', 'NLL'], rows), Table('one row', ['h'], [['x']])])])
+  script = """
+    const [table, single] = document.querySelectorAll('table');
+    const headers = [...table.tHead.rows[0].cells];
+    const state = () => [
+      [...table.tBodies[0].rows].map(r => r.cells[0].textContent).join(' '),
+      headers.map(h => h.getAttribute('aria-sort')),
+    ];
+    const states = [state()];
+    for (const i of [1, 1, 2, 2, 0, 0]) {
+      headers[i].querySelector('button').click();
+      states.push(state());
+    }
+    const focusable = headers.every(h => h.querySelector('button').tabIndex === 0);
+    return {states, focusable, single: single.querySelectorAll('button').length};"""
+  answer = ask(page, script, tmp_path)
+  up, down = 'ascending', 'descending'
+  assert answer['states'] == [
+    ['b a c run 10 run 9', [None, None, None]],
+    ['c b a run 10 run 9', [None, up, None]],
+    ['a b c run 10 run 9', [None, down, None]],
+    ['c b run 9 run 10 a', [None, None, up]],
+    ['run 10 run 9 b c a', [None, None, down]],
+    ['a b c run 9 run 10', [up, None, None]],
+    ['run 10 run 9 c b a', [down, None, None]],
+  ]
+  assert answer['focusable'] and answer['single'] == 0
+
+
+@pytest.mark.parametrize(('scheme', 'dark'), [(0, True), (1, False)])
+def test_phone_width_and_colour_scheme(tmp_path, scheme, dark):
+  """Nothing but the boxes of tables and code is wider than the screen, and text stands out from its background."""
+  script = """
+    const frame = document.querySelector('iframe');
+    const inside = frame.contentDocument, root = inside.documentElement;
+    const luminance = colour => {
+      const [r, g, b] = colour.match(/[\\d.]+/g).map(v => v / 255)
+        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const style = e => frame.contentWindow.getComputedStyle(e);
+    const paper = luminance(style(inside.body).backgroundColor);
+    const contrast = colour => {
+      const ink = luminance(colour);
+      return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+    };
+    const brightness = parseFloat(style(inside.querySelector('svg')).filter.slice('brightness('.length)) || 1;
+    const curve = style(inside.querySelector('svg path[style*="#0072b2"]')).stroke;
+    return {
+      curve: contrast(curve.replace(/\\d+/g, v => Math.min(255, v * brightness))),
+      width: frame.contentWindow.innerWidth,
+      overflow: root.scrollWidth - root.clientWidth,
+      box: inside.querySelector('.scroll').scrollWidth > inside.querySelector('.scroll').clientWidth,
+      dark: paper < 0.2,
+      text: Math.min(...['p', 'td', 'th', 'figcaption', 'nav a', 'nav h2'].map(s =>
+        contrast(style(inside.querySelector(s)).color))),
+      figure: contrast(style(inside.querySelector('svg text')).fill),
+      size: inside.querySelector('svg text').getBoundingClientRect().height,
+    };"""
+  inner = html.escape(render(real_page()))
+  frame = f'<iframe style="width: 390px; height: 800px; border: 0" srcdoc="{inner}"></iframe>'
+  source = f'<!DOCTYPE html><html><head>{COLLECT}</head><body>{frame}{ASK % script}</body></html>'
+  answer = dump(source, tmp_path, f'--blink-settings=preferredColorScheme={scheme}')
+  assert answer['width'] == 390 and answer['overflow'] == 0 and answer['box']
+  assert answer['dark'] == dark
+  assert answer['text'] >= 4.5 and answer['figure'] >= 7
+  assert answer['curve'] >= 4.5
+  assert answer['size'] >= 10

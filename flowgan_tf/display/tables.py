@@ -1,0 +1,94 @@
+"""Tables: each column is declared once, and shown on the terminal and on the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+__all__ = ['Column', 'Row', 'Table']
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """What a column shows of each row.
+
+  Attributes:
+    header: Its name.
+    key: Where a row's record holds the value: a number, or a text, which is shown as it is.
+    format: Of the number, such as ',.2f'.
+    error: Where the record holds the number's error, which has the same format; none if None.
+    source: Which of the row's records, and whose link.
+    infinite: What stands for a number that the record holds as None, as JSON has no infinity; nothing if empty.
+  """
+
+  header: str
+  key: str
+  format: str = ''
+  error: str | None = None
+  source: str = ''
+  infinite: str = ''
+
+  def value(self, row: Row) -> float | str | None:
+    """The number or text in a row; None if it has none, or one that is not finite."""
+    value = row.records.get(self.source, {}).get(self.key)
+    return value if isinstance(value, str) or _is_finite(value) else None
+
+  def text(self, row: Row, plus_minus: str = '±') -> str:
+    """What the cell shows; '' if there is nothing."""
+    value = self.value(row)
+    record = row.records.get(self.source, {})
+    if value is None:
+      return self.infinite if self.key in record else ''
+    if isinstance(value, str):
+      return value
+    error = record.get(self.error) if self.error else None
+    return f'{value:{self.format}}' + (f' {plus_minus} {error:{self.format}}' if _is_finite(error) else '')
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """Records that a table shows side by side.
+
+  Attributes:
+    records: By source, values by key.
+    links: By source, the command that made its numbers, or the address (https://...) where they are published.
+  """
+
+  records: Mapping[str, Mapping[str, object]]
+  links: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows under columns. The first column names the row.
+
+  Attributes:
+    caption: Above it, on the page alone.
+    columns: Those that are empty in every row are left out, as are their headers.
+    rows: At least one.
+  """
+
+  caption: str
+  columns: Sequence[Column]
+  rows: Sequence[Row]
+
+  def __post_init__(self):
+    filled = [c for i, c in enumerate(self.columns) if i == 0 or any(c.text(row) for row in self.rows)]
+    object.__setattr__(self, 'columns', tuple(filled))
+
+  def __str__(self) -> str:
+    """The table for a terminal: first column to the left, others to the right, a dash where there is nothing."""
+    lines = [[column.header for column in self.columns]]
+    lines += [[column.text(row, '+-') or '-' for column in self.columns] for row in self.rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    lines = [
+      '   '.join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+      for line in lines
+    ]
+    header, *rows = lines
+    return '\n'.join([header, '-' * len(header), *rows])
+
+
+def _is_finite(value: object) -> bool:
+  return isinstance(value, (int, float)) and math.isfinite(value)

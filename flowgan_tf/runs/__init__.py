@@ -1,0 +1,6 @@
+"""A run is a folder: its description, its lock, its checkpoints, and what restores it."""
+
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.run import Run, load_data, load_run
+
+__all__ = ['Run', 'default_config', 'load_data', 'load_run']

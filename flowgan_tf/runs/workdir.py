@@ -1,0 +1,91 @@
+"""The folder of a run: made or found, and held by one training at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+from ml_collections import config_dict
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import make_writable
+from flowgan_tf.runs.checkpoints import available
+from flowgan_tf.runs.config import settings
+from flowgan_tf.runs.description import describe_data, read_description, write_description
+
+__all__ = ['exclusive', 'open_workdir']
+
+# Settings that may differ when a run is continued: where things lie, how often it reports.
+_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
+
+
+def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
+  """Makes the folder of a run, or checks that the one which is there belongs to the same configuration and data.
+
+  A run that has saved nothing yet, such as one that failed at its start, may take another configuration.
+
+  Args:
+    workdir: Folder of the run.
+    config: The configuration of the training about to start or to go on.
+    dataset: Its data.
+
+  Returns:
+    The folder.
+
+  Raises:
+    UsageError: If the folder cannot be written, or holds a run with another configuration, other data or something that
+      is not a run.
+  """
+  workdir = _writable_folder(workdir)
+  facts = describe_data(dataset)
+  description = read_description(workdir)
+  if description is None:
+    if any(workdir.iterdir()):
+      raise UsageError(f'--workdir={workdir}: is not empty and holds no run; expected a new folder or that of a run')
+  elif available(workdir):
+    _check_same(workdir, config, facts, *description)
+  write_description(workdir, config, facts)
+  return workdir
+
+
+@contextlib.contextmanager
+def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
+  """Makes the folder of a run, if need be, and keeps other trainings out until the block or the process ends.
+
+  Raises:
+    UsageError: If the folder cannot be written, or a training is running in it.
+  """
+  folder = os.open(_writable_folder(workdir), os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UsageError(f'--workdir={workdir}: another training is running in this folder') from error
+    yield
+  finally:
+    os.close(folder)
+
+
+def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
+  workdir = pathlib.Path(workdir)
+  try:
+    make_writable(workdir)
+  except OSError as error:
+    raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+  return workdir
+
+
+def _check_same(workdir, config, facts, old_config, old_facts):
+  new, old = settings(config), settings(old_config)
+  # How long it goes on may differ as well, unless the learning rate falls to zero at the last step.
+  free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
+  different = [key for key in new if key not in free and new[key] != old.get(key)]
+  if different:
+    changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
+    raise UsageError(f'--workdir={workdir}: holds a run with another configuration ({changes}); use another --workdir')
+  if facts != old_facts:
+    raise UsageError(f'--workdir={workdir}: holds a run on other data than --dataset={config.dataset} is now')

@@ -1,0 +1,56 @@
+"""Runs of older versions load, resume and report, with the numbers that they recorded."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.study.study import read
+from flowgan_tf.training.evaluation import Evaluator
+from flowgan_tf.training.loop import train
+from flowgan_tf.training.runs import describe_run, load_run
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
+
+
+@pytest.fixture
+def golden(tmp_path):
+  """Copies, since loading makes folders writable and training goes on in them."""
+  return pathlib.Path(shutil.copytree(GOLDEN, tmp_path / 'golden'))
+
+
+@pytest.mark.parametrize(('name', 'checkpoint'), [('nice', 'best_nll'), ('nice', 'best_score'), ('real_nvp', 'latest')])
+def test_the_likelihood_is_the_recorded_one(golden, name, checkpoint):
+  run = load_run(golden / name, checkpoint)
+  records = json.loads((golden / name / 'evaluation.json').read_text())
+  [recorded] = [record for record in records if record['checkpoint'] == checkpoint]
+  found = Evaluator(run.generator, data.load('digits'), run.config, None).likelihood('test')
+  assert run.step == recorded['step']
+  np.testing.assert_allclose(found.nll, recorded['nll'], atol=1e-4)
+
+
+def test_a_generator_without_a_density_is_restored(golden):
+  run = load_run(golden / 'dcgan')
+  assert run.step == 6
+  # N(0, 0.02^2) is what weights start from: a generator that was not restored has no running means.
+  means = [v for v in run.generator.variables if 'moving_mean' in v.name]
+  assert means and all(np.abs(mean.numpy()).max() > 0 for mean in means)
+
+
+@pytest.mark.parametrize('name', ['real_nvp', 'dcgan'])  # which were trained without scores, and their classifier
+def test_training_goes_on(golden, name):
+  config, _ = describe_run(golden / name)
+  config.steps = 8
+  assert train(config, golden / name)
+  steps = [json.loads(line)['step'] for line in (golden / name / 'metrics.jsonl').read_text().splitlines()]
+  assert steps[-1] == 8
+
+
+def test_analyses_are_read(golden):
+  study = read(golden / 'nice', 'jacobian')
+  assert study.record['step'] == 3
+  assert study.arrays['singular_values'].shape == (2, 64)
+  assert read(golden / 'nice', 'kde').record['n_samples'] == 50

@@ -14,6 +14,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tqdm
 
+from flowgan_tf.metrics.standard_errors import standard_error
+
 __all__ = [
   'AisEstimate',
   'BidirectionalEstimate',
@@ -213,7 +215,7 @@ def bidirectional(
   lower = annealer.estimate(images, sigma, int(chain_seed[0]))
   upper = annealer.estimate(images, sigma, int(chain_seed[1]), posterior_sample=noise)
   gap = upper.log_likelihood - lower.log_likelihood
-  return BidirectionalEstimate(lower, upper, float(gap.mean()), _standard_error(gap), images.numpy())
+  return BidirectionalEstimate(lower, upper, float(gap.mean()), standard_error(gap), images.numpy())
 
 
 def choose_sigma(
@@ -319,7 +321,7 @@ class _Annealer:
     return AisEstimate(
       log_likelihood=log_likelihood,
       nll=float(-log_likelihood.mean()),
-      standard_error=_standard_error(log_likelihood),
+      standard_error=standard_error(log_likelihood),
       effective_sample_size=self._chains * np.exp(2 * log_mean - log_squares),
       acceptance=float(np.concatenate(acceptance, axis=1).mean()),
       sigma=float(sigma),
@@ -417,7 +419,3 @@ def _schedule(steps):
 
 def _fold_in(seed, k):
   return tf.random.experimental.stateless_fold_in(seed, tf.constant(k))
-
-
-def _standard_error(values):
-  return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan

@@ -25,6 +25,7 @@ import tqdm
 
 from flowgan_tf import objectives
 from flowgan_tf.data import Split, dequantize, training_batches
+from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['CriticGap', 'critic_gap']
 
@@ -137,7 +138,7 @@ def critic_gap(
   of_train = outputs(dequantize(train[np.sort(rng.permutation(len(train))[:n])], levels, seed))
   of_validation = outputs(dequantize(validation[unseen[:n]], levels, seed + 1))
   results = [
-    (a.mean() - b.mean(), math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / n))
+    (a.mean() - b.mean(), math.hypot(standard_error(a), standard_error(b)))
     for a, b in ((of_train, of_samples), (of_validation, of_samples), (of_validation, of_train))
   ]
   return CriticGap(*(float(x) for pair in results for x in pair), steps=steps, n=n)

@@ -24,6 +24,7 @@ import tqdm
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
+from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['JacobianSpectrum', 'jacobian', 'spectrum']
 
@@ -137,7 +138,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
     singular_values=singular_values,
     log_det=log_det,
     mean_log_det=float(reported.mean()),
-    standard_error=float(reported.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+    standard_error=standard_error(reported),
     condition_number=np.divide(largest[:, 0], smallest, out=np.full(n, np.inf), where=smallest > 0),
     below_precision=np.count_nonzero(
       singular_values < np.finfo(generator.dtype.as_numpy_dtype).eps * largest + tiny, axis=1

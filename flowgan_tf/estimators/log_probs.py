@@ -12,13 +12,14 @@ uniform noise show how far likelihood is from recognition, and training against 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
+
+from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['LogProbs', 'auroc', 'compare_log_probs']
 
@@ -74,8 +75,7 @@ def compare_log_probs(
     v = np.asarray(log_prob(array)).astype(np.float64)
     if bad := np.count_nonzero(~np.isfinite(v)):
       raise ValueError(f'`log_prob` must be finite. Got: NaN or infinity for {bad} of {len(array)} images of {name!r}.')
-    standard_error = float(v.std(ddof=1) / math.sqrt(len(v))) if len(v) > 1 else math.nan
-    found[name] = LogProbs(v, float(v.mean()), standard_error, len(v))
+    found[name] = LogProbs(v, float(v.mean()), standard_error(v), len(v))
   return found
 
 

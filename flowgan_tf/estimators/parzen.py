@@ -13,6 +13,8 @@ import numpy as np
 import threadpoolctl
 import tqdm
 
+from flowgan_tf.metrics.standard_errors import standard_error
+
 __all__ = ['BandwidthChoice', 'BandwidthCurve', 'bandwidth_curve', 'choose_bandwidth', 'log_density']
 
 # Rows of images and of centres whose squared distances a thread holds at a time: 4 MB, so that the exponentials
@@ -150,12 +152,11 @@ def bandwidth_curve(images: np.ndarray, centers: np.ndarray, bandwidths: Sequenc
     ValueError: as `log_density` does.
   """
   log_densities = log_density(images, centers, bandwidths)
-  k, m = log_densities.shape
   return BandwidthCurve(
     bandwidths=np.array(bandwidths, np.float64),
     mean_log_densities=log_densities.mean(axis=1),
-    standard_errors=log_densities.std(axis=1, ddof=1) / math.sqrt(m) if m > 1 else np.full(k, math.nan),
-    n=m,
+    standard_errors=standard_error(log_densities, axis=1),
+    n=log_densities.shape[1],
   )
 
 

@@ -86,7 +86,7 @@ def load_npz(path: str) -> Dataset:
     return Dataset(name, 256, *three_way(everything, path), _num_classes(everything))
   if not {'x_train', 'x_test'} <= arrays.keys():
     got = ', '.join(sorted(arrays)) or 'nothing'
-    raise UsageError(f'{path}: expected an array `images`, or `x_train` and `x_test`; got {got}')
+    raise UsageError(f'{path}: expected an array "images", or "x_train" and "x_test"; got {got}')
   parts = [part for part in ('train', 'validation', 'test') if f'x_{part}' in arrays]
   splits = {part: _split(path, arrays, f'x_{part}', f'y_{part}') for part in parts}
   if len({split.images.shape[1:] for split in splits.values()}) > 1:
@@ -130,7 +130,7 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
     images = images[..., np.newaxis]
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
     raise UsageError(
-      f'{path}: expected `{images_key}` as uint8 [n, height, width] or [n, height, width, 1 or 3], '
+      f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
       f'got {images.dtype} {list(arrays[images_key].shape)}'
     )
   if labels is None:
@@ -140,7 +140,7 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
   # A class needs an image: a larger label is no class, and would ask for a network with that many outputs.
   if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
     raise UsageError(
-      f'{path}: expected `{labels_key}` as {n} integers from 0, one for each image, '
+      f'{path}: expected "{labels_key}" as {n} integers from 0, one for each image, '
       f'got {labels.dtype} {list(labels.shape)}'
       + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
     )

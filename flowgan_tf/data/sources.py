@@ -58,7 +58,7 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
   if path.endswith('.npz'):
     return image_files.load_npz(path)
   raise UsageError(
-    f'unknown data set {dataset!r}; expected one of {", ".join(NAMES)}, a folder of images or an .npz file'
+    f'`dataset` must be one of {", ".join(NAMES)}, a folder of images or an .npz file. Got: {dataset!r}.'
   )
 
 

@@ -55,7 +55,9 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
     UsageError: if `data_dir` does not exist, the prepared data are damaged, or there are none and they cannot be had.
   """
   if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
-    raise UsageError(f'--data_dir={data_dir}: no such folder; expected one with prepared TFDS data sets')
+    raise UsageError(
+      f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.'
+    )
   root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   folder = _prepared_folder(root, dataset) or _prepare(dataset, root)
 
@@ -91,7 +93,7 @@ def _prepare(dataset: str, root: str) -> str:
   if not hosts.answers(DATASETS[dataset]):
     raise UsageError(
       f'{dataset}: not prepared in {root}, and {DATASETS[dataset]} cannot be reached; prepare it on a machine with a '
-      f'network, {command}, and pass --data_dir=DIR, or use --dataset=digits, which needs no download'
+      f"network, {command}, and pass DIR as `data_dir`, or use the `dataset` 'digits', which needs no download"
     )
   import tensorflow_datasets as tfds
 
@@ -108,7 +110,8 @@ def _prepare(dataset: str, root: str) -> str:
     if not outside and (kept := _kept_downloads(dataset, root)):
       failure, remedy = f'download in {root} is damaged', f'delete {" and ".join(kept)} and try again'
     raise UsageError(
-      f'{dataset}: {failure} ({reason}); {remedy}, or prepare it on another machine, {command}, and pass --data_dir=DIR'
+      f'{dataset}: {failure} ({reason}); {remedy}, or prepare it on another machine, {command}, and pass DIR as '
+      '`data_dir`'
     ) from error
   return str(builder.data_dir)
 

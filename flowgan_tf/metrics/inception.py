@@ -31,7 +31,7 @@ _PROGRESS_BAR_FROM = 2000  # images: minutes on a few CPU cores
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
 _URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
 _MD5 = '9a0d58056eeedaa3f26cb7ebd46da564'
-_REMEDIES = 'pass a local copy with --inception_weights=PATH, or use --scorer=classifier, which needs no download'
+_REMEDIES = "pass a local copy as `inception_weights`, or use the `scorer` 'classifier', which needs no download"
 
 
 class Inception:
@@ -129,9 +129,8 @@ def load_inception(weights: str | None) -> Inception:
       is missing, damaged, or of another network.
   """
   path = _download() if weights is None else os.path.expanduser(weights)
-  source = path if weights is None else f'--inception_weights={weights}'
   if not os.path.isfile(path):
-    raise UsageError(f'{source}: no such file; expected weights of Inception-v3, .weights.h5 or .h5')
+    raise UsageError(f'{path}: no such file; `inception_weights` must be weights of Inception-v3, .weights.h5 or .h5')
   model = _network()
   try:
     with warnings.catch_warnings():
@@ -140,8 +139,8 @@ def load_inception(weights: str | None) -> Inception:
       model.load_weights(path)
   except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others.
     raise UsageError(
-      f'{source}: damaged or not of this network ({type(error).__name__}); expected .weights.h5 or .h5 of '
-      'keras.applications.InceptionV3 with its 1000 classes'
+      f'{path}: damaged or not of this network ({type(error).__name__}); `inception_weights` must be .weights.h5 or '
+      '.h5 of keras.applications.InceptionV3 with its 1000 classes'
     ) from error
   return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))
 

@@ -1,39 +1,44 @@
-"""What all programs share: flags that fail in one line, and exit statuses."""
+"""What all programs share: errors that take one line and speak of flags, and exit statuses."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['INTERRUPTED', 'load_tensorflow', 'run_argument', 'run_program']
+__all__ = ['INTERRUPTED', 'USAGE_ERROR', 'load_tensorflow', 'message', 'run_argument', 'run_program']
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
-# What a config file and its overrides raise while flags are parsed; UsageError is a ValueError.
+# What a config file and its overrides can raise while the flags are parsed; UsageError is a ValueError.
 _CONFIG_ERRORS = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError)
+
+# An argument or a setting in backticks, such as `steps` or `critic.channels`; not `analyze runs/demo`.
+_NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
 
 
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
-  """Runs a program and exits; a user's mistake ends in one line and exit status 2.
+  """Runs a program and exits. A user's mistake is reported in one line, with exit status 2.
 
   Args:
-    main: Takes the positional arguments, without the program's name; returns an exit status or None.
-    module: Name of the program's module, whose docstring and flags `--helpshort` shows.
+    main: Takes the positional arguments without the program's name, and returns an exit status or None.
+    module: Name of the program's module. `--helpshort` shows its docstring and flags.
   """
   program = os.path.basename(sys.argv[0])
   load_tensorflow()
 
-  def fail(message: object) -> None:
-    print(f'{program}: {" ".join(str(message).split())}', file=sys.stderr)
+  def fail(error: object) -> None:
+    print(f'{program}: {message(error)}', file=sys.stderr)
     sys.exit(USAGE_ERROR)
 
   def parse(argv: list[str]) -> list[str]:
@@ -45,7 +50,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       fail(f'--config: cannot be read or has no such setting ({type(error).__name__}: {error})')
 
   def checked_main(argv: list[str]) -> int | None:
-    # The handler, not the logger: TensorFlow sets the level of absl's logger again later on.
+    # The level is set on the handler because TensorFlow resets the level of absl's logger later.
     absl_logging.get_absl_handler().setLevel(logging.WARNING)
     logging.getLogger('tensorflow').setLevel(logging.WARNING)
     try:
@@ -56,11 +61,11 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       print(f'{program}: interrupted', file=sys.stderr)
       return INTERRUPTED
 
-  # absl shows the docstring and the flags of the main module; ours is the module, not the script that calls it.
+  # --help shows the docstring and the flags of the main module, which is the script that calls our module.
   sys.modules['__main__'].__doc__ = sys.modules[module].__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-  # Our own notes go to the terminal as they are; the libraries' only from warnings on.
+  # Our own log lines go to the terminal as they are; those of other libraries only if they are warnings or worse.
   notes = logging.getLogger('flowgan_tf')
   notes.addHandler(logging.StreamHandler())
   notes.setLevel(logging.INFO)
@@ -68,10 +73,45 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   app.run(checked_main, flags_parser=parse)
 
 
+def message(error: object) -> str:
+  """What a program prints of an error: one line, in which the library's arguments are flags of the program.
+
+  The library speaks of its arguments and settings in backticks. `steps` becomes --steps in a program with that flag,
+  and `lambda_`, which ends in an underscore only because Python reserves the word, becomes --lambda. In a program that
+  takes --config, `critic.channels` becomes --config.critic.channels if the configuration has such a setting, and so
+  does a top-level setting without a flag of its own. All other words in backticks stay as they are.
+
+  Args:
+    error: The error, or its text.
+
+  Returns:
+    The text on one line.
+  """
+  return _NAME.sub(_as_flag, ' '.join(str(error).split()))
+
+
+def _as_flag(match: re.Match) -> str:
+  name = match[1].rstrip('_')
+  if name in flags.FLAGS:
+    return f'--{name}'
+  if 'config' in flags.FLAGS and _has_setting(flags.FLAGS['config'].value, name):
+    return f'--config.{name}'
+  return match[0]
+
+
+def _has_setting(config: object, name: str) -> bool:
+  for key in name.split('.'):
+    # A file that cannot be read leaves no configuration at all.
+    if not isinstance(config, config_dict.ConfigDict) or key not in config:
+      return False
+    config = config[key]
+  return True
+
+
 def load_tensorflow() -> None:
-  """Imports TensorFlow without its start-up notes, and has it compute float32 products in float32."""
-  # The notes are no answer to a user's command, and those of the import ignore every setting. A failed import is still
-  # seen: its exception is raised when standard error is back.
+  """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
+  # The user did not ask for these messages, and those of the import cannot be turned off by any setting. A failed
+  # import is still reported, because its exception is raised after standard error has been restored.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.stderr.flush()
   standard_error = os.dup(2)
@@ -82,16 +122,19 @@ def load_tensorflow() -> None:
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)
-  # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits, not 23: the
-  # inverse of a coupling, and the likelihood with it, would be as coarse.
+  # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
+  # 23. The inverse of a coupling would be that coarse, and so would the likelihood.
   tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def run_argument(arguments: list[str]) -> str:
-  """The one positional argument RUN of a program.
+  """Returns RUN, the only positional argument of a program.
+
+  Args:
+    arguments: All positional arguments.
 
   Raises:
-    UsageError: If there is none, or more than one.
+    UsageError: If there is no argument, or more than one.
   """
   if len(arguments) != 1:
     raise UsageError(

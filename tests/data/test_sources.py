@@ -91,5 +91,6 @@ def test_fingerprint_tells_every_part():
 
 
 def test_unknown_name_lists_the_choices():
-  with pytest.raises(UsageError, match=r"'mnits'.*digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder"):
+  names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
+  with pytest.raises(UsageError, match=rf"^`dataset` must be one of {names}, a folder .* Got: 'mnits'\.$"):
     load('mnits')

@@ -1,8 +1,105 @@
-"""What all programs do before their own work."""
+"""What all programs do before and after their own work."""
 
+from unittest import mock
+
+import pytest
 import tensorflow as tf
+from absl import flags
+from ml_collections import config_dict
+from ml_collections.config_flags import config_flags
 
-from tests.programs.conftest import call
+from flowgan_tf.errors import UsageError
+from flowgan_tf.programs import command
+from tests.programs.conftest import assert_one_line, call
+
+CONFIG = """
+from ml_collections import config_dict
+
+def get_config():
+  return config_dict.ConfigDict({'cache_dir': '', 'steps': 1, 'critic': {'channels': (1,), 'lambda': 0.5}})
+"""
+
+
+@pytest.fixture
+def defined(monkeypatch) -> flags.FlagValues:
+  """Flags of a program that takes steps and lambda, in place of all that other tests have defined."""
+  values = flags.FlagValues()
+  flags.DEFINE_integer('steps', 1, '', flag_values=values)
+  flags.DEFINE_float('lambda', 1.0, '', flag_values=values)
+  monkeypatch.setattr(flags, 'FLAGS', values)
+  return values
+
+
+@pytest.fixture
+def configured(defined, tmp_path) -> flags.FlagValues:
+  """The same program with --config."""
+  (tmp_path / 'config.py').write_text(CONFIG)
+  with mock.patch('sys.argv', ['program', f'--config={tmp_path / "config.py"}']):
+    config_flags.DEFINE_config_file('config', flag_values=defined)
+    defined(['program', f'--config={tmp_path / "config.py"}'])
+  return defined
+
+
+@pytest.mark.parametrize(
+  ('text', 'printed'),
+  [
+    ('`steps` must be at least 1. Got: 0.', '--steps must be at least 1. Got: 0.'),
+    ('`lambda_` must be finite; see `steps`', '--lambda must be finite; see --steps'),
+    # Neither flags of this program nor settings: it takes no configuration.
+    ('`cache_dir` and `critic.channels` must', '`cache_dir` and `critic.channels` must'),
+    ('`stepson` must', '`stepson` must'),
+    ('`steps.size` must', '`steps.size` must'),
+    ('steps must, as in `steps runs/demo --steps=3`', 'steps must, as in `steps runs/demo --steps=3`'),
+    ('a/`b`: `--steps`, ``, ` steps`', 'a/`b`: `--steps`, ``, ` steps`'),
+    ('two\n  lines of `steps`\n', 'two lines of --steps'),
+  ],
+)
+def test_arguments_become_flags(defined, text, printed):
+  assert command.message(UsageError(text)) == command.message(text) == printed
+
+
+@pytest.mark.parametrize(
+  ('text', 'printed'),
+  [
+    ('`steps` must', '--steps must'),  # Its own flag, although it is a setting too.
+    ('`cache_dir` must', '--config.cache_dir must'),
+    ('`critic` must', '--config.critic must'),
+    ('`critic.channels` and `critic.lambda_`', '--config.critic.channels and --config.critic.lambda'),
+    ('`critic.nosuch` must', '`critic.nosuch` must'),
+    ('`critic.channels.nosuch` must', '`critic.channels.nosuch` must'),
+    ('`channels` must', '`channels` must'),
+    ('`config` must', '--config must'),
+  ],
+)
+def test_settings_become_overrides_of_the_configuration(configured, text, printed):
+  assert isinstance(configured['config'].value, config_dict.ConfigDict)
+  assert command.message(UsageError(text)) == printed
+
+
+def test_a_configuration_that_is_not_there_has_no_settings(defined, tmp_path):
+  with mock.patch('sys.argv', ['program']):
+    config_flags.DEFINE_config_file('config', flag_values=defined)
+  assert command.message('`cache_dir` of `steps`') == '`cache_dir` of --steps'
+  with mock.patch('sys.argv', ['program', f'--config={tmp_path}/missing.py']):
+    defined(['program', f'--config={tmp_path}/missing.py'])  # ml_collections raises when it is first looked at.
+  assert command.message('`cache_dir` of `steps`') == '`cache_dir` of --steps'
+
+
+def test_a_program_prints_the_library_s_errors_in_its_own_words(finished, tmp_path, monkeypatch):
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  outcome = call('evaluate', finished[0], '--scorer=inception', f'--inception_weights={tmp_path}/missing.h5')
+  assert_one_line(outcome, 'evaluate', f'{tmp_path}/missing.h5: no such file; --inception_weights must be ')
+  data_dir = tmp_path / 'missing'
+  outcome = call('train', '--dataset=mnist', f'--data_dir={data_dir}', f'--workdir={tmp_path / "run"}')
+  assert_one_line(outcome, 'train', f'--data_dir must be a folder with prepared TFDS data sets. Got: {data_dir}')
+
+
+def test_more_or_less_than_one_run_is_a_mistake(monkeypatch):
+  monkeypatch.setattr('sys.argv', ['/somewhere/bin/export'])
+  assert command.run_argument(['runs/demo']) == 'runs/demo'
+  for arguments in ([], ['a', 'b']):
+    with pytest.raises(UsageError, match=rf'as in `export runs/demo`; got {len(arguments)} arguments$'):
+      command.run_argument(arguments)
 
 
 def test_float32_products_are_float32():
@@ -11,7 +108,7 @@ def test_float32_products_are_float32():
   kept = setting.tensor_float_32_execution_enabled()
   try:
     setting.enable_tensor_float_32_execution(True)
-    assert call('export').status == 2  # For want of a run: even then.
+    assert call('export').status == 2  # It is called without a run, and fails after the setting.
     assert not setting.tensor_float_32_execution_enabled()
   finally:
     setting.enable_tensor_float_32_execution(kept)

@@ -48,7 +48,7 @@ def test_inception_scores_a_run(images, weights, tmp_path):
 def test_without_weights_one_line_names_the_remedies(finished, tmp_path, monkeypatch):
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
   monkeypatch.setattr(hosts, 'answers', lambda url: False)
-  remedies = ['--inception_weights=PATH', '--scorer=classifier']
+  remedies = ['pass a local copy as --inception_weights, ', "use the --scorer 'classifier'"]
   assert_one_line(call('evaluate', finished[0], '--scorer=inception'), 'evaluate', *remedies)
   run = tmp_path / 'run'
   assert_one_line(call('train', *TRAIN, '--scorer=inception', f'--workdir={run}'), 'train', *remedies)

@@ -1,12 +1,13 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes that a user can mend."""
 
 
 class UsageError(ValueError):
-  """Input that the user can mend: a flag, a file, a data set, a configuration.
+  """Something is wrong with what the user supplied: an argument, a file, a data set or a setting.
 
-  The message is one line that names the flag or the file, what was got and what is expected. Programs print it and exit
-  with status 2; library callers see an ordinary `ValueError`.
+  The message is one line. It names the argument in backticks, or begins with the path of the file, and says what was
+  expected and what was found. Programs print it and exit with status 2; to callers of the library it is an ordinary
+  `ValueError`.
   """
 
-  # Inside a tf.function AutoGraph would replace it by an error that is no UsageError, over many lines.
+  # Without this, AutoGraph would turn an error raised inside a tf.function into one of another class, many lines long.
   ag_pass_through = True

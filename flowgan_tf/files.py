@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that can be written."""
+"""Files that are written whole or not at all, and folders that can be written to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ __all__ = ['make_writable', 'save_arrays', 'write_atomically']
 
 
 def make_writable(folder: pathlib.Path) -> None:
-  """Makes a folder, if need be, and makes sure that files can be made in it.
+  """Makes a folder if there is none, and checks that files can be created in it.
+
+  Args:
+    folder: The folder. Missing parents are made as well.
 
   Raises:
-    OSError: If not.
+    OSError: If the folder cannot be made, or no file can be created in it.
   """
   folder.mkdir(parents=True, exist_ok=True)
   probe = folder / '.writable'
@@ -23,13 +26,17 @@ def make_writable(folder: pathlib.Path) -> None:
 
 
 def save_arrays(path: str | os.PathLike, **arrays: np.ndarray | float | str) -> None:
-  """Writes an .npz file, and its folder if need be, so that a kill or a full disk leaves no part of it.
+  """Writes an .npz file so that a kill or a full disk never leaves part of a file under its name.
+
+  Args:
+    path: The file. Its folder is made if there is none.
+    **arrays: The arrays, numbers and strings to keep, by name.
 
   Raises:
-    OSError: If it cannot be written; what there is of it is removed.
+    OSError: If the file cannot be written. Whatever had been written is removed.
   """
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  temporary = f'{path}.{os.getpid()}.tmp'  # Two processes may fill one cache.
+  temporary = f'{path}.{os.getpid()}.tmp'  # Two processes may write the same file.
   try:
     with open(temporary, 'wb') as file:
       np.savez(file, **arrays)
@@ -40,10 +47,14 @@ def save_arrays(path: str | os.PathLike, **arrays: np.ndarray | float | str) -> 
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-  """Writes a text file so that a kill or a full disk leaves the old one.
+  """Writes a text file so that a kill or a full disk leaves the old file as it was.
+
+  Args:
+    path: The file, in a folder that exists.
+    text: Its new content, written as UTF-8.
 
   Raises:
-    OSError: If it cannot be written; what there is of it is removed.
+    OSError: If the file cannot be written. Whatever had been written is removed.
   """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:

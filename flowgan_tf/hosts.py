@@ -1,4 +1,4 @@
-"""Whether a host on the network answers, before a library waits for it for minutes."""
+"""A quick check that a host answers, made before a library that would wait for it for minutes."""
 
 import threading
 
@@ -10,7 +10,7 @@ _TIMEOUT_SECONDS = 5
 
 
 def answers(url: str) -> bool:
-  """Whether a file can be had from its host, known within 5 seconds."""
+  """Returns, within 5 seconds, whether the host of a file answers and offers the file."""
   answered = threading.Event()
 
   def ask() -> None:
@@ -20,7 +20,8 @@ def answers(url: str) -> bool:
       return
     answered.set()
 
-  # In a thread because the timeout of requests bounds each address of a host, and name resolution not at all.
+  # In a thread, because the timeout of `requests` applies to each address of a host in turn, and does not apply to the
+  # resolution of its name.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(_TIMEOUT_SECONDS)

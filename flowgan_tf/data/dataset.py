@@ -10,18 +10,18 @@ from flowgan_tf.errors import UsageError
 
 __all__ = ['Dataset', 'Split', 'hold_out', 'three_way']
 
-# One seed for every random split: who holds out what must never depend on a run's own seed.
+# One seed for every random split: which images are held out must never depend on a run's own seed.
 _SPLIT_SEED = 2018
 
 
-# Generated equality would compare arrays element by element and raise; identity is what is meant.
+# Compared by identity: the generated equality would compare arrays element by element, and raise.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
   """One part of a data set.
 
   Attributes:
-    images: uint8 [n, height, width, channels], grey levels `0 .. levels - 1`.
-    labels: int64 [n], or None where there are no classes.
+    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`.
+    labels: Classes of the images, int64 `[n]`, or None if there are none.
   """
 
   images: np.ndarray
@@ -36,12 +36,12 @@ class Dataset:
   """Integer images with their training, validation and test splits.
 
   Attributes:
-    name: the data set's name, or the folder's or file's.
-    levels: number of grey levels of a pixel: 256, or 17 for the digits.
-    train: the `Split` to fit.
-    validation: the `Split` that chooses among models.
-    test: the `Split` that is reported.
-    num_classes: number of classes, or None without labels.
+    name: Name of the data set, of the folder or of the file.
+    levels: Number of grey levels of a pixel: 17 for the digits, otherwise 256.
+    train: Images that a model is fitted to.
+    validation: Images that choose among models.
+    test: Images that results are reported for.
+    num_classes: Number of classes, or None without labels.
   """
 
   name: str
@@ -58,7 +58,7 @@ class Dataset:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """SHA-256 (hex) of name, levels and all images and labels: equal if and only if the data are."""
+    """SHA-256, in hexadecimal, of the name, the levels and all images and labels: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
     for split in (self.train, self.validation, self.test):
       for array in (split.images, split.labels):
@@ -74,16 +74,16 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
   """Divides a split in two, each part in the order of the original.
 
   Args:
-    split: the `Split` to divide.
-    fraction: share of the images to hold out; rounded to whole images, at least one.
-    shuffle: whether to hold out a random subset, always the same for one length, rather than the last images.
-    source: the file or data set that an error is to name.
+    split: The images to divide.
+    fraction: Share of the images to hold out. It is rounded to whole images, and at least one is held out.
+    shuffle: Whether to hold out a random subset rather than the last images. The subset depends only on the length.
+    source: File or data set that an error message names.
 
   Returns:
-    (kept, held_out).
+    The part that is kept and the part that is held out.
 
   Raises:
-    UsageError: if nothing would be kept.
+    UsageError: If no image would be kept.
   """
   n = len(split)
   count = max(1, round(fraction * n))
@@ -97,17 +97,17 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
 
 
 def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
-  """Divides images at random, and always alike, into 80 % train, 10 % validation and 10 % test.
+  """Divides images at random into 80 % train, 10 % validation and 10 % test, the same way each time.
 
   Args:
-    everything: the `Split` to divide.
-    source: the file or data set that an error is to name.
+    everything: The images to divide.
+    source: File or data set that an error message names.
 
   Returns:
-    (train, validation, test).
+    The training, validation and test images.
 
   Raises:
-    UsageError: if there are fewer than 3 images.
+    UsageError: If there are fewer than 3 images.
   """
   if len(everything) < 3:
     raise UsageError(f'{source}: expected at least 3 images, one for each split, got {len(everything)}')

@@ -1,4 +1,4 @@
-"""The user's own images: a folder, or an .npz file."""
+"""The user's own images, from a folder or from an .npz file."""
 
 import pathlib
 import zipfile
@@ -16,19 +16,19 @@ _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
 
 
 def load_folder(path: str) -> Dataset:
-  """Loads a folder of images, or of one sub-folder for each class.
+  """Loads a folder of images, or a folder with one sub-folder of images for each class.
 
-  Files other than *.png, *.jpg, *.jpeg and *.bmp are passed over, as are names that start with a dot. Labels number the
-  sub-folders in the order of their names. Images are 8-bit grey or RGB; palettes are resolved to RGB.
+  Only *.png, *.jpg, *.jpeg and *.bmp files count, and no names that start with a dot. Labels number the sub-folders in
+  the order of their names. Images must be 8-bit grey or RGB; those with a palette are converted to RGB.
 
   Args:
-    path: the folder.
+    path: The folder.
 
   Returns:
-    `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
+    A `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
 
   Raises:
-    UsageError: if there are too few images, one is damaged or not grey or RGB, or they differ in shape.
+    UsageError: If there are too few images, an image is damaged or neither grey nor RGB, or the images differ in shape.
   """
   folder = pathlib.Path(path)
   loose = _image_files(folder)
@@ -40,7 +40,7 @@ def load_folder(path: str) -> Dataset:
     )
   paths = loose or [path for members in classes.values() for path in members]
   if not paths:
-    raise UsageError(f'{folder}: no images there; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
+    raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
   images = [_read_image(paths[0])]
   for path in paths[1:]:
     images.append(_read_image(path))
@@ -57,26 +57,26 @@ def load_folder(path: str) -> Dataset:
 def load_npz(path: str) -> Dataset:
   """Loads an .npz file of images.
 
-  It holds either `images` and, optionally, `labels`; or `x_train` and `x_test`, optionally `x_validation`, and the
-  labels `y_train`, `y_test` and `y_validation` of all of them or of none, as Keras lays out its data sets.
+  It holds either an array `images` and optionally `labels`, or the arrays of Keras' data sets: `x_train`, `x_test` and
+  optionally `x_validation`, with labels `y_train`, `y_test` and `y_validation` for all of them or for none.
 
   Args:
-    path: the file. Images are uint8 [n, height, width] or [n, height, width, 1 or 3]; labels are integers from 0,
-      [n] or [n, 1].
+    path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Labels are integers from 0,
+      `[n]` or `[n, 1]`.
 
   Returns:
-    `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test; without
-    `x_validation` a random 10 % of `x_train` is held out.
+    A `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test. Without
+    `x_validation`, a random 10 % of `x_train` is held out.
 
   Raises:
-    UsageError: if the file is absent, damaged or holds something else.
+    UsageError: If the file is missing or damaged, or holds something else.
   """
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {key: archive[key] for key in archive.files}
   except FileNotFoundError:
     raise UsageError(f'{path}: no such file') from None
-  # AttributeError and TypeError: a bare .npy array under this name is neither a context manager nor has files.
+  # AttributeError and TypeError come from an .npy file under this name, which is loaded as an array and not an archive.
   except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
     raise UsageError(f'{path}: not a readable .npz file of plain arrays ({type(error).__name__})') from error
 
@@ -109,7 +109,8 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_image(path: pathlib.Path) -> np.ndarray:
-  """uint8 [height, width, 1 or 3]. Pillow, because TensorFlow's decoder takes a BMP's palette indices for its greys."""
+  """Returns an image as uint8 `[height, width, 1 or 3]`."""
+  # Not TensorFlow's decoder, which takes the palette indices of a BMP for grey levels.
   try:
     with Image.open(path) as image:
       image.load()
@@ -124,7 +125,7 @@ def _read_image(path: pathlib.Path) -> np.ndarray:
 
 
 def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str) -> Split:
-  """The `Split` under two keys of an .npz file, checked."""
+  """Checks the arrays under two keys of an .npz file and returns them as a `Split`."""
   images, labels = arrays[images_key], arrays.get(labels_key)
   if images.ndim == 3:
     images = images[..., np.newaxis]
@@ -137,7 +138,7 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
     return Split(images, None)
   n = len(images)
   is_integer = np.issubdtype(labels.dtype, np.integer)
-  # A class needs an image: a larger label is no class, and would ask for a network with that many outputs.
+  # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
   if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
     raise UsageError(
       f'{path}: expected "{labels_key}" as {n} integers from 0, one for each image, '

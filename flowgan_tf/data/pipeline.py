@@ -1,4 +1,4 @@
-"""Dequantisation, and the stream of training batches."""
+"""Dequantisation and the stream of training batches."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,27 +7,27 @@ from flowgan_tf.data.dataset import Split
 
 __all__ = ['dequantize', 'training_batches']
 
-# float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 therefore never rounds
-# k + u up to k + 1, so that floor(levels * x) gives k back and x stays below 1.
+# float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
+# k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.
 _MAX_NOISE = 1 - 2**-16
 
-# Keep the permutations, the noise and the flips of one (seed, index) independent.
+# They make the permutations, the noise and the flips of one (seed, index) independent.
 _ORDER, _NOISE, _FLIP = range(3)
 
 
 def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
   """Spreads integer grey levels over the unit interval, `x = (k + u) / levels` with `u ~ U[0, 1)`.
 
-  The noise of an image depends on the seed and on its position in `images` alone, so that the first `m` images are the
+  The noise of an image depends only on the seed and on its position in `images`. The first `m` images are therefore the
   same whether or not others follow.
 
   Args:
-    images: uint8 [n, height, width, channels] in `0 .. levels - 1`.
-    levels: number of grey levels, at most 256.
-    seed: non-negative seed of the noise.
+    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`.
+    levels: Number of grey levels, at most 256.
+    seed: Non-negative seed of the noise.
 
   Returns:
-    float32 [n, height, width, channels] in [0, 1), with `floor(levels * x) == images`.
+    The images in [0, 1), float32 `[n, height, width, channels]`, with `floor(levels * x) == images`.
 
   #### References
 
@@ -44,41 +44,41 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
 def training_batches(
   split: Split, levels: int, batch_size: int, seed: int, start: int = 0, flip: bool = False
 ) -> tf.data.Dataset:
-  """Infinite stream of shuffled, dequantised batches, of which any element can be repeated.
+  """An infinite stream of shuffled, dequantised batches that can be resumed at any element.
 
   Epoch `e` visits the images in the order of a permutation drawn from (seed, e). Element `i` holds positions
-  `i * batch_size .. (i + 1) * batch_size - 1` of the epochs laid end to end, so that every image is seen once in every
-  epoch and none is dropped; its noise and flips are drawn from (seed, i). A run that resumes at step `j` with `start=j`
-  thus sees what the uninterrupted run would have seen, bit for bit.
+  `i * batch_size .. (i + 1) * batch_size - 1` of the epochs laid end to end, so that each epoch shows every image once.
+  Its noise and flips are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees exactly the
+  batches that the uninterrupted run would have seen, bit for bit.
 
   Args:
-    split: `Split` to draw from; it may be smaller than a batch.
-    levels: number of grey levels, at most 256.
-    batch_size: images in an element.
-    seed: int64 seed.
-    start: index of the first element.
-    flip: whether to mirror each image left to right with probability 1/2.
+    split: The images, which may be fewer than a batch.
+    levels: Number of grey levels, at most 256.
+    batch_size: Images in each element.
+    seed: Seed of 64 bits.
+    start: Index of the first element.
+    flip: Whether to mirror each image left to right with probability 1/2.
 
   Returns:
-    `tf.data.Dataset` of float32 [batch_size, height, width, channels] in [0, 1), `x = (k + u) / levels` as in
+    A `tf.data.Dataset` of float32 `[batch_size, height, width, channels]` in [0, 1), `x = (k + u) / levels` as in
     `dequantize`.
 
   Raises:
-    ValueError: if the split is empty, `batch_size` is not positive or `start` is negative.
+    ValueError: If the split is empty, `batch_size` is not positive or `start` is negative.
   """
   n = len(split)
   if n < 1 or batch_size < 1 or start < 0:
     raise ValueError(
-      '`split` must hold an image, `batch_size` be positive and `start` not negative. '
-      f'Got: {n} images, batch_size={batch_size}, start={start}.'
+      '`split` must hold images, `batch_size` must be positive and `start` must not be negative. '
+      f'Got: {n} images, {batch_size} and {start}.'
     )
-  with tf.device('CPU:0'):  # tf.data runs there: an accelerator would have to send the images back for every batch.
+  with tf.device('CPU:0'):  # tf.data runs there, and would fetch images from an accelerator for every batch.
     images = tf.constant(split.images)
     order_seed, noise_seed, flip_seed = (tf.constant([seed, salt], tf.int64) for salt in (_ORDER, _NOISE, _FLIP))
 
   def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
-    # Sorted random keys. `tf.random.experimental.index_shuffle` would spare the sort, but is far from uniform over the
-    # permutations: of the 24 of 4 items, some come up 4.7 times as often as others.
+    # The order that sorts random keys. `tf.random.experimental.index_shuffle` needs no sort, but is far from uniform:
+    # some of the 24 permutations of 4 items come up 4.7 times as often as others.
     keys = tf.random.stateless_uniform(
       [n], tf.random.experimental.stateless_fold_in(order_seed, epoch), minval=None, maxval=None, dtype=tf.int32
     )

@@ -1,4 +1,4 @@
-"""`load`: a data set by its name or path, in the paper's splits."""
+"""`load` finds a data set by its name or path, and splits it as the paper does."""
 
 import os
 
@@ -24,19 +24,20 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
   | `digits`, a folder, an .npz of `images` | 80 % | a random 10 % | a random 10 % |
   | an .npz of `x_train` and `x_test` | 90 % of `x_train` | `x_validation`, else a random 10 % of `x_train` | `x_test` |
 
-  Random parts are drawn with one fixed seed. Names come before paths: a folder called `mnist` is `./mnist`.
+  Random parts are always drawn with the same seed. Names come before paths: a folder called `mnist` is `./mnist`.
 
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), 'mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped', the path of a folder
-      of images, or the path of an .npz file. `image_files.load_folder` and `image_files.load_npz` say what these hold.
-    data_dir: folder of prepared TFDS data sets; the default is the environment's TFDS_DATA_DIR, else
-      ~/tensorflow_datasets. Other sources need none.
+      of images, or the path of an .npz file. `image_files.load_folder` and `image_files.load_npz` say what these may
+      hold.
+    data_dir: Folder of prepared TFDS data sets. The default is TFDS_DATA_DIR of the environment, and
+      ~/tensorflow_datasets without it. Other sources do not need it.
 
   Returns:
     The `Dataset`.
 
   Raises:
-    UsageError: if the data set is unknown, absent, damaged or not of images that all have one shape.
+    UsageError: If the data set is unknown, missing or damaged, or its images differ in shape.
 
   #### References
 
@@ -63,7 +64,7 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
 
 
 def _digits() -> Dataset:
-  """scikit-learn's copy of the UCI handwritten digits: 1,797 images, 8 x 8 counts of 0 to 16. Needs no network."""
+  """The UCI handwritten digits that come with scikit-learn: 1,797 images of 8 x 8 counts from 0 to 16."""
   digits = load_digits()
   everything = Split(digits.images.astype(np.uint8)[..., np.newaxis], digits.target.astype(np.int64))
   return Dataset('digits', 17, *three_way(everything, 'digits'), num_classes=10)

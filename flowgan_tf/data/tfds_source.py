@@ -1,4 +1,4 @@
-"""TensorFlow Datasets: prepared data first, the network only when it answers."""
+"""TensorFlow Datasets: prepared data are read first, and the network is used only if it answers."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from flowgan_tf import hosts
 from flowgan_tf.data.dataset import Split
 from flowgan_tf.errors import UsageError
 
-if TYPE_CHECKING:  # importing TFDS takes long, and other sources do without it
+if TYPE_CHECKING:  # Importing TFDS takes long, and other sources do not need it.
   import tensorflow_datasets as tfds
 
 __all__ = ['DATASETS', 'load_tfds']
 
-# One of the files that TFDS downloads for each data set.
+# For each data set, one of the files that TFDS downloads.
 DATASETS = {
   'mnist': 'https://storage.googleapis.com/cvdf-datasets/mnist/train-images-idx3-ubyte.gz',
   'fashion_mnist': 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz',
@@ -25,7 +25,7 @@ DATASETS = {
   'svhn_cropped': 'http://ufldl.stanford.edu/housenumbers/train_32x32.mat',
 }
 
-# What TFDS and TensorFlow raise for truncated, empty, missing, unreadable and altered files of a prepared data set.
+# What TFDS and TensorFlow raise if files of a prepared data set are truncated, empty, missing, unreadable or altered.
 _DAMAGE = (
   tf.errors.DataLossError,
   tf.errors.FailedPreconditionError,
@@ -41,18 +41,20 @@ _DAMAGE = (
 def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
   """Loads TFDS's train and test splits, in the order of the records.
 
-  The newest prepared version under `data_dir` is read without a network. Without one, the data set is downloaded, after
-  a check of a few seconds that its host answers: TFDS itself retries for minutes before it gives up.
+  The newest version that is prepared under `data_dir` is read without a network. If there is none, the data set is
+  downloaded. Before that, a check of a few seconds makes sure that its host answers, because TFDS itself retries for
+  minutes before it gives up.
 
   Args:
-    dataset: a key of `DATASETS`.
-    data_dir: folder of prepared data sets. None: the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    dataset: A key of `DATASETS`.
+    data_dir: Folder of prepared data sets. None stands for TFDS_DATA_DIR of the environment, and for
+      ~/tensorflow_datasets without it.
 
   Returns:
-    (train, test).
+    The train and test splits.
 
   Raises:
-    UsageError: if `data_dir` does not exist, the prepared data are damaged, or there are none and they cannot be had.
+    UsageError: If `data_dir` does not exist, the prepared data are damaged, or there are none and the download fails.
   """
   if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
     raise UsageError(
@@ -63,7 +65,7 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
 
   import tensorflow_datasets as tfds
 
-  # One shard after the other, as they were written: 'the first 50,000' must not depend on how readers interleave.
+  # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   try:
     builder = tfds.builder_from_directory(folder)
@@ -75,7 +77,7 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
 
 
 def _prepared_folder(root: str, dataset: str) -> str | None:
-  """The newest <root>/<dataset>/<x.y.z> that was prepared to its end."""
+  """Returns the newest <root>/<dataset>/<x.y.z> whose preparation was completed, or None."""
   parent = os.path.join(root, dataset)
   versions = [
     version
@@ -100,12 +102,12 @@ def _prepare(dataset: str, root: str) -> str:
   try:
     builder = tfds.builder(dataset, data_dir=root)
     builder.download_and_prepare()
-  # TFDS's own errors have no base class in common, and reading a damaged archive can raise almost anything.
+  # TFDS's own errors have no common base class, and reading a damaged archive can raise almost anything.
   except Exception as error:
     cause = error.__cause__ or error
     reason = ': '.join([type(cause).__name__, *str(cause).splitlines()[:1]]).rstrip(':')
     failure, remedy = f'download into {root} failed', 'try again'
-    # Errors of the operating system are the network's or the disk's, but for a file that was missing in the archive.
+    # An OSError is the fault of the network or the disk, unless a file is missing in the archive.
     outside = isinstance(error, (OSError, tfds.download.DownloadError)) and not isinstance(error, FileNotFoundError)
     if not outside and (kept := _kept_downloads(dataset, root)):
       failure, remedy = f'download in {root} is damaged', f'delete {" and ".join(kept)} and try again'
@@ -117,7 +119,7 @@ def _prepare(dataset: str, root: str) -> str:
 
 
 def _kept_downloads(dataset: str, root: str) -> list[str]:
-  """Where TFDS keeps archives of a data set, and what it extracted from them: it would use both again."""
+  """Returns the archives of a data set that TFDS keeps, and what it extracted from them. It would use both again."""
   import tensorflow_datasets as tfds
 
   downloads = os.path.join(root, 'downloads')

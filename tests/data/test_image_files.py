@@ -101,7 +101,7 @@ def test_damaged_image_is_named(tmp_path, extension, kept):
 
 
 def test_folder_without_or_with_too_few_images(tmp_path):
-  raises(tmp_path, f'{tmp_path.name}: no images there')
+  raises(tmp_path, f'{tmp_path.name}: holds no images; expected ')
   save(tmp_path / '0.png', grey(0))
   raises(tmp_path, f'{tmp_path.name}: expected at least 3 images, one for each split, got 1$')
   save(tmp_path / 'ant' / '0.png', grey(0))

@@ -1,4 +1,4 @@
-"""What is measured of a model: likelihood, sample scores, and memorisation."""
+"""Measures of a model: its likelihood, scores of its samples, and signs of memorisation."""
 
 from flowgan_tf.metrics.classifier import Classifier, load_or_train
 from flowgan_tf.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance

@@ -1,7 +1,7 @@
 """The classifier behind the Inception and MODE scores: a small network trained on the data set itself.
 
 The scores need p(y|x) from a classifier that knows the data. A network pretrained on ImageNet says little about digits,
-and a download is not always possible; this one trains in about a minute on two CPU cores and is kept in a cache.
+and a download is not always possible. This classifier trains in about a minute on two CPU cores and is kept in a cache.
 """
 
 import dataclasses
@@ -25,29 +25,29 @@ __all__ = ['Classifier', 'load_or_train']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name. To be raised with every change that makes other classifiers of the same data: to the
-# network, its training, or the dequantisation of `data/pipeline.py`.
+# Part of the cache file's name. It must be raised with every change that makes a different classifier of the same data:
+# to the network, to its training, or to the dequantisation in `data/pipeline.py`.
 _VERSION = 1
 _BATCH_SIZE = 128
-# Images seen in training: 60 epochs, but no fewer than the first number, and no more than the second.
+# Training takes 60 epochs, within these limits on the number of images that it sees.
 _EPOCHS = 60
 _IMAGES_SEEN = 20_000, 250_000
-_PIXELS_PER_SECOND = 3e6  # Training speed on two CPU cores, only to tell the user how long it will take.
+_PIXELS_PER_SECOND = 3e6  # Training speed on two CPU cores, used only to tell the user how long training will take.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A trained classifier and what a reported score must say of it.
+  """A trained classifier, with what must be reported about it beside a score.
 
   Attributes:
-    model: maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, num_classes]`; the layer named
-      `features` is its last hidden one, `[n, 128]`.
-    num_classes: number of classes.
-    test_accuracy: fraction of the test split, dequantised, that is classified rightly.
-    hash: first 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
-      samples and number of splits.
-    label_distribution: `[num_classes]`, float64, p*(y): label frequencies of the training split.
-    name: 'classifier', the same for all.
+    model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, num_classes]`. The layer named
+      `features` is the last hidden layer, `[n, 128]`.
+    num_classes: Number of classes.
+    test_accuracy: Fraction of the dequantised test images that are classified correctly.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
+      hash, number of samples and number of splits.
+    label_distribution: Label frequencies p*(y) of the training images, float64 `[num_classes]`.
+    name: Always 'classifier'.
   """
 
   model: keras.Model
@@ -62,24 +62,24 @@ class Classifier:
     """Returns the features of the last hidden layer and p(y|x), `softmax(model(x))`.
 
     Args:
-      images: `[n, height, width, channels]`, float, in [0, 1]. Values outside are clipped, as they are when an image is
-        shown or saved. Any n: images go through the network in batches.
+      images: Floats `[n, height, width, channels]` in [0, 1]. Values outside are clipped, as they are when an image is
+        shown or saved. The images go through the network in batches, so n may be large.
 
     Returns:
-      `Predictions`: features `[n, 128]`, and probabilities `[n, num_classes]`, whose softmax is in float64: in float32
-      the small ones would be rounded to 0.
+      `Predictions` with features `[n, 128]` and probabilities `[n, num_classes]`. The softmax is computed in float64,
+      because float32 would round small probabilities to 0.
 
     Raises:
-      ValueError: the images are not floats, not of the model's shape, none, or not finite.
+      ValueError: If the images are not floats, not finite or not of the model's shape, or if there are none.
     """
     images = np.asarray(images)
     if not np.issubdtype(images.dtype, np.floating):
-      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
     shape = self.model.input_shape[1:]
     if images.shape[1:] != shape or len(images) == 0:
-      raise ValueError(f'`images` must have shape [n, {", ".join(map(str, shape))}] with n > 0. Got: {images.shape}')
+      raise ValueError(f'`images` must have shape [n, {", ".join(map(str, shape))}] with n > 0. Got: {images.shape}.')
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
     clipped = np.clip(images, 0, 1).astype(np.float32)
     features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
     return Predictions(features, tf.nn.softmax(logits.astype(np.float64)).numpy())
@@ -96,27 +96,27 @@ class Classifier:
 
 
 def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0) -> Classifier:
-  """Returns the data set's classifier, from the cache if it is there, otherwise newly trained and then cached.
+  """Returns the classifier of a data set, from the cache if it is there and newly trained otherwise.
 
-  Training sees the images as a flow's samples look: `x = (k + u) / levels` with new noise u at each step. All
-  randomness is stateless and derives from `seed` alone, not from the global seeds of TensorFlow, Keras or NumPy. On a
-  CPU the same machine, library versions and seed give the same weights, and so the same hash; across machines, and on a
-  GPU, rounding differs, and the hash with it.
+  The network is trained on images that look like a flow's samples, `x = (k + u) / levels` with new noise u at each
+  step. All randomness is stateless and comes from `seed` alone, not from the global seeds of TensorFlow, Keras or
+  NumPy. On one machine's CPU, the same library versions and seed give the same weights and the same hash. On other
+  machines and on GPUs rounding differs, and so does the hash.
 
   Args:
-    dataset: labelled data. The training split trains, the test split gives the accuracy.
-    cache_dir: folder of the cache, made if it is not there. A file in it that cannot be read is replaced. Where it
-      cannot be written, a warning says so, and the classifier is not kept.
-    seed: seed of the initial weights, the order of the images, dropout and noise.
+    dataset: Labelled data. The training images train the classifier, and the test images give its accuracy.
+    cache_dir: Folder of the cache, made if there is none. A file in it that cannot be read is replaced. If the folder
+      cannot be written to, a warning says so and the classifier is not kept.
+    seed: Seed of the initial weights, the order of the images, dropout and noise.
 
   Returns:
-    A `Classifier`.
+    The `Classifier`.
 
   Raises:
-    ValueError: the data set has no labels.
+    ValueError: If the data set has no labels.
   """
   if dataset.train.labels is None or dataset.test.labels is None:
-    raise ValueError(f'A classifier needs labels: data set {dataset.name!r} has no labels')
+    raise ValueError(f'`dataset` must have labels to train a classifier. Got: {dataset.name!r}, which has none.')
   name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
   path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}.npz')
   model = _network(dataset.image_shape, dataset.num_classes, seed)
@@ -124,15 +124,15 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
   if test_accuracy is None:
     _train(model, dataset, seed)
     test_accuracy = _accuracy(model, dataset, seed)
-    _LOG.info('Classifier for %s: %.2f %% of the test split right.', dataset.name, 100 * test_accuracy)
+    _LOG.info('The classifier of %s labels %.2f %% of the test images correctly.', dataset.name, 100 * test_accuracy)
     _save(model, test_accuracy, path)
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
   return Classifier(model, dataset.num_classes, test_accuracy, _hash(model.get_weights()), counts / counts.sum())
 
 
 def _network(image_shape, num_classes, seed):
-  """Convolutions and pooling down to fewer than 8 pixels a side, then one hidden layer."""
-  # Each layer names its seed and dtype: Keras would otherwise take them from its global seed and global policy.
+  """Convolutions and pooling until a side has fewer than 8 pixels, then one hidden layer."""
+  # Each layer is given its seed and dtype, which Keras would otherwise take from its global seed and policy.
   layer, he_normal, float32 = keras.layers, keras.initializers.HeNormal, {'dtype': 'float32'}
   layers = [keras.Input(image_shape, **float32)]
   size, filters = min(image_shape[:2]), 32
@@ -150,7 +150,7 @@ def _network(image_shape, num_classes, seed):
     layer.Dense(num_classes, kernel_initializer=he_normal(seed + 2), name='logits', **float32),
   ]
   model = keras.Sequential(layers, name='classifier')
-  # Keras' default is XLA, whose convolution gradients are an order of magnitude slower on a CPU.
+  # Keras would use XLA, whose convolution gradients are ten times slower on a CPU.
   model.compile(jit_compile=False)
   return model
 
@@ -198,11 +198,11 @@ def _save(model, test_accuracy, path):
   try:
     save_arrays(path, test_accuracy=test_accuracy, hash=_hash(weights), **arrays)
   except OSError as error:
-    _LOG.warning('The classifier cannot be kept in the cache: %s: %s.', path, error.strerror)
+    _LOG.warning('%s: the classifier cannot be kept in the cache (%s).', path, error.strerror)
 
 
 def _load(model, path):
-  """Sets the weights and returns the test accuracy, or returns None where there is no intact cache file."""
+  """Sets the weights and returns the test accuracy, or returns None if there is no intact cache file."""
   try:
     with np.load(path, allow_pickle=False) as saved:
       weights = [saved[f'weight_{i}'] for i in range(len(model.get_weights()))]
@@ -214,5 +214,7 @@ def _load(model, path):
   except (FileNotFoundError, NotADirectoryError):
     return None
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
-    _LOG.warning('Classifier cache %s is damaged (%s: %s); training again.', path, type(error).__name__, error)
+    _LOG.warning(
+      '%s: the cached classifier is damaged (%s: %s) and is trained again.', path, type(error).__name__, error
+    )
     return None

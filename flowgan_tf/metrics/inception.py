@@ -1,8 +1,8 @@
 """Inception-v3, trained on ImageNet: the network behind the usual scores of natural images.
 
-Published Inception scores and FIDs rest on one TensorFlow graph of 2015, with 1008 outputs and its own way to resize.
-The weights of `keras.applications` are another training of the same architecture, with 1000 classes. Scores with them
-are of the same scale as published ones, but not comparable digit for digit: compare only scores with the same hash,
+Published Inception scores and FIDs come from one TensorFlow graph of 2015, with 1008 outputs and its own way to resize.
+The weights of `keras.applications` come from another training of the same architecture, with 1000 classes. Their scores
+have the same scale as published ones, but are not comparable to the last digit. Compare only scores with the same hash,
 number of samples and number of splits.
 """
 
@@ -25,9 +25,9 @@ __all__ = ['Inception', 'load_inception']
 
 _SIZE = 299
 _BATCH_SIZE = 50
-_PROGRESS_BAR_FROM = 2000  # images: minutes on a few CPU cores
+_PROGRESS_BAR_FROM = 2000  # images, which take minutes on a few CPU cores
 
-# Name, address and MD5 as keras.applications has them, so that a file it has downloaded before is found.
+# Name, address and MD5 are those of keras.applications, so that a file it has already downloaded is found.
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
 _URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
 _MD5 = '9a0d58056eeedaa3f26cb7ebd46da564'
@@ -35,13 +35,14 @@ _REMEDIES = "pass a local copy as `inception_weights`, or use the `scorer` 'clas
 
 
 class Inception:
-  """Inception-v3 with weights, in float32.
+  """Inception-v3 with its weights, in float32.
 
   Attributes:
-    name: 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
-      samples and number of splits.
-    label_distribution, test_accuracy: None: its classes are those of ImageNet.
+    name: Always 'inception_v3'.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
+      hash, number of samples and number of splits.
+    label_distribution: None, because its classes are those of ImageNet and not the data set's.
+    test_accuracy: None, for the same reason.
 
   #### References
 
@@ -68,27 +69,27 @@ class Inception:
   def predict(self, images: np.ndarray) -> Predictions:
     """Returns the features and `softmax(logits)` of images.
 
-    The network sees images as they would be saved: `k = floor(256 x)`, clipped to 0 .. 255. Of a dequantised image with
-    256 grey levels that is the original. Grey images are repeated to three channels; all are resized to 299 x 299,
-    bilinearly and without a filter against aliasing, and scaled to [-1, 1], `k / 127.5 - 1`.
+    The network sees images as they would be saved, `k = floor(256 x)`, clipped to 0 .. 255. For a dequantised image
+    with 256 grey levels that is the original. Grey images are repeated to three channels. All images are resized to
+    299 x 299 by bilinear interpolation without an anti-aliasing filter, and scaled to [-1, 1], `k / 127.5 - 1`.
 
     Args:
-      images: `[n, height, width, 1 or 3]`, float, in [0, 1]. Any n: images go through the network in batches.
+      images: Floats `[n, height, width, 1 or 3]` in [0, 1]. They go through the network in batches, so n may be large.
 
     Returns:
-      `Predictions`: the global average pool, `[n, 2048]`, and the probabilities of the 1000 classes of ImageNet, whose
-      softmax is in float64: in float32 the small ones would be rounded to 0.
+      `Predictions` with the global average pool `[n, 2048]` and the probabilities of ImageNet's 1000 classes. The
+      softmax is computed in float64, because float32 would round small probabilities to 0.
 
     Raises:
-      ValueError: the images are not floats, not of such a shape, none, or not finite.
+      ValueError: If the images are not floats, not finite or of another shape, or if there are none.
     """
     images = np.asarray(images)
     if not np.issubdtype(images.dtype, np.floating):
-      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
-      raise ValueError(f'`images` must have shape [n, height, width, 1 or 3], not empty. Got: {images.shape}')
+      raise ValueError(f'`images` must have shape [n, height, width, 1 or 3], not empty. Got: {images.shape}.')
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
     features, logits = [], []
     with tqdm.tqdm(
       total=len(images),
@@ -107,8 +108,8 @@ class Inception:
     probabilities = tf.nn.softmax(np.concatenate(logits).astype(np.float64)).numpy()
     return Predictions(np.concatenate(features), probabilities)
 
-  # Not Keras' own predict, which compiles with XLA: its convolutions are slow on a CPU. The open signature lets a last,
-  # smaller batch use the same graph.
+  # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU. The signature leaves the batch
+  # size open, so that a smaller last batch uses the same graph.
   @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], jit_compile=False)
   def _forward(self, grey_levels):
     return self._model(tf.image.resize(grey_levels, [_SIZE, _SIZE]) / 127.5 - 1, training=False)
@@ -118,15 +119,15 @@ def load_inception(weights: str | None) -> Inception:
   """Builds Inception-v3 and loads its weights.
 
   Args:
-    weights: A file of the whole network with its 1000-class layer, `.weights.h5`, `.keras` or Keras' older `.h5`. None:
-      ImageNet's weights of `keras.applications`, which Keras downloads once (96 MB) and keeps in ~/.keras.
+    weights: A file of the whole network with its 1000-class layer: `.weights.h5`, `.keras` or Keras' older `.h5`. None
+      stands for the ImageNet weights of `keras.applications`, which Keras downloads once (96 MB) and keeps in ~/.keras.
 
   Returns:
-    An `Inception`.
+    The network as an `Inception`.
 
   Raises:
-    UsageError: the weights cannot be downloaded, which is known within seconds where there is no network, or the file
-      is missing, damaged, or of another network.
+    UsageError: If the weights cannot be downloaded, or the file is missing, damaged or of another network. Without a
+      network connection this takes only seconds.
   """
   path = _download() if weights is None else os.path.expanduser(weights)
   if not os.path.isfile(path):
@@ -134,7 +135,7 @@ def load_inception(weights: str | None) -> Inception:
   model = _network()
   try:
     with warnings.catch_warnings():
-      # Of a file of another network Keras warns a hundred times before it raises.
+      # For the file of another network Keras gives a hundred warnings before it raises.
       warnings.simplefilter('ignore')
       model.load_weights(path)
   except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others.
@@ -147,7 +148,7 @@ def load_inception(weights: str | None) -> Inception:
 
 def _network() -> keras.Model:
   policy = keras.config.dtype_policy()
-  keras.config.set_dtype_policy('float32')  # InceptionV3 takes no dtype of its own
+  keras.config.set_dtype_policy('float32')  # InceptionV3 has no dtype argument.
   try:
     return keras.applications.InceptionV3(weights=None, classifier_activation=None)
   finally:
@@ -155,16 +156,16 @@ def _network() -> keras.Model:
 
 
 def _download() -> str:
-  """The path of ImageNet's weights in Keras' cache, where Keras puts them unless they are there already."""
+  """Returns the path of ImageNet's weights in Keras' cache, and downloads them if they are not there yet."""
   keras_home = os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras')
   path = os.path.join(keras_home, 'models', _FILE_NAME)
   if _is_intact(path):
     return path
-  # Asked first: Keras itself can wait for minutes, and without end for a network that drops its packets.
+  # Keras itself could wait for minutes, or for ever if the network drops its packets.
   if not hosts.answers(_URL):
     raise UsageError(f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}')
   try:
-    with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output
+    with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output.
       return keras.utils.get_file(_FILE_NAME, _URL, cache_subdir='models', file_hash=_MD5, cache_dir=keras_home)
   except Exception as error:  # Keras wraps network errors in a bare Exception.
     reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])

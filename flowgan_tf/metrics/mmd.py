@@ -1,4 +1,4 @@
-"""Kernel distance of features (KID): the squared maximum mean discrepancy with a cubic kernel."""
+"""Kernel distance (KID) between features: the squared maximum mean discrepancy with a cubic kernel."""
 
 import numpy as np
 
@@ -13,18 +13,18 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
       mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
-  Its expectation is `|E k(x, .) - E k(y, .)|^2` in the kernel's Hilbert space: 0 if and only if all moments up to the
-  third agree. The estimate itself may be negative.
+  Its expectation is `|E k(x, .) - E k(y, .)|^2` in the kernel's Hilbert space, which is 0 if and only if all moments up
+  to the third agree. The estimate itself may be negative.
 
   Args:
-    x: `[n, d]`, real, the features of one set of images.
-    y: `[m, d]`, those of the other.
+    x: Features of one set of images, real `[n, d]`.
+    y: Features of the other set, real `[m, d]`.
 
   Returns:
-    The estimate, computed in float64. Memory is that of the three kernel matrices.
+    The estimate, computed in float64. The three kernel matrices take most of the memory.
 
   Raises:
-    ValueError: x or y has fewer than 2 rows or is not finite, or their dimensions differ.
+    ValueError: If `x` or `y` has fewer than 2 rows or is not finite, or if their dimensions differ.
 
   #### References
 
@@ -37,23 +37,23 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Score:
   """Kernel distance: the mean of `squared_mmd` over random subsets of x and y.
 
-  With Inception-v3's features this is the KID. Unlike the FID it is unbiased at any number of images, and so may be
-  negative when the true distance is small.
+  With Inception-v3's features this is the KID. Unlike the FID it is unbiased at any number of images. It may therefore
+  be negative if the true distance is small.
 
   Args:
-    x: `[n, d]`, real, the features of one set of images.
-    y: `[m, d]`, those of the other.
+    x: Features of one set of images, real `[n, d]`.
+    y: Features of the other set, real `[m, d]`.
     subsets: Number of pairs of subsets.
-    subset_size: Rows of each, drawn without replacement; min(n, m) where that is smaller.
-    seed: Seed of the subsets, of NumPy's default generator.
+    subset_size: Rows of each subset, drawn without replacement; min(n, m) if that is smaller.
+    seed: Seed of NumPy's default generator, which draws the subsets.
 
   Returns:
-    A `Score`: mean and standard deviation over the subsets. They share images, so that `std / sqrt(subsets)`
-    understates the standard error; where both subsets are all of x and y, `std` is rounding.
+    A `Score` with the mean and the standard deviation over the subsets. Subsets share images, so that
+    `std / sqrt(subsets)` understates the standard error. If the subsets are all of `x` and `y`, `std` is mere rounding.
 
   Raises:
-    ValueError: x or y has fewer than 2 rows or is not finite, their dimensions differ, `subsets` is less than 1, or
-      `subset_size` less than 2.
+    ValueError: If `x` or `y` has fewer than 2 rows or is not finite, if their dimensions differ, if `subsets` is below
+      1, or if `subset_size` is below 2.
 
   #### References
 
@@ -61,9 +61,9 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
   """
   x, y = _check_pair(x, y)
   if subsets < 1:
-    raise ValueError(f'`subsets` must be at least 1. Got: {subsets}')
+    raise ValueError(f'`subsets` must be at least 1. Got: {subsets}.')
   if subset_size < 2:
-    raise ValueError(f'`subset_size` must be at least 2. Got: {subset_size}')
+    raise ValueError(f'`subset_size` must be at least 2. Got: {subset_size}.')
   size = min(subset_size, len(x), len(y))
   rng = np.random.default_rng(seed)
   values = [
@@ -75,13 +75,13 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
 def _check_pair(x, y):
   x, y = check_features(x, 'x'), check_features(y, 'y')
   if x.shape[1] != y.shape[1]:
-    raise ValueError(f'`x` and `y` must be of the same dimension. Got: {x.shape[1]} and {y.shape[1]}')
+    raise ValueError(f'`x` and `y` must be of the same dimension. Got: {x.shape[1]} and {y.shape[1]}.')
   return x, y
 
 
 def _kernel(u, v):
   base = u @ v.T / u.shape[1] + 1
-  return base * base * base  # NumPy's power takes 30 times as long
+  return base * base * base  # NumPy's power takes 30 times as long.
 
 
 def _mean_off_diagonal(kernel):

@@ -1,4 +1,4 @@
-"""Nearest training images of samples: whether a generator has memorised what it was trained on."""
+"""Training images nearest to samples, which show whether a generator has memorised them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 __all__ = ['Neighbors', 'nearest_neighbors']
 
-# Training images that are float32 at a time: 120 MB of CIFAR-10, whose 50,000 would be 614 MB.
+# Training images that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images would take 614 MB.
 _BLOCK = 10_000
 
 
@@ -17,8 +17,8 @@ class Neighbors(NamedTuple):
   """The k nearest training images of each of n samples, nearest first.
 
   Attributes:
-    indices: int64 `[n, k]`, positions in the training images.
-    distances: float64 `[n, k]`, root mean square differences of a pixel, where 1 is the range from black to white.
+    indices: Positions in the training images, int64 `[n, k]`.
+    distances: Root mean square differences of the pixels, float64 `[n, k]`. The range from black to white is 1.
   """
 
   indices: np.ndarray
@@ -32,38 +32,38 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
   distance(x, t) = ||x - (t + 1/2) / levels||_2 / sqrt(height * width * channels)
   ```
 
-  Grey level t stands at the centre of its bin, as dequantised images `(t + u) / levels` are spread over all of it: the
-  distance between a training image and itself dequantised is about `1 / (sqrt(12) levels)`, not 0. A sample much nearer
-  to a training image than images of the test split are has been memorised; the converse does not hold, as a copy
-  shifted by one pixel is far away. All pairs are compared, without an index: n m distances.
+  A grey level t stands for the centre of its bin, because dequantised images `(t + u) / levels` are spread over the
+  whole bin. The distance between a training image and its own dequantised copy is therefore not 0, but about
+  `1 / (sqrt(12) levels)`. A sample has been memorised if it is much closer to a training image than test images are.
+  The converse does not hold: a copy shifted by one pixel is far away. All n m pairs are compared, without an index.
 
   Args:
-    images: Samples, float `[n, height, width, channels]` with n > 0, in [0, 1]; values outside are not clipped.
-    training: uint8 `[m, height, width, channels]`, grey levels `0 .. levels - 1`.
+    images: Samples, floats `[n, height, width, channels]` with n > 0, in [0, 1]. Values outside are not clipped.
+    training: Grey levels from 0 to levels - 1, uint8 `[m, height, width, channels]`.
     levels: Number of grey levels.
-    k: Neighbours of each sample, from 1 to m.
+    k: Number of neighbours of each sample, from 1 to m.
 
   Returns:
-    `Neighbors`, equally distant ones in the order of the training images.
+    The `Neighbors`. Those at equal distance are in the order of the training images.
 
   Raises:
-    ValueError: if the images are not floats, none or not finite, the training images are not uint8, the shapes differ,
-      or k is out of range.
+    ValueError: If the images are not floats or not finite, if there are none, if the training images are not uint8, if
+      the shapes differ, or if `k` is out of range.
   """
   images, training = np.asarray(images), np.asarray(training)
   if not np.issubdtype(images.dtype, np.floating):
-    raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}')
+    raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
   if training.dtype != np.uint8:
-    raise ValueError(f'`training` must be uint8 grey levels. Got: {training.dtype}')
+    raise ValueError(f'`training` must be uint8 grey levels. Got: {training.dtype}.')
   if images.ndim != 4 or images.shape[1:] != training.shape[1:] or len(images) == 0:
     raise ValueError(
       '`images` must have shape [n, height, width, channels] with n > 0, and `training` images the same height, width '
-      f'and channels. Got: {images.shape} and {training.shape}'
+      f'and channels. Got: {images.shape} and {training.shape}.'
     )
   if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-    raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity')
+    raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
   if not 1 <= k <= len(training):
-    raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}')
+    raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}.')
   samples, training = images.reshape(len(images), -1), training.reshape(len(training), -1)
   candidates = []
   for start in range(0, len(training), _BLOCK):
@@ -71,7 +71,7 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
     search = NearestNeighbors(n_neighbors=min(k, len(block)), algorithm='brute').fit(block)
     candidates.append(start + search.kneighbors(samples.astype(np.float32), return_distance=False))
   indices = np.concatenate(candidates, axis=1)
-  # The search takes ||a||^2 + ||b||^2 - 2 ab for the squared distance, which loses the digits of a small one.
+  # The search computes squared distances as ||a||^2 + ||b||^2 - 2 ab, which loses the digits of small distances.
   distances = np.stack(
     [
       np.sqrt(np.mean((sample - _bin_centers(training[found], levels)) ** 2, axis=1))

@@ -1,4 +1,4 @@
-"""What the networks behind the scores say of images."""
+"""What the networks behind the scores predict for images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ['Predictions', 'ScoreNetwork']
 
 
 class Predictions(NamedTuple):
-  """What a network says of n images.
+  """The predictions of a network for n images.
 
   Attributes:
-    features: float32 `[n, d]`, the last hidden layer.
-    probabilities: float64 `[n, k]`, p(y|x) over k classes.
+    features: Outputs of the last hidden layer, float32 `[n, d]`.
+    probabilities: p(y|x) over k classes, float64 `[n, k]`.
   """
 
   features: np.ndarray
@@ -22,15 +22,16 @@ class Predictions(NamedTuple):
 
 
 class ScoreNetwork(Protocol):
-  """A network that looks at images: the data set's own `Classifier`, or `Inception`.
+  """The network behind the scores: the data set's own `Classifier`, or `Inception`.
 
   Attributes:
-    name: 'classifier' or 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores compare only with the same hash, number of
-      samples and number of splits.
-    label_distribution: float64 `[k]`, p*(y) of the data set, for the MODE score; None if the classes are not the data
-      set's.
-    test_accuracy: Fraction of the data set's test split that is classified rightly; None likewise.
+    name: Either 'classifier' or 'inception_v3'.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
+      hash, number of samples and number of splits.
+    label_distribution: p*(y) of the data set for the MODE score, float64 `[k]`. None if the network does not know the
+      data set's classes.
+    test_accuracy: Fraction of the data set's test images that are classified correctly. None if the network does not
+      know the data set's classes.
   """
 
   name: str
@@ -39,4 +40,4 @@ class ScoreNetwork(Protocol):
   test_accuracy: float | None
 
   def predict(self, images: np.ndarray) -> Predictions:
-    """Features and class probabilities of float images `[n, height, width, channels]` in [0, 1]."""
+    """Returns features and class probabilities of float images `[n, height, width, channels]` in [0, 1]."""

@@ -1,4 +1,4 @@
-"""The real images that FID and KID compare samples with: their features, computed once and kept in a cache."""
+"""Features of the real images that FID and KID compare samples with, computed once and kept in a cache."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ __all__ = ['Reference', 'load_or_compute']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name, beside the split, the data's fingerprint and the network's hash. To be raised with
-# every change that makes other references of these: to what is kept here, the statistics of `frechet.py`, what a
-# network's `predict` does before and after its weights, or the dequantisation of `data/pipeline.py`.
+# Part of the cache file's name, beside the split, the data's fingerprint and the network's hash. It must be raised with
+# every change that makes a different reference of the same three: to what is kept here, to the statistics of
+# `frechet.py`, to what a network's `predict` does before and after its weights, or to the dequantisation in
+# `data/pipeline.py`.
 _VERSION = 1
 _KERNEL_FEATURES = 10_000
 _SEED = 0
-_CHUNK_VALUES = 2**25  # 128 MiB of float32 images, which a network copies a few times
+_CHUNK_VALUES = 2**25  # 128 MiB of float32 images, of which a network makes a few copies
 
 
 class Reference(NamedTuple):
   """Features of the real images of a split.
 
   Attributes:
-    statistics: Mean and covariance of all features, for FID.
-    features: float32 `[m, d]`, those of the first m images, at most 10,000, for KID.
+    statistics: Mean and covariance of the features of all images, for FID.
+    features: Features of the first m images, at most 10,000, for KID, float32 `[m, d]`.
   """
 
   statistics: FeatureStatistics
@@ -41,25 +42,25 @@ class Reference(NamedTuple):
 
 
 def load_or_compute(dataset: Dataset, split: str, network: ScoreNetwork, cache_dir: str | os.PathLike) -> Reference:
-  """Returns the reference of a split, from the cache if it is there, otherwise newly computed and then cached.
+  """Returns the reference of a split, from the cache if it is there and newly computed otherwise.
 
-  The network sees the images as a flow's samples look: dequantised, with noise that is always the same.
+  The images are dequantised, to look like a flow's samples, with noise that is always the same.
 
   Args:
-    dataset: The data.
-    split: 'train', 'validation' or 'test'.
-    network: Predicts the features. Its name and hash are part of the cache file's name.
-    cache_dir: Folder of the cache, made if it is not there. A file in it that cannot be read is replaced. Where it
-      cannot be written, a warning says so, and the reference is not kept.
+    dataset: The data set.
+    split: One of 'train', 'validation' and 'test'.
+    network: Network that gives the features. Its name and hash are part of the cache file's name.
+    cache_dir: Folder of the cache, made if there is none. A file in it that cannot be read is replaced. If the folder
+      cannot be written to, a warning says so and the reference is not kept.
 
   Returns:
-    A `Reference`.
+    The `Reference`.
 
   Raises:
-    ValueError: `split` is not one of these.
+    ValueError: If there is no such split.
   """
   if split not in ('train', 'validation', 'test'):
-    raise ValueError(f"`split` must be 'train', 'validation' or 'test'. Got: {split!r}")
+    raise ValueError(f"`split` must be 'train', 'validation' or 'test'. Got: {split!r}.")
   name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
   path = os.path.join(
     cache_dir,
@@ -79,7 +80,7 @@ def _features(images, levels, network):
   chunk = max(1, _CHUNK_VALUES // math.prod(images.shape[1:]))
   return np.concatenate(
     [
-      # A seed of its own for each chunk, or all of them would get the same noise.
+      # Each chunk has a seed of its own, or all of them would get the same noise.
       network.predict(dequantize(images[start : start + chunk], levels, _SEED + start)).features
       for start in range(0, len(images), chunk)
     ]
@@ -90,11 +91,11 @@ def _save(reference, path):
   try:
     save_arrays(path, features=reference.features, **reference.statistics._asdict())
   except OSError as error:
-    _LOG.warning('Reference features cannot be kept in the cache: %s: %s.', path, error.strerror)
+    _LOG.warning('%s: the reference features cannot be kept in the cache (%s).', path, error.strerror)
 
 
 def _load(path):
-  """The reference, or None where there is no intact cache file."""
+  """Returns the reference, or None if there is no intact cache file."""
   try:
     with np.load(path, allow_pickle=False) as saved:
       statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
@@ -102,5 +103,10 @@ def _load(path):
   except (FileNotFoundError, NotADirectoryError):
     return None
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
-    _LOG.warning('Reference cache %s is damaged (%s: %s); computing again.', path, type(error).__name__, error)
+    _LOG.warning(
+      '%s: the cached reference features are damaged (%s: %s) and are computed again.',
+      path,
+      type(error).__name__,
+      error,
+    )
     return None

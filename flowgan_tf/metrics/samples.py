@@ -1,4 +1,4 @@
-"""What can be seen of samples without a classifier: whether the generator has collapsed or blown up."""
+"""Signs in the samples, seen without a classifier, that a generator has collapsed or blown up."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 
 __all__ = ['SATURATION_MARGIN', 'sample_health']
 
-# Real dequantised images come this close to 0 or 1 once in thousands of pixels; a generator whose noise has blown up
-# does so nearly everywhere.
+# In dequantised real images one pixel in thousands comes this close to 0 or 1. In the samples of a generator that has
+# blown up nearly all pixels do.
 SATURATION_MARGIN = 1e-6
 
 
 def sample_health(images: np.ndarray) -> dict[str, float]:
-  """Signs of a collapse that a likelihood does not show.
+  """Measures signs of a collapse that the likelihood does not show.
 
   Args:
-    images: Samples, float `[n, height, width, channels]`.
+    images: Samples, floats `[n, height, width, channels]`.
 
   Returns:
-    `saturated`, the share of pixels within `SATURATION_MARGIN` of 0 or 1 or beyond; `non_finite`, the share of pixels
-    that are NaN or infinite; and `sample_std`, the standard deviation over samples, averaged over pixels: near 0 when
-    all samples are alike.
+    A dictionary of `saturated`, the share of pixels that are beyond 0 or 1 or within `SATURATION_MARGIN` of them;
+    `non_finite`, the share of pixels that are NaN or infinite; and `sample_std`, the standard deviation over samples,
+    averaged over pixels, which is near 0 if all samples are alike.
   """
   finite = np.isfinite(images)
   values = np.where(finite, images, 0.5)

@@ -1,4 +1,4 @@
-"""Scores of samples against a data set, with the network behind them."""
+"""The scores of samples, from one network and the features of real images."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from flowgan_tf.metrics.scores import inception_score, mode_score
 
 __all__ = ['Scorer']
 
-_SUBSETS_PER_SPLIT = 10  # of KID: 100 for the usual 10 splits
+_SUBSETS_PER_SPLIT = 10  # for KID: 100 subsets for the usual 10 splits
 
 
 class Scorer:
-  """Inception score, FID and KID of samples; with a network that knows the data set's labels also the MODE score.
+  """Inception score, FID and KID of samples, and the MODE score if the network knows the data set's classes.
 
   Attributes:
-    selection: Name of the score that chooses the best checkpoint: 'mode_score' where there is one, as in the paper's
-      MNIST table, else 'inception_score', as in its CIFAR-10 table.
+    selection: Name of the score that chooses the best checkpoint: 'mode_score' if there is one, as in the paper's MNIST
+      table, and otherwise 'inception_score', as in its CIFAR-10 table.
   """
 
   def __init__(self, network: ScoreNetwork, reference: Reference):
     """Prepares the scores.
 
     Args:
-      network: Predicts features and classes.
-      reference: Its features of real images, for FID and KID.
+      network: Network that predicts features and classes.
+      reference: Features of real images from the same network, for FID and KID.
     """
     self._network, self._reference = network, reference
     self.selection = 'inception_score' if network.label_distribution is None else 'mode_score'
@@ -37,12 +37,13 @@ class Scorer:
     """Scores samples.
 
     Args:
-      images: float `[n, height, width, channels]`, finite.
-      splits: Parts of the samples for Inception and MODE score, which are mean and standard deviation over them.
+      images: Samples, finite floats `[n, height, width, channels]`.
+      splits: Number of parts into which the samples are divided. Inception and MODE score are given as mean and
+        standard deviation over the parts.
 
     Returns:
-      The scores, `NAME` and `NAME_std`, and what they rest on: network and hash, numbers of samples, splits and
-      reference images.
+      A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
+      splits and reference images.
     """
     features, probabilities = self._network.predict(images)
     inception = inception_score(probabilities, splits)

@@ -1,8 +1,8 @@
 """Scores of sample quality and diversity from a classifier's predictions: Inception score and MODE score.
 
-Both take `probabilities`, the classifier's p(y|x) for samples x of the model, and know nothing of images. A score is
-comparable only with scores from the same classifier and a like number of samples: with few samples in a split, p(y)
-is itself an estimate, and the score is biased.
+Both take the classifier's p(y|x) for samples x of the model. Scores are comparable only if they come from the same
+classifier and from about the same number of samples: with few samples in a split, p(y) is a rough estimate, and the
+score is biased.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ['Score', 'inception_score', 'mode_score']
 
-# A float32 softmax, or a table of label frequencies, is rounded; anything further from 1 is not a distribution.
+# A float32 softmax or a table of label frequencies is rounded. A sum further from 1 is not that of a distribution.
 _SUM_TOLERANCE = 1e-3
 
 
@@ -19,8 +19,8 @@ class Score(NamedTuple):
   """A score over the splits of the samples.
 
   Attributes:
-    mean: mean over the splits.
-    std: population standard deviation over the splits; 0 for a single split.
+    mean: Mean over the splits.
+    std: Population standard deviation over the splits, 0 for a single split.
   """
 
   mean: float
@@ -30,18 +30,18 @@ class Score(NamedTuple):
 def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
   """Inception score, `exp(E_x KL(p(y|x) || p(y)))`.
 
-  `p(y)` is the mean of `p(y|x)` over the samples of the split, and `0 log 0 = 0`. The score lies between 1 (each sample
-  has the same prediction) and the number of classes (predictions are certain, and the classes equally frequent).
+  `p(y)` is the mean of `p(y|x)` over the samples of the split, and `0 log 0 = 0`. The score lies between 1, if all
+  samples have the same prediction, and the number of classes, if predictions are certain and classes equally frequent.
 
   Args:
-    probabilities: `[n, classes]`, p(y|x) of the n samples. Rows are rescaled to sum to 1 exactly.
-    splits: number of consecutive parts, of equal size to within one sample, that are scored separately.
+    probabilities: p(y|x) of the n samples, `[n, classes]`. Rows are rescaled to sum to 1 exactly.
+    splits: Number of consecutive parts that are scored separately. Their sizes differ by one sample at most.
 
   Returns:
-    A `Score`, dimensionless.
+    The `Score`, without unit.
 
   Raises:
-    ValueError: `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
+    ValueError: If `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
 
   #### References
 
@@ -53,30 +53,30 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
 def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits: int = 1) -> Score:
   """MODE score, `exp(E_x KL(p(y|x) || p*(y)) - KL(p*(y) || p(y)))`.
 
-  `p*` is the label distribution of the training data, `p(y)` the mean of `p(y|x)` over the samples of the split. Since
-  `E_x KL(p(y|x) || p*) = E_x KL(p(y|x) || p(y)) + KL(p(y) || p*)`,
+  `p*` is the label distribution of the training data, and `p(y)` the mean of `p(y|x)` over the samples of the split.
+  Since `E_x KL(p(y|x) || p*) = E_x KL(p(y|x) || p(y)) + KL(p(y) || p*)`,
 
       MODE score = Inception score * exp(KL(p(y) || p*) - KL(p* || p(y))).
 
-  A class that no sample gives any probability makes `KL(p* || p(y))` infinite. The score is then 0, which is the
-  formula's limit: a floor under p(y) would only put a number of its own choosing in place of it. A softmax of finite
-  logits never gets there; it gives small probabilities, and a small score.
+  If no sample gives a class any probability, `KL(p* || p(y))` is infinite. The score is then 0, which is the limit of
+  the formula. A lower bound on p(y) would only replace that limit by an arbitrary number. The softmax of finite logits
+  never reaches it, but gives small probabilities and a small score.
 
-  With certain predictions and `p(y) = p*`, the score is `exp(H(p*))`, H the entropy in nats: the number of classes if
-  p* is uniform. That is the maximum for a uniform p*. For any other p* the formula rewards an excess of rare classes:
-  its maximum is at `p(y) = p* / (c + log p*)` with c such that this sums to 1, and lies above `exp(H(p*))`.
+  If predictions are certain and `p(y) = p*`, the score is `exp(H(p*))`, where H is the entropy in nats. For a uniform
+  p* that is the number of classes, and the maximum. For any other p* the formula rewards an excess of rare classes: its
+  maximum is above `exp(H(p*))`, at `p(y) = p* / (c + log p*)`, where c makes this sum to 1.
 
   Args:
-    probabilities: `[n, classes]`, p(y|x) of the n samples. Rows are rescaled to sum to 1 exactly.
-    label_distribution: `[classes]`, p*(y), greater than 0 in each class. Rescaled to sum to 1 exactly.
-    splits: number of consecutive parts, of equal size to within one sample, that are scored separately.
+    probabilities: p(y|x) of the n samples, `[n, classes]`. Rows are rescaled to sum to 1 exactly.
+    label_distribution: p*(y), `[classes]`, greater than 0 for each class. It is rescaled to sum to 1 exactly.
+    splits: Number of consecutive parts that are scored separately. Their sizes differ by one sample at most.
 
   Returns:
-    A `Score`, dimensionless.
+    The `Score`, without unit.
 
   Raises:
-    ValueError: `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
-      distribution over as many classes, or `splits` is not between 1 and n.
+    ValueError: If `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
+      distribution over the same number of classes, or `splits` is not between 1 and n.
 
   #### References
 
@@ -85,10 +85,10 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
   probabilities = _distributions(probabilities)
   labels = np.asarray(label_distribution, np.float64)
   if labels.shape != probabilities.shape[1:]:
-    raise ValueError(f'`label_distribution` must have shape {probabilities.shape[1:]}. Got: {labels.shape}')
-  # A class with p* = 0 makes the first term infinite as soon as the classifier gives it any probability at all.
+    raise ValueError(f'`label_distribution` must have shape {probabilities.shape[1:]}. Got: {labels.shape}.')
+  # If p* is 0 for a class, the first term is infinite as soon as the classifier gives that class any probability.
   if not (np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE):
-    raise ValueError(f'`label_distribution` must be greater than 0 in each class and sum to 1. Got: {labels.tolist()}')
+    raise ValueError(f'`label_distribution` must be greater than 0 in each class and sum to 1. Got: {labels.tolist()}.')
   labels = labels / labels.sum()
   return _over_splits(probabilities, splits, lambda part: _log_mode_score(part, labels))
 
@@ -102,30 +102,30 @@ def _log_mode_score(probabilities, labels):
 
 
 def _kl(p, q):
-  """`KL(p || q)` in nats over the last axis, with 0 log 0 = 0, and infinity where q = 0 < p."""
+  """Returns `KL(p || q)` in nats over the last axis, with `0 log 0 = 0`, and infinity where `q = 0 < p`."""
   with np.errstate(divide='ignore', invalid='ignore'):
     return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(axis=-1)
 
 
 def _over_splits(probabilities, splits, log_score):
   if not 1 <= splits <= len(probabilities):
-    raise ValueError(f'`splits` must be between 1 and the number of samples, {len(probabilities)}. Got: {splits}')
+    raise ValueError(f'`splits` must be between 1 and the number of samples, {len(probabilities)}. Got: {splits}.')
   scores = np.exp([log_score(part) for part in np.array_split(probabilities, splits)])
   return Score(mean=float(scores.mean()), std=float(scores.std()))
 
 
 def _distributions(probabilities):
-  """The rows as float64 distributions that sum to 1, or a ValueError that says what is wrong with them."""
+  """Checks the rows and returns them as float64 distributions that sum to 1."""
   probabilities = np.asarray(probabilities, np.float64)
   if probabilities.ndim != 2 or 0 in probabilities.shape:
-    raise ValueError(f'`probabilities` must have shape [samples, classes], not empty. Got: {probabilities.shape}')
+    raise ValueError(f'`probabilities` must have shape [samples, classes], not empty. Got: {probabilities.shape}.')
   total = len(probabilities)
   if bad := np.count_nonzero(~np.isfinite(probabilities).all(axis=1)):
-    raise ValueError(f'`probabilities` must be finite. Got: {bad} of {total} rows with NaN or infinity')
+    raise ValueError(f'`probabilities` must be finite. Got: {bad} of {total} rows with NaN or infinity.')
   if bad := np.count_nonzero((probabilities < 0).any(axis=1)):
-    raise ValueError(f'`probabilities` must not be negative. Got: {bad} of {total} rows with a negative value')
+    raise ValueError(f'`probabilities` must not be negative. Got: {bad} of {total} rows with a negative value.')
   sums = probabilities.sum(axis=1, keepdims=True)
   if bad := np.count_nonzero(np.abs(sums - 1) > _SUM_TOLERANCE):
-    raise ValueError(f'`probabilities` must sum to 1 in each row. Got: {bad} of {total} rows that do not')
-  # Subnormal numbers can round to 0 in the mean p(y), which would turn their vanishing terms into infinity.
+    raise ValueError(f'`probabilities` must sum to 1 in each row. Got: {bad} of {total} rows that do not.')
+  # Subnormal numbers can be rounded to 0 in the mean p(y), which would turn their vanishing terms into infinity.
   return np.where(probabilities < np.finfo(np.float64).tiny, 0.0, probabilities / sums)

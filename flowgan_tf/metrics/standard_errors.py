@@ -14,11 +14,11 @@ def standard_error(values: ArrayLike, axis: int | None = None) -> float | np.nda
   """Standard error of the mean of independent values, `sqrt(sum_i (v_i - mean)^2 / (n - 1) / n)`.
 
   Args:
-    values: Real numbers `[n, ...]`; those in single or half precision are summed in float64.
-    axis: Along which the mean is taken; all values if None.
+    values: Real numbers `[n, ...]`. They are summed in float64 whatever their precision.
+    axis: Axis along which the mean is taken. None takes the mean of all values.
 
   Returns:
-    A float, or float64 of the other axes if `axis` is given; NaN where there are fewer than two values.
+    A float without `axis`, and otherwise float64 with the shape of the other axes. NaN for fewer than two values.
   """
   values = np.asarray(values, np.float64)
   n = values.size if axis is None else values.shape[axis]

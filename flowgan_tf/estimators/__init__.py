@@ -1,4 +1,4 @@
-"""Estimators of the paper's study: functions of arrays and generators, which know no runs."""
+"""Estimators for the paper's analyses. They take arrays and generators, and know nothing of runs."""
 
 from flowgan_tf.estimators.annealing import annealed_importance_sampling, bidirectional, choose_sigma
 from flowgan_tf.estimators.gaussian_mixture import GaussianMixture

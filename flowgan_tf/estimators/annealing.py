@@ -1,4 +1,4 @@
-"""Annealed importance sampling: the likelihood that a generator gives to images when its density is not used."""
+"""Annealed importance sampling (AIS): the likelihood of images under a generator, without the use of its density."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
   'choose_sigma',
 ]
 
-# The acceptance rate that Wu et al. tune the step size for; HMC's optimum in high dimensions (Neal 2011, section 5.4).
+# Wu et al. tune the step size for this acceptance rate, the optimum of HMC in high dimensions (Neal 2011, section 5.4).
 _TARGET_ACCEPTANCE = 0.65
 
 _SCHEDULE_WIDTH = 4.0
@@ -40,16 +40,16 @@ class AisEstimate(NamedTuple):
   """Log-likelihoods by annealed importance sampling.
 
   Attributes:
-    log_likelihood: float64 `[n]`, `log p(x)` of each image in nats.
-    nll: Mean negative log-likelihood, nats per image.
-    standard_error: Of `nll`, over images; NaN for one image.
-    effective_sample_size: float64 `[n]`, `(sum w)^2 / sum w^2` of each image's weights, 1 to `chains`.
+    log_likelihood: `log p(x)` of each image in nats, float64 `[n]`.
+    nll: Mean negative log-likelihood, in nats per image.
+    standard_error: Standard error of `nll` over images, NaN for a single image.
+    effective_sample_size: `(sum w)^2 / sum w^2` of each image's weights, from 1 to `chains`, float64 `[n]`.
     acceptance: Mean acceptance probability of the transitions.
     sigma: Standard deviation of the observation model, in units of the images.
     n: Number of images.
-    chains: Chains per image.
-    steps: Temperatures.
-    leapfrog_steps: Leapfrog steps of each transition.
+    chains: Number of chains per image.
+    steps: Number of temperatures.
+    leapfrog_steps: Leapfrog steps in each transition.
   """
 
   log_likelihood: np.ndarray
@@ -65,14 +65,14 @@ class AisEstimate(NamedTuple):
 
 
 class BidirectionalEstimate(NamedTuple):
-  """Stochastic bounds of the log-likelihood of simulated images.
+  """Stochastic bounds on the log-likelihood of simulated images.
 
   Attributes:
-    lower: Of the forward chains; the expectation of `log_likelihood` is at most the truth.
-    upper: Of the reverse chains; the expectation of `log_likelihood` is at least the truth.
-    gap: Mean of upper minus lower, nats per image. It bounds, in expectation, the error of either.
-    gap_standard_error: Of `gap`, over images; NaN for one image.
-    images: `[n, *image_shape]`, the simulated images, not clipped to [0, 1].
+    lower: Estimate from the forward chains. The expectation of `log_likelihood` is at most the truth.
+    upper: Estimate from the reverse chains. The expectation of `log_likelihood` is at least the truth.
+    gap: Mean difference of the two, in nats per image. In expectation it bounds the error of each.
+    gap_standard_error: Standard error of `gap` over images, NaN for a single image.
+    images: The simulated images `[n, *image_shape]`, not clipped to [0, 1].
   """
 
   lower: AisEstimate
@@ -83,12 +83,12 @@ class BidirectionalEstimate(NamedTuple):
 
 
 class SigmaChoice(NamedTuple):
-  """The observation model's standard deviation that fits validation images best.
+  """The standard deviation of the observation model that fits validation images best.
 
   Attributes:
-    sigma: The best.
-    nll: Its mean negative log-likelihood, nats per image.
-    tried: Pairs `(sigma, nll)` in the order of the search.
+    sigma: The best standard deviation that was tried.
+    nll: Mean negative log-likelihood at `sigma`, in nats per image.
+    tried: All pairs `(sigma, nll)`, in the order of the search.
   """
 
   sigma: float
@@ -117,35 +117,36 @@ def annealed_importance_sampling(
   log p(x) ~ log mean_chains w
   ```
 
-  The mean of the weights is unbiased for `p(x)`, so that its log is a stochastic lower bound: below the truth in
-  expectation, and by Markov's inequality more than `c` nats above it with a probability of at most `exp(-c)`.
+  The mean of the weights is an unbiased estimate of `p(x)`, so that its log is a stochastic lower bound. It is below
+  the truth in expectation. By Markov's inequality, the probability that it is more than `c` nats above it is at most
+  `exp(-c)`.
 
-  `T` is one transition of Hamiltonian Monte Carlo. Its step size depends on the image and the temperature alone: a
-  pilot of a few other chains adapts it on the way from prior to posterior, and the chains that count use what the pilot
+  `T` is one transition of Hamiltonian Monte Carlo. Its step size depends only on the image and the temperature. A pilot
+  run with a few other chains adapts it on the way from prior to posterior, and the chains that count use what the pilot
   found. A chain that adapted to its own past would no longer leave its target invariant.
 
-  The schedule is sigmoidal, `beta_k ~ sigmoid(4 (2 k / steps - 1))` scaled to [0, 1], as in the code of Wu et al.:
+  The schedule is sigmoidal, `beta_k ~ sigmoid(4 (2 k / steps - 1))` scaled to [0, 1], as in the code of Wu et al. Its
   steps are smallest at the ends.
 
   Args:
-    decode: `G`, from noise `[b, *noise_shape]` to images `[b, *image_shape]`, deterministic, differentiable.
-    prior: `p(z)`, with event shape `noise_shape`. Its dtype is that of all computations but the sum of the weights,
-      which is float64.
-    images: `[n, *image_shape]`.
-    sigma: Standard deviation of the observation model, in units of the images; see `choose_sigma`.
-    chains: Chains per image.
-    steps: Temperatures.
-    leapfrog_steps: Leapfrog steps of each transition. A temperature costs `leapfrog_steps + 1` gradients of `G` and
-      one value.
-    batch_size: Most states that `decode` is given at once; `chains` of one image always go together.
+    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
+    prior: `p(z)`, with event shape `noise_shape`. All computations have its dtype, except for the sum of the weights,
+      which is in float64.
+    images: The images `[n, *image_shape]`.
+    sigma: Standard deviation of the observation model, in units of the images. See `choose_sigma`.
+    chains: Number of chains per image.
+    steps: Number of temperatures.
+    leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
+      evaluation of `G`.
+    batch_size: Largest number of states that `decode` is given at once. The chains of one image always go together.
     seed: Seed. The same seed, arguments and weights give the same estimate.
-    progress: Whether to show a progress bar, if stderr is a terminal.
+    progress: Whether to show a progress bar if standard error is a terminal.
 
   Returns:
-    The estimate, by image.
+    The estimate for each image, and its mean.
 
   Raises:
-    ValueError: If an argument is out of range, or images and generator differ in shape.
+    ValueError: If an argument is out of range, or the images have another shape than the generator's.
 
   #### References
 
@@ -169,27 +170,28 @@ def bidirectional(
   seed: int = 0,
   progress: bool = True,
 ) -> BidirectionalEstimate:
-  """Brackets the log-likelihood of images simulated from the model, to see how far AIS can be trusted.
+  """Brackets the log-likelihood of images simulated from the model, which shows how far AIS can be trusted.
 
   ```none
   z ~ p(z),   x ~ N(G(z), sigma^2 I)
   ```
 
-  Such a `z` is an exact sample of the posterior of `x`, whence chains can be annealed backwards, to the prior. The mean
-  of their weights is unbiased for `1 / p(x)`, so that minus its log is a stochastic upper bound. An image has one exact
-  sample, from which all of its reverse chains start. Real images have none: the bound is for simulated ones alone.
+  Such a `z` is an exact sample from the posterior given `x`, so that chains can be annealed backwards from it to the
+  prior. The mean of their weights is an unbiased estimate of `1 / p(x)`, and minus its log is a stochastic upper bound.
+  Each image has a single exact sample, from which all of its reverse chains start. Real images have none, so the upper
+  bound exists only for simulated images.
 
   Args:
     decode: `G`, as in `annealed_importance_sampling`.
-    prior: `p(z)`.
+    prior: `p(z)`, as in `annealed_importance_sampling`.
     sigma: Standard deviation of the observation model, in units of the images.
     n: Number of images to simulate.
-    chains: Chains per image and direction.
-    steps: Temperatures.
-    leapfrog_steps: Leapfrog steps of each transition.
-    batch_size: Most states that `decode` is given at once.
-    seed: Seed.
-    progress: Whether to show a progress bar, if stderr is a terminal.
+    chains: Number of chains per image and direction.
+    steps: Number of temperatures.
+    leapfrog_steps: Leapfrog steps in each transition.
+    batch_size: Largest number of states that `decode` is given at once.
+    seed: Seed of the images and of the chains.
+    progress: Whether to show a progress bar if standard error is a terminal.
 
   Returns:
     The two bounds, the gap between them, and the images.
@@ -233,30 +235,31 @@ def choose_sigma(
 ) -> SigmaChoice:
   """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
 
-  Brent's search over `log sigma`, to about 10 percent, in about 9 estimates with the same random numbers. Small sigmas
-  need more temperatures, so an estimate with fewer than the final one has prefers larger sigmas.
+  Brent's method searches over `log sigma`. It makes about 9 estimates with the same random numbers, and finds sigma to
+  about 10 percent. Small sigmas need more temperatures. A search with fewer temperatures than the final estimate
+  therefore prefers larger sigmas.
 
   Args:
     decode: `G`, as in `annealed_importance_sampling`.
-    prior: `p(z)`.
-    images: `[n, *image_shape]`, of the validation set.
+    prior: `p(z)`, as in `annealed_importance_sampling`.
+    images: Images of the validation set `[n, *image_shape]`.
     low: Smallest sigma, in units of the images.
-    high: Largest sigma. A choice next to either end says that the range was too narrow.
-    chains: Chains per image.
-    steps: Temperatures.
-    leapfrog_steps: Leapfrog steps of each transition.
-    batch_size: Most states that `decode` is given at once.
-    seed: Seed.
-    progress: Whether to show a progress bar for each estimate, if stderr is a terminal.
+    high: Largest sigma. If the choice is next to either end, the range was too narrow.
+    chains: Number of chains per image.
+    steps: Number of temperatures.
+    leapfrog_steps: Leapfrog steps in each transition.
+    batch_size: Largest number of states that `decode` is given at once.
+    seed: Seed of every estimate.
+    progress: Whether to show a progress bar for each estimate if standard error is a terminal.
 
   Returns:
-    The best sigma of those tried, and all of them.
+    The best sigma, and all that were tried.
 
   Raises:
     ValueError: If an argument is out of range.
   """
   if not 0 < low < high:
-    raise ValueError(f'`low` and `high` must be 0 < low < high. Got: {low} and {high}.')
+    raise ValueError(f'`low` must be positive and below `high`. Got: {low} and {high}.')
   annealer = _Annealer(decode, prior, chains, steps, leapfrog_steps, batch_size, progress)
   tried = []
 
@@ -272,10 +275,11 @@ def choose_sigma(
 class _Annealer:
   """The chains of one generator, traced once for all images, sigmas, temperatures and both directions.
 
-  Not `tfp.mcmc.sample_annealed_importance_chain`: through TFP 0.25 it hands HMC the log-density and the gradient of
-  the current state at the temperature before. The transitions then do not leave their targets invariant: with 20
-  temperatures on a Gaussian in one dimension the mean weight was 0.803 (standard error 0.002) of the true integral, and
-  1.000 with results made afresh, as here. Its temperatures are also equally spaced and its step size is one for all.
+  `tfp.mcmc.sample_annealed_importance_chain` is not used because, up to TFP 0.25, it gives HMC the log-density and the
+  gradient of the current state at the previous temperature. The transitions then do not leave their targets invariant.
+  With 20 temperatures on a Gaussian in one dimension, the mean weight was 0.803 (standard error 0.002) of the true
+  integral. It was 1.000 when both were computed anew for each temperature, as they are here. TFP's temperatures are
+  also equally spaced, and its step size is the same for all of them.
   """
 
   def __init__(self, decode, prior, chains, steps, leapfrog_steps, batch_size, progress):
@@ -293,11 +297,11 @@ class _Annealer:
     self._transition = tf.function(self._transition, reduce_retracing=True)
 
   def estimate(self, images, sigma, seed, posterior_sample=None):
-    """Anneals from the prior or, given a posterior sample `[n, *noise_shape]`, from there backwards to the prior."""
+    """Anneals from the prior or, given posterior samples `[n, *noise_shape]`, from these back to the prior."""
     _check_sigma(sigma)
     images = np.asarray(images)
     if not len(images):
-      raise ValueError('`images` must not be empty. Got: none.')
+      raise ValueError(f'`images` must not be empty. Got: shape {images.shape}.')
     log_weights, acceptance = [], []
     starts = range(0, len(images), self._images_per_batch)
     direction = 'AIS' if posterior_sample is None else 'reverse AIS'
@@ -332,7 +336,7 @@ class _Annealer:
     )
 
   def _estimate_batch(self, images, sigma, seed, start, bar):
-    """Log-weights `[chains, n]` of the images `[n, ...]`, and the mean acceptance at each temperature `[steps, n]`."""
+    """Returns log-weights `[chains, n]` of the images `[n, ...]`, and mean acceptance probabilities `[steps, n]`."""
     images = tf.constant(images, self._prior.dtype)
     pilot_seed, start_seed, chain_seed = tfp.random.split_seed(seed, n=3)
     step_sizes = self._pilot(images, sigma, pilot_seed, bar)
@@ -355,7 +359,7 @@ class _Annealer:
     return log_weights, np.stack(acceptances)
 
   def _pilot(self, images, sigma, seed, bar):
-    """Step sizes `[_PILOT_STEPS + 1, n]` that chains from prior to posterior were content with."""
+    """Returns the step sizes `[_PILOT_STEPS + 1, n]` to which chains from prior to posterior adapted."""
     start_seed, chain_seed = tfp.random.split_seed(seed)
     state = self._prior.sample((_PILOT_CHAINS, len(images)), seed=start_seed)
     step_size = np.full(len(images), _PILOT_FIRST_STEP_SIZE)
@@ -370,28 +374,28 @@ class _Annealer:
     return np.stack(step_sizes)
 
   def _tensors(self, *arguments):
-    # A number would be part of the graph, which would be traced anew for each temperature.
+    # A Python number would become part of the graph, which would then be traced again for each temperature.
     return [tf.convert_to_tensor(argument, self._prior.dtype) for argument in arguments]
 
   def _transition(self, images, sigma, beta, step_size, state, seed):
-    """One transition of HMC.
+    """Makes one transition of HMC.
 
     Args:
-      images: `[n, *image_shape]`.
-      sigma: `[]`.
-      beta: `[]`, of the distribution that the transition leaves invariant.
-      step_size: `[n]`.
-      state: `[chains, n, *noise_shape]`.
+      images: The images `[n, *image_shape]`.
+      sigma: Standard deviation of the observation model `[]`.
+      beta: Inverse temperature `[]` of the distribution that the transition leaves invariant.
+      step_size: Step size for each image `[n]`.
+      state: Noise vectors `[chains, n, *noise_shape]`.
       seed: Stateless seed.
 
     Returns:
-      The next state, the log-likelihood `[chains, n]` of the state before, and the mean acceptance probability `[n]`.
+      The next state, the log-likelihood `[chains, n]` of the given state, and the mean acceptance probability `[n]`.
     """
 
     def log_likelihood(noise):
       decoded = self._decode(tf.reshape(noise, tf.concat([[-1], tf.shape(noise)[2:]], axis=0)))
       if not decoded.shape[1:].is_compatible_with(images.shape[1:]):
-        raise ValueError(f"`images` must be shaped like the generator's, {decoded.shape[1:]}. Got: {images.shape[1:]}.")
+        raise ValueError(f"`images` must have the generator's shape, {decoded.shape[1:]}. Got: {images.shape[1:]}.")
       decoded = tf.reshape(decoded, tf.concat([tf.shape(noise)[:2], tf.shape(images)[1:]], axis=0))
       pixels = tfp.distributions.Normal(decoded, sigma).log_prob(images)
       return tf.reduce_sum(pixels, axis=tf.range(2, tf.rank(pixels)))
@@ -412,7 +416,7 @@ def _check_sigma(sigma):
 
 
 def _schedule(steps):
-  """Inverse temperatures `[steps + 1]` from 0 to 1."""
+  """Returns the inverse temperatures `[steps + 1]`, from 0 to 1."""
   betas = scipy.special.expit(_SCHEDULE_WIDTH * np.linspace(-1, 1, steps + 1))
   return (betas - betas[0]) / (betas[-1] - betas[0])
 

@@ -1,8 +1,8 @@
-"""Overfitting of a generator, seen by an independent critic: samples come closer to training images than to others.
+"""Overfitting of a generator, measured by an independent critic: are samples closer to training images than to others?
 
-A generator without density has no validation likelihood, and the critic it was trained against has seen the training
-images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation images
-and the samples of a finished generator.
+A generator without a density has no validation likelihood, and the critic that it was trained against has seen the
+training images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation
+images and the samples of a finished generator.
 
 #### References
 
@@ -29,25 +29,26 @@ from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['CriticGap', 'critic_gap']
 
-# Keep the samples of training and of the measurement apart.
+# They give the training of the critic and the measurement different samples.
 _TRAINING, _MEASUREMENT = range(2)
 
 
 class CriticGap(NamedTuple):
-  """Approximate Wasserstein distances of samples, as one independent critic sees them.
+  """Approximate Wasserstein distances between samples and images, as one independent critic sees them.
 
   Distances are in units of the Euclidean distance between images in [0, 1]. Standard errors are over images and
-  samples, the critic being given.
+  samples, for the critic as it is.
 
   Attributes:
-    train: `mean f(training images) - mean f(samples)`.
-    train_standard_error: Of `train`.
-    validation: `mean f(validation images) - mean f(samples)`, of validation images the critic was not trained on.
-    validation_standard_error: Of `validation`.
-    gap: `validation - train`; 0 in expectation if training and validation images are the same to the generator.
-    gap_standard_error: Of `gap`.
-    steps: Updates of the critic.
-    n: Number of training images, of validation images and of samples, each, that were measured.
+    train: Distance to the training images, `mean f(training images) - mean f(samples)`.
+    train_standard_error: Standard error of `train`.
+    validation: Distance to the validation images that the critic was not trained on,
+      `mean f(validation images) - mean f(samples)`.
+    validation_standard_error: Standard error of `validation`.
+    gap: `validation - train`. Its expectation is 0 if the generator does not tell training from validation images.
+    gap_standard_error: Standard error of `gap`.
+    steps: Number of updates of the critic.
+    n: Number of images of each kind that were measured: training images, validation images and samples.
   """
 
   train: float
@@ -71,37 +72,41 @@ def critic_gap(
   seed: int,
   learning_rate: float = 1e-4,
 ) -> CriticGap:
-  """Trains a critic between validation images and samples, and measures how far samples are from either split.
+  """Trains a critic to tell validation images from samples, and measures the distance of the samples to either split.
 
   ```none
   f = argmax_f  E_validation[f] - E_samples[f] - 10 E[(||grad f|| - 1)^2]       over one half of the validation images
   gap = mean f(the other half) - mean f(training images)
   ```
 
-  The critic never sees a training image but through the samples: where these repeat training images, it learns to
-  rate them low, below validation images, and the gap is positive. It would be blind if it were trained on the training
-  images instead, as those and their copies are the same; and measured on images it was trained on, it would find a gap
-  for every generator, its own overfitting. On the other half, training and validation images of one distribution are
-  exchangeable to a critic of fresh samples, whatever it has learned: the expected gap then is exactly 0.
+  The critic sees training images only through the samples. If these repeat training images, it learns to rate them
+  lower than validation images, and the gap is positive. A critic that was trained on the training images could not tell
+  them from their copies. If it was measured on images that it was trained on, it would find a gap for every generator,
+  caused by its own overfitting. On the other half, training and validation images of the same distribution are
+  exchangeable for a critic trained on samples that do not depend on them, whatever it has learned. The expected gap is
+  then exactly 0.
 
-  What the gap can show grows with `steps`: a critic that is hardly trained finds no gap anywhere. A generator far from
-  all images, or one that collapsed, has a large distance and may have no gap.
+  The longer the critic is trained, the more a gap can show: a critic with few steps finds no gap for any generator. A
+  generator that is far from all images, or has collapsed, has a large distance and may have no gap.
 
   Args:
-    sample: `(n, seed) -> images [n, height, width, channels]` in [0, 1], with a stateless seed, an int tensor of shape
-      `[2]`, such as `flow.sample`. TensorFlow code: it becomes part of a `tf.function`.
-    train: uint8 `[n_train, height, width, channels]`, what the generator was trained on.
-    validation: uint8 `[n_validation, height, width, channels]`, of the same distribution; the generator has not seen
-      them.
+    sample: Function `(n, seed) -> images [n, height, width, channels]` in [0, 1], such as `flow.sample`. The seed is
+      stateless, an integer tensor of shape `[2]`. It must be TensorFlow code, as it becomes part of a `tf.function`.
+    train: Images that the generator was trained on, uint8 `[n_train, height, width, channels]`.
+    validation: Images of the same distribution that the generator has not seen, uint8
+      `[n_validation, height, width, channels]`.
     levels: Number of grey levels.
     critic: A new critic, such as `networks.dcgan_critic(image_shape, ...)`. It is trained in place.
-    steps: Updates of the critic, each with fresh samples.
-    batch_size: Images of an update.
-    seed: Non-negative, of the division of the validation images, the order, the noise and the samples.
-    learning_rate: Of Adam, whose betas are 0.5 and 0.9.
+    steps: Number of updates of the critic, each with fresh samples.
+    batch_size: Images in each update.
+    seed: Non-negative seed of the division of the validation images, of their order, of the noise and of the samples.
+    learning_rate: Learning rate of Adam, whose betas are 0.5 and 0.9.
+
+  Returns:
+    The distances and their gap.
 
   Raises:
-    ValueError: If there are fewer than 2 training or 4 validation images, or their shapes differ.
+    ValueError: If there are fewer than 2 training or 4 validation images, or if their shapes differ.
 
   #### Examples
 
@@ -130,7 +135,7 @@ def critic_gap(
     batches = [outputs_of(tf.constant(images[i : i + batch_size])) for i in range(0, n, batch_size)]
     return np.concatenate(batches).astype(np.float64)
 
-  # Samples of whole batches, or the last one would be traced anew.
+  # Only whole batches are sampled, because a smaller last one would be traced again.
   samples = np.concatenate(
     [sample_for(batch_size, _seed(seed, _MEASUREMENT, i)).numpy() for i in range(-(-n // batch_size))]
   )
@@ -149,7 +154,7 @@ def _train_critic(critic, sample, validation, levels, steps, batch_size, seed, l
   optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.5, beta_2=0.9)
   optimizer.build(critic.trainable_variables)
 
-  # No XLA: convolution gradients on a CPU would be many times slower.
+  # Without XLA, whose convolution gradients are many times slower on a CPU.
   @tf.function
   def update(real, step):
     noise_seed = _seed(seed, _TRAINING, step)

@@ -1,8 +1,8 @@
-"""The generator's Jacobian: its singular values and log-determinant, with which the paper explains likelihoods.
+"""Singular values and log-determinant of the generator's Jacobian, by which the paper explains likelihoods.
 
-Volume changes by `|det dG/dz|` from noise to image. A generator that squeezes the noise into a thin set of images has
-singular values of many magnitudes and a low log-determinant, and images beside that set get a low likelihood. The paper
-draws the distribution of the singular values at 64 noise vectors and reports the mean log-determinant.
+From noise to image, volume changes by `|det dG/dz|`. A generator that squeezes the noise into a thin set of images has
+singular values of many magnitudes and a low log-determinant, and images outside that set have a low likelihood. The
+paper plots the distribution of the singular values at 64 noise vectors and reports the mean log-determinant.
 
 #### References
 
@@ -33,17 +33,19 @@ class JacobianSpectrum(NamedTuple):
   """The Jacobians `dG/dz` at n noise vectors of d dimensions.
 
   Attributes:
-    singular_values: float64 `[n, d]`, descending.
-    log_det: float64 `[n]`, the sum of the log singular values in nats. Those below `eps` of float64 times the largest,
-      zeros among them, are rounding errors and count as that bound: `log_det` is finite then, but not to be relied on.
-    mean_log_det: Mean of `flow_log_det` if there is one, which no rounding bounds, of `log_det` otherwise.
-    standard_error: Of `mean_log_det`, over noise vectors; NaN for a single one.
-    condition_number: float64 `[n]`, largest over smallest singular value; infinite if the smallest is 0.
-    below_precision: int64 `[n]`, how many singular values lie below `eps` of the generator's dtype times the largest.
+    singular_values: Singular values in descending order, float64 `[n, d]`.
+    log_det: Sum of the log singular values in nats, float64 `[n]`. Singular values below float64's `eps` times the
+      largest one, including zeros, are rounding errors and are replaced by that bound. `log_det` is then finite, but
+      not reliable.
+    mean_log_det: Mean of `flow_log_det` if there is one, since it is not limited by rounding, and of `log_det`
+      otherwise.
+    standard_error: Standard error of `mean_log_det` over noise vectors, NaN for a single one.
+    condition_number: Ratio of the largest to the smallest singular value, float64 `[n]`. Infinite if the smallest is 0.
+    below_precision: Number of singular values below `eps` of the generator's dtype times the largest, int64 `[n]`.
     n: Number of noise vectors.
-    d: Dimensions of one.
-    flow_log_det: float64 `[n]`, the flow's own `forward_log_det_jacobian` in nats, to compare with `log_det`; None for
-      a generator without one.
+    d: Dimensions of a noise vector.
+    flow_log_det: The flow's own `forward_log_det_jacobian` in nats, to compare with `log_det`, float64 `[n]`. None for
+      a generator that is not a flow.
   """
 
   singular_values: np.ndarray
@@ -60,36 +62,36 @@ class JacobianSpectrum(NamedTuple):
 def jacobian(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, block_size: int = 112) -> tf.Tensor:
   """The Jacobian `J[i, j] = dG_i / dz_j` at one noise vector, over flattened images and noise.
 
-  Reverse mode: one forward pass, then backward passes of `block_size` rows each, one after the other. Memory is that of
-  one such pass, whatever d is.
+  It is computed in reverse mode: one forward pass, and then one backward pass for each block of `block_size` rows. The
+  memory is that of one backward pass, whatever d is.
 
   Args:
     decode: `G`, TensorFlow code that maps noise `[batch, ...]` to images `[batch, ...]`.
     noise: One noise vector of static shape `[...]`.
-    block_size: Rows of a backward pass.
+    block_size: Number of rows in each backward pass.
 
   Returns:
-    `[d, d]`, of the dtype of the noise.
+    The Jacobian `[d, d]`, in the dtype of the noise.
 
   Raises:
-    ValueError: If `block_size` is not positive, or images and noise differ in size.
+    ValueError: If `block_size` is not positive, or if images and noise differ in size.
   """
   if block_size < 1:
     raise ValueError(f'`block_size` must be at least 1. Got: {block_size}.')
-  # Half the time of reverse mode on repeated noise, and a third of forward mode's: the forward pass is not repeated.
-  # The tape is persistent because the blocks take gradients of it more than once.
+  # This takes half as long as reverse mode on repeated noise, and a third as long as forward mode, because the forward
+  # pass is not repeated. The tape is persistent because each block takes gradients from it.
   with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
     tape.watch(noise)
     image = tf.reshape(decode(noise[tf.newaxis]), [-1])
   d = noise.shape.num_elements()
   if image.shape[0] != d:
-    raise ValueError(f'`decode` must return as many dimensions as the noise has, {d}. Got: {image.shape[0]}.')
+    raise ValueError(f'`decode` must return images with the dimensions of the noise, {d}. Got: {image.shape[0]}.')
   rows = tape.jacobian(
     image,
     noise,
     unconnected_gradients=tf.UnconnectedGradients.ZERO,
     parallel_iterations=block_size,
-    experimental_use_pfor=block_size > 1,  # which refuses blocks of 1
+    experimental_use_pfor=block_size > 1,  # It refuses blocks of 1.
   )
   return tf.reshape(rows, (d, d))
 
@@ -97,11 +99,11 @@ def jacobian(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, block_s
 def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> JacobianSpectrum:
   """Singular values and log-determinants of the generator's Jacobian at each noise vector, in evaluation mode.
 
-  The entries have the precision of the generator, the decomposition is in float64. Singular values far below `eps`
-  times the largest, 1e-7 for float32 and 2e-16 for float64, are rounding errors, unless it is the sigmoid at the end
-  that makes the rows of the Jacobian small, as in dark pixels: such a row keeps its digits. A bright pixel does not:
-  its sigmoid rounds to 1 from a logit of 17 (float32) or 37 (float64) on, its row is 0, and a singular value is lost.
-  For adversarially trained generators, whose singular values spread most, take float64; weights can be copied:
+  The entries are computed in the precision of the generator, and decomposed in float64. Singular values far below `eps`
+  times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. An exception are rows
+  that are small because of the final sigmoid, as for dark pixels: these keep their digits. Rows of bright pixels do
+  not. From a logit of 17 (float32) or 37 (float64) on, the sigmoid is rounded to 1, the row is 0, and a singular value
+  is lost. Use float64 for generators trained adversarially, whose singular values spread most. Weights can be copied:
 
   ```python
   wide = fg.flows.nice((28, 28, 1), dtype='float64')
@@ -111,16 +113,19 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   ```
 
   Args:
-    generator: A flow or a generator without density.
-    noise: `[n, *event_shape]`; the paper has n = 64 draws from the prior, `generator.distribution`.
-    block_size: As in `jacobian`.
+    generator: A flow, or a generator without a density.
+    noise: Noise vectors `[n, *event_shape]`. The paper takes 64 draws from the prior, `generator.distribution`.
+    block_size: Number of rows in each backward pass, as in `jacobian`.
+
+  Returns:
+    The singular values, and what follows from them.
 
   Raises:
-    ValueError: If `noise` has another shape or no vectors, or a Jacobian is not finite.
+    ValueError: If `noise` has another shape or is empty, or if a Jacobian is not finite.
   """
   noise = tf.cast(noise, generator.dtype)
   if noise.shape[1:] != generator.event_shape or noise.shape[0] == 0:
-    raise ValueError(f'`noise` must have shape [n, *{tuple(generator.event_shape)}], n > 0. Got: {noise.shape}.')
+    raise ValueError(f'`noise` must have shape [n, *{tuple(generator.event_shape)}] with n > 0. Got: {noise.shape}.')
   n, d = noise.shape[0], math.prod(generator.event_shape)
   jacobian_at = tf.function(lambda z: jacobian(generator.decode, z, block_size)).get_concrete_function(noise[0])
   singular_values = np.empty((n, d))
@@ -130,7 +135,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
       raise ValueError(f'`generator` must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
     singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
   largest, smallest = singular_values[:, :1], singular_values[:, -1]
-  tiny = np.finfo(np.float64).tiny  # for a generator that is constant
+  tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator
   log_det = np.log(np.maximum(singular_values, np.finfo(np.float64).eps * largest + tiny)).sum(axis=1)
   flow_log_det = _flow_log_det(generator, noise) if isinstance(generator, Flow) else None
   reported = log_det if flow_log_det is None else flow_log_det

@@ -1,4 +1,4 @@
-"""The Parzen window estimate of a generator's likelihood, which needs nothing of it but samples."""
+"""The Parzen window estimate of a generator's likelihood, which needs only its samples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class KdeEstimate(NamedTuple):
   """A Parzen window estimate of the negative log-likelihood.
 
   Attributes:
-    nll: Mean over test images of the negative log density of the samples' mixture, nats per image.
-    standard_error: Of `nll`, over test images; that of the samples is not in it.
-    bandwidth: Of the Gaussians, chosen on validation images.
-    n_samples: Number of samples, one Gaussian each.
+    nll: Negative log density of the mixture, averaged over test images, in nats per image.
+    standard_error: Standard error of `nll` over test images. The randomness of the samples is not included.
+    bandwidth: Standard deviation of the Gaussians, chosen on validation images.
+    n_samples: Number of samples, each the centre of one Gaussian.
     n_validation: Number of validation images.
     n_test: Number of test images.
     curve: The search for the bandwidth.
@@ -34,28 +34,28 @@ class KdeEstimate(NamedTuple):
 
 
 def kde_estimate(samples: np.ndarray, validation: np.ndarray, test: np.ndarray) -> KdeEstimate:
-  """Estimates the likelihood of a generator from its samples s_j, with a Gaussian on each.
+  """Estimates the likelihood of a generator by a mixture of Gaussians, one on each of its samples s_j.
 
   ```
-  NLL = -mean_x log (1/n) sum_j N(x; s_j, h^2 I),  h the best for the validation images
+  NLL = -mean_x log (1/n) sum_j N(x; s_j, h^2 I),  where h is the best bandwidth for the validation images
   ```
 
-  It is the exact likelihood of another model, the mixture, and says little of the generator's own. Theis et al. show
-  that even for patches of 6 x 6 pixels and very many samples it is far from the true likelihood; that it does not rank
-  models as their likelihoods do, and puts k-means centroids above samples of the true distribution; and conclude that
-  it should be avoided. The paper finds the same of flows, whose likelihood is known (Table 3). It is here to make that
-  comparison, and for generators that have no other.
+  This is the exact likelihood of another model, the mixture, and says little about that of the generator. Theis et al.
+  show that it is far from the true likelihood even for patches of 6 x 6 pixels and a very large number of samples. They
+  also show that it does not rank models as their likelihoods do, and that it prefers k-means centroids to samples from
+  the true distribution. They conclude that it should be avoided. The paper finds the same for flows, whose likelihood
+  is known (Table 3). The estimate is provided for that comparison, and for generators that have no other.
 
   Args:
-    samples: Samples of the generator, floats `[n, ...]`, finite.
-    validation: Dequantised images, floats `[m, ...]`, finite; they choose the bandwidth, see `choose_bandwidth`.
-    test: Dequantised images, floats `[t, ...]`, finite; they give the estimate.
+    samples: Samples of the generator, finite floats `[n, ...]`.
+    validation: Dequantised images that choose the bandwidth, finite floats `[m, ...]`. See `choose_bandwidth`.
+    test: Dequantised images that the estimate is for, finite floats `[t, ...]`.
 
   Returns:
     The `KdeEstimate`.
 
   Raises:
-    ValueError: if an array is not of floats, not finite, empty, or the shapes differ; the message calls the
+    ValueError: If an array is empty or does not hold finite floats, or if the shapes differ. The message calls the
       samples `centers`.
 
   #### References

@@ -1,8 +1,9 @@
-"""Whether a likelihood tells images of the training distribution from others: often it does not.
+"""Log-densities of several sets of images: does the likelihood recognise images of the training distribution?
 
-A density may be higher where no data are: flows trained on CIFAR-10 give the images of SVHN a higher likelihood than
-their own test images. Side by side, the log-densities of training images, test images, images of another data set and
-uniform noise show how far likelihood is from recognition, and training against test how far the model overfits.
+Often it does not, because a density may be high where there are no data. Flows trained on CIFAR-10 give images of SVHN
+a higher likelihood than their own test images. The log-densities of training images, test images, images of another
+data set and uniform noise show how well a likelihood recognises the data. The difference between training and test
+images shows how far the model overfits.
 
 #### References
 
@@ -30,9 +31,9 @@ class LogProbs(NamedTuple):
   `metrics.bits_per_dim(-value, image_shape, levels)` converts them.
 
   Attributes:
-    log_prob: float64 `[n]`, in the order of the images.
-    mean: Their mean.
-    standard_error: Of `mean`, over images; NaN for a single one.
+    log_prob: Log-densities in the order of the images, float64 `[n]`.
+    mean: Mean of the log-densities.
+    standard_error: Standard error of `mean` over images, NaN for a single image.
     n: Number of images.
   """
 
@@ -59,11 +60,12 @@ def compare_log_probs(
   ```
 
   Args:
-    log_prob: Maps images `[n, height, width, channels]` to their log-densities `[n]` in nats; it is given a whole set.
-    images: Names and dequantised images, float `[n, height, width, channels]`.
+    log_prob: Function from images `[n, height, width, channels]` to their log-densities `[n]` in nats. It is called
+      once with each set.
+    images: Sets of dequantised images by name, floats `[n, height, width, channels]`.
 
   Returns:
-    The numbers of each set, under the same names.
+    The log-densities of each set, under the same names.
 
   Raises:
     ValueError: If there are no sets, a set is empty, or a log-density is not finite.
@@ -80,17 +82,20 @@ def compare_log_probs(
 
 
 def auroc(in_distribution: np.ndarray, other: np.ndarray) -> float:
-  """Probability that an image of the distribution has the higher log-density: the area under the ROC curve.
+  """Area under the ROC curve: the probability that an image of the distribution has a higher log-density than another.
 
-  1 where a threshold on the likelihood tells both apart, 0.5 for chance, below 0.5 where the other images are the more
-  likely ones. A tie counts one half.
+  It is 1 if a threshold on the likelihood separates the two sets, 0.5 for chance, and below 0.5 if the other images
+  tend to be more likely. A tie counts one half.
 
   Args:
-    in_distribution: `[n]`, log-densities of images of the distribution, of its test split for instance.
-    other: `[m]`, those of other images.
+    in_distribution: Log-densities of images of the distribution, such as its test images, `[n]`.
+    other: Log-densities of other images, `[m]`.
+
+  Returns:
+    The probability, from 0 to 1.
 
   Raises:
-    ValueError: If one of both is empty or not finite.
+    ValueError: If one of the arrays is empty or not finite.
   """
   labels = np.repeat([1, 0], [len(in_distribution), len(other)])
   if len(set(labels)) < 2:

@@ -1,4 +1,4 @@
-"""Log densities of mixtures of isotropic Gaussians, one on each of many images, and the bandwidth that suits them."""
+"""Log densities of mixtures of isotropic Gaussians, one on each of many images, and the search for a bandwidth."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['BandwidthChoice', 'BandwidthCurve', 'bandwidth_curve', 'choose_bandwidth', 'log_density']
 
-# Rows of images and of centres whose squared distances a thread holds at a time: 4 MB, so that the exponentials
-# of further bandwidths hardly wait for memory.
+# Numbers of images and of centres whose squared distances a thread holds at a time. They take 4 MB, so that the
+# exponentials for further bandwidths hardly wait for memory.
 _IMAGES, _CENTERS = 256, 2048
 
-# Each round of the search shrinks the bracket to 1/8 on a logarithmic scale: after the last, neighbouring bandwidths
+# On a logarithmic scale, each round of the search shrinks the bracket to 1/8. Neighbouring bandwidths of the last round
 # differ by 0.1 %.
 _LOWEST, _HIGHEST, _GRID, _ROUNDS = 1e-4, 1.0, 17, 4
 _SEARCH_IMAGES = 1000
@@ -31,9 +31,9 @@ class BandwidthCurve(NamedTuple):
   """Mean log density over images as a function of the bandwidth.
 
   Attributes:
-    bandwidths: float64 `[k]`.
-    mean_log_densities: float64 `[k]`, nats.
-    standard_errors: float64 `[k]`, of the means, over images.
+    bandwidths: The bandwidths, float64 `[k]`.
+    mean_log_densities: Mean log density at each bandwidth in nats, float64 `[k]`.
+    standard_errors: Standard errors of the means over images, float64 `[k]`.
     n: Number of images.
   """
 
@@ -44,14 +44,14 @@ class BandwidthCurve(NamedTuple):
 
 
 class BandwidthChoice(NamedTuple):
-  """The bandwidth that a search has found.
+  """The bandwidth that a search found.
 
   Attributes:
-    bandwidth: Where the mean log density is highest.
-    mean_log_density: There, over all images, nats.
-    standard_error: Of `mean_log_density`, over images.
+    bandwidth: The bandwidth with the highest mean log density.
+    mean_log_density: Mean log density of all images at that bandwidth, in nats.
+    standard_error: Standard error of `mean_log_density` over images.
     n: Number of all images.
-    curve: What the search has visited, bandwidths increasing. Its `n` says on how many of the images.
+    curve: The bandwidths that the search visited, in increasing order. Its `n` is the number of images that it used.
   """
 
   bandwidth: float
@@ -62,29 +62,29 @@ class BandwidthChoice(NamedTuple):
 
 
 def log_density(images: np.ndarray, centers: np.ndarray, bandwidths: Sequence[float]) -> np.ndarray:
-  """Log density of an equal mixture of isotropic Gaussians, for several bandwidths at once.
+  """Log density of a mixture of isotropic Gaussians of equal weight, for several bandwidths at once.
 
   ```
   log p_h(x) = log (1/n) sum_j N(x; c_j, h^2 I)
              = log sum_j exp(-|x - c_j|^2 / (2 h^2)) - log n - d/2 log(2 pi h^2)
   ```
 
-  The squared distances cost one product of matrices, `2 m n d` operations, whatever the number of bandwidths; each
-  bandwidth adds `m n` exponentials. Neither matrix is held as a whole. Distances are taken as `|x|^2 + |c|^2 - 2 xc` in
-  float64, which is off by about 1e-15 `|x|^2`: for images in [0, 1], an image that is itself a centre has its digits
-  down to a bandwidth of 1e-5, any other further.
+  The squared distances cost one product of matrices, `2 m n d` operations, whatever the number of bandwidths. Each
+  bandwidth adds `m n` exponentials. Neither matrix is ever held as a whole. Distances are computed as
+  `|x|^2 + |c|^2 - 2 xc` in float64, with an error of about 1e-15 `|x|^2`. For images in [0, 1] the result is accurate
+  down to a bandwidth of 1e-5 if an image is itself a centre, and even further if not.
 
   Args:
-    images: Floats `[m, ...]`, finite; `d` is the product of the dimensions after the first.
-    centers: Floats `[n, ...]`, finite, n > 0.
-    bandwidths: k standard deviations `h` of the Gaussians, in units of the images.
+    images: The images, finite floats `[m, ...]`. `d` is the product of the dimensions after the first.
+    centers: The centres, finite floats `[n, ...]` with n > 0.
+    bandwidths: The k standard deviations `h` of the Gaussians, in units of the images.
 
   Returns:
-    float64 `[k, m]`, nats.
+    The log densities in nats, float64 `[k, m]`.
 
   Raises:
-    ValueError: if images or centres are not floats, not finite, none, or not of one shape; if there is no bandwidth, or
-      one outside [1e-100, 1e100].
+    ValueError: If images or centres are empty or do not hold finite floats, if they differ in shape, if there is no
+      bandwidth, or if a bandwidth is outside [1e-100, 1e100].
 
   #### References
 
@@ -92,15 +92,15 @@ def log_density(images: np.ndarray, centers: np.ndarray, bandwidths: Sequence[fl
   """
   images, centers = _check_rows(images, 'images'), _check_rows(centers, 'centers')
   if images.shape[1:] != centers.shape[1:]:
-    raise ValueError(f'`images` and `centers` must have one shape. Got: {images.shape[1:]} and {centers.shape[1:]}')
+    raise ValueError(f'`images` and `centers` must have one shape. Got: {images.shape[1:]} and {centers.shape[1:]}.')
   h = np.asarray(bandwidths, np.float64)
-  # Within these bounds no square of a bandwidth overflows or vanishes, and so no log density is infinite.
+  # Within these bounds the square of a bandwidth neither overflows nor vanishes, so that log densities are finite.
   if h.ndim != 1 or not h.size or not np.all((h >= 1e-100) & (h <= 1e100)):
-    raise ValueError(f'`bandwidths` must be one or more numbers from 1e-100 to 1e100. Got: {bandwidths}')
+    raise ValueError(f'`bandwidths` must be one or more numbers from 1e-100 to 1e100. Got: {bandwidths}.')
   x = images.reshape(len(images), -1).astype(np.float64)
   x_norms = np.einsum('md,md->m', x, x)
   precisions = 0.5 / h**2
-  # log-sum-exp over blocks of centres. The largest term of every bandwidth is that of the nearest centre.
+  # log-sum-exp over blocks of centres. At every bandwidth the largest term is that of the nearest centre.
   nearest, sums = np.full(len(x), np.inf), np.zeros([len(h), len(x)])
 
   def add(rows, c, c_norms):
@@ -116,7 +116,7 @@ def log_density(images: np.ndarray, centers: np.ndarray, bandwidths: Sequence[fl
       sums[:, rows] *= np.exp(np.multiply.outer(precisions, nearest[rows] - previous))
       for i, precision in enumerate(precisions):
         np.multiply(excess, precision, out=terms)
-        # NumPy takes up to 50 times as long for what underflows. Beside the nearest centre's 1, e^-700 is nothing.
+        # NumPy takes up to 50 times as long if a result underflows. e^-700 vanishes beside the nearest centre's 1.
         np.maximum(terms, -700, out=terms)
         np.exp(terms, out=terms)
         sums[i, rows] += terms.sum(axis=1)
@@ -124,7 +124,7 @@ def log_density(images: np.ndarray, centers: np.ndarray, bandwidths: Sequence[fl
   blocks = [slice(i, i + _IMAGES) for i in range(0, len(x), _IMAGES)]
   with (
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-    # Threads of the product's own inside ours would fight for the cores: twice the time.
+    # If the product started threads of its own inside ours, it would take twice as long.
     threadpoolctl.threadpool_limits(1, user_api='blas'),
     tqdm.tqdm(total=len(centers), desc='log density', unit='centre', delay=3, dynamic_ncols=True, disable=None) as bar,
   ):
@@ -141,15 +141,15 @@ def bandwidth_curve(images: np.ndarray, centers: np.ndarray, bandwidths: Sequenc
   """Mean of `log_density` over images, with its standard error.
 
   Args:
-    images: Floats `[m, ...]`, finite.
-    centers: Floats `[n, ...]`, finite.
-    bandwidths: k bandwidths.
+    images: The images, finite floats `[m, ...]`.
+    centers: The centres, finite floats `[n, ...]`.
+    bandwidths: The k bandwidths.
 
   Returns:
-    The `BandwidthCurve`, in the order of the bandwidths. Of a single image the standard errors are NaN.
+    The `BandwidthCurve`, in the order of the bandwidths. For a single image the standard errors are NaN.
 
   Raises:
-    ValueError: as `log_density` does.
+    ValueError: If `log_density` raises it.
   """
   log_densities = log_density(images, centers, bandwidths)
   return BandwidthCurve(
@@ -163,20 +163,21 @@ def bandwidth_curve(images: np.ndarray, centers: np.ndarray, bandwidths: Sequenc
 def choose_bandwidth(images: np.ndarray, centers: np.ndarray) -> BandwidthChoice:
   """Finds the bandwidth in [1e-4, 1] that maximises the mean log density of held-out images.
 
-  A line search: 17 bandwidths at equal ratios over the whole range, then three times 17 between the neighbours of the
-  best one, to 0.1 %. It looks at 1,000 of the images, drawn at random but always alike, or at all if there are no more;
-  the density that is returned is that of all. Where the density still rises at an end of the range, that end is the
-  best bandwidth: 1e-4 if the images are copies of centres, 1 if they are far from all of them.
+  It is a line search to 0.1 %. The first round visits 17 bandwidths over the whole range, at equal ratios. Three more
+  rounds each visit 17 bandwidths between the neighbours of the best one. The search uses at most 1,000 of the images,
+  drawn at random but always the same. The mean log density that is returned is that of all images. If the density still
+  rises at an end of the range, that end is the best bandwidth: 1e-4 if the images are copies of centres, and 1 if they
+  are far from all centres.
 
   Args:
-    images: Validation images, floats `[m, ...]`, finite. They must not be among the centres.
-    centers: Floats `[n, ...]`, finite.
+    images: Validation images, finite floats `[m, ...]`. They must not be among the centres.
+    centers: The centres, finite floats `[n, ...]`.
 
   Returns:
     The `BandwidthChoice`.
 
   Raises:
-    ValueError: as `log_density` does.
+    ValueError: If `log_density` raises it.
 
   #### References
 
@@ -184,7 +185,7 @@ def choose_bandwidth(images: np.ndarray, centers: np.ndarray) -> BandwidthChoice
   section 3.4: "optimized for the lowest validation NLL by doing a line search in (0, 1]".
   """
   images = np.asarray(images)
-  # Not the first of them: data sets may be sorted by class.
+  # Not simply the first images, because a data set may be sorted by class.
   subset = images[np.random.default_rng(0).permutation(len(images))[:_SEARCH_IMAGES]]
   low, high = _LOWEST, _HIGHEST
   rounds = []
@@ -208,9 +209,9 @@ def choose_bandwidth(images: np.ndarray, centers: np.ndarray) -> BandwidthChoice
 def _check_rows(array, name):
   array = np.asarray(array)
   if not np.issubdtype(array.dtype, np.floating):
-    raise ValueError(f'`{name}` must be floats. Got: {array.dtype}')
+    raise ValueError(f'`{name}` must be floats. Got: {array.dtype}.')
   if array.ndim < 2 or 0 in array.shape:
-    raise ValueError(f'`{name}` must have shape [number, ...], not empty. Got: {array.shape}')
+    raise ValueError(f'`{name}` must have shape [number, ...], not empty. Got: {array.shape}.')
   if bad := np.count_nonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)):
-    raise ValueError(f'`{name}` must be finite. Got: {bad} of {len(array)} with NaN or infinity')
+    raise ValueError(f'`{name}` must be finite. Got: {bad} of {len(array)} with NaN or infinity.')
   return array

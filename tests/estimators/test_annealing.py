@@ -160,13 +160,13 @@ def test_arguments_out_of_range_are_refused():
   for sigma in (0.0, -1.0, np.nan, np.inf):
     with pytest.raises(ValueError, match=rf'^`sigma` must be positive and finite. Got: {sigma}.$'):
       annealed_importance_sampling(curve, prior, images, sigma)
-  with pytest.raises(ValueError, match=r'^`images` must not be empty'):
+  with pytest.raises(ValueError, match=r'^`images` must not be empty. Got: shape \(0, 2\).$'):
     annealed_importance_sampling(curve, prior, np.zeros((0, 2)), 0.2)
-  with pytest.raises(ValueError, match=r"`images` must be shaped like the generator's, \(2,\). Got: \(3,\)"):
+  with pytest.raises(ValueError, match=r"`images` must have the generator's shape, \(2,\). Got: \(3,\)"):
     annealed_importance_sampling(curve, prior, [[0.5, 0.2, 0.1]], 0.2)
   with pytest.raises(ValueError, match=r'^`n` must be at least 1. Got: 0.$'):
     bidirectional(curve, prior, 0.2, n=0)
   with pytest.raises(ValueError, match=r'^`sigma` must be positive and finite. Got: 0.'):
     bidirectional(curve, prior, 0.0, n=1)
-  with pytest.raises(ValueError, match=r'^`low` and `high` must be 0 < low < high. Got: 0.5 and 0.1.$'):
+  with pytest.raises(ValueError, match=r'^`low` must be positive and below `high`. Got: 0.5 and 0.1.$'):
     choose_sigma(curve, prior, images, low=0.5, high=0.1)

@@ -1,4 +1,4 @@
-"""Bijectors for anyone's `tfb.Chain`."""
+"""Bijectors that can be used in any `tfb.Chain`."""
 
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.batch_norm import BatchNormalization

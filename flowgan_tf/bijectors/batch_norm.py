@@ -21,10 +21,10 @@ class BatchNormalization(OnePassBijector):
   forward:  y = x sqrt(v + e) + m
   ```
 
-  With `training=True` the inverse uses mean `m` and variance `v` of the batch (over all axes but the last) and moves
-  the running statistics towards them; gradients pass through both. Otherwise, and always in the forward direction, the
-  running statistics are used: a sample has no batch of data to take statistics from. Only with the running statistics
-  is `x` a function of `y` alone and the log-det that of a bijection of one event.
+  With `training=True` the inverse uses the mean `m` and variance `v` of the batch, over all axes but the last, and
+  moves the running statistics towards them. Gradients pass through both. Otherwise the running statistics are used. The
+  forward direction always uses them, because there is no batch of data when samples are drawn. `x` is a function of `y`
+  alone, and the log-det that of a bijection of one event, only with the running statistics.
 
   #### References
 
@@ -47,13 +47,13 @@ class BatchNormalization(OnePassBijector):
     Args:
       event_shape: Shape of the event; the last axis holds the channels.
       momentum: Share of the old running statistics that an update keeps, at least 0 and below 1.
-      epsilon: `e` above.
-      dtype: Floating-point type of the running statistics; the computation follows the input's type.
+      epsilon: `e` above, added to the variance.
+      dtype: Floating-point type of the running statistics. The computation has the type of the input.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If `momentum` lies outside `[0, 1)`.
+      ValueError: If `momentum` is outside [0, 1).
     """
     parameters = dict(locals())
     if not 0 <= momentum < 1:
@@ -73,7 +73,7 @@ class BatchNormalization(OnePassBijector):
       )
 
   def _forward_and_log_det(self, x, training=False):
-    del training  # The docstring says why.
+    del training  # Running statistics are used in any case.
     check_event_shape(x, self._event_shape, self.name)
     mean, variance = tf.cast(self._mean, x.dtype), tf.cast(self._variance, x.dtype)
     return x * tf.sqrt(variance + self._epsilon) + mean, self._log_det(variance)
@@ -84,7 +84,7 @@ class BatchNormalization(OnePassBijector):
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
         batch = tf.cast(tf.stop_gradient(batch), running.dtype)
-        # The moments of an empty batch are not numbers, and running statistics would never recover from them.
+        # The moments of an empty batch are NaN, from which the running statistics would never recover.
         running.assign_sub((1 - self._momentum) * (running - tf.where(tf.size(y) > 0, batch, running)))
     else:
       mean, variance = tf.cast(self._mean, y.dtype), tf.cast(self._variance, y.dtype)

@@ -14,7 +14,7 @@ __all__ = ['AdditiveCoupling', 'AffineCoupling']
 
 
 class _Coupling(OnePassBijector):
-  """What both couplings share: a mask, and a conditioner that sees the kept part of the event."""
+  """Base of both couplings: a mask, and a conditioner that sees the kept part of the event."""
 
   accepts_training = True
   _outputs_per_entry: int
@@ -43,7 +43,7 @@ class _Coupling(OnePassBijector):
     return self._mask
 
   def _condition(self, kept, training):
-    # Checked at every call: a wrong shape may broadcast, and the log-det would be wrong without an error.
+    # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
     output = self._conditioner(kept, training=training)
     if output.shape.rank is not None and not output.shape[-len(self._output_shape) :].is_compatible_with(
       self._output_shape
@@ -87,7 +87,7 @@ class AdditiveCoupling(_Coupling):
     """Builds the coupling.
 
     Args:
-      conditioner: Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
+      conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
         `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]`.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       validate_args: Whether TFP checks its arguments at run time.
@@ -122,8 +122,8 @@ class AffineCoupling(_Coupling):
   s = b tanh((a tanh(h) + c) / b)
   ```
 
-  `h` and `t` are the two halves of the conditioner's output channels, `a` and `c` are learned scalars (1 and 0 at the
-  start) and `b` bounds the log-scale: without a bound a stack of couplings loses its numerical inverse.
+  `h` and `t` are the two halves of the conditioner's output channels, and `a` and `c` are learned scalars that start at
+  1 and 0. `b` bounds the log-scale, because the inverse of a stack of unbounded couplings is lost to rounding.
 
   #### Examples
 
@@ -151,16 +151,17 @@ class AffineCoupling(_Coupling):
     """Builds the coupling.
 
     Args:
-      conditioner: Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
-        `[..., *mask.kept_shape]` to the shape `mask.changed_shape` with twice as many entries in the last axis: the
-        shift first, the log-scale second.
+      conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
+        `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]` with a last axis twice as long, which holds first the
+        shift and then the log-scale.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If the conditioner has no trainable variables or returns another shape, or the bound is not positive.
+      ValueError: If the conditioner has no trainable variables or returns another shape, or if the bound is not
+        positive.
     """
     parameters = dict(locals())
     if not log_scale_bound > 0:

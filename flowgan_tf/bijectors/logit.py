@@ -1,4 +1,4 @@
-"""Alpha-logit: the unit interval onto the real line, without its infinite ends."""
+"""The alpha-logit, which maps the unit interval to the real line without infinities at its ends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ['AlphaLogit']
 
 
 class AlphaLogit(tfp.bijectors.Bijector):
-  """Logit of the unit interval, shrunk a little so that 0 and 1 stay finite.
+  """The logit of a slightly shrunk unit interval, so that 0 and 1 are mapped to finite values.
 
   ```none
   y = log(p / (1 - p)),   p = a + (1 - 2a) x         log|dy/dx| = log(1 - 2a) - log p - log(1 - p)
   ```
 
-  The inverse reaches `(-a, 1 - a) / (1 - 2a)`, a little beyond the unit interval: a density on the real line becomes a
-  density on that longer interval, and a sample may lie outside `[0, 1]` by `a / (1 - 2a)`.
+  The range of the inverse is `(-a, 1 - a) / (1 - 2a)`, which is slightly longer than the unit interval. A density on
+  the real line becomes a density on that longer interval, and samples can lie up to `a / (1 - 2a)` outside [0, 1].
 
   #### References
 
@@ -29,12 +29,12 @@ class AlphaLogit(tfp.bijectors.Bijector):
     """Builds the bijector.
 
     Args:
-      alpha: `a` above, at least 0 and below 0.5. The paper's code uses 1e-7, Dinh et al. 0.05.
+      alpha: `a` above, at least 0 and below 0.5. The paper's code uses 1e-7, and Dinh et al. use 0.05.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `alpha` lies outside `[0, 0.5)`.
+      ValueError: If `alpha` is outside [0, 0.5).
     """
     parameters = dict(locals())
     if not 0 <= alpha < 0.5:
@@ -52,7 +52,7 @@ class AlphaLogit(tfp.bijectors.Bijector):
     return True
 
   def _log_p_log_q(self, x):
-    # q = 1 - p from 1 - x: near x = 1, 1 - p would cancel in float32 and x = 1 would go to infinity.
+    # q = 1 - p is computed from 1 - x, because 1 - p would be rounded to 0 near x = 1 in float32, with an infinite log.
     shrink = 1 - 2 * self._alpha
     return tf.math.log(self._alpha + shrink * x), tf.math.log(self._alpha + shrink * (1 - x))
 

@@ -1,9 +1,9 @@
-"""Masks: which part of an event a coupling keeps, and which part it changes.
+"""Masks that divide an event into a part that a coupling keeps and a part that it changes.
 
-A coupling needs three things of a mask: to take the event apart into a kept and a changed part, to put it together
-again, and to say which entries of a conditioner's output count. Where the two parts are plain slices (even/odd,
-channel) they are handled as slices, so that a conditioner's first and last layers do half of the work; a checkerboard
-keeps the image's shape for the sake of convolutions and fills the other part with zeros.
+A mask does three things for a coupling. It splits the event into the two parts, merges them again, and says which
+entries of a conditioner's output count. If the parts are plain slices (even/odd, channel), they are handled as slices,
+so that the first and last layers of a conditioner do half the work. The parts of a checkerboard keep the image's shape
+for the sake of convolutions, with zeros in place of the other part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Mask:
   """Base of masks over events of a fixed shape.
 
   Attributes:
-    event_shape: Shape of the event that the mask cuts.
+    event_shape: Shape of the event that the mask divides.
     kept_shape: Shape of the part that passes unchanged and that the conditioner sees.
     changed_shape: Shape of the part that the coupling changes.
   """
@@ -31,24 +31,24 @@ class Mask:
     self.event_shape, self.kept_shape, self.changed_shape = map(tuple, (event_shape, kept_shape, changed_shape))
 
   def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes `x` of shape `[..., *event_shape]` apart into its kept and its changed part."""
+    """Splits `x` of shape `[..., *event_shape]` into its kept and its changed part."""
     raise NotImplementedError
 
   def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
-    """Inverse of `split`."""
+    """Puts the two parts together again: the inverse of `split`."""
     raise NotImplementedError
 
   def __invert__(self) -> Mask:
-    """`~mask` keeps what `mask` changes."""
+    """Returns the mask `~mask`, which keeps what `mask` changes."""
     raise NotImplementedError
 
   def restrict(self, h: tf.Tensor) -> tf.Tensor:
-    """Zeroes the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part."""
+    """Sets the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part to zero."""
     raise NotImplementedError
 
 
 class BinaryMask(Mask):
-  """A mask given by ones (kept) and zeros (changed); both parts have the shape of the event."""
+  """A mask given by ones (kept) and zeros (changed). Both parts have the shape of the event."""
 
   def __init__(self, ones: np.ndarray):
     """Builds the mask.
@@ -57,11 +57,11 @@ class BinaryMask(Mask):
       ones: Array of the event's shape, 1 where the entry is kept and 0 where it is changed.
 
     Raises:
-      ValueError: If `ones` holds anything but 0 and 1, or nothing of one of them.
+      ValueError: If `ones` holds anything else than 0 and 1, or only one of them.
     """
     ones = np.asarray(ones)
     if set(np.unique(ones)) != {0, 1}:
-      raise ValueError(f'`mask` must hold zeros and ones, and both. Got: {np.unique(ones)[:5]}.')
+      raise ValueError(f'`mask` must hold both zeros and ones, and nothing else. Got: {np.unique(ones)[:5]}.')
     super().__init__(ones.shape, ones.shape, ones.shape)
     self._ones = ones.astype(np.float32)
 
@@ -81,22 +81,22 @@ class BinaryMask(Mask):
 
 
 class HalvesMask(Mask):
-  """A mask whose parts are slices of the last axis: the even and odd entries, or the first and the second half."""
+  """A mask whose parts are slices of the last axis: its even and odd entries, or its first and second half."""
 
   def __init__(self, event_shape: Sequence[int], interleaved: bool, swap: bool):
     """Builds the mask.
 
     Args:
-      event_shape: Shape of the event; its last axis is cut.
-      interleaved: Whether the parts are the even and the odd entries; otherwise the first and the second half.
-      swap: Whether the second part is kept, instead of the first.
+      event_shape: Shape of the event, whose last axis is divided.
+      interleaved: Whether the parts are the even and odd entries, rather than the first and second half.
+      swap: Whether the second part is kept instead of the first.
 
     Raises:
       ValueError: If the last axis has fewer than two entries.
     """
     *front, size = event_shape
     if size < 2:
-      raise ValueError(f'`event_shape` needs at least 2 entries in its last axis. Got: {tuple(event_shape)}.')
+      raise ValueError(f'`event_shape` must have at least 2 entries in its last axis. Got: {tuple(event_shape)}.')
     sizes = ((size + 1) // 2, size // 2)
     kept, changed = sizes[::-1] if swap else sizes
     super().__init__(event_shape, (*front, kept), (*front, changed))
@@ -128,7 +128,7 @@ class HalvesMask(Mask):
 
 
 def even_odd(event_shape: int | Sequence[int], swap: bool = False) -> Mask:
-  """Keeps the even entries of the last axis (0, 2, ...), or the odd ones if `swap`: the parts of NICE."""
+  """Keeps the even entries of the last axis (0, 2, ...), or the odd ones if `swap`, as NICE does."""
   event_shape = (event_shape,) if isinstance(event_shape, int) else event_shape
   return HalvesMask(event_shape, interleaved=True, swap=swap)
 
@@ -139,11 +139,11 @@ def channel(event_shape: Sequence[int], swap: bool = False) -> Mask:
 
 
 def checkerboard(event_shape: Sequence[int], swap: bool = False) -> Mask:
-  """Keeps the pixels whose row and column add to an odd number, or an even one if `swap`.
+  """Keeps the pixels whose row and column add up to an odd number, or to an even one if `swap`.
 
   Args:
     event_shape: `(height, width, channels)`.
-    swap: Whether to keep the other colour of the board.
+    swap: Whether to keep the pixels of the other colour.
 
   Source: Dinh et al. 2017, section 3.4.
   """

@@ -1,4 +1,4 @@
-"""Factoring out half of the channels, as a bijection on the full latent."""
+"""Factoring out half of the channels, as a bijector of the whole event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class FactorOut(OnePassBijector):
   y = [x_1, g(x_2)]         log|det dy/dx| = log|det dg/dx_2|
   ```
 
-  In the multi-scale architecture the first half is noise that goes straight into this scale, and `g` is all coarser
-  scales. Nothing is thrown away or returned on the side: the latent keeps the size of the image, and scales nest.
+  In the multi-scale architecture the first half is noise that goes directly into this scale, and `g` is the flow of all
+  coarser scales. The latent keeps the size of the image, and scales can be nested.
 
   #### References
 
@@ -36,8 +36,8 @@ class FactorOut(OnePassBijector):
     """Builds the bijector.
 
     Args:
-      bijector: `g` above, over events `[height, width, channels // 2]`, whose shape it keeps.
-      event_shape: `(height, width, channels)`.
+      bijector: `g` above, a bijector of events `[height, width, channels // 2]` that keeps their shape.
+      event_shape: Shape of the event, `(height, width, channels)`.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
@@ -46,7 +46,7 @@ class FactorOut(OnePassBijector):
     """
     parameters = dict(locals())
     if event_shape[-1] % 2:
-      raise ValueError(f'`event_shape` needs an even number of channels. Got: {tuple(event_shape)}.')
+      raise ValueError(f'`event_shape` must have an even number of channels. Got: {tuple(event_shape)}.')
     with tf.name_scope(name) as name:
       self._bijector = bijector
       self._mask = masks.channel(event_shape)

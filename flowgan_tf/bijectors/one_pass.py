@@ -1,11 +1,11 @@
-"""Bijectors whose value and log-determinant come from one pass."""
+"""Bijectors that compute their value and log-determinant in one pass."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# Private to TFP, but shipped: tfb.FFJORD keeps value and log-det of one solve together in the same way.
+# This module is private to TFP. tfb.FFJORD uses it in the same way, to keep the value and log-det of one solve.
 from tensorflow_probability.python.internal import cache_util
 
 from flowgan_tf.bijectors.variables import VariableBijector
@@ -16,16 +16,16 @@ __all__ = ['OnePassBijector', 'clear_caches']
 class OnePassBijector(VariableBijector):
   """A bijector that computes `y` and `log|det dy/dx|` together.
 
-  A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so a coupling
-  would run its network twice for each `log_prob`. Here a subclass implements
+  A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so that a
+  coupling would run its network twice for each `log_prob`. A subclass of this one implements
 
   ```none
   _forward_and_log_det(x, training)  ->  y, log|det dy/dx|
   _inverse_and_log_det(y, training)  ->  x, log|det dx/dy|
   ```
 
-  and TFP's cache keeps both. The log-determinants have the batch shape of the input, or are scalar when they are
-  constant. `training` reaches these methods as a keyword (see `training_kwargs`).
+  and TFP's cache keeps both results. The log-determinants have the batch shape of the input, or are scalars if they are
+  constant. `training` reaches these methods as a keyword argument (see `training_kwargs`).
   """
 
   _cache = cache_util.BijectorCacheWithGreedyAttrs(forward_name='_cached_forward', inverse_name='_cached_inverse')
@@ -36,7 +36,7 @@ class OnePassBijector(VariableBijector):
   def _inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
     raise NotImplementedError
 
-  # TFP stores the log-det of either direction under one key, 'ildj', from the inverse's point of view.
+  # TFP stores the log-det of both directions under the key 'ildj', that of the inverse.
 
   def _cached_forward(self, x, **kwargs):
     y, fldj = self._forward_and_log_det(x, **kwargs)
@@ -52,7 +52,7 @@ class OnePassBijector(VariableBijector):
   def _inverse(self, y, **kwargs):
     return self._inverse_and_log_det(y, **kwargs)[0]
 
-  # Reached only when the log-det is asked for before the value.
+  # TFP calls these only if the log-det is asked for before the value.
 
   def _forward_log_det_jacobian(self, x, **kwargs):
     return self._forward_and_log_det(x, **kwargs)[1]
@@ -62,10 +62,11 @@ class OnePassBijector(VariableBijector):
 
 
 def clear_caches() -> None:
-  """Has TFP's bijectors forget results, with which they otherwise keep every graph and its flow alive for ever.
+  """Clears the caches of TFP's bijectors, which would otherwise keep every graph and its flow alive for ever.
 
-  The caches belong to classes, not to instances. They hold outputs weakly but log-determinants strongly; those of a
-  graph's tensors refer to the graph, which owns all the tensors whose end would clear the entries.
+  The caches belong to classes, not to instances. They hold weak references to outputs, but strong references to
+  log-determinants. A log-determinant that is a graph's tensor refers to the graph, and the graph owns the very tensors
+  that would have to be deleted for their entries to be cleared.
   """
   for owner in (tfp.bijectors.Bijector, OnePassBijector):
-    vars(owner)['_cache'].clear()  # Not bound to an instance: everything.
+    vars(owner)['_cache'].clear()  # Called on the class's cache, this clears the entries of all instances.

@@ -19,7 +19,7 @@ class DiagonalScaling(VariableBijector):
   y = x * exp(s),   s = b tanh(v / b)         log|det dy/dx| = sum s
   ```
 
-  `v` is learned and starts at zero; `b` bounds the log-scale.
+  `v` is learned and starts at zero, and `b` bounds the log-scale.
 
   #### References
 
@@ -40,7 +40,7 @@ class DiagonalScaling(VariableBijector):
     Args:
       event_shape: Shape of the event.
       log_scale_bound: `b` above, the largest absolute log-scale, in nats.
-      dtype: Floating-point type of the variable; the computation follows the input's type.
+      dtype: Floating-point type of the variable. The computation has the type of the input.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
@@ -62,7 +62,7 @@ class DiagonalScaling(VariableBijector):
       )
 
   def log_scale(self, dtype: tf.DType | None = None) -> tf.Tensor:
-    """The log-scales `s`, of the event's shape, in `dtype` or in the variable's own type."""
+    """Returns the log-scales `s` in the event's shape, in `dtype` or else in the variable's own type."""
     return self._bound * tf.tanh(tf.cast(self._raw, dtype or self._raw.dtype) / self._bound)
 
   def _forward(self, x):

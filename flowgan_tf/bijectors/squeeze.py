@@ -1,4 +1,4 @@
-"""Space to depth as a bijector."""
+"""Space-to-depth as a bijector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ['Squeeze']
 class Squeeze(tfp.bijectors.Bijector):
   """Turns each 2x2 block of pixels into channels: `[h, w, c] -> [h/2, w/2, 4c]`.
 
-  A permutation of the entries, so `log|det dy/dx| = 0`.
+  It only permutes the entries, so that `log|det dy/dx| = 0`.
 
   #### References
 

@@ -1,4 +1,4 @@
-"""The training argument, carried to the bijectors inside a chain."""
+"""Passes the `training` argument to the bijectors inside a chain."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ['training_kwargs']
 
 
 def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
-  """Keyword arguments that bring `training` to every coupling and batch norm inside `bijector`.
+  """Keyword arguments that pass `training` to every coupling and batch normalisation inside `bijector`.
 
-  TFP passes keywords through a `tfb.Chain` or `tfb.JointMap` as dictionaries nested by bijector name, and ignores a
-  name that it does not know, so the nesting is made here and nowhere else.
+  TFP passes keyword arguments through a `tfb.Chain` or `tfb.JointMap` as dictionaries nested by bijector name. It
+  silently ignores names that it does not know, so the nesting is built only here.
 
   ```python
   chain.inverse(x, **training_kwargs(chain, training=True))
@@ -19,13 +19,13 @@ def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
 
   Args:
     bijector: Any bijector.
-    training: Whether batch statistics are used and running statistics are updated.
+    training: Whether to use batch statistics and update the running statistics.
 
   Returns:
-    Keyword arguments for the methods of `bijector`; empty if nothing inside depends on `training`.
+    Keyword arguments for the methods of `bijector`, empty if nothing inside depends on `training`.
 
   Raises:
-    ValueError: If two bijectors of one chain share a name.
+    ValueError: If two bijectors of one chain have the same name.
   """
   if getattr(bijector, 'accepts_training', False):
     return {'training': training}
@@ -35,8 +35,8 @@ def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
     nested = {child.name: training_kwargs(child, training) for child in children}
     nested = {name: kwargs for name, kwargs in nested.items() if kwargs}
     if nested and len(set(names)) < len(names):
-      raise ValueError(f'Bijectors in one chain need different names to be called with `training`. Got: {names}.')
+      raise ValueError(f'`bijector` must have parts of different names to be called with `training`. Got: {names}.')
     return nested
-  if hasattr(bijector, 'bijector'):  # Invert, FactorOut: keywords pass straight through
+  if hasattr(bijector, 'bijector'):  # Invert, FactorOut: keyword arguments are passed on as they are
     return training_kwargs(bijector.bijector, training)
   return {}

@@ -1,4 +1,4 @@
-"""What all bijectors share that own variables."""
+"""The base of all bijectors that own variables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ['VariableBijector']
 
 
 class VariableBijector(tfp.bijectors.Bijector):
-  """A bijector whose variables are made by its constructor, and not given to it.
+  """A bijector whose constructor creates its variables, instead of taking them as arguments.
 
-  TFP takes bijectors with equal arguments for equal: it would share cached results between two of them, and copy one by
-  calling the constructor again, which makes new variables. Here each one is itself alone.
+  TFP considers bijectors with equal arguments to be equal. It would share cached results between two of them, and copy
+  one by another call of the constructor, which creates new variables. Here a bijector is equal only to itself.
   """
 
   @classmethod
@@ -24,8 +24,11 @@ class VariableBijector(tfp.bijectors.Bijector):
   def copy(self, **override_parameters_kwargs):
     """Returns the bijector itself, with its variables.
 
+    Args:
+      **override_parameters_kwargs: Not supported. It is there because TFP's method takes it.
+
     Raises:
-      NotImplementedError: If a parameter is to be changed.
+      NotImplementedError: If any argument is given.
     """
     if override_parameters_kwargs:
       raise NotImplementedError(f'{self.name} owns variables and cannot be copied with other arguments.')

@@ -1,5 +1,7 @@
 """A quick check that a host answers, made before a library that would wait for it for minutes."""
 
+from __future__ import annotations
+
 import threading
 
 import requests

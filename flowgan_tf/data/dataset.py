@@ -1,5 +1,7 @@
 """What every source returns: integer images in three splits."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import hashlib

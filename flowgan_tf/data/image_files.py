@@ -1,5 +1,7 @@
 """The user's own images, from a folder or from an .npz file."""
 
+from __future__ import annotations
+
 import pathlib
 import zipfile
 import zlib

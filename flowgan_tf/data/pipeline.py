@@ -1,5 +1,7 @@
 """Dequantisation and the stream of training batches."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 

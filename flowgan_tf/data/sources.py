@@ -1,5 +1,7 @@
 """`load` finds a data set by its name or path, and splits it as the paper does."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np

@@ -1,5 +1,7 @@
 """TensorFlow Datasets: prepared data are read first, and the network is used only if it answers."""
 
+from __future__ import annotations
+
 import os
 import re
 from typing import TYPE_CHECKING
@@ -129,6 +131,6 @@ def _kept_downloads(dataset: str, root: str) -> list[str]:
   return [path for path in paths if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path))]
 
 
-def _read(builder: 'tfds.core.DatasetBuilder', split: str, config: 'tfds.ReadConfig') -> Split:
+def _read(builder: tfds.core.DatasetBuilder, split: str, config: tfds.ReadConfig) -> Split:
   examples = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, read_config=config)
   return Split(examples['image'].numpy(), examples['label'].numpy().astype(np.int64))

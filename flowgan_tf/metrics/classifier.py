@@ -4,6 +4,8 @@ The scores need p(y|x) from a classifier that knows the data. A network pretrain
 and a download is not always possible. This classifier trains in about a minute on two CPU cores and is kept in a cache.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import hashlib

@@ -1,5 +1,7 @@
 """Fréchet distance (FID) between two sets of images, as Gaussians in the space of a network's features."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

@@ -6,6 +6,8 @@ have the same scale as published ones, but are not comparable to the last digit.
 number of samples and number of splits.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os

@@ -1,5 +1,7 @@
 """Kernel distance (KID) between features: the squared maximum mean discrepancy with a cubic kernel."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from flowgan_tf.metrics.frechet import check_features

@@ -5,6 +5,8 @@ classifier and from about the same number of samples: with few samples in a spli
 score is biased.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

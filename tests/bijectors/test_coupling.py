@@ -119,3 +119,17 @@ def test_events_of_another_shape_are_refused():
     coupling.forward(tf.zeros((2, 5)))
   with pytest.raises(ValueError, match=r'\(6,\).*\(2, 5\)'):
     coupling.inverse(tf.zeros((2, 5)))
+
+
+def test_a_module_that_returns_another_shape_is_refused():
+  class Narrow(tf.Module):
+    def __init__(self):
+      super().__init__()
+      self.weight = tf.Variable(1.0)
+
+    def __call__(self, x, training=False):
+      return self.weight * x[..., :2]
+
+  coupling = AffineCoupling(Narrow(), masks.even_odd(8))
+  with pytest.raises(ValueError, match=r'`conditioner` must return shape \(8,\)'):
+    coupling.forward(tf.zeros((1, 8)))

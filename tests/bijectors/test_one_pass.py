@@ -1,9 +1,13 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import AffineCoupling, BatchNormalization, masks
+from flowgan_tf.bijectors.one_pass import clear_caches
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -86,3 +90,31 @@ def test_bijectors_with_equal_arguments_do_not_share_a_cache_entry():
     y = first.forward(x)
     assert np.abs(second.forward(x) - y).max() > 0.1
     assert first != second
+
+
+def test_cleared_caches_let_go_of_graphs_and_flows():
+  """TFP's caches keep both alive otherwise, which the first assertion shows."""
+
+  def traced():
+    flow, _ = distribution(2)
+    concrete = tf.function(flow.log_prob).get_concrete_function(tf.TensorSpec((5, 4)))
+    return weakref.ref(concrete.graph), weakref.ref(flow.bijector)
+
+  references = traced()
+  gc.collect()
+  assert all(reference() is not None for reference in references)
+  clear_caches()
+  gc.collect()
+  assert all(reference() is None for reference in references)
+
+
+def test_a_cleared_cache_costs_another_pass_and_nothing_else():
+  flow, [conditioner] = distribution(1)
+  x = tf.random.stateless_normal((5, 4), seed=(1, 0))
+  y = flow.bijector.forward(x)
+  log_det = flow.bijector.forward_log_det_jacobian(x, event_ndims=1)
+  assert conditioner.calls == 1
+  clear_caches()
+  np.testing.assert_array_equal(flow.bijector.forward_log_det_jacobian(x, event_ndims=1), log_det)
+  np.testing.assert_array_equal(flow.bijector.forward(x), y)
+  assert conditioner.calls > 1

@@ -53,9 +53,10 @@ class ImplicitGenerator(tf.Module):
     super().__init__(name=name)
     self.distribution = prior
     self._network = KerasModule(network, prior.event_shape)
-    if self._network.output_shape != tuple(prior.event_shape):
+    if self._network.output_event_shape != tuple(prior.event_shape):
       raise ValueError(
-        f'`network` must return the shape of its noise, {tuple(prior.event_shape)}. Got: {self._network.output_shape}.'
+        f'`network` must return the shape of its noise, {tuple(prior.event_shape)}. '
+        f'Got: {self._network.output_event_shape}.'
       )
 
   @property

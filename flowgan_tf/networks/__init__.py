@@ -1,14 +1,27 @@
-"""Keras 3 networks: conditioners of couplings, critics, and the adapter that shows their variables to TFP."""
+"""Keras 3 networks: conditioners of couplings, critics, and the adapter that shows their variables to TFP.
+
+Every layer is registered with Keras. Once this package is imported, `keras.saving.load_model` loads a model that holds
+one without `custom_objects`.
+"""
 
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.dcgan import dcgan_critic, dcgan_generator
 from flowgan_tf.networks.dense import dense_conditioner
-from flowgan_tf.networks.normalization import NORMALIZATIONS, ScalarBatchNormalization
+from flowgan_tf.networks.normalization import (
+  NORMALIZATIONS,
+  GuardedBatchNormalization,
+  ImageNormalization,
+  LastAxisNormalization,
+  ScalarBatchNormalization,
+)
 from flowgan_tf.networks.resnet import ResidualConditioner, WeightNormConv2D
 
 __all__ = [
   'NORMALIZATIONS',
+  'GuardedBatchNormalization',
+  'ImageNormalization',
   'KerasModule',
+  'LastAxisNormalization',
   'ResidualConditioner',
   'ScalarBatchNormalization',
   'WeightNormConv2D',

@@ -13,7 +13,14 @@ __all__ = ['KerasModule', 'as_conditioner', 'tracked_variables']
 def tracked_variables(keras_object: keras.Layer | keras.Optimizer) -> dict[str, tf.Variable]:
   """The `tf.Variable`s behind a Keras object, under names that a checkpoint can rely on.
 
-  The keys carry an index because names repeat; paths would lose the statistics of batch norms at a restore.
+  The keys start with an index because Keras' names repeat. With Keras' paths as keys, the running statistics of batch
+  norms would not be restored.
+
+  Args:
+    keras_object: A built layer, model or optimizer.
+
+  Returns:
+    Each variable under its index and name, such as `'000_kernel'`.
   """
   return {f'{i:03d}_{v.name}': v.value for i, v in enumerate(keras_object.variables)}
 
@@ -21,9 +28,9 @@ def tracked_variables(keras_object: keras.Layer | keras.Optimizer) -> dict[str, 
 class KerasModule(tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
-  TFP tracks `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module` and holds `keras.Variable`s, so a
-  bijector that keeps one as an attribute reports no trainable variables, silently. This adapter builds the layer at
-  once and tracks the `tf.Variable` behind each of its variables exactly once.
+  TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
+  `keras.Variable`s, so a bijector that holds one as an attribute would report no trainable variables, without an error.
+  This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
@@ -33,7 +40,7 @@ class KerasModule(tf.Module):
     """Builds `layer` and tracks its variables.
 
     Args:
-      layer: Keras layer or model that maps `[batch, *input_shape]` to `[batch, *output_shape]`.
+      layer: Keras layer or model that maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
       input_shape: Shape of one input, without the batch dimension.
       name: Name of the module.
 
@@ -43,11 +50,16 @@ class KerasModule(tf.Module):
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
     with tf.init_scope():
+      if isinstance(layer, keras.Sequential) and not layer.built:
+        # The call below would give the model a batch size of 1, which it would keep when saved, loaded and exported.
+        layer.build((None, *self._input_shape))
       output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
     if not layer.trainable_variables:
-      raise ValueError(f'`layer` has no trainable variables after it was built. Got: {layer.name}.')
-    self._output_shape = tuple(output.shape[1:])
-    # keras.Variables are kept out of the object graph, or they would be tracked a second time.
+      raise ValueError(
+        f'`layer` must be trainable, but has no trainable variables once it is built. Got: {layer.name}.'
+      )
+    self._output_event_shape = tuple(output.shape[1:])
+    # The layer is kept out of the object graph, or its variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
     self._tf_variables = tracked_variables(layer)
 
@@ -57,18 +69,26 @@ class KerasModule(tf.Module):
     return self._layer
 
   @property
-  def output_shape(self) -> tuple[int, ...]:
-    """Shape of one output, without the batch dimension."""
-    return self._output_shape
+  def output_event_shape(self) -> tuple[int, ...]:
+    """Shape of one output, without batch dimensions. (Keras' `output_shape` has one.)"""
+    return self._output_event_shape
 
   def __call__(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Applies the layer to `x` of shape `[..., *input_shape]`; any number of batch dimensions, also none."""
+    """Applies the layer.
+
+    Args:
+      x: Tensor of shape `[..., *input_shape]`, with any number of batch dimensions, or none.
+      training: Passed on to the layer.
+
+    Returns:
+      Tensor of shape `[..., *output_event_shape]` and of the dtype of `x`.
+    """
     event_ndims = len(self._input_shape)
     if x.shape.rank == event_ndims + 1:
       return tf.cast(self._layer(x, training=training), x.dtype)
     flat = self._layer(tf.reshape(x, (-1, *self._input_shape)), training=training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
-    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_shape], axis=0)), x.dtype)
+    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
 
 
 def as_conditioner(
@@ -79,11 +99,15 @@ def as_conditioner(
   Args:
     network: Keras layer, or a `tf.Module` that is callable as `network(x, training=...)` and has created its
       variables.
-    input_shape: Shape of what the network sees, without batch dimensions.
-    output_shape: Shape that the network has to return, without batch dimensions.
+    input_shape: Shape of one input of the network, without batch dimensions.
+    output_shape: Shape that one output must have, without batch dimensions.
+
+  Returns:
+    A callable `tf.Module`: a `KerasModule` around a Keras layer, and any other module unchanged.
 
   Raises:
-    ValueError: If the network is neither, has no trainable variables, or returns another shape.
+    ValueError: If `network` is neither a Keras layer nor a callable module, has no trainable variables, or is a Keras
+      layer that returns another shape.
   """
   if isinstance(network, keras.Layer):
     network = KerasModule(network, input_shape)
@@ -92,7 +116,9 @@ def as_conditioner(
       f'`conditioner` must be a Keras layer or a callable tf.Module, whose variables can be trained. Got: {network!r}.'
     )
   elif not network.trainable_variables:
-    raise ValueError(f'`conditioner` has no trainable variables. Got: {network!r}.')
-  if isinstance(network, KerasModule) and network.output_shape != tuple(output_shape):
-    raise ValueError(f'`conditioner` must return shape {tuple(output_shape)} per event. Got: {network.output_shape}.')
+    raise ValueError(f'`conditioner` must be trainable, but has no trainable variables. Got: {network!r}.')
+  if isinstance(network, KerasModule) and network.output_event_shape != tuple(output_shape):
+    raise ValueError(
+      f'`conditioner` must return shape {tuple(output_shape)} per event. Got: {network.output_event_shape}.'
+    )
   return network

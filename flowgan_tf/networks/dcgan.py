@@ -1,4 +1,4 @@
-"""DCGAN critics, and the DCGAN generator, which is not invertible."""
+"""The DCGAN critic, and the DCGAN generator, which is not invertible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from flowgan_tf.networks.normalization import BatchNormalization, ImageNormalization
+from flowgan_tf.networks.normalization import GuardedBatchNormalization, ImageNormalization
 
 __all__ = ['dcgan_critic', 'dcgan_generator']
 
@@ -21,16 +21,15 @@ def dcgan_critic(
 ) -> keras.Sequential:
   """A critic of 5x5 convolutions with stride 2 and leaky ReLU (slope 0.2).
 
-  The paper's MNIST critic has `channels=(1, 64), dense_units=1024`; its CIFAR-10 critic has the default channels and
-  `layer_norm=True`. There is no batch norm: under a gradient penalty the critic's output for one image must not depend
-  on the other images of the batch (Gulrajani et al. 2017, section 4).
+  The paper's MNIST critic has `channels=(1, 64), dense_units=1024`. Its CIFAR-10 critic has the default channels and
+  `layer_norm=True`. There is no batch norm: a gradient penalty needs a critic whose output for one image does not
+  depend on the other images of the batch [2, section 4].
 
   Args:
     image_shape: `(height, width, channels)` of the images.
     channels: Output channels of the convolutions.
-    dense_units: Units of a hidden dense layer before the output; none if 0.
-    layer_norm: Whether each convolution but the first is followed by a norm over all entries of one image, with a gain
-      and bias per channel.
+    dense_units: Units of a hidden dense layer before the output. With 0 there is no such layer.
+    layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
   Returns:
@@ -40,6 +39,8 @@ def dcgan_critic(
 
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
        Generative Adversarial Networks. ICLR 2016.
+  [2]: Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville. Improved Training of
+       Wasserstein GANs. NeurIPS 2017.
   """
   layers: list[keras.Layer] = []
   for i, filters in enumerate(channels):
@@ -62,22 +63,22 @@ def dcgan_generator(
 ) -> keras.Sequential:
   """The DCGAN generator with as many noise dimensions as pixels (k = d).
 
-  A dense layer from the noise to the smallest feature map, then 5x5 transposed convolutions with stride 2; batch norm
-  and ReLU before each of them, a sigmoid at the end. Weights start from N(0, 0.02^2), as in Radford et al. 2016,
-  section 4. Their output is a tanh, which this package's images in [0, 1] make a sigmoid.
+  A dense layer maps the noise to the smallest feature map. 5x5 transposed convolutions with stride 2 follow, with batch
+  norm and ReLU before each of them and a sigmoid at the end. Weights start from N(0, 0.02^2), as in [1, section 4].
+  There the output is a tanh; here it is a sigmoid, since images lie in [0, 1].
 
-  With `training=True` the batch norms use the statistics of the batch and move the running ones towards them; otherwise
-  they use the running ones, so that an image does not depend on the noise beside its own.
+  With `training=True` the batch norms use the statistics of the batch and move the running ones towards them. Otherwise
+  they use the running ones, so that an image depends on its own noise alone.
 
   Args:
     image_shape: `(height, width, channels)` of the images. The smallest map has `ceil(size / 2**len(channels))` rows
-      and columns; what its upsamplings have too much is cut off around the image.
-    channels: Channels of the feature maps, the smallest map first; each is upsampled by 2.
+      and columns. Where the upsampled map is larger than the image, its borders are cut off.
+    channels: Channels of the feature maps, the smallest map first. Each map is upsampled by 2.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
   Returns:
-    A built model that maps noise to images, both `[batch, height, width, channels]`. Images are float64 for 'float64',
-    float32 otherwise: half precision has no numbers between 0.996 and 1 (bfloat16) for bright pixels.
+    A built model that maps noise to images, both `[batch, height, width, channels]`. Images are float64 for 'float64'
+    and float32 otherwise: bfloat16 has no numbers between 0.996 and 1 for bright pixels.
 
   Raises:
     ValueError: If `channels` is empty.
@@ -92,15 +93,15 @@ def dcgan_generator(
     raise ValueError(f'`channels` must have at least one entry. Got: {channels!r}.')
 
   def initializer():
-    # One for each layer: a Keras initializer gives the same numbers whenever it is called again.
+    # A new one for each layer: a Keras initializer gives the same numbers each time it is called.
     return keras.initializers.RandomNormal(stddev=0.02)
 
   def norm_and_relu():
-    # Both as in the authors' code. With Keras' momentum of 0.99 the running statistics, and with them every image in
-    # evaluation, would lag hundreds of steps behind the weights; and where noise dimensions or channels are few,
-    # weights this small give variances close to Keras' epsilon of 1e-3.
+    # Momentum and epsilon are those of the authors' code. With Keras' momentum of 0.99 the running statistics, and with
+    # them every image in evaluation, would lag hundreds of steps behind the weights. With few noise dimensions or
+    # channels, weights this small give variances close to Keras' epsilon of 1e-3.
     return [
-      BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
+      GuardedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
       keras.layers.ReLU(dtype=dtype),
     ]
 
@@ -112,7 +113,7 @@ def dcgan_generator(
   factor = 2 ** len(channels)
   smallest = [-(-size // factor) for size in image_shape[:2]]
   excess = [factor * small - size for small, size in zip(smallest, image_shape[:2], strict=True)]
-  # A bias before a batch norm would be subtracted again with the mean.
+  # A bias before a batch norm has no effect: it is subtracted again with the mean.
   layers: list[keras.Layer] = [
     keras.layers.Flatten(dtype=dtype),
     keras.layers.Dense(

@@ -1,4 +1,4 @@
-"""Dense conditioner, the network of NICE."""
+"""The dense conditioner, the network of NICE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dense_conditioner(
 ) -> keras.Sequential:
   """A multilayer perceptron whose output is zero until it is trained.
 
-  Each dense layer is preceded by a norm; hidden layers have ReLU. With six hidden layers of 1000 units and
+  A norm precedes each dense layer, and a ReLU follows each hidden one. With six hidden layers of 1000 units and
   `normalization='scalar_batch'` it is the network of the paper's NICE.
 
   Args:
@@ -29,10 +29,10 @@ def dense_conditioner(
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
   Returns:
-    A model that maps `[batch, units]` to `[batch, output_units]`.
+    A model that maps `[batch, units]` to `[batch, output_units]`. It is built when it is first called.
 
   Raises:
-    ValueError: If `normalization` is unknown.
+    ValueError: If `normalization` is not a key of `NORMALIZATIONS`.
   """
   layers: list[keras.Layer] = []
   for _ in range(hidden_layers):

@@ -97,7 +97,7 @@ def test_any_number_of_batch_dimensions(batch_shape):
   module = KerasModule(keras.layers.Conv2D(3, 1), (2, 2, 4))
   x = tf.random.stateless_normal((*batch_shape, 2, 2, 4), seed=(0, 0))
   kernel, bias = module.layer.kernel.numpy()[0, 0], module.layer.bias.numpy()
-  assert module.output_shape == (2, 2, 3)
+  assert module.output_event_shape == (2, 2, 3)
   y = module(x)
   assert y.shape == (*batch_shape, 2, 2, 3)
   np.testing.assert_allclose(y, x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ScalarBatchNormalization, dense_conditioner
-from flowgan_tf.networks.normalization import ImageNormalization, LayerNormalization, normalization
+from flowgan_tf.networks.normalization import ImageNormalization, LastAxisNormalization, normalization
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
 
@@ -117,7 +117,7 @@ MODES = {
 
 def layer_norms(dtype='float32'):
   """Ours and Keras', with the same gain and bias."""
-  layers = LayerNormalization(dtype=dtype), keras.layers.LayerNormalization(dtype=dtype)
+  layers = LastAxisNormalization(dtype=dtype), keras.layers.LayerNormalization(dtype=dtype)
   rng = np.random.default_rng(1)
   gamma, beta = rng.normal(1.0, 0.3, 32), rng.normal(size=32)
   for layer in layers:
@@ -127,7 +127,7 @@ def layer_norms(dtype='float32'):
   return layers
 
 
-def test_layer_normalization_has_the_variables_of_keras():
+def test_last_axis_normalization_has_the_variables_of_keras():
   ours, reference = layer_norms()
   assert [(v.name, v.shape) for v in ours.variables] == [(v.name, v.shape) for v in reference.variables]
   assert len(ours.trainable_variables) == 2
@@ -136,7 +136,7 @@ def test_layer_normalization_has_the_variables_of_keras():
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-6), ('float64', 1e-13)])
 @pytest.mark.parametrize('shape', [(32,), (8, 32), (6, 3, 5, 32)])
 @pytest.mark.parametrize('mode', MODES)
-def test_layer_normalization_against_keras(dtype, tolerance, shape, mode):
+def test_last_axis_normalization_against_keras(dtype, tolerance, shape, mode):
   rng = np.random.default_rng(0)
   x, weights = (tf.constant(rng.normal(size=shape), dtype) for _ in range(2))
   results = []
@@ -155,7 +155,7 @@ def test_layer_normalization_against_keras(dtype, tolerance, shape, mode):
     np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
 
 
-def test_layer_normalization_of_a_large_mean_is_as_exact_as_keras():
+def test_last_axis_normalization_of_a_large_mean_is_as_exact_as_keras():
   x = np.random.default_rng(0).normal(100.0, 1.0, (2000, 32)).astype(np.float32)
   ours, reference = layer_norms()
   exact = layer_norms('float64')[1](x.astype(np.float64))
@@ -165,7 +165,7 @@ def test_layer_normalization_of_a_large_mean_is_as_exact_as_keras():
 
 @pytest.mark.parametrize('shape', [(5, 32), (1, 5, 32)])
 @pytest.mark.parametrize('mode', MODES)
-def test_second_derivatives_of_layer_normalization(mode, shape):
+def test_second_derivatives_of_last_axis_normalization(mode, shape):
   """Against automatic differentiation of the formula; Keras' own layer gives something else."""
   rng = np.random.default_rng(0)
   x, *weights = (tf.constant(rng.normal(size=shape)) for _ in range(3))
@@ -195,7 +195,7 @@ def test_second_derivatives_of_layer_normalization(mode, shape):
 
 @pytest.mark.parametrize('shape', [(20, 32), (5, 2, 2, 32)])
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
-def test_layer_normalization_in_half_precision(policy, shape):
+def test_last_axis_normalization_in_half_precision(policy, shape):
   """Rounded on the way in and on the way out, and nowhere else; the squares are beyond float16's 65504."""
   x = np.random.default_rng(0).normal(2e3, 1e4, shape)
   half, single = layer_norms(policy)[0], layer_norms('float32')[1]

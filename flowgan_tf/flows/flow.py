@@ -22,12 +22,15 @@ def prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distrib
   """Independent standard noise of the given shape.
 
   Args:
-    name: 'logistic' or 'normal'.
-    event_shape: Shape of one noise vector.
-    dtype: Floating-point type.
+    name: A key of `PRIORS`: 'logistic' or 'normal'.
+    event_shape: Shape of the noise behind one image.
+    dtype: Floating-point type of the noise.
+
+  Returns:
+    A distribution with that `event_shape` and no batch dimensions.
 
   Raises:
-    ValueError: If the name is not one of these.
+    ValueError: If `name` is not a key of `PRIORS`.
   """
   if name not in PRIORS:
     raise ValueError(f'`prior` must be one of {sorted(PRIORS)}. Got: {name!r}.')
@@ -42,34 +45,48 @@ class Flow(_TransformedDistribution):
   log p(x) = log p(z) + log|det dz/dx|,   z = G^-1(x)
   ```
 
-  The distribution that `tfd.TransformedDistribution(prior, bijector)` makes of a bijector that owns networks, whose
-  methods take `training` directly: `log_prob(x, training=True)`, `sample(n, seed, training=True)`. The bijector's
-  forward direction is noise to image.
+  A `tfd.TransformedDistribution` whose methods take `training`: `log_prob(x, training=True)`,
+  `sample(n, seed, training=True)`. With `training=True` batch norms use the statistics of the batch and update their
+  running statistics. Otherwise they use the running statistics, so that each image is treated on its own.
 
-  In eager mode TFP remembers results for as long as they are referenced: while `z = flow.encode(x)` is held, a change
-  of the weights is not seen by `flow.log_prob(x)` of the same tensor. Inside a `tf.function` there is no such memory
+  In eager mode TFP caches results for as long as their tensors live: while `z = flow.encode(x)` is alive,
+  `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
   between calls.
+
+  #### Examples
+
+  ```python
+  mask = fg.bijectors.masks.even_odd(4)
+  couplings = [
+    fg.bijectors.AffineCoupling(fg.networks.dense_conditioner(4), mask, name='first'),
+    fg.bijectors.AffineCoupling(fg.networks.dense_conditioner(4), ~mask, name='second'),
+  ]
+  prior = tfd.Sample(tfd.Normal(0.0, 1.0), 4)
+  flow = fg.flows.Flow(prior, tfb.Chain([tfb.Sigmoid(), *couplings]), name='small')
+  flow.log_prob(flow.sample(16))   # [16], nats
+  ```
   """
 
   def __init__(self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str):
     """Builds the flow.
 
     Args:
-      distribution: Prior of the noise.
-      bijector: `G`.
-      name: Name of the distribution.
+      distribution: Prior of the noise `z`.
+      bijector: `G`. Its forward direction maps noise to images. It may hold couplings and batch norms of
+        `flowgan_tf.bijectors` at any depth; inside one `tfb.Chain` their names must differ.
+      name: Name of the flow. The parts of a `tfd.JointDistribution` need different names.
 
     Raises:
-      ValueError: If the bijector has no trainable variables.
+      ValueError: If `bijector` has no trainable variables.
     """
     parameters = dict(locals())
     if not bijector.trainable_variables:
-      raise ValueError(f'`bijector` has no trainable variables: nothing could be learned. Got: {bijector.name}.')
+      raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
     def split_kwargs(kwargs):
-      # TFP would ignore a keyword that nobody takes, and with it a misspelt `training`.
+      # For the methods that are TFP's own, such as `unnormalized_log_prob`: TFP would ignore a misspelt `training`.
       if unknown := kwargs.keys() - {'training'}:
-        raise TypeError(f'unexpected keyword: {", ".join(sorted(unknown))}. A flow takes `training`.')
+        raise TypeError(f'The only keyword of a flow is `training`. Got: {", ".join(sorted(unknown))}.')
       return {}, training_kwargs(bijector, kwargs.get('training', False))
 
     super().__init__(distribution, bijector, kwargs_split_fn=split_kwargs, name=name)
@@ -79,10 +96,109 @@ class Flow(_TransformedDistribution):
   def _parameter_properties(cls, dtype, num_classes=None):
     return super()._parameter_properties(dtype, num_classes)
 
+  def __repr__(self):
+    return (
+      f'<flowgan_tf.flows.Flow {self.name!r} batch_shape={list(self.batch_shape)} '
+      f'event_shape={list(self.event_shape)} dtype={self.dtype.name}>'
+    )
+
+  __str__ = __repr__
+
+  # The next four are TFP's, which takes `training` as one of any keywords; here their signatures show it.
+
+  def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
+    """Log density of images, in nats with respect to the unit cube.
+
+    Args:
+      value: Images of shape `[..., *event_shape]`, with values in [0, 1].
+      name: Name of the operations in a graph.
+      training: Whether batch norms use the statistics of this batch and update their running statistics.
+
+    Returns:
+      Tensor of shape `[...]`.
+    """
+    return super().log_prob(value, name, training=training)
+
+  def prob(self, value: tf.Tensor, name: str = 'prob', *, training: bool = False) -> tf.Tensor:
+    """Density of images with respect to the unit cube: `exp(log_prob(value))`.
+
+    It overflows or vanishes for images of more than a few pixels; `log_prob` does not.
+
+    Args:
+      value: Images of shape `[..., *event_shape]`, with values in [0, 1].
+      name: Name of the operations in a graph.
+      training: Whether batch norms use the statistics of this batch and update their running statistics.
+
+    Returns:
+      Tensor of shape `[...]`.
+    """
+    return super().prob(value, name, training=training)
+
+  def sample(
+    self,
+    sample_shape: int | Sequence[int] | tf.Tensor = (),
+    seed: int | tf.Tensor | None = None,
+    name: str = 'sample',
+    *,
+    training: bool = False,
+  ) -> tf.Tensor:
+    """Samples of the model: images with values in [0, 1].
+
+    Args:
+      sample_shape: Number of images, or several batch dimensions.
+      seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
+        as everywhere in TFP.
+      name: Name of the operations in a graph.
+      training: Whether couplings are called as in training. Batch norms inside their networks then use the statistics
+        of this batch and update their running statistics.
+
+    Returns:
+      Images of shape `[*sample_shape, *event_shape]`.
+    """
+    return super().sample(sample_shape, seed, name, training=training)
+
+  def experimental_sample_and_log_prob(
+    self,
+    sample_shape: int | Sequence[int] | tf.Tensor = (),
+    seed: int | tf.Tensor | None = None,
+    name: str = 'sample_and_log_prob',
+    *,
+    training: bool = False,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Samples and their log density, from one pass through the networks.
+
+    Args:
+      sample_shape: As in `sample`.
+      seed: As in `sample`.
+      name: Name of the operations in a graph.
+      training: As in `sample`.
+
+    Returns:
+      Images of shape `[*sample_shape, *event_shape]`, and their log density of shape `sample_shape`, in nats with
+      respect to the unit cube.
+    """
+    return super().experimental_sample_and_log_prob(sample_shape, seed, name, training=training)
+
   def encode(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The noise behind images: `G^-1(x)`, of shape `[..., *event_shape]` like the images."""
+    """The noise behind images: `z = G^-1(x)`.
+
+    Args:
+      images: Images of shape `[..., *event_shape]`, with values in [0, 1].
+      training: Whether batch norms use the statistics of this batch and update their running statistics.
+
+    Returns:
+      Noise, of the shape that the prior gives it: `[..., *event_shape]` for the flows of this package.
+    """
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
 
   def decode(self, noise: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The images of noise: `G(z)`, of shape `[..., *event_shape]` like the noise."""
+    """The images of noise: `x = G(z)`.
+
+    Args:
+      noise: Noise, of the shape that the prior gives it: `[..., *event_shape]` for the flows of this package.
+      training: As in `sample`.
+
+    Returns:
+      Images of shape `[..., *event_shape]`.
+    """
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))

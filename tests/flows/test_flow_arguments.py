@@ -14,7 +14,7 @@ SHAPE = (4, 4, 1)
 def test_a_flow_with_nothing_to_learn_is_refused():
   prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), (2, 2, 1))
   for bijector in (tfb.Sigmoid(), tfb.Invert(tfb.Chain([bijectors.Squeeze(), bijectors.AlphaLogit()]))):
-    with pytest.raises(ValueError, match=r'`bijector` has no trainable variables.*Got: '):
+    with pytest.raises(ValueError, match=r'`bijector` must be trainable, but has no trainable variables.*Got: '):
       flows.Flow(prior, bijector, name='empty')
 
 

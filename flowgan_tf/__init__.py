@@ -5,13 +5,16 @@ Models. AAAI 2018.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from flowgan_tf.version import __version__
 
-_ROOMS = (
+__all__ = [
+  '__version__',
   'bijectors',
   'data',
   'display',
+  'errors',
   'estimators',
   'evaluation',
   'flows',
@@ -24,14 +27,35 @@ _ROOMS = (
   'saved_model',
   'study',
   'training',
-)
+]
 
-__all__ = ['__version__', *_ROOMS]
-
-
-def __getattr__(name: str):
+if TYPE_CHECKING:
+  from flowgan_tf import (
+    bijectors,
+    data,
+    display,
+    errors,
+    estimators,
+    evaluation,
+    flows,
+    generators,
+    metrics,
+    networks,
+    objectives,
+    report,
+    runs,
+    saved_model,
+    study,
+    training,
+  )
+else:
   # Rooms are imported when they are first asked for, so that the programs can check flags and quieten TensorFlow before
   # it is loaded.
-  if name in _ROOMS:
-    return importlib.import_module(f'flowgan_tf.{name}')
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  def __getattr__(name: str):
+    if name in __all__:
+      return importlib.import_module(f'flowgan_tf.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return __all__

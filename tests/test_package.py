@@ -1,0 +1,158 @@
+"""What holds for the package as a whole: its rooms, what they export, and which way imports run."""
+
+import ast
+import importlib
+import pathlib
+import pkgutil
+import rlcompleter
+import subprocess
+import sys
+import types
+
+import pytest
+
+import flowgan_tf as fg
+
+PACKAGE = pathlib.Path(fg.__file__).parent
+
+# Every room, in the order of imports: a room may import those above it.
+ROOMS = [
+  'errors',
+  'files',
+  'hosts',
+  'version',
+  'networks',
+  'bijectors',
+  'flows',
+  'generators',
+  'data',
+  'objectives',
+  'metrics',
+  'estimators',
+  'saved_model',
+  'display',
+  'runs',
+  'evaluation',
+  'training',
+  'study',
+  'report',
+  'configs',
+  'programs',
+]
+
+# Rooms that may not import everything above them.
+ONLY = {
+  'errors': [],
+  'files': [],
+  'hosts': [],
+  'version': [],
+  'display': ['errors', 'files'],
+  'study': [room for room in ROOMS[: ROOMS.index('study')] if room != 'training'],
+}
+
+# Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
+NOT_SHOWN = {'files', 'hosts', 'version', 'configs', 'programs'}
+
+
+def modules():
+  """Every module of the package with its file, also those of folders that lack an `__init__.py`."""
+  for path in sorted(PACKAGE.rglob('*.py')):
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    yield '.'.join(parts[:-1] if parts[-1] == '__init__' else parts), path
+
+
+MODULES = dict(modules())
+# One process cannot import all programs, since some define flags of the same name.
+IMPORTABLE = [name for name in MODULES if not name.startswith('flowgan_tf.programs')]
+
+
+def test_every_room_has_its_place():
+  assert {name.split('.')[1] for name in MODULES if name != 'flowgan_tf'} == set(ROOMS)
+  assert set(ROOMS) == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
+
+
+def test_dir_shows_the_rooms():
+  assert set(dir(fg)) == {*ROOMS, '__version__'} - NOT_SHOWN
+  assert all(isinstance(getattr(fg, name), types.ModuleType) for name in dir(fg) if name != '__version__')
+  # Importing a module by its full name makes it an attribute of the package, and no more.
+  importlib.import_module('flowgan_tf.hosts')
+  assert 'hosts' not in dir(fg)
+
+
+def test_tab_completion_shows_the_rooms():
+  matches = rlcompleter.Completer({'fg': fg}).attr_matches('fg.e')
+  assert matches == ['fg.errors', 'fg.estimators', 'fg.evaluation']
+
+
+def test_a_type_checker_sees_the_rooms():
+  tree = ast.parse((PACKAGE / '__init__.py').read_text())
+  [checked] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING']
+  assert {alias.name for statement in checked.body for alias in statement.names} == set(dir(fg)) - {'__version__'}
+  assert (PACKAGE / 'py.typed').is_file()
+
+
+def test_an_unknown_name_is_no_attribute():
+  with pytest.raises(AttributeError, match="module 'flowgan_tf' has no attribute 'flws'"):
+    fg.flws  # noqa: B018
+
+
+def test_importing_the_package_does_not_load_tensorflow():
+  code = """
+import sys
+import flowgan_tf as fg
+dir(fg), fg.errors.UsageError
+assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)
+fg.flows
+assert 'tensorflow' in sys.modules
+"""
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=PACKAGE.parent)
+
+
+@pytest.mark.parametrize('package', [name for name in IMPORTABLE if MODULES[name].name == '__init__.py'])
+def test_no_exported_name_hides_a_module(package):
+  for name in IMPORTABLE:
+    parent, _, submodule = name.rpartition('.')
+    if parent == package:
+      module = importlib.import_module(name)
+      assert getattr(sys.modules[package], submodule) is module
+
+
+@pytest.mark.parametrize('module', IMPORTABLE)
+def test_all_names_what_exists(module):
+  exported = getattr(importlib.import_module(module), '__all__', [])
+  assert [name for name in exported if not hasattr(sys.modules[module], name)] == []
+  assert len(set(exported)) == len(exported)
+
+
+def imported_rooms(path):
+  """The rooms that a file imports from anywhere in it, functions included, and the line of each import."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      targets = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}, line {node.lineno}: a relative import'
+      targets = [f'{node.module}.{alias.name}' for alias in node.names]
+    else:
+      continue
+    for target in targets:
+      if target.startswith('flowgan_tf.'):
+        yield target.split('.')[1], node.lineno
+
+
+@pytest.mark.parametrize('module', [name for name in MODULES if name != 'flowgan_tf'])
+def test_no_import_runs_upwards(module):
+  room = module.split('.')[1]
+  allowed = {room, *ONLY.get(room, ROOMS[: ROOMS.index(room)])}
+  path = MODULES[module]
+  wrong = [f'line {line} imports {other}' for other, line in {*imported_rooms(path)} if other not in allowed]
+  assert not wrong, f'{module}: {", ".join(wrong)}'
+
+
+def test_imports_inside_of_functions_are_found_too(tmp_path):
+  path = tmp_path / 'module.py'
+  path.write_text("""import os, flowgan_tf.runs.run
+def f():
+  from flowgan_tf import study, version as v
+  from flowgan_tf.training.loop import train
+""")
+  assert [*imported_rooms(path)] == [('runs', 1), ('study', 3), ('version', 3), ('training', 4)]

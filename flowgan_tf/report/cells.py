@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+from flowgan_tf.display import tables
 from flowgan_tf.programs.command_lines import evaluate_command
-from flowgan_tf.report.page import Cell
 
-__all__ = ['cell', 'evaluated', 'measured', 'number', 'paper_cells', 'plus_minus']
+__all__ = ['Cell', 'Table', 'cell', 'evaluated', 'measured', 'number', 'paper_cells', 'plus_minus']
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A text, the number that it is sorted by, and the command that made it or its address."""
+
+  text: str
+  value: float | None = None
+  command: str | None = None
+  href: str | None = None
+
+
+class _CellColumn(tables.Column):
+  def _cell(self, row):
+    return row.records[self.source]['cell']
+
+  def value(self, row):
+    cell = self._cell(row)
+    return cell.text if cell.value is None and cell.text else cell.value
+
+  def text(self, row, plus_minus='±'):
+    return self._cell(row).text
+
+
+def Table(caption, header, rows):
+  """A table of cells that are made already."""
+  rows = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+  columns = [_CellColumn(name, 'cell', source=str(i)) for i, name in enumerate(header)]
+  return tables.Table(
+    caption,
+    columns,
+    [
+      tables.Row(
+        {str(i): {'cell': cell} for i, cell in enumerate(row)},
+        {str(i): cell.href or cell.command for i, cell in enumerate(row) if cell.href or cell.command},
+      )
+      for row in rows
+    ],
+  )
 
 
 def measured(run, record, key, unit='nats'):

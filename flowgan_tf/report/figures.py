@@ -11,16 +11,13 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from flowgan_tf.display import plots
-from flowgan_tf.display.svg import figure_svg
-from flowgan_tf.errors import UsageError
+from flowgan_tf.display.figure import Figure
 from flowgan_tf.estimators.gaussian_mixture import winning_range
 from flowgan_tf.evaluation.grids import image_grid
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.programs.command_lines import analyze_command, train_command
-from flowgan_tf.report.page import Figure
 from flowgan_tf.study.summary import Summary
 
 __all__ = [
@@ -47,7 +44,7 @@ def samples(runs: Sequence[Summary]) -> list[Figure]:
     if path := run.sample_grid():
       step = int(path.stem.removeprefix('step_'))
       figures.append(
-        Figure(
+        Figure.of_png(
           path.read_bytes(),
           f'64 samples of {run.label} after {step:,} iterations, in rows of 8.',
           f'{run.label}, iteration {step:,}.',
@@ -74,8 +71,8 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     return None
   trained = ' and training' * any(train is not None for _, train, _ in series.values())
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
-  return Figure(
-    figure_svg(plots.learning_curves(series, unit, critic)),
+  return Figure.of_plot(
+    plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {_listed(series)}'
     + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
     caption + ('; below it E[f(x)] − E[f(G(z))] of the critic they were trained with.' if critic else '.'),
@@ -96,8 +93,8 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
   }
   numbers = sorted({f'{record["score_samples"]:,}' for record in records})
   networks = sorted({f'{record["scorer"]} {record["scorer_hash"]}' for record in records})
-  return Figure(
-    figure_svg(plots.score_curves(series, SCORE_NAMES[name])),
+  return Figure.of_plot(
+    plots.score_curves(series, SCORE_NAMES[name]),
     f'Lines of {SCORE_NAMES[name]} against training iteration for {_listed(series)}.',
     f'{SCORE_NAMES[name]} of {" or ".join(numbers)} samples during training, by {" and ".join(networks)}.',
   )
@@ -117,8 +114,8 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
       points.append((group, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
   if len(points) < 2 or all(point[1] is None for point in points):
     return None
-  return Figure(
-    figure_svg(plots.likelihood_quality_front(points, unit, SCORE_NAMES[name])),
+  return Figure.of_plot(
+    plots.likelihood_quality_front(points, unit, SCORE_NAMES[name]),
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
     f'Likelihood and quality for different λ, each run at its best {SCORE_NAMES[name]}; up and to the left is better. '
     'Bars: standard error over test images, standard deviation over splits of the samples.',
@@ -137,8 +134,8 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   weights = sorted(found)
   if len(weights) < 2:
     return None
-  return Figure(
-    figure_svg(plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights])),
+  return Figure.of_plot(
+    plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
     f'Condition number of the Jacobian at {len(weights)} values of λ.',
     'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over '
     'noise vectors and runs. '
@@ -174,15 +171,15 @@ def _gmm(runs):
     else:
       said = f'At no bandwidth does the mixture beat {rival} on both.' if rival else ''
     name = SCORE_NAMES[selection]
-    figures['gmm'] = Figure(
-      figure_svg(plots.bandwidth_study(bandwidths, nll, score, name, lines, winning)),
+    figures['gmm'] = Figure.of_plot(
+      plots.bandwidth_study(bandwidths, nll, score, name, lines, winning),
       f'NLL and {name} of a mixture of Gaussians against its bandwidth, with horizontal lines for {_listed(lines)}.',
       f'Mixture of {first.record["centers"]:,} isotropic Gaussians, one on each training image: NLL of '
       f'{records[0]["n"]:,} validation images and {name} of {records[0]["score_samples"]:,} samples. {said}',
       command,
     )
-  figures['gmm_samples'] = Figure(
-    tf.io.encode_png(image_grid(first.arrays['samples'])).numpy(),
+  figures['gmm_samples'] = Figure.of_pixels(
+    image_grid(first.arrays['samples']),
     'Samples of the mixture of Gaussians, in rows of 8.',
     f'Samples of the mixture at the bandwidth with the best validation NLL, {h:.3g}.',
     command,
@@ -196,8 +193,8 @@ def _jacobian(runs):
     return {}
   spectra = {run.label: run.studies['jacobian'].arrays['singular_values'] for run in runs}
   numbers = sorted({run.studies['jacobian'].record['n'] for run in runs})
-  figure = Figure(
-    figure_svg(plots.singular_values(spectra)),
+  figure = Figure.of_plot(
+    plots.singular_values(spectra),
     f'Distribution functions of the singular values of the Jacobians of {_listed(spectra)}.',
     f'Singular values of the Jacobian of the generator at {" or ".join(map(str, numbers))} noise vectors.',
     analyze_command(runs[0], 'jacobian') if len(runs) == 1 else None,
@@ -219,8 +216,8 @@ def _histograms(runs):
     far = [f'{n} has {v.mean():.2f} on average' for n, v in nll.items() if n not in near]
     edges = np.linspace(*np.quantile(np.concatenate(list(near.values())), [0.001, 0.999]), 61)
     counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for name, v in near.items()}
-    figures['histograms' if i == 0 else f'histograms_{i}'] = Figure(
-      figure_svg(plots.likelihood_histograms(edges, counts, unit)),
+    figures['histograms' if i == 0 else f'histograms_{i}'] = Figure.of_plot(
+      plots.likelihood_histograms(edges, counts, unit),
       f'Histograms of the NLL of single images under {run.label}: {_listed(near)}.',
       f'{run.label}: NLL of single images, in {unit}; the end bins hold what lies beyond.'
       + (f' Not drawn: {"; ".join(far)}.' if far else ''),
@@ -238,18 +235,7 @@ ANALYSIS_FIGURES: dict[str, Callable[[Sequence[Summary]], dict[str, Figure]]] = 
 
 
 def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-  """Writes the picture alone, to the path with the ending of its format, and returns that.
-
-  Raises:
-    UsageError: If it cannot be written.
-  """
-  svg = isinstance(figure.image, str)
-  path = path.with_name(f'{path.name}.{"svg" if svg else "png"}')
-  try:
-    path.write_bytes(figure.image.encode() if svg else figure.image)
-  except OSError as error:
-    raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
-  return path
+  return figure.save(path)
 
 
 def _alike(record, other):

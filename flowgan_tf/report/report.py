@@ -8,9 +8,12 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
+from markupsafe import Markup
+
 from flowgan_tf.programs.command_lines import analyze_command, evaluate_command, train_command
 from flowgan_tf.report import cells, figures, paper
-from flowgan_tf.report.page import Cell, Code, Page, Section, Table
+from flowgan_tf.report.cells import Cell, Table
+from flowgan_tf.report.page import Code, Page, Section
 from flowgan_tf.study.summary import Summary
 
 __all__ = ['make_report']
@@ -38,14 +41,18 @@ def make_report(runs: Sequence[Summary]) -> Page:
   sections = []
   for name, group in zip(names, groups, strict=True):
     prefix = f'{name}: ' if len(groups) > 1 else ''
-    sections += [Section(prefix + title, items) for title, items in _sections(group) if items]
+    sections += [
+      Section(prefix + title, [Markup(item) if isinstance(item, str) else item for item in items])
+      for title, items in _sections(group)
+      if items
+    ]
   count = f'{len(runs)} run' + 's' * (len(runs) > 1)
   lead = (
     f'{count}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
     'it; a click on a column sorts its table. The paper: Grover, Dhar, Ermon, '
     '<a href="https://arxiv.org/abs/1705.08868">Flow-GAN</a>, AAAI 2018.'
   )
-  return Page(f'Flow-GAN on {" and ".join(names)}', sections, lead)
+  return Page(f'Flow-GAN on {" and ".join(names)}', sections, Markup(lead))
 
 
 def _sections(runs):

@@ -1,0 +1,110 @@
+"""A picture with its caption: an SVG made from a plot, or a PNG."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import pathlib
+
+import matplotlib as mpl
+import matplotlib.figure
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from flowgan_tf.errors import UsageError
+
+__all__ = ['Figure']
+
+# Paths instead of text look the same whatever fonts a reader has. Without a salt, ids would differ from run to run.
+_STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_threshold': 0.3}
+_MEDIA_TYPES = {'svg': 'image/svg+xml', 'png': 'image/png'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A picture with its caption. Equal plots and pixels give equal bytes.
+
+  Attributes:
+    data: The file's bytes.
+    suffix: Its format, 'svg' or 'png'.
+    width: In pixels of the screen.
+    height: In pixels of the screen.
+    alt: What the picture shows, for those who cannot see it.
+    caption: The text below it.
+    command: The command that made it, if there is one.
+  """
+
+  data: bytes
+  suffix: str
+  width: int
+  height: int
+  alt: str
+  caption: str
+  command: str | None = None
+
+  def __post_init__(self):
+    if not self.alt.strip():
+      raise ValueError(f'`alt` must be a text. Got: {self.alt!r}.')
+
+  @classmethod
+  def of_plot(cls, plot: matplotlib.figure.Figure, alt: str, caption: str, command: str | None = None) -> Figure:
+    """Draws a plot as an SVG with a transparent background."""
+    file = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+      plot.savefig(file, format='svg', transparent=True, metadata=dict.fromkeys(['Creator', 'Date', 'Format', 'Type']))
+    # CSS has 96 pixels to the inch.
+    width, height = (round(96 * inches) for inches in plot.get_size_inches())
+    return cls(file.getvalue(), 'svg', width, height, alt, caption, command)
+
+  @classmethod
+  def of_pixels(cls, pixels: np.ndarray, alt: str, caption: str, command: str | None = None) -> Figure:
+    """Writes pixels as a PNG.
+
+    Args:
+      pixels: uint8 `[height, width, channels]` with 1 channel or 3.
+      alt: As in the attributes.
+      caption: As in the attributes.
+      command: As in the attributes.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, 'PNG')
+    return cls.of_png(file.getvalue(), alt, caption, command)
+
+  @classmethod
+  def of_png(cls, data: bytes, alt: str, caption: str, command: str | None = None) -> Figure:
+    """Takes the bytes of a PNG file as they are.
+
+    Raises:
+      ValueError: If they are of another format.
+    """
+    try:
+      with Image.open(io.BytesIO(data), formats=['PNG']) as image:
+        width, height = image.size
+    except UnidentifiedImageError:
+      raise ValueError(f'`data` must be the bytes of a PNG file. Got: {data[:20]!r}.') from None
+    return cls(data, 'png', width, height, alt, caption, command)
+
+  @property
+  def data_uri(self) -> str:
+    """The picture as the address of an `<img>`."""
+    return f'data:{_MEDIA_TYPES[self.suffix]};base64,{base64.b64encode(self.data).decode()}'
+
+  def save(self, path: pathlib.Path) -> pathlib.Path:
+    """Writes the picture alone.
+
+    Args:
+      path: Without the suffix.
+
+    Returns:
+      The path with the suffix.
+
+    Raises:
+      UsageError: If the file cannot be written.
+    """
+    path = path.with_name(f'{path.name}.{self.suffix}')
+    try:
+      path.write_bytes(self.data)
+    except OSError as error:
+      raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
+    return path

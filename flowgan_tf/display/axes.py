@@ -1,8 +1,8 @@
-"""How every figure looks: colours, panels, ticks, legends and labels of points.
+"""How every plot looks: colours, panels, scales, ticks and legends.
 
-Panels stand below each other, so that a figure can be read on a phone. Text and axes have a grey that is legible on
-white and on black. The first six colours are Okabe and Ito's (2008), which the colour-blind can tell apart; lines
-differ in dashes or markers too.
+Panels stand below each other, so that a plot can be read on a phone. Text and axes have a grey that is legible on white
+and on black. The first six colours are Okabe and Ito's (2008), which the colour-blind can tell apart; lines differ in
+dashes or markers too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
 INK = '#767676'
 GREEN = '#009e73'
-# An objective keeps its colour from figure to figure; labels of other beginnings take those that are left.
+# An objective keeps its colour from plot to plot; labels that begin otherwise take those that are left.
 _OBJECTIVES = {'MLE': 0, 'ADV': 1, 'Hybrid': 2}
 COLORS = ['#0072b2', '#d55e00', GREEN, '#cc79a7', '#e69f00', '#56b4e9', '#8c6bb1', '#999933']
 DASHES = ['-', (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 3)), (0, (6, 2, 1.5, 2, 1.5, 2))]
@@ -44,11 +44,9 @@ _STYLE = {
   'xtick.color': INK,
   'ytick.color': INK,
 }
-ROUND_STEPS = [1, 2, 5, 10]
-# Where a text stands beside its point, in the order of preference.
-_SIDES = [(1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (1.4, 0), (-1.4, 0), (0, 1.2), (0, -1.2)]
-_LEGEND = {'frameon': False, 'fontsize': 10.5, 'labelcolor': INK, 'handlelength': 2.6, 'columnspacing': 1.4}
-# Matplotlib's own 10^x is mathematical text: an SVG places its pieces by the widths of a font that a reader may lack.
+_STEPS = [1, 2, 2.5, 5, 10]
+# Where a text stands beside its point, in the order of preference: offset in points, and alignment.
+_SIDES = [(6, 4, 'left', 'bottom'), (-6, 4, 'right', 'bottom'), (6, -4, 'left', 'top'), (-6, -4, 'right', 'top')]
 _SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
 
 
@@ -64,7 +62,6 @@ def format_number(value: float) -> str:
 
 
 PLAIN = FuncFormatter(lambda value, _: format_number(value))
-_POWER = FuncFormatter(lambda value, _: '10' + f'{math.log10(value):.0f}'.translate(_SUPERSCRIPTS))
 
 
 def make_panels(rows: int) -> tuple[Figure, list[Axes]]:
@@ -102,42 +99,42 @@ def plot_marked(axes: Axes, x: ArrayLike, y: ArrayLike, look: Mapping, label: st
   axes.plot(x, y, label=label, color=look['color'], marker=look['marker'], markersize=4, markevery=spacing)
 
 
-def iteration_axis(axes: Axes) -> None:
-  axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND_STEPS))
-  axes.xaxis.set_major_formatter(PLAIN)
-  axes.set_xlabel('training iteration')
+def set_plain_ticks(axis: Axis, integer: bool = False) -> None:
+  """Few ticks, as their labels are long: Matplotlib's own choice reckons with short ones."""
+  axis.set_major_locator(MaxNLocator(5, integer=integer, steps=_STEPS))
+  axis.set_major_formatter(PLAIN)
 
 
 def set_log_ticks(axis: Axis) -> None:
-  """Labels on a logarithmic axis however much or little it spans."""
+  """Ticks of a logarithmic axis, on which all is drawn: between powers of ten too, where there are few of these."""
   low, high = axis.get_view_interval()
-  wide = high > 300 * low
-  if wide:
-    axis.set_major_locator(LogLocator(numticks=7))
-  else:
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(4, steps=ROUND_STEPS))
-  axis.set_minor_locator(NullLocator())
-  axis.set_major_formatter(_POWER if wide else PLAIN)
+  if high < 300 * low:
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(4, steps=_STEPS))
+    axis.set_major_formatter(PLAIN)
+    axis.set_minor_locator(NullLocator())
 
 
 def keep_apart(axes: Axes, curves: Sequence[ArrayLike], others: Sequence[ArrayLike] = ()) -> None:
-  """Keeps the values of the smallest of the curves apart on the vertical axis where something is much larger."""
-  axes.yaxis.set_major_formatter(PLAIN)
-  smallest, largest = (
-    choose((size for size in map(_size, arrays) if size > 0), default=0)
-    for choose, arrays in [(min, curves), (max, [*curves, *others])]
-  )
+  """Keeps the values of the smallest of the curves apart on the vertical axis where something is much larger.
+
+  To be called before anything is drawn, so that margins are those of the scale.
+  """
+  smallest = min(filter(None, map(_size, curves)), default=0)
+  largest = max(map(_size, [*curves, *others]), default=0)
   if largest > 15 * smallest > 0:
-    threshold = 10 ** math.floor(math.log10(smallest))
-    decades = math.ceil(math.log10(largest / threshold))
-    exponents = np.arange(0, decades + 1, math.ceil(decades / 5))
-    ticks = np.outer(threshold * 10.0**exponents, [1, 3] if decades < 4 else [1]).ravel()
-    axes.set_yscale('symlog', linthresh=threshold)
-    # Limits that were asked for before, as by a horizontal line, have margins for the linear scale.
-    axes.autoscale_view(scalex=False)
-    axes.yaxis.set_major_locator(FixedLocator([*-ticks, 0, *ticks]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PLAIN)
+    width = 10 ** math.floor(math.log10(smallest))
+    axes.set_yscale('asinh', linear_width=width)
+    ticks = powers_of_ten(width, largest)
+    axes.set_yticks([*-ticks, 0, *ticks])
+    axes.minorticks_off()
+  axes.yaxis.set_major_formatter(PLAIN)
+
+
+def powers_of_ten(first: float, last: float) -> np.ndarray:
+  """Ticks of an asinh scale, at most six. The labels of its own ticks cover each other near 0."""
+  decades = math.floor(math.log10(last / first) + 1e-9)
+  stride = decades // 6 + 1
+  return first * 10.0 ** np.arange(min(stride - 1, 1), decades + 1, stride)
 
 
 def _size(values: ArrayLike) -> float:
@@ -146,66 +143,37 @@ def _size(values: ArrayLike) -> float:
   return np.max(values, initial=0, where=np.isfinite(values))
 
 
-def set_nll_axis(axes: Axes, nll: np.ndarray, unit: str) -> None:
-  """A horizontal axis whose scale is asinh((NLL - lowest) / step) where a linear one would hide most differences."""
-  nll = nll[np.isfinite(nll)]
-  lowest, middle, highest = np.quantile(nll, [0, 0.5, 1]) if nll.size else (0, 0, 0)
-  if not highest - lowest > max(20 * (middle - lowest), 0.2 * max(abs(lowest), abs(highest))) or middle == lowest:
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
-    axes.xaxis.set_major_formatter(PLAIN)
-    axes.set_xlabel(f'test NLL ({unit})')
-    return
-  step = 10 ** math.floor(math.log10(middle - lowest))
-  axes.set_xscale(
-    'function', functions=(lambda x: np.arcsinh((x - lowest) / step), lambda y: lowest + step * np.sinh(y))
-  )
-  decades = math.floor(math.log10((highest - lowest) / step))
-  above = step * 10.0 ** np.arange(1, decades + 1, math.ceil(decades / 3))
-  axes.set_xticks(
-    [lowest, *lowest + above], [format_number(round(lowest, 2)), *(f'+{format_number(x)}' for x in above)]
-  )
-  axes.set_xlabel(f'test NLL ({unit}; +: above the lowest)')
-
-
 def annotate(figure: Figure, axes: Axes, notes: Sequence[tuple[float, float, str]]) -> None:
-  """Writes each text beside its point where it covers least of other texts, points and lines."""
+  """Writes each text beside its point, where it covers no other text and no line if there is such a side.
+
+  The points of a sweep crowd at its ends: with the same offset for all, their labels would cover each other.
+  """
   figure.draw_without_rendering()
-  drawn = np.concatenate([_dense(axes.transData.transform(line.get_xydata())) for line in axes.lines])
+  lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
   placed: list[Bbox] = []
   for x, y, text in notes:
-    if not (math.isfinite(x) and math.isfinite(y)):
-      continue
     note = axes.annotate(text, (x, y), (0, 0), textcoords='offset points', color=INK, fontsize=9, in_layout=False)
 
-    def cost(side: tuple[float, float], note: Annotation = note) -> int:
-      _move(note, side)
+    def cost(side: tuple[float, float, str, str], note: Annotation = note) -> int:
+      *position, horizontal, vertical = side
+      note.set(position=position, horizontalalignment=horizontal, verticalalignment=vertical)
       box = note.get_window_extent()
-      outside = (box.min < axes.bbox.min).any() or (box.max > axes.bbox.max).any()
-      return 1000 * (box.count_overlaps(placed) + outside) + box.count_contains(drawn)
+      inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+      crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
+      return 10 * (box.count_overlaps(placed) + (not inside)) + crossed
 
-    _move(note, min(_SIDES, key=cost))
+    cost(min(_SIDES, key=cost))
     placed.append(note.get_window_extent())
 
 
-def _move(note: Annotation, side: tuple[float, float]) -> None:
-  x, y = side
-  note.set_position((6 * x, 6 * y))
-  note.set_horizontalalignment('center' if x == 0 else 'left' if x > 0 else 'right')
-  note.set_verticalalignment('center' if y == 0 else 'bottom' if y > 0 else 'top')
-
-
-def _dense(line: np.ndarray) -> np.ndarray:
-  """Points close to each other on a line `[n, 2]` in pixels."""
-  line = line[np.isfinite(line).all(axis=1)]
-  between = np.linspace(0, 1, 100, endpoint=False)[:, None, None]
-  return np.concatenate([(line[:-1] + between * np.diff(line, axis=0)).reshape(-1, 2), line[-1:]])
-
-
 def draw_legend(figure: Figure, handles: Sequence | None = None) -> None:
-  """Above the panels, in as many columns as fit."""
+  """Above the panels, in as many columns as fit; the figure grows with its rows."""
   if handles is None:
     handles = figure.axes[0].get_legend_handles_labels()[0]
-  # In characters of the font, of which 54 have room in a figure; a column's line and gap are as wide as 8.
-  lengths = [len(handle.get_label()) + 8 for handle in handles]
-  columns = next(n for n in range(len(lengths), 0, -1) if n == 1 or sum(map(max, np.array_split(lengths, n))) <= 54)
-  figure.legend(handles=handles, loc='outside upper left', ncols=columns, **_LEGEND)
+  style = {'frameon': False, 'labelcolor': INK, 'handlelength': 2.6, 'columnspacing': 1.4}
+  for columns in range(len(handles), 0, -1):
+    legend = figure.legend(handles=handles, loc='outside upper left', ncols=columns, **style)
+    if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+      break
+    legend.remove()
+  figure.set_figheight(figure.get_figheight() + 0.2 * (math.ceil(len(handles) / columns) - 1))

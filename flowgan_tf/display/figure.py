@@ -28,8 +28,8 @@ class Figure:
   Attributes:
     data: The file's bytes.
     suffix: Its format, 'svg' or 'png'.
-    width: In pixels of the screen.
-    height: In pixels of the screen.
+    width: In CSS pixels.
+    height: In CSS pixels.
     alt: What the picture shows, for those who cannot see it.
     caption: The text below it.
     command: The command that made it, if there is one.
@@ -59,14 +59,7 @@ class Figure:
 
   @classmethod
   def of_pixels(cls, pixels: np.ndarray, alt: str, caption: str, command: str | None = None) -> Figure:
-    """Writes pixels as a PNG.
-
-    Args:
-      pixels: uint8 `[height, width, channels]` with 1 channel or 3.
-      alt: As in the attributes.
-      caption: As in the attributes.
-      command: As in the attributes.
-    """
+    """Writes pixels, uint8 `[height, width, channels]` with 1 channel or 3, as a PNG."""
     file = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, 'PNG')
     return cls.of_png(file.getvalue(), alt, caption, command)
@@ -91,13 +84,7 @@ class Figure:
     return f'data:{_MEDIA_TYPES[self.suffix]};base64,{base64.b64encode(self.data).decode()}'
 
   def save(self, path: pathlib.Path) -> pathlib.Path:
-    """Writes the picture alone.
-
-    Args:
-      path: Without the suffix.
-
-    Returns:
-      The path with the suffix.
+    """Writes the picture alone to the path, with the suffix added, and returns that path.
 
     Raises:
       UsageError: If the file cannot be written.

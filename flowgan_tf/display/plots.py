@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from arrays: every function returns a Matplotlib figure, for `svg` to write."""
+"""The paper's figures, drawn from arrays: every function returns a Matplotlib figure, for `Figure.of_plot` to write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from flowgan_tf.display.axes import (
@@ -16,18 +15,16 @@ from flowgan_tf.display.axes import (
   DASHES,
   GREEN,
   INK,
-  PLAIN,
-  ROUND_STEPS,
   annotate,
   choose_looks,
   draw_legend,
   format_number,
-  iteration_axis,
   keep_apart,
   make_panels,
   plot_marked,
+  powers_of_ten,
   set_log_ticks,
-  set_nll_axis,
+  set_plain_ticks,
 )
 
 __all__ = [
@@ -58,16 +55,17 @@ def learning_curves(
   """
   figure, panels = make_panels(2 if critic else 1)
   looks = choose_looks([*series, *(critic or {})])
+  keep_apart(panels[0], [v for _, *curves in series.values() for v in curves if v is not None])
   for label, (steps, train, validation) in series.items():
     if train is not None:
       panels[0].plot(steps, train, color=looks[label]['color'], linestyle=':', linewidth=1.3)
     plot_marked(panels[0], steps, validation, looks[label])
-  keep_apart(panels[0], [v for _, *curves in series.values() for v in curves if v is not None])
   panels[0].set_ylabel(f'NLL ({unit})')
   for label, (steps, gap) in (critic or {}).items():
     plot_marked(panels[1], steps, gap, looks[label])
     panels[1].set_ylabel('critic gap (critic units)')
-  iteration_axis(panels[-1])
+  set_plain_ticks(panels[-1].xaxis, integer=True)
+  panels[-1].set_xlabel('training iteration')
   handles = [Line2D([], [], label=label, markersize=4, **(look | {'linestyle': '-'})) for label, look in looks.items()]
   if any(train is not None and np.isfinite(train).sum() > 1 for _, train, _ in series.values()):
     handles += [Line2D([], [], color=INK, label=n, linestyle=s) for n, s in [('validation', '-'), ('train', ':')]]
@@ -86,7 +84,8 @@ def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -
   for label, look in choose_looks(series).items():
     plot_marked(axes, *series[label], look, label)
   axes.set_ylabel(name)
-  iteration_axis(axes)
+  set_plain_ticks(axes.xaxis, integer=True)
+  axes.set_xlabel('training iteration')
   draw_legend(figure)
   return figure
 
@@ -112,6 +111,10 @@ def bandwidth_study(
     unit: Of the NLL.
   """
   figure, panels = make_panels(2)
+  panels[1].set_xscale('log')
+  # Bandwidths that are too small have a huge NLL.
+  usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
+  keep_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
   for axes, values, index, name in [(panels[0], nll, 0, f'validation NLL ({unit})'), (panels[1], score, 1, score_name)]:
     axes.plot(bandwidths, values, color=INK, marker='o', markersize=3.5, label='GMM')
     for label, look in choose_looks(model_lines).items():
@@ -122,10 +125,6 @@ def bandwidth_study(
       # The outline shows a single bandwidth too.
       axes.axvspan(*winning, color=GREEN, alpha=0.18, linewidth=3, label='GMM better on both')
     axes.set_ylabel(name)
-  # Bandwidths that are too small have a huge NLL.
-  usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
-  keep_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
-  panels[1].set_xscale('log')
   set_log_ticks(panels[1].xaxis)
   panels[1].set_xlabel('bandwidth σ (pixel values in [0, 1])')
   draw_legend(figure, panels[0].get_legend_handles_labels()[0])
@@ -174,9 +173,7 @@ def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], uni
     shares = np.asarray(counts[label]) / max(np.sum(counts[label]), 1)
     axes.stairs(shares, edges, fill=True, color=look['color'], alpha=0.12, linewidth=0)
     axes.stairs(shares, edges, color=look['color'], linestyle=look['linestyle'], linewidth=1.5, label=label)
-  axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
-  axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
-  axes.xaxis.set_major_formatter(PLAIN)
+  set_plain_ticks(axes.xaxis)
   axes.set_xlabel(f'NLL of an image ({unit})')
   axes.set_ylabel('share of images')
   draw_legend(figure)
@@ -190,7 +187,7 @@ def likelihood_quality_front(
 ) -> Figure:
   """Sample-quality score against NLL for a sweep over lambda; upwards and to the left is better.
 
-  If one NLL is far from most others, the scale shows distances from the lowest, the larger ones logarithmically.
+  If one NLL is far from most others, the axis shows differences from the lowest, the larger ones logarithmically.
 
   Args:
     points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)`. Points of one label are
@@ -199,15 +196,32 @@ def likelihood_quality_front(
     score_name: Such as `'MODE score'`.
   """
   figure, (axes,) = make_panels(1)
+  all_nll = [point[2] for point in points if math.isfinite(point[2])] or [0]
+  lowest, middle, highest = np.quantile(all_nll, [0, 0.5, 1])
+  apart = middle > lowest and highest - lowest > max(20 * (middle - lowest), 0.2 * max(abs(lowest), abs(highest)))
+  origin = lowest if apart else 0
+  if apart:
+    width = 10 ** math.floor(math.log10(middle - lowest))
+    axes.set_xscale('asinh', linear_width=width)
   notes: list[tuple[float, float, str]] = []
   for label, look in choose_looks(dict.fromkeys(point[0] for point in points)).items():
     own = sorted((p for p in points if p[0] == label), key=lambda p: (p[1] is not None, p[1]))
     _, lambdas, nll, score, nll_se, score_sd = zip(*own, strict=True)
+    x = np.subtract(nll, origin)
     style = look | {'linestyle': 'none'} if len(set(lambdas)) < len(lambdas) else look  # Seeds have no order.
-    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)
-    notes += [(x, y, f'λ = {format_number(w)}') for x, y, w in zip(nll, score, lambdas, strict=True) if w is not None]
+    axes.errorbar(x, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)
+    notes += [
+      (*at, f'λ = {format_number(weight)}')
+      for *at, weight in zip(x, score, lambdas, strict=True)
+      if weight is not None and np.isfinite(at).all()
+    ]
   axes.margins(0.22, 0.17)
-  set_nll_axis(axes, np.array([point[2] for point in points], np.float64), unit)
+  set_plain_ticks(axes.xaxis)
+  axes.set_xlabel(f'test NLL ({unit})')
+  if apart:
+    axes.set_xticks([0, *powers_of_ten(10 * width, highest - lowest)])
+    axes.minorticks_off()
+    axes.set_xlabel(f'test NLL above the lowest, {format_number(round(lowest, 2))} ({unit})')
   axes.set_ylabel(score_name)
   draw_legend(figure)
   annotate(figure, axes, notes)

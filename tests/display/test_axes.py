@@ -1,0 +1,130 @@
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from flowgan_tf.display import axes as looks
+
+
+def luminance(colour):
+  """Of WCAG 2."""
+  channels = np.array(mpl.colors.to_rgb(colour))
+  linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+  return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_ink_is_legible_on_white_and_on_black():
+  ink = luminance(looks.INK)
+  assert 1.05 / (ink + 0.05) >= 4.5 and (ink + 0.05) / 0.05 >= 4.5
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [
+    (0, '0'),
+    (0.001, '0.001'),
+    (-3290.0, '−3,290'),
+    (1e6, '10⁶'),
+    (-1e7, '−10⁷'),
+    (2.5e-7, '2.5·10⁻⁷'),
+    (math.inf, '∞'),
+  ],
+)
+def test_numbers_have_no_computer_notation(value, text):
+  assert looks.format_number(value) == looks.PLAIN(value) == text
+
+
+def test_panels_share_their_horizontal_axis_and_leave_global_settings_alone():
+  before = dict(mpl.rcParams)
+  figure, (above, below) = looks.make_panels(2)
+  assert dict(mpl.rcParams) == before
+  below.plot([3, 7], [1, 2])
+  assert above.get_xlim() == below.get_xlim() and figure.get_layout_engine() is not None
+
+
+def test_an_objective_keeps_its_colour():
+  alone, among = looks.choose_looks(['ADV']), looks.choose_looks(['Hybrid λ = 1', 'DCGAN', 'ADV', 'MLE'])
+  assert alone['ADV'] == among['ADV']
+  assert len({look['color'] for look in among.values()}) == 4
+
+
+def test_many_looks_differ():
+  found = looks.choose_looks(f'run {i}' for i in range(20)).values()
+  assert len({(look['color'], look['marker']) for look in found}) == 20
+
+
+@pytest.mark.parametrize(
+  ('first', 'last', 'ticks'),
+  [
+    (1000, 99_999, [1e3, 1e4]),
+    (1000, 1e5, [1e3, 1e4, 1e5]),
+    (0.1, 3, [0.1, 1]),
+    (1000, 1e8, [1e3, 1e4, 1e5, 1e6, 1e7, 1e8]),
+    # The smallest would be too close to 0 where there are so many decades.
+    (1000, 1e13, [1e4, 1e6, 1e8, 1e10, 1e12]),
+  ],
+)
+def test_powers_of_ten(first, last, ticks):
+  np.testing.assert_allclose(looks.powers_of_ten(first, last), ticks)
+
+
+@pytest.mark.parametrize('largest', [1e5, 1e7, 1e9, 1e13, 1e20])
+def test_labels_of_far_values_do_not_overlap(largest):
+  figure, (axes,) = looks.make_panels(1)
+  looks.keep_apart(axes, [[0.0, -3290.0], [0.0, largest]])
+  axes.plot([0, 1], [0, -3290])
+  axes.plot([0, 1], [0, largest])
+  figure.draw_without_rendering()
+  low, high = axes.get_ylim()
+  ticks = [tick for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
+  boxes = [tick.get_window_extent() for tick in ticks]
+  assert '0' in [tick.get_text() for tick in ticks] and 3 <= len(ticks) <= 8
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize(
+  ('values', 'ticks'),
+  [([0.09, 0.16], {'0.1', '0.12', '0.14'}), ([0.1, 3.0], {'0.1', '0.5', '2'}), ([22, 42], {'30', '40'})],
+)
+def test_short_logarithmic_axes_have_ticks(values, ticks):
+  figure = Figure()
+  axes = figure.subplots()
+  axes.set_xscale('log')
+  axes.plot(values, [0, 1])
+  looks.set_log_ticks(axes.xaxis)
+  figure.draw_without_rendering()
+  assert ticks <= {label.get_text() for label in axes.get_xticklabels()}
+
+
+@pytest.mark.parametrize(
+  ('labels', 'columns'),
+  [(['MLE', 'ADV', 'Hybrid λ = 0.1'], 3), ([f'Hybrid λ = 0.1, seed {i}' for i in range(12)], 2), (['long ' * 20], 1)],
+)
+def test_legend_has_as_many_columns_as_fit_and_leaves_room_for_the_panel(labels, columns):
+  figure, (axes,) = looks.make_panels(1)
+  for label in labels:
+    axes.plot([0, 1], [0, 1], label=label)
+  looks.draw_legend(figure)
+  figure.draw_without_rendering()
+  (legend,) = figure.legends
+  assert len({round(text.get_window_extent().x0) for text in legend.texts}) == columns
+  assert columns == 1 or legend.get_window_extent().x1 <= figure.bbox.x1
+  assert axes.bbox.height > 150
+  assert legend.get_window_extent().y0 >= axes.bbox.y1
+
+
+def test_texts_cover_neither_each_other_nor_lines():
+  figure, (axes,) = looks.make_panels(1)
+  x, y = np.linspace(0, 1, 4), np.array([0.3, 0.5, 0.72, 0.9])
+  axes.plot(x, y)
+  axes.margins(0.25)
+  notes = [(a, b, f'text {i}') for a, b in zip(x, y, strict=True) for i in range(2)]
+  looks.annotate(figure, axes, notes)
+  figure.draw_without_rendering()
+  boxes = [text.get_window_extent() for text in axes.texts]
+  line = axes.lines[0].get_path().transformed(axes.transData)
+  assert len(boxes) == 8
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+  assert not any(line.intersects_bbox(box, filled=False) for box in boxes)

@@ -1,0 +1,102 @@
+import base64
+import dataclasses
+import io
+import pathlib
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Plot
+from PIL import Image
+
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.errors import UsageError
+
+SVG = '{http://www.w3.org/2000/svg}'
+PIXELS = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+
+
+def plot(title='a title'):
+  plot = Plot(figsize=(4, 2.5))
+  axes = plot.subplots()
+  axes.plot([1, 2, 3], [1, 4, 9], marker='o')
+  axes.set_title(title)
+  return plot
+
+
+def test_svg():
+  figure = Figure.of_plot(plot(), 'a line', 'Figure 1.', 'bin/report')
+  assert (figure.suffix, figure.width, figure.height) == ('svg', 384, 240)
+  assert (figure.alt, figure.caption, figure.command) == ('a line', 'Figure 1.', 'bin/report')
+  root = ET.fromstring(figure.data)
+  assert root.tag == f'{SVG}svg' and root.attrib['viewBox'] == '0 0 288 180'
+  # No font of a reader's is needed, nothing says when or by what it was drawn, and what is behind it shows through.
+  assert not list(root.iter(f'{SVG}text')) and b'metadata' not in figure.data and b'#ffffff' not in figure.data
+
+
+def test_equal_plots_give_equal_bytes():
+  data = [Figure.of_plot(plot(), 'a', 'b').data for _ in range(2)]
+  assert data[0] == data[1] != Figure.of_plot(plot('another title'), 'a', 'b').data
+
+
+def test_hostile_text_does_not_break_the_svg():
+  data = Figure.of_plot(plot('</svg><script>alert("1")</script> & --'), 'a', 'b').data
+  assert not list(ET.fromstring(data).iter(f'{SVG}script')) and b'<script' not in data
+
+
+def test_global_settings_are_left_alone():
+  before = dict(mpl.rcParams)
+  Figure.of_plot(plot(), 'a', 'b')
+  assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize('pixels', [PIXELS, PIXELS[:, :, :1]])
+def test_pixels(pixels):
+  figure = Figure.of_pixels(pixels, 'a', 'b')
+  assert (figure.suffix, figure.width, figure.height) == ('png', 5, 2)
+  shown = np.asarray(Image.open(io.BytesIO(figure.data)))
+  np.testing.assert_array_equal(shown.reshape(pixels.shape), pixels)
+  assert figure == Figure.of_pixels(pixels, 'a', 'b')
+
+
+def test_png_is_taken_as_it_is():
+  data = Figure.of_pixels(PIXELS, 'a', 'b').data
+  assert Figure.of_png(data, 'a', 'b', 'c') == Figure(data, 'png', 5, 2, 'a', 'b', 'c')
+
+
+@pytest.mark.parametrize(('figure', 'kind'), [(Figure.of_plot(plot(), 'a', 'b'), 'svg+xml'), (None, 'png')])
+def test_data_uri(figure, kind):
+  figure = figure or Figure.of_pixels(PIXELS, 'a', 'b')
+  start, data = figure.data_uri.split(',')
+  assert start == f'data:image/{kind};base64' and base64.b64decode(data, validate=True) == figure.data
+
+
+def test_save(tmp_path):
+  for figure in (Figure.of_plot(plot(), 'a', 'b'), Figure.of_pixels(PIXELS, 'a', 'b')):
+    # A dot in the name is no suffix.
+    path = figure.save(tmp_path / 'sweep_0.1')
+    assert path == tmp_path / f'sweep_0.1.{figure.suffix}' and path.read_bytes() == figure.data
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+  path = tmp_path / 'missing' / 'figure'
+  with pytest.raises(UsageError, match=rf'^{path}\.png: cannot be written \(No such file or directory\)$'):
+    Figure.of_pixels(PIXELS, 'a', 'b').save(pathlib.Path(path))
+
+
+def test_is_frozen():
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    Figure.of_pixels(PIXELS, 'a', 'b').caption = 'c'
+
+
+@pytest.mark.parametrize('alt', ['', ' \n'])
+def test_alternative_text_is_needed(alt):
+  with pytest.raises(ValueError, match=r'^`alt` must be a text\. Got: '):
+    Figure.of_pixels(PIXELS, alt, 'b')
+
+
+@pytest.mark.parametrize('data', [b'', b'GIF89a', b'<svg xmlns="http://www.w3.org/2000/svg"/>'])
+def test_other_formats_are_refused(data):
+  with pytest.raises(ValueError, match=r'^`data` must be the bytes of a PNG file\. Got: '):
+    Figure.of_png(data, 'a', 'b')

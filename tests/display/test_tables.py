@@ -1,0 +1,53 @@
+import dataclasses
+import math
+
+import pytest
+
+from flowgan_tf.display.tables import Column, Row, Table
+
+RUN = Column('run', 'label')
+NLL = Column('NLL', 'nll', ',.2f', error='standard_error', source='test')
+
+
+def row(label, **test):
+  return Row({'': {'label': label}, 'test': test})
+
+
+def test_terminal():
+  columns = [RUN, NLL, Column('images', 'n', ',', source='test'), Column('split', 'split', source='test')]
+  rows = [row('MLE', nll=-3334.561, standard_error=1.25, n=10_000, split='test'), row('ADV, seed 1', n=100)]
+  assert str(Table('Unseen', columns, rows)).splitlines() == [
+    'run                         NLL   images   split',
+    '------------------------------------------------',
+    'MLE           -3,334.56 +- 1.25   10,000    test',
+    'ADV, seed 1                   -      100       -',
+  ]
+
+
+def test_value_and_text():
+  of = row('MLE', nll=-3334.561, standard_error=1.25)
+  assert NLL.value(of) == -3334.561 and NLL.text(of) == '-3,334.56 ± 1.25'
+  assert RUN.value(of) == RUN.text(of) == 'MLE'
+
+
+@pytest.mark.parametrize('error', [None, math.nan, math.inf])
+def test_an_error_that_is_not_finite_is_left_out(error):
+  assert NLL.text(row('MLE', nll=2.0, standard_error=error)) == '2.00'
+
+
+@pytest.mark.parametrize('nll', [None, math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_left_out(nll):
+  of = row('ADV', nll=nll, standard_error=1.0)
+  assert NLL.value(of) is None and NLL.text(of) == ''
+
+
+def test_what_stands_for_infinity():
+  column = dataclasses.replace(NLL, infinite='∞')
+  assert column.text(row('ADV', nll=None)) == '∞' and column.value(row('ADV', nll=None)) is None
+  # A record without the key holds no number at all.
+  assert column.text(row('ADV')) == '' and column.text(Row({})) == ''
+
+
+def test_empty_columns_are_left_out_but_the_first():
+  table = Table('t', [RUN, NLL, Column('other', 'n', source='test')], [row('', n=3), row('', nll=math.nan)])
+  assert [column.header for column in table.columns] == ['run', 'other']

@@ -47,6 +47,8 @@ _STYLE = {
 _STEPS = [1, 2, 2.5, 5, 10]
 # Where a text stands beside its point, in the order of preference: offset in points, and alignment.
 _SIDES = [(6, 4, 'left', 'bottom'), (-6, 4, 'right', 'bottom'), (6, -4, 'left', 'top'), (-6, -4, 'right', 'top')]
+_LEGEND = {'frameon': False, 'fontsize': 10.5, 'labelcolor': INK, 'borderpad': 0, 'columnspacing': 1.2}
+_LEGEND |= {'handlelength': 2.6, 'handletextpad': 0.6}
 _SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
 
 
@@ -170,9 +172,8 @@ def draw_legend(figure: Figure, handles: Sequence | None = None) -> None:
   """Above the panels, in as many columns as fit; the figure grows with its rows."""
   if handles is None:
     handles = figure.axes[0].get_legend_handles_labels()[0]
-  style = {'frameon': False, 'labelcolor': INK, 'handlelength': 2.6, 'columnspacing': 1.4}
   for columns in range(len(handles), 0, -1):
-    legend = figure.legend(handles=handles, loc='outside upper left', ncols=columns, **style)
+    legend = figure.legend(handles=handles, loc='outside upper left', ncols=columns, **_LEGEND)
     if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
       break
     legend.remove()

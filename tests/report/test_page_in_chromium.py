@@ -2,18 +2,23 @@
 
 import html
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 
+import markupsafe
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from flowgan_tf.display import plots
-from flowgan_tf.display.svg import figure_svg
-from flowgan_tf.report.page import Cell, Figure, Page, Section, Table, render
-from tests.report.test_page import png, whole_page
+from flowgan_tf.display.axes import COLORS, INK
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.report.page import Page, Section, render
+from tests.report.test_page import pixels, whole_page
 
 CHROMIUM = shutil.which('chromium')
 
@@ -64,41 +69,48 @@ def dump(source, tmp_path, *options):
 
 def real_page():
   """Figures as they come from Matplotlib, and a table wider than a phone."""
-  curve = figure_svg(plots.score_curves({'MLE': (np.arange(3), [1, 5, 7])}, 'MODE score'))
-  row = [Cell(f'−{n},000.00 ± 1.00', -1000.0 * n, 'bin/evaluate --workdir=runs/' + 'long' * 40) for n in range(1, 9)]
-  table = Table('A wide table ' * 10, ['Run', *['NLL here (nats)'] * 8], [['mnist-mle', *row], ['mnist-adv', *row]])
-  figures = [Figure(curve, 'scores', 'Figure 5.'), [Figure(png(900, 600), 'samples', 'x' * 200)] * 3]
-  return Page('A page', [Section('s', [table, *figures]), *whole_page().sections])
+  curve = Figure.of_plot(plots.score_curves({'MLE': (np.arange(3), [1, 5, 7])}, 'MODE score'), 'scores', 'Figure 5.')
+  columns = [Column('Run', 'name'), *(Column('NLL here (nats)', f'nll_{i}', ',.2f', f'error_{i}') for i in range(8))]
+  numbers = {f'nll_{i}': -1000.0 * i for i in range(8)} | {f'error_{i}': 1.0 for i in range(8)}
+  origin = {'': 'bin/evaluate --workdir=runs/' + 'long' * 40}
+  rows = [Row({'': {'name': name} | numbers}, origin) for name in ('mnist-mle', 'mnist-adv')]
+  figures = [curve, [pixels(900, 600, caption='x' * 200)] * 3]
+  return Page('A page', [Section('s', [Table('A wide table ' * 10, columns, rows), *figures]), *whole_page().sections])
 
 
-def test_opens_without_errors_and_shows_its_images(tmp_path):
+def test_opens_without_errors_and_shows_its_pictures(tmp_path):
   script = """
     return {
       images: [...document.images].map(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 0),
-      drawings: [...document.querySelectorAll('svg')].map(s => s.clientWidth > 200 && s.clientHeight > 100),
-      clipped: [...document.querySelectorAll('[clip-path]')].every(e =>
-        document.getElementById(e.getAttribute('clip-path').slice(5, -1))),
+      plots: [...document.querySelectorAll('img.svg')].map(i => i.clientWidth > 400 && i.clientHeight > 250),
       requests: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
     };"""
   answer = ask(real_page(), script, tmp_path)
-  assert answer == {'images': [True] * 5, 'drawings': [True] * 2, 'clipped': True, 'requests': []}
+  assert answer == {'images': [True] * 7, 'plots': [True] * 2, 'requests': []}
 
 
 def test_an_error_would_be_seen(tmp_path):
+  image = markupsafe.Markup('<img src="data:image/png;base64,nowhere" alt="">')
   with pytest.raises(AssertionError, match='nowhere'):
-    ask(Page('p', [Section('s', ['<img src="data:image/png;base64,nowhere" alt="">'])]), 'return 0;', tmp_path)
+    ask(Page('p', [Section('s', [image])]), 'return 0;', tmp_path)
 
 
 def test_sorting(tmp_path):
   """By value, both ways, from keyboard or mouse; an empty cell stays last."""
   rows = [
-    ['b', Cell('9.24', 9.24), Cell('−1,604.09', -1604.09)],
-    ['a', Cell('10.5', 10.5), ''],
-    ['c', Cell('7.42', 7.42), Cell('−3,334.56', -3334.56)],
-    ['run 10', Cell('nan', float('nan')), Cell('inf', float('inf'))],
-    ['run 9', '', Cell('0', 0)],
+    ['b', 9.24, -1604.09],
+    ['a', 10.5, math.nan],
+    ['c', 7.42, -3334.56],
+    ['run 10', math.nan, None],
+    ['run 9', '', 0],
   ]
-  page = Page('p', [Section('s', [Table('t', ['name', 'MODE', 'NLL'], rows), Table('one row', ['h'], [['x']])])])
+  columns = [Column('name', 'name'), Column('MODE', 'mode'), Column('NLL', 'nll', infinite='∞')]
+  keys = [column.key for column in columns]
+  # NaN has no text, as if it had not been measured.
+  records = [{k: v for k, v in zip(keys, row, strict=True) if v is None or v == v} for row in rows]
+  several = Table('t', columns, [Row({'': record}) for record in records])
+  single = Table('one row', [Column('h', 'h')], [Row({'': {'h': 'x'}})])
+  page = Page('p', [Section('s', [several, single])])
   script = """
     const [table, single] = document.querySelectorAll('table');
     const headers = [...table.tHead.rows[0].cells];
@@ -144,25 +156,29 @@ def test_phone_width_and_colour_scheme(tmp_path, scheme, dark):
       const ink = luminance(colour);
       return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
     };
-    const brightness = parseFloat(style(inside.querySelector('svg')).filter.slice('brightness('.length)) || 1;
-    const curve = style(inside.querySelector('svg path[style*="#0072b2"]')).stroke;
+    const plot = inside.querySelector('.svg');
+    const brightness = parseFloat(style(plot).filter.slice('brightness('.length));
+    // The contrast of a plot's colour as the page shows it.
+    const shown = colour => contrast(colour.replace(/\\d+/g, v => Math.min(255, v * brightness)));
     return {
-      curve: contrast(curve.replace(/\\d+/g, v => Math.min(255, v * brightness))),
+      curve: shown('CURVE'),
+      ink: shown('INK'),
+      scale: plot.clientWidth / plot.naturalWidth,
       width: frame.contentWindow.innerWidth,
       overflow: root.scrollWidth - root.clientWidth,
       box: inside.querySelector('.scroll').scrollWidth > inside.querySelector('.scroll').clientWidth,
       dark: paper < 0.2,
       text: Math.min(...['p', 'td', 'th', 'figcaption', 'nav a', 'nav h2'].map(s =>
         contrast(style(inside.querySelector(s)).color))),
-      figure: contrast(style(inside.querySelector('svg text')).fill),
-      size: inside.querySelector('svg text').getBoundingClientRect().height,
     };"""
+  for name, colour in [('CURVE', COLORS[0]), ('INK', INK)]:
+    script = script.replace(name, f'rgb{tuple(round(255 * channel) for channel in to_rgb(colour))}')
   inner = html.escape(render(real_page()))
   frame = f'<iframe style="width: 390px; height: 800px; border: 0" srcdoc="{inner}"></iframe>'
   source = f'<!DOCTYPE html><html><head>{COLLECT}</head><body>{frame}{ASK % script}</body></html>'
   answer = dump(source, tmp_path, f'--blink-settings=preferredColorScheme={scheme}')
   assert answer['width'] == 390 and answer['overflow'] == 0 and answer['box']
   assert answer['dark'] == dark
-  assert answer['text'] >= 4.5 and answer['figure'] >= 7
-  assert answer['curve'] >= 4.5
-  assert answer['size'] >= 10
+  assert answer['text'] >= 4.5 and answer['ink'] >= 6 and answer['curve'] >= 4.5
+  # Text of 10.5 points, of which 72 are 96 pixels of CSS.
+  assert answer['scale'] * 10.5 * 96 / 72 >= 10

@@ -47,7 +47,7 @@ _STYLE = {
 _STEPS = [1, 2, 2.5, 5, 10]
 # Where a text stands beside its point, in the order of preference: offset in points, and alignment.
 _SIDES = [(6, 4, 'left', 'bottom'), (-6, 4, 'right', 'bottom'), (6, -4, 'left', 'top'), (-6, -4, 'right', 'top')]
-_LEGEND = {'frameon': False, 'fontsize': 10.5, 'labelcolor': INK, 'borderpad': 0, 'columnspacing': 1.2}
+_LEGEND = {'frameon': False, 'fontsize': 10.5, 'labelcolor': INK, 'borderpad': 0.2, 'columnspacing': 1.2}
 _LEGEND |= {'handlelength': 2.6, 'handletextpad': 0.6}
 _SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
 

@@ -179,6 +179,6 @@ def test_phone_width_and_colour_scheme(tmp_path, scheme, dark):
   answer = dump(source, tmp_path, f'--blink-settings=preferredColorScheme={scheme}')
   assert answer['width'] == 390 and answer['overflow'] == 0 and answer['box']
   assert answer['dark'] == dark
-  assert answer['text'] >= 4.5 and answer['ink'] >= 6 and answer['curve'] >= 4.5
+  assert answer['text'] >= 4.5 and answer['ink'] >= 5.5 and answer['curve'] >= 4.5
   # Text of 10.5 points, of which 72 are 96 pixels of CSS.
   assert answer['scale'] * 10.5 * 96 / 72 >= 10

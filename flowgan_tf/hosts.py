@@ -1,4 +1,4 @@
-"""A quick check that a host answers, made before a library that would wait for it for minutes."""
+"""A quick check that a host answers, made before calling a library that would wait for minutes."""
 
 from __future__ import annotations
 

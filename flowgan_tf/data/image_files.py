@@ -20,8 +20,8 @@ _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
 def load_folder(path: str) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class.
 
-  Only *.png, *.jpg, *.jpeg and *.bmp files count, and no names that start with a dot. Labels number the sub-folders in
-  the order of their names. Images must be 8-bit grey or RGB; those with a palette are converted to RGB.
+  Only *.png, *.jpg, *.jpeg and *.bmp files are read, unless their names start with a dot. Labels number the sub-folders
+  in the order of their names. Images must be 8-bit grey or RGB; those with a palette are converted to RGB.
 
   Args:
     path: The folder.
@@ -112,7 +112,7 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _read_image(path: pathlib.Path) -> np.ndarray:
   """Returns an image as uint8 `[height, width, 1 or 3]`."""
-  # Not TensorFlow's decoder, which takes the palette indices of a BMP for grey levels.
+  # Pillow reads it, because TensorFlow's decoder takes the palette indices of a BMP for grey levels.
   try:
     with Image.open(path) as image:
       image.load()

@@ -13,7 +13,7 @@ __all__ = ['dequantize', 'training_batches']
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.
 _MAX_NOISE = 1 - 2**-16
 
-# They make the permutations, the noise and the flips of one (seed, index) independent.
+# Salts that make the permutations, the noise and the flips of one (seed, index) independent.
 _ORDER, _NOISE, _FLIP = range(3)
 
 

@@ -49,8 +49,8 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
 
   Args:
     dataset: A key of `DATASETS`.
-    data_dir: Folder of prepared data sets. None stands for TFDS_DATA_DIR of the environment, and for
-      ~/tensorflow_datasets without it.
+    data_dir: Folder of prepared data sets. None stands for the environment variable TFDS_DATA_DIR, or for
+      ~/tensorflow_datasets if it is not set.
 
   Returns:
     The train and test splits.

@@ -1,4 +1,4 @@
-"""What all programs share: errors that take one line and speak of flags, and exit statuses."""
+"""What all programs share: how they start, how they report errors, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
 
 
 def message(error: object) -> str:
-  """What a program prints of an error: one line, in which the library's arguments are flags of the program.
+  """The text of an error as a program prints it: on one line, with flags in place of the library's arguments.
 
-  The library speaks of its arguments and settings in backticks. `steps` becomes --steps in a program with that flag,
-  and `lambda_`, which ends in an underscore only because Python reserves the word, becomes --lambda. In a program that
-  takes --config, `critic.channels` becomes --config.critic.channels if the configuration has such a setting, and so
-  does a top-level setting without a flag of its own. All other words in backticks stay as they are.
+  The library writes its arguments and settings in backticks. `steps` becomes --steps if the program has that flag.
+  `lambda_`, whose underscore only avoids a keyword of Python, becomes --lambda. In a program that takes --config, a
+  setting such as `critic.channels` becomes --config.critic.channels if the configuration has it, unless it has a flag
+  of its own. All other words in backticks stay as they are.
 
   Args:
     error: The error, or its text.

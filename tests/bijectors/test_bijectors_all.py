@@ -31,7 +31,7 @@ class Case(NamedTuple):
   forward_domain: str = 'real'
   inverse_domain: str = 'real'
   output_shape: tuple[int, ...] | None = None  # The event's shape unless given.
-  # Compiling takes seconds: each kind of mask once, and not the deepest flow, whose parts are compiled on their own.
+  # Compiling takes seconds. Each kind of mask is compiled once, and of the deepest flow only its parts.
   compiled: bool = True
 
 
@@ -114,7 +114,7 @@ def bijector_of(name, dtype, weights='random'):
       if variable.trainable:
         value = value + rng.normal(0.0, 0.1, value.shape)
       else:
-        # Not so far that images saturate: noise cannot be read off a float32 image at 1 - 1e-7.
+        # Not so far that images saturate, because noise cannot be recovered from a float32 image at 1 - 1e-7.
         value = rng.uniform(0.5, 1.5, value.shape) if 'variance' in variable.name else rng.normal(0.0, 0.2, value.shape)
     variable.assign(value)
   return bijector
@@ -240,7 +240,7 @@ def everything(bijector, event_ndims):
 
 @each_case
 def test_eager_graph_and_xla_agree(name):
-  """Within 2e-5 relative and absolute in float32: the order of sums is the compiler's choice."""
+  """They agree to 2e-5, relative and absolute, in float32, because the compiler chooses the order of sums."""
   case = CASES[name]
   run = everything(bijector_of(name, 'float32'), len(case.event_shape))
   x, y = inputs(name, (3,), 'float32')

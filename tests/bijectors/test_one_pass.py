@@ -77,7 +77,7 @@ def test_a_change_of_weights_is_seen_by_the_next_call_with_the_same_tensor():
 
 
 def test_bijectors_with_equal_arguments_do_not_share_a_cache_entry():
-  # TFP takes them for one, although each has variables of its own.
+  # TFP would consider them equal, although each has its own variables.
   conditioner, mask = Counting(), masks.even_odd(4)
   for first, second in (
     [AffineCoupling(conditioner, mask) for _ in range(2)],
@@ -93,7 +93,7 @@ def test_bijectors_with_equal_arguments_do_not_share_a_cache_entry():
 
 
 def test_cleared_caches_let_go_of_graphs_and_flows():
-  """TFP's caches keep both alive otherwise, which the first assertion shows."""
+  """Otherwise TFP's caches keep both alive, as the first assertion shows."""
 
   def traced():
     flow, _ = distribution(2)

@@ -29,7 +29,7 @@ def test_the_computation_follows_the_input():
 
 
 def test_two_of_them_do_not_share_a_cache_entry():
-  # TFP takes bijectors with equal arguments for one.
+  # TFP considers bijectors with equal arguments to be equal.
   first, second = DiagonalScaling((2,)), DiagonalScaling((2,))
   second.trainable_variables[0].assign([1.0, 2.0])
   x = tf.ones((3, 2))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from flowgan_tf import bijectors
 from flowgan_tf.bijectors.shapes import check_event_shape
 
-# All that check their events; each is of events of shape [4].
+# All bijectors that check their events, here of shape [4].
 CHECKING = {
   'scaling': lambda: bijectors.DiagonalScaling((4,)),
   'normalization': lambda: bijectors.BatchNormalization((4,)),
@@ -22,7 +22,7 @@ def test_events_in_any_batch_pass(shape):
 
 
 @pytest.mark.parametrize('shape', [(3,), (), (3, 2), (2, 1), (2, 3, 1), (1, 3), (4, 1, 3)])
-def test_other_shapes_are_refused_also_those_that_would_broadcast(shape):
+def test_other_shapes_are_refused_even_if_they_would_broadcast(shape):
   with pytest.raises(ValueError, match=r'^owner expects events of shape \(2, 3\)\. Got: input of shape .*\.$') as error:
     check_event_shape(tf.zeros(shape), (2, 3), 'owner')
   assert f'shape {tf.TensorShape(shape)}.' in str(error.value)

@@ -16,7 +16,7 @@ tfb = tfp.bijectors
 
 
 class Recorder(tf.Module):
-  """A conditioner that notes each `training` it is called with."""
+  """A conditioner that records each `training` it is called with."""
 
   def __init__(self):
     super().__init__()
@@ -80,7 +80,7 @@ def test_nothing_for_bijectors_that_do_not_depend_on_it():
 
 
 def test_duplicate_names_are_refused():
-  # TFP would hand the arguments of one name to both, or those of a misspelt name to none, without a word.
+  # TFP would silently pass the arguments of one name to both, and those of a misspelt name to none.
   pair = [coupling('same', (1, 1, 2))[0] for _ in range(2)]
   for chain in (tfb.Chain(pair), FactorOut(tfb.Invert(tfb.Chain(pair)), (1, 1, 4)), tfb.JointMap(pair)):
     with pytest.raises(ValueError, match=r'different names.*same.*same'):

@@ -34,7 +34,7 @@ def test_a_copy_with_other_arguments_is_refused():
 
 
 def test_two_with_equal_arguments_are_not_equal():
-  """TFP compares bijectors by their arguments, and would use the results of one for the other."""
+  """TFP would otherwise compare them by their arguments, and use the cached results of one for the other."""
   first, second = build('scaling'), build('scaling')
   assert first == first and first != second
-  assert bijectors.AlphaLogit(0.05) == bijectors.AlphaLogit(0.05)  # TFP's rule, for one without variables
+  assert bijectors.AlphaLogit(0.05) == bijectors.AlphaLogit(0.05)  # TFP's rule, for a bijector without variables.

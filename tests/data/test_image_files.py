@@ -59,7 +59,7 @@ def test_one_folder_for_each_class(tmp_path):
 
 
 def test_every_format_gives_its_pixels(tmp_path):
-  """PNG and BMP are exact; a JPEG of one colour is within a level of it; a palette stands for its colours."""
+  """PNG and BMP are exact, a JPEG of one colour is within one level of it, and a palette stands for its colours."""
   rgb = np.array([[[250, 10, 60], [0, 0, 255]], [[9, 8, 7], [255, 255, 255]]], np.uint8)
   save(tmp_path / 'a.png', rgb)
   save(tmp_path / 'b.BMP', rgb)

@@ -9,7 +9,7 @@ from flowgan_tf.data import Split, dequantize, training_batches
 
 
 def numbered(n: int, shape: tuple[int, int, int] = (2, 3, 1)) -> Split:
-  """Images that carry their own number in every pixel, so that a batch tells which ones it holds."""
+  """Images with their own number in every pixel, which shows what images a batch holds."""
   images = np.broadcast_to(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), (n, *shape)).copy()
   return Split(images, None)
 
@@ -19,7 +19,7 @@ def take(dataset: tf.data.Dataset, count: int) -> list[np.ndarray]:
 
 
 def members(batches: list[np.ndarray], levels: int = 256) -> np.ndarray:
-  """Numbers of the images in order, from `numbered`."""
+  """Numbers of the images of `numbered`, in the order in which they come."""
   return np.floor(np.concatenate(batches).astype(np.float64) * levels).astype(int)[:, 0, 0, 0]
 
 
@@ -33,7 +33,7 @@ def test_dequantised_images_keep_their_levels_and_stay_below_one(levels):
 
 
 def test_extreme_noise_does_not_round_to_the_next_level(monkeypatch):
-  """One more in 2**16 draws would reach 1.0 in float32 if the noise were not bounded."""
+  """Without the bound on the noise, one draw in 2**16 would reach 1.0 in float32."""
   largest = np.float32(1 - 2**-24)
 
   class Extreme:
@@ -124,7 +124,7 @@ def test_training_noise_is_uniform_and_fresh(levels):
 
 
 def test_training_images_stay_below_one():
-  """Of a million draws at level 255, unbounded noise would round about 8 up to 1.0."""
+  """Without the bound on the noise, about 8 of a million draws at level 255 would be rounded up to 1.0."""
   split = Split(np.full((10, 100, 100, 1), 255, np.uint8), None)
   (batch,) = take(training_batches(split, 256, 100, seed=0), 1)
   assert 1 - 2**-15 < batch.max() < 1
@@ -148,6 +148,6 @@ def test_impossible_arguments_raise(arguments):
     training_batches(numbered(3), 256, seed=0, **arguments)
 
 
-def test_empty_split_raises_rather_than_search_for_ever():
+def test_empty_split_raises_rather_than_searching_for_ever():
   with pytest.raises(ValueError, match='Got: 0 images'):
     training_batches(numbered(0), 256, batch_size=1, seed=0)

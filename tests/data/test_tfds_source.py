@@ -203,7 +203,7 @@ def test_unprepared_without_network_says_what_to_do(tmp_path, monkeypatch):
 
 
 class Builder:
-  """Stands for TFDS's builder where a test must not download."""
+  """A stand-in for TFDS's builder in tests that must not download."""
 
   def __init__(self, name: str, data_dir: str):
     self.name, self.root = name, pathlib.Path(data_dir)
@@ -268,13 +268,13 @@ def cifar10_archive(**changed: bytes | None) -> bytes:
 
 
 class Mirror:
-  """A host of CIFAR-10's archive on this machine, in place of the real one: what it serves, and how."""
+  """A host of CIFAR-10's archive on this machine in place of the real one, and what it serves."""
 
   def __init__(self):
     self.content, self.status, self.cut, self.downloads = cifar10_archive(), 200, None, 0
 
   def expect(self, content: bytes, monkeypatch) -> None:
-    """Makes TFDS take this for the right archive; its registry has the real one's size and checksum."""
+    """Makes TFDS accept this as the right archive, although its registry has the size and checksum of the real one."""
     info = checksums.UrlInfo(len(content), hashlib.sha256(content).hexdigest(), 'cifar-10-binary.tar.gz')
     monkeypatch.setitem(checksums.get_all_url_infos(), self.url, info)
 
@@ -322,7 +322,7 @@ def mirror(monkeypatch):
 
 
 def follow(error: UsageError) -> None:
-  """Does what the message says."""
+  """Follows the advice of the message."""
   (paths,) = re.findall(r'; delete (.+) and try again', str(error))
   for path in map(pathlib.Path, paths.split(' and ')):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -340,7 +340,7 @@ def fails(root: pathlib.Path, message: str) -> UsageError:
 
 def assert_prepared(root: pathlib.Path) -> None:
   dataset = load('cifar10', str(root))
-  # 5 batches of 4 records to train, of which a tenth is held out.
+  # There are 5 batches of 4 training records, and a tenth of the records is held out.
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [18, 2, 4]
   pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 32, 32)).astype(np.uint8).transpose(0, 1, 3, 4, 2)
   labels = np.arange(24) % 10
@@ -391,7 +391,7 @@ def test_connection_that_breaks(tmp_path, monkeypatch, mirror):
 
 
 def test_download_with_a_wrong_checksum(tmp_path, monkeypatch, mirror):
-  """Any archive but the real one; say, a proxy's log-in page."""
+  """What was downloaded is not the archive, but perhaps a proxy's log-in page."""
   error = fails(
     tmp_path,
     rf'^cifar10: download in {tmp_path} is damaged \(NonMatchingChecksumError: .*{mirror.url}.* has wrong checksum\); '
@@ -413,7 +413,7 @@ def test_damaged_archive_put_there_by_hand(tmp_path, monkeypatch, mirror, conten
   assert_prepared(tmp_path)
 
 
-# What TFDS trusts: it checks an archive when it downloads it, and not when it takes it up again from its cache.
+# TFDS verifies an archive when it downloads it, but not when it takes it from its cache again.
 CACHED = {
   'truncated': (cifar10_archive()[:-5000], 'EOFError'),
   'truncated early': (cifar10_archive()[:50], 'EOFError'),
@@ -443,7 +443,7 @@ def test_archive_damaged_in_the_cache(tmp_path, monkeypatch, mirror, content, re
 
 
 def test_preparation_that_was_killed(tmp_path, monkeypatch, mirror):
-  """A folder of another process's unfinished records, with all files that a finished one has."""
+  """The unfinished records of another process, in a folder with all files that a finished one has."""
   mirror.expect(mirror.content, monkeypatch)
   assert_prepared(tmp_path)
   folder = tmp_path / 'cifar10' / '3.0.2'
@@ -473,7 +473,7 @@ def test_mnist_itself(mnist_dir):
   dataset = load('mnist', mnist_dir)
   assert dataset.image_shape == (28, 28, 1)
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [50_000, 10_000, 10_000]
-  # Pixel mean and standard deviation of the 60,000 training images, as quoted everywhere: 0.1307 and 0.3081.
+  # Pixel mean and standard deviation of the 60,000 training images, as they are usually quoted: 0.1307 and 0.3081.
   images = np.concatenate([dataset.train.images, dataset.validation.images])
   histogram = np.bincount(images.ravel(), minlength=256) / images.size
   levels = np.arange(256) / 255
@@ -511,6 +511,6 @@ def test_damaged_cifar10_sample(cifar10_sample_dir, tmp_path, damage):
   folder = tmp_path / 'cifar10' / original.name
   folder.mkdir(parents=True)
   for file in original.iterdir():
-    shutil.copyfile(file, folder / file.name)  # Not its mode: the original may be read-only.
+    shutil.copyfile(file, folder / file.name)  # Without its mode, because the original may be read-only.
   DAMAGES[damage](folder)
   raises('cifar10', tmp_path, rf'^{folder}: damaged data set \(\w+\); delete this folder and prepare cifar10 again$')

@@ -29,7 +29,7 @@ def linear(noise_dims, image_dims, singular_values, seed=0):
 
 
 def curve(noise):
-  """A nonlinear generator of one noise dimension; `sin` makes posteriors of several modes."""
+  """A nonlinear generator with one noise dimension. Because of the sine, posteriors have several modes."""
   return tf.concat([tf.sin(2 * noise), 0.3 * noise**2], axis=-1)
 
 
@@ -61,7 +61,7 @@ def test_weights_are_unbiased_with_few_temperatures():
   estimate = bidirectional(decode, standard_normal(1), 1.0, n=n, chains=1, steps=10, leapfrog_steps=2, batch_size=n)
   truth = exact(1.0).logpdf(estimate.images)
   for ratio in (np.exp(estimate.lower.log_likelihood - truth), np.exp(truth - estimate.upper.log_likelihood)):
-    assert ratio.std() > 0.2  # the bias would have room
+    assert ratio.std() > 0.2  # so that a bias could show
     assert abs(ratio.mean() - 1) < 4 * stats.sem(ratio) < 0.1
 
 
@@ -75,7 +75,7 @@ def test_both_directions_bracket_the_truth():
   assert estimate.gap == pytest.approx(np.mean(above + below)) and 0 < estimate.gap < 0.2
   assert estimate.gap_standard_error == pytest.approx(stats.sem(above + below))
   whitened = np.linalg.solve(np.linalg.cholesky(exact(0.3).cov), (estimate.images - exact(0.3).mean).T)
-  assert stats.kstest(whitened.ravel(), 'norm').pvalue > 0.01  # images of the model
+  assert stats.kstest(whitened.ravel(), 'norm').pvalue > 0.01  # The images come from the model.
 
 
 def test_fewer_temperatures_widen_the_gap():
@@ -105,7 +105,7 @@ def test_a_nonlinear_generator_against_numeric_integration(sigma):
 
 
 def test_a_flow_as_decoder_against_its_own_density():
-  """`p(x) = int p_flow(y) N(x; y, sigma^2) dy` over the unit square, a flow's exact density and noise."""
+  """`p(x) = int p_flow(y) N(x; y, sigma^2) dy` over the unit square, with the flow's exact density."""
   flow = flows.nice((2, 1, 1), couplings=2, hidden_units=4, hidden_layers=1)
   rng = np.random.default_rng(0)
   for variable in flow.trainable_variables:

@@ -1,4 +1,4 @@
-"""An independent critic on generators whose memory is known, with scikit-learn's digits, 8x8, in three parts."""
+"""An independent critic of generators that are known to repeat training images, or not to, on scikit-learn's digits."""
 
 import keras
 import numpy as np
@@ -57,7 +57,7 @@ def test_a_generator_of_fresh_images_has_none(of_fresh_images):
   assert abs(of_fresh_images.gap) < 2.5 * of_fresh_images.gap_standard_error
 
 
-def test_copies_are_as_far_from_training_images_as_these_from_themselves(of_copies):
+def test_copies_are_closer_to_training_than_to_validation_images(of_copies):
   assert abs(of_copies.train) < 3 * of_copies.train_standard_error
   assert of_copies.validation > 2 * of_copies.validation_standard_error
 

@@ -10,7 +10,7 @@ from flowgan_tf.generators import ImplicitGenerator, dcgan
 
 
 def perturbed(generator):
-  """Weights as after some training: the couplings of a new flow are the identity."""
+  """Gives a generator weights as after some training, because the couplings of a new flow are the identity."""
   rng = np.random.default_rng(1)
   for variable in generator.trainable_variables:
     # Gains above 0, kernels and biases of both signs.
@@ -141,7 +141,7 @@ def test_singular_matrices_are_counted_and_stay_finite():
 
 
 def test_saturated_pixels_do_not_reach_the_mean_of_a_flow():
-  """Logits of 20 times the noise: bright pixels round to 1 in float32, where their derivative is 0."""
+  """Logits are 20 times the noise. Bright pixels are rounded to 1 in float32, where their derivative is 0."""
   generator = flows.nice((3, 2, 1), hidden_units=4, hidden_layers=1)
   scaling = next(v for v in generator.trainable_variables if v.shape == (6,))
   scaling.assign(tf.fill(6, np.float32(-10 * np.arctanh(np.log(20) / 10))))  # its log-scale is 10 tanh(v / 10)
@@ -157,7 +157,7 @@ def test_saturated_pixels_do_not_reach_the_mean_of_a_flow():
 
 @pytest.mark.parametrize('block_size, rows', [(1, 1), (5, 5), (16, 16), (100, 16)])
 def test_a_backward_pass_has_as_many_rows_as_the_block(block_size, rows):
-  """And thereby bounds the memory, whatever the number of dimensions, here 16."""
+  """This bounds the memory whatever the number of dimensions, which is 16 here."""
   generator = small_dcgan()
   z = noise_of(generator, 1)[0]
   compute = tf.function(lambda vector: jacobian(generator.decode, vector, block_size)).get_concrete_function(z)

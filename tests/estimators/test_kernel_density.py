@@ -16,7 +16,7 @@ def test_is_sklearns_with_the_bandwidth_of_the_validation_images():
   assert (estimate.n_samples, estimate.n_validation, estimate.n_test) == (300, 80, 120)
 
   def log_densities(images, bandwidth):
-    # In one leaf: what scikit-learn's trees leave out is far from nothing in high dimensions (its issue 7492).
+    # One leaf, because scikit-learn's trees leave out too much in high dimensions (its issue 7492).
     density = KernelDensity(bandwidth=bandwidth, leaf_size=300).fit(samples.reshape(300, -1))
     return density.score_samples(images.reshape(-1, 16))
 
@@ -30,7 +30,7 @@ def test_is_sklearns_with_the_bandwidth_of_the_validation_images():
 
 
 def test_bandwidth_is_not_chosen_on_test_images():
-  """One sample: h^2 = mean |x - s|^2 / d, of the validation images."""
+  """For a single sample, h^2 = mean |x - s|^2 / d over the validation images."""
   sample = np.full([1, 8], 0.5, np.float32)
   validation, test = normal(200, (8,), 0, scale=0.1), normal(200, (8,), 1, scale=0.3)
   estimate = kde_estimate(sample, validation, test)
@@ -40,7 +40,7 @@ def test_bandwidth_is_not_chosen_on_test_images():
 
 
 def test_approaches_the_entropy_in_one_dimension_and_is_far_from_it_in_many():
-  """Of a generator that is perfect, from 3,000 samples: what Theis et al. warn of."""
+  """The estimate is for a perfect generator, from 3,000 samples. Theis et al. warn of this."""
 
   def excess(d):
     samples, validation, test = (normal(n, (d,), seed) for seed, n in enumerate([3000, 1000, 1000]))

@@ -20,7 +20,7 @@ def uniform(number: int, d: int, seed: int = 0, dtype=np.float64) -> np.ndarray:
 
 
 def sklearn_log_density(images, centers, bandwidth):
-  # In one leaf: what scikit-learn's trees leave out is far from nothing in high dimensions (its issue 7492).
+  # One leaf, because scikit-learn's trees leave out too much in high dimensions (its issue 7492).
   density = KernelDensity(kernel='gaussian', bandwidth=bandwidth, leaf_size=len(centers))
   return density.fit(centers).score_samples(images)
 
@@ -60,7 +60,7 @@ def test_digits_of_small_distances_survive_small_bandwidths(h):
 
 @pytest.mark.parametrize(('m', 'n'), [(1, 1), (1, 40), (41, 1), (16, 40), (17, 41), (15, 39), (50, 123)])
 def test_blocks_make_no_difference(monkeypatch, m, n):
-  """Fewer than a block, just as many, one more. Far images come last, and the nearest centres too."""
+  """Fewer than a block, exactly one block, and one more. The farthest images and the nearest centres come last."""
   monkeypatch.setattr(parzen, '_IMAGES', 8)
   monkeypatch.setattr(parzen, '_CENTERS', 20)
   x = uniform(m, 6) * np.linspace(0.1, 5, m)[:, np.newaxis]
@@ -87,7 +87,7 @@ def test_integrates_to_1_in_the_plane():
   axis = np.linspace(-1.5, 2.5, 401)
   points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
   densities = np.exp(log_density(points, uniform(7, 2), [0.1, 0.25]))
-  # The trapezoidal rule converges exponentially for what vanishes at the border.
+  # The trapezoidal rule converges exponentially for functions that vanish at the border.
   np.testing.assert_allclose(densities.sum(axis=1) * 0.01**2, 1, atol=1e-8)
 
 
@@ -97,7 +97,7 @@ def test_extreme_bandwidths_are_finite():
   assert np.isfinite(values).all()
   nearest = cdist(x, centers, 'sqeuclidean').min(axis=1)
   np.testing.assert_allclose(values[1], -nearest / 2e-60, rtol=1e-9)
-  # Far wider than the data, all centres are one.
+  # At a bandwidth far larger than the data, all centres coincide.
   np.testing.assert_allclose(values[2], -392 * math.log(2 * math.pi * 1e60), rtol=1e-12)
 
 
@@ -141,7 +141,7 @@ def test_refuses(x, centers, bandwidths, message):
 
 @pytest.mark.parametrize('spread', [0.002, 0.03, 0.4])
 def test_choice_is_the_closed_form_of_one_centre(spread):
-  """One Gaussian: h^2 = mean |x - c|^2 / d."""
+  """For a single Gaussian, h^2 = mean |x - c|^2 / d."""
   x = spread * np.random.default_rng(0).standard_normal((300, 50))
   choice = choose_bandwidth(x, np.zeros([1, 50]))
   best = math.sqrt(np.mean(x**2))
@@ -182,9 +182,9 @@ def test_curve_holds_what_was_visited():
     assert curve.standard_errors[i] == pytest.approx(stats.sem(expected), rel=1e-6)
 
 
-def test_search_looks_at_some_and_the_result_is_of_all(monkeypatch):
+def test_search_uses_some_images_and_the_result_is_for_all(monkeypatch):
   monkeypatch.setattr(parzen, '_SEARCH_IMAGES', 100)
-  # Sorted, as by class: the first or the last 100 would give 0.1 or 0.4.
+  # Sorted, as if by class: the first or the last 100 would give 0.1 or 0.4.
   x = np.repeat([0.1, 0.4], 500)[:, np.newaxis] * np.random.default_rng(0).standard_normal((1000, 20))
   choice = choose_bandwidth(x, np.zeros([1, 20]))
   assert choice.curve.n == 100 and choice.n == 1000

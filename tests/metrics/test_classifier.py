@@ -34,7 +34,7 @@ def classifier(digits, cache_dir):
 
 @pytest.fixture
 def brief_training(monkeypatch):
-  """A few steps only: for what does not depend on how well the network has learnt."""
+  """Trains for a few steps, for tests that do not depend on how well the network has learnt."""
   monkeypatch.setattr('flowgan_tf.metrics.classifier._IMAGES_SEEN', (1000, 1000))
 
 
@@ -47,7 +47,7 @@ def cached_tiny(brief_training, tmp_path):
 
 
 def _tiny(image_shape=(8, 8, 1), classes=2, samples=96, name='tiny'):
-  """Data whose class is its brightness: quickly learnt at any shape."""
+  """Images whose class is their brightness, which is quickly learnt at any shape."""
   labels = np.arange(samples, dtype=np.int64) % classes
   dither = np.random.default_rng(0).integers(0, 3, (samples, *image_shape))
   images = np.minimum(15, 16 * labels[:, None, None, None] // classes + dither)
@@ -56,7 +56,7 @@ def _tiny(image_shape=(8, 8, 1), classes=2, samples=96, name='tiny'):
 
 
 def _messages(caplog):
-  # Not TensorFlow's own, which complains of retracing after some number of small models.
+  # TensorFlow's own messages are left out: after some small models it complains about retracing.
   return [record.getMessage() for record in caplog.records if record.name == 'flowgan_tf.metrics.classifier']
 
 
@@ -70,7 +70,7 @@ def test_digits_are_recognised(classifier):
 def test_test_accuracy_is_that_of_the_probabilities(classifier, digits):
   images = data.dequantize(digits.test.images, digits.levels, 7)
   right = np.mean(classifier.probabilities(images).argmax(axis=1) == digits.test.labels)
-  assert abs(right - classifier.test_accuracy) < 0.02  # the noise is another
+  assert abs(right - classifier.test_accuracy) < 0.02  # Its noise is different.
 
 
 def test_label_distribution_is_that_of_the_training_split(classifier, digits):

@@ -135,7 +135,7 @@ def test_distance_of_commuting_covariances_is_the_distance_of_the_standard_devia
 def test_distance_is_symmetric_invariant_under_rotation_and_quadratic_in_scale(d, seed, scale, ranks):
   a, b = (_random(d, seed ^ i, max(1, round(d * rank))) for i, rank in enumerate(ranks))
   distance = frechet_distance(a, b)
-  # Of singular covariances with different ranges, float64 determines the square root to some 1e-8 of the traces only.
+  # If singular covariances have different ranges, float64 gives the square root only to about 1e-8 of the traces.
   close = {'rtol': 1e-9, 'atol': 1e-7 * np.trace(a.covariance + b.covariance)}
   np.testing.assert_allclose(frechet_distance(b, a), distance, **close)
   q = _rotation(d, seed)

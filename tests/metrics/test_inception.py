@@ -28,7 +28,7 @@ def _grey_levels(samples, shape=(32, 32, 3)):
 
 @pytest.fixture(scope='module')
 def original():
-  """Keras' own classification model with random weights, whose logits are spread over hundreds."""
+  """Keras' own classification model with random weights, whose logits have a range of hundreds."""
   model = keras.applications.InceptionV3(weights=None)
   rng = np.random.default_rng(0)
   weights = model.get_weights()
@@ -54,7 +54,7 @@ def inception(weights):
 
 @pytest.fixture(scope='module')
 def keras_home(original, tmp_path_factory):
-  """A folder as Keras' own, with a file of the format that it downloads: the weights alone, as of Keras 1 and 2."""
+  """A folder like Keras' own, with a file in the format that it downloads: weights as Keras 1 and 2 saved them."""
   home = tmp_path_factory.mktemp('keras')
   (home / 'models').mkdir()
   original.save(home / 'whole.h5')
@@ -76,7 +76,7 @@ def _stand_in_model():
 
 @pytest.fixture(scope='module')
 def stand_in():
-  """What is cheap: features are the mean colours."""
+  """A cheap network whose features are the mean colours."""
   return Inception(_stand_in_model())
 
 
@@ -101,9 +101,9 @@ def test_predictions_are_those_of_keras_functions_by_hand(inception, original):
   expected, logits = _expected(original, grey_levels)
   assert (features.shape, features.dtype) == ((4, 2048), np.float32)
   assert (probabilities.shape, probabilities.dtype) == ((4, 1000), np.float64)
-  # A random network sees little difference between random images: it must not be lost in the tolerance.
+  # A random network sees little difference between random images, which must not be lost in the tolerance.
   np.testing.assert_allclose(features, expected, rtol=0, atol=expected.std(axis=0).mean() / 50)
-  # Float32 logits of some hundreds are exact to 1e-3 or so.
+  # Logits of some hundreds are exact to about 1e-3 in float32.
   np.testing.assert_allclose(np.log(probabilities), scipy.special.log_softmax(logits, axis=1), rtol=0, atol=1e-2)
   assert 0 < probabilities.min() < 1e-60  # in float32 these would be 0
   resized = tf.image.resize(grey_levels, [299, 299])
@@ -202,7 +202,7 @@ def test_missing_or_damaged_weights_are_downloaded_as_keras_does(keras_home, tmp
 
   def get_file(name, url, **kwargs):
     asked.append((name, url, kwargs))
-    raise StopIteration  # what the file does is another test
+    raise StopIteration  # Another test covers what happens to the file.
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
   monkeypatch.setattr(hosts, 'answers', lambda url: url == keras_inception_v3.WEIGHTS_PATH)

@@ -48,7 +48,7 @@ def test_float32_features_are_computed_in_float64():
 
 
 def test_expectation_over_all_samples_is_the_population_value():
-  """Exactly: all pairs of samples of 2 and 3 draws from uniform distributions over a few points."""
+  """It is exact: all pairs of samples of 2 and 3 draws from uniform distributions over a few points are averaged."""
   points_x, points_y = [0.0, 1.0, 3.0], [-1.0, 2.0]
   estimates = [
     squared_mmd(np.reshape(x, [2, 1]), np.reshape(y, [3, 1]))
@@ -77,10 +77,10 @@ def test_mean_for_gaussians_on_a_line_is_the_distance_of_their_moments():
 
 
 def test_distant_sets_are_distant_by_the_sixth_power_of_the_distance():
-  """Of sets of equal rows 0 and c, the kernel is 1, 1 and (c^2 + 1)^3."""
+  """For rows 0 and c, the kernel is 1 in the first set, 1 between the sets, and (c^2 + 1)^3 in the second set."""
   x, y = np.zeros([4, 3]), np.full([5, 3], 10.0)
   np.testing.assert_allclose(squared_mmd(x, y), 1 + (100 + 1) ** 3 - 2, rtol=1e-14)
-  # d features that all are c differ as much as one does: the kernel divides by d.
+  # The kernel divides by d, so that d features equal to c differ as much as a single one.
   np.testing.assert_allclose(squared_mmd(x[:, :1], y[:, :1]), squared_mmd(x, y), rtol=1e-14)
 
 
@@ -95,7 +95,7 @@ def test_distance_of_one_subset_of_everything_is_the_estimate():
 
 
 def test_rows_are_drawn_without_replacement():
-  """Each row of the larger set is nearly the only one of its kind: a row drawn twice would show."""
+  """Each row of the larger set is nearly unique, so that a row drawn twice would show."""
   x = 100 * np.eye(20)
   score = kernel_distance(x, x, subsets=5)
   np.testing.assert_allclose(score.mean, squared_mmd(x, x), rtol=1e-12)
@@ -118,7 +118,7 @@ def test_mean_and_standard_deviation_are_over_all_subsets_of_that_size():
 
 def test_smaller_set_bounds_the_size_of_both_subsets():
   x, y = np.zeros([3, 1]), np.arange(10.0)[:, np.newaxis]
-  # Three of the rows of y, thus not the estimate with all of them, and not always the same three.
+  # The subsets of y have three rows, and not always the same three.
   score = kernel_distance(x, y, subsets=20)
   possible = [squared_mmd(x, y[list(rows)]) for rows in itertools.combinations(range(10), 3)]
   assert min(possible) <= score.mean <= max(possible)

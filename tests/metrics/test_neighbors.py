@@ -24,7 +24,7 @@ def test_by_hand():
 @pytest.mark.parametrize('block', [7, 40, 100, 10_000])
 @pytest.mark.parametrize('levels', [17, 256])
 def test_is_scipys_distance_over_the_root_of_the_pixels(monkeypatch, block, levels):
-  """Also where the training images are searched in blocks, some smaller than k."""
+  """This holds also if the training images are searched in blocks, some of them smaller than k."""
   monkeypatch.setattr(neighbors, '_BLOCK', block)
   training = grey_levels(101, levels)
   images = np.random.default_rng(1).random((20, 4, 3, 2)).astype(np.float32)

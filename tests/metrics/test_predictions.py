@@ -1,4 +1,4 @@
-"""Both networks behind the scores are what the scores expect."""
+"""Both networks behind the scores offer what the scores need."""
 
 import inspect
 

@@ -14,7 +14,7 @@ LEVELS = 256
 
 
 class MeanColours:
-  """A network that is cheap: features are the mean colours, and it keeps what it was shown."""
+  """A cheap network whose features are the mean colours. It keeps the images that it was shown."""
 
   name = 'mean_colours'
 
@@ -49,7 +49,7 @@ def test_statistics_are_those_of_the_splits_images(tmp_path, split, n):
   reference = load_or_compute(dataset, split, network, tmp_path)
   images = np.concatenate(network.seen)
   np.testing.assert_array_equal(np.floor(LEVELS * images), getattr(dataset, split).images)
-  # The mean of n * 20 pixels, half a level above the whole numbers, whose noise has a standard deviation of 0.29.
+  # The noise adds half a level on average, with a standard deviation of 0.29; each mean is over 20 pixels.
   colours = (getattr(dataset, split).images.astype(np.float64) + 0.5).mean(axis=(1, 2)) / LEVELS
   np.testing.assert_allclose(reference.features, colours, atol=5 * 0.29 / np.sqrt(20) / LEVELS)
   assert (reference.features.dtype, reference.statistics.n) == (np.float32, n)

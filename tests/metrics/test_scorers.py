@@ -13,7 +13,7 @@ CERTAIN = np.eye(2)
 
 
 class Brightness:
-  """Sees the mean colour of an image, and whether its upper half is the brighter one."""
+  """Sees the mean colour of an image, and whether its upper half is brighter than the lower."""
 
   name, hash, test_accuracy, label_distribution = 'classifier', '0123456789abcdef', 0.75, np.array([0.5, 0.5])
 
@@ -50,7 +50,7 @@ def test_scores_by_hand(images, reference):
 
 @pytest.mark.parametrize('splits', [1, 2])
 def test_kid_is_the_kernel_distance_to_the_reference(images, reference, splits):
-  """With 10 subsets for each split of the other scores."""
+  """There are 10 subsets for each split of the other scores."""
   scores = Scorer(Brightness(), reference)(images, splits)
   features = images.mean(axis=(1, 2)).astype(np.float32)
   expected = kernel_distance(features, reference.features, subsets=10 * splits)
@@ -59,7 +59,7 @@ def test_kid_is_the_kernel_distance_to_the_reference(images, reference, splits):
 
 
 def test_splits_are_scored_apart(images, reference):
-  """In two splits each has one class only: Inception 1, MODE exp(ln 2 - infinity); FID is of all samples."""
+  """Each of two splits has a single class: Inception 1, MODE exp(ln 2 - infinity). The FID is that of all samples."""
   scorer = Scorer(Brightness(), reference)
   split = scorer(images, splits=2)
   assert (split['inception_score'], split['mode_score'], split['score_splits']) == (pytest.approx(1.0), 0.0, 2)

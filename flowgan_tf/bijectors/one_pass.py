@@ -36,7 +36,7 @@ class OnePassBijector(VariableBijector):
   def _inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
     raise NotImplementedError
 
-  # TFP stores the log-det of both directions under the key 'ildj', that of the inverse.
+  # TFP stores the log-dets of both directions under one key, 'ildj', as that of the inverse.
 
   def _cached_forward(self, x, **kwargs):
     y, fldj = self._forward_and_log_det(x, **kwargs)

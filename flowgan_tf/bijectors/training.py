@@ -35,7 +35,7 @@ def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
     nested = {child.name: training_kwargs(child, training) for child in children}
     nested = {name: kwargs for name, kwargs in nested.items() if kwargs}
     if nested and len(set(names)) < len(names):
-      raise ValueError(f'`bijector` must have parts of different names to be called with `training`. Got: {names}.')
+      raise ValueError(f'`bijector` must have parts with different names to be called with `training`. Got: {names}.')
     return nested
   if hasattr(bijector, 'bijector'):  # Invert, FactorOut: keyword arguments are passed on as they are
     return training_kwargs(bijector.bijector, training)

@@ -59,7 +59,7 @@ class GaussianMixture:
       The log densities in nats, float64 `[k, m]`.
 
     Raises:
-      ValueError: If `parzen.log_density` raises it.
+      ValueError: If an argument is not valid for `parzen.log_density`.
     """
     return log_density(images, self.centers, bandwidths)
 
@@ -112,7 +112,7 @@ def bandwidth_study(
     images; their number `n`; and what `score` returns.
 
   Raises:
-    ValueError: If `parzen.log_density` raises it.
+    ValueError: If an argument is not valid for `parzen.log_density`.
   """
   curve = bandwidth_curve(validation_images, mixture.centers, bandwidths)
   records = []

@@ -37,7 +37,7 @@ class CriticGap(NamedTuple):
   """Approximate Wasserstein distances between samples and images, as one independent critic sees them.
 
   Distances are in units of the Euclidean distance between images in [0, 1]. Standard errors are over images and
-  samples, for the critic as it is.
+  samples, with the critic held fixed.
 
   Attributes:
     train: Distance to the training images, `mean f(training images) - mean f(samples)`.
@@ -45,7 +45,7 @@ class CriticGap(NamedTuple):
     validation: Distance to the validation images that the critic was not trained on,
       `mean f(validation images) - mean f(samples)`.
     validation_standard_error: Standard error of `validation`.
-    gap: `validation - train`. Its expectation is 0 if the generator does not tell training from validation images.
+    gap: `validation - train`. Its expectation is 0 if the generator treats training and validation images alike.
     gap_standard_error: Standard error of `gap`.
     steps: Number of updates of the critic.
     n: Number of images of each kind that were measured: training images, validation images and samples.
@@ -103,7 +103,7 @@ def critic_gap(
     learning_rate: Learning rate of Adam, whose betas are 0.5 and 0.9.
 
   Returns:
-    The distances and their gap.
+    The `CriticGap`.
 
   Raises:
     ValueError: If there are fewer than 2 training or 4 validation images, or if their shapes differ.

@@ -100,8 +100,8 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   """Singular values and log-determinants of the generator's Jacobian at each noise vector, in evaluation mode.
 
   The entries are computed in the precision of the generator, and decomposed in float64. Singular values far below `eps`
-  times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. An exception are rows
-  that are small because of the final sigmoid, as for dark pixels: these keep their digits. Rows of bright pixels do
+  times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. Rows that are small
+  because of the final sigmoid, as for dark pixels, are an exception: they keep their digits. Rows of bright pixels do
   not. From a logit of 17 (float32) or 37 (float64) on, the sigmoid is rounded to 1, the row is 0, and a singular value
   is lost. Use float64 for generators trained adversarially, whose singular values spread most. Weights can be copied:
 
@@ -118,7 +118,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
     block_size: Number of rows in each backward pass, as in `jacobian`.
 
   Returns:
-    The singular values, and what follows from them.
+    The `JacobianSpectrum` at the noise vectors.
 
   Raises:
     ValueError: If `noise` has another shape or is empty, or if a Jacobian is not finite.

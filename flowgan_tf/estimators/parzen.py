@@ -149,7 +149,7 @@ def bandwidth_curve(images: np.ndarray, centers: np.ndarray, bandwidths: Sequenc
     The `BandwidthCurve`, in the order of the bandwidths. For a single image the standard errors are NaN.
 
   Raises:
-    ValueError: If `log_density` raises it.
+    ValueError: If an argument is not valid for `log_density`.
   """
   log_densities = log_density(images, centers, bandwidths)
   return BandwidthCurve(
@@ -177,7 +177,7 @@ def choose_bandwidth(images: np.ndarray, centers: np.ndarray) -> BandwidthChoice
     The `BandwidthChoice`.
 
   Raises:
-    ValueError: If `log_density` raises it.
+    ValueError: If an argument is not valid for `log_density`.
 
   #### References
 

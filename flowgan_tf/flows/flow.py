@@ -84,7 +84,7 @@ class Flow(_TransformedDistribution):
       raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
     def split_kwargs(kwargs):
-      # For the methods that are TFP's own, such as `unnormalized_log_prob`: TFP would ignore a misspelt `training`.
+      # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
       if unknown := kwargs.keys() - {'training'}:
         raise TypeError(f'The only keyword of a flow is `training`. Got: {", ".join(sorted(unknown))}.')
       return {}, training_kwargs(bijector, kwargs.get('training', False))
@@ -94,17 +94,18 @@ class Flow(_TransformedDistribution):
 
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):
+    # TFP warns of a class that has a constructor of its own and only inherits this.
     return super()._parameter_properties(dtype, num_classes)
 
   def __repr__(self):
     return (
-      f'<flowgan_tf.flows.Flow {self.name!r} batch_shape={list(self.batch_shape)} '
-      f'event_shape={list(self.event_shape)} dtype={self.dtype.name}>'
+      f'<flowgan_tf.flows.Flow {self.name!r} batch_shape={self.batch_shape} '
+      f'event_shape={self.event_shape} dtype={self.dtype.name}>'
     )
 
   __str__ = __repr__
 
-  # The next four are TFP's, which takes `training` as one of any keywords; here their signatures show it.
+  # TFP's methods take any keywords. The next four only state, in their signatures, which one a flow knows.
 
   def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.

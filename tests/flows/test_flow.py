@@ -196,7 +196,7 @@ def test_two_flows_fit_into_one_joint_distribution(joint, mode):
 
 
 def test_a_flow_says_what_it_is():
-  text = "<flowgan_tf.flows.Flow 'left' batch_shape=[] event_shape=[4] dtype=float32>"
+  text = "<flowgan_tf.flows.Flow 'left' batch_shape=() event_shape=(4,) dtype=float32>"
   assert repr(small_flow('left')) == str(small_flow('left')) == text
 
 

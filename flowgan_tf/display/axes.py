@@ -1,8 +1,8 @@
 """How every plot looks: colours, panels, scales, ticks and legends.
 
-Panels stand below each other, so that a plot can be read on a phone. Text and axes have a grey that is legible on white
-and on black. The first six colours are Okabe and Ito's (2008), which the colour-blind can tell apart; lines differ in
-dashes or markers too.
+Panels are stacked, so that a plot can be read on a phone. Text and axes have a grey that is legible on white and on
+black. The first six colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Lines also
+differ in their dashes or markers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 
 INK = '#767676'
 GREEN = '#009e73'
-# An objective keeps its colour from plot to plot; labels that begin otherwise take those that are left.
-_OBJECTIVES = {'MLE': 0, 'ADV': 1, 'Hybrid': 2}
+# An objective has the same colour in every plot. Other labels take the colours that are left.
+_OBJECTIVES = ['MLE', 'ADV', 'Hybrid']
 COLORS = ['#0072b2', '#d55e00', GREEN, '#cc79a7', '#e69f00', '#56b4e9', '#8c6bb1', '#999933']
 DASHES = ['-', (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 3)), (0, (6, 2, 1.5, 2, 1.5, 2))]
 _MARKERS = ['o', 's', '^', 'D', 'v', 'P']
@@ -45,7 +45,7 @@ _STYLE = {
   'ytick.color': INK,
 }
 _STEPS = [1, 2, 2.5, 5, 10]
-# Where a text stands beside its point, in the order of preference: offset in points, and alignment.
+# Where a text may stand beside its point, the preferred place first: offset in points, and alignment.
 _SIDES = [(6, 4, 'left', 'bottom'), (-6, 4, 'right', 'bottom'), (6, -4, 'left', 'top'), (-6, -4, 'right', 'top')]
 _LEGEND = {'frameon': False, 'fontsize': 10.5, 'labelcolor': INK, 'borderpad': 0.2, 'columnspacing': 1.2}
 _LEGEND |= {'handlelength': 2.6, 'handletextpad': 0.6}
@@ -53,7 +53,7 @@ _SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
 
 
 def format_number(value: float) -> str:
-  """With thousands separators, and as a power of ten where it would be long."""
+  """Writes a number with thousands separators, or as a power of ten if that is shorter."""
   if math.isinf(value):
     return '∞'
   mantissa, _, exponent = f'{value:,.6g}'.replace('-', '−').partition('e')
@@ -67,7 +67,7 @@ PLAIN = FuncFormatter(lambda value, _: format_number(value))
 
 
 def make_panels(rows: int) -> tuple[Figure, list[Axes]]:
-  """A figure of panels below each other that share their horizontal axis."""
+  """Makes a figure of stacked panels that share their horizontal axis."""
   with mpl.rc_context(_STYLE):
     figure = Figure(figsize=(4.8, 1.2 + 2.2 * rows), layout='constrained')
     grid = figure.subplots(rows, 1, sharex=True, squeeze=False)
@@ -77,38 +77,40 @@ def make_panels(rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def choose_looks(labels: Iterable[str]) -> dict[str, dict]:
-  """Colour, dashes and marker of each label."""
+  """Chooses the colour, dashes and marker of each label."""
   labels = list(dict.fromkeys(labels))
-  places: dict[str, int] = {}
-  for name, place in _OBJECTIVES.items():
-    first = next((label for label in labels if label.startswith(name)), None)
-    if first is not None:
-      places[first] = place
-  free = iter(place for place in range(3 + len(labels)) if place not in places.values())
+  places = {next((x for x in labels if x.startswith(name)), None): place for place, name in enumerate(_OBJECTIVES)}
+  free = (place for place in range(3 + len(labels)) if place not in [places.get(label) for label in labels])
   looks = {}
   for label in labels:
-    place = places[label] if label in places else next(free)
-    turn, color = divmod(place, len(COLORS))
-    dashes = DASHES[(color + turn) % len(DASHES)]
-    looks[label] = {'color': COLORS[color], 'linestyle': dashes, 'marker': _MARKERS[(color + turn) % len(_MARKERS)]}
+    turn, color = divmod(places[label] if label in places else next(free), len(COLORS))
+    at = color + turn
+    looks[label] = {
+      'color': COLORS[color],
+      'linestyle': DASHES[at % len(DASHES)],
+      'marker': _MARKERS[at % len(_MARKERS)],
+    }
   return looks
 
 
 def plot_marked(axes: Axes, x: ArrayLike, y: ArrayLike, look: Mapping, label: str | None = None) -> None:
-  """A solid line with some markers, as dashes are for training images."""
-  # Matplotlib cannot space the markers of a line without a point, and puts none on a single point.
+  """Plots a solid line with a few markers. Dashes are left for training images."""
+  # Matplotlib cannot space markers on a line without points, and would not mark a single point.
   spacing = 0.2 if np.isfinite(np.asarray(y, np.float64)).sum() > 1 else None
   axes.plot(x, y, label=label, color=look['color'], marker=look['marker'], markersize=4, markevery=spacing)
 
 
 def set_plain_ticks(axis: Axis, integer: bool = False) -> None:
-  """Few ticks, as their labels are long: Matplotlib's own choice reckons with short ones."""
+  """Sets a few ticks with long labels. Matplotlib would choose as many as have room for short ones."""
   axis.set_major_locator(MaxNLocator(5, integer=integer, steps=_STEPS))
   axis.set_major_formatter(PLAIN)
 
 
 def set_log_ticks(axis: Axis) -> None:
-  """Ticks of a logarithmic axis, on which all is drawn: between powers of ten too, where there are few of these."""
+  """Adds ticks between the powers of ten where an axis holds few of these. Call it after drawing.
+
+  Matplotlib would leave such ticks without labels, or write them as 9 × 10⁻².
+  """
   low, high = axis.get_view_interval()
   if high < 300 * low:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(4, steps=_STEPS))
@@ -117,9 +119,9 @@ def set_log_ticks(axis: Axis) -> None:
 
 
 def keep_apart(axes: Axes, curves: Sequence[ArrayLike], others: Sequence[ArrayLike] = ()) -> None:
-  """Keeps the values of the smallest of the curves apart on the vertical axis where something is much larger.
+  """Makes the vertical scale asinh if something is so large that it would flatten the smallest curve.
 
-  To be called before anything is drawn, so that margins are those of the scale.
+  Call it before drawing, so that the margins suit the scale.
   """
   smallest = min(filter(None, map(_size, curves)), default=0)
   largest = max(map(_size, [*curves, *others]), default=0)
@@ -133,22 +135,22 @@ def keep_apart(axes: Axes, curves: Sequence[ArrayLike], others: Sequence[ArrayLi
 
 
 def powers_of_ten(first: float, last: float) -> np.ndarray:
-  """Ticks of an asinh scale, at most six. The labels of its own ticks cover each other near 0."""
+  """Returns at most six ticks for an asinh scale. The labels of Matplotlib's would overlap near 0."""
   decades = math.floor(math.log10(last / first) + 1e-9)
   stride = decades // 6 + 1
   return first * 10.0 ** np.arange(min(stride - 1, 1), decades + 1, stride)
 
 
 def _size(values: ArrayLike) -> float:
-  """The largest absolute value that is finite; 0 if none is."""
+  """Returns the largest finite absolute value, or 0 if there is none."""
   values = np.abs(np.asarray(values, np.float64))
   return np.max(values, initial=0, where=np.isfinite(values))
 
 
 def annotate(figure: Figure, axes: Axes, notes: Sequence[tuple[float, float, str]]) -> None:
-  """Writes each text beside its point, where it covers no other text and no line if there is such a side.
+  """Writes each text beside its point, if possible on a side where it covers neither another text nor a line.
 
-  The points of a sweep crowd at its ends: with the same offset for all, their labels would cover each other.
+  The points of a sweep crowd at its ends. With the same offset for all of them, their labels would overlap.
   """
   figure.draw_without_rendering()
   lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
@@ -169,7 +171,7 @@ def annotate(figure: Figure, axes: Axes, notes: Sequence[tuple[float, float, str
 
 
 def draw_legend(figure: Figure, handles: Sequence | None = None) -> None:
-  """Above the panels, in as many columns as fit; the figure grows with its rows."""
+  """Puts a legend above the panels, in as many columns as fit. The figure grows with its rows."""
   if handles is None:
     handles = figure.axes[0].get_legend_handles_labels()[0]
   for columns in range(len(handles), 0, -1):

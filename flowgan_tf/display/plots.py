@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from arrays: every function returns a Matplotlib figure, for `Figure.of_plot` to write."""
+"""The paper's figures, drawn from arrays. Each function returns a Matplotlib figure for `Figure.of_plot`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def learning_curves(
   unit: str,
   critic: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> Figure:
-  """Negative log-likelihood against training iteration, the critic's estimate below it (the paper's Figure 2).
+  """Plots negative log-likelihood against training iteration, and the critic's gap below it (the paper's Figure 2).
 
-  If one series dwarfs another, the scale is linear near 0 and logarithmic beyond.
+  If one series dwarfs another, the scale is asinh: linear near 0 and logarithmic far from it.
 
   Args:
-    series: For each label: iterations `[n]`, NLL of training images `[n]` or None, and of validation images `[n]`, in
-      `unit`. A value that is not finite leaves a gap.
+    series: For each label, the iterations `[n]`, the NLL of training images `[n]` or None, and the NLL of validation
+      images `[n]`, in `unit`. A value that is not finite leaves a gap.
     unit: `'nats'` or `'bits/dim'`.
-    critic: For each label: iterations `[m]` and the gap `E[f(x)] - E[f(G(z))]` of the Wasserstein critic `[m]`.
+    critic: For each label, the iterations `[m]` and the gap `E[f(x)] - E[f(G(z))]` of the Wasserstein critic `[m]`.
   """
   figure, panels = make_panels(2 if critic else 1)
   looks = choose_looks([*series, *(critic or {})])
@@ -74,11 +74,11 @@ def learning_curves(
 
 
 def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -> Figure:
-  """Sample-quality score against training iteration (the paper's Figure 5).
+  """Plots a sample-quality score against training iteration (the paper's Figure 5).
 
   Args:
-    series: For each label: iterations `[n]` and scores `[n]`.
-    name: Of the score, such as `'MODE score'`.
+    series: For each label, the iterations `[n]` and the scores `[n]`.
+    name: Name of the score, such as `'MODE score'`.
   """
   figure, (axes,) = make_panels(1)
   for label, look in choose_looks(series).items():
@@ -99,44 +99,45 @@ def bandwidth_study(
   winning: tuple[float, float] | None,
   unit: str = 'nats',
 ) -> Figure:
-  """The mixture of Gaussians at the training points against its bandwidth (the paper's Figures 3 and 6).
+  """Plots NLL and score of a mixture of Gaussians against its bandwidth (the paper's Figures 3 and 6).
 
   Args:
     bandwidths: Standard deviations `[n]` of the components, positive.
-    nll: NLL `[n]` of held-out images in `unit`. Its scale is as in `learning_curves`.
+    nll: NLL `[n]` of held-out images in `unit`. Its scale is chosen as in `learning_curves`.
     score: Sample-quality scores `[n]`.
-    score_name: Such as `'MODE score'`.
+    score_name: Name of the score, such as `'MODE score'`.
     model_lines: NLL and score of each model, drawn as horizontal lines.
-    winning: The smallest and largest bandwidth whose mixture beats the model on both, shaded; None if there is none.
-    unit: Of the NLL.
+    winning: The smallest and the largest bandwidth at which the mixture beats the model on both, or None. The range
+      between them is shaded.
+    unit: Unit of the NLL.
   """
   figure, panels = make_panels(2)
   panels[1].set_xscale('log')
-  # Bandwidths that are too small have a huge NLL.
+  # The NLL is huge where the bandwidth is too small.
   usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
   keep_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
   for axes, values, index, name in [(panels[0], nll, 0, f'validation NLL ({unit})'), (panels[1], score, 1, score_name)]:
     axes.plot(bandwidths, values, color=INK, marker='o', markersize=3.5, label='GMM')
     for label, look in choose_looks(model_lines).items():
-      # The first of the dashes is none at all, which would look like an axis.
+      # A horizontal line without dashes would look like an axis.
       dashes = look['linestyle'] if look['linestyle'] != '-' else DASHES[4]
       axes.axhline(model_lines[label][index], color=look['color'], linestyle=dashes, label=label)
     if winning is not None:
-      # The outline shows a single bandwidth too.
+      # The outline makes a single bandwidth visible too.
       axes.axvspan(*winning, color=GREEN, alpha=0.18, linewidth=3, label='GMM better on both')
     axes.set_ylabel(name)
   set_log_ticks(panels[1].xaxis)
   panels[1].set_xlabel('bandwidth σ (pixel values in [0, 1])')
-  draw_legend(figure, panels[0].get_legend_handles_labels()[0])
+  draw_legend(figure)
   return figure
 
 
 def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
-  """Distribution function of the singular values of generators' Jacobians (the paper's Figures 4 and 8).
+  """Plots distribution functions of the singular values of generators' Jacobians (the paper's Figures 4 and 8).
 
   Args:
-    spectra: For each label: singular values of all noise vectors together, any shape, not negative. Zeros count, at the
-      left end of the axis; values that are not finite are left out.
+    spectra: For each label, the singular values at all noise vectors, of any shape. Zeros count at the left end of the
+      axis. Values that are not finite are left out.
 
   Raises:
     ValueError: If no value is positive and finite.
@@ -161,11 +162,11 @@ def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
 
 
 def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], unit: str) -> Figure:
-  """Histograms of the NLL of single images, each as shares of its own images.
+  """Plots histograms of the NLL of single images. Each shows shares of its own set of images.
 
   Args:
-    edges: NLL `[bins + 1]` in `unit`, ascending.
-    counts: For each label: images in each bin `[bins]`.
+    edges: Edges of the bins `[bins + 1]` in `unit`, ascending.
+    counts: For each label, the number of images in each bin `[bins]`.
     unit: `'nats'` or `'bits/dim'`.
   """
   figure, (axes,) = make_panels(1)
@@ -185,15 +186,16 @@ def likelihood_quality_front(
   unit: str = 'nats',
   score_name: str = 'MODE score',
 ) -> Figure:
-  """Sample-quality score against NLL for a sweep over lambda; upwards and to the left is better.
+  """Plots sample-quality score against NLL for a sweep over lambda. Up and to the left is better.
 
-  If one NLL is far from most others, the axis shows differences from the lowest, the larger ones logarithmically.
+  If one NLL is far from most others, the axis shows differences from the lowest on an asinh scale.
 
   Args:
-    points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)`. Points of one label are
-      joined in the order of lambda, unless several have the same; it stands beside each of them; None is no lambda.
-    unit: Of the NLL.
-    score_name: Such as `'MODE score'`.
+    points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)` of each run. Lambda may be
+      None, or else is written beside its point. Points of one label are joined in the order of lambda, unless several
+      have the same lambda.
+    unit: Unit of the NLL.
+    score_name: Name of the score, such as `'MODE score'`.
   """
   figure, (axes,) = make_panels(1)
   all_nll = [point[2] for point in points if math.isfinite(point[2])] or [0]
@@ -229,23 +231,23 @@ def likelihood_quality_front(
 
 
 def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> Figure:
-  """Condition number of the generator's Jacobian against lambda: the median, and bars from quartile to quartile.
+  """Plots the median condition number of the generator's Jacobian against lambda, with bars between the quartiles.
 
   Args:
-    lambdas: One for each model, in ascending order; 0 is adversarial training, infinity maximum likelihood.
-    values: For each of them: condition numbers at the noise vectors `[noise vectors]`, or one number. NaN is left out;
-      infinity, of a Jacobian that is singular in its precision, is the uppermost tick.
+    lambdas: Lambda of each model, ascending. 0 is adversarial training, infinity is maximum likelihood.
+    values: For each lambda, the condition numbers at the noise vectors `[noise vectors]`, or one number. NaN is left
+      out. Infinity, which stands for a numerically singular Jacobian, is drawn at the uppermost tick.
   """
   figure, (axes,) = make_panels(1)
   valid = [np.ravel(v)[~np.isnan(np.ravel(v))] for v in values]
-  # Quantiles cannot be interpolated with infinity, but with what is as good as infinite.
+  # Quantiles cannot be interpolated between infinities. A huge number stands in for them.
   quartiles = np.array(
     [np.quantile(np.minimum(v, 1e300), [0.25, 0.5, 0.75]) if v.size else np.full(3, np.nan) for v in valid]
   )
   infinite = quartiles > 1e200
   top = 10 * np.max(quartiles, initial=1, where=~infinite & ~np.isnan(quartiles))
   low, median, high = np.where(infinite, top, quartiles).T
-  # 0 and infinity have no place on an axis of lambda, so each has the same room.
+  # A logarithmic axis has no place for 0 and infinity, so the values of lambda are evenly spaced.
   places = np.arange(len(lambdas))
   axes.errorbar(places, median, [median - low, high - median], color=COLORS[0], marker='o', markersize=5)
   axes.set_xlim(-0.06 * len(lambdas), 1.06 * len(lambdas) - 1)
@@ -255,7 +257,7 @@ def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> 
     ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick < top / 2]
     axes.set_yticks([*ticks, top], [*map(axes.yaxis.get_major_formatter(), ticks), '∞'])
   names = {0: '0\nADV', math.inf: '∞\nMLE'}
-  # With as many lines each, the labels have one baseline.
+  # Labels of equally many lines share a baseline.
   axes.set_xticks(places, [names.get(weight, f'{format_number(weight)}\n') for weight in lambdas])
   axes.set_xlabel('λ')
   axes.set_ylabel('condition number of the Jacobian')

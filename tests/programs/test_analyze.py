@@ -215,7 +215,13 @@ def test_a_report_of_the_run(analyzed, tmp_path):
   outcome = call('report', analyzed[0], f'--out={out}')
   assert (outcome.status, outcome.out) == (0, f'{out}\n')
   page = out.read_text()
-  for text in ('Hybrid λ = 0.1', 'bin/train --objective=hybrid', f'bin/evaluate {analyzed[0]}', '--what=ais', '<svg '):
+  for text in (
+    'Hybrid λ = 0.1',
+    'bin/train --objective=hybrid',
+    f'bin/evaluate {analyzed[0]}',
+    '--what=ais',
+    'data:image/svg+xml',
+  ):
     assert text in page
   assert call('report', analyzed[0]).out == f'{analyzed[0]}/report.html\n'
   assert_one_line(call('report', analyzed[0], analyzed[0]), 'report', 'twice')

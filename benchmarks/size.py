@@ -47,7 +47,8 @@ def measure(config: config_dict.ConfigDict, image_shape: tuple[int, ...]) -> dic
     `networks` the trainable parameters and the FLOPs of one pass over one image, by name.
   """
   start = time.perf_counter()
-  state, objective = TrainState(config, image_shape), make_objective(config)
+  objective = make_objective(config)
+  state = TrainState(config, image_shape, objective)
   step = make_train_step(state, objective, config)
   count = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   images = tf.random.stateless_uniform((count, *image_shape), seed=(0, 1))

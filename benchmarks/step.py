@@ -53,8 +53,9 @@ def measure(objective_name: str) -> None:
   """Prints one line for one objective."""
   config = default_config()
   config.objective, config.precision, config.jit = objective_name, PRECISION.value, JIT.value
-  config.generator.normalization = NORMALIZATION.value
-  state, objective = TrainState(config, IMAGE_SHAPE), make_objective(config)
+  config.nice.normalization = NORMALIZATION.value
+  objective = make_objective(config)
+  state = TrainState(config, IMAGE_SHAPE, objective)
   step = make_train_step(state, objective, config)
   batches = batches_per_step(objective, config.critic_steps, config.reuse_batch)
   images = tf.random.stateless_uniform((batches * config.batch_size, *IMAGE_SHAPE), seed=(0, 1))
@@ -66,7 +67,7 @@ def measure(objective_name: str) -> None:
   steps = 6 if objective_name == 'mle' else 2
   for _ in range(ROUNDS.value):
     peak = max(peak, matmul_gflops(2048, 2048))
-    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.generator.hidden_units))
+    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.nice.hidden_units))
     start = time.perf_counter()
     for _ in range(steps):
       step(images)['loss'].numpy()

@@ -1,4 +1,4 @@
-"""Generators without a density: the paper's DCGAN beside its flows.
+"""All generators by name, and those without a density: the paper's DCGAN beside its flows.
 
 The paper explains the likelihood of adversarial training by the singular values of the generator's Jacobian. To show
 that it is not the flow's architecture that makes them small, it trains a DCGAN with as many noise dimensions as pixels
@@ -13,20 +13,22 @@ that it is not the flow's architecture that makes them small, it trains a DCGAN 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.arguments import check_choice, check_integers
+from flowgan_tf.builders import builder, rebuild
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.flow import prior as make_prior
+from flowgan_tf.flows import PRIORS, Flow, nice, real_nvp
+from flowgan_tf.flows.flow import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.dcgan import dcgan_generator
 
-__all__ = ['Generator', 'ImplicitGenerator', 'dcgan']
+__all__ = ['GENERATORS', 'Generator', 'ImplicitGenerator', 'dcgan']
 
 
 class ImplicitGenerator(tf.Module):
@@ -37,7 +39,10 @@ class ImplicitGenerator(tf.Module):
 
   Attributes:
     distribution: Prior of the noise, as a `Flow` names it.
+    has_density: False.
   """
+
+  has_density = False
 
   def __init__(self, network: keras.Layer, prior: tfp.distributions.Distribution, name: str):
     """Builds the generator.
@@ -99,6 +104,10 @@ class ImplicitGenerator(tf.Module):
     """Raises `UsageError`: there is no inverse."""
     self._refuse('encode')
 
+  def with_dtype(self, dtype: str) -> ImplicitGenerator:
+    """As that of a `Flow`."""
+    return rebuild(self, dtype)
+
   def _refuse(self, method: str) -> NoReturn:
     raise UsageError(
       f'{method}: the generator {self.name!r} is not invertible: its network maps noise to images without an inverse, '
@@ -110,26 +119,30 @@ class ImplicitGenerator(tf.Module):
 Generator = Flow | ImplicitGenerator
 
 
+@builder
 def dcgan(
   image_shape: Sequence[int],
+  *,
   channels: Sequence[int] = (256, 128, 64),
-  prior_name: str = 'normal',
+  prior: str = 'normal',
   dtype: str = 'float32',
+  name: str = 'dcgan',
 ) -> ImplicitGenerator:
   """The DCGAN generator with as many noise dimensions as pixels, over images in [0, 1].
 
   Args:
     image_shape: `(height, width, channels)`.
     channels: Channels of the feature maps, the smallest map first; each is upsampled by 2.
-    prior_name: 'normal' or 'logistic'.
+    prior: 'normal' or 'logistic'.
     dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64', float32 otherwise: mixed policies
       concern the inside of the network alone.
+    name: Name of the generator.
 
   Returns:
     A generator whose noise has the shape of the images, as a flow's has, so that Jacobians can be compared.
 
   Raises:
-    ValueError: If `channels` is empty or the prior is unknown.
+    ValueError: If an argument is out of range.
 
   #### Examples
 
@@ -144,7 +157,12 @@ def dcgan(
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
        Generative Adversarial Networks. ICLR 2016.
   """
+  check_integers('channels', channels)
+  check_choice('prior', prior, PRIORS)
   noise_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  return ImplicitGenerator(
-    dcgan_generator(image_shape, channels, dtype), make_prior(prior_name, image_shape, noise_dtype), name='dcgan'
-  )
+  network = dcgan_generator(image_shape, channels, dtype)
+  return ImplicitGenerator(network, standard_prior(prior, image_shape, noise_dtype), name)
+
+
+# A setting of a training has each of these names, and a block of settings that are the builder's arguments.
+GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'dcgan': dcgan}

@@ -7,7 +7,6 @@ import os
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
 
 __all__ = ['GeneratorModule', 'export']
@@ -44,7 +43,7 @@ class GeneratorModule(tf.Module):
 
     self.sample = sample
     self.decode = tf.function(lambda noise: generator.decode(noise), input_signature=[batch])
-    if isinstance(generator, Flow):
+    if generator.has_density:
       self.log_prob = tf.function(lambda images: generator.log_prob(images), input_signature=[batch])
       self.encode = tf.function(lambda images: generator.encode(images), input_signature=[batch])
 

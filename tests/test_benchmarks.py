@@ -13,10 +13,10 @@ TINY_NICE = (
   '--config.steps=1000',
   '--config.batch_size=100',
   '--config.jit=False',
-  '--config.generator.couplings=2',
-  '--config.generator.hidden_layers=1',
-  '--config.generator.hidden_units=8',
-  '--config.generator.normalization=none',
+  '--config.nice.couplings=2',
+  '--config.nice.hidden_layers=1',
+  '--config.nice.hidden_units=8',
+  '--config.nice.normalization=none',
 )
 
 

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from flowgan_tf import flows
 from flowgan_tf.configs import cifar10
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, make_generator, settings, validate
@@ -31,18 +30,19 @@ PAPER = {
   'flip': True,
   'jit': False,
   'scorer': 'inception',
-  'generator.name': 'real_nvp',
-  'generator.prior': 'normal',
-  'generator.alpha': 1e-7,
-  'generator.normalization': 'batch',
-  'generator.scales': 2,
-  'generator.channels': 64,
-  'generator.blocks': 8,
-  'generator.batch_norm_between': False,
-  'generator.upsampling_channels': [512, 256, 128],
-  'critic.channels': [64, 128, 256, 512],
-  'critic.dense_units': 0,
-  'critic.layer_norm': True,
+  'generator': 'real_nvp',
+  'real_nvp.prior': 'normal',
+  'real_nvp.alpha': 1e-7,
+  'real_nvp.normalization': 'batch',
+  'real_nvp.scales': 2,
+  'real_nvp.channels': 64,
+  'real_nvp.blocks': 8,
+  'real_nvp.batch_norm_between': False,
+  'dcgan.channels': [512, 256, 128],
+  'dcgan.prior': 'normal',
+  'dcgan_critic.channels': [64, 128, 256, 512],
+  'dcgan_critic.dense_units': 0,
+  'dcgan_critic.layer_norm': True,
   'critic_steps': 5,
   'divergence': 'wasserstein',
   'critic_optimizer.learning_rate': 1e-4,
@@ -74,22 +74,22 @@ VARIANTS = {
     'optimizer.beta_1': 0.5,
     'optimizer.decay_rate': 0.99999,
   },
-  'dcgan': ADVERSARIAL | {'generator.name': 'dcgan'},
+  'dcgan': ADVERSARIAL | {'generator': 'dcgan'},
   'dinh': LIKELIHOOD
   | {
-    'generator.alpha': 0.05,
-    'generator.scales': 3,
-    'generator.batch_norm_between': True,
+    'real_nvp.alpha': 0.05,
+    'real_nvp.scales': 3,
+    'real_nvp.batch_norm_between': True,
   },
   'small': LIKELIHOOD
   | {
     'batch_size': 32,
     'steps': 3000,
     'scorer': 'classifier',
-    'generator.alpha': 0.05,
-    'generator.normalization': 'layer',
-    'generator.channels': 32,
-    'generator.blocks': 2,
+    'real_nvp.alpha': 0.05,
+    'real_nvp.normalization': 'layer',
+    'real_nvp.channels': 32,
+    'real_nvp.blocks': 2,
     'optimizer.learning_rate': 2e-3,
     'optimizer.schedule': 'cosine',
   },
@@ -109,10 +109,9 @@ def test_settings_of_the_variants_of_cifar10(variant):
 def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
   """With few channels and blocks; all else as it ships."""
   config = cifar10.get_config(variant)
-  config.update_from_flattened_dict({'generator.channels': 2, 'generator.blocks': 1})
-  config.generator.upsampling_channels = (4, 3, 2)
+  config.update_from_flattened_dict({'real_nvp.channels': 2, 'real_nvp.blocks': 1, 'dcgan.channels': (4, 3, 2)})
   generator = make_generator(config, (32, 32, 3))
-  assert isinstance(generator, flows.Flow) == (variant != 'dcgan')
+  assert generator.has_density == (variant != 'dcgan')
   between = [v for v in generator.variables if 'running_mean' in v.name]
   assert bool(between) == (variant == 'dinh')
   images = generator.sample(2, seed=(0, 0))

@@ -1,3 +1,6 @@
+import itertools
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import objectives
 from flowgan_tf.errors import UsageError
-from flowgan_tf.generators import Generator, ImplicitGenerator, dcgan
+from flowgan_tf.generators import GENERATORS, Generator, ImplicitGenerator, dcgan
 from flowgan_tf.networks import KerasModule, dcgan_critic
 
 SHAPE = (4, 4, 1)
@@ -58,9 +61,9 @@ def test_another_module_sees_its_variables():
   assert len(holder.trainable_variables) == 8 and len(holder.variables) == 12
 
 
-@pytest.mark.parametrize('prior_name, scipy_prior', [('normal', scipy.stats.norm), ('logistic', scipy.stats.logistic)])
-def test_the_prior(prior_name, scipy_prior):
-  prior = tiny(prior_name=prior_name).distribution
+@pytest.mark.parametrize('name, scipy_prior', [('normal', scipy.stats.norm), ('logistic', scipy.stats.logistic)])
+def test_the_prior(name, scipy_prior):
+  prior = tiny(prior=name).distribution
   z = noise(3)
   np.testing.assert_allclose(prior.log_prob(z), scipy_prior.logpdf(z).sum(axis=(1, 2, 3)), rtol=1e-5)
   samples = prior.sample(500, seed=(0, 0)).numpy().ravel()
@@ -235,7 +238,67 @@ def test_a_network_that_changes_the_shape_is_refused():
     ImplicitGenerator(keras.layers.ReLU(), prior, name='empty')
 
 
-@pytest.mark.parametrize('argument, value', [('channels', ()), ('prior', 'cauchy')])
+@pytest.mark.parametrize(
+  'argument, value',
+  [
+    ('channels', ()),
+    ('channels', (4, 0)),
+    ('channels', (4, True)),
+    ('channels', (4, 2.0)),
+    ('channels', 4),
+    ('prior', 'cauchy'),
+    ('dtype', 'float8'),
+    ('image_shape', (4, 4)),
+  ],
+)
 def test_arguments_out_of_range_are_refused(argument, value):
-  with pytest.raises(ValueError, match=rf'`{argument}`.*Got: '):
-    dcgan(SHAPE, **{'channels' if argument == 'channels' else 'prior_name': value})
+  with pytest.raises(ValueError, match=rf'^`{argument}` must .* Got: {re.escape(repr(value))}\.$'):
+    dcgan(**{'image_shape': SHAPE, argument: value})
+
+
+BUILDERS = {
+  'nice': {'hidden_units': 4, 'hidden_layers': 1},
+  'real_nvp': {'channels': 2, 'blocks': 1, 'batch_norm_between': True},
+  'dcgan': {'channels': (4, 2)},
+}
+
+
+@pytest.mark.parametrize('name', GENERATORS)
+def test_a_copy_in_double_precision_has_the_same_weights(name):
+  generator = GENERATORS[name](SHAPE, name='another', **BUILDERS[name])
+  rng = np.random.default_rng(0)
+  for variable in generator.variables:
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+  copy = generator.with_dtype('float64')
+  assert copy.dtype == tf.float64 and copy.name == 'another'
+  for a, b in zip(copy.variables, generator.variables, strict=True):
+    assert a is not b
+    np.testing.assert_array_equal(a, tf.cast(b, a.dtype))
+  z = noise(3)
+  wide, narrow = copy.decode(tf.cast(z, tf.float64)), generator.decode(z)
+  np.testing.assert_allclose(wide, narrow, atol=1e-5)
+  assert np.any(wide != tf.cast(narrow, tf.float64))
+  # Once more: a copy can be copied.
+  np.testing.assert_allclose(copy.with_dtype('float32').decode(z), narrow, atol=1e-6)
+
+
+def test_a_generator_says_whether_it_has_a_density():
+  built = {name: build(SHAPE, **BUILDERS[name]) for name, build in GENERATORS.items()}
+  assert {name: g.has_density for name, g in built.items()} == {'nice': True, 'real_nvp': True, 'dcgan': False}
+
+
+def test_two_flows_in_one_joint_distribution():
+  """Independent: the joint log-density is the sum."""
+  flows = {name: GENERATORS['nice'](SHAPE, name=name, **BUILDERS['nice']) for name in ('day', 'night')}
+  flows['dusk'] = GENERATORS['real_nvp'](SHAPE, name='dusk', channels=2, blocks=0)
+  models = [
+    tfp.distributions.JointDistributionNamed(flows),
+    tfp.distributions.JointDistributionSequential(list(flows.values())),
+  ]
+  for joint in models:
+    sample = joint.sample(2, seed=(0, 1))
+    parts = [sample[name] for name in flows] if isinstance(sample, dict) else sample
+    expected = sum(flow.log_prob(tf.identity(x)) for flow, x in zip(flows.values(), parts, strict=True))
+    np.testing.assert_allclose(joint.log_prob(sample), expected, rtol=1e-5, atol=1e-4)
+    assert all(np.any(a != b) for a, b in itertools.pairwise(parts))
+  assert len({flow.bijector.name for flow in flows.values()}) == 3

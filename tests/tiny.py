@@ -7,13 +7,14 @@ import pathlib
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.config import default_config, make_objective
+from flowgan_tf.training.state import TrainState
 
 IMAGE_SHAPE = (4, 4, 1)
 
 
 def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
-  """The default configuration with tiny networks; `settings` may have keys such as 'generator.name'."""
+  """The default configuration with tiny networks; `settings` may have keys such as 'generator'."""
   config = default_config()
   tiny = {
     'batch_size': 8,
@@ -23,14 +24,19 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
     'eval_every': 2,
     'score_samples': 0,
     'jit': False,
-    'generator.couplings': 2,
-    'generator.hidden_units': 8,
-    'generator.hidden_layers': 1,
-    'critic.channels': (2,),
-    'critic.dense_units': 4,
+    'nice.couplings': 2,
+    'nice.hidden_units': 8,
+    'nice.hidden_layers': 1,
+    'dcgan_critic.channels': (2,),
+    'dcgan_critic.dense_units': 4,
   }
   config.update_from_flattened_dict(tiny | (settings or {}) | more)
   return config
+
+
+def make_state(config: config_dict.ConfigDict, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> TrainState:
+  """The state of a training that has not begun."""
+  return TrainState(config, image_shape, make_objective(config))
 
 
 def write_images(path: pathlib.Path, count: int = 40, shape: tuple[int, ...] = IMAGE_SHAPE, labels: bool = False):

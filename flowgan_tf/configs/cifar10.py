@@ -50,13 +50,11 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
   config.jit = False
   config.eval_every = 2000
   config.scorer = 'inception'
-  config.generator.name = 'real_nvp'
-  config.generator.prior = 'normal'
-  config.generator.normalization = 'batch'
-  config.generator.upsampling_channels = (512, 256, 128)
-  config.critic.channels = (64, 128, 256, 512)
-  config.critic.dense_units = 0
-  config.critic.layer_norm = True
+  config.generator = 'real_nvp'
+  config.dcgan.channels = (512, 256, 128)
+  config.dcgan_critic.channels = (64, 128, 256, 512)
+  config.dcgan_critic.dense_units = 0
+  config.dcgan_critic.layer_norm = True
   config.critic_optimizer.learning_rate = 1e-4
   config.optimizer.schedule = 'exponential'
   if variant in ('adversarial', 'dcgan'):
@@ -72,21 +70,21 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
     config.optimizer.beta_1 = 0.9
     config.optimizer.decay_rate = 0.999995
   if variant == 'dcgan':
-    config.generator.name = 'dcgan'
+    config.generator = 'dcgan'
   if variant == 'dinh':
-    config.generator.alpha = 0.05
-    config.generator.scales = 3
-    config.generator.batch_norm_between = True
+    config.real_nvp.alpha = 0.05
+    config.real_nvp.scales = 3
+    config.real_nvp.batch_norm_between = True
   if variant == 'small':
     config.batch_size = 32
     config.steps = 3000
     config.eval_every = 500
     config.ema_decay = 0.99
     config.scorer = 'classifier'
-    config.generator.alpha = 0.05
-    config.generator.normalization = 'layer'
-    config.generator.channels = 32
-    config.generator.blocks = 2
+    config.real_nvp.alpha = 0.05
+    config.real_nvp.normalization = 'layer'
+    config.real_nvp.channels = 32
+    config.real_nvp.blocks = 2
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = 'cosine'
   return config

@@ -15,10 +15,10 @@ def get_config() -> config_dict.ConfigDict:
   config.jit = False
   config.steps = 1000
   config.eval_every = 250
-  config.generator.hidden_units = 256
-  config.generator.hidden_layers = 3
-  config.critic.channels = (32, 64)
-  config.critic.dense_units = 128
+  config.nice.hidden_units = 256
+  config.nice.hidden_layers = 3
+  config.dcgan_critic.channels = (32, 64)
+  config.dcgan_critic.dense_units = 128
   config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 5e-4
   config.ema_decay = 0.99
   return config

@@ -6,16 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import merge_records, read_evaluation
 from flowgan_tf.evaluation.scoring import make_scorer
 from flowgan_tf.files import write_atomically
-from flowgan_tf.flows import Flow
 from flowgan_tf.runs.checkpoints import restore_generator
-from flowgan_tf.runs.config import SCORERS, make_generator
+from flowgan_tf.runs.config import SCORERS
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose
 
@@ -30,6 +27,7 @@ def evaluate_run(
   checkpoints: Sequence[str],
   split: str,
   samples: int | None = None,
+  *,
   float64: bool = False,
   scorer: str | None = None,
   inception_weights: str | None = None,
@@ -60,23 +58,20 @@ def evaluate_run(
       scorer, or `make_scorer` finds no scorer.
   """
   if samples and samples < _SPLITS:
-    raise UsageError(f'--samples={samples}: expected 0 or at least {_SPLITS}')
+    raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
   if scorer not in (None, *SCORERS):
-    raise UsageError(f'--scorer={scorer}: expected one of {", ".join(SCORERS)}')
+    raise UsageError(f'`scorer` must be one of {", ".join(SCORERS)}. Got: {scorer!r}.')
   run = load_run(workdir, checkpoints[0])
   run.config.scorer = scorer or run.config.scorer
   if inception_weights:
     if run.config.scorer != 'inception':
-      raise UsageError(f'--inception_weights={inception_weights}: are those of another scorer; add --scorer=inception')
+      raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.")
     run.config.inception_weights = inception_weights
   dataset = load_data(run)
-  if float64 and not isinstance(run.generator, Flow):
-    raise UsageError(f'--float64: {workdir} has generator {run.config.generator.name}, which has no likelihood')
+  if float64 and not run.generator.has_density:
+    raise UsageError(f'`float64` must be False: {workdir} has generator {run.config.generator}, without a likelihood')
   judge = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
   evaluator = Evaluator(run.generator, dataset, run.config, judge)
-  if float64:
-    wide = make_generator(run.config, run.image_shape, 'float64')
-    wide_evaluator = Evaluator(wide, dataset, run.config, None)
   records = []
   for checkpoint in checkpoints:
     step = restore_generator(run.workdir, checkpoint, run.generator)
@@ -87,10 +82,8 @@ def evaluate_run(
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood._asdict()
       if float64:
-        for variable, narrow in zip(wide.variables, run.generator.variables, strict=True):
-          variable.assign(tf.cast(narrow, variable.dtype))
-        likelihood = wide_evaluator.likelihood(split)._asdict()
-        measured |= {f'{name}_float64': value for name, value in likelihood.items() if name != 'n'}
+        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config, None).likelihood(split)
+        measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
       if samples != 0:
         images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
         measured |= evaluator.scores(images, _SPLITS)

@@ -7,8 +7,8 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
+from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scorers import Scorer
@@ -44,8 +44,8 @@ class Evaluator:
     self.scorer = scorer
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
-    if isinstance(generator, Flow):
-      self._likelihood = make_likelihood_fn(generator, dataset.levels, max(config.batch_size, 100), config.jit)
+    if generator.has_density:
+      self._likelihood = make_likelihood_fn(generator, dataset.levels, max(config.batch_size, 100), jit=config.jit)
     self._decode = tf.function(generator.decode, jit_compile=config.jit)
 
   def likelihood(self, split: str) -> Likelihood | None:
@@ -68,7 +68,7 @@ class Evaluator:
     """
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
-    return np.concatenate([self._decode(part) for part in tf.split(noise, len(noise) // _SAMPLES_PER_CALL)])[:n]
+    return map_batches(self._decode, noise.numpy(), _SAMPLES_PER_CALL)[:n]
 
   def scores(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
     """Health of samples and, if there is a scorer and all pixels are finite, their scores.

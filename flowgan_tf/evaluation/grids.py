@@ -57,7 +57,7 @@ def neighbor_grid(images: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     uint8 `[picture height, picture width, channels]`.
 
   Raises:
-    ValueError: if the neighbours do not fit the samples.
+    ValueError: If the neighbours do not fit the samples.
   """
   n, k = neighbors.shape[:2]
   if images.shape != (n, *neighbors.shape[2:]):

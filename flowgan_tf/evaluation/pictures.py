@@ -11,6 +11,7 @@ import tensorflow as tf
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
+from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
 
@@ -20,6 +21,7 @@ _STEPS = 10  # images from one sample to another
 _NEIGHBORS = 5
 _TEST_IMAGES = 500  # behind the distance that test images have
 _LARGEST_GRID = 1024
+_IMAGES_PER_CALL = 500
 
 
 class Picture(NamedTuple):
@@ -45,9 +47,7 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
     seed: Of the noise.
     temperature: `t` above.
   """
-  noise = temperature * run.generator.distribution.sample(n, seed=[seed, 0])
-  images = _decode(run, noise)
-  return Picture(image_grid(images[:_LARGEST_GRID]), {'images': images, 'noise': noise.numpy()})
+  return _decoded(run, temperature * run.generator.distribution.sample(n, seed=[seed, 0]))
 
 
 def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
@@ -62,8 +62,7 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
   first, last = tf.split(temperature * run.generator.distribution.sample(2 * n, seed=[seed, 0]), 2)
   angles = np.linspace(0, math.pi / 2, _STEPS).reshape(-1, 1, 1, 1).astype(first.dtype.as_numpy_dtype)
   noise = tf.concat([np.cos(angles) * a + np.sin(angles) * b for a, b in zip(first, last, strict=True)], axis=0)
-  images = _decode(run, noise)
-  return Picture(image_grid(images[:_LARGEST_GRID], _STEPS), {'images': images, 'noise': noise.numpy()})
+  return _decoded(run, noise, _STEPS)
 
 
 def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
@@ -85,7 +84,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
   arrays = samples(run, n, seed, temperature).arrays
   if bad := np.count_nonzero(~np.isfinite(arrays['images']).all(axis=(1, 2, 3))):
     raise UsageError(
-      f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another --checkpoint'
+      f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another `checkpoint`'
     )
   training, levels = dataset.train.images, dataset.levels
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
@@ -100,5 +99,6 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
   )
 
 
-def _decode(run, noise):
-  return np.concatenate([run.generator.decode(noise[i : i + 500]) for i in range(0, len(noise), 500)])
+def _decoded(run, noise, columns=None):
+  images = map_batches(run.generator.decode, noise.numpy(), min(len(noise), _IMAGES_PER_CALL))
+  return Picture(image_grid(images[:_LARGEST_GRID], columns), {'images': images, 'noise': noise.numpy()})

@@ -26,7 +26,7 @@ def cache_dir(config: config_dict.ConfigDict) -> pathlib.Path:
   return pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
 
 
-def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, required: bool = False) -> Scorer | None:
+def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, required: bool = False) -> Scorer | None:
   """What scores the samples of a run: FID and KID are against the training images, as is the custom.
 
   A classifier that the cache does not hold is trained now; reference features that it does not hold are computed. Where
@@ -48,28 +48,28 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, required:
   if by_classifier and dataset.num_classes is None:
     if required:
       raise UsageError(
-        f'--scorer=classifier: --dataset={config.dataset} has no labels to train one on; expected --scorer=inception, '
-        'or no --scorer for no scores'
+        f"`scorer` must be 'inception', or left out for no scores, as {config.dataset} has no labels to train a "
+        "classifier on. Got: 'classifier'."
       )
     return None
   if len(dataset.train) < 2:  # What a covariance takes.
     raise UsageError(
-      f'--dataset={config.dataset}: got {len(dataset.train)} training image, expected at least 2 for FID and KID; '
-      'without scores go --config.score_samples=0 in training, --samples=0 in evaluation'
+      f'{config.dataset}: must have at least 2 training images for FID and KID, or go without scores: `score_samples` '
+      f'0 in training, `samples` 0 in evaluation. Got: {len(dataset.train)}.'
     )
   if by_classifier:
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
       raise UsageError(
-        f'--dataset={config.dataset}: no training image has label {counts.argmin()}; expected each of '
-        f'0 to {dataset.num_classes - 1}, or no labels'
+        f'{config.dataset}: must have training images of each label from 0 to {dataset.num_classes - 1}, or no labels. '
+        f'Got: none of {counts.argmin()}.'
       )
   folder = cache_dir(config)
   try:
     make_writable(folder)
   except OSError as error:
     _LOG.warning(
-      '--config.cache_dir=%s: cannot be written (%s); what it does not hold is made anew each time.',
+      '%s: cannot be written (%s); what it does not hold is made anew each time.',
       folder,
       error.strerror,
     )

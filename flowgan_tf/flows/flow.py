@@ -11,14 +11,16 @@ import tensorflow_probability as tfp
 # CompositeTensor, which tf.Module does not look into: as an attribute of a module it would show no variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
+from flowgan_tf.arguments import check_choice
 from flowgan_tf.bijectors import training_kwargs
+from flowgan_tf.builders import rebuild
 
-__all__ = ['PRIORS', 'Flow', 'prior']
+__all__ = ['PRIORS', 'Flow', 'standard_prior']
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
 
-def prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distributions.Distribution:
+def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distributions.Distribution:
   """Independent standard noise of the given shape.
 
   Args:
@@ -32,8 +34,7 @@ def prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distrib
   Raises:
     ValueError: If `name` is not a key of `PRIORS`.
   """
-  if name not in PRIORS:
-    raise ValueError(f'`prior` must be one of {sorted(PRIORS)}. Got: {name!r}.')
+  check_choice('prior', name, PRIORS)
   standard = PRIORS[name](tf.zeros((), dtype), tf.ones((), dtype))
   return tfp.distributions.Sample(standard, tuple(event_shape))
 
@@ -53,6 +54,9 @@ class Flow(_TransformedDistribution):
   `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
   between calls.
 
+  Attributes:
+    has_density: True: `log_prob` and `encode` can be asked for.
+
   #### Examples
 
   ```python
@@ -66,6 +70,8 @@ class Flow(_TransformedDistribution):
   flow.log_prob(flow.sample(16))   # [16], nats
   ```
   """
+
+  has_density = True
 
   def __init__(self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str):
     """Builds the flow.
@@ -203,3 +209,7 @@ class Flow(_TransformedDistribution):
       Images of shape `[..., *event_shape]`.
     """
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
+
+  def with_dtype(self, dtype: str) -> Flow:
+    """A copy with the same weights in another dtype, a Keras policy such as 'float64', of a flow from a builder."""
+    return rebuild(self, dtype)

@@ -9,21 +9,26 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.flows.flow import Flow, prior
-from flowgan_tf.networks import dense_conditioner
+from flowgan_tf.arguments import check_choice, check_integer, check_number
+from flowgan_tf.builders import builder
+from flowgan_tf.flows.flow import PRIORS, Flow, standard_prior
+from flowgan_tf.networks import NORMALIZATIONS, dense_conditioner
 
 __all__ = ['nice']
 
 
+@builder
 def nice(
   image_shape: Sequence[int],
+  *,
   couplings: int = 4,
   hidden_units: int = 1000,
   hidden_layers: int = 6,
   normalization: str = 'layer',
-  prior_name: str = 'logistic',
+  prior: str = 'logistic',
   alpha: float = 1e-7,
   dtype: str = 'float32',
+  name: str = 'nice',
 ) -> Flow:
   """NICE over images in [0, 1]. The defaults are the paper's MNIST generator, but for the norm.
 
@@ -36,10 +41,11 @@ def nice(
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
     normalization: Norm before each dense layer: 'scalar_batch' (the paper's), 'layer', 'batch' or 'none'.
-    prior_name: 'logistic' (the paper's) or 'normal'.
+    prior: 'logistic' (the paper's) or 'normal'.
     alpha: Of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float32, or float64 for 'float64'; mixed policies concern the
       networks alone.
+    name: Name of the distribution.
 
   Returns:
     A distribution over images `[..., height, width, channels]`, densities in nats with respect to the unit cube. Its
@@ -61,8 +67,12 @@ def nice(
   [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  if couplings < 2:
-    raise ValueError(f'`couplings` must be at least 2, so that every pixel is transformed. Got: {couplings}.')
+  check_integer('couplings', couplings, 2)  # With fewer some pixels would stay as they are.
+  check_integer('hidden_units', hidden_units, 1)
+  check_integer('hidden_layers', hidden_layers, 1)
+  check_choice('normalization', normalization, NORMALIZATIONS)
+  check_choice('prior', prior, PRIORS)
+  check_number('alpha', alpha, 'a number of at least 0 and below 0.5', lambda v: 0 <= v < 0.5)
   pixels = math.prod(image_shape)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
@@ -76,5 +86,5 @@ def nice(
     to_noise.append(tfp.bijectors.Invert(coupling, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
-  to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name='nice_generator')
-  return Flow(prior(prior_name, image_shape, density_dtype), to_image, name='nice')
+  to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
+  return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)

@@ -8,23 +8,28 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.flows.flow import Flow, prior
-from flowgan_tf.networks import ResidualConditioner
+from flowgan_tf.arguments import check_bool, check_choice, check_integer, check_number
+from flowgan_tf.builders import builder
+from flowgan_tf.flows.flow import PRIORS, Flow, standard_prior
+from flowgan_tf.networks import NORMALIZATIONS, ResidualConditioner
 
 __all__ = ['real_nvp']
 
 
+@builder
 def real_nvp(
   image_shape: Sequence[int],
+  *,
   scales: int = 2,
   channels: int = 64,
   blocks: int = 8,
   normalization: str = 'batch',
   batch_norm_between: bool = False,
   log_scale_bound: float = 2.0,
-  prior_name: str = 'normal',
+  prior: str = 'normal',
   alpha: float = 1e-7,
   dtype: str = 'float32',
+  name: str = 'real_nvp',
 ) -> Flow:
   """Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
 
@@ -39,10 +44,11 @@ def real_nvp(
     normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'.
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
     log_scale_bound: Largest absolute log-scale of a coupling.
-    prior_name: 'normal' (the paper's) or 'logistic'.
+    prior: 'normal' (the paper's) or 'logistic'.
     alpha: Of the alpha-logit; Dinh et al. use 0.05.
     dtype: Name of a Keras dtype policy. Densities are float32, or float64 for 'float64'; mixed policies concern the
       networks alone.
+    name: Name of the distribution.
 
   Returns:
     A distribution over images `[..., height, width, channels]`, densities in nats with respect to the unit cube. Its
@@ -56,8 +62,14 @@ def real_nvp(
   [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  if scales < 1:
-    raise ValueError(f'`scales` must be at least 1. Got: {scales}.')
+  check_integer('scales', scales, 1)
+  check_integer('channels', channels, 1)
+  check_integer('blocks', blocks, 0)
+  check_choice('normalization', normalization, NORMALIZATIONS)
+  check_bool('batch_norm_between', batch_norm_between)
+  check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
+  check_choice('prior', prior, PRIORS)
+  check_number('alpha', alpha, 'a number of at least 0 and below 0.5', lambda v: 0 <= v < 0.5)
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape
   if height % factor or width % factor or height * width == factor**2:
@@ -67,12 +79,12 @@ def real_nvp(
     )
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
-  def couplings(shape, mask, count, name):
+  def couplings(shape, mask, count, prefix):
     for i in range(count):
       network = ResidualConditioner(_changed_channels(shape, mask) * 2, channels, blocks, normalization, dtype)
-      yield bijectors.AffineCoupling(network, mask(shape, swap=i % 2 == 1), log_scale_bound, name=f'{name}_{i}')
+      yield bijectors.AffineCoupling(network, mask(shape, swap=i % 2 == 1), log_scale_bound, name=f'{prefix}_{i}')
       if batch_norm_between:
-        yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{name}_{i}_norm')
+        yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{prefix}_{i}_norm')
 
   def scale_to_image(shape, level):
     """The generator of this scale and all coarser ones, from noise to an event of `shape`."""
@@ -93,8 +105,8 @@ def real_nvp(
     return tfp.bijectors.Chain(parts, name=f'scale_{level}')
 
   from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
-  to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name='real_nvp_generator')
-  return Flow(prior(prior_name, image_shape, density_dtype), to_image, name='real_nvp')
+  to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
+  return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
 
 
 def _changed_channels(shape: Sequence[int], mask) -> int:

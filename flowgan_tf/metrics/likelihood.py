@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.flows import Flow
+from flowgan_tf.metrics.batches import map_batches
+from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['Likelihood', 'bits_per_dim', 'make_likelihood_fn']
 
@@ -45,7 +47,7 @@ def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
   return nll / (math.prod(image_shape) * math.log(2)) + math.log2(levels)
 
 
-def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, jit: bool) -> Callable[[np.ndarray], Likelihood]:
+def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -> Callable[[np.ndarray], Likelihood]:
   """Builds a function that measures the likelihood of images, of all of them, the last partial batch included.
 
   Args:
@@ -66,20 +68,14 @@ def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, jit: bool) -> C
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 
   def likelihood(images):
-    # A last partial batch is filled up and cut afterwards: XLA would compile a second program for its shape.
-    n = len(images)
-    padding = -n % batch_size
-    padded = np.concatenate([images, np.repeat(images[:1], padding, axis=0)])
-    parts = [measure(tf.constant(padded[i : i + batch_size], flow.dtype)) for i in range(0, n, batch_size)]
-    log_prob = np.concatenate([part[0] for part in parts])[:n].astype(np.float64)
-    errors = np.concatenate([part[1] for part in parts])[:n]
-    nll = float(-log_prob.mean())
+    log_prob, errors = map_batches(measure, images.astype(flow.dtype.as_numpy_dtype), batch_size)
+    nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,
-      standard_error=float(log_prob.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+      standard_error=standard_error(log_prob),
       bits_per_dim=bits_per_dim(nll, images.shape[1:], levels),
       round_trip_error=float(errors.max()),
-      n=n,
+      n=len(images),
     )
 
   return likelihood

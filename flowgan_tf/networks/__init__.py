@@ -17,6 +17,7 @@ from flowgan_tf.networks.normalization import (
 from flowgan_tf.networks.resnet import ResidualConditioner, WeightNormConv2D
 
 __all__ = [
+  'CRITICS',
   'NORMALIZATIONS',
   'GuardedBatchNormalization',
   'ImageNormalization',
@@ -29,3 +30,6 @@ __all__ = [
   'dcgan_generator',
   'dense_conditioner',
 ]
+
+# As `generators.GENERATORS`.
+CRITICS = {'dcgan_critic': dcgan_critic}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
+from flowgan_tf.arguments import check_bool, check_integer, check_integers
+from flowgan_tf.builders import check_common
 from flowgan_tf.networks.normalization import GuardedBatchNormalization, ImageNormalization
 
 __all__ = ['dcgan_critic', 'dcgan_generator']
@@ -35,6 +37,9 @@ def dcgan_critic(
   Returns:
     A built model that maps images `[batch, height, width, channels]` to numbers `[batch, 1]`.
 
+  Raises:
+    ValueError: If an argument is out of range.
+
   #### References
 
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
@@ -42,6 +47,10 @@ def dcgan_critic(
   [2]: Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville. Improved Training of
        Wasserstein GANs. NeurIPS 2017.
   """
+  check_common(image_shape, dtype)
+  check_integers('channels', channels)
+  check_integer('dense_units', dense_units, 0)
+  check_bool('layer_norm', layer_norm)
   layers: list[keras.Layer] = []
   for i, filters in enumerate(channels):
     layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))

@@ -49,14 +49,14 @@ class Divergence:
   """One divergence, as losses on critic outputs.
 
   Attributes:
-    name: its key in `DIVERGENCES`.
+    name: Its key in `DIVERGENCES`.
     critic_loss: `(real, fake) -> float32 scalar` that the critic minimises: `-value`, up to a constant for
       `jensen_shannon` and `least_squares`.
     generator_loss: `(fake) -> float32 scalar` that the generator minimises: the part of `value` that depends on the
       model, save for `jensen_shannon` and `least_squares`.
     value: `(real, fake) -> float32 scalar`, the estimate of the divergence that this critic gives, and the logged
       `critic_gap`. Where P = Q the best critic's value is 0.
-    default_gradient_penalty: weight of the gradient penalty when the user names none.
+    default_gradient_penalty: Weight of the gradient penalty when the user names none.
   """
 
   name: str

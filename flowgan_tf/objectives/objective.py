@@ -1,12 +1,11 @@
 """The three learning objectives of a Flow-GAN: maximum likelihood, adversarial, hybrid."""
 
 import dataclasses
-import numbers
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.arguments import check_choice, check_number
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.penalties import gradient_penalty
 
@@ -28,11 +27,11 @@ class Objective:
   minimiser, but the scale of the gradient differs, and with it what a clip of the gradient norm does.
 
   Attributes:
-    name: one of `OBJECTIVES`.
-    divergence: gives the losses of critic and generator. With `jensen_shannon` and `least_squares` the generator does
+    name: One of `OBJECTIVES`.
+    divergence: Gives the losses of critic and generator. With `jensen_shannon` and `least_squares` the generator does
       not minimise V itself but that divergence's own generator loss.
-    likelihood_weight: lambda, at least 0.
-    gradient_penalty_weight: weight of the critic's gradient penalty, at least 0.
+    likelihood_weight: Lambda, at least 0.
+    gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
 
   #### References
 
@@ -60,10 +59,10 @@ class Objective:
     """The divergence's critic loss plus the weighted gradient penalty.
 
     Args:
-      critic: images -> outputs of shape `[n]` or `[n, 1]`.
-      real: data, float tensor `[n, ...]`.
-      fake: samples of the model, float tensor `[n, ...]`.
-      seed: stateless seed of the gradient penalty, int tensor of shape `[2]`.
+      critic: Images -> outputs of shape `[n]` or `[n, 1]`.
+      real: Data, float tensor `[n, ...]`.
+      fake: Samples of the model, float tensor `[n, ...]`.
+      seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
@@ -85,14 +84,14 @@ class Objective:
 
     Args:
       nll_mean: -log p(x) in nats per image, a mean over the batch; scalar. Not looked at unless `uses_likelihood`.
-      fake_outputs: critic outputs at samples of the model, `[n]` or `[n, 1]`. Not looked at unless `uses_critic`.
+      fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Not looked at unless `uses_critic`.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the
       adversarial part) if `uses_critic`, and `nll` (before weighting) if `uses_likelihood`.
 
     Raises:
-      ValueError: if an argument is None that this objective uses.
+      ValueError: If an argument is None that this objective uses.
     """
     metrics = {}
     loss = tf.constant(0.0)
@@ -116,25 +115,22 @@ def make(
   """Checks a user's choice and builds the objective.
 
   Args:
-    name: one of `OBJECTIVES`.
-    lambda_: weight of the negative log-likelihood (nats per image) in `hybrid`. The others check it but do not use it,
+    name: One of `OBJECTIVES`.
+    lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. The others check it but do not use it,
       since a configuration always carries one: `mle` has weight 1 and `adversarial` 0.
-    divergence: a key of `DIVERGENCES`.
+    divergence: A key of `DIVERGENCES`.
     gradient_penalty_weight: None for the divergence's default: 10 for `wasserstein`, 0 for all others.
 
   Raises:
-    UsageError: if `name` or `divergence` is unknown, or a weight is not a finite number >= 0.
+    ValueError: If `name` or `divergence` is unknown, or a weight is not a finite number of at least 0.
   """
-  if name not in OBJECTIVES:
-    raise UsageError(f'objective: got {name!r}, expected one of {", ".join(OBJECTIVES)}')
-  if divergence not in DIVERGENCES:
-    raise UsageError(f'divergence: got {divergence!r}, expected one of {", ".join(DIVERGENCES)}')
+  check_choice('name', name, OBJECTIVES)
+  check_choice('divergence', divergence, DIVERGENCES)
   if gradient_penalty_weight is None:
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
-  for label, weight in (('lambda', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
+  for argument, weight in (('lambda_', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
     # Finite as a float32, too.
-    if not (isinstance(weight, numbers.Real) and 0 <= weight <= tf.float32.max):
-      raise UsageError(f'{label}: got {weight!r}, expected a finite number >= 0')
+    check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= tf.float32.max)
   return Objective(
     name=name,
     divergence=DIVERGENCES[divergence],

@@ -20,18 +20,18 @@ def gradient_penalty(
   image column's gradient at norm 1: a mistake, and a different constraint.
 
   Args:
-    critic: images -> outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch normalisation):
+    critic: Images -> outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch normalisation):
       the gradient of the summed outputs is taken to be each sample's own gradient.
-    real: float tensor `[n, ...]`.
-    fake: the same shape and dtype as `real`.
-    seed: stateless seed, int tensor of shape `[2]`. One seed gives one result, but another under XLA than outside it:
+    real: Float tensor `[n, ...]`.
+    fake: The same shape and dtype as `real`.
+    seed: Stateless seed, int tensor of shape `[2]`. One seed gives one result, but another under XLA than outside it:
       the two turn the same random bits into uniform floats differently.
 
   Returns:
     float32 scalar, differentiable in the critic's weights also where the critic's gradient vanishes.
 
   Raises:
-    ValueError: if the static shapes of `real` and `fake` differ.
+    ValueError: If the static shapes of `real` and `fake` differ.
 
   #### References
 

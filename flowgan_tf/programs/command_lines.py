@@ -9,7 +9,7 @@ import shlex
 from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10
-from flowgan_tf.runs.config import settings
+from flowgan_tf.runs.config import settings, used
 from flowgan_tf.study.summary import Summary
 
 __all__ = ['analyze_command', 'evaluate_command', 'train_command']
@@ -20,6 +20,7 @@ _CONFIGS = ('digits', 'mnist', 'fashion_mnist')
 _DEFAULT = 'configs/digits.py'  # of bin/train without --config
 _FLAGS = (
   'dataset',
+  'generator',
   'objective',
   'divergence',
   'critic_steps',
@@ -34,7 +35,7 @@ _FLAGS = (
 def train_command(summary: Summary) -> str:
   """Trains the run anew: the shipped configuration nearest to its own, every setting that differs, and the folder."""
   config = summary.config
-  wanted = {name: value for name, value in settings(config).items() if name not in _PLACES}
+  wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
   if config.objective != 'hybrid':
     del wanted['lambda']
   bases = {path: settings(base) for path, base in _shipped().items()}
@@ -44,9 +45,7 @@ def train_command(summary: Summary) -> str:
   flags = [] if nearest == _DEFAULT else [f'--config={nearest}']
   for name in different:
     value = config['lambda'] if name == 'lambda' else wanted[name]
-    if name == 'generator.name':
-      flags.append(f'--generator={value}')
-    elif name == 'jit':
+    if name == 'jit':
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
       flags.append(f'--lambda={_short(value)}')

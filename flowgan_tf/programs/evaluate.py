@@ -42,7 +42,13 @@ def main(arguments: list[str]) -> None:
   workdir = find_run(command.run_argument(arguments))
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
   records = evaluate_run(
-    workdir, checkpoints, FLAGS.split, FLAGS.samples, FLAGS.float64, FLAGS.scorer, FLAGS.inception_weights
+    workdir,
+    checkpoints,
+    FLAGS.split,
+    FLAGS.samples,
+    float64=FLAGS.float64,
+    scorer=FLAGS.scorer,
+    inception_weights=FLAGS.inception_weights,
   )
   print(evaluation_table(records))
   print(f'\n{workdir}/evaluation.json')

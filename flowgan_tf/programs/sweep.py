@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
   if unknown := [what for what in FLAGS.what if what not in ANALYSES]:
     raise UsageError(f'--what={",".join(FLAGS.what)}: no analysis {unknown[0]!r}; expected {", ".join(ANALYSES)}')
   base = train.configuration()
-  if base.generator.name == 'dcgan':
+  if base.generator == 'dcgan':
     raise UsageError('--generator=dcgan: not invertible, so that there is no likelihood for lambda to weigh')
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
   workdirs = []

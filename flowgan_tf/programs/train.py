@@ -3,7 +3,7 @@
   train --objective=hybrid --lambda=0.1
   train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
 
-Flags set here win over the config file; --config.NAME=VALUE sets anything else, as --config.generator.hidden_units=500.
+Flags set here win over the config file; --config.NAME=VALUE sets anything else, as --config.nice.hidden_units=500.
 """
 
 from __future__ import annotations
@@ -22,16 +22,12 @@ _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 config_flags.DEFINE_config_file('config', None, 'Config file. Default: that of the digits.')
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
-flags.DEFINE_string(
-  'dataset', None, 'digits, mnist, fashion_mnist, cifar10, svhn_cropped, a folder of images or a .npz file.'
-)
+flags.DEFINE_string('dataset', None, 'Name of a data set, a folder of images or a .npz file.')
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
-flags.DEFINE_string('generator', None, 'nice, real_nvp or dcgan, which has no likelihood.')
+flags.DEFINE_string('generator', None, 'Name of the generator, such as nice.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
 flags.DEFINE_float('lambda', None, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.')
-flags.DEFINE_string(
-  'divergence', None, 'wasserstein, jensen_shannon, kl, reverse_kl, hellinger, total_variation or least_squares.'
-)
+flags.DEFINE_string('divergence', None, 'Name of the divergence that the critic estimates, such as wasserstein.')
 flags.DEFINE_integer('critic_steps', None, 'Updates of the critic per step.')
 flags.DEFINE_integer('steps', None, 'Step at which training ends.')
 flags.DEFINE_integer('batch_size', None, 'Images per batch.')
@@ -47,6 +43,7 @@ flags.DEFINE_integer(
 _OVERRIDES = (
   'dataset',
   'data_dir',
+  'generator',
   'objective',
   'lambda',
   'divergence',
@@ -134,12 +131,8 @@ def configuration() -> config_dict.ConfigDict:
     for name in _OVERRIDES:
       if (value := FLAGS[name].value) is not None:
         config[name] = value
-    if FLAGS.generator is not None:
-      config.generator.name = FLAGS.generator
     if config.inception_weights and config.scorer != 'inception':
-      raise UsageError(
-        f'--inception_weights={config.inception_weights}: are those of another scorer; add --scorer=inception'
-      )
+      raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {config.inception_weights}.")
   # ml_collections keeps a file that cannot be read until it is first looked at.
   except (OSError, TypeError) as error:
     raise UsageError(f'--config: {error}') from error

@@ -126,7 +126,7 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   """Condition number of the Jacobian against lambda."""
   found: dict[float, list] = {}
   for run in runs:
-    if 'jacobian' in run.studies and run.config.generator.name != 'dcgan':
+    if 'jacobian' in run.studies and run.config.generator != 'dcgan':
       weight = {'mle': math.inf, 'adversarial': 0.0}.get(run.config.objective, run.config['lambda'])
       values = run.studies['jacobian'].arrays['singular_values'].astype(np.float64)
       with np.errstate(divide='ignore'):

@@ -83,7 +83,7 @@ def _runs_table(runs):
       [
         Cell(run.label, command=command),
         run.path,
-        config.generator.name,
+        config.generator,
         cells.cell(run.step, ',', command),
         Cell(str(config.batch_size), config.batch_size, command),
         critic,
@@ -371,7 +371,7 @@ def _critic(runs):
 
 def _published(table, run):
   """The paper's numbers for a run's objective, if its generator is the paper's."""
-  return table.get(run.objective) if run.config.generator.name == paper.GENERATORS[run.dataset] else None
+  return table.get(run.objective) if run.config.generator == paper.GENERATORS[run.dataset] else None
 
 
 def _missing(runs, program, flags='', each=False):

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
+import keras
 from ml_collections import config_dict
 
-from flowgan_tf import flows, generators, networks, objectives
+from flowgan_tf import objectives
+from flowgan_tf.arguments import check, check_choice, check_integer, check_number
 from flowgan_tf.errors import UsageError
+from flowgan_tf.generators import GENERATORS, Generator
+from flowgan_tf.networks import CRITICS
 
 __all__ = [
-  'GENERATORS',
   'PRECISIONS',
   'SCHEDULES',
   'SCORERS',
   'default_config',
+  'make_critic',
   'make_generator',
   'make_objective',
   'settings',
+  'used',
   'validate',
 ]
 
-GENERATORS = ('nice', 'real_nvp', 'dcgan')
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
+
+_BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -48,25 +55,15 @@ def default_config() -> config_dict.ConfigDict:
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as the paper's code does
 
-  config.generator = config_dict.ConfigDict()
-  config.generator.name = 'nice'  # or 'real_nvp'; or 'dcgan', which has no likelihood
-  config.generator.prior = 'logistic'
-  config.generator.alpha = 1e-7
-  config.generator.normalization = 'layer'
-  config.generator.couplings = 4  # NICE
-  config.generator.hidden_units = 1000
-  config.generator.hidden_layers = 6
-  config.generator.scales = 2  # Real-NVP
-  config.generator.channels = 64
-  config.generator.blocks = 8
-  config.generator.batch_norm_between = False
-  config.generator.log_scale_bound = 2.0
-  config.generator.upsampling_channels = (256, 128, 64)  # DCGAN
-
-  config.critic = config_dict.ConfigDict()
-  config.critic.channels = (1, 64)
-  config.critic.dense_units = 1024
-  config.critic.layer_norm = False
+  # Of each builder a block whose names are the builder's arguments.
+  config.generator = 'nice'
+  config.critic = 'dcgan_critic'
+  for name, build in (GENERATORS | CRITICS).items():
+    parameters = inspect.signature(build).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ('dtype', 'name')}
+    config[name] = config_dict.ConfigDict(defaults)
+  config.dcgan_critic.channels = (1, 64)
+  config.dcgan_critic.dense_units = 1024
 
   for name in ('optimizer', 'critic_optimizer'):  # Adam, of the generator and of the critic
     config[name] = config_dict.ConfigDict()
@@ -89,64 +86,41 @@ def default_config() -> config_dict.ConfigDict:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks every value that a user can get wrong, before any work.
+  """Checks what is nobody's argument, before any work. The arguments of a builder are checked where it builds.
 
   Raises:
-    UsageError: Naming the setting, what was got and what is expected.
+    UsageError: Naming the setting, what it must be and what it is.
   """
-  if not isinstance(config.dataset, str):
-    raise UsageError(f'dataset: got {config.dataset!r}, expected a name or a path')
-  objective = objectives.make(
-    config.objective,
-    lambda_=config['lambda'],
-    divergence=config.divergence,
-    gradient_penalty_weight=config.gradient_penalty,
-  )
-  _one_of(config, 'generator.name', GENERATORS)
-  if config.generator.name == 'dcgan' and objective.uses_likelihood:
-    raise UsageError(
-      f'objective: got {config.objective!r}, add --objective=adversarial: generator dcgan is not invertible and has no '
-      'likelihood; nice and real_nvp have one'
-    )
-  _one_of(config, 'generator.prior', flows.PRIORS)
-  _one_of(config, 'generator.normalization', networks.NORMALIZATIONS)
-  _one_of(config, 'precision', PRECISIONS)
-  _one_of(config, 'scorer', SCORERS)
-  for key in (
-    'batch_size',
-    'steps',
-    'critic_steps',
-    'log_every',
-    'eval_every',
-    'generator.hidden_units',
-    'generator.channels',
-  ):
-    _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
-  for key in ('generator.hidden_layers', 'generator.blocks', 'generator.scales'):
-    _number(config, key, lambda v: v >= 1, 'an integer of at least 1')
-  _number(config, 'critic.dense_units', lambda v: v >= 0, 'an integer of at least 0')
-  for key in ('critic.channels', 'generator.upsampling_channels'):
-    channels = _lookup(config, key)
-    if not channels or not all(isinstance(n, int) and n >= 1 for n in channels):
-      raise UsageError(f'{key}: got {channels}, expected one or more integers of at least 1')
-  _number(config, 'generator.couplings', lambda v: v >= 2, 'an integer of at least 2')
-  _number(config, 'generator.alpha', lambda v: 0 <= v < 0.5, 'a number of at least 0 and below 0.5')
-  _number(config, 'generator.log_scale_bound', lambda v: v > 0, 'a positive number')
-  _number(config, 'score_samples', lambda v: v == 0 or v >= 10, '0 or an integer of at least 10')
-  _number(config, 'ema_decay', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
-  _number(config, 'seed', lambda v: 0 <= v < 2**31, 'an integer from 0 to 2147483647')
-  for optimizer in ('optimizer', 'critic_optimizer'):
-    _one_of(config, f'{optimizer}.schedule', SCHEDULES)
-    _number(config, f'{optimizer}.learning_rate', lambda v: v > 0, 'a positive number')
-    _number(config, f'{optimizer}.decay_rate', lambda v: 0 < v <= 1, 'a number above 0 and at most 1')
-    _number(config, f'{optimizer}.clip_norm', lambda v: v >= 0, 'a number of at least 0')
-    for beta in ('beta_1', 'beta_2'):
-      _number(config, f'{optimizer}.{beta}', lambda v: 0 <= v < 1, 'a number of at least 0 and below 1')
+  try:
+    check('dataset', config.dataset, 'a name or a path', isinstance(config.dataset, str))
+    for name, choices in (
+      ('generator', GENERATORS),
+      ('critic', CRITICS),
+      ('precision', PRECISIONS),
+      ('scorer', SCORERS),
+    ):
+      check_choice(name, config[name], choices)
+    for name in ('batch_size', 'steps', 'critic_steps', 'log_every', 'eval_every'):
+      check_integer(name, config[name], 1)
+    samples = config.score_samples
+    check('score_samples', samples, '0 or an integer of at least 10', samples == 0 or samples >= 10)
+    check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
+    check_number('seed', config.seed, 'an integer from 0 to 2147483647', lambda v: 0 <= v < 2**31)
+    for name in ('optimizer', 'critic_optimizer'):
+      check_choice(f'{name}.schedule', config[name].schedule, SCHEDULES)
+      for key, expected in {
+        'learning_rate': ('a positive number', lambda v: v > 0),
+        'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
+        'clip_norm': ('a number of at least 0', lambda v: v >= 0),
+        'beta_1': _BELOW_ONE,
+        'beta_2': _BELOW_ONE,
+      }.items():
+        check_number(f'{name}.{key}', config[name][key], *expected)
+  except ValueError as error:
+    raise UsageError(str(error)) from error
 
 
-def make_generator(
-  config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32'
-) -> generators.Generator:
+def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
   """The generator that a configuration describes.
 
   Args:
@@ -157,42 +131,34 @@ def make_generator(
   Raises:
     UsageError: If there is no such generator of images of this shape.
   """
-  c = config.generator
-  try:
-    if c.name == 'nice':
-      return flows.nice(
-        image_shape, c.couplings, c.hidden_units, c.hidden_layers, c.normalization, c.prior, c.alpha, dtype
-      )
-    if c.name == 'dcgan':
-      return generators.dcgan(image_shape, c.upsampling_channels, c.prior, dtype)
-    return flows.real_nvp(
-      image_shape,
-      c.scales,
-      c.channels,
-      c.blocks,
-      c.normalization,
-      c.batch_norm_between,
-      c.log_scale_bound,
-      c.prior,
-      c.alpha,
-      dtype,
-    )
-  except ValueError as error:
-    raise UsageError(f'generator {c.name!r}: {error}') from error
+  return _build(GENERATORS, 'generator', config, image_shape, dtype)
+
+
+def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
+  """The critic that a configuration describes; arguments and errors as for `make_generator`."""
+  return _build(CRITICS, 'critic', config, image_shape, dtype)
 
 
 def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """The objective that a configuration describes."""
-  return objectives.make(
-    config.objective,
-    lambda_=config['lambda'],
-    divergence=config.divergence,
-    gradient_penalty_weight=config.gradient_penalty,
-  )
+  """The objective that a configuration describes.
+
+  Raises:
+    UsageError: If there is no such objective.
+  """
+  try:
+    return objectives.make(
+      config.objective,
+      lambda_=config['lambda'],
+      divergence=config.divergence,
+      gradient_penalty_weight=config.gradient_penalty,
+    )
+  except ValueError as error:
+    names = {'name': 'objective', 'lambda_': 'lambda', 'gradient_penalty_weight': 'gradient_penalty'}
+    raise UsageError(_renamed(error, names)) from error
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
-  """Every setting by its dotted name, as JSON would have it: `{'seed': 0, 'generator.name': 'nice', ...}`."""
+  """Every setting by its dotted name, as JSON would have it: `{'seed': 0, 'nice.couplings': 4, ...}`."""
 
   def flatten(nested, prefix):
     for key, value in nested.items():
@@ -201,18 +167,22 @@ def settings(config: config_dict.ConfigDict) -> dict[str, object]:
   return dict(flatten(json.loads(config.to_json_best_effort()), ''))
 
 
-def _lookup(config, key):
-  for part in key.split('.'):
-    config = config[part]
-  return config
+def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """The settings that this training looks at: without the blocks of other generators and critics than its own."""
+  unused = {*GENERATORS, *CRITICS} - {config.generator, config.critic}
+  return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
 
 
-def _one_of(config, key, choices):
-  if (value := _lookup(config, key)) not in choices:
-    raise UsageError(f'{key}: got {value!r}, expected one of {", ".join(choices)}')
+def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
+  name = config[setting]
+  try:
+    return builders[name](image_shape, dtype=dtype, **config[name])
+  except ValueError as error:
+    message = _renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})
+    fault = '' if f'`{name}.' in message else f'`{setting}` {name!r} does not fit: '
+    raise UsageError(fault + message) from error
 
 
-def _number(config, key, holds, expected):
-  value = _lookup(config, key)
-  if not math.isfinite(value) or not holds(value):
-    raise UsageError(f'{key}: got {value}, expected {expected}')
+def _renamed(error: ValueError, names: dict[str, str]) -> str:
+  """The message about arguments as one about settings."""
+  return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))

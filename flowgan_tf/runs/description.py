@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 
 from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
-from flowgan_tf.runs.config import default_config, validate
+from flowgan_tf.runs.config import default_config, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
+
+# 1, which no file names: settings of all generators in the block `generator`, those of the critic in `critic`.
+# 2: a block for each builder, under its name.
+_VERSION = 2
 
 
 def describe_data(dataset: data.Dataset) -> dict:
@@ -27,7 +33,7 @@ def describe_data(dataset: data.Dataset) -> dict:
 
 def write_description(workdir: pathlib.Path, config: config_dict.ConfigDict, facts: dict) -> None:
   """Writes what `read_description` reads; `facts` are those of `describe_data`."""
-  description = {'config': json.loads(config.to_json_best_effort()), 'data': facts}
+  description = {'version': _VERSION, 'config': json.loads(used(config).to_json_best_effort()), 'data': facts}
   write_atomically(workdir / 'config.json', json.dumps(description, indent=2) + '\n')
 
 
@@ -38,21 +44,39 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     None if the folder has no `config.json`.
 
   Raises:
-    UsageError: If the file is damaged.
+    UsageError: If the file is damaged, or of a version that we do not know.
   """
   path = workdir / 'config.json'
   if not path.exists():
     return None
-  try:
+  with _damage_named(path):
     description = json.loads(path.read_text())
-    config, facts = default_config(), description['data']
-    with config.ignore_type():
-      config.update(description['config'])
+    version, found, facts = description.get('version', 1), description['config'], description['data']
+  if version not in (1, _VERSION):
+    raise UsageError(f'{path}: is of version {version!r}, but this flowgan_tf reads versions 1 to {_VERSION} only')
+  with _damage_named(path):
+    config = default_config()
+    config.update(_from_version_1(found) if version == 1 else found)
     validate(config)
     height, width, channels = facts['image_shape']
     if not all(isinstance(n, int) and n > 0 for n in (height, width, channels, facts['levels'])):
       raise ValueError('image_shape and levels must be positive integers')
     facts['fingerprint'].encode()
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UsageError(f'{path}: damaged or from another version ({type(error).__name__}: {error})') from error
   return config, facts
+
+
+@contextlib.contextmanager
+def _damage_named(path: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UsageError(f'{path}: damaged ({type(error).__name__}: {error})') from error
+
+
+def _from_version_1(config: dict) -> dict:
+  generator, critic = config.pop('generator'), config.pop('critic')
+  name = generator['name']
+  if name == 'dcgan':
+    generator['channels'] = generator['upsampling_channels']
+  block = {argument: generator[argument] for argument in default_config()[name] if argument in generator}
+  return config | {'generator': name, name: block, 'critic': 'dcgan_critic', 'dcgan_critic': critic}

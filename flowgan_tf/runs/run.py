@@ -17,6 +17,7 @@ from flowgan_tf.runs.description import read_description
 
 __all__ = ['Run', 'describe_run', 'find_run', 'load_data', 'load_run']
 
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A trained generator and what is known of it.
@@ -58,7 +59,10 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
   checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
-  generator = make_generator(config, image_shape)
+  try:
+    generator = make_generator(config, image_shape)
+  except UsageError as error:
+    raise UsageError(f'{workdir / "config.json"}: damaged ({error})') from error
   step = restore_generator(workdir, checkpoint, generator)
   return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, generator)
 
@@ -71,7 +75,7 @@ def load_data(run: Run) -> data.Dataset:
   """
   dataset = data.load(run.config.dataset, run.config.data_dir or None)
   if dataset.fingerprint != run.fingerprint:
-    raise UsageError(f'{run.workdir}: was trained on other data than --dataset={run.config.dataset} is now')
+    raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} is now')
   return dataset
 
 
@@ -83,9 +87,9 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   """
   workdir = pathlib.Path(workdir)
   if not workdir.is_dir():
-    raise UsageError(f'{workdir}: no such folder; expected the --workdir of a training')
+    raise UsageError(f'{workdir}: no such folder; expected that of a training')
   if not (workdir / 'config.json').exists():
-    raise UsageError(f'{workdir}: holds no config.json, so it is not the --workdir of a training')
+    raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
   if not available(workdir):
     raise UsageError(f'{workdir}: has no checkpoint yet')
   return workdir

@@ -14,7 +14,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable
 from flowgan_tf.runs.checkpoints import available
-from flowgan_tf.runs.config import settings
+from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 
 __all__ = ['exclusive', 'open_workdir']
@@ -45,7 +45,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
   description = read_description(workdir)
   if description is None:
     if any(workdir.iterdir()):
-      raise UsageError(f'--workdir={workdir}: is not empty and holds no run; expected a new folder or that of a run')
+      raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or that of a run')
   elif available(workdir):
     _check_same(workdir, config, facts, *description)
   write_description(workdir, config, facts)
@@ -64,7 +64,7 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
     try:
       fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      raise UsageError(f'--workdir={workdir}: another training is running in this folder') from error
+      raise UsageError(f'{workdir}: another training is running in this folder') from error
     yield
   finally:
     os.close(folder)
@@ -75,17 +75,17 @@ def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
   try:
     make_writable(workdir)
   except OSError as error:
-    raise UsageError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+    raise UsageError(f'{workdir}: cannot be written ({error.strerror})') from error
   return workdir
 
 
 def _check_same(workdir, config, facts, old_config, old_facts):
-  new, old = settings(config), settings(old_config)
+  new, old = settings(used(config)), settings(used(old_config))
   # How long it goes on may differ as well, unless the learning rate falls to zero at the last step.
   free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
   different = [key for key in new if key not in free and new[key] != old.get(key)]
   if different:
     changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
-    raise UsageError(f'--workdir={workdir}: holds a run with another configuration ({changes}); use another --workdir')
+    raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
   if facts != old_facts:
-    raise UsageError(f'--workdir={workdir}: holds a run on other data than --dataset={config.dataset} is now')
+    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} is now')

@@ -22,10 +22,8 @@ from flowgan_tf.estimators.log_probs import auroc, compare_log_probs
 from flowgan_tf.estimators.parzen import choose_bandwidth
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.scoring import make_scorer
-from flowgan_tf.flows import Flow
-from flowgan_tf.generators import Generator
-from flowgan_tf.networks import dcgan_critic
-from flowgan_tf.runs.config import make_generator
+from flowgan_tf.metrics.batches import map_batches
+from flowgan_tf.runs.config import make_critic
 from flowgan_tf.runs.run import Run, load_data
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
@@ -72,7 +70,7 @@ class Subject:
   def __init__(self, run: Run, settings: Settings):
     self.run, self.settings = run, settings
     self.dataset = load_data(run)
-    self.is_flow = isinstance(run.generator, Flow)
+    self.is_flow = run.generator.has_density
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
@@ -95,17 +93,12 @@ class Subject:
     return data.dequantize(images, dataset.levels, self.run.config.seed + Purpose.EVALUATION)
 
   @functools.cached_property
-  def _log_prob(self) -> Callable[[tf.Tensor], tf.Tensor]:
-    images = tf.TensorSpec((_IMAGES_PER_CALL, *self.dataset.image_shape), self.run.generator.dtype)
-    return tf.function(self.run.generator.log_prob).get_concrete_function(images)
+  def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:
+    return tf.function(self.run.generator.log_prob)
 
   def log_prob(self, images: np.ndarray) -> np.ndarray:
     """Exact log-densities of images in nats, float64 `[n]`."""
-    # A last partial batch is filled up and cut afterwards, so that one program does for all.
-    padded = np.concatenate([images, np.repeat(images[:1], -len(images) % _IMAGES_PER_CALL, axis=0)])
-    starts = range(0, len(images), _IMAGES_PER_CALL)
-    values = [self._log_prob(tf.constant(padded[i : i + _IMAGES_PER_CALL])) for i in starts]
-    return np.concatenate(values)[: len(images)].astype(np.float64)
+    return map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
 
   def exact(self, images: np.ndarray) -> dict:
     """The exact NLL of images, in nats; nothing for a generator without one."""
@@ -175,7 +168,8 @@ def _jacobian(subject: Subject):
   settings, generator = subject.settings, subject.run.generator
   noise = generator.distribution.sample(settings.noise_vectors, seed=stateless_seed(settings.seed, Purpose.ANALYSIS))
   try:
-    found = spectrum(_in_float64(subject.run), noise)
+    # In float32 the smallest singular values of a nearly singular Jacobian are rounding errors.
+    found = spectrum(generator.with_dtype('float64'), noise)
   except ValueError as error:  # Derivatives that are not finite.
     raise UsageError(f'{subject.run.workdir}: {error}') from error
   numbers = {
@@ -192,20 +186,10 @@ def _jacobian(subject: Subject):
   return ('noise_vectors',), numbers, {'singular_values': found.singular_values}
 
 
-def _in_float64(run: Run) -> Generator:
-  """A copy, as in float32 the smallest singular values of a nearly singular Jacobian are rounding errors."""
-  wide = make_generator(run.config, run.image_shape, 'float64')
-  for variable, narrow in zip(wide.variables, run.generator.variables, strict=True):
-    variable.assign(tf.cast(narrow, variable.dtype))
-  return wide
-
-
 def _histograms(subject: Subject):
   settings, run = subject.settings, subject.run
   if not subject.is_flow:
-    raise UsageError(
-      f'--what=histograms: {run.workdir} has generator {run.config.generator.name}, which has no likelihood'
-    )
+    raise UsageError(f'--what=histograms: {run.workdir} has generator {run.config.generator}, which has no likelihood')
   sets = {name: subject.images(name, settings.images) for name in ('train', 'test')}
   if settings.other_dataset:
     name, images = _other_images(subject)
@@ -244,8 +228,7 @@ def _other_images(subject: Subject):
 def _critic(subject: Subject):
   settings, config, dataset = subject.settings, subject.run.config, subject.dataset
   keras.utils.set_random_seed(settings.seed)
-  c = config.critic
-  critic = dcgan_critic(dataset.image_shape, c.channels, c.dense_units, c.layer_norm)
+  critic = make_critic(config, dataset.image_shape)
   found = critic_gap(
     subject.run.generator.sample,
     dataset.train.images,

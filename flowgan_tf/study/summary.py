@@ -123,7 +123,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
 
 
 def _label(config):
-  if config.generator.name == 'dcgan':
+  if config.generator == 'dcgan':
     return f'DCGAN {config.divergence.replace("_", " ")}'
   name = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': f'Hybrid λ = {config["lambda"]:g}'}[config.objective]
   return name if config.objective == 'mle' or config.divergence == 'wasserstein' else f'{name} {config.divergence}'
@@ -131,4 +131,4 @@ def _label(config):
 
 def _rank(config):
   place = ('mle', 'adversarial', 'hybrid').index(config.objective)
-  return config.generator.name == 'dcgan', place, config['lambda'] if config.objective == 'hybrid' else math.inf
+  return config.generator == 'dcgan', place, config['lambda'] if config.objective == 'hybrid' else math.inf

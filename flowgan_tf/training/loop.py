@@ -35,7 +35,7 @@ class TrainingDiverged(Exception):
   """A loss or a gradient is no longer finite."""
 
 
-def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, scorer_required: bool = False) -> bool:
+def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or goes on with the training that is there.
 
   Args:
@@ -52,36 +52,41 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, scorer_req
     TrainingDiverged: If a metric of the step is NaN or infinite.
   """
   validate(config)
+  objective = make_objective(config)
   dataset = data.load(config.dataset, config.data_dir or None)
-  state = TrainState(config, dataset.image_shape)
+  state = TrainState(config, dataset.image_shape, objective)
+  if objective.uses_likelihood and not state.generator.has_density:
+    raise UsageError(
+      f"`objective` must be 'adversarial' with generator {config.generator}, which is not invertible and has no "
+      f'likelihood. Got: {config.objective!r}.'
+    )
   with exclusive(workdir):
-    return _train(config, dataset, open_workdir(workdir, config, dataset), state, scorer_required)
+    return _train(config, objective, dataset, open_workdir(workdir, config, dataset), state, scorer_required)
 
 
-def _train(config, dataset, workdir, state, scorer_required):
+def _train(config, objective, dataset, workdir, state, scorer_required):
   checkpoints = Checkpoints(workdir, state.checkpoint())
   if checkpoints.restore():
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Going on at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif rest := available(workdir):
     raise UsageError(
-      f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another --workdir, or remove '
+      f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another `workdir`, or remove '
       f'{workdir}/checkpoints to start again'
     )
-  scorer = make_scorer(config, dataset, scorer_required) if config.score_samples else None
+  scorer = make_scorer(config, dataset, required=scorer_required) if config.score_samples else None
   evaluator = Evaluator(state.ema, dataset, config, scorer)
-  for name, part in ((config.generator.name, state.generator), ('critic', state.critic)):
+  for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  return _Loop(config, dataset, workdir, state, checkpoints, evaluator).run()
+  return _Loop(config, objective, dataset, workdir, state, checkpoints, evaluator).run()
 
 
 class _Loop:
-  def __init__(self, config, dataset, workdir, state, checkpoints, evaluator):
+  def __init__(self, config, objective, dataset, workdir, state, checkpoints, evaluator):
     self._config, self._workdir, self._state = config, workdir, state
     self._checkpoints, self._evaluator = checkpoints, evaluator
     self._start = int(state.step)
-    objective = make_objective(config)
     self._train_step = make_train_step(state, objective, config)
     per_step = batches_per_step(objective, config.critic_steps, config.reuse_batch)
     self._batches = data.training_batches(

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.runs.config import make_generator, make_objective
+from flowgan_tf.networks import KerasModule
+from flowgan_tf.objectives import Objective
+from flowgan_tf.runs.config import make_critic, make_generator
 from flowgan_tf.training.optimizers import FusedAdam
 
 __all__ = ['TrainState']
@@ -30,25 +31,27 @@ class TrainState:
     best_score: Highest score so far.
   """
 
-  def __init__(self, config: config_dict.ConfigDict, image_shape: Sequence[int]):
-    """Builds everything, with initial weights that follow from `config.seed`."""
+  def __init__(self, config: config_dict.ConfigDict, image_shape: Sequence[int], objective: Objective):
+    """Builds everything, with initial weights that follow from `config.seed`.
+
+    Args:
+      config: A training configuration.
+      image_shape: `(height, width, channels)`.
+      objective: Says whether there is a critic.
+
+    Raises:
+      UsageError: If there is no such generator or critic of images of this shape.
+    """
     # Keras' initializers draw from global generators: the one place where global randomness is used, before any step.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
     self.generator = make_generator(config, image_shape, dtype)
-    self.ema = self.generator
-    if config.ema_decay:
-      self.ema = make_generator(config, image_shape, dtype)
-      for average, variable in zip(self.ema.variables, self.generator.variables, strict=True):
-        average.assign(variable)
+    self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
     self.optimizer = _adam(config.optimizer, config, 1)
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
-    if make_objective(config).uses_critic:
-      c = config.critic
-      self.critic = KerasModule(
-        dcgan_critic(image_shape, c.channels, c.dense_units, c.layer_norm, dtype), image_shape, name='critic'
-      )
+    if objective.uses_critic:
+      self.critic = KerasModule(make_critic(config, image_shape, dtype), image_shape, name='critic')
       self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps)
       self.critic_optimizer.build(self.critic.trainable_variables)
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')

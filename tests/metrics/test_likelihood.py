@@ -33,7 +33,7 @@ def test_an_untrained_nice_is_uniform(jit):
   """Zero shifts, unit scales and a logistic prior: x = sigmoid(z) is uniform, 8 bits for each of 256 grey levels."""
   flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1)
   images = np.random.default_rng(0).uniform(0.01, 0.99, (50, 4, 4, 1))
-  likelihood = make_likelihood_fn(flow, 256, 20, jit)(images)
+  likelihood = make_likelihood_fn(flow, 256, 20, jit=jit)(images)
   assert likelihood.bits_per_dim == pytest.approx(8.0, abs=1e-5)
   assert likelihood.nll == pytest.approx(0.0, abs=1e-4)
   assert likelihood.round_trip_error < 1e-6
@@ -43,7 +43,7 @@ def test_an_untrained_nice_is_uniform(jit):
 @pytest.mark.parametrize('n', [1, 19, 20, 21, 47])
 def test_the_last_partial_batch_counts(n):
   images = np.random.default_rng(n).random((n, 3, 2, 1)).astype(np.float32)
-  likelihood = make_likelihood_fn(stub(), 256, 20, False)(images)
+  likelihood = make_likelihood_fn(stub(), 256, 20, jit=False)(images)
   sums = images.sum(axis=(1, 2, 3), dtype=np.float64)
   assert likelihood.n == n
   assert likelihood.nll == pytest.approx(-sums.mean(), rel=1e-6)
@@ -62,7 +62,7 @@ def test_batches_of_a_trained_looking_flow_are_one_batch():
     variable.assign_add(rng.normal(0, 0.1, variable.shape))
   images = rng.uniform(0.05, 0.95, (23, 4, 4, 1)).astype(np.float32)
   log_prob = flow.log_prob(images).numpy()
-  likelihood = make_likelihood_fn(flow, 256, 10, False)(images)
+  likelihood = make_likelihood_fn(flow, 256, 10, jit=False)(images)
   assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
   assert likelihood.round_trip_error < 1e-5
 
@@ -74,7 +74,7 @@ def test_a_broken_inverse_is_seen():
     return noise - tf.one_hot([3], 4)[:, :, tf.newaxis, tf.newaxis] * 0.25 * tf.cast(noise > 2, tf.float32)
 
   images = np.random.default_rng(0).random((25, 4, 1, 1))
-  measure = make_likelihood_fn(stub(decode=decode), 256, 10, False)
+  measure = make_likelihood_fn(stub(decode=decode), 256, 10, jit=False)
   assert measure(images).round_trip_error == 0.0
   images[24, 3] = 2.5
   assert measure(images).round_trip_error == pytest.approx(0.25)
@@ -84,10 +84,10 @@ def test_the_inverse_is_computed_and_not_taken_from_a_cache():
   """TFP's bijectors remember the input of an output; the round trip must not go through that memory."""
   flow = flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1)
   images = np.random.default_rng(0).uniform(0.01, 0.99, (5, 2, 2, 1)).astype(np.float32)
-  assert make_likelihood_fn(flow, 256, 5, False)(images).round_trip_error > 0
+  assert make_likelihood_fn(flow, 256, 5, jit=False)(images).round_trip_error > 0
 
 
 def test_no_number_is_no_number():
   images = np.random.default_rng(0).random((5, 2, 2, 1))
-  likelihood = make_likelihood_fn(stub(log_prob=lambda x: x[:, 0, 0, 0] * math.nan), 256, 5, False)(images)
+  likelihood = make_likelihood_fn(stub(log_prob=lambda x: x[:, 0, 0, 0] * math.nan), 256, 5, jit=False)(images)
   assert math.isnan(likelihood.nll) and math.isnan(likelihood.bits_per_dim)

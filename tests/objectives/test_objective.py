@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, gradient_penalty, make
 
 SEED = (1, 2)
@@ -180,20 +179,20 @@ def test_make_weights(name):
 @pytest.mark.parametrize(
   ('arguments', 'expected'),
   [
-    ({'name': 'gan'}, ['objective', "'gan'", 'mle, adversarial, hybrid']),
+    ({'name': 'gan'}, ['`name`', "'gan'", 'mle, adversarial, hybrid']),
     ({'divergence': 'wgan'}, ['divergence', "'wgan'", 'wasserstein, jensen_shannon, kl, reverse_kl, hellinger']),
-    ({'lambda_': -0.5}, ['lambda', '-0.5', '>= 0']),
-    ({'lambda_': math.nan}, ['lambda', 'nan']),
-    ({'lambda_': math.inf}, ['lambda', 'inf']),
-    ({'lambda_': '0.1'}, ['lambda', "'0.1'"]),
-    ({'gradient_penalty_weight': -1.0}, ['gradient_penalty_weight', '-1.0', '>= 0']),
+    ({'lambda_': -0.5}, ['`lambda_`', '-0.5', 'at least 0']),
+    ({'lambda_': math.nan}, ['`lambda_`', 'nan']),
+    ({'lambda_': math.inf}, ['`lambda_`', 'inf']),
+    ({'lambda_': '0.1'}, ['`lambda_`', "'0.1'"]),
+    ({'gradient_penalty_weight': -1.0}, ['gradient_penalty_weight', '-1.0', 'at least 0']),
     ({'gradient_penalty_weight': math.nan}, ['gradient_penalty_weight', 'nan']),
-    ({'name': 'mle', 'lambda_': -1.0}, ['lambda', '-1.0']),
+    ({'name': 'mle', 'lambda_': -1.0}, ['`lambda_`', '-1.0']),
   ],
 )
 def test_mistakes_are_named_in_one_line(arguments, expected):
-  with pytest.raises(UsageError) as error:
+  with pytest.raises(ValueError) as error:
     make(**{'name': 'hybrid', **arguments})
   message = str(error.value)
   assert '\n' not in message
-  assert all(part in message for part in expected), message
+  assert message.startswith('`') and all(part in message for part in expected), message

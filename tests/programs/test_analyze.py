@@ -129,7 +129,7 @@ def test_a_generator_without_inverse(cache, tmp_path):
     '--steps=2',
     '--samples=10',
   )
-  tiny = ('--config.generator.upsampling_channels=(8, 4)', '--config.critic.channels=(4,)', '--config.score_samples=0')
+  tiny = ('--config.dcgan.channels=(8, 4)', '--config.dcgan_critic.channels=(4,)', '--config.score_samples=0')
   assert call('train', *flags, *tiny, f'--config.cache_dir={cache}', f'--workdir={workdir}').status == 0
   outcome = call('analyze', workdir, '--what=histograms,jacobian', *QUICK)
   assert outcome.status == 2 and outcome.err.count('\n') == 1

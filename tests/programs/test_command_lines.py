@@ -6,7 +6,7 @@ import pytest
 
 from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.programs import command_lines
-from flowgan_tf.runs.config import default_config, settings
+from flowgan_tf.runs.config import default_config, settings, used
 from flowgan_tf.study.study import Study
 from flowgan_tf.study.summary import Summary
 from tests.programs.conftest import parsed_config
@@ -32,15 +32,15 @@ CONFIGS = [
   changed(),
   cifar10.get_config('dinh'),
   changed(objective='hybrid', **{'lambda': 0.25}),
-  changed(objective='adversarial', generator__name='dcgan', generator__upsampling_channels=(8, 4), flip=True),
+  changed(objective='adversarial', generator='dcgan', dcgan__channels=(8, 4), flip=True),
   changed(
     dataset='mnist',
     optimizer__learning_rate=5e-4,
-    critic__channels=(4,),
+    dcgan_critic__channels=(4,),
     jit=False,
     ema_decay=0.0,
     gradient_penalty=2.5,
-    generator__alpha=1e-3,
+    nice__alpha=1e-3,
     seed=3,
   ),
 ]
@@ -50,7 +50,7 @@ CONFIGS = [
 def test_training_again_has_the_same_configuration(config):
   words = shlex.split(command_lines.train_command(summary(config)))
   assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
-  got, expected = settings(parsed_config(words[1:])), settings(config)
+  got, expected = settings(used(parsed_config(words[1:]))), settings(used(config))
   if config.objective != 'hybrid':  # Lambda then weighs nothing.
     del got['lambda'], expected['lambda']
   assert got == expected

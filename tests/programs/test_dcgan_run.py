@@ -16,9 +16,9 @@ FLAGS = (
   '--critic_steps=2',
   '--steps=4',
   '--samples=40',
-  '--config.generator.upsampling_channels=(8, 4)',
-  '--config.critic.channels=(4,)',
-  '--config.critic.dense_units=8',
+  '--config.dcgan.channels=(8, 4)',
+  '--config.dcgan_critic.channels=(4,)',
+  '--config.dcgan_critic.dense_units=8',
   '--config.log_every=1',
   '--config.eval_every=2',
   '--config.score_samples=64',
@@ -47,7 +47,7 @@ def test_evaluation_has_no_likelihood_and_says_why(trained):
   workdir, _ = trained
   outcome = call('evaluate', workdir, '--samples=40')
   assert outcome.status == 0 and 'no likelihood' in outcome.out
-  assert_one_line(call('evaluate', workdir, '--float64'), 'evaluate', '--float64', 'dcgan', 'no likelihood')
+  assert_one_line(call('evaluate', workdir, '--float64'), 'evaluate', 'float64', 'dcgan', 'without a likelihood')
 
 
 @pytest.mark.parametrize('flags', [[], ['--interpolate'], ['--neighbors']])

@@ -62,7 +62,7 @@ def test_bad_files(finished, tmp_path):
 
 
 def test_weights_without_their_scorer_are_refused(finished, weights, tmp_path):
-  said = [f'--inception_weights={weights}', 'add --scorer=inception']
+  said = ['inception_weights', str(weights), "'inception'"]
   assert_one_line(call('evaluate', finished[0], f'--inception_weights={weights}'), 'evaluate', *said)
   common = [*TRAIN, f'--workdir={tmp_path}/run']
   assert_one_line(call('train', *common, f'--inception_weights={weights}'), 'train', *said)
@@ -73,7 +73,7 @@ def test_weights_without_their_scorer_are_refused(finished, weights, tmp_path):
 def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path):
   """Without being asked for, it is left out: the run has no scores."""
   common = [*TRAIN, f'--dataset={images}', '--config.score_samples=10', f'--workdir={tmp_path}/run']
-  said = ['--scorer=classifier', images, 'no labels', '--scorer=inception']
+  said = ['scorer', images, 'no labels', "'inception'"]
   assert_one_line(call('train', *common, '--scorer=classifier'), 'train', *said)
   assert call('train', *common).status == 0
   assert_one_line(call('evaluate', tmp_path / 'run', '--scorer=classifier'), 'evaluate', *said)

@@ -35,7 +35,7 @@ def test_a_finished_run(finished):
   }
   config = json.loads((workdir / 'config.json').read_text())['config']
   assert (config['objective'], config['lambda'], config['steps'], config['dataset']) == ('hybrid', 0.1, 20, 'digits')
-  assert (config['generator']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
+  assert (config['nice']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
   records = json.loads((workdir / 'evaluation.json').read_text())
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
   assert all(record['checkpoint'] in outcome.out for record in records)
@@ -84,9 +84,9 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
 @pytest.mark.parametrize(
   ('flags', 'parts'),
   [
-    (['--lambda=-1'], ['lambda', '-1', '>= 0']),
-    (['--lambda=nan'], ['lambda', 'nan', '>= 0']),
-    (['--lambda=inf'], ['lambda', 'inf', '>= 0']),
+    (['--lambda=-1'], ['lambda', '-1', 'at least 0']),
+    (['--lambda=nan'], ['lambda', 'nan', 'finite']),
+    (['--lambda=inf'], ['lambda', 'inf', 'finite']),
     (['--lambda=abc'], ['lambda', 'abc']),
     (['--lambda='], ['lambda']),
     (['--objective=foo'], ['objective', 'foo', 'mle, adversarial, hybrid']),
@@ -95,16 +95,17 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config=nosuch.py'], ['nosuch.py']),
     (['--config=configs'], ['config']),
     (['--config.nosuch=1'], ['nosuch']),
-    (['--config.generator.hidden_units=many'], ['hidden_units', 'many']),
-    (['--config.generator.name=glow'], ['generator.name', 'glow', 'nice, real_nvp']),
-    (['--generator=glow'], ['generator.name', 'glow', 'nice, real_nvp, dcgan']),
+    (['--config.nice.hidden_units=many'], ['hidden_units', 'many']),
+    (['--config.critic=resnet'], ['critic', 'resnet', 'dcgan_critic']),
+    (['--config.nice.couplings=1'], ['nice.couplings', '1', 'at least 2']),
+    (['--generator=glow'], ['generator', 'glow', 'nice, real_nvp, dcgan']),
     (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan is not invertible']),
     (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan is not invertible']),
-    (['--config.generator.upsampling_channels=()'], ['generator.upsampling_channels']),
+    (['--generator=dcgan', '--objective=adversarial', '--config.dcgan.channels=()'], ['dcgan.channels', '()']),
     (['--scorer=foo'], ['scorer', 'foo', 'classifier, inception']),
     (['--config=configs/cifar10.py:large'], ['cifar10.py:large', 'mle, adversarial, hybrid, dcgan, dinh, small']),
     (['--config.ema_decay=1.5'], ['ema_decay', '1.5']),
-    (['--config.critic.channels=()'], ['critic.channels']),
+    (['--objective=adversarial', '--config.dcgan_critic.channels=()'], ['dcgan_critic.channels', '()']),
     (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),
     (['--dataset=nosuch.npz'], ['nosuch.npz', 'no such file']),
     (['--steps=0'], ['steps', '0', 'at least 1']),
@@ -139,7 +140,7 @@ def test_config_files_that_are_none(tmp_path):
 
 def test_images_that_do_not_fit_the_flow(tmp_path):
   images = write_images(tmp_path / 'odd.npz', shape=(7, 7, 1))
-  outcome = call('train', f'--dataset={images}', '--config.generator.name=real_nvp', f'--workdir={tmp_path / "run"}')
+  outcome = call('train', f'--dataset={images}', '--config.generator=real_nvp', f'--workdir={tmp_path / "run"}')
   assert_one_line(outcome, 'train', 'real_nvp', '(7, 7, 1)')
   assert not (tmp_path / 'run').exists()
 
@@ -150,7 +151,7 @@ def test_folders_that_cannot_be_a_run(tmp_path, images, finished, cache):
   file.write_text('precious')
   for workdir in (file, file / 'run'):
     outcome = call('train', *flags, f'--workdir={workdir}')
-    assert_one_line(outcome, 'train', f'--workdir={workdir}', 'cannot be written')
+    assert_one_line(outcome, 'train', f'train: {workdir}: cannot be written')
   assert_one_line(call('train', *flags, f'--workdir={tmp_path}'), 'train', str(tmp_path), 'not empty')
   assert [f.name for f in tmp_path.iterdir()] == ['file'] and file.read_text() == 'precious'
   # Somebody else's run.
@@ -179,13 +180,13 @@ def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
 
 def test_unlabelled_images_and_a_fresh_folder(tmp_path, images):
   """The flags win over the config file, and the table has no scores."""
-  (tmp_path / 'mine.py').write_text(BASED_ON_OURS.format('config.steps, config.generator.couplings = 99, 3'))
+  (tmp_path / 'mine.py').write_text(BASED_ON_OURS.format('config.steps, config.nice.couplings = 99, 3'))
   workdir = tmp_path / 'a' / 'run'
   outcome = call('train', f'--config={tmp_path}/mine.py', *FAST, f'--dataset={images}', f'--workdir={workdir}')
   assert outcome.status == 0, outcome
   assert 'MODE' not in outcome.out and 'test NLL (nats)' in outcome.out
   config = json.loads((workdir / 'config.json').read_text())['config']
-  assert (config['steps'], config['generator']['couplings'], config['generator']['hidden_units']) == (4, 2, 16)
+  assert (config['steps'], config['nice']['couplings'], config['nice']['hidden_units']) == (4, 2, 16)
 
 
 @pytest.mark.parametrize('path', ['configs/mnist.py', 'elsewhere/configs/mnist.py'])
@@ -198,7 +199,7 @@ def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch, path):
 def test_a_process_of_its_own(tmp_path):
   """The script in bin/, with what only a process shows: nothing but our line on standard error."""
   outcome = call_outside('train', '--objective=hybrid', '--lambda=-0.1', f'--workdir={tmp_path / "run"}')
-  assert outcome == (2, '', 'train: lambda: got -0.1, expected a finite number >= 0\n')
+  assert_one_line(outcome, 'train', 'lambda', ' must be a finite number of at least 0. Got: -0.1.')
   assert list(tmp_path.iterdir()) == []
 
 

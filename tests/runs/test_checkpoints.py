@@ -6,9 +6,8 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
-from flowgan_tf.training.state import TrainState
 from flowgan_tf.runs.config import make_generator
-from tests.tiny import IMAGE_SHAPE, make_config
+from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 CONFIG = make_config(objective='hybrid')
 
@@ -23,7 +22,7 @@ def fill(state, value):
 def saved(tmp_path_factory):
   """A run with `latest` at the steps 3 and 5 and `best_nll` at step 3; weights are the number of the step."""
   folder = tmp_path_factory.mktemp('saved')
-  state = TrainState(CONFIG, IMAGE_SHAPE)
+  state = make_state(CONFIG)
   checkpoints = Checkpoints(folder, state.checkpoint())
   for step, names in ((2, ['latest']), (3, ['latest', 'best_nll']), (5, ['latest'])):
     fill(state, step)
@@ -39,7 +38,7 @@ def workdir(saved, tmp_path):
 
 @pytest.fixture(scope='module')
 def state():
-  return TrainState(CONFIG, IMAGE_SHAPE)
+  return make_state(CONFIG)
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +78,7 @@ def test_the_averaged_generator_alone(workdir, flow):
 
 
 def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
-  state = TrainState(CONFIG, IMAGE_SHAPE)
+  state = make_state(CONFIG)
   fill(state, 1)
   for variable in state.ema.variables:
     variable.assign(np.full(variable.shape, 7, np.float32))
@@ -161,11 +160,9 @@ def test_without_the_damaged_one_the_older_is_used(workdir, state):
 
 def test_another_architecture_does_not_pass_for_this_one(workdir):
   with pytest.raises(UsageError, match='damaged'):
-    restore_generator(workdir, 'latest', make_generator(make_config({'generator.hidden_units': 9}), IMAGE_SHAPE))
+    restore_generator(workdir, 'latest', make_generator(make_config({'nice.hidden_units': 9}), IMAGE_SHAPE))
   with pytest.raises(UsageError, match='damaged'):
-    Checkpoints(
-      workdir, TrainState(make_config({'generator.hidden_layers': 2}, objective='hybrid'), IMAGE_SHAPE).checkpoint()
-    ).restore()
+    Checkpoints(workdir, make_state(make_config({'nice.hidden_layers': 2}, objective='hybrid')).checkpoint()).restore()
 
 
 @pytest.mark.parametrize('moved', [False, True])

@@ -4,7 +4,8 @@ import pytest
 
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.config import default_config, validate
+from flowgan_tf.runs.config import default_config, make_critic, make_generator, make_objective, settings, used, validate
+from tests.tiny import IMAGE_SHAPE, make_config
 
 
 @pytest.mark.parametrize(
@@ -17,24 +18,9 @@ def test_shipped_configurations_hold(get_config):
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [
-    ('objective', 'foo', 'mle, adversarial, hybrid'),
-    ('divergence', 'foo', 'wasserstein'),
-    ('lambda', -1.0, '>= 0'),
-    ('lambda', math.nan, '>= 0'),
-    ('lambda', math.inf, '>= 0'),
-    ('gradient_penalty', -1.0, '>= 0'),
-    ('generator.name', 'glow', 'nice, real_nvp'),
-    ('generator.prior', 'cauchy', 'logistic, normal'),
-    ('generator.normalization', 'foo', 'layer'),
-    ('generator.couplings', 1, 'at least 2'),
-    ('generator.hidden_units', 0, 'at least 1'),
-    ('generator.hidden_layers', 0, 'at least 1'),
-    ('generator.channels', 0, 'at least 1'),
-    ('generator.blocks', 0, 'at least 1'),
-    ('generator.scales', 0, 'at least 1'),
-    ('generator.alpha', 0.5, 'below 0.5'),
-    ('generator.alpha', -0.1, 'below 0.5'),
-    ('generator.log_scale_bound', 0.0, 'positive'),
+    ('generator', 'glow', 'nice, real_nvp, dcgan'),
+    ('critic', 'resnet', 'dcgan_critic'),
+    ('scorer', 'vgg', 'classifier, inception'),
     ('precision', 'float8', 'float32, mixed_bfloat16, mixed_float16'),
     ('batch_size', 0, 'at least 1'),
     ('steps', 0, 'at least 1'),
@@ -64,8 +50,63 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
     validate(config)
   message = str(caught.value)
   assert '\n' not in message
-  assert message.startswith(f'{key}: got {value!r}') or message.startswith(f'{key}_weight: got {value!r}')
+  assert message.startswith(f'`{key}` must be ') and message.endswith(f' Got: {value!r}.')
   assert expected in message
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'expected'),
+  [
+    ('objective', 'foo', 'one of mle, adversarial, hybrid'),
+    ('divergence', 'foo', 'one of wasserstein, jensen_shannon'),
+    ('lambda', -1.0, 'a finite number of at least 0'),
+    ('lambda', math.nan, 'a finite number of at least 0'),
+    ('lambda', math.inf, 'a finite number of at least 0'),
+    ('gradient_penalty', -1.0, 'a finite number of at least 0'),
+  ],
+)
+def test_arguments_of_the_objective_are_named_as_settings(key, value, expected):
+  config = default_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UsageError) as caught:
+    make_objective(config)
+  message = str(caught.value)
+  assert message.startswith(f'`{key}` must be {expected}') and message.endswith(f' Got: {value!r}.')
+
+
+def test_arguments_of_builders_are_named_as_settings():
+  config = make_config({'nice.couplings': 1, 'dcgan_critic.channels': ()})
+  with pytest.raises(UsageError, match=r'^`nice\.couplings` must be an integer of at least 2\. Got: 1\.$'):
+    make_generator(config, IMAGE_SHAPE)
+  with pytest.raises(UsageError, match=r'^`dcgan_critic\.channels` must be one or more integers .*Got: \(\)\.$'):
+    make_critic(config, IMAGE_SHAPE)
+  with pytest.raises(UsageError, match=r"^`generator` 'real_nvp' does not fit: `image_shape` must .*\(7, 7, 1\)\.$"):
+    make_generator(make_config(generator='real_nvp'), (7, 7, 1))
+
+
+def test_blocks_are_the_builders_arguments():
+  config = default_config()
+  assert config.real_nvp.to_dict() == {
+    'scales': 2,
+    'channels': 64,
+    'blocks': 8,
+    'normalization': 'batch',
+    'batch_norm_between': False,
+    'log_scale_bound': 2.0,
+    'prior': 'normal',
+    'alpha': 1e-7,
+  }
+  assert config.dcgan.to_dict() == {'channels': (256, 128, 64), 'prior': 'normal'}
+  # The paper's critic for MNIST.
+  assert config.dcgan_critic.to_dict() == {'channels': (1, 64), 'dense_units': 1024, 'layer_norm': False}
+
+
+def test_only_the_blocks_that_are_used_count():
+  config = make_config(generator='real_nvp')
+  names = settings(used(config))
+  assert 'real_nvp.scales' in names and 'dcgan_critic.channels' in names and 'optimizer.beta_1' in names
+  assert not [name for name in names if name.startswith(('nice.', 'dcgan.'))]
+  assert names.keys() < settings(config).keys()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.runs.run import describe_run, load_run
 from flowgan_tf.study.study import read
-from flowgan_tf.training.evaluation import Evaluator
 from flowgan_tf.training.loop import train
-from flowgan_tf.training.runs import describe_run, load_run
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 
@@ -47,6 +47,23 @@ def test_training_goes_on(golden, name):
   assert train(config, golden / name)
   steps = [json.loads(line)['step'] for line in (golden / name / 'metrics.jsonl').read_text().splitlines()]
   assert steps[-1] == 8
+
+
+@pytest.mark.parametrize(
+  ('name', 'block'),
+  [
+    ('nice', {'couplings': 2, 'hidden_units': 8, 'hidden_layers': 1}),
+    ('real_nvp', {'scales': 2, 'channels': 2, 'blocks': 1, 'batch_norm_between': False, 'log_scale_bound': 2.0}),
+    ('dcgan', {'channels': (2, 2)}),
+  ],
+)
+def test_settings_of_version_1_are_those_of_the_builders(golden, name, block):
+  """The prior of all three, and the norm of the flows, were not what the builders have as defaults."""
+  config, _ = describe_run(golden / name)
+  common = {'prior': 'logistic'} if name == 'dcgan' else {'prior': 'logistic', 'normalization': 'layer', 'alpha': 1e-7}
+  assert config.generator == name and config[name].to_dict() == common | block
+  assert config.critic == 'dcgan_critic'
+  assert config.dcgan_critic.to_dict() == {'channels': (2,), 'dense_units': 4, 'layer_norm': False}
 
 
 def test_analyses_are_read(golden):

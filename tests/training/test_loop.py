@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf import objectives
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.checkpoints import available
@@ -67,7 +68,7 @@ def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selectio
   """By script, the score is best at step 2 and the likelihood at step 3."""
   config.score_samples = 64
   nlls = iter([1.0, 5.0, 6.0, 4.0, 7.0])
-  monkeypatch.setattr(loop, 'make_scorer', lambda *_: Scripted([9.0, 1.1, 3.0, 2.0, 2.5], selection))
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([9.0, 1.1, 3.0, 2.0, 2.5], selection))
   with monkeypatch.context() as patch:
     patch.setattr(loop.Evaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
     assert train(config, tmp_path / 'run')
@@ -80,7 +81,7 @@ def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selectio
 
   # A run that ends at step 2 has the average of that step, and not the weights of the flow itself.
   config.steps = 2
-  monkeypatch.setattr(loop, 'make_scorer', lambda *_: Scripted([1.1] * 3, selection))
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([1.1] * 3, selection))
   train(config, tmp_path / 'short')
   best = flow_weights(tmp_path / 'run', 'best_score')
   for a, b in zip(best, flow_weights(tmp_path / 'short', 'latest'), strict=True):
@@ -115,7 +116,7 @@ def test_unlabelled_images_train_without_scores(config, tmp_path):
 
 def test_a_scorer_that_was_asked_for_needs_labels(config, tmp_path):
   config.score_samples = 2000
-  with pytest.raises(UsageError, match=r'--scorer=classifier: .* has no labels'):
+  with pytest.raises(UsageError, match=r'^`scorer` must be .* has no labels'):
     train(config, tmp_path / 'run', scorer_required=True)
   config.score_samples = 0
   assert train(config, tmp_path / 'run', scorer_required=True)
@@ -259,3 +260,29 @@ def test_an_interrupted_start_logs_step_zero_once(config, tmp_path, monkeypatch)
       train(config, tmp_path)
   train(config, tmp_path)
   assert [r['step'] for r in read_metrics(tmp_path)] == [0, 1, 2, 3, 3]
+
+
+def test_the_objective_is_built_once(config, tmp_path, monkeypatch):
+  built = []
+  original = objectives.make
+  monkeypatch.setattr(objectives, 'make', lambda *args, **kwargs: built.append(args) or original(*args, **kwargs))
+  config.steps = 2
+  train(config, tmp_path)
+  assert len(built) == 1
+  config.steps = 3  # Going on reads the description of the run, too.
+  train(config, tmp_path)
+  assert len(built) == 2
+
+
+@pytest.mark.parametrize('objective', ['mle', 'hybrid'])
+def test_an_objective_with_a_likelihood_needs_a_density(config, tmp_path, objective):
+  config.update({'objective': objective, 'generator': 'dcgan'})
+  config.dcgan.channels = (2,)
+  with pytest.raises(
+    UsageError, match=rf"^`objective` must be 'adversarial' with generator dcgan.*: '{objective}'"
+  ):
+    train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  # A likelihood of no weight needs none.
+  config.update({'objective': 'hybrid', 'lambda': 0.0, 'steps': 1})
+  assert train(config, tmp_path / 'run')

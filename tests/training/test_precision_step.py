@@ -9,19 +9,18 @@ import tensorflow as tf
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.objectives.penalties import gradient_penalty
 from flowgan_tf.runs.config import make_objective
-from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import make_train_step
-from tests.tiny import IMAGE_SHAPE, make_config
+from tests.tiny import make_config, make_state
 from tests.training.test_step import assert_identical, images_for, weights
 
 REAL_NVP = {
-  'generator.name': 'real_nvp',
-  'generator.scales': 1,
-  'generator.channels': 4,
-  'generator.blocks': 0,
-  'generator.normalization': 'batch',
-  'generator.batch_norm_between': True,
-  'generator.prior': 'normal',
+  'generator': 'real_nvp',
+  'real_nvp.scales': 1,
+  'real_nvp.channels': 4,
+  'real_nvp.blocks': 0,
+  'real_nvp.normalization': 'batch',
+  'real_nvp.batch_norm_between': True,
+  'real_nvp.prior': 'normal',
 }
 
 
@@ -39,7 +38,7 @@ def snapshot(part):
 def test_real_nvp_recovers_from_overflow_by_itself():
   """Each overflow halves the scale, until a step succeeds; nothing but batch statistics moves before."""
   config = make_config(REAL_NVP, objective='hybrid', precision='mixed_float16')
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
   optimizers = state.optimizer, state.critic_optimizer
   for optimizer in optimizers:

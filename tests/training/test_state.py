@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import make_generator
-from flowgan_tf.training.state import TrainState
-from tests.tiny import IMAGE_SHAPE, make_config
+from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 
 def weights(*parts):
@@ -16,14 +15,14 @@ def weights(*parts):
 def test_initial_weights_follow_the_seed():
   first, same, other = (
     weights(state.generator, state.critic)
-    for state in (TrainState(make_config(objective='hybrid', seed=seed), IMAGE_SHAPE) for seed in (3, 3, 4))
+    for state in (make_state(make_config(objective='hybrid', seed=seed)) for seed in (3, 3, 4))
   )
   assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
 
 
 def test_initial_average_is_the_flow():
-  state = TrainState(make_config(objective='hybrid'), IMAGE_SHAPE)
+  state = make_state(make_config(objective='hybrid'))
   assert state.ema is not state.generator
   assert all(np.array_equal(a, b) for a, b in zip(weights(state.generator), weights(state.ema), strict=True))
 
@@ -31,8 +30,8 @@ def test_initial_average_is_the_flow():
 @pytest.mark.parametrize('precision', ['float32', 'mixed_float16'])
 def test_checkpoint_holds_every_variable(precision, tmp_path):
   """Whatever is written into the state comes back into another one: nothing is left out."""
-  config = make_config({'generator.normalization': 'batch'}, objective='hybrid', precision=precision)
-  saved, restored = TrainState(config, IMAGE_SHAPE), TrainState(config, IMAGE_SHAPE)
+  config = make_config({'nice.normalization': 'batch'}, objective='hybrid', precision=precision)
+  saved, restored = make_state(config), make_state(config)
 
   def variables(state):
     parts = (state.generator, state.ema, state.critic, state.optimizer, state.critic_optimizer)
@@ -53,16 +52,16 @@ def test_checkpoint_holds_every_variable(precision, tmp_path):
 
 
 def test_the_configuration_reaches_the_flow():
-  flow = make_generator(make_config({'generator.hidden_units': 5, 'generator.couplings': 3}), IMAGE_SHAPE)
+  flow = make_generator(make_config({'nice.hidden_units': 5, 'nice.couplings': 3}), IMAGE_SHAPE)
   # Per coupling: layer norm and dense of 8 inputs, layer norm and dense of 5; then 16 scales.
   assert sum(int(tf.size(v)) for v in flow.trainable_variables) == 3 * (16 + 8 * 5 + 5 + 10 + 5 * 8 + 8) + 16
   flow = make_generator(
-    make_config({'generator.name': 'real_nvp', 'generator.channels': 2, 'generator.blocks': 1}), IMAGE_SHAPE
+    make_config({'generator': 'real_nvp', 'real_nvp.channels': 2, 'real_nvp.blocks': 1}), IMAGE_SHAPE
   )
   assert flow.name == 'real_nvp'
   assert flow.event_shape == IMAGE_SHAPE
 
 
 def test_images_that_real_nvp_cannot_halve_are_the_users_mistake():
-  with pytest.raises(UsageError, match=r'generator.*divisible by 2.*7, 7, 1'):
-    make_generator(make_config({'generator.name': 'real_nvp'}), (7, 7, 1))
+  with pytest.raises(UsageError, match=r'`generator`.*divisible by 2.*7, 7, 1'):
+    make_generator(make_config({'generator': 'real_nvp'}), (7, 7, 1))

@@ -6,9 +6,8 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.runs.config import make_objective
-from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
-from tests.tiny import IMAGE_SHAPE, make_config
+from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +35,7 @@ def assert_identical(first, second):
 
 def train(config, steps=1):
   """State and metrics after some steps."""
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
   metrics = [step(images_for(config, i)) for i in range(steps)]
   return state, [{k: float(v) for k, v in m.items()} for m in metrics]
@@ -108,7 +107,7 @@ class Recorder:
 
 def record(config, images):
   """What the objective saw in one step, the state after it, and the flow before it."""
-  state, recorder, before = TrainState(config, IMAGE_SHAPE), Recorder(), TrainState(config, IMAGE_SHAPE)
+  state, recorder, before = make_state(config), Recorder(), make_state(config)
   make_train_step(state, recorder, config)(images)
   return state, recorder, before.generator
 
@@ -145,7 +144,7 @@ def test_noise_differs_from_step_to_step_and_from_seed_to_seed():
   fakes = []
   for seed in (0, 0, 1):
     config = make_config(objective='hybrid', critic_steps=1, seed=seed)
-    state, recorder = TrainState(config, IMAGE_SHAPE), Recorder()
+    state, recorder = make_state(config), Recorder()
     step = make_train_step(state, recorder, config)
     for _ in range(2):
       # Noise alone is to be compared.
@@ -170,7 +169,7 @@ def test_metrics_hold_together():
 def test_first_update_is_adam_on_the_nll(clip_norm):
   config = make_config({'optimizer.clip_norm': clip_norm, 'optimizer.learning_rate': 0.01}, objective='mle')
   images = images_for(config)
-  state, initial = TrainState(config, IMAGE_SHAPE), TrainState(config, IMAGE_SHAPE)
+  state, initial = make_state(config), make_state(config)
   variables = initial.generator.trainable_variables
   with tf.GradientTape() as tape:
     nll = -tf.reduce_mean(initial.generator.log_prob(images))
@@ -200,7 +199,7 @@ def test_learning_rates_follow_training_steps(schedule):
     for key, value in {'schedule': schedule, 'decay_rate': rate, 'learning_rate': first}.items()
   }
   config = make_config(optimizers, objective='hybrid', critic_steps=5, steps=steps)
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
 
   def factor(t):
@@ -217,7 +216,7 @@ def test_learning_rates_follow_training_steps(schedule):
 @pytest.mark.parametrize('decay', [0.5, 0.999])
 def test_average_is_the_warmed_up_recursion(decay):
   config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=decay)
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
   expected = [v.numpy() for v in state.generator.trainable_variables]
   assert_identical(expected, [v.numpy() for v in state.ema.trainable_variables])
@@ -238,20 +237,20 @@ def test_no_average_shares_the_flow():
 
 
 def test_running_statistics_are_copied_to_the_average():
-  state, _ = train(make_config({'generator.normalization': 'batch'}, objective='mle'), 2)
+  state, _ = train(make_config({'nice.normalization': 'batch'}, objective='mle'), 2)
   flow, ema = state.generator.non_trainable_variables, state.ema.non_trainable_variables
   assert_identical([v.numpy() for v in flow], [v.numpy() for v in ema])
-  fresh = TrainState(make_config({'generator.normalization': 'batch'}, objective='mle'), IMAGE_SHAPE)
+  fresh = make_state(make_config({'nice.normalization': 'batch'}, objective='mle'))
   moved = [np.any(a.numpy() != b.numpy()) for a, b in zip(flow, fresh.generator.non_trainable_variables, strict=True)]
   assert sum(moved) >= len(moved) / 2
 
 
 def test_running_statistics_follow_the_likelihood_where_there_is_one():
-  settings = {'generator.normalization': 'batch', 'lambda': 0.1}
+  settings = {'nice.normalization': 'batch', 'lambda': 0.1}
   statistics = {}
   for objective in ('mle', 'hybrid', 'adversarial'):
     config = make_config(settings, objective=objective)
-    state = TrainState(config, IMAGE_SHAPE)
+    state = make_state(config)
     images = images_for(config)
     last = images_for(make_config(objective='mle'), 7)  # The batch of the likelihood is the last one.
     make_train_step(state, make_objective(config), config)(tf.concat([images[:-8], last], axis=0))
@@ -273,7 +272,7 @@ def test_mixed_precision_keeps_float32_weights(precision):
 
 def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
   config = make_config(objective='hybrid', precision='mixed_float16')
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
   step(images_for(config))
   assert float(state.optimizer.dynamic_scale) == 2.0**12
@@ -302,6 +301,6 @@ def test_gradient_norm_is_a_number_where_the_loss_is_zero():
     def generator_loss(self, nll, fake_outputs):
       return 0.0 * nll, {'nll': nll}
 
-  state = TrainState(config, IMAGE_SHAPE)
+  state = make_state(config)
   metrics = make_train_step(state, Zero(), config)(images_for(config))
   assert float(metrics['gradient_norm']) == 0.0

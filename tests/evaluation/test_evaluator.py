@@ -1,0 +1,90 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.runs.config import make_generator
+from flowgan_tf.runs.seeds import Purpose
+from tests.tiny import IMAGE_SHAPE, make_config
+
+
+def scorer(images, splits=1):
+  """Stands for a `Scorer`."""
+  return {'mode_score': float(images.mean()), 'score_samples': len(images), 'score_splits': splits}
+
+
+@pytest.fixture(scope='module')
+def flow(config):
+  keras.utils.set_random_seed(0)
+  flow = make_generator(config, IMAGE_SHAPE)
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.2, variable.shape))
+  return flow
+
+
+@pytest.fixture(scope='module')
+def evaluator(flow, dataset, config):
+  return Evaluator(flow, dataset, config, scorer)
+
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+def test_likelihood_is_of_the_whole_split(evaluator, flow, dataset, split):
+  """Splits of 120, 15 and 15 images, measured in batches of 100."""
+  images = getattr(dataset, split).images
+  x = data.dequantize(images, 256, 3 + Purpose.EVALUATION)
+  log_prob = flow.log_prob(x).numpy().astype(np.float64)
+  likelihood = evaluator.likelihood(split)
+  assert likelihood.n == len(images)
+  assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
+  assert likelihood.bits_per_dim == pytest.approx(8 - log_prob.mean() / (16 * math.log(2)), abs=1e-5)
+  assert likelihood == evaluator.likelihood(split)
+
+
+def test_samples(evaluator, flow):
+  """501 samples take two calls."""
+  samples = evaluator.sample(501, Purpose.SCORE)
+  assert samples.shape == (501, 4, 4, 1) and samples.dtype == np.float32
+  assert len(np.unique(samples.reshape(501, -1), axis=0)) == 501
+  np.testing.assert_array_equal(evaluator.sample(501, Purpose.SCORE), samples)
+  for other in (evaluator.sample(20, Purpose.GRID), evaluator.sample(20, Purpose.SCORE, step=1)):
+    assert np.all(other != samples[:20])
+  # Neither the prior's mean nor its scale is lost on the way.
+  noise = flow.encode(samples).numpy()
+  assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
+
+
+def test_scores_stand_beside_the_health_of_the_samples(evaluator):
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[:10, :2] = 0.7
+  assert evaluator.scores(images, splits=2) == {
+    'saturated': 0.0,
+    'non_finite': 0.0,
+    'sample_std': pytest.approx(0.125),
+    'mode_score': pytest.approx(0.325),
+    'score_samples': 20,
+    'score_splits': 2,
+  }
+
+
+def test_samples_that_blew_up_have_no_score(evaluator):
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[0, 0, 0] = np.nan
+  scores = evaluator.scores(images)
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
+  assert scores['non_finite'] == pytest.approx(1 / 320)
+
+
+def test_without_a_scorer_there_is_health_alone(flow, dataset, config):
+  scores = Evaluator(flow, dataset, config, None).scores(np.full((4, 4, 4, 1), 0.2))
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
+
+
+def test_a_generator_without_a_density_has_no_likelihood(dataset):
+  config = make_config({'dcgan.channels': (4,)}, generator='dcgan')
+  evaluator = Evaluator(make_generator(config, IMAGE_SHAPE), dataset, config, None)
+  assert evaluator.likelihood('test') is None
+  assert evaluator.sample(3, Purpose.SCORE).shape == (3, *IMAGE_SHAPE)

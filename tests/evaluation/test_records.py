@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.records import merge_records, read_evaluation
+
+
+def record(checkpoint, split='test', step=4, **more):
+  return {'checkpoint': checkpoint, 'split': split, 'step': step, **more}
+
+
+def test_other_checkpoints_and_splits_stay():
+  old = [record('latest', nll=1.0), record('latest', 'validation', nll=2.0), record('best_nll', nll=3.0)]
+  assert merge_records(old, [record('latest', nll=9.0)]) == [record('latest', nll=9.0), *old[1:]]
+
+
+def test_what_another_step_of_the_checkpoint_measured_goes():
+  old = [record('latest', 'validation', step=2, nll=2.0)]
+  assert merge_records(old, [record('latest', nll=9.0)]) == [record('latest', nll=9.0)]
+
+
+def test_scores_stay_until_there_are_new_ones():
+  old = [record('latest', nll=1.0, nll_float64=1.5, scorer='inception_v3', scorer_hash='a', fid=3.0)]
+  [merged] = merge_records(old, [record('latest', nll=2.0)])
+  assert (merged['nll'], merged['fid'], merged['nll_float64']) == (2.0, 3.0, 1.5)
+  [merged] = merge_records(old, [record('latest', nll=2.0, scorer='classifier', scorer_hash='b', mode_score=1.0)])
+  assert merged == record('latest', nll=2.0, nll_float64=1.5, scorer='classifier', scorer_hash='b', mode_score=1.0)
+
+
+def test_no_file_holds_no_records(tmp_path):
+  assert read_evaluation(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    '',
+    '5',
+    '[5]',
+    '[{"checkpoint": "latest"}]',
+    json.dumps([record('latest', step='four')]),
+    json.dumps([record('latest', nll='low')]),
+    json.dumps([record('latest', scorer='classifier', scorer_hash=5)]),
+  ],
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+  (tmp_path / 'evaluation.json').write_text(content)
+  with pytest.raises(UsageError, match=rf'^{tmp_path}/evaluation\.json: damaged'):
+    read_evaluation(tmp_path)

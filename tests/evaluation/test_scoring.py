@@ -1,0 +1,68 @@
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation import scoring
+from flowgan_tf.evaluation.scoring import cache_dir, make_scorer
+from tests.tiny import write_images
+
+
+@pytest.fixture
+def networks(monkeypatch):
+  """The classifiers that were asked for, none of which is trained."""
+  asked = []
+
+  def load_or_train(dataset, folder):
+    asked.append(dataset)
+    return types.SimpleNamespace(label_distribution=None)
+
+  monkeypatch.setattr(scoring.classifiers, 'load_or_train', load_or_train)
+  monkeypatch.setattr(scoring, 'load_or_compute', lambda *_: None)
+  return asked
+
+
+def test_a_classifier_needs_labels(config, tmp_path):
+  unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
+  assert make_scorer(config, unlabelled) is None
+  with pytest.raises(UsageError, match=r"^`scorer` must be 'inception'.* has no labels.* Got: 'classifier'\.$"):
+    make_scorer(config, unlabelled, required=True)
+
+
+def test_too_few_images_are_refused_before_a_classifier_is_trained(config, tmp_path, networks):
+  """Of 3 images one is for training, of 4 two; a covariance takes two."""
+  few = data.load(write_images(tmp_path / 'three.npz', count=3, labels=True))
+  few = dataclasses.replace(few, train=data.Split(few.train.images, np.zeros(1, np.int64)), num_classes=1)
+  assert len(few.train) == 1
+  with pytest.raises(UsageError, match=r'must have at least 2 training images .* Got: 1\.$'):
+    make_scorer(config, few)
+  assert not networks
+  two = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64))
+  make_scorer(config, dataclasses.replace(few, train=two))
+  assert len(networks) == 1
+
+
+def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
+  path = tmp_path / 'from_one.npz'
+  np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
+  with pytest.raises(UsageError, match=r'must have training images of each label from 0 to 2.* Got: none of 0\.$'):
+    make_scorer(config, data.load(str(path)))
+
+
+def test_cache_dir(config, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert cache_dir(config) == tmp_path / '.cache' / 'flowgan_tf'
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, dataset, tmp_path, caplog, networks):
+  (tmp_path / 'file').touch()
+  config = config.copy_and_resolve_references()
+  config.cache_dir = str(tmp_path / 'file' / 'cache')
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert make_scorer(config, dataset) is not None
+  [message] = [record.getMessage() for record in caplog.records]
+  assert message.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in message
+  assert len(networks) == 1

@@ -1,0 +1,34 @@
+"""A run of a tiny NICE, which several tests look at."""
+
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.workdir import open_workdir
+from tests.tiny import make_config, make_state, write_images
+
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory):
+  return write_images(tmp_path_factory.mktemp('data') / 'images.npz')
+
+
+@pytest.fixture(scope='session')
+def dataset(images):
+  return data.load(images)
+
+
+@pytest.fixture
+def config(images):
+  return make_config(objective='mle', dataset=images)
+
+
+@pytest.fixture
+def run(tmp_path, config, dataset):
+  """A run with one checkpoint at step 6, whose average differs from its flow."""
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  state = make_state(config, dataset.image_shape)
+  state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
+  state.step.assign(6)
+  Checkpoints(workdir, state.checkpoint()).save('latest')
+  return workdir, state

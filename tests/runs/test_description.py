@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.config import settings, used
+from flowgan_tf.runs.description import describe_data, read_description, write_description
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.workdir import open_workdir
+from tests.tiny import make_config
+
+
+@pytest.mark.parametrize('generator', ['nice', 'real_nvp', 'dcgan'])
+def test_what_is_written_is_read(tmp_path, dataset, generator):
+  more = {'real_nvp.batch_norm_between': True, 'dcgan.channels': (5, 3), 'gradient_penalty': 2.5}
+  config = make_config(more, generator=generator)
+  write_description(tmp_path, config, describe_data(dataset))
+  read, facts = read_description(tmp_path)
+  assert settings(used(read)) == settings(used(config))
+  assert facts == describe_data(dataset)
+  written = json.loads((tmp_path / 'config.json').read_text())
+  assert written['version'] == 2
+  assert {'nice', 'real_nvp', 'dcgan'} & written['config'].keys() == {generator}
+
+
+def test_no_file_is_no_description(tmp_path):
+  assert read_description(tmp_path) is None
+
+
+@pytest.mark.parametrize('version', [3, 0, '2', None])
+def test_other_versions_are_refused(run, version):
+  path = run[0] / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'version': version}))
+  with pytest.raises(UsageError) as caught:
+    read_description(run[0])
+  assert str(caught.value) == f'{path}: is of version {version!r}, but this flowgan_tf reads versions 1 to 2 only'
+
+
+def _without(key):
+  def edit(text):
+    description = json.loads(text)
+    del description['data'][key]
+    return json.dumps(description)
+
+  return edit
+
+
+@pytest.mark.parametrize(
+  'edit',
+  [
+    lambda text: text[: len(text) // 2],
+    lambda text: '',
+    lambda text: '[1, 2]',
+    lambda text: '{"config": 3, "data": {}}',
+    lambda text: '{"config": {}, "data": []}',
+    lambda text: text.replace('"steps"', '"stops"'),
+    lambda text: text.replace('"batch_size": 8', '"batch_size": "eight"'),
+    lambda text: text.replace('"batch_size": 8', '"batch_size": null'),
+    lambda text: text.replace('"couplings": 2', '"couplings": "two"'),
+    lambda text: text.replace('"nice"', '"glow"'),
+    _without('levels'),
+    _without('image_shape'),
+  ],
+)
+def test_damaged_config(run, config, dataset, edit):
+  workdir, _ = run
+  path = workdir / 'config.json'
+  path.write_text(edit(path.read_text()))
+  for read in (lambda: load_run(workdir, 'latest'), lambda: open_workdir(workdir, config, dataset)):
+    with pytest.raises(UsageError) as caught:
+      read()
+    assert str(caught.value).startswith(f'{path}: damaged (')
+    assert '\n' not in str(caught.value)
+
+
+def test_config_that_is_no_text(run):
+  workdir, _ = run
+  (workdir / 'config.json').write_bytes(b'\xff\xfe\x00garbage')
+  with pytest.raises(UsageError, match=r'config\.json: damaged'):
+    load_run(workdir, 'latest')

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.run import find_run, load_run
+from flowgan_tf.runs.workdir import exclusive, open_workdir
+from tests.tiny import write_images
+
+
+def test_new_folders_are_made(tmp_path, config, dataset):
+  workdir = open_workdir(tmp_path / 'a' / 'b', config, dataset)
+  assert [f.name for f in workdir.iterdir()] == ['config.json']
+  with pytest.raises(UsageError, match='has no checkpoint yet'):
+    find_run(workdir)
+
+
+def test_free_settings_may_change(run, config, dataset):
+  workdir, _ = run
+  config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y'})
+  open_workdir(workdir, config, dataset)
+  assert load_run(workdir, 'latest').config.steps == 77
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'change'),
+  [
+    ('batch_size', 9, 'batch_size 8 -> 9'),
+    ('lambda', 0.2, 'lambda 0.1 -> 0.2'),
+    ('nice.hidden_units', 9, 'nice.hidden_units 8 -> 9'),
+    ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),
+    ('dcgan_critic.channels', (3,), r'dcgan_critic.channels \[2\] -> \[3\]'),
+  ],
+)
+def test_another_configuration_is_refused(run, config, dataset, key, value, change):
+  workdir, _ = run
+  before = (workdir / 'config.json').read_bytes()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UsageError, match=f'{workdir}: holds a run with another configuration .*{change}'):
+    open_workdir(workdir, config, dataset)
+  assert (workdir / 'config.json').read_bytes() == before
+
+
+def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, config, dataset):
+  """As when it failed at its start for want of what the configuration asks for."""
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  config.scorer = 'inception'
+  open_workdir(workdir, config, dataset)
+  assert json.loads((workdir / 'config.json').read_text())['config']['scorer'] == 'inception'
+
+
+def test_other_data_under_the_same_name_are_refused(run, config, tmp_path):
+  (tmp_path / 'other').mkdir()
+  other = data.load(write_images(tmp_path / 'other' / 'images.npz', count=41))
+  with pytest.raises(UsageError, match='run on other data'):
+    open_workdir(run[0], config, other)
+
+
+def test_foreign_files_are_refused(tmp_path, config, dataset):
+  (tmp_path / 'thesis.tex').write_text('precious')
+  with pytest.raises(UsageError, match='is not empty and holds no run; `workdir` must be a new folder'):
+    open_workdir(tmp_path, config, dataset)
+  assert [f.name for f in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_unwritable_folders_are_refused(tmp_path, config, dataset):
+  file = tmp_path / 'file'
+  file.touch()
+  for workdir in (file, file / 'run'):
+    with pytest.raises(UsageError, match=f'{workdir}: cannot be written'):
+      open_workdir(workdir, config, dataset)
+
+
+def test_blocks_of_other_generators_may_change(run, config, dataset):
+  config.real_nvp.scales = 3
+  open_workdir(run[0], config, dataset)
+
+
+def test_another_generator_is_refused(run, config, dataset):
+  config.generator = 'real_nvp'
+  with pytest.raises(UsageError, match=r'another configuration .*generator nice -> real_nvp'):
+    open_workdir(run[0], config, dataset)
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path):
+  with exclusive(tmp_path), pytest.raises(UsageError, match='another training'), exclusive(tmp_path):
+    raise AssertionError('the second training got in')
+  with exclusive(tmp_path / 'new' / 'folder'):
+    assert (tmp_path / 'new' / 'folder').is_dir()

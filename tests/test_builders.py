@@ -1,0 +1,31 @@
+import pytest
+import tensorflow_probability as tfp
+
+from flowgan_tf import flows
+from flowgan_tf.builders import builder
+
+SHAPE = (2, 2, 1)
+
+
+def flow(scale):
+  prior = flows.flow.standard_prior('normal', SHAPE, 'float32')
+  return flows.Flow(prior, tfp.bijectors.Scale(tfp.util.TransformedVariable(scale, tfp.bijectors.Exp())), name='flow')
+
+
+def test_what_a_builder_was_given_is_repeated():
+  given = []
+
+  @builder
+  def build(image_shape, *, scale=1.0, dtype='float32', name='flow'):
+    given.append((image_shape, scale, dtype, name))
+    return flow(scale)
+
+  copy = build(SHAPE, scale=2.0, name='mine').with_dtype('mixed_bfloat16')
+  assert given == [(SHAPE, 2.0, 'float32', 'mine'), (SHAPE, 2.0, 'mixed_bfloat16', 'mine')]
+  assert build.__name__ == 'build'
+  assert [float(v.numpy().squeeze()) for v in copy.variables] == pytest.approx([0.6931472])
+
+
+def test_a_generator_of_no_builder_cannot_be_repeated():
+  with pytest.raises(ValueError, match=r"`generator` must come from a function decorated with `builder`\. Got: 'flow'"):
+    flow(2.0).with_dtype('float64')

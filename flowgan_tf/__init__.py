@@ -12,6 +12,7 @@ from flowgan_tf.version import __version__
 __all__ = [
   '__version__',
   'bijectors',
+  'builders',
   'data',
   'display',
   'errors',
@@ -32,6 +33,7 @@ __all__ = [
 if TYPE_CHECKING:
   from flowgan_tf import (
     bijectors,
+    builders,
     data,
     display,
     errors,

@@ -17,6 +17,8 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 
 # Every room, in the order of imports: a room may import those above it.
 ROOMS = [
+  'arguments',
+  'builders',
   'errors',
   'files',
   'hosts',
@@ -42,6 +44,8 @@ ROOMS = [
 
 # Rooms that may not import everything above them.
 ONLY = {
+  'arguments': [],
+  'builders': ['arguments'],
   'errors': [],
   'files': [],
   'hosts': [],
@@ -51,7 +55,7 @@ ONLY = {
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'files', 'hosts', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'arguments', 'files', 'hosts', 'version', 'configs', 'programs'}
 
 
 def modules():

@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import config_dict, config_flags
 
 from benchmarks.flops import count_flops
-from flowgan_tf.report.tables import text_table
+from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.runs.config import make_objective, validate
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -81,25 +81,34 @@ def tables(config: config_dict.ConfigDict, results: dict[str, dict]) -> str:
   networks = {}
   for r in results.values():
     networks |= r['networks']
-  sizes, flops, runs = [], [], []
-  for name, (parameters, per_image) in networks.items():
-    sizes.append([name, f'{parameters:,}', f'{per_image / 1e9:,.4g}'])
+  sizes = [{'name': name, 'parameters': n, 'gflop': flops / 1e9} for name, (n, flops) in networks.items()]
+  steps = []
   for name, r in results.items():
     per_image = r['step_flops'] / BATCH_SIZE.value
     per_step = per_image * config.batch_size
-    flops.append([name, f'{per_image / 1e9:,.4g}', f'{per_step / 1e12:,.4g}', f'{per_step * config.steps / 1e15:,.4g}'])
-    runs.append(
-      [name, f'{r["loss"]:.4g}', f'{r["build_seconds"]:.1f}', f'{r["step_seconds"]:.1f}', f'{r["peak_gib"]:.2f}']
-    )
-  step = ['training step', 'GFLOP per image', f'TFLOP, batch {config.batch_size}', f'PFLOP, {config.steps:,} steps']
-  run = [f'one step here, batch {BATCH_SIZE.value}', 'loss', 'build (s)', 'first step (s)', 'peak memory (GiB)']
-  return '\n\n'.join(
-    [
-      text_table(['network', 'parameters', 'GFLOP per image, one pass'], sizes),
-      text_table(step, flops),
-      text_table(run, runs),
-    ]
-  )
+    totals = {'gflop': per_image / 1e9, 'tflop': per_step / 1e12, 'pflop': per_step * config.steps / 1e15}
+    steps.append({'name': name, **totals, **r})
+  columns = [
+    (Column('network', 'name'), Column('parameters', 'parameters', ','), Column('GFLOP per image', 'gflop', ',.4g')),
+    (
+      Column('training step', 'name'),
+      Column('GFLOP per image', 'gflop', ',.4g'),
+      Column(f'TFLOP, batch {config.batch_size}', 'tflop', ',.4g'),
+      Column(f'PFLOP, {config.steps:,} steps', 'pflop', ',.4g'),
+    ),
+    (
+      Column(f'one step here, batch {BATCH_SIZE.value}', 'name'),
+      Column('loss', 'loss', '.4g'),
+      Column('build (s)', 'build_seconds', '.1f'),
+      Column('first step (s)', 'step_seconds', '.1f'),
+      Column('peak memory (GiB)', 'peak_gib', '.2f'),
+    ),
+  ]
+  tables = [
+    Table('', shown, [Row({'': record}) for record in records])
+    for shown, records in zip(columns, (sizes, steps, steps), strict=True)
+  ]
+  return '\n\n'.join(map(str, tables))
 
 
 def main(argv: list[str]) -> None:

@@ -22,7 +22,6 @@ import tensorflow as tf
 import tqdm
 
 from flowgan_tf.bijectors import training_kwargs
-from flowgan_tf.flows import Flow
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.standard_errors import standard_error
 
@@ -137,7 +136,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   largest, smallest = singular_values[:, :1], singular_values[:, -1]
   tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator
   log_det = np.log(np.maximum(singular_values, np.finfo(np.float64).eps * largest + tiny)).sum(axis=1)
-  flow_log_det = _flow_log_det(generator, noise) if isinstance(generator, Flow) else None
+  flow_log_det = _flow_log_det(generator, noise) if generator.has_density else None
   reported = log_det if flow_log_det is None else flow_log_det
   return JacobianSpectrum(
     singular_values=singular_values,
@@ -154,7 +153,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   )
 
 
-def _flow_log_det(flow: Flow, noise: tf.Tensor) -> np.ndarray:
+def _flow_log_det(flow: Generator, noise: tf.Tensor) -> np.ndarray:
   kwargs = training_kwargs(flow.bijector, False)
   log_det = flow.bijector.forward_log_det_jacobian(noise, event_ndims=len(flow.event_shape), **kwargs)
   return log_det.numpy().astype(np.float64)

@@ -1,10 +1,11 @@
-"""The commands that make a run's numbers, from what its files say: they hold wherever the run was trained."""
+"""The commands that make a run's numbers, from what its files say. They hold wherever the run was trained."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import shlex
+from collections.abc import Sequence
 
 from ml_collections import config_dict
 
@@ -12,7 +13,7 @@ from flowgan_tf.configs import cifar10
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['analyze_command', 'evaluate_command', 'train_command']
+__all__ = ['analyze', 'evaluate', 'missing', 'train']
 
 # Where things lie on a machine is nobody else's business.
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')
@@ -32,9 +33,9 @@ _FLAGS = (
 )
 
 
-def train_command(summary: Summary) -> str:
+def train(run: Summary) -> str:
   """Trains the run anew: the shipped configuration nearest to its own, every setting that differs, and the folder."""
-  config = summary.config
+  config = run.config
   wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
   if config.objective != 'hybrid':
     del wanted['lambda']
@@ -51,7 +52,7 @@ def train_command(summary: Summary) -> str:
       flags.append(f'--lambda={_short(value)}')
     else:
       flags.append(f'--{name}={value}' if name in _FLAGS else f'--config.{name}={_literal(value)}')
-  return shlex.join(['bin/train', *flags, f'--workdir={summary.path}'])
+  return shlex.join(['bin/train', *flags, f'--workdir={run.path}'])
 
 
 @functools.cache
@@ -62,20 +63,30 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   return found | {f'configs/cifar10.py:{variant}': cifar10.get_config(variant) for variant in cifar10.VARIANTS}
 
 
-def evaluate_command(summary: Summary, record: dict) -> str:
+def evaluate(run: Summary, record: dict) -> str:
   """Measures again what a record of `evaluation.json` holds."""
-  words = ['bin/evaluate', summary.path, f'--split={record["split"]}', f'--samples={record.get("score_samples", 0)}']
-  if 'scorer' in record and (scorer := record['scorer'].removesuffix('_v3')) != summary.config.scorer:
+  words = ['bin/evaluate', run.path, f'--split={record["split"]}', f'--samples={record.get("score_samples", 0)}']
+  if 'scorer' in record and (scorer := record['scorer'].removesuffix('_v3')) != run.config.scorer:
     words.append(f'--scorer={scorer}')
   return shlex.join(words + ['--float64'] * ('nll_float64' in record))
 
 
-def analyze_command(summary: Summary, what: str) -> str:
-  """Applies an analysis again."""
-  record = summary.studies[what].record
-  words = ['bin/analyze', summary.path, f'--what={what}', f'--checkpoint={record["checkpoint"]}']
-  words += [f'--{name}={value}' for name, value in record['settings'].items() if value != '']
-  return shlex.join(words)
+def analyze(runs: Sequence[Summary], what: str) -> str | None:
+  """Applies an analysis to runs again; None if it was applied to them with different settings."""
+  flags = {
+    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in record['settings'].items() if v != ''))
+    for record in (run.studies[what].record for run in runs)
+  }
+  if len(flags) > 1:
+    return None
+  return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={what}', *flags.pop()])
+
+
+def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
+  """Measures what no run holds yet: analyses, or the evaluation if there are none."""
+  if not what:
+    return [shlex.join(['bin/evaluate', run.path]) for run in runs]
+  return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={",".join(what)}'])]
 
 
 def _short(number):

@@ -35,7 +35,7 @@ def run() -> None:
 def main(arguments: list[str]) -> None:
   """Evaluates and prints a table; the numbers of the last evaluation are kept in evaluation.json of the run."""
   from flowgan_tf.evaluation.evaluate import evaluate_run
-  from flowgan_tf.report.tables import evaluation_table
+  from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import find_run
 

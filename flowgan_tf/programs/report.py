@@ -25,9 +25,9 @@ def main(arguments: list[str]) -> None:
   """Writes the page."""
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.report.page import render
-  from flowgan_tf.report.report import make_report
-  from flowgan_tf.study.summary import summarize
+  from flowgan_tf.programs import command_lines
+  from flowgan_tf.report import make_report, render
+  from flowgan_tf.study import summarize
 
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
   try:
-    write_atomically(out, render(make_report(runs)))
+    write_atomically(out, render(make_report(runs, command_lines)))
   except OSError as error:
-    raise UsageError(f'--out={out}: cannot be written ({error.strerror})') from error
+    raise UsageError(f'`out` must be a file that can be written. Got: {out} ({error.strerror}).') from error
   print(out)

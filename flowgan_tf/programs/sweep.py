@@ -9,7 +9,6 @@ A lambda of 0 is adversarial training, inf is maximum likelihood. Every flag of 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import pathlib
@@ -17,7 +16,7 @@ import sys
 
 from absl import flags
 
-from flowgan_tf.programs import command, train
+from flowgan_tf.programs import analysis_flags, command, train
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train)
@@ -29,20 +28,19 @@ flags.DEFINE_list('what', ['jacobian'], 'Analyses of each run, as in `analyze`; 
 def run() -> None:
   """Entry point of `bin/sweep` and `flowgan-sweep`."""
   train.rewrite_arguments()
+  analysis_flags.define(__name__)
   command.run_program(main, __name__)
 
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws them together."""
+  from flowgan_tf import data
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.report import figures
-  from flowgan_tf.report.page import render
-  from flowgan_tf.report.report import make_report
-  from flowgan_tf.report.tables import sweep_table
-  from flowgan_tf.study.analyses import ANALYSES
-  from flowgan_tf.study.study import studying
-  from flowgan_tf.study.summary import summarize
+  from flowgan_tf.programs import command_lines
+  from flowgan_tf.report import make_report, render, sweeps
+  from flowgan_tf.runs.config import make_generator
+  from flowgan_tf.study import studying, summarize
 
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
@@ -51,11 +49,12 @@ def main(arguments: list[str]) -> int:
       raise UsageError(f'--{name}={FLAGS[name].value}: set by {instead}')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
-  if unknown := [what for what in FLAGS.what if what not in ANALYSES]:
-    raise UsageError(f'--what={",".join(FLAGS.what)}: no analysis {unknown[0]!r}; expected {", ".join(ANALYSES)}')
+  analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
-  if base.generator == 'dcgan':
-    raise UsageError('--generator=dcgan: not invertible, so that there is no likelihood for lambda to weigh')
+  # Found before the first run, which may take hours and need no likelihood.
+  image_shape = data.load(base.dataset, base.data_dir or None).image_shape
+  if any(lambdas) and not make_generator(base, image_shape).has_density:
+    raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
   workdirs = []
   for seed, weight in itertools.product(seeds, lambdas):
@@ -67,54 +66,52 @@ def main(arguments: list[str]) -> int:
     workdir = folder / f'lambda-{weight:g}-seed-{seed}'
     workdirs.append(workdir)
     print(f'{workdir} ({len(workdirs)} of {len(seeds) * len(lambdas)})', file=sys.stderr)
-    if _is_finished(workdir, config):
+    if _is_finished(workdir, config, analyses):
       continue
     if status := train.train_and_evaluate(config, workdir):
       return status
-    if FLAGS.what:
+    if analyses:
       with studying(workdir) as apply:
-        for what in FLAGS.what:
-          apply(what)
+        for what, settings in analyses.items():
+          apply(what, **settings)
   runs = summarize(workdirs)
-  print(sweep_table(runs))
-  pictures = {'front': figures.front(runs, 'nats'), 'condition_numbers': figures.condition_numbers(runs)}
-  for name, picture in pictures.items():
-    if picture:
-      print(figures.save(picture, folder / name))
+  print(sweeps.sweep_table(runs))
+  figures = {'front': sweeps.front(runs, 'nats'), 'condition_numbers': sweeps.condition_numbers(runs)}
+  for name, figure in figures.items():
+    if figure:
+      print(figure.save(folder / name))
   page = folder / 'report.html'
   try:
-    write_atomically(page, render(make_report(runs)))
+    write_atomically(page, render(make_report(runs, command_lines)))
   except OSError as error:
     raise UsageError(f'--workdir={folder}: report.html cannot be written ({error.strerror})') from error
   print(page)
   return 0
 
 
-def _is_finished(workdir, config):
+def _is_finished(workdir, config, analyses):
   """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
   from flowgan_tf.runs.config import settings
-  from flowgan_tf.study.analyses import Settings
-  from flowgan_tf.study.summary import summarize
+  from flowgan_tf.study import summarize
 
   if not (workdir / 'evaluation.json').exists():
     return False
   [found] = summarize([workdir])
-  tested = [record for record in found.evaluation if record['split'] == 'test']
+  tested = found.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}
-  asked = dataclasses.asdict(Settings())
 
   def is_current(what):
     record = found.studies[what].record
     # Analyses of an earlier step stay where they are when a run goes on.
-    return record['step'] == steps.get(record['checkpoint']) and record['settings'].items() <= asked.items()
+    return record['step'] == steps.get(record['checkpoint']) and record['settings'] == analyses[what]
 
   samples = {record.get('score_samples', 0) for record in tested}
   return (
     settings(found.config) == settings(config)
     and found.step == config.steps
     and samples == {FLAGS.samples if config.score_samples else 0}
-    and found.studies.keys() >= set(FLAGS.what)
-    and all(map(is_current, FLAGS.what))
+    and found.studies.keys() >= analyses.keys()
+    and all(map(is_current, analyses))
   )
 
 

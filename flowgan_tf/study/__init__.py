@@ -1,6 +1,19 @@
 """The paper's study: analyses of a run, kept in its folder."""
 
-from flowgan_tf.study.analyses import ANALYSES, Settings
-from flowgan_tf.study.study import Study, analyze, studying
+from flowgan_tf.study.analyses import ANALYSES
+from flowgan_tf.study.analysis import Analysis, Settings, setting
+from flowgan_tf.study.apply import analyze, studying
+from flowgan_tf.study.summary import Study, Summary, read_studies, summarize
 
-__all__ = ['ANALYSES', 'Settings', 'Study', 'analyze', 'studying']
+__all__ = [
+  'ANALYSES',
+  'Analysis',
+  'Settings',
+  'Study',
+  'Summary',
+  'analyze',
+  'read_studies',
+  'setting',
+  'studying',
+  'summarize',
+]

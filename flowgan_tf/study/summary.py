@@ -1,13 +1,15 @@
-"""What a run's folder says of it, without its generator: what tables and figures of several runs are made from."""
+"""What a run's folder says of the run, without its generator: tables and figures are made of this."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
@@ -15,10 +17,22 @@ from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import describe_run
-from flowgan_tf.study.analyses import ANALYSES
-from flowgan_tf.study.study import Study, read
+from flowgan_tf.runs.sealed import read_sealed
 
-__all__ = ['Summary', 'summarize']
+__all__ = ['Study', 'Summary', 'read_studies', 'summarize']
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """What an analysis found in a run.
+
+  Attributes:
+    record: Content of `RUN/analysis/WHAT.json`: `what`, `checkpoint`, `step`, `seconds`, `settings`, and numbers.
+    arrays: Content of `RUN/analysis/WHAT.npz`: arrays by name.
+  """
+
+  record: dict
+  arrays: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,30 +40,31 @@ class Summary:
   """A run as its files tell it.
 
   Attributes:
-    label: 'MLE', 'ADV', 'Hybrid λ = 0.1' or the like; with the folder's name where several runs have the same.
-    path: The folder as it was given.
+    label: The objective; with the generator where runs on the same data differ in it, and with the folder's name where
+      several runs would have one label.
+    objective: 'MLE', 'ADV', 'Hybrid λ = 0.1' or the like, as the paper has it.
+    path: The folder, as it was given.
     config: The configuration.
     dataset: Name of the data.
-    image_shape: Of an image.
+    fingerprint: Hash of the data.
+    image_shape: `(height, width, channels)`.
     levels: Number of grey levels.
     metrics: Records of `metrics.jsonl`.
-    evaluation: Records of `evaluation.json`; empty if there is none.
-    studies: By name, what analyses have found.
-    fingerprint: Hash of the data.
-    objective: The label without the folder's name.
+    evaluation: Records of `evaluation.json`; empty if there is no such file.
+    studies: What analyses found, by their names.
   """
 
   label: str
+  objective: str
   path: str
   config: config_dict.ConfigDict
   dataset: str
+  fingerprint: str
   image_shape: tuple[int, int, int]
   levels: int
-  metrics: list[dict]
-  evaluation: list[dict]
-  studies: dict[str, Study]
-  fingerprint: str = ''
-  objective: str = ''
+  metrics: Sequence[dict] = ()
+  evaluation: Sequence[dict] = ()
+  studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
 
   def records(self, kind: str) -> list[dict]:
     """Records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -67,8 +82,15 @@ class Summary:
 
   def evaluated(self, checkpoint: str) -> dict | None:
     """What `evaluation.json` has of a checkpoint and the test images, if anything."""
-    found = (r for r in self.evaluation if r.get('checkpoint') == checkpoint and r.get('split') == 'test')
-    return next(found, None)
+    return next((record for record in self.tested() if record['checkpoint'] == checkpoint), None)
+
+  def tested(self) -> list[dict]:
+    """Records of `evaluation.json` on the test images, with the standard error in bits/dim as `bits_per_dim_error`."""
+    return [
+      record | {'bits_per_dim_error': self.error_in_unit(record.get('standard_error'), 'bits/dim')}
+      for record in self.evaluation
+      if record['split'] == 'test'
+    ]
 
   @property
   def seconds(self) -> float | None:
@@ -96,39 +118,55 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
     if any(os.path.realpath(workdir) == os.path.realpath(other.path) for other in summaries):
       raise UsageError(f'{workdir}: named twice')
     config, facts = describe_run(workdir)
-    studies = {what: study for what in ANALYSES if (study := read(workdir, what)) is not None}
+    objective = _objective(config)
     summaries.append(
       Summary(
-        _label(config),
-        workdir,
-        config,
-        facts['name'],
-        tuple(facts['image_shape']),
-        facts['levels'],
-        read_metrics(pathlib.Path(workdir)),
-        read_evaluation(pathlib.Path(workdir)),
-        studies,
-        facts['fingerprint'],
-        _label(config),
+        label=objective,
+        objective=objective,
+        path=workdir,
+        config=config,
+        dataset=facts['name'],
+        fingerprint=facts['fingerprint'],
+        image_shape=tuple(facts['image_shape']),
+        levels=facts['levels'],
+        metrics=read_metrics(pathlib.Path(workdir)),
+        evaluation=read_evaluation(pathlib.Path(workdir)),
+        studies=read_studies(workdir),
       )
     )
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, *_rank(s.config), s.path))
-  labels = [(s.dataset, s.label) for s in summaries]
+  generators = collections.defaultdict(set)
+  for s in summaries:
+    generators[s.fingerprint].add(s.config.generator)
+  summaries = [
+    dataclasses.replace(s, label=f'{s.label} ({s.config.generator})') if len(generators[s.fingerprint]) > 1 else s
+    for s in summaries
+  ]
+  counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
   return [
     dataclasses.replace(s, label=f'{s.label} ({pathlib.Path(s.path).name})')
-    if labels.count((s.dataset, s.label)) > 1
+    if counts[s.fingerprint, s.label] > 1
     else s
     for s in summaries
   ]
 
 
-def _label(config):
-  if config.generator == 'dcgan':
-    return f'DCGAN {config.divergence.replace("_", " ")}'
+def read_studies(workdir: str | os.PathLike) -> dict[str, Study]:
+  """What analyses have left in a run, by their names.
+
+  Raises:
+    UsageError: If a file is damaged.
+  """
+  folder = pathlib.Path(workdir) / 'analysis'
+  paths = [path for path in sorted(folder.iterdir()) if path.suffix == '.json'] if folder.is_dir() else []
+  return {path.stem: Study(*read_sealed(path)) for path in paths}
+
+
+def _objective(config: config_dict.ConfigDict) -> str:
   name = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': f'Hybrid λ = {config["lambda"]:g}'}[config.objective]
   return name if config.objective == 'mle' or config.divergence == 'wasserstein' else f'{name} {config.divergence}'
 
 
-def _rank(config):
+def _rank(config: config_dict.ConfigDict) -> tuple[int, float]:
   place = ('mle', 'adversarial', 'hybrid').index(config.objective)
-  return config.generator == 'dcgan', place, config['lambda'] if config.objective == 'hybrid' else math.inf
+  return place, config['lambda'] if config.objective == 'hybrid' else math.inf

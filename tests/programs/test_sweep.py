@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from flowgan_tf.study.study import Study, read, write
+from flowgan_tf.runs.sealed import write_sealed
+from flowgan_tf.study.summary import read_studies
 from tests.programs.conftest import TINY, call
 
 FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')
@@ -53,11 +54,11 @@ def test_stale_analyses_are_made_again(swept, change):
   """Those of an earlier step, which stay when a run goes on, and those that look at less."""
   folder, _, command = swept
   run = folder / 'lambda-0-seed-0'
-  fresh, other = read(run, 'jacobian'), folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
-  write(run, Study(fresh.record | change, fresh.arrays))
+  fresh, other = read_studies(run)['jacobian'], folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
+  write_sealed(run / 'analysis' / 'jacobian.json', fresh.record | change, fresh.arrays)
   before = other.stat().st_mtime_ns
   assert call(*command).status == 0
-  again = read(run, 'jacobian')
+  again = read_studies(run)['jacobian']
   assert {name: again.record[name] for name in change} == {name: fresh.record[name] for name in change}
   assert other.stat().st_mtime_ns == before
 

@@ -10,7 +10,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.runs.run import describe_run, load_run
-from flowgan_tf.study.study import read
+from flowgan_tf.study.summary import read_studies
 from flowgan_tf.training.loop import train
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
@@ -67,7 +67,8 @@ def test_settings_of_version_1_are_those_of_the_builders(golden, name, block):
 
 
 def test_analyses_are_read(golden):
-  study = read(golden / 'nice', 'jacobian')
+  studies = read_studies(golden / 'nice')
+  study = studies['jacobian']
   assert study.record['step'] == 3
   assert study.arrays['singular_values'].shape == (2, 64)
-  assert read(golden / 'nice', 'kde').record['n_samples'] == 50
+  assert studies['kde'].record['n_samples'] == 50

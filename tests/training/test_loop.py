@@ -278,9 +278,7 @@ def test_the_objective_is_built_once(config, tmp_path, monkeypatch):
 def test_an_objective_with_a_likelihood_needs_a_density(config, tmp_path, objective):
   config.update({'objective': objective, 'generator': 'dcgan'})
   config.dcgan.channels = (2,)
-  with pytest.raises(
-    UsageError, match=rf"^`objective` must be 'adversarial' with generator dcgan.*: '{objective}'"
-  ):
+  with pytest.raises(UsageError, match=rf"^`objective` must be 'adversarial' with generator dcgan.*: '{objective}'"):
     train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
   # A likelihood of no weight needs none.

@@ -1,0 +1,61 @@
+"""Flags of the registered analyses: what `analyze` and `sweep` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from absl import flags
+
+from flowgan_tf.programs import command
+
+__all__ = ['define', 'settings_of']
+
+FLAGS = flags.FLAGS
+
+
+def define(module: str) -> None:
+  """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
+
+  Analyses with a field of one name share its flag. A flag that the program has already keeps its meaning there, and the
+  analyses their default.
+
+  Args:
+    module: Name of the program's module.
+  """
+  command.load_tensorflow()
+  from flowgan_tf.study import ANALYSES
+
+  fields, users = {}, {}
+  for analysis in ANALYSES.values():
+    for field in dataclasses.fields(analysis.Settings):
+      fields.setdefault(field.name, field)
+      users.setdefault(field.name, []).append(analysis.name)
+  for name, field in fields.items():
+    if name in FLAGS:
+      continue
+    kind = flags.DEFINE_integer if isinstance(field.default, int) else flags.DEFINE_string
+    whose = '' if len(users[name]) == len(ANALYSES) else f'{", ".join(users[name])}: '
+    kind(name, field.default, whose + field.metadata['description'], module_name=module)
+  about = '\n'.join(f'  {a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in ANALYSES.values())
+  sys.modules[module].__doc__ = f'{sys.modules[module].__doc__.rstrip()}\n\nAnalyses:\n{about}\n'
+
+
+def settings_of(what: list[str], module: str) -> dict[str, dict[str, Any]]:
+  """The settings of some analyses, as the flags of `define` give them.
+
+  Raises:
+    UsageError: If there is no such analysis, or a value is out of range.
+  """
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.study import ANALYSES
+
+  if unknown := [name for name in what if name not in ANALYSES]:
+    raise UsageError(f'`what` must name some of {", ".join(ANALYSES)}. Got: {unknown[0]!r}.')
+  ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}
+  settings = {}
+  for name in what:
+    values = {f.name: FLAGS[f.name].value for f in dataclasses.fields(ANALYSES[name].Settings) if f.name in ours}
+    settings[name] = dataclasses.asdict(ANALYSES[name].Settings(**values))
+  return settings

@@ -1,0 +1,133 @@
+"""Tables of evaluations: likelihood and sample scores, on the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.display.words import SCORE_NAMES
+from flowgan_tf.report import paper
+from flowgan_tf.report.commands import Commands
+from flowgan_tf.study.summary import Summary
+
+__all__ = ['RUN', 'checkpoints_table', 'evaluation_columns', 'evaluation_table', 'paper_row', 'paper_table']
+
+RUN = Column('run', 'label', source='run')
+_CHECKPOINT = Column('checkpoint', 'checkpoints')
+
+
+def evaluation_columns(split: str) -> tuple[Column, ...]:
+  """Everything that `evaluate_run` measures of a checkpoint on a split."""
+  return (
+    Column('iteration', 'step', ','),
+    Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
+    Column('bits/dim', 'bits_per_dim', '.3f', 'bits_per_dim_error'),
+    Column('round trip', 'round_trip_error', '.1e'),
+    Column('NLL float64', 'nll_float64', ',.2f', 'standard_error_float64'),
+    Column('bits/dim float64', 'bits_per_dim_float64', '.3f'),
+    Column('round trip float64', 'round_trip_error_float64', '.1e'),
+    Column(f'{split} images', 'n', ','),
+    Column('MODE', 'mode_score', '.2f', 'mode_score_std'),
+    Column('Inception', 'inception_score', '.2f', 'inception_score_std'),
+    Column('FID', 'fid', '.2f'),
+    Column('KID', 'kid', '.4f', 'kid_std'),
+    Column('samples', 'score_samples', ','),
+  )
+
+
+def evaluation_table(records: Sequence[dict]) -> str:
+  """The table of an evaluation for the terminal, and below it what its scores rest on.
+
+  Args:
+    records: As `evaluation.evaluate_run` returns them. Checkpoints of one step hold one generator and share a row.
+  """
+  split = records[0]['split']
+  rows = [Row({'': record}) for record in _by_step(records)]
+  lines = [str(Table('', (_CHECKPOINT, *evaluation_columns(split)), rows))]
+  if 'nll' not in records[0]:
+    lines.append('no likelihood: the generator is not invertible')
+  scored = next((record for record in records if 'scorer' in record), None)
+  if scored:
+    network = f'{scored["scorer"]} {scored["scorer_hash"]}'
+    if 'classifier_accuracy' in scored:
+      network += f' with {scored["classifier_accuracy"]:.1%} test accuracy'
+    lines.append(
+      f'scores: {scored["score_splits"]} splits, {network}; '
+      f'FID and KID against {scored["reference_images"]:,} training images'
+    )
+  return '\n'.join(lines)
+
+
+def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
+  """Every checkpoint of every run, as measured on the test images."""
+  rows = [
+    Row(
+      {'run': {'label': run.label}, '': record},
+      {'run': commands.train(run), '': commands.evaluate(run, record)},
+    )
+    for run in runs
+    for record in _by_step(run.tested())
+  ]
+  return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *evaluation_columns('test')), rows)
+
+
+def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table:
+  """The paper's Table 1 or 2: the score at the best score, the NLL at the best NLL, beside the paper's numbers.
+
+  Args:
+    runs: Runs on one data set.
+    unit: 'nats' or 'bits/dim'. The paper's table has its own.
+    commands: Make the numbers' commands.
+  """
+  table = paper.TABLES.get(runs[0].config.dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
+  score, unit = table['score'], table['unit']
+  nll = ('nll', ',.2f', 'standard_error') if unit == 'nats' else ('bits_per_dim', '.3f', 'bits_per_dim_error')
+  columns = (
+    RUN,
+    Column(SCORE_NAMES[score], score, '.2f', f'{score}_std', source='best_score'),
+    Column(f'test NLL ({unit})', *nll, source='best_nll'),
+    Column('iteration of each', 'steps', source='run'),
+    Column('samples', 'score_samples', ',', source='best_score'),
+    Column('test images', 'n', ',', source='best_nll'),
+    Column(f'the paper: {SCORE_NAMES[score]}', 'score', '.2f', source='paper'),
+    Column('the paper: NLL', 'nll', ',.2f', source='paper'),
+  )
+  rows = []
+  for run in runs:
+    found = {name: record for name in ('best_score', 'best_nll') if (record := run.evaluated(name))}
+    steps = [f'{found[name]["step"]:,}' if name in found else '-' for name in ('best_score', 'best_nll')]
+    records = {'run': {'label': run.label, 'steps': ', '.join(steps) if found else ''}, **found}
+    links = {'run': commands.train(run)} | {name: commands.evaluate(run, record) for name, record in found.items()}
+    rows.append(Row(*paper_row(records, links, run, table['rows'])))
+  seen = {run.objective for run in runs}
+  rows += [
+    Row({'run': {'label': f'{label} (the paper)'}, 'paper': numbers}, {'paper': paper.ADDRESS})
+    for label, numbers in table['rows'].items()
+    if label not in seen
+  ]
+  caption = 'Sample score at the checkpoint with the best score, likelihood at that with the best validation NLL'
+  if 'number' in table:
+    caption += f' (the paper: Table {table["number"]})'
+  return Table(caption, columns, rows)
+
+
+def paper_row(
+  records: Mapping[str, Mapping[str, Any]],
+  links: Mapping[str, str],
+  run: Summary,
+  published: Mapping[str, Mapping[str, float]],
+) -> tuple[dict, dict]:
+  """Adds the paper's numbers for a run's objective to a row's records and links, if its generator is the paper's."""
+  numbers = published.get(run.objective)
+  if numbers is None or run.config.generator != paper.GENERATORS.get(run.dataset):
+    return dict(records), dict(links)
+  return {**records, 'paper': numbers}, {**links, 'paper': paper.ADDRESS}
+
+
+def _by_step(records: Sequence[dict]) -> list[dict]:
+  """One record for each step, with all names of its checkpoint."""
+  steps: dict[int, list[dict]] = {}
+  for record in records:
+    steps.setdefault(record['step'], []).append(record)
+  return [same[0] | {'checkpoints': ', '.join(r['checkpoint'] for r in same)} for same in steps.values()]

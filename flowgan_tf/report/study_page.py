@@ -1,0 +1,78 @@
+"""The paper's study of any set of runs as one page: tables beside the paper's numbers, figures, commands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from flowgan_tf.display.words import listed
+from flowgan_tf.report.analyses import analysis_sections
+from flowgan_tf.report.commands import Commands
+from flowgan_tf.report.evaluations import checkpoints_table, paper_table
+from flowgan_tf.report.page import Code, Page, Section
+from flowgan_tf.report.paper import ADDRESS
+from flowgan_tf.report.sweeps import condition_numbers, front
+from flowgan_tf.report.trainings import learning_curves, runs_table, sample_grids, score_curves
+from flowgan_tf.study.summary import Summary
+
+__all__ = ['make_report']
+
+_TITLES = {
+  'mnist': 'MNIST',
+  'fashion_mnist': 'Fashion-MNIST',
+  'cifar10': 'CIFAR-10',
+  'svhn_cropped': 'SVHN',
+  'digits': 'Digits',
+}
+_BITS = {'cifar10', 'svhn_cropped'}  # the field reports these in bits/dim
+
+
+def make_report(runs: Sequence[Summary], commands: Commands) -> Page:
+  """Builds the page.
+
+  A cell is empty where a run holds no number. A section that no run has anything for names the command that fills it.
+
+  Args:
+    runs: As `summarize` returns them; runs on one data set are compared with each other.
+    commands: Make the commands behind the numbers.
+  """
+  groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: (run.dataset, run.fingerprint))]
+  names = [_TITLES.get(group[0].dataset, group[0].dataset) for group in groups]
+  sections = []
+  for name, group in zip(names, groups, strict=True):
+    prefix = f'{name}: ' if len(groups) > 1 else ''
+    sections += [Section(prefix + s.title, s.items) for s in _sections(group, commands) if s.items]
+  lead = Markup(
+    '{} run{}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
+    'it; a click on a column sorts its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
+  ).format(len(runs), 's' * (len(runs) > 1), ADDRESS)
+  return Page(f'Flow-GAN on {listed(names)}', sections, lead)
+
+
+def _sections(runs: Sequence[Summary], commands: Commands) -> list[Section]:
+  unit = 'bits/dim' if runs[0].dataset in _BITS else 'nats'
+  grids = sample_grids(runs, commands)
+  return [
+    Section('Runs', [runs_table(runs, commands)]),
+    Section('Likelihood and sample quality', _likelihood(runs, unit, commands)),
+    Section('Samples', [grids] if grids else []),
+    Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
+    *analysis_sections(runs, commands),
+    Section('Likelihood against quality', [f for f in (front(runs, unit), condition_numbers(runs)) if f]),
+  ]
+
+
+def _likelihood(runs: Sequence[Summary], unit: str, commands: Commands) -> list:
+  if not any(run.tested() for run in runs):
+    return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *commands.missing(runs, [])]))]
+  items = [paper_table(runs, unit, commands), checkpoints_table(runs, commands)]
+  networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
+  if networks:
+    items.append(
+      f'Scores rest on {listed(networks)}. Compare them only with scores of the same network, number of samples and '
+      'number of splits, which is 10 here, and 1 in the curves and figures below. The paper used networks of its own: '
+      'with its scores, only the order compares.'
+    )
+  return items

@@ -1,0 +1,78 @@
+"""Runs that differ in lambda: their table, likelihood against quality, and the Jacobian's condition number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.display.words import SCORE_NAMES
+from flowgan_tf.report.evaluations import RUN, evaluation_columns
+from flowgan_tf.report.trainings import common_score
+from flowgan_tf.study.jacobian import Jacobian
+from flowgan_tf.study.summary import Summary
+
+__all__ = ['condition_numbers', 'front', 'sweep_table']
+
+
+def sweep_table(runs: Sequence[Summary]) -> Table:
+  """Each run at its best score, with the condition number of its Jacobian."""
+  shown = ('iteration', 'test NLL (nats)', 'MODE', 'Inception', 'FID')
+  columns = [column for column in evaluation_columns('test') if column.header in shown]
+  condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
+  rows = []
+  for run in runs:
+    records = {
+      'run': {'label': run.label, 'seed': run.config.seed},
+      '': run.evaluated('best_score') or run.evaluated('latest'),
+    }
+    if study := run.studies.get(Jacobian.name):
+      records[Jacobian.name] = study.record
+    rows.append(Row(records))
+  return Table('Runs at their best score', (RUN, Column('seed', 'seed', source='run'), *columns, condition), rows)
+
+
+def front(runs: Sequence[Summary], unit: str) -> Figure | None:
+  """Score against test NLL of runs that differ in lambda, each at its best score; None if there are none."""
+  points = []
+  name = common_score([record for run in runs if (record := run.evaluated('best_score'))])
+  for run in runs:
+    record = run.evaluated('best_score')
+    if record and name in record and 'nll' in record:
+      nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
+      hybrid = run.config.objective == 'hybrid'
+      weight = run.config['lambda'] if hybrid else None
+      group = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': 'Hybrid'}[run.config.objective]
+      points.append((group, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
+  if len(points) < 2 or all(point[1] is None for point in points):
+    return None
+  return Figure.of_plot(
+    plots.likelihood_quality_front(points, unit, SCORE_NAMES[name]),
+    f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
+    f'Likelihood and quality for different λ, each run at its best {SCORE_NAMES[name]}; up and to the left is better. '
+    'Bars: standard error over test images, standard deviation over splits of the samples.',
+  )
+
+
+def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
+  """Condition number of the Jacobian against lambda, of generators with a density; None if there is only one lambda."""
+  found: dict[float, list] = {}
+  for run in runs:
+    if Jacobian.name in run.studies and any('nll' in record for record in run.evaluation):
+      weight = {'mle': math.inf, 'adversarial': 0.0}.get(run.config.objective, run.config['lambda'])
+      values = run.studies[Jacobian.name].arrays['singular_values'].astype(np.float64)
+      with np.errstate(divide='ignore'):
+        found.setdefault(weight, []).append(values[:, 0] / values[:, -1])
+  weights = sorted(found)
+  if len(weights) < 2:
+    return None
+  return Figure.of_plot(
+    plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
+    f'Condition number of the Jacobian at {len(weights)} values of λ.',
+    'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over noise vectors '
+    'and runs. λ = 0 is adversarial training, infinity maximum likelihood.',
+  )

@@ -1,0 +1,129 @@
+"""How runs were trained: their settings, samples and curves (the paper's Figures 1, 2 and 5)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.display.words import SCORE_NAMES, listed
+from flowgan_tf.report.commands import Commands
+from flowgan_tf.report.evaluations import RUN
+from flowgan_tf.study.summary import Summary
+
+__all__ = ['common_score', 'learning_curves', 'runs_table', 'sample_grids', 'score_curves']
+
+_COLUMNS = (
+  RUN,
+  Column('folder', 'path', source='config'),
+  Column('generator', 'generator', source='config'),
+  Column('iterations', 'step', ',', source='run'),
+  Column('batch', 'batch_size', ',', source='run'),
+  Column('critic steps', 'critic_steps', ',', source='run'),
+  Column('seed', 'seed', source='run'),
+  Column('wall time (min)', 'minutes', ',.1f', source='run'),
+  Column('precision', 'precision', source='config'),
+)
+
+
+def runs_table(runs: Sequence[Summary], commands: Commands) -> Table:
+  """The settings that matter most, and the wall time."""
+  rows = []
+  for run in runs:
+    config = run.config
+    record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
+    plain = {'path': run.path, 'generator': config.generator, 'precision': config.precision}
+    if config.objective != 'mle':
+      record['critic_steps'] = config.critic_steps
+    if run.seconds is not None:
+      record['minutes'] = run.seconds / 60
+    rows.append(Row({'run': record, 'config': plain}, {'run': commands.train(run)}))
+  return Table('How the runs were trained', _COLUMNS, rows)
+
+
+def sample_grids(runs: Sequence[Summary], commands: Commands) -> list[Figure]:
+  """The newest sample grid of each run that has one."""
+  figures = []
+  for run in runs:
+    if path := run.sample_grid():
+      step = int(path.stem.removeprefix('step_'))
+      alt = f'64 samples of {run.label} after {step:,} iterations, in rows of 8.'
+      figures.append(Figure.of_png(path.read_bytes(), alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
+  return figures
+
+
+def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
+  """NLL and critic gap against iteration; None if no run has an NLL."""
+  series, critic = {}, {}
+  for run in runs:
+    validation = [record for record in run.records('validation') if 'nll' in record]
+    if validation:
+      steps = [record['step'] for record in validation]
+      nll = [_nan(run.in_unit(record['nll'], unit)) for record in validation]
+      series[run.label] = steps, _train_nll(run, steps, unit), nll
+    gaps = [(r['step'], r['critic_gap']) for r in run.records('train') if r.get('critic_gap') is not None]
+    if gaps:
+      critic[run.label] = tuple(np.transpose(_thinned(gaps)))
+  if not series:
+    return None
+  trained = ' and training' * any(train is not None for _, train, _ in series.values())
+  caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
+  return Figure.of_plot(
+    plots.learning_curves(series, unit, critic),
+    f'Lines of NLL against training iteration for {listed(series)}'
+    + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
+    caption + ('; below it E[f(x)] − E[f(G(z))] of the critic they were trained with.' if critic else '.'),
+  )
+
+
+def score_curves(runs: Sequence[Summary]) -> Figure | None:
+  """Sample score against iteration; None if the runs have no score in common."""
+  scored = {run.label: [r for r in run.records('validation') if 'scorer' in r] for run in runs}
+  records = list(itertools.chain(*scored.values()))
+  name = common_score(records)
+  if name is None:
+    return None
+  series = {
+    label: ([r['step'] for r in records], [_nan(r.get(name)) for r in records])
+    for label, records in scored.items()
+    if records
+  }
+  numbers = sorted({f'{record["score_samples"]:,}' for record in records})
+  networks = sorted({f'{record["scorer"]} {record["scorer_hash"]}' for record in records})
+  return Figure.of_plot(
+    plots.score_curves(series, SCORE_NAMES[name]),
+    f'Lines of {SCORE_NAMES[name]} against training iteration for {listed(series)}.',
+    f'{SCORE_NAMES[name]} of {" or ".join(numbers)} samples during training, by {" and ".join(networks)}.',
+  )
+
+
+def common_score(records: Sequence[dict]) -> str | None:
+  """The score that chose checkpoints, if all records have it."""
+  return next((n for n in ('mode_score', 'inception_score') if records and all(n in r for r in records)), None)
+
+
+def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | None:
+  """Mean NLL of the batches since the evaluation before; None if the objective does not look at it."""
+  records = [(r['step'], r['nll']) for r in run.records('train') if r.get('nll') is not None]
+  if not records:
+    return None
+  at, nll = np.transpose(records)
+  means = [math.nan]
+  for before, step in itertools.pairwise(steps):
+    batch = nll[(at > before) & (at <= step)]
+    means.append(run.in_unit(batch.mean(), unit) if batch.size else math.nan)
+  return means
+
+
+def _thinned(rows: Sequence[tuple], points: int = 100) -> list[np.ndarray]:
+  """Means of neighbouring rows, so that not every fluctuation of a batch is drawn."""
+  return [part.mean(axis=0) for part in np.array_split(np.asarray(rows, np.float64), min(points, len(rows)))]
+
+
+def _nan(value: float | None) -> float:
+  return math.nan if value is None else value

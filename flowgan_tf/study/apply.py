@@ -1,0 +1,101 @@
+"""Applies analyses to a run, and keeps what they find in its folder `analysis`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+from flowgan_tf.bijectors.one_pass import clear_caches
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import make_writable
+from flowgan_tf.runs.checkpoints import available
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.sealed import as_json, write_sealed
+from flowgan_tf.study.analyses import ANALYSES
+from flowgan_tf.study.analysis import Settings
+from flowgan_tf.study.subject import Subject
+from flowgan_tf.study.summary import Study
+
+__all__ = ['analyze', 'studying']
+
+
+@contextlib.contextmanager
+def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Iterator[Callable[..., Study]]:
+  """Loads a run once for several analyses, and releases it afterwards.
+
+  ```python
+  with studying('runs/demo') as apply:
+    kde, jacobian = apply('kde', samples=1000), apply('jacobian')
+  ```
+
+  Args:
+    workdir: Folder of the run.
+    checkpoint: Name of a checkpoint. By default the best one by score, if there is one, as in the paper's Table 3.
+
+  Yields:
+    A function that applies one of `ANALYSES`, given its name and settings, keeps the result in the run's folder
+    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is out of range, or
+    the generator does not allow it: it has no density, or its samples are not finite. Other analyses can still be
+    applied.
+
+  Raises:
+    UsageError: If the run or its data cannot be read.
+  """
+  if checkpoint is None and 'best_score' in available(pathlib.Path(workdir)):
+    checkpoint = 'best_score'
+  subject = Subject(load_run(workdir, checkpoint))
+
+  def apply(what: str, **settings: int | str) -> Study:
+    if what not in ANALYSES:
+      raise UsageError(f'`what` must be one of {", ".join(ANALYSES)}. Got: {what!r}.')
+    return _apply(subject, what, ANALYSES[what].Settings(**settings))
+
+  try:
+    yield apply
+  finally:
+    clear_caches()
+
+
+def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:
+  """Applies one analysis to a run, and keeps the result in the run's folder `analysis`; see `studying`.
+
+  Args:
+    workdir: Folder of the run.
+    what: One of `ANALYSES`.
+    checkpoint: Name of a checkpoint, as in `studying`.
+    **settings: Fields of `ANALYSES[what].Settings`.
+
+  Raises:
+    UsageError: If there is no such analysis, a setting is out of range, the run or its data cannot be read, or the
+      generator does not allow it.
+  """
+  with studying(workdir, checkpoint) as apply:
+    return apply(what, **settings)
+
+
+def _apply(subject: Subject, what: str, settings: Settings) -> Study:
+  run, analysis = subject.run, ANALYSES[what]
+  if analysis.needs_density and not run.generator.has_density:
+    raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
+  folder = run.workdir / 'analysis'
+  try:
+    make_writable(folder if folder.exists() else run.workdir)
+  except OSError as error:
+    raise UsageError(f'{folder}: cannot be written ({error.strerror})') from error
+  began = time.monotonic()
+  numbers, arrays = analysis.measure(subject, settings)
+  record = {
+    'what': what,
+    'checkpoint': run.checkpoint,
+    'step': run.step,
+    'settings': dataclasses.asdict(settings),
+    'seconds': round(time.monotonic() - began, 1),
+    **numbers,
+  }
+  study = Study(as_json(record), arrays)
+  write_sealed(folder / f'{what}.json', study.record, study.arrays)
+  return study

@@ -1,0 +1,60 @@
+"""Overfitting as an independent critic sees it, as one analysis of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import UsageError
+from flowgan_tf.estimators.independent_critic import critic_gap
+from flowgan_tf.runs.config import make_critic
+from flowgan_tf.study.analysis import Analysis, Settings, setting
+from flowgan_tf.study.subject import Subject
+
+__all__ = ['CriticGap']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticGapSettings(Settings):
+  """Settings of `CriticGap`."""
+
+  critic_steps: int = setting(2000, 'Updates of the independent critic.')
+
+
+class CriticGap(Analysis):
+  """How much closer samples are to training than to validation images (Danihelka et al. 2017)."""
+
+  name = 'critic_gap'
+  title = 'Critic gap'
+  description = 'how much closer samples are to training than to validation images, for a critic trained anew'
+  caption = (
+    'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap of more than two standard '
+    'errors above 0 is overfitting'
+  )
+  Settings = CriticGapSettings
+  columns = tuple(
+    Column(header, key, '.4f', f'{key}_standard_error')
+    for header, key in (('training − samples', 'train'), ('validation − samples', 'validation'), ('gap', 'gap'))
+  )
+  details = (Column('images', 'n', ','), Column('updates of the critic', 'steps', ','))
+
+  def measure(self, subject: Subject, settings: CriticGapSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    config, dataset = subject.run.config, subject.dataset
+    keras.utils.set_random_seed(settings.seed)
+    found = critic_gap(
+      subject.run.generator.sample,
+      dataset.train.images,
+      dataset.validation.images,
+      dataset.levels,
+      make_critic(config, dataset.image_shape),
+      settings.critic_steps,
+      config.batch_size,
+      settings.seed,
+    )
+    if not math.isfinite(found.gap):
+      raise UsageError(f'{subject.run.workdir}: what the critic sees is not finite; try another `checkpoint`')
+    return found._asdict(), {}

@@ -1,0 +1,90 @@
+"""A run under study."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.scoring import make_scorer
+from flowgan_tf.metrics.batches import map_batches
+from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.runs.run import Run, load_data
+from flowgan_tf.runs.seeds import Purpose
+
+__all__ = ['Subject']
+
+_IMAGES_PER_CALL = 100
+
+
+class Subject:
+  """A run with its data, and what several analyses need of it, made when it is first asked for.
+
+  Attributes:
+    run: The run.
+    dataset: The data that it was trained on.
+  """
+
+  def __init__(self, run: Run):
+    """Loads the run's data.
+
+    Raises:
+      UsageError: If they cannot be read, or have changed.
+    """
+    self.run = run
+    self.dataset = load_data(run)
+    self._samples: dict[tuple[int, int], np.ndarray] = {}
+
+  @functools.cached_property
+  def evaluator(self) -> Evaluator:
+    """Measures likelihood and scores as `bin/evaluate` does."""
+    return Evaluator(self.run.generator, self.dataset, self.run.config, make_scorer(self.run.config, self.dataset))
+
+  def samples(self, n: int, seed: int) -> np.ndarray:
+    """Samples of the generator, float `[n, height, width, channels]`.
+
+    Raises:
+      UsageError: If one of them is not finite.
+    """
+    if (n, seed) in self._samples:
+      return self._samples[n, seed]
+    evaluator = Evaluator(self.run.generator, self.dataset, self.run.config, None)
+    images = self._samples[n, seed] = evaluator.sample(n, Purpose.ANALYSIS, seed)
+    if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+      raise UsageError(f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`')
+    return images
+
+  def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
+    """Dequantised images of a split.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      n: How many of them, drawn at random; all if None or if there are no more.
+      seed: Of the draw.
+      dataset: The data, if not the run's own.
+    """
+    dataset = dataset or self.dataset
+    images = getattr(dataset, split).images
+    if n is not None and n < len(images):
+      images = images[np.sort(np.random.default_rng(seed).permutation(len(images))[:n])]
+    return data.dequantize(images, dataset.levels, self.run.config.seed + Purpose.EVALUATION)
+
+  @functools.cached_property
+  def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:
+    return tf.function(self.run.generator.log_prob)
+
+  def log_prob(self, images: np.ndarray) -> np.ndarray:
+    """Exact log-densities of images in nats, float64 `[n]`."""
+    return map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
+
+  def exact(self, images: np.ndarray) -> dict:
+    """The exact NLL of images in nats, to stand beside an estimate; empty for a generator without a density."""
+    if not self.run.generator.has_density:
+      return {}
+    values = self.log_prob(images)
+    return {'exact_nll': -values.mean(), 'exact_standard_error': standard_error(values), 'exact_n': len(values)}

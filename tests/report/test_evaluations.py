@@ -1,0 +1,161 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flowgan_tf.programs import command_lines
+from flowgan_tf.report.evaluations import checkpoints_table, evaluation_table, paper_table
+from tests.summaries import evaluated, summary
+from tests.tables import cells
+
+LIKELIHOOD = {
+  'checkpoint': 'best_nll',
+  'step': 10000,
+  'split': 'test',
+  'nll': -3334.5612,
+  'standard_error': 1.25,
+  'bits_per_dim': 1.86367,
+  'round_trip_error': 3.2e-6,
+  'n': 10000,
+}
+SCORES = {
+  'mode_score': 9.371,
+  'mode_score_std': 0.052,
+  'inception_score': 9.4,
+  'inception_score_std': 0.1,
+  'score_samples': 50000,
+  'score_splits': 10,
+  'fid': 12.345,
+  'kid': 0.01234,
+  'kid_std': 0.0006,
+  'scorer': 'classifier',
+  'scorer_hash': '0123456789abcdef',
+  'reference_images': 50000,
+  'classifier_accuracy': 0.9923,
+}
+
+
+@pytest.fixture
+def runs():
+  evaluation = [evaluated('best_nll', 4, -3300.0, 6.0), evaluated('best_score', 5, -3200.0, 7.0)]
+  return [summary('mle', evaluation=evaluation), summary('adversarial'), summary('hybrid')]
+
+
+def split(line):
+  return [cell.strip() for cell in line.split('  ') if cell.strip()]
+
+
+def test_evaluation_with_scores():
+  other = LIKELIHOOD | {'checkpoint': 'latest', 'step': 20, 'nll': 5.0}
+  header, rule, first, second, note = evaluation_table([LIKELIHOOD | SCORES, other | SCORES]).splitlines()
+  assert len(header) == len(rule) == len(first) == len(second)
+  shown = dict(zip(split(header), split(first), strict=True))
+  assert shown == {
+    'checkpoint': 'best_nll',
+    'iteration': '10,000',
+    'test NLL (nats)': '-3,334.56 +- 1.25',
+    'bits/dim': '1.864',
+    'round trip': '3.2e-06',
+    'test images': '10,000',
+    'MODE': '9.37 +- 0.05',
+    'Inception': '9.40 +- 0.10',
+    'FID': '12.35',
+    'KID': '0.0123 +- 0.0006',
+    'samples': '50,000',
+  }
+  assert note == (
+    'scores: 10 splits, classifier 0123456789abcdef with 99.2% test accuracy; '
+    'FID and KID against 50,000 training images'
+  )
+
+
+def test_checkpoints_of_one_step_share_a_row():
+  latest = LIKELIHOOD | {'checkpoint': 'latest'}
+  _, _, row = evaluation_table([LIKELIHOOD, latest]).splitlines()
+  assert split(row)[:2] == ['best_nll, latest', '10,000']
+
+
+def test_evaluation_without_scores():
+  lines = evaluation_table([LIKELIHOOD | {'split': 'validation'}]).splitlines()
+  assert len(lines) == 3
+  assert 'validation NLL (nats)' in lines[0]
+  assert 'MODE' not in lines[0]
+
+
+def test_evaluation_in_double_precision():
+  wide = {'nll_float64': -3334.5613, 'bits_per_dim_float64': 1.86366, 'round_trip_error_float64': 4e-14}
+  header, _, row = evaluation_table([LIKELIHOOD | wide]).splitlines()
+  assert header.index('round trip') < header.index('NLL float64') < header.index('round trip float64')
+  assert '3.2e-06' in row and '4.0e-14' in row
+
+
+def test_evaluation_without_a_likelihood():
+  scores = {k: v for k, v in SCORES.items() if not k.startswith(('mode', 'classifier'))}
+  record = {'checkpoint': 'latest', 'step': 7, 'split': 'test'} | scores | {'scorer': 'inception_v3'}
+  header, _, row, why, note = evaluation_table([record]).splitlines()
+  assert 'NLL' not in header and 'MODE' not in header and 'images' not in header
+  assert '9.40 +- 0.10' in row
+  assert why == 'no likelihood: the generator is not invertible'
+  assert 'inception_v3 0123456789abcdef; FID' in note
+
+
+def test_samples_that_could_not_be_scored_have_dashes():
+  _, _, good, bad, _ = evaluation_table([LIKELIHOOD | SCORES, LIKELIHOOD | {'step': 20}]).splitlines()
+  assert good.count(' - ') == 0 and bad.split()[-5:] == ['-'] * 5
+
+
+def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
+  table = paper_table(runs, 'bits/dim', command_lines)
+  mle, adv, hybrid = cells(table)
+  assert mle['MODE score'] == '7.00 ± 0.10' and mle['test NLL (nats)'] == '-3,300.00 ± 1.50'
+  assert mle['iteration of each'] == '5, 4' and mle['test images'] == '10,000'
+  assert table.rows[0].links['best_score'] == 'bin/evaluate runs/mle --split=test --samples=5000'
+  for empty in (adv, hybrid):
+    assert {empty[name] for name in ('MODE score', 'test NLL (nats)', 'iteration of each', 'samples')} == {''}
+  assert [row['the paper: NLL'] for row in (mle, adv, hybrid)] == ['-3,334.56', '-1,604.09', '-3,342.95']
+  assert table.rows[0].links['paper'].startswith('https://')
+  assert table.caption.endswith('(the paper: Table 1)')
+
+
+def test_rows_of_the_paper_without_a_run_stand_alone(runs):
+  rows = cells(paper_table(runs[:1], 'nats', command_lines))
+  assert [row['run'] for row in rows] == ['MLE', 'ADV (the paper)', 'Hybrid λ = 0.1 (the paper)']
+
+
+def test_the_papers_numbers_stay_with_runs_of_its_generator(runs):
+  seeds = [dataclasses.replace(runs[0], label=f'MLE ({name})') for name in 'ab']
+  assert [row['the paper: NLL'] for row in cells(paper_table(seeds, 'nats', command_lines))[:2]] == ['-3,334.56'] * 2
+  runs[0].config.generator = 'real_nvp'
+  first, *_ = cells(paper_table(runs[:1], 'nats', command_lines))
+  assert first['the paper: NLL'] == ''
+
+
+def test_bits_per_dim_of_the_table_that_has_them():
+  evaluation = [evaluated('best_nll', 4, -3072 * np.log(2) * 4, 6.0) | {'bits_per_dim': 4.0}]
+  run = summary('mle', dataset='cifar10', shape=(32, 32, 3), evaluation=evaluation)
+  row, *_ = cells(paper_table([run], 'nats', command_lines))
+  # The standard error of 1.5 nats, over 3072 ln 2.
+  assert row['test NLL (bits/dim)'] == '4.000 ± 0.001' and row['the paper: NLL'] == '3.54'
+
+
+def test_other_data_have_no_row_of_the_paper():
+  run = summary('mle', dataset='digits', evaluation=[evaluated('best_nll', 4, -90.0, 6.0)])
+  table = paper_table([run], 'nats', command_lines)
+  [row] = cells(table)
+  assert row['test NLL (nats)'] == '-90.00 ± 1.50' and not any(name.startswith('the paper') for name in row)
+  assert 'the paper' not in table.caption
+
+
+def test_numbers_that_are_not_finite_leave_their_cell_empty(runs):
+  broken = summary('mle', evaluation=[evaluated('best_nll', 4, float('nan'), float('inf'))])
+  first, second = cells(
+    checkpoints_table([broken, dataclasses.replace(runs[0], evaluation=[LIKELIHOOD])], command_lines)
+  )
+  assert first['test NLL (nats)'] == '' and first['iteration'] == '4'
+  assert second['test NLL (nats)'] == '-3,334.56 ± 1.25'
+
+
+def test_every_checkpoint_has_a_row_with_its_command(runs):
+  table = checkpoints_table(runs, command_lines)
+  assert [row['checkpoint'] for row in cells(table)] == ['best_nll', 'best_score']
+  assert table.rows[0].links[''] == 'bin/evaluate runs/mle --split=test --samples=5000'

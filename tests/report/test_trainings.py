@@ -1,0 +1,63 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flowgan_tf.display import plots
+from flowgan_tf.evaluation.grids import image_grid, save_png
+from flowgan_tf.programs import command_lines
+from flowgan_tf.report import trainings
+from tests.summaries import summary
+from tests.tables import cells
+
+METRICS = [
+  {'kind': 'validation', 'step': 0, 'seconds': 1.0, 'nll': 0.0},
+  {'kind': 'train', 'step': 3, 'seconds': 20.0, 'nll': -80.0},
+  {'kind': 'train', 'step': 5, 'seconds': 30.0, 'nll': -100.0},
+  {'kind': 'validation', 'step': 5, 'seconds': 90.0, 'nll': -90.0},
+]
+
+
+@pytest.fixture
+def runs():
+  return [summary('mle', metrics=METRICS), summary('adversarial'), summary('hybrid')]
+
+
+def test_wall_time_seed_and_steps(runs):
+  mle, adv, _ = cells(trainings.runs_table(runs, command_lines))
+  assert (mle['wall time (min)'], mle['iterations'], mle['seed']) == ('1.5', '5', '0')
+  assert (adv['wall time (min)'], adv['iterations'], adv['critic steps']) == ('', '', '5')
+  assert mle['critic steps'] == ''
+
+
+def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
+  drawn = []
+  learning_curves = plots.learning_curves
+  monkeypatch.setattr(
+    plots, 'learning_curves', lambda *arguments: drawn.append(arguments) or learning_curves(*arguments)
+  )
+  figure = trainings.learning_curves(runs, 'nats')
+  assert 'MLE' in figure.alt and 'ADV' not in figure.alt and 'validation and training images' in figure.caption
+  [(series, unit, critic)] = drawn
+  steps, train, validation = series['MLE']
+  assert (steps, validation, unit, critic) == ([0, 5], [0.0, -90.0], 'nats', {})
+  np.testing.assert_equal(train, [np.nan, -90.0])  # the mean of the batches since the validation before
+  assert trainings.learning_curves(runs[1:], 'nats') is None
+
+
+def test_score_curves_need_a_score_that_all_have(runs):
+  scored = {'kind': 'validation', 'seconds': 1.0, 'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
+  first = dataclasses.replace(runs[0], metrics=[scored | {'step': 5, 'inception_score': 3.0, 'mode_score': 2.0}])
+  second = dataclasses.replace(runs[1], metrics=[scored | {'step': 5, 'inception_score': 3.0}])
+  assert trainings.score_curves(runs) is None
+  assert trainings.score_curves([first]).caption.startswith('MODE score of 500 samples')
+  assert trainings.score_curves([first, second]).caption.startswith('Inception score of 500 samples')
+
+
+def test_the_newest_grid_is_shown(runs, tmp_path):
+  (tmp_path / 'samples').mkdir()
+  for step, value in ((5, 0.0), (40, 1.0)):
+    save_png(image_grid(np.full((4, 2, 2, 1), value)), tmp_path / 'samples' / f'step_{step:07d}.png')
+  [figure] = trainings.sample_grids([dataclasses.replace(runs[0], path=str(tmp_path)), runs[1]], command_lines)
+  assert figure.data == (tmp_path / 'samples' / 'step_0000040.png').read_bytes()
+  assert figure.caption == 'MLE, iteration 40.' and figure.command.startswith('bin/train')

@@ -1,0 +1,76 @@
+import json
+import shutil
+
+import pytest
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.sealed import write_sealed
+from flowgan_tf.study.summary import read_studies, summarize
+from tests.summaries import evaluated, summary
+
+
+def copy(workdir, folder, **config):
+  """A run that differs in its configuration alone."""
+  shutil.copytree(workdir, folder)
+  description = json.loads((folder / 'config.json').read_text())
+  description['config'] |= config
+  (folder / 'config.json').write_text(json.dumps(description))
+  return folder
+
+
+def test_a_run_as_its_files_tell_it(workdir):
+  [found] = summarize([workdir])
+  assert (found.label, found.objective, found.path, found.image_shape) == (
+    'Hybrid λ = 0.1',
+    'Hybrid λ = 0.1',
+    str(workdir),
+    (4, 4, 1),
+  )
+  assert found.step == 4 and found.seconds > 0
+  assert {record['step'] for record in found.records('validation')} == {0, 2, 4}
+  assert found.sample_grid().name == 'step_0000004.png'
+  assert found.evaluation == [] and found.evaluated('latest') is None
+
+
+def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
+  hybrid = copy(workdir, tmp_path / 'c')
+  stronger = copy(workdir, tmp_path / 'b', **{'lambda': 10.0})
+  adversarial = copy(workdir, tmp_path / 'a', objective='adversarial')
+  again = copy(workdir, tmp_path / 'd', objective='adversarial')
+  mle = copy(workdir, tmp_path / 'e', objective='mle', divergence='kl')
+  labels = [run.label for run in summarize([stronger, again, hybrid, adversarial, mle])]
+  assert labels == ['MLE', 'ADV (a)', 'ADV (d)', 'Hybrid λ = 0.1', 'Hybrid λ = 10']
+
+
+def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_path):
+  runs = [
+    copy(workdir, tmp_path / 'a', objective='adversarial', divergence='jensen_shannon'),
+    copy(workdir, tmp_path / 'b', objective='adversarial'),
+    copy(workdir, tmp_path / 'c', objective='adversarial', generator='dcgan'),
+  ]
+  assert [run.label for run in summarize(runs)] == ['ADV jensen_shannon (nice)', 'ADV (nice)', 'ADV (dcgan)']
+  assert [run.label for run in summarize(runs[:2])] == ['ADV jensen_shannon', 'ADV']
+
+
+def test_a_run_named_twice_is_refused(workdir):
+  with pytest.raises(UsageError, match='named twice'):
+    summarize([workdir, workdir / '.' / '..' / workdir.name])
+
+
+def test_units():
+  run = summary('mle', evaluation=[evaluated('best_nll', 4, -784.0, 6.0)])
+  # -784 nats of 784 pixels are -1 / ln 2 bits each, and a grey level is 2^-8 wide.
+  assert run.in_unit(-784.0, 'bits/dim') == pytest.approx(-1.4426950 + 8)
+  assert run.error_in_unit(784.0, 'bits/dim') == pytest.approx(1.4426950)
+  assert run.in_unit(None, 'bits/dim') is run.error_in_unit(None, 'bits/dim') is None
+  assert run.in_unit(-3.0, 'nats') == -3.0
+  assert run.evaluated('best_nll')['bits_per_dim_error'] == pytest.approx(1.4426950 * 1.5 / 784)
+
+
+def test_studies_are_read_by_name(tmp_path):
+  assert read_studies(tmp_path) == {}
+  write_sealed(tmp_path / 'analysis' / 'kde.json', {'what': 'kde', 'nll': 3.0}, {})
+  assert read_studies(tmp_path)['kde'].record['nll'] == 3.0
+  (tmp_path / 'analysis' / 'kde.json').write_text('{}')
+  with pytest.raises(UsageError, match=r'kde\.json: damaged'):
+    read_studies(tmp_path)

@@ -1,0 +1,89 @@
+"""Summaries of runs that never were, with studies that nobody measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.study.summary import Study, Summary
+
+SETTINGS = {'seed': 0}
+
+
+def summary(objective: str, weight: float = 0.1, dataset: str = 'mnist', shape=(28, 28, 1), **fields) -> Summary:
+  config = default_config()
+  config.dataset, config.objective, config['lambda'] = dataset, objective, weight
+  config.generator = 'real_nvp' if shape[-1] == 3 else 'nice'
+  label = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': f'Hybrid λ = {weight}'}[objective]
+  named = {'label': label, 'objective': label, 'path': f'runs/{objective}', 'config': config, 'dataset': dataset}
+  return Summary(**named | {'fingerprint': f'hash of {dataset}', 'image_shape': shape, 'levels': 256} | fields)
+
+
+def evaluated(checkpoint: str, step: int, nll: float, mode: float) -> dict:
+  return {
+    'step': step,
+    'checkpoint': checkpoint,
+    'split': 'test',
+    'nll': nll,
+    'standard_error': 1.5,
+    'bits_per_dim': 1.9,
+    'round_trip_error': 1e-6,
+    'n': 10_000,
+    'mode_score': mode,
+    'mode_score_std': 0.1,
+    'score_samples': 5000,
+    'scorer': 'classifier',
+    'scorer_hash': 'abc',
+  }
+
+
+def kde(nll: float, exact: float) -> Study:
+  numbers = {'nll': nll, 'standard_error': 1.0, 'exact_nll': exact, 'exact_standard_error': 2.0, 'n_test': 10_000}
+  rest = {'n_samples': 5000, 'bandwidth': 0.2}
+  return Study({'what': 'kde', 'checkpoint': 'best_score', 'step': 9, 'settings': SETTINGS} | numbers | rest, {})
+
+
+def ais(nll: float, error: float, gap: float, step: int = 9, n: int = 16) -> Study:
+  settings = SETTINGS | {'ais_images': n, 'ais_chains': 2, 'ais_steps': 50}
+  numbers = {'nll': nll, 'standard_error': error, 'exact_nll': nll - 10, 'exact_standard_error': 2.0, 'n': n}
+  rest = {'chains': 2, 'steps': 50, 'sigma': 0.1, 'bracket_gap': gap, 'bracket_gap_standard_error': 1.0}
+  return Study({'what': 'ais', 'checkpoint': 'best_score', 'step': step, 'settings': settings} | numbers | rest, {})
+
+
+def jacobian(values: list[list[float]], below_precision: float = 0.0) -> Study:
+  record = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS, 'n': 2, 'd': 3}
+  numbers = {'mean_log_det': -4.5, 'standard_error': 0.5, 'median_condition_number': 10.0}
+  rest = {'largest_condition_number': None, 'below_precision': below_precision}
+  return Study(record | numbers | rest, {'singular_values': np.array(values)})
+
+
+def gmm(model_nll: float, model_score: float) -> Study:
+  """A mixture with an NLL of 0, -100 and 0 and scores of 1, 5 and 9 at bandwidths of 0.1, 0.2 and 0.4."""
+  scored = {'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
+  bandwidths = [
+    {'bandwidth': h, 'nll': nll, 'standard_error': 1.0, 'n': 100, 'mode_score': score} | scored
+    for h, nll, score in ((0.1, 0.0, 1.0), (0.2, -100.0, 5.0), (0.4, 0.0, 9.0))
+  ]
+  record = {'what': 'gmm', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'samples': 500}, 'centers': 1000}
+  numbers = {'best_bandwidth': 0.2, 'best_nll': -100.0, 'best_standard_error': 1.0, 'test_nll': -99.0}
+  numbers |= {'test_standard_error': 1.0, 'test_n': 100, 'selection': 'mode_score', 'bandwidths': bandwidths}
+  model = {'nll': model_nll, 'mode_score': model_score} | scored
+  return Study(record | numbers | {'model': model}, {'samples': np.zeros((64, 4, 4, 1), np.float32)})
+
+
+def outliers(shift: float = 0.0) -> Study:
+  rng = np.random.default_rng(0)
+  arrays = {
+    name: rng.normal(mean, 1.0, 50) for name, mean in (('train', 1 + shift), ('test', 0), ('uniform noise', -900))
+  }
+  sets = {n: {'mean_log_prob': v.mean(), 'standard_error': 0.1, 'n': 50, 'auroc': 0.5} for n, v in arrays.items()}
+  sets['test']['auroc'] = None
+  settings = SETTINGS | {'images': 50, 'other_dataset': ''}
+  record = {'what': 'outliers', 'checkpoint': 'latest', 'step': 9, 'settings': settings, 'levels': 256, 'sets': sets}
+  return Study(record, arrays)
+
+
+def critic_gap(gap: float) -> Study:
+  record = {'what': 'critic_gap', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'critic_steps': 20}}
+  numbers = {'train': 0.1, 'validation': 0.1 + gap, 'gap': gap, 'n': 90, 'steps': 20}
+  return Study(record | numbers | {f'{n}_standard_error': 0.01 for n in ('train', 'validation', 'gap')}, {})

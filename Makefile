@@ -14,18 +14,20 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 TESTABLE := $(VENV)/.installed-$(EXTRA)-test
+DOCUMENTED := $(VENV)/.installed-$(EXTRA)-docs
 
 INSTALL_cpu := $(PIP) install -r requirements/cpu.txt && $(PIP) install --no-deps 'tf-keras==2.21.*' -e .
 INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test lint bench wheel clean
+.PHONY: help demo test lint docs bench wheel clean
 
 help:
 	@echo 'make demo    train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
 	@echo 'make test    run the test suite; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make lint    check style and formatting'
+	@echo 'make docs    build the documentation, with an API reference, in site/'
 	@echo 'make bench   measure the time of training steps, and the size of the CIFAR-10 model'
 	@echo 'make wheel   build the distributions, and use the wheel outside of the checkout'
 	@echo 'make clean   remove what make and Python left, .venv included; runs/ stays'
@@ -42,6 +44,10 @@ lint: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: $(DOCUMENTED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo 'site/index.html'
+
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.size
@@ -52,7 +58,7 @@ wheel: $(TESTABLE)
 	.ci/try-wheel
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.
@@ -75,4 +81,9 @@ $(INSTALLED): setup.py requirements/base.txt requirements/cpu.txt
 $(TESTABLE): $(INSTALLED) requirements/test.txt
 	@echo 'Installing what the tests need into $(VENV)'
 	@$(PIP) install -r requirements/test.txt
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED) requirements/docs.txt
+	@echo 'Installing what the documentation needs into $(VENV)'
+	@$(PIP) install -r requirements/docs.txt
 	@touch $@

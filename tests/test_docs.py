@@ -1,32 +1,210 @@
-"""The README's Python runs, and what it says of files is true."""
+"""What README.md, CONTRIBUTING.md and docs/ say is true: Python runs, commands parse, nothing is left out."""
 
+from __future__ import annotations
+
+import ast
+import importlib
 import pathlib
 import re
+import shlex
+import sys
+from unittest import mock
+
+import pytest
+from absl import flags
+
+import flowgan_tf as fg
+from tests.programs.conftest import _forget_programs, _untouched, parsed_config
+from tests.tiny import make_config
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / 'README.md').read_text()
+PAGES = {
+  path.relative_to(ROOT).as_posix(): path.read_text(encoding='utf-8')
+  for path in (ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md')))
+}
+ALL = '\n'.join(PAGES.values())
+PROGRAMS = sorted(path.name for path in (ROOT / 'bin').iterdir() if path.suffix == '' and path.is_file())
+
+FENCE = re.compile(r'^```(\w+)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
-def test_the_example_of_flows_and_bijectors_runs():
-  code = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[0]
-  names = {}
-  exec(code, names)  # the README is ours
-  assert names['images'].shape == (16, 28, 28, 1)
-  assert names['noise'].shape == (16, 28, 28, 1)
-  claimed = int(re.search(r'len\(distribution\.trainable_variables\)\s+# (\d+)', code).group(1))
-  assert len(names['distribution'].trainable_variables) == claimed
-  assert names['distribution'].log_prob(names['distribution'].sample(3, seed=1)).shape == (3,)
+def blocks(page: str, language: str) -> list[str]:
+  return [code for name, code in FENCE.findall(PAGES[page]) if name == language]
+
+
+def commands() -> list[tuple[str, str]]:
+  """Each `bin/...` of the pages, in a block of shell or within a sentence, with its page."""
+  found = []
+  for page, text in PAGES.items():
+    lines = [line for code in blocks(page, 'sh') for line in code.replace('\\\n', ' ').splitlines()]
+    lines += re.findall(r'`(bin/[^`\n]+)`', FENCE.sub('', text))
+    found += [(page, line) for line in lines if line.startswith('bin/')]
+  return sorted({line: page for page, line in found if not line.endswith('/')}.items())
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> pathlib.Path:
+  """A folder whose runs/demo is a small run of the digits."""
+  folder = tmp_path_factory.mktemp('docs')
+  fg.training.train(make_config({'dataset': 'digits', 'objective': 'hybrid'}), folder / 'runs' / 'demo')
+  fg.saved_model.export(fg.runs.load_run(folder / 'runs' / 'demo').generator, folder / 'runs' / 'demo' / 'export')
+  return folder
+
+
+def claim(comment: str):
+  """What a comment says of the value beside it: `[16, 2], nats` are shapes, `True` and `12: because` are values."""
+  if match := re.match(r'\[[\d, ]*\](, \[[\d, ]*\])*', comment):
+    shapes = re.findall(r'\[([\d, ]*)\]', match[0])
+    return lambda value: (
+      [list(v.shape) for v in (value if isinstance(value, tuple) else (value,))]
+      == [[int(n) for n in shape.split(',') if n.strip()] for shape in shapes]
+    )
+  try:
+    expected = ast.literal_eval(comment.partition(':')[0])
+  except (SyntaxError, ValueError):
+    return None  # Prose.
+  return lambda value: value == expected
+
+
+def test_claims_are_told_from_prose():
+  import numpy as np
+
+  assert claim('[2, 3], nats')(np.zeros((2, 3))) and not claim('[2, 3], nats')(np.zeros((2, 4)))
+  assert claim('[2], [3]')((np.zeros(2), np.zeros(3))) and not claim('[2], [3]')((np.zeros(2), np.zeros(2)))
+  assert claim('12: each has two')(12) and not claim('12: each has two')(13)
+  assert claim('nats, exact') is None
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
+def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
+  monkeypatch.chdir(folder)
+  names = {'__name__': page}
+  for code in blocks(page, 'python'):
+    lines = code.splitlines()
+    for statement in ast.parse(code).body:
+      comment = lines[statement.end_lineno - 1].partition('  # ')[2]
+      check = claim(comment) if comment else None
+      if check and isinstance(statement, ast.Expr):
+        value = eval(compile(ast.Expression(statement.value), page, 'eval'), names)  # our own pages
+        assert check(value), (page, lines[statement.end_lineno - 1], value)
+        continue
+      exec(compile(ast.Module([statement], []), page, 'exec'), names)
+      if check and isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        value = names[statement.targets[0].id]
+        assert check(value), (page, lines[statement.end_lineno - 1], value)
+
+
+@pytest.mark.parametrize(('command', 'page'), commands())
+def test_commands_parse(command, page, monkeypatch):
+  monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
+  program, *arguments = shlex.split(command, comments=True)
+  program = program.removeprefix('bin/')
+  assert program in PROGRAMS
+  if program == 'train':
+    fg.runs.config.validate(parsed_config(arguments))
+    return
+  with _untouched(), mock.patch.object(sys, 'argv', [program, *arguments]):
+    _forget_programs()
+    module = importlib.import_module(f'flowgan_tf.programs.{program}')
+    if program == 'sweep':
+      module.train.rewrite_arguments()
+    flags.FLAGS(sys.argv)
+    if 'what' in flags.FLAGS:
+      assert set(flags.FLAGS['what'].value or ()) <= set(fg.study.ANALYSES)
+
+
+@pytest.fixture(scope='module')
+def all_flags() -> set[str]:
+  """Names of the flags of all programs."""
+  names = set()
+  for program in PROGRAMS:
+    with _untouched(), mock.patch.object(sys, 'argv', [program]):
+      _forget_programs()
+      name = f'flowgan_tf.programs.{program}'
+      importlib.import_module(name)
+      names |= {flag.name for flag in flags.FLAGS.get_key_flags_for_module(name)}
+  return names
+
+
+def test_every_flag_is_explained(all_flags):
+  assert [name for name in sorted(all_flags) if f'--{name}' not in ALL] == []
+
+
+def test_every_flag_and_setting_that_is_named_exists(all_flags):
+  settings = set(fg.runs.config.settings(fg.runs.default_config()))
+  code = re.findall(r'`[^`\n]*`', FENCE.sub('', ALL)) + [c for name, c in FENCE.findall(ALL) if name == 'sh']
+  named = {name for text in code for name in re.findall(r'--([a-z][\w.]*\w)(?![\w-])', text)}
+  of_others = {'helpshort', 'logdir', 'fix', 'config.NAME', 'config.NAME.ARGUMENT'}
+  assert 'lambda' in named and 'config.ema_decay' in named
+  assert [
+    n for n in sorted(named - of_others) if n not in all_flags and n.removeprefix('config.') not in settings
+  ] == []
+
+
+def test_every_target_of_make_that_is_named_exists():
+  targets = set(re.search(r'^\.PHONY: (.*)$', (ROOT / 'Makefile').read_text(), re.MULTILINE)[1].split())
+  shell = '\n'.join(code for name, code in FENCE.findall(ALL) if name == 'sh')
+  named = set(re.findall(r'`make (\w+)', ALL)) | set(re.findall(r'^make (\w+)', shell, re.MULTILINE))
+  assert {'demo', 'test', 'docs'} <= named <= targets
 
 
 def test_linked_files_exist():
-  links = [link for link in re.findall(r'\]\(([^)#]+)\)', README) if not link.startswith('http')]
-  assert links
-  assert [link for link in links if not (ROOT / link).exists()] == []
+  missing = []
+  for page, text in PAGES.items():
+    links = re.findall(r'\]\(([^)#\s]+)', FENCE.sub('', text)) + re.findall(r'src="([^"]+)"', text)
+    missing += [
+      (page, link) for link in links if '://' not in link and not (ROOT / page).parent.joinpath(link).exists()
+    ]
+  assert missing == []
 
 
-def test_every_divergence_and_bijector_is_in_a_table():
-  from flowgan_tf import bijectors
-  from flowgan_tf.objectives import DIVERGENCES
+@pytest.mark.parametrize(
+  ('page', 'names'),
+  [
+    ('docs/flows.md', lambda: fg.objectives.DIVERGENCES),
+    ('docs/flows.md', lambda: fg.objectives.OBJECTIVES),
+    ('docs/flows.md', lambda: fg.generators.GENERATORS),
+    ('docs/flows.md', lambda: [name for name in fg.bijectors.__all__ if name not in ('masks', 'training_kwargs')]),
+    ('docs/flows.md', lambda: ['masks.even_odd', 'masks.checkerboard', 'masks.channel']),
+    ('docs/study.md', lambda: fg.study.ANALYSES),
+    ('docs/data.md', lambda: fg.data.NAMES),
+    ('README.md', lambda: [f'bin/{name}' for name in PROGRAMS]),
+  ],
+  ids=['divergences', 'objectives', 'generators', 'bijectors', 'masks', 'analyses', 'data', 'programs'],
+)
+def test_nothing_is_left_out(page, names):
+  expected = list(names())
+  assert expected
+  assert [name for name in expected if not re.search(rf'[`=.]{re.escape(name)}[`( ]', PAGES[page])] == []
 
-  public = [name for name in bijectors.__all__ if name != 'masks']
-  assert [name for name in (*DIVERGENCES, *public) if f'`{name}`' not in README and f'{name}(' not in README] == []
+
+def test_every_room_has_a_page_of_the_api():
+  rooms = [name for name in fg.__all__ if name != '__version__']
+  assert [name for name in rooms if f'::: flowgan_tf.{name}\n' not in PAGES.get(f'docs/api/{name}.md', '')] == []
+  assert [name for name in rooms if f'[`{name}`]({name}.md)' not in PAGES['docs/api/index.md']] == []
+
+
+def test_rooms_import_only_from_rooms_above_them_in_the_table():
+  table = PAGES['CONTRIBUTING.md'].partition('| in `flowgan_tf/` |')[2].partition('\n\n')[0]
+  rows = [re.findall(r'`(\w+)/?`', line.split('|')[1]) for line in table.splitlines()[2:]]
+  level = {room: i for i, row in enumerate(rows) for room in row}
+  package = ROOT / 'flowgan_tf'
+  assert level.keys() == {path.stem for path in package.iterdir() if path.stem[0] != '_'}
+  upwards = []
+  for path in sorted(package.rglob('*.py')):
+    room = path.relative_to(package).parts[0].removesuffix('.py')
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      if room == '__init__' or not isinstance(node, ast.ImportFrom) or node.module.split('.')[0] != 'flowgan_tf':
+        continue
+      rooms = [node.module.split('.')[1]] if '.' in node.module else [alias.name for alias in node.names]
+      if node.module == 'flowgan_tf.programs.command_lines' and room == 'report':
+        continue  # The exception that CONTRIBUTING.md names.
+      for other in rooms:
+        if room != other and (level[other] >= level[room] or (room, other) == ('study', 'training')):
+          upwards.append(f'{path.relative_to(ROOT)}:{node.lineno} imports {other}')
+  assert upwards == []
+
+
+def test_the_readme_is_short_and_shows_python_at_once():
+  assert len(PAGES['README.md'].split()) <= 800
+  assert PAGES['README.md'].splitlines().index('```python') <= 20

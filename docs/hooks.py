@@ -13,7 +13,7 @@ _SHARED = {'index.md': 'README.md', 'contributing.md': 'CONTRIBUTING.md'}
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-  """Fills in a shared page. Its links to other files of the checkout lead nowhere on the site, and become plain text."""
+  """Fills in a shared page. Its links to files that are not on the site become plain text."""
   if page.file.src_uri not in _SHARED:
     return markdown
   text = (_ROOT / _SHARED[page.file.src_uri]).read_text(encoding='utf-8')

@@ -46,8 +46,9 @@ def commands() -> list[tuple[str, str]]:
 def folder(tmp_path_factory) -> pathlib.Path:
   """A folder whose runs/demo is a small run of the digits."""
   folder = tmp_path_factory.mktemp('docs')
-  fg.training.train(make_config({'dataset': 'digits', 'objective': 'hybrid'}), folder / 'runs' / 'demo')
-  fg.saved_model.export(fg.runs.load_run(folder / 'runs' / 'demo').generator, folder / 'runs' / 'demo' / 'export')
+  workdir = folder / 'runs' / 'demo'
+  fg.training.train(make_config(dataset='digits'), workdir)
+  fg.saved_model.export(fg.runs.load_run(workdir).generator, workdir / 'export')
   return folder
 
 

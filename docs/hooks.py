@@ -1,4 +1,4 @@
-"""What MkDocs does beyond its settings: the start page is README.md, and references in docstrings are lists."""
+"""What MkDocs does beyond its settings: the start page is README.md, and docstrings are read as they are meant."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ def on_page_markdown(markdown: str, page, **_) -> str:
   return re.sub(r'(?<!!)\[([^\]]*)\]\(([^)]+)\)', linked, text)
 
 
-class References(griffe.Extension):
-  """Turns the lines `[1]: Author. Title.` under a docstring's "References" into a numbered list."""
+class Docstrings(griffe.Extension):
+  """Tells Griffe what it cannot see in our docstrings."""
 
   def on_instance(self, *, obj: griffe.Object, **_) -> None:
     """Rewrites one docstring before it is parsed."""
-    if obj.docstring:
-      obj.docstring.value = re.sub(r'^\[(\d+)\]: ', r'\1. ', obj.docstring.value, flags=re.MULTILINE)
+    if not obj.docstring:
+      return
+    # The lines `[1]: Author. Title.` under "References" are a numbered list.
+    text = re.sub(r'^\[(\d+)\]: ', r'\1. ', obj.docstring.value, flags=re.MULTILINE)
+    # What stands before a colon under "Returns" would be taken for a type.
+    if obj.is_function and obj.returns:
+      text = re.sub(r'^Returns:\n\s+', lambda match: f'{match[0]}{obj.returns}: ', text, flags=re.MULTILINE)
+    obj.docstring.value = text

@@ -190,7 +190,7 @@ def test_rooms_import_only_from_rooms_above_them_in_the_table():
   rows = [re.findall(r'`(\w+)/?`', line.split('|')[1]) for line in table.splitlines()[2:]]
   level = {room: i for i, row in enumerate(rows) for room in row}
   package = ROOT / 'flowgan_tf'
-  assert level.keys() == {path.stem for path in package.iterdir() if path.stem[0] != '_'}
+  assert level.keys() == {path.stem for path in package.iterdir() if path.suffix in ('', '.py') and path.name[0] != '_'}
   upwards = []
   for path in sorted(package.rglob('*.py')):
     room = path.relative_to(package).parts[0].removesuffix('.py')

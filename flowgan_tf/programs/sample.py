@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> None:
   from flowgan_tf.runs.run import load_run
 
   if not FLAGS.temperature <= tf.float32.max:
-    raise UsageError(f'--temperature={FLAGS.temperature}: expected a finite number of at least 0')
+    raise UsageError(f'`temperature` must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
-    raise UsageError('--interpolate and --neighbors: expected one of them')
+    raise UsageError('`interpolate` must be left out where `neighbors` is asked for.')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
@@ -63,5 +63,5 @@ def main(arguments: list[str]) -> None:
     np.savez_compressed(f'{out}.npz', **picture.arrays)
     save_png(picture.grid, f'{out}.png')
   except (OSError, tf.errors.OpError) as error:
-    raise UsageError(f'--out={out}: cannot be written ({error})') from error
+    raise UsageError(f'{out}: cannot be written ({error})') from error
   print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))

@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
 
 def _is_finished(workdir, config, analyses):
   """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
-  from flowgan_tf.runs.config import settings
+  from flowgan_tf.runs.config import settings, used
   from flowgan_tf.study import summarize
 
   if not (workdir / 'evaluation.json').exists():
@@ -107,7 +107,7 @@ def _is_finished(workdir, config, analyses):
 
   samples = {record.get('score_samples', 0) for record in tested}
   return (
-    settings(found.config) == settings(config)
+    settings(used(found.config)) == settings(used(config))
     and found.step == config.steps
     and samples == {FLAGS.samples if config.score_samples else 0}
     and found.studies.keys() >= analyses.keys()

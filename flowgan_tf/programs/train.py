@@ -126,7 +126,7 @@ def configuration() -> config_dict.ConfigDict:
   try:
     config = FLAGS.config
     if not hasattr(config, 'lock') or set(config.keys()) != set(default_config().keys()):
-      raise UsageError('--config: its get_config() must return a changed flowgan_tf.runs.default_config()')
+      raise UsageError('`config` must be a file whose get_config() returns a changed flowgan_tf.runs.default_config().')
     config.lock()
     for name in _OVERRIDES:
       if (value := FLAGS[name].value) is not None:
@@ -135,7 +135,7 @@ def configuration() -> config_dict.ConfigDict:
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {config.inception_weights}.")
   # ml_collections keeps a file that cannot be read until it is first looked at.
   except (OSError, TypeError) as error:
-    raise UsageError(f'--config: {error}') from error
+    raise UsageError(f'`config` cannot be read: {error}') from error
   # A run is found again from any folder.
   for name in ('data_dir', 'cache_dir', 'inception_weights'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))

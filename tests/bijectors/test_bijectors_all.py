@@ -81,14 +81,14 @@ CASES = {
     inverse_domain='unit',
   ),
   'real_nvp 2 scales': Case(
-    lambda dtype: flows.real_nvp((4, 4, 1), 2, channels=4, blocks=0, dtype=dtype).bijector,
+    lambda dtype: flows.real_nvp((4, 4, 1), channels=4, blocks=0, dtype=dtype).bijector,
     (4, 4, 1),
     inverse_domain='unit',
   ),
   'real_nvp 3 scales': Case(
     lambda dtype: (
       flows.real_nvp(
-        (8, 4, 1), 3, channels=4, blocks=0, normalization='layer', batch_norm_between=True, dtype=dtype
+        (8, 4, 1), scales=3, channels=4, blocks=0, normalization='layer', batch_norm_between=True, dtype=dtype
       ).bijector
     ),
     (8, 4, 1),

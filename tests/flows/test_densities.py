@@ -79,7 +79,7 @@ def test_images_of_two_pixels(name):
   if name == 'nice':
     flow = flows.nice((1, 2, 1), hidden_units=8, hidden_layers=1, normalization='scalar_batch', dtype='float64')
   else:
-    flow = flows.real_nvp((1, 2, 1), 1, channels=4, blocks=1, batch_norm_between=True, dtype='float64')
+    flow = flows.real_nvp((1, 2, 1), scales=1, channels=4, blocks=1, batch_norm_between=True, dtype='float64')
   randomise(flow, 0.3)
   for variable in flow.variables:
     if variable.name.endswith('log_scale:0'):
@@ -98,7 +98,7 @@ def test_samples_follow_the_density(name):
   if name == 'nice':
     flow = flows.nice((1, 2, 1), hidden_units=8, hidden_layers=1, normalization='none', dtype='float64')
   else:
-    flow = flows.real_nvp((1, 2, 1), 1, channels=4, blocks=0, normalization='none', dtype='float64')
+    flow = flows.real_nvp((1, 2, 1), scales=1, channels=4, blocks=0, normalization='none', dtype='float64')
   randomise(flow, 0.4, seed=3)
   for variable in flow.variables:
     if variable.name.endswith('log_scale:0'):

@@ -23,7 +23,7 @@ def nice(**kwargs):
 
 
 def real_nvp(scales=2, **kwargs):
-  return flows.real_nvp(SHAPE if scales == 2 else (8, 4, 1), scales, channels=3, blocks=0, **kwargs)
+  return flows.real_nvp(SHAPE if scales == 2 else (8, 4, 1), scales=scales, channels=3, blocks=0, **kwargs)
 
 
 # name: (flow, number of couplings)

@@ -122,7 +122,9 @@ def test_fewer_training_images_than_neighbors(finished, monkeypatch):
 
 
 def test_one_kind_of_picture_at_a_time(finished):
-  assert_one_line(call('sample', finished[0], '--neighbors', '--interpolate'), 'sample', '--neighbors', 'one of them')
+  assert_one_line(
+    call('sample', finished[0], '--neighbors', '--interpolate'), 'sample', 'interpolate', 'left out', 'neighbors'
+  )
 
 
 def test_default_path(finished):
@@ -155,4 +157,4 @@ def test_bad_values(finished, tmp_path, flags):
 def test_a_path_that_cannot_be_written(finished, tmp_path):
   (tmp_path / 'file').touch()
   outcome = call('sample', finished[0], f'--out={tmp_path}/file/x', '--n=2')
-  assert_one_line(outcome, 'sample', f'--out={tmp_path}/file/x', 'cannot be written')
+  assert_one_line(outcome, 'sample', f'sample: {tmp_path}/file/x: cannot be written')

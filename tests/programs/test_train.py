@@ -99,8 +99,8 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config.critic=resnet'], ['critic', 'resnet', 'dcgan_critic']),
     (['--config.nice.couplings=1'], ['nice.couplings', '1', 'at least 2']),
     (['--generator=glow'], ['generator', 'glow', 'nice, real_nvp, dcgan']),
-    (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan is not invertible']),
-    (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan is not invertible']),
+    (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan, which is not invertible']),
+    (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan, which is not invertible']),
     (['--generator=dcgan', '--objective=adversarial', '--config.dcgan.channels=()'], ['dcgan.channels', '()']),
     (['--scorer=foo'], ['scorer', 'foo', 'classifier, inception']),
     (['--config=configs/cifar10.py:large'], ['cifar10.py:large', 'mle, adversarial, hybrid, dcgan, dinh, small']),
@@ -219,4 +219,4 @@ def test_help_shows_the_docstring_and_our_flags(program):
 def test_a_config_file_that_returns_something_else(tmp_path, returned):
   path = tmp_path / 'odd.py'
   path.write_text(f'from ml_collections import config_dict\n\n\ndef get_config():\n  return {returned}\n')
-  assert_one_line(call('train', f'--config={path}', '--steps=2'), 'train', '--config')
+  assert_one_line(call('train', f'--config={path}', '--steps=2'), 'train', 'config', 'get_config()')

@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+
+from flowgan_tf.arguments import check, check_bool, check_choice, check_integer, check_integers, check_number
+
+
+@pytest.mark.parametrize('value', [2, 3, np.int64(2)])
+def test_integers_that_hold(value):
+  check_integer('n', value, 2)
+  check_integers('n', (value, 1))
+
+
+@pytest.mark.parametrize('value', [1, 2.0, True, '2', None, math.nan])
+def test_integers_that_do_not(value):
+  with pytest.raises(ValueError) as caught:
+    check_integer('n', value, 2)
+  assert str(caught.value) == f'`n` must be an integer of at least 2. Got: {value!r}.'
+
+
+@pytest.mark.parametrize('value', [(), 3, (1, 0), [1, 2.0], (True,), '12', None])
+def test_several_integers_that_do_not_hold(value):
+  with pytest.raises(ValueError, match=r'^`n` must be one or more integers of at least 1\. Got: '):
+    check_integers('n', value)
+
+
+@pytest.mark.parametrize('value', [1.5, True, '0.5', None, math.nan, math.inf])
+def test_numbers_that_do_not_hold(value):
+  check_number('x', 0.5, 'below 1', lambda v: v < 1)
+  check_number('x', np.float32(0.5), 'below 1', lambda v: v < 1)
+  with pytest.raises(ValueError, match=r'^`x` must be below 1\. Got: '):
+    check_number('x', value, 'below 1', lambda v: v < 1)
+
+
+def test_choices():
+  for choices in ({'a': 1, 'b': 2}, ('a', 'b')):
+    check_choice('c', 'b', choices)
+    for value in ('d', 1, None, ['a']):
+      with pytest.raises(ValueError, match=r'^`c` must be one of a, b\. Got: '):
+        check_choice('c', value, choices)
+
+
+def test_truth_and_anything():
+  check_bool('flag', False)
+  with pytest.raises(ValueError, match=r'^`flag` must be True or False\. Got: 1\.$'):
+    check_bool('flag', 1)
+  check('x', 3, 'odd', True)
+  with pytest.raises(ValueError, match=r"^`x` must be odd\. Got: '4'\.$"):
+    check('x', '4', 'odd', False)

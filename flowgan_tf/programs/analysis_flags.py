@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -38,8 +39,9 @@ def define(module: str) -> None:
     kind = flags.DEFINE_integer if isinstance(field.default, int) else flags.DEFINE_string
     whose = '' if len(users[name]) == len(ANALYSES) else f'{", ".join(users[name])}: '
     kind(name, field.default, whose + field.metadata['description'], module_name=module)
-  about = '\n'.join(f'  {a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in ANALYSES.values())
-  sys.modules[module].__doc__ = f'{sys.modules[module].__doc__.rstrip()}\n\nAnalyses:\n{about}\n'
+  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in ANALYSES.values()]
+  about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
+  sys.modules[module].__doc__ = '\n'.join([sys.modules[module].__doc__.rstrip(), '', 'Analyses:', *about, ''])
 
 
 def settings_of(what: list[str], module: str) -> dict[str, dict[str, Any]]:

@@ -35,7 +35,10 @@ class Ais(Analysis):
 
   name = 'ais'
   title = Kde.title
-  description = 'NLL by annealed importance sampling, and bounds that bracket the truth for simulated images'
+  description = (
+    'NLL by annealed importance sampling with Gaussian noise on the images, and bounds that bracket the truth for '
+    'simulated images'
+  )
   paper = 'Table 3'
   caption = Kde.caption
   Settings = AisSettings

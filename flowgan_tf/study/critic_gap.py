@@ -30,7 +30,10 @@ class CriticGap(Analysis):
 
   name = 'critic_gap'
   title = 'Critic gap'
-  description = 'how much closer samples are to training than to validation images, for a critic trained anew'
+  description = (
+    'overfitting: how much closer samples are to training than to validation images, for a critic trained anew '
+    '(Danihelka et al. 2017)'
+  )
   caption = (
     'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap of more than two standard '
     'errors above 0 is overfitting'

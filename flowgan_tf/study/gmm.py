@@ -31,8 +31,10 @@ class Gmm(Analysis):
 
   name = 'gmm'
   title = 'Mixture of Gaussians'
-  description = 'a Gaussian on each training image: NLL and score against the bandwidth, and where it beats the run'
-  paper = 'Figures 3, 6 and 7'
+  description = (
+    'a Gaussian on each training image: NLL and score against the bandwidth, and where this beats the run on both'
+  )
+  paper = 'Figures 3, 6, 7'
   caption = (
     'The mixture with the best bandwidth for validation images; others may have better NLL and score than the run'
   )

@@ -34,8 +34,8 @@ class Jacobian(Analysis):
 
   name = 'jacobian'
   title = 'Jacobian of the generator'
-  description = 'singular values, log-determinant and condition number at random noise vectors'
-  paper = 'Figures 4 and 8'
+  description = "singular values, log-determinant and condition number of the generator's Jacobian"
+  paper = 'Figures 4, 8'
   caption = 'Singular values at random noise vectors'
   Settings = JacobianSettings
   columns = (

@@ -27,7 +27,7 @@ class Kde(Analysis):
 
   name = 'kde'
   title = 'Estimates of the likelihood'
-  description = 'NLL by a Parzen window of samples, bandwidth from the validation images'
+  description = 'NLL by a Parzen window of samples, with the bandwidth chosen on validation images'
   paper = 'Table 3'
   caption = 'NLL in nats per image, exact and estimated from the generator alone'
   Settings = KdeSettings

@@ -38,7 +38,10 @@ class Outliers(Analysis):
 
   name = 'outliers'
   title = 'Outliers'
-  description = "log-likelihood of training and test images, another data set's and uniform noise, with the AUROC"
+  description = (
+    'likelihood of other images: log p of training and test images, of another data set and of uniform noise, with '
+    'the AUROC'
+  )
   caption = 'Log-likelihood of sets of images; the AUROC is 0.5 where likelihood cannot tell them from test images'
   needs_density = True
   draws_runs_together = False

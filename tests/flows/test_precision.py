@@ -18,7 +18,7 @@ FLOWS = {
     flows.real_nvp, SHAPE, channels=4, blocks=1, normalization='batch', batch_norm_between=True, alpha=0.05
   ),
   'real_nvp layer': functools.partial(
-    flows.real_nvp, SHAPE, 1, channels=4, blocks=1, normalization='layer', alpha=0.05
+    flows.real_nvp, SHAPE, scales=1, channels=4, blocks=1, normalization='layer', alpha=0.05
   ),
 }
 each_flow = pytest.mark.parametrize('name', FLOWS)

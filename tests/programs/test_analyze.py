@@ -108,7 +108,7 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, images, tmp
   lines = outcome.err.splitlines()
   assert outcome.status == 2 and len(lines) == 2
   for workdir, line in zip(workdirs, lines, strict=True):
-    assert line.startswith('analyze: --other_dataset=digits: ') and str(workdir) in line
+    assert line.startswith('analyze: --other_dataset must be another data set than') and str(workdir) in line
     assert {f.name for f in (workdir / 'analysis').iterdir()} == FILES['jacobian']
     assert f'{workdir}/analysis/jacobian.svg' in outcome.out
   outcome = call('analyze', *workdirs, '--what=outliers', '--checkpoint=best_nll', *QUICK)
@@ -131,7 +131,7 @@ def test_a_generator_without_inverse(cache, tmp_path):
   assert call('train', *flags, *tiny, f'--config.cache_dir={cache}', f'--workdir={workdir}').status == 0
   outcome = call('analyze', workdir, '--what=outliers,jacobian', *QUICK)
   assert outcome.status == 2 and outcome.err.count('\n') == 1
-  assert outcome.err.startswith(f'analyze: --what=outliers: {workdir} has generator dcgan, which has no likelihood')
+  assert outcome.err == f'analyze: {workdir}: outliers needs a likelihood, which generator dcgan does not have\n'
   found = read_studies(workdir)['jacobian']
   run = load_run(workdir)
   noise = run.generator.distribution.sample(3, seed=stateless_seed(0, Purpose.ANALYSIS))
@@ -166,12 +166,12 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
   ('arguments', 'said'),
   [
     (['--what=jacobian'], ['run folder']),
-    (['RUN'], ['--what', 'gmm, kde']),
-    (['RUN', '--what=kde,guess'], ["'guess'", 'gmm, kde']),
+    (['RUN'], ['--what', 'kde, ais, gmm']),
+    (['RUN', '--what=kde,guess'], ['--what', "'guess'", 'kde, ais, gmm']),
     (['RUN', '--what=kde', '--samples=1'], ['samples']),
     (['RUN', 'missing', '--what=kde'], ['missing', 'no such folder']),
     (['RUN', '--what=outliers', '--other_dataset=nothing'], ['nothing']),
-    (['RUN', '--what=outliers', '--other_dataset=digits'], ['--other_dataset=digits', 'trained on']),
+    (['RUN', '--what=outliers', '--other_dataset=digits'], ['--other_dataset', 'digits', 'trained on']),
     (['RUN', '--what=jacobian', '--checkpoint=oldest'], ['checkpoint']),
   ],
 )
@@ -193,7 +193,13 @@ def test_a_report_of_the_run(analyzed, tmp_path):
   outcome = call('report', analyzed[0], f'--out={out}')
   assert (outcome.status, outcome.out) == (0, f'{out}\n')
   page = out.read_text()
-  for text in ('Hybrid λ = 0.1', 'bin/train --objective=hybrid', f'bin/evaluate {analyzed[0]}', '--what=ais', '<svg '):
+  for text in (
+    'Hybrid λ = 0.1',
+    'bin/train --objective=hybrid',
+    f'bin/evaluate {analyzed[0]}',
+    '--what=ais',
+    'data:image/svg+xml',
+  ):
     assert text in page
   assert call('report', analyzed[0]).out == f'{analyzed[0]}/report.html\n'
   assert_one_line(call('report', analyzed[0], analyzed[0]), 'report', 'twice')

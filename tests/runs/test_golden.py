@@ -40,8 +40,8 @@ def test_a_generator_without_a_density_is_restored(golden):
   assert means and all(np.abs(mean.numpy()).max() > 0 for mean in means)
 
 
-@pytest.mark.parametrize('name', ['real_nvp', 'dcgan'])  # which were trained without scores, and their classifier
-def test_training_goes_on(golden, name):
+def test_training_goes_on(golden):
+  name = 'dcgan'  # which was trained without scores, that is without a classifier of its own version
   config, _ = describe_run(golden / name)
   config.steps = 8
   assert train(config, golden / name)

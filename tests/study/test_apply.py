@@ -13,14 +13,7 @@ from flowgan_tf.study import apply as module
 from flowgan_tf.study.analyses import ANALYSES
 from flowgan_tf.study.summary import read_studies
 
-FEW = {
-  'kde': {'samples': 20},
-  'ais': {'ais_images': 2, 'ais_chains': 2, 'ais_steps': 3},
-  'gmm': {'samples': 20},
-  'jacobian': {'noise_vectors': 2},
-  'outliers': {'images': 10},
-  'critic_gap': {'critic_steps': 2},
-}
+FEW = {'kde': {'samples': 20}, 'jacobian': {'noise_vectors': 2}, 'outliers': {'images': 10}}
 
 
 @pytest.fixture
@@ -28,7 +21,7 @@ def run(workdir, tmp_path):
   return shutil.copytree(workdir, tmp_path / 'run')
 
 
-@pytest.mark.parametrize('what', ANALYSES)
+@pytest.mark.parametrize('what', ['kde', 'jacobian', 'outliers'])  # tests of `analyze` look at the others, too
 def test_what_is_found_is_kept(run, what):
   study = module.analyze(run, what, checkpoint='latest', seed=3, **FEW[what])
   kept = read_studies(run)[what]
@@ -61,11 +54,11 @@ def test_a_studied_run_leaves_no_generator_behind(run, monkeypatch):
     return loaded
 
   monkeypatch.setattr(module, 'load_run', load)
-  for what in ANALYSES:
+  for what in FEW:
     module.analyze(run, what, **FEW[what])
   gc.collect()
-  assert len(kept) == len(ANALYSES)
-  assert [w for w, variables in zip(ANALYSES, kept, strict=True) if any(v() is not None for v in variables)] == []
+  assert len(kept) == len(FEW)
+  assert [w for w, variables in zip(FEW, kept, strict=True) if any(v() is not None for v in variables)] == []
 
 
 def test_mistakes_leave_no_file(run, workdir):

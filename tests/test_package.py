@@ -75,6 +75,16 @@ def test_every_room_has_its_place():
   assert set(ROOMS) == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
 
 
+def test_every_module_has_a_test_file_of_its_own():
+  # Numbers of the paper, a protocol, a version; the configurations are tested together.
+  without = {'version', 'report.commands', 'report.paper'}
+  modules = {name.removeprefix('flowgan_tf.') for name, path in MODULES.items() if path.name != '__init__.py'}
+  modules = {name for name in modules - without if not name.startswith('configs.')}
+  tests = PACKAGE.parent / 'tests'
+  files = {name: tests.joinpath(*name.split('.')[:-1], f'test_{name.split(".")[-1]}.py') for name in modules}
+  assert [str(path.relative_to(tests)) for path in files.values() if not path.exists()] == []
+
+
 def test_dir_shows_the_rooms():
   assert set(dir(fg)) == {*ROOMS, '__version__'} - NOT_SHOWN
   assert all(isinstance(getattr(fg, name), types.ModuleType) for name in dir(fg) if name != '__version__')

@@ -130,22 +130,6 @@ def test_running_statistics_move_exactly_once_per_training_log_prob(name):
     np.testing.assert_allclose(high - low, 0.95, rtol=0, atol=1e-4, err_msg=variable.name)
 
 
-def test_first_update_of_nice_by_hand():
-  """A new flow is a chain of identities: the first norm of each network sees the logits of the pixels that are kept."""
-  flow = nice(normalization='scalar_batch', alpha=0.05)
-  x = images(flow, 6)
-  flow.log_prob(x, training=True)
-  p = 0.05 + 0.9 * x.numpy().astype(np.float64).reshape(6, 16)
-  logits = np.log(p / (1 - p))
-  networks = [m for m in flow.submodules if isinstance(m, bijectors.AdditiveCoupling)]
-  assert len(networks) == 4
-  for coupling in networks:
-    kept = logits[:, int(coupling.name[-1]) % 2 :: 2]
-    norm = coupling.conditioner.layer.layers[0]
-    np.testing.assert_allclose(norm.mean.numpy(), 0.05 * kept.mean(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(norm.variance.numpy(), 0.95 + 0.05 * kept.var(), rtol=1e-4)
-
-
 @pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])
 def test_log_prob_by_the_formula(name):
   """log p(x) = log p(z) + log|det dz/dx|, with the prior written out."""

@@ -177,30 +177,3 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
 )
 def test_mistakes(finished, arguments, said):
   assert_one_line(call('analyze', *[str(finished[0]) if a == 'RUN' else a for a in arguments]), 'analyze', *said)
-
-
-def test_damaged_numbers_are_named(analyzed, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(analyzed[0], workdir)
-  (workdir / 'analysis' / 'jacobian.npz').write_bytes(b'PK\x03\x04')
-  assert_one_line(call('report', workdir), 'report', 'jacobian.json', 'damaged')
-  (workdir / 'analysis' / 'jacobian.json').write_text('{')
-  assert_one_line(call('report', workdir), 'report', 'jacobian.json', 'damaged')
-
-
-def test_a_report_of_the_run(analyzed, tmp_path):
-  out = tmp_path / 'page.html'
-  outcome = call('report', analyzed[0], f'--out={out}')
-  assert (outcome.status, outcome.out) == (0, f'{out}\n')
-  page = out.read_text()
-  for text in (
-    'Hybrid λ = 0.1',
-    'bin/train --objective=hybrid',
-    f'bin/evaluate {analyzed[0]}',
-    '--what=ais',
-    'data:image/svg+xml',
-  ):
-    assert text in page
-  assert call('report', analyzed[0]).out == f'{analyzed[0]}/report.html\n'
-  assert_one_line(call('report', analyzed[0], analyzed[0]), 'report', 'twice')
-  assert_one_line(call('report', analyzed[0], f'--out={tmp_path}/no/such/page.html'), 'report', '--out')

@@ -1,4 +1,4 @@
-"""Checks of arguments, whose messages have one form: "`steps` must be an integer of at least 1. Got: 0."."""
+"""Checks of arguments. Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ['check', 'check_bool', 'check_choice', 'check_integer', 'check_intege
 
 
 def check(name: str, value: object, expected: str, holds: bool) -> None:
-  """Raises a ValueError, which says what the argument must be and what it is, unless the check holds."""
+  """Raises a ValueError that says what the argument must be and what it is, unless `holds`."""
   if not holds:
     raise ValueError(f'`{name}` must be {expected}. Got: {value!r}.')
 
@@ -26,18 +26,18 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 
 def check_integer(name: str, value: object, at_least: int) -> None:
-  """Checks for an integer that is not too small."""
+  """Checks for an integer of at least `at_least`."""
   check(name, value, f'an integer of at least {at_least}', _is_integer(value) and value >= at_least)
 
 
 def check_integers(name: str, value: Sequence[int]) -> None:
-  """Checks for a list or tuple of positive integers, at least one."""
+  """Checks for a non-empty list or tuple of positive integers."""
   holds = isinstance(value, list | tuple) and len(value) > 0 and all(_is_integer(v) and v >= 1 for v in value)
   check(name, value, 'one or more integers of at least 1', holds)
 
 
 def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
-  """Checks for a finite real number with a property."""
+  """Checks for a finite real number that fulfils `holds`."""
   is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
   check(name, value, expected, is_number and holds(value))
 

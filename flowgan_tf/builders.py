@@ -1,7 +1,7 @@
-"""What the functions that build generators have in common.
+"""What the builders of generators have in common.
 
-A builder takes the shape of an image, keywords with defaults, and among them `dtype` and `name`. It checks every one of
-them. The defaults of the others are the settings of a training, so that their names are those of the arguments.
+A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`, and checks them all.
+The other keywords become settings of a training, with their names and defaults.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar('T')
 
 
 def builder(build: Callable[..., T]) -> Callable[..., T]:
-  """Decorates a function that builds generators: it checks `image_shape` and `dtype`, and can be repeated.
+  """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `rebuild` work.
 
   ```python
   @builder
@@ -46,7 +46,7 @@ def check_common(image_shape: Sequence[int], dtype: str) -> None:
   """Checks the two arguments that builders of generators and of critics share.
 
   Raises:
-    ValueError: If `image_shape` is not `(height, width, channels)`, or `dtype` not a Keras dtype policy that we know.
+    ValueError: If `image_shape` is not `(height, width, channels)`, or `dtype` is not a supported dtype policy.
   """
   check('image_shape', image_shape, '(height, width, channels)', len(image_shape) == 3)
   check_integers('image_shape', tuple(image_shape))
@@ -54,14 +54,14 @@ def check_common(image_shape: Sequence[int], dtype: str) -> None:
 
 
 def rebuild(generator: T, dtype: str) -> T:
-  """A copy of a generator with the same weights in another dtype.
+  """Copies a generator, with the same weights, in another dtype.
 
   Args:
-    generator: What a builder has built.
+    generator: A generator that a builder returned.
     dtype: Name of a Keras dtype policy.
 
   Raises:
-    ValueError: If no builder has built it.
+    ValueError: If `generator` does not come from a builder.
   """
   if not hasattr(generator, '_build'):
     raise ValueError(f'`generator` must come from a function decorated with `builder`. Got: {generator.name!r}.')

@@ -1,9 +1,9 @@
-"""All generators by name, and those without a density: the paper's DCGAN beside its flows.
+"""All generators by name, and the paper's DCGAN, which has no density.
 
 The paper explains the likelihood of adversarial training by the singular values of the generator's Jacobian. To show
-that it is not the flow's architecture that makes them small, it trains a DCGAN with as many noise dimensions as pixels
-(k = d) under the Wasserstein distance and under the Jensen-Shannon divergence, and draws both beside the flows: section
-5.1 with Figure 4 (MNIST), appendix D with Figure 8 (CIFAR-10).
+that the flow's architecture is not what makes them small, it trains a DCGAN whose noise has the dimension of the images
+(k = d), under the Wasserstein distance and under the Jensen-Shannon divergence, and plots both beside the flows:
+section 5.1 with Figure 4 (MNIST), appendix D with Figure 8 (CIFAR-10).
 
 #### References
 
@@ -32,14 +32,14 @@ __all__ = ['GENERATORS', 'Generator', 'ImplicitGenerator', 'dcgan']
 
 
 class ImplicitGenerator(tf.Module):
-  """A generator that can be sampled only: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
+  """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
-  Takes the place of a `Flow` wherever samples are enough, such as adversarial training. The density of an image would
-  be an integral over all noise that leads to it, which nobody can compute: `log_prob` and `encode` say so.
+  It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
+  intractable integral over the noise, so `log_prob` and `encode` raise an error.
 
   Attributes:
-    distribution: Prior of the noise, as a `Flow` names it.
-    has_density: False.
+    distribution: Prior of the noise, under the same name as in a `Flow`.
+    has_density: Always False.
   """
 
   has_density = False
@@ -71,27 +71,27 @@ class ImplicitGenerator(tf.Module):
 
   @property
   def dtype(self) -> tf.DType:
-    """Type of noise and images."""
+    """Dtype of noise and images."""
     return self.distribution.dtype
 
   def decode(self, noise: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The images of noise: `G(z)`, of shape `[..., *event_shape]` like the noise.
+    """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise.
 
     Args:
       noise: Noise, of the generator's dtype.
-      training: Whether batch norms use the statistics of this batch, and update the running ones.
+      training: Whether batch norms use the statistics of this batch and update their running statistics.
     """
     return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
 
   def sample(
     self, sample_shape: int | Sequence[int] = (), seed: int | tf.Tensor | None = None, training: bool = False
   ) -> tf.Tensor:
-    """Samples of the model, of shape `[*sample_shape, *event_shape]`.
+    """Draws samples of shape `[*sample_shape, *event_shape]`.
 
     Args:
       sample_shape: Number of images, or several batch dimensions.
-      seed: Stateless seed, int tensor of shape `[2]`, which gives the same samples at every call; an int is a stateful
-        seed, as everywhere in TFP.
+      seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
+        as everywhere in TFP.
       training: As in `decode`.
     """
     return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
@@ -105,17 +105,17 @@ class ImplicitGenerator(tf.Module):
     self._refuse('encode')
 
   def with_dtype(self, dtype: str) -> ImplicitGenerator:
-    """As that of a `Flow`."""
+    """Copies the generator, with the same weights, in another dtype; see `Flow.with_dtype`."""
     return rebuild(self, dtype)
 
   def _refuse(self, method: str) -> NoReturn:
     raise UsageError(
-      f'{method}: the generator {self.name!r} is not invertible: its network maps noise to images without an inverse, '
-      "so p(x) would need an integral over all z; for a likelihood expected a flow, 'nice' or 'real_nvp'"
+      f'{method}: the generator {self.name!r} is not invertible, so p(x) would be an integral over all z; for a '
+      "likelihood use a flow, 'nice' or 'real_nvp'"
     )
 
 
-# What training, sampling and export take: with a density or without.
+# What training, sampling and export accept, with or without a density.
 Generator = Flow | ImplicitGenerator
 
 
@@ -128,18 +128,18 @@ def dcgan(
   dtype: str = 'float32',
   name: str = 'dcgan',
 ) -> ImplicitGenerator:
-  """The DCGAN generator with as many noise dimensions as pixels, over images in [0, 1].
+  """Builds the DCGAN generator over images in [0, 1], with noise of the same shape as the images.
 
   Args:
     image_shape: `(height, width, channels)`.
-    channels: Channels of the feature maps, the smallest map first; each is upsampled by 2.
+    channels: Channels of the feature maps, from the smallest map to the largest; each is upsampled by 2.
     prior: 'normal' or 'logistic'.
-    dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64', float32 otherwise: mixed policies
-      concern the inside of the network alone.
+    dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64' and otherwise float32: mixed
+      policies affect only the inside of the network.
     name: Name of the generator.
 
   Returns:
-    A generator whose noise has the shape of the images, as a flow's has, so that Jacobians can be compared.
+    A generator whose Jacobian is square, like a flow's, so that the two can be compared.
 
   Raises:
     ValueError: If an argument is out of range.
@@ -164,5 +164,5 @@ def dcgan(
   return ImplicitGenerator(network, standard_prior(prior, image_shape, noise_dtype), name)
 
 
-# A setting of a training has each of these names, and a block of settings that are the builder's arguments.
+# The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
 GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'dcgan': dcgan}

@@ -1,4 +1,4 @@
-"""SavedModel of a generator: sample, log_prob, encode and decode, without this package."""
+"""Exports a generator as a SavedModel, which works without this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ['GeneratorModule', 'export']
 
 
 class GeneratorModule(tf.Module):
-  """What a SavedModel of a flow offers. That of a generator without a likelihood has `sample` and `decode` alone.
+  """The functions of a SavedModel. A generator without a likelihood has only `sample` and `decode`.
 
   ```python
   model = tf.saved_model.load('runs/demo/export')      # flowgan_tf need not be installed
@@ -27,7 +27,7 @@ class GeneratorModule(tf.Module):
   def __init__(self, generator: Generator):
     """Traces the functions of `generator`; its weights are shared, not copied."""
     super().__init__(name='generator')
-    # The variables alone are tracked: the generator's own objects mean nothing to a process without this package.
+    # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
     self.weights = list(generator.variables)
     batch = tf.TensorSpec((None, *generator.event_shape), generator.dtype)
 
@@ -49,11 +49,11 @@ class GeneratorModule(tf.Module):
 
 
 def export(generator: Generator, folder: str | os.PathLike) -> None:
-  """Writes a SavedModel of `generator`, with a signature of each function for TensorFlow Serving.
+  """Writes a SavedModel of `generator`, with a signature for each function, for TensorFlow Serving.
 
   Args:
     generator: The generator.
-    folder: Where to write; an older SavedModel there is replaced.
+    folder: Folder of the SavedModel. An older SavedModel there is replaced.
 
   Raises:
     UsageError: If the folder cannot be written.

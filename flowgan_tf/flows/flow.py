@@ -1,4 +1,4 @@
-"""What all flows share: a prior, a bijector from noise to images, and the training argument."""
+"""The class of all flows: a prior, a bijector from noise to images, and the `training` argument."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# What `tfd.TransformedDistribution(...)` itself returns for bijectors that own networks. The public class is a
-# CompositeTensor, which tf.Module does not look into: as an attribute of a module it would show no variables.
+# `tfd.TransformedDistribution(...)` itself returns this class for bijectors that own networks. The public class is a
+# CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
 from flowgan_tf.arguments import check_choice
@@ -21,7 +21,7 @@ PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.No
 
 
 def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distributions.Distribution:
-  """Independent standard noise of the given shape.
+  """Returns independent standard noise of the given shape.
 
   Args:
     name: A key of `PRIORS`: 'logistic' or 'normal'.
@@ -48,14 +48,14 @@ class Flow(_TransformedDistribution):
 
   A `tfd.TransformedDistribution` whose methods take `training`: `log_prob(x, training=True)`,
   `sample(n, seed, training=True)`. With `training=True` batch norms use the statistics of the batch and update their
-  running statistics. Otherwise they use the running statistics, so that each image is treated on its own.
+  running statistics. Otherwise they use the running statistics, so that no image depends on the others.
 
   In eager mode TFP caches results for as long as their tensors live: while `z = flow.encode(x)` is alive,
   `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
   between calls.
 
   Attributes:
-    has_density: True: `log_prob` and `encode` can be asked for.
+    has_density: Always True: the flow has `log_prob` and `encode`.
 
   #### Examples
 
@@ -100,7 +100,7 @@ class Flow(_TransformedDistribution):
 
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):
-    # TFP warns of a class that has a constructor of its own and only inherits this.
+    # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
 
   def __repr__(self):
@@ -111,7 +111,7 @@ class Flow(_TransformedDistribution):
 
   __str__ = __repr__
 
-  # TFP's methods take any keywords. The next four only state, in their signatures, which one a flow knows.
+  # TFP's methods take any keywords. The next four methods only name, in their signatures, the one that a flow accepts.
 
   def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
@@ -149,15 +149,15 @@ class Flow(_TransformedDistribution):
     *,
     training: bool = False,
   ) -> tf.Tensor:
-    """Samples of the model: images with values in [0, 1].
+    """Draws samples: images with values in [0, 1].
 
     Args:
       sample_shape: Number of images, or several batch dimensions.
       seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
         as everywhere in TFP.
       name: Name of the operations in a graph.
-      training: Whether couplings are called as in training. Batch norms inside their networks then use the statistics
-        of this batch and update their running statistics.
+      training: Whether the couplings' networks run in training mode: their batch norms then use the statistics of this
+        batch and update their running statistics.
 
     Returns:
       Images of shape `[*sample_shape, *event_shape]`.
@@ -172,7 +172,7 @@ class Flow(_TransformedDistribution):
     *,
     training: bool = False,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Samples and their log density, from one pass through the networks.
+    """Draws samples and computes their log density in one pass through the networks.
 
     Args:
       sample_shape: As in `sample`.
@@ -187,22 +187,22 @@ class Flow(_TransformedDistribution):
     return super().experimental_sample_and_log_prob(sample_shape, seed, name, training=training)
 
   def encode(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The noise behind images: `z = G^-1(x)`.
+    """Maps images to noise: `z = G^-1(x)`.
 
     Args:
       images: Images of shape `[..., *event_shape]`, with values in [0, 1].
       training: Whether batch norms use the statistics of this batch and update their running statistics.
 
     Returns:
-      Noise, of the shape that the prior gives it: `[..., *event_shape]` for the flows of this package.
+      Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package.
     """
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
 
   def decode(self, noise: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The images of noise: `x = G(z)`.
+    """Maps noise to images: `x = G(z)`.
 
     Args:
-      noise: Noise, of the shape that the prior gives it: `[..., *event_shape]` for the flows of this package.
+      noise: Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package.
       training: As in `sample`.
 
     Returns:
@@ -211,5 +211,12 @@ class Flow(_TransformedDistribution):
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
 
   def with_dtype(self, dtype: str) -> Flow:
-    """A copy with the same weights in another dtype, a Keras policy such as 'float64', of a flow from a builder."""
+    """Copies the flow, with the same weights, in another dtype.
+
+    Args:
+      dtype: Name of a Keras dtype policy, such as 'float64'.
+
+    Raises:
+      ValueError: If the flow does not come from a builder, such as `nice`.
+    """
     return rebuild(self, dtype)

@@ -30,26 +30,26 @@ def nice(
   dtype: str = 'float32',
   name: str = 'nice',
 ) -> Flow:
-  """NICE over images in [0, 1]. The defaults are the paper's MNIST generator, but for the norm.
+  """Builds NICE over images in [0, 1]. The defaults are the paper's MNIST generator, except for the norm.
 
-  From image to noise: alpha-logit, flatten, additive couplings that keep the even and the odd pixels in turn, diagonal
-  scaling.
+  From image to noise: alpha-logit, flatten, additive couplings that leave the even and the odd pixels unchanged in
+  turn, diagonal scaling.
 
   Args:
     image_shape: `(height, width, channels)`.
-    couplings: Number of additive couplings.
+    couplings: Number of additive couplings, at least 2.
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
     normalization: Norm before each dense layer: 'scalar_batch' (the paper's), 'layer', 'batch' or 'none'.
     prior: 'logistic' (the paper's) or 'normal'.
-    alpha: Of the alpha-logit.
-    dtype: Name of a Keras dtype policy. Densities are float32, or float64 for 'float64'; mixed policies concern the
-      networks alone.
+    alpha: Alpha of the alpha-logit.
+    dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
+      affect only the networks.
     name: Name of the distribution.
 
   Returns:
-    A distribution over images `[..., height, width, channels]`, densities in nats with respect to the unit cube. Its
-    noise has the shape of the images.
+    A distribution over images `[..., height, width, channels]`, with log densities in nats with respect to the unit
+    cube. Its noise has the shape of the images.
 
   Raises:
     ValueError: If an argument is out of range.
@@ -67,7 +67,7 @@ def nice(
   [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  check_integer('couplings', couplings, 2)  # With fewer some pixels would stay as they are.
+  check_integer('couplings', couplings, 2)  # A single coupling would leave half of the pixels unchanged.
   check_integer('hidden_units', hidden_units, 1)
   check_integer('hidden_layers', hidden_layers, 1)
   check_choice('normalization', normalization, NORMALIZATIONS)

@@ -31,13 +31,13 @@ def real_nvp(
   dtype: str = 'float32',
   name: str = 'real_nvp',
 ) -> Flow:
-  """Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
+  """Builds Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
 
-  From image to noise: alpha-logit; at each scale 3 checkerboard couplings, squeeze, 3 channel couplings, and half of
-  the channels factored out; at the last scale 4 checkerboard couplings.
+  From image to noise: alpha-logit; at each scale but the last, 3 checkerboard couplings, squeeze, 3 channel couplings,
+  and half of the channels factored out; at the last scale, 4 checkerboard couplings.
 
   Args:
-    image_shape: `(height, width, channels)`; height and width divisible by `2 ** (scales - 1)`.
+    image_shape: `(height, width, channels)`. Height and width must be divisible by `2 ** (scales - 1)`.
     scales: Number of scales.
     channels: Channels of the couplings' residual networks.
     blocks: Residual blocks of each network.
@@ -45,17 +45,17 @@ def real_nvp(
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
     log_scale_bound: Largest absolute log-scale of a coupling.
     prior: 'normal' (the paper's) or 'logistic'.
-    alpha: Of the alpha-logit; Dinh et al. use 0.05.
-    dtype: Name of a Keras dtype policy. Densities are float32, or float64 for 'float64'; mixed policies concern the
-      networks alone.
+    alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
+    dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
+      affect only the networks.
     name: Name of the distribution.
 
   Returns:
-    A distribution over images `[..., height, width, channels]`, densities in nats with respect to the unit cube. Its
-    noise has the shape of the images.
+    A distribution over images `[..., height, width, channels]`, with log densities in nats with respect to the unit
+    cube. Its noise has the shape of the images.
 
   Raises:
-    ValueError: If an argument is out of range or the image cannot be halved often enough.
+    ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.
 
   #### References
 
@@ -74,8 +74,8 @@ def real_nvp(
   height, width, _ = image_shape
   if height % factor or width % factor or height * width == factor**2:
     raise ValueError(
-      f'`image_shape` must have height and width divisible by {factor}, and more than one pixel left after that, for '
-      f'{scales} scales. Got: {tuple(image_shape)}.'
+      f'`image_shape` must have height and width divisible by {factor} for {scales} scales, and more than one pixel '
+      f'after the division. Got: {tuple(image_shape)}.'
     )
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
@@ -99,7 +99,7 @@ def real_nvp(
       tfp.bijectors.Invert(bijectors.Squeeze(), name=f'scale_{level}_unsqueeze'),
       *couplings(squeezed, bijectors.masks.channel, 3, f'scale_{level}_channel'),
       bijectors.FactorOut(coarser, squeezed, name=f'scale_{level}_factor_out'),
-      # Noise is laid out like the event, so that scales nest and the latent has the shape of the image.
+      # The noise is laid out like the event, so that scales nest and the noise has the shape of the image.
       bijectors.Squeeze(name=f'scale_{level}_squeeze'),
     ]
     return tfp.bijectors.Chain(parts, name=f'scale_{level}')

@@ -19,8 +19,8 @@ model, so `kl` is KL(P || Q), which maximum likelihood minimises too, and `rever
 | `total_variation` | tanh(v) / 2   | tanh(v) / 2 | int abs(p - q) dx / 2, at most 1            | inf sign(p - q)   |
 | `least_squares`   | not of this form            || int (p - q)^2 / (p + q) dx / 8, at most 1/4 | p / (p + q)       |
 
-Wasserstein is not an f-divergence but has the same shape; its critic needs a gradient penalty, which also makes `value`
-an estimate, not a bound. The values of all others are lower bounds in expectation, whatever the critic.
+Wasserstein is not an f-divergence but has the same form. Its critic needs a gradient penalty, which makes `value` an
+estimate rather than a bound. All other values are lower bounds in expectation, whatever the critic.
 
 All functions take critic outputs of shape `[n]` or `[n, 1]` (real and fake may differ in `n`) of any float dtype, and
 return a float32 scalar: differences of means lose too much in half precision.
@@ -50,13 +50,13 @@ class Divergence:
 
   Attributes:
     name: Its key in `DIVERGENCES`.
-    critic_loss: `(real, fake) -> float32 scalar` that the critic minimises: `-value`, up to a constant for
+    critic_loss: Maps `(real, fake)` to the float32 scalar that the critic minimises: `-value`, up to a constant for
       `jensen_shannon` and `least_squares`.
-    generator_loss: `(fake) -> float32 scalar` that the generator minimises: the part of `value` that depends on the
-      model, save for `jensen_shannon` and `least_squares`.
-    value: `(real, fake) -> float32 scalar`, the estimate of the divergence that this critic gives, and the logged
-      `critic_gap`. Where P = Q the best critic's value is 0.
-    default_gradient_penalty: Weight of the gradient penalty when the user names none.
+    generator_loss: Maps `(fake)` to the float32 scalar that the generator minimises: the part of `value` that depends
+      on the model, except for `jensen_shannon` and `least_squares`.
+    value: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as
+      `critic_gap`. If P = Q, the value of the best critic is 0.
+    default_gradient_penalty: Weight of the gradient penalty if the user sets none.
   """
 
   name: str
@@ -66,7 +66,7 @@ class Divergence:
   default_gradient_penalty: float = 0.0
 
 
-# AutoGraph has nothing to do here, and warns that it cannot tell two lambdas of one line apart.
+# AutoGraph has nothing to do here, and warns that it cannot tell two lambdas on one line apart.
 @tf.autograph.experimental.do_not_convert
 def _mean(function: Callable[[tf.Tensor], tf.Tensor], outputs: tf.Tensor) -> tf.Tensor:
   return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
@@ -78,10 +78,11 @@ def _minimax(
   conjugate: Callable[[tf.Tensor], tf.Tensor],
   default_gradient_penalty: float = 0.0,
 ) -> Divergence:
-  """Critic and generator play for the same V; `conjugate` is f* after `activation`, as one stable function of v.
+  """A divergence whose critic maximises and whose generator minimises the same V.
 
-  The generator loss is V's own fake term. The paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead, a
-  heuristic of [1], section 3.2, against vanishing gradients; it does not descend the divergence that is named.
+  `conjugate` is f* after `activation`, as one stable function of v. The generator loss is the fake term of V. The
+  paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead, a heuristic of [1], section 3.2, against vanishing
+  gradients, which does not minimise the named divergence.
   """
 
   def value(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
@@ -102,9 +103,9 @@ def _non_saturating(
   fake_loss: Callable[[tf.Tensor], tf.Tensor],
   chance_loss: float,
 ) -> Divergence:
-  """The critic classifies; the generator minimises the loss its samples would have, were they labelled real.
+  """The critic classifies; the generator minimises the loss that its samples would have if they were labelled real.
 
-  `chance_loss` is the critic's optimal loss when P = Q, so that `chance_loss - critic_loss` bounds a divergence.
+  `chance_loss` is the critic's optimal loss for P = Q, so that `chance_loss - critic_loss` bounds a divergence.
   """
 
   def critic_loss(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
@@ -127,7 +128,7 @@ _ALL = (
   ),
   _minimax('kl', activation=tf.identity, conjugate=lambda v: tf.exp(v - 1.0)),
   _minimax('reverse_kl', activation=lambda v: -tf.exp(-v), conjugate=lambda v: v - 1.0),
-  # expm1 keeps the digits that 1 - exp(-v) loses for an undecided critic.
+  # expm1 keeps the digits that 1 - exp(-v) loses near v = 0.
   _minimax('hellinger', activation=lambda v: -tf.math.expm1(-v), conjugate=tf.math.expm1),
   _minimax('total_variation', activation=lambda v: 0.5 * tf.math.tanh(v), conjugate=lambda v: 0.5 * tf.math.tanh(v)),
   # Labels 1 for real and 0 for fake; the generator aims at 1 ([4], eq. 9, the choice of the paper's code).

@@ -23,13 +23,13 @@ class Objective:
   ```
 
   `V` is the variational form of a divergence; `mle` drops it and sets lambda to 1, `adversarial` has lambda 0. The
-  log-density is in nats per image, a mean over the batch. The paper's code minimises V / lambda + NLL instead: the same
-  minimiser, but the scale of the gradient differs, and with it what a clip of the gradient norm does.
+  log-density is in nats per image, averaged over the batch. The paper's code minimises V / lambda + NLL instead. That
+  has the same minimiser, but a gradient of another scale, which matters when its norm is clipped.
 
   Attributes:
     name: One of `OBJECTIVES`.
-    divergence: Gives the losses of critic and generator. With `jensen_shannon` and `least_squares` the generator does
-      not minimise V itself but that divergence's own generator loss.
+    divergence: Defines the losses of critic and generator. With `jensen_shannon` and `least_squares` the generator
+      minimises that divergence's own generator loss instead of V.
     likelihood_weight: Lambda, at least 0.
     gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
 
@@ -45,21 +45,21 @@ class Objective:
 
   @property
   def uses_critic(self) -> bool:
-    """Whether there is an adversarial part, and so a critic to train."""
+    """Whether there is an adversarial part, and therefore a critic to train."""
     return self.name != 'mle'
 
   @property
   def uses_likelihood(self) -> bool:
-    """Whether log-densities are needed. False for `hybrid` with lambda = 0, which then is exactly `adversarial`."""
+    """Whether log-densities are needed. False for `hybrid` with lambda = 0, which is exactly `adversarial`."""
     return self.likelihood_weight != 0.0
 
   def critic_loss(
     self, critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, seed: tf.Tensor
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The divergence's critic loss plus the weighted gradient penalty.
+    """Computes the divergence's critic loss plus the weighted gradient penalty.
 
     Args:
-      critic: Images -> outputs of shape `[n]` or `[n, 1]`.
+      critic: Maps images to outputs of shape `[n]` or `[n, 1]`.
       real: Data, float tensor `[n, ...]`.
       fake: Samples of the model, float tensor `[n, ...]`.
       seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
@@ -80,18 +80,18 @@ class Objective:
   def generator_loss(
     self, nll_mean: tf.Tensor | None, fake_outputs: tf.Tensor | None
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The adversarial generator loss plus lambda times the negative log-likelihood.
+    """Computes the adversarial generator loss plus lambda times the negative log-likelihood.
 
     Args:
-      nll_mean: -log p(x) in nats per image, a mean over the batch; scalar. Not looked at unless `uses_likelihood`.
-      fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Not looked at unless `uses_critic`.
+      nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. Ignored unless `uses_likelihood`.
+      fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the
       adversarial part) if `uses_critic`, and `nll` (before weighting) if `uses_likelihood`.
 
     Raises:
-      ValueError: If an argument is None that this objective uses.
+      ValueError: If an argument that this objective uses is None.
     """
     metrics = {}
     loss = tf.constant(0.0)
@@ -112,14 +112,15 @@ def make(
   divergence: str = 'wasserstein',
   gradient_penalty_weight: float | None = None,
 ) -> Objective:
-  """Checks a user's choice and builds the objective.
+  """Builds an objective.
 
   Args:
     name: One of `OBJECTIVES`.
-    lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. The others check it but do not use it,
-      since a configuration always carries one: `mle` has weight 1 and `adversarial` 0.
+    lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. It is checked for every objective, but
+      `mle` always has weight 1 and `adversarial` 0.
     divergence: A key of `DIVERGENCES`.
-    gradient_penalty_weight: None for the divergence's default: 10 for `wasserstein`, 0 for all others.
+    gradient_penalty_weight: Weight of the critic's gradient penalty. None means the divergence's default: 10 for
+      `wasserstein`, 0 for all others.
 
   Raises:
     ValueError: If `name` or `divergence` is unknown, or a weight is not a finite number of at least 0.
@@ -129,7 +130,7 @@ def make(
   if gradient_penalty_weight is None:
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
   for argument, weight in (('lambda_', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
-    # Finite as a float32, too.
+    # It must be finite as a float32, too.
     check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= tf.float32.max)
   return Objective(
     name=name,

@@ -16,19 +16,19 @@ def gradient_penalty(
   E_xhat[(||grad_x critic(xhat)||_2 - 1)^2],    xhat = eps real + (1 - eps) fake,    eps ~ U[0, 1) for each sample
   ```
 
-  The norm runs over all elements of a sample. The paper's code sums over one image axis only, so that it holds each
-  image column's gradient at norm 1: a mistake, and a different constraint.
+  The norm runs over all elements of a sample. The paper's code sums over one image axis only. That is a mistake, and a
+  different constraint: it holds the gradient of each image column at norm 1.
 
   Args:
-    critic: Images -> outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch normalisation):
-      the gradient of the summed outputs is taken to be each sample's own gradient.
+    critic: Maps images to outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch
+      normalisation), because the gradient of the summed outputs is taken as the gradient of each sample.
     real: Float tensor `[n, ...]`.
-    fake: The same shape and dtype as `real`.
-    seed: Stateless seed, int tensor of shape `[2]`. One seed gives one result, but another under XLA than outside it:
-      the two turn the same random bits into uniform floats differently.
+    fake: Float tensor of the same shape and dtype as `real`.
+    seed: Stateless seed, int tensor of shape `[2]`. The same seed gives different results with and without XLA, which
+      convert random bits to uniform floats differently.
 
   Returns:
-    float32 scalar, differentiable in the critic's weights also where the critic's gradient vanishes.
+    A float32 scalar. It is differentiable in the critic's weights even where the critic's gradient vanishes.
 
   Raises:
     ValueError: If the static shapes of `real` and `fake` differ.
@@ -38,7 +38,7 @@ def gradient_penalty(
   [1]: I. Gulrajani et al. Improved Training of Wasserstein GANs. NIPS 2017, section 4 and algorithm 1.
        https://arxiv.org/abs/1704.00028
   """
-  # One of the two would be broadcast silently.
+  # Otherwise one of the two would be broadcast silently.
   real.shape.assert_is_compatible_with(fake.shape)
   shape = tf.shape(real)
   epsilon = tf.random.stateless_uniform(tf.concat([shape[:1], tf.ones_like(shape[1:])], axis=0), seed, dtype=real.dtype)

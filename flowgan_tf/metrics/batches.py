@@ -1,4 +1,4 @@
-"""A function of batches, applied to arrays of any length."""
+"""Applies a function of batches to an array of any length."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ __all__ = ['map_batches']
 
 
 def map_batches(function: Callable, array: np.ndarray, batch_size: int):
-  """Applies a function to all of an array.
+  """Applies a function to an array, batch by batch.
 
-  The last partial batch is filled up and what it adds is cut again: XLA would compile a second program for its shape.
+  A partial last batch is padded, and the additional results are dropped: XLA would compile another program for its
+  shape.
 
   Args:
-    function: Of `[batch_size, ...]`, with results `[batch_size, ...]`, one or a structure of several.
-    array: `[n, ...]`, `n` at least 1.
-    batch_size: Entries in one call.
+    function: Maps a batch `[batch_size, ...]` to a result `[batch_size, ...]` or a structure of such results.
+    array: Array `[n, ...]` with `n` at least 1.
+    batch_size: Number of entries per call.
 
   Returns:
-    Results for all `n`, as NumPy arrays `[n, ...]`.
+    The results as NumPy arrays `[n, ...]`, in the structure that `function` returns.
   """
   n = len(array)
   padded = np.concatenate([array, np.repeat(array[:1], -n % batch_size, axis=0)])

@@ -1,4 +1,4 @@
-"""Likelihood of images in nats and bits per dimension, with the round-trip error beside it."""
+"""Likelihood of images in nats and in bits per dimension, with the round-trip error of the flow."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Likelihood(NamedTuple):
   """The likelihood of a set of images under a flow.
 
   Attributes:
-    nll: Mean negative log-likelihood, nats per image, of the density over the unit cube.
-    standard_error: Of `nll`, over images.
+    nll: Mean negative log-likelihood in nats per image, for the density over the unit cube.
+    standard_error: Standard error of `nll` over images.
     bits_per_dim: `nll` in bits per dimension of the grey levels.
-    round_trip_error: Largest `|x - G(G^-1(x))|` over all pixels, in units of the full range.
+    round_trip_error: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1.
     n: Number of images.
   """
 
@@ -37,7 +37,7 @@ class Likelihood(NamedTuple):
 def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
   """Converts an NLL in nats over the unit cube to bits per dimension: `nll / (d ln 2) + log2(levels)`.
 
-  The second term is the volume of a dequantised grey level: 8 for 256 levels.
+  The second term stands for the width of a dequantised grey level. It is 8 for 256 levels.
 
   Args:
     nll: Negative log-likelihood in nats per image.
@@ -48,22 +48,22 @@ def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
 
 
 def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -> Callable[[np.ndarray], Likelihood]:
-  """Builds a function that measures the likelihood of images, of all of them, the last partial batch included.
+  """Builds a function that measures the likelihood of images.
 
   Args:
     flow: The flow.
     levels: Number of grey levels of the data.
-    batch_size: Images in one call.
+    batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
 
   Returns:
-    A function of dequantised images, float `[n, height, width, channels]`.
+    A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`.
   """
 
   @tf.function(jit_compile=jit)
   def measure(images):
     log_prob = flow.log_prob(images)
-    # The noise goes through tf.identity, or TFP's cache would hand back the very images it was made from.
+    # Without tf.identity, TFP's cache would return the very images that the noise was computed from.
     decoded = flow.decode(tf.identity(flow.encode(images)))
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 

@@ -1,4 +1,4 @@
-"""A run is a folder: its description, its lock, its checkpoints, and what restores it."""
+"""Runs: folders with the configuration, the checkpoints and the metrics of a training."""
 
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.run import Run, load_data, load_run

@@ -16,15 +16,15 @@ __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
 
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
-# What TensorFlow raises for a checkpoint that lost a file, was cut short, has flipped bits or holds something else.
+# What TensorFlow raises for a checkpoint that lost a file, is truncated, has flipped bits or belongs to something else.
 _DAMAGE = (tf.errors.OpError, IndexError, AssertionError, ValueError)
 
 
 class Checkpoints:
   """Saves and restores the state of a training below `<workdir>/checkpoints`.
 
-  `latest` holds the whole state, `best_nll` and `best_score` the averaged generator and the step alone. Each is a
-  folder of its own, as the paper's tables take their NLL column from one and their score column from the other.
+  `latest` holds the whole state; `best_nll` and `best_score` hold only the averaged generator and the step. The paper's
+  tables take their NLL from the best checkpoint by NLL and their score from the best one by score.
   """
 
   def __init__(self, workdir: pathlib.Path, state: tf.train.Checkpoint):
@@ -40,7 +40,11 @@ class Checkpoints:
     self._checkpoints = {name: state if name == 'latest' else generator_alone for name in CHECKPOINTS}
 
   def save(self, name: str) -> None:
-    """Saves under one of `CHECKPOINTS`, numbered by the step, and removes older ones; one before `latest` stays."""
+    """Saves a checkpoint, numbered by the step, and removes older ones, except for the last but one of `latest`.
+
+    Args:
+      name: One of `CHECKPOINTS`.
+    """
     folder = self._folder / name
     self._checkpoints[name].write(os.fspath(folder / f'ckpt-{int(self._step)}'))
     for old in _finished(folder)[: -2 if name == 'latest' else -1]:
@@ -50,10 +54,10 @@ class Checkpoints:
     """Restores the latest state, if there is one.
 
     Returns:
-      Whether something was restored.
+      Whether there was a state to restore.
 
     Raises:
-      UsageError: If the folder holds checkpoints that cannot be read: training must not silently start again.
+      UsageError: If the latest checkpoint cannot be read: training must not silently start again.
     """
     for temporary in self._folder.glob('*/ckpt-*_temp'):  # Left behind by a save that was killed.
       if (unfinished := temporary.name.removesuffix('_temp')) not in _finished(temporary.parent):
@@ -70,23 +74,23 @@ class Checkpoints:
 
 
 def available(workdir: pathlib.Path) -> list[str]:
-  """The names of `CHECKPOINTS` that a run holds."""
+  """Returns the names of the checkpoints that a run has, in the order of `CHECKPOINTS`."""
   return [name for name in CHECKPOINTS if _newest(workdir / 'checkpoints' / name)]
 
 
 def restore_generator(workdir: pathlib.Path, name: str, generator: Generator) -> int:
-  """Restores the averaged generator of a run into `generator`, built with the run's configuration.
+  """Restores the averaged weights of a run into a generator.
 
   Args:
     workdir: Folder of the run.
     name: One of `CHECKPOINTS`.
-    generator: The generator to restore into.
+    generator: A generator built with the run's configuration. Its weights are overwritten.
 
   Returns:
     The training step of the checkpoint.
 
   Raises:
-    UsageError: If the run has no such checkpoint or it cannot be read.
+    UsageError: If the run has no such checkpoint, or it cannot be read.
   """
   path = _newest(workdir / 'checkpoints' / name)
   if path is None:
@@ -106,10 +110,11 @@ def _newest(folder: pathlib.Path) -> str | None:
 
 
 def _finished(folder: pathlib.Path) -> list[str]:
-  """Names of the checkpoints in a folder, oldest first, by the files: there is no index that could be lost.
+  """Names of the checkpoints in a folder, oldest first. They are found by their files: an index could be lost.
 
-  A checkpoint that lost one of its files counts, or a training would silently start again; one that was never finished
-  does not. TensorFlow writes into `ckpt-N_temp`, moves the data out, writes `ckpt-N.index` and removes the folder.
+  A checkpoint that has lost one of its files counts, or a training would silently start again. One that was never
+  finished does not count: TensorFlow writes into `ckpt-N_temp`, moves the data out, writes `ckpt-N.index` and removes
+  the folder.
   """
   names = {m.group(1) for f in folder.glob('ckpt-*') if (m := re.fullmatch(r'(ckpt-\d+)\.(index|data-.*)', f.name))}
   finished = [n for n in names if (folder / f'{n}.index').exists() or not (folder / f'{n}_temp').exists()]
@@ -122,6 +127,6 @@ def _remove(folder: pathlib.Path, name: str) -> None:
 
 
 def _damaged(path: str, error: Exception) -> str:
-  # TensorFlow may put the name of an operation in double braces first, and a traceback after.
+  # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
   lines = re.sub(r'^{{.*?}} *', '', str(error).strip()).splitlines() or [type(error).__name__]
-  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to go on without it'
+  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to continue without it'

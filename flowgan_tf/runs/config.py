@@ -1,4 +1,4 @@
-"""Every setting of a training, its default and its check."""
+"""The settings of a training, with their defaults and checks."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 
 
 def default_config() -> config_dict.ConfigDict:
-  """All settings, with the paper's MNIST model as default where the paper has one."""
+  """Returns all settings. The defaults are those of the paper's MNIST model where the paper states them."""
   config = config_dict.ConfigDict()
   config.seed = 0
 
   config.dataset = 'digits'  # a TFDS name, 'digits', a folder of images, or a .npz file
-  config.data_dir = ''  # where TFDS finds prepared data; TFDS_DATA_DIR if empty
-  config.cache_dir = ''  # where classifiers and reference features of the scores are kept; the user's if empty
+  config.data_dir = ''  # folder with data prepared by TFDS; TFDS_DATA_DIR if empty
+  config.cache_dir = ''  # folder for classifiers and reference features of the scores; ~/.cache/flowgan_tf if empty
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -53,9 +53,9 @@ def default_config() -> config_dict.ConfigDict:
   config.divergence = 'wasserstein'
   config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
   config.critic_steps = 5
-  config.reuse_batch = False  # one batch of images and noise for all critic steps, as the paper's code does
+  config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
 
-  # Of each builder a block whose names are the builder's arguments.
+  # Each builder has a block of settings, named like its arguments.
   config.generator = 'nice'
   config.critic = 'dcgan_critic'
   for name, build in (GENERATORS | CRITICS).items():
@@ -65,31 +65,31 @@ def default_config() -> config_dict.ConfigDict:
   config.dcgan_critic.channels = (1, 64)
   config.dcgan_critic.dense_units = 1024
 
-  for name in ('optimizer', 'critic_optimizer'):  # Adam, of the generator and of the critic
+  for name in ('optimizer', 'critic_optimizer'):  # Adam for the generator and for the critic
     config[name] = config_dict.ConfigDict()
     config[name].learning_rate = 2e-4
     config[name].beta_1 = 0.5
     config[name].beta_2 = 0.9
-    config[name].schedule = 'constant'  # 'cosine' to zero at the last step, or 'exponential'
+    config[name].schedule = 'constant'  # or 'cosine', which falls to 0 at the last step, or 'exponential'
     config[name].decay_rate = 1.0  # factor of the learning rate per step of training, for 'exponential'
     config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
-  config.ema_decay = 0.999  # of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
+  config.ema_decay = 0.999  # average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
 
   config.log_every = 50
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 trains without scores
-  config.scorer = 'classifier'  # network behind the scores: trained on the data set, or 'inception' for Inception-v3
+  config.scorer = 'classifier'  # network behind the scores, trained on the data set; or 'inception', Inception-v3
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
   config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU
-  return config.lock()  # A misspelt setting is an error and not a new one.
+  return config.lock()  # so that a misspelt setting is an error
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks what is nobody's argument, before any work. The arguments of a builder are checked where it builds.
+  """Checks the settings that no builder checks as its argument, before any work.
 
   Raises:
-    UsageError: Naming the setting, what it must be and what it is.
+    UsageError: If a setting is wrong. The message says what it must be and what it is.
   """
   try:
     check('dataset', config.dataset, 'a name or a path', isinstance(config.dataset, str))
@@ -121,7 +121,7 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
-  """The generator that a configuration describes.
+  """Builds the generator that a configuration describes.
 
   Args:
     config: A training configuration.
@@ -129,21 +129,21 @@ def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], d
     dtype: Name of a Keras dtype policy.
 
   Raises:
-    UsageError: If there is no such generator of images of this shape.
+    UsageError: If a setting is wrong or does not fit the shape of the images.
   """
   return _build(GENERATORS, 'generator', config, image_shape, dtype)
 
 
 def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
-  """The critic that a configuration describes; arguments and errors as for `make_generator`."""
+  """Builds the critic that a configuration describes. Arguments and errors are those of `make_generator`."""
   return _build(CRITICS, 'critic', config, image_shape, dtype)
 
 
 def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """The objective that a configuration describes.
+  """Builds the objective that a configuration describes.
 
   Raises:
-    UsageError: If there is no such objective.
+    UsageError: If one of its settings is wrong.
   """
   try:
     return objectives.make(
@@ -158,7 +158,7 @@ def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
-  """Every setting by its dotted name, as JSON would have it: `{'seed': 0, 'nice.couplings': 4, ...}`."""
+  """Returns the settings by dotted name, with values as in JSON: `{'seed': 0, 'nice.couplings': 4, ...}`."""
 
   def flatten(nested, prefix):
     for key, value in nested.items():
@@ -168,7 +168,7 @@ def settings(config: config_dict.ConfigDict) -> dict[str, object]:
 
 
 def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-  """The settings that this training looks at: without the blocks of other generators and critics than its own."""
+  """Returns the settings that a training uses, without the blocks of the other generators and critics."""
   unused = {*GENERATORS, *CRITICS} - {config.generator, config.critic}
   return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
 
@@ -184,5 +184,5 @@ def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
 
 
 def _renamed(error: ValueError, names: dict[str, str]) -> str:
-  """The message about arguments as one about settings."""
+  """Turns a message about arguments into one about settings."""
   return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))

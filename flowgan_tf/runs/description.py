@@ -1,4 +1,4 @@
-"""`config.json`: what a run was trained with, and on which data."""
+"""`config.json`: the configuration of a run, and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from flowgan_tf.runs.config import default_config, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
 
-# 1, which no file names: settings of all generators in the block `generator`, those of the critic in `critic`.
-# 2: a block for each builder, under its name.
+# Version 1, which no file states: settings of all generators in the block `generator`, of the critic in `critic`.
+# Version 2: a block for each builder, under its name.
 _VERSION = 2
 
 
 def describe_data(dataset: data.Dataset) -> dict:
-  """What a run remembers of its data."""
+  """Returns what `config.json` records about the data."""
   return {
     'name': dataset.name,
     'image_shape': list(dataset.image_shape),
@@ -32,19 +32,19 @@ def describe_data(dataset: data.Dataset) -> dict:
 
 
 def write_description(workdir: pathlib.Path, config: config_dict.ConfigDict, facts: dict) -> None:
-  """Writes what `read_description` reads; `facts` are those of `describe_data`."""
+  """Writes `config.json`, with `facts` from `describe_data`."""
   description = {'version': _VERSION, 'config': json.loads(used(config).to_json_best_effort()), 'data': facts}
   write_atomically(workdir / 'config.json', json.dumps(description, indent=2) + '\n')
 
 
 def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:
-  """The configuration of a run, and of its data `name`, `image_shape`, `levels` and `fingerprint`.
+  """Reads `config.json`.
 
   Returns:
-    None if the folder has no `config.json`.
+    The configuration, and the facts that `describe_data` returned; None if there is no such file.
 
   Raises:
-    UsageError: If the file is damaged, or of a version that we do not know.
+    UsageError: If the file is damaged or has an unknown version.
   """
   path = workdir / 'config.json'
   if not path.exists():
@@ -53,7 +53,7 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     description = json.loads(path.read_text())
     version, found, facts = description.get('version', 1), description['config'], description['data']
   if version not in (1, _VERSION):
-    raise UsageError(f'{path}: is of version {version!r}, but this flowgan_tf reads versions 1 to {_VERSION} only')
+    raise UsageError(f'{path}: has version {version!r}, but this flowgan_tf reads only versions 1 to {_VERSION}')
   with _damage_named(path):
     config = default_config()
     config.update(_from_version_1(found) if version == 1 else found)

@@ -1,4 +1,4 @@
-"""A run is a folder: what it was trained with, and the generator that came of it."""
+"""Restores a run from its folder: its configuration, its generator and its data."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ['Run', 'describe_run', 'find_run', 'load_data', 'load_run']
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A trained generator and what is known of it.
+  """A trained generator with its configuration.
 
   Attributes:
     workdir: Folder of the run.
-    config: Its configuration.
-    image_shape: `(height, width, channels)` of its images.
-    levels: Number of grey levels of its data.
-    fingerprint: Hash of its data.
-    checkpoint: Name of the checkpoint that was restored.
+    config: Configuration of the training.
+    image_shape: `(height, width, channels)`.
+    levels: Number of grey levels of the data.
+    fingerprint: Hash of the data.
+    checkpoint: Name of the restored checkpoint.
     step: Training step of that checkpoint.
     generator: The generator, with averaged weights.
   """
@@ -48,11 +48,11 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
 
   Args:
     workdir: Folder of the run.
-    checkpoint: One of `checkpoints.CHECKPOINTS`. By default the best by NLL or, for an adversarial run, whose NLL is
-      best before it has learned anything, the best by score; `latest` where there is no best one.
+    checkpoint: One of `checkpoints.CHECKPOINTS`. The default is `best_nll`, or `best_score` for an adversarial run,
+      whose NLL is best before it has learned anything; `latest` if that checkpoint does not exist.
 
   Raises:
-    UsageError: If the folder is not a run, or has no such checkpoint, or something in it is damaged.
+    UsageError: If the folder is not a run, has no such checkpoint, or holds a damaged file.
   """
   workdir = find_run(workdir)
   config, facts = read_description(workdir)
@@ -68,26 +68,26 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
 
 
 def load_data(run: Run) -> data.Dataset:
-  """The data that a run was trained on.
+  """Loads the data that a run was trained on.
 
   Raises:
-    UsageError: If they cannot be read, or are other data now.
+    UsageError: If the data cannot be read or have changed.
   """
   dataset = data.load(run.config.dataset, run.config.data_dir or None)
   if dataset.fingerprint != run.fingerprint:
-    raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} is now')
+    raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')
   return dataset
 
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
-  """The folder of a run that has something to restore.
+  """Returns the path of a run, after checking that the folder is one and has a checkpoint.
 
   Raises:
-    UsageError: If the folder is not a run, or has no checkpoint yet.
+    UsageError: If the folder is not a run or has no checkpoint yet.
   """
   workdir = pathlib.Path(workdir)
   if not workdir.is_dir():
-    raise UsageError(f'{workdir}: no such folder; expected that of a training')
+    raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
   if not (workdir / 'config.json').exists():
     raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
   if not available(workdir):
@@ -96,9 +96,9 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def describe_run(workdir: str | os.PathLike) -> tuple[config_dict.ConfigDict, dict]:
-  """The configuration of a run, and of its data `name`, `image_shape`, `levels` and `fingerprint`; nothing is restored.
+  """Reads the configuration of a run and the facts of `describe_data`, without restoring anything.
 
   Raises:
-    UsageError: If the folder is not a run, or its description is damaged.
+    UsageError: If the folder is not a run, has no checkpoint yet, or its `config.json` is damaged.
   """
   return read_description(find_run(workdir))

@@ -1,4 +1,4 @@
-"""Numbers and arrays that belong together, in a JSON and an .npz file that a hash binds to each other."""
+"""Numbers in a JSON file and arrays in an .npz file, with a hash over both that detects a change to either."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ['as_json', 'read_sealed', 'write_sealed']
 
 
 def write_sealed(path: str | os.PathLike, record: dict, arrays: dict[str, np.ndarray]) -> None:
-  """Writes what `read_sealed` reads, and the folder if need be.
+  """Writes a record and its arrays, for `read_sealed`.
 
   Args:
-    path: Path of the JSON file. The arrays, if there are any, go into the .npz file beside it.
-    record: What JSON can hold; see `as_json`.
-    arrays: Arrays by name.
+    path: Path of the JSON file, whose folder is made if there is none. Arrays go into the .npz file beside it.
+    record: Values that JSON can hold; see `as_json`.
+    arrays: Arrays by name, possibly none.
 
   Raises:
     UsageError: If a file cannot be written.
@@ -39,13 +39,16 @@ def write_sealed(path: str | os.PathLike, record: dict, arrays: dict[str, np.nda
 
 
 def read_sealed(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] | None:
-  """Reads record and arrays.
+  """Reads a record and its arrays.
+
+  Args:
+    path: Path of the JSON file.
 
   Returns:
-    None if there is no such file.
+    The record, and the arrays by name; None if there is no such file.
 
   Raises:
-    UsageError: If a file was damaged or edited, or the two were written at different times.
+    UsageError: If a file was damaged or edited, or the two do not belong together.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -57,13 +60,13 @@ def read_sealed(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] |
         arrays = {name: file[name] for name in file.files}
     if record.pop('sha256', None) != _seal(record, arrays):
       raise ValueError('not what was written')
-  except Exception as error:  # The flipped bits of a damaged zip file can raise anything.
+  except Exception as error:  # Reading a zip file with flipped bits can raise anything.
     raise UsageError(f'{path}: damaged ({type(error).__name__}); measure it again') from error
   return record, arrays
 
 
 def as_json(value: Any) -> Any:
-  """Python's numbers for NumPy's, and None for a number that is not finite, which JSON lacks."""
+  """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
   if isinstance(value, dict):
     return {name: as_json(v) for name, v in value.items()}
   if isinstance(value, (list, tuple)):

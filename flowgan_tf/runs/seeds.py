@@ -1,4 +1,4 @@
-"""Stateless randomness: every draw follows from (seed, purpose, step)."""
+"""Stateless randomness: every draw is determined by (seed, purpose, step)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Purpose(enum.IntEnum):
 
 
 def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:
-  """A stateless seed, an int32 tensor of shape `[2]`, so that a resumed run repeats the uninterrupted one.
+  """Returns a stateless seed, an int32 tensor of shape `[2]`, so that a resumed run repeats an uninterrupted one.
 
   Args:
-    seed: The run's seed.
+    seed: Seed of the run.
     purpose: What the draw is for.
-    step: The training step, or another integer that tells draws of one purpose apart.
+    step: Training step, or another integer that distinguishes draws of one purpose.
   """
   return tf.random.experimental.stateless_fold_in([seed, int(purpose)], tf.cast(step, tf.int32))

@@ -1,4 +1,4 @@
-"""The folder of a run: made or found, and held by one training at a time."""
+"""The folder of a run, which one training at a time may use."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from flowgan_tf.runs.description import describe_data, read_description, write_d
 
 __all__ = ['exclusive', 'open_workdir']
 
-# Settings that may differ when a run is continued: where things lie, how often it reports.
+# Settings that may differ when a run is resumed: where files are, and how often it logs.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
 
 
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
-  """Makes the folder of a run, or checks that the one which is there belongs to the same configuration and data.
+  """Makes the folder of a run, or checks that an existing one has the same configuration and data.
 
-  A run that has saved nothing yet, such as one that failed at its start, may take another configuration.
+  A run that has no checkpoint yet, such as one that failed at its start, may change its configuration.
 
   Args:
     workdir: Folder of the run.
-    config: The configuration of the training about to start or to go on.
-    dataset: Its data.
+    config: Configuration of the training that starts or resumes.
+    dataset: Data of that training.
 
   Returns:
     The folder.
 
   Raises:
-    UsageError: If the folder cannot be written, or holds a run with another configuration, other data or something that
-      is not a run.
+    UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration
+      or other data.
   """
   workdir = _writable_folder(workdir)
   facts = describe_data(dataset)
   description = read_description(workdir)
   if description is None:
     if any(workdir.iterdir()):
-      raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or that of a run')
+      raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run')
   elif available(workdir):
     _check_same(workdir, config, facts, *description)
   write_description(workdir, config, facts)
@@ -54,7 +54,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
 
 @contextlib.contextmanager
 def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
-  """Makes the folder of a run, if need be, and keeps other trainings out until the block or the process ends.
+  """Keeps other trainings out of a folder until the block or the process ends. A missing folder is made.
 
   Raises:
     UsageError: If the folder cannot be written, or a training is running in it.
@@ -81,11 +81,11 @@ def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
 
 def _check_same(workdir, config, facts, old_config, old_facts):
   new, old = settings(used(config)), settings(used(old_config))
-  # How long it goes on may differ as well, unless the learning rate falls to zero at the last step.
+  # The number of steps may differ as well, unless a learning rate falls to zero at the last step.
   free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
   different = [key for key in new if key not in free and new[key] != old.get(key)]
   if different:
     changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
   if facts != old_facts:
-    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} is now')
+    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')

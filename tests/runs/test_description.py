@@ -33,7 +33,7 @@ def test_other_versions_are_refused(run, version):
   path.write_text(json.dumps(json.loads(path.read_text()) | {'version': version}))
   with pytest.raises(UsageError) as caught:
     read_description(run[0])
-  assert str(caught.value) == f'{path}: is of version {version!r}, but this flowgan_tf reads versions 1 to 2 only'
+  assert str(caught.value) == f'{path}: has version {version!r}, but this flowgan_tf reads only versions 1 to 2'
 
 
 def _without(key):

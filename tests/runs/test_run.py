@@ -20,7 +20,7 @@ def test_load_run(run, config, dataset):
 def test_load_data(run, dataset, images):
   loaded = load_run(run[0], 'latest')
   assert load_data(loaded).fingerprint == dataset.fingerprint
-  with pytest.raises(UsageError, match=f'{run[0]}: was trained on other data than {images} is now'):
+  with pytest.raises(UsageError, match=f'{run[0]}: was trained on other data than {images} holds now'):
     load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
 
 

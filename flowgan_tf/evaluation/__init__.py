@@ -1,4 +1,4 @@
-"""What is measured of a run: likelihood, scores, samples and grids."""
+"""Evaluation of a run: likelihood, scores, samples and pictures."""
 
 from flowgan_tf.evaluation.evaluate import evaluate_run
 from flowgan_tf.evaluation.evaluator import Evaluator

@@ -1,4 +1,4 @@
-"""Evaluation of a run: likelihood on a split, and scores of samples, of each of its checkpoints."""
+"""Evaluates the checkpoints of a run: likelihood of a split, and scores of samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowgan_tf.runs.seeds import Purpose
 
 __all__ = ['evaluate_run']
 
-_SAMPLES = {'classifier': 5000, 'inception': 50_000}  # where the user names no number
+_SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 
 
@@ -32,30 +32,30 @@ def evaluate_run(
   scorer: str | None = None,
   inception_weights: str | None = None,
 ) -> list[dict]:
-  """Evaluates checkpoints of a run and keeps the numbers in its `evaluation.json`.
+  """Evaluates checkpoints of a run and saves the results in its `evaluation.json`.
 
-  What the file holds of other checkpoints and splits stays, and so do the scores of a checkpoint whose likelihood alone
-  is measured again.
+  The file keeps the results of other checkpoints and splits. It also keeps the scores of a checkpoint if only its
+  likelihood is measured again.
 
   Args:
     workdir: Folder of the run.
     checkpoints: Names of the checkpoints, at least one.
     split: 'train', 'validation' or 'test', for the likelihood.
-    samples: Samples behind the scores, scored in 10 splits; by default 50,000 with Inception-v3 and else 5,000. 0 for
-      the likelihood alone.
-    float64: Whether the likelihood is measured in double precision, too.
-    scorer: 'classifier' or 'inception'; by default that of the run's configuration, for which unlabelled data go
-      without scores rather than that there is an error.
-    inception_weights: File with the weights of Inception-v3, where another than in the run's configuration.
+    samples: Number of samples, scored in 10 splits. The default is 50,000 with Inception-v3 and otherwise 5,000; 0
+      measures only the likelihood.
+    float64: Whether to measure the likelihood in double precision, too.
+    scorer: 'classifier' or 'inception'. The default is that of the run's configuration; then data without labels go
+      without scores instead of raising an error.
+    inception_weights: File with the weights of Inception-v3, in place of that in the run's configuration.
 
   Returns:
-    One record for each checkpoint: step, likelihood and scores with what they rest on. `nll_float64` and the like are
-    there if asked for. A generator without a likelihood has scores alone.
+    One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
+    With `float64` there are `nll_float64` and the like. A generator without a likelihood has only scores.
 
   Raises:
-    UsageError: If the run or its data cannot be read, double precision is asked of a generator without a likelihood,
-      `samples` are too few for 10 splits, `scorer` is neither of the two, `inception_weights` are given for another
-      scorer, or `make_scorer` finds no scorer.
+    UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
+      likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
+      scorer, or `make_scorer` fails.
   """
   if samples and samples < _SPLITS:
     raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
@@ -70,12 +70,12 @@ def evaluate_run(
   dataset = load_data(run)
   if float64 and not run.generator.has_density:
     raise UsageError(f'`float64` must be False: {workdir} has generator {run.config.generator}, without a likelihood')
-  judge = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
-  evaluator = Evaluator(run.generator, dataset, run.config, judge)
+  made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
+  evaluator = Evaluator(run.generator, dataset, run.config, made)
   records = []
   for checkpoint in checkpoints:
     step = restore_generator(run.workdir, checkpoint, run.generator)
-    # Checkpoints of one step hold one generator.
+    # Checkpoints of the same step hold the same generator.
     measured = next((record for record in records if record['step'] == step), None)
     if measured is None:
       measured = {'step': step, 'split': split}

@@ -1,4 +1,4 @@
-"""Measures one generator: likelihood of a split, samples, their scores and health."""
+"""Measures a generator: likelihood of a split, samples, their scores and health."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SAMPLES_PER_CALL = 500
 
 
 class Evaluator:
-  """Measures one generator, again and again, with programs that are traced once.
+  """Measures one generator repeatedly, with functions that are traced only once.
 
   Attributes:
-    scorer: What scores its samples; None for no scores.
+    scorer: Scores the samples; None for no scores.
   """
 
   def __init__(
@@ -37,9 +37,9 @@ class Evaluator:
 
     Args:
       generator: The generator; its variables may change between calls.
-      dataset: Data with the splits.
-      config: A training configuration; seed, batch size and `jit` count.
-      scorer: See above.
+      dataset: Data set whose splits are measured.
+      config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
+      scorer: Scores the samples; None for no scores.
     """
     self.scorer = scorer
     self._generator, self._dataset, self._config = generator, dataset, config
@@ -49,9 +49,13 @@ class Evaluator:
     self._decode = tf.function(generator.decode, jit_compile=config.jit)
 
   def likelihood(self, split: str) -> Likelihood | None:
-    """Likelihood of all images of 'train', 'validation' or 'test', with a dequantisation that is fixed by the seed.
+    """Measures the likelihood of all images of a split, with a dequantisation that the seed determines.
 
-    None for a generator that has none.
+    Args:
+      split: 'train', 'validation' or 'test'.
+
+    Returns:
+      The likelihood, or None if the generator has none.
     """
     if self._likelihood is None:
       return None
@@ -59,23 +63,23 @@ class Evaluator:
     return self._likelihood(data.dequantize(images, self._dataset.levels, self._config.seed + Purpose.EVALUATION))
 
   def sample(self, n: int, purpose: Purpose, step: int = 0) -> np.ndarray:
-    """Samples, float `[n, height, width, channels]`.
+    """Draws samples, float `[n, height, width, channels]`.
 
     Args:
       n: Number of samples.
-      purpose: What they are for, which chooses the noise.
-      step: Chooses the noise within a purpose.
+      purpose: What the samples are for. It determines the noise, together with `step`.
+      step: Training step, or another integer that distinguishes draws of one purpose.
     """
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
     return map_batches(self._decode, noise.numpy(), _SAMPLES_PER_CALL)[:n]
 
   def scores(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
-    """Health of samples and, if there is a scorer and all pixels are finite, their scores.
+    """Measures the health of samples and, if there is a scorer and all pixels are finite, their scores.
 
     Args:
       images: Samples, float `[n, height, width, channels]`.
-      splits: Parts of the samples that are scored apart; see `Scorer`.
+      splits: Number of parts that are scored separately; see `Scorer`.
     """
     health = sample_health(images)
     if self.scorer is None or health['non_finite']:

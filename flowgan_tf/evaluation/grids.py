@@ -12,22 +12,21 @@ __all__ = ['image_grid', 'neighbor_grid', 'save_png']
 
 _BACKGROUND = 110  # Grey that stands out from white, black and most photographs.
 _LINE = 2
-# Around the groups of a picture.
+# Space around the groups of a picture.
 _PAPER = 255
 _GAP = 10
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, tile: int = 64) -> np.ndarray:
-  """Lays images out in rows, with a thin line between them.
+  """Lays images out in rows, with thin lines between them.
 
   Args:
-    images: float `[n, height, width, channels]`; values outside [0, 1] are clipped, and non-finite ones are drawn as
-      mid-grey.
-    columns: Images in a row; by default about as many as rows.
+    images: Float `[n, height, width, channels]`. Values outside [0, 1] are clipped; non-finite ones become mid-grey.
+    columns: Number of images per row. The default makes the number of rows about the same.
     tile: Small images are enlarged by a whole factor, without smoothing, to about this height in pixels.
 
   Returns:
-    uint8 `[grid height, grid width, channels]`.
+    The grid, uint8 `[grid height, grid width, channels]`.
   """
   images = np.nan_to_num(np.asarray(images, np.float32), nan=0.5, posinf=0.5, neginf=0.5)
   n, height, width, channels = images.shape
@@ -46,24 +45,24 @@ def image_grid(images: np.ndarray, columns: int | None = None, tile: int = 64) -
 def neighbor_grid(images: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
   """Lays out samples, each with its nearest training images on its right, nearest first.
 
-  Samples run down the picture; many of them take several columns side by side, the first samples on the left, so that
-  the picture is about half as wide again as it is high.
+  Samples run down the picture. Many samples fill several columns from left to right, so that the picture is about 1.5
+  times as wide as it is high.
 
   Args:
-    images: Samples, float `[n, height, width, channels]`, drawn as by `image_grid`.
+    images: Samples, float `[n, height, width, channels]`, drawn as in `image_grid`.
     neighbors: Neighbours of each sample, float `[n, k, height, width, channels]`.
 
   Returns:
-    uint8 `[picture height, picture width, channels]`.
+    The picture, uint8 `[picture height, picture width, channels]`.
 
   Raises:
-    ValueError: If the neighbours do not fit the samples.
+    ValueError: If the shapes of samples and neighbours do not match.
   """
   n, k = neighbors.shape[:2]
   if images.shape != (n, *neighbors.shape[2:]):
     raise ValueError(
-      '`neighbors` must have shape [n, k, height, width, channels], as `images` has [n, height, width, channels]. '
-      f'Got: {neighbors.shape} and {images.shape}'
+      '`neighbors` must have shape [n, k, height, width, channels] for `images` of [n, height, width, channels]. '
+      f'Got: {neighbors.shape} and {images.shape}.'
     )
   rows = math.ceil(n / max(1, round(math.sqrt(1.5 * n / (1 + k)))))
   columns = []
@@ -81,5 +80,5 @@ def _pad(pixels: np.ndarray, below: int, right: int) -> np.ndarray:
 
 
 def save_png(pixels: np.ndarray, path: str | os.PathLike) -> None:
-  """Writes uint8 `[height, width, channels]` as a PNG file."""
+  """Writes a uint8 picture `[height, width, channels]` as a PNG file."""
   tf.io.write_file(os.fspath(path), tf.io.encode_png(pixels))

@@ -1,4 +1,4 @@
-"""Pictures of a run: samples, the way from one sample to another, samples beside the nearest training images."""
+"""Pictures of a run: samples, interpolations between samples, and samples beside the nearest training images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ['Picture', 'interpolations', 'neighbors', 'samples']
 
 _STEPS = 10  # images from one sample to another
 _NEIGHBORS = 5
-_TEST_IMAGES = 500  # behind the distance that test images have
+_TEST_IMAGES = 500  # test images whose distance to the training images is measured
 _LARGEST_GRID = 1024
 _IMAGES_PER_CALL = 500
 
@@ -29,8 +29,8 @@ class Picture(NamedTuple):
 
   Attributes:
     grid: uint8 `[height, width, channels]`.
-    arrays: Name to array; `images`, float `[n, height, width, channels]`, and their `noise` are always there.
-    note: A line for the reader, perhaps empty.
+    arrays: Arrays by name: always `images`, float `[n, height, width, channels]`, and their `noise`.
+    note: A line that explains the picture, possibly empty.
   """
 
   grid: np.ndarray
@@ -39,25 +39,27 @@ class Picture(NamedTuple):
 
 
 def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Samples `G(t z)`, `z ~ prior`.
+  """Draws samples `G(t z)`, `z ~ prior`.
 
   Args:
-    run: A run.
+    run: The run.
     n: Number of samples; the grid shows the first 1,024.
-    seed: Of the noise.
-    temperature: `t` above.
+    seed: Seed of the noise.
+    temperature: The factor `t`.
   """
   return _decoded(run, temperature * run.generator.distribution.sample(n, seed=[seed, 0]))
 
 
 def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Rows of images of `cos(a) z1 + sin(a) z2` with `a` from 0 to pi / 2, whose variance is that of the prior all along.
+  """Draws rows of images `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
+
+  For every `a` the combination of `z1, z2 ~ prior` has the variance of the prior.
 
   Args:
-    run: A run.
+    run: The run.
     n: Number of rows.
-    seed: Of the noise.
-    temperature: Factor of the noise.
+    seed: Seed of the noise.
+    temperature: The factor `t`.
   """
   first, last = tf.split(temperature * run.generator.distribution.sample(2 * n, seed=[seed, 0]), 2)
   angles = np.linspace(0, math.pi / 2, _STEPS).reshape(-1, 1, 1, 1).astype(first.dtype.as_numpy_dtype)
@@ -66,19 +68,19 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
 
 
 def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Samples, each beside the training images nearest to it: copies of training images would be seen.
+  """Draws samples, each beside the training images nearest to it, which would reveal copies.
 
-  Distances are root mean squares over pixels. The note sets the median of the nearest beside that of test images, which
-  no model has seen: a model that memorises stays well below it.
+  Distances are root mean squares over pixels. The note compares the median distance to the nearest training image with
+  that of test images, which no model has seen. If the model memorises, its median is far lower.
 
   Args:
-    run: A run.
-    n: Number of samples. Each has 5 neighbours, or as many as there are training images.
-    seed: Of the noise.
+    run: The run.
+    n: Number of samples. Each has 5 neighbours, or fewer if there are fewer training images.
+    seed: Seed of the noise.
     temperature: Factor of the noise.
 
   Raises:
-    UsageError: If the run's data cannot be read or are other data now, or a sample is not finite.
+    UsageError: If the run's data cannot be read or have changed, or a sample is not finite.
   """
   dataset = load_data(run)
   arrays = samples(run, n, seed, temperature).arrays

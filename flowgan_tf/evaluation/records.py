@@ -1,4 +1,4 @@
-"""`evaluation.json`: what was measured of a run's checkpoints."""
+"""`evaluation.json`: the evaluations of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ['merge_records', 'read_evaluation']
 
 
 def read_evaluation(workdir: pathlib.Path) -> list[dict]:
-  """The records that `evaluate_run` keeps in a run; none if there is no file.
+  """Reads the records that `evaluate_run` saved in a run; an empty list if there is no file.
 
   Raises:
     UsageError: If the file is damaged.
@@ -35,7 +35,7 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
 
 
 def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
-  """The new records, and behind them the old ones that they neither replace nor contradict."""
+  """Returns the new records, followed by the old ones that they neither replace nor contradict."""
   steps = {record['checkpoint']: record['step'] for record in new}
   old = {
     (record['checkpoint'], record['split']): record
@@ -45,7 +45,7 @@ def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
   merged = []
   for record in new:
     before = old.pop((record['checkpoint'], record['split']), {})
-    if 'scorer' in record:  # Nothing of another network's scores remains.
+    if 'scorer' in record:  # The old scores may be of another network.
       before = {name: value for name, value in before.items() if name.endswith('_float64')}
     merged.append(before | record)
   return merged + list(old.values())

@@ -1,4 +1,4 @@
-"""The network behind a run's sample scores, from the cache or made anew."""
+"""Makes the scorer of a run's samples, with a cache of classifiers and reference features."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ _LOG = logging.getLogger(__name__)
 
 
 def cache_dir(config: config_dict.ConfigDict) -> pathlib.Path:
-  """Folder in which trained classifiers and reference features are kept."""
+  """Returns the folder of trained classifiers and reference features."""
   return pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
 
 
 def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, required: bool = False) -> Scorer | None:
-  """What scores the samples of a run: FID and KID are against the training images, as is the custom.
+  """Makes the scorer for the samples of a run. FID and KID compare with the training images, as is customary.
 
-  A classifier that the cache does not hold is trained now; reference features that it does not hold are computed. Where
-  the cache cannot be written, a warning says so before that work.
+  A classifier or reference features that are not in the cache are made now. If the cache cannot be written, a warning
+  says so before that work.
 
   Args:
-    config: A training configuration; `scorer`, `inception_weights` and `cache_dir` count.
+    config: A training configuration, of which `scorer`, `inception_weights` and `cache_dir` are used.
     dataset: The data.
-    required: Whether the user has asked for the scorer by name, so that there is an error in place of None.
+    required: Whether the user named the scorer, so that data without labels are an error.
 
   Returns:
-    None if the scorer is a classifier and the data have no labels.
+    The scorer; None if it would be a classifier and the data have no labels.
 
   Raises:
-    UsageError: If `required` and the data have no labels, no training image has one of the labels, there are fewer than
-      2 training images, or there are no weights of Inception-v3.
+    UsageError: If `required` and the data have no labels, a label has no training image, there are fewer than 2
+      training images, or the weights of Inception-v3 are missing.
   """
   by_classifier = config.scorer == 'classifier'
   if by_classifier and dataset.num_classes is None:
     if required:
       raise UsageError(
-        f"`scorer` must be 'inception', or left out for no scores, as {config.dataset} has no labels to train a "
+        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels to train a "
         "classifier on. Got: 'classifier'."
       )
     return None
-  if len(dataset.train) < 2:  # What a covariance takes.
+  if len(dataset.train) < 2:  # A covariance needs two.
     raise UsageError(
-      f'{config.dataset}: must have at least 2 training images for FID and KID, or go without scores: `score_samples` '
-      f'0 in training, `samples` 0 in evaluation. Got: {len(dataset.train)}.'
+      f'{config.dataset}: must have at least 2 training images for FID and KID; for no scores, set `score_samples` in '
+      f'training or `samples` in evaluation to 0. Got: {len(dataset.train)}.'
     )
   if by_classifier:
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
@@ -69,7 +69,7 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, requir
     make_writable(folder)
   except OSError as error:
     _LOG.warning(
-      '%s: cannot be written (%s); what it does not hold is made anew each time.',
+      '%s: cannot be written (%s); what is not in it will be computed every time.',
       folder,
       error.strerror,
     )

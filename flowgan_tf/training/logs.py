@@ -1,4 +1,4 @@
-"""Logs of a run: metrics.jsonl, TensorBoard and the terminal show the same numbers."""
+"""Logs of a run: the same numbers in metrics.jsonl, in TensorBoard and on the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowgan_tf.runs.history import read_metrics
 
 __all__ = ['RunLog']
 
-# What the terminal has room for, in the line of an evaluation and beside the progress bar; the files hold everything.
+# The terminal has room only for these, in the line of an evaluation and beside the progress bar.
 _LINE = {
   'nll': ',.2f',
   'bits_per_dim': '.3f',
@@ -31,21 +31,21 @@ _BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score', 'fid
 
 
 class RunLog:
-  """Writes every record to `metrics.jsonl` and TensorBoard, and keeps the terminal informed.
+  """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  There is a line for each evaluation and, on a terminal, a progress bar with the newest numbers.
+  On a terminal it also shows a progress bar with the newest numbers.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
-    """Opens the log at step `start`; records of later steps, from a run that was cut off, are removed.
+    """Opens the log at step `start`, and removes records of later steps, which an interrupted run may have left.
 
     Args:
       workdir: Folder of the run.
-      start: Step that the training starts from.
-      steps: Step at which it ends.
+      start: Step from which the training starts.
+      steps: Step at which the training ends.
     """
     self._path = workdir / 'metrics.jsonl'
-    # Step 0 is evaluated once more by a run that was cut off before its first checkpoint.
+    # A run that was interrupted before its first checkpoint evaluates step 0 again.
     kept = [record for record in read_metrics(workdir) if record['step'] <= start] if start else []
     write_atomically(self._path, ''.join(json.dumps(record) + '\n' for record in kept))
     self._file = self._path.open('a')
@@ -68,10 +68,10 @@ class RunLog:
       kind: 'train' or 'validation'; the prefix of the names in TensorBoard.
       step: The training step.
       metrics: Names and values.
-      seconds: Time since this process started to train; the log adds the time of earlier processes.
+      seconds: Time since this process started training; the log adds the time of earlier processes.
     """
     record = {'kind': kind, 'step': step, 'seconds': round(self._seconds_before + seconds, 3), **metrics}
-    # JSON has no NaN and no infinity; null says that there was no number.
+    # JSON has neither NaN nor infinity.
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
     self._file.write(json.dumps(clean) + '\n')
     self._file.flush()
@@ -87,7 +87,7 @@ class RunLog:
       tf.summary.image(name, pixels[np.newaxis], step=step)
 
   def close(self) -> None:
-    """Flushes and closes everything."""
+    """Closes all outputs."""
     self._bar.close()
     self._file.close()
     self._writer.close()

@@ -32,24 +32,24 @@ _LOG = logging.getLogger(__name__)
 
 
 class TrainingDiverged(Exception):
-  """A loss or a gradient is no longer finite."""
+  """A metric or a weight is no longer finite."""
 
 
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
-  """Trains a Flow-GAN in a run folder, or goes on with the training that is there.
+  """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 
   Args:
-    config: See `default_config`.
+    config: A configuration; see `default_config`.
     workdir: Folder of the run.
-    scorer_required: Whether data without labels are an error, rather than go without scores, if the scorer is a
-      classifier.
+    scorer_required: Whether data without labels are an error if the scorer is a classifier. Otherwise they go without
+      scores.
 
   Returns:
-    True at the last step; False if SIGINT or SIGTERM ended the training earlier, with everything saved.
+    True if the last step was reached; False if SIGINT or SIGTERM ended the training earlier, with everything saved.
 
   Raises:
-    UsageError: If configuration, data or folder cannot be used; before any training.
-    TrainingDiverged: If a metric of the step is NaN or infinite.
+    UsageError: If configuration, data or folder cannot be used. It is raised before any training.
+    TrainingDiverged: If a metric or a weight is NaN or infinite.
   """
   validate(config)
   objective = make_objective(config)
@@ -68,10 +68,10 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
   checkpoints = Checkpoints(workdir, state.checkpoint())
   if checkpoints.restore():
     going_on = int(state.step) < config.steps
-    _LOG.info('%s step %d of %d in %s.', 'Going on at' if going_on else 'Already at', state.step, config.steps, workdir)
+    _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif rest := available(workdir):
     raise UsageError(
-      f'{workdir}: has checkpoint {" and ".join(rest)} but none to go on from; use another `workdir`, or remove '
+      f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`, or remove '
       f'{workdir}/checkpoints to start again'
     )
   scorer = make_scorer(config, dataset, required=scorer_required) if config.score_samples else None
@@ -100,7 +100,7 @@ class _Loop:
     with _deferred_signals() as stop, contextlib.closing(log):
       if self._start == 0:
         self._evaluate(log, 0)
-        # Before any best one: where that exists without a latest, something was lost.
+        # Saved before any best checkpoint: a best one without a latest one means that something was lost.
         self._checkpoints.save('latest')
       for step in range(self._start + 1, config.steps + 1):
         metrics = self._train_step(next(batches))
@@ -126,11 +126,11 @@ class _Loop:
     self._check_finite(step, metrics)
 
   def _check_finite(self, step, metrics):
-    # The metrics are those of the weights before the step; those after it are what would be saved.
+    # The metrics belong to the weights before the step; the weights after it are what would be saved.
     state = self._state
     trained = [*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
     metrics = metrics | {'weights': tf.linalg.global_norm(trained)}
-    # With float16 an overflown gradient is no failure: the optimizer skips that step and lowers its loss scale.
+    # With float16 a gradient that overflows is no failure: the optimizer skips that step and lowers its loss scale.
     excused = {'gradient_norm'} if self._config.precision == 'mixed_float16' else set()
     bad = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
     if bad:
@@ -167,7 +167,7 @@ class _Loop:
 
 @contextlib.contextmanager
 def _deferred_signals():
-  """Collects SIGINT and SIGTERM, so that a step is finished and saved before the program ends."""
+  """Collects SIGINT and SIGTERM, so that the step can be finished and saved before the program ends."""
   received: list[int] = []
   handlers = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
   try:

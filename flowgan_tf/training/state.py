@@ -1,4 +1,4 @@
-"""The state of a training: everything that a checkpoint has to hold, in one object."""
+"""The state of a training: everything that a checkpoint must hold, in one object."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TrainState:
 
   Attributes:
     generator: The generator being trained.
-    ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if there is
-      no average.
-    critic: The critic as a `KerasModule`, or None if the objective has none.
+    ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if weights
+      are not averaged.
+    critic: The critic as a `KerasModule`, or None if the objective does not use one.
     optimizer: Optimizer of the generator.
     critic_optimizer: Optimizer of the critic, or None.
     step: Number of finished steps; with the seed it is also the position in the data.
@@ -32,17 +32,17 @@ class TrainState:
   """
 
   def __init__(self, config: config_dict.ConfigDict, image_shape: Sequence[int], objective: Objective):
-    """Builds everything, with initial weights that follow from `config.seed`.
+    """Builds everything, with initial weights that `config.seed` determines.
 
     Args:
       config: A training configuration.
       image_shape: `(height, width, channels)`.
-      objective: Says whether there is a critic.
+      objective: The objective, which determines whether there is a critic.
 
     Raises:
-      UsageError: If there is no such generator or critic of images of this shape.
+      UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
-    # Keras' initializers draw from global generators: the one place where global randomness is used, before any step.
+    # Keras' initializers draw from global generators. Nothing else uses global randomness.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
     self.generator = make_generator(config, image_shape, dtype)
@@ -74,12 +74,12 @@ class TrainState:
 
 
 def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
-  """The variables of an optimizer by number: their names count what else this process has built before."""
+  """The variables of an optimizer as a list, since their names depend on what the process has built before."""
   return [v.value for v in optimizer.variables]
 
 
 def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int) -> keras.Optimizer:
-  """Adam with its schedule, which counts training steps, not updates; with loss scaling for float16."""
+  """Adam, with a schedule that counts training steps rather than updates, and with loss scaling for float16."""
   updates = config.steps * updates_per_step
   learning_rate = {
     'constant': lambda: c.learning_rate,
@@ -88,6 +88,6 @@ def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per
   }[c.schedule]()
   adam = FusedAdam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
   if config.precision == 'mixed_float16':
-    # The default scale of 2**15 overflows the first steps of a flow, which are then lost.
+    # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
     return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)
   return adam

@@ -16,7 +16,7 @@ __all__ = ['batches_per_step', 'make_train_step']
 
 
 def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool) -> int:
-  """How many batches of real images one step needs: one for the likelihood, and a fresh one for each critic step."""
+  """Returns the number of batches of real images per step: one for the likelihood, and one for each critic step."""
   if not objective.uses_critic or reuse_batch:
     return 1
   return critic_steps + objective.uses_likelihood
@@ -31,8 +31,8 @@ def make_train_step(
   the averaged weights. The fake images of all critic updates are sampled in one pass.
 
   Args:
-    state: What the step updates.
-    objective: What it minimises.
+    state: State that the step updates.
+    objective: Objective that the step minimises.
     config: A training configuration.
 
   Returns:
@@ -41,15 +41,15 @@ def make_train_step(
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
-  # Running statistics follow one path only, the likelihood's where there is one: the two paths see different
+  # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
   sample_in_training = not objective.uses_likelihood
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
   # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
   whole = config.jit and not objective.uses_critic
-  # Not nested then: XLA would compile a function inside a compiled function anew at every call.
+  # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
-  # Nothing but sums and products: one pass over memory with XLA instead of three, on any device.
+  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
   average_compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=True)
 
   @compiled
@@ -94,7 +94,7 @@ def make_train_step(
       loss, metrics = objective.generator_loss(nll, fake_outputs)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)
-    # Not scaled / loss, which is NaN where a loss is exactly 0; before the update, which may change the scale.
+    # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate)
     update_generator(gradients)

@@ -230,7 +230,7 @@ def test_a_lost_latest_checkpoint_does_not_start_again(config, tmp_path):
   train(config, tmp_path)
   before = read_metrics(tmp_path)
   shutil.rmtree(tmp_path / 'checkpoints' / 'latest')
-  with pytest.raises(UsageError, match='has checkpoint best_nll but none to go on from'):
+  with pytest.raises(UsageError, match='has checkpoint best_nll but none to resume from'):
     train(config, tmp_path)
   assert read_metrics(tmp_path) == before
 

@@ -129,4 +129,4 @@ def _remove(folder: pathlib.Path, name: str) -> None:
 def _damaged(path: str, error: Exception) -> str:
   # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
   lines = re.sub(r'^{{.*?}} *', '', str(error).strip()).splitlines() or [type(error).__name__]
-  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to continue without it'
+  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to skip it'

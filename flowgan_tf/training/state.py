@@ -42,7 +42,7 @@ class TrainState:
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
-    # Keras' initializers draw from global generators. Nothing else uses global randomness.
+    # Keras' initializers draw from global generators. Training uses no global randomness after this.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
     self.generator = make_generator(config, image_shape, dtype)

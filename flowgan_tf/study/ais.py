@@ -1,4 +1,4 @@
-"""Estimate of the likelihood by annealed importance sampling, as one analysis of a run."""
+"""The analysis `ais`: an estimate of the likelihood by annealed importance sampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowgan_tf.study.summary import Summary
 
 __all__ = ['Ais']
 
-# Choosing sigma is as much work as the estimate, and would be many times as much with the estimate's temperatures.
+# Choosing sigma takes as long as the estimate. With the estimate's temperatures it would take many times longer.
 _SIGMA_IMAGES, _SIGMA_STEPS, _SIGMA_LEAPFROG_STEPS = 4, 50, 5
 _BRACKETED_IMAGES = 4
 
@@ -27,7 +27,7 @@ class AisSettings(Settings):
 
   ais_images: int = setting(16, 'Test images.')
   ais_chains: int = setting(4, 'Chains per image.')
-  ais_steps: int = setting(300, 'Temperatures of a chain.')
+  ais_steps: int = setting(300, 'Temperatures per chain.')
 
 
 class Ais(Analysis):
@@ -85,9 +85,9 @@ class Ais(Analysis):
 
   def notes(self, runs: list[Summary]) -> list[str]:
     return [
-      'AIS is of the generator with Gaussian noise of standard deviation σ on its images. σ is the best for a few '
-      'validation images. The gap is that between the stochastic lower and upper bounds of log p, in nats, for images '
-      'simulated from that model. For real images it may be larger.'
+      'AIS estimates the likelihood of the generator with Gaussian noise of standard deviation σ on its images. σ is '
+      'the best value for a few validation images. The gap is the difference between the stochastic upper and lower '
+      'bounds of log p, in nats, for images simulated from that model. For real images it may be larger.'
     ]
 
   def resolution(self, record: dict) -> float:

@@ -1,4 +1,4 @@
-"""What an analysis is: one class, which says what it measures and how that looks."""
+"""The base class of analyses: what an analysis measures, and how its results are shown."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ['Analysis', 'Settings', 'setting']
 
 
 def setting(default: Any, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
-  """A field of an analysis' settings, which is also a flag of `bin/analyze`.
+  """Declares a field of an analysis's settings, which is also a flag of `bin/analyze`.
 
   Args:
-    default: Its default, an integer or a text.
-    description: The flag's help.
+    default: Default value, an integer or a string.
+    description: Help text of the flag.
     minimum: Smallest value of an integer.
     maximum: Largest value of an integer.
   """
@@ -33,10 +33,10 @@ def setting(default: Any, description: str, minimum: int = 1, maximum: int = 10*
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """What every analysis can be told; each adds fields of its own.
+  """The settings that all analyses share; each analysis adds its own.
 
   Raises:
-    UsageError: If a value is out of range; from every constructor.
+    UsageError: If a value has the wrong type or is out of range.
   """
 
   seed: int = setting(0, 'Seed of everything random.', 0, 2**31 - 1)
@@ -54,21 +54,21 @@ class Settings:
 class Analysis(abc.ABC):
   """An analysis of a trained run.
 
-  A subclass fills in the class attributes and `measure`; registered in `ANALYSES`, it has its flags in `bin/analyze`
-  and `bin/sweep`, its table on the terminal and its part of the page.
+  A subclass defines the class attributes and `measure`. Once it is registered in `ANALYSES`, it has its flags in
+  `bin/analyze` and `bin/sweep`, its table on the terminal and its section on the page.
 
   Attributes:
-    name: Of its files in the run's folder `analysis`, and of `--what=`.
-    title: Heading of its section of the page. Analyses of one title share a section and its tables.
+    name: The name that selects it, and that of its files in the run's folder `analysis`.
+    title: Heading of its section of the page. Analyses with the same title share a section and its tables.
     description: What it measures, in half a line.
-    paper: The paper's figures and tables that show it; empty if none does.
-    caption: Of its table.
-    needs_density: Whether it cannot measure a generator without a density.
-    draws_runs_together: Whether one figure shows several runs, rather than that each has a figure of its own.
+    paper: The paper's figures and tables that show it; empty if there are none.
+    caption: Caption of its table.
+    needs_density: Whether it can only measure generators with a density.
+    draws_runs_together: Whether one figure shows several runs; otherwise each run has its own figure.
     Settings: A dataclass whose fields are its flags.
-    columns: What it found. Keys are those of `records`; the source 'paper' stands for `published`.
-    details: What that rests on, such as how many images were looked at.
-    ranked: Keys of the columns with an NLL by which runs are put in order, below the table.
+    columns: Columns of its results. Their keys are those of `records`; the source 'paper' means `published`.
+    details: Columns that say how the results were measured, such as the number of images.
+    ranked: Keys of the columns with an NLL by which runs are ranked below the table.
     published: The paper's numbers, by data set and objective.
   """
 
@@ -94,34 +94,34 @@ class Analysis(abc.ABC):
       settings: An instance of the class's `Settings`.
 
     Returns:
-      Numbers (texts, lists and dictionaries are kept as well) and arrays, by name.
+      Numbers by name, which may also be strings, lists and dictionaries; and arrays by name.
 
     Raises:
-      UsageError: If the run does not allow it, for instance because its samples are not finite.
+      UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
   def records(self, record: dict) -> dict[str, dict]:
-    """What the columns show of a kept record: rows by name, `{'': record}` where one row says it all."""
+    """Returns the rows of the table for a saved record, by name; a single row has the name ''."""
     return {'': record}
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
-    """Pictures by file name of runs that hold this analysis."""
+    """Draws figures of runs that have this analysis, by file name."""
     return {}
 
   def notes(self, runs: Sequence[Summary]) -> list[str]:
-    """Paragraphs for the page, below the table of runs that hold this analysis."""
+    """Returns paragraphs for the page, below the table of runs that have this analysis."""
     return []
 
   def resolution(self, record: dict) -> float:
-    """Difference of the `ranked` numbers below which nothing is claimed, beside two standard errors."""
+    """Returns the smallest difference of `ranked` numbers that ranks runs, apart from two standard errors."""
     return 0.0
 
   def own_columns(self) -> tuple[Column, ...]:
-    """Columns and details, with this analysis as the source of all but the paper's numbers."""
+    """Returns columns and details, with this analysis as the source of all but the paper's numbers."""
     return tuple(dataclasses.replace(c, source=c.source or self.name) for c in (*self.columns, *self.details))
 
   def lines(self, record: dict) -> list[str]:
-    """A kept record for the terminal: the caption, and the table."""
+    """Formats a saved record for the terminal, as a caption and a table."""
     rows = [Row({'': {'name': name}, self.name: numbers}) for name, numbers in self.records(record).items()]
     columns = [c for c in self.own_columns() if c.source != 'paper']
     if len(rows) > 1:

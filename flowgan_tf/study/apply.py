@@ -1,4 +1,4 @@
-"""Applies analyses to a run, and keeps what they find in its folder `analysis`."""
+"""Applies analyses to a run, and saves the results in its folder `analysis`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
 
   Args:
     workdir: Folder of the run.
-    checkpoint: Name of a checkpoint. By default the best one by score, if there is one, as in the paper's Table 3.
+    checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
+      otherwise that of `load_run`.
 
   Yields:
-    A function that applies one of `ANALYSES`, given its name and settings, keeps the result in the run's folder
+    A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
     `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is out of range, or
-    the generator does not allow it: it has no density, or its samples are not finite. Other analyses can still be
-    applied.
+    the generator cannot be analysed because it has no density or its samples are not finite. Other analyses can still
+    be applied.
 
   Raises:
     UsageError: If the run or its data cannot be read.
@@ -61,7 +62,7 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
 
 
 def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:
-  """Applies one analysis to a run, and keeps the result in the run's folder `analysis`; see `studying`.
+  """Applies one analysis to a run, and saves the result in the run's folder `analysis`; see `studying`.
 
   Args:
     workdir: Folder of the run.
@@ -71,7 +72,7 @@ def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None
 
   Raises:
     UsageError: If there is no such analysis, a setting is out of range, the run or its data cannot be read, or the
-      generator does not allow it.
+      generator cannot be analysed.
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)

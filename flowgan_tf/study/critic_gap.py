@@ -1,4 +1,4 @@
-"""Overfitting as an independent critic sees it, as one analysis of a run."""
+"""The analysis `critic_gap`: overfitting, as measured by an independent critic."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class CriticGap(Analysis):
     '(Danihelka et al. 2017)'
   )
   caption = (
-    'Distance of samples from images to an independent critic (Danihelka et al. 2017); a gap of more than two standard '
-    'errors above 0 is overfitting'
+    'Distance of samples from images, as measured by an independent critic (Danihelka et al. 2017); a gap more than '
+    'two standard errors above 0 indicates overfitting'
   )
   Settings = CriticGapSettings
   columns = tuple(
@@ -59,5 +59,5 @@ class CriticGap(Analysis):
       settings.seed,
     )
     if not math.isfinite(found.gap):
-      raise UsageError(f'{subject.run.workdir}: what the critic sees is not finite; try another `checkpoint`')
+      raise UsageError(f"{subject.run.workdir}: the critic's outputs are not finite; try another `checkpoint`")
     return found._asdict(), {}

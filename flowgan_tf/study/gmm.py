@@ -1,4 +1,4 @@
-"""The mixture of Gaussians on the training images, as one analysis of a run."""
+"""The analysis `gmm`: a mixture of Gaussians on the training images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Gmm(Analysis):
   )
   paper = 'Figures 3, 6, 7'
   caption = (
-    'The mixture with the best bandwidth for validation images; others may have better NLL and score than the run'
+    'The mixture at the best bandwidth for validation images; at others it may beat the run on both NLL and score'
   )
   Settings = KdeSettings
   columns = (
@@ -85,7 +85,7 @@ class Gmm(Analysis):
     record = first.record
     figures = {}
     if name := record['selection']:
-      # Only models whose NLL and score are of the same images, samples and network.
+      # Only models that were measured with the same network and number of samples.
       models = {label: _nll_and_score(study.record) for label, study in studies.items() if _alike(study.record, record)}
       lines = {label: model for label, model in models.items() if model}
       rival = next((label for label in lines if label.startswith('ADV')), next(iter(lines), None))

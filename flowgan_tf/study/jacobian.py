@@ -1,4 +1,4 @@
-"""Singular values of the generator's Jacobian, as one analysis of a run."""
+"""The analysis `jacobian`: singular values of the generator's Jacobian."""
 
 from __future__ import annotations
 
@@ -92,6 +92,6 @@ class Jacobian(Analysis):
       return []
     return [
       'Singular values below precision are smaller than the largest one times the rounding error of the arithmetic. '
-      'Where there are any, the condition number is a lower bound; and the log-determinant of a generator without an '
+      'If there are any, the condition number is a lower bound, and the log-determinant of a generator without an '
       'inverse is an upper bound.'
     ]

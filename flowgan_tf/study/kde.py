@@ -1,4 +1,4 @@
-"""Estimate of the likelihood by a Parzen window, as one analysis of a run."""
+"""The analysis `kde`: an estimate of the likelihood by a Parzen window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class KdeSettings(Settings):
 
 
 class Kde(Analysis):
-  """NLL of test images under Gaussians on samples, beside the exact one (the paper's Table 3)."""
+  """NLL of test images under a Parzen window of samples, beside the exact NLL (the paper's Table 3)."""
 
   name = 'kde'
   title = 'Estimates of the likelihood'

@@ -1,4 +1,4 @@
-"""Likelihood of images that are not of the training distribution, as one analysis of a run."""
+"""The analysis `outliers`: likelihood of images from outside the training distribution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flowgan_tf.study.summary import Summary
 
 __all__ = ['Outliers']
 
-# A set of images is not drawn if its median is further away than so many times the range of the others.
+# A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4
 
 
@@ -100,7 +100,7 @@ class Outliers(Analysis):
 
 def _other_images(subject: Subject, settings: OutliersSettings) -> tuple[str, np.ndarray]:
   other = data.load(settings.other_dataset, subject.run.config.data_dir or None)
-  argument = f'`other_dataset` must be another data set than {subject.run.workdir} was trained on, with images of '
+  argument = f'`other_dataset` must be another data set than that of {subject.run.workdir}, with images of '
   argument += f'shape {subject.dataset.image_shape}. Got: {settings.other_dataset}'
   if other.fingerprint == subject.dataset.fingerprint:
     raise UsageError(f'{argument}, the same data.')

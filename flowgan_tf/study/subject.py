@@ -1,4 +1,4 @@
-"""A run under study."""
+"""A run and its data, as the analyses use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IMAGES_PER_CALL = 100
 
 
 class Subject:
-  """A run with its data, and what several analyses need of it, made when it is first asked for.
+  """A run with its data, and with what several analyses need, which is computed on first use.
 
   Attributes:
     run: The run.
@@ -34,7 +34,7 @@ class Subject:
     """Loads the run's data.
 
     Raises:
-      UsageError: If they cannot be read, or have changed.
+      UsageError: If the data cannot be read or have changed.
     """
     self.run = run
     self.dataset = load_data(run)
@@ -42,14 +42,14 @@ class Subject:
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
-    """Measures likelihood and scores as `bin/evaluate` does."""
+    """Measures likelihood and scores, as in `bin/evaluate`."""
     return Evaluator(self.run.generator, self.dataset, self.run.config, make_scorer(self.run.config, self.dataset))
 
   def samples(self, n: int, seed: int) -> np.ndarray:
-    """Samples of the generator, float `[n, height, width, channels]`.
+    """Draws samples of the generator, float `[n, height, width, channels]`.
 
     Raises:
-      UsageError: If one of them is not finite.
+      UsageError: If a sample is not finite.
     """
     if (n, seed) in self._samples:
       return self._samples[n, seed]
@@ -60,13 +60,13 @@ class Subject:
     return images
 
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
-    """Dequantised images of a split.
+    """Returns dequantised images of a split.
 
     Args:
       split: 'train', 'validation' or 'test'.
-      n: How many of them, drawn at random; all if None or if there are no more.
-      seed: Of the draw.
-      dataset: The data, if not the run's own.
+      n: Number of images, drawn at random; all if None or if there are no more.
+      seed: Seed of the draw.
+      dataset: Another data set than that of the run.
     """
     dataset = dataset or self.dataset
     images = getattr(dataset, split).images
@@ -79,11 +79,11 @@ class Subject:
     return tf.function(self.run.generator.log_prob)
 
   def log_prob(self, images: np.ndarray) -> np.ndarray:
-    """Exact log-densities of images in nats, float64 `[n]`."""
+    """Computes exact log-densities of images in nats, float64 `[n]`."""
     return map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
 
   def exact(self, images: np.ndarray) -> dict:
-    """The exact NLL of images in nats, to stand beside an estimate; empty for a generator without a density."""
+    """Computes the exact NLL of images in nats, to compare with an estimate; empty if there is no density."""
     if not self.run.generator.has_density:
       return {}
     values = self.log_prob(images)

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run, without its generator: tables and figures are made of this."""
+"""Summaries of runs, read from their folders without restoring a generator, for tables and figures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ['Study', 'Summary', 'read_studies', 'summarize']
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """What an analysis found in a run.
+  """The result of an analysis of a run.
 
   Attributes:
-    record: Content of `RUN/analysis/WHAT.json`: `what`, `checkpoint`, `step`, `seconds`, `settings`, and numbers.
+    record: Content of `RUN/analysis/WHAT.json`: `what`, `checkpoint`, `step`, `seconds`, `settings`, and the results.
     arrays: Content of `RUN/analysis/WHAT.npz`: arrays by name.
   """
 
@@ -37,21 +37,21 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """A run as its files tell it.
+  """What the files of a run say about it.
 
   Attributes:
-    label: The objective; with the generator where runs on the same data differ in it, and with the folder's name where
-      several runs would have one label.
-    objective: 'MLE', 'ADV', 'Hybrid λ = 0.1' or the like, as the paper has it.
+    label: The objective, with the generator if runs on the same data have different ones, and with the folder's name
+      if several runs would have the same label.
+    objective: 'MLE', 'ADV', 'Hybrid λ = 0.1' or the like, as in the paper.
     path: The folder, as it was given.
-    config: The configuration.
+    config: Configuration of the training.
     dataset: Name of the data.
     fingerprint: Hash of the data.
     image_shape: `(height, width, channels)`.
     levels: Number of grey levels.
     metrics: Records of `metrics.jsonl`.
     evaluation: Records of `evaluation.json`; empty if there is no such file.
-    studies: What analyses found, by their names.
+    studies: Results of analyses, by name of the analysis.
   """
 
   label: str
@@ -67,25 +67,25 @@ class Summary:
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
 
   def records(self, kind: str) -> list[dict]:
-    """Records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
+    """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
     return [record for record in self.metrics if record.get('kind') == kind]
 
   def in_unit(self, nll: float | None, unit: str) -> float | None:
-    """An NLL in nats, in 'nats' or 'bits/dim'."""
+    """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
     if nll is None or unit == 'nats':
       return nll
     return bits_per_dim(nll, self.image_shape, self.levels)
 
   def error_in_unit(self, error: float | None, unit: str) -> float | None:
-    """The standard error of an NLL in nats, in 'nats' or 'bits/dim'."""
+    """Converts the standard error of an NLL in nats to the unit 'nats' or 'bits/dim'."""
     return None if error is None else self.in_unit(error, unit) - self.in_unit(0.0, unit)
 
   def evaluated(self, checkpoint: str) -> dict | None:
-    """What `evaluation.json` has of a checkpoint and the test images, if anything."""
+    """Returns the record of a checkpoint on the test images, as in `tested`; None if there is none."""
     return next((record for record in self.tested() if record['checkpoint'] == checkpoint), None)
 
   def tested(self) -> list[dict]:
-    """Records of `evaluation.json` on the test images, with the standard error in bits/dim as `bits_per_dim_error`."""
+    """Returns the records on the test images, with the standard error in bits/dim as `bits_per_dim_error`."""
     return [
       record | {'bits_per_dim_error': self.error_in_unit(record.get('standard_error'), 'bits/dim')}
       for record in self.evaluation
@@ -94,21 +94,21 @@ class Summary:
 
   @property
   def seconds(self) -> float | None:
-    """Wall time of the training until its last record."""
+    """Wall time of the training up to its last record."""
     return self.metrics[-1]['seconds'] if self.metrics else None
 
   @property
   def step(self) -> int | None:
-    """Last step on record."""
+    """Step of the last record."""
     return self.metrics[-1]['step'] if self.metrics else None
 
   def sample_grid(self) -> pathlib.Path | None:
-    """The newest grid of samples that the training has drawn."""
+    """Returns the newest grid of samples from the training; None if there is none."""
     return max((pathlib.Path(self.path) / 'samples').glob('step_*.png'), default=None)
 
 
 def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
-  """Reads runs, in the order of the paper: maximum likelihood, adversarial, hybrids by lambda, others.
+  """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 
   Raises:
     UsageError: If a folder is not a run, is given twice, or a file in it is damaged.
@@ -152,7 +152,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
 
 
 def read_studies(workdir: str | os.PathLike) -> dict[str, Study]:
-  """What analyses have left in a run, by their names.
+  """Reads the results of analyses of a run, by name of the analysis.
 
   Raises:
     UsageError: If a file is damaged.

@@ -1,4 +1,4 @@
-"""The page's sections of analyses: any analysis of the registry, by what it says of itself."""
+"""The sections of the page for analyses, built from the attributes of each registered analysis."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ['analysis_sections']
 
 
 def analysis_sections(runs: Sequence[Summary], commands: Commands) -> Iterator[Section]:
-  """A section for each title of the registered analyses: tables, notes and figures, or the command that is missing.
+  """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it.
 
   Args:
     runs: Runs on one data set.
-    commands: Make the numbers' commands.
+    commands: Makes the commands behind the numbers.
   """
   by_title: dict[str, list[Analysis]] = {}
   for analysis in ANALYSES.values():
@@ -46,11 +46,11 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary], commands: Comm
   if len(studied) == 1:
     tables = [Table(_caption(studied, rows), (*name, *columns, *published), rows)]
   else:
-    # Several analyses side by side are wide enough without what they rest on.
+    # Several analyses side by side are wide enough without their details.
     details = [column for column in columns if column not in found]
     tables = [
       Table(_caption(studied, rows), (*name, *found, *published), rows),
-      Table('What the estimates rest on', (*name, *details), rows),
+      Table('Details of the estimates', (*name, *details), rows),
     ]
   notes = [*_orders(studied), *itertools.chain(*(a.notes(found) for a, found in studied.items()))]
   figures = itertools.chain(*(_figures(analysis, found, commands) for analysis, found in studied.items()))
@@ -72,7 +72,7 @@ def _rows(studied: dict[Analysis, list[Summary]], commands: Commands) -> list[Ro
         published = analysis.published.get(run.config.dataset, {})
         both = {o: {**records.get('paper', {}), **numbers} for o, numbers in published.items()}
         rows[run.path, name, record['step']] = paper_row(records, links, run, both)
-  # A run that was studied at several steps has its rows together.
+  # The rows of a run that was analysed at several steps stay together.
   order = list(dict.fromkeys(path for path, *_ in rows))
   return [Row(*rows[key]) for key in sorted(rows, key=lambda key: (order.index(key[0]), key[2]))]
 
@@ -100,13 +100,13 @@ def _orders(studied: dict[Analysis, list[Summary]]) -> list[str]:
   if not orders:
     return []
   return [
-    f'In the order of their NLL, {"; ".join(orders)}. ≈ stands where the difference is within two standard errors, or '
-    'within the gap between the bounds of AIS.'
+    f'In order of NLL, {"; ".join(orders)}. ≈ means that the difference is within two standard errors, or within the '
+    'gap between the bounds of AIS.'
   ]
 
 
 def _order(analysis: Analysis, column: Column, runs: Sequence[Summary]) -> str:
-  """Runs by an estimate of their NLL; empty unless all were measured with the same settings."""
+  """Ranks runs by an estimate of their NLL; empty unless all were measured with the same settings."""
   records = [(run.studies[analysis.name].record, run.label) for run in runs]
   records = [(record, label) for record, label in records if record.get(column.key) is not None]
   if len(records) < 2 or any(record['settings'] != records[0][0]['settings'] for record, _ in records):

@@ -1,4 +1,4 @@
-"""What the page asks of whoever knows the programs: the commands behind its numbers."""
+"""The interface through which the page gets the commands behind its numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ['Commands']
 
 
 class Commands(Protocol):
-  """Makes command lines; `programs.command_lines` does."""
+  """Makes command lines. The module `programs.command_lines` implements it."""
 
   def train(self, run: Summary) -> str:
-    """Trains the run again."""
+    """Returns the command that trains a run again."""
 
   def evaluate(self, run: Summary, record: dict) -> str:
-    """Measures again what a record of `evaluation.json` holds."""
+    """Returns the command that repeats the evaluation behind a record of `evaluation.json`."""
 
   def analyze(self, runs: Sequence[Summary], what: str) -> str | None:
-    """Applies an analysis to runs again; None if one command cannot do it for all of them."""
+    """Returns the command that applies an analysis to runs again; None if no single command can."""
 
   def missing(self, runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
-    """Measures what no run holds yet: analyses or, if there are none, the evaluation."""
+    """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""

@@ -1,4 +1,4 @@
-"""Tables of evaluations: likelihood and sample scores, on the terminal and on the page."""
+"""Tables of evaluations: likelihood and sample scores, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHECKPOINT = Column('checkpoint', 'checkpoints')
 
 
 def evaluation_columns(split: str) -> tuple[Column, ...]:
-  """Everything that `evaluate_run` measures of a checkpoint on a split."""
+  """Returns columns for everything that `evaluate_run` measures of a checkpoint on a split."""
   return (
     Column('iteration', 'step', ','),
     Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
@@ -37,10 +37,10 @@ def evaluation_columns(split: str) -> tuple[Column, ...]:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """The table of an evaluation for the terminal, and below it what its scores rest on.
+  """Formats an evaluation for the terminal: the table, and below it the network and the images behind the scores.
 
   Args:
-    records: As `evaluation.evaluate_run` returns them. Checkpoints of one step hold one generator and share a row.
+    records: What `evaluation.evaluate_run` returned. Checkpoints of the same step share a row.
   """
   split = records[0]['split']
   rows = [Row({'': record}) for record in _by_step(records)]
@@ -60,7 +60,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
 
 
 def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
-  """Every checkpoint of every run, as measured on the test images."""
+  """Makes the table of every checkpoint of every run on the test images."""
   rows = [
     Row(
       {'run': {'label': run.label}, '': record},
@@ -73,12 +73,12 @@ def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
 
 
 def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table:
-  """The paper's Table 1 or 2: the score at the best score, the NLL at the best NLL, beside the paper's numbers.
+  """Makes the paper's Table 1 or 2: the score at the best score and the NLL at the best NLL, beside the paper's.
 
   Args:
     runs: Runs on one data set.
-    unit: 'nats' or 'bits/dim'. The paper's table has its own.
-    commands: Make the numbers' commands.
+    unit: 'nats' or 'bits/dim', for data sets that are not in the paper's tables.
+    commands: Makes the commands behind the numbers.
   """
   table = paper.TABLES.get(runs[0].config.dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
   score, unit = table['score'], table['unit']
@@ -106,7 +106,7 @@ def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table
     for label, numbers in table['rows'].items()
     if label not in seen
   ]
-  caption = 'Sample score at the checkpoint with the best score, likelihood at that with the best validation NLL'
+  caption = 'Sample score at the checkpoint with the best score; likelihood at the one with the best validation NLL'
   if 'number' in table:
     caption += f' (the paper: Table {table["number"]})'
   return Table(caption, columns, rows)
@@ -126,7 +126,7 @@ def paper_row(
 
 
 def _by_step(records: Sequence[dict]) -> list[dict]:
-  """One record for each step, with all names of its checkpoint."""
+  """One record for each step, with the names of all its checkpoints, which hold the same generator."""
   steps: dict[int, list[dict]] = {}
   for record in records:
     steps.setdefault(record['step'], []).append(record)

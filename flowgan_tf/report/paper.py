@@ -1,4 +1,4 @@
-"""The paper's Tables 1 and 2, to stand beside our numbers. What an analysis compares with stands in its own file.
+"""The paper's Tables 1 and 2, to compare with. The published numbers of an analysis are in its own file.
 
 Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative
 Models. AAAI 2018.
@@ -8,7 +8,7 @@ __all__ = ['ADDRESS', 'GENERATORS', 'TABLES']
 
 ADDRESS = 'https://arxiv.org/abs/1705.08868'
 
-# The paper's generator for each data set: its numbers stand beside runs of this generator alone.
+# The paper's generator for each data set. Its numbers are shown only beside runs of that generator.
 GENERATORS = {'mnist': 'nice', 'cifar10': 'real_nvp'}
 
 # Sample score and test NLL, in the unit of the table.

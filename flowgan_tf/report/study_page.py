@@ -1,4 +1,4 @@
-"""The paper's study of any set of runs as one page: tables beside the paper's numbers, figures, commands."""
+"""One page of any set of runs, as in the paper's study: tables beside the paper's numbers, figures, commands."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _TITLES = {
   'svhn_cropped': 'SVHN',
   'digits': 'Digits',
 }
-_BITS = {'cifar10', 'svhn_cropped'}  # the field reports these in bits/dim
+_BITS = {'cifar10', 'svhn_cropped'}  # usually reported in bits/dim
 
 
 def make_report(runs: Sequence[Summary], commands: Commands) -> Page:
   """Builds the page.
 
-  A cell is empty where a run holds no number. A section that no run has anything for names the command that fills it.
+  A cell is empty if the run has no such number. If no run has been measured, a section shows the command that does so.
 
   Args:
-    runs: As `summarize` returns them; runs on one data set are compared with each other.
-    commands: Make the commands behind the numbers.
+    runs: What `summarize` returned. Runs on the same data are compared with each other.
+    commands: Makes the commands behind the numbers.
   """
   groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: (run.dataset, run.fingerprint))]
   names = [_TITLES.get(group[0].dataset, group[0].dataset) for group in groups]
@@ -46,7 +46,7 @@ def make_report(runs: Sequence[Summary], commands: Commands) -> Page:
     sections += [Section(prefix + s.title, s.items) for s in _sections(group, commands) if s.items]
   lead = Markup(
     '{} run{}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
-    'it; a click on a column sorts its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
+    'it; click a column to sort its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), ADDRESS)
   return Page(f'Flow-GAN on {listed(names)}', sections, lead)
 
@@ -71,8 +71,8 @@ def _likelihood(runs: Sequence[Summary], unit: str, commands: Commands) -> list:
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
     items.append(
-      f'Scores rest on {listed(networks)}. Compare them only with scores of the same network, number of samples and '
-      'number of splits, which is 10 here, and 1 in the curves and figures below. The paper used networks of its own: '
-      'with its scores, only the order compares.'
+      f'The scores come from {listed(networks)}. Compare them only with scores of the same network, number of samples '
+      'and number of splits, which is 10 here and 1 in the curves and figures below. The paper used other networks: '
+      'only the order of its scores can be compared.'
     )
   return items

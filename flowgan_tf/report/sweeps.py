@@ -1,4 +1,4 @@
-"""Runs that differ in lambda: their table, likelihood against quality, and the Jacobian's condition number."""
+"""Comparisons of runs that differ in lambda: a table, likelihood against quality, and condition numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ['condition_numbers', 'front', 'sweep_table']
 
 
 def sweep_table(runs: Sequence[Summary]) -> Table:
-  """Each run at its best score, with the condition number of its Jacobian."""
+  """Makes the table of runs at their best score, with the condition number of the Jacobian."""
   shown = ('iteration', 'test NLL (nats)', 'MODE', 'Inception', 'FID')
   columns = [column for column in evaluation_columns('test') if column.header in shown]
   condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
@@ -37,7 +37,7 @@ def sweep_table(runs: Sequence[Summary]) -> Table:
 
 
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
-  """Score against test NLL of runs that differ in lambda, each at its best score; None if there are none."""
+  """Draws score against test NLL, for runs at their best score; None without two runs, one of them hybrid."""
   points = []
   name = common_score([record for run in runs if (record := run.evaluated('best_score'))])
   for run in runs:
@@ -59,7 +59,7 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
 
 
 def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
-  """Condition number of the Jacobian against lambda, of generators with a density; None if there is only one lambda."""
+  """Draws the Jacobian's condition number against lambda, for generators with a density; None without two lambdas."""
   found: dict[float, list] = {}
   for run in runs:
     if Jacobian.name in run.studies and any('nll' in record for record in run.evaluation):

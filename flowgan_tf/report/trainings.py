@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def runs_table(runs: Sequence[Summary], commands: Commands) -> Table:
-  """The settings that matter most, and the wall time."""
+  """Makes the table of the most important settings and the wall time."""
   rows = []
   for run in runs:
     config = run.config
@@ -47,7 +47,7 @@ def runs_table(runs: Sequence[Summary], commands: Commands) -> Table:
 
 
 def sample_grids(runs: Sequence[Summary], commands: Commands) -> list[Figure]:
-  """The newest sample grid of each run that has one."""
+  """Returns the newest sample grid of each run that has one."""
   figures = []
   for run in runs:
     if path := run.sample_grid():
@@ -58,7 +58,7 @@ def sample_grids(runs: Sequence[Summary], commands: Commands) -> list[Figure]:
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
-  """NLL and critic gap against iteration; None if no run has an NLL."""
+  """Draws NLL and critic gap against iteration; None if no run has an NLL."""
   series, critic = {}, {}
   for run in runs:
     validation = [record for record in run.records('validation') if 'nll' in record]
@@ -82,7 +82,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
 
 
 def score_curves(runs: Sequence[Summary]) -> Figure | None:
-  """Sample score against iteration; None if the runs have no score in common."""
+  """Draws the sample score against iteration; None if the runs have no score in common."""
   scored = {run.label: [r for r in run.records('validation') if 'scorer' in r] for run in runs}
   records = list(itertools.chain(*scored.values()))
   name = common_score(records)
@@ -103,12 +103,12 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
 
 
 def common_score(records: Sequence[dict]) -> str | None:
-  """The score that chose checkpoints, if all records have it."""
+  """Returns 'mode_score' if all records have it, or else 'inception_score' if all have that; otherwise None."""
   return next((n for n in ('mode_score', 'inception_score') if records and all(n in r for r in records)), None)
 
 
 def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | None:
-  """Mean NLL of the batches since the evaluation before; None if the objective does not look at it."""
+  """Mean NLL of the batches since the previous evaluation; None if the objective does not use it."""
   records = [(r['step'], r['nll']) for r in run.records('train') if r.get('nll') is not None]
   if not records:
     return None
@@ -121,7 +121,7 @@ def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | N
 
 
 def _thinned(rows: Sequence[tuple], points: int = 100) -> list[np.ndarray]:
-  """Means of neighbouring rows, so that not every fluctuation of a batch is drawn."""
+  """Means of neighbouring rows, which smooth the fluctuations of single batches."""
   return [part.mean(axis=0) for part in np.array_split(np.asarray(rows, np.float64), min(points, len(rows)))]
 
 

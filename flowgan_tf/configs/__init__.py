@@ -1,1 +1,1 @@
-"""One `get_config()` per data set; its docstring states the command, the expected time and the expected number."""
+"""Configurations, one module per data set. Its docstring states commands, and the time and the numbers to expect."""

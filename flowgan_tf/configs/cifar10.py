@@ -1,6 +1,6 @@
-"""CIFAR-10: Real-NVP and critic at the paper's size, for a GPU; and a small version for two CPU cores.
+"""CIFAR-10: Real-NVP and critic at the paper's size, for a GPU, and a small version for two CPU cores.
 
-Expects the data prepared by TFDS, or downloads it; downloads Inception-v3 for the scores, but for `small`.
+The data are downloaded unless TFDS has prepared them, and so is Inception-v3 for the scores, except for `small`.
 
 bin/train --config=configs/cifar10.py:mle --workdir=runs/cifar10-mle
   221 PFLOP, 2.5 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
@@ -15,9 +15,9 @@ bin/train --config=configs/cifar10.py:dinh --workdir=runs/cifar10-dinh
 bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
   20 minutes on 2 CPU cores
 
-None but `small` has been trained to its end. PFLOP are those of all training steps, as `python -m benchmarks.size`
-counts them. The hours are not measured: they are these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU
-of the H100's class, and leave out kernel launches, evaluations and the host's work.
+Only `small` has been trained to its end. PFLOP are those of all training steps, as counted by `python -m
+benchmarks.size`. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in
+float32, on one GPU of the H100's class, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict
@@ -29,13 +29,13 @@ VARIANTS = ('mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small')
 
 
 def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
-  """The flow of the paper, with the optimizer that its code has for each objective.
+  """Returns the paper's flow, with the optimizer that the paper's code uses for each objective.
 
   Args:
     variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; 'dcgan', the generator without a
-      likelihood of its Figure 8; 'dinh', maximum likelihood in a variation on Dinh et al. 2017: their batch norm
-      between the couplings, with running statistics in evaluation, and their alpha of 0.05, but a third scale;
-      'small', maximum likelihood for two CPU cores.
+      likelihood of its Figure 8; 'dinh', maximum likelihood in a variation on Dinh et al. 2017, with their batch norm
+      between the couplings (running statistics in evaluation) and their alpha of 0.05, but a third scale; 'small',
+      maximum likelihood for two CPU cores.
 
   Raises:
     UsageError: If there is no such variant.

@@ -9,7 +9,7 @@ from flowgan_tf.runs.config import default_config
 
 
 def get_config() -> config_dict.ConfigDict:
-  """A small NICE."""
+  """Returns a small NICE."""
   config = default_config()
   config.dataset = 'digits'
   config.jit = False

@@ -1,8 +1,8 @@
-"""Fashion-MNIST with the model of MNIST. Expects it prepared by TFDS, or downloads it.
+"""Fashion-MNIST with the model of MNIST. The data are downloaded unless TFDS has prepared them.
 
 bin/train --config=configs/fashion_mnist.py --objective=hybrid --lambda=0.1
 
-The paper has no number for it, and neither have we yet.
+The paper has no numbers for it, and it has not been measured here yet.
 """
 
 from ml_collections import config_dict
@@ -11,7 +11,7 @@ from flowgan_tf.configs import mnist
 
 
 def get_config() -> config_dict.ConfigDict:
-  """As MNIST."""
+  """Returns the configuration of MNIST, on Fashion-MNIST."""
   config = mnist.get_config()
   config.dataset = 'fashion_mnist'
   return config

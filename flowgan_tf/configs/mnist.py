@@ -1,10 +1,10 @@
-"""MNIST, NICE and critic at the paper's size. Expects MNIST prepared by TFDS, or downloads it.
+"""MNIST: NICE and critic at the paper's size. The data are downloaded unless TFDS has prepared them.
 
 bin/train --config=configs/mnist.py --objective=mle --steps=2000              5 minutes: test NLL -3,294 nats, MODE 5.6
 bin/train --config=configs/mnist.py --objective=adversarial --steps=1000     13 minutes: test NLL 266 nats, MODE 4.7
 bin/train --config=configs/mnist.py --objective=hybrid --steps=1000          20 minutes: test NLL -3,223 nats, MODE 6.6
 
-On 2 CPU cores that other work shared. Without --steps the config trains for 10,000, which we have not measured.
+Measured on 2 CPU cores shared with other work. Without --steps it trains for 10,000 steps, which is not measured.
 """
 
 from ml_collections import config_dict
@@ -13,7 +13,7 @@ from flowgan_tf.runs.config import default_config
 
 
 def get_config() -> config_dict.ConfigDict:
-  """The paper's flow with layer norm, its critic, and learning rates that fall to zero."""
+  """Returns the paper's flow with layer norm, its critic, and learning rates that fall to zero."""
   config = default_config()
   config.dataset = 'mnist'
   config.steps = 10_000

@@ -1,4 +1,4 @@
-"""Measurements of speed and size, of TensorFlow as the programs use it."""
+"""Measurements of speed and size, with TensorFlow set up as in the programs."""
 
 from flowgan_tf.programs.command import load_tensorflow
 

@@ -13,7 +13,7 @@ _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 _MATRIX_PRODUCTS = ('MatMul', 'BatchMatMul', 'BatchMatMulV2', 'BatchMatMulV3')
 
-# Where a convolution, or the one that a gradient belongs to, has its output and its kernel.
+# Output and kernel of a convolution, or of the convolution that a gradient belongs to.
 _CONVOLUTIONS = {
   'Conv2D': lambda op: (op.outputs[0], op.inputs[1]),
   'Conv2DBackpropInput': lambda op: (op.inputs[2], op.inputs[1]),
@@ -23,34 +23,33 @@ _CONVOLUTIONS = {
   'DepthwiseConv2dNativeBackpropFilter': lambda op: (op.inputs[2], op.outputs[0]),
 }
 
-# Products too, but no network here makes them; Keras' own einsum becomes a matrix product.
+# Products of other kinds, which no network here uses: Keras' own einsum becomes a matrix product.
 _UNSUPPORTED = ('Conv', 'Conv3D', 'Einsum', 'SparseMatMul', 'SparseTensorDenseMatMul')
 
 
 def count_flops(function: Callable, *inputs: tf.TensorSpec) -> int:
-  """Operations of the matrix products and convolutions in one call of a function.
+  """Counts the operations of the matrix products and convolutions in one call of a function.
 
   ```none
   matrix product [m, k] x [k, n]:                    2 m k n
   convolution:                                       2 (entries of the output) (height width channels of the kernel)
-  its gradient by the image or by the kernel:        as many again, each
+  its gradient by the image or by the kernel:        the same
   ```
 
-  A multiply-add counts as two operations, at the image's border also where it meets padding. A transposed convolution
-  is the gradient of a convolution by its image. Depthwise kernels have one channel. Operations per element (activation,
-  norm, optimizer, random numbers) are not counted. Functions inside the function are counted at each call, and a
-  gradient that the function takes is counted with it; what neither a result nor a side effect needs, TensorFlow prunes
-  and this function leaves out.
+  A multiply-add counts as two operations, even where it meets padding. A transposed convolution is the gradient of a
+  convolution by its image. Depthwise kernels have one channel. Operations per element (activation, norm, optimizer,
+  random numbers) are not counted. Functions inside the function are counted at each call, and so are gradients that the
+  function takes. Operations that neither a result nor a side effect needs are pruned by TensorFlow and not counted.
 
   Args:
     function: A Python function or `tf.function` of tensors.
-    *inputs: Shapes and dtypes of its arguments, all dimensions known.
+    *inputs: Shapes and dtypes of its arguments, with all dimensions known.
 
   Returns:
     The number of operations.
 
   Raises:
-    ValueError: If a count would be a guess: a shape is not known, a loop or a branch holds a matrix product or
+    ValueError: If the count would be a guess: a shape is unknown, a loop or a branch holds a matrix product or a
       convolution, or there is a product of another kind, such as `tf.einsum`.
 
   #### Examples
@@ -68,7 +67,7 @@ def _graph_flops(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> int:
   """Operations behind the given outputs and the side effects of a graph."""
   used = {tensor.name for tensor in outputs}
   needed: set[tf.Operation] = set()
-  # Side effects are control outputs. A conv's gradient by its image is in the graph even if nobody asked for it.
+  # Side effects are control outputs. A convolution's gradient by its image is in the graph even if it is not used.
   to_visit = [*graph.control_outputs, *(tensor.op for tensor in outputs)]
   while to_visit:
     op = to_visit.pop()
@@ -95,8 +94,7 @@ def _operation_flops(op: tf.Operation, used: set[str]) -> int:
   for body in _bodies(op):
     if _graph_flops(body, body.outputs):
       raise ValueError(
-        f'`function` must not repeat or choose what is counted while it runs. Got: {op.type} {op.name!r} with matrix '
-        f'products or convolutions.'
+        f'`function` must not hold matrix products or convolutions in a loop or a branch. Got: {op.type} {op.name!r}.'
       )
   return 0
 

@@ -3,10 +3,9 @@
   python -m benchmarks.size
   python -m benchmarks.size --config=configs/mnist.py --image_shape=28,28,1 --batch_size=100 --objectives=mle
 
-FLOPs are those of matrix products and convolutions, 2 per multiply-add. They grow with the batch; the step that is run
-has a small one, so that a model made for a GPU can be tried on any machine. Each objective has a process of its own,
-whose peak of resident memory includes TensorFlow. Trainings of the full length are not run: divide their FLOPs by what
-a device delivers.
+FLOPs are those of matrix products and convolutions, 2 per multiply-add. The step that is run has a small batch, so that
+a model made for a GPU can be tried on any machine. Each objective has its own process, whose peak of resident memory
+includes TensorFlow. For the time of a full training, divide its FLOPs by what a device delivers.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', str(pathlib.Path(__file__).parent.parent / 'flowgan_tf/configs/cifar10.py'), 'Config file.'
 )
 IMAGE_SHAPE = flags.DEFINE_list('image_shape', ['32', '32', '3'], 'Height, width and channels.')
-OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Which steps.')
-BATCH_SIZE = flags.DEFINE_integer('batch_size', 4, 'Images per batch of the step that is run.', lower_bound=1)
+OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Objectives to measure.')
+BATCH_SIZE = flags.DEFINE_integer('batch_size', 4, 'Batch size of the step that is run.', lower_bound=1)
 flags.register_validator(
-  'image_shape', lambda v: len(v) == 3 and all(n.isdigit() for n in v), 'expected three integers, as 32,32,3'
+  'image_shape', lambda v: len(v) == 3 and all(n.isdigit() for n in v), 'expected three integers, such as 32,32,3'
 )
 
 
@@ -72,11 +71,11 @@ def measure(config: config_dict.ConfigDict, image_shape: tuple[int, ...]) -> dic
 
 
 def tables(config: config_dict.ConfigDict, results: dict[str, dict]) -> str:
-  """The tables of sizes, FLOPs and runs.
+  """Formats the tables of sizes, FLOPs and runs.
 
   Args:
     config: The configuration with its own batch size.
-    results: Of `measure` with the batch size of the flag, by objective.
+    results: By objective, what `measure` returned with the batch size of the flag.
   """
   networks = {}
   for r in results.values():
@@ -119,7 +118,7 @@ def main(argv: list[str]) -> None:
     tried = config.copy_and_resolve_references()
     tried.objective, tried.batch_size = name, BATCH_SIZE.value
     validate(tried)
-    # Forked, it would start with what this process has allocated.
+    # A forked process would start with the memory of this one.
     fresh = multiprocessing.get_context('spawn')
     with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=fresh) as executor:
       results[name] = executor.submit(measure, tried, image_shape).result()

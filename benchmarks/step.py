@@ -5,9 +5,9 @@
 
 NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and an adversarial and a hybrid
 iteration with 5 critic steps. FLOPs are those of the step's matrix products and convolutions, 2 per multiply-add, as
-`benchmarks.flops` counts them on the graph. Two peaks stand beside the step: a product of two large squares,
-and one of the flow's own layers, [100, 1000] x [1000, 1000], which is as fast as a layer can be at that batch size.
-Rounds of products and of steps alternate, so that both see the same machine; the best round of each counts.
+counted by `benchmarks.flops`. Each step is compared with two peaks: a product of two large square matrices, and one of
+the flow's own layers, [100, 1000] x [1000, 1000], which bounds the speed of a layer at that batch size. Rounds of
+products and of steps alternate, so that both see the same load of the machine; the best round of each counts.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 8, 'Rounds of matmul and steps.')
-PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Of the networks.')
-OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Which steps.')
+PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Precision of the networks.')
+OBJECTIVES = flags.DEFINE_list('objectives', ['mle', 'adversarial', 'hybrid'], 'Objectives to measure.')
 NORMALIZATION = flags.DEFINE_string('normalization', 'layer', "Norm of the conditioners; scalar_batch is the paper's.")
-JIT = flags.DEFINE_bool('jit', True, 'Whether the step is compiled with XLA.')
+JIT = flags.DEFINE_bool('jit', True, 'Compile the step with XLA.')
 
 IMAGE_SHAPE = (28, 28, 1)
 
 
 @tf.function
 def products(a: tf.Tensor, b: tf.Tensor, repeats: tf.Tensor) -> tf.Tensor:
-  """`a` times the square `b`, repeatedly."""
-  # Each product needs the one before, so that none of them can be left out.
+  """Multiplies `a` by the square matrix `b` repeatedly."""
+  # Each product needs the previous one, so that none can be optimised away.
   return tf.foldl(lambda x, _: tf.matmul(x, b) / b.shape[0], tf.range(repeats), initializer=a)
 
 
 def matmul_gflops(rows: int, size: int) -> float:
-  """float32 GFLOP/s of the matrix product [rows, size] x [size, size]."""
+  """Measures the float32 GFLOP/s of the matrix product [rows, size] x [size, size]."""
   a, b = (tf.random.stateless_uniform((n, size), seed=(0, n)) for n in (rows, size))
   repeats = math.ceil(2e10 / (2 * rows * size**2))
   products(a, b, tf.constant(1))

@@ -1,1 +1,1 @@
-"""Command-line programs: flags, and one call."""
+"""Command-line programs: each defines flags and makes one call into the library."""

@@ -1,4 +1,4 @@
-"""Flags of the registered analyses: what `analyze` and `sweep` share."""
+"""Flags of the registered analyses, which `analyze` and `sweep` share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FLAGS = flags.FLAGS
 def define(module: str) -> None:
   """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
 
-  Analyses with a field of one name share its flag. A flag that the program has already keeps its meaning there, and the
-  analyses their default.
+  Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
+  keeps its meaning, and the analyses use their default.
 
   Args:
     module: Name of the program's module.
@@ -45,7 +45,14 @@ def define(module: str) -> None:
 
 
 def settings_of(what: list[str], module: str) -> dict[str, dict[str, Any]]:
-  """The settings of some analyses, as the flags of `define` give them.
+  """Reads the settings of analyses from the flags that `define` made.
+
+  Args:
+    what: Names of the analyses.
+    module: Name of the program's module.
+
+  Returns:
+    For each analysis, its settings by name.
 
   Raises:
     UsageError: If there is no such analysis, or a value is out of range.
@@ -54,7 +61,7 @@ def settings_of(what: list[str], module: str) -> dict[str, dict[str, Any]]:
   from flowgan_tf.study import ANALYSES
 
   if unknown := [name for name in what if name not in ANALYSES]:
-    raise UsageError(f'`what` must name some of {", ".join(ANALYSES)}. Got: {unknown[0]!r}.')
+    raise UsageError(f'`what` must be one or more of {", ".join(ANALYSES)}. Got: {unknown[0]!r}.')
   ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}
   settings = {}
   for name in what:

@@ -1,4 +1,4 @@
-"""Applies the paper's analyses to runs; numbers and figures are kept in the folder `analysis` of each run.
+"""Applies the paper's analyses to runs, and saves numbers and figures in the folder `analysis` of each run.
 
 analyze RUN... --what=gmm,kde,ais,jacobian
 analyze RUN --what=jacobian --checkpoint=latest --noise_vectors=64
@@ -16,9 +16,12 @@ from absl import flags
 from flowgan_tf.programs import analysis_flags, command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list('what', None, 'Analyses, separated by commas; each is described below.')
+flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum(
-  'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_score, as in the paper, where there is one.'
+  'checkpoint',
+  None,
+  ['latest', 'best_nll', 'best_score'],
+  'Checkpoint to analyse. Default: best_score, as in the paper, if there is one.',
 )
 
 
@@ -29,7 +32,7 @@ def run() -> None:
 
 
 def main(arguments: list[str]) -> int:
-  """Analyses each run, and says what was found and where it is kept; what one run cannot have does not stop others."""
+  """Analyses each run, and prints the results and their files. A failed analysis does not stop the others."""
   from flowgan_tf.errors import UsageError
   from flowgan_tf.runs.run import find_run
   from flowgan_tf.study import ANALYSES
@@ -37,7 +40,7 @@ def main(arguments: list[str]) -> int:
   if not arguments:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')
   if not FLAGS.what:
-    raise UsageError(f'`what` must name some of {", ".join(ANALYSES)}, separated by commas. Got: none.')
+    raise UsageError(f'`what` must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
   settings = analysis_flags.settings_of(FLAGS.what, __name__)
   failures = []
   for workdir in [find_run(argument) for argument in arguments]:

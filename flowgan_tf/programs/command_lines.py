@@ -1,4 +1,4 @@
-"""The commands that make a run's numbers, from what its files say. They hold wherever the run was trained."""
+"""The commands that reproduce a run's numbers, from what its files say, on any machine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flowgan_tf.study.summary import Summary
 
 __all__ = ['analyze', 'evaluate', 'missing', 'train']
 
-# Where things lie on a machine is nobody else's business.
+# Folders of the machine that trained the run, which the commands leave out.
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')
 _CONFIGS = ('digits', 'mnist', 'fashion_mnist')
-_DEFAULT = 'configs/digits.py'  # of bin/train without --config
+_DEFAULT = 'configs/digits.py'  # what bin/train uses without --config
 _FLAGS = (
   'dataset',
   'generator',
@@ -34,7 +34,7 @@ _FLAGS = (
 
 
 def train(run: Summary) -> str:
-  """Trains the run anew: the shipped configuration nearest to its own, every setting that differs, and the folder."""
+  """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
   config = run.config
   wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
   if config.objective != 'hybrid':
@@ -57,14 +57,14 @@ def train(run: Summary) -> str:
 
 @functools.cache
 def _shipped() -> dict[str, config_dict.ConfigDict]:
-  """The configurations that come with the package by their path, that of `bin/train` without one first."""
+  """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
   return found | {f'configs/cifar10.py:{variant}': cifar10.get_config(variant) for variant in cifar10.VARIANTS}
 
 
 def evaluate(run: Summary, record: dict) -> str:
-  """Measures again what a record of `evaluation.json` holds."""
+  """Returns the command that repeats the evaluation behind a record of `evaluation.json`."""
   words = ['bin/evaluate', run.path, f'--split={record["split"]}', f'--samples={record.get("score_samples", 0)}']
   if 'scorer' in record and (scorer := record['scorer'].removesuffix('_v3')) != run.config.scorer:
     words.append(f'--scorer={scorer}')
@@ -72,7 +72,7 @@ def evaluate(run: Summary, record: dict) -> str:
 
 
 def analyze(runs: Sequence[Summary], what: str) -> str | None:
-  """Applies an analysis to runs again; None if it was applied to them with different settings."""
+  """Returns the command that applies an analysis to runs again; None if their settings or checkpoints differ."""
   flags = {
     (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in record['settings'].items() if v != ''))
     for record in (run.studies[what].record for run in runs)
@@ -83,14 +83,14 @@ def analyze(runs: Sequence[Summary], what: str) -> str | None:
 
 
 def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
-  """Measures what no run holds yet: analyses, or the evaluation if there are none."""
+  """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
   if not what:
     return [shlex.join(['bin/evaluate', run.path]) for run in runs]
   return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={",".join(what)}'])]
 
 
 def _short(number):
-  """As few digits as give the number back."""
+  """The shortest text that still reads as the same number."""
   return short if float(short := f'{number:g}') == number else repr(number)
 
 

@@ -13,12 +13,12 @@ from absl import flags
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Which checkpoint.')
+flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Checkpoint to evaluate.')
 flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
 flags.DEFINE_integer(
   'samples',
   None,
-  'Samples behind the scores; 0 for the likelihood alone. Default: 50,000 with Inception-v3, else 5,000.',
+  'Number of samples to score; 0 measures only the likelihood. Default: 50,000 with Inception-v3, otherwise 5,000.',
   lower_bound=0,
   upper_bound=10**7,
 )
@@ -33,7 +33,7 @@ def run() -> None:
 
 
 def main(arguments: list[str]) -> None:
-  """Evaluates and prints a table; the numbers of the last evaluation are kept in evaluation.json of the run."""
+  """Evaluates a run, prints a table, and saves the results in evaluation.json of the run."""
   from flowgan_tf.evaluation.evaluate import evaluate_run
   from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available

@@ -14,9 +14,12 @@ from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-  'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
+  'checkpoint',
+  None,
+  ['latest', 'best_nll', 'best_score'],
+  'Checkpoint to export. Default: best_nll, or best_score for an adversarial run.',
 )
-flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: export in the run.')
+flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: the folder export in the run.')
 
 
 def run() -> None:

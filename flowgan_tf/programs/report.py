@@ -13,7 +13,7 @@ from absl import flags
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the run, or beside the runs if several.')
+flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the run, or beside several runs.')
 
 
 def run() -> None:

@@ -16,20 +16,23 @@ from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-  'checkpoint', None, ['latest', 'best_nll', 'best_score'], 'Default: best_nll; best_score of an adversarial run.'
+  'checkpoint',
+  None,
+  ['latest', 'best_nll', 'best_score'],
+  'Checkpoint to sample from. Default: best_nll, or best_score for an adversarial run.',
 )
 flags.DEFINE_integer(
   'n',
   None,
-  'Number of samples, 64 if not given; rows with --interpolate, 8; with --neighbors 16.',
+  'Number of samples, or of rows with --interpolate. Default: 64; 8 with --interpolate, 16 with --neighbors.',
   lower_bound=1,
   upper_bound=10**7,
 )
-flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1 for more typical images.', lower_bound=0.0)
+flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
-flags.DEFINE_bool('interpolate', False, 'Rows that lead from one sample to another.')
-flags.DEFINE_bool('neighbors', False, 'Beside each sample the training images nearest to it, in pixels.')
-flags.DEFINE_string('out', None, 'Path of the files, without ending. Default: in the samples folder of the run.')
+flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
+flags.DEFINE_bool('neighbors', False, 'Draw the training images nearest to each sample, in pixels, beside it.')
+flags.DEFINE_string('out', None, 'Path of the files, without extension. Default: in the folder samples of the run.')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> None:
   if not FLAGS.temperature <= tf.float32.max:
     raise UsageError(f'`temperature` must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
-    raise UsageError('`interpolate` must be left out where `neighbors` is asked for.')
+    raise UsageError('`interpolate` must be left out with `neighbors`.')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)

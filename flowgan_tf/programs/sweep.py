@@ -1,10 +1,10 @@
-"""Trains one run for each lambda and seed, and draws likelihood against sample quality. The same command again resumes.
+"""Trains a run for each lambda and seed, and draws likelihood against sample quality. The same command resumes.
 
   sweep --lambdas=0.01,0.1,1,10
   sweep --lambdas=0,0.1,1,inf --seeds=0,1 --config=configs/mnist.py --steps=2000 --data_dir=DIR
 
-A lambda of 0 is adversarial training, inf is maximum likelihood. Every flag of `train` but --objective, --lambda and
---seed can be set, and holds for all runs.
+A lambda of 0 means adversarial training, inf means maximum likelihood. All flags of `train` except --objective,
+--lambda and --seed can be set, and apply to all runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train)
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
-flags.DEFINE_list('what', ['jacobian'], 'Analyses of each run, as in `analyze`; none if empty.')
+flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `analyze`; none if empty.')
 
 
 def run() -> None:
@@ -33,7 +33,7 @@ def run() -> None:
 
 
 def main(arguments: list[str]) -> int:
-  """Trains and analyses every run, then draws them together."""
+  """Trains and analyses every run, then draws figures of all runs."""
   from flowgan_tf import data
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
-  # Found before the first run, which may take hours and need no likelihood.
+  # Checked before the first run, which may take hours and may not need a likelihood.
   image_shape = data.load(base.dataset, base.data_dir or None).image_shape
   if any(lambdas) and not make_generator(base, image_shape).has_density:
     raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _is_finished(workdir, config, analyses):
-  """Whether the run is there: of this configuration, trained to its end, evaluated and analysed."""
+  """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
   from flowgan_tf.runs.config import settings, used
   from flowgan_tf.study import summarize
 
@@ -102,7 +102,7 @@ def _is_finished(workdir, config, analyses):
 
   def is_current(what):
     record = found.studies[what].record
-    # Analyses of an earlier step stay where they are when a run goes on.
+    # A resumed run may still hold analyses of an earlier step.
     return record['step'] == steps.get(record['checkpoint']) and record['settings'] == analyses[what]
 
   samples = {record.get('score_samples', 0) for record in tested}

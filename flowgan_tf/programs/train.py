@@ -1,9 +1,9 @@
-"""Trains a Flow-GAN, evaluates it and exports it. The same command again resumes.
+"""Trains a Flow-GAN, evaluates it and exports it. The same command resumes.
 
   train --objective=hybrid --lambda=0.1
   train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
 
-Flags set here win over the config file; --config.NAME=VALUE sets anything else, as --config.nice.hidden_units=500.
+Flags override the config file. --config.NAME=VALUE sets anything else, for example --config.nice.hidden_units=500.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from flowgan_tf.programs import command
 FLAGS = flags.FLAGS
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
-config_flags.DEFINE_config_file('config', None, 'Config file. Default: that of the digits.')
+config_flags.DEFINE_config_file('config', None, 'Config file. Default: configs/digits.py.')
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
-flags.DEFINE_string('dataset', None, 'Name of a data set, a folder of images or a .npz file.')
+flags.DEFINE_string('dataset', None, 'Name of a data set, or path of a folder of images or an .npz file.')
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
 flags.DEFINE_string('generator', None, 'Name of the generator, such as nice.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
@@ -65,9 +65,9 @@ def run() -> None:
 
 
 def rewrite_arguments() -> None:
-  """Has `sys.argv` name a config file that exists, that of the digits if it names none."""
+  """Makes `sys.argv` name an existing config file, by default that of the digits."""
   sys.argv[1:] = map(_rewritten, sys.argv[1:])
-  # A default of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
+  # A default value of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
   if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
     sys.argv.insert(1, f'--config={_CONFIGS / "digits.py"}')
 
@@ -97,10 +97,10 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     print(f'train: {error}', file=sys.stderr)
     return 1
   if not finished:
-    print(f'stopped; everything is saved in {workdir}, the same command goes on from here', file=sys.stderr)
+    print(f'stopped; everything is saved in {workdir}, and the same command resumes', file=sys.stderr)
     return command.INTERRUPTED
   checkpoints = available(workdir)
-  # Who trains without scores may lack what they need.
+  # A user who trains without scores may lack what the scores need.
   samples = FLAGS.samples if config.score_samples else 0
   print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', samples)))
   run = load_run(workdir)
@@ -114,7 +114,7 @@ SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
 
 
 def configuration() -> config_dict.ConfigDict:
-  """The configuration that the flags describe.
+  """Returns the configuration that the flags describe.
 
   Raises:
     UsageError: If it cannot be read, or a setting has the wrong type.
@@ -133,10 +133,10 @@ def configuration() -> config_dict.ConfigDict:
         config[name] = value
     if config.inception_weights and config.scorer != 'inception':
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {config.inception_weights}.")
-  # ml_collections keeps a file that cannot be read until it is first looked at.
+  # If a file cannot be read, ml_collections raises the error only when the configuration is first used.
   except (OSError, TypeError) as error:
     raise UsageError(f'`config` cannot be read: {error}') from error
-  # A run is found again from any folder.
+  # Absolute paths, so that they are valid in any working directory.
   for name in ('data_dir', 'cache_dir', 'inception_weights'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
   if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
@@ -145,9 +145,9 @@ def configuration() -> config_dict.ConfigDict:
 
 
 def _rewritten(argument: str) -> str:
-  """Finds `--config=configs/mnist.py` in the installed package where there is no such file: outside of a checkout."""
+  """Finds `--config=configs/mnist.py` in the installed package if there is no such file, as outside a checkout."""
   flag, _, value = argument.partition('=')
-  if flag == '--config.lambda':  # A keyword of Python, which overrides cannot name.
+  if flag == '--config.lambda':  # Overrides cannot name a keyword of Python.
     return f'--lambda={value}'
   path, colon, variant = value.partition(':')
   shipped = _CONFIGS / pathlib.Path(path).name

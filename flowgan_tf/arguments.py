@@ -37,7 +37,7 @@ def check_integers(name: str, value: Sequence[int]) -> None:
 
 
 def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
-  """Checks for a finite real number that fulfils `holds`."""
+  """Checks for a finite real number that satisfies `holds`."""
   is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
   check(name, value, expected, is_number and holds(value))
 

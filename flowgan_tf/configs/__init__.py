@@ -1,1 +1,1 @@
-"""Configurations, one module per data set. Its docstring states commands, and the time and the numbers to expect."""
+"""Configurations, one module per data set. Each docstring states commands, and the time and the numbers to expect."""

@@ -15,9 +15,9 @@ bin/train --config=configs/cifar10.py:dinh --workdir=runs/cifar10-dinh
 bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
   20 minutes on 2 CPU cores
 
-Only `small` has been trained to its end. PFLOP are those of all training steps, as counted by `python -m
-benchmarks.size`. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in
-float32, on one GPU of the H100's class, and leave out kernel launches, evaluations and the host's work.
+Only `small` has been trained to its end. `python -m benchmarks.size` counts the PFLOP, which are those of all training
+steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one
+GPU of the H100's class, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict

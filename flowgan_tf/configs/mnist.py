@@ -4,7 +4,7 @@ bin/train --config=configs/mnist.py --objective=mle --steps=2000              5 
 bin/train --config=configs/mnist.py --objective=adversarial --steps=1000     13 minutes: test NLL 266 nats, MODE 4.7
 bin/train --config=configs/mnist.py --objective=hybrid --steps=1000          20 minutes: test NLL -3,223 nats, MODE 6.6
 
-Measured on 2 CPU cores shared with other work. Without --steps it trains for 10,000 steps, which is not measured.
+Measured on 2 CPU cores shared with other work. Without --steps it trains for 10,000, which has not been measured.
 """
 
 from ml_collections import config_dict

@@ -46,7 +46,7 @@ def evaluate_run(
     float64: Whether to measure the likelihood in double precision, too.
     scorer: 'classifier' or 'inception'. The default is that of the run's configuration; then data without labels go
       without scores instead of raising an error.
-    inception_weights: File with the weights of Inception-v3, in place of that in the run's configuration.
+    inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.

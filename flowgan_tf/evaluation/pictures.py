@@ -28,7 +28,7 @@ class Picture(NamedTuple):
   """A picture and the numbers behind it.
 
   Attributes:
-    grid: uint8 `[height, width, channels]`.
+    grid: The picture, uint8 `[height, width, channels]`.
     arrays: Arrays by name: always `images`, float `[n, height, width, channels]`, and their `noise`.
     note: A line that explains the picture, possibly empty.
   """

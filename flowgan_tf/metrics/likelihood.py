@@ -37,7 +37,7 @@ class Likelihood(NamedTuple):
 def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
   """Converts an NLL in nats over the unit cube to bits per dimension: `nll / (d ln 2) + log2(levels)`.
 
-  The second term stands for the width of a dequantised grey level. It is 8 for 256 levels.
+  The second term accounts for the width of a dequantised grey level. It is 8 for 256 levels.
 
   Args:
     nll: Negative log-likelihood in nats per image.

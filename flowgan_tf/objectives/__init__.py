@@ -1,4 +1,4 @@
-"""What a Flow-GAN minimises: maximum likelihood, an adversarial divergence, or both."""
+"""The objectives of a Flow-GAN: maximum likelihood, an adversarial divergence, or both."""
 
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.objective import OBJECTIVES, Objective, make

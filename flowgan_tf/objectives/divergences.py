@@ -81,8 +81,8 @@ def _minimax(
   """A divergence whose critic maximises and whose generator minimises the same V.
 
   `conjugate` is f* after `activation`, as one stable function of v. The generator loss is the fake term of V. The
-  paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead, a heuristic of [1], section 3.2, against vanishing
-  gradients, which does not minimise the named divergence.
+  paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead. That heuristic against vanishing gradients, of [1],
+  section 3.2, does not minimise the named divergence.
   """
 
   def value(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ OBJECTIVES: tuple[str, ...] = ('mle', 'adversarial', 'hybrid')
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """What generator and critic minimise.
+  """A learning objective: the losses that generator and critic minimise.
 
   ```none
   min_G max_D  V(G, D) - lambda E_data[log p_G(x)]

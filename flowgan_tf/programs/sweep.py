@@ -1,4 +1,4 @@
-"""Trains a run for each lambda and seed, and draws likelihood against sample quality. The same command resumes.
+"""Trains a run for each lambda and seed, and draws likelihood against sample quality. Repeat the command to resume.
 
   sweep --lambdas=0.01,0.1,1,10
   sweep --lambdas=0,0.1,1,inf --seeds=0,1 --config=configs/mnist.py --steps=2000 --data_dir=DIR

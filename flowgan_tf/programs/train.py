@@ -1,4 +1,4 @@
-"""Trains a Flow-GAN, evaluates it and exports it. The same command resumes.
+"""Trains a Flow-GAN, evaluates it and exports it. Repeat the command to resume.
 
   train --objective=hybrid --lambda=0.1
   train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
@@ -97,7 +97,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     print(f'train: {error}', file=sys.stderr)
     return 1
   if not finished:
-    print(f'stopped; everything is saved in {workdir}, and the same command resumes', file=sys.stderr)
+    print(f'stopped; everything is saved in {workdir}; repeat the command to resume', file=sys.stderr)
     return command.INTERRUPTED
   checkpoints = available(workdir)
   # A user who trains without scores may lack what the scores need.

@@ -86,7 +86,7 @@ def default_config() -> config_dict.ConfigDict:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks the settings that no builder checks as its argument, before any work.
+  """Checks, before any work, the settings that are not checked as arguments of another function.
 
   Raises:
     UsageError: If a setting is wrong. The message says what it must be and what it is.

@@ -16,7 +16,7 @@ from flowgan_tf.study.summary import Summary
 
 __all__ = ['Ais']
 
-# Choosing sigma takes as long as the estimate. With the estimate's temperatures it would take many times longer.
+# With these, choosing sigma takes about as long as the estimate. With the estimate's settings it would take far longer.
 _SIGMA_IMAGES, _SIGMA_STEPS, _SIGMA_LEAPFROG_STEPS = 4, 50, 5
 _BRACKETED_IMAGES = 4
 

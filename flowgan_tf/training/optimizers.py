@@ -16,8 +16,8 @@ class FusedAdam(keras.optimizers.Adam):
   w = w - r sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + e)
   ```
 
-  The update, the state and the checkpoints are the same. Keras makes about ten passes over the memory of a variable,
-  the kernel one. Without XLA those passes take most of the optimizer's time in a step of the paper's NICE.
+  The update, the state and the checkpoints are the same. Keras makes about ten passes over the memory of a variable and
+  the kernel makes one. Without XLA the passes take most of the optimizer's time in a step of the paper's NICE.
 
   #### References
 

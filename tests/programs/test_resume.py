@@ -80,7 +80,7 @@ def test_how_the_parts_ended(in_parts):
   assert (checkpoint, logged) == ('ckpt-10', 12)
   assert terminated.status == 130, terminated
   assert saved == 'ckpt-17'
-  assert terminated.err.splitlines()[-1] == (f'stopped; everything is saved in {workdir}, and the same command resumes')
+  assert terminated.err.splitlines()[-1] == (f'stopped; everything is saved in {workdir}; repeat the command to resume')
   assert 'Traceback' not in terminated.err
   assert last.status == 0, last
 

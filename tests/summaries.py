@@ -15,7 +15,7 @@ def summary(objective: str, weight: float = 0.1, dataset: str = 'mnist', shape=(
   config.dataset, config.objective, config['lambda'] = dataset, objective, weight
   config.generator = 'real_nvp' if shape[-1] == 3 else 'nice'
   label = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': f'Hybrid λ = {weight}'}[objective]
-  named = {'label': label, 'objective': label, 'path': f'runs/{objective}', 'config': config, 'dataset': dataset}
+  named = {'label': label, 'path': f'runs/{objective}', 'config': config, 'dataset': dataset}
   return Summary(**named | {'fingerprint': f'hash of {dataset}', 'image_shape': shape, 'levels': 256} | fields)
 
 
@@ -53,7 +53,7 @@ def ais(nll: float, error: float, gap: float, step: int = 9, n: int = 16) -> Stu
 def jacobian(values: list[list[float]], below_precision: float = 0.0) -> Study:
   record = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS, 'n': 2, 'd': 3}
   numbers = {'mean_log_det': -4.5, 'standard_error': 0.5, 'median_condition_number': 10.0}
-  rest = {'largest_condition_number': None, 'below_precision': below_precision}
+  rest = {'largest_condition_number': None, 'below_precision': below_precision, 'largest_relative_difference': 0.0}
   return Study(record | numbers | rest, {'singular_values': np.array(values)})
 
 

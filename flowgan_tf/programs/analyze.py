@@ -69,11 +69,11 @@ def _noted(failures):
 
 
 def _show(workdir, what, study):
-  from flowgan_tf.study import ANALYSES, summarize
+  from flowgan_tf.study import ANALYSES, read_summary
 
   analysis = ANALYSES[what]
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
   print('\n'.join(f'  {line}' for line in analysis.lines(study.record)))
-  files = [workdir / 'analysis' / f'{what}.json']
-  files += [f.save(workdir / 'analysis' / name) for name, f in analysis.figures(summarize([workdir])).items()]
+  folder, summary = workdir / 'analysis', read_summary(workdir, {what: study})
+  files = [folder / f'{what}.json', *(f.save(folder / name) for name, f in analysis.figures([summary]).items())]
   print('\n'.join(f'  {file}' for file in files), flush=True)

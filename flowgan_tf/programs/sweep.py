@@ -44,9 +44,9 @@ def main(arguments: list[str]) -> int:
 
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  for name, instead in (('objective', '--lambdas'), ('lambda', '--lambdas'), ('seed', '--seeds')):
+  for name, instead in (('objective', 'lambdas'), ('lambda', 'lambdas'), ('seed', 'seeds')):
     if FLAGS[name].value is not None:
-      raise UsageError(f'--{name}={FLAGS[name].value}: set by {instead}')
+      raise UsageError(f'`{name}` must be left out, as `{instead}` sets it. Got: {FLAGS[name].value}.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
@@ -91,12 +91,16 @@ def main(arguments: list[str]) -> int:
 
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
+  from flowgan_tf.errors import UsageError
   from flowgan_tf.runs.config import settings, used
   from flowgan_tf.study import summarize
 
   if not (workdir / 'evaluation.json').exists():
     return False
-  [found] = summarize([workdir])
+  try:
+    [found] = summarize([workdir])
+  except UsageError:  # Damaged: the training says so, or what is damaged is measured again.
+    return False
   tested = found.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}
 
@@ -105,11 +109,12 @@ def _is_finished(workdir, config, analyses):
     # A resumed run may still hold analyses of an earlier step.
     return record['step'] == steps.get(record['checkpoint']) and record['settings'] == analyses[what]
 
-  samples = {record.get('score_samples', 0) for record in tested}
+  # Images without labels have no scores.
+  samples = {record['score_samples'] for record in tested if 'score_samples' in record}
   return (
     settings(used(found.config)) == settings(used(config))
     and found.step == config.steps
-    and samples == {FLAGS.samples if config.score_samples else 0}
+    and samples <= {FLAGS.samples}
     and found.studies.keys() >= analyses.keys()
     and all(map(is_current, analyses))
   )
@@ -123,5 +128,5 @@ def _numbers(name, kind, allowed, expected):
   except ValueError:
     values = []
   if not values or not all(map(allowed, values)) or len(set(values)) < len(values):
-    raise UsageError(f'--{name}={",".join(FLAGS[name].value)}: expected different {expected}')
+    raise UsageError(f'`{name}` must be different {expected}. Got: {",".join(FLAGS[name].value)}.')
   return values

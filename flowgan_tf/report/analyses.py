@@ -69,7 +69,7 @@ def _rows(studied: dict[Analysis, list[Summary]], commands: Commands) -> list[Ro
         records, links = rows.get((run.path, name, record['step']), start)
         records = {**records, analysis.name: numbers}
         links = {**links, analysis.name: commands.analyze([run], analysis.name)}
-        published = analysis.published.get(run.config.dataset, {})
+        published = analysis.published.get(run.dataset, {})
         both = {o: {**records.get('paper', {}), **numbers} for o, numbers in published.items()}
         rows[run.path, name, record['step']] = paper_row(records, links, run, both)
   # The rows of a run that was analysed at several steps stay together.

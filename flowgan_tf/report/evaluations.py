@@ -80,7 +80,7 @@ def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table
     unit: 'nats' or 'bits/dim', for data sets that are not in the paper's tables.
     commands: Makes the commands behind the numbers.
   """
-  table = paper.TABLES.get(runs[0].config.dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
+  table = paper.TABLES.get(runs[0].dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
   score, unit = table['score'], table['unit']
   nll = ('nll', ',.2f', 'standard_error') if unit == 'nats' else ('bits_per_dim', '.3f', 'bits_per_dim_error')
   columns = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +20,8 @@ __all__ = ['condition_numbers', 'front', 'sweep_table']
 
 def sweep_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of runs at their best score, with the condition number of the Jacobian."""
-  shown = ('iteration', 'test NLL (nats)', 'MODE', 'Inception', 'FID')
-  columns = [column for column in evaluation_columns('test') if column.header in shown]
+  shown = ('step', 'nll', 'mode_score', 'inception_score', 'fid')
+  columns = [column for column in evaluation_columns('test') if column.key in shown]
   condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
   rows = []
   for run in runs:
@@ -42,12 +41,10 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   name = common_score([record for run in runs if (record := run.evaluated('best_score'))])
   for run in runs:
     record = run.evaluated('best_score')
-    if record and name in record and 'nll' in record:
+    if record and record.get(name) is not None and record.get('nll') is not None:
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
-      hybrid = run.config.objective == 'hybrid'
-      weight = run.config['lambda'] if hybrid else None
-      group = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': 'Hybrid'}[run.config.objective]
-      points.append((group, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
+      weight = run.weight if run.kind == 'Hybrid' else None
+      points.append((run.kind, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
   if len(points) < 2 or all(point[1] is None for point in points):
     return None
   return Figure.of_plot(
@@ -62,11 +59,12 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   """Draws the Jacobian's condition number against lambda, for generators with a density; None without two lambdas."""
   found: dict[float, list] = {}
   for run in runs:
-    if Jacobian.name in run.studies and any('nll' in record for record in run.evaluation):
-      weight = {'mle': math.inf, 'adversarial': 0.0}.get(run.config.objective, run.config['lambda'])
-      values = run.studies[Jacobian.name].arrays['singular_values'].astype(np.float64)
+    study = run.studies.get(Jacobian.name)
+    # Only a flow's own log-determinant can be compared.
+    if study and 'largest_relative_difference' in study.record:
+      values = study.arrays['singular_values'].astype(np.float64)
       with np.errstate(divide='ignore'):
-        found.setdefault(weight, []).append(values[:, 0] / values[:, -1])
+        found.setdefault(run.weight, []).append(values[:, 0] / values[:, -1])
   weights = sorted(found)
   if len(weights) < 2:
     return None

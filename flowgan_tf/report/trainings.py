@@ -77,7 +77,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {listed(series)}'
     + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
-    caption + ('; below it E[f(x)] − E[f(G(z))] of the critic they were trained with.' if critic else '.'),
+    caption + ('; below it the divergence as their critics estimate it.' if critic else '.'),
   )
 
 

@@ -3,7 +3,7 @@
 from flowgan_tf.study.analyses import ANALYSES
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.apply import analyze, studying
-from flowgan_tf.study.summary import Study, Summary, read_studies, summarize
+from flowgan_tf.study.summary import Study, Summary, read_studies, read_summary, summarize
 
 __all__ = [
   'ANALYSES',
@@ -13,6 +13,7 @@ __all__ = [
   'Summary',
   'analyze',
   'read_studies',
+  'read_summary',
   'setting',
   'studying',
   'summarize',

@@ -88,7 +88,13 @@ def _apply(subject: Subject, what: str, settings: Settings) -> Study:
   except OSError as error:
     raise UsageError(f'{folder}: cannot be written ({error.strerror})') from error
   began = time.monotonic()
-  numbers, arrays = analysis.measure(subject, settings)
+  try:
+    numbers, arrays = analysis.measure(subject, settings)
+  except UsageError:
+    raise
+  except ValueError as error:
+    # An estimator speaks of its own arguments, which are none of the user's.
+    raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
   record = {
     'what': what,
     'checkpoint': run.checkpoint,

@@ -19,7 +19,9 @@ from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import describe_run
 from flowgan_tf.runs.sealed import read_sealed
 
-__all__ = ['Study', 'Summary', 'read_studies', 'summarize']
+__all__ = ['Study', 'Summary', 'read_studies', 'read_summary', 'summarize']
+
+_KINDS = ['MLE', 'ADV', 'Hybrid']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,6 @@ class Summary:
   Attributes:
     label: The objective, with the generator if runs on the same data have different ones, and with the folder's name
       if several runs would have the same label.
-    objective: 'MLE', 'ADV', 'Hybrid λ = 0.1' or the like, as in the paper.
     path: The folder, as it was given.
     config: Configuration of the training.
     dataset: Name of the data.
@@ -55,7 +56,6 @@ class Summary:
   """
 
   label: str
-  objective: str
   path: str
   config: config_dict.ConfigDict
   dataset: str
@@ -93,6 +93,22 @@ class Summary:
     ]
 
   @property
+  def kind(self) -> str:
+    """'MLE', 'ADV' or 'Hybrid', as the paper has it."""
+    return _KINDS[('mle', 'adversarial', 'hybrid').index(self.config.objective)]
+
+  @property
+  def weight(self) -> float:
+    """Lambda: infinity for maximum likelihood, 0 for adversarial training."""
+    return {'MLE': math.inf, 'ADV': 0.0, 'Hybrid': self.config['lambda']}[self.kind]
+
+  @property
+  def objective(self) -> str:
+    """The kind with lambda and, if it is not Wasserstein, the divergence, such as 'Hybrid λ = 0.1'."""
+    name = f'{self.kind} λ = {self.weight:g}' if self.kind == 'Hybrid' else self.kind
+    return name if self.kind == 'MLE' or self.config.divergence == 'wasserstein' else f'{name} {self.config.divergence}'
+
+  @property
   def seconds(self) -> float | None:
     """Wall time of the training up to its last record."""
     return self.metrics[-1]['seconds'] if self.metrics else None
@@ -113,42 +129,45 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
   Raises:
     UsageError: If a folder is not a run, is given twice, or a file in it is damaged.
   """
-  summaries = []
-  for workdir in map(os.fspath, workdirs):
-    if any(os.path.realpath(workdir) == os.path.realpath(other.path) for other in summaries):
-      raise UsageError(f'{workdir}: named twice')
-    config, facts = describe_run(workdir)
-    objective = _objective(config)
-    summaries.append(
-      Summary(
-        label=objective,
-        objective=objective,
-        path=workdir,
-        config=config,
-        dataset=facts['name'],
-        fingerprint=facts['fingerprint'],
-        image_shape=tuple(facts['image_shape']),
-        levels=facts['levels'],
-        metrics=read_metrics(pathlib.Path(workdir)),
-        evaluation=read_evaluation(pathlib.Path(workdir)),
-        studies=read_studies(workdir),
-      )
-    )
-  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, *_rank(s.config), s.path))
+  workdirs = list(map(os.fspath, workdirs))
+  paths = [os.path.realpath(workdir) for workdir in workdirs]
+  if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
+    raise UsageError(f'{repeated[-1]}: named twice')
+  summaries = [read_summary(workdir, read_studies(workdir)) for workdir in workdirs]
+  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))
+  # One data set at a time, labels that say too little say the generator, and then the folder.
   generators = collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
-  summaries = [
-    dataclasses.replace(s, label=f'{s.label} ({s.config.generator})') if len(generators[s.fingerprint]) > 1 else s
-    for s in summaries
-  ]
+  summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
   counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
-  return [
-    dataclasses.replace(s, label=f'{s.label} ({pathlib.Path(s.path).name})')
-    if counts[s.fingerprint, s.label] > 1
-    else s
-    for s in summaries
-  ]
+  return [_labelled(s, pathlib.Path(s.path).name) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]
+
+
+def read_summary(workdir: str | os.PathLike, studies: Mapping[str, Study]) -> Summary:
+  """Reads one run.
+
+  Args:
+    workdir: Folder of the run.
+    studies: Results of analyses, as from `read_studies`.
+
+  Raises:
+    UsageError: If the folder is not a run, or a file in it is damaged.
+  """
+  config, facts = describe_run(workdir)
+  summary = Summary(
+    label='',
+    path=os.fspath(workdir),
+    config=config,
+    dataset=facts['name'],
+    fingerprint=facts['fingerprint'],
+    image_shape=tuple(facts['image_shape']),
+    levels=facts['levels'],
+    metrics=read_metrics(pathlib.Path(workdir)),
+    evaluation=read_evaluation(pathlib.Path(workdir)),
+    studies=studies,
+  )
+  return dataclasses.replace(summary, label=summary.objective)
 
 
 def read_studies(workdir: str | os.PathLike) -> dict[str, Study]:
@@ -162,11 +181,5 @@ def read_studies(workdir: str | os.PathLike) -> dict[str, Study]:
   return {path.stem: Study(*read_sealed(path)) for path in paths}
 
 
-def _objective(config: config_dict.ConfigDict) -> str:
-  name = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': f'Hybrid λ = {config["lambda"]:g}'}[config.objective]
-  return name if config.objective == 'mle' or config.divergence == 'wasserstein' else f'{name} {config.divergence}'
-
-
-def _rank(config: config_dict.ConfigDict) -> tuple[int, float]:
-  place = ('mle', 'adversarial', 'hybrid').index(config.objective)
-  return place, config['lambda'] if config.objective == 'hybrid' else math.inf
+def _labelled(summary: Summary, addition: str) -> Summary:
+  return dataclasses.replace(summary, label=f'{summary.label} ({addition})')

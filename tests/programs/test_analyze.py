@@ -177,3 +177,11 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
 )
 def test_mistakes(finished, arguments, said):
   assert_one_line(call('analyze', *[str(finished[0]) if a == 'RUN' else a for a in arguments]), 'analyze', *said)
+
+
+def test_a_damaged_analysis_does_not_stop_another(analyzed, tmp_path):
+  workdir = shutil.copytree(analyzed[0], tmp_path / 'run')
+  (workdir / 'analysis' / 'kde.json').write_text('{')
+  (workdir / 'analysis' / 'jacobian.svg').unlink()
+  assert call('analyze', workdir, '--what=jacobian', *QUICK).status == 0
+  assert (workdir / 'analysis' / 'jacobian.svg').exists()

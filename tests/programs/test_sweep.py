@@ -63,6 +63,24 @@ def test_stale_analyses_are_made_again(swept, change):
   assert other.stat().st_mtime_ns == before
 
 
+def test_a_damaged_analysis_is_made_again(swept):
+  folder, _, command = swept
+  path = folder / 'lambda-0-seed-0' / 'analysis' / 'jacobian.json'
+  path.write_text('{')
+  outcome = call(*command)
+  assert outcome.status == 0, outcome
+  assert read_studies(path.parent.parent)['jacobian'].record['what'] == 'jacobian'
+
+
+def test_runs_on_images_without_labels_are_finished_too(images, tmp_path):
+  command = ('sweep', *FLAGS, f'--dataset={images}', '--lambdas=inf', f'--workdir={tmp_path / "sweep"}')
+  assert call(*command).status == 0
+  kept = tmp_path / 'sweep' / 'lambda-inf-seed-0' / 'evaluation.json'
+  before = kept.stat().st_mtime_ns
+  assert call(*command).status == 0
+  assert kept.stat().st_mtime_ns == before
+
+
 def test_a_page_that_cannot_be_written_is_one_line(swept):
   folder, _, command = swept
   (folder / 'report.html').rename(folder / 'kept.html')
@@ -87,11 +105,11 @@ def test_another_configuration_is_refused(swept):
 @pytest.mark.parametrize(
   ('flags', 'said'),
   [
-    (['--lambdas=-1'], ['--lambdas=-1', 'at least 0']),
-    (['--lambdas=nan'], ['--lambdas=nan']),
-    (['--lambdas=0.1,a'], ['--lambdas=0.1,a']),
+    (['--lambdas=-1'], ['--lambdas must be', 'at least 0', '-1']),
+    (['--lambdas=nan'], ['--lambdas must be', 'nan']),
+    (['--lambdas=0.1,a'], ['--lambdas must be', '0.1,a']),
     (['--lambdas=1,1.0'], ['different']),
-    (['--seeds=0.5'], ['--seeds=0.5', 'integers']),
+    (['--seeds=0.5'], ['--seeds must be', 'integers', '0.5']),
     (['--lambda=1'], ['--lambda', '--lambdas']),
     (['--objective=mle'], ['--objective', '--lambdas']),
     (['--seed=1'], ['--seed', '--seeds']),

@@ -76,3 +76,12 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(run, monkeypat
   monkeypatch.setattr(type(ANALYSES['kde']), 'measure', lambda *_: pytest.fail('measured in vain'))
   with pytest.raises(UsageError, match='analysis: cannot be written'):
     module.analyze(run, 'kde', **FEW['kde'])
+
+
+def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, monkeypatch):
+  def measure(*_):
+    raise ValueError('`images` must be finite.')
+
+  monkeypatch.setattr(type(ANALYSES['kde']), 'measure', measure)
+  with pytest.raises(UsageError, match=r'run: kde: images must be finite\.$'):
+    module.analyze(run, 'kde', **FEW['kde'])

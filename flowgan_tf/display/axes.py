@@ -176,6 +176,8 @@ def draw_legend(figure: Figure, handles: Sequence | None = None) -> None:
     handles = figure.axes[0].get_legend_handles_labels()[0]
   for columns in range(len(handles), 0, -1):
     legend = figure.legend(handles=handles, loc='outside upper left', ncols=columns, **_LEGEND)
+    for text in legend.get_texts():
+      text.set_parse_math(False)  # Names of folders may hold dollar signs.
     if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
       break
     legend.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 
 __all__ = ['Column', 'Row', 'Table']
@@ -91,4 +92,4 @@ class Table:
 
 
 def _is_finite(value: object) -> bool:
-  return isinstance(value, (int, float)) and math.isfinite(value)
+  return isinstance(value, numbers.Real) and math.isfinite(value)

@@ -49,7 +49,7 @@ def train(run: Summary) -> str:
     if name == 'jit':
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
-      flags.append(f'--lambda={_short(value)}')
+      flags.append(f'--lambda={short(value)}')
     else:
       flags.append(f'--{name}={value}' if name in _FLAGS else f'--config.{name}={_literal(value)}')
   return shlex.join(['bin/train', *flags, f'--workdir={run.path}'])
@@ -89,7 +89,7 @@ def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
   return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={",".join(what)}'])]
 
 
-def _short(number):
+def short(number: float) -> str:
   """The shortest text that still reads as the same number."""
   return short if float(short := f'{number:g}') == number else repr(number)
 

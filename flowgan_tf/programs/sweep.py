@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines
   from flowgan_tf.report import make_report, render, sweeps
-  from flowgan_tf.runs.config import make_generator
+  from flowgan_tf.runs.config import make_generator, validate
   from flowgan_tf.study import studying, summarize
 
   if arguments:
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
+  validate(base)
   # Checked before the first run, which may take hours and may not need a likelihood.
   image_shape = data.load(base.dataset, base.data_dir or None).image_shape
   if any(lambdas) and not make_generator(base, image_shape).has_density:
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
     config.objective = {0: 'adversarial', math.inf: 'mle'}.get(weight, 'hybrid')
     if config.objective == 'hybrid':
       config['lambda'] = weight
-    workdir = folder / f'lambda-{weight:g}-seed-{seed}'
+    workdir = folder / f'lambda-{command_lines.short(weight)}-seed-{seed}'
     workdirs.append(workdir)
     print(f'{workdir} ({len(workdirs)} of {len(seeds) * len(lambdas)})', file=sys.stderr)
     if _is_finished(workdir, config, analyses):

@@ -106,7 +106,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   run = load_run(workdir)
   export(run.generator, workdir / 'export')
   print(f"""
-samples      {max((workdir / 'samples').glob('step_*.png'))}
+samples      {workdir}/samples
 metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
 SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")

@@ -12,6 +12,7 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.display.words import SCORE_NAMES, listed
+from flowgan_tf.errors import UsageError
 from flowgan_tf.report.commands import Commands
 from flowgan_tf.report.evaluations import RUN
 from flowgan_tf.study.summary import Summary
@@ -53,7 +54,10 @@ def sample_grids(runs: Sequence[Summary], commands: Commands) -> list[Figure]:
     if path := run.sample_grid():
       step = int(path.stem.removeprefix('step_'))
       alt = f'64 samples of {run.label} after {step:,} iterations, in rows of 8.'
-      figures.append(Figure.of_png(path.read_bytes(), alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
+      try:
+        figures.append(Figure.of_png(path.read_bytes(), alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
+      except ValueError as error:
+        raise UsageError(f'{path}: is not a PNG file; remove it') from error
   return figures
 
 

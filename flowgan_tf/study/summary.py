@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -120,7 +121,9 @@ class Summary:
 
   def sample_grid(self) -> pathlib.Path | None:
     """Returns the newest grid of samples from the training; None if there is none."""
-    return max((pathlib.Path(self.path) / 'samples').glob('step_*.png'), default=None)
+    folder = pathlib.Path(self.path) / 'samples'
+    files = [file for file in folder.iterdir() if re.fullmatch(r'step_\d+\.png', file.name)] if folder.is_dir() else []
+    return max(files, default=None)
 
 
 def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
@@ -140,8 +143,10 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
   summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
-  counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
-  return [_labelled(s, pathlib.Path(s.path).name) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]
+  for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
+    counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
+    summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]
+  return summaries
 
 
 def read_summary(workdir: str | os.PathLike, studies: Mapping[str, Study]) -> Summary:

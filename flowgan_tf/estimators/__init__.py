@@ -4,18 +4,13 @@ from flowgan_tf.estimators.annealing import annealed_importance_sampling, bidire
 from flowgan_tf.estimators.gaussian_mixture import GaussianMixture
 from flowgan_tf.estimators.independent_critic import critic_gap
 from flowgan_tf.estimators.jacobian_spectrum import jacobian, spectrum
-from flowgan_tf.estimators.kernel_density import kde_estimate
-from flowgan_tf.estimators.log_probs import auroc, compare_log_probs
 
 __all__ = [
   'GaussianMixture',
   'annealed_importance_sampling',
-  'auroc',
   'bidirectional',
   'choose_sigma',
-  'compare_log_probs',
   'critic_gap',
   'jacobian',
-  'kde_estimate',
   'spectrum',
 ]

@@ -51,14 +51,12 @@ class BandwidthChoice(NamedTuple):
     mean_log_density: Mean log density of all images at that bandwidth, in nats.
     standard_error: Standard error of `mean_log_density` over images.
     n: Number of all images.
-    curve: The bandwidths that the search visited, in increasing order. Its `n` is the number of images that it used.
   """
 
   bandwidth: float
   mean_log_density: float
   standard_error: float
   n: int
-  curve: BandwidthCurve
 
 
 def log_density(images: np.ndarray, centers: np.ndarray, bandwidths: Sequence[float]) -> np.ndarray:
@@ -188,21 +186,16 @@ def choose_bandwidth(images: np.ndarray, centers: np.ndarray) -> BandwidthChoice
   # Not simply the first images, because a data set may be sorted by class.
   subset = images[np.random.default_rng(0).permutation(len(images))[:_SEARCH_IMAGES]]
   low, high = _LOWEST, _HIGHEST
-  rounds = []
   for _ in range(_ROUNDS):
     grid = np.geomspace(low, high, _GRID)
-    rounds.append(bandwidth_curve(subset, centers, grid))
-    best = int(np.argmax(rounds[-1].mean_log_densities))
+    best = int(np.argmax(bandwidth_curve(subset, centers, grid).mean_log_densities))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
-  columns = [np.concatenate(column) for column in zip(*(curve[:3] for curve in rounds), strict=True)]
-  _, order = np.unique(columns[0], return_index=True)
   chosen = bandwidth_curve(images, centers, grid[[best]])
   return BandwidthChoice(
     bandwidth=float(grid[best]),
     mean_log_density=float(chosen.mean_log_densities[0]),
     standard_error=float(chosen.standard_errors[0]),
     n=chosen.n,
-    curve=BandwidthCurve(*(column[order] for column in columns), n=len(subset)),
   )
 
 

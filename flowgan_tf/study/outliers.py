@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from flowgan_tf import data
 from flowgan_tf.display import plots
@@ -13,8 +14,8 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import listed
 from flowgan_tf.errors import UsageError
-from flowgan_tf.estimators.log_probs import auroc, compare_log_probs
 from flowgan_tf.metrics.likelihood import bits_per_dim
+from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.subject import Subject
 from flowgan_tf.study.summary import Summary
@@ -23,6 +24,7 @@ __all__ = ['Outliers']
 
 # A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4
+_NOISE = 'uniform noise'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,19 @@ class OutliersSettings(Settings):
 
 
 class Outliers(Analysis):
-  """Log-likelihood of training and test images, of another data set and of uniform noise (Nalisnick et al. 2019)."""
+  """Log-likelihood of training and test images, of another data set and of uniform noise (Nalisnick et al. 2019).
+
+  A density may be high where there are no data. Flows trained on CIFAR-10 give images of SVHN a higher likelihood than
+  their own test images. The AUROC is the probability that a test image has a higher log-density than an image of the
+  other set, where a tie counts one half: 1 if a threshold on the likelihood separates the two sets, 0.5 for chance, and
+  below 0.5 if the other images tend to be more likely. The difference between training and test images shows how far
+  the model overfits.
+
+  #### References
+
+  Nalisnick, Matsukawa, Teh, Gorur, Lakshminarayanan. Do Deep Generative Models Know What They Don't Know? ICLR 2019.
+  https://arxiv.org/abs/1810.09136
+  """
 
   name = 'outliers'
   title = 'Outliers'
@@ -56,23 +70,25 @@ class Outliers(Analysis):
     sets = {name: subject.images(name, settings.images, settings.seed) for name in ('train', 'test')}
     if settings.other_dataset:
       name, images = _other_images(subject, settings)
-      sets[f'other {name}' if name in sets else name] = images
+      sets[f'other {name}' if name in ('train', 'test', _NOISE) else name] = images
     rng = np.random.default_rng(settings.seed)
-    sets['uniform noise'] = rng.random((len(sets['test']), *subject.dataset.image_shape), np.float32)
-    try:
-      found = compare_log_probs(subject.log_prob, sets)
-    except ValueError as error:  # Densities that are not finite.
-      raise UsageError(f'{subject.run.workdir}: {error}') from error
-    numbers = {
-      name: {
-        'mean_log_prob': s.mean,
-        'standard_error': s.standard_error,
-        'n': s.n,
-        'auroc': None if name == 'test' else auroc(found['test'].log_prob, s.log_prob),
+    sets[_NOISE] = rng.random((len(sets['test']), *subject.dataset.image_shape), np.float32)
+    log_probs = {name: subject.log_prob(images) for name, images in sets.items()}
+    for name, values in log_probs.items():
+      if bad := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(
+          f'the log-densities must be finite. Got: NaN or infinity for {bad} of {len(values)} images of {name!r}.'
+        )
+    test, numbers = log_probs['test'], {}
+    for name, values in log_probs.items():
+      is_test = np.repeat([True, False], [len(test), len(values)])
+      numbers[name] = {
+        'mean_log_prob': values.mean(),
+        'standard_error': standard_error(values),
+        'n': len(values),
+        'auroc': None if name == 'test' else roc_auc_score(is_test, np.concatenate([test, values])),
       }
-      for name, s in found.items()
-    }
-    return {'levels': subject.dataset.levels, 'sets': numbers}, {name: s.log_prob for name, s in found.items()}
+    return {'levels': subject.dataset.levels, 'sets': numbers}, log_probs
 
   def records(self, record: dict) -> dict[str, dict]:
     return record['sets']

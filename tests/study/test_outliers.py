@@ -23,8 +23,33 @@ def test_log_densities_of_each_set(subject):
 
 def test_another_data_set_is_compared(subject, tmp_path):
   other = write_images(tmp_path / 'other.npz', count=50)
-  numbers, _ = Outliers().measure(subject, Outliers.Settings(images=10, other_dataset=other))
-  assert len(numbers['sets']) == 4 and all(s['n'] <= 10 for s in numbers['sets'].values())
+  numbers, arrays = Outliers().measure(subject, Outliers.Settings(images=10, other_dataset=other))
+  assert list(arrays) == list(numbers['sets']) == ['train', 'test', 'other', 'uniform noise']
+  assert [s['n'] for s in numbers['sets'].values()] == [10, 10, len(arrays['other']), 10]
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'uniform noise'])
+def test_another_data_set_does_not_take_the_place_of_a_set(subject, tmp_path, name):
+  other = write_images(tmp_path / f'{name}.npz', count=50)
+  _, alone = Outliers().measure(subject, Outliers.Settings(images=10))
+  _, arrays = Outliers().measure(subject, Outliers.Settings(images=10, other_dataset=other))
+  assert list(arrays) == ['train', 'test', f'other {name}', 'uniform noise']
+  for kept in alone:
+    np.testing.assert_array_equal(arrays[kept], alone[kept])
+
+
+def test_the_auroc_is_the_probability_of_the_right_order(subject):
+  """Images near the mode are more likely than the model's own, as SVHN is for models of CIFAR-10."""
+  rng = np.random.default_rng(0)
+  with pytest.MonkeyPatch.context() as patch:
+    drawn = iter((rng.normal(0, 1, 300), rng.normal(1, 1, 200), rng.normal(3, 1, 200)))
+    patch.setattr(type(subject), 'log_prob', lambda *_: next(drawn))
+    numbers, arrays = Outliers().measure(subject, Outliers.Settings(images=5))
+  for name in ('train', 'uniform noise'):
+    wins = arrays['test'][:, np.newaxis] > arrays[name]
+    assert numbers['sets'][name]['auroc'] == pytest.approx(wins.mean())
+    assert numbers['sets'][name]['standard_error'] == pytest.approx(scipy.stats.sem(arrays[name]))
+  assert numbers['sets']['uniform noise']['auroc'] < 0.1
 
 
 def test_data_that_do_not_fit_are_refused(subject, tmp_path):
@@ -37,7 +62,7 @@ def test_data_that_do_not_fit_are_refused(subject, tmp_path):
 def test_log_densities_that_are_not_finite_name_the_run(subject):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
-    with pytest.raises(UsageError, match='run: `log_prob` must be finite'):
+    with pytest.raises(ValueError, match=r"^the log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
       Outliers().measure(subject, Outliers.Settings(images=5))
 
 

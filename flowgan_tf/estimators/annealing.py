@@ -14,26 +14,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tqdm
 
+from flowgan_tf.estimators.annealed_chains import PILOT_STEPS, AnnealedChains
 from flowgan_tf.metrics.standard_errors import standard_error
 
-__all__ = [
-  'AisEstimate',
-  'BidirectionalEstimate',
-  'SigmaChoice',
-  'annealed_importance_sampling',
-  'bidirectional',
-  'choose_sigma',
-]
+__all__ = ['AisEstimate', 'AnnealedImportanceSampler', 'BidirectionalEstimate', 'SigmaChoice']
 
-# Wu et al. tune the step size for this acceptance rate, the optimum of HMC in high dimensions (Neal 2011, section 5.4).
-_TARGET_ACCEPTANCE = 0.65
-
-_SCHEDULE_WIDTH = 4.0
-
-_PILOT_CHAINS = 4
-_PILOT_STEPS = 100
-_PILOT_RATE = 0.5
-_PILOT_FIRST_STEP_SIZE = 0.1
+_SIGMA_RANGE = 0.01, 0.5
 
 
 class AisEstimate(NamedTuple):
@@ -96,18 +82,7 @@ class SigmaChoice(NamedTuple):
   tried: list[tuple[float, float]]
 
 
-def annealed_importance_sampling(
-  decode: Callable[[tf.Tensor], tf.Tensor],
-  prior: tfp.distributions.Distribution,
-  images: np.ndarray,
-  sigma: float,
-  chains: int = 16,
-  steps: int = 500,
-  leapfrog_steps: int = 10,
-  batch_size: int = 256,
-  seed: int = 0,
-  progress: bool = True,
-) -> AisEstimate:
+class AnnealedImportanceSampler:
   """Estimates `log p(x)` of a generator with Gaussian observation noise.
 
   ```none
@@ -128,25 +103,13 @@ def annealed_importance_sampling(
   The schedule is sigmoidal, `beta_k ~ sigmoid(4 (2 k / steps - 1))` scaled to [0, 1], as in the code of Wu et al. Its
   steps are smallest at the ends.
 
-  Args:
-    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
-    prior: `p(z)`, with event shape `noise_shape`. All computations have its dtype, except for the sum of the weights,
-      which is in float64.
-    images: The images `[n, *image_shape]`.
-    sigma: Standard deviation of the observation model, in units of the images. See `choose_sigma`.
-    chains: Number of chains per image.
-    steps: Number of temperatures.
-    leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
-      evaluation of `G`.
-    batch_size: Largest number of states that `decode` is given at once. The chains of one image always go together.
-    seed: Seed. The same seed, arguments and weights give the same estimate.
-    progress: Whether to show a progress bar if standard error is a terminal.
+  A progress bar is shown if standard error is a terminal.
 
-  Returns:
-    The estimate for each image, and its mean.
-
-  Raises:
-    ValueError: If an argument is out of range, or the images have another shape than the generator's.
+  ```python
+  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=500)
+  sigma = sampler.choose_sigma(validation_images, seed=0).sigma
+  sampler.estimate(images, sigma, seed=0).nll, sampler.bidirectional(sigma, n=10, seed=0).gap
+  ```
 
   #### References
 
@@ -154,135 +117,32 @@ def annealed_importance_sampling(
   [2]: Yuhuai Wu, Yuri Burda, Ruslan Salakhutdinov, Roger Grosse. On the Quantitative Analysis of Decoder-Based
        Generative Models. ICLR 2017, sections 2.3 and 3.
   """
-  annealer = _Annealer(decode, prior, chains, steps, leapfrog_steps, batch_size, progress)
-  return annealer.estimate(images, sigma, seed)
 
+  def __init__(
+    self,
+    decode: Callable[[tf.Tensor], tf.Tensor],
+    prior: tfp.distributions.Distribution,
+    *,
+    chains: int = 16,
+    steps: int = 500,
+    leapfrog_steps: int = 10,
+    batch_size: int = 256,
+  ):
+    """Builds the sampler.
 
-def bidirectional(
-  decode: Callable[[tf.Tensor], tf.Tensor],
-  prior: tfp.distributions.Distribution,
-  sigma: float,
-  n: int,
-  chains: int = 16,
-  steps: int = 500,
-  leapfrog_steps: int = 10,
-  batch_size: int = 256,
-  seed: int = 0,
-  progress: bool = True,
-) -> BidirectionalEstimate:
-  """Brackets the log-likelihood of images simulated from the model, which shows how far AIS can be trusted.
+    Args:
+      decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
+      prior: `p(z)`, with event shape `noise_shape`. All computations have its dtype, except for the sum of the weights,
+        which is in float64.
+      chains: Number of chains per image and direction.
+      steps: Number of temperatures.
+      leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
+        evaluation of `G`.
+      batch_size: Largest number of states that `decode` is given at once. The chains of one image always go together.
 
-  ```none
-  z ~ p(z),   x ~ N(G(z), sigma^2 I)
-  ```
-
-  Such a `z` is an exact sample from the posterior given `x`, so that chains can be annealed backwards from it to the
-  prior. The mean of their weights is an unbiased estimate of `1 / p(x)`, and minus its log is a stochastic upper bound.
-  Each image has a single exact sample, from which all of its reverse chains start. Real images have none, so the upper
-  bound exists only for simulated images.
-
-  Args:
-    decode: `G`, as in `annealed_importance_sampling`.
-    prior: `p(z)`, as in `annealed_importance_sampling`.
-    sigma: Standard deviation of the observation model, in units of the images.
-    n: Number of images to simulate.
-    chains: Number of chains per image and direction.
-    steps: Number of temperatures.
-    leapfrog_steps: Leapfrog steps in each transition.
-    batch_size: Largest number of states that `decode` is given at once.
-    seed: Seed of the images and of the chains.
-    progress: Whether to show a progress bar if standard error is a terminal.
-
-  Returns:
-    The two bounds, the gap between them, and the images.
-
-  Raises:
-    ValueError: If an argument is out of range.
-
-  #### References
-
-  [1]: Roger Grosse, Zoubin Ghahramani, Ryan Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo.
-       2015, section 3.
-  [2]: Wu et al. ICLR 2017, section 3.2.
-  """
-  annealer = _Annealer(decode, prior, chains, steps, leapfrog_steps, batch_size, progress)
-  _check_sigma(sigma)
-  if n < 1:
-    raise ValueError(f'`n` must be at least 1. Got: {n}.')
-  noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-  noise = prior.sample(n, seed=noise_seed)
-  batches = [decode(noise[i : i + batch_size]) for i in range(0, n, batch_size)]
-  clean = tf.concat(batches, axis=0)
-  images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
-  lower = annealer.estimate(images, sigma, int(chain_seed[0]))
-  upper = annealer.estimate(images, sigma, int(chain_seed[1]), posterior_sample=noise)
-  gap = upper.log_likelihood - lower.log_likelihood
-  return BidirectionalEstimate(lower, upper, float(gap.mean()), standard_error(gap), images.numpy())
-
-
-def choose_sigma(
-  decode: Callable[[tf.Tensor], tf.Tensor],
-  prior: tfp.distributions.Distribution,
-  images: np.ndarray,
-  low: float = 0.01,
-  high: float = 0.5,
-  chains: int = 16,
-  steps: int = 500,
-  leapfrog_steps: int = 10,
-  batch_size: int = 256,
-  seed: int = 0,
-  progress: bool = True,
-) -> SigmaChoice:
-  """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
-
-  Brent's method searches over `log sigma`. It makes about 9 estimates with the same random numbers, and finds sigma to
-  about 10 percent. Small sigmas need more temperatures. A search with fewer temperatures than the final estimate
-  therefore prefers larger sigmas.
-
-  Args:
-    decode: `G`, as in `annealed_importance_sampling`.
-    prior: `p(z)`, as in `annealed_importance_sampling`.
-    images: Images of the validation set `[n, *image_shape]`.
-    low: Smallest sigma, in units of the images.
-    high: Largest sigma. If the choice is next to either end, the range was too narrow.
-    chains: Number of chains per image.
-    steps: Number of temperatures.
-    leapfrog_steps: Leapfrog steps in each transition.
-    batch_size: Largest number of states that `decode` is given at once.
-    seed: Seed of every estimate.
-    progress: Whether to show a progress bar for each estimate if standard error is a terminal.
-
-  Returns:
-    The best sigma, and all that were tried.
-
-  Raises:
-    ValueError: If an argument is out of range.
-  """
-  if not 0 < low < high:
-    raise ValueError(f'`low` must be positive and below `high`. Got: {low} and {high}.')
-  annealer = _Annealer(decode, prior, chains, steps, leapfrog_steps, batch_size, progress)
-  tried = []
-
-  def nll(log_sigma):
-    sigma = math.exp(log_sigma)
-    tried.append((sigma, annealer.estimate(images, sigma, seed).nll))
-    return tried[-1][1]
-
-  scipy.optimize.minimize_scalar(nll, bounds=(math.log(low), math.log(high)), method='bounded', options={'xatol': 0.1})
-  return SigmaChoice(*min(tried, key=lambda pair: pair[1]), tried)
-
-
-class _Annealer:
-  """The chains of one generator, traced once for all images, sigmas, temperatures and both directions.
-
-  `tfp.mcmc.sample_annealed_importance_chain` is not used because, up to TFP 0.25, it gives HMC the log-density and the
-  gradient of the current state at the previous temperature. The transitions then do not leave their targets invariant.
-  With 20 temperatures on a Gaussian in one dimension, the mean weight was 0.803 (standard error 0.002) of the true
-  integral. It was 1.000 when both were computed anew for each temperature, as they are here. TFP's temperatures are
-  also equally spaced, and its step size is the same for all of them.
-  """
-
-  def __init__(self, decode, prior, chains, steps, leapfrog_steps, batch_size, progress):
+    Raises:
+      ValueError: If a number is below 1.
+    """
     counts = {'chains': chains, 'steps': steps, 'leapfrog_steps': leapfrog_steps, 'batch_size': batch_size}
     for name, count in counts.items():
       if count < 1:
@@ -292,30 +152,116 @@ class _Annealer:
     self._chains = chains
     self._steps = steps
     self._leapfrog_steps = leapfrog_steps
-    self._images_per_batch = max(1, batch_size // chains)
-    self._progress = progress and sys.stderr.isatty()
-    self._transition = tf.function(self._transition, reduce_retracing=True)
+    self._batch_size = batch_size
+    self._annealed = AnnealedChains(decode, prior, chains, steps, leapfrog_steps)
 
-  def estimate(self, images, sigma, seed, posterior_sample=None):
+  def estimate(self, images: np.ndarray, sigma: float, seed: int) -> AisEstimate:
+    """Estimates the log-likelihood of images.
+
+    Args:
+      images: The images `[n, *image_shape]`.
+      sigma: Standard deviation of the observation model, in units of the images. See `choose_sigma`.
+      seed: Seed. The same seed, arguments and weights give the same estimate.
+
+    Returns:
+      The estimate for each image, and its mean.
+
+    Raises:
+      ValueError: If `sigma` is out of range, there are no images, or they have another shape than the generator's.
+    """
+    return self._anneal(images, sigma, seed)
+
+  def bidirectional(self, sigma: float, n: int, seed: int) -> BidirectionalEstimate:
+    """Brackets the log-likelihood of images simulated from the model, which shows how far AIS can be trusted.
+
+    ```none
+    z ~ p(z),   x ~ N(G(z), sigma^2 I)
+    ```
+
+    Such a `z` is an exact sample from the posterior given `x`, so that chains can be annealed backwards from it to the
+    prior. The mean of their weights is an unbiased estimate of `1 / p(x)`, and minus its log is a stochastic upper
+    bound. Each image has a single exact sample, from which all of its reverse chains start. Real images have none, so
+    the upper bound exists only for simulated images.
+
+    Args:
+      sigma: Standard deviation of the observation model, in units of the images.
+      n: Number of images to simulate.
+      seed: Seed of the images and of the chains.
+
+    Returns:
+      The two bounds, the gap between them, and the images.
+
+    Raises:
+      ValueError: If an argument is out of range.
+
+    #### References
+
+    [1]: Roger Grosse, Zoubin Ghahramani, Ryan Adams. Sandwiching the marginal likelihood using bidirectional Monte
+         Carlo. 2015, section 3.
+    [2]: Wu et al. ICLR 2017, section 3.2.
+    """
+    if n < 1:
+      raise ValueError(f'`n` must be at least 1. Got: {n}.')
+    noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
+    noise = self._prior.sample(n, seed=noise_seed)
+    batches = [self._decode(noise[i : i + self._batch_size]) for i in range(0, n, self._batch_size)]
+    clean = tf.concat(batches, axis=0)
+    images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
+    lower = self.estimate(images, sigma, int(chain_seed[0]))
+    upper = self._anneal(images, sigma, int(chain_seed[1]), posterior_sample=noise)
+    gap = upper.log_likelihood - lower.log_likelihood
+    return BidirectionalEstimate(lower, upper, float(gap.mean()), standard_error(gap), images.numpy())
+
+  def choose_sigma(self, images: np.ndarray, seed: int) -> SigmaChoice:
+    """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
+
+    Brent's method searches over `log sigma`, from sigma = 0.01 to 0.5. It makes about 9 estimates with the same random
+    numbers, and finds sigma to about 10 percent. Small sigmas need more temperatures. A search with fewer temperatures
+    than the final estimate therefore prefers larger sigmas. If the choice is next to either end, the range is too
+    narrow for the generator.
+
+    Args:
+      images: Images of the validation set `[n, *image_shape]`.
+      seed: Seed of every estimate.
+
+    Returns:
+      The best sigma, and all that were tried.
+
+    Raises:
+      ValueError: If there are no images, or they have another shape than the generator's.
+    """
+    tried = []
+
+    def nll(log_sigma):
+      sigma = math.exp(log_sigma)
+      tried.append((sigma, self.estimate(images, sigma, seed).nll))
+      return tried[-1][1]
+
+    scipy.optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
+    return SigmaChoice(*min(tried, key=lambda pair: pair[1]), tried)
+
+  def _anneal(self, images, sigma, seed, posterior_sample=None):
     """Anneals from the prior or, given posterior samples `[n, *noise_shape]`, from these back to the prior."""
-    _check_sigma(sigma)
+    if not 0 < sigma < math.inf:
+      raise ValueError(f'`sigma` must be positive and finite. Got: {sigma}.')
     images = np.asarray(images)
     if not len(images):
       raise ValueError(f'`images` must not be empty. Got: shape {images.shape}.')
+    images_per_batch = max(1, self._batch_size // self._chains)
     log_weights, acceptance = [], []
-    starts = range(0, len(images), self._images_per_batch)
+    starts = range(0, len(images), images_per_batch)
     direction = 'AIS' if posterior_sample is None else 'reverse AIS'
     with tqdm.tqdm(
       desc=f'{direction}, sigma {sigma:.3g}',
-      total=len(starts) * (_PILOT_STEPS + self._steps),
+      total=len(starts) * (PILOT_STEPS + self._steps),
       unit='temperature',
       dynamic_ncols=True,
-      disable=not self._progress,
+      disable=not sys.stderr.isatty(),
     ) as bar:
       for i in starts:
-        batch = slice(i, i + self._images_per_batch)
+        batch = slice(i, i + images_per_batch)
         start = None if posterior_sample is None else posterior_sample[batch]
-        weights, accepted = self._estimate_batch(images[batch], sigma, tf.constant([seed, i]), start, bar)
+        weights, accepted = self._annealed.anneal(images[batch], sigma, tf.constant([seed, i]), start, bar.update)
         log_weights.append(weights)
         acceptance.append(accepted)
     log_weights = np.concatenate(log_weights, axis=1)
@@ -334,92 +280,3 @@ class _Annealer:
       steps=self._steps,
       leapfrog_steps=self._leapfrog_steps,
     )
-
-  def _estimate_batch(self, images, sigma, seed, start, bar):
-    """Returns log-weights `[chains, n]` of the images `[n, ...]`, and mean acceptance probabilities `[steps, n]`."""
-    images = tf.constant(images, self._prior.dtype)
-    pilot_seed, start_seed, chain_seed = tfp.random.split_seed(seed, n=3)
-    step_sizes = self._pilot(images, sigma, pilot_seed, bar)
-    step_sizes = step_sizes[np.rint(np.linspace(0, _PILOT_STEPS, self._steps + 1)).astype(int)]
-    betas = _schedule(self._steps)
-    if start is None:
-      state = self._prior.sample((self._chains, len(images)), seed=start_seed)
-    else:
-      state = tf.repeat(start[tf.newaxis], self._chains, axis=0)
-      betas, step_sizes = betas[::-1], step_sizes[::-1]
-    log_weights = np.zeros((self._chains, len(images)))
-    acceptances = []
-    for k in range(self._steps):
-      state, log_likelihood, acceptance = self._transition(
-        *self._tensors(images, sigma, betas[k + 1], step_sizes[k + 1]), state, _fold_in(chain_seed, k)
-      )
-      log_weights += (betas[k + 1] - betas[k]) * log_likelihood.numpy()
-      acceptances.append(acceptance)
-      bar.update()
-    return log_weights, np.stack(acceptances)
-
-  def _pilot(self, images, sigma, seed, bar):
-    """Returns the step sizes `[_PILOT_STEPS + 1, n]` to which chains from prior to posterior adapted."""
-    start_seed, chain_seed = tfp.random.split_seed(seed)
-    state = self._prior.sample((_PILOT_CHAINS, len(images)), seed=start_seed)
-    step_size = np.full(len(images), _PILOT_FIRST_STEP_SIZE)
-    step_sizes = [step_size]
-    for k, beta in enumerate(_schedule(_PILOT_STEPS)[1:]):
-      state, _, acceptance = self._transition(
-        *self._tensors(images, sigma, beta, step_size), state, _fold_in(chain_seed, k)
-      )
-      step_size = step_size * np.exp(_PILOT_RATE * (acceptance.numpy() - _TARGET_ACCEPTANCE))
-      step_sizes.append(step_size)
-      bar.update()
-    return np.stack(step_sizes)
-
-  def _tensors(self, *arguments):
-    # A Python number would become part of the graph, which would then be traced again for each temperature.
-    return [tf.convert_to_tensor(argument, self._prior.dtype) for argument in arguments]
-
-  def _transition(self, images, sigma, beta, step_size, state, seed):
-    """Makes one transition of HMC.
-
-    Args:
-      images: The images `[n, *image_shape]`.
-      sigma: Standard deviation of the observation model `[]`.
-      beta: Inverse temperature `[]` of the distribution that the transition leaves invariant.
-      step_size: Step size for each image `[n]`.
-      state: Noise vectors `[chains, n, *noise_shape]`.
-      seed: Stateless seed.
-
-    Returns:
-      The next state, the log-likelihood `[chains, n]` of the given state, and the mean acceptance probability `[n]`.
-    """
-
-    def log_likelihood(noise):
-      decoded = self._decode(tf.reshape(noise, tf.concat([[-1], tf.shape(noise)[2:]], axis=0)))
-      if not decoded.shape[1:].is_compatible_with(images.shape[1:]):
-        raise ValueError(f"`images` must have the generator's shape, {decoded.shape[1:]}. Got: {images.shape[1:]}.")
-      decoded = tf.reshape(decoded, tf.concat([tf.shape(noise)[:2], tf.shape(images)[1:]], axis=0))
-      pixels = tfp.distributions.Normal(decoded, sigma).log_prob(images)
-      return tf.reduce_sum(pixels, axis=tf.range(2, tf.rank(pixels)))
-
-    kernel = tfp.mcmc.HamiltonianMonteCarlo(
-      lambda noise: self._prior.log_prob(noise) + beta * log_likelihood(noise),
-      step_size=tf.reshape(step_size, [-1] + [1] * self._prior.event_shape.rank),
-      num_leapfrog_steps=self._leapfrog_steps,
-    )
-    next_state, results = kernel.one_step(state, kernel.bootstrap_results(state), seed=seed)
-    acceptance = tf.exp(tf.minimum(results.log_accept_ratio, 0))
-    return next_state, log_likelihood(state), tf.reduce_mean(acceptance, axis=0)
-
-
-def _check_sigma(sigma):
-  if not 0 < sigma < math.inf:
-    raise ValueError(f'`sigma` must be positive and finite. Got: {sigma}.')
-
-
-def _schedule(steps):
-  """Returns the inverse temperatures `[steps + 1]`, from 0 to 1."""
-  betas = scipy.special.expit(_SCHEDULE_WIDTH * np.linspace(-1, 1, steps + 1))
-  return (betas - betas[0]) / (betas[-1] - betas[0])
-
-
-def _fold_in(seed, k):
-  return tf.random.experimental.stateless_fold_in(seed, tf.constant(k))

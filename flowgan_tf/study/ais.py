@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.estimators.annealing import annealed_importance_sampling, bidirectional, choose_sigma
+from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.subject import Subject
@@ -62,15 +62,16 @@ class Ais(Analysis):
 
   def measure(self, subject: Subject, settings: AisSettings) -> tuple[dict, dict[str, np.ndarray]]:
     decode, prior = subject.run.generator.decode, subject.run.generator.distribution
-    common = {'chains': settings.ais_chains, 'seed': settings.seed}
-    sigma_images = subject.images('validation', _SIGMA_IMAGES, settings.seed)
-    choice = choose_sigma(
-      decode, prior, sigma_images, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS, **common
+    chains, seed = settings.ais_chains, settings.seed
+    sigma_images = subject.images('validation', _SIGMA_IMAGES, seed)
+    short = AnnealedImportanceSampler(
+      decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS
     )
-    common['steps'] = settings.ais_steps
-    images = subject.images('test', settings.ais_images, settings.seed)
-    estimate = annealed_importance_sampling(decode, prior, images, choice.sigma, **common)
-    bracket = bidirectional(decode, prior, choice.sigma, _BRACKETED_IMAGES, **common)
+    choice = short.choose_sigma(sigma_images, seed)
+    sampler = AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
+    images = subject.images('test', settings.ais_images, seed)
+    estimate = sampler.estimate(images, choice.sigma, seed)
+    bracket = sampler.bidirectional(choice.sigma, _BRACKETED_IMAGES, seed)
     numbers = {name: value for name, value in estimate._asdict().items() if np.isscalar(value)} | {
       'effective_sample_size': estimate.effective_sample_size.mean(),
       'sigma_images': len(sigma_images),

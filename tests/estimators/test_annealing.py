@@ -7,7 +7,7 @@ import tensorflow_probability as tfp
 from scipy import integrate, optimize, stats
 
 from flowgan_tf import flows
-from flowgan_tf.estimators.annealing import annealed_importance_sampling, bidirectional, choose_sigma
+from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
 
 
 def standard_normal(dims):
@@ -37,9 +37,8 @@ def curve(noise):
 def test_the_estimate_is_the_closed_form_of_a_linear_generator(noise_dims, image_dims):
   decode, exact = linear(noise_dims, image_dims, (0.5, 1.5))
   images = exact(0.3).rvs(12, random_state=1)
-  estimate = annealed_importance_sampling(
-    decode, standard_normal(noise_dims), images, 0.3, chains=32, steps=300, batch_size=256
-  )  # batches of 8 and 4 images
+  sampler = AnnealedImportanceSampler(decode, standard_normal(noise_dims), chains=32, steps=300, batch_size=256)
+  estimate = sampler.estimate(images, 0.3, seed=0)  # batches of 8 and 4 images
   truth = exact(0.3).logpdf(images)
   np.testing.assert_allclose(estimate.log_likelihood, truth, atol=0.5)
   assert -0.1 < np.mean(estimate.log_likelihood - truth) < 0.05  # below in expectation
@@ -58,7 +57,8 @@ def test_weights_are_unbiased_with_few_temperatures():
   """
   decode, exact = linear(1, 1, (1.0, 1.0))
   n = 6000
-  estimate = bidirectional(decode, standard_normal(1), 1.0, n=n, chains=1, steps=10, leapfrog_steps=2, batch_size=n)
+  sampler = AnnealedImportanceSampler(decode, standard_normal(1), chains=1, steps=10, leapfrog_steps=2, batch_size=n)
+  estimate = sampler.bidirectional(1.0, n, seed=0)
   truth = exact(1.0).logpdf(estimate.images)
   for ratio in (np.exp(estimate.lower.log_likelihood - truth), np.exp(truth - estimate.upper.log_likelihood)):
     assert ratio.std() > 0.2  # so that a bias could show
@@ -67,7 +67,8 @@ def test_weights_are_unbiased_with_few_temperatures():
 
 def test_both_directions_bracket_the_truth():
   decode, exact = linear(4, 6, (0.5, 1.5))
-  estimate = bidirectional(decode, standard_normal(4), 0.3, n=40, chains=16, steps=300, batch_size=640)
+  sampler = AnnealedImportanceSampler(decode, standard_normal(4), chains=16, steps=300, batch_size=640)
+  estimate = sampler.bidirectional(0.3, n=40, seed=0)
   truth = exact(0.3).logpdf(estimate.images)
   below, above = truth - estimate.lower.log_likelihood, estimate.upper.log_likelihood - truth
   for error in (below, above):
@@ -80,10 +81,11 @@ def test_both_directions_bracket_the_truth():
 
 def test_fewer_temperatures_widen_the_gap():
   decode, _ = linear(4, 6, (0.5, 1.5))
-  gaps = [
-    bidirectional(decode, standard_normal(4), 0.1, n=20, chains=4, steps=steps, batch_size=80).gap
+  samplers = [
+    AnnealedImportanceSampler(decode, standard_normal(4), chains=4, steps=steps, batch_size=80)
     for steps in (5, 40, 320)
   ]
+  gaps = [sampler.bidirectional(0.1, n=20, seed=0).gap for sampler in samplers]
   assert gaps[0] > 3 * gaps[1] > 9 * gaps[2] > 0
 
 
@@ -98,9 +100,8 @@ def test_a_nonlinear_generator_against_numeric_integration(sigma):
   truth = [
     np.log(integrate.quad(density, -6, 6, args=(x,), points=np.linspace(-5, 5, 41), limit=500)[0]) for x in images
   ]
-  estimate = annealed_importance_sampling(
-    curve, standard_normal(1), images, sigma, chains=1000, steps=200, batch_size=4000
-  )
+  sampler = AnnealedImportanceSampler(curve, standard_normal(1), chains=1000, steps=200, batch_size=4000)
+  estimate = sampler.estimate(images, sigma, seed=0)
   np.testing.assert_allclose(estimate.log_likelihood, truth, atol=0.1)
 
 
@@ -111,9 +112,8 @@ def test_a_flow_as_decoder_against_its_own_density():
   for variable in flow.trainable_variables:
     variable.assign(rng.normal(0, 0.5, variable.shape))
   images, sigma = flow.sample(4, seed=(0, 0)).numpy(), 0.1
-  estimate = annealed_importance_sampling(
-    flow.decode, flow.distribution, images, sigma, chains=200, steps=100, batch_size=800
-  )
+  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=200, steps=100, batch_size=800)
+  estimate = sampler.estimate(images, sigma, seed=0)
   grid = (np.arange(400) + 0.5) / 400
   points = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2, 1, 1)
   density = np.exp(flow.log_prob(points.astype(np.float32)))
@@ -125,7 +125,7 @@ def test_a_flow_as_decoder_against_its_own_density():
 def test_the_chosen_sigma_is_the_one_of_maximum_likelihood():
   decode, exact = linear(2, 8, (0.5, 1.5))
   images = exact(0.12).rvs(10, random_state=0)
-  choice = choose_sigma(decode, standard_normal(2), images, chains=8, steps=100)
+  choice = AnnealedImportanceSampler(decode, standard_normal(2), chains=8, steps=100).choose_sigma(images, seed=0)
   best = optimize.minimize_scalar(lambda s: -exact(s).logpdf(images).mean(), bounds=(0.01, 0.5), method='bounded')
   assert choice.sigma == pytest.approx(best.x, rel=0.07)
   assert choice.nll == pytest.approx(best.fun, abs=0.15)
@@ -134,39 +134,37 @@ def test_the_chosen_sigma_is_the_one_of_maximum_likelihood():
 
 
 def test_the_seed_decides():
+  sampler = AnnealedImportanceSampler(curve, standard_normal(1), chains=2, steps=5)
+
   def estimate(seed):
-    images = [[0.5, 0.2], [0.1, 0.9]]
-    return annealed_importance_sampling(
-      curve, standard_normal(1), images, 0.2, chains=2, steps=5, seed=seed
-    ).log_likelihood
+    return sampler.estimate([[0.5, 0.2], [0.1, 0.9]], 0.2, seed).log_likelihood
 
   np.testing.assert_array_equal(estimate(3), estimate(3))
   assert np.all(estimate(3) != estimate(4))
 
 
 def test_one_image_and_one_chain_have_no_spread():
-  estimate = annealed_importance_sampling(curve, standard_normal(1), [[0.5, 0.2]], 0.2, chains=1, steps=2)
+  sampler = AnnealedImportanceSampler(curve, standard_normal(1), chains=1, steps=2)
+  estimate = sampler.estimate([[0.5, 0.2]], 0.2, seed=0)
   assert np.isnan(estimate.standard_error) and estimate.effective_sample_size == pytest.approx([1])
 
 
 @pytest.mark.parametrize('name', ['chains', 'steps', 'leapfrog_steps', 'batch_size'])
 def test_counts_below_one_are_refused(name):
   with pytest.raises(ValueError, match=rf'^`{name}` must be at least 1. Got: 0.$'):
-    annealed_importance_sampling(curve, standard_normal(1), [[0.5, 0.2]], 0.2, **{name: 0})
+    AnnealedImportanceSampler(curve, standard_normal(1), **{name: 0})
 
 
 def test_arguments_out_of_range_are_refused():
-  prior, images = standard_normal(1), [[0.5, 0.2]]
+  sampler = AnnealedImportanceSampler(curve, standard_normal(1))
   for sigma in (0.0, -1.0, np.nan, np.inf):
     with pytest.raises(ValueError, match=rf'^`sigma` must be positive and finite. Got: {sigma}.$'):
-      annealed_importance_sampling(curve, prior, images, sigma)
+      sampler.estimate([[0.5, 0.2]], sigma, seed=0)
   with pytest.raises(ValueError, match=r'^`images` must not be empty. Got: shape \(0, 2\).$'):
-    annealed_importance_sampling(curve, prior, np.zeros((0, 2)), 0.2)
+    sampler.estimate(np.zeros((0, 2)), 0.2, seed=0)
   with pytest.raises(ValueError, match=r"`images` must have the generator's shape, \(2,\). Got: \(3,\)"):
-    annealed_importance_sampling(curve, prior, [[0.5, 0.2, 0.1]], 0.2)
+    sampler.estimate([[0.5, 0.2, 0.1]], 0.2, seed=0)
   with pytest.raises(ValueError, match=r'^`n` must be at least 1. Got: 0.$'):
-    bidirectional(curve, prior, 0.2, n=0)
+    sampler.bidirectional(0.2, n=0, seed=0)
   with pytest.raises(ValueError, match=r'^`sigma` must be positive and finite. Got: 0.'):
-    bidirectional(curve, prior, 0.0, n=1)
-  with pytest.raises(ValueError, match=r'^`low` must be positive and below `high`. Got: 0.5 and 0.1.$'):
-    choose_sigma(curve, prior, images, low=0.5, high=0.1)
+    sampler.bidirectional(0.0, n=1, seed=0)

@@ -25,6 +25,7 @@ import tqdm
 
 from flowgan_tf import objectives
 from flowgan_tf.data import Split, dequantize, training_batches
+from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['CriticGap', 'critic_gap']
@@ -106,7 +107,8 @@ def critic_gap(
     The `CriticGap`.
 
   Raises:
-    ValueError: If there are fewer than 2 training or 4 validation images, or if their shapes differ.
+    ValueError: If there are fewer than 2 training or 4 validation images, if their shapes differ, or if the critic's
+      outputs are not finite.
 
   #### Examples
 
@@ -128,12 +130,11 @@ def critic_gap(
   n = min(len(unseen), len(train))
   _train_critic(critic, sample, validation[seen], levels, steps, batch_size, seed, learning_rate)
 
-  outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], reduce_retracing=True)
+  outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0])
   sample_for = tf.function(sample)
 
   def outputs(images):
-    batches = [outputs_of(tf.constant(images[i : i + batch_size])) for i in range(0, n, batch_size)]
-    return np.concatenate(batches).astype(np.float64)
+    return map_batches(outputs_of, images, batch_size).astype(np.float64)
 
   # Only whole batches are sampled, because a smaller last one would be traced again.
   samples = np.concatenate(
@@ -142,6 +143,8 @@ def critic_gap(
   of_samples = outputs(samples[:n].astype(np.float32))
   of_train = outputs(dequantize(train[np.sort(rng.permutation(len(train))[:n])], levels, seed))
   of_validation = outputs(dequantize(validation[unseen[:n]], levels, seed + 1))
+  if not np.isfinite([of_samples, of_train, of_validation]).all():
+    raise ValueError("the critic's outputs must be finite. Got: NaN or infinity.")
   results = [
     (a.mean() - b.mean(), math.hypot(standard_error(a), standard_error(b)))
     for a, b in ((of_train, of_samples), (of_validation, of_samples), (of_validation, of_train))

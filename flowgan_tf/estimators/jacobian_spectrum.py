@@ -95,26 +95,23 @@ def jacobian(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, block_s
   return tf.reshape(rows, (d, d))
 
 
-def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> JacobianSpectrum:
+def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   """Singular values and log-determinants of the generator's Jacobian at each noise vector, in evaluation mode.
 
   The entries are computed in the precision of the generator, and decomposed in float64. Singular values far below `eps`
   times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. Rows that are small
   because of the final sigmoid, as for dark pixels, are an exception: they keep their digits. Rows of bright pixels do
   not. From a logit of 17 (float32) or 37 (float64) on, the sigmoid is rounded to 1, the row is 0, and a singular value
-  is lost. Use float64 for generators trained adversarially, whose singular values spread most. Weights can be copied:
+  is lost. Use float64 for generators trained adversarially, whose singular values spread most:
 
   ```python
-  wide = fg.flows.nice((28, 28, 1), dtype='float64')
-  for variable, narrow in zip(wide.variables, flow.variables, strict=True):
-    variable.assign(tf.cast(narrow, variable.dtype))
+  wide = flow.with_dtype('float64')
   spectrum(wide, wide.distribution.sample(64, seed=(0, 0))).mean_log_det
   ```
 
   Args:
     generator: A flow, or a generator without a density.
     noise: Noise vectors `[n, *event_shape]`. The paper takes 64 draws from the prior, `generator.distribution`.
-    block_size: Number of rows in each backward pass, as in `jacobian`.
 
   Returns:
     The `JacobianSpectrum` at the noise vectors.
@@ -126,12 +123,12 @@ def spectrum(generator: Generator, noise: tf.Tensor, block_size: int = 112) -> J
   if noise.shape[1:] != generator.event_shape or noise.shape[0] == 0:
     raise ValueError(f'`noise` must have shape [n, *{tuple(generator.event_shape)}] with n > 0. Got: {noise.shape}.')
   n, d = noise.shape[0], math.prod(generator.event_shape)
-  jacobian_at = tf.function(lambda z: jacobian(generator.decode, z, block_size)).get_concrete_function(noise[0])
+  jacobian_at = tf.function(lambda z: jacobian(generator.decode, z)).get_concrete_function(noise[0])
   singular_values = np.empty((n, d))
   for i in tqdm.trange(n, desc='Jacobians', dynamic_ncols=True, disable=not sys.stderr.isatty()):
     matrix = jacobian_at(noise[i]).numpy().astype(np.float64)
     if not np.isfinite(matrix).all():
-      raise ValueError(f'`generator` must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
+      raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
     singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
   largest, smallest = singular_values[:, :1], singular_values[:, -1]
   tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator

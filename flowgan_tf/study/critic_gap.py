@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError
 from flowgan_tf.estimators.independent_critic import critic_gap
 from flowgan_tf.runs.config import make_critic
 from flowgan_tf.study.analysis import Analysis, Settings, setting
@@ -58,6 +56,4 @@ class CriticGap(Analysis):
       config.batch_size,
       settings.seed,
     )
-    if not math.isfinite(found.gap):
-      raise UsageError(f"{subject.run.workdir}: the critic's outputs are not finite; try another `checkpoint`")
     return found._asdict(), {}

@@ -12,7 +12,6 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import listed
-from flowgan_tf.errors import UsageError
 from flowgan_tf.estimators.jacobian_spectrum import spectrum
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.study.analysis import Analysis, Settings, setting
@@ -57,10 +56,7 @@ class Jacobian(Analysis):
     generator = subject.run.generator.with_dtype('float64')
     seed = stateless_seed(settings.seed, Purpose.ANALYSIS)
     noise = subject.run.generator.distribution.sample(settings.noise_vectors, seed=seed)
-    try:
-      found = spectrum(generator, noise)
-    except ValueError as error:  # Derivatives that are not finite.
-      raise UsageError(f'{subject.run.workdir}: {error}') from error
+    found = spectrum(generator, noise)
     numbers = {
       'n': found.n,
       'd': found.d,

@@ -73,6 +73,12 @@ def test_the_seed_decides():
   assert first == again and first.gap != other.gap
 
 
+def test_outputs_that_are_not_finite_are_refused():
+  train, validation, _ = digits()
+  with pytest.raises(ValueError, match=r"^the critic's outputs must be finite\. Got: NaN or infinity\.$"):
+    measure(lambda n, seed: replay(train)(n, seed) * np.nan, train, validation, steps=1)
+
+
 def test_sets_that_cannot_be_measured_are_refused():
   images = np.zeros((4, 8, 8, 1), np.uint8)
   for train, validation in ((images[:1], images), (images, images[:3]), (images, images[:, :4])):

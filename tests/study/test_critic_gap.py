@@ -1,12 +1,28 @@
+import keras
 import pytest
 
+from flowgan_tf.estimators.independent_critic import critic_gap
+from flowgan_tf.runs.config import make_critic
 from flowgan_tf.study.critic_gap import CriticGap
 
 
-def test_the_gap_is_the_difference_of_the_distances(subject):
+def test_the_gap_is_that_of_a_critic_like_the_one_of_the_training(subject):
   numbers, arrays = CriticGap().measure(subject, CriticGap.Settings(critic_steps=3, seed=1))
-  assert numbers['gap'] == pytest.approx(numbers['validation'] - numbers['train'])
-  assert numbers['steps'] == 3 and arrays == {}
+  config, dataset = subject.run.config, subject.dataset
+  keras.utils.set_random_seed(1)
+  critic = make_critic(config, dataset.image_shape)
+  expected = critic_gap(
+    subject.run.generator.sample,
+    train=dataset.train.images,
+    validation=dataset.validation.images,
+    levels=dataset.levels,
+    critic=critic,
+    steps=3,
+    batch_size=config.batch_size,
+    seed=1,
+  )
+  assert numbers == pytest.approx(expected._asdict())
+  assert arrays == {}
 
 
 def test_the_seed_decides(subject):

@@ -10,9 +10,6 @@ from flowgan_tf.estimators.parzen import bandwidth_curve, log_density
 
 __all__ = ['GaussianMixture', 'bandwidth_study', 'winning_range']
 
-# These are distances between samples and data. All other scores grow with quality.
-_LOWER_IS_BETTER = ('fid', 'kid')
-
 
 class GaussianMixture:
   """A mixture of isotropic Gaussians of equal weight and bandwidth, one centred on each training image.
@@ -139,7 +136,7 @@ def winning_range(records: list[dict], nll: float, score: float, score_name: str
     records: What `bandwidth_study` returned for two or more bandwidths.
     nll: The model's NLL of the same images, in nats per image.
     score: The model's score, by the same scorer and for the same number of samples.
-    score_name: Name of the score in the records. Lower is better for 'fid' and 'kid', and higher for all others.
+    score_name: Name of the score in the records. Higher must be better.
 
   Returns:
     The lowest and highest bandwidth of the range, or None if there is no such range.
@@ -154,7 +151,7 @@ def winning_range(records: list[dict], nll: float, score: float, score_name: str
     raise ValueError(f'`records` must have two or more bandwidths. Got: {[bandwidth for bandwidth, *_ in rows]}.')
   bandwidths, nlls, scores = np.transpose(rows)
   log_h = np.log(bandwidths)
-  margins = nll - nlls, (score - scores if score_name in _LOWER_IS_BETTER else scores - score)
+  margins = nll - nlls, scores - score
   # No margin changes its sign between two neighbouring points of these.
   points = np.unique(np.concatenate([log_h, *(_crossings(log_h, margin) for margin in margins)]))
   middles = (points[:-1] + points[1:]) / 2

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import pathlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-__all__ = ['make_writable', 'save_arrays', 'write_atomically']
+from flowgan_tf.errors import UsageError
+
+__all__ = ['as_json', 'make_writable', 'save_arrays', 'write_atomically', 'write_json']
 
 
 def make_writable(folder: pathlib.Path) -> None:
@@ -17,49 +25,81 @@ def make_writable(folder: pathlib.Path) -> None:
     folder: The folder. Missing parents are made as well.
 
   Raises:
-    OSError: If the folder cannot be made, or no file can be created in it.
+    UsageError: If the folder cannot be made, or no file can be created in it.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  probe = folder / '.writable'
-  probe.touch()
-  probe.unlink()
+  with _refusal_named(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / '.writable'
+    probe.touch()
+    probe.unlink()
 
 
-def save_arrays(path: str | os.PathLike, **arrays: np.ndarray | float | str) -> None:
+def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:
   """Writes an .npz file so that a kill or a full disk never leaves part of a file under its name.
 
   Args:
     path: The file. Its folder is made if there is none.
-    **arrays: The arrays, numbers and strings to keep, by name.
+    arrays: The arrays, numbers and strings to keep, by name.
 
   Raises:
-    OSError: If the file cannot be written. Whatever had been written is removed.
+    UsageError: If the file cannot be written. Whatever had been written is removed.
   """
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  temporary = f'{path}.{os.getpid()}.tmp'  # Two processes may write the same file.
-  try:
-    with open(temporary, 'wb') as file:
-      np.savez(file, **arrays)
-    os.replace(temporary, path)
-  except OSError:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
+  path = pathlib.Path(path)
+  with _replacing(path) as temporary:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # `np.savez` takes names as keywords, some of which are its own, such as `file`.
+    with zipfile.ZipFile(temporary, 'w') as archive:
+      for name, array in arrays.items():
+        with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
+          np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-  """Writes a text file so that a kill or a full disk leaves the old file as it was.
+def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file so that a kill or a full disk leaves the old file as it was.
 
   Args:
     path: The file, in a folder that exists.
-    text: Its new content, written as UTF-8.
+    content: Its new content. Text is written as UTF-8.
 
   Raises:
-    OSError: If the file cannot be written. Whatever had been written is removed.
+    UsageError: If the file cannot be written. Whatever had been written is removed.
   """
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  with _replacing(path) as temporary:
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a value as JSON by `write_atomically`, after `as_json`."""
+  write_atomically(path, json.dumps(as_json(value), indent=2) + '\n')
+
+
+def as_json(value: Any) -> Any:
+  """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
+  if isinstance(value, dict):
+    return {name: as_json(v) for name, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [as_json(v) for v in value]
+  if isinstance(value, (np.generic, float)):
+    value = np.asarray(value).item()
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+  return value
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')  # Two processes may write the same file.
+  with _refusal_named(path):
+    try:
+      yield temporary
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusal_named(path: pathlib.Path) -> Iterator[None]:
   try:
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise
+    yield
+  except OSError as error:
+    raise UsageError(f'{path}: cannot be written ({error.strerror or error})') from error

@@ -47,7 +47,7 @@ ONLY = {
   'arguments': [],
   'builders': ['arguments'],
   'errors': [],
-  'files': [],
+  'files': ['errors'],
   'hosts': [],
   'version': [],
   'display': ['errors', 'files'],

@@ -12,7 +12,7 @@ import matplotlib.figure
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_atomically
 
 __all__ = ['Figure']
 
@@ -90,8 +90,5 @@ class Figure:
       UsageError: If the file cannot be written.
     """
     path = path.with_name(f'{path.name}.{self.suffix}')
-    try:
-      path.write_bytes(self.data)
-    except OSError as error:
-      raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
+    write_atomically(path, self.data)
     return path

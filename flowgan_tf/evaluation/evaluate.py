@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.evaluation.records import merge_records, read_evaluation
+from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
 from flowgan_tf.evaluation.scoring import make_scorer
-from flowgan_tf.files import write_atomically
 from flowgan_tf.runs.checkpoints import restore_generator
-from flowgan_tf.runs.config import SCORERS
+from flowgan_tf.runs.config import validate
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose
 
@@ -59,10 +57,9 @@ def evaluate_run(
   """
   if samples and samples < _SPLITS:
     raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
-  if scorer not in (None, *SCORERS):
-    raise UsageError(f'`scorer` must be one of {", ".join(SCORERS)}. Got: {scorer!r}.')
   run = load_run(workdir, checkpoints[0])
   run.config.scorer = scorer or run.config.scorer
+  validate(run.config)
   if inception_weights:
     if run.config.scorer != 'inception':
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.")
@@ -88,9 +85,5 @@ def evaluate_run(
         images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
         measured |= evaluator.scores(images, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
-  try:
-    kept = merge_records(read_evaluation(run.workdir), records)
-    write_atomically(run.workdir / 'evaluation.json', json.dumps(kept, indent=2) + '\n')
-  except OSError as error:
-    raise UsageError(f'{workdir}: evaluation.json cannot be written ({error.strerror})') from error
+  write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
   return records

@@ -6,8 +6,11 @@ import json
 import pathlib
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_json
 
-__all__ = ['merge_records', 'read_evaluation']
+__all__ = ['merge_records', 'read_evaluation', 'write_evaluation']
+
+_NAME = 'evaluation.json'
 
 
 def read_evaluation(workdir: pathlib.Path) -> list[dict]:
@@ -16,7 +19,7 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   Raises:
     UsageError: If the file is damaged.
   """
-  path = workdir / 'evaluation.json'
+  path = workdir / _NAME
   if not path.exists():
     return []
   try:
@@ -32,6 +35,15 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
       f'{path}: damaged ({type(error).__name__}); remove it, and run bin/evaluate {workdir} again'
     ) from error
   return records
+
+
+def write_evaluation(workdir: pathlib.Path, records: list[dict]) -> None:
+  """Writes the records of a run for `read_evaluation`, with None for numbers that are not finite.
+
+  Raises:
+    UsageError: If the file cannot be written.
+  """
+  write_json(workdir / _NAME, records)
 
 
 def merge_records(old: list[dict], new: list[dict]) -> list[dict]:

@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_atomically
+from flowgan_tf.files import write_json
 from flowgan_tf.runs.config import default_config, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
@@ -34,7 +34,7 @@ def describe_data(dataset: data.Dataset) -> dict:
 def write_description(workdir: pathlib.Path, config: config_dict.ConfigDict, facts: dict) -> None:
   """Writes `config.json`, with `facts` from `describe_data`."""
   description = {'version': _VERSION, 'config': json.loads(used(config).to_json_best_effort()), 'data': facts}
-  write_atomically(workdir / 'config.json', json.dumps(description, indent=2) + '\n')
+  write_json(workdir / 'config.json', description)
 
 
 def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import save_arrays, write_atomically
+from flowgan_tf.files import make_writable, save_arrays, write_json
 
-__all__ = ['as_json', 'read_sealed', 'write_sealed']
+__all__ = ['read_sealed', 'write_sealed']
 
 
 def write_sealed(path: str | os.PathLike, record: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -22,20 +20,17 @@ def write_sealed(path: str | os.PathLike, record: dict, arrays: dict[str, np.nda
 
   Args:
     path: Path of the JSON file, whose folder is made if there is none. Arrays go into the .npz file beside it.
-    record: Values that JSON can hold; see `as_json`.
+    record: Values that JSON can hold; see `files.as_json`.
     arrays: Arrays by name, possibly none.
 
   Raises:
     UsageError: If a file cannot be written.
   """
   path = pathlib.Path(path)
-  try:
-    path.parent.mkdir(exist_ok=True)
-    if arrays:
-      save_arrays(path.with_suffix('.npz'), **arrays)
-    write_atomically(path, json.dumps(record | {'sha256': _seal(record, arrays)}, indent=2) + '\n')
-  except OSError as error:
-    raise UsageError(f'{path}: cannot be written ({error.strerror})') from error
+  make_writable(path.parent)
+  if arrays:
+    save_arrays(path.with_suffix('.npz'), arrays)
+  write_json(path, record | {'sha256': _seal(record, arrays)})
 
 
 def read_sealed(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] | None:
@@ -63,18 +58,6 @@ def read_sealed(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] |
   except Exception as error:  # Reading a zip file with flipped bits can raise anything.
     raise UsageError(f'{path}: damaged ({type(error).__name__}); measure it again') from error
   return record, arrays
-
-
-def as_json(value: Any) -> Any:
-  """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
-  if isinstance(value, dict):
-    return {name: as_json(v) for name, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [as_json(v) for v in value]
-  if isinstance(value, (np.generic, float)):
-    value = np.asarray(value).item()
-    return value if not isinstance(value, float) or math.isfinite(value) else None
-  return value
 
 
 def _seal(record: dict, arrays: dict[str, np.ndarray]) -> str:

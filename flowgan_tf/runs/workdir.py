@@ -72,10 +72,7 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
 
 def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
   workdir = pathlib.Path(workdir)
-  try:
-    make_writable(workdir)
-  except OSError as error:
-    raise UsageError(f'{workdir}: cannot be written ({error.strerror})') from error
+  make_writable(workdir)
   return workdir
 
 

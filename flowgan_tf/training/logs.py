@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 import sys
 
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from flowgan_tf.files import write_atomically
+from flowgan_tf.files import as_json, write_atomically
 from flowgan_tf.runs.history import read_metrics
 
 __all__ = ['RunLog']
@@ -71,9 +70,7 @@ class RunLog:
       seconds: Time since this process started training; the log adds the time of earlier processes.
     """
     record = {'kind': kind, 'step': step, 'seconds': round(self._seconds_before + seconds, 3), **metrics}
-    # JSON has neither NaN nor infinity.
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    self._file.write(json.dumps(clean) + '\n')
+    self._file.write(json.dumps(as_json(record)) + '\n')
     self._file.flush()
     with self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}

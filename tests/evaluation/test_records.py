@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.records import merge_records, read_evaluation
+from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
 
 
 def record(checkpoint, split='test', step=4, **more):
@@ -30,6 +30,19 @@ def test_scores_stay_until_there_are_new_ones():
 
 def test_no_file_holds_no_records(tmp_path):
   assert read_evaluation(tmp_path) == []
+
+
+def test_what_is_written_is_read(tmp_path):
+  """The standard error of a single image is NaN, which JSON does not have."""
+  write_evaluation(tmp_path, [record('latest', nll=1.5, standard_error=float('nan'))])
+  assert read_evaluation(tmp_path) == [record('latest', nll=1.5, standard_error=None)]
+  assert 'NaN' not in (tmp_path / 'evaluation.json').read_text()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'evaluation.json').mkdir()
+  with pytest.raises(UsageError, match=rf'^{tmp_path}/evaluation\.json: cannot be written \(Is a directory\)$'):
+    write_evaluation(tmp_path, [record('latest')])
 
 
 @pytest.mark.parametrize(

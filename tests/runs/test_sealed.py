@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.sealed import as_json, read_sealed, write_sealed
+from flowgan_tf.runs.sealed import read_sealed, write_sealed
 
 RECORD = {'what': 'jacobian', 'step': 3, 'settings': {'seed': 0}, 'n': 0.1, 'none': None}
 
@@ -64,11 +64,5 @@ def test_arrays_of_another_time_are_damage(path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
   (tmp_path / 'analysis').write_text('a file')
-  with pytest.raises(UsageError, match=r'kde\.json: cannot be written'):
+  with pytest.raises(UsageError, match='analysis: cannot be written'):
     write_sealed(tmp_path / 'analysis' / 'kde.json', RECORD, {})
-
-
-def test_numbers_of_numpy_become_those_of_python():
-  value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
-  assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
-  assert json.loads(json.dumps(as_json(value))) == as_json(value)

@@ -67,14 +67,10 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, requir
   folder = cache_dir(config)
   try:
     make_writable(folder)
-  except OSError as error:
-    _LOG.warning(
-      '%s: cannot be written (%s); what is not in it will be computed every time.',
-      folder,
-      error.strerror,
-    )
+  except UsageError as error:
+    _LOG.warning('%s; what is not in it will be computed every time.', error)
   if by_classifier:
     network = classifiers.load_or_train(dataset, folder)
   else:
     network = load_inception(config.inception_weights or None)
-  return Scorer(network, load_or_compute(dataset, 'train', network, folder))
+  return Scorer(network, load_or_compute(dataset, network, folder))

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import math
 import os
-import re
 from typing import ClassVar
 
 import keras
@@ -20,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize
-from flowgan_tf.files import save_arrays
-from flowgan_tf.metrics.predictions import Predictions
+from flowgan_tf.metrics.cache import cached
+from flowgan_tf.metrics.images import check_images
+from flowgan_tf.metrics.predictions import Predictions, weights_hash
 
 __all__ = ['Classifier', 'load_or_train']
 
@@ -74,21 +73,9 @@ class Classifier:
     Raises:
       ValueError: If the images are not floats, not finite or not of the model's shape, or if there are none.
     """
-    images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
-    shape = self.model.input_shape[1:]
-    if images.shape[1:] != shape or len(images) == 0:
-      raise ValueError(f'`images` must have shape [n, {", ".join(map(str, shape))}] with n > 0. Got: {images.shape}.')
-    if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
-    clipped = np.clip(images, 0, 1).astype(np.float32)
+    clipped = np.clip(check_images(images, self.model.input_shape[1:]), 0, 1).astype(np.float32)
     features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
     return Predictions(features, tf.nn.softmax(logits.astype(np.float64)).numpy())
-
-  def probabilities(self, images: np.ndarray) -> np.ndarray:
-    """Returns p(y|x) as in `predict`, float64 `[n, num_classes]`."""
-    return self.predict(images).probabilities
 
   @functools.cached_property
   def _features_and_logits(self):
@@ -119,17 +106,28 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
   """
   if dataset.train.labels is None or dataset.test.labels is None:
     raise ValueError(f'`dataset` must have labels to train a classifier. Got: {dataset.name!r}, which has none.')
-  name = re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)
-  path = os.path.join(cache_dir, f'classifier-{name}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}.npz')
   model = _network(dataset.image_shape, dataset.num_classes, seed)
-  test_accuracy = _load(model, path)
-  if test_accuracy is None:
+
+  def train():
     _train(model, dataset, seed)
     test_accuracy = _accuracy(model, dataset, seed)
     _LOG.info('The classifier of %s labels %.2f %% of the test images correctly.', dataset.name, 100 * test_accuracy)
-    _save(model, test_accuracy, path)
+    weights = model.get_weights()
+    arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
+    return {'test_accuracy': test_accuracy, 'hash': weights_hash(weights), **arrays}
+
+  def read(saved):
+    weights = [saved[f'weight_{i}'] for i in range(len(model.get_weights()))]
+    if weights_hash(weights) != str(saved['hash']):
+      raise ValueError('the weights do not match their hash')
+    test_accuracy = float(saved['test_accuracy'])  # Before the weights are set, from which the training would start.
+    model.set_weights(weights)
+    return test_accuracy
+
+  name = f'classifier-{dataset.name}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}'
+  test_accuracy = cached(cache_dir, name, train, read)
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-  return Classifier(model, dataset.num_classes, test_accuracy, _hash(model.get_weights()), counts / counts.sum())
+  return Classifier(model, dataset.num_classes, test_accuracy, weights_hash(model.get_weights()), counts / counts.sum())
 
 
 def _network(image_shape, num_classes, seed):
@@ -185,38 +183,3 @@ def _accuracy(model, dataset, seed):
   images = dequantize(dataset.test.images, dataset.levels, seed)
   predictions = model.predict(images, batch_size=500, verbose=0).argmax(axis=1)
   return float(np.mean(predictions == dataset.test.labels))
-
-
-def _hash(weights):
-  digest = hashlib.sha256()
-  for weight in weights:
-    digest.update(weight.tobytes())
-  return digest.hexdigest()[:16]
-
-
-def _save(model, test_accuracy, path):
-  weights = model.get_weights()
-  arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
-  try:
-    save_arrays(path, test_accuracy=test_accuracy, hash=_hash(weights), **arrays)
-  except OSError as error:
-    _LOG.warning('%s: the classifier cannot be kept in the cache (%s).', path, error.strerror)
-
-
-def _load(model, path):
-  """Sets the weights and returns the test accuracy, or returns None if there is no intact cache file."""
-  try:
-    with np.load(path, allow_pickle=False) as saved:
-      weights = [saved[f'weight_{i}'] for i in range(len(model.get_weights()))]
-      if _hash(weights) != str(saved['hash']):
-        raise ValueError('the weights do not match their hash')
-      test_accuracy = float(saved['test_accuracy'])
-    model.set_weights(weights)
-    return test_accuracy
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
-    _LOG.warning(
-      '%s: the cached classifier is damaged (%s: %s) and is trained again.', path, type(error).__name__, error
-    )
-    return None

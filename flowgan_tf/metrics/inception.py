@@ -21,7 +21,8 @@ import tqdm
 
 from flowgan_tf import hosts
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics.predictions import Predictions
+from flowgan_tf.metrics.images import check_images
+from flowgan_tf.metrics.predictions import Predictions, weights_hash
 
 __all__ = ['Inception', 'load_inception']
 
@@ -62,10 +63,7 @@ class Inception:
     Args:
       model: Maps images `[n, 299, 299, 3]` in [-1, 1] to features and logits.
     """
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-      digest.update(weight.tobytes())
-    self.hash = digest.hexdigest()[:16]
+    self.hash = weights_hash(model.get_weights())
     self._model = model
 
   def predict(self, images: np.ndarray) -> Predictions:
@@ -85,13 +83,9 @@ class Inception:
     Raises:
       ValueError: If the images are not floats, not finite or of another shape, or if there are none.
     """
-    images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-      raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
-      raise ValueError(f'`images` must have shape [n, height, width, 1 or 3], not empty. Got: {images.shape}.')
-    if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-      raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
+    images = check_images(images, ('height', 'width', '1 or 3'))
+    if images.shape[-1] not in (1, 3):
+      raise ValueError(f'`images` must have 1 channel or 3. Got: {images.shape}.')
     features, logits = [], []
     with tqdm.tqdm(
       total=len(images),

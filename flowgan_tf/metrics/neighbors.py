@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from flowgan_tf.metrics.images import check_images
+
 __all__ = ['Neighbors', 'nearest_neighbors']
 
 # Training images that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images would take 614 MB.
@@ -47,21 +49,16 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
     The `Neighbors`. Those at equal distance are in the order of the training images.
 
   Raises:
-    ValueError: If the images are not floats or not finite, if there are none, if the training images are not uint8, if
-      the shapes differ, or if `k` is out of range.
+    ValueError: If the images are not finite floats, if there are none, if the training images are not uint8, if the
+      shapes differ, or if `k` is out of range.
   """
-  images, training = np.asarray(images), np.asarray(training)
-  if not np.issubdtype(images.dtype, np.floating):
-    raise ValueError(f'`images` must be floats in [0, 1]. Got: {images.dtype}.')
-  if training.dtype != np.uint8:
-    raise ValueError(f'`training` must be uint8 grey levels. Got: {training.dtype}.')
-  if images.ndim != 4 or images.shape[1:] != training.shape[1:] or len(images) == 0:
+  training = np.asarray(training)
+  if training.dtype != np.uint8 or training.ndim != 4:
     raise ValueError(
-      '`images` must have shape [n, height, width, channels] with n > 0, and `training` images the same height, width '
-      f'and channels. Got: {images.shape} and {training.shape}.'
+      '`training` must be uint8 grey levels of shape [m, height, width, channels]. '
+      f'Got: {training.dtype} of {training.shape}.'
     )
-  if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-    raise ValueError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.')
+  images = check_images(images, training.shape[1:])
   if not 1 <= k <= len(training):
     raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}.')
   samples, training = images.reshape(len(images), -1), training.reshape(len(training), -1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ['Predictions', 'ScoreNetwork']
+__all__ = ['Predictions', 'ScoreNetwork', 'weights_hash']
 
 
 class Predictions(NamedTuple):
@@ -41,3 +43,11 @@ class ScoreNetwork(Protocol):
 
   def predict(self, images: np.ndarray) -> Predictions:
     """Returns features and class probabilities of float images `[n, height, width, channels]` in [0, 1]."""
+
+
+def weights_hash(weights: Iterable[np.ndarray]) -> str:
+  """Returns the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
+  digest = hashlib.sha256()
+  for weight in weights:
+    digest.update(weight.tobytes())
+  return digest.hexdigest()[:16]

@@ -57,7 +57,7 @@ def _tiny(image_shape=(8, 8, 1), classes=2, samples=96, name='tiny'):
 
 def _messages(caplog):
   # TensorFlow's own messages are left out: after some small models it complains about retracing.
-  return [record.getMessage() for record in caplog.records if record.name == 'flowgan_tf.metrics.classifier']
+  return [record.getMessage() for record in caplog.records if record.name.startswith('flowgan_tf.metrics')]
 
 
 # What it has learnt.
@@ -69,7 +69,7 @@ def test_digits_are_recognised(classifier):
 
 def test_test_accuracy_is_that_of_the_probabilities(classifier, digits):
   images = data.dequantize(digits.test.images, digits.levels, 7)
-  right = np.mean(classifier.probabilities(images).argmax(axis=1) == digits.test.labels)
+  right = np.mean(classifier.predict(images).probabilities.argmax(axis=1) == digits.test.labels)
   assert abs(right - classifier.test_accuracy) < 0.02  # Its noise is different.
 
 
@@ -80,9 +80,9 @@ def test_label_distribution_is_that_of_the_training_split(classifier, digits):
 
 def test_scores_tell_digits_from_noise_and_from_a_single_class(classifier, digits):
   images = data.dequantize(digits.train.images, digits.levels, 1)
-  real = classifier.probabilities(images)
+  real = classifier.predict(images).probabilities
   ones = real[digits.train.labels == 1]
-  noise = classifier.probabilities(_uniform_images(500))
+  noise = classifier.predict(_uniform_images(500)).probabilities
   assert inception_score(real).mean > 9
   assert mode_score(real, classifier.label_distribution).mean > 9
   assert inception_score(ones).mean < 1.5
@@ -95,17 +95,18 @@ def test_scores_tell_digits_from_noise_and_from_a_single_class(classifier, digit
 
 def test_probabilities_are_float64_distributions_in_the_order_of_the_images(classifier):
   images = _uniform_images(1001)  # three batches, the last one of a single image
-  probabilities = classifier.probabilities(images)
+  probabilities = classifier.predict(images).probabilities
   assert probabilities.dtype == np.float64
   np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
-  np.testing.assert_allclose(probabilities[[3, 700, 1000]], classifier.probabilities(images[[3, 700, 1000]]), rtol=1e-4)
+  some = [3, 700, 1000]
+  np.testing.assert_allclose(probabilities[some], classifier.predict(images[some]).probabilities, rtol=1e-4)
 
 
 def test_probabilities_are_the_softmax_of_the_models_logits_without_dropout(classifier):
   images = _uniform_images(8).astype(np.float32)
   logits = np.asarray(classifier.model(images, training=False), np.float64)
   expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-  np.testing.assert_allclose(classifier.probabilities(images), expected, rtol=1e-4)
+  np.testing.assert_allclose(classifier.predict(images).probabilities, expected, rtol=1e-4)
 
 
 def test_features_are_those_of_the_last_hidden_layer_without_dropout(classifier):
@@ -121,22 +122,23 @@ def test_features_are_those_of_the_last_hidden_layer_without_dropout(classifier)
 
 def test_values_outside_the_unit_interval_are_clipped(classifier):
   images = 3 * _uniform_images(5) - 1
-  np.testing.assert_array_equal(classifier.probabilities(images), classifier.probabilities(np.clip(images, 0, 1)))
+  clipped = classifier.predict(np.clip(images, 0, 1))
+  np.testing.assert_array_equal(classifier.predict(images).probabilities, clipped.probabilities)
 
 
 @pytest.mark.parametrize(
   ('images', 'message'),
   [
-    (np.zeros([2, 8, 8], np.float32), r'must have shape \[n, 8, 8, 1\].*Got: \(2, 8, 8\)'),
+    (np.zeros([2, 8, 8], np.float32), r'must have shape \[n, 8, 8, 1\], not empty.*Got: \(2, 8, 8\)'),
     (np.zeros([2, 8, 8, 3], np.float32), r'Got: \(2, 8, 8, 3\)'),
-    (np.zeros([0, 8, 8, 1], np.float32), 'n > 0'),
+    (np.zeros([0, 8, 8, 1], np.float32), r'not empty\. Got: \(0, 8, 8, 1\)'),
     (np.zeros([2, 8, 8, 1], np.uint8), 'must be floats.*Got: uint8'),
     (np.array([0, np.nan, np.inf]).reshape(3, 1, 1, 1) * np.ones([3, 8, 8, 1]), 'Got: 2 of 3 images with NaN'),
   ],
 )
 def test_refuses_what_are_not_images(classifier, images, message):
   with pytest.raises(ValueError, match=message):
-    classifier.probabilities(images)
+    classifier.predict(images)
 
 
 # Any data set.
@@ -146,7 +148,7 @@ def test_refuses_what_are_not_images(classifier, images, message):
 def test_trains_on_any_image_shape_and_number_of_classes(tmp_path, image_shape, classes):
   classifier = load_or_train(_tiny(image_shape, classes), tmp_path)
   assert classifier.test_accuracy > 0.9
-  assert classifier.probabilities(_uniform_images(3, image_shape)).shape == (3, classes)
+  assert classifier.predict(_uniform_images(3, image_shape)).probabilities.shape == (3, classes)
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
@@ -176,7 +178,8 @@ def test_cache_gives_the_same_classifier_without_training(classifier, digits, ca
     cached = load_or_train(digits, cache_dir)
   assert not _messages(caplog)
   assert (cached.hash, cached.test_accuracy) == (classifier.hash, classifier.test_accuracy)
-  np.testing.assert_array_equal(cached.probabilities(_uniform_images(9)), classifier.probabilities(_uniform_images(9)))
+  images = _uniform_images(9)
+  np.testing.assert_array_equal(cached.predict(images).probabilities, classifier.predict(images).probabilities)
 
 
 def test_training_repeats_whatever_the_global_seeds_and_policy(tmp_path, digits, classifier):
@@ -252,7 +255,7 @@ def test_a_cache_that_cannot_be_written_costs_no_result(cached_tiny, tmp_path, c
   with caplog.at_level('WARNING', logger='flowgan_tf'):
     assert load_or_train(_tiny(), tmp_path / 'file' / 'cache').hash == original.hash
   [message] = _messages(caplog)
-  assert 'cannot be kept' in message and str(tmp_path / 'file' / 'cache') in message
+  assert message.startswith(str(tmp_path / 'file' / 'cache')) and 'cannot be written' in message
 
 
 @pytest.mark.slow

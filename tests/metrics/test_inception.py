@@ -144,7 +144,7 @@ def test_values_are_cut_to_grey_levels(stand_in, value, level):
   ('images', 'message'),
   [
     (np.zeros([2, 8, 8], np.float32), r'shape \[n, height, width, 1 or 3\].*Got: \(2, 8, 8\)'),
-    (np.zeros([2, 8, 8, 2], np.float32), r'Got: \(2, 8, 8, 2\)'),
+    (np.zeros([2, 8, 8, 2], np.float32), r'1 channel or 3\. Got: \(2, 8, 8, 2\)'),
     (np.zeros([0, 8, 8, 3], np.float32), r'not empty. Got: \(0, 8, 8, 3\)'),
     (np.zeros([2, 8, 8, 3], np.uint8), 'must be floats.*Got: uint8'),
     (np.array([0, np.nan, np.inf]).reshape(3, 1, 1, 1) * np.ones([3, 8, 8, 1]), 'Got: 2 of 3 images with NaN'),

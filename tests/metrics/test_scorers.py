@@ -77,6 +77,6 @@ def test_a_network_that_does_not_know_the_labels(images, reference):
 def test_a_scorer_can_be_built_of_public_names(tmp_path, images):
   splits = [data.Split((256 * images[i::3]).astype(np.uint8), None) for i in range(3)]
   network: metrics.ScoreNetwork = Brightness()
-  reference = metrics.load_or_compute_reference(data.Dataset('halves', 256, *splits, None), 'train', network, tmp_path)
+  reference = metrics.load_or_compute_reference(data.Dataset('halves', 256, *splits, None), network, tmp_path)
   assert isinstance(reference, metrics.Reference)
   assert metrics.Scorer(network, reference)(images[::3])['fid'] < 1e-3

@@ -1,0 +1,54 @@
+"""Results that take minutes, kept in .npz files of a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import save_arrays
+
+__all__ = ['cached']
+
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar('_Result')
+
+
+def cached(
+  folder: str | os.PathLike,
+  name: str,
+  make: Callable[[], Mapping[str, np.ndarray | float | str]],
+  read: Callable[[Mapping[str, np.ndarray]], _Result],
+) -> _Result:
+  """Reads a result from its file, or makes it and keeps it there.
+
+  Args:
+    folder: Folder of the cache, made if there is none. If it cannot be written to, a warning says so and the result is
+      not kept.
+    name: Name of the file, without suffix. Unusual characters are replaced, so that the file stays in the folder.
+    make: Makes the arrays, numbers and strings to keep, by name.
+    read: Turns them into the result. If it raises an error for those of a file, the file is made again, with a warning.
+
+  Returns:
+    What `read` returns.
+  """
+  path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
+  try:
+    with np.load(path, allow_pickle=False) as saved:
+      return read(saved)
+  except (FileNotFoundError, NotADirectoryError):
+    pass
+  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
+    _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
+  made = make()
+  try:
+    save_arrays(path, made)
+  except UsageError as error:
+    _LOG.warning('%s, and will be computed every time.', error)
+  return read(made)

@@ -32,8 +32,8 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     dataset: 'digits' (scikit-learn's, 8 x 8), 'mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped', the path of a folder
       of images, or the path of an .npz file. `image_files.load_folder` and `image_files.load_npz` say what these may
       hold.
-    data_dir: Folder of prepared TFDS data sets. The default is the environment variable TFDS_DATA_DIR, or
-      ~/tensorflow_datasets if it is not set. Other sources do not need it.
+    data_dir: Folder of prepared TFDS data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR,
+      or ~/tensorflow_datasets if that is not set. Other sources do not need it.
 
   Returns:
     The `Dataset`.

@@ -49,8 +49,8 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
 
   Args:
     dataset: A key of `DATASETS`.
-    data_dir: Folder of prepared data sets. None stands for the environment variable TFDS_DATA_DIR, or for
-      ~/tensorflow_datasets if it is not set.
+    data_dir: Folder of prepared data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR, or
+      ~/tensorflow_datasets if that is not set.
 
   Returns:
     The train and test splits.
@@ -58,7 +58,7 @@ def load_tfds(dataset: str, data_dir: str | None) -> tuple[Split, Split]:
   Raises:
     UsageError: If `data_dir` does not exist, the prepared data are damaged, or there are none and the download fails.
   """
-  if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
+  if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
     raise UsageError(
       f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.'
     )

@@ -26,7 +26,6 @@ class Run:
     workdir: Folder of the run.
     config: Configuration of the training.
     image_shape: `(height, width, channels)`.
-    levels: Number of grey levels of the data.
     fingerprint: Hash of the data.
     checkpoint: Name of the restored checkpoint.
     step: Training step of that checkpoint.
@@ -36,7 +35,6 @@ class Run:
   workdir: pathlib.Path
   config: config_dict.ConfigDict
   image_shape: tuple[int, int, int]
-  levels: int
   fingerprint: str
   checkpoint: str
   step: int
@@ -54,8 +52,8 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   Raises:
     UsageError: If the folder is not a run, has no such checkpoint, or holds a damaged file.
   """
-  workdir = find_run(workdir)
-  config, facts = read_description(workdir)
+  workdir = pathlib.Path(workdir)
+  config, facts = describe_run(workdir)
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
   checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
@@ -64,7 +62,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   except UsageError as error:
     raise UsageError(f'{workdir / "config.json"}: damaged ({error})') from error
   step = restore_generator(workdir, checkpoint, generator)
-  return Run(workdir, config, image_shape, facts['levels'], facts['fingerprint'], checkpoint, step, generator)
+  return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator)
 
 
 def load_data(run: Run) -> data.Dataset:
@@ -73,7 +71,7 @@ def load_data(run: Run) -> data.Dataset:
   Raises:
     UsageError: If the data cannot be read or have changed.
   """
-  dataset = data.load(run.config.dataset, run.config.data_dir or None)
+  dataset = data.load(run.config.dataset, run.config.data_dir)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')
   return dataset

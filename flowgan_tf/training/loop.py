@@ -53,7 +53,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   """
   validate(config)
   objective = make_objective(config)
-  dataset = data.load(config.dataset, config.data_dir or None)
+  dataset = data.load(config.dataset, config.data_dir)
   state = TrainState(config, dataset.image_shape, objective)
   if objective.uses_likelihood and not state.generator.has_density:
     raise UsageError(

@@ -114,7 +114,7 @@ def test_newest_version_counts_as_numbers_do(copy):
 @pytest.mark.usefixtures('no_network')
 def test_folder_from_the_environment_and_from_home(prepared, tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(prepared))
-  assert len(load('mnist').train) == 50
+  assert len(load('mnist').train) == len(load('mnist', '').train) == 50
   monkeypatch.delenv('TFDS_DATA_DIR')
   monkeypatch.setenv('HOME', str(tmp_path))
   shutil.copytree(prepared, tmp_path / 'tensorflow_datasets')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
-from flowgan_tf.evaluation.scoring import make_scorer
+from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.runs.checkpoints import restore_generator
 from flowgan_tf.runs.config import validate
 from flowgan_tf.runs.run import load_data, load_run
@@ -68,7 +68,7 @@ def evaluate_run(
   if float64 and not run.generator.has_density:
     raise UsageError(f'`float64` must be False: {workdir} has generator {run.config.generator}, without a likelihood')
   made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
-  evaluator = Evaluator(run.generator, dataset, run.config, made)
+  evaluator = Evaluator(run.generator, dataset, run.config)
   records = []
   for checkpoint in checkpoints:
     step = restore_generator(run.workdir, checkpoint, run.generator)
@@ -79,11 +79,11 @@ def evaluate_run(
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood._asdict()
       if float64:
-        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config, None).likelihood(split)
+        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config).likelihood(split)
         measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
       if samples != 0:
         images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
-        measured |= evaluator.scores(images, _SPLITS)
+        measured |= score_samples(images, made, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
   write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
   return records

@@ -1,4 +1,4 @@
-"""Measures a generator: likelihood of a split, samples, their scores and health."""
+"""Measures a generator: likelihood of a split, and samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from flowgan_tf import data
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
-from flowgan_tf.metrics.samples import sample_health
-from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
 __all__ = ['Evaluator']
@@ -20,28 +18,16 @@ _SAMPLES_PER_CALL = 500
 
 
 class Evaluator:
-  """Measures one generator repeatedly, with functions that are traced only once.
+  """Measures one generator repeatedly, with functions that are traced only once."""
 
-  Attributes:
-    scorer: Scores the samples; None for no scores.
-  """
-
-  def __init__(
-    self,
-    generator: Generator,
-    dataset: data.Dataset,
-    config: config_dict.ConfigDict,
-    scorer: Scorer | None,
-  ):
+  def __init__(self, generator: Generator, dataset: data.Dataset, config: config_dict.ConfigDict):
     """Prepares the measurements.
 
     Args:
       generator: The generator; its variables may change between calls.
       dataset: Data set whose splits are measured.
       config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
-      scorer: Scores the samples; None for no scores.
     """
-    self.scorer = scorer
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
     if generator.has_density:
@@ -73,15 +59,3 @@ class Evaluator:
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
     return map_batches(self._decode, noise.numpy(), _SAMPLES_PER_CALL)[:n]
-
-  def scores(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
-    """Measures the health of samples and, if there is a scorer and all pixels are finite, their scores.
-
-    Args:
-      images: Samples, float `[n, height, width, channels]`.
-      splits: Number of parts that are scored separately; see `Scorer`.
-    """
-    health = sample_health(images)
-    if self.scorer is None or health['non_finite']:
-      return health
-    return health | self.scorer(images, splits)

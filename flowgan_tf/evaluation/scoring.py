@@ -1,4 +1,4 @@
-"""Makes the scorer of a run's samples, with a cache of classifiers and reference features."""
+"""Scores of a run's samples, with a cache of classifiers and reference features."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from flowgan_tf.files import make_writable
 from flowgan_tf.metrics import classifier as classifiers
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.metrics.reference import load_or_compute
+from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scorers import Scorer
 
-__all__ = ['cache_dir', 'make_scorer']
+__all__ = ['cache_dir', 'make_scorer', 'score_samples']
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,3 +75,17 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, requir
   else:
     network = load_inception(config.inception_weights or None)
   return Scorer(network, load_or_compute(dataset, network, folder))
+
+
+def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) -> dict[str, float | int | str]:
+  """Measures the health of samples and, if there is a scorer and all pixels are finite, their scores.
+
+  Args:
+    images: Samples, float `[n, height, width, channels]`.
+    scorer: Scores the samples; None for no scores.
+    splits: Number of parts that are scored separately; see `Scorer`.
+  """
+  health = sample_health(images)
+  if scorer is None or health['non_finite']:
+    return health
+  return health | scorer(images, splits)

@@ -14,6 +14,7 @@ from flowgan_tf.display.words import SCORE_NAMES, listed
 from flowgan_tf.estimators.gaussian_mixture import GaussianMixture, bandwidth_study, winning_range
 from flowgan_tf.estimators.parzen import choose_bandwidth
 from flowgan_tf.evaluation.grids import image_grid
+from flowgan_tf.evaluation.scoring import score_samples
 from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.study.analysis import Analysis, Settings
 from flowgan_tf.study.kde import KdeSettings
@@ -48,7 +49,7 @@ class Gmm(Analysis):
   details = (Column('Gaussians', 'centers', ','), Column('test images', 'test_n', ','))
 
   def measure(self, subject: Subject, settings: Settings) -> tuple[dict, dict[str, np.ndarray]]:
-    scorer = subject.evaluator.scorer
+    scorer = subject.scorer
     mixture = GaussianMixture(subject.images('train'))
     validation = subject.images('validation')
     score = scorer and functools.partial(scorer, splits=1)
@@ -66,7 +67,7 @@ class Gmm(Analysis):
       'test_nll': test.mean(),
       'test_standard_error': standard_error(test),
       'test_n': len(test),
-      'model': {'nll': likelihood.nll if likelihood else None} | subject.evaluator.scores(samples),
+      'model': {'nll': likelihood.nll if likelihood else None} | score_samples(samples, scorer),
       'bandwidths': records,
     }
     grid = np.clip(mixture.sample(_GRID_IMAGES, best.bandwidth, settings.seed), 0, 1)

@@ -13,6 +13,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.scoring import make_scorer
 from flowgan_tf.metrics.batches import map_batches
+from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.runs.run import Run, load_data
 from flowgan_tf.runs.seeds import Purpose
@@ -42,8 +43,13 @@ class Subject:
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
-    """Measures likelihood and scores, as in `bin/evaluate`."""
-    return Evaluator(self.run.generator, self.dataset, self.run.config, make_scorer(self.run.config, self.dataset))
+    """Measures the likelihood, as in `bin/evaluate`."""
+    return Evaluator(self.run.generator, self.dataset, self.run.config)
+
+  @functools.cached_property
+  def scorer(self) -> Scorer | None:
+    """Scores samples, as in `bin/evaluate`; None if the data have no labels for a classifier."""
+    return make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples of the generator, float `[n, height, width, channels]`.
@@ -53,8 +59,7 @@ class Subject:
     """
     if (n, seed) in self._samples:
       return self._samples[n, seed]
-    evaluator = Evaluator(self.run.generator, self.dataset, self.run.config, None)
-    images = self._samples[n, seed] = evaluator.sample(n, Purpose.ANALYSIS, seed)
+    images = self._samples[n, seed] = self.evaluator.sample(n, Purpose.ANALYSIS, seed)
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
       raise UsageError(f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`')
     return images

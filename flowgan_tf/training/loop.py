@@ -16,7 +16,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.grids import image_grid, save_png
-from flowgan_tf.evaluation.scoring import make_scorer
+from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import make_objective, validate
 from flowgan_tf.runs.seeds import Purpose
@@ -75,17 +75,17 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
       f'{workdir}/checkpoints to start again'
     )
   scorer = make_scorer(config, dataset, required=scorer_required) if config.score_samples else None
-  evaluator = Evaluator(state.ema, dataset, config, scorer)
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  return _Loop(config, objective, dataset, workdir, state, checkpoints, evaluator).run()
+  return _Loop(config, objective, dataset, workdir, state, checkpoints, scorer).run()
 
 
 class _Loop:
-  def __init__(self, config, objective, dataset, workdir, state, checkpoints, evaluator):
+  def __init__(self, config, objective, dataset, workdir, state, checkpoints, scorer):
     self._config, self._workdir, self._state = config, workdir, state
-    self._checkpoints, self._evaluator = checkpoints, evaluator
+    self._checkpoints, self._scorer = checkpoints, scorer
+    self._evaluator = Evaluator(state.ema, dataset, config)
     self._start = int(state.step)
     self._train_step = make_train_step(state, objective, config)
     per_step = batches_per_step(objective, config.critic_steps, config.reuse_batch)
@@ -143,7 +143,7 @@ class _Loop:
     if likelihood := self._evaluator.likelihood('validation'):
       metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-    metrics |= self._evaluator.scores(samples)
+    metrics |= score_samples(samples, self._scorer)
     log.record('validation', step, metrics, self._seconds())
     self._save_grid(log, step)
     if not step:
@@ -152,7 +152,7 @@ class _Loop:
     if metrics.get('nll', math.inf) < float(state.best_nll):
       state.best_nll.assign(metrics['nll'])
       self._checkpoints.save('best_nll')
-    scorer = self._evaluator.scorer
+    scorer = self._scorer
     if scorer and metrics.get(scorer.selection, -math.inf) > float(state.best_score):
       state.best_score.assign(metrics[scorer.selection])
       self._checkpoints.save('best_score')

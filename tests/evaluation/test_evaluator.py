@@ -11,11 +11,6 @@ from flowgan_tf.runs.seeds import Purpose
 from tests.tiny import IMAGE_SHAPE, make_config
 
 
-def scorer(images, splits=1):
-  """Stands for a `Scorer`."""
-  return {'mode_score': float(images.mean()), 'score_samples': len(images), 'score_splits': splits}
-
-
 @pytest.fixture(scope='module')
 def flow(config):
   keras.utils.set_random_seed(0)
@@ -28,7 +23,7 @@ def flow(config):
 
 @pytest.fixture(scope='module')
 def evaluator(flow, dataset, config):
-  return Evaluator(flow, dataset, config, scorer)
+  return Evaluator(flow, dataset, config)
 
 
 @pytest.mark.parametrize('split', ['train', 'validation', 'test'])
@@ -57,34 +52,8 @@ def test_samples(evaluator, flow):
   assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
 
 
-def test_scores_stand_beside_the_health_of_the_samples(evaluator):
-  images = np.full((20, 4, 4, 1), 0.2)
-  images[:10, :2] = 0.7
-  assert evaluator.scores(images, splits=2) == {
-    'saturated': 0.0,
-    'non_finite': 0.0,
-    'sample_std': pytest.approx(0.125),
-    'mode_score': pytest.approx(0.325),
-    'score_samples': 20,
-    'score_splits': 2,
-  }
-
-
-def test_samples_that_blew_up_have_no_score(evaluator):
-  images = np.full((20, 4, 4, 1), 0.2)
-  images[0, 0, 0] = np.nan
-  scores = evaluator.scores(images)
-  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
-  assert scores['non_finite'] == pytest.approx(1 / 320)
-
-
-def test_without_a_scorer_there_is_health_alone(flow, dataset, config):
-  scores = Evaluator(flow, dataset, config, None).scores(np.full((4, 4, 4, 1), 0.2))
-  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
-
-
 def test_a_generator_without_a_density_has_no_likelihood(dataset):
   config = make_config({'dcgan.channels': (4,)}, generator='dcgan')
-  evaluator = Evaluator(make_generator(config, IMAGE_SHAPE), dataset, config, None)
+  evaluator = Evaluator(make_generator(config, IMAGE_SHAPE), dataset, config)
   assert evaluator.likelihood('test') is None
   assert evaluator.sample(3, Purpose.SCORE).shape == (3, *IMAGE_SHAPE)

@@ -7,7 +7,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import scoring
-from flowgan_tf.evaluation.scoring import cache_dir, make_scorer
+from flowgan_tf.evaluation.scoring import cache_dir, make_scorer, score_samples
 from tests.tiny import write_images
 
 
@@ -66,3 +66,34 @@ def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, dataset,
   [message] = [record.getMessage() for record in caplog.records]
   assert message.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in message
   assert len(networks) == 1
+
+
+def scorer(images, splits=1):
+  """Stands for a `Scorer`."""
+  return {'mode_score': float(images.mean()), 'score_samples': len(images), 'score_splits': splits}
+
+
+def test_scores_stand_beside_the_health_of_the_samples():
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[:10, :2] = 0.7
+  assert score_samples(images, scorer, splits=2) == {
+    'saturated': 0.0,
+    'non_finite': 0.0,
+    'sample_std': pytest.approx(0.125),
+    'mode_score': pytest.approx(0.325),
+    'score_samples': 20,
+    'score_splits': 2,
+  }
+
+
+def test_samples_that_blew_up_have_no_score():
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[0, 0, 0] = np.nan
+  scores = score_samples(images, scorer)
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}
+  assert scores['non_finite'] == pytest.approx(1 / 320)
+
+
+def test_without_a_scorer_there_is_health_alone():
+  scores = score_samples(np.full((4, 4, 4, 1), 0.2), None)
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std'}

@@ -27,7 +27,7 @@ def test_the_likelihood_is_the_recorded_one(golden, name, checkpoint):
   run = load_run(golden / name, checkpoint)
   records = json.loads((golden / name / 'evaluation.json').read_text())
   [recorded] = [record for record in records if record['checkpoint'] == checkpoint]
-  found = Evaluator(run.generator, data.load('digits'), run.config, None).likelihood('test')
+  found = Evaluator(run.generator, data.load('digits'), run.config).likelihood('test')
   assert run.step == recorded['step']
   np.testing.assert_allclose(found.nll, recorded['nll'], atol=1e-4)
 

@@ -18,20 +18,25 @@ from flowgan_tf.errors import UsageError
 __all__ = ['as_json', 'make_writable', 'save_arrays', 'write_atomically', 'write_json']
 
 
-def make_writable(folder: pathlib.Path) -> None:
+def make_writable(folder: str | os.PathLike) -> pathlib.Path:
   """Makes a folder if there is none, and checks that files can be created in it.
 
   Args:
     folder: The folder. Missing parents are made as well.
 
+  Returns:
+    The folder's path.
+
   Raises:
     UsageError: If the folder cannot be made, or no file can be created in it.
   """
+  folder = pathlib.Path(folder)
   with _refusal_named(folder):
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / '.writable'
     probe.touch()
     probe.unlink()
+  return folder
 
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:

@@ -26,7 +26,7 @@ def write_half(error):
 
 def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
   folder = tmp_path / 'a' / 'b'
-  make_writable(folder)
+  assert make_writable(str(folder)) == folder
   assert folder.is_dir() and not list(folder.iterdir())
   (folder / 'file').write_text('kept')
   make_writable(folder)

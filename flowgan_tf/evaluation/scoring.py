@@ -17,14 +17,9 @@ from flowgan_tf.metrics.reference import load_or_compute
 from flowgan_tf.metrics.samples import sample_health
 from flowgan_tf.metrics.scorers import Scorer
 
-__all__ = ['cache_dir', 'make_scorer', 'score_samples']
+__all__ = ['make_scorer', 'score_samples']
 
 _LOG = logging.getLogger(__name__)
-
-
-def cache_dir(config: config_dict.ConfigDict) -> pathlib.Path:
-  """Returns the folder of trained classifiers and reference features."""
-  return pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
 
 
 def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, required: bool = False) -> Scorer | None:
@@ -65,7 +60,7 @@ def make_scorer(config: config_dict.ConfigDict, dataset: data.Dataset, *, requir
         f'{config.dataset}: must have training images of each label from 0 to {dataset.num_classes - 1}, or no labels. '
         f'Got: none of {counts.argmin()}.'
       )
-  folder = cache_dir(config)
+  folder = pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
   try:
     make_writable(folder)
   except UsageError as error:

@@ -9,12 +9,13 @@ import numpy as np
 __all__ = ['check_images']
 
 
-def check_images(images: np.ndarray, shape: Sequence[int | str] = ('height', 'width', 'channels')) -> np.ndarray:
+def check_images(images: np.ndarray, shape: Sequence[int | str]) -> np.ndarray:
   """Checks images and returns them as an array.
 
   Args:
     images: Finite floats `[n, height, width, channels]` with n > 0.
-    shape: The expected height, width and number of channels. A name stands for any number above 0.
+    shape: The expected height, width and number of channels. A string, such as 'height', stands for any number
+      above 0.
 
   Raises:
     ValueError: If they are not floats, not finite or of another shape, or if there are none.

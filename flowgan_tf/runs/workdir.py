@@ -40,7 +40,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
     UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration
       or other data.
   """
-  workdir = _writable_folder(workdir)
+  workdir = make_writable(workdir)
   facts = describe_data(dataset)
   description = read_description(workdir)
   if description is None:
@@ -59,7 +59,7 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
   Raises:
     UsageError: If the folder cannot be written, or a training is running in it.
   """
-  folder = os.open(_writable_folder(workdir), os.O_RDONLY)
+  folder = os.open(make_writable(workdir), os.O_RDONLY)
   try:
     try:
       fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,12 +68,6 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
     yield
   finally:
     os.close(folder)
-
-
-def _writable_folder(workdir: str | os.PathLike) -> pathlib.Path:
-  workdir = pathlib.Path(workdir)
-  make_writable(workdir)
-  return workdir
 
 
 def _check_same(workdir, config, facts, old_config, old_facts):

@@ -7,17 +7,17 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import scoring
-from flowgan_tf.evaluation.scoring import cache_dir, make_scorer, score_samples
+from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from tests.tiny import write_images
 
 
 @pytest.fixture
 def networks(monkeypatch):
-  """The classifiers that were asked for, none of which is trained."""
+  """The cache folder of each classifier that was asked for, none of which is trained."""
   asked = []
 
   def load_or_train(dataset, folder):
-    asked.append(dataset)
+    asked.append(folder)
     return types.SimpleNamespace(label_distribution=None)
 
   monkeypatch.setattr(scoring.classifiers, 'load_or_train', load_or_train)
@@ -52,9 +52,10 @@ def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
     make_scorer(config, data.load(str(path)))
 
 
-def test_cache_dir(config, tmp_path, monkeypatch):
+def test_the_cache_is_in_the_home_by_default(config, dataset, tmp_path, monkeypatch, networks):
   monkeypatch.setenv('HOME', str(tmp_path))
-  assert cache_dir(config) == tmp_path / '.cache' / 'flowgan_tf'
+  make_scorer(config, dataset)
+  assert networks == [tmp_path / '.cache' / 'flowgan_tf']
 
 
 def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, dataset, tmp_path, caplog, networks):

@@ -10,8 +10,7 @@ def test_floats_of_the_shape_pass(dtype):
   images = np.full((2, 4, 3, 1), 7, dtype)
   for shape in ((4, 3, 1), ('height', 'width', 1)):
     assert check_images(images, shape) is images
-  assert check_images(images) is images
-  np.testing.assert_array_equal(check_images(images.tolist()), images)
+  np.testing.assert_array_equal(check_images(images.tolist(), (4, 3, 1)), images)
 
 
 @pytest.mark.parametrize(
@@ -34,4 +33,4 @@ def test_images_that_are_not_finite_are_counted():
   images = np.zeros((3, 2, 2, 1))
   images[0, 0, 0], images[2, 1] = np.nan, -np.inf
   with pytest.raises(ValueError, match=r'^`images` must be finite\. Got: 2 of 3 images with NaN or infinity\.$'):
-    check_images(images)
+    check_images(images, (2, 2, 1))

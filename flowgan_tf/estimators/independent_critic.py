@@ -113,7 +113,7 @@ def critic_gap(
   #### Examples
 
   ```python
-  critic = fg.networks.dcgan_critic(dataset.image_shape, channels=(64, 128, 256))
+  critic = fg.networks.dcgan_critic(dataset.image_shape, channels=(64, 128, 256), dense_units=0)
   measured = critic_gap(
     flow.sample, dataset.train.images, dataset.validation.images, dataset.levels, critic, 5000, 64, seed=0
   )

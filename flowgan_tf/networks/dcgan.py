@@ -16,14 +16,16 @@ __all__ = ['dcgan_critic', 'dcgan_generator']
 
 def dcgan_critic(
   image_shape: Sequence[int],
-  channels: Sequence[int] = (64, 128, 256, 512),
-  dense_units: int = 0,
+  *,
+  channels: Sequence[int] = (1, 64),
+  dense_units: int = 1024,
   layer_norm: bool = False,
   dtype: str = 'float32',
+  name: str = 'dcgan_critic',
 ) -> keras.Sequential:
   """A critic of 5x5 convolutions with stride 2 and leaky ReLU (slope 0.2).
 
-  The paper's MNIST critic has `channels=(1, 64), dense_units=1024`. Its CIFAR-10 critic has the default channels and
+  The defaults are the paper's MNIST critic. Its CIFAR-10 critic has `channels=(64, 128, 256, 512)`, `dense_units=0` and
   `layer_norm=True`. There is no batch norm: a gradient penalty needs a critic whose output for one image does not
   depend on the other images of the batch [2, section 4].
 
@@ -33,6 +35,7 @@ def dcgan_critic(
     dense_units: Units of a hidden dense layer before the output. With 0 there is no such layer.
     layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+    name: Name of the model.
 
   Returns:
     A built model that maps images `[batch, height, width, channels]` to numbers `[batch, 1]`.
@@ -62,7 +65,7 @@ def dcgan_critic(
     layers.append(keras.layers.Dense(dense_units, dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   layers.append(keras.layers.Dense(1, dtype=dtype))
-  model = keras.Sequential(layers)
+  model = keras.Sequential(layers, name=name)
   model.build((None, *image_shape))
   return model
 
@@ -90,7 +93,7 @@ def dcgan_generator(
     and float32 otherwise: bfloat16 has no numbers between 0.996 and 1 for bright pixels.
 
   Raises:
-    ValueError: If `channels` is empty.
+    ValueError: If `channels` is not one or more positive integers.
 
   #### References
 
@@ -98,8 +101,7 @@ def dcgan_generator(
        Generative Adversarial Networks. ICLR 2016.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
   """
-  if not channels:
-    raise ValueError(f'`channels` must have at least one entry. Got: {channels!r}.')
+  check_integers('channels', channels)
 
   def initializer():
     # A new one for each layer: a Keras initializer gives the same numbers each time it is called.

@@ -62,8 +62,6 @@ def default_config() -> config_dict.ConfigDict:
     parameters = inspect.signature(build).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ('dtype', 'name')}
     config[name] = config_dict.ConfigDict(defaults)
-  config.dcgan_critic.channels = (1, 64)
-  config.dcgan_critic.dense_units = 1024
 
   for name in ('optimizer', 'critic_optimizer'):  # Adam for the generator and for the critic
     config[name] = config_dict.ConfigDict()

@@ -33,7 +33,7 @@ def replay(images):
 
 def measure(sample, train, validation, steps, seed=0):
   keras.utils.set_random_seed(0)
-  critic = dcgan_critic((8, 8, 1), channels=(16, 32))
+  critic = dcgan_critic((8, 8, 1), channels=(16, 32), dense_units=0)
   return critic_gap(sample, train, validation, LEVELS, critic, steps, batch_size=50, seed=seed, learning_rate=1e-3)
 
 

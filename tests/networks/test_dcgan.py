@@ -13,12 +13,15 @@ def seeded_initial_weights():
   keras.utils.set_random_seed(0)
 
 
+CIFAR10 = {'channels': (64, 128, 256, 512), 'dense_units': 0}
+
+
 def mnist():
-  return dcgan_critic((28, 28, 1), channels=(1, 64), dense_units=1024)
+  return dcgan_critic((28, 28, 1))
 
 
 def cifar10():
-  return dcgan_critic((32, 32, 3), layer_norm=True)
+  return dcgan_critic((32, 32, 3), layer_norm=True, **CIFAR10)
 
 
 def parameters(model):
@@ -42,7 +45,7 @@ def test_the_cifar10_critic():
 
 
 def test_a_small_critic_by_hand():
-  critic = dcgan_critic((4, 4, 1), channels=(2,), dtype='float64')
+  critic = dcgan_critic((4, 4, 1), channels=(2,), dense_units=0, dtype='float64')
   kernel, bias, dense, dense_bias = (v.numpy() for v in critic.trainable_variables)
   bias[:] = [0.1, -0.2]
   critic.trainable_variables[1].assign(bias)
@@ -68,7 +71,7 @@ def test_one_output_does_not_depend_on_the_other_images(critic, shape):
 @pytest.mark.parametrize('layer_norm', [True, False])
 def test_one_gradient_does_not_depend_on_the_other_images(layer_norm, dtype):
   """The gradient penalty takes the gradient of the summed outputs for that of each image."""
-  critic = dcgan_critic((16, 16, 3), layer_norm=layer_norm, dtype=dtype)
+  critic = dcgan_critic((16, 16, 3), layer_norm=layer_norm, dtype=dtype, **CIFAR10)
   images = tf.random.stateless_uniform((2, 16, 16, 3), seed=(0, 0))
 
   def first_output_and_gradient(images):
@@ -126,7 +129,7 @@ def test_second_order_gradients(layer_norm):
 
 @pytest.mark.parametrize('dtype', ['mixed_bfloat16', 'mixed_float16'])
 def test_half_precision_keeps_weights_in_single(dtype):
-  critic = dcgan_critic((8, 8, 1), channels=(2, 4), layer_norm=True, dtype=dtype)
+  critic = dcgan_critic((8, 8, 1), channels=(2, 4), dense_units=0, layer_norm=True, dtype=dtype)
   assert {v.dtype for v in critic.trainable_variables} == {'float32'}
   assert critic(tf.ones((2, 8, 8, 1))).dtype == critic.layers[-1].compute_dtype == dtype.removeprefix('mixed_')
 

@@ -36,7 +36,10 @@ LAYERS = {
 # name: (function from dtype to a model, shape of its input).
 MODELS = {
   **{f'dense {n}': (lambda dtype, n=n: dense_conditioner(3, 8, 2, n, dtype), (6,)) for n in NORMALIZATIONS},
-  'critic': (lambda dtype: dcgan_critic((8, 8, 2), (3, 4), 5, layer_norm=True, dtype=dtype), (8, 8, 2)),
+  'critic': (
+    lambda dtype: dcgan_critic((8, 8, 2), channels=(3, 4), dense_units=5, layer_norm=True, dtype=dtype),
+    (8, 8, 2),
+  ),
   'generator': (lambda dtype: dcgan_generator((7, 5, 2), (4, 3), dtype=dtype), (7, 5, 2)),
 }
 

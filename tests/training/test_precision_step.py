@@ -66,7 +66,7 @@ def test_real_nvp_recovers_from_overflow_by_itself():
 def test_gradient_penalty_is_that_of_single_precision(precision):
   shape = (16, 16, 3)
   half, single = (
-    KerasModule(dcgan_critic(shape, (8, 16, 32), 16, layer_norm=True, dtype=dtype), shape)
+    KerasModule(dcgan_critic(shape, channels=(8, 16, 32), dense_units=16, layer_norm=True, dtype=dtype), shape)
     for dtype in (precision, 'float32')
   )
   for a, b in zip(half.variables, single.variables, strict=True):

@@ -7,22 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-__all__ = ['KerasModule', 'as_conditioner', 'tracked_variables']
-
-
-def tracked_variables(keras_object: keras.Layer | keras.Optimizer) -> dict[str, tf.Variable]:
-  """The `tf.Variable`s behind a Keras object, under names that a checkpoint can rely on.
-
-  The keys start with an index because Keras' names repeat. With Keras' paths as keys, the running statistics of batch
-  norms would not be restored.
-
-  Args:
-    keras_object: A built layer, model or optimizer.
-
-  Returns:
-    Each variable under its index and name, such as `'000_kernel'`.
-  """
-  return {f'{i:03d}_{v.name}': v.value for i, v in enumerate(keras_object.variables)}
+__all__ = ['KerasModule', 'as_conditioner']
 
 
 class KerasModule(tf.Module):
@@ -61,7 +46,9 @@ class KerasModule(tf.Module):
     self._output_event_shape = tuple(output.shape[1:])
     # The layer is kept out of the object graph, or its variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
-    self._tf_variables = tracked_variables(layer)
+    # A checkpoint relies on the keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
+    # Keras' paths as keys, the running statistics of batch norms would not be restored.
+    self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
 
   @property
   def layer(self) -> keras.Layer:

@@ -1,13 +1,14 @@
 """What the builders of generators have in common.
 
-A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`, and checks them all.
-The other keywords become settings of a training, with their names and defaults.
+A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A
+wrong one is a ValueError that names it in backticks. The other keywords become settings of a training, with their names
+and defaults.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import TypeVar
 
 import tensorflow as tf
@@ -48,7 +49,9 @@ def check_common(image_shape: Sequence[int], dtype: str) -> None:
   Raises:
     ValueError: If `image_shape` is not `(height, width, channels)`, or `dtype` is not a supported dtype policy.
   """
-  check('image_shape', image_shape, '(height, width, channels)', len(image_shape) == 3)
+  check(
+    'image_shape', image_shape, '(height, width, channels)', isinstance(image_shape, Sized) and len(image_shape) == 3
+  )
   check_integers('image_shape', tuple(image_shape))
   check_choice('dtype', dtype, _DTYPES)
 
@@ -65,7 +68,7 @@ def rebuild(generator: T, dtype: str) -> T:
   """
   if not hasattr(generator, '_build'):
     raise ValueError(f'`generator` must come from a function decorated with `builder`. Got: {generator.name!r}.')
-  copy = generator._build(dtype=dtype)
+  copy = generator._build(dtype=dtype, name=generator.name)
   for variable, source in zip(copy.variables, generator.variables, strict=True):
     variable.assign(tf.cast(source, variable.dtype))
   return copy

@@ -7,9 +7,9 @@ from flowgan_tf.builders import builder
 SHAPE = (2, 2, 1)
 
 
-def flow(scale):
+def flow(scale, name='flow'):
   prior = flows.flow.standard_prior('normal', SHAPE, 'float32')
-  return flows.Flow(prior, tfp.bijectors.Scale(tfp.util.TransformedVariable(scale, tfp.bijectors.Exp())), name='flow')
+  return flows.Flow(prior, tfp.bijectors.Scale(tfp.util.TransformedVariable(scale, tfp.bijectors.Exp())), name=name)
 
 
 def test_what_a_builder_was_given_is_repeated():
@@ -18,7 +18,7 @@ def test_what_a_builder_was_given_is_repeated():
   @builder
   def build(image_shape, *, scale=1.0, dtype='float32', name='flow'):
     given.append((image_shape, scale, dtype, name))
-    return flow(scale)
+    return flow(scale, name)
 
   copy = build(SHAPE, scale=2.0, name='mine').with_dtype('mixed_bfloat16')
   assert given == [(SHAPE, 2.0, 'float32', 'mine'), (SHAPE, 2.0, 'mixed_bfloat16', 'mine')]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 from flowgan_tf.bijectors.shapes import check_event_shape
 
@@ -25,6 +26,9 @@ class BatchNormalization(OnePassBijector):
   moves the running statistics towards them. Gradients pass through both. Otherwise the running statistics are used. The
   forward direction always uses them, because there is no batch of data when samples are drawn. `x` is a function of `y`
   alone, and the log-det that of a bijection of one event, only with the running statistics.
+
+  `tfb.BatchNormalization` wraps a layer of Keras 2 and takes `training` in its constructor, so that one bijector cannot
+  both train and evaluate.
 
   #### References
 
@@ -53,11 +57,10 @@ class BatchNormalization(OnePassBijector):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If `momentum` is outside [0, 1).
+      ValueError: If `momentum` is not a number in [0, 1).
     """
     parameters = dict(locals())
-    if not 0 <= momentum < 1:
-      raise ValueError(f'`momentum` must be at least 0 and below 1. Got: {momentum}.')
+    check_number('momentum', momentum, 'a number of at least 0 and below 1', lambda v: 0 <= v < 1)
     with tf.name_scope(name) as name:
       self._event_shape = tuple(event_shape)
       *spatial, channels = event_shape

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 from flowgan_tf.networks.adapter import as_conditioner
@@ -20,7 +21,7 @@ class _Coupling(OnePassBijector):
   _outputs_per_entry: int
 
   def __init__(self, conditioner, mask, validate_args, parameters, name):
-    self._mask = masks.as_mask(mask)
+    self._mask = mask if isinstance(mask, masks.Mask) else masks.BinaryMask(mask)
     *front, channels = self._mask.changed_shape
     self._output_shape = (*front, self._outputs_per_entry * channels)
     self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, self._output_shape)
@@ -160,12 +161,11 @@ class AffineCoupling(_Coupling):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If the conditioner has no trainable variables or returns another shape, or if the bound is not
-        positive.
+      ValueError: If the conditioner has no trainable variables or returns another shape, or if
+        `log_scale_bound` is not a positive number.
     """
     parameters = dict(locals())
-    if not log_scale_bound > 0:
-      raise ValueError(f'`log_scale_bound` must be positive. Got: {log_scale_bound}.')
+    check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, validate_args, parameters, name)
       self._bound = float(log_scale_bound)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from flowgan_tf.bijectors.shapes import check_event_shape
 
-__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'as_mask', 'channel', 'checkerboard', 'even_odd']
+__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'even_odd']
 
 
 class Mask:
@@ -151,8 +151,3 @@ def checkerboard(event_shape: Sequence[int], swap: bool = False) -> Mask:
   board = np.add.outer(np.arange(height), np.arange(width)) % 2
   board = 1 - board if swap else board
   return BinaryMask(np.repeat(board[..., np.newaxis], channels, axis=-1))
-
-
-def as_mask(mask: Mask | np.ndarray) -> Mask:
-  """Returns `mask` itself, or the `BinaryMask` of an array of zeros and ones."""
-  return mask if isinstance(mask, Mask) else BinaryMask(mask)

@@ -19,7 +19,8 @@ class FactorOut(OnePassBijector):
   ```
 
   In the multi-scale architecture the first half is noise that goes directly into this scale, and `g` is the flow of all
-  coarser scales. The latent keeps the size of the image, and scales can be nested.
+  coarser scales. The latent keeps the size of the image, and scales can be nested. `tfb.Blockwise`
+  splits vectors only, and not images.
 
   #### References
 

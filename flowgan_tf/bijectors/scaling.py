@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors.shapes import check_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
 
@@ -45,11 +46,10 @@ class DiagonalScaling(VariableBijector):
       name: Name of the bijector.
 
     Raises:
-      ValueError: If the bound is not positive.
+      ValueError: If `log_scale_bound` is not a positive number.
     """
     parameters = dict(locals())
-    if not log_scale_bound > 0:
-      raise ValueError(f'`log_scale_bound` must be positive. Got: {log_scale_bound}.')
+    check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
     with tf.name_scope(name) as name:
       self._bound = float(log_scale_bound)
       self._raw = tf.Variable(tf.zeros(event_shape, dtype), name='log_scale')

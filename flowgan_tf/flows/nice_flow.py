@@ -9,10 +9,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.arguments import check_choice, check_integer, check_number
+from flowgan_tf.arguments import check_integer
 from flowgan_tf.builders import builder
-from flowgan_tf.flows.flow import PRIORS, Flow, standard_prior
-from flowgan_tf.networks import NORMALIZATIONS, dense_conditioner
+from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.networks import dense_conditioner
 
 __all__ = ['nice']
 
@@ -70,9 +70,6 @@ def nice(
   check_integer('couplings', couplings, 2)  # A single coupling would leave half of the pixels unchanged.
   check_integer('hidden_units', hidden_units, 1)
   check_integer('hidden_layers', hidden_layers, 1)
-  check_choice('normalization', normalization, NORMALIZATIONS)
-  check_choice('prior', prior, PRIORS)
-  check_number('alpha', alpha, 'a number of at least 0 and below 0.5', lambda v: 0 <= v < 0.5)
   pixels = math.prod(image_shape)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [

@@ -8,10 +8,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.arguments import check_bool, check_choice, check_integer, check_number
+from flowgan_tf.arguments import check_bool, check_integer
 from flowgan_tf.builders import builder
-from flowgan_tf.flows.flow import PRIORS, Flow, standard_prior
-from flowgan_tf.networks import NORMALIZATIONS, ResidualConditioner
+from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.networks import ResidualConditioner
 
 __all__ = ['real_nvp']
 
@@ -65,11 +65,7 @@ def real_nvp(
   check_integer('scales', scales, 1)
   check_integer('channels', channels, 1)
   check_integer('blocks', blocks, 0)
-  check_choice('normalization', normalization, NORMALIZATIONS)
   check_bool('batch_norm_between', batch_norm_between)
-  check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
-  check_choice('prior', prior, PRIORS)
-  check_number('alpha', alpha, 'a number of at least 0 and below 0.5', lambda v: 0 <= v < 0.5)
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape
   if height % factor or width % factor or height * width == factor**2:
@@ -79,10 +75,11 @@ def real_nvp(
     )
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
-  def couplings(shape, mask, count, prefix):
+  def couplings(shape, make_mask, count, prefix):
     for i in range(count):
-      network = ResidualConditioner(_changed_channels(shape, mask) * 2, channels, blocks, normalization, dtype)
-      yield bijectors.AffineCoupling(network, mask(shape, swap=i % 2 == 1), log_scale_bound, name=f'{prefix}_{i}')
+      mask = make_mask(shape, swap=i % 2 == 1)
+      network = ResidualConditioner(2 * mask.changed_shape[-1], channels, blocks, normalization, dtype)
+      yield bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'{prefix}_{i}')
       if batch_norm_between:
         yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{prefix}_{i}_norm')
 
@@ -107,7 +104,3 @@ def real_nvp(
   from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
   return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
-
-
-def _changed_channels(shape: Sequence[int], mask) -> int:
-  return mask(shape).changed_shape[-1]

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from flowgan_tf.arguments import check_choice
+
 __all__ = [
   'NORMALIZATIONS',
   'GuardedBatchNormalization',
@@ -213,6 +215,5 @@ def normalization(name: str, dtype: str) -> keras.layers.Layer:
   Raises:
     ValueError: If `name` is not a key of `NORMALIZATIONS`.
   """
-  if name not in NORMALIZATIONS:
-    raise ValueError(f'`normalization` must be one of {sorted(NORMALIZATIONS)}. Got: {name!r}.')
+  check_choice('normalization', name, NORMALIZATIONS)
   return NORMALIZATIONS[name](dtype)

@@ -88,7 +88,7 @@ def test_running_statistics_are_not_trained():
   assert len(new().variables) == 2 and not new().trainable_variables
 
 
-@pytest.mark.parametrize('momentum', [-0.1, 1.0, float('nan')])
+@pytest.mark.parametrize('momentum', [-0.1, 1.0, float('nan'), '0.5', None])
 def test_momentum_out_of_range_is_refused(momentum):
   with pytest.raises(ValueError, match=r'`momentum`.*Got: '):
     BatchNormalization((4,), momentum=momentum)

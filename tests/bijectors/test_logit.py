@@ -43,7 +43,7 @@ def test_the_inverse_is_finite_everywhere_and_reaches_alpha_beyond_the_interval(
   np.testing.assert_allclose(bijector.inverse_log_det_jacobian(far), -200 - np.log(0.9), rtol=1e-6)
 
 
-@pytest.mark.parametrize('alpha', [-1e-9, 0.5, 1.0, float('nan')])
+@pytest.mark.parametrize('alpha', [-1e-9, 0.5, 1.0, float('nan'), '0.1', None])
 def test_alpha_out_of_range_is_refused(alpha):
   with pytest.raises(ValueError, match=r'`alpha`.*Got: '):
     AlphaLogit(alpha)

@@ -27,7 +27,7 @@ def any_mask(draw):
     shape, swap = (2, 3), False
     ones = np.array(draw(st.lists(st.booleans(), min_size=6, max_size=6).filter(lambda b: len(set(b)) == 2)))
     ones = ones.reshape(shape)
-    mask = masks.as_mask(ones)
+    mask = masks.BinaryMask(ones)
   return mask, (1 - ones if swap else ones).astype(float), draw(st.sampled_from([(), (3,), (2, 3)]))
 
 
@@ -98,9 +98,9 @@ def test_events_of_another_shape_are_refused(mask, shape):
     (lambda: masks.even_odd(1), 'event_shape'),
     (lambda: masks.channel((4, 4, 1)), 'event_shape'),
     (lambda: masks.checkerboard((1, 1, 3)), 'mask'),
-    (lambda: masks.as_mask(np.ones(4)), 'mask'),
-    (lambda: masks.as_mask(np.zeros((2, 2))), 'mask'),
-    (lambda: masks.as_mask(np.array([0.0, 0.5, 1.0])), 'mask'),
+    (lambda: masks.BinaryMask(np.ones(4)), 'mask'),
+    (lambda: masks.BinaryMask(np.zeros((2, 2))), 'mask'),
+    (lambda: masks.BinaryMask(np.array([0.0, 0.5, 1.0])), 'mask'),
     (lambda: AdditiveCoupling(dense_conditioner(2, 4, 1), np.array([0, 2, 1])), 'mask'),
   ],
 )
@@ -110,7 +110,7 @@ def test_masks_that_would_keep_or_change_nothing_are_refused(build, argument):
 
 
 @pytest.mark.parametrize(
-  'mask', [masks.even_odd(7), masks.channel((2, 2, 5)), masks.checkerboard((3, 4, 2)), masks.as_mask(np.eye(3))]
+  'mask', [masks.even_odd(7), masks.channel((2, 2, 5)), masks.checkerboard((3, 4, 2)), masks.BinaryMask(np.eye(3))]
 )
 def test_inverted_mask_keeps_what_the_mask_changes(mask):
   x = tf.random.stateless_normal((2, *mask.event_shape), (0, 1))

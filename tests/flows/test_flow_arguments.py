@@ -29,7 +29,7 @@ NICE = {
   'prior': ('cauchy', None),
   'alpha': (0.5, -0.1, math.nan, '0.1', True),
   'dtype': ('float8', 'float16', None),
-  'image_shape': ((4, 4), (4, 0, 1), (4, 4.0, 1), (4, 4, True)),
+  'image_shape': ((4, 4), (4, 0, 1), (4, 4.0, 1), (4, 4, True), 16, None),
 }
 REAL_NVP = {
   'scales': (0, 1.0, True),

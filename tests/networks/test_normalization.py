@@ -228,6 +228,6 @@ def test_image_normalization_in_half_precision():
 
 def test_an_unknown_name_is_refused():
   with pytest.raises(
-    ValueError, match=r"`normalization` must be one of \['batch', 'layer', 'none', 'scalar_batch'\]\. Got: 'group'"
+    ValueError, match=r"`normalization` must be one of batch, layer, scalar_batch, none\. Got: 'group'"
   ):
     KerasModule(dense_conditioner(3, 4, 1, normalization='group'), (3,))

@@ -20,10 +20,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.arguments import check_choice, check_integers
 from flowgan_tf.builders import builder, rebuild
-from flowgan_tf.errors import UsageError
-from flowgan_tf.flows import PRIORS, Flow, nice, real_nvp
+from flowgan_tf.flows import Flow, nice, real_nvp
 from flowgan_tf.flows.flow import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.dcgan import dcgan_generator
@@ -35,32 +33,32 @@ class ImplicitGenerator(tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
-  intractable integral over the noise, so `log_prob` and `encode` raise an error.
+  intractable integral over the noise, so `log_prob` and `encode` are not implemented.
 
   Attributes:
-    distribution: Prior of the noise, under the same name as in a `Flow`.
+    distribution: Prior of the noise, as in a `Flow`.
     has_density: Always False.
   """
 
   has_density = False
 
-  def __init__(self, network: keras.Layer, prior: tfp.distributions.Distribution, name: str):
+  def __init__(self, distribution: tfp.distributions.Distribution, network: keras.Layer, name: str):
     """Builds the generator.
 
     Args:
+      distribution: Prior of the noise `z`, with the `event_shape` of one image.
       network: `G`, a Keras layer that maps noise `[batch, *event_shape]` to images of the same shape.
-      prior: Distribution of the noise, with the `event_shape` of one image.
       name: Name of the generator.
 
     Raises:
       ValueError: If the network has no trainable variables or changes the shape.
     """
     super().__init__(name=name)
-    self.distribution = prior
-    self._network = KerasModule(network, prior.event_shape)
-    if self._network.output_event_shape != tuple(prior.event_shape):
+    self.distribution = distribution
+    self._network = KerasModule(network, distribution.event_shape)
+    if self._network.output_event_shape != tuple(distribution.event_shape):
       raise ValueError(
-        f'`network` must return the shape of its noise, {tuple(prior.event_shape)}. '
+        f'`network` must return the shape of its noise, {tuple(distribution.event_shape)}. '
         f'Got: {self._network.output_event_shape}.'
       )
 
@@ -74,7 +72,7 @@ class ImplicitGenerator(tf.Module):
     """Dtype of noise and images."""
     return self.distribution.dtype
 
-  def decode(self, noise: tf.Tensor, training: bool = False) -> tf.Tensor:
+  def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise.
 
     Args:
@@ -84,7 +82,12 @@ class ImplicitGenerator(tf.Module):
     return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
 
   def sample(
-    self, sample_shape: int | Sequence[int] = (), seed: int | tf.Tensor | None = None, training: bool = False
+    self,
+    sample_shape: int | Sequence[int] | tf.Tensor = (),
+    seed: int | tf.Tensor | None = None,
+    name: str = 'sample',
+    *,
+    training: bool = False,
   ) -> tf.Tensor:
     """Draws samples of shape `[*sample_shape, *event_shape]`.
 
@@ -92,27 +95,23 @@ class ImplicitGenerator(tf.Module):
       sample_shape: Number of images, or several batch dimensions.
       seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
         as everywhere in TFP.
+      name: Name of the operations in a graph.
       training: As in `decode`.
     """
-    return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
+    with tf.name_scope(name):
+      return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
 
-  def log_prob(self, images: tf.Tensor, training: bool = False) -> NoReturn:
-    """Raises `UsageError`: there is no density to evaluate."""
-    self._refuse('log_prob')
+  def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> NoReturn:
+    """Raises `NotImplementedError`: there is no density to evaluate."""
+    raise NotImplementedError(f'log_prob is not implemented: generator {self.name!r} has no inverse, hence no density.')
 
-  def encode(self, images: tf.Tensor, training: bool = False) -> NoReturn:
-    """Raises `UsageError`: there is no inverse."""
-    self._refuse('encode')
+  def encode(self, images: tf.Tensor, *, training: bool = False) -> NoReturn:
+    """Raises `NotImplementedError`: there is no inverse."""
+    raise NotImplementedError(f'encode is not implemented: generator {self.name!r} has no inverse.')
 
   def with_dtype(self, dtype: str) -> ImplicitGenerator:
     """Copies the generator, with the same weights, in another dtype; see `Flow.with_dtype`."""
     return rebuild(self, dtype)
-
-  def _refuse(self, method: str) -> NoReturn:
-    raise UsageError(
-      f'{method}: the generator {self.name!r} is not invertible, so p(x) would be an integral over all z; for a '
-      "likelihood use a flow, 'nice' or 'real_nvp'"
-    )
 
 
 # What training, sampling and export accept, with or without a density.
@@ -149,7 +148,7 @@ def dcgan(
   ```python
   generator = fg.generators.dcgan((28, 28, 1))
   images = generator.sample(16, seed=(0, 0))   # [16, 28, 28, 1]
-  generator.log_prob(images)                   # UsageError: not invertible
+  generator.log_prob(images)                   # NotImplementedError: no inverse
   ```
 
   #### References
@@ -157,11 +156,9 @@ def dcgan(
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
        Generative Adversarial Networks. ICLR 2016.
   """
-  check_integers('channels', channels)
-  check_choice('prior', prior, PRIORS)
   noise_dtype = tf.float64 if dtype == 'float64' else tf.float32
   network = dcgan_generator(image_shape, channels, dtype)
-  return ImplicitGenerator(network, standard_prior(prior, image_shape, noise_dtype), name)
+  return ImplicitGenerator(standard_prior(prior, image_shape, noise_dtype), network, name)
 
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.

@@ -111,7 +111,7 @@ class Flow(_TransformedDistribution):
 
   __str__ = __repr__
 
-  # TFP's methods take any keywords. The next four methods only name, in their signatures, the one that a flow accepts.
+  # TFP's methods take any keywords. These two only name, in their signatures, the one that a flow accepts.
 
   def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
@@ -125,21 +125,6 @@ class Flow(_TransformedDistribution):
       Tensor of shape `[...]`.
     """
     return super().log_prob(value, name, training=training)
-
-  def prob(self, value: tf.Tensor, name: str = 'prob', *, training: bool = False) -> tf.Tensor:
-    """Density of images with respect to the unit cube: `exp(log_prob(value))`.
-
-    It overflows or vanishes for images of more than a few pixels; `log_prob` does not.
-
-    Args:
-      value: Images of shape `[..., *event_shape]`, with values in [0, 1].
-      name: Name of the operations in a graph.
-      training: Whether batch norms use the statistics of this batch and update their running statistics.
-
-    Returns:
-      Tensor of shape `[...]`.
-    """
-    return super().prob(value, name, training=training)
 
   def sample(
     self,
@@ -164,29 +149,7 @@ class Flow(_TransformedDistribution):
     """
     return super().sample(sample_shape, seed, name, training=training)
 
-  def experimental_sample_and_log_prob(
-    self,
-    sample_shape: int | Sequence[int] | tf.Tensor = (),
-    seed: int | tf.Tensor | None = None,
-    name: str = 'sample_and_log_prob',
-    *,
-    training: bool = False,
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws samples and computes their log density in one pass through the networks.
-
-    Args:
-      sample_shape: As in `sample`.
-      seed: As in `sample`.
-      name: Name of the operations in a graph.
-      training: As in `sample`.
-
-    Returns:
-      Images of shape `[*sample_shape, *event_shape]`, and their log density of shape `sample_shape`, in nats with
-      respect to the unit cube.
-    """
-    return super().experimental_sample_and_log_prob(sample_shape, seed, name, training=training)
-
-  def encode(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+  def encode(self, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps images to noise: `z = G^-1(x)`.
 
     Args:
@@ -198,7 +161,7 @@ class Flow(_TransformedDistribution):
     """
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
 
-  def decode(self, noise: tf.Tensor, training: bool = False) -> tf.Tensor:
+  def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps noise to images: `x = G(z)`.
 
     Args:
@@ -209,6 +172,18 @@ class Flow(_TransformedDistribution):
       Images of shape `[..., *event_shape]`.
     """
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
+
+  def copy(self, **override_parameters_kwargs) -> Flow:
+    """Copies the flow. The copy shares its variables.
+
+    Args:
+      **override_parameters_kwargs: Arguments of the constructor to replace. A copy with another `distribution` or
+        `bijector` is not what the builder made, and has no `with_dtype`.
+    """
+    copy = super().copy(**override_parameters_kwargs)
+    if hasattr(self, '_build') and override_parameters_kwargs.keys() <= {'name'}:
+      copy._build = self._build
+    return copy
 
   def with_dtype(self, dtype: str) -> Flow:
     """Copies the flow, with the same weights, in another dtype.

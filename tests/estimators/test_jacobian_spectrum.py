@@ -38,7 +38,7 @@ def linear(matrix):
   network = keras.layers.Dense(len(matrix), use_bias=False, dtype='float64')
   zero, one = tf.zeros((), tf.float64), tf.ones((), tf.float64)
   prior = tfp.distributions.Sample(tfp.distributions.Normal(zero, one), len(matrix))
-  generator = ImplicitGenerator(network, prior, name='linear')
+  generator = ImplicitGenerator(prior, network, name='linear')
   network.kernel.assign(matrix.T)
   return generator
 

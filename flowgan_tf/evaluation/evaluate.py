@@ -64,9 +64,13 @@ def evaluate_run(
     if run.config.scorer != 'inception':
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.")
     run.config.inception_weights = inception_weights
+  kept = read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
   if float64 and not run.generator.has_density:
-    raise UsageError(f'`float64` must be False: {workdir} has generator {run.config.generator}, without a likelihood')
+    generator = run.config.generator
+    raise UsageError(
+      f'`float64` must be False, as {workdir} has generator {generator}, without a likelihood. Got: True.'
+    )
   made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
   evaluator = Evaluator(run.generator, dataset, run.config)
   records = []
@@ -85,5 +89,5 @@ def evaluate_run(
         images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
         measured |= score_samples(images, made, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
-  write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
+  write_evaluation(run.workdir, merge_records(kept, records))
   return records

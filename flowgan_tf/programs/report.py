@@ -34,8 +34,5 @@ def main(arguments: list[str]) -> None:
   runs = summarize(arguments)
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
-  try:
-    write_atomically(out, render(make_report(runs, command_lines)))
-  except OSError as error:
-    raise UsageError(f'`out` must be a file that can be written. Got: {out} ({error.strerror}).') from error
+  write_atomically(out, render(make_report(runs, command_lines)))
   print(out)

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
   base = train.configuration()
   validate(base)
   # Checked before the first run, which may take hours and may not need a likelihood.
-  image_shape = data.load(base.dataset, base.data_dir or None).image_shape
+  image_shape = data.load(base.dataset, base.data_dir).image_shape
   if any(lambdas) and not make_generator(base, image_shape).has_density:
     raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
@@ -82,10 +82,7 @@ def main(arguments: list[str]) -> int:
     if figure:
       print(figure.save(folder / name))
   page = folder / 'report.html'
-  try:
-    write_atomically(page, render(make_report(runs, command_lines)))
-  except OSError as error:
-    raise UsageError(f'--workdir={folder}: report.html cannot be written ({error.strerror})') from error
+  write_atomically(page, render(make_report(runs, command_lines)))
   print(page)
   return 0
 

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_json
-from flowgan_tf.runs.config import default_config, used, validate
+from flowgan_tf.runs.config import default_config, make_objective, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
 
@@ -56,8 +56,12 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     raise UsageError(f'{path}: has version {version!r}, but this flowgan_tf reads only versions 1 to {_VERSION}')
   with _damage_named(path):
     config = default_config()
-    config.update(_from_version_1(found) if version == 1 else found)
+    found = _from_version_1(found) if version == 1 else found
+    config.update(found)
     validate(config)
+    make_objective(config)
+    if config.generator not in found or not isinstance(facts['name'], str):
+      raise ValueError(f'the settings of {config.generator} and the name of the data must be there')
     height, width, channels = facts['image_shape']
     if not all(isinstance(n, int) and n > 0 for n in (height, width, channels, facts['levels'])):
       raise ValueError('image_shape and levels must be positive integers')

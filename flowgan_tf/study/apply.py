@@ -83,10 +83,7 @@ def _apply(subject: Subject, what: str, settings: Settings) -> Study:
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   folder = run.workdir / 'analysis'
-  try:
-    make_writable(folder if folder.exists() else run.workdir)
-  except OSError as error:
-    raise UsageError(f'{folder}: cannot be written ({error.strerror})') from error
+  make_writable(folder if folder.exists() else run.workdir)  # Before the work, which leaves no folder if it fails.
   began = time.monotonic()
   try:
     numbers, arrays = analysis.measure(subject, settings)

@@ -115,7 +115,10 @@ class Outliers(Analysis):
 
 
 def _other_images(subject: Subject, settings: OutliersSettings) -> tuple[str, np.ndarray]:
-  other = data.load(settings.other_dataset, subject.run.config.data_dir or None)
+  try:
+    other = data.load(settings.other_dataset, subject.run.config.data_dir)
+  except UsageError as error:
+    raise UsageError(str(error).replace('`dataset`', '`other_dataset`')) from error
   argument = f'`other_dataset` must be another data set than that of {subject.run.workdir}, with images of '
   argument += f'shape {subject.dataset.image_shape}. Got: {settings.other_dataset}'
   if other.fingerprint == subject.dataset.fingerprint:

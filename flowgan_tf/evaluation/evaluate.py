@@ -67,10 +67,7 @@ def evaluate_run(
   kept = read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
   if float64 and not run.generator.has_density:
-    generator = run.config.generator
-    raise UsageError(
-      f'`float64` must be False, as {workdir} has generator {generator}, without a likelihood. Got: True.'
-    )
+    raise UsageError(f'`float64` must be False, as {run.config.generator} of {workdir} has no likelihood. Got: True.')
   made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
   evaluator = Evaluator(run.generator, dataset, run.config)
   records = []

@@ -317,3 +317,9 @@ def test_condition_numbers():
 def test_equal_plots_give_equal_pictures(name):
   first, second = (Figure.of_plot(FIGURES[name](), 'a', 'b') for _ in range(2))
   assert first == second
+
+
+def test_dollar_signs_in_labels_are_no_mathematics():
+  """Folders may be named so."""
+  figure = plots.score_curves({'a $x^$': ([0, 1], [1.0, 2.0])}, 'MODE score')
+  assert Figure.of_plot(figure, 'Lines.', 'Scores.').suffix == 'svg'

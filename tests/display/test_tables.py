@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from flowgan_tf.display.tables import Column, Row, Table
@@ -51,3 +52,9 @@ def test_what_stands_for_infinity():
 def test_empty_columns_are_left_out_but_the_first():
   table = Table('t', [RUN, NLL, Column('other', 'n', source='test')], [row('', n=3), row('', nll=math.nan)])
   assert [column.header for column in table.columns] == ['run', 'other']
+
+
+def test_numbers_of_numpy_fill_cells():
+  column = Column('x', 'x', '.1f')
+  values = (np.float32(0.5), np.int64(2), np.float64('nan'))
+  assert [column.text(Row({'': {'x': value}})) for value in values] == ['0.5', '2.0', '']

@@ -80,7 +80,7 @@ def test_a_generator_without_a_likelihood(tmp_path, dataset, config, monkeypatch
   Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
   [record] = evaluate_run(workdir, ['latest'], 'test', 10)
   assert record.keys() == {'step', 'split', 'saturated', 'non_finite', 'sample_std', 'checkpoint'}
-  with pytest.raises(UsageError, match=r'^`float64` must be False, as .* has generator dcgan, without a likelihood'):
+  with pytest.raises(UsageError, match=r'^`float64` must be False, as dcgan of .* has no likelihood'):
     evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
 
 

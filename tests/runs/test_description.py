@@ -78,3 +78,23 @@ def test_config_that_is_no_text(run):
   (workdir / 'config.json').write_bytes(b'\xff\xfe\x00garbage')
   with pytest.raises(UsageError, match=r'config\.json: damaged'):
     load_run(workdir, 'latest')
+
+
+@pytest.mark.parametrize(
+  ('part', 'change'),
+  [
+    ('config', {'objective': 'foo'}),
+    ('config', {'lambda': None}),
+    ('config', {'generator': 'real_nvp'}),  # whose settings are not there
+    ('data', {'name': 3}),
+    ('data', {'levels': 0}),
+  ],
+)
+def test_a_description_that_was_edited_is_damaged(tmp_path, dataset, part, change):
+  write_description(tmp_path, make_config(), describe_data(dataset))
+  path = tmp_path / 'config.json'
+  description = json.loads(path.read_text())
+  description[part] |= change
+  path.write_text(json.dumps(description))
+  with pytest.raises(UsageError, match=r'config\.json: damaged'):
+    read_description(tmp_path)

@@ -46,7 +46,7 @@ def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_pat
   runs = [
     copy(workdir, tmp_path / 'a', objective='adversarial', divergence='jensen_shannon'),
     copy(workdir, tmp_path / 'b', objective='adversarial'),
-    copy(workdir, tmp_path / 'c', objective='adversarial', generator='dcgan'),
+    copy(workdir, tmp_path / 'c', objective='adversarial', generator='dcgan', dcgan={}),
   ]
   assert [run.label for run in summarize(runs)] == ['ADV jensen_shannon (nice)', 'ADV (nice)', 'ADV (dcgan)']
   assert [run.label for run in summarize(runs[:2])] == ['ADV jensen_shannon', 'ADV']
@@ -74,3 +74,16 @@ def test_studies_are_read_by_name(tmp_path):
   (tmp_path / 'analysis' / 'kde.json').write_text('{}')
   with pytest.raises(UsageError, match=r'kde\.json: damaged'):
     read_studies(tmp_path)
+
+
+def test_runs_of_one_folder_name_are_told_apart_by_their_paths(workdir, tmp_path):
+  paths = [copy(workdir, tmp_path / name / 'run') for name in 'ab']
+  assert [run.label for run in summarize(paths)] == [f'Hybrid λ = 0.1 (run) ({path})' for path in paths]
+
+
+def test_the_newest_grid_is_one_of_the_trainings(workdir, tmp_path):
+  run = copy(workdir, tmp_path / 'run')
+  (run / 'samples' / 'step_final.png').write_text('mine')
+  assert summarize([run])[0].sample_grid().name == 'step_0000004.png'
+  shutil.rmtree(run / 'samples')
+  assert summarize([run])[0].sample_grid() is None

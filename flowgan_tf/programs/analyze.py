@@ -1,4 +1,4 @@
-"""Applies the paper's analyses to runs, and saves numbers and figures in the folder `analysis` of each run.
+"""Applies analyses to runs, and saves numbers and figures in the folder `analysis` of each run.
 
 analyze RUN... --what=gmm,kde,ais,jacobian
 analyze RUN --what=jacobian --checkpoint=latest --noise_vectors=64

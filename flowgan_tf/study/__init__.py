@@ -3,6 +3,7 @@
 from flowgan_tf.study.analyses import ANALYSES
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.apply import analyze, studying
+from flowgan_tf.study.subject import Subject
 from flowgan_tf.study.summary import Study, Summary, read_studies, read_summary, summarize
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
   'Analysis',
   'Settings',
   'Study',
+  'Subject',
   'Summary',
   'analyze',
   'read_studies',

@@ -13,4 +13,14 @@ from flowgan_tf.study.outliers import Outliers
 __all__ = ['ANALYSES']
 
 # In the order of the page.
-ANALYSES: dict[str, Analysis] = {a.name: a for a in (Kde(), Ais(), Gmm(), Jacobian(), Outliers(), CriticGap())}
+_ALL = (
+  Kde(),
+  Ais(),
+  Gmm(),
+  Jacobian(),
+  Outliers(),
+  CriticGap(),
+)
+
+ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in _ALL}
+"""Every analysis by its name."""

@@ -1,8 +1,8 @@
 """What the builders of generators have in common.
 
-A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A
-wrong one is a ValueError that names it in backticks. The other keywords become settings of a training, with their names
-and defaults.
+A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. For a
+wrong argument it raises a ValueError that names it in backticks. The keywords other than `dtype` and `name` become
+settings of a training, with their names and defaults.
 """
 
 from __future__ import annotations

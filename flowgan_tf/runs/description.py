@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.arguments import check_choice, check_number
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_json
-from flowgan_tf.runs.config import default_config, make_objective, used, validate
+from flowgan_tf.objectives import OBJECTIVES
+from flowgan_tf.runs.config import default_config, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
 
@@ -59,7 +61,8 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     found = _from_version_1(found) if version == 1 else found
     config.update(found)
     validate(config)
-    make_objective(config)
+    check_choice('objective', config.objective, OBJECTIVES)
+    check_number('lambda', config['lambda'], 'a number of at least 0', lambda v: v >= 0)
     if config.generator not in found or not isinstance(facts['name'], str):
       raise ValueError(f'the settings of {config.generator} and the name of the data must be there')
     height, width, channels = facts['image_shape']

@@ -171,7 +171,7 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
     (['RUN', '--what=kde', '--samples=1'], ['samples']),
     (['RUN', 'missing', '--what=kde'], ['missing', 'no such folder']),
     (['RUN', '--what=outliers', '--other_dataset=nothing'], ['nothing']),
-    (['RUN', '--what=outliers', '--other_dataset=digits'], ['--other_dataset', 'digits', 'trained on']),
+    (['RUN', '--what=outliers', '--other_dataset=digits'], ['--other_dataset', 'another data set', 'digits']),
     (['RUN', '--what=jacobian', '--checkpoint=oldest'], ['checkpoint']),
   ],
 )

@@ -47,7 +47,7 @@ def test_evaluation_has_no_likelihood_and_says_why(trained):
   workdir, _ = trained
   outcome = call('evaluate', workdir, '--samples=40')
   assert outcome.status == 0 and 'no likelihood' in outcome.out
-  assert_one_line(call('evaluate', workdir, '--float64'), 'evaluate', 'float64', 'dcgan', 'without a likelihood')
+  assert_one_line(call('evaluate', workdir, '--float64'), 'evaluate', 'float64', 'dcgan', 'has no likelihood')
 
 
 @pytest.mark.parametrize('flags', [[], ['--interpolate'], ['--neighbors']])

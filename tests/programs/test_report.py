@@ -38,4 +38,5 @@ def test_a_report_of_the_run(analyzed, tmp_path):
     assert text in page
   assert call('report', analyzed).out == f'{analyzed}/report.html\n'
   assert_one_line(call('report', analyzed, analyzed), 'report', 'twice')
-  assert_one_line(call('report', analyzed, f'--out={tmp_path}/no/such/page.html'), 'report', '--out')
+  elsewhere = call('report', analyzed, f'--out={tmp_path}/no/such/page.html')
+  assert_one_line(elsewhere, 'report', 'no/such/page.html: cannot be written')

@@ -266,7 +266,7 @@ def test_the_objective_is_built_once(config, tmp_path, monkeypatch):
   built = []
   original = objectives.make
   monkeypatch.setattr(objectives, 'make', lambda *args, **kwargs: built.append(args) or original(*args, **kwargs))
-  config.steps = 2
+  config.steps, config.score_samples = 2, 0
   train(config, tmp_path)
   assert len(built) == 1
   config.steps = 3  # Going on reads the description of the run, too.

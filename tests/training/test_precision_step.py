@@ -65,7 +65,7 @@ def test_real_nvp_recovers_from_overflow_by_itself():
 
 @pytest.mark.parametrize('precision', ['mixed_float16', 'mixed_bfloat16'])
 def test_gradient_penalty_is_that_of_single_precision(precision):
-  keras.utils.set_random_seed(0)
+  keras.utils.set_random_seed(1)
   shape = (16, 16, 3)
   half, single = (
     KerasModule(dcgan_critic(shape, channels=(8, 16, 32), dense_units=16, layer_norm=True, dtype=dtype), shape)

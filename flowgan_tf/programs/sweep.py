@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.config import settings, used
+  from flowgan_tf.runs.workdir import training_changes
   from flowgan_tf.study import summarize
 
   if not (workdir / 'evaluation.json').exists():
@@ -110,7 +110,7 @@ def _is_finished(workdir, config, analyses):
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
   return (
-    settings(used(found.config)) == settings(used(config))
+    not training_changes(config, found.config)
     and found.step == config.steps
     and samples <= {FLAGS.samples}
     and found.studies.keys() >= analyses.keys()

@@ -17,10 +17,20 @@ from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 
-__all__ = ['exclusive', 'open_workdir']
+__all__ = ['exclusive', 'open_workdir', 'training_changes']
 
 # Settings that may differ when a run is resumed: where files are, and how often it logs.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
+
+
+def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
+  """Compares two configurations, apart from where files are and how often a training logs.
+
+  Returns:
+    The old and the new value of each setting that differs, by its dotted name.
+  """
+  before, now = settings(used(old)), settings(used(config))
+  return {n: (before.get(n), value) for n, value in now.items() if n not in _FREE and value != before.get(n)}
 
 
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
@@ -71,12 +81,11 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _check_same(workdir, config, facts, old_config, old_facts):
-  new, old = settings(used(config)), settings(used(old_config))
-  # The number of steps may differ as well, unless a learning rate falls to zero at the last step.
-  free = _FREE if 'cosine' in (config.optimizer.schedule, config.critic_optimizer.schedule) else _FREE | {'steps'}
-  different = [key for key in new if key not in free and new[key] != old.get(key)]
-  if different:
-    changes = ', '.join(f'{key} {old.get(key)} -> {new[key]}' for key in different[:4])
+  changes = training_changes(config, old_config)
+  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule):
+    changes.pop('steps', None)  # Otherwise a learning rate falls to zero at the last step.
+  if changes:
+    changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
   if facts != old_facts:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')

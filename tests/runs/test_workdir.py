@@ -5,8 +5,8 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import find_run, load_run
-from flowgan_tf.runs.workdir import exclusive, open_workdir
-from tests.tiny import write_images
+from flowgan_tf.runs.workdir import exclusive, open_workdir, training_changes
+from tests.tiny import make_config, write_images
 
 
 def test_new_folders_are_made(tmp_path, config, dataset):
@@ -88,3 +88,11 @@ def test_two_trainings_in_one_folder_are_refused(tmp_path):
     raise AssertionError('the second training got in')
   with exclusive(tmp_path / 'new' / 'folder'):
     assert (tmp_path / 'new' / 'folder').is_dir()
+
+
+def test_changes_of_a_training_leave_out_where_files_are_and_unused_blocks():
+  old, new = make_config(), make_config()
+  new.data_dir, new.log_every, new.real_nvp.scales = 'elsewhere', 7, 9
+  assert training_changes(new, old) == {}
+  new.nice.hidden_units, new.steps = 16, 5
+  assert training_changes(new, old) == {'nice.hidden_units': (8, 16), 'steps': (4, 5)}

@@ -85,6 +85,11 @@ def test_every_module_has_a_test_file_of_its_own():
   assert [str(path.relative_to(tests)) for path in files.values() if not path.exists()] == []
 
 
+def test_no_two_modules_share_a_name_but_for_the_programs_of_what_they_call():
+  names = [path.stem for name, path in MODULES.items() if path.name != '__init__.py' and '.programs.' not in name]
+  assert len(names) == len(set(names))
+
+
 def test_dir_shows_the_rooms():
   assert set(dir(fg)) == {*ROOMS, '__version__'} - NOT_SHOWN
   assert all(isinstance(getattr(fg, name), types.ModuleType) for name in dir(fg) if name != '__version__')

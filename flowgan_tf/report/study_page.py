@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from flowgan_tf.display.words import listed
-from flowgan_tf.report.analyses import analysis_sections
 from flowgan_tf.report.commands import Commands
 from flowgan_tf.report.evaluations import checkpoints_table, paper_table
 from flowgan_tf.report.page import Code, Page, Section
 from flowgan_tf.report.paper import ADDRESS
+from flowgan_tf.report.sections import analysis_sections
 from flowgan_tf.report.sweeps import condition_numbers, front
 from flowgan_tf.report.trainings import learning_curves, runs_table, sample_grids, score_curves
 from flowgan_tf.study.summary import Summary

@@ -7,8 +7,8 @@ import pytest
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Table
 from flowgan_tf.programs import command_lines
-from flowgan_tf.report.analyses import analysis_sections
 from flowgan_tf.report.page import Code
+from flowgan_tf.report.sections import analysis_sections
 from tests.summaries import ais, critic_gap, gmm, jacobian, kde, outliers, summary
 from tests.tables import cells
 

@@ -58,7 +58,7 @@ def test_float64_stands_beside_float32(tmp_path, dataset, config):
   """Nontrivial weights, and batch norm, whose running statistics have to come along."""
   config = config.copy_and_resolve_references()
   config.update_from_flattened_dict({'generator': 'real_nvp', 'real_nvp.channels': 4, 'real_nvp.blocks': 1})
-  config.real_nvp.normalization = 'batch'
+  config.real_nvp.normalization, config.real_nvp.scales = 'batch', 1
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = make_state(config, dataset.image_shape)
   rng = np.random.default_rng(1)

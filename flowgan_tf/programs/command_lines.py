@@ -13,7 +13,7 @@ from flowgan_tf.configs import cifar10
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['analyze', 'evaluate', 'missing', 'train']
+__all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
 
 # Folders of the machine that trained the run, which the commands leave out.
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')

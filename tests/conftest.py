@@ -22,3 +22,15 @@ def mnist_dir() -> str:
 def cifar10_sample_dir() -> str:
   """Folder with a sample of CIFAR-10 under TFDS's interface."""
   return _prepared('FLOWGAN_TEST_CIFAR10_DIR')
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Prints how many trials of each fault were survived; see tests/faults/conftest.py."""
+  reports = [report for category in terminalreporter.stats.values() for report in category]
+  properties = [p for r in reports if getattr(r, 'when', None) == 'teardown' for p in r.user_properties]
+  rows = sorted(value for name, value in properties if name == 'fault')
+  if rows:
+    terminalreporter.section('faults')
+    terminalreporter.line('  tried  survived  case')
+    for case, tried, survived in rows:
+      terminalreporter.line(f'{tried:7,}  {survived:8,}  {case}')

@@ -1,0 +1,40 @@
+"""How often each fault is tried, and the table of what was survived.
+
+The suite tries each fault a few times. `make faults` sets FLOWGAN_TEST_FAULTS=long, which tries it as often as
+docs/reliability.md says.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+class Faults:
+  """Counts the trials of one test."""
+
+  def __init__(self):
+    self.case, self.tried, self.survived = '', 0, 0
+
+  def trials(self, case: str, short: int, long: int) -> Iterator[int]:
+    """Yields the number of each trial. A trial is survived if the body of the loop ends without an error.
+
+    Args:
+      case: What is tried, as the first column of the table says it.
+      short: Number of trials in the suite.
+      long: Number of trials of `make faults`.
+    """
+    self.case = case
+    for trial in range(long if os.environ.get('FLOWGAN_TEST_FAULTS') == 'long' else short):
+      self.tried += 1
+      yield trial
+      self.survived += 1
+
+
+@pytest.fixture
+def faults(record_property):
+  """Counts trials, for the table at the end."""
+  counted = Faults()
+  yield counted
+  if counted.case:
+    record_property('fault', (counted.case, counted.tried, counted.survived))

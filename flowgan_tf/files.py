@@ -1,12 +1,18 @@
-"""Files that are written whole or not at all, and folders that can be written to."""
+"""Files that are written whole or not at all and carry a seal, and folders that can be written to.
+
+A seal is a hash over what a file holds, kept in the file. It shows that a file was damaged or edited, whichever bit it
+was. It is no signature: whoever edits a file on purpose can seal it again.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import pathlib
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +21,20 @@ import numpy as np
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['as_json', 'make_writable', 'save_arrays', 'write_atomically', 'write_json']
+__all__ = [
+  'as_json',
+  'make_writable',
+  'read_json',
+  'save_arrays',
+  'seal',
+  'sealed',
+  'sync',
+  'unsealed',
+  'write_atomically',
+  'write_json',
+]
+
+_SEAL = 'sha256'  # the key of a seal in a JSON object
 
 
 def make_writable(folder: str | os.PathLike) -> pathlib.Path:
@@ -28,14 +47,19 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
     The folder's path.
 
   Raises:
-    UsageError: If the folder cannot be made, or no file can be created in it.
+    UsageError: If the folder cannot be made, no file can be created in it, or its name is not UTF-8, as TensorFlow
+      wants it.
   """
   folder = pathlib.Path(folder)
+  try:
+    os.fspath(folder).encode()
+  except UnicodeEncodeError:
+    readable = os.fsencode(folder).decode(errors='backslashreplace')
+    raise UsageError(f'{readable}: cannot be written (its name must be UTF-8)') from None
   with _refusal_named(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / '.writable'
-    probe.touch()
-    probe.unlink()
+    with tempfile.TemporaryFile(dir=folder):  # It has no name where the system can do without, so a kill leaves none.
+      pass
   return folder
 
 
@@ -78,6 +102,61 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   write_atomically(path, json.dumps(as_json(value), indent=2) + '\n')
 
 
+def read_json(path: pathlib.Path) -> Any:
+  """Reads a file of JSON.
+
+  Raises:
+    OSError: If the file cannot be read.
+    ValueError: If it is not UTF-8 or not JSON, or is nested too deeply.
+  """
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except RecursionError as error:
+    raise ValueError('nested too deeply') from error
+
+
+def seal(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
+  """Returns the seal of a value and of arrays: a SHA-256, in hexadecimal digits.
+
+  Args:
+    value: A value as JSON gives it back. The order of keys does not matter.
+    arrays: Arrays, numbers and strings by name.
+  """
+  found = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
+  for name, array in sorted((arrays or {}).items()):
+    array = np.asarray(array)
+    found.update(f'{name} {array.dtype} {array.shape}'.encode())
+    found.update(np.ascontiguousarray(array).tobytes())
+  return found.hexdigest()
+
+
+def sealed(record: dict) -> dict:
+  """Returns a record as JSON can hold it, with its seal under `sha256`."""
+  record = as_json(record)
+  return record | {_SEAL: seal(record)}
+
+
+def unsealed(record: dict) -> dict:
+  """Returns a record without its seal.
+
+  Raises:
+    ValueError: If the record is not what was sealed.
+  """
+  rest = {name: value for name, value in record.items() if name != _SEAL}
+  if record.get(_SEAL) != seal(rest):
+    raise ValueError('not what was written')
+  return rest
+
+
+def sync(path: str | os.PathLike) -> None:
+  """Waits until a file, or the names in a folder, are on the disk and would survive a power cut."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
 def as_json(value: Any) -> Any:
   """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
   if isinstance(value, dict):
@@ -97,6 +176,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   with _refusal_named(path):
     try:
       yield temporary
+      sync(temporary)  # Otherwise a power cut may leave an empty file under the new name.
       os.replace(temporary, path)
     finally:
       temporary.unlink(missing_ok=True)

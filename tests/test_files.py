@@ -1,13 +1,27 @@
+import hashlib
 import json
+import math
 import os
 import pathlib
+import struct
+import tempfile
 
 import numpy as np
 import pytest
 
 from flowgan_tf import files
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, make_writable, save_arrays, write_atomically, write_json
+from flowgan_tf.files import (
+  as_json,
+  make_writable,
+  read_json,
+  save_arrays,
+  seal,
+  sealed,
+  unsealed,
+  write_atomically,
+  write_json,
+)
 
 
 class Killed(BaseException):
@@ -45,6 +59,29 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
   """Not even by root, who may write to folders without permissions."""
   with pytest.raises(UsageError, match=r'^/proc/self: cannot be written \(.+\)$'):
     make_writable(pathlib.Path('/proc/self'))
+
+
+def test_a_folder_that_another_process_checks_at_the_same_time_can_be_written_to(tmp_path, monkeypatch):
+  """Neither removes a file of the other."""
+  temporary_file = tempfile.TemporaryFile
+
+  def other_process_first(**arguments):
+    monkeypatch.setattr(tempfile, 'TemporaryFile', temporary_file)
+    make_writable(tmp_path)
+    return temporary_file(**arguments)
+
+  monkeypatch.setattr(tempfile, 'TemporaryFile', other_process_first)
+  make_writable(tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+  """TensorFlow could not write there, after the training."""
+  folder = tmp_path / os.fsdecode(b'run\xff')
+  with pytest.raises(UsageError) as caught:
+    make_writable(folder)
+  assert str(caught.value) == f'{tmp_path}/run\\xff: cannot be written (its name must be UTF-8)'
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('kind', [str, pathlib.Path])
@@ -160,3 +197,49 @@ def test_a_folder_is_not_replaced_by_a_text(tmp_path):
   with pytest.raises(UsageError, match=rf'^{tmp_path}/folder: cannot be written \(Is a directory\)$'):
     write_atomically(tmp_path / 'folder', 'text')
   assert [path.name for path in tmp_path.iterdir()] == ['folder']
+
+
+RECORD = {'a': 0.1, 'b': [1, None, 'λ'], 'c': {'d': True}}
+
+
+def test_what_is_sealed_is_read_again(tmp_path):
+  record = RECORD | {'n': np.float32(0.1), 'none': math.nan, 't': (1, 2)}
+  write_json(tmp_path / 'file.json', sealed(record))
+  read = unsealed(read_json(tmp_path / 'file.json'))
+  assert read == RECORD | {'n': float(np.float32(0.1)), 'none': None, 't': [1, 2]}
+  # The order of keys says nothing.
+  assert unsealed(dict(reversed(sealed(record).items()))) == read
+
+
+def test_a_seal_is_that_of_sha256sum():
+  """Of the JSON with sorted keys; and of the arrays behind it, by name, with what their bytes mean."""
+  text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
+  assert seal(RECORD) == hashlib.sha256(text).hexdigest()
+  arrays = {'y': np.asarray([[1, 2]], np.uint8), 'x': 2.0}
+  text += b'x float64 ()' + struct.pack('<d', 2.0) + b'y uint8 (1, 2)' + bytes([1, 2])
+  assert seal(RECORD, arrays) == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize(
+  'change', [{'a': 0.2}, {'b': [1, None]}, {'c': {'d': 1}}, {'e': 1}, {'sha256': None}, {'sha256': '0' * 64}]
+)
+def test_a_change_breaks_the_seal(change):
+  with pytest.raises(ValueError, match='not what was written'):
+    unsealed(sealed(RECORD) | change)
+  with pytest.raises(ValueError, match='not what was written'):
+    unsealed({name: value for name, value in sealed(RECORD).items() if name != 'c'})
+
+
+@pytest.mark.parametrize('content', [b'', b'{', b'\xff"', b'[' * 200_000, b'9' * 5000])
+def test_what_is_not_json_is_a_value_error(tmp_path, content):
+  (tmp_path / 'file.json').write_bytes(content)
+  with pytest.raises(ValueError):
+    read_json(tmp_path / 'file.json')
+
+
+def test_a_power_cut_finds_the_content_on_the_disk_before_the_name(tmp_path, monkeypatch):
+  done, fsync, replace = [], os.fsync, os.replace
+  monkeypatch.setattr(files.os, 'fsync', lambda number: (done.append('fsync'), fsync(number)))
+  monkeypatch.setattr(files.os, 'replace', lambda *names: (done.append('replace'), replace(*names)))
+  write_atomically(tmp_path / 'file', 'text')
+  assert done == ['fsync', 'replace']

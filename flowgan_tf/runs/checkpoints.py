@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import pathlib
 import re
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import sync
 from flowgan_tf.generators import Generator
 
 __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
 
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
+_LOG = logging.getLogger(__name__)
+
 # What TensorFlow raises for a checkpoint that lost a file, is truncated, has flipped bits or belongs to something else.
 _DAMAGE = (tf.errors.OpError, IndexError, AssertionError, ValueError)
+
+_ATTEMPTS = 10  # A training may replace a checkpoint while another process reads it.
 
 
 class Checkpoints:
@@ -42,16 +52,30 @@ class Checkpoints:
   def save(self, name: str) -> None:
     """Saves a checkpoint, numbered by the step, and removes older ones, except for the last but one of `latest`.
 
+    It is written in a folder of its own and moved when it is whole and on the disk, so that a kill, a full disk or a
+    power cut leaves the older ones as they were.
+
     Args:
       name: One of `CHECKPOINTS`.
+
+    Raises:
+      OSError: If it cannot be written; or what TensorFlow raises then, a `tf.errors.OpError`.
     """
     folder = self._folder / name
-    self._checkpoints[name].write(os.fspath(folder / f'ckpt-{int(self._step)}'))
+    saving = folder / f'ckpt-{int(self._step)}.saving'
+    try:
+      self._checkpoints[name].write(os.fspath(saving / saving.stem))
+      for file in saving.iterdir():
+        sync(file)
+      for file in saving.glob('*.data-*'):
+        os.replace(file, folder / file.name)
+    finally:
+      _finish(saving)
     for old in _finished(folder)[: -2 if name == 'latest' else -1]:
       _remove(folder, old)
 
   def restore(self) -> bool:
-    """Restores the latest state, if there is one.
+    """Restores the latest state, if there is one, and removes saves that a kill or a full disk has cut off.
 
     Returns:
       Whether there was a state to restore.
@@ -59,18 +83,12 @@ class Checkpoints:
     Raises:
       UsageError: If the latest checkpoint cannot be read: training must not silently start again.
     """
-    for temporary in self._folder.glob('*/ckpt-*_temp'):  # Left behind by a save that was killed.
-      if (unfinished := temporary.name.removesuffix('_temp')) not in _finished(temporary.parent):
-        _remove(temporary.parent, unfinished)
-      shutil.rmtree(temporary)
+    for folder in (self._folder / name for name in CHECKPOINTS):
+      _sweep(folder)
     path = _newest(self._folder / 'latest')
-    if path is None:
-      return False
-    try:
-      self._checkpoints['latest'].read(path).assert_consumed()
-    except _DAMAGE as error:
-      raise UsageError(_damaged(path, error)) from error
-    return True
+    if path is not None:
+      _read(self._checkpoints['latest'], path, lambda status: status.assert_consumed())
+    return path is not None
 
 
 def available(workdir: pathlib.Path) -> list[str]:
@@ -78,12 +96,12 @@ def available(workdir: pathlib.Path) -> list[str]:
   return [name for name in CHECKPOINTS if _newest(workdir / 'checkpoints' / name)]
 
 
-def restore_generator(workdir: pathlib.Path, name: str, generator: Generator) -> int:
-  """Restores the averaged weights of a run into a generator.
+def restore_generator(workdir: pathlib.Path, checkpoint: str, generator: Generator) -> int:
+  """Restores the averaged weights of a run into a generator. A training may be running in the run's folder.
 
   Args:
     workdir: Folder of the run.
-    name: One of `CHECKPOINTS`.
+    checkpoint: One of `CHECKPOINTS`.
     generator: A generator built with the run's configuration. Its weights are overwritten.
 
   Returns:
@@ -92,16 +110,26 @@ def restore_generator(workdir: pathlib.Path, name: str, generator: Generator) ->
   Raises:
     UsageError: If the run has no such checkpoint, or it cannot be read.
   """
-  path = _newest(workdir / 'checkpoints' / name)
-  if path is None:
-    have = ', '.join(available(workdir)) or 'none'
-    raise UsageError(f'{workdir}: no checkpoint {name!r} in this run; it has: {have}')
+  if checkpoint not in CHECKPOINTS:
+    raise UsageError(f'`checkpoint` must be one of {", ".join(CHECKPOINTS)}. Got: {checkpoint!r}.')
+  folder = workdir / 'checkpoints' / checkpoint
   step = tf.Variable(0, dtype=tf.int64)
-  try:
-    status = tf.train.Checkpoint(ema=generator, step=step).read(path)
-    status.assert_existing_objects_matched().expect_partial()
-  except _DAMAGE as error:
-    raise UsageError(_damaged(path, error)) from error
+  reader = tf.train.Checkpoint(ema=generator, step=step)
+  for attempt in range(_ATTEMPTS):
+    path = _newest(folder)
+    if path is None:
+      have = ', '.join(available(workdir)) or 'none'
+      raise UsageError(f'{workdir}: no checkpoint {checkpoint!r} in this run; it has: {have}')
+    try:
+      _read(reader, path, lambda status: status.assert_existing_objects_matched().expect_partial())
+      break
+    except UsageError:
+      if attempt == _ATTEMPTS - 1 or _newest(folder) == path:
+        raise
+  for leftover, name in _leftovers(folder):
+    # A save that is going on is none that was cut off; those of older versions left another folder.
+    if leftover.name.endswith('_temp') and not _is_whole(folder, name):
+      _LOG.warning('%s: was not saved to its end; the checkpoint before it, %s, is used.', folder / name, path)
   return int(step)
 
 
@@ -113,20 +141,92 @@ def _finished(folder: pathlib.Path) -> list[str]:
   """Names of the checkpoints in a folder, oldest first. They are found by their files: an index could be lost.
 
   A checkpoint that has lost one of its files counts, or a training would silently start again. One that was never
-  finished does not count: TensorFlow writes into `ckpt-N_temp`, moves the data out, writes `ckpt-N.index` and removes
-  the folder.
+  finished does not count.
   """
-  names = {m.group(1) for f in folder.glob('ckpt-*') if (m := re.fullmatch(r'(ckpt-\d+)\.(index|data-.*)', f.name))}
-  finished = [n for n in names if (folder / f'{n}.index').exists() or not (folder / f'{n}_temp').exists()]
-  return sorted(finished, key=lambda name: int(name.removeprefix('ckpt-')))
+  names = {m[1] for f in folder.glob('ckpt-*') if (m := re.fullmatch(r'(ckpt-\d+)\.(index|data-.*)', f.name))}
+  return sorted((n for n in names if _is_whole(folder, n)), key=lambda name: int(name.removeprefix('ckpt-')))
+
+
+def _is_whole(folder: pathlib.Path, name: str) -> bool:
+  """Whether a checkpoint, of which there are files, was saved to its end.
+
+  A save moves the data out of `ckpt-N.saving`, then the index, and removes the folder. Older versions saved as
+  TensorFlow does: it moves the data out of `ckpt-N_temp`, writes the index bit by bit, and removes the folder.
+  """
+  index = folder / f'{name}.index'
+  if (folder / f'{name}.saving').exists():  # Asked first: if it disappears meanwhile, the index is there.
+    return index.exists()
+  return not (folder / f'{name}_temp').exists() or (index.exists() and _has_index(os.fspath(folder / name)))
+
+
+def _has_index(path: str) -> bool:
+  try:
+    with _literal(path) as literal:
+      tf.train.load_checkpoint(literal)
+  except _DAMAGE:
+    return False
+  return True
+
+
+def _leftovers(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+  """The folders of saves that have not ended, with the names of the checkpoints."""
+  return [(f, m[1]) for f in folder.glob('ckpt-*') if (m := re.fullmatch(r'(ckpt-\d+)(\.saving|_temp)', f.name))]
+
+
+def _sweep(folder: pathlib.Path) -> None:
+  """Completes saves of which only the last move is missing, and removes others that have not ended."""
+  for leftover, name in _leftovers(folder):
+    if leftover.suffix == '.saving':
+      whole = _finish(leftover)
+    else:
+      whole = _is_whole(folder, name)
+      shutil.rmtree(leftover)
+      if not whole:
+        _remove(folder, name)
+    if not whole:
+      before = f'the checkpoint before it, {newest}, is used' if (newest := _newest(folder)) else 'none is before it'
+      _LOG.warning('%s: was not saved to its end and is removed; %s.', folder / name, before)
+
+
+def _finish(saving: pathlib.Path) -> bool:
+  """Moves the index out of the folder of a save if the data have been, and removes the folder.
+
+  Returns:
+    Whether the checkpoint is whole.
+  """
+  index = f'{saving.stem}.index'
+  only_index = {file.name for file in saving.glob('*')} <= {index}
+  if only_index and (saving / index).exists():
+    os.replace(saving / index, saving.parent / index)
+  shutil.rmtree(saving, ignore_errors=True)
+  return only_index and (saving.parent / index).exists()
 
 
 def _remove(folder: pathlib.Path, name: str) -> None:
   for file in folder.glob(f'{name}.*'):
-    file.unlink()
+    if not file.is_dir():
+      file.unlink(missing_ok=True)
 
 
-def _damaged(path: str, error: Exception) -> str:
-  # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
-  lines = re.sub(r'^{{.*?}} *', '', str(error).strip()).splitlines() or [type(error).__name__]
-  return f'{path}: the checkpoint is damaged ({lines[0][:120]}); remove {os.path.basename(path)}.* to skip it'
+def _read(checkpoint: tf.train.Checkpoint, path: str, check: Callable[[Any], None]) -> None:
+  with _literal(path) as literal:
+    try:
+      check(checkpoint.read(literal))
+    except _DAMAGE as error:
+      # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
+      text = re.sub(r'^{{.*?}} *', '', str(error).strip()).replace(literal, path)
+      reason = (text.splitlines() or [type(error).__name__])[0][:120]
+      name = os.path.basename(path)
+      raise UsageError(f'{path}: the checkpoint is damaged ({reason}); remove {name}.* to skip it') from error
+
+
+@contextlib.contextmanager
+def _literal(path: str) -> Iterator[str]:
+  """Yields a path to the same checkpoint that means the same to TensorFlow, which reads paths as patterns, in UTF-8."""
+  if not set(path) & set('*?[]\\') and os.fsencode(path).decode(errors='replace') == path:
+    yield path
+    return
+  with tempfile.TemporaryDirectory() as temporary:
+    link = pathlib.Path(temporary, 'link')
+    link.symlink_to(os.path.abspath(os.path.dirname(path)))
+    yield os.fspath(link / os.path.basename(path))

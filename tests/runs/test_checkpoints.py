@@ -1,8 +1,10 @@
+import os
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
@@ -165,28 +167,191 @@ def test_another_architecture_does_not_pass_for_this_one(workdir):
     Checkpoints(workdir, make_state(make_config({'nice.hidden_layers': 2}, objective='hybrid')).checkpoint()).restore()
 
 
-@pytest.mark.parametrize('moved', [False, True])
-def test_a_save_that_was_killed_is_passed_over(workdir, state, flow, moved):
-  """TensorFlow writes into a temporary folder, moves the data out of it, then writes the index."""
+# Names of folders that TensorFlow's readers would take for patterns, and other odd ones.
+ODD_NAMES = ('[a]', 'a[b', 'a*', '?', 'a\\b', 'a b', '%s', '{}', '"\'"', 'é', '-$x#', 'a\nb', "*[!a]?\\[b] %'é")
+
+
+@pytest.mark.parametrize('name', ODD_NAMES)
+def test_a_path_is_never_a_pattern(saved, tmp_path, state, flow, name):
+  workdir = pathlib.Path(shutil.copytree(saved, tmp_path / name / 'run'))
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  assert checkpoints.restore()
+  assert int(state.step) == 5
+  fill(state, 7)
+  checkpoints.save('latest')
+  for checkpoint, step in (('latest', 7), ('best_nll', 3)):
+    assert restore_generator(workdir, checkpoint, flow) == step
+    assert_all(flow.variables, step)
+  _flip(workdir / 'checkpoints' / 'latest' / 'ckpt-7.index')
+  with pytest.raises(UsageError) as caught:
+    restore_generator(workdir, 'latest', flow)
+  assert str(caught.value).startswith(f'{workdir}/checkpoints/latest/ckpt-7: the checkpoint is damaged (')
+
+
+def test_a_relative_path_is_no_pattern_either(saved, tmp_path, flow, monkeypatch):
+  shutil.copytree(saved, tmp_path / '[a]')
+  monkeypatch.chdir(tmp_path)
+  assert restore_generator(pathlib.Path('[a]'), 'best_nll', flow) == 3
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_read(saved, tmp_path, flow):
+  workdir = tmp_path / os.fsdecode(b'\xff')
+  try:
+    shutil.copytree(saved, workdir)
+  except OSError:
+    pytest.skip('this file system has names in UTF-8 only')
+  assert restore_generator(workdir, 'best_nll', flow) == 3
+
+
+@pytest.mark.parametrize('name', ['best', '../checkpoints/latest', 'latest/', ''])
+def test_another_name_than_those_of_checkpoints_is_refused(workdir, flow, name):
+  with pytest.raises(UsageError) as caught:
+    restore_generator(workdir, name, flow)
+  assert str(caught.value) == f'`checkpoint` must be one of latest, best_nll, best_score. Got: {name!r}.'
+
+
+def cut_off_save(folder, stage):
+  """What a kill leaves of the save of step 8, whose files are those of step 5, at one of its stages."""
+  saving = folder / 'ckpt-8.saving'
+  saving.mkdir()
+  index, data = 'ckpt-8.index', 'ckpt-8.data-00000-of-00001'
+  if stage == 'TensorFlow is writing':
+    (saving / 'ckpt-8_temp').mkdir()
+    (saving / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
+    return
+  shutil.copy(folder / 'ckpt-5.index', saving / index)
+  shutil.copy(folder / 'ckpt-5.data-00000-of-00001', saving / data)
+  if stage == 'the index is cut off':
+    _cut(saving / index)
+  if stage in ('the data are out', 'both are out'):
+    (saving / data).rename(folder / data)
+  if stage == 'both are out':
+    (saving / index).rename(folder / index)
+
+
+@pytest.mark.parametrize(
+  'stage',
+  ['TensorFlow is writing', 'the index is cut off', 'neither is out', 'the data are out', 'both are out'],
+)
+def test_a_save_that_was_cut_off_is_completed_or_removed(workdir, state, flow, caplog, stage):
+  folder = workdir / 'checkpoints' / 'latest'
+  cut_off_save(folder, stage)
+  # A process that does not train changes nothing. Such a folder also means that a training is saving just now.
+  found = restore_generator(workdir, 'latest', flow)
+  assert_all(flow.variables, 5)
+  assert caplog.messages == []
+  fill(state, 0)
+  assert Checkpoints(workdir, state.checkpoint()).restore()
+  assert_all(state.ema.variables, 5)
+  names = sorted(file.name.partition('.')[0] for file in folder.iterdir())
+  assert found == 5  # as the files of step 8 are those of step 5
+  if stage in ('the data are out', 'both are out'):
+    assert names == ['ckpt-3', 'ckpt-3', 'ckpt-5', 'ckpt-5', 'ckpt-8', 'ckpt-8']
+    assert caplog.messages == []
+  else:
+    assert names == ['ckpt-3', 'ckpt-3', 'ckpt-5', 'ckpt-5']
+    assert caplog.messages == [
+      f'{folder}/ckpt-8: was not saved to its end and is removed; the checkpoint before it, {folder}/ckpt-5, is used.'
+    ]
+  fill(state, 8)
+  Checkpoints(workdir, state.checkpoint()).save('latest')
+  assert restore_generator(workdir, 'latest', flow) == 8
+
+
+def test_the_first_save_was_cut_off(workdir, state, caplog):
+  for file in (workdir / 'checkpoints' / 'latest').iterdir():
+    file.unlink()
+  (workdir / 'checkpoints' / 'latest' / 'ckpt-0.saving').mkdir()
+  assert not Checkpoints(workdir, state.checkpoint()).restore()
+  assert caplog.messages == [
+    f'{workdir}/checkpoints/latest/ckpt-0: was not saved to its end and is removed; none is before it.'
+  ]
+
+
+@pytest.mark.parametrize('target', ['sync', 'os.replace'])
+def test_a_save_that_fails_leaves_the_older_ones(workdir, state, flow, monkeypatch, target):
+  before = sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir())
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  with monkeypatch.context() as context:
+    context.setattr(f'flowgan_tf.runs.checkpoints.{target}', full)
+    fill(state, 8)
+    with pytest.raises(OSError, match='No space left'):
+      Checkpoints(workdir, state.checkpoint()).save('latest')
+  assert sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir()) == before
+  assert restore_generator(workdir, 'latest', flow) == 5
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(workdir, state, flow):
+  fill(state, 9)
+  state.step.assign(5)
+  Checkpoints(workdir, state.checkpoint()).save('latest')
+  assert restore_generator(workdir, 'latest', flow) == 5
+  assert_all(flow.variables, 9)
+  # A kill when the data are out and the older index is still there.
+  folder = workdir / 'checkpoints' / 'latest'
+  (folder / 'ckpt-5.saving').mkdir()
+  shutil.move(folder / 'ckpt-5.index', folder / 'ckpt-5.saving')
+  shutil.copy(folder / 'ckpt-3.index', folder / 'ckpt-5.index')
+  assert Checkpoints(workdir, state.checkpoint()).restore()
+  assert_all(state.ema.variables, 9)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_up_again(workdir, state, flow, monkeypatch):
+  checkpoints, read = Checkpoints(workdir, state.checkpoint()), tf.train.Checkpoint.read
+  steps = iter(range(10, 10 + 3))
+
+  def replaced(self, path, options=None):
+    if (step := next(steps, None)) is not None:
+      fill(state, step)
+      checkpoints.save('best_nll')
+    return read(self, path, options)
+
+  monkeypatch.setattr(tf.train.Checkpoint, 'read', replaced)
+  assert restore_generator(workdir, 'best_nll', flow) == 12
+  assert_all(flow.variables, 12)
+  # One that is replaced every time is an error in the end.
+  steps = iter(range(20, 1000))
+  with pytest.raises(UsageError, match='best_nll/ckpt-'):
+    restore_generator(workdir, 'best_nll', flow)
+  assert next(steps) < 40
+
+
+# Saves of version 0.1.0 and of TensorFlow's own: it writes into a temporary folder, moves the data out of it, then
+# writes the index.
+
+
+@pytest.mark.parametrize('moved', ['nothing', 'the data', 'an empty index', 'part of the index'])
+def test_a_save_in_place_that_was_killed_is_passed_over(workdir, state, flow, caplog, moved):
   folder = workdir / 'checkpoints' / 'latest'
   (folder / 'ckpt-8_temp').mkdir()
   (folder / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
-  if moved:
+  if moved != 'nothing':
     shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
     (folder / 'ckpt-8.index.tempstate123').touch()
+  if moved.endswith('index'):
+    shutil.copy(folder / 'ckpt-5.index', folder / 'ckpt-8.index')
+    {'an empty index': DAMAGE['empty'], 'part of the index': _cut}[moved](folder / 'ckpt-8.index')
   assert restore_generator(workdir, 'latest', flow) == 5
+  cut_off = f'{folder}/ckpt-8: was not saved to its end'
+  assert caplog.messages == [f'{cut_off}; the checkpoint before it, {folder}/ckpt-5, is used.']
+  caplog.clear()
   checkpoints = Checkpoints(workdir, state.checkpoint())
   assert checkpoints.restore()
   assert int(state.step) == 5
   assert not list(folder.glob('ckpt-8*'))
+  assert caplog.messages == [f'{cut_off} and is removed; the checkpoint before it, {folder}/ckpt-5, is used.']
   fill(state, 8)
   checkpoints.save('latest')
   assert restore_generator(workdir, 'latest', flow) == 8
 
 
-def test_a_finished_save_whose_folder_was_left_counts(workdir, state):
+def test_a_finished_save_whose_folder_was_left_counts(workdir, state, caplog):
   folder = workdir / 'checkpoints' / 'latest' / 'ckpt-5_temp'
   folder.mkdir()
   assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 5
   assert not folder.exists()
+  assert caplog.messages == []

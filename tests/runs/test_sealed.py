@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import seal
+from flowgan_tf.runs import sealed
 from flowgan_tf.runs.sealed import read_sealed, write_sealed
 
 RECORD = {'what': 'jacobian', 'step': 3, 'settings': {'seed': 0}, 'n': 0.1, 'none': None}
@@ -49,17 +51,73 @@ def test_a_number_that_was_edited_is_damage(path):
     read_sealed(path)
 
 
-def test_arrays_of_another_time_are_damage(path):
-  """A kill between the two files leaves them."""
+def test_a_record_nested_too_deeply_is_damage(path):
+  path.parent.mkdir()
+  path.write_text('[' * 200_000)
+  with pytest.raises(UsageError, match=r'jacobian\.json: damaged') as caught:
+    read_sealed(path)
+  assert '\n' not in str(caught.value)
+
+
+def files_of(path):
+  return sorted(file.name for file in path.parent.iterdir())
+
+
+def test_lost_or_edited_arrays_are_damage(path):
   write(path, [1.0])
-  numbers = path.read_text()
+  [arrays] = path.parent.glob('*.npz')
+  np.savez(arrays, singular_values=np.asarray([2.0]))
+  with pytest.raises(UsageError, match='damaged'):
+    read_sealed(path)
+  arrays.unlink()
+  with pytest.raises(UsageError, match='damaged'):
+    read_sealed(path)
+
+
+def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):
+  write(path, [1.0])
+  before = files_of(path)
+  with monkeypatch.context() as context:
+    context.setattr(sealed, 'write_json', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+      write(path, [2.0], n=0.2)
+  assert len(files_of(path)) == len(before) + 1
+  record, arrays = read_sealed(path)
+  assert (record['n'], list(arrays['singular_values'])) == (0.1, [1.0])
+  # The next measurement leaves its own pair and nothing else.
+  write(path, [3.0], n=0.3)
+  assert (read_sealed(path)[0]['n'], len(files_of(path))) == (0.3, 2)
+
+
+def write_as_0_1_0(path, values):
+  """One name for the arrays, whatever they are, and a record that does not name it."""
+  arrays = {'singular_values': np.asarray(values)}
+  np.savez(path.with_suffix('.npz'), **arrays)
+  path.write_text(json.dumps(RECORD | {'sha256': seal(RECORD, arrays)}))
+
+
+def test_a_pair_of_0_1_0_is_read_and_replaced(path):
+  path.parent.mkdir()
+  write_as_0_1_0(path, [1.0])
+  (path.parent / 'jacobian-notes.npz').touch()
+  record, arrays = read_sealed(path)
+  assert (record, list(arrays['singular_values'])) == (RECORD, [1.0])
   write(path, [2.0])
-  path.write_text(numbers)
-  with pytest.raises(UsageError, match='damaged'):
-    read_sealed(path)
-  path.with_suffix('.npz').unlink()
-  with pytest.raises(UsageError, match='damaged'):
-    read_sealed(path)
+  assert list(read_sealed(path)[1]['singular_values']) == [2.0]
+  assert 'jacobian.npz' not in files_of(path) and 'jacobian-notes.npz' in files_of(path)
+
+
+def test_arrays_that_another_process_replaces_meanwhile_are_looked_up_again(path, monkeypatch):
+  write(path, [1.0])
+  load = np.load
+
+  def replaced(file):
+    monkeypatch.setattr(np, 'load', load)
+    write(path, [2.0])
+    return load(file)
+
+  monkeypatch.setattr(np, 'load', replaced)
+  assert list(read_sealed(path)[1]['singular_values']) == [2.0]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

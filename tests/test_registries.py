@@ -76,7 +76,7 @@ def test_a_toy_generator_and_a_toy_divergence(tmp_path):
 
   evaluated = call('evaluate', run, '--checkpoint=latest', '--samples=0', '--float64')
   assert evaluated.status == 0, evaluated
-  records = json.loads((run / 'evaluation.json').read_text())
+  records = json.loads((run / 'evaluation.json').read_text())['records']
   [record] = [record for record in records if record['checkpoint'] == 'latest']
   assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-4)
 

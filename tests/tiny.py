@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.files import read_json, sealed, unsealed, write_json
 from flowgan_tf.runs.config import default_config, make_objective
 from flowgan_tf.training.state import TrainState
 
@@ -37,6 +39,13 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
 def make_state(config: config_dict.ConfigDict, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> TrainState:
   """The state of a training that has not begun."""
   return TrainState(config, image_shape, make_objective(config))
+
+
+def edit_sealed(path: pathlib.Path, edit: Callable[[dict], object]) -> None:
+  """Changes the record in a sealed JSON file, and seals it again."""
+  record = unsealed(read_json(path))
+  edit(record)
+  write_json(path, sealed(record))
 
 
 def write_images(path: pathlib.Path, count: int = 40, shape: tuple[int, ...] = IMAGE_SHAPE, labels: bool = False):

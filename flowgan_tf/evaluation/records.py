@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 import pathlib
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_json
+from flowgan_tf.files import read_json, sealed, unsealed, write_json
 
 __all__ = ['merge_records', 'read_evaluation', 'write_evaluation']
 
@@ -17,20 +17,21 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   """Reads the records that `evaluate_run` saved in a run; an empty list if there is no file.
 
   Raises:
-    UsageError: If the file is damaged.
+    UsageError: If the file was damaged or edited.
   """
   path = workdir / _NAME
   if not path.exists():
     return []
   try:
-    records = json.loads(path.read_text(encoding='utf-8'))
+    found = read_json(path)
+    records = found if isinstance(found, list) else unsealed(found)['records']  # A list, without a seal, is of 0.1.0.
     for record in records:
       texts = {'checkpoint', 'split', *({'scorer', 'scorer_hash'} if 'scorer' in record else ())}
       if not all(isinstance(record[name], str) for name in texts) or not isinstance(record['step'], int):
         raise ValueError('not an evaluation')
-      if not all(v is None or isinstance(v, (int, float)) for name, v in record.items() if name not in texts):
+      if not all(v is None or math.isfinite(v) for name, v in record.items() if name not in texts):
         raise ValueError('not numbers')
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
     raise UsageError(
       f'{path}: damaged ({type(error).__name__}); remove it, and run bin/evaluate {workdir} again'
     ) from error
@@ -43,7 +44,7 @@ def write_evaluation(workdir: pathlib.Path, records: list[dict]) -> None:
   Raises:
     UsageError: If the file cannot be written.
   """
-  write_json(workdir / _NAME, records)
+  write_json(workdir / _NAME, sealed({'records': records}))
 
 
 def merge_records(old: list[dict], new: list[dict]) -> list[dict]:

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.arguments import check_choice, check_number
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_json
+from flowgan_tf.files import read_json, sealed, unsealed, write_json
 from flowgan_tf.objectives import OBJECTIVES
 from flowgan_tf.runs.config import default_config, used, validate
 
@@ -20,7 +20,10 @@ __all__ = ['describe_data', 'read_description', 'write_description']
 
 # Version 1, which no file states: settings of all generators in the block `generator`, of the critic in `critic`.
 # Version 2: a block for each builder, under its name.
-_VERSION = 2
+# Version 3: with a seal. A file of an older version must have no key that it did not have then, or a digit of the
+# version that was damaged would remove the seal.
+_VERSION = 3
+_KEYS = {1: {'config', 'data'}, 2: {'version', 'config', 'data'}, 3: {'version', 'config', 'data', 'sha256'}}
 
 
 def describe_data(dataset: data.Dataset) -> dict:
@@ -36,7 +39,7 @@ def describe_data(dataset: data.Dataset) -> dict:
 def write_description(workdir: pathlib.Path, config: config_dict.ConfigDict, facts: dict) -> None:
   """Writes `config.json`, with `facts` from `describe_data`."""
   description = {'version': _VERSION, 'config': json.loads(used(config).to_json_best_effort()), 'data': facts}
-  write_json(workdir / 'config.json', description)
+  write_json(workdir / 'config.json', sealed(description))
 
 
 def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dict] | None:
@@ -46,18 +49,22 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     The configuration, and the facts that `describe_data` returned; None if there is no such file.
 
   Raises:
-    UsageError: If the file is damaged or has an unknown version.
+    UsageError: If the file was damaged or edited, or has an unknown version.
   """
   path = workdir / 'config.json'
   if not path.exists():
     return None
   with _damage_named(path):
-    description = json.loads(path.read_text())
-    version, found, facts = description.get('version', 1), description['config'], description['data']
-  if version not in (1, _VERSION):
+    description = read_json(path)
+    version = description.get('version', 1)
+  if type(version) is not int or version not in _KEYS:
     raise UsageError(f'{path}: has version {version!r}, but this flowgan_tf reads only versions 1 to {_VERSION}')
   with _damage_named(path):
-    config = default_config()
+    if description.keys() != _KEYS[version]:
+      raise ValueError(f'version {version} has other keys')
+    if version == _VERSION:
+      description = unsealed(description)
+    config, found, facts = default_config(), description['config'], description['data']
     found = _from_version_1(found) if version == 1 else found
     config.update(found)
     validate(config)

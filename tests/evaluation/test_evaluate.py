@@ -35,7 +35,7 @@ def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
     flows[name] = [v.numpy() for v in state.ema.variables]
     checkpoints.save(name)
   records = evaluate_run(workdir, ['latest', 'best_nll'], 'test', 30)
-  assert json.loads((workdir / 'evaluation.json').read_text()) == records
+  assert json.loads((workdir / 'evaluation.json').read_text())['records'] == records
   x = data.dequantize(dataset.test.images, 256, 3 + Purpose.EVALUATION)
   for record, name, step in zip(records, ('latest', 'best_nll'), (4, 2), strict=True):
     for variable, value in zip(state.generator.variables, flows[name], strict=True):

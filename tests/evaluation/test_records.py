@@ -39,6 +39,20 @@ def test_what_is_written_is_read(tmp_path):
   assert 'NaN' not in (tmp_path / 'evaluation.json').read_text()
 
 
+def test_a_list_without_a_seal_is_of_an_older_version(tmp_path):
+  (tmp_path / 'evaluation.json').write_text(json.dumps([record('latest', nll=1.5)]))
+  assert read_evaluation(tmp_path) == [record('latest', nll=1.5)]
+
+
+def test_a_number_that_was_edited_is_damage(tmp_path):
+  write_evaluation(tmp_path, [record('latest', nll=1.5)])
+  path = tmp_path / 'evaluation.json'
+  path.write_text(path.read_text().replace('1.5', '1.4'))
+  with pytest.raises(UsageError) as caught:
+    read_evaluation(tmp_path)
+  assert str(caught.value) == f'{path}: damaged (ValueError); remove it, and run bin/evaluate {tmp_path} again'
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'evaluation.json').mkdir()
   with pytest.raises(UsageError, match=rf'^{tmp_path}/evaluation\.json: cannot be written \(Is a directory\)$'):
@@ -54,6 +68,11 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     '[{"checkpoint": "latest"}]',
     json.dumps([record('latest', step='four')]),
     json.dumps([record('latest', nll='low')]),
+    json.dumps([record('latest', nll=[1.5])]),
+    json.dumps([record('latest', nll=10**400)]),
+    json.dumps([record('latest', nll=float('inf'))]),
+    json.dumps({'records': [record('latest', nll=1.5)]}),
+    '[' * 200_000,
     json.dumps([record('latest', scorer='classifier', scorer_hash=5)]),
   ],
 )

@@ -38,7 +38,7 @@ def test_training_scores_and_selects_by_score(trained):
   assert 'no likelihood: the generator is not invertible' in outcome.out
   assert 'NLL' not in outcome.out and 'FID' in outcome.out
   assert {f.name for f in (workdir / 'checkpoints').iterdir()} == {'latest', 'best_score'}
-  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())
+  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert record['score_samples'] == 40 and record['inception_score'] >= 1
   assert 'nll' not in record and 'round_trip_error' not in record
 

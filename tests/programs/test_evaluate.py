@@ -8,6 +8,7 @@ from flowgan_tf import data
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from tests.programs.conftest import assert_one_line, call
+from tests.tiny import edit_sealed
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def workdir(finished, tmp_path):
 def test_what_is_reported_and_kept(workdir):
   outcome = call('evaluate', workdir, '--split=validation', '--samples=40')
   assert outcome.status == 0, outcome
-  records = json.loads((workdir / 'evaluation.json').read_text())
+  records = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert [r['split'] for r in records] == ['validation'] * 3 + ['test'] * 3  # Those of the training stay.
   records = records[:3]
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
@@ -49,9 +50,9 @@ def test_what_is_reported_and_kept(workdir):
 
 
 def test_one_checkpoint(workdir):
-  before = json.loads((workdir / 'evaluation.json').read_text())
+  before = json.loads((workdir / 'evaluation.json').read_text())['records']
   outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=20')
-  [record, *others] = json.loads((workdir / 'evaluation.json').read_text())
+  [record, *others] = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert others == [other for other in before if other['checkpoint'] != 'best_score']
   assert (record['checkpoint'], record['split'], record['n']) == ('best_score', 'test', 180)
   assert len(outcome.out.splitlines()) == 6
@@ -60,18 +61,16 @@ def test_one_checkpoint(workdir):
 def test_the_likelihood_alone(workdir):
   outcome = call('evaluate', workdir, '--checkpoint=latest', '--samples=0')
   assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
-  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())
+  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert 'nll' in record and 'fid' in record  # The scores of before.
   (workdir / 'evaluation.json').unlink()
   assert call('evaluate', workdir, '--checkpoint=latest', '--samples=0').status == 0
-  [record] = json.loads((workdir / 'evaluation.json').read_text())
+  [record] = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert 'nll' in record and 'fid' not in record
 
 
 def test_data_that_changed_are_refused(workdir):
-  config = json.loads((workdir / 'config.json').read_text())
-  config['data']['fingerprint'] = '0' * 64
-  (workdir / 'config.json').write_text(json.dumps(config))
+  edit_sealed(workdir / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
   assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
 
 

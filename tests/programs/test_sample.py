@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -11,6 +10,7 @@ from flowgan_tf.evaluation import pictures
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
+from tests.tiny import edit_sealed
 
 
 @pytest.fixture
@@ -96,9 +96,7 @@ def copy(finished, tmp_path):
 
 
 def test_neighbors_in_other_data_are_refused(copy):
-  config = json.loads((copy / 'config.json').read_text())
-  config['data']['fingerprint'] = '0' * 64
-  (copy / 'config.json').write_text(json.dumps(config))
+  edit_sealed(copy / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
   assert_one_line(call('sample', copy, '--neighbors', '--n=2'), 'sample', str(copy), 'other data')
 
 

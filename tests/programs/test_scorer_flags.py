@@ -34,7 +34,7 @@ def test_inception_scores_a_run(images, weights, tmp_path):
   outcome = call('train', *TRAIN, *common, *flags)
   assert outcome.status == 0, outcome
   assert 'inception_v3' in outcome.out and 'FID' in outcome.out and 'MODE' not in outcome.out
-  [record, *others] = json.loads((tmp_path / 'run' / 'evaluation.json').read_text())
+  [record, *others] = json.loads((tmp_path / 'run' / 'evaluation.json').read_text())['records']
   assert (record['scorer'], record['reference_images'], record['score_samples']) == ('inception_v3', 32, 10)
   assert 'best_score' in {other['checkpoint'] for other in [record, *others]}
   # The file is remembered; the reference is read from the cache.

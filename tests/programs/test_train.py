@@ -36,7 +36,7 @@ def test_a_finished_run(finished):
   config = json.loads((workdir / 'config.json').read_text())['config']
   assert (config['objective'], config['lambda'], config['steps'], config['dataset']) == ('hybrid', 0.1, 20, 'digits')
   assert (config['nice']['hidden_units'], config['batch_size'], config['jit']) == (16, 50, False)
-  records = json.loads((workdir / 'evaluation.json').read_text())
+  records = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
   assert all(record['checkpoint'] in outcome.out for record in records)
   for line in ('samples', 'metrics', 'TensorBoard', 'SavedModel'):
@@ -76,7 +76,7 @@ def test_log_files_and_terminal_agree(finished):
 
 
 def test_bits_per_dim_of_digits_count_17_levels(finished):
-  for record in json.loads((finished[0] / 'evaluation.json').read_text()):
+  for record in json.loads((finished[0] / 'evaluation.json').read_text())['records']:
     assert record['bits_per_dim'] == pytest.approx(record['nll'] / (64 * np.log(2)) + np.log2(17))
     assert record['n'] == 180
 

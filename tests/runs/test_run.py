@@ -5,6 +5,7 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_data, load_run
+from tests.tiny import edit_sealed
 
 
 def test_load_run(run, config, dataset):
@@ -32,11 +33,13 @@ def test_what_is_no_run(tmp_path, run):
     load_run(tmp_path / 'empty', 'latest')
   with pytest.raises(UsageError, match=r"no checkpoint 'best_nll' in this run; it has: latest"):
     load_run(run[0], 'best_nll')
+  with pytest.raises(UsageError, match=r"`checkpoint` must be one of latest, best_nll, best_score\. Got: '\.\./c"):
+    load_run(run[0], '../checkpoints/latest')
 
 
 def test_an_argument_out_of_range_is_damage_of_the_file(run):
   path = run[0] / 'config.json'
-  path.write_text(path.read_text().replace('"couplings": 2', '"couplings": 1'))
+  edit_sealed(path, lambda description: description['config']['nice'].update(couplings=1))
   with pytest.raises(UsageError) as caught:
     load_run(run[0])
   assert str(caught.value) == f'{path}: damaged (`nice.couplings` must be an integer of at least 2. Got: 1.)'

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -7,14 +6,13 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.summary import read_studies, summarize
 from tests.summaries import evaluated, summary
+from tests.tiny import edit_sealed
 
 
 def copy(workdir, folder, **config):
   """A run that differs in its configuration alone."""
   shutil.copytree(workdir, folder)
-  description = json.loads((folder / 'config.json').read_text())
-  description['config'] |= config
-  (folder / 'config.json').write_text(json.dumps(description))
+  edit_sealed(folder / 'config.json', lambda description: description['config'].update(config))
   return folder
 
 

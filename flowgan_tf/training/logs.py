@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import pathlib
 import sys
 
@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from flowgan_tf.files import as_json, write_atomically
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.files import write_atomically
+from flowgan_tf.runs.history import read_lines, sealed_line
 
 __all__ = ['RunLog']
 
@@ -45,10 +45,12 @@ class RunLog:
     """
     self._path = workdir / 'metrics.jsonl'
     # A run that was interrupted before its first checkpoint evaluates step 0 again.
-    kept = [record for record in read_metrics(workdir) if record['step'] <= start] if start else []
-    write_atomically(self._path, ''.join(json.dumps(record) + '\n' for record in kept))
-    self._file = self._path.open('a')
-    self._seconds_before = kept[-1]['seconds'] if kept else 0.0
+    lines = read_lines(workdir) if start else []
+    lines = list(itertools.takewhile(lambda line: line.record is None or line.record['step'] <= start, lines))
+    write_atomically(self._path, b''.join(line.content + b'\n' for line in lines))
+    self._file = self._path.open('ab')
+    self._last = lines[-1] if lines else None
+    self._seconds_before = next((line.record['seconds'] for line in reversed(lines) if line.record), 0.0)
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
     interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -70,7 +72,8 @@ class RunLog:
       seconds: Time since this process started training; the log adds the time of earlier processes.
     """
     record = {'kind': kind, 'step': step, 'seconds': round(self._seconds_before + seconds, 3), **metrics}
-    self._file.write(json.dumps(as_json(record)) + '\n')
+    self._last = sealed_line(record, self._last)
+    self._file.write(self._last.content + b'\n')
     self._file.flush()
     with self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}

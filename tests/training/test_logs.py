@@ -98,6 +98,43 @@ def test_records_that_a_killed_run_made_after_its_checkpoint_are_removed(tmp_pat
   assert records[-1]['seconds'] == 14.5  # Those of the earlier process up to step 4, and half a second.
 
 
+def logged(folder, steps, start=0, first=0.0):
+  log = RunLog(folder, start, 9)
+  for step in steps:
+    log.record('train', step, {'nll': first + step}, 1.0)
+  log.close()
+  return (folder / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
+
+
+def test_seals_hold_after_the_lines_of_later_steps_were_cut(tmp_path, caplog):
+  logged(tmp_path, (0, 2, 4, 6, 8))
+  before = (tmp_path / 'metrics.jsonl').read_bytes().split(b'\n')
+  after = logged(tmp_path, (6, 8), start=4, first=100.0)
+  assert after[:3] == before[:3]
+  assert [record['nll'] for record in read_metrics(tmp_path)] == [0, 2, 4, 106, 108]
+  assert caplog.messages == []
+  # pandas.read_json(lines=True) sees a table with one more column.
+  assert {tuple(json.loads(line)) for line in after} == {('kind', 'step', 'seconds', 'nll', 'seal')}
+
+
+def test_damage_stays_visible_when_a_run_goes_on(tmp_path, caplog):
+  """In the log of the training that goes on, and for whoever reads the file later."""
+  lines = logged(tmp_path, (0, 2, 4, 6))
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([lines[0], lines[1][:-9], *lines[2:], b'']))
+  logged(tmp_path, (6, 8), start=4)
+  assert [record['step'] for record in read_metrics(tmp_path)] == [0, 4, 6, 8]
+  assert caplog.messages == [f'{tmp_path}/metrics.jsonl: damaged and left out: line 2.'] * 2
+
+
+def test_a_log_of_0_1_0_is_continued(tmp_path, caplog):
+  record = {'kind': 'train', 'step': 2, 'seconds': 3.0, 'nll': 1.5}
+  (tmp_path / 'metrics.jsonl').write_text(json.dumps(record) + '\n')
+  logged(tmp_path, (4, 6), start=2)
+  assert [r['seconds'] for r in read_metrics(tmp_path)] == [3.0, 4.0, 4.0]
+  assert read_metrics(tmp_path)[0] == record
+  assert caplog.messages == []
+
+
 def test_step_zero_is_logged_once_when_a_run_starts_again(tmp_path):
   for _ in range(2):
     log = RunLog(tmp_path, 0, 9)

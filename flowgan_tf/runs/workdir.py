@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 from ml_collections import config_dict
@@ -16,11 +17,15 @@ from flowgan_tf.files import make_writable
 from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
+from flowgan_tf.runs.history import read_lines
 
 __all__ = ['exclusive', 'open_workdir', 'training_changes']
 
 # Settings that may differ when a run is resumed: where files are, and how often it logs.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
+
+# What a kill leaves of the files that only a training writes; see `files.write_atomically`.
+_TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
 
 
 def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
@@ -36,7 +41,8 @@ def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:
   """Makes the folder of a run, or checks that an existing one has the same configuration and data.
 
-  A run that has no checkpoint yet, such as one that failed at its start, may change its configuration.
+  A run that has no checkpoint yet, such as one that failed at its start, may change its configuration. One that has
+  lost its checkpoints may not start again.
 
   Args:
     workdir: Folder of the run.
@@ -47,10 +53,13 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
     The folder.
 
   Raises:
-    UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration
-      or other data.
+    UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration,
+      with other data or without the checkpoints that it had.
   """
   workdir = make_writable(workdir)
+  for file in list(workdir.iterdir()):
+    if _TEMPORARY.fullmatch(file.name):
+      file.unlink()
   facts = describe_data(dataset)
   description = read_description(workdir)
   if description is None:
@@ -58,6 +67,10 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
       raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run')
   elif available(workdir):
     _check_same(workdir, config, facts, *description)
+  elif had := _left_by_checkpoints(workdir):
+    raise UsageError(
+      f'{workdir}: has {had} but no checkpoint to go on from; put {workdir}/checkpoints back, or use another `workdir`'
+    )
   write_description(workdir, config, facts)
   return workdir
 
@@ -78,6 +91,14 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
     yield
   finally:
     os.close(folder)
+
+
+def _left_by_checkpoints(workdir):
+  """What shows that there was a checkpoint; empty if nothing does, as when a run failed at its start."""
+  step = max((line.record['step'] if line.record else 0 for line in read_lines(workdir)), default=0)
+  if step:
+    return f'metrics up to step {step}'
+  return next((name for name in ('evaluation.json', 'export', 'analysis') if (workdir / name).exists()), '')
 
 
 def _check_same(workdir, config, facts, old_config, old_facts):

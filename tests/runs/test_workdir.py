@@ -1,9 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.description import read_description
+from flowgan_tf.runs.history import sealed_line
 from flowgan_tf.runs.run import find_run, load_run
 from flowgan_tf.runs.workdir import exclusive, open_workdir, training_changes
 from tests.tiny import make_config, write_images
@@ -48,6 +51,62 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   config.scorer = 'inception'
   open_workdir(workdir, config, dataset)
   assert json.loads((workdir / 'config.json').read_text())['config']['scorer'] == 'inception'
+
+
+def metrics(workdir, *steps, rest=b''):
+  before, contents = None, []
+  for step in steps:
+    before = sealed_line({'kind': 'train', 'step': step, 'seconds': 1.0}, before)
+    contents.append(before.content + b'\n')
+  (workdir / 'metrics.jsonl').write_bytes(b''.join(contents) + rest)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_may_start_again(tmp_path, config, dataset):
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  config.seed = 1
+  for steps, rest in (((), b''), ((), b'{"kind": "val'), ((0,), b''), ((0,), b'{"ki')):
+    metrics(workdir, *steps, rest=rest)
+    open_workdir(workdir, config, dataset)
+  assert read_description(workdir)[0].seed == 1
+
+
+@pytest.mark.parametrize('change', [{}, {'seed': 1}])
+@pytest.mark.parametrize('how', ['removed', 'emptied'])
+def test_a_run_that_lost_its_checkpoints_does_not_start_again(run, config, dataset, change, how):
+  workdir, _ = run
+  metrics(workdir, 0, 2, 4)
+  shutil.rmtree(workdir / 'checkpoints')
+  if how == 'emptied':
+    (workdir / 'checkpoints' / 'latest').mkdir(parents=True)
+  before = {file: file.read_bytes() for file in workdir.iterdir() if file.is_file()}
+  config.update(change)
+  with pytest.raises(UsageError) as caught:
+    open_workdir(workdir, config, dataset)
+  assert str(caught.value) == (
+    f'{workdir}: has metrics up to step 4 but no checkpoint to go on from; put {workdir}/checkpoints back, or use '
+    'another `workdir`'
+  )
+  assert {file: file.read_bytes() for file in workdir.iterdir() if file.is_file()} == before
+
+
+@pytest.mark.parametrize('what', ['evaluation.json', 'export', 'analysis'])
+def test_what_was_measured_shows_that_there_were_checkpoints(run, config, dataset, what):
+  shutil.rmtree(run[0] / 'checkpoints')
+  (run[0] / what).mkdir()
+  with pytest.raises(UsageError, match=f'{run[0]}: has {what} but no checkpoint to go on from'):
+    open_workdir(run[0], config, dataset)
+
+
+def test_what_a_kill_left_of_the_first_files_is_removed(tmp_path, config, dataset):
+  """Or the folder would not be empty, and hold no run."""
+  for name in ('config.json.123.tmp', 'metrics.jsonl.45.tmp'):
+    (tmp_path / name).write_text('{"conf')
+  open_workdir(tmp_path, config, dataset)
+  assert [f.name for f in tmp_path.iterdir()] == ['config.json']
+  for name in ('thesis.json.123.tmp', 'config.json.tmp'):
+    (tmp_path / name).touch()
+  open_workdir(tmp_path, config, dataset)
+  assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_other_data_under_the_same_name_are_refused(run, config, tmp_path):

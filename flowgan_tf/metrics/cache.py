@@ -12,12 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import save_arrays
+from flowgan_tf.files import save_arrays, seal
 
 __all__ = ['cached']
 
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar('_Result')
+_SEAL = 'sha256'
 
 
 def cached(
@@ -33,7 +34,8 @@ def cached(
       not kept.
     name: Name of the file, without suffix. Unusual characters are replaced, so that the file stays in the folder.
     make: Makes the arrays, numbers and strings to keep, by name.
-    read: Turns them into the result. If it raises an error for those of a file, the file is made again, with a warning.
+    read: Turns them into the result. If it raises an error for those of a file, or the file's seal does not fit them,
+      the file is made again, with a warning.
 
   Returns:
     What `read` returns.
@@ -41,14 +43,18 @@ def cached(
   path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
   try:
     with np.load(path, allow_pickle=False) as saved:
-      return read(saved)
+      arrays = {name: saved[name] for name in saved.files}
+    # Files of 0.1.0 have no seal. The zip format's own checksums detect damaged numbers in them.
+    if _SEAL in arrays and str(arrays.pop(_SEAL)) != seal(None, arrays):
+      raise ValueError('not what was written')
+    return read(arrays)
   except (FileNotFoundError, NotADirectoryError):
     pass
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
     _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
   made = make()
   try:
-    save_arrays(path, made)
+    save_arrays(path, {**made, _SEAL: seal(None, made)})
   except UsageError as error:
     _LOG.warning('%s, and will be computed every time.', error)
   return read(made)

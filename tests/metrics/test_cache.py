@@ -18,7 +18,7 @@ def test_a_result_is_made_once(tmp_path):
   folder = tmp_path / 'new' / 'cache'
   assert [cached(folder, 'sum', make, total) for _ in range(3)] == [6.0] * 3
   assert made == [1] and [path.name for path in folder.iterdir()] == ['sum.npz']
-  assert cached(folder, 'sum', lambda: pytest.fail('made again'), lambda saved: saved.files) == ['numbers']
+  assert cached(folder, 'sum', lambda: pytest.fail('made again'), list) == ['numbers']
 
 
 def test_the_file_stays_in_the_folder_whatever_the_name(tmp_path):
@@ -34,6 +34,29 @@ def test_a_file_that_cannot_be_read_is_replaced(tmp_path, caplog):
   [message] = [record.getMessage() for record in caplog.records]
   assert message.startswith(f'{path}: damaged (KeyError: ') and message.endswith(', and is made again.')
   assert cached(tmp_path, 'sum', lambda: pytest.fail('made again'), total) == 3.0
+
+
+@pytest.mark.parametrize(
+  'change',
+  [{'numbers': np.arange(5.0)}, {'numbers': np.arange(4)}, {'others': np.ones(1)}, {'sha256': np.ones(1)}],
+)
+def test_arrays_that_are_not_those_that_were_kept_are_made_again(tmp_path, caplog, change):
+  """Whole files of other arrays, of which a reader may use some."""
+  path = tmp_path / 'sum.npz'
+  cached(tmp_path, 'sum', lambda: {'numbers': np.arange(4.0), 'n': 4, 'name': 'λ'}, total)
+  with np.load(path) as saved:
+    arrays = dict(saved)
+  np.savez(path, **arrays)
+  assert cached(tmp_path, 'sum', lambda: pytest.fail('made again'), total) == 6.0
+  np.savez(path, **arrays | change)
+  assert cached(tmp_path, 'sum', lambda: {'numbers': np.ones(3)}, total) == 3.0
+  assert caplog.messages == [f'{path}: damaged (ValueError: not what was written), and is made again.']
+
+
+def test_a_file_of_an_older_version_has_no_seal(tmp_path, caplog):
+  np.savez(tmp_path / 'sum.npz', numbers=np.arange(4.0))
+  assert cached(tmp_path, 'sum', lambda: pytest.fail('made again'), total) == 6.0
+  assert caplog.messages == []
 
 
 def test_a_result_that_cannot_be_read_when_it_is_new_is_an_error(tmp_path):

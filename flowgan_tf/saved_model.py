@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import tensorflow as tf
@@ -10,6 +11,9 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.generators import Generator
 
 __all__ = ['GeneratorModule', 'export']
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class GeneratorModule(tf.Module):
@@ -53,7 +57,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
 
   Args:
     generator: The generator.
-    folder: Folder of the SavedModel. An older SavedModel there is replaced.
+    folder: Folder of the SavedModel. An older SavedModel there is replaced. If TensorFlow cannot load from that path,
+      as it takes it for a pattern, a warning says so.
 
   Raises:
     UsageError: If the folder cannot be written.
@@ -65,3 +70,5 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'{folder}: the SavedModel cannot be written ({str(error).splitlines()[0]})') from error
+  if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
+    _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern, and loads it only after it was moved.', folder)

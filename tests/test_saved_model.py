@@ -154,3 +154,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UsageError, match='SavedModel cannot be written'):
     export(flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1), tmp_path / 'file' / 'export')
+
+
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
+  flow, image = make_flow('nice'), np.full((1, 4, 4, 1), 0.3, np.float32)
+  for name, loads in (('*?', True), ('[a]', False)):
+    caplog.clear()
+    export(flow, tmp_path / name)
+    model = tf.saved_model.load(tmp_path / name if loads else (tmp_path / name).rename(tmp_path / 'moved'))
+    np.testing.assert_allclose(model.log_prob(image), flow.log_prob(image), rtol=1e-5)
+    assert [message.partition(': ')[0] for message in caplog.messages] == [f'{tmp_path}/{name}'] * (not loads)

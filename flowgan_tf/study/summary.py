@@ -31,7 +31,7 @@ class Study:
 
   Attributes:
     record: Content of `RUN/analysis/WHAT.json`: `what`, `checkpoint`, `step`, `seconds`, `settings`, and the results.
-    arrays: Content of `RUN/analysis/WHAT.npz`: arrays by name.
+    arrays: Content of the .npz file that the record's file names: arrays by name.
   """
 
   record: dict

@@ -17,7 +17,8 @@ def analyzed(finished, tmp_path_factory):
 def test_damaged_numbers_are_named(analyzed, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(analyzed, workdir)
-  (workdir / 'analysis' / 'jacobian.npz').write_bytes(b'PK\x03\x04')
+  [arrays] = (workdir / 'analysis').glob('jacobian-*.npz')
+  arrays.write_bytes(b'PK\x03\x04')
   assert_one_line(call('report', workdir), 'report', 'jacobian.json', 'damaged')
   (workdir / 'analysis' / 'jacobian.json').write_text('{')
   assert_one_line(call('report', workdir), 'report', 'jacobian.json', 'damaged')

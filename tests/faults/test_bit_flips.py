@@ -1,0 +1,119 @@
+"""One flipped bit in a file of a run: refused, announced, mended, or the same is read. Never other results.
+
+The readers are those of the programs. Which bit it is, a trial's number decides.
+"""
+
+import logging
+import pathlib
+
+import numpy as np
+import pytest
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.records import read_evaluation, write_evaluation
+from flowgan_tf.metrics.cache import cached
+from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
+from flowgan_tf.runs.config import make_generator, settings, used
+from flowgan_tf.runs.description import read_description
+from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.sealed import read_sealed, write_sealed
+from flowgan_tf.runs.workdir import open_workdir
+from flowgan_tf.training.logs import RunLog
+from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
+
+EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
+ANALYSIS = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 4, 'settings': {'seed': 0}, 'condition': 2.5}
+ARRAYS = {'mean': np.linspace(0, 1, 5), 'covariance': np.eye(5, dtype=np.float32), 'n': 40, 'hash': 'abc'}
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """The files that a training, an evaluation and an analysis leave."""
+  folder = tmp_path_factory.mktemp('flips')
+  config = make_config(objective='mle', dataset=write_images(folder / 'images.npz'))
+  workdir = open_workdir(folder / 'run', config, data.load(config.dataset))
+  state = make_state(config)
+  rng = np.random.default_rng(0)
+  for variable in state.ema.variables:
+    variable.assign(rng.normal(size=variable.shape))
+  state.step.assign(4)
+  Checkpoints(workdir, state.checkpoint()).save('best_nll')
+  log = RunLog(workdir, 0, 4)
+  for step in range(5):
+    log.record('train', step, {'nll': rng.normal(), 'scorer': 'c', 'loss': float('nan')}, 0.5 * step)
+  log.close()
+  records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
+  write_evaluation(workdir, records)
+  write_sealed(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
+  cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)
+  return workdir, make_generator(config, IMAGE_SHAPE)
+
+
+def description(workdir, flow):
+  config, facts = read_description(workdir)
+  return settings(used(config)), facts
+
+
+def generator(workdir, flow):
+  for variable in flow.variables:
+    variable.assign(np.zeros(variable.shape))
+  step = restore_generator(workdir, 'best_nll', flow)
+  return step, [variable.numpy() for variable in flow.variables]
+
+
+CASES = {
+  'config.json': description,
+  'evaluation.json': lambda workdir, _: read_evaluation(workdir),
+  'metrics.jsonl': lambda workdir, _: read_metrics(workdir),
+  'analysis/jacobian.json': lambda workdir, _: read_sealed(workdir / 'analysis' / 'jacobian.json'),
+  'analysis/jacobian-*.npz': lambda workdir, _: read_sealed(workdir / 'analysis' / 'jacobian.json'),
+  'cache/reference.npz': lambda workdir, _: cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict),
+  'checkpoints/best_nll/ckpt-4.index': generator,
+  'checkpoints/best_nll/ckpt-4.data-00000-of-00001': generator,
+}
+
+
+def is_same(a, b):
+  try:
+    np.testing.assert_equal(a, b)
+  except AssertionError:
+    return False
+  return True
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+  changed = bytearray(content)
+  changed[bit // 8] ^= 1 << bit % 8
+  return bytes(changed)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_flipped_bit_gives_no_other_results(run, name, faults, caplog):
+  workdir, flow = run
+  caplog.set_level(logging.WARNING, 'flowgan_tf')
+  [path] = pathlib.Path(workdir).glob(name)
+  content, expected = path.read_bytes(), CASES[name](workdir, flow)
+  bits = np.random.default_rng(len(name)).permutation(8 * len(content))
+  seen = 0
+  try:
+    for trial in faults.trials(f'a flipped bit in {pathlib.Path(name).name}', short=25, long=1500):
+      bit = int(bits[trial % len(bits)])
+      path.write_bytes(flipped(content, bit))
+      caplog.clear()
+      try:
+        found = CASES[name](workdir, flow)
+      except UsageError as error:
+        assert '\n' not in str(error) and str(workdir) in str(error)
+        seen += 1
+        continue
+      if caplog.messages:
+        [message] = caplog.messages
+        assert '\n' not in message and str(path) in message
+        seen += 1
+      else:
+        assert is_same(found, expected), f'bit {bit}'
+  finally:
+    path.write_bytes(content)
+  # A bit may be flipped where nothing is read; but most are noticed.
+  assert seen > trial / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import pathlib
 import sys
 
@@ -14,6 +15,8 @@ from flowgan_tf.files import write_atomically
 from flowgan_tf.runs.history import read_lines, sealed_line
 
 __all__ = ['RunLog']
+
+_LOG = logging.getLogger(__name__)
 
 # The terminal has room only for these, in the line of an evaluation and beside the progress bar.
 _LINE = {
@@ -46,6 +49,8 @@ class RunLog:
     self._path = workdir / 'metrics.jsonl'
     # A run that was interrupted before its first checkpoint evaluates step 0 again.
     lines = read_lines(workdir) if start else []
+    if start and not lines:
+      _LOG.warning('%s: is missing or empty; the records up to step %d are lost.', self._path, start)
     lines = list(itertools.takewhile(lambda line: line.record is None or line.record['step'] <= start, lines))
     write_atomically(self._path, b''.join(line.content + b'\n' for line in lines))
     self._file = self._path.open('ab')

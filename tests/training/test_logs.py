@@ -126,6 +126,12 @@ def test_damage_stays_visible_when_a_run_goes_on(tmp_path, caplog):
   assert caplog.messages == [f'{tmp_path}/metrics.jsonl: damaged and left out: line 2.'] * 2
 
 
+def test_a_log_that_is_gone_is_announced(tmp_path, caplog):
+  logged(tmp_path, (6,), start=4)
+  assert caplog.messages == [f'{tmp_path}/metrics.jsonl: is missing or empty; the records up to step 4 are lost.']
+  assert [record['step'] for record in read_metrics(tmp_path)] == [6]
+
+
 def test_a_log_of_0_1_0_is_continued(tmp_path, caplog):
   record = {'kind': 'train', 'step': 2, 'seconds': 3.0, 'nll': 1.5}
   (tmp_path / 'metrics.jsonl').write_text(json.dumps(record) + '\n')

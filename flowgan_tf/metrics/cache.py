@@ -54,7 +54,8 @@ def cached(
     _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
   made = make()
   try:
-    save_arrays(path, {**made, _SEAL: seal(None, made)})
+    # A flipped bit in a zip file's directory can drop the members after the first.
+    save_arrays(path, {_SEAL: seal(None, made), **made})
   except UsageError as error:
     _LOG.warning('%s, and will be computed every time.', error)
   return read(made)

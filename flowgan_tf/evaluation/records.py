@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 
 from flowgan_tf.errors import UsageError
@@ -29,9 +28,9 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
       texts = {'checkpoint', 'split', *({'scorer', 'scorer_hash'} if 'scorer' in record else ())}
       if not all(isinstance(record[name], str) for name in texts) or not isinstance(record['step'], int):
         raise ValueError('not an evaluation')
-      if not all(v is None or math.isfinite(v) for name, v in record.items() if name not in texts):
+      if not all(v is None or isinstance(v, (int, float)) for name, v in record.items() if name not in texts):
         raise ValueError('not numbers')
-  except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UsageError(
       f'{path}: damaged ({type(error).__name__}); remove it, and run bin/evaluate {workdir} again'
     ) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +20,6 @@ __all__ = ['Line', 'read_lines', 'read_metrics', 'sealed_line']
 
 _LOG = logging.getLogger(__name__)
 _FIRST = '0' * 12  # what the first line has instead of half a seal of the line before it
-_TEXTS = {'kind', 'scorer', 'scorer_hash'}
 
 
 class Line(NamedTuple):
@@ -112,14 +110,10 @@ def _parsed(content: bytes, older: bool) -> tuple[dict | None, str, str | None]:
       intact = intact and half == _half(record, other)
     else:
       half, other = _half(record, ''), None
-      intact = intact and older and all(map(_fits, record, record.values()))
-  except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+      intact = intact and older
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     intact = False
   return (record, half, other) if intact else (None, _FIRST, None)
-
-
-def _fits(name: str, value: object) -> bool:
-  return isinstance(value, str) if name in _TEXTS else value is None or math.isfinite(value)
 
 
 def _half(record: dict, other: str) -> str:

@@ -69,8 +69,6 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     json.dumps([record('latest', step='four')]),
     json.dumps([record('latest', nll='low')]),
     json.dumps([record('latest', nll=[1.5])]),
-    json.dumps([record('latest', nll=10**400)]),
-    json.dumps([record('latest', nll=float('inf'))]),
     json.dumps({'records': [record('latest', nll=1.5)]}),
     '[' * 200_000,
     json.dumps([record('latest', scorer='classifier', scorer_hash=5)]),

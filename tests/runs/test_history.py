@@ -119,11 +119,7 @@ def test_lines_of_an_older_version_stand_before_those_with_seals(tmp_path, caplo
     b'5',
     b'{"a": 1}',
     b'{"step": "x", "seconds": 1.0}',
-    b'{"step": 3, "seconds": 1.0, "nll": "low"}',
-    b'{"step": 3, "seconds": 1.0, "nll": [1]}',
-    b'{"step": 3, "seconds": 1.0, "nll": 1e999}',
-    b'{"step": 3, "seconds": 1.0, "nll": %d}' % 10**400,
-    b'{"step": 3, "seconds": 1.0, "kind": 3}',
+    b'{"step": 3, "seconds": "x"}',
   ],
 )
 def test_lines_without_a_seal_that_are_no_records_are_damaged(tmp_path, caplog, line):

@@ -1,17 +1,23 @@
 """Runs of older versions load, resume and report, with the numbers that they recorded."""
 
-import json
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.evaluation.evaluator import Evaluator
+from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import describe_run, load_run
+from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.study.summary import read_studies
 from flowgan_tf.training.loop import train
+from flowgan_tf.training.state import TrainState
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 
@@ -22,11 +28,19 @@ def golden(tmp_path):
   return pathlib.Path(shutil.copytree(GOLDEN, tmp_path / 'golden'))
 
 
-@pytest.mark.parametrize(('name', 'checkpoint'), [('nice', 'best_nll'), ('nice', 'best_score'), ('real_nvp', 'latest')])
+@pytest.mark.parametrize(
+  ('name', 'checkpoint'),
+  [
+    ('nice', 'best_nll'),
+    ('nice', 'best_score'),
+    ('real_nvp', 'latest'),
+    ('sealed', 'best_nll'),
+    ('sealed', 'best_score'),
+  ],
+)
 def test_the_likelihood_is_the_recorded_one(golden, name, checkpoint):
   run = load_run(golden / name, checkpoint)
-  records = json.loads((golden / name / 'evaluation.json').read_text())
-  [recorded] = [record for record in records if record['checkpoint'] == checkpoint]
+  [recorded] = [record for record in read_evaluation(golden / name) if record['checkpoint'] == checkpoint]
   found = Evaluator(run.generator, data.load('digits'), run.config).likelihood('test')
   assert run.step == recorded['step']
   np.testing.assert_allclose(found.nll, recorded['nll'], atol=1e-4)
@@ -44,9 +58,10 @@ def test_training_goes_on(golden):
   name = 'dcgan'  # which was trained without scores, that is without a classifier of its own version
   config, _ = describe_run(golden / name)
   config.steps = 8
+  before = read_metrics(golden / name)
   assert train(config, golden / name)
-  steps = [json.loads(line)['step'] for line in (golden / name / 'metrics.jsonl').read_text().splitlines()]
-  assert steps[-1] == 8
+  after = read_metrics(golden / name)
+  assert after[: len(before)] == before and after[-1]['step'] == 8
 
 
 @pytest.mark.parametrize(
@@ -72,3 +87,51 @@ def test_analyses_are_read(golden):
   assert study.record['step'] == 3
   assert study.arrays['singular_values'].shape == (2, 64)
   assert studies['kde'].record['n_samples'] == 50
+
+
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'dcgan', 'sealed'])
+def test_metrics_are_read_without_a_warning(golden, name, caplog):
+  records = read_metrics(golden / name)
+  assert [(r['kind'], r['step']) for r in records] == [
+    ('validation', 0),
+    ('train', 2),
+    ('validation', 3),
+    ('train', 4),
+    ('train', 6),
+    ('validation', 6),
+  ]
+  assert caplog.messages == []
+
+
+def test_the_whole_state_of_a_sealed_run_is_restored(golden, caplog):
+  """As for going on, which would want a classifier of that version."""
+  config, facts = describe_run(golden / 'sealed')
+  assert open_workdir(golden / 'sealed', config, data.load('digits')) == golden / 'sealed'
+  state = TrainState(config, facts['image_shape'], make_objective(config))
+  assert Checkpoints(golden / 'sealed', state.checkpoint()).restore()
+  lowest = min(r['nll'] for r in read_metrics(golden / 'sealed') if r['kind'] == 'validation')
+  assert (int(state.step), float(state.best_nll)) == (6, pytest.approx(lowest))
+  for restored, best in zip(state.ema.variables, load_run(golden / 'sealed').generator.variables, strict=True):
+    np.testing.assert_array_equal(restored.numpy(), best.numpy())
+  assert caplog.messages == []
+
+
+def test_analyses_of_a_sealed_run_are_read(golden):
+  studies = read_studies(golden / 'sealed')
+  assert studies.keys() == {'jacobian', 'kde', 'outliers'}
+  assert {study.record['step'] for study in studies.values()} == {3}
+  assert studies['jacobian'].arrays['singular_values'].shape == (2, 64)
+  assert studies['kde'].record['n_samples'] == 50
+
+
+def test_a_saved_model_gives_the_recorded_numbers(golden, tmp_path):
+  shutil.unpack_archive(golden / 'sealed' / 'saved_model.zip', tmp_path / 'export')
+  model = tf.saved_model.load(tmp_path / 'export')
+  with np.load(golden / 'sealed' / 'saved_model.npz') as recorded:
+    images, noise = recorded['images'], recorded['noise']
+    found = {'log_prob': model.log_prob(images), 'encoded': model.encode(images), 'decoded': model.decode(noise)}
+    found['sampled'] = model.sample(n=2, seed=3, temperature=0.7)
+    for name, value in found.items():
+      np.testing.assert_allclose(value, recorded[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    # The run's generator is the same model.
+    np.testing.assert_allclose(load_run(golden / 'sealed').generator.log_prob(images), found['log_prob'], atol=1e-4)

@@ -42,7 +42,8 @@ def cached(
   """
   path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
   try:
-    with np.load(path, allow_pickle=False) as saved:
+    # NumPy leaves a file open that is damaged, if it has opened it.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
       arrays = {name: saved[name] for name in saved.files}
     # Files of 0.1.0 have no seal. The zip format's own checksums detect damaged numbers in them.
     if _SEAL in arrays and str(arrays.pop(_SEAL)) != seal(None, arrays):

@@ -63,8 +63,9 @@ def read_sealed(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] |
     # Version 0.1.0 had one name for the arrays of all times, and the JSON file did not say whether there are any.
     older = path.with_suffix('.npz').name if path.with_suffix('.npz').exists() else None
     if name := content.get('arrays', older):
-      with np.load(path.with_name(name)) as file:
-        arrays = {name: file[name] for name in file.files}
+      # NumPy leaves a file open that is damaged, if it has opened it.
+      with path.with_name(name).open('rb') as file, np.load(file) as saved:
+        arrays = {name: saved[name] for name in saved.files}
     if record['sha256'] != seal(content, arrays):
       raise ValueError('not what was written')
   except Exception as error:  # Reading a zip file with flipped bits can raise anything.

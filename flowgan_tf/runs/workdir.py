@@ -95,8 +95,9 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
 
 def _left_by_checkpoints(workdir):
   """What shows that there was a checkpoint; empty if nothing does, as when a run failed at its start."""
-  step = max((line.record['step'] if line.record else 0 for line in read_lines(workdir)), default=0)
-  if step:
+  lines = read_lines(workdir)
+  step = max((line.record['step'] for line in lines if line.record), default=0)
+  if step or any(line.record is None for line in lines):
     return f'metrics up to step {step}'
   return next((name for name in ('evaluation.json', 'export', 'analysis') if (workdir / name).exists()), '')
 

@@ -70,10 +70,7 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif rest := available(workdir):
-    raise UsageError(
-      f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`, or remove '
-      f'{workdir}/checkpoints to start again'
-    )
+    raise UsageError(f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
   scorer = make_scorer(config, dataset, required=scorer_required) if config.score_samples else None
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:

@@ -89,6 +89,15 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_again(run, config, datas
   assert {file: file.read_bytes() for file in workdir.iterdir() if file.is_file()} == before
 
 
+def test_damaged_metrics_are_not_overwritten(run, config, dataset):
+  shutil.rmtree(run[0] / 'checkpoints')
+  metrics(run[0], 4)
+  path = run[0] / 'metrics.jsonl'
+  path.write_bytes(path.read_bytes().replace(b'4', b'5'))
+  with pytest.raises(UsageError, match='has metrics up to step 0 but no checkpoint'):
+    open_workdir(run[0], config, dataset)
+
+
 @pytest.mark.parametrize('what', ['evaluation.json', 'export', 'analysis'])
 def test_what_was_measured_shows_that_there_were_checkpoints(run, config, dataset, what):
   shutil.rmtree(run[0] / 'checkpoints')

@@ -4,7 +4,6 @@ The readers are those of the programs. Which bit it is, a trial's number decides
 """
 
 import logging
-import pathlib
 
 import numpy as np
 import pytest
@@ -62,15 +61,24 @@ def generator(workdir, flow):
   return step, [variable.numpy() for variable in flow.variables]
 
 
+def analysis(workdir, flow):
+  return read_sealed(workdir / 'analysis' / 'jacobian.json')
+
+
+def reference(workdir, flow):
+  return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict)
+
+
+# The file and its reader.
 CASES = {
-  'config.json': description,
-  'evaluation.json': lambda workdir, _: read_evaluation(workdir),
-  'metrics.jsonl': lambda workdir, _: read_metrics(workdir),
-  'analysis/jacobian.json': lambda workdir, _: read_sealed(workdir / 'analysis' / 'jacobian.json'),
-  'analysis/jacobian-*.npz': lambda workdir, _: read_sealed(workdir / 'analysis' / 'jacobian.json'),
-  'cache/reference.npz': lambda workdir, _: cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict),
-  'checkpoints/best_nll/ckpt-4.index': generator,
-  'checkpoints/best_nll/ckpt-4.data-00000-of-00001': generator,
+  'config.json': ('config.json', description),
+  'evaluation.json': ('evaluation.json', lambda workdir, _: read_evaluation(workdir)),
+  'metrics.jsonl': ('metrics.jsonl', lambda workdir, _: read_metrics(workdir)),
+  "an analysis's numbers": ('analysis/jacobian.json', analysis),
+  "an analysis's arrays": ('analysis/jacobian-*.npz', analysis),
+  'a file of the cache': ('cache/reference.npz', reference),
+  "a checkpoint's index": ('checkpoints/best_nll/ckpt-4.index', generator),
+  "a checkpoint's data": ('checkpoints/best_nll/ckpt-4.data-*', generator),
 }
 
 
@@ -92,17 +100,18 @@ def flipped(content: bytes, bit: int) -> bytes:
 def test_a_flipped_bit_gives_no_other_results(run, name, faults, caplog):
   workdir, flow = run
   caplog.set_level(logging.WARNING, 'flowgan_tf')
-  [path] = pathlib.Path(workdir).glob(name)
-  content, expected = path.read_bytes(), CASES[name](workdir, flow)
+  pattern, read = CASES[name]
+  [path] = workdir.glob(pattern)
+  content, expected = path.read_bytes(), read(workdir, flow)
   bits = np.random.default_rng(len(name)).permutation(8 * len(content))
   seen = 0
   try:
-    for trial in faults.trials(f'a flipped bit in {pathlib.Path(name).name}', short=25, long=1500):
+    for trial in faults.trials(f'a flipped bit in {name}', short=25, long=1500):
       bit = int(bits[trial % len(bits)])
       path.write_bytes(flipped(content, bit))
       caplog.clear()
       try:
-        found = CASES[name](workdir, flow)
+        found = read(workdir, flow)
       except UsageError as error:
         assert '\n' not in str(error) and str(workdir) in str(error)
         seen += 1

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.runs import checkpoints as runs_checkpoints
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
 from flowgan_tf.runs.config import make_generator
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
@@ -282,6 +283,16 @@ def test_a_save_that_fails_leaves_the_older_ones(workdir, state, flow, monkeypat
       Checkpoints(workdir, state.checkpoint()).save('latest')
   assert sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir()) == before
   assert restore_generator(workdir, 'latest', flow) == 5
+
+
+def test_the_index_is_the_last_to_appear_and_all_is_on_the_disk_by_then(workdir, state, monkeypatch):
+  done, sync, replace = [], runs_checkpoints.sync, os.replace
+  monkeypatch.setattr(runs_checkpoints, 'sync', lambda path: (done.append(('sync', path.suffix[:5])), sync(path)))
+  monkeypatch.setattr(os, 'replace', lambda a, b: (done.append(('move', b.suffix[:5])), replace(a, b)))
+  fill(state, 8)
+  Checkpoints(workdir, state.checkpoint()).save('latest')
+  assert set(done[:2]) == {('sync', '.data'), ('sync', '.inde')}
+  assert done[2:] == [('move', '.data'), ('move', '.inde')]
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(workdir, state, flow):

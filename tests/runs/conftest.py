@@ -1,5 +1,8 @@
 """A run of a tiny NICE, which several tests look at."""
 
+import pathlib
+import shutil
+
 import pytest
 
 from flowgan_tf import data
@@ -23,12 +26,19 @@ def config(images):
   return make_config(objective='mle', dataset=images)
 
 
-@pytest.fixture
-def run(tmp_path, config, dataset):
-  """A run with one checkpoint at step 6, whose average differs from its flow."""
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
+@pytest.fixture(scope='session')
+def saved_run(tmp_path_factory, images, dataset):
+  config = make_config(objective='mle', dataset=images)
+  workdir = open_workdir(tmp_path_factory.mktemp('saved') / 'run', config, dataset)
   state = make_state(config, dataset.image_shape)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
   state.step.assign(6)
   Checkpoints(workdir, state.checkpoint()).save('latest')
   return workdir, state
+
+
+@pytest.fixture
+def run(saved_run, tmp_path):
+  """A run with one checkpoint at step 6, whose average differs from its flow; and its state, which is not to change."""
+  workdir, state = saved_run
+  return pathlib.Path(shutil.copytree(workdir, tmp_path / 'run')), state

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import pathlib
+import struct
 import zipfile
-import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
@@ -15,13 +17,30 @@ from flowgan_tf.errors import UsageError
 __all__ = ['load_folder', 'load_npz']
 
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
+_FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a JPEG of a phone, with a preview behind the picture.
+
+# What turns the pixels of a camera upright, by the orientation in its EXIF data.
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
+# The arrays that an .npz file may hold: our own, or those of Keras' data sets.
+_OURS = ('images', 'labels')
+_KERAS = ('x_train', 'y_train', 'x_validation', 'y_validation', 'x_test', 'y_test')
 
 
 def load_folder(path: str) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class.
 
   Only *.png, *.jpg, *.jpeg and *.bmp files are read, unless their names start with a dot. Labels number the sub-folders
-  in the order of their names. Images must be 8-bit grey or RGB; those with a palette are converted to RGB.
+  in the order of their names. Images must be 8-bit grey or RGB without transparency; those with a palette are converted
+  to RGB. They are turned upright as their EXIF data say. Colour profiles are ignored.
 
   Args:
     path: The folder.
@@ -30,7 +49,8 @@ def load_folder(path: str) -> Dataset:
     A `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
 
   Raises:
-    UsageError: If there are too few images, an image is damaged or neither grey nor RGB, or the images differ in shape.
+    UsageError: If there are too few images, the images differ in shape, or an image is damaged, animated, transparent,
+      of more than 8 bits, or neither grey nor RGB.
   """
   folder = pathlib.Path(path)
   loose = _image_files(folder)
@@ -60,11 +80,12 @@ def load_npz(path: str) -> Dataset:
   """Loads an .npz file of images.
 
   It holds either an array `images` and optionally `labels`, or the arrays of Keras' data sets: `x_train`, `x_test` and
-  optionally `x_validation`, with labels `y_train`, `y_test` and `y_validation` for all of them or for none.
+  optionally `x_validation`, with labels `y_train`, `y_test` and `y_validation` for all of them or for none. No other
+  array may be there, because it could be one of these under a wrong name.
 
   Args:
-    path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Labels are integers from 0,
-      `[n]` or `[n, 1]`.
+    path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Three dimensions of which the
+      last is 1 or 3 are refused, because they could be one image. Labels are integers from 0, `[n]` or `[n, 1]`.
 
   Returns:
     A `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test. Without
@@ -73,22 +94,11 @@ def load_npz(path: str) -> Dataset:
   Raises:
     UsageError: If the file is missing or damaged, or holds something else.
   """
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {key: archive[key] for key in archive.files}
-  except FileNotFoundError:
-    raise UsageError(f'{path}: no such file') from None
-  # AttributeError and TypeError come from an .npy file under this name, which is loaded as an array and not an archive.
-  except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-    raise UsageError(f'{path}: not a readable .npz file of plain arrays ({type(error).__name__})') from error
-
+  arrays = _read_arrays(path)
   name = pathlib.Path(path).stem
   if 'images' in arrays:
     everything = _split(path, arrays, 'images', 'labels')
     return Dataset(name, 256, *three_way(everything, path), _num_classes(everything))
-  if not {'x_train', 'x_test'} <= arrays.keys():
-    got = ', '.join(sorted(arrays)) or 'nothing'
-    raise UsageError(f'{path}: expected an array "images", or "x_train" and "x_test"; got {got}')
   parts = [part for part in ('train', 'validation', 'test') if f'x_{part}' in arrays]
   splits = {part: _split(path, arrays, f'x_{part}', f'y_{part}') for part in parts}
   if len({split.images.shape[1:] for split in splits.values()}) > 1:
@@ -115,26 +125,98 @@ def _read_image(path: pathlib.Path) -> np.ndarray:
   # Pillow reads it, because TensorFlow's decoder takes the palette indices of a BMP for grey levels.
   try:
     with Image.open(path) as image:
-      image.load()
-      if image.mode in ('1', 'P'):
-        image = image.convert({'1': 'L', 'P': 'RGB'}[image.mode])
-      mode, pixels = image.mode, np.array(image)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+      image.verify()  # Without it, Pillow ignores the checksums of a PNG from its pixels on.
+    with Image.open(path) as image:
+      found = _difference(image)
+      if found is None:
+        image.load()
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        image = image.transpose(turn) if turn is not None else image
+        pixels = np.array(image.convert({'1': 'L', 'P': 'RGB'}.get(image.mode, image.mode)))
+        return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+  except Exception as error:  # A damaged file can raise anything.
     raise UsageError(f'{path}: not a readable image ({type(error).__name__})') from error
-  if mode not in ('L', 'RGB'):
-    raise UsageError(f'{path}: expected an 8-bit grey or RGB image, got mode {mode}')
-  return pixels[..., np.newaxis] if mode == 'L' else pixels
+  raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
+
+
+def _difference(image: Image.Image) -> str | None:
+  """Says what an image has that its 8-bit grey levels or colours would not show; None if there is nothing."""
+  if image.format not in _FORMATS:
+    return f'format {image.format}'
+  if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
+    return f'an animation of {image.n_frames} frames'
+  # Pillow keeps the upper 8 of 16 bits of colour without a word, but decodes them in this way.
+  if '16' in image.mode or any('16' in str(tile[3]) for tile in image.tile if image.format == 'PNG'):
+    return '16 bits per channel'
+  if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+    return 'transparency'
+  return None if image.mode in ('1', 'L', 'P', 'RGB') else f'mode {image.mode}'
+
+
+def _read_arrays(path: str) -> dict[str, np.ndarray]:
+  """Reads the arrays of an .npz file, after checking that they are what their names and sizes say."""
+  if not os.path.isfile(path):
+    raise UsageError(f'{path}: no such file')
+  try:
+    with open(path, 'rb') as file:
+      if file.read(6) == np.lib.format.MAGIC_PREFIX:
+        raise UsageError(f'{path}: expected an .npz file, as np.savez writes it, got a single array (.npy)')
+      with zipfile.ZipFile(file) as archive:
+        _check_members(path, archive)
+        return {member.filename.removesuffix('.npy'): _read_array(archive, member) for member in archive.infolist()}
+  except UsageError:
+    raise
+  except Exception as error:  # Reading a zip file with flipped bits can raise anything.
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise UsageError(f'{path}: not a readable .npz file of plain arrays ({reason})') from error
+
+
+def _check_members(path: str, archive: zipfile.ZipFile) -> None:
+  """Checks that an archive holds exactly the arrays that are expected, and that they fit in memory."""
+  names = [member.filename.removesuffix('.npy') for member in archive.infolist()]
+  if 'images' not in names and not {'x_train', 'x_test'} <= set(names):
+    got = ', '.join(map(repr, sorted(names))) or 'nothing'
+    raise UsageError(f'{path}: expected an array "images", or "x_train" and "x_test"; got {got}')
+  expected = _OURS if 'images' in names else _KERAS
+  unknown = [m.filename for m in archive.infolist() if m.filename not in [f'{name}.npy' for name in expected]]
+  if unknown:
+    raise UsageError(f'{path}: expected no other arrays than {", ".join(expected)}; got {unknown[0]!r} too')
+  # A flipped bit in the length of a member's comment hides the members behind it.
+  archive.fp.seek(-22 - len(archive.comment), os.SEEK_END)
+  signature, count = struct.unpack('<4s6xH10x', archive.fp.read(22))
+  if signature != b'PK\5\6' or count not in (len(names), 0xFFFF) or len(set(names)) < len(names):
+    raise zipfile.BadZipFile('the table of its contents is damaged')
+  size, memory = sum(m.file_size for m in archive.infolist()), os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  if size > memory:
+    raise UsageError(f'{path}: expected at most {memory:,} bytes of arrays, the memory of this machine, got {size:,}')
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+  with archive.open(member) as file:
+    # NumPy would ask for the memory of whatever shape the header claims.
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+      raise ValueError(f'{member.filename} has {member.file_size} bytes and claims to be {dtype} {list(shape)}')
+  with archive.open(member) as file:
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str) -> Split:
   """Checks the arrays under two keys of an .npz file and returns them as a `Split`."""
   images, labels = arrays[images_key], arrays.get(labels_key)
-  if images.ndim == 3:
+  is_ambiguous = images.ndim == 3 and images.shape[2] in (1, 3)
+  if images.ndim == 3 and not is_ambiguous:
     images = images[..., np.newaxis]
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
     raise UsageError(
       f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
       f'got {images.dtype} {list(arrays[images_key].shape)}'
+      + ', which could be one image; if it is not, add a last axis of 1'
+      * is_ambiguous
     )
   if labels is None:
     return Split(images, None)

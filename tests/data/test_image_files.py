@@ -1,6 +1,11 @@
+import io
+import struct
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flowgan_tf.data import load
 from flowgan_tf.errors import UsageError
@@ -82,11 +87,94 @@ def test_first_image_that_differs_is_named(tmp_path, odd):
   raises(tmp_path, r'2\.png: expected an image like 0\.png, height x width x channels 3 x 5 x 1, got 3 x [45] x [13]$')
 
 
-@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'CMYK', 'I;16'])
-def test_other_pixel_formats_are_refused(tmp_path, mode):
-  image = Image.fromarray(np.zeros((3, 5), np.uint16)) if mode == 'I;16' else Image.new(mode, (5, 3))
-  image.save(tmp_path / ('0.jpg' if mode == 'CMYK' else '0.png'))
-  raises(tmp_path, rf'0\.\w+: expected an 8-bit grey or RGB image, got mode {mode}$')
+def refused(path, image: Image.Image, message: str, **options) -> None:
+  """Checks that an image is refused with that message."""
+  image.save(path, **options)
+  raises(path.parent, rf'{path.name}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {message}$')
+  path.unlink()
+
+
+def test_other_pixel_formats_are_refused(tmp_path):
+  """Whatever would lose something as 8 bits of grey or RGB."""
+  palette = Image.new('P', (5, 3))
+  for mode in ('RGBA', 'LA'):
+    refused(tmp_path / '0.png', Image.new(mode, (5, 3)), 'transparency')
+  for mode in ('L', 'RGB', '1'):
+    refused(tmp_path / '0.png', Image.new(mode, (5, 3)), 'transparency', transparency=(0, 0, 0) if mode == 'RGB' else 0)
+  refused(tmp_path / '0.png', palette, 'transparency', transparency=b'\0\xff')
+  refused(tmp_path / '0.jpg', Image.new('CMYK', (5, 3)), 'mode CMYK')
+  refused(tmp_path / '0.png', Image.fromarray(np.zeros((3, 5), np.uint16)), '16 bits per channel')
+  frames = {'save_all': True, 'append_images': [Image.new('RGB', (5, 3), 'red')]}
+  refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'an animation of 2 frames', **frames)
+  for name in ('GIF', 'WebP', 'TIFF'):
+    refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), f'format {name.upper()}', format=name, **frames)
+
+
+def png(pixels: np.ndarray) -> bytes:
+  """A PNG of 16 bits per channel, which Pillow cannot write, from uint16 `[height, width, 3 or 4]`."""
+  height, width, channels = pixels.shape
+  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
+  header = struct.pack('>2L5B', width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+  chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>L', len(data)) + name + data + struct.pack('>L', zlib.crc32(name + data)) for name, data in chunks
+  )
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_colours_of_16_bits_are_refused(tmp_path, channels):
+  """Pillow would keep the upper 8 bits, which makes these two levels the same."""
+  (tmp_path / '0.png').write_bytes(png(np.arange(6 * channels, dtype=np.uint16).reshape(2, 3, channels)))
+  raises(tmp_path, r'0\.png: .*, got 16 bits per channel$')
+
+
+def test_photographs_are_turned_upright(tmp_path):
+  """An orientation of 6 says that the rows of the file are the columns of the picture, from right to left."""
+  upright = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+  seen = {
+    1: upright,
+    2: upright[:, ::-1],
+    3: upright[::-1, ::-1],
+    4: upright[::-1],
+    5: upright.transpose(1, 0, 2),
+    6: upright.transpose(1, 0, 2)[::-1],
+    7: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: upright.transpose(1, 0, 2)[:, ::-1],
+  }
+  for orientation, stored in seen.items():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    save(tmp_path / f'{orientation}.png', stored, exif=exif)
+  images, _ = joined(load(str(tmp_path)))
+  assert len(images) == 8
+  for image in images:
+    np.testing.assert_array_equal(image, upright)
+
+
+def test_a_photograph_with_a_preview_is_one_image(tmp_path):
+  """Phones put several pictures into one JPEG, of which the first is the photograph."""
+  for i in range(3):
+    Image.new('L', (5, 3), 200).save(
+      tmp_path / f'{i}.jpg', 'MPO', save_all=True, append_images=[Image.new('L', (2, 2))]
+    )
+  images, _ = joined(load(str(tmp_path)))
+  np.testing.assert_array_equal(images, np.full((3, 3, 5, 1), 200))
+
+
+def test_a_flipped_bit_behind_the_pixels_of_a_png(tmp_path):
+  """Pillow itself checks nothing there. An orientation of 7 would become one of 3."""
+  for i in range(3):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 7
+    save(tmp_path / f'{i}.png', grey(0, (4, 4)), exif=exif)
+    whole = (tmp_path / f'{i}.png').read_bytes()
+    at = whole.index(b'eXIf') - 4
+    chunk = whole[at : at + 12 + struct.unpack('>L', whole[at : at + 4])[0]]
+    whole = whole.replace(chunk, b'')
+    (tmp_path / f'{i}.png').write_bytes(whole[:-12] + chunk + whole[-12:])
+  load(str(tmp_path))
+  (tmp_path / '1.png').write_bytes(whole[:-12] + chunk.replace(b'\7', b'\3') + whole[-12:])
+  raises(tmp_path, r'1\.png: not a readable image \(SyntaxError\)$')
 
 
 @pytest.mark.parametrize('extension', ['png', 'jpg', 'bmp'])
@@ -108,7 +196,7 @@ def test_folder_without_or_with_too_few_images(tmp_path):
   raises(tmp_path, r'got both: 0\.png and ant/$')
 
 
-@pytest.mark.parametrize('shape', [(30, 2, 3), (30, 2, 3, 1), (30, 2, 3, 3)])
+@pytest.mark.parametrize('shape', [(30, 2, 4), (30, 2, 3, 1), (30, 2, 3, 3)])
 def test_npz_of_images(tmp_path, shape):
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   path = tmp_path / 'faces.npz'
@@ -117,7 +205,7 @@ def test_npz_of_images(tmp_path, shape):
   assert (dataset.name, dataset.levels, dataset.num_classes) == ('faces', 256, 30)
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [24, 3, 3]
   found, labels = joined(dataset)
-  np.testing.assert_array_equal(found[np.argsort(labels)], images.reshape(30, 2, 3, -1))
+  np.testing.assert_array_equal(found[np.argsort(labels)], images.reshape(30, *shape[1:3], -1))
   np.savez(path, images=images)
   unlabelled = load(str(path))
   assert unlabelled.num_classes is None
@@ -126,12 +214,15 @@ def test_npz_of_images(tmp_path, shape):
 
 def test_npz_as_keras_lays_it_out(tmp_path):
   path = tmp_path / 'data.npz'
-  train, test = np.arange(20, dtype=np.uint8).reshape(20, 1, 1), np.arange(100, 104, dtype=np.uint8).reshape(4, 1, 1)
+  train, test = (
+    np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1),
+    np.arange(100, 104, dtype=np.uint8).reshape(4, 1, 1, 1),
+  )
   # Keras' CIFAR-10 has labels of shape [n, 1].
   np.savez(path, x_train=train, x_test=test, y_train=np.arange(20).reshape(20, 1), y_test=np.array([0, 1, 2, 24]))
   dataset = load(str(path))
   assert dataset.num_classes == 25
-  np.testing.assert_array_equal(dataset.test.images, test[..., np.newaxis])
+  np.testing.assert_array_equal(dataset.test.images, test)
   assert len(dataset.validation) == 2
   np.testing.assert_array_equal(
     np.sort(np.concatenate([dataset.train.images, dataset.validation.images]).ravel()), np.arange(20)
@@ -145,26 +236,37 @@ def test_npz_as_keras_lays_it_out(tmp_path):
   assert len(dataset.test) == 1
 
 
-GOOD = np.zeros((4, 2, 3), np.uint8)
+GOOD = np.zeros((4, 2, 5), np.uint8)
 
 
 @pytest.mark.parametrize(
   ('arrays', 'message'),
   [
-    ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 3\]$'),
-    ({'images': GOOD[0]}, r'got uint8 \[2, 3\]$'),
+    ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
+    ({'images': GOOD[0]}, r'got uint8 \[2, 5\]$'),
     ({'images': np.zeros((4, 3, 8, 8), np.uint8)}, r'got uint8 \[4, 3, 8, 8\]$'),
-    ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 3\]$'),
+    ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD[:2]}, 'expected at least 3 images'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'expected "labels" as 4 integers from 0.*, got float64 \[4\]$'),
     ({'images': GOOD, 'labels': np.zeros(3, int)}, r'got int64 \[3\]'),
     ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
     ({'images': GOOD, 'labels': np.array([0, 1, 2**40, 2])}, r'from 0 to 1099511627776$'),
-    ({'pictures': GOOD}, r'expected an array "images", or "x_train" and "x_test"; got pictures$'),
+    (
+      {'images': np.zeros((28, 28, 3), np.uint8)},
+      r'got uint8 \[28, 28, 3\], which could be one image; if it is not, add',
+    ),
+    ({'images': np.zeros((28, 28, 1), np.uint8)}, r'got uint8 \[28, 28, 1\], which could be one image'),
+    ({'pictures': GOOD}, r'expected an array "images", or "x_train" and "x_test"; got \'pictures\'$'),
+    (
+      {'images': GOOD, 'labelr': np.zeros(4, int)},
+      r"expected no other arrays than images, labels; got 'labelr\.npy' too$",
+    ),
+    ({'x_train': GOOD, 'x_test': GOOD, 'labels': np.zeros(4, int)}, r"y_test; got 'labels\.npy' too$"),
+    ({'images': GOOD, 'x_train': GOOD}, r"got 'x_train\.npy' too$"),
     ({}, 'got nothing$'),
-    ({'x_train': GOOD}, r'got x_train$'),
+    ({'x_train': GOOD}, r"got 'x_train'$"),
     ({'x_train': GOOD[:1], 'x_test': GOOD}, 'expected at least 2 images to divide, got 1$'),
-    ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, r'one shape, got x_train 2 x 3 x 1, x_test 1 x 3 x 1$'),
+    ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, r'one shape, got x_train 2 x 5 x 1, x_test 1 x 5 x 1$'),
     (
       {'x_train': GOOD, 'x_test': GOOD, 'y_test': np.zeros(4, int)},
       r'for train, test or for none; got only y_test$',
@@ -191,4 +293,85 @@ def test_absent_and_damaged_npz(tmp_path):
       raises(path, r'damaged\.npz: not a readable \.npz file')
   with open(path, 'wb') as file:
     np.save(file, GOOD)
-  raises(path, r'damaged\.npz: not a readable \.npz file')
+  raises(path, r'damaged\.npz: expected an \.npz file, as np\.savez writes it, got a single array \(\.npy\)$')
+
+
+def member(array: np.ndarray, **claims) -> bytes:
+  """The bytes of an .npy file whose header claims another shape or type."""
+  file = io.BytesIO()
+  header = {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape} | claims
+  np.lib.format.write_array_header_1_0(file, header)
+  return file.getvalue() + array.tobytes()
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_by_any_method_of_compression(tmp_path, method):
+  path, images = tmp_path / 'data.npz', np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+  with zipfile.ZipFile(path, 'w', method) as archive:
+    archive.writestr('images.npy', member(images))
+  found, _ = joined(load(str(path)))
+  np.testing.assert_array_equal(np.sort(found.ravel()), np.arange(64))
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    member(GOOD, shape=(10**12, 1024, 1024)),
+    member(GOOD, shape=(10**400,)),
+    member(GOOD, shape=(3, 2, 5)),
+    member(GOOD, shape=(-4, 2, -5)),
+    member(GOOD, descr='|O'),
+    member(GOOD)[:-1],
+    member(GOOD).replace(b'(4', b'((', 1),
+    b'just a text',
+    b'',
+    np.lib.format.magic(9, 9) + member(GOOD)[8:],
+  ],
+  ids=['terabytes', 'huge', 'less', 'negative', 'objects', 'short', 'no shape', 'text', 'empty', 'version'],
+)
+def test_members_that_are_not_what_they_claim(tmp_path, content):
+  """They are refused before any memory is asked for."""
+  path = tmp_path / 'data.npz'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('images.npy', content)
+  raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
+
+
+def test_npz_of_another_kind(tmp_path):
+  """Encrypted, compressed by an unknown method, holding something else than arrays, or twice the same."""
+  path = tmp_path / 'data.npz'
+  np.savez(path, images=GOOD)
+  whole = path.read_bytes()
+  at = whole.index(b'PK\1\2')
+  for offset, value, reason in ((8, 1, 'encrypted'), (10, 99, 'compression method')):
+    path.write_bytes(whole[: at + offset] + bytes([value]) + whole[at + offset + 1 :])
+    raises(path, rf'data\.npz: not a readable \.npz file of plain arrays \(\w+: .*{reason}')
+  with zipfile.ZipFile(path, 'a') as archive:
+    archive.writestr('labels', b'0 1 2 3')
+  raises(path, r"data\.npz: .*; got 'labels' too$")
+  np.savez(path, images=GOOD)
+  with zipfile.ZipFile(path, 'a') as archive, pytest.warns(UserWarning, match='Duplicate'):
+    archive.writestr('images.npy', member(GOOD + 1))
+  raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(BadZipFile: the table')
+
+
+def test_an_npz_that_would_fill_the_memory(tmp_path, monkeypatch):
+  """A few kilobytes of zeros unpack to a thousand times as much."""
+  path = tmp_path / 'data.npz'
+  np.savez_compressed(path, images=np.zeros((1000, 32, 32, 1), np.uint8))
+  monkeypatch.setattr('os.sysconf', lambda name: 1000)
+  raises(path, r'data\.npz: expected at most 1,000,000 bytes of arrays, the memory of this machine, got 1,024,\d+$')
+
+
+def test_a_hidden_member_is_missed(tmp_path):
+  """A flipped bit in the length of a member's comment takes what follows for the comment."""
+  path = tmp_path / 'data.npz'
+  np.savez(path, images=GOOD, labels=np.arange(4))
+  damaged = bytearray(path.read_bytes())
+  damaged[damaged.index(b'PK\1\2') + 32] ^= 64
+  with zipfile.ZipFile(io.BytesIO(damaged)) as archive:
+    assert archive.namelist() == ['images.npy']
+  path.write_bytes(damaged)
+  raises(
+    path, r'data\.npz: not a readable \.npz file of plain arrays \(BadZipFile: the table of its contents is damaged\)$'
+  )

@@ -39,9 +39,9 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
-    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is out of range, or
-    the generator cannot be analysed because it has no density or its samples are not finite. Other analyses can still
-    be applied.
+    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is unknown or out of
+    range, or the generator cannot be analysed because it has no density or its samples are not finite. Other analyses
+    can still be applied.
 
   Raises:
     UsageError: If the run or its data cannot be read.
@@ -53,6 +53,9 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   def apply(what: str, **settings: int | str) -> Study:
     if what not in ANALYSES:
       raise UsageError(f'`what` must be one of {", ".join(ANALYSES)}. Got: {what!r}.')
+    known = [field.name for field in dataclasses.fields(ANALYSES[what].Settings)]
+    if unknown := [name for name in settings if name not in known]:
+      raise UsageError(f'the settings of {what} must be among {", ".join(known)}. Got: {unknown[0]!r}.')
     return _apply(subject, what, ANALYSES[what].Settings(**settings))
 
   try:
@@ -71,8 +74,8 @@ def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None
     **settings: Fields of `ANALYSES[what].Settings`.
 
   Raises:
-    UsageError: If there is no such analysis, a setting is out of range, the run or its data cannot be read, or the
-      generator cannot be analysed.
+    UsageError: If there is no such analysis, a setting is unknown or out of range, the run or its data cannot be read,
+      or the generator cannot be analysed.
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
+from collections.abc import Iterator
 
-import keras
 import numpy as np
 
 from flowgan_tf.display.tables import Column
@@ -45,15 +47,27 @@ class CriticGap(Analysis):
 
   def measure(self, subject: Subject, settings: CriticGapSettings) -> tuple[dict, dict[str, np.ndarray]]:
     config, dataset = subject.run.config, subject.dataset
-    keras.utils.set_random_seed(settings.seed)
+    with _seeded(settings.seed):
+      critic = make_critic(config, dataset.image_shape)
     found = critic_gap(
       subject.run.generator.sample,
       dataset.train.images,
       dataset.validation.images,
       dataset.levels,
-      make_critic(config, dataset.image_shape),
+      critic,
       settings.critic_steps,
       config.batch_size,
       settings.seed,
     )
     return found._asdict(), {}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+  """Seeds the initial weights of Keras' layers, which Python's generator decides, and leaves that as it was."""
+  state = random.getstate()
+  random.seed(seed)
+  try:
+    yield
+  finally:
+    random.setstate(state)

@@ -66,6 +66,8 @@ def test_mistakes_leave_no_file(run, workdir):
     module.analyze(run, 'guess')
   with pytest.raises(UsageError, match='`samples` must be'):
     module.analyze(run, 'kde', samples=3)
+  with pytest.raises(UsageError, match=r"^the settings of kde must be among seed, samples\. Got: 'noise_vectors'\.$"):
+    module.analyze(run, 'kde', noise_vectors=3)
   with pytest.raises(UsageError, match='no such folder'):
     module.analyze(run / 'missing', 'kde')
   assert not (run / 'analysis').exists()

@@ -7,8 +7,10 @@ differ in their dashes or markers.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -126,12 +128,17 @@ def keep_apart(axes: Axes, curves: Sequence[ArrayLike], others: Sequence[ArrayLi
   smallest = min(filter(None, map(_size, curves)), default=0)
   largest = max(map(_size, [*curves, *others]), default=0)
   if largest > 15 * smallest > 0:
-    width = 10 ** math.floor(math.log10(smallest))
+    width = linear_width(smallest)
     axes.set_yscale('asinh', linear_width=width)
     ticks = powers_of_ten(width, largest)
     axes.set_yticks([*-ticks, 0, *ticks])
     axes.minorticks_off()
   axes.yaxis.set_major_formatter(PLAIN)
+
+
+def linear_width(smallest: float) -> float:
+  """Returns the width of the linear part of an asinh scale, a power of ten, for a smallest difference worth seeing."""
+  return 10.0 ** max(math.floor(math.log10(smallest)), -30)
 
 
 def powers_of_ten(first: float, last: float) -> np.ndarray:
@@ -152,7 +159,8 @@ def annotate(figure: Figure, axes: Axes, notes: Sequence[tuple[float, float, str
 
   The points of a sweep crowd at its ends. With the same offset for all of them, their labels would overlap.
   """
-  figure.draw_without_rendering()
+  with glyphs_may_be_missing():
+    figure.draw_without_rendering()
   lines = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
   placed: list[Bbox] = []
   for x, y, text in notes:
@@ -178,7 +186,17 @@ def draw_legend(figure: Figure, handles: Sequence | None = None) -> None:
     legend = figure.legend(handles=handles, loc='outside upper left', ncols=columns, **_LEGEND)
     for text in legend.get_texts():
       text.set_parse_math(False)  # Names of folders may hold dollar signs.
-    if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+    with glyphs_may_be_missing():
+      fits = legend.get_window_extent().width <= figure.bbox.width
+    if columns == 1 or fits:
       break
     legend.remove()
   figure.set_figheight(figure.get_figheight() + 0.2 * (math.ceil(len(handles) / columns) - 1))
+
+
+@contextlib.contextmanager
+def glyphs_may_be_missing() -> Iterator[None]:
+  """Silences Matplotlib where it measures or draws a name that its font cannot write. It draws boxes instead."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', r'Glyph .* missing from', UserWarning)
+    yield

@@ -10,11 +10,12 @@ import pathlib
 import matplotlib as mpl
 import matplotlib.figure
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from flowgan_tf.display.axes import glyphs_may_be_missing
 from flowgan_tf.files import write_atomically
 
-__all__ = ['Figure']
+__all__ = ['Figure', 'png_size']
 
 # Paths instead of text look the same whatever fonts a reader has. Without a salt, ids would differ from run to run.
 _STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_threshold': 0.3}
@@ -51,7 +52,7 @@ class Figure:
   def of_plot(cls, plot: matplotlib.figure.Figure, alt: str, caption: str, command: str | None = None) -> Figure:
     """Draws a plot as an SVG with a transparent background."""
     file = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), glyphs_may_be_missing():
       plot.savefig(file, format='svg', transparent=True, metadata=dict.fromkeys(['Creator', 'Date', 'Format', 'Type']))
     # CSS has 96 pixels to the inch.
     width, height = (round(96 * inches) for inches in plot.get_size_inches())
@@ -69,13 +70,9 @@ class Figure:
     """Takes the bytes of a PNG file as they are.
 
     Raises:
-      ValueError: If they are of another format.
+      ValueError: If they are no whole PNG file.
     """
-    try:
-      with Image.open(io.BytesIO(data), formats=['PNG']) as image:
-        width, height = image.size
-    except UnidentifiedImageError:
-      raise ValueError(f'`data` must be the bytes of a PNG file. Got: {data[:20]!r}.') from None
+    width, height = png_size(data)
     return cls(data, 'png', width, height, alt, caption, command)
 
   @property
@@ -92,3 +89,17 @@ class Figure:
     path = path.with_name(f'{path.name}.{self.suffix}')
     write_atomically(path, self.data)
     return path
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+  """Returns the width and the height of a PNG file in pixels.
+
+  Raises:
+    ValueError: If the bytes are of another format, damaged or cut off.
+  """
+  try:
+    with Image.open(io.BytesIO(data), formats=['PNG']) as image:
+      image.load()
+      return image.size
+  except Exception as error:  # A damaged file can raise anything.
+    raise ValueError(f'`data` must be the bytes of a PNG file. Got: {data[:20]!r} ({type(error).__name__}).') from error

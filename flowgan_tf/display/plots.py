@@ -20,6 +20,7 @@ from flowgan_tf.display.axes import (
   draw_legend,
   format_number,
   keep_apart,
+  linear_width,
   make_panels,
   plot_marked,
   powers_of_ten,
@@ -203,7 +204,7 @@ def likelihood_quality_front(
   apart = middle > lowest and highest - lowest > max(20 * (middle - lowest), 0.2 * max(abs(lowest), abs(highest)))
   origin = lowest if apart else 0
   if apart:
-    width = 10 ** math.floor(math.log10(middle - lowest))
+    width = linear_width(middle - lowest)
     axes.set_xscale('asinh', linear_width=width)
   notes: list[tuple[float, float, str]] = []
   for label, look in choose_looks(dict.fromkeys(point[0] for point in points)).items():

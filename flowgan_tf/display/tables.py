@@ -7,6 +7,8 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 
+from flowgan_tf.display.words import printable
+
 __all__ = ['Column', 'Row', 'Table']
 
 
@@ -16,7 +18,7 @@ class Column:
 
   Attributes:
     header: Its name.
-    key: Where a row's record holds the value: a number, or a text, which is shown as it is.
+    key: Where a row's record holds the value: a number, or a text, which is shown on one line.
     format: Of the number, such as ',.2f'.
     error: Where the record holds the number's error, which has the same format; none if None.
     source: Which of the row's records, and whose link.
@@ -42,7 +44,7 @@ class Column:
     if value is None:
       return self.infinite if self.key in record else ''
     if isinstance(value, str):
-      return value
+      return printable(value)
     error = record.get(self.error) if self.error else None
     return f'{value:{self.format}}' + (f' {plus_minus} {error:{self.format}}' if _is_finite(error) else '')
 
@@ -92,4 +94,7 @@ class Table:
 
 
 def _is_finite(value: object) -> bool:
-  return isinstance(value, numbers.Real) and math.isfinite(value)
+  try:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+  except OverflowError:  # An integer beyond all floats.
+    return False

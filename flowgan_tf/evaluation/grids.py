@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 
 import numpy as np
 import tensorflow as tf
+
+from flowgan_tf.files import write_atomically
 
 __all__ = ['image_grid', 'neighbor_grid', 'save_png']
 
@@ -80,5 +83,9 @@ def _pad(pixels: np.ndarray, below: int, right: int) -> np.ndarray:
 
 
 def save_png(pixels: np.ndarray, path: str | os.PathLike) -> None:
-  """Writes a uint8 picture `[height, width, channels]` as a PNG file."""
-  tf.io.write_file(os.fspath(path), tf.io.encode_png(pixels))
+  """Writes a uint8 picture `[height, width, channels]` as a PNG file, whole or not at all.
+
+  Raises:
+    UsageError: If the file cannot be written.
+  """
+  write_atomically(pathlib.Path(path), tf.io.encode_png(pixels).numpy())

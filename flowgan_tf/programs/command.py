@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import re
@@ -70,6 +71,8 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   notes.addHandler(logging.StreamHandler())
   notes.setLevel(logging.INFO)
   notes.propagate = False
+  if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
+    sys.stdout.reconfigure(errors='surrogateescape')
   app.run(checked_main, flags_parser=parse)
 
 

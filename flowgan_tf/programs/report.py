@@ -2,11 +2,14 @@
 
 report RUN...
 report runs/mnist-* --out=report.html
+
+A file of a run that is damaged is named in a line here and on the page, which does without it.
 """
 
 from __future__ import annotations
 
 import pathlib
+import sys
 
 from absl import flags
 
@@ -31,8 +34,11 @@ def main(arguments: list[str]) -> None:
 
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
-  runs = summarize(arguments)
+  damage = []
+  runs = summarize(arguments, damage.append)
+  for line in damage:
+    print(f'report: {command.message(line)}', file=sys.stderr)
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
-  write_atomically(out, render(make_report(runs, command_lines)))
+  write_atomically(out, render(make_report(runs, command_lines, damage)))
   print(out)

@@ -75,14 +75,17 @@ def main(arguments: list[str]) -> int:
       with studying(workdir) as apply:
         for what, settings in analyses.items():
           apply(what, **settings)
-  runs = summarize(workdirs)
+  damage = []
+  runs = summarize(workdirs, damage.append)
+  for line in damage:
+    print(f'sweep: {command.message(line)}', file=sys.stderr)
   print(sweeps.sweep_table(runs))
   figures = {'front': sweeps.front(runs, 'nats'), 'condition_numbers': sweeps.condition_numbers(runs)}
   for name, figure in figures.items():
     if figure:
       print(figure.save(folder / name))
   page = folder / 'report.html'
-  write_atomically(page, render(make_report(runs, command_lines)))
+  write_atomically(page, render(make_report(runs, command_lines, damage)))
   print(page)
   return 0
 
@@ -96,8 +99,8 @@ def _is_finished(workdir, config, analyses):
   if not (workdir / 'evaluation.json').exists():
     return False
   try:
-    [found] = summarize([workdir])
-  except UsageError:  # Damaged: the training says so, or what is damaged is measured again.
+    [found] = summarize([workdir], lambda line: None)  # What is damaged is missing, and is measured again.
+  except UsageError:  # The training says what is wrong.
     return False
   tested = found.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}
@@ -109,9 +112,10 @@ def _is_finished(workdir, config, analyses):
 
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
-  return (
+  return bool(
     not training_changes(config, found.config)
     and found.step == config.steps
+    and tested
     and samples <= {FLAGS.samples}
     and found.studies.keys() >= analyses.keys()
     and all(map(is_current, analyses))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import jinja2
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Table
+from flowgan_tf.display.words import printable
 
 __all__ = ['Code', 'Page', 'Section', 'render']
 
@@ -55,7 +57,9 @@ def render(page: Page) -> str:
   A number links to the address where it was published, or to the command that made it: a last section lists each
   command once. Whatever is not `markupsafe.Markup` is escaped.
   """
-  return _environment.get_template('page_template.html').render(page=page, commands=_Commands())
+  html = _environment.get_template('page_template.html').render(page=page, commands=_Commands())
+  # Python reads bytes of a path that are not UTF-8 as surrogates, which no file of text can hold.
+  return re.sub('[\ud800-\udfff]', lambda match: printable(match[0]), html)
 
 
 class _Commands(dict):

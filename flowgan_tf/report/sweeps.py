@@ -27,7 +27,7 @@ def sweep_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     records = {
       'run': {'label': run.label, 'seed': run.config.seed},
-      '': run.evaluated('best_score') or run.evaluated('latest'),
+      '': run.evaluated('best_score') or run.evaluated('latest') or {},
     }
     if study := run.studies.get(Jacobian.name):
       records[Jacobian.name] = study.record
@@ -63,7 +63,7 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
     # Only a flow's own log-determinant can be compared.
     if study and 'largest_relative_difference' in study.record:
       values = study.arrays['singular_values'].astype(np.float64)
-      with np.errstate(divide='ignore'):
+      with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
         found.setdefault(run.weight, []).append(values[:, 0] / values[:, -1])
   weights = sorted(found)
   if len(weights) < 2:

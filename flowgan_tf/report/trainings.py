@@ -12,7 +12,6 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.display.words import SCORE_NAMES, listed
-from flowgan_tf.errors import UsageError
 from flowgan_tf.report.commands import Commands
 from flowgan_tf.report.evaluations import RUN
 from flowgan_tf.study.summary import Summary
@@ -51,13 +50,10 @@ def sample_grids(runs: Sequence[Summary], commands: Commands) -> list[Figure]:
   """Returns the newest sample grid of each run that has one."""
   figures = []
   for run in runs:
-    if path := run.sample_grid():
-      step = int(path.stem.removeprefix('step_'))
+    if run.sample_grid:
+      step, png = run.sample_grid
       alt = f'64 samples of {run.label} after {step:,} iterations, in rows of 8.'
-      try:
-        figures.append(Figure.of_png(path.read_bytes(), alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
-      except ValueError as error:
-        raise UsageError(f'{path}: is not a PNG file; remove it') from error
+      figures.append(Figure.of_png(png, alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
   return figures
 
 

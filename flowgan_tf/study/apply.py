@@ -53,10 +53,7 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   def apply(what: str, **settings: int | str) -> Study:
     if what not in ANALYSES:
       raise UsageError(f'`what` must be one of {", ".join(ANALYSES)}. Got: {what!r}.')
-    known = [field.name for field in dataclasses.fields(ANALYSES[what].Settings)]
-    if unknown := [name for name in settings if name not in known]:
-      raise UsageError(f'the settings of {what} must be among {", ".join(known)}. Got: {unknown[0]!r}.')
-    return _apply(subject, what, ANALYSES[what].Settings(**settings))
+    return _apply(subject, what, _settings(what, settings))
 
   try:
     yield apply
@@ -79,6 +76,16 @@ def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)
+
+
+def _settings(what: str, values: dict[str, int | str]) -> Settings:
+  names = [field.name for field in dataclasses.fields(ANALYSES[what].Settings)]
+  for name, value in values.items():
+    if name not in names:
+      raise UsageError(
+        f'`{name}` must be left out, as {what} has only the settings {", ".join(names)}. Got: {value!r}.'
+      )
+  return ANALYSES[what].Settings(**values)
 
 
 def _apply(subject: Subject, what: str, settings: Settings) -> Study:

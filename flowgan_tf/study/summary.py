@@ -7,22 +7,24 @@ import dataclasses
 import math
 import os
 import pathlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.display.words import printable
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.metrics.likelihood import bits_per_dim
-from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.runs.run import describe_run
-from flowgan_tf.runs.sealed import read_sealed
+from flowgan_tf.runs.run import describe_run, find_run
+from flowgan_tf.study import readers
 
 __all__ = ['Study', 'Summary', 'read_studies', 'read_summary', 'summarize']
 
 _KINDS = ['MLE', 'ADV', 'Hybrid']
+
+
+def _refuse(line: str) -> None:
+  raise UsageError(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Summary:
     metrics: Records of `metrics.jsonl`.
     evaluation: Records of `evaluation.json`; empty if there is no such file.
     studies: Results of analyses, by name of the analysis.
+    sample_grid: Step and PNG file of the newest grid of samples from the training; None if there is none.
   """
 
   label: str
@@ -66,6 +69,7 @@ class Summary:
   metrics: Sequence[dict] = ()
   evaluation: Sequence[dict] = ()
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
+  sample_grid: tuple[int, bytes] | None = None
 
   def records(self, kind: str) -> list[dict]:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -119,24 +123,33 @@ class Summary:
     """Step of the last record."""
     return self.metrics[-1]['step'] if self.metrics else None
 
-  def sample_grid(self) -> pathlib.Path | None:
-    """Returns the newest grid of samples from the training; None if there is none."""
-    folder = pathlib.Path(self.path) / 'samples'
-    files = [file for file in folder.iterdir() if re.fullmatch(r'step_\d+\.png', file.name)] if folder.is_dir() else []
-    return max(files, default=None)
 
-
-def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
+def summarize(workdirs: Sequence[str | os.PathLike], on_damage: Callable[[str], None] = _refuse) -> list[Summary]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 
+  Args:
+    workdirs: Folders of the runs.
+    on_damage: Takes a line about each file that is damaged. Without the error that the default raises, the summary is
+      that of the other files. A run whose `config.json` is damaged, or that has no checkpoint, is left out.
+
   Raises:
-    UsageError: If a folder is not a run, is given twice, or a file in it is damaged.
+    UsageError: If a folder is not a run or is given twice, a file in it is damaged, or no run is left.
   """
   workdirs = list(map(os.fspath, workdirs))
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
-  summaries = [read_summary(workdir, read_studies(workdir)) for workdir in workdirs]
+  summaries, left_out = [], []
+  for workdir in workdirs:
+    if not os.path.lexists(os.path.join(workdir, 'config.json')):
+      find_run(workdir)  # Raises: a mistake in the arguments is no damage.
+    try:
+      summaries.append(read_summary(workdir, read_studies(workdir, on_damage), on_damage))
+    except UsageError as error:
+      left_out.append(str(error))
+      on_damage(str(error))
+  if not summaries and left_out:
+    raise UsageError(left_out[0])
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))
   # One data set at a time, labels that say too little say the generator, and then the folder.
   generators = collections.defaultdict(set)
@@ -149,17 +162,21 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> list[Summary]:
   return summaries
 
 
-def read_summary(workdir: str | os.PathLike, studies: Mapping[str, Study]) -> Summary:
+def read_summary(
+  workdir: str | os.PathLike, studies: Mapping[str, Study], on_damage: Callable[[str], None] = _refuse
+) -> Summary:
   """Reads one run.
 
   Args:
     workdir: Folder of the run.
     studies: Results of analyses, as from `read_studies`.
+    on_damage: As in `summarize`.
 
   Raises:
     UsageError: If the folder is not a run, or a file in it is damaged.
   """
-  config, facts = describe_run(workdir)
+  workdir = pathlib.Path(workdir)
+  config, facts = readers.named(lambda: describe_run(workdir), workdir / 'config.json')
   summary = Summary(
     label='',
     path=os.fspath(workdir),
@@ -168,23 +185,27 @@ def read_summary(workdir: str | os.PathLike, studies: Mapping[str, Study]) -> Su
     fingerprint=facts['fingerprint'],
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
-    metrics=read_metrics(pathlib.Path(workdir)),
-    evaluation=read_evaluation(pathlib.Path(workdir)),
+    metrics=readers.metrics(workdir, on_damage),
+    evaluation=readers.evaluation(workdir, on_damage),
     studies=studies,
+    sample_grid=readers.sample_grid(workdir, on_damage),
   )
   return dataclasses.replace(summary, label=summary.objective)
 
 
-def read_studies(workdir: str | os.PathLike) -> dict[str, Study]:
+def read_studies(workdir: str | os.PathLike, on_damage: Callable[[str], None] = _refuse) -> dict[str, Study]:
   """Reads the results of analyses of a run, by name of the analysis.
+
+  Args:
+    workdir: Folder of the run.
+    on_damage: As in `summarize`. An analysis that is damaged is left out.
 
   Raises:
     UsageError: If a file is damaged.
   """
-  folder = pathlib.Path(workdir) / 'analysis'
-  paths = [path for path in sorted(folder.iterdir()) if path.suffix == '.json'] if folder.is_dir() else []
-  return {path.stem: Study(*read_sealed(path)) for path in paths}
+  found = readers.studies(pathlib.Path(workdir), on_damage)
+  return {name: Study(record, arrays) for name, (record, arrays) in found.items()}
 
 
 def _labelled(summary: Summary, addition: str) -> Summary:
-  return dataclasses.replace(summary, label=f'{summary.label} ({addition})')
+  return dataclasses.replace(summary, label=f'{summary.label} ({printable(addition)})')

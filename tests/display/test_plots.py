@@ -323,3 +323,21 @@ def test_dollar_signs_in_labels_are_no_mathematics():
   """Folders may be named so."""
   figure = plots.score_curves({'a $x^$': ([0, 1], [1.0, 2.0])}, 'MODE score')
   assert Figure.of_plot(figure, 'Lines.', 'Scores.').suffix == 'svg'
+
+
+def test_names_that_no_font_can_write():
+  """Matplotlib warns about each glyph, which is an error here and noise on a terminal."""
+  series = {f'{name} (犬 \N{BRAHMI LETTER A} $x^2_$)': (STEPS, [1, 5, 7, 7.42]) for name in ('MLE', 'ADV')}
+  assert Figure.of_plot(plots.score_curves(series, '猫'), 'a', 'b').data.startswith(b'<?xml')
+  points = [('犬', 0.1, -3.0, 4.0, 1.0, 1.0), ('犬', 1.0, -2.0, 5.0, 1.0, 1.0)]
+  assert Figure.of_plot(plots.likelihood_quality_front(points, 'nats', '猫'), 'a', 'b').data.startswith(b'<?xml')
+
+
+@pytest.mark.parametrize('value', [1e100, -1e100, 1e-300, 5e-324, 3.4e38])
+def test_values_at_the_ends_of_arithmetic(value):
+  """A generator that diverged may have any of them."""
+  series = {'MLE': (STEPS, None, [0.0, value, np.nan, 1.0]), 'ADV': (STEPS, [value] * 4, [value] * 4)}
+  Figure.of_plot(plots.learning_curves(series, 'nats', {'MLE': (STEPS, [value, 0.0, np.nan, 2.0])}), 'a', 'b')
+  Figure.of_plot(plots.score_curves({'MLE': (STEPS, [value, 0.0, np.nan, 2.0])}, 'FID'), 'a', 'b')
+  points = [('MLE', None, 0.0, 5.0, 1.0, 0.0), ('Hybrid', 0.1, value, 5.0, 1.0, 0.0), ('ADV', None, 9.0, 1.0, 0.0, 0.0)]
+  Figure.of_plot(plots.likelihood_quality_front(points), 'a', 'b')

@@ -58,3 +58,15 @@ def test_numbers_of_numpy_fill_cells():
   column = Column('x', 'x', '.1f')
   values = (np.float32(0.5), np.int64(2), np.float64('nan'))
   assert [column.text(Row({'': {'x': value}})) for value in values] == ['0.5', '2.0', '']
+
+
+def test_odd_values_leave_the_table_whole():
+  """Names of folders may hold line ends, and files that were edited numbers that no float can hold."""
+  columns = (Column('run', 'run'), Column('x', 'x', ',.2f', 'error'))
+  rows = [
+    Row({'': {'run': 'a\nb\r\tc\udcff\x1b[2J', 'x': 1.0, 'error': 10**400}}),
+    Row({'': {'run': 'd', 'x': 10**400}}),
+  ]
+  header, rule, first, second = str(Table('', columns, rows)).splitlines()
+  assert first.split('   ') == [r'a\nb\r\tc\xff\x1b[2J', '1.00']
+  assert len(header) == len(rule) == len(first) == len(second) and second.split() == ['d', '-']

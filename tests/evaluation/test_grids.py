@@ -1,7 +1,11 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid, save_png
 
 LINE, PAPER = 110, 255
@@ -89,3 +93,19 @@ def test_png_reads_back(tmp_path, channels):
   pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(np.uint8)
   save_png(pixels, tmp_path / 'grid.png')
   np.testing.assert_array_equal(tf.io.decode_png((tmp_path / 'grid.png').read_bytes()), pixels)
+
+
+def test_a_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+  pixels = np.zeros((5, 7, 1), np.uint8)
+  save_png(pixels, tmp_path / 'grid.png')
+  kept = (tmp_path / 'grid.png').read_bytes()
+
+  def fail(*paths):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(os, 'replace', fail)
+  with pytest.raises(UsageError, match=r'grid\.png: cannot be written \(No space left on device\)$'):
+    save_png(pixels + 1, tmp_path / 'grid.png')
+  assert [path.name for path in tmp_path.iterdir()] == ['grid.png'] and (tmp_path / 'grid.png').read_bytes() == kept
+  with pytest.raises(UsageError, match=r'nowhere/grid\.png: cannot be written'):
+    save_png(pixels, tmp_path / 'nowhere' / 'grid.png')

@@ -1,6 +1,7 @@
 import base64
 import html.parser
 import math
+import os
 import xml.etree.ElementTree as ET
 
 import markupsafe
@@ -231,3 +232,12 @@ def test_trusted_html_is_taken_as_it_is():
 
 def test_equal_pages_give_equal_text():
   assert render(whole_page()) == render(whole_page())
+
+
+def test_bytes_that_are_not_utf8_are_shown():
+  """A path may hold any."""
+  path = os.fsdecode(b'runs/a\xff')
+  tree = Tree(
+    render(Page(path, [Section('s', [Table('t', [Column('run', 'a')], [Row({'': {'a': path}}, {'': path})])])]))
+  )
+  assert {text for _, text in tree.find('h1', 'th', 'code')} == {r'runs/a\xff', 'run'}

@@ -1,12 +1,14 @@
 """The page of a set of runs as a whole."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from flowgan_tf.programs import command_lines
 from flowgan_tf.report.page import Code, render
 from flowgan_tf.report.study_page import make_report
-from tests.summaries import evaluated, kde, summary
+from tests.summaries import evaluated, gmm, jacobian, kde, summary
 from tests.tables import cells
 
 
@@ -56,3 +58,37 @@ def test_data_sets_are_kept_apart(runs):
   assert 'CIFAR-10: Runs' in titles and 'MNIST: Runs' in titles
   [of_cifar10] = [s for s in page.sections if s.title == 'CIFAR-10: Likelihood and sample quality']
   assert cells(of_cifar10.items[0])[0]['the paper: NLL'] == '3.54'
+
+
+def test_damage_is_said_first(runs):
+  page = make_report(runs, command_lines, ['runs/a/evaluation.json: damaged', 'runs/<b>\n: damaged'])
+  assert page.sections[0].title == 'Damaged files' and page.sections[1].title == 'Runs'
+  html = render(page)
+  assert 'runs/a/evaluation.json: damaged\nruns/&lt;b&gt;\\n: damaged' in html
+  assert 'Damaged files' not in render(make_report(runs, command_lines))
+
+
+def test_analyses_that_cannot_be_shown_are_left_out(runs, caplog):
+  """They are whole, but another version may have kept other numbers."""
+  studies = {'kde': kde(-100.0, -3300.0), 'jacobian': jacobian([[3, 2, 1]]), 'gmm': gmm(1.0, 2.0)}
+  del studies['gmm'].record['bandwidths']
+  studies['jacobian'].arrays.clear()
+  odd = dataclasses.replace(runs[0], studies=studies)
+  page = make_report(
+    [odd, dataclasses.replace(runs[1], studies={'jacobian': jacobian([[3, 2, 1]])})], command_lines, ['x']
+  )
+  assert page.sections[0].items[1].text.splitlines() == [
+    'x',
+    "runs/mle/analysis/jacobian.json: cannot be shown (KeyError: 'singular_values'); measure it again",
+    "runs/mle/analysis/gmm.json: cannot be shown (KeyError: 'bandwidths'); measure it again",
+  ]
+  assert [record.getMessage() for record in caplog.records] == page.sections[0].items[1].text.splitlines()[1:]
+  tables = {section.title: section.items[0] for section in page.sections}
+  assert [row['run'] for row in cells(tables['Jacobian of the generator'])] == ['ADV']
+  assert [row['run'] for row in cells(tables['Estimates of the likelihood'])] == ['MLE']
+  assert isinstance(tables['Mixture of Gaussians'], Code)
+
+
+def test_an_error_of_the_page_is_no_damage(runs):
+  with pytest.raises(AttributeError):
+    make_report([dataclasses.replace(runs[0], metrics=None), *runs[1:]], None)

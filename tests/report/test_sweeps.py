@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from flowgan_tf.display import plots
@@ -55,3 +57,22 @@ def test_the_table_of_the_terminal(swept):
     '6.90 +- 0.10',
     '10',
   ]
+
+
+def test_a_run_with_one_checkpoint_or_none(swept):
+  """A training that was interrupted, or evaluated by hand, has no best score."""
+  alone = summary('mle', evaluation=[evaluated('best_nll', 5, -3000.0, 7.0)])
+  _, _, *lines = str(sweeps.sweep_table([alone, summary('adversarial'), *swept])).splitlines()
+  assert [line.split()[:3] for line in lines[:2]] == [['MLE', '0', '-'], ['ADV', '0', '-']]
+  assert sweeps.front([alone, summary('adversarial')], 'nats') is None
+
+
+def test_runs_on_different_data(swept):
+  other = summary('hybrid', 3.0, dataset='cifar10', shape=(32, 32, 3), studies={'jacobian': jacobian([[2, 1]])})
+  other.studies['jacobian'].record['d'] = 2
+  scored = evaluated('best_score', 5, -3000.0, 7.0) | {'inception_score': 3.0}
+  other = dataclasses.replace(other, evaluation=[{n: v for n, v in scored.items() if n != 'mode_score'}])
+  runs = [*swept, other]
+  assert len(str(sweeps.sweep_table(runs)).splitlines()) == 5
+  assert sweeps.front(runs, 'nats') is None  # They have no score in common.
+  assert sweeps.condition_numbers(runs).alt == 'Condition number of the Jacobian at 3 values of λ.'

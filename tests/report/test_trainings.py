@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.display import plots
-from flowgan_tf.evaluation.grids import image_grid, save_png
+from flowgan_tf.display.figure import Figure
 from flowgan_tf.programs import command_lines
 from flowgan_tf.report import trainings
 from tests.summaries import summary
@@ -54,10 +54,8 @@ def test_score_curves_need_a_score_that_all_have(runs):
   assert trainings.score_curves([first, second]).caption.startswith('Inception score of 500 samples')
 
 
-def test_the_newest_grid_is_shown(runs, tmp_path):
-  (tmp_path / 'samples').mkdir()
-  for step, value in ((5, 0.0), (40, 1.0)):
-    save_png(image_grid(np.full((4, 2, 2, 1), value)), tmp_path / 'samples' / f'step_{step:07d}.png')
-  [figure] = trainings.sample_grids([dataclasses.replace(runs[0], path=str(tmp_path)), runs[1]], command_lines)
-  assert figure.data == (tmp_path / 'samples' / 'step_0000040.png').read_bytes()
+def test_sample_grids(runs):
+  png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
+  [figure] = trainings.sample_grids([dataclasses.replace(runs[0], sample_grid=(40, png)), runs[1]], command_lines)
+  assert (figure.data, figure.width, figure.height) == (png, 4, 3)
   assert figure.caption == 'MLE, iteration 40.' and figure.command.startswith('bin/train')

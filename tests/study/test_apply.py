@@ -66,7 +66,9 @@ def test_mistakes_leave_no_file(run, workdir):
     module.analyze(run, 'guess')
   with pytest.raises(UsageError, match='`samples` must be'):
     module.analyze(run, 'kde', samples=3)
-  with pytest.raises(UsageError, match=r"^the settings of kde must be among seed, samples\. Got: 'noise_vectors'\.$"):
+  with pytest.raises(
+    UsageError, match=r'^`noise_vectors` must be left out, as kde has only .* seed, samples\. Got: 3\.$'
+  ):
     module.analyze(run, 'kde', noise_vectors=3)
   with pytest.raises(UsageError, match='no such folder'):
     module.analyze(run / 'missing', 'kde')

@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.summary import read_studies, summarize
-from tests.summaries import evaluated, summary
+from tests.summaries import evaluated, kde, summary
 from tests.tiny import edit_sealed
 
 
@@ -26,7 +28,7 @@ def test_a_run_as_its_files_tell_it(workdir):
   )
   assert found.step == 4 and found.seconds > 0
   assert {record['step'] for record in found.records('validation')} == {0, 2, 4}
-  assert found.sample_grid().name == 'step_0000004.png'
+  assert found.sample_grid == (4, (workdir / 'samples' / 'step_0000004.png').read_bytes())
   assert found.evaluation == [] and found.evaluated('latest') is None
 
 
@@ -67,7 +69,7 @@ def test_units():
 
 def test_studies_are_read_by_name(tmp_path):
   assert read_studies(tmp_path) == {}
-  write_sealed(tmp_path / 'analysis' / 'kde.json', {'what': 'kde', 'nll': 3.0}, {})
+  write_sealed(tmp_path / 'analysis' / 'kde.json', kde(3.0, 4.0).record, {})
   assert read_studies(tmp_path)['kde'].record['nll'] == 3.0
   (tmp_path / 'analysis' / 'kde.json').write_text('{}')
   with pytest.raises(UsageError, match=r'kde\.json: damaged'):
@@ -79,9 +81,28 @@ def test_runs_of_one_folder_name_are_told_apart_by_their_paths(workdir, tmp_path
   assert [run.label for run in summarize(paths)] == [f'Hybrid λ = 0.1 (run) ({path})' for path in paths]
 
 
-def test_the_newest_grid_is_one_of_the_trainings(workdir, tmp_path):
-  run = copy(workdir, tmp_path / 'run')
-  (run / 'samples' / 'step_final.png').write_text('mine')
-  assert summarize([run])[0].sample_grid().name == 'step_0000004.png'
-  shutil.rmtree(run / 'samples')
-  assert summarize([run])[0].sample_grid() is None
+def test_a_damaged_run_is_left_out(workdir, tmp_path):
+  whole, damaged, new = (copy(workdir, tmp_path / name) for name in ('whole', 'damaged', 'new'))
+  (damaged / 'config.json').write_text('[' * 100_000)
+  shutil.rmtree(new / 'checkpoints')
+  lines = []
+  [found] = summarize([damaged, whole, new], lines.append)
+  assert found.path == str(whole)
+  assert len(lines) == 2 and lines[0].startswith(f'{damaged}/config.json: damaged (')
+  assert lines[1] == f'{new}: has no checkpoint yet'
+  with pytest.raises(UsageError, match=r'damaged/config\.json: damaged'):
+    summarize([whole, damaged])
+  with pytest.raises(UsageError, match=r'damaged/config\.json: damaged'):
+    summarize([damaged], lines.append)
+  for mistake in ('nowhere', '.'):
+    with pytest.raises(UsageError, match=r'no such folder|holds no config'):
+      summarize([whole, tmp_path / mistake], lines.append)
+
+
+def test_labels_are_one_line(workdir, tmp_path):
+  """A name may hold a line end, and bytes that are not UTF-8."""
+  names = [b'a\nb', b'\xff', b'<b>', '犬'.encode()]
+  paths = [copy(workdir, tmp_path / os.fsdecode(name)) for name in names]
+  labels = {run.path: run.label for run in summarize(paths)}
+  said = [r'a\nb', r'\xff', '<b>', '犬']
+  assert labels == {str(path): f'Hybrid λ = 0.1 ({name})' for path, name in zip(paths, said, strict=True)}

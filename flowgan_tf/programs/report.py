@@ -26,6 +26,7 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the page."""
+  from flowgan_tf.display.words import printable
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
   damage = []
   runs = summarize(arguments, damage.append)
   for line in damage:
-    print(f'report: {command.message(line)}', file=sys.stderr)
+    print(f'report: {command.message(printable(line))}', file=sys.stderr)
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
   write_atomically(out, render(make_report(runs, command_lines, damage)))

@@ -35,6 +35,7 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
   from flowgan_tf import data
+  from flowgan_tf.display.words import printable
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines
@@ -78,7 +79,7 @@ def main(arguments: list[str]) -> int:
   damage = []
   runs = summarize(workdirs, damage.append)
   for line in damage:
-    print(f'sweep: {command.message(line)}', file=sys.stderr)
+    print(f'sweep: {command.message(printable(line))}', file=sys.stderr)
   print(sweeps.sweep_table(runs))
   figures = {'front': sweeps.front(runs, 'nats'), 'condition_numbers': sweeps.condition_numbers(runs)}
   for name, figure in figures.items():

@@ -56,7 +56,10 @@ def make_report(runs: Sequence[Summary], commands: Commands, damage: Sequence[st
 
 def _page(runs: Sequence[Summary], commands: Commands, damage: Sequence[str]) -> Page:
   groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: (run.dataset, run.fingerprint))]
-  names = [_TITLES.get(group[0].dataset, group[0].dataset) for group in groups]
+  names = [_TITLES.get(group[0].dataset, printable(group[0].dataset)) for group in groups]
+  # Files of one name may hold different data.
+  hashes = [f'{name} {group[0].fingerprint[:8]}' for name, group in zip(names, groups, strict=True)]
+  names = [full if names.count(name) > 1 else name for name, full in zip(names, hashes, strict=True)]
   sections = []
   if damage:
     said = 'Some files could not be read. The page does without them:'

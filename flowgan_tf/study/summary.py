@@ -146,8 +146,8 @@ def summarize(workdirs: Sequence[str | os.PathLike], on_damage: Callable[[str], 
     try:
       summaries.append(read_summary(workdir, read_studies(workdir, on_damage), on_damage))
     except UsageError as error:
-      left_out.append(str(error))
-      on_damage(str(error))
+      left_out.append(' '.join(str(error).split()))  # That of a setting may have several lines.
+      on_damage(left_out[-1])
   if not summaries and left_out:
     raise UsageError(left_out[0])
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))

@@ -41,8 +41,12 @@ def test_the_same_command_again_goes_on(swept):
   kept = folder / 'lambda-0-seed-0' / 'evaluation.json'
   before = kept.stat().st_mtime_ns
   (folder / 'lambda-inf-seed-0' / 'evaluation.json').unlink()
+  odd = folder / 'lambda-0-seed-0' / 'samples' / 'step_9999999.png'  # No reason to measure that run again.
+  odd.write_text('a text')
   outcome = call(*command[:-1], '--lambdas=0,0.5,2,inf')
+  odd.unlink()
   assert outcome.status == 0, outcome
+  assert f'sweep: {odd}: not a readable PNG file' in outcome.err and f'{odd}: ' in (folder / 'report.html').read_text()
   assert kept.stat().st_mtime_ns == before
   assert (folder / 'lambda-inf-seed-0' / 'evaluation.json').exists()
   assert (folder / 'lambda-2-seed-0' / 'evaluation.json').exists()

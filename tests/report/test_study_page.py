@@ -60,6 +60,17 @@ def test_data_sets_are_kept_apart(runs):
   assert cells(of_cifar10.items[0])[0]['the paper: NLL'] == '3.54'
 
 
+def test_data_sets_of_one_name_are_told_apart():
+  """Such as two files called images.npz, in two folders or at two times."""
+  runs = [summary('mle', dataset='a\nb', fingerprint=letter * 64) for letter in 'cd']
+  page = make_report(runs, command_lines)
+  assert page.title == r'Flow-GAN on a\nb cccccccc and a\nb dddddddd'
+  assert [section.title for section in page.sections if section.title.endswith('Runs')] == [
+    r'a\nb cccccccc: Runs',
+    r'a\nb dddddddd: Runs',
+  ]
+
+
 def test_damage_is_said_first(runs):
   page = make_report(runs, command_lines, ['runs/a/evaluation.json: damaged', 'runs/<b>\n: damaged'])
   assert page.sections[0].title == 'Damaged files' and page.sections[1].title == 'Runs'

@@ -141,8 +141,9 @@ def summarize(workdirs: Sequence[str | os.PathLike], on_damage: Callable[[str], 
     raise UsageError(f'{repeated[-1]}: named twice')
   summaries, left_out = [], []
   for workdir in workdirs:
-    if not os.path.lexists(os.path.join(workdir, 'config.json')):
-      find_run(workdir)  # Raises: a mistake in the arguments is no damage.
+    path = pathlib.Path(workdir, 'config.json')
+    if not os.path.lexists(path):
+      readers.named(lambda workdir=workdir: find_run(workdir), path)  # Raises: a mistake in the arguments is no damage.
     try:
       summaries.append(read_summary(workdir, read_studies(workdir, on_damage), on_damage))
     except UsageError as error:

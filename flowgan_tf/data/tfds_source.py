@@ -35,7 +35,11 @@ _DAMAGE = (
   tf.errors.NotFoundError,
   tf.errors.PermissionDeniedError,
   json_format.ParseError,
+  AttributeError,
+  KeyError,
   OSError,
+  RecursionError,
+  TypeError,
   ValueError,
 )
 

@@ -166,6 +166,10 @@ DAMAGES = {
   'binary info': lambda folder: (folder / 'dataset_info.json').write_bytes(b'\xff\xfe'),
   'no test split': drop_test_split,
   'truncated features': lambda folder: os.truncate(folder / 'features.json', 50),
+  'features of no type': lambda folder: (folder / 'features.json').write_text(
+    (folder / 'features.json').read_text().replace('uint8', 'ui.t8')
+  ),
+  'nested features': lambda folder: (folder / 'features.json').write_text('[' * 100_000),
   'no features': lambda folder: (folder / 'features.json').unlink(),
 }
 

@@ -112,6 +112,17 @@ def test_temperature_is_a_factor_of_the_noise(exported):
   np.testing.assert_allclose(model.sample(n=2, seed=3, temperature=0.0), flow.decode(zeros), atol=1e-6)
 
 
+def test_every_sample_has_a_finite_density_and_images_outside_have_none(exported):
+  flow, _, model = exported
+  # Four times the noise is what a flow of four times the scale would sample: many pixels lie where float32 ends.
+  samples = model.sample(n=200, seed=3, temperature=4.0)
+  assert np.mean((samples <= 0) | (samples >= 1)) > 0.01
+  assert np.all(np.isfinite(model.log_prob(samples)))
+  images = make_images(flow, 3)
+  images[:, 1, 2, 0] = [-0.01, 1.01, np.inf]
+  assert np.all(np.isneginf(model.log_prob(images))) and np.all(np.isfinite(model.encode(images)))
+
+
 @pytest.mark.parametrize('exported', ['nice'], indirect=True)
 def test_a_process_without_the_package(exported, tmp_path):
   flow, folder, model = exported

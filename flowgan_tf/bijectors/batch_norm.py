@@ -10,11 +10,12 @@ import tensorflow as tf
 from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 from flowgan_tf.bijectors.shapes import check_event_shape
+from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['BatchNormalization']
 
 
-class BatchNormalization(OnePassBijector):
+class BatchNormalization(VariableBijector, OnePassBijector):
   """Normalises each channel in the inverse direction (data to noise), and undoes it in the forward direction.
 
   ```none

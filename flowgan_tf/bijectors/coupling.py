@@ -9,12 +9,13 @@ import tensorflow as tf
 from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.variables import VariableBijector
 from flowgan_tf.networks.adapter import as_conditioner
 
 __all__ = ['AdditiveCoupling', 'AffineCoupling']
 
 
-class _Coupling(OnePassBijector):
+class _Coupling(VariableBijector, OnePassBijector):
   """Base of both couplings: a mask, and a conditioner that sees the kept part of the event."""
 
   accepts_training = True

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from flowgan_tf.arguments import check_number
+from flowgan_tf.bijectors.one_pass import OnePassBijector
 
 __all__ = ['AlphaLogit']
 
 
-class AlphaLogit(tfp.bijectors.Bijector):
+class AlphaLogit(OnePassBijector):
   """The logit of a slightly shrunk unit interval, so that 0 and 1 are mapped to finite values.
 
   ```none
@@ -21,6 +23,15 @@ class AlphaLogit(tfp.bijectors.Bijector):
 
   The range of the inverse is `(-a, 1 - a) / (1 - 2a)`, which is slightly longer than the unit interval. A density on
   the real line becomes a density on that longer interval, and samples can lie up to `a / (1 - 2a)` outside [0, 1].
+
+  In floating point the support is a closed interval, `support(dtype)`. It holds the numbers of the range except those
+  within a few roundings of its ends, whose `p` or `1 - p` would be rounded to 0. The inverse returns only numbers of
+  the support, so every sample has a finite density. A logit beyond that of an end is mapped to the end, by which `x`
+  moves at most one spacing of the numbers there, or 8 roundings of `a`. In float32 with `a = 1e-7`, the upper end is 1
+  and its logit 16.12. This is rounding as everywhere else, so the formula above is still the density. The gradient of
+  the inverse, which is as small as that rounding, is 0 there.
+
+  Outside the support the density is 0: `log|dy/dx|` is -inf, and `y` is that of the nearest end. Both have gradient 0.
 
   `tfb.Invert(tfb.Sigmoid(low, high))` with the ends of that interval is inexact near 1, where it rounds `high - x`: in
   float32 with `a = 1e-7`, it maps 1 to 15.94 instead of 16.12.
@@ -34,7 +45,8 @@ class AlphaLogit(tfp.bijectors.Bijector):
     """Builds the bijector.
 
     Args:
-      alpha: `a` above, at least 0 and below 0.5. The paper's code uses 1e-7, and Dinh et al. use 0.05.
+      alpha: `a` above, a Python number of at least 0 and below 0.5. The paper's code uses 1e-7, and Dinh et al. use
+        0.05.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
@@ -55,21 +67,52 @@ class AlphaLogit(tfp.bijectors.Bijector):
   def _is_increasing(cls):
     return True
 
+  def support(self, dtype: tf.DType) -> tuple[float, float]:
+    """Returns the least and the greatest `x` with a density: numbers of `dtype`, and every sample lies between them.
+
+    Args:
+      dtype: Floating-point type of `x`.
+    """
+    return _support(self._alpha, tf.as_dtype(dtype))
+
+  def _clip(self, x, value, at_lowest, at_highest):
+    """Returns `value` where `x` is in the support, and otherwise its value at the nearest end."""
+    lowest, highest = self.support(x.dtype)
+    at_lowest, at_highest = tf.constant(at_lowest, x.dtype), tf.constant(at_highest, x.dtype)
+    # Not tf.clip_by_value, because a NaN must stay one.
+    return tf.where(x < lowest, at_lowest, tf.where(x > highest, at_highest, value))
+
   def _log_p_log_q(self, x):
     # q = 1 - p is computed from 1 - x, because 1 - p would be rounded to 0 near x = 1 in float32, with an infinite log.
+    # 1 - x is clipped, and not x before it: grappler would add `alpha + shrink * (1 - x)` in another order, where
+    # `alpha + 1` is rounded to 1.
+    lowest, highest = self.support(x.dtype)
     shrink = 1 - 2 * self._alpha
-    return tf.math.log(self._alpha + shrink * x), tf.math.log(self._alpha + shrink * (1 - x))
+    p = self._alpha + shrink * self._clip(x, x, lowest, highest)
+    q = self._alpha + shrink * self._clip(x, 1 - x, 1 - lowest, 1 - highest)
+    return tf.math.log(p), tf.math.log(q)
 
-  def _forward(self, x):
+  def _forward_and_log_det(self, x):
+    lowest, highest = self.support(x.dtype)
     log_p, log_q = self._log_p_log_q(x)
-    return log_p - log_q
+    log_det = math.log1p(-2 * self._alpha) - log_p - log_q
+    return log_p - log_q, tf.where((x < lowest) | (x > highest), tf.constant(-math.inf, x.dtype), log_det)
 
-  def _inverse(self, y):
-    return (tf.sigmoid(y) - self._alpha) / (1 - 2 * self._alpha)
+  def _inverse_and_log_det(self, y):
+    x = (tf.sigmoid(y) - self._alpha) / (1 - 2 * self._alpha)
+    log_det = -tf.nn.softplus(-y) - tf.nn.softplus(y) - math.log1p(-2 * self._alpha)
+    return self._clip(x, x, *self.support(x.dtype)), log_det
 
-  def _forward_log_det_jacobian(self, x):
-    log_p, log_q = self._log_p_log_q(x)
-    return math.log1p(-2 * self._alpha) - log_p - log_q
 
-  def _inverse_log_det_jacobian(self, y):
-    return -tf.nn.softplus(-y) - tf.nn.softplus(y) - math.log1p(-2 * self._alpha)
+@functools.lru_cache
+def _support(alpha: float, dtype: tf.DType) -> tuple[float, float]:
+  real = dtype.as_numpy_dtype
+  epsilon = float(np.nextafter(real(1), real(2))) - 1
+  # The least p and q: 8 roundings of their terms, of which 2 are made, and a normal number (4 / max is the smallest),
+  # because others are flushed to 0.
+  least = max(8 * epsilon * alpha, 4 / float(dtype.max))
+  beyond = (alpha - least) / (1 - 2 * alpha) if alpha > 2 * least else -least
+  lowest, highest = real(-beyond), real(1 + beyond)
+  # Rounding must not lengthen the upper end, around which the numbers are far apart.
+  highest = highest if float(highest) - 1 <= beyond else np.nextafter(highest, real(0))
+  return float(lowest), float(highest)

@@ -7,11 +7,12 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['FactorOut']
 
 
-class FactorOut(OnePassBijector):
+class FactorOut(VariableBijector, OnePassBijector):
   """Applies a bijector to the second half of the channels and passes the first half on.
 
   ```none

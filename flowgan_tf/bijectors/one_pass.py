@@ -8,16 +8,15 @@ import tensorflow_probability as tfp
 # This module is private to TFP. tfb.FFJORD uses it in the same way, to keep the value and log-det of one solve.
 from tensorflow_probability.python.internal import cache_util
 
-from flowgan_tf.bijectors.variables import VariableBijector
-
 __all__ = ['OnePassBijector', 'clear_caches']
 
 
-class OnePassBijector(VariableBijector):
+class OnePassBijector(tfp.bijectors.Bijector):
   """A bijector that computes `y` and `log|det dy/dx|` together.
 
   A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so that a
-  coupling would run its network twice for each `log_prob`. A subclass of this one implements
+  coupling would run its network twice for each `log_prob`. And TFP may ask for the log-det at the value instead of at
+  the argument, where what distinguished the argument is lost. A subclass of this one implements
 
   ```none
   _forward_and_log_det(x, training)  ->  y, log|det dy/dx|

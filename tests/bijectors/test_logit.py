@@ -43,7 +43,96 @@ def test_the_inverse_is_finite_everywhere_and_reaches_alpha_beyond_the_interval(
   np.testing.assert_allclose(bijector.inverse_log_det_jacobian(far), -200 - np.log(0.9), rtol=1e-6)
 
 
+MODES = {
+  'eager': lambda function: function,
+  'graph': tf.function,
+  'XLA': lambda function: tf.function(function, jit_compile=True),
+}
+each_alpha = pytest.mark.parametrize('alpha', [0.0, 1e-40, 1e-12, 1e-7, 0.05, 0.4])
+each_dtype = pytest.mark.parametrize('dtype', ['float32', 'float64'])
+
+
+def real_line(dtype):
+  """Numbers over the whole range of the dtype, and densely where the images of logits are not yet rounded to an end."""
+  largest = np.finfo(dtype).max
+  beyond = 10.0 ** np.linspace(2, np.floor(np.log10(largest)), 200)
+  half = np.concatenate([np.linspace(0.0, 99.0, 2000), beyond, [largest]])
+  return np.concatenate([-half[:0:-1], half]).astype(dtype)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@each_dtype
+@each_alpha
+def test_bijective_and_finite_over_the_range_of_the_dtype(alpha, dtype, mode):
+  """What TFP's `assert_bijective_and_finite` asserts, with tolerances that follow from the rounding of `x`."""
+  bijector, run, epsilon = AlphaLogit(alpha), MODES[mode], np.finfo(dtype).eps
+  lowest, highest = bijector.support(dtype)
+  y = real_line(dtype)
+  x, log_det = run(lambda y: (bijector.inverse(y), bijector.inverse_log_det_jacobian(tf.identity(y))))(tf.constant(y))
+  # Another call, or TFP's cache would answer with `y` itself.
+  again, log_det_again, x_again = run(
+    lambda x: (bijector.forward(x), bijector.forward_log_det_jacobian(x), bijector.inverse(bijector.forward(x) + 0.0))
+  )(tf.identity(x))
+  for values in (x, log_det, again, log_det_again, x_again):
+    assert values.dtype == dtype and np.all(np.isfinite(values))
+  assert lowest == np.min(x) and highest == np.max(x)
+  # The largest error is that of the ends, which take the place of all numbers beyond them.
+  expected = (special.expit(y.astype(float)) - alpha) / (1 - 2 * alpha)
+  largest = (
+    epsilon * np.where(y > 0, 4 * (highest - lowest), 10 * (np.abs(expected) + alpha)) + 2 * np.finfo(dtype).tiny
+  )
+  np.testing.assert_array_less(np.abs(x - expected), largest)
+  np.testing.assert_allclose(x_again, x, rtol=0, atol=2 * epsilon * (highest - lowest))
+
+  # `x` is rounded, by which `p` and `q` move at most this much, and their logarithms as much more as they are small.
+  p = np.asarray(alpha + (1 - 2 * alpha) * x.numpy().astype(float))
+  q = np.asarray(alpha + (1 - 2 * alpha) * (1 - x.numpy().astype(float)))
+  inside = (x > lowest) & (x < highest)
+  error = 3 * epsilon * ((alpha + p) / p + 1 / q + np.abs(y))
+  assert np.sum(inside) > 500
+  np.testing.assert_array_less(np.abs(again - y)[inside], error[inside])
+  np.testing.assert_array_less(np.abs(log_det_again + log_det)[inside], error[inside])
+
+
+@pytest.mark.parametrize('mode', MODES)
+@each_dtype
+@each_alpha
+def test_outside_the_support_there_is_no_density_and_no_nan(alpha, dtype, mode):
+  bijector, infinity = AlphaLogit(alpha), np.array(np.inf, dtype)
+  lowest, highest = (np.array(end, dtype) for end in bijector.support(dtype))
+  x = np.array([-infinity, -1e30, -3.0, np.nextafter(lowest, -infinity), lowest, 0.5], dtype)
+  x = np.concatenate([x, np.array([highest, np.nextafter(highest, infinity), 4.0, 1e30, infinity, np.nan], dtype)])
+
+  def values_and_gradients(x):
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(x)
+      y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x)
+    return y, log_det, tape.gradient(y, x), tape.gradient(log_det, x)
+
+  y, log_det, *gradients = (values.numpy() for values in MODES[mode](values_and_gradients)(tf.constant(x)))
+  assert np.all(np.isnan([y[-1], log_det[-1]]))
+  # XLA rounds the last numbers before an end in another way, and 8 roundings are all that is left of them.
+  np.testing.assert_allclose(y[:4], np.full(4, y[4]), rtol=0, atol=0.2)
+  np.testing.assert_allclose(y[7:-1], np.full(4, y[6]), rtol=0, atol=0.2)
+  outside = [0, 1, 2, 3, 7, 8, 9, 10]
+  assert np.all(np.isneginf(log_det[outside])) and np.all(np.isfinite(log_det[4:7]))
+  for gradient in gradients:
+    assert np.all(gradient[outside] == 0) and np.all(np.isfinite(gradient[4:7]))
+  assert gradients[0][5] == pytest.approx(4 * (1 - 2 * alpha), rel=1e-6)
+
+
+def test_a_nan_stays_one_in_both_directions():
+  assert np.isnan(AlphaLogit().forward(np.nan)) and np.isnan(AlphaLogit().inverse(np.nan))
+
+
 @pytest.mark.parametrize('alpha', [-1e-9, 0.5, 1.0, float('nan'), '0.1', None])
 def test_alpha_out_of_range_is_refused(alpha):
   with pytest.raises(ValueError, match=r'`alpha`.*Got: '):
     AlphaLogit(alpha)
+
+
+def test_alpha_is_a_number_and_no_variable():
+  for alpha in (tf.Variable(0.05), tf.constant(0.05), np.array([0.05])):
+    with pytest.raises(ValueError, match=r'`alpha` must be a number.*Got: '):
+      AlphaLogit(alpha)
+  assert AlphaLogit(np.float32(0.25)).forward(0.5) == 0

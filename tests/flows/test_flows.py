@@ -23,7 +23,7 @@ def nice(**kwargs):
 
 
 def real_nvp(scales=2, **kwargs):
-  return flows.real_nvp(SHAPE if scales == 2 else (8, 4, 1), scales=scales, channels=3, blocks=0, **kwargs)
+  return flows.real_nvp(SHAPE if scales < 3 else (8, 4, 1), scales=scales, channels=3, blocks=0, **kwargs)
 
 
 # name: (flow, number of couplings)
@@ -208,6 +208,59 @@ def test_a_seed_repeats_samples_and_their_density(name):
   # The inverse starts from float32 images, whose logits are rounded near 0 and 1.
   np.testing.assert_allclose(flow.log_prob(tf.identity(samples)), log_prob, rtol=1e-3, atol=1e-3)
   assert np.all((samples >= -1e-6) & (samples <= 1 + 1e-6))
+
+
+def saturated(name, dtype):
+  """A flow most of whose samples lie where float images end."""
+  flow = nice(couplings=2, dtype=dtype) if name == 'nice' else real_nvp(1, dtype=dtype)
+  for variable in flow.variables:
+    if variable.name.endswith('/log_scale:0'):
+      variable.assign(tf.cast(tf.linspace(-8.0, 0.0, 16), dtype))  # Negative towards noise: images are wider.
+    elif variable.name.endswith('/offset:0'):
+      variable.assign(3.0)
+  return flow
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+def test_every_sample_has_a_finite_density(name, dtype):
+  """In a SavedModel too: tests/test_saved_model.py."""
+  flow = saturated(name, dtype)
+
+  def sample_and_log_prob():
+    samples = flow.sample(100, seed=(0, 1))
+    return samples, flow.log_prob(samples + 0.0)  # Not the noise that TFP's cache keeps for `samples`.
+
+  for run in (lambda function: function, lambda function: tf.function(function, jit_compile=True)):
+    samples, log_prob = run(sample_and_log_prob)()
+    assert np.mean((samples <= 0) | (samples >= 1)) > 0.05
+    assert log_prob.dtype == dtype and np.all(np.isfinite(log_prob))
+  assert np.all(np.isfinite(flow.encode(tf.identity(samples))))
+  assert np.all(np.isfinite(flow.experimental_sample_and_log_prob(100, seed=(0, 1))[1]))
+
+
+@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+def test_images_outside_of_the_interval_have_no_density_and_no_nan(name):
+  flow = random_flow('nice') if name == 'nice' else randomise(real_nvp(1))
+  # One pixel of an image is enough.
+  values = tf.reshape(tf.constant([-np.inf, -1e9, -1e-3, 0.0, 1.0, 1.001, 1e9, np.inf]), (8, 1, 1, 1))
+  x = tf.where(tf.reshape(tf.one_hot(3, 16), SHAPE) > 0, values, 0.5)
+  outside = [True, True, True, False, False, True, True, True]
+  for log_prob in (
+    flow.log_prob(x),
+    tf.function(flow.log_prob)(x),
+    flow.unnormalized_log_prob(tf.identity(x)),
+    tf.math.log(flow.prob(tf.identity(x))),
+  ):
+    np.testing.assert_array_equal(np.isneginf(log_prob), outside)
+    assert np.all(np.isfinite(log_prob[3:5]))
+  assert np.all(np.isfinite(flow.encode(tf.identity(x))))
+  with tf.GradientTape() as tape:
+    log_prob = flow.log_prob(x)
+  gradients = tape.gradient(log_prob, flow.trainable_variables)
+  assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+  images_with_a_nan = tf.where(tf.reshape(tf.one_hot(3, 16), SHAPE) > 0, np.nan, tf.fill((1, *SHAPE), 0.5))
+  assert np.isnan(flow.log_prob(images_with_a_nan))
 
 
 NORMS = [

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Callable, Collection, Sequence
 
-__all__ = ['check', 'check_bool', 'check_choice', 'check_integer', 'check_integers', 'check_number']
+__all__ = ['check', 'check_bool', 'check_choice', 'check_integer', 'check_integers', 'check_number', 'is_integer']
 
 
 def check(name: str, value: object, expected: str, holds: bool) -> None:
@@ -27,12 +27,12 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 def check_integer(name: str, value: object, at_least: int) -> None:
   """Checks for an integer of at least `at_least`."""
-  check(name, value, f'an integer of at least {at_least}', _is_integer(value) and value >= at_least)
+  check(name, value, f'an integer of at least {at_least}', is_integer(value) and value >= at_least)
 
 
 def check_integers(name: str, value: Sequence[int]) -> None:
   """Checks for a non-empty list or tuple of positive integers."""
-  holds = isinstance(value, list | tuple) and len(value) > 0 and all(_is_integer(v) and v >= 1 for v in value)
+  holds = isinstance(value, list | tuple) and len(value) > 0 and all(is_integer(v) and v >= 1 for v in value)
   check(name, value, 'one or more integers of at least 1', holds)
 
 
@@ -42,5 +42,6 @@ def check_number(name: str, value: object, expected: str, holds: Callable[[float
   check(name, value, expected, is_number and holds(value))
 
 
-def _is_integer(value):
+def is_integer(value: object) -> bool:
+  """Whether `value` is an integer of Python or NumPy. A bool is not."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.builders import builder, rebuild
 from flowgan_tf.flows import Flow, nice, real_nvp
 from flowgan_tf.flows.flow import standard_prior
@@ -79,6 +80,7 @@ class ImplicitGenerator(tf.Module):
       noise: Noise, of the generator's dtype.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
     """
+    check_training(training)
     return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
 
   def sample(

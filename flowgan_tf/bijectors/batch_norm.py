@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors.one_pass import OnePassBijector
-from flowgan_tf.bijectors.shapes import check_event_shape
+from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
+from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['BatchNormalization']
@@ -27,6 +28,9 @@ class BatchNormalization(VariableBijector, OnePassBijector):
   moves the running statistics towards them. Gradients pass through both. Otherwise the running statistics are used. The
   forward direction always uses them, because there is no batch of data when samples are drawn. `x` is a function of `y`
   alone, and the log-det that of a bijection of one event, only with the running statistics.
+
+  `is_constant_jacobian` is true, because with the running statistics the bijector is affine. TFP reads it where a
+  distribution computes its mean or entropy, and these are not defined in training.
 
   `tfb.BatchNormalization` wraps a layer of Keras 2 and takes `training` in its constructor, so that one bijector cannot
   both train and evaluate.
@@ -58,31 +62,36 @@ class BatchNormalization(VariableBijector, OnePassBijector):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If `momentum` is not a number in [0, 1).
+      ValueError: If `event_shape` is not one or more integers of at least 1, `momentum` not a number in [0, 1), or
+        `epsilon` not a number of at least 0.
     """
     parameters = dict(locals())
+    event_shape = as_event_shape(event_shape)
     check_number('momentum', momentum, 'a number of at least 0 and below 1', lambda v: 0 <= v < 1)
+    check_number('epsilon', epsilon, 'a number of at least 0', lambda v: v >= 0)
     with tf.name_scope(name) as name:
-      self._event_shape = tuple(event_shape)
+      self._event_shape = event_shape
       *spatial, channels = event_shape
       self._positions = int(np.prod(spatial))
       self._momentum, self._epsilon = momentum, epsilon
       self._mean = tf.Variable(tf.zeros(channels, dtype), trainable=False, name='running_mean')
       self._variance = tf.Variable(tf.ones(channels, dtype), trainable=False, name='running_variance')
       super().__init__(
-        forward_min_event_ndims=len(tuple(event_shape)),
+        forward_min_event_ndims=len(event_shape),
+        is_constant_jacobian=True,
         validate_args=validate_args,
         parameters=parameters,
         name=name,
       )
 
   def _forward_and_log_det(self, x, training=False):
-    del training  # Running statistics are used in any case.
+    check_training(training)  # Running statistics are used in any case.
     check_event_shape(x, self._event_shape, self.name)
     mean, variance = tf.cast(self._mean, x.dtype), tf.cast(self._variance, x.dtype)
     return x * tf.sqrt(variance + self._epsilon) + mean, self._log_det(variance)
 
   def _inverse_and_log_det(self, y, training=False):
+    check_training(training)
     check_event_shape(y, self._event_shape, self.name)
     if training:
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])

@@ -9,6 +9,7 @@ import tensorflow as tf
 from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.bijectors.variables import VariableBijector
 from flowgan_tf.networks.adapter import as_conditioner
 
@@ -45,13 +46,14 @@ class _Coupling(VariableBijector, OnePassBijector):
     return self._mask
 
   def _condition(self, kept, training):
+    check_training(training)
     # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
     output = self._conditioner(kept, training=training)
     if output.shape.rank is not None and not output.shape[-len(self._output_shape) :].is_compatible_with(
       self._output_shape
     ):
       raise ValueError(f'`conditioner` must return shape {self._output_shape} per event. Got: {tuple(output.shape)}.')
-    return output
+    return tf.cast(output, kept.dtype)
 
 
 class AdditiveCoupling(_Coupling):
@@ -125,7 +127,8 @@ class AffineCoupling(_Coupling):
   ```
 
   `h` and `t` are the two halves of the conditioner's output channels, and `a` and `c` are learned scalars that start at
-  1 and 0. `b` bounds the log-scale, because the inverse of a stack of unbounded couplings is lost to rounding.
+  1 and 0, of the dtype of the conditioner's weights. `b` bounds the log-scale, because the inverse of a stack of
+  unbounded couplings is lost to rounding.
 
   #### Examples
 
@@ -170,8 +173,10 @@ class AffineCoupling(_Coupling):
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, validate_args, parameters, name)
       self._bound = float(log_scale_bound)
-      self._scale = tf.Variable(1.0, name='scale')
-      self._offset = tf.Variable(0.0, name='offset')
+      # Of the precision of the network's weights, which are float32 under mixed policies.
+      dtype = self._conditioner.trainable_variables[0].dtype
+      self._scale = tf.Variable(tf.ones((), dtype), name='scale')
+      self._offset = tf.Variable(tf.zeros((), dtype), name='offset')
 
   def _forward_and_log_det(self, x, training=False):
     kept, changed = self._mask.split(x)

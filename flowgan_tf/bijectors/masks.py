@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.bijectors.shapes import check_event_shape
+from flowgan_tf.arguments import is_integer
+from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
 
 __all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'even_odd']
 
@@ -92,11 +93,12 @@ class HalvesMask(Mask):
       swap: Whether the second part is kept instead of the first.
 
     Raises:
-      ValueError: If the last axis has fewer than two entries.
+      ValueError: If `event_shape` is not one or more integers of at least 1, or its last axis has fewer than two
+        entries.
     """
-    *front, size = event_shape
+    *front, size = event_shape = as_event_shape(event_shape)
     if size < 2:
-      raise ValueError(f'`event_shape` must have at least 2 entries in its last axis. Got: {tuple(event_shape)}.')
+      raise ValueError(f'`event_shape` must have at least 2 entries in its last axis. Got: {event_shape}.')
     sizes = ((size + 1) // 2, size // 2)
     kept, changed = sizes[::-1] if swap else sizes
     super().__init__(event_shape, (*front, kept), (*front, changed))
@@ -129,7 +131,7 @@ class HalvesMask(Mask):
 
 def even_odd(event_shape: int | Sequence[int], swap: bool = False) -> Mask:
   """Keeps the even entries of the last axis (0, 2, ...), or the odd ones if `swap`, as NICE does."""
-  event_shape = (event_shape,) if isinstance(event_shape, int) else event_shape
+  event_shape = (event_shape,) if is_integer(event_shape) else event_shape
   return HalvesMask(event_shape, interleaved=True, swap=swap)
 
 
@@ -145,9 +147,12 @@ def checkerboard(event_shape: Sequence[int], swap: bool = False) -> Mask:
     event_shape: `(height, width, channels)`.
     swap: Whether to keep the pixels of the other colour.
 
+  Raises:
+    ValueError: If `event_shape` is not `(height, width, channels)`, or has one pixel only.
+
   Source: Dinh et al. 2017, section 3.4.
   """
-  height, width, channels = event_shape
+  height, width, channels = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
   board = np.add.outer(np.arange(height), np.arange(width)) % 2
   board = 1 - board if swap else board
   return BinaryMask(np.repeat(board[..., np.newaxis], channels, axis=-1))

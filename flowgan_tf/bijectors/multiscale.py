@@ -5,8 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.arguments import check
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.shapes import as_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['FactorOut']
@@ -44,15 +46,30 @@ class FactorOut(VariableBijector, OnePassBijector):
       name: Name of the bijector.
 
     Raises:
-      ValueError: If the number of channels is odd.
+      ValueError: If `event_shape` is not `(height, width, channels)`, the number of channels is odd, or `bijector` is
+        not a bijector that keeps the shape of its event.
     """
     parameters = dict(locals())
-    if event_shape[-1] % 2:
+    height, width, channels = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
+    if channels % 2:
       raise ValueError(f'`event_shape` must have an even number of channels. Got: {tuple(event_shape)}.')
+    check('bijector', bijector, 'a `tfb.Bijector`', isinstance(bijector, tfp.bijectors.Bijector))
+    half = (height, width, channels // 2)
+    returned = bijector.forward_event_shape(half)
+    if not returned.is_compatible_with(half):
+      raise ValueError(
+        f'`bijector` must keep the shape of its event, {half}. Got: {bijector.name!r}, which returns {tuple(returned)}.'
+      )
     with tf.name_scope(name) as name:
       self._bijector = bijector
       self._mask = masks.channel(event_shape)
-      super().__init__(forward_min_event_ndims=3, validate_args=validate_args, parameters=parameters, name=name)
+      super().__init__(
+        forward_min_event_ndims=3,
+        is_constant_jacobian=bijector.is_constant_jacobian,
+        validate_args=validate_args,
+        parameters=parameters,
+        name=name,
+      )
 
   @property
   def bijector(self) -> tfp.bijectors.Bijector:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from flowgan_tf.arguments import check_number
-from flowgan_tf.bijectors.shapes import check_event_shape
+from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
 
 __all__ = ['DiagonalScaling']
@@ -39,27 +39,33 @@ class DiagonalScaling(VariableBijector):
     """Builds the bijector.
 
     Args:
-      event_shape: Shape of the event.
+      event_shape: Shape of the event, `()` for a scalar.
       log_scale_bound: `b` above, the largest absolute log-scale, in nats.
       dtype: Floating-point type of the variable. The computation has the type of the input.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `log_scale_bound` is not a positive number.
+      ValueError: If `event_shape` does not consist of integers of at least 1, or `log_scale_bound` is not a positive
+        number.
     """
     parameters = dict(locals())
+    event_shape = as_event_shape(event_shape, 'a sequence of integers of at least 1', lambda sizes: True)
     check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
     with tf.name_scope(name) as name:
       self._bound = float(log_scale_bound)
       self._raw = tf.Variable(tf.zeros(event_shape, dtype), name='log_scale')
       super().__init__(
-        forward_min_event_ndims=len(tuple(event_shape)),
+        forward_min_event_ndims=len(event_shape),
         is_constant_jacobian=True,
         validate_args=validate_args,
         parameters=parameters,
         name=name,
       )
+
+  @classmethod
+  def _is_increasing(cls):
+    return True
 
   def log_scale(self, dtype: tf.DType | None = None) -> tf.Tensor:
     """Returns the log-scales `s` in the event's shape, in `dtype` or else in the variable's own type."""

@@ -1,12 +1,35 @@
-"""A check of the shape of events."""
+"""Checks of the shape of events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
-__all__ = ['check_event_shape']
+from flowgan_tf.arguments import check, is_integer
+
+__all__ = ['as_event_shape', 'check_event_shape']
+
+
+def as_event_shape(
+  event_shape: Sequence[int],
+  expected: str = 'one or more integers of at least 1',
+  holds: Callable[[tuple[int, ...]], bool] = bool,
+) -> tuple[int, ...]:
+  """Returns the argument `event_shape` as a tuple of integers.
+
+  Args:
+    event_shape: Integers of at least 1.
+    expected: What they must be, used in the message.
+    holds: What the tuple must satisfy; that it is not empty unless given.
+
+  Raises:
+    ValueError: If `event_shape` holds anything but integers of at least 1, or does not satisfy `holds`.
+  """
+  sizes = tuple(event_shape) if isinstance(event_shape, Iterable) else None
+  are_sizes = sizes is not None and all(is_integer(size) and size >= 1 for size in sizes)
+  check('event_shape', event_shape, expected, are_sizes and holds(sizes))
+  return tuple(int(size) for size in sizes)
 
 
 def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> None:

@@ -88,6 +88,26 @@ def test_running_statistics_are_not_trained():
   assert len(new().variables) == 2 and not new().trainable_variables
 
 
+def test_the_jacobian_is_constant_outside_training():
+  bijector = new()
+  assert bijector.is_constant_jacobian
+  log_dets = [bijector.inverse_log_det_jacobian(tf.constant(y), event_ndims=3) for y in (Y[:1], 5 * Y[1:2])]
+  np.testing.assert_array_equal(*log_dets)
+
+
+@pytest.mark.parametrize('event_shape', [4, (), (4, 0), (2.5,), None, 'four', np.zeros(2)])
+def test_event_shapes_of_another_kind_are_refused(event_shape):
+  with pytest.raises(ValueError, match=r'^`event_shape` must be one or more integers of at least 1\. Got: '):
+    BatchNormalization(event_shape)
+  assert BatchNormalization(tf.TensorShape([2, np.int64(3)])).forward_min_event_ndims == 2
+
+
+@pytest.mark.parametrize('epsilon', [-1e-9, float('inf'), '0.1', tf.Variable(0.1), tf.constant(0.1)])
+def test_epsilon_is_a_number_and_no_variable(epsilon):
+  with pytest.raises(ValueError, match=r'`epsilon` must be a number of at least 0\. Got: '):
+    BatchNormalization((4,), epsilon=epsilon)
+
+
 @pytest.mark.parametrize('momentum', [-0.1, 1.0, float('nan'), '0.5', None])
 def test_momentum_out_of_range_is_refused(momentum):
   with pytest.raises(ValueError, match=r'`momentum`.*Got: '):

@@ -133,3 +133,27 @@ def test_a_module_that_returns_another_shape_is_refused():
   coupling = AffineCoupling(Narrow(), masks.even_odd(8))
   with pytest.raises(ValueError, match=r'`conditioner` must return shape \(8,\)'):
     coupling.forward(tf.zeros((1, 8)))
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'float32', 'mixed_bfloat16'])
+def test_learned_scalars_have_the_dtype_of_the_weights(dtype):
+  coupling = AffineCoupling(dense_conditioner(4, 3, 1, dtype=dtype), masks.even_odd(4))
+  assert {v.dtype.name for v in coupling.variables} == {'float64' if dtype == 'float64' else 'float32'}
+
+
+class Narrow(tf.Module):
+  """A conditioner whose weights and results are float32 whatever its input is."""
+
+  def __init__(self):
+    super().__init__()
+    self.weights = tf.Variable(tf.ones((2, 4)))
+
+  def __call__(self, x, training=False):
+    return tf.cast(x, tf.float32) @ self.weights
+
+
+def test_the_result_has_the_dtype_of_the_input():
+  coupling = AffineCoupling(Narrow(), masks.even_odd(4))
+  x = tf.ones((3, 4), tf.float64)
+  assert coupling.forward(x).dtype == coupling.inverse(x).dtype == tf.float64
+  assert coupling.forward_log_det_jacobian(tf.identity(x), event_ndims=1).dtype == tf.float64

@@ -119,3 +119,21 @@ def test_inverted_mask_keeps_what_the_mask_changes(mask):
   np.testing.assert_array_equal(inverted_kept, changed)
   np.testing.assert_array_equal(inverted_changed, kept)
   np.testing.assert_array_equal((~mask).merge(inverted_kept, inverted_changed), x)
+
+
+def test_sizes_may_be_integers_of_numpy():
+  for mask in (masks.even_odd(np.int64(4)), masks.even_odd(np.array([4])), masks.even_odd(tf.TensorShape([4]))):
+    assert mask.event_shape == (4,) and all(type(size) is int for size in mask.event_shape)
+
+
+@pytest.mark.parametrize('event_shape', [(4, 4), 4, (4, 4, 1, 1), (4, 4, 1.0), None])
+def test_a_checkerboard_is_an_image(event_shape):
+  with pytest.raises(ValueError, match=r'^`event_shape` must be \(height, width, channels\)\. Got: '):
+    masks.checkerboard(event_shape)
+
+
+@pytest.mark.parametrize('event_shape', [4.5, None, (4, None), (), (0, 4)])
+def test_event_shapes_of_another_kind_are_refused(event_shape):
+  for make_mask in (masks.even_odd, masks.channel):
+    with pytest.raises(ValueError, match=r'^`event_shape` must be one or more integers of at least 1\. Got: '):
+      make_mask(event_shape)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
+from scipy import stats
 
 from flowgan_tf.bijectors import DiagonalScaling
 
@@ -42,3 +44,18 @@ def test_two_of_them_do_not_share_a_cache_entry():
 def test_a_bound_that_is_not_positive_is_refused(bound):
   with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):
     DiagonalScaling((3,), log_scale_bound=bound)
+
+
+def test_a_scalar_is_increasing():
+  """Quantiles and cumulative probabilities need to know that. Here they are those of a normal distribution."""
+  bijector = DiagonalScaling(())
+  bijector.trainable_variables[0].assign(10 * np.arctanh(np.log(3.0) / 10))
+  distribution = tfp.distributions.TransformedDistribution(tfp.distributions.Normal(0.0, 1.0), bijector)
+  np.testing.assert_allclose(distribution.cdf([-1.0, 2.0]), stats.norm(0, 3).cdf([-1.0, 2.0]), rtol=1e-5)
+  np.testing.assert_allclose(distribution.quantile([0.1, 0.7]), stats.norm(0, 3).ppf([0.1, 0.7]), rtol=1e-5)
+
+
+@pytest.mark.parametrize('event_shape', [4, (0,), (2.5,), None, 'four'])
+def test_event_shapes_of_another_kind_are_refused(event_shape):
+  with pytest.raises(ValueError, match=r'^`event_shape` must be a sequence of integers of at least 1\. Got: '):
+    DiagonalScaling(event_shape)

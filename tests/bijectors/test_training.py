@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,3 +95,91 @@ def test_the_result_depends_on_it():
   evaluated, trained = (chain.inverse(y, **training_kwargs(chain, training)) for training in (False, True))
   np.testing.assert_allclose(tf.reduce_mean(trained, axis=0), np.zeros(3), atol=1e-5)
   assert np.all(tf.reduce_mean(evaluated, axis=0) > 3)
+
+
+def test_joint_maps_of_any_structure():
+  joint = tfb.JointMap({'a': BatchNormalization((2,), name='norm'), 'b': [tfb.Exp(), coupling('c', (1, 1, 2))[0]]})
+  kwargs = training_kwargs(joint, True)
+  assert kwargs == {'norm': {'training': True}, 'c': {'training': True}}
+  y = tf.constant([[1.0, 5.0], [3.0, 9.0]])
+  x = joint.inverse({'a': y, 'b': [tf.ones(2), tf.ones((2, 1, 1, 2))]}, **kwargs)
+  np.testing.assert_allclose(x['a'], [[-1, -1], [1, 1]], atol=1e-4)
+
+
+class Holder(tfb.Bijector):
+  """A user's bijector that keeps another one in an attribute."""
+
+  def __init__(self, part):
+    super().__init__(forward_min_event_ndims=3, parameters={})
+    self.part = part
+
+
+def without_training():
+  """Bijectors of TFP that hold a coupling or a norm and do not pass `training` on to it."""
+  norm, same = BatchNormalization((2,), name='norm'), tfb.Identity()
+  pair = tfb.Chain([same, norm])
+  matrix = BatchNormalization((2,), name='norm')
+  return {
+    'RealNVP': tfb.RealNVP(2, bijector_fn=lambda x, units: norm),
+    'RealNVP partial': tfb.RealNVP(2, bijector_fn=functools.partial(lambda norms, x, units: norms[0], [norm])),
+    'RealNVP default': tfb.RealNVP(2, bijector_fn=lambda x, units, chain=pair: chain),
+    'MaskedAutoregressiveFlow': tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x: {'a': norm}['a']),
+    'MaskedAutoregressiveFlow global': tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x: GLOBAL),
+    'TransformDiagonal': tfb.TransformDiagonal(matrix),
+    'Inline': tfb.Inline(forward_fn=norm.forward, inverse_fn=norm.inverse, forward_min_event_ndims=1),
+    'Holder': Holder(norm),
+    'Invert': tfb.Invert(tfb.TransformDiagonal(matrix)),
+    'Chain': tfb.Chain([same, tfb.TransformDiagonal(matrix)]),
+  }
+
+
+GLOBAL = BatchNormalization((2,), name='norm')
+
+
+@pytest.mark.parametrize('name', without_training())
+def test_what_tfp_would_not_pass_on_is_an_error(name):
+  bijector = without_training()[name]
+  for training in (True, False):
+    with pytest.raises(ValueError, match=r"^`bijector` must pass `training` on .*Got: '\w+', .* 'norm'\.$"):
+      training_kwargs(bijector, training)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_functions_that_take_training_are_given_it(training):
+  seen = []
+
+  def scale(x, units=1, training=None):
+    seen.append(training)
+    return tfb.Scale(2.0)
+
+  y = tf.ones((3, 4))
+  for bijector in (
+    tfb.RealNVP(2, bijector_fn=scale),
+    tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x, training: scale(x, training=training)),
+    tfb.RealNVP(2, shift_and_log_scale_fn=lambda x, units, training: (scale(x, training=training).forward(x), None)),
+  ):
+    chain = tfb.Chain([tfb.Invert(bijector, name='inverse')])
+    chain.inverse(y, **training_kwargs(chain, training))
+  assert set(seen) == {training} and len(seen) >= 3
+
+
+def test_functions_without_anything_to_train_are_left_alone():
+  assert training_kwargs(tfb.RealNVP(2, bijector_fn=lambda x, units: tfb.Scale(2.0)), True) == {}
+  network = tfb.AutoregressiveNetwork(params=2, hidden_units=[4])
+  assert training_kwargs(tfb.MaskedAutoregressiveFlow(network), True) == {}
+  assert training_kwargs(tfb.TransformDiagonal(tfb.Exp()), True) == {}
+
+
+@pytest.mark.parametrize('training', [None, 1, 'True', tf.constant(True)])
+def test_training_is_a_python_bool(training):
+  norm = BatchNormalization((2,))
+  affine, _ = coupling('affine', (1, 1, 2))
+  for call in (
+    lambda: training_kwargs(tfb.Exp(), training),
+    lambda: norm.inverse(tf.ones((3, 2)), training=training),
+    lambda: norm.forward(tf.ones((3, 2)), training=training),
+    lambda: affine.forward(tf.ones((3, 1, 1, 2)), training=training),
+  ):
+    with pytest.raises(ValueError, match=r'^`training` must be a Python bool\. Got: '):
+      call()
+  assert training_kwargs(norm, np.True_) == {'training': True}

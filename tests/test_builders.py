@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import flows
@@ -24,6 +26,37 @@ def test_what_a_builder_was_given_is_repeated():
   assert given == [(SHAPE, 2.0, 'float32', 'mine'), (SHAPE, 2.0, 'mixed_bfloat16', 'mine')]
   assert build.__name__ == 'build'
   assert [float(v.numpy().squeeze()) for v in copy.variables] == pytest.approx([0.6931472])
+
+
+def test_a_function_that_cannot_be_repeated_is_refused():
+  for build in (lambda image_shape: flow(1.0), lambda image_shape, *, name='flow': flow(1.0)):
+    with pytest.raises(ValueError, match=r'`build` must have the keyword arguments `dtype` and `name`\. Got: <lambda>'):
+      builder(build)
+  assert builder(lambda image_shape, **keywords: flow(1.0))(SHAPE).with_dtype('float32').name == 'flow'
+
+
+def test_a_function_that_returns_no_generator_is_refused():
+  @builder
+  def build(image_shape, *, dtype='float32', name='flow'):
+    flow(1.0)
+
+  with pytest.raises(ValueError, match=r'^`build` must return a generator\. Got: None\.$'):
+    build(SHAPE)
+
+
+def test_builders_are_given_the_name_of_a_policy():
+  given = []
+
+  @builder
+  def build(image_shape, *, dtype='float32', name='flow'):
+    given.append(dtype)
+    return flow(1.0)
+
+  for dtype in (np.float64, tf.float64, np.dtype('float32'), 'mixed_float16'):
+    build(SHAPE, dtype=dtype)
+  build(SHAPE)
+  assert given == ['float64', 'float64', 'float32', 'mixed_float16', 'float32']
+  assert all(isinstance(dtype, str) for dtype in given)
 
 
 def test_a_generator_of_no_builder_cannot_be_repeated():

@@ -50,7 +50,7 @@ def dcgan_critic(
   [2]: Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville. Improved Training of
        Wasserstein GANs. NeurIPS 2017.
   """
-  check_common(image_shape, dtype)
+  dtype = check_common(image_shape, dtype)
   check_integers('channels', channels)
   check_integer('dense_units', dense_units, 0)
   check_bool('layer_norm', layer_norm)

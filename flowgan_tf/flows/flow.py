@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 # CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
-from flowgan_tf.arguments import check_choice
+from flowgan_tf.arguments import check, check_choice
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.builders import rebuild
 
@@ -83,9 +83,13 @@ class Flow(_TransformedDistribution):
       name: Name of the flow. The parts of a `tfd.JointDistribution` need different names.
 
     Raises:
-      ValueError: If `bijector` has no trainable variables.
+      ValueError: If `distribution` is not a distribution, or `bijector` not a bijector with trainable variables.
     """
     parameters = dict(locals())
+    expected = 'a distribution of TensorFlow Probability'
+    check('distribution', distribution, expected, isinstance(distribution, tfp.distributions.Distribution))
+    expected = 'a bijector of TensorFlow Probability'
+    check('bijector', bijector, expected, isinstance(bijector, tfp.bijectors.Bijector))
     if not bijector.trainable_variables:
       raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
@@ -111,7 +115,8 @@ class Flow(_TransformedDistribution):
 
   __str__ = __repr__
 
-  # TFP's methods take any keywords. These two only name, in their signatures, the one that a flow accepts.
+  # TFP's methods take any keywords and broadcast, cast or compute with whatever they are given. These name the keyword
+  # that a flow accepts in their signatures, and refuse images of another dtype or shape.
 
   def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
@@ -122,9 +127,23 @@ class Flow(_TransformedDistribution):
       training: Whether batch norms use the statistics of this batch and update their running statistics.
 
     Returns:
-      Tensor of shape `[...]`.
+      Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
+      which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
+
+    Raises:
+      ValueError: If `value` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
     """
-    return super().log_prob(value, name, training=training)
+    return super().log_prob(self._as_events('value', value, self), name, training=training)
+
+  def prob(self, value: tf.Tensor, name: str = 'prob', *, training: bool = False) -> tf.Tensor:
+    """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
+    return super().prob(self._as_events('value', value, self), name, training=training)
+
+  def unnormalized_log_prob(
+    self, value: tf.Tensor, name: str = 'unnormalized_log_prob', *, training: bool = False
+  ) -> tf.Tensor:
+    """The same as `log_prob`: a flow is normalised."""
+    return super().unnormalized_log_prob(self._as_events('value', value, self), name, training=training)
 
   def sample(
     self,
@@ -157,8 +176,13 @@ class Flow(_TransformedDistribution):
       training: Whether batch norms use the statistics of this batch and update their running statistics.
 
     Returns:
-      Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package.
+      Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package. A value outside the
+      support is encoded as the nearest value inside.
+
+    Raises:
+      ValueError: If `images` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
     """
+    images = self._as_events('images', images, self)
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
 
   def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
@@ -170,8 +194,37 @@ class Flow(_TransformedDistribution):
 
     Returns:
       Images of shape `[..., *event_shape]`.
+
+    Raises:
+      ValueError: If `noise` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
     """
+    noise = self._as_events('noise', noise, self.distribution)
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
+
+  def _entropy(self, **kwargs):
+    if kwargs.get('training', False):
+      raise NotImplementedError('entropy is not implemented for training=True: there is no batch of data.')
+    return super()._entropy(**kwargs)
+
+  @staticmethod
+  def _as_events(argument, value, distribution):
+    """Converts `value` as TFP does, and refuses what is no batch of the distribution's events."""
+    dtype, event_shape = distribution.dtype, distribution.event_shape
+    if not isinstance(dtype, tf.DType):
+      return value  # An event of several parts, such as that of a `tfb.JointMap`.
+    if not hasattr(value, 'dtype'):
+      value = tf.convert_to_tensor(value, dtype, name=argument)  # A list, or one number.
+    given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
+    suits = given == dtype if tf.is_tensor(value) else given.is_floating
+    if suits and shape.rank is not None and event_shape.rank is not None:
+      ndims = shape.rank - event_shape.rank
+      suits = ndims >= 0 and shape[ndims:].is_compatible_with(event_shape)
+    if not suits:
+      expected = ', '.join(['...', *map(str, event_shape)])
+      raise ValueError(
+        f'`{argument}` must be of dtype {dtype.name} and shape [{expected}]. Got: {given.name} and {shape}.'
+      )
+    return tf.convert_to_tensor(value, dtype, name=argument)
 
   def copy(self, **override_parameters_kwargs) -> Flow:
     """Copies the flow. The copy shares its variables.
@@ -189,7 +242,7 @@ class Flow(_TransformedDistribution):
     """Copies the flow, with the same weights, in another dtype.
 
     Args:
-      dtype: Name of a Keras dtype policy, such as 'float64'.
+      dtype: Name of a Keras dtype policy, such as 'float64', or a dtype of NumPy or TensorFlow.
 
     Raises:
       ValueError: If the flow does not come from a builder, such as `nice`.

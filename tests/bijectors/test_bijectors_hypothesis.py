@@ -1,0 +1,151 @@
+"""200 cases of each bijector: any shape, any batch, both dtypes, and values over many orders of magnitude."""
+
+import math
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from hypothesis import strategies as st
+
+from flowgan_tf import bijectors
+from flowgan_tf.bijectors import masks
+from tests.bijectors.test_bijectors_all import log_det_by_autodiff
+
+SIDES = st.integers(1, 3)
+SHAPES = st.lists(SIDES, min_size=1, max_size=3).map(tuple)
+
+
+class Conditioner(tf.Module):
+  """A bounded function of any shapes. Keras would take minutes to build that many layers."""
+
+  def __init__(self, mask, outputs_per_entry, dtype, rng):
+    super().__init__()
+    self.mask, self.outputs_per_entry = mask, outputs_per_entry
+    sizes = math.prod(mask.kept_shape), outputs_per_entry * math.prod(mask.changed_shape)
+    self.weights = tf.Variable(rng.normal(size=sizes), dtype=dtype)
+
+  def __call__(self, x, training=False):
+    *front, channels = self.mask.changed_shape
+    batch_shape = x.shape[: x.shape.rank - len(self.mask.kept_shape)]
+    flat = tf.reshape(x, (-1, self.weights.shape[0]))
+    output = tf.tanh(tf.tanh(flat) @ tf.cast(self.weights, x.dtype))
+    return tf.reshape(output, (*batch_shape, *front, self.outputs_per_entry * channels))
+
+
+def any_mask(draw):
+  kind, swap = draw(st.sampled_from(['even_odd', 'channel', 'checkerboard', 'array'])), draw(st.booleans())
+  if kind == 'array':
+    return masks.BinaryMask(np.array(draw(st.permutations([0, 1, 1, 0, 1, 0]))).reshape(draw(SIDES), -1))
+  if kind == 'checkerboard':
+    return masks.checkerboard(draw(st.tuples(SIDES, st.integers(2, 3), SIDES)), swap)
+  shape = (*draw(st.lists(SIDES, max_size=2)), draw(st.integers(2, 5)))
+  return (masks.even_odd if kind == 'even_odd' else masks.channel)(shape, swap)
+
+
+def coupling(kind, outputs_per_entry, mask, dtype, rng):
+  return kind(Conditioner(mask, outputs_per_entry, dtype, rng), mask)
+
+
+def additive(draw, dtype, rng):
+  mask = any_mask(draw)
+  return coupling(bijectors.AdditiveCoupling, 1, mask, dtype, rng), mask.event_shape
+
+
+def affine(draw, dtype, rng):
+  mask = any_mask(draw)
+  bijector = coupling(bijectors.AffineCoupling, 2, mask, dtype, rng)
+  for variable in bijector.variables:
+    variable.assign_add(rng.normal(0.0, 0.5, variable.shape))
+  return bijector, mask.event_shape
+
+
+def logit(draw, dtype, rng):
+  return bijectors.AlphaLogit(draw(st.sampled_from([0.0, 1e-7, 0.05, 0.3]))), draw(SHAPES)
+
+
+def batch_normalization(draw, dtype, rng):
+  shape = draw(SHAPES)
+  bijector = bijectors.BatchNormalization(shape, epsilon=draw(st.sampled_from([0.0, 1e-5, 0.1])), dtype=dtype)
+  mean, variance = sorted(bijector.variables, key=lambda variable: variable.name)
+  mean.assign(rng.normal(size=shape[-1:]))
+  variance.assign(rng.uniform(0.2, 2.0, shape[-1:]))
+  return bijector, shape
+
+
+def scaling(draw, dtype, rng):
+  shape = draw(st.one_of(st.just(()), SHAPES))
+  bijector = bijectors.DiagonalScaling(shape, log_scale_bound=draw(st.sampled_from([0.5, 10.0])), dtype=dtype)
+  bijector.trainable_variables[0].assign(rng.normal(size=shape))
+  return bijector, shape
+
+
+def factor_out(draw, dtype, rng):
+  height, width, half = draw(st.tuples(SIDES, SIDES, st.integers(2, 3)))
+  inner = coupling(bijectors.AffineCoupling, 2, masks.channel((height, width, half)), dtype, rng)
+  return bijectors.FactorOut(inner, (height, width, 2 * half)), (height, width, 2 * half)
+
+
+def squeeze(draw, dtype, rng):
+  height, width, channels = draw(st.tuples(st.integers(1, 2), st.integers(1, 2), SIDES))
+  return bijectors.Squeeze(), (2 * height, 2 * width, channels)
+
+
+BUILD = {
+  'AdditiveCoupling': additive,
+  'AffineCoupling': affine,
+  'AlphaLogit': logit,
+  'BatchNormalization': batch_normalization,
+  'DiagonalScaling': scaling,
+  'FactorOut': factor_out,
+  'Squeeze': squeeze,
+}
+
+
+def test_all_bijectors_are_here():
+  public = {name: getattr(bijectors, name) for name in bijectors.__all__}
+  assert set(BUILD) == {
+    name for name, value in public.items() if isinstance(value, type) and issubclass(value, tfp.bijectors.Bijector)
+  }
+
+
+def values_of(bijector, shape, dtype, rng):
+  """Values over 60 orders of magnitude, or over the whole support."""
+  if isinstance(bijector, bijectors.AlphaLogit):
+    lowest, highest = bijector.support(dtype)
+    inside = rng.uniform(max(lowest, 1e-6), min(highest, 1 - 1e-6), shape)
+    return rng.choice([inside, np.full(shape, lowest), np.full(shape, highest)], p=[0.8, 0.1, 0.1])
+  magnitude = 10.0 ** (rng.uniform(-30, 30, shape) if rng.uniform() < 0.5 else rng.uniform(-2, 2, shape))
+  return magnitude * rng.choice([-1.0, 0.0, 1.0], shape, p=[0.45, 0.1, 0.45])
+
+
+@pytest.mark.parametrize('name', BUILD)
+@hypothesis.settings(deadline=None, max_examples=200, derandomize=True, database=None)
+@hypothesis.given(data=st.data())
+def test_bijective_and_finite(name, data):
+  dtype, seed = data.draw(st.sampled_from(['float32', 'float64'])), data.draw(st.integers(0, 2**32 - 1))
+  rng, epsilon = np.random.default_rng(seed), np.finfo(dtype).eps
+  bijector, event_shape = BUILD[name](data.draw, dtype, rng)
+  batch_shape = data.draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
+  x = tf.constant(values_of(bijector, (*batch_shape, *event_shape), dtype, rng), dtype)
+
+  # tf.identity, or TFP's cache would answer with what it was given.
+  y = bijector.forward(x)
+  again = bijector.inverse(tf.identity(y))
+  log_det = bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=len(event_shape))
+  back = bijector.inverse_log_det_jacobian(tf.identity(y), event_ndims=len(event_shape))
+  for values in (y, again, log_det, back):
+    assert values.dtype == dtype and np.all(np.isfinite(values))
+  assert again.shape == x.shape and log_det.shape in ((), batch_shape)
+  # Shifts are of order 1, and an affine coupling divides them by a scale of at least exp(-2).
+  np.testing.assert_allclose(again, x, rtol=50 * epsilon, atol=50 * epsilon)
+  size = max(1, math.prod(event_shape))
+  np.testing.assert_allclose(back, -log_det, rtol=50 * epsilon, atol=50 * size * epsilon)
+
+  if rng.uniform() < 0.8:
+    return
+  # The determinant itself, in float64 and where automatic differentiation is exact. It takes longer than all the rest.
+  events = tf.constant(rng.uniform(0.1, 0.9, (2, *event_shape)))
+  actual = bijector.forward_log_det_jacobian(tf.identity(events), event_ndims=len(event_shape))
+  np.testing.assert_allclose(np.broadcast_to(actual, 2), log_det_by_autodiff(bijector.forward, events), atol=1e-9)

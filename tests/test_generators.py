@@ -158,6 +158,14 @@ def test_batch_statistics_count_in_training_only():
   assert np.abs(generator.decode(z) - in_training).max() > 1e-3
 
 
+def test_training_is_a_python_bool():
+  generator = tiny()
+  decode = tf.function(lambda z, training: generator.decode(z, training=training))
+  for call in (lambda: generator.sample(2, training=None), lambda: decode(noise(2), tf.constant(True))):
+    with pytest.raises(ValueError, match=r'`training` must be a Python bool\. Got: '):
+      call()
+
+
 def test_checkpoint_round_trip_is_exact(tmp_path):
   first, second = trained(seed=1), trained(seed=2)
   first.decode(noise(8), training=True)

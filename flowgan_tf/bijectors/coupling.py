@@ -29,7 +29,6 @@ class _Coupling(VariableBijector, OnePassBijector):
     self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, self._output_shape)
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
-      is_constant_jacobian=self._outputs_per_entry == 1,
       validate_args=validate_args,
       parameters=parameters,
       name=name,
@@ -63,6 +62,9 @@ class AdditiveCoupling(_Coupling):
   y_kept    = x_kept
   y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
   ```
+
+  `is_constant_jacobian` is false: the determinant is constant, but not the matrix, and TFP would take the mean of a
+  distribution for `forward(mean)`.
 
   #### Examples
 

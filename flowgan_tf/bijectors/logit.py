@@ -8,7 +8,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_number
+from flowgan_tf.arguments import check, check_number
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 
 __all__ = ['AlphaLogit']
@@ -72,8 +72,13 @@ class AlphaLogit(OnePassBijector):
 
     Args:
       dtype: Floating-point type of `x`.
+
+    Raises:
+      ValueError: If `dtype` is not a floating-point type.
     """
-    return _support(self._alpha, tf.as_dtype(dtype))
+    dtype = tf.as_dtype(dtype)
+    check('dtype', dtype.name, 'a floating-point type', dtype.is_floating)
+    return _support(self._alpha, dtype)
 
   def _clip(self, x, value, at_lowest, at_highest):
     """Returns `value` where `x` is in the support, and otherwise its value at the nearest end."""

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, masks
 from flowgan_tf.networks import ResidualConditioner, dense_conditioner
@@ -157,3 +158,14 @@ def test_the_result_has_the_dtype_of_the_input():
   x = tf.ones((3, 4), tf.float64)
   assert coupling.forward(x).dtype == coupling.inverse(x).dtype == tf.float64
   assert coupling.forward_log_det_jacobian(tf.identity(x), event_ndims=1).dtype == tf.float64
+
+
+def test_the_mean_of_a_distribution_is_not_that_of_its_noise():
+  """`forward(mean)` is the mean for affine bijectors only, for which TFP would take one of constant Jacobian."""
+  coupling = random_coupling(AdditiveCoupling, masks.even_odd(4))
+  noise = tfp.distributions.Sample(tfp.distributions.Normal(tf.constant(0.0, tf.float64), 1.0), 4)
+  distribution = tfp.distributions.TransformedDistribution(noise, coupling)
+  mean = tf.reduce_mean(distribution.sample(20_000, seed=(0, 0)), axis=0)
+  assert np.abs(mean - coupling.forward(tf.zeros(4, tf.float64))).max() > 0.05
+  with pytest.raises(NotImplementedError, match='mean'):
+    distribution.mean()

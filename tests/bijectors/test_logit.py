@@ -121,6 +121,13 @@ def test_outside_the_support_there_is_no_density_and_no_nan(alpha, dtype, mode):
   assert gradients[0][5] == pytest.approx(4 * (1 - 2 * alpha), rel=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [tf.uint8, tf.int32, tf.bool])
+def test_integers_are_refused(dtype):
+  for method in (AlphaLogit().forward, AlphaLogit().forward_log_det_jacobian):
+    with pytest.raises(ValueError, match=rf"^`dtype` must be a floating-point type\. Got: '{dtype.name}'\.$"):
+      method(tf.zeros(2, dtype))
+
+
 def test_a_nan_stays_one_in_both_directions():
   assert np.isnan(AlphaLogit().forward(np.nan)) and np.isnan(AlphaLogit().inverse(np.nan))
 

@@ -13,6 +13,7 @@ section 5.1 with Figure 4 (MNIST), appendix D with Figure 8 (CIFAR-10).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -24,13 +25,13 @@ from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.builders import builder, rebuild
 from flowgan_tf.flows import Flow, nice, real_nvp
 from flowgan_tf.flows.flow import standard_prior
-from flowgan_tf.networks.adapter import KerasModule
+from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 from flowgan_tf.networks.dcgan import dcgan_generator
 
 __all__ = ['GENERATORS', 'Generator', 'ImplicitGenerator', 'dcgan']
 
 
-class ImplicitGenerator(tf.Module):
+class ImplicitGenerator(HiddenFromKeras, tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
@@ -114,6 +115,13 @@ class ImplicitGenerator(tf.Module):
   def with_dtype(self, dtype: str) -> ImplicitGenerator:
     """Copies the generator, with the same weights, in another dtype; see `Flow.with_dtype`."""
     return rebuild(self, dtype)
+
+  def __deepcopy__(self, memo: dict) -> ImplicitGenerator:
+    """Copies the generator, with variables of its own. The prior, which has none, is shared."""
+    other = copy.copy(self)
+    other._network = copy.deepcopy(self._network, memo)
+    memo[id(self)] = other
+    return other
 
 
 # What training, sampling and export accept, with or without a density.

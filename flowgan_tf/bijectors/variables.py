@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tensorflow_probability as tfp
 
+from flowgan_tf.networks.adapter import HiddenFromKeras
+
 __all__ = ['VariableBijector']
 
 
-class VariableBijector(tfp.bijectors.Bijector):
+class VariableBijector(HiddenFromKeras, tfp.bijectors.Bijector):
   """A bijector whose constructor creates its variables, instead of taking them as arguments.
 
   TFP considers bijectors with equal arguments to be equal. It would share cached results between two of them, and copy
   one by another call of the constructor, which creates new variables. Here a bijector is equal only to itself.
+
+  `copy` returns the bijector itself, and `copy.deepcopy` one with variables of its own.
   """
 
   @classmethod

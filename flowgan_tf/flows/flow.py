@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import NoReturn
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -14,6 +16,7 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 from flowgan_tf.arguments import check, check_choice
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.builders import rebuild
+from flowgan_tf.networks.adapter import HiddenFromKeras, refuse_to_pickle
 
 __all__ = ['PRIORS', 'Flow', 'standard_prior']
 
@@ -39,7 +42,7 @@ def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tf
   return tfp.distributions.Sample(standard, tuple(event_shape))
 
 
-class Flow(_TransformedDistribution):
+class Flow(HiddenFromKeras, _TransformedDistribution):
   """A normalizing flow: `x = G(z)`, `z ~ prior`, with the exact density of `x`.
 
   ```none
@@ -233,10 +236,28 @@ class Flow(_TransformedDistribution):
       **override_parameters_kwargs: Arguments of the constructor to replace. A copy with another `distribution` or
         `bijector` is not what the builder made, and has no `with_dtype`.
     """
-    copy = super().copy(**override_parameters_kwargs)
+    # TFP's method would keep the original inside of the copy, and list its variables beside those of another bijector.
+    other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if hasattr(self, '_build') and override_parameters_kwargs.keys() <= {'name'}:
-      copy._build = self._build
-    return copy
+      other._build = self._build
+    return other
+
+  def __copy__(self) -> Flow:
+    return self.copy()
+
+  def __deepcopy__(self, memo: dict) -> Flow:
+    """Copies the flow, with variables of its own."""
+    prior = self.distribution
+    if prior.variables:  # TFP's `Sample` cannot be copied as a whole.
+      prior = type(prior)(**copy.deepcopy(prior.parameters, memo))
+    other = self.copy(distribution=prior, bijector=copy.deepcopy(self.bijector, memo))
+    if hasattr(self, '_build'):
+      other._build = self._build
+    memo[id(self)] = other
+    return other
+
+  def __reduce__(self) -> NoReturn:
+    refuse_to_pickle(self)
 
   def with_dtype(self, dtype: str) -> Flow:
     """Copies the flow, with the same weights, in another dtype.

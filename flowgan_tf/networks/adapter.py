@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import keras
 import tensorflow as tf
 
-__all__ = ['KerasModule', 'as_conditioner']
+# This module is private to Keras, and the only place that knows which layer is being called.
+from keras.src.backend.common import global_state
+
+__all__ = ['HiddenFromKeras', 'KerasModule', 'as_conditioner', 'refuse_to_pickle']
 
 
-class KerasModule(tf.Module):
+class HiddenFromKeras:
+  """Base of modules whose variables a Keras layer does not see: they refuse to become an attribute of one.
+
+  A Keras 3 layer trains and saves `keras.Variable`s and nothing else. It would take a `tf.Module` as an attribute
+  without an error, and neither train it nor save it.
+  """
+
+  def _maybe_initialize_trackable(self):
+    super()._maybe_initialize_trackable()
+    # TensorFlow calls this when the module becomes an attribute of an object, which is known only to the caller.
+    owner = sys._getframe(1).f_locals.get('self')
+    if isinstance(owner, keras.Layer):
+      seen = {id(v._value) for v in owner.variables}  # `value` would be a cast copy under mixed precision.
+      if any(id(v) not in seen for v in self.variables):
+        _refuse_owner(owner, self.name)
+
+
+def _refuse_owner(owner: keras.Layer, name: str) -> NoReturn:
+  raise ValueError(
+    f'`{owner.name}` is a Keras layer and does not see the variables of {name!r}: it would neither train nor save '
+    'them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
+  )
+
+
+class KerasModule(HiddenFromKeras, tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
   TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
   `keras.Variable`s, so a bijector that holds one as an attribute would report no trainable variables, without an error.
   This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
+
+  `trainable_variables` follows `layer.trainable`, and that of the layers inside, also when they change later.
+
+  `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
@@ -49,6 +83,47 @@ class KerasModule(tf.Module):
     # A checkpoint relies on the keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
     # Keras' paths as keys, the running statistics of batch norms would not be restored.
     self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
+    self._follow_trainable()
+
+  def _follow_trainable(self):
+    """Makes the `tf.Variable`s trainable where Keras' variables are now; TensorFlow fixes that at their creation."""
+    for source, variable in zip(self._layer.variables, self._tf_variables.values(), strict=True):
+      variable._trainable = self._layer.trainable and source.trainable
+
+  @property
+  def _TF_MODULE_IGNORED_PROPERTIES(self):
+    # Every module that collects its variables reads this of each module inside, just before it looks at them.
+    if hasattr(self, '_tf_variables'):
+      self._follow_trainable()
+    return super()._TF_MODULE_IGNORED_PROPERTIES
+
+  def __deepcopy__(self, memo: dict) -> KerasModule:
+    """Copies the module with a copy of the layer.
+
+    Raises:
+      TypeError: If Keras cannot make another layer from the layer's configuration.
+    """
+    layer = memo.get(id(self._layer))
+    if layer is None:
+      layer = _clone(self._layer)
+    for part in layer._flatten_layers():
+      part.trainable = True  # Until it is built. The flags of the original follow below.
+    module = KerasModule(layer, self._input_shape, self.name)
+    if {k: v.shape for k, v in module._tf_variables.items()} != {k: v.shape for k, v in self._tf_variables.items()}:
+      raise TypeError(f'{self._layer.name!r} cannot be copied: its configuration gives a layer with other variables.')
+    for part, source in zip(layer._flatten_layers(), self._layer._flatten_layers(), strict=True):
+      part.trainable = source.trainable
+    for part, source in zip(layer.variables, self._layer.variables, strict=True):
+      part.assign(source)
+      part.trainable = source.trainable
+    module._follow_trainable()
+    memo[id(self)], memo[id(self._layer)] = module, layer
+    memo.update((id(v), w) for v, w in zip(self._tf_variables.values(), module._tf_variables.values(), strict=True))
+    return module
+
+  def __reduce__(self) -> NoReturn:
+    # By default the variables would be stored twice, once for the module and once for the layer.
+    refuse_to_pickle(self)
 
   @property
   def layer(self) -> keras.Layer:
@@ -70,12 +145,43 @@ class KerasModule(tf.Module):
     Returns:
       Tensor of shape `[..., *output_event_shape]` and of the dtype of `x`.
     """
+    context = global_state.get_global_attribute('current_call_ctx')
+    if context is not None:
+      seen = {id(v) for v in context.entry_layer.variables}
+      if any(id(v) not in seen for v in self._layer.variables):
+        _refuse_owner(context.entry_layer, self._layer.name)
+    self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     if x.shape.rank == event_ndims + 1:
       return tf.cast(self._layer(x, training=training), x.dtype)
     flat = self._layer(tf.reshape(x, (-1, *self._input_shape)), training=training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
     return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
+
+
+def refuse_to_pickle(module: tf.Module) -> NoReturn:
+  """Raises the TypeError of a module that cannot be pickled, and says what to do instead."""
+  raise TypeError(
+    f'{module.name!r} cannot be pickled, because its networks are Keras layers. Use `tf.train.Checkpoint`, '
+    '`flowgan_tf.saved_model.export` or `flowgan_tf.keras.FlowModel(flow).save`; for a copy, `copy.deepcopy`.'
+  )
+
+
+def _clone(layer: keras.Layer) -> keras.Layer:
+  """Makes a layer from the configuration of another one, whether or not its classes are registered with Keras."""
+  classes = {type(part) for part in layer._flatten_layers()}
+  classes = {c.__name__: c for c in classes if c.__module__.partition('.')[0] != 'keras'}
+  try:
+    config = keras.saving.serialize_keras_object(layer)
+    with warnings.catch_warnings():
+      # Keras warns of layers that it cannot build before their first call, which follows.
+      warnings.simplefilter('ignore', UserWarning)
+      return keras.saving.deserialize_keras_object(config, custom_objects=classes, safe_mode=False)
+  except Exception as error:  # Keras and the classes of users raise anything.
+    raise TypeError(
+      f'{layer.name!r} cannot be copied, because Keras cannot make a layer from its configuration '
+      f'({" ".join(str(error).split())[:200]}). Build another one, and copy the variables.'
+    ) from error
 
 
 def as_conditioner(

@@ -1,10 +1,16 @@
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import AdditiveCoupling, masks
-from flowgan_tf.networks import KerasModule, dense_conditioner
+from flowgan_tf.bijectors import AdditiveCoupling, BatchNormalization, DiagonalScaling, masks
+from flowgan_tf.networks import KerasModule, ResidualConditioner, dense_conditioner
+
+SHIFT = tfp.bijectors.Shift(1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +145,188 @@ def test_a_layer_may_be_wrapped_inside_a_function():
     return made[0](x)
 
   assert f(tf.ones((1, 3))).shape == (1, 2)
+
+
+@pytest.mark.parametrize('hold', [lambda b: b, tfp.bijectors.Invert, lambda b: tfp.bijectors.Chain([b, SHIFT])])
+def test_freezing_after_building_is_seen_wherever_the_module_is_held(hold):
+  layer = layer_with_statistics()
+  held = hold(AdditiveCoupling(layer, masks.even_odd(6)))
+  everything = [id(v) for v in held.variables]
+  names = {id(v.value): v.name for v in layer.variables}
+
+  def trainable():
+    assert [id(v) for v in held.variables] == everything
+    assert sorted(map(id, [*held.trainable_variables, *held.non_trainable_variables])) == sorted(everything)
+    return sorted(names[id(v)] for v in held.trainable_variables)
+
+  assert trainable() == ['beta', 'bias', 'bias', 'gamma', 'kernel', 'kernel']
+  layer.layers[1].trainable = False
+  assert trainable() == ['beta', 'bias', 'gamma', 'kernel']
+  layer.trainable = False
+  assert trainable() == []
+  layer.layers[2].trainable = True  # Keras: whatever is inside of a frozen layer is frozen.
+  assert trainable() == []
+  layer.trainable = True
+  layer.layers[0].gamma.trainable = False
+  assert trainable() == ['beta', 'bias', 'bias', 'kernel', 'kernel']
+
+
+def test_a_tape_records_what_was_frozen_and_is_trained_again():
+  layer = layer_with_statistics()
+  module = KerasModule(layer, (3,))
+  layer.trainable = False
+  assert module.trainable_variables == ()
+  layer.trainable = True
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(module(tf.ones((2, 3))) ** 2)
+  assert None not in tape.gradient(loss, module.trainable_variables)
+
+
+def test_what_was_frozen_before_building_stays_frozen():
+  layer = layer_with_statistics()
+  layer.layers[1].trainable = False
+  assert len(KerasModule(layer, (3,)).trainable_variables) == 4
+
+
+class Unregistered(keras.layers.Layer):
+  """Keras cannot find its class by name, nor build what is inside before a first call."""
+
+  def __init__(self, units, **kwargs):
+    super().__init__(**kwargs)
+    self.units = units
+    self.norm, self.dropout, self.dense = (
+      keras.layers.BatchNormalization(),
+      keras.layers.Dropout(0.1),
+      keras.layers.Dense(units, dtype=self.dtype_policy),
+    )
+
+  def call(self, x, training=False):
+    return self.dense(self.dropout(self.norm(x, training=training), training=training))
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    layer_with_statistics,
+    lambda: Unregistered(3),
+    lambda: keras.Sequential([Unregistered(3), keras.layers.Lambda(lambda x: 2 * x)]),
+    lambda: dense_conditioner(3, 4, 1, 'scalar_batch'),
+    lambda: ResidualConditioner(3, channels=4, blocks=1),
+  ],
+  ids=['Sequential', 'unregistered', 'Lambda', 'dense_conditioner', 'ResidualConditioner'],
+)
+def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
+  shape = (2, 2, 3)
+  module = KerasModule(make(), shape)
+  rng = np.random.default_rng(0)
+  for variable in module.variables:
+    if variable.dtype.is_floating:
+      variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+  copied = copy.deepcopy(module)
+  x = tf.random.stateless_normal((4, *shape), seed=(0, 0))
+  expected = module(x)
+  np.testing.assert_array_equal(copied(x), expected)
+  assert not {id(v) for v in module.variables} & {id(v) for v in copied.variables}
+  assert len(copied.variables) == len(module.variables)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(copied(x, training=True) ** 2)
+  assert None not in tape.gradient(loss, copied.trainable_variables)
+  for variable in copied.trainable_variables:
+    variable.assign_add(0.1 * tf.ones_like(variable))
+  assert np.abs(copied(x) - expected).max() > 1e-3
+  np.testing.assert_array_equal(copied.layer(x), copied(x))
+  np.testing.assert_array_equal(module(x), expected)
+
+
+def test_copied_couplings_share_a_network_as_the_originals_do():
+  layer = keras.layers.Dense(3)
+  frozen = keras.layers.Dense(3)
+  pair = [AdditiveCoupling(net, masks.even_odd(6)) for net in (layer, layer, frozen, frozen)]
+  frozen.trainable = False
+  first, second, third, fourth = copy.deepcopy(pair)
+  assert first.conditioner.layer is second.conditioner.layer is not layer
+  assert third.conditioner.layer is fourth.conditioner.layer is not first.conditioner.layer
+  first.variables[0].assign_add(tf.ones((3, 3)))
+  x = tf.ones((1, 6))
+  np.testing.assert_array_equal(first.forward(x), second.forward(x))
+  assert np.abs(first.forward(x) - pair[0].forward(x)).max() > 0.1
+  assert third.trainable_variables == () and len(first.trainable_variables) == 2
+
+
+def test_a_copy_is_as_frozen_as_the_original():
+  layer = layer_with_statistics()
+  module = KerasModule(layer, (3,))
+  layer.layers[0].trainable = False
+  copied = copy.deepcopy(module)
+  assert [part.trainable for part in copied.layer.layers] == [False, True, True]
+  assert len(copied.trainable_variables) == 4
+  layer.trainable = False
+  copied = copy.deepcopy(module)
+  assert copied.trainable_variables == () and not copied.layer.trainable
+
+
+class WithoutConfig(keras.layers.Dense):
+  def __init__(self, secret):
+    super().__init__(3)
+    self.secret = secret
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+  with pytest.raises(TypeError, match=r"'without_config' cannot be copied, because Keras.*Build another one"):
+    copy.deepcopy(KerasModule(WithoutConfig(object()), (3,)))
+
+
+def test_pickle_is_refused():
+  module = KerasModule(keras.layers.Dense(3), (3,))
+  coupling = AdditiveCoupling(module, masks.even_odd(6))
+  for held in (module, coupling, tfp.bijectors.Chain([coupling, SHIFT])):
+    with pytest.raises(TypeError, match=r'cannot be pickled.*`tf\.train\.Checkpoint`.*`copy\.deepcopy`'):
+      pickle.dumps(held)
+
+
+class Owner(keras.Model):
+  """A Keras model that holds something in one of the ways that Keras looks at, and uses it."""
+
+  def __init__(self, held, container=None):
+    super().__init__()
+    self.held = container([held]) if container else held
+
+  def call(self, x):
+    held = self.held[0] if isinstance(self.held, (list, tuple)) else self.held
+    return held.forward(x) if hasattr(held, 'forward') else held(x)
+
+
+def test_a_keras_layer_does_not_take_what_it_would_not_train():
+  module = KerasModule(keras.layers.Dense(3), (3,))
+  coupling = AdditiveCoupling(module, masks.even_odd(6))
+  refused = pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)')
+  for held in (module, coupling, DiagonalScaling((3,)), BatchNormalization((3,))):
+    with refused:
+      Owner(held)
+
+
+def test_a_keras_layer_does_not_call_what_it_would_not_train():
+  """Where the module is hidden in a container or in a bijector of TFP, so that it does not see who holds it."""
+  coupling = AdditiveCoupling(keras.layers.Dense(3), masks.even_odd(6))
+  refused = pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)')
+  chain = tfp.bijectors.Chain([coupling])
+  for owner in (Owner(coupling, list), Owner(coupling, tuple), Owner(chain), keras.layers.Lambda(coupling.forward)):
+    with refused:
+      owner(tf.ones((2, 6)))
+  coupling.forward(tf.ones((2, 6)))  # Nothing is left behind.
+
+
+def test_a_keras_layer_that_sees_the_variables_may_hold_the_module():
+  module = KerasModule(keras.layers.Dense(3), (3,))
+
+  class Honest(keras.Model):
+    def __init__(self):
+      super().__init__()
+      self.layer = module.layer
+      self.module = module
+
+    def call(self, x):
+      return self.module(x)
+
+  owner = Honest()
+  assert owner(tf.ones((2, 3))).shape == (2, 3) and len(owner.trainable_variables) == 2

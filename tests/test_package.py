@@ -32,6 +32,7 @@ ROOMS = [
   'metrics',
   'estimators',
   'saved_model',
+  'keras',
   'display',
   'runs',
   'evaluation',

@@ -1,0 +1,191 @@
+"""A flow as a Keras model: `compile`, `fit`, `evaluate`, `save`, on the negative log-likelihood.
+
+`keras.saving.load_model` knows the model once this module is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from flowgan_tf.flows import Flow
+from flowgan_tf.generators import GENERATORS
+from flowgan_tf.networks.adapter import KerasModule
+
+__all__ = ['FlowModel']
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class FlowModel(keras.Model):
+  """A Keras model around a flow, trained by maximum likelihood.
+
+  ```none
+  model(x) = log p(x)         loss = -1/n sum_i log p(x_i), nats per image
+  ```
+
+  The model shares the variables of the flow: training one trains the other. `predict` returns the log-densities. `fit`
+  runs the flow with `training=True`, so that batch norms use the statistics of the batch and move the running ones;
+  `evaluate` and `predict` use the running ones.
+
+  Data are batches of images, or of `(images, labels)`, whose labels are ignored, or of `(images, labels, weights)`.
+  Images are floating-point numbers in [0, 1]. A flow is a density, so images of 256 levels need to be dequantised, as
+  by `flowgan_tf.data.dequantize`.
+
+  A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments (`save`, `.keras`) and can be
+  loaded by `keras.saving.load_model` once `flowgan_tf.keras` is imported. A builder of your own is found under its name
+  in Keras' registry (`keras.saving.register_keras_serializable()` above `@builder`) or in `custom_objects`. A flow put
+  together by hand has weights (`save_weights`), but no description to build it from.
+
+  Attributes:
+    flow: The flow.
+
+  #### Examples
+
+  ```python
+  model = fg.keras.FlowModel(fg.flows.nice((28, 28, 1)))
+  model.compile(optimizer='adam')
+  model.fit(images, batch_size=100, epochs=10)
+  model.evaluate(test_images)     # nats per image
+  model.save('flow.keras')
+  ```
+  """
+
+  def __init__(self, flow: Flow, name: str | None = None):
+    """Builds the model.
+
+    Args:
+      flow: The flow, whose variables the model shares.
+      name: Name of the model, by default that of the flow.
+
+    Raises:
+      ValueError: If `flow` is not a `Flow`.
+    """
+    if not isinstance(flow, Flow):
+      raise ValueError(f'`flow` must be a `flowgan_tf.flows.Flow`, which has a log-density. Got: {flow!r}.')
+    super().__init__(name=name or flow.name, dtype=flow.dtype.name)
+    of_layers = {
+      id(variable): shown
+      for module in _keras_modules(flow)
+      for variable, shown in zip(module.variables, module.layer.variables, strict=True)
+    }
+    self._flow_variables = [
+      of_layers[id(v)] if id(v) in of_layers else keras.Variable(v, trainable=v.trainable, name=_base_name(v))
+      for v in flow.variables
+    ]
+    self.flow = flow
+    self.built = True
+
+  def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube."""
+    return self.flow.log_prob(images, training=bool(training))
+
+  def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
+    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the losses of regularizers.
+
+    Raises:
+      ValueError: If `compile` was given a loss.
+    """
+    if self.loss is not None:
+      raise ValueError(
+        f'`loss` must be left out of `compile`: a flow is trained on its likelihood. Got: {self.loss!r}.'
+      )
+    weights = 1.0 if sample_weight is None else tf.cast(sample_weight, y_pred.dtype)
+    return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
+
+  def sample(self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None) -> tf.Tensor:
+    """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
+    return self.flow.sample(n, seed=seed)
+
+  def get_config(self) -> dict[str, Any]:
+    """Describes how the flow was built.
+
+    Raises:
+      ValueError: If the flow does not come from a builder, or from one that hides behind a name of this package.
+    """
+    if not hasattr(self.flow, '_build'):
+      raise ValueError(
+        f'`flow` must come from a builder, such as `nice`, to be described in a file. Got: {self.flow.name!r}, put '
+        'together by hand: use `save_weights`, or make a function of it with the decorator `builder`.'
+      )
+    [image_shape], arguments = self.flow._build.args, self.flow._build.keywords
+    return {
+      'builder': _builder_name(self.flow._build.func),
+      'image_shape': [int(size) for size in image_shape],
+      'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
+      'name': self.name,
+      'trainable': self.trainable,
+      'frozen': [_frozen(module) for module in _keras_modules(self.flow)],
+    }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Callable] | None = None) -> FlowModel:
+    """Builds the model from what `get_config` returned.
+
+    Raises:
+      ValueError: If the builder is unknown.
+    """
+    name = config['builder']
+    build = GENERATORS.get(name) or keras.saving.get_registered_object(name, custom_objects)
+    if build is None:
+      raise ValueError(
+        f'`builder` must be one of {", ".join(GENERATORS)} or a function that Keras knows by '
+        f'`keras.saving.register_keras_serializable` or `custom_objects`. Got: {name!r}.'
+      )
+    arguments = keras.saving.deserialize_keras_object(config['arguments'])
+    model = cls(build(tuple(config['image_shape']), **arguments), name=config['name'])
+    for module, frozen in zip(_keras_modules(model.flow), config['frozen'], strict=True):
+      for i, layer in enumerate(module.layer._flatten_layers()):
+        layer.trainable = i not in frozen
+    model.trainable = config['trainable']
+    return model
+
+  # Keras' own order of the variables depends on which of them were trainable when the model was made.
+
+  def _named_variables(self) -> dict[str, keras.Variable]:
+    return {f'{i:03d}_{v.name}': v for i, v in enumerate(self._flow_variables)}
+
+  def save_own_variables(self, store):
+    for name, variable in self._named_variables().items():
+      store[name] = variable
+
+  def load_own_variables(self, store):
+    named = self._named_variables()
+    expected = {name: tuple(v.shape) for name, v in named.items()}
+    found = {name: tuple(store[name].shape) for name in store.keys()}  # noqa: SIM118  (not a dict)
+    if found != expected:
+      first = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+      raise ValueError(
+        f'The weights must be those of a flow like {self.flow.name!r}, with {len(expected)} variables. Got: '
+        f'{len(found)} variables; {first} has shape {found.get(first)} instead of {expected.get(first)}.'
+      )
+    for name, variable in named.items():
+      variable.assign(store[name])
+
+
+def _keras_modules(flow: Flow) -> list[KerasModule]:
+  return [module for module in flow.submodules if isinstance(module, KerasModule)]
+
+
+def _base_name(variable: tf.Variable) -> str:
+  return variable.name.split('/')[-1].split(':')[0]
+
+
+def _frozen(module: KerasModule) -> list[int]:
+  return [i for i, layer in enumerate(module.layer._flatten_layers()) if not layer.trainable]
+
+
+def _builder_name(build: Callable) -> str:
+  """The name under which `from_config` finds a builder again."""
+  for name, known in GENERATORS.items():
+    if known is build:
+      return name
+  name = keras.saving.get_registered_name(build)
+  if name in GENERATORS:
+    raise ValueError(
+      f'`flow` must come from a builder with another name than those of this package, or one that is registered by '
+      f'`keras.saving.register_keras_serializable()`. Got: {name}.'
+    )
+  return name

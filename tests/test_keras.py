@@ -1,0 +1,275 @@
+"""A flow as a Keras model."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import flowgan_tf as fg
+from flowgan_tf.builders import builder
+
+SHAPE = (2, 2, 1)
+
+
+def make_flow(**arguments):
+  tiny = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'normalization': 'batch', 'alpha': 0.05}
+  return fg.flows.nice(SHAPE, **(tiny | {'prior': 'normal'} | arguments))
+
+
+def make_images(count=40):
+  return np.random.default_rng(0).uniform(0.2, 0.6, (count, *SHAPE)).astype(np.float32)
+
+
+def numbers(variables):
+  return [variable.numpy() for variable in variables]
+
+
+def assert_equal_lists(first, second):
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """A model after some epochs, the weights it started from, and its history."""
+  keras.utils.set_random_seed(0)
+  model = fg.keras.FlowModel(make_flow())
+  before = numbers(model.flow.trainable_variables), numbers(model.flow.non_trainable_variables)
+  model.compile(optimizer=keras.optimizers.Adam(0.02))
+  history = model.fit(make_images(), batch_size=16, epochs=6, shuffle=False, verbose=0)
+  return model, before, history.history['loss']
+
+
+def test_every_variable_of_the_flow_is_in_the_model_once():
+  flow = fg.flows.real_nvp((4, 4, 1), channels=2, blocks=0, batch_norm_between=True)
+  model = fg.keras.FlowModel(flow)
+  for name in ('trainable_variables', 'non_trainable_variables', 'variables'):
+    shown = [id(v.value) for v in getattr(model, name)]
+    assert sorted(shown) == sorted(map(id, getattr(flow, name))) and len(set(shown)) == len(shown) > 0
+  assert model.count_params() == sum(int(np.prod(v.shape)) for v in flow.variables)
+
+
+def test_fit_maximises_the_likelihood(trained):
+  model, (before, statistics), losses = trained
+  assert losses[-1] < losses[0] - 0.5
+  for old, new in zip(before, model.flow.trainable_variables, strict=True):
+    assert np.abs(new - old).max() > 1e-3, new.name
+  for old, new in zip(statistics, model.flow.non_trainable_variables, strict=True):
+    assert np.abs(new - old).max() > 1e-3, new.name  # `training=True` has reached the batch norms.
+
+
+def test_a_step_is_that_of_gradient_descent_on_the_mean():
+  first, images = make_flow(), make_images(8)
+  second = first.with_dtype('float32')
+  model = fg.keras.FlowModel(first)
+  model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
+  model.fit(images, batch_size=8, verbose=0)
+  with tf.GradientTape() as tape:
+    loss = -tf.reduce_sum(second.log_prob(images, training=True)) / 8
+  for variable, gradient in zip(
+    second.trainable_variables, tape.gradient(loss, second.trainable_variables), strict=True
+  ):
+    variable.assign_sub(0.1 * gradient)
+  for a, b in zip(first.variables, second.variables, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained):
+  model, _, _ = trained
+  images = make_images()
+  log_probs = model.flow.log_prob(images).numpy()
+  assert abs(np.mean(log_probs) - np.mean(model.flow.with_dtype('float32').log_prob(images, training=True))) > 0.01
+  statistics = numbers(model.flow.non_trainable_variables)
+  np.testing.assert_allclose(model.evaluate(images, batch_size=16, verbose=0), -log_probs.mean(), rtol=1e-5)
+  dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(40))).batch(16)
+  np.testing.assert_allclose(model.evaluate(dataset, verbose=0), -log_probs.mean(), rtol=1e-5)
+  np.testing.assert_allclose(model.predict(dataset.map(lambda x, label: x), verbose=0), log_probs, rtol=1e-4, atol=1e-5)
+  weights = np.arange(40) % 2
+  weighted = model.compute_loss(images, None, tf.constant(log_probs), tf.constant(weights))
+  np.testing.assert_allclose(weighted, -np.sum(weights * log_probs) / 40, rtol=1e-5)
+  assert_equal_lists(statistics, numbers(model.flow.non_trainable_variables))
+
+
+def test_samples_are_those_of_the_flow(trained):
+  model, _, _ = trained
+  np.testing.assert_array_equal(model.sample(3, seed=(0, 1)), model.flow.sample(3, seed=(0, 1)))
+
+
+def test_a_keras_file_holds_model_and_optimizer(trained, tmp_path):
+  model, _, _ = trained
+  model.save(tmp_path / 'flow.keras')
+  loaded = keras.saving.load_model(tmp_path / 'flow.keras')
+  assert isinstance(loaded, fg.keras.FlowModel) and loaded.name == loaded.flow.name == 'nice'
+  assert not {id(v) for v in loaded.flow.variables} & {id(v) for v in model.flow.variables}
+  assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
+  assert loaded.optimizer.iterations == model.optimizer.iterations
+  assert_equal_lists(numbers(loaded.optimizer.variables), numbers(model.optimizer.variables))
+  np.testing.assert_array_equal(loaded.flow.log_prob(make_images()), model.flow.log_prob(make_images()))
+  # The flow is whole: it knows its builder, and can be trained and saved again.
+  assert loaded.flow.with_dtype('float64').dtype == tf.float64
+  assert loaded.get_config() == model.get_config()
+
+
+def test_a_keras_file_is_loaded_by_a_fresh_process(trained, tmp_path):
+  model, _, _ = trained
+  model.save(tmp_path / 'flow.keras')
+  np.save(tmp_path / 'images.npy', make_images(3))
+  code = f"""
+import keras, numpy as np, flowgan_tf.keras
+model = keras.saving.load_model({str(tmp_path / 'flow.keras')!r}, compile=False)
+np.save({str(tmp_path / 'log_probs.npy')!r}, model(np.load({str(tmp_path / 'images.npy')!r})))
+"""
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=pathlib.Path(fg.__file__).parent.parent)
+  np.testing.assert_allclose(np.load(tmp_path / 'log_probs.npy'), model(make_images(3)), rtol=1e-5)
+
+
+def by_hand(units=4, name='by_hand'):
+  mask = fg.bijectors.masks.even_odd(4)
+  couplings = [
+    fg.bijectors.AffineCoupling(keras.layers.Dense(units), mask, name='first'),
+    fg.bijectors.AffineCoupling(keras.layers.Dense(4), ~mask, name='second'),
+  ]
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 4)
+  return fg.flows.Flow(prior, tfp.bijectors.Chain([tfp.bijectors.Sigmoid(), *couplings]), name=name)
+
+
+def test_weights_of_a_flow_put_together_by_hand(tmp_path):
+  first, second = fg.keras.FlowModel(by_hand()), fg.keras.FlowModel(by_hand())
+  for variable in first.flow.variables:
+    variable.assign_add(tf.random.stateless_uniform(variable.shape, (0, 0)))
+  # What is frozen has no influence on where a weight is kept.
+  first.flow.bijector.bijectors[1].conditioner.layer.trainable = False
+  fg.keras.FlowModel(first.flow).save_weights(tmp_path / 'by_hand.weights.h5')
+  second.load_weights(tmp_path / 'by_hand.weights.h5')
+  assert_equal_lists(numbers(first.flow.variables), numbers(second.flow.variables))
+  with pytest.raises(ValueError, match=r'`flow` must come from a builder.*put together by hand: use `save_weights`'):
+    first.save(tmp_path / 'by_hand.keras')
+  with pytest.raises(ValueError, match=r"must be those of a flow like 'nice', with 25 variables\. Got: 8 variables"):
+    fg.keras.FlowModel(make_flow()).load_weights(tmp_path / 'by_hand.weights.h5')
+
+
+@builder
+def own_builder(image_shape, *, units=4, dtype='float32', name='own'):
+  flow = by_hand(units)
+  to_image = tfp.bijectors.Chain([tfp.bijectors.Reshape(image_shape, (4,)), flow.bijector])
+  return fg.flows.Flow(flow.distribution, to_image, name)
+
+
+registered_builder = keras.saving.register_keras_serializable('tests', 'registered')(own_builder)
+
+
+@builder
+def unregistered_builder(image_shape, *, dtype='float32', name='own'):
+  return own_builder(image_shape, name=name)
+
+
+def test_builders_of_ones_own(tmp_path):
+  model = fg.keras.FlowModel(registered_builder(SHAPE, units=4, name='mine'), name='outer')
+  model.save(tmp_path / 'registered.keras')
+  loaded = keras.saving.load_model(tmp_path / 'registered.keras')
+  assert (loaded.name, loaded.flow.name) == ('outer', 'mine')
+  assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
+
+  model = fg.keras.FlowModel(unregistered_builder(SHAPE))
+  model.save(tmp_path / 'unregistered.keras')
+  with pytest.raises(
+    ValueError, match=r"`builder` must be one of nice, .*`custom_objects`\. Got: 'unregistered_builder'"
+  ):
+    keras.saving.load_model(tmp_path / 'unregistered.keras')
+  known = {'unregistered_builder': unregistered_builder}
+  loaded = keras.saving.load_model(tmp_path / 'unregistered.keras', custom_objects=known)
+  assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
+
+  unregistered_builder.__name__ = 'nice'
+  with pytest.raises(ValueError, match=r'`flow` must come from a builder with another name.*Got: nice'):
+    model.save(tmp_path / 'nice.keras')
+  unregistered_builder.__name__ = 'unregistered_builder'
+
+
+def test_what_is_frozen_stays_frozen_in_a_file(tmp_path):
+  model = fg.keras.FlowModel(make_flow())
+  coupling = next(m for m in model.flow.submodules if isinstance(m, fg.bijectors.AdditiveCoupling))
+  coupling.conditioner.layer.layers[0].trainable = False
+  assert len(model.trainable_variables) == len(model.flow.trainable_variables) == 15
+  model.save(tmp_path / 'frozen.keras')
+  loaded = keras.saving.load_model(tmp_path / 'frozen.keras')
+  frozen = [v.trainable for v in model.flow.variables]
+  assert [v.trainable for v in loaded.flow.variables] == frozen
+  model.trainable = False
+  assert model.trainable_variables == []
+  model.save(tmp_path / 'frozen.keras')
+  assert keras.saving.load_model(tmp_path / 'frozen.keras').trainable_variables == []
+
+
+def test_a_checkpoint_of_the_model_is_one_of_its_flow(tmp_path):
+  model, flow = fg.keras.FlowModel(by_hand()), by_hand()
+  path = tf.train.Checkpoint(model=model).write(str(tmp_path / 'checkpoint'))
+  status = tf.train.Checkpoint(model=tf.train.Checkpoint(flow=flow)).read(path)
+  status.assert_existing_objects_matched()
+  assert_equal_lists(numbers(flow.variables), numbers(model.flow.variables))
+
+
+class Larger(keras.Model):
+  """A model that owns a flow, through its model or bare."""
+
+  def __init__(self, model=None, flow=None):
+    super().__init__()
+    if model:
+      self.model = model
+    if flow:
+      self.flow = flow
+
+  def call(self, images):
+    return self.model.flow.log_prob(images)
+
+
+def test_a_flow_inside_of_a_larger_model(tmp_path):
+  first, second = (Larger(fg.keras.FlowModel(by_hand())) for _ in range(2))
+  images = tf.constant(make_images(3).reshape(3, 4))
+  assert len(first.trainable_variables) == 8
+  np.testing.assert_array_equal(first(images), first.model.flow.log_prob(images))
+  second(images)
+  first.save_weights(tmp_path / 'larger.weights.h5')
+  second.load_weights(tmp_path / 'larger.weights.h5')
+  assert_equal_lists(numbers(first.variables), numbers(second.variables))
+  for bare in (by_hand(), fg.generators.dcgan(SHAPE, channels=(2,))):
+    with pytest.raises(ValueError, match=r"`larger_\d+` is a Keras layer and does not see the variables of '"):
+      Larger(flow=bare)
+  Larger(first.model, first.model.flow)  # Its variables are seen.
+
+
+def test_a_float64_flow_gets_float64_images():
+  model = fg.keras.FlowModel(make_flow(dtype='float64'))
+  model.compile(optimizer='sgd', run_eagerly=True)
+  assert model.predict(make_images(2), verbose=0).dtype == np.float64
+  before = numbers(model.flow.trainable_variables)[0]
+  model.fit(make_images(8), batch_size=8, verbose=0)
+  assert np.abs(numbers(model.flow.trainable_variables)[0] - before).max() > 0
+
+
+def test_regularizers_count():
+  flow = by_hand()
+  layer = flow.bijector.bijectors[1].conditioner.layer
+  model = fg.keras.FlowModel(flow)
+  log_probs = tf.constant([1.0, 3.0])
+  assert model.compute_loss(y_pred=log_probs) == -2.0
+  layer.kernel.regularizer = keras.regularizers.L2(0.5)
+  expected = -2.0 + 0.5 * np.sum(layer.kernel.numpy() ** 2)
+  np.testing.assert_allclose(model.compute_loss(y_pred=log_probs), expected, rtol=1e-6)
+
+
+def test_wrong_arguments_are_refused():
+  for wrong in (fg.generators.dcgan(SHAPE, channels=(2,)), tfp.distributions.Normal(0.0, 1.0), None):
+    with pytest.raises(
+      ValueError, match=r'`flow` must be a `flowgan_tf\.flows\.Flow`, which has a log-density\. Got: '
+    ):
+      fg.keras.FlowModel(wrong)
+  model = fg.keras.FlowModel(by_hand())
+  model.compile(optimizer='sgd', loss='mse', run_eagerly=True)
+  with pytest.raises(ValueError, match=r"`loss` must be left out of `compile`.*Got: 'mse'"):
+    model.fit(make_images(4).reshape(4, 4), np.zeros(4), verbose=0)

@@ -118,8 +118,12 @@ class ImplicitGenerator(HiddenFromKeras, tf.Module):
 
   def __deepcopy__(self, memo: dict) -> ImplicitGenerator:
     """Copies the generator, with variables of its own. The prior, which has none, is shared."""
-    other = copy.copy(self)
+    other = type(self).__new__(type(self))
+    tf.Module.__init__(other, name=self.name)
+    other.distribution = self.distribution
     other._network = copy.deepcopy(self._network, memo)
+    if hasattr(self, '_build'):
+      other._build = self._build
     memo[id(self)] = other
     return other
 

@@ -147,11 +147,17 @@ class FlowModel(keras.Model):
   def _named_variables(self) -> dict[str, keras.Variable]:
     return {f'{i:03d}_{v.name}': v for i, v in enumerate(self._flow_variables)}
 
-  def save_own_variables(self, store):
+  def save_own_variables(self, store) -> None:
+    """Puts each variable under its place in `flow.variables` and its name. Keras calls this."""
     for name, variable in self._named_variables().items():
       store[name] = variable
 
-  def load_own_variables(self, store):
+  def load_own_variables(self, store) -> None:
+    """Assigns what `save_own_variables` has put there.
+
+    Raises:
+      ValueError: If number, names or shapes of the variables differ.
+    """
     named = self._named_variables()
     expected = {name: tuple(v.shape) for name, v in named.items()}
     found = {name: tuple(store[name].shape) for name in store.keys()}  # noqa: SIM118  (not a dict)

@@ -162,8 +162,9 @@ class KerasModule(HiddenFromKeras, tf.Module):
 def refuse_to_pickle(module: tf.Module) -> NoReturn:
   """Raises the TypeError of a module that cannot be pickled, and says what to do instead."""
   raise TypeError(
-    f'{module.name!r} cannot be pickled, because its networks are Keras layers. Use `tf.train.Checkpoint`, '
-    '`flowgan_tf.saved_model.export` or `flowgan_tf.keras.FlowModel(flow).save`; for a copy, `copy.deepcopy`.'
+    f'{module.name!r} cannot be pickled: networks of Keras and priors of TFP would not come back whole. Use '
+    '`tf.train.Checkpoint`, `flowgan_tf.saved_model.export` or `flowgan_tf.keras.FlowModel(flow).save`. For a copy, '
+    'use `copy.deepcopy`.'
   )
 
 

@@ -76,10 +76,13 @@ class FlowModel(keras.Model):
       for v in flow.variables
     ]
     self.flow = flow
+    self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
   def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube."""
+    # `fit` traces one function for batches of several shapes, and knows the shape of none of them.
+    images = tf.ensure_shape(images, (None, *self.flow.event_shape))
     return self.flow.log_prob(images, training=bool(training))
 
   def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:

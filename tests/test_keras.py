@@ -270,6 +270,11 @@ def test_wrong_arguments_are_refused():
     ):
       fg.keras.FlowModel(wrong)
   model = fg.keras.FlowModel(by_hand())
+  with pytest.raises(ValueError, match=r'expected shape=\(None, 4\), found shape=\(3, 5\)'):
+    model(np.full((3, 5), 0.5, np.float32))
+  unknown = tf.function(model, input_signature=[tf.TensorSpec([None, None])])
+  with pytest.raises(tf.errors.InvalidArgumentError, match=r'is not compatible with expected shape \[\?,4\]'):
+    unknown(tf.fill([3, 1], 0.5))
   model.compile(optimizer='sgd', loss='mse', run_eagerly=True)
   with pytest.raises(ValueError, match=r"`loss` must be left out of `compile`.*Got: 'mse'"):
     model.fit(make_images(4).reshape(4, 4), np.zeros(4), verbose=0)

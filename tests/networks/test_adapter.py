@@ -303,6 +303,9 @@ def test_a_keras_layer_does_not_take_what_it_would_not_train():
   for held in (module, coupling, DiagonalScaling((3,)), BatchNormalization((3,))):
     with refused:
       Owner(held)
+  owner = Owner(module.layer)
+  owner.module = module  # Now the owner sees the variables.
+  assert owner(tf.ones((2, 3))).shape == (2, 3) and len(owner.trainable_variables) == 2
 
 
 def test_a_keras_layer_does_not_call_what_it_would_not_train():
@@ -314,19 +317,3 @@ def test_a_keras_layer_does_not_call_what_it_would_not_train():
     with refused:
       owner(tf.ones((2, 6)))
   coupling.forward(tf.ones((2, 6)))  # Nothing is left behind.
-
-
-def test_a_keras_layer_that_sees_the_variables_may_hold_the_module():
-  module = KerasModule(keras.layers.Dense(3), (3,))
-
-  class Honest(keras.Model):
-    def __init__(self):
-      super().__init__()
-      self.layer = module.layer
-      self.module = module
-
-    def call(self, x):
-      return self.module(x)
-
-  owner = Honest()
-  assert owner(tf.ones((2, 3))).shape == (2, 3) and len(owner.trainable_variables) == 2

@@ -66,11 +66,7 @@ class FlowModel(keras.Model):
     if not isinstance(flow, Flow):
       raise ValueError(f'`flow` must be a `flowgan_tf.flows.Flow`, which has a log-density. Got: {flow!r}.')
     super().__init__(name=name or flow.name, dtype=flow.dtype.name)
-    of_layers = {
-      id(variable): shown
-      for module in _keras_modules(flow)
-      for variable, shown in zip(module.variables, module.layer.variables, strict=True)
-    }
+    of_layers = {id(v._value): v for module in _keras_modules(flow) for v in module.layer.variables}
     self._flow_variables = [
       of_layers[id(v)] if id(v) in of_layers else keras.Variable(v, trainable=v.trainable, name=_base_name(v))
       for v in flow.variables

@@ -101,24 +101,28 @@ class KerasModule(HiddenFromKeras, tf.Module):
     """Copies the module with a copy of the layer.
 
     Raises:
-      TypeError: If Keras cannot make another layer from the layer's configuration.
+      TypeError: If Keras cannot make another layer from the layer's configuration, or if a part of the layer belongs
+        to another network, too.
     """
     layer = memo.get(id(self._layer))
     if layer is None:
+      if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
+        raise TypeError(f'{self._layer.name!r} cannot be copied: it shares a layer with another network.')
       layer = _clone(self._layer)
     for part in layer._flatten_layers():
       part.trainable = True  # Until it is built. The flags of the original follow below.
     module = KerasModule(layer, self._input_shape, self.name)
     if {k: v.shape for k, v in module._tf_variables.items()} != {k: v.shape for k, v in self._tf_variables.items()}:
       raise TypeError(f'{self._layer.name!r} cannot be copied: its configuration gives a layer with other variables.')
-    for part, source in zip(layer._flatten_layers(), self._layer._flatten_layers(), strict=True):
+    for source, part in zip(self._layer._flatten_layers(), layer._flatten_layers(), strict=True):
       part.trainable = source.trainable
-    for part, source in zip(layer.variables, self._layer.variables, strict=True):
+      memo[id(source)] = part
+    for source, part in zip(self._layer.variables, layer.variables, strict=True):
       part.assign(source)
       part.trainable = source.trainable
     module._follow_trainable()
-    memo[id(self)], memo[id(self._layer)] = module, layer
     memo.update((id(v), w) for v, w in zip(self._tf_variables.values(), module._tf_variables.values(), strict=True))
+    memo[id(self)] = module
     return module
 
   def __reduce__(self) -> NoReturn:

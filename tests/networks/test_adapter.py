@@ -276,6 +276,13 @@ def test_a_network_that_cannot_be_copied_is_refused():
     copy.deepcopy(KerasModule(WithoutConfig(object()), (3,)))
 
 
+def test_networks_with_a_part_in_common_are_not_copied():
+  shared = keras.layers.Dense(3)
+  networks = [keras.Sequential([shared, keras.layers.Dense(3)]) for _ in range(2)]
+  with pytest.raises(TypeError, match='cannot be copied: it shares a layer with another network'):
+    copy.deepcopy([AdditiveCoupling(network, masks.even_odd(6)) for network in networks])
+
+
 def test_pickle_is_refused():
   module = KerasModule(keras.layers.Dense(3), (3,))
   coupling = AdditiveCoupling(module, masks.even_odd(6))

@@ -7,6 +7,7 @@ score is biased.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
 
   Args:
     probabilities: p(y|x) of the n samples, `[n, classes]`. Rows are rescaled to sum to 1 exactly.
-    splits: Number of consecutive parts that are scored separately. Their sizes differ by one sample at most.
+    splits: Number k of consecutive parts that are scored separately. Part i, from 0 to k - 1, holds the samples from
+      `i n // k` up to `(i + 1) n // k`, as in torch-fidelity.
 
   Returns:
     The `Score`, without unit.
@@ -71,7 +73,8 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
   Args:
     probabilities: p(y|x) of the n samples, `[n, classes]`. Rows are rescaled to sum to 1 exactly.
     label_distribution: p*(y), `[classes]`, greater than 0 for each class. It is rescaled to sum to 1 exactly.
-    splits: Number of consecutive parts that are scored separately. Their sizes differ by one sample at most.
+    splits: Number k of consecutive parts that are scored separately. Part i, from 0 to k - 1, holds the samples from
+      `i n // k` up to `(i + 1) n // k`, as in torch-fidelity.
 
   Returns:
     The `Score`, without unit.
@@ -112,7 +115,10 @@ def _kl(p, q):
 def _over_splits(probabilities, splits, log_score):
   if not 1 <= splits <= len(probabilities):
     raise ValueError(f'`splits` must be between 1 and the number of samples, {len(probabilities)}. Got: {splits}.')
-  scores = np.exp([log_score(part) for part in np.array_split(probabilities, splits)])
+  # Part i runs from i n // k to (i + 1) n // k, the boundaries of torch-fidelity. Those of np.array_split differ if k
+  # does not divide n.
+  bounds = np.arange(splits + 1) * len(probabilities) // splits
+  scores = np.exp([log_score(probabilities[start:stop]) for start, stop in itertools.pairwise(bounds)])
   return Score(mean=float(scores.mean()), std=float(scores.std()))
 
 

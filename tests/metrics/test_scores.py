@@ -122,10 +122,28 @@ def test_scores_agree_with_scipy():
 def test_splits_are_consecutive_and_scored_separately():
   probabilities = _softmax_rows(10, 4, temperature=0.3)
   labels = np.array([0.1, 0.2, 0.3, 0.4])
-  parts = [probabilities[:4], probabilities[4:7], probabilities[7:]]
+  parts = [probabilities[:3], probabilities[3:6], probabilities[6:]]
   for score in (inception_score, lambda p, splits=1: mode_score(p, labels, splits)):
     single = [score(part).mean for part in parts]
     np.testing.assert_allclose(score(probabilities, splits=3), (np.mean(single), np.std(single)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(('samples', 'splits'), [(997, 10), (23, 7), (20, 10), (5, 5)])
+def test_splits_have_the_boundaries_of_torch_fidelity(samples, splits):
+  """Part i of k holds the samples from i n // k to (i + 1) n // k. Here each sample finds its part for itself."""
+  probabilities, labels = _softmax_rows(samples, 10, temperature=0.2), np.arange(1, 11) / 55
+  part_of = [next(k for k in range(splits) if i < (k + 1) * samples // splits) for i in range(samples)]
+  inception, mode = [], []
+  for k in range(splits):
+    part = probabilities[np.equal(part_of, k)]
+    marginal = part.mean(axis=0)
+    inception.append(np.exp(np.mean([stats.entropy(p, marginal) for p in part])))
+    mode.append(np.exp(np.mean([stats.entropy(p, labels) for p in part]) - stats.entropy(labels, marginal)))
+  for found, scores in (
+    (inception_score(probabilities, splits), inception),
+    (mode_score(probabilities, labels, splits), mode),
+  ):
+    np.testing.assert_allclose(found, (np.mean(scores), np.std(scores)), rtol=1e-12, atol=1e-12)
 
 
 def test_float32_probabilities_are_scored_in_float64():

@@ -25,22 +25,32 @@ def nice(
   hidden_units: int = 1000,
   hidden_layers: int = 6,
   normalization: str = 'layer',
+  initial_weights: str = 'zero_output',
   prior: str = 'logistic',
   alpha: float = 1e-7,
   dtype: str = 'float32',
   name: str = 'nice',
 ) -> Flow:
-  """Builds NICE over images in [0, 1]. The defaults are the paper's MNIST generator, except for the norm.
+  """Builds NICE over images in [0, 1]. The defaults have the architecture of the paper's MNIST generator but its norm.
 
   From image to noise: alpha-logit, flatten, additive couplings that leave the even and the odd pixels unchanged in
   turn, diagonal scaling.
+
+  With `normalization='scalar_batch'` and `initial_weights='paper'` it is the flow of the paper's code, up to two
+  details: the log-scales are bounded by 10, and the sign of the couplings' shifts is reversed, which a network makes up
+  for. The defaults differ because layer norm is the same in training and in evaluation, where the density under
+  running statistics can be far from the one that was trained, and because a flow that starts without shifts starts from
+  a density near the prior's.
 
   Args:
     image_shape: `(height, width, channels)`.
     couplings: Number of additive couplings, at least 2.
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
-    normalization: Norm before each dense layer: 'scalar_batch' (the paper's), 'layer', 'batch' or 'none'.
+    normalization: Norm before each dense layer: 'layer', 'scalar_batch' (the paper's), 'batch' or 'none', or
+      'scalar_batch_1e-3' as in version 0.1.0; see `dense_conditioner`.
+    initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
+      `dense_conditioner`.
     prior: 'logistic' (the paper's) or 'normal'.
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
@@ -78,7 +88,7 @@ def nice(
   ]
   for i in range(couplings):
     mask = bijectors.masks.even_odd(pixels, swap=i % 2 == 1)
-    network = dense_conditioner(*mask.changed_shape, hidden_units, hidden_layers, normalization, dtype)
+    network = dense_conditioner(*mask.changed_shape, hidden_units, hidden_layers, normalization, dtype, initial_weights)
     coupling = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}')
     to_noise.append(tfp.bijectors.Invert(coupling, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))

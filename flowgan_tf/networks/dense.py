@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import keras
 
+from flowgan_tf.arguments import check_choice
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
 __all__ = ['dense_conditioner']
+
+_INITIAL_WEIGHTS = ('zero_output', 'paper')
 
 
 def dense_conditioner(
@@ -15,11 +18,12 @@ def dense_conditioner(
   hidden_layers: int = 6,
   normalization: str = 'layer',
   dtype: str = 'float32',
+  initial_weights: str = 'zero_output',
 ) -> keras.Sequential:
-  """A multilayer perceptron whose output is zero until it is trained.
+  """A multilayer perceptron with a norm before each dense layer and a ReLU after each hidden one.
 
-  A norm precedes each dense layer, and a ReLU follows each hidden one. With six hidden layers of 1000 units and
-  `normalization='scalar_batch'` it is the network of the paper's NICE.
+  With six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'` it is the network
+  of the paper's NICE.
 
   Args:
     output_units: Size of the output vector: the changed part of an additive coupling, twice that of an affine one.
@@ -27,17 +31,27 @@ def dense_conditioner(
     hidden_layers: Number of hidden layers.
     normalization: A key of `NORMALIZATIONS`.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+    initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, except for that of the last
+      layer: the output is zero until it is trained. 'paper' draws all of them from a normal distribution with a
+      standard deviation of 0.02, truncated at two of these, as the paper's code does.
 
   Returns:
     A model that maps `[batch, units]` to `[batch, output_units]`. It is built when it is first called.
 
   Raises:
-    ValueError: If `normalization` is not a key of `NORMALIZATIONS`.
+    ValueError: If `normalization` is not a key of `NORMALIZATIONS`, or `initial_weights` is unknown.
   """
+  check_choice('initial_weights', initial_weights, _INITIAL_WEIGHTS)
+
+  def dense(units, usual, activation=None):
+    # A new initializer for each layer: a Keras initializer gives the same numbers every time.
+    initializer = usual if initial_weights == 'zero_output' else keras.initializers.TruncatedNormal(stddev=0.02)
+    return keras.layers.Dense(units, activation, kernel_initializer=initializer, dtype=dtype)
+
   layers: list[keras.Layer] = []
   for _ in range(hidden_layers):
     layers.append(make_normalization(normalization, dtype))
-    layers.append(keras.layers.Dense(hidden_units, activation='relu', dtype=dtype))
+    layers.append(dense(hidden_units, 'glorot_uniform', 'relu'))
   layers.append(make_normalization(normalization, dtype))
-  layers.append(keras.layers.Dense(output_units, kernel_initializer='zeros', dtype=dtype))
+  layers.append(dense(output_units, 'zeros'))
   return keras.Sequential(layers)

@@ -49,11 +49,11 @@ class ScalarBatchNormalization(keras.layers.Layer):
 
   With `training=True`, `m` and `v` are the mean and variance over every entry of the input, and the running statistics
   move towards them. Otherwise they are the running statistics, so that the density of an image does not depend on the
-  other images of its batch. `g` and `b` are learned scalars. The paper's code for NICE uses this norm, but without
-  running statistics.
+  other images of its batch. `g` and `b` are learned scalars. This is the norm of the paper's NICE, and the defaults are
+  those of the paper's code.
   """
 
-  def __init__(self, momentum: float = 0.95, epsilon: float = 1e-3, **kwargs):
+  def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs):
     """Builds the layer.
 
     Args:
@@ -197,6 +197,8 @@ NORMALIZATIONS = {
   'batch': lambda dtype: GuardedBatchNormalization(momentum=0.95, dtype=dtype),
   'layer': lambda dtype: LastAxisNormalization(dtype=dtype),
   'scalar_batch': lambda dtype: ScalarBatchNormalization(dtype=dtype),
+  # What 'scalar_batch' was in version 0.1.0, whose runs keep it.
+  'scalar_batch_1e-3': lambda dtype: ScalarBatchNormalization(momentum=0.95, epsilon=1e-3, dtype=dtype),
   'none': lambda dtype: keras.layers.Identity(dtype=dtype),
 }
 
@@ -206,7 +208,8 @@ def normalization(name: str, dtype: str) -> keras.layers.Layer:
 
   Args:
     name: 'batch' (one mean and variance per feature, with running statistics), 'scalar_batch' (one mean and variance
-      for all features, the paper's), 'layer' (over the last axis, the same in training and evaluation) or 'none'.
+      for all features, the norm of the paper's NICE), 'scalar_batch_1e-3' (the same with an epsilon of 1e-3 and a
+      momentum of 0.95), 'layer' (over the last axis, the same in training and evaluation) or 'none'.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
   Returns:

@@ -20,7 +20,8 @@ __all__ = ['describe_data', 'read_description', 'write_description']
 
 # Version 1, which no file states: settings of all generators in the block `generator`, of the critic in `critic`.
 # Version 2: a block for each builder, under its name.
-# Version 3: with a seal. A file of an older version must have no key that it did not have then, or a digit of the
+# Version 3: with a seal; the norm 'scalar_batch' has the paper's epsilon and momentum, and before it was
+# 'scalar_batch_1e-3'. A file of an older version must have no key that it did not have then, or a digit of the
 # version that was damaged would remove the seal.
 _VERSION = 3
 _KEYS = {1: {'config', 'data'}, 2: {'version', 'config', 'data'}, 3: {'version', 'config', 'data', 'sha256'}}
@@ -66,6 +67,7 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
       description = unsealed(description)
     config, found, facts = default_config(), description['config'], description['data']
     found = _from_version_1(found) if version == 1 else found
+    found = _from_version_2(found) if version < 3 else found
     config.update(found)
     validate(config)
     check_choice('objective', config.objective, OBJECTIVES)
@@ -94,3 +96,10 @@ def _from_version_1(config: dict) -> dict:
     generator['channels'] = generator['upsampling_channels']
   block = {argument: generator[argument] for argument in default_config()[name] if argument in generator}
   return config | {'generator': name, name: block, 'critic': 'dcgan_critic', 'dcgan_critic': critic}
+
+
+def _from_version_2(config: dict) -> dict:
+  for block in config.values():
+    if isinstance(block, dict) and block.get('normalization') == 'scalar_batch':
+      block['normalization'] = 'scalar_batch_1e-3'
+  return config

@@ -28,6 +28,7 @@ NICE = {
   'hidden_units': (0, 8.0, 'many'),
   'hidden_layers': (0, 1.5),
   'normalization': ('group', 3, ('layer',)),
+  'initial_weights': ('large', None),
   'prior': ('cauchy', None),
   'alpha': (0.5, -0.1, math.nan, '0.1', True),
   'dtype': ('float8', 'float16', None),

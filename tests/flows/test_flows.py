@@ -112,7 +112,7 @@ def statistics(flow):
 
 @each_flow
 def test_running_statistics_move_exactly_once_per_training_log_prob(name):
-  """old -> 0.95 old + 0.05 batch: whatever the batch, 1 more before is 0.95 more after, 0.9025 after two updates."""
+  """old -> m old + (1 - m) batch: whatever the batch, 1 more before is m more after, and m^2 after two updates."""
   flow = randomise(FLOWS[name][0]())
   x = images(flow, 6)
   start = [v.numpy() for v in statistics(flow)]
@@ -127,7 +127,9 @@ def test_running_statistics_move_exactly_once_per_training_log_prob(name):
     flow.log_prob(tf.identity(x), training=True)
     after.append([v.numpy() for v in statistics(flow)])
   for low, high, variable in zip(*after, statistics(flow), strict=True):
-    np.testing.assert_allclose(high - low, 0.95, rtol=0, atol=1e-4, err_msg=variable.name)
+    # The bijector between couplings has a momentum of 0.95, as 'batch'; 'scalar_batch' has 0.9.
+    momentum = 0.9 if variable.shape.rank == 0 else 0.95
+    np.testing.assert_allclose(high - low, momentum, rtol=0, atol=1e-4, err_msg=variable.name)
 
 
 @pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])

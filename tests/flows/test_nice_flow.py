@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
+from tests.flows import reference
 
 
 def test_the_defaults_are_the_papers_size():
@@ -53,5 +54,23 @@ def test_first_update_of_nice_by_hand():
   for coupling in networks:
     kept = logits[:, int(coupling.name[-1]) % 2 :: 2]
     norm = coupling.conditioner.layer.layers[0]
-    np.testing.assert_allclose(norm.mean.numpy(), 0.05 * kept.mean(), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(norm.variance.numpy(), 0.95 + 0.05 * kept.var(), rtol=1e-4)
+    np.testing.assert_allclose(norm.mean.numpy(), 0.1 * kept.mean(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm.variance.numpy(), 0.9 + 0.1 * kept.var(), rtol=1e-4)
+
+
+def test_it_has_the_numbers_of_the_papers_code():
+  numbers = reference.load('nice')
+  flow = flows.nice(
+    (4, 4, 1), hidden_units=6, hidden_layers=2, normalization='scalar_batch', initial_weights='paper', dtype='float64'
+  )
+  couplings = {m.name: m for m in flow.submodules if isinstance(m, bijectors.AdditiveCoupling)}
+  assert len(couplings) == 4
+  for name, coupling in couplings.items():
+    reference.assign(coupling.trainable_variables, numbers[f'weights/{name}'])
+    # Theirs adds the output of the network on the way from image to noise, ours subtracts it.
+    for variable in coupling.trainable_variables[-2:]:
+      variable.assign(-variable)
+  [scaling] = [m for m in flow.submodules if isinstance(m, bijectors.DiagonalScaling)]
+  # Theirs has no bound on the log-scale s = 10 tanh(v / 10).
+  scaling.trainable_variables[0].assign(10 * np.arctanh(numbers['weights/log_scale'] / 10))
+  reference.check(flow, numbers, {name: c.non_trainable_variables for name, c in couplings.items()})

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule, dense_conditioner
 
@@ -55,6 +56,22 @@ def test_dense_conditioner_against_numpy_in_double_precision():
 def test_the_output_is_zero_until_trained(normalization, training):
   network = dense_conditioner(3, 8, 2, normalization)
   np.testing.assert_array_equal(network(tf.ones((2, 4)), training=training), np.zeros((2, 3)))
+
+
+def test_initial_weights_of_the_paper():
+  """N(0, 0.02^2) within two standard deviations in every layer, and other numbers in each."""
+  network = dense_conditioner(60, 60, 2, initial_weights='paper')
+  network.build((None, 60))
+  kernels = [layer.kernel.numpy().ravel() for layer in network.layers[1::2]]
+  for kernel in kernels:
+    assert stats.kstest(kernel / 0.02, stats.truncnorm(-2, 2).cdf).pvalue > 1e-3
+  assert np.abs(np.corrcoef(kernels) - np.eye(3)).max() < 0.1
+  assert not any(np.any(layer.bias) for layer in network.layers[1::2])
+
+
+def test_unknown_initial_weights_are_refused():
+  with pytest.raises(ValueError, match=r"`initial_weights` must be one of zero_output, paper\. Got: 'large'"):
+    dense_conditioner(3, initial_weights='large')
 
 
 def test_the_last_layer_can_leave_zero():

@@ -32,6 +32,16 @@ def test_scalar_batch_normalization_in_evaluation():
   assert layer.mean.numpy() == 0.7 and layer.variance.numpy() == 2.0
 
 
+@pytest.mark.parametrize(
+  ('name', 'momentum', 'epsilon'), [('scalar_batch', 0.9, 1e-6), ('scalar_batch_1e-3', 0.95, 1e-3)]
+)
+def test_scalar_batch_norms_of_the_papers_code_and_of_version_0_1_0(name, momentum, epsilon):
+  layer, x = normalization(name, 'float64'), 0.01 * X  # whose variance is 1e-3, as large as one of the epsilons
+  np.testing.assert_allclose(layer(x, training=True), (x - x.mean()) / np.sqrt(x.var() + epsilon), rtol=1e-10)
+  mean, variance = (1 - momentum) * x.mean(), momentum + (1 - momentum) * x.var()
+  np.testing.assert_allclose(layer(x), (x - mean) / np.sqrt(variance + epsilon), rtol=1e-10)
+
+
 def test_scalar_batch_normalization_has_two_trainable_numbers():
   layer = scalar()
   assert [tuple(w.shape) for w in layer.trainable_weights] == [(), ()]
@@ -48,8 +58,8 @@ def test_half_precision_does_not_overflow(policy, rtol):
   expected = (x - x.mean()) / x.std()
   np.testing.assert_allclose(tf.cast(y, tf.float64), expected, rtol=rtol, atol=rtol)
   assert all(w.dtype == 'float32' for w in layer.weights)
-  np.testing.assert_allclose(layer.mean.numpy(), 0.05 * x.mean(), rtol=rtol)
-  np.testing.assert_allclose(layer.variance.numpy(), 0.95 + 0.05 * x.var(), rtol=rtol)
+  np.testing.assert_allclose(layer.mean.numpy(), 0.1 * x.mean(), rtol=rtol)
+  np.testing.assert_allclose(layer.variance.numpy(), 0.9 + 0.1 * x.var(), rtol=rtol)
 
   # Running statistics that float16 could not hold.
   layer.mean.assign(x.mean())
@@ -74,12 +84,12 @@ def test_an_empty_batch_leaves_the_running_statistics_alone(name, graph):
 
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
 def test_running_statistics_keep_moving_in_half_precision(policy):
-  # 0.05 of the way from 1000.25 to 1000 is lost in either half type.
+  # A tenth of the way from 1000.25 to 1000 is lost in either half type.
   layer = ScalarBatchNormalization(dtype=policy)
   layer.build((None, 2))
   layer.mean.assign(1000.25)
   layer(np.full((2, 2), 1000.0), training=True)
-  np.testing.assert_allclose(layer.mean.numpy(), 0.95 * 1000.25 + 0.05 * 1000.0, rtol=1e-7)
+  np.testing.assert_allclose(layer.mean.numpy(), 0.9 * 1000.25 + 0.1 * 1000.0, rtol=1e-7)
 
 
 @pytest.mark.parametrize('name', NORMALIZATIONS)
@@ -228,6 +238,7 @@ def test_image_normalization_in_half_precision():
 
 def test_an_unknown_name_is_refused():
   with pytest.raises(
-    ValueError, match=r"`normalization` must be one of batch, layer, scalar_batch, none\. Got: 'group'"
+    ValueError,
+    match=r"`normalization` must be one of batch, layer, scalar_batch, scalar_batch_1e-3, none\. Got: 'group'",
   ):
     KerasModule(dense_conditioner(3, 4, 1, normalization='group'), (3,))

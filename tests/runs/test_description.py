@@ -43,6 +43,18 @@ def as_version_2(path):
   path.write_text(json.dumps(description, indent=2) + '\n')
 
 
+@pytest.mark.parametrize('generator', ['nice', 'real_nvp'])
+@pytest.mark.parametrize(('version', 'normalization'), [(2, 'scalar_batch_1e-3'), (3, 'scalar_batch')])
+def test_scalar_batch_of_older_versions_is_another_norm(tmp_path, dataset, generator, version, normalization):
+  """Its epsilon and momentum have changed: under the old name, old weights would have another density."""
+  config = make_config({f'{generator}.normalization': 'scalar_batch'}, generator=generator)
+  write_description(tmp_path, config, describe_data(dataset))
+  if version == 2:
+    as_version_2(tmp_path / 'config.json')
+  read, _ = read_description(tmp_path)
+  assert read[generator].normalization == normalization
+
+
 def test_version_2_is_read_and_becomes_version_3(run, config, dataset):
   path = run[0] / 'config.json'
   before = read_description(run[0])

@@ -1,0 +1,51 @@
+"""Numbers that the paper's code gave in double precision, with random weights: `reference_nice.npz` and the other.
+
+A first batch of images was encoded in training mode, a second one with the running statistics that the first had left
+behind, and images were made of noise. Images are kept as pixels and dequantisation noise. `weights/NAME` holds the
+weights of the coupling NAME, flattened one after the other in the order in which its layers are applied, and
+`statistics/NAME` the running mean and variance of each of its norms after the first batch. All arrays are in our
+layout: noise is laid out like the image.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+  """Returns the arrays of `reference_NAME.npz`, in double precision."""
+  with np.load(pathlib.Path(__file__).parent / f'reference_{name}.npz') as file:
+    return {key: file[key].astype(np.float64) for key in file}
+
+
+def assign(variables, values: np.ndarray) -> None:
+  """Gives variables their values, which come flattened one after the other."""
+  sizes = [variable.shape.num_elements() for variable in variables]
+  assert sum(sizes) == values.size
+  for variable, part in zip(variables, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
+    variable.assign(part.reshape(variable.shape))
+
+
+def check(flow, reference: dict[str, np.ndarray], statistics: dict[str, list]) -> None:
+  """Compares a flow that has the weights of the reference.
+
+  Args:
+    flow: The flow.
+    reference: From `load`.
+    statistics: By name of the coupling, the running means and variances of its norms.
+  """
+  for part, training in (('training', True), ('evaluation', False)):
+    images = tf.constant((reference[f'{part}/pixels'] + reference[f'{part}/dequantization']) / 256)
+    noise = flow.encode(images, training=training)
+    # The second pass is TFP's cache, so that the running statistics move once.
+    log_prob = flow.log_prob(images, training=training)
+    np.testing.assert_allclose(noise, reference[f'{part}/noise'], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(log_prob, reference[f'{part}/log_prob'], rtol=0, atol=1e-10)
+    for name, variables in statistics.items():
+      found = np.concatenate([np.ravel(v.numpy()) for v in variables])
+      np.testing.assert_allclose(found, reference[f'statistics/{name}'], rtol=1e-11, atol=1e-11)
+  images = flow.decode(tf.constant(reference['sampling/noise']))
+  np.testing.assert_allclose(images, reference['sampling/images'], rtol=0, atol=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -129,8 +131,8 @@ class AffineCoupling(_Coupling):
   ```
 
   `h` and `t` are the two halves of the conditioner's output channels, and `a` and `c` are learned scalars that start at
-  1 and 0, of the dtype of the conditioner's weights. `b` bounds the log-scale, because the inverse of a stack of
-  unbounded couplings is lost to rounding.
+  `initial_scale` and 0, of the dtype of the conditioner's weights. `b` bounds the log-scale, because the inverse of a
+  stack of unbounded couplings is lost to rounding.
 
   #### Examples
 
@@ -152,6 +154,7 @@ class AffineCoupling(_Coupling):
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
     log_scale_bound: float = 2.0,
+    initial_scale: float = 1.0,
     validate_args: bool = False,
     name: str = 'affine_coupling',
   ):
@@ -163,21 +166,23 @@ class AffineCoupling(_Coupling):
         shift and then the log-scale.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
+      initial_scale: Initial value of `a` above.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
       ValueError: If the conditioner has no trainable variables or returns another shape, or if
-        `log_scale_bound` is not a positive number.
+        `log_scale_bound` is not a positive number or `initial_scale` not a finite one.
     """
     parameters = dict(locals())
     check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
+    check_number('initial_scale', initial_scale, 'a finite number', math.isfinite)
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, validate_args, parameters, name)
       self._bound = float(log_scale_bound)
       # Of the precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype
-      self._scale = tf.Variable(tf.ones((), dtype), name='scale')
+      self._scale = tf.Variable(tf.constant(initial_scale, dtype), name='scale')
       self._offset = tf.Variable(tf.zeros((), dtype), name='offset')
 
   def _forward_and_log_det(self, x, training=False):

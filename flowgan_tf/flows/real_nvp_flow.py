@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.arguments import check_bool, check_integer
+from flowgan_tf.arguments import check, check_bool, check_choice, check_integer
 from flowgan_tf.builders import builder
 from flowgan_tf.flows.flow import Flow, standard_prior
-from flowgan_tf.networks import ResidualConditioner
+from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
 __all__ = ['real_nvp']
+
+_ARCHITECTURES = ('preactivation', 'paper')
+_LOG_SCALE_BOUND = 2.0
+_NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, in float32 as well.
 
 
 @builder
@@ -23,27 +28,45 @@ def real_nvp(
   scales: int = 2,
   channels: int = 64,
   blocks: int = 8,
+  architecture: str = 'preactivation',
   normalization: str = 'batch',
   batch_norm_between: bool = False,
-  log_scale_bound: float = 2.0,
+  log_scale_bound: float = _LOG_SCALE_BOUND,
   prior: str = 'normal',
   alpha: float = 1e-7,
   dtype: str = 'float32',
   name: str = 'real_nvp',
 ) -> Flow:
-  """Builds Real-NVP over images in [0, 1]. The defaults are the paper's CIFAR-10 generator.
+  """Builds Real-NVP over images in [0, 1]. The defaults have the size of the paper's CIFAR-10 generator.
 
   From image to noise: alpha-logit; at each scale but the last, 3 checkerboard couplings, squeeze, 3 channel couplings,
   and half of the channels factored out; at the last scale, 4 checkerboard couplings.
+
+  With `architecture='paper'` it is the flow of the paper's code. The default differs from it in these points:
+
+  - The networks are `ResidualConditioner`s instead of `PaperConditioner`s. Their output is zero until they are trained,
+    so that a new flow is the identity on logits. Their first convolution is 3x3 instead of 1x1, so that the hidden
+    layers see the neighbours of a pixel at once. Batch norm precedes each ReLU instead of following it, there is none
+    of the input, and its epsilon and momentum are 1e-3 and 0.95 instead of 1e-4 and 0.9.
+  - Shifts have no bound. In the paper's code a tanh bounds them by 1, while logits reach 16.
+  - Log-scales are bounded by `log_scale_bound`, because the inverse of a stack of unbounded couplings is lost to
+    rounding, and their learned factor starts at 1. In the paper's code they have no such bound, and the factor starts
+    at 0 in checkerboard couplings.
+  - Couplings scale and then shift on the way from noise to image instead of from image to noise.
+  - The networks of channel couplings see the kept half of the channels, instead of all channels with zeros in place of
+    the changed half. That is less work.
 
   Args:
     image_shape: `(height, width, channels)`. Height and width must be divisible by `2 ** (scales - 1)`.
     scales: Number of scales.
     channels: Channels of the couplings' residual networks.
-    blocks: Residual blocks of each network.
-    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'.
+    blocks: Residual blocks of each network; at least 1 with `architecture='paper'`.
+    architecture: 'preactivation' or 'paper', as described above.
+    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none', or
+      'scalar_batch_1e-3' as in version 0.1.0. Only 'batch' goes with `architecture='paper'`.
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
-    log_scale_bound: Largest absolute log-scale of a coupling.
+    log_scale_bound: Largest absolute log-scale of a coupling. With `architecture='paper'` there is no bound, and this
+      must be left as it is.
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
@@ -64,8 +87,15 @@ def real_nvp(
   """
   check_integer('scales', scales, 1)
   check_integer('channels', channels, 1)
-  check_integer('blocks', blocks, 0)
   check_bool('batch_norm_between', batch_norm_between)
+  check_choice('architecture', architecture, _ARCHITECTURES)
+  of_paper = architecture == 'paper'
+  # Without a block the paper's network has only 1x1 convolutions, which see nothing of a checkerboard's other pixels.
+  check_integer('blocks', blocks, 1 if of_paper else 0)
+  if of_paper:
+    check('normalization', normalization, "'batch' if `architecture` is 'paper'", normalization == 'batch')
+    expected = f"{_LOG_SCALE_BOUND} if `architecture` is 'paper', which has no bound"
+    check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape
   if height % factor or width % factor or height * width == factor**2:
@@ -75,11 +105,21 @@ def real_nvp(
     )
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
+  channel_mask = _channel_of_full_size if of_paper else bijectors.masks.channel
+
+  def coupling(mask, name):
+    outputs = 2 * mask.changed_shape[-1]
+    if not of_paper:
+      network = ResidualConditioner(outputs, channels, blocks, normalization, dtype)
+      return bijectors.AffineCoupling(network, mask, log_scale_bound, name=name)
+    network = PaperConditioner(outputs, channels, blocks, dtype)
+    initial_scale = 0.0 if 'checkerboard' in name else 1.0
+    to_noise = bijectors.AffineCoupling(network, mask, _NO_BOUND, initial_scale, name=name)
+    return tfp.bijectors.Invert(to_noise, name=f'inverse_{name}')
+
   def couplings(shape, make_mask, count, prefix):
     for i in range(count):
-      mask = make_mask(shape, swap=i % 2 == 1)
-      network = ResidualConditioner(2 * mask.changed_shape[-1], channels, blocks, normalization, dtype)
-      yield bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'{prefix}_{i}')
+      yield coupling(make_mask(shape, swap=i % 2 == 1), f'{prefix}_{i}')
       if batch_norm_between:
         yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{prefix}_{i}_norm')
 
@@ -94,7 +134,7 @@ def real_nvp(
     parts = [
       *couplings(shape, bijectors.masks.checkerboard, 3, f'scale_{level}_checkerboard'),
       tfp.bijectors.Invert(bijectors.Squeeze(), name=f'scale_{level}_unsqueeze'),
-      *couplings(squeezed, bijectors.masks.channel, 3, f'scale_{level}_channel'),
+      *couplings(squeezed, channel_mask, 3, f'scale_{level}_channel'),
       bijectors.FactorOut(coarser, squeezed, name=f'scale_{level}_factor_out'),
       # The noise is laid out like the event, so that scales nest and the noise has the shape of the image.
       bijectors.Squeeze(name=f'scale_{level}_squeeze'),
@@ -104,3 +144,12 @@ def real_nvp(
   from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
   return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
+
+
+def _channel_of_full_size(event_shape, swap):
+  """`masks.channel` with zeros in place of the other part, as in the paper's code.
+
+  The zeros do not affect the output, but their weights have a part in the norms of the first convolution's kernels.
+  """
+  first = np.broadcast_to(np.arange(event_shape[-1]) < event_shape[-1] // 2, event_shape)
+  return bijectors.masks.BinaryMask(first != swap)

@@ -14,7 +14,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.resnet import ResidualConditioner, WeightNormConv2D
+from flowgan_tf.networks.resnet import PaperConditioner, ResidualConditioner, WeightNormConv2D
 
 __all__ = [
   'CRITICS',
@@ -23,6 +23,7 @@ __all__ = [
   'ImageNormalization',
   'KerasModule',
   'LastAxisNormalization',
+  'PaperConditioner',
   'ResidualConditioner',
   'ScalarBatchNormalization',
   'WeightNormConv2D',

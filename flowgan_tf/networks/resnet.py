@@ -1,13 +1,15 @@
-"""The residual convolutional conditioner, the network of Real-NVP."""
+"""Residual convolutional conditioners, the networks of Real-NVP."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from flowgan_tf.arguments import check
+from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
-__all__ = ['ResidualConditioner', 'WeightNormConv2D']
+__all__ = ['PaperConditioner', 'ResidualConditioner', 'WeightNormConv2D']
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -22,7 +24,12 @@ class WeightNormConv2D(keras.layers.Layer):
   """
 
   def __init__(
-    self, filters: int, kernel_size: int, gain_initializer: str | keras.initializers.Initializer = 'ones', **kwargs
+    self,
+    filters: int,
+    kernel_size: int,
+    gain_initializer: str | keras.initializers.Initializer = 'ones',
+    direction_initializer: str | keras.initializers.Initializer = 'he_normal',
+    **kwargs,
   ):
     """Builds the layer.
 
@@ -30,16 +37,20 @@ class WeightNormConv2D(keras.layers.Layer):
       filters: Number of output channels.
       kernel_size: Height and width of the kernel.
       gain_initializer: Initializer of `g`. With 'zeros' the layer returns zero until it is trained.
+      direction_initializer: Initializer of `v`.
       **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
     """
     super().__init__(**kwargs)
     self.filters, self.kernel_size = filters, kernel_size
     self.gain_initializer = keras.initializers.get(gain_initializer)
+    self.direction_initializer = keras.initializers.get(direction_initializer)
 
   def build(self, input_shape):
     shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
     # Never autocast: in float16 the squares of a short direction vanish, and those of a long one overflow.
-    self.direction = self.add_weight(shape=shape, initializer='he_normal', name='direction', autocast=False)
+    self.direction = self.add_weight(
+      shape=shape, initializer=self.direction_initializer, name='direction', autocast=False
+    )
     self.gain = self.add_weight(shape=(self.filters,), initializer=self.gain_initializer, name='gain', autocast=False)
     self.bias = self.add_weight(shape=(self.filters,), initializer='zeros', name='bias')
 
@@ -54,6 +65,7 @@ class WeightNormConv2D(keras.layers.Layer):
       'filters': self.filters,
       'kernel_size': self.kernel_size,
       'gain_initializer': keras.initializers.serialize(self.gain_initializer),
+      'direction_initializer': keras.initializers.serialize(self.direction_initializer),
     }
 
 
@@ -140,4 +152,77 @@ class ResidualConditioner(keras.layers.Layer):
       'channels': self.channels,
       'blocks': self.blocks,
       'normalization': self.normalization,
+    }
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class PaperConditioner(keras.layers.Layer):
+  """The residual network of the paper's Real-NVP, as its code builds it.
+
+  ```none
+  h = norm(relu(conv1x1(norm(x))));   repeated:  h = norm(relu(h + conv(norm(relu(conv(h))))))
+  t, s = split(conv1x1(h));   y = [tanh(t), s]
+  ```
+
+  `t` is the shift and `s` the log-scale of an `AffineCoupling`, which itself applies a tanh to the latter. Norms are
+  batch norms with running statistics, epsilon 1e-4 and momentum 0.9. That of the input and those inside a block have no
+  gain and bias. All convolutions are weight-normalised, with random gains, so that the output is not zero before
+  training, as that of a `ResidualConditioner` is.
+
+  #### References
+
+  [1]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
+  """
+
+  def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs):
+    """Builds the network.
+
+    Args:
+      output_channels: Channels of the output, twice those of the changed part.
+      channels: Channels of every hidden layer.
+      blocks: Number of residual blocks of two convolutions.
+      dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+      **kwargs: Further arguments of `keras.layers.Layer`.
+
+    Raises:
+      ValueError: If `output_channels` is odd.
+    """
+    check('output_channels', output_channels, 'an even integer', output_channels % 2 == 0)
+    super().__init__(dtype=dtype, **kwargs)
+    self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
+
+    def conv(filters, kernel_size):
+      return WeightNormConv2D(filters, kernel_size, 'glorot_uniform', 'glorot_uniform', dtype=dtype)
+
+    def norm(affine):
+      return GuardedBatchNormalization(momentum=0.9, epsilon=1e-4, center=affine, scale=affine, dtype=dtype)
+
+    # In the order in which they are applied.
+    hidden = [conv(channels, 3) for _ in range(2 * blocks)]
+    self._convolutions = [conv(channels, 1), *hidden, conv(output_channels, 1)]
+    self._norms = [norm(affine) for _ in range(blocks + 1) for affine in (False, True)]
+
+  def build(self, input_shape):
+    # Keras restores weights only into sublayers that exist by then.
+    hidden_shape = (*input_shape[:-1], self.channels)
+    for layers in (self._convolutions, self._norms):
+      for i, layer in enumerate(layers):
+        layer.build(input_shape if i == 0 else hidden_shape)
+
+  def call(self, x, training=False):
+    first, *hidden, last = self._convolutions
+    h = self._norms[0](x, training=training)
+    h = self._norms[1](ops.relu(first(h)), training=training)
+    for i in range(0, len(hidden), 2):
+      inner = self._norms[i + 2](ops.relu(hidden[i](h)), training=training)
+      h = self._norms[i + 3](ops.relu(h + hidden[i + 1](inner)), training=training)
+    shift, log_scale = ops.split(last(h), 2, axis=-1)
+    return ops.concatenate([ops.tanh(shift), log_scale], axis=-1)
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      'output_channels': self.output_channels,
+      'channels': self.channels,
+      'blocks': self.blocks,
     }

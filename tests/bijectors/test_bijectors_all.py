@@ -85,6 +85,12 @@ CASES = {
     (4, 4, 1),
     inverse_domain='unit',
   ),
+  'real_nvp of the paper': Case(
+    lambda dtype: flows.real_nvp((4, 4, 1), channels=4, blocks=1, architecture='paper', dtype=dtype).bijector,
+    (4, 4, 1),
+    inverse_domain='unit',
+    compiled=False,
+  ),
   'real_nvp 3 scales': Case(
     lambda dtype: (
       flows.real_nvp(

@@ -38,6 +38,7 @@ REAL_NVP = {
   'scales': (0, 1.0, True),
   'channels': (0, '4'),
   'blocks': (-1, 0.5),
+  'architecture': ('ours', None),
   'normalization': ('group',),
   'batch_norm_between': (1, 'yes', None),
   'log_scale_bound': (0.0, math.inf, '2'),

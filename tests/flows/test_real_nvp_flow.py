@@ -9,11 +9,13 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
+from tests.flows import reference
 
 SHAPE = (8, 8, 3)
 PIXELS = 8 * 8 * 3
 SETTINGS = {
-  'the paper': {'blocks': 2},
+  'default': {'blocks': 1},
+  'paper': {'blocks': 1, 'architecture': 'paper'},
   '3 scales, norm between': {'blocks': 1, 'scales': 3, 'batch_norm_between': True},
 }
 each_setting = pytest.mark.parametrize('name', SETTINGS)
@@ -64,7 +66,8 @@ def test_log_det_is_that_of_the_jacobian(name):
 @pytest.mark.parametrize(
   'name, expected',
   [
-    ('the paper', {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}),
+    ('default', {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}),
+    ('paper', {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}),
     (
       '3 scales, norm between',
       {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 3, (1, 'channel'): 3, (2, 'checkerboard'): 4},
@@ -83,7 +86,7 @@ def test_couplings_by_scale_and_kind(name, expected):
       halvings = int(scale) + (mask == 'channel')
       assert shape == (8 >> halvings, 8 >> halvings, (3 << int(scale)) * (4 if mask == 'channel' else 1))
   assert counts[bijectors.AffineCoupling] == expected
-  assert counts[bijectors.BatchNormalization] == ({} if name == 'the paper' else expected)
+  assert counts[bijectors.BatchNormalization] == (expected if 'between' in name else {})
 
 
 @each_setting
@@ -94,9 +97,10 @@ def test_training_uses_the_statistics_of_the_batch(name):
   before = [v.numpy() for v in statistics]
   evaluated = flow.log_prob(x)
   trained = flow.log_prob(tf.identity(x), training=True)
-  # new = 0.95 old + 0.05 batch
+  # new = m old + (1 - m) batch
+  momentum = 0.9 if name == 'paper' else 0.95
   for variable, old in zip(statistics, before, strict=True):
-    variable.assign((variable - 0.95 * old) / 0.05)
+    variable.assign((variable - momentum * old) / (1 - momentum))
   as_trained = flow.log_prob(tf.identity(x))
   for variable, old in zip(statistics, before, strict=True):
     variable.assign(old)
@@ -112,3 +116,57 @@ def test_in_evaluation_an_image_does_not_depend_on_its_batch(name):
   np.testing.assert_allclose(beside, alone, rtol=1e-12)
   in_training = [flow.log_prob(tf.concat([x[:1], x[i:]], axis=0), training=True)[0] for i in (1, 2)]
   assert abs(in_training[0] - in_training[1]) > 1e-3
+
+
+def scale_and_offset(coupling):
+  """The learned scalars of the log-scale."""
+  scalars = {v.name.removesuffix(':0').split('/')[-1]: v for v in coupling.trainable_variables if v.shape.rank == 0}
+  return scalars['scale'], scalars['offset']
+
+
+def test_it_has_the_numbers_of_the_papers_code():
+  numbers = reference.load('real_nvp')
+  keras.utils.set_random_seed(0)
+  flow = flows.real_nvp((4, 4, 3), channels=4, blocks=1, architecture='paper', dtype='float64')
+  couplings = {m.name: m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)}
+  assert len(couplings) == 10
+  statistics = {}
+  for name, coupling in couplings.items():
+    network = coupling.conditioner.layer
+    convolutions, norms = network._convolutions, network._norms
+    (of_input, first), *hidden = zip(norms[::2], norms[1::2], strict=True)
+    order = [of_input, convolutions[0], first]
+    for i, (inside, last) in enumerate(hidden):
+      order += [convolutions[2 * i + 1], inside, convolutions[2 * i + 2], last]
+    order.append(convolutions[-1])
+    weights = [v.value for layer in order for v in layer.trainable_variables]
+    reference.assign([*weights, *scale_and_offset(coupling)], numbers[f'weights/{name}'])
+    statistics[name] = [v.value for norm in norms for v in norm.non_trainable_variables]
+  reference.check(flow, numbers, statistics)
+
+
+@pytest.mark.parametrize(('argument', 'value'), [('normalization', 'layer'), ('log_scale_bound', 3.0)])
+def test_what_does_not_go_with_the_papers_architecture_is_refused(argument, value):
+  with pytest.raises(ValueError, match=rf"^`{argument}` must be .* if `architecture` is 'paper'.* Got: {value!r}\.$"):
+    flows.real_nvp(SHAPE, architecture='paper', **{argument: value})
+  with pytest.raises(ValueError, match=r'^`blocks` must be an integer of at least 1\. Got: 0\.$'):
+    flows.real_nvp(SHAPE, architecture='paper', blocks=0)
+
+
+def test_a_new_flow_of_the_paper():
+  """Checkerboard couplings start without a scale; networks start with random gains of weight normalisation."""
+  flow = flows.real_nvp((4, 4, 3), channels=48, blocks=1, architecture='paper')
+  for coupling in (m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)):
+    scale, offset = scale_and_offset(coupling)
+    assert (scale.numpy(), offset.numpy()) == (0.0 if 'checkerboard' in coupling.name else 1.0, 0.0)
+    # Uniform between -a and a with a variance of 1 / channels.
+    gain = coupling.conditioner.layer._convolutions[0].gain.numpy() * np.sqrt(48)
+    assert np.abs(gain).max() < np.sqrt(3) and 0.5 < gain.var() < 1.5 and np.abs(gain.mean()) < 0.6
+    mask = coupling.mask
+    kept, changed = mask.split(tf.ones((1, *mask.event_shape)))
+    assert mask.kept_shape == mask.changed_shape == mask.event_shape
+    np.testing.assert_array_equal(kept + changed, tf.ones((1, *mask.event_shape)))
+  channels = {c.name: c.mask for c in flow.submodules if isinstance(c, bijectors.AffineCoupling)}
+  for i, name in enumerate(['scale_0_channel_0', 'scale_0_channel_1', 'scale_0_channel_2']):
+    kept, _ = channels[name].split(tf.ones((2, 2, 12)))
+    np.testing.assert_array_equal(kept[0, 0], [1 - i % 2] * 6 + [i % 2] * 6)

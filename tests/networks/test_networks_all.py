@@ -19,7 +19,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.resnet import ResidualConditioner, WeightNormConv2D
+from flowgan_tf.networks.resnet import PaperConditioner, ResidualConditioner, WeightNormConv2D
 
 IMAGE = (4, 4, 3)
 
@@ -29,7 +29,13 @@ LAYERS = {
   ImageNormalization: {'epsilon': 0.2},
   LastAxisNormalization: {'epsilon': 0.2},
   ScalarBatchNormalization: {'momentum': 0.9, 'epsilon': 0.2},
-  WeightNormConv2D: {'filters': 5, 'kernel_size': 3, 'gain_initializer': keras.initializers.Constant(0.5)},
+  PaperConditioner: {'output_channels': 6, 'channels': 4, 'blocks': 2},
+  WeightNormConv2D: {
+    'filters': 5,
+    'kernel_size': 3,
+    'gain_initializer': keras.initializers.Constant(0.5),
+    'direction_initializer': 'glorot_uniform',
+  },
   ResidualConditioner: {'output_channels': 5, 'channels': 4, 'blocks': 2, 'normalization': 'scalar_batch'},
 }
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ResidualConditioner, WeightNormConv2D
+from flowgan_tf.networks import NORMALIZATIONS, KerasModule, PaperConditioner, ResidualConditioner, WeightNormConv2D
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_residual_conditioner_against_its_formula():
   np.testing.assert_allclose(network(x), expected, rtol=1e-9, atol=1e-10)
 
 
-def test_the_network_of_the_papers_real_nvp():
+def test_the_default_size_is_the_papers():
   """64 channels, 8 blocks of two 3x3 convolutions, batch norm before each ReLU; for the first checkerboard coupling."""
   network = ResidualConditioner(6, normalization='batch')
   network(tf.zeros((1, 4, 4, 3)))
@@ -93,6 +93,39 @@ def test_the_network_of_the_papers_real_nvp():
   block = 2 * (9 * 64 * 64 + 2 * 64 + 2 * 64)
   last = 2 * 64 + 64 * 6 + 2 * 6
   assert parameters(network.trainable_variables) == first + 8 * block + last
+
+
+def test_paper_conditioner_against_its_formula():
+  network = PaperConditioner(4, 3, blocks=2, dtype='float64')
+  x = np.random.default_rng(1).normal(size=(2, 4, 3, 5))
+  network(x)
+  randomise(network.trainable_variables)
+  weights = iter(v.numpy() for convolution in network._convolutions for v in convolution.trainable_variables)
+  affine = iter([(1.0, 0.0)] + [(norm.gamma.numpy(), norm.beta.numpy()) for norm in network._norms[1::2]])
+
+  def conv(h):
+    direction, gain, bias = (next(weights) for _ in range(3))
+    kernel = gain * direction / np.linalg.norm(direction.reshape(-1, direction.shape[-1]), axis=0)
+    return tf.nn.conv2d(h, kernel, 1, 'SAME').numpy() + bias
+
+  def norm(h, gain=1.0, bias=0.0):
+    return gain * (h - h.mean(axis=(0, 1, 2))) / np.sqrt(h.var(axis=(0, 1, 2)) + 1e-4) + bias
+
+  h = norm(x, *next(affine))
+  h = norm(np.maximum(conv(h), 0), *next(affine))
+  for _ in range(2):
+    inner = norm(np.maximum(conv(h), 0))
+    h = norm(np.maximum(h + conv(inner), 0), *next(affine))
+  expected = conv(h)
+  assert next(weights, None) is next(affine, None) is None
+  expected[..., :2] = np.tanh(expected[..., :2])
+  np.testing.assert_allclose(network(x, training=True), expected, rtol=1e-9, atol=1e-9)
+  np.testing.assert_allclose(network._norms[0].moving_mean.numpy(), 0.1 * x.mean(axis=(0, 1, 2)), rtol=1e-9)
+
+
+def test_an_odd_number_of_outputs_is_refused():
+  with pytest.raises(ValueError, match=r'`output_channels` must be an even integer\. Got: 3\.'):
+    PaperConditioner(3)
 
 
 @pytest.mark.parametrize('normalization', NORMALIZATIONS)

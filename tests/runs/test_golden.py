@@ -67,8 +67,18 @@ def test_training_goes_on(golden):
 @pytest.mark.parametrize(
   ('name', 'block'),
   [
-    ('nice', {'couplings': 2, 'hidden_units': 8, 'hidden_layers': 1}),
-    ('real_nvp', {'scales': 2, 'channels': 2, 'blocks': 1, 'batch_norm_between': False, 'log_scale_bound': 2.0}),
+    ('nice', {'couplings': 2, 'hidden_units': 8, 'hidden_layers': 1, 'initial_weights': 'zero_output'}),
+    (
+      'real_nvp',
+      {
+        'scales': 2,
+        'channels': 2,
+        'blocks': 1,
+        'architecture': 'preactivation',
+        'batch_norm_between': False,
+        'log_scale_bound': 2.0,
+      },
+    ),
     ('dcgan', {'channels': (2, 2)}),
   ],
 )

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flowgan_tf.configs import cifar10
+from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, make_generator, settings, validate
 
@@ -22,7 +22,7 @@ def test_config_is_valid_and_adds_no_setting(name):
   assert set(config.keys()) == set(default_config().keys())
 
 
-# Where nothing else is said: the paper's Real-NVP of two scales with batch norm in the conditioners.
+# Where nothing else is said: a Real-NVP of the paper's size, with batch norm in the conditioners.
 PAPER = {
   'dataset': 'cifar10',
   'batch_size': 64,
@@ -33,6 +33,7 @@ PAPER = {
   'generator': 'real_nvp',
   'real_nvp.prior': 'normal',
   'real_nvp.alpha': 1e-7,
+  'real_nvp.architecture': 'preactivation',
   'real_nvp.normalization': 'batch',
   'real_nvp.scales': 2,
   'real_nvp.channels': 64,
@@ -93,6 +94,7 @@ VARIANTS = {
     'optimizer.learning_rate': 2e-3,
     'optimizer.schedule': 'cosine',
   },
+  'paper': LIKELIHOOD | {'real_nvp.architecture': 'paper', 'steps': 300 * 703, 'ema_decay': 0.0},
 }
 
 
@@ -127,12 +129,76 @@ def test_each_command_for_cifar10_has_a_folder_of_its_own():
   assert cifar10.__doc__.count('bin/train') == len(VARIANTS)
 
 
-def test_an_unknown_variant_is_refused():
-  with pytest.raises(
-    UsageError,
-    match=r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small',
-  ):
-    cifar10.get_config('large')
+@pytest.mark.parametrize(
+  ('module', 'message'),
+  [
+    (
+      cifar10,
+      r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, paper',
+    ),
+    (mnist, r'mnist\.py:large: no such variant; expected one of default, paper'),
+  ],
+)
+def test_an_unknown_variant_is_refused(module, message):
+  with pytest.raises(UsageError, match=message):
+    module.get_config('large')
+
+
+def test_the_papers_flow_for_cifar10_has_as_many_parameters_as_that_of_its_code():
+  """Of the network for c channels: 1x1 convolution, norm; 8 blocks of two 3x3 convolutions and a norm; 1x1 convolution.
+
+  With the direction, gain and bias of each convolution, and scale and offset of the log-scale. The first convolution
+  of a coupling between halves of the channels sees all channels.
+  """
+  generator = make_generator(cifar10.get_config('paper'), (32, 32, 3))
+  expected = 0
+  for channels, couplings in ((3, 3), (12, 3), (6, 4)):
+    first = channels * 64 + 2 * 64 + 2 * 64
+    block = 2 * (9 * 64 * 64 + 2 * 64) + 2 * 64
+    last = 64 * 2 * channels + 2 * 2 * channels
+    expected += couplings * (first + 8 * block + last + 2)
+  assert expected == 5_945_064
+  assert sum(v.shape.num_elements() for v in generator.trainable_variables) == expected
+
+
+def test_the_papers_settings_for_mnist():
+  """Those of the README and the source of the paper's code: 500 epochs of 500 batches."""
+  config = mnist.get_config('paper')
+  validate(config)
+  expected = {
+    'dataset': 'mnist',
+    'batch_size': 100,
+    'steps': 250_000,
+    'generator': 'nice',
+    'nice.couplings': 4,
+    'nice.hidden_units': 1000,
+    'nice.hidden_layers': 6,
+    'nice.normalization': 'scalar_batch',
+    'nice.initial_weights': 'paper',
+    'nice.prior': 'logistic',
+    'nice.alpha': 1e-7,
+    'dcgan_critic.channels': [1, 64],
+    'dcgan_critic.dense_units': 1024,
+    'critic_steps': 5,
+    'reuse_batch': True,
+    'divergence': 'wasserstein',
+    'gradient_penalty': None,
+    'ema_decay': 0.0,
+    'lambda': 0.1,
+    **{
+      f'{name}.{key}': value
+      for name in ('optimizer', 'critic_optimizer')
+      for key, value in {
+        'learning_rate': 1e-4,
+        'beta_1': 0.5,
+        'beta_2': 0.9,
+        'schedule': 'constant',
+        'clip_norm': 0.0,
+      }.items()
+    },
+  }
+  found = settings(config)
+  assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize('name', NAMES)

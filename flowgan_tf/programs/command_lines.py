@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf.configs import cifar10
+from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.study.summary import Summary
 
@@ -60,6 +60,7 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
+  found['configs/mnist.py:paper'] = mnist.get_config('paper')
   return found | {f'configs/cifar10.py:{variant}': cifar10.get_config(variant) for variant in cifar10.VARIANTS}
 
 

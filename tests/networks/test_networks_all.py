@@ -28,7 +28,7 @@ LAYERS = {
   GuardedBatchNormalization: {'momentum': 0.9, 'epsilon': 0.2},
   ImageNormalization: {'epsilon': 0.2},
   LastAxisNormalization: {'epsilon': 0.2},
-  ScalarBatchNormalization: {'momentum': 0.9, 'epsilon': 0.2},
+  ScalarBatchNormalization: {'momentum': 0.8, 'epsilon': 0.2},
   PaperConditioner: {'output_channels': 6, 'channels': 4, 'blocks': 2},
   WeightNormConv2D: {
     'filters': 5,

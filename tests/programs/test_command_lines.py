@@ -67,6 +67,9 @@ def test_the_nearest_shipped_configuration_is_named():
   config.objective, config.steps, config['lambda'] = 'hybrid', 500, 2.0
   expected = "bin/train --config=configs/mnist.py --objective=hybrid --lambda=2 --steps=500 '--workdir=runs/a b'"
   assert command_lines.train(summary(config)) == expected
+  config = mnist.get_config('paper')
+  expected = "bin/train --config=configs/mnist.py:paper --objective=mle '--workdir=runs/a b'"
+  assert command_lines.train(summary(config)) == expected
   config = digits.get_config()
   config.objective = 'mle'
   assert command_lines.train(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"

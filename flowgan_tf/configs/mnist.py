@@ -17,8 +17,8 @@ bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnis
 
 It has not been trained to its end here. The estimates follow from the time of a step on 2 CPU cores. What stays
 different from the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are
-Glorot's, and no two layers start with the same weights. Its README trains the hybrid with --lambda=1, the paper with
-0.1.
+Glorot's, and layers of the same shape do not start with the same weights. The README of that code trains the hybrid
+with --lambda=1, the paper with 0.1.
 """
 
 from ml_collections import config_dict

@@ -37,10 +37,10 @@ def nice(
   turn, diagonal scaling.
 
   With `normalization='scalar_batch'` and `initial_weights='paper'` it is the flow of the paper's code, up to two
-  details: the log-scales are bounded by 10, and the sign of the couplings' shifts is reversed, which a network makes up
-  for. The defaults differ because layer norm is the same in training and in evaluation, where the density under
-  running statistics can be far from the one that was trained, and because a flow that starts without shifts starts from
-  a density near the prior's.
+  details. The log-scales of the diagonal scaling are bounded by 10. And its couplings subtract on the way from image to
+  noise, where the paper's add; the sign of a network's last layer makes up for that. The defaults differ because with
+  layer norm an image has the same density in training and in evaluation, and because a flow that shifts nothing starts
+  near its prior.
 
   Args:
     image_shape: `(height, width, channels)`.

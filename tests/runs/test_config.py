@@ -90,6 +90,7 @@ def test_blocks_are_the_builders_arguments():
     'scales': 2,
     'channels': 64,
     'blocks': 8,
+    'architecture': 'preactivation',
     'normalization': 'batch',
     'batch_norm_between': False,
     'log_scale_bound': 2.0,

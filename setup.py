@@ -41,13 +41,13 @@ setuptools.setup(
   },
   entry_points={
     'console_scripts': [
-      'flowgan-train=flowgan_tf.programs.train:run',
-      'flowgan-evaluate=flowgan_tf.programs.evaluate:run',
-      'flowgan-sample=flowgan_tf.programs.sample:run',
-      'flowgan-export=flowgan_tf.programs.export:run',
-      'flowgan-analyze=flowgan_tf.programs.analyze:run',
-      'flowgan-report=flowgan_tf.programs.report:run',
-      'flowgan-sweep=flowgan_tf.programs.sweep:run',
+      'flowgan-train=flowgan_tf.programs.start:train',
+      'flowgan-evaluate=flowgan_tf.programs.start:evaluate',
+      'flowgan-sample=flowgan_tf.programs.start:sample',
+      'flowgan-export=flowgan_tf.programs.start:export',
+      'flowgan-analyze=flowgan_tf.programs.start:analyze',
+      'flowgan-report=flowgan_tf.programs.start:report',
+      'flowgan-sweep=flowgan_tf.programs.start:sweep',
     ]
   },
 )

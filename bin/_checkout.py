@@ -1,15 +1,20 @@
 """Runs a program of the checkout with the checkout's own .venv, unless another environment is active."""
 
-import importlib
-import os
-import pathlib
-import sys
+import signal
+
+# Ctrl-C and SIGTERM wait, over a restart too, until flowgan_tf.signals handles them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+import importlib  # noqa: E402
+import os  # noqa: E402
+import pathlib  # noqa: E402
+import sys  # noqa: E402
 
 _PYTHON = pathlib.Path(__file__).resolve().parent.parent / '.venv' / 'bin' / 'python'
 
 
 def run(program: str) -> None:
-  """Runs `flowgan_tf/programs/<program>.py`, after a restart in .venv if there is one and no environment is active."""
+  """Starts `flowgan_tf/programs/<program>.py`, in .venv if there is one and no environment is active."""
   if sys.prefix == sys.base_prefix and _PYTHON.exists():
     os.execv(_PYTHON, [str(_PYTHON), *sys.argv])
-  importlib.import_module(f'flowgan_tf.programs.{program}').run()
+  importlib.import_module('flowgan_tf.programs.start').start(program)

@@ -22,6 +22,7 @@ ROOMS = [
   'errors',
   'files',
   'hosts',
+  'signals',
   'version',
   'networks',
   'bijectors',
@@ -50,13 +51,14 @@ ONLY = {
   'errors': [],
   'files': ['errors'],
   'hosts': [],
+  'signals': [],
   'version': [],
   'display': ['errors', 'files'],
   'study': [room for room in ROOMS[: ROOMS.index('study')] if room != 'training'],
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'arguments', 'files', 'hosts', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'arguments', 'files', 'hosts', 'signals', 'version', 'configs', 'programs'}
 
 
 def modules():

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
   failures = []
   for workdir in [find_run(argument) for argument in arguments]:
     _analyze(workdir, settings, failures)
-  return command.USAGE_ERROR if failures else 0
+  return max(map(command.status_of, failures), default=0)
 
 
 def _analyze(workdir, settings, failures):

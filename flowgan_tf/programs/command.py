@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
@@ -15,11 +16,12 @@ from absl import logging as absl_logging
 from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.signals import end_on_signals
 
-__all__ = ['INTERRUPTED', 'USAGE_ERROR', 'load_tensorflow', 'message', 'run_argument', 'run_program']
+__all__ = ['FAILURE', 'USAGE_ERROR', 'load_tensorflow', 'message', 'run_argument', 'run_program', 'status_of']
 
+FAILURE = 1
 USAGE_ERROR = 2
-INTERRUPTED = 130
 
 # What a config file and its overrides can raise while the flags are parsed; UsageError is a ValueError.
 _CONFIG_ERRORS = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError)
@@ -27,20 +29,29 @@ _CONFIG_ERRORS = (AttributeError, ImportError, KeyError, NameError, OSError, Syn
 # An argument or a setting in backticks, such as `steps` or `critic.channels`; not `analyze runs/demo`.
 _NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
 
+# What TensorFlow puts before and after the message of an error of one of its operations.
+_OPERATION = re.compile(r'{{.*?}} *| *\[Op:\w+\]')
+
+_NO_SPACE = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+
 
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
-  """Runs a program and exits. A user's mistake is reported in one line, with exit status 2.
+  """Runs a program and exits. Errors that a user can do something about are reported in one line.
+
+  The exit status is 2 for a user's mistake, a `UsageError`; 1 if a file cannot be read or written, or the disk is full;
+  and 130 or 143 for SIGINT or SIGTERM.
 
   Args:
     main: Takes the positional arguments without the program's name, and returns an exit status or None.
     module: Name of the program's module. `--helpshort` shows its docstring and flags.
   """
+  end_on_signals()
   program = os.path.basename(sys.argv[0])
   load_tensorflow()
 
-  def fail(error: object) -> None:
+  def fail(error: object, status: int = USAGE_ERROR) -> None:
     print(f'{program}: {message(error)}', file=sys.stderr)
-    sys.exit(USAGE_ERROR)
+    sys.exit(status)
 
   def parse(argv: list[str]) -> list[str]:
     try:
@@ -56,11 +67,11 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     logging.getLogger('tensorflow').setLevel(logging.WARNING)
     try:
       return main(argv[1:])
-    except UsageError as error:
-      fail(error)
-    except KeyboardInterrupt:
-      print(f'{program}: interrupted', file=sys.stderr)
-      return INTERRUPTED
+    # TensorFlow's errors of a full disk are of its own classes, and some are wrapped as a user's mistake.
+    except Exception as error:
+      if (status := status_of(error)) is None:
+        raise
+      fail(error, status)
 
   # --help shows the docstring and the flags of the main module, which is the script that calls our module.
   sys.modules['__main__'].__doc__ = sys.modules[module].__doc__
@@ -74,6 +85,13 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
   app.run(checked_main, flags_parser=parse)
+
+
+def status_of(error: Exception) -> int | None:
+  """Returns the exit status for an error that is reported in one line; None for others, which are defects."""
+  if isinstance(error, OSError) or any(text in str(error) for text in _NO_SPACE):
+    return FAILURE
+  return USAGE_ERROR if isinstance(error, UsageError) else None
 
 
 def message(error: object) -> str:
@@ -90,7 +108,10 @@ def message(error: object) -> str:
   Returns:
     The text on one line.
   """
-  return _NAME.sub(_as_flag, ' '.join(str(error).split()))
+  text = str(error)
+  if isinstance(error, OSError) and error.strerror:
+    text = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+  return _NAME.sub(_as_flag, ' '.join(_OPERATION.sub('', text).split()))
 
 
 def _as_flag(match: re.Match) -> str:

@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import config_dict
 
 from flowgan_tf import programs
+from flowgan_tf.programs import command
 from tests.tiny import write_images
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -83,6 +84,7 @@ def call(program: str, *arguments: object) -> Outcome:
   with (
     _untouched(),
     mock.patch.object(sys, 'argv', [f'bin/{program}', *map(str, arguments)]),
+    mock.patch.object(command, 'end_on_signals'),  # Which are pytest's.
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     pytest.raises(SystemExit) as ended,

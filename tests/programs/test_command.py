@@ -1,5 +1,7 @@
 """What all programs do before and after their own work."""
 
+import errno
+import os
 from unittest import mock
 
 import pytest
@@ -10,6 +12,7 @@ from ml_collections.config_flags import config_flags
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
+from tests.programs import conftest
 from tests.programs.conftest import assert_one_line, call
 
 CONFIG = """
@@ -92,6 +95,40 @@ def test_a_program_prints_the_library_s_errors_in_its_own_words(finished, tmp_pa
   data_dir = tmp_path / 'missing'
   outcome = call('train', '--dataset=mnist', f'--data_dir={data_dir}', f'--workdir={tmp_path / "run"}')
   assert_one_line(outcome, 'train', f'--data_dir must be a folder with prepared TFDS data sets. Got: {data_dir}')
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/runs/demo/metrics.jsonl')
+# As TensorFlow words it.
+EXHAUSTED = tf.errors.ResourceExhaustedError(
+  None, None, '{{function_node __wrapped__SaveV2_device}} /runs/demo/ckpt-6; No space left on device [Op:SaveV2]'
+)
+
+
+@pytest.mark.parametrize(
+  ('error', 'status', 'printed'),
+  [
+    (FULL, 1, '/runs/demo/metrics.jsonl: No space left on device'),
+    (OSError(errno.EIO, os.strerror(errno.EIO)), 1, 'Input/output error'),
+    (EXHAUSTED, 1, '/runs/demo/ckpt-6; No space left on device'),
+    (
+      UsageError('a/b: cannot be written (No space left on device)'),
+      1,
+      'a/b: cannot be written (No space left on device)',
+    ),
+    (UsageError('a/b: cannot be written (Permission denied)'), 2, 'a/b: cannot be written (Permission denied)'),
+  ],
+)
+def test_a_disk_that_fails_is_no_mistake_of_the_user(monkeypatch, capsys, error, status, printed):
+  def main(arguments):
+    raise error
+
+  monkeypatch.setattr('sys.argv', ['bin/demo'])
+  monkeypatch.setattr(command, 'end_on_signals', lambda: None)
+  with conftest._untouched(), pytest.raises(SystemExit) as ended:
+    command.run_program(main, __name__)
+  assert ended.value.code == status
+  assert capsys.readouterr().err == f'demo: {printed}\n'
+  assert command.status_of(ValueError('a defect')) is None
 
 
 def test_more_or_less_than_one_run_is_a_mistake(monkeypatch):

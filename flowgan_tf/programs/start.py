@@ -1,0 +1,22 @@
+"""Entry points of the programs: what handles Ctrl-C and SIGTERM is in place before the imports, which take seconds."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+from flowgan_tf.signals import end_on_signals
+
+__all__ = ['analyze', 'evaluate', 'export', 'report', 'sample', 'start', 'sweep', 'train']
+
+
+def start(program: str) -> None:
+  """Runs `flowgan_tf/programs/<program>.py`, and exits."""
+  end_on_signals()
+  importlib.import_module(f'flowgan_tf.programs.{program}').run()
+
+
+analyze, evaluate, export, report, sample, sweep, train = (
+  functools.partial(start, program)
+  for program in ('analyze', 'evaluate', 'export', 'report', 'sample', 'sweep', 'train')
+)

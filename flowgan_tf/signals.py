@@ -1,0 +1,94 @@
+"""SIGINT, which Ctrl-C sends, and SIGTERM: a program ends with one line, and a training saves first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+__all__ = ['SIGNALS', 'deferred_signals', 'end_on_signals']
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_standard_error = 2
+_leaving = threading.Lock()
+_TOGETHER = 1.0  # Seconds. `timeout` sends its signal twice, and a wrapper may pass on what its child received, too.
+
+
+def end_on_signals() -> None:
+  """From now on, SIGINT and SIGTERM end the process at once: with one line, and with status 130 or 143 as in a shell.
+
+  Nothing is unwound. A `KeyboardInterrupt` could be swallowed by a library or come out as another error, and Python
+  raises it only when the main thread returns from the call that it is in, which for XLA can take minutes. A second
+  thread therefore waits for the signals, too.
+
+  Programs call this in the main thread, before they import anything that takes time.
+  """
+  if signal.getsignal(signal.SIGTERM) is _leave:
+    return
+  # Standard error may point elsewhere when the signal comes; see `command.load_tensorflow`.
+  global _standard_error
+  _standard_error = os.dup(2)
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  for number in SIGNALS:
+    signal.signal(number, _leave)
+  threading.Thread(target=_watch, args=(reader,), name='signals', daemon=True).start()
+  # The scripts in bin/ block them, so that none is lost before there is a handler.
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+  """Holds SIGINT and SIGTERM back until the block ends, when they have the effect that they would have had before it.
+
+  Yields a list with the first that has come, so that the block can end early. Another one, more than a second later, is
+  not held back. In threads other than the main one, which receive no signals, the list stays empty.
+  """
+  received: list[int] = []
+  when = 0.0
+  if threading.current_thread() is not threading.main_thread():
+    yield received
+    return
+
+  def note(number, _):
+    nonlocal when
+    if not received:
+      received.append(number)
+      when = time.monotonic()
+    elif time.monotonic() - when > _TOGETHER:
+      restore()
+      signal.raise_signal(number)
+
+  def restore():
+    for number, handler in before.items():
+      signal.signal(number, handler or signal.SIG_DFL)  # None is a handler that is not Python's.
+
+  before = {number: signal.signal(number, note) for number in SIGNALS}
+  try:
+    yield received
+  finally:
+    restore()
+    if received:
+      signal.raise_signal(received[0])
+
+
+def _leave(number, _=None):
+  if not _leaving.acquire(blocking=False):  # The other thread came first.
+    return
+  program, name = os.path.basename(sys.argv[0]), signal.Signals(number).name
+  below = '\n' if os.isatty(_standard_error) else ''  # of the progress bar
+  with contextlib.suppress(OSError):  # A terminal that was closed.
+    os.write(_standard_error, f'{below}{program}: stopped by {name}; repeat the command to go on\n'.encode())
+  os._exit(128 + number)
+
+
+def _watch(reader):
+  while True:
+    for number in os.read(reader, 1):
+      if signal.getsignal(number) is _leave:
+        _leave(number)

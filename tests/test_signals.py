@@ -1,0 +1,107 @@
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from flowgan_tf.signals import SIGNALS, deferred_signals, end_on_signals
+
+# What a process may be doing when the signal comes.
+BODIES = {
+  'waits': 'time.sleep(100)',
+  'catches everything': """
+while True:
+  try:
+    time.sleep(100)
+  except BaseException:
+    pass
+""",
+  'is in a call that does not return to Python': "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+  'has standard error elsewhere': 'os.dup2(os.open(os.devnull, os.O_WRONLY), 2); time.sleep(100)',
+  'was started with signals blocked': 'time.sleep(100)',
+}
+START = """
+import hashlib, os, signal, sys, time
+sys.argv[0] = '/somewhere/bin/train'
+if {blocked}:
+  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+from flowgan_tf.signals import end_on_signals
+end_on_signals()
+end_on_signals()
+print('ready', flush=True)
+{body}
+"""
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
+  processes = {}
+  for name, body in BODIES.items():
+    code = START.format(body=body, blocked='blocked' in name)
+    processes[name] = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  for name, process in processes.items():
+    assert process.stdout.readline() == b'ready\n', name
+    process.send_signal(number)
+  for name, process in processes.items():
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, b''), name
+    assert err.decode() == f'train: stopped by {number.name}; repeat the command to go on\n', name
+
+
+@pytest.fixture
+def received(monkeypatch):
+  """The signals that reach this process's own handlers."""
+  numbers = []
+  before = {number: signal.signal(number, lambda number, _: numbers.append(number)) for number in SIGNALS}
+  yield numbers
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def test_signals_wait_for_the_end_of_the_block(received):
+  handlers = [signal.getsignal(number) for number in SIGNALS]
+  with deferred_signals() as waiting:
+    assert waiting == []
+    signal.raise_signal(signal.SIGTERM)
+    assert (waiting, received) == ([signal.SIGTERM], [])
+  assert received == [signal.SIGTERM]
+  assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+def test_signals_are_not_lost_if_the_block_fails(received):
+  with pytest.raises(ZeroDivisionError), deferred_signals():
+    signal.raise_signal(signal.SIGINT)
+    raise ZeroDivisionError
+  assert received == [signal.SIGINT]
+
+
+def test_a_second_signal_does_not_wait(monkeypatch):
+  before, reached = signal.getsignal(signal.SIGINT), []
+  with pytest.raises(KeyboardInterrupt), deferred_signals():
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)  # Together with the first, so that it is the same.
+    reached.append('together')
+    monkeypatch.setattr('flowgan_tf.signals._TOGETHER', -1.0)
+    signal.raise_signal(signal.SIGINT)
+    reached.append('later')
+  assert reached == ['together']
+  assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+
+
+def test_other_threads_are_left_alone():
+  lists = []
+
+  def work():
+    with deferred_signals() as waiting:
+      lists.append(waiting)
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert lists == [[]]
+
+
+def test_programs_alone_change_the_handlers():
+  assert callable(end_on_signals)
+  assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

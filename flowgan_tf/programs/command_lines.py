@@ -29,6 +29,7 @@ _FLAGS = (
   'batch_size',
   'seed',
   'precision',
+  'on_nan',
   'scorer',
 )
 

@@ -34,6 +34,7 @@ flags.DEFINE_integer('batch_size', None, 'Images per batch.')
 flags.DEFINE_integer('seed', None, 'Seed of everything random.')
 flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16.')
 flags.DEFINE_bool('jit', None, 'Compile with XLA.')
+flags.DEFINE_string('on_nan', None, 'When a loss is no longer finite: stop, or rollback with half the learning rate.')
 flags.DEFINE_string('scorer', None, 'Network behind the scores: classifier or inception.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_integer(
@@ -53,6 +54,7 @@ _OVERRIDES = (
   'seed',
   'precision',
   'jit',
+  'on_nan',
   'scorer',
   'inception_weights',
 )
@@ -92,13 +94,10 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   from flowgan_tf.training.loop import TrainingDiverged, train
 
   try:
-    finished = train(config, workdir, scorer_required=FLAGS.scorer is not None)
+    train(config, workdir, scorer_required=FLAGS.scorer is not None)
   except TrainingDiverged as error:
     print(f'train: {error}', file=sys.stderr)
     return 1
-  if not finished:
-    print(f'stopped; everything is saved in {workdir}; repeat the command to resume', file=sys.stderr)
-    return command.INTERRUPTED
   checkpoints = available(workdir)
   # A user who trains without scores may lack what the scores need.
   samples = FLAGS.samples if config.score_samples else 0

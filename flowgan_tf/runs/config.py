@@ -17,6 +17,7 @@ from flowgan_tf.generators import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 
 __all__ = [
+  'ON_NAN',
   'PRECISIONS',
   'SCHEDULES',
   'SCORERS',
@@ -32,6 +33,7 @@ __all__ = [
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
+ON_NAN = ('stop', 'rollback')
 
 _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 
@@ -73,6 +75,7 @@ def default_config() -> config_dict.ConfigDict:
     config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
   config.ema_decay = 0.999  # average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
 
+  config.on_nan = 'stop'  # or 'rollback', to the last checkpoint with half the learning rates, at most 3 times
   config.log_every = 50
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 trains without scores
@@ -96,6 +99,7 @@ def validate(config: config_dict.ConfigDict) -> None:
       ('critic', CRITICS),
       ('precision', PRECISIONS),
       ('scorer', SCORERS),
+      ('on_nan', ON_NAN),
     ):
       check_choice(name, config[name], choices)
     for name in ('batch_size', 'steps', 'critic_steps', 'log_every', 'eval_every'):

@@ -21,15 +21,15 @@ from flowgan_tf.runs.history import read_lines
 
 __all__ = ['exclusive', 'open_workdir', 'training_changes']
 
-# Settings that may differ when a run is resumed: where files are, and how often it logs.
-_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every'}
+# Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
+_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
 
 
 def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
-  """Compares two configurations, apart from where files are and how often a training logs.
+  """Compares two configurations, apart from what does not change a training, such as where files are.
 
   Returns:
     The old and the new value of each setting that differs, by its dotted name.

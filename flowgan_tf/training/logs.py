@@ -36,6 +36,9 @@ class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
   On a terminal it also shows a progress bar with the newest numbers.
+
+  Attributes:
+    records: The records that the log held when it was opened.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
@@ -47,15 +50,15 @@ class RunLog:
       steps: Step at which the training ends.
     """
     self._path = workdir / 'metrics.jsonl'
-    # A run that was interrupted before its first checkpoint evaluates step 0 again.
-    lines = read_lines(workdir) if start else []
+    lines = read_lines(workdir)
     if start and not lines:
       _LOG.warning('%s: is missing or empty; the records up to step %d are lost.', self._path, start)
     lines = list(itertools.takewhile(lambda line: line.record is None or line.record['step'] <= start, lines))
     write_atomically(self._path, b''.join(line.content + b'\n' for line in lines))
     self._file = self._path.open('ab')
     self._last = lines[-1] if lines else None
-    self._seconds_before = next((line.record['seconds'] for line in reversed(lines) if line.record), 0.0)
+    self.records = [line.record for line in lines if line.record is not None]
+    self._seconds_before = self.records[-1]['seconds'] if self.records else 0.0
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
     interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -71,7 +74,7 @@ class RunLog:
     """Logs metrics; TensorBoard shows those that are numbers.
 
     Args:
-      kind: 'train' or 'validation'; the prefix of the names in TensorBoard.
+      kind: 'train', 'validation' or 'rollback'; the prefix of the names in TensorBoard.
       step: The training step.
       metrics: Names and values.
       seconds: Time since this process started training; the log adds the time of earlier processes.
@@ -102,5 +105,5 @@ class RunLog:
       numbers = ', '.join(f'{name} {metrics[name]:{form}}' for name, form in _LINE.items() if name in metrics)
       self._bar.write(f'step {step}: {numbers}', file=sys.stderr)
     prefix = '' if kind == 'train' else 'val_'
-    self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR[kind] if name in metrics}
+    self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR.get(kind, ()) if name in metrics}
     self._bar.set_postfix(self._postfix)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
-import signal
 import time
 
-import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
@@ -21,6 +18,8 @@ from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import make_objective, validate
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
+from flowgan_tf.signals import deferred_signals
+from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -28,6 +27,7 @@ from flowgan_tf.training.step import batches_per_step, make_train_step
 __all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
+_MAX_ROLLBACKS = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -38,6 +38,12 @@ class TrainingDiverged(Exception):
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 
+  SIGINT and SIGTERM are held back until the step at work is finished and saved; then they have their usual effect,
+  which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for SIGTERM. They have it at once while
+  there is nothing to save: before the first step is finished, and during an evaluation, which a resumed training makes
+  again. A second signal, more than a second later, is not held back. So one step and one checkpoint are what a signal
+  waits for. In a thread other than the main one, which receives no signals, the training goes on.
+
   Args:
     config: A configuration; see `default_config`.
     workdir: Folder of the run.
@@ -45,11 +51,14 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       scores.
 
   Returns:
-    True if the last step was reached; False if SIGINT or SIGTERM ended the training earlier, with everything saved.
+    True if the last step was reached; False if a signal ended the training earlier and its handler returned.
 
   Raises:
     UsageError: If configuration, data or folder cannot be used. It is raised before any training.
-    TrainingDiverged: If a metric or a weight is NaN or infinite.
+    TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
+      been fewer than 3 rollbacks.
+    OSError: If a file cannot be written; `tf.errors.ResourceExhaustedError` if TensorFlow writes it and the disk is
+      full. The last checkpoint is kept.
   """
   validate(config)
   objective = make_objective(config)
@@ -75,65 +84,127 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  return _Loop(config, objective, dataset, workdir, state, checkpoints, scorer).run()
+  if not available(workdir):
+    # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
+    (workdir / 'metrics.jsonl').unlink(missing_ok=True)
+    checkpoints.save('latest')
+  loop = _Loop(config, objective, dataset, workdir, state, checkpoints, scorer)
+  while True:
+    try:
+      return loop.run()
+    except _NotFiniteError as error:
+      loop.roll_back(error.names)
+
+
+class _NotFiniteError(Exception):
+  def __init__(self, names):
+    super().__init__()
+    self.names = names
 
 
 class _Loop:
   def __init__(self, config, objective, dataset, workdir, state, checkpoints, scorer):
-    self._config, self._workdir, self._state = config, workdir, state
-    self._checkpoints, self._scorer = checkpoints, scorer
+    self._config, self._objective, self._dataset, self._workdir = config, objective, dataset, workdir
+    self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
     self._evaluator = Evaluator(state.ema, dataset, config)
-    self._start = int(state.step)
     self._train_step = make_train_step(state, objective, config)
-    per_step = batches_per_step(objective, config.critic_steps, config.reuse_batch)
-    self._batches = data.training_batches(
-      dataset.train, dataset.levels, per_step * config.batch_size, config.seed, start=self._start, flip=config.flip
-    )
     self._began = time.monotonic()
 
   def run(self):
-    config, log = self._config, RunLog(self._workdir, self._start, self._config.steps)
-    batches = iter(self._batches)
-    with _deferred_signals() as stop, contextlib.closing(log):
-      if self._start == 0:
-        self._evaluate(log, 0)
-        # Saved before any best checkpoint: a best one without a latest one means that something was lost.
-        self._checkpoints.save('latest')
-      for step in range(self._start + 1, config.steps + 1):
-        metrics = self._train_step(next(batches))
-        log.advance()
-        if step % config.log_every == 0:
-          self._record(log, step, metrics)
-        if step % config.eval_every == 0 or step == config.steps:
-          self._check_finite(step, metrics)
-          self._evaluate(log, step)
+    """Trains from the state's step to the last one; returns whether that was reached."""
+    start, steps = int(self._state.step), self._config.steps
+    with contextlib.closing(RunLog(self._workdir, start, steps)) as log:
+      self._rollbacks = sum(record.get('kind') == 'rollback' for record in log.records)
+      self._state.rate_factor.assign(0.5**self._rollbacks)
+      self._resume_evaluation(log, start)
+      batches, step = self._batches(start), start
+      while step < steps:
+        step += 1
+        # Tracing and compiling may take minutes. Nothing has been done since the last checkpoint.
+        metrics = self._step(batches, log, step)
+        with deferred_signals() as stop:
+          while not (self._is_evaluated(step) or stop):
+            step += 1
+            metrics = self._step(batches, log, step)
+          self._check_finite(metrics)
+          # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._checkpoints.save('latest')
         if stop:
-          self._check_finite(step, metrics)
-          self._checkpoints.save('latest')
-          return step == config.steps
+          return False
+        self._evaluate(log, step)
     return True
+
+  def roll_back(self, names):
+    """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`."""
+    start, step, reason = self._find_failure(names)
+    if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
+      after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
+      raise TrainingDiverged(
+        f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
+        f'{self._workdir}'
+      )
+    with contextlib.closing(RunLog(self._workdir, start, self._config.steps)) as log:
+      log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
+    _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
+
+  def _find_failure(self, names):
+    """Repeats the steps since the last checkpoint, and leaves the state at that checkpoint.
+
+    Returns the checkpoint's step, the first step that fails, and what fails in it.
+    """
+    state, reached = self._state, int(self._state.step)
+    _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
+    self._checkpoints.restore()
+    start = int(state.step)
+    batches, found = self._batches(start), []
+    while not found and int(state.step) < reached:
+      found = not_finite(self._train_step(next(batches)), state, self._config)
+    step = int(state.step)
+    self._checkpoints.restore()
+    batches = self._batches(start)
+    while int(state.step) < step - 1:
+      self._train_step(next(batches))
+    reason = explain(state, self._objective, self._config, next(batches)) or ', '.join(found or names)
+    self._checkpoints.restore()
+    return start, step, reason
+
+  def _batches(self, start):
+    config, dataset = self._config, self._dataset
+    images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
+    return iter(
+      data.training_batches(dataset.train, dataset.levels, images, config.seed, start=start, flip=config.flip)
+    )
 
   def _seconds(self):
     return time.monotonic() - self._began
 
-  def _record(self, log, step, metrics):
-    metrics = {name: float(value) for name, value in metrics.items()}
-    log.record('train', step, metrics, self._seconds())
-    self._check_finite(step, metrics)
+  def _step(self, batches, log, step):
+    metrics = self._train_step(next(batches))
+    log.advance()
+    if step % self._config.log_every == 0:
+      log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
+      self._check_finite(metrics)
+    return metrics
 
-  def _check_finite(self, step, metrics):
+  def _check_finite(self, metrics):
     # The metrics belong to the weights before the step; the weights after it are what would be saved.
-    state = self._state
-    trained = [*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
-    metrics = metrics | {'weights': tf.linalg.global_norm(trained)}
-    # With float16 a gradient that overflows is no failure: the optimizer skips that step and lowers its loss scale.
-    excused = {'gradient_norm'} if self._config.precision == 'mixed_float16' else set()
-    bad = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
-    if bad:
-      raise TrainingDiverged(
-        f'{", ".join(bad)} not finite at step {step}; the last good checkpoint in {self._workdir} is kept'
-      )
+    if names := not_finite(metrics, self._state, self._config):
+      raise _NotFiniteError(names)
+
+  def _is_evaluated(self, step):
+    return step % self._config.eval_every == 0 or step == self._config.steps
+
+  def _resume_evaluation(self, log, step):
+    """Evaluates the step if it is to be, and that was cut off; else takes the best values from its record.
+
+    The checkpoint was saved before the evaluation, so that it does not know them.
+    """
+    if not self._is_evaluated(step):
+      return
+    if found := [record for record in log.records if (record.get('kind'), record['step']) == ('validation', step)]:
+      self._improves(found[-1])
+    else:
+      self._evaluate(log, step)
 
   def _evaluate(self, log, step):
     metrics = {}
@@ -141,18 +212,26 @@ class _Loop:
       metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
     metrics |= score_samples(samples, self._scorer)
-    log.record('validation', step, metrics, self._seconds())
     self._save_grid(log, step)
-    if not step:
-      return
-    state = self._state
-    if metrics.get('nll', math.inf) < float(state.best_nll):
-      state.best_nll.assign(metrics['nll'])
-      self._checkpoints.save('best_nll')
-    scorer = self._scorer
-    if scorer and metrics.get(scorer.selection, -math.inf) > float(state.best_score):
-      state.best_score.assign(metrics[scorer.selection])
-      self._checkpoints.save('best_score')
+    with deferred_signals():
+      for name in self._improves({'step': step} | metrics):
+        self._checkpoints.save(name)
+      # At last: an evaluation is finished if it has a record.
+      log.record('validation', step, metrics, self._seconds())
+
+  def _improves(self, record):
+    """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
+    state, scorer, better = self._state, self._scorer, []
+    if not record['step']:  # An untrained generator is no candidate.
+      return better
+    nll, score = record.get('nll'), scorer and record.get(scorer.selection)
+    if nll is not None and nll < float(state.best_nll):
+      state.best_nll.assign(nll)
+      better.append('best_nll')
+    if score is not None and score > float(state.best_score):
+      state.best_score.assign(score)
+      better.append('best_score')
+    return better
 
   def _save_grid(self, log, step):
     grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
@@ -160,15 +239,3 @@ class _Loop:
     folder.mkdir(exist_ok=True)
     save_png(grid, folder / f'step_{step:07d}.png')
     log.image('samples', step, grid)
-
-
-@contextlib.contextmanager
-def _deferred_signals():
-  """Collects SIGINT and SIGTERM, so that the step can be finished and saved before the program ends."""
-  received: list[int] = []
-  handlers = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield received
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)

@@ -19,10 +19,15 @@ class FusedAdam(keras.optimizers.Adam):
   The update, the state and the checkpoints are the same. Keras makes about ten passes over the memory of a variable and
   the kernel makes one. Without XLA the passes take most of the optimizer's time in a step of the paper's NICE.
 
+  Attributes:
+    rate_factor: Factor of the learning rate: a number, or a variable that may change between steps.
+
   #### References
 
   [1]: Diederik P. Kingma, Jimmy Ba. Adam: A Method for Stochastic Optimization. ICLR 2015.
   """
+
+  rate_factor: float | tf.Variable = 1.0
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
     """Updates one variable; called by `apply`."""
@@ -35,7 +40,7 @@ class FusedAdam(keras.optimizers.Adam):
       v=self._velocities[index].value.handle,
       beta1_power=tf.pow(tf.constant(self.beta_1, dtype), step),
       beta2_power=tf.pow(tf.constant(self.beta_2, dtype), step),
-      lr=tf.cast(learning_rate, dtype),
+      lr=tf.cast(learning_rate, dtype) * tf.cast(self.rate_factor, dtype),
       beta1=tf.constant(self.beta_1, dtype),
       beta2=tf.constant(self.beta_2, dtype),
       epsilon=tf.constant(self.epsilon, dtype),

@@ -26,6 +26,7 @@ class TrainState:
     critic: The critic as a `KerasModule`, or None if the objective does not use one.
     optimizer: Optimizer of the generator.
     critic_optimizer: Optimizer of the critic, or None.
+    rate_factor: Factor of both learning rates. It is no part of the checkpoint, as the log knows it.
     step: Number of finished steps; with the seed it is also the position in the data.
     best_nll: Lowest validation NLL so far, in nats.
     best_score: Highest score so far.
@@ -47,12 +48,13 @@ class TrainState:
     dtype = config.precision
     self.generator = make_generator(config, image_shape, dtype)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
-    self.optimizer = _adam(config.optimizer, config, 1)
+    self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
+    self.optimizer = _adam(config.optimizer, config, 1, self.rate_factor)
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
       self.critic = KerasModule(make_critic(config, image_shape, dtype), image_shape, name='critic')
-      self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps)
+      self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps, self.rate_factor)
       self.critic_optimizer.build(self.critic.trainable_variables)
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
@@ -78,7 +80,9 @@ def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
   return [v.value for v in optimizer.variables]
 
 
-def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int) -> keras.Optimizer:
+def _adam(
+  c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int, rate_factor: tf.Variable
+) -> keras.Optimizer:
   """Adam, with a schedule that counts training steps rather than updates, and with loss scaling for float16."""
   updates = config.steps * updates_per_step
   learning_rate = {
@@ -87,6 +91,7 @@ def _adam(c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per
     'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(c.learning_rate, updates_per_step, c.decay_rate),
   }[c.schedule]()
   adam = FusedAdam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
+  adam.rate_factor = rate_factor
   if config.precision == 'mixed_float16':
     # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
     return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)

@@ -23,7 +23,10 @@ def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool)
 
 
 def make_train_step(
-  state: TrainState, objective: Objective, config: config_dict.ConfigDict
+  state: TrainState,
+  objective: Objective,
+  config: config_dict.ConfigDict,
+  inspect: Callable[[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Variable]], None] | None = None,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
   """Builds the training step.
 
@@ -34,6 +37,7 @@ def make_train_step(
     state: State that the step updates.
     objective: Objective that the step minimises.
     config: A training configuration.
+    inspect: Called before each update with the objective's metrics, the gradients and their variables.
 
   Returns:
     A function of images `[batches_per_step * batch_size, height, width, channels]` that returns float32 scalars: the
@@ -77,7 +81,10 @@ def make_train_step(
       with tf.GradientTape() as tape:
         loss, metrics = objective.critic_loss(state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed)
         scaled = state.critic_optimizer.scale_loss(loss)
-      update_critic(tape.gradient(scaled, state.critic.trainable_variables))
+      gradients = tape.gradient(scaled, state.critic.trainable_variables)
+      if inspect:
+        inspect(metrics, gradients, state.critic.trainable_variables)
+      update_critic(gradients)
     return metrics
 
   def train_generator(real):
@@ -94,9 +101,11 @@ def make_train_step(
       loss, metrics = objective.generator_loss(nll, fake_outputs)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)
+    if inspect:
+      inspect(metrics, gradients, variables)
     # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
-    metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate)
+    metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate) * state.rate_factor
     update_generator(gradients)
     return metrics
 

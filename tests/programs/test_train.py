@@ -114,6 +114,7 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--critic_steps=-2'], ['critic_steps', '-2', 'at least 1']),
     (['--samples=3'], ['samples', '3']),
     (['--seed=-1'], ['seed', '-1']),
+    (['--on_nan=retry'], ['on_nan', 'retry', 'stop, rollback']),
     (['--precision=foo'], ['precision', 'foo', 'float32, mixed_bfloat16, mixed_float16']),
     (['junk'], ["'junk'"]),
     (['--', '--steps=3'], ["'--steps=3'"]),
@@ -174,7 +175,7 @@ def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
   assert outcome.status == 1
   assert outcome.out == ''
   *_, last = outcome.err.splitlines()
-  assert last.startswith('train: ') and 'gradient_norm, weights not finite at step 2' in last
+  assert last.startswith('train: ') and 'not finite at step 1: weights; the last good checkpoint, of step 0, ' in last
   assert 'Traceback' not in outcome.err
 
 

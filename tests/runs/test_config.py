@@ -21,6 +21,7 @@ def test_shipped_configurations_hold(get_config):
     ('generator', 'glow', 'nice, real_nvp, dcgan'),
     ('critic', 'resnet', 'dcgan_critic'),
     ('scorer', 'vgg', 'classifier, inception'),
+    ('on_nan', 'retry', 'stop, rollback'),
     ('precision', 'float8', 'float32, mixed_bfloat16, mixed_float16'),
     ('batch_size', 0, 'at least 1'),
     ('steps', 0, 'at least 1'),

@@ -21,7 +21,7 @@ def test_new_folders_are_made(tmp_path, config, dataset):
 
 def test_free_settings_may_change(run, config, dataset):
   workdir, _ = run
-  config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y'})
+  config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
   open_workdir(workdir, config, dataset)
   assert load_run(workdir, 'latest').config.steps == 77
 

@@ -141,12 +141,17 @@ def test_a_log_of_0_1_0_is_continued(tmp_path, caplog):
   assert caplog.messages == []
 
 
-def test_step_zero_is_logged_once_when_a_run_starts_again(tmp_path):
-  for _ in range(2):
-    log = RunLog(tmp_path, 0, 9)
-    log.record('validation', 0, {'nll': 0.0}, 1.0)
-    log.close()
-  assert [(r['step'], r['seconds']) for r in read_metrics(tmp_path)] == [(0, 1.0)]
+def test_a_log_that_is_opened_again_knows_what_it_holds(tmp_path):
+  log = RunLog(tmp_path, 0, 9)
+  assert log.records == []
+  log.record('validation', 0, {'nll': 0.5}, 1.0)
+  log.record('rollback', 0, {'diverged_at': 3, 'reason': 'nll'}, 2.0)
+  log.record('train', 1, {'nll': 0.25}, 3.0)
+  log.close()
+  log = RunLog(tmp_path, 0, 9)
+  log.close()
+  assert log.records == read_metrics(tmp_path)
+  assert [(r['kind'], r['step'], r['seconds']) for r in log.records] == [('validation', 0, 1.0), ('rollback', 0, 2.0)]
 
 
 def test_pictures_reach_tensorboard(tmp_path):

@@ -1,3 +1,4 @@
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.training import loop
 from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.loop import TrainingDiverged, train
@@ -136,28 +138,96 @@ def test_what_is_logged_when(config, tmp_path):
   assert grids == [f'step_{step:07d}.png' for step in (0, 3, 5)]
 
 
-def test_ctrl_c_ends_after_the_step_and_the_run_goes_on_as_if_nothing_had_been(config, tmp_path, monkeypatch):
-  config.update({'steps': 6, 'eval_every': 6})
-  assert train(config, tmp_path / 'whole')
+@pytest.fixture(scope='module')
+def whole(images, tmp_path_factory):
+  """A run of 6 steps that nothing interrupts, and its configuration; it is evaluated at steps 0, 3 and 6."""
+  config = make_config(objective='mle', dataset=images, steps=6, eval_every=3)
+  workdir = tmp_path_factory.mktemp('whole')
+  assert train(config, workdir)
+  return workdir, config
+
+
+def interrupt(monkeypatch, method, at, number=signal.SIGINT):
+  """Sends this process a signal in the call number `at` of a method of the log or of the evaluator."""
+  owner = RunLog if hasattr(RunLog, method) else loop.Evaluator
+  original, calls = getattr(owner, method), []
+
+  def interrupted(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == at:
+      os.kill(os.getpid(), number)
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(owner, method, interrupted)
+
+
+def break_at(monkeypatch, method, at):
+  """Has a method of the loop fail at a step, which is its last argument."""
+  original = getattr(loop._Loop, method)
+
+  def broken(*args):
+    if args[-1] == at:
+      raise ZeroDivisionError
+    return original(*args)
+
+  monkeypatch.setattr(loop._Loop, method, broken)
+
+
+@pytest.mark.parametrize(
+  ('method', 'at', 'saved', 'evaluated'),
+  [
+    ('likelihood', 1, 0, []),
+    ('advance', 2, 2, [0]),
+    ('sample', 3, 3, [0]),  # Two kinds of samples are drawn at step 0, and the best checkpoint is not saved yet.
+    ('advance', 6, 6, [0, 3]),
+    ('likelihood', 3, 6, [0, 3]),
+  ],
+)
+def test_ctrl_c_ends_the_training_and_it_goes_on_as_if_nothing_had_been(
+  tmp_path, monkeypatch, whole, method, at, saved, evaluated
+):
+  workdir, config = whole
   handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
-
-  class Interrupted(RunLog):
-    count = 0
-
-    def advance(self):
-      super().advance()
-      self.count += 1
-      if self.count == 3:
-        os.kill(os.getpid(), signal.SIGINT)
-
   with monkeypatch.context() as patch:
-    patch.setattr(loop, 'RunLog', Interrupted)
-    assert not train(config, tmp_path / 'parts')
+    interrupt(patch, method, at)
+    with pytest.raises(KeyboardInterrupt):
+      train(config, tmp_path / 'parts')
   assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
-  assert checkpoint_of(tmp_path / 'parts')['step/.ATTRIBUTES/VARIABLE_VALUE'] == 3
-  assert available(tmp_path / 'parts') == ['latest']
+  assert checkpoint_of(tmp_path / 'parts')['step/.ATTRIBUTES/VARIABLE_VALUE'] == saved
+  assert [r['step'] for r in records_of(tmp_path / 'parts') if r['kind'] == 'validation'] == evaluated
   assert train(config, tmp_path / 'parts')
-  assert_same_run(tmp_path / 'whole', tmp_path / 'parts')
+  assert_same_run(workdir, tmp_path / 'parts')
+
+
+def test_best_values_that_the_checkpoint_does_not_know_yet_come_from_the_record(tmp_path, monkeypatch, whole):
+  """Killed in the first step after an evaluation: the checkpoint was saved before it."""
+  workdir, config = whole
+  with monkeypatch.context() as patch:
+    break_at(patch, '_step', 4)
+    with pytest.raises(ZeroDivisionError):
+      train(config, tmp_path / 'parts')
+  assert train(config, tmp_path / 'parts')
+  assert_same_run(workdir, tmp_path / 'parts')
+  assert np.isfinite(checkpoint_of(workdir)['best_nll/.ATTRIBUTES/VARIABLE_VALUE'])
+
+
+def test_a_signal_whose_handler_returns_ends_the_training(config, tmp_path, monkeypatch):
+  config.eval_every = 4
+  received = []
+  before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+  try:
+    interrupt(monkeypatch, 'advance', 2, signal.SIGTERM)
+    assert not train(config, tmp_path)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert received == [signal.SIGTERM]
+  assert load_run(tmp_path, 'latest').step == 2
+
+
+def test_a_thread_trains_too(config, tmp_path):
+  config.steps = 2
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    assert pool.submit(train, config, tmp_path).result()
 
 
 def test_a_finished_run_is_not_trained_further(config, tmp_path):
@@ -170,8 +240,8 @@ def test_a_finished_run_is_not_trained_further(config, tmp_path):
       assert file.read_bytes() == content, file
 
 
-def poison_after(step, variables):
-  """A `make_train_step` whose function turns a weight to NaN at the end of a step."""
+def poison_after(step, variables, above=0.0):
+  """A `make_train_step` whose function turns a weight to NaN at the end of a step, if the rate is above a factor."""
   original = loop.make_train_step
 
   def make(state, objective, config):
@@ -179,7 +249,7 @@ def poison_after(step, variables):
 
     def poisoned(images):
       metrics = train_step(images)
-      if int(state.step) == step:
+      if int(state.step) == step and float(state.rate_factor) > above:
         first = getattr(state, variables).trainable_variables[0]
         first.assign(first * np.nan)
       return metrics
@@ -196,29 +266,66 @@ def test_nan_weights_stop_the_training_and_are_not_saved(config, tmp_path, monke
   with pytest.raises(TrainingDiverged) as caught:
     train(config, tmp_path)
   message = str(caught.value)
-  assert 'weights not finite at step 4' in message and str(tmp_path) in message and '\n' not in message
+  assert message == f'not finite at step 4: weights; the last good checkpoint, of step 2, is kept in {tmp_path}'
   assert load_run(tmp_path, 'latest').step == 2
   assert all(np.isfinite(v).all() for v in flow_weights(tmp_path, 'latest'))
-  assert all(np.isfinite(v).all() for k, v in checkpoint_of(tmp_path).items() if not k.startswith('best_score'))
+  assert all(np.isfinite(v).all() for k, v in checkpoint_of(tmp_path).items() if not k.startswith('best_'))
 
 
 def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
   config.steps = 9
   original = loop.data.training_batches
-  monkeypatch.setattr(
-    loop.data,
-    'training_batches',
-    lambda *args, **kwargs: original(*args, **kwargs).enumerate().map(lambda i, x: x if i < 2 else x * np.nan),
-  )
-  with pytest.raises(TrainingDiverged, match=r'^nll, loss, gradient_norm, weights not finite at step 3'):
+
+  def poisoned(*args, start, **kwargs):
+    batches = original(*args, start=start, **kwargs)
+    return batches.enumerate(start).map(lambda i, x: x if i < 2 else x * np.nan)
+
+  monkeypatch.setattr(loop.data, 'training_batches', poisoned)
+  reason = r'nll, loss \(first in alpha_logit\); the gradient of diagonal_scaling/log_scale'
+  with pytest.raises(
+    TrainingDiverged, match=rf'^not finite at step 3: {reason}; the last good checkpoint, of step 2, '
+  ):
     train(config, tmp_path)
   assert load_run(tmp_path, 'latest').step == 2
   assert read_metrics(tmp_path)[-1]['nll'] is None
 
 
+def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(config, tmp_path, monkeypatch):
+  config.update({'on_nan': 'rollback', 'steps': 8, 'eval_every': 2})
+  monkeypatch.setattr(loop, 'make_train_step', poison_after(5, 'generator', above=0.25))
+  assert train(config, tmp_path / 'whole')
+  records = records_of(tmp_path / 'whole')
+  assert [r['step'] for r in records if r['kind'] == 'validation'] == [0, 2, 4, 6, 8]
+  rollbacks = [r for r in records if r['kind'] == 'rollback']
+  assert rollbacks == [{'kind': 'rollback', 'step': 4, 'diverged_at': 5, 'reason': 'weights'}] * 2
+  rates = {r['step']: r['learning_rate'] for r in records if r['kind'] == 'train'}
+  assert list(rates) == [*range(1, 9)]
+  np.testing.assert_allclose([*rates.values()], [0.01] * 4 + [0.0025] * 4, rtol=1e-6)
+
+  with monkeypatch.context() as patch:
+    break_at(patch, '_evaluate', 6)
+    with pytest.raises(ZeroDivisionError):
+      train(config, tmp_path / 'parts')
+  assert train(config, tmp_path / 'parts')
+  assert_same_run(tmp_path / 'whole', tmp_path / 'parts')
+
+
+def test_there_are_three_rollbacks_at_most_and_the_run_can_go_on_then(config, tmp_path, monkeypatch):
+  config.update({'steps': 4, 'eval_every': 2})
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, 'make_train_step', poison_after(3, 'generator'))
+    with pytest.raises(TrainingDiverged, match=r'^not finite at step 3: weights; '):
+      train(config, tmp_path)
+    config.on_nan = 'rollback'
+    with pytest.raises(TrainingDiverged, match=r'^not finite at step 3 after 3 rollbacks: weights; '):
+      train(config, tmp_path)
+  assert train(config, tmp_path)
+  assert records_of(tmp_path)[-2]['learning_rate'] == pytest.approx(0.01 / 8)
+
+
 def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):
   config.optimizer.learning_rate = 1e30
-  with pytest.raises(TrainingDiverged, match='weights not finite at step 1'):
+  with pytest.raises(TrainingDiverged, match='not finite at step 1: weights'):
     train(config, tmp_path)
   assert available(tmp_path) == ['latest']
   assert load_run(tmp_path, 'latest').step == 0
@@ -260,6 +367,20 @@ def test_an_interrupted_start_logs_step_zero_once(config, tmp_path, monkeypatch)
       train(config, tmp_path)
   train(config, tmp_path)
   assert [r['step'] for r in read_metrics(tmp_path)] == [0, 1, 2, 3, 3]
+
+
+def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
+  """As version 0.1.0 leaves it if it is killed in the first evaluation; the configuration may change then."""
+  config.steps = 1
+  open_workdir(tmp_path, config, loop.data.load(config.dataset))
+  (tmp_path / 'metrics.jsonl').write_text('{"kind": "validation", "step": 0, "seconds": 1.0, "nll": 123.0}\n')
+  train(config, tmp_path)
+  assert [(r['kind'], r['step']) for r in read_metrics(tmp_path)] == [
+    ('validation', 0),
+    ('train', 1),
+    ('validation', 1),
+  ]
+  assert read_metrics(tmp_path)[0]['nll'] != 123.0
 
 
 def test_the_objective_is_built_once(config, tmp_path, monkeypatch):

@@ -26,3 +26,19 @@ def test_same_updates_as_keras_adam(jit):
   for fused, plain in zip(*results, strict=True):
     np.testing.assert_allclose(fused, plain, rtol=1e-6, atol=1e-7)
   assert not np.allclose(results[0][0], [[1.0, -2.0], [3.0, 0.5]])
+
+
+@pytest.mark.parametrize('schedule', [0.05, keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)])
+def test_the_rate_has_a_factor_that_may_change_between_steps(schedule):
+  """The first update of Adam has the size of the rate, whatever the gradient."""
+  optimizer, variable = FusedAdam(schedule, 0.0, 0.0), tf.Variable(1.0)
+  optimizer.rate_factor = tf.Variable(0.25)
+  optimizer.build([variable])
+  names = [v.name for v in optimizer.variables]
+  step = tf.function(lambda: optimizer.apply([tf.constant(3.0)], [variable]))
+  step()
+  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
+  optimizer.rate_factor.assign(0.0)
+  step()
+  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
+  assert [v.name for v in optimizer.variables] == names  # Older checkpoints have no factor.

@@ -1,0 +1,123 @@
+"""What was no longer finite in a training that diverged, and where that began."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+from ml_collections import config_dict
+
+from flowgan_tf.generators import Generator
+from flowgan_tf.objectives import Objective
+from flowgan_tf.training.state import TrainState
+from flowgan_tf.training.step import make_train_step
+
+__all__ = ['explain', 'not_finite']
+
+# What computes values and log-determinants in a bijector; the last two only in those that compute both together.
+_METHODS = (
+  '_forward',
+  '_inverse',
+  '_forward_log_det_jacobian',
+  '_inverse_log_det_jacobian',
+  '_cached_forward',
+  '_cached_inverse',
+)
+
+
+def not_finite(metrics: dict[str, tf.Tensor], state: TrainState, config: config_dict.ConfigDict) -> list[str]:
+  """Returns what is not finite after a step: names of its metrics, and 'weights'.
+
+  Args:
+    metrics: What the step returned.
+    state: The state after the step.
+    config: The training's configuration.
+  """
+  metrics = metrics | {'weights': tf.linalg.global_norm(_trained(state))}
+  # With float16 a gradient that overflows is no failure: the optimizer skips that step and lowers its loss scale.
+  excused = {'gradient_norm'} if config.precision == 'mixed_float16' else set()
+  return [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
+
+
+def explain(state: TrainState, objective: Objective, config: config_dict.ConfigDict, images: tf.Tensor) -> str:
+  """Makes a step that fails, operation by operation, and says what is the first in it that is not finite.
+
+  Args:
+    state: The state before the step. It is of no use afterwards.
+    objective: The objective.
+    config: The training's configuration.
+    images: The images of the step.
+
+  Returns:
+    The terms of the loss with the bijector whose output is not finite, and the variable whose gradient or value is not;
+    such as 'nll, loss (first in coupling_1); the gradient of coupling_1/dense/kernel'. Empty if all is finite, which is
+    possible, as a compiled step rounds differently.
+  """
+  found: list[str] = []
+
+  def inspect(metrics, gradients, variables):
+    if terms := [name for name, value in metrics.items() if not _is_finite(value)]:
+      found.append(', '.join(terms) + (f' (first in {culprits[0]})' if culprits else ''))
+    # Those of float16 overflow without harm; see `not_finite`.
+    if config.precision != 'mixed_float16':
+      bad = (v for g, v in zip(gradients, variables, strict=True) if g is not None and not _is_finite(g))
+      found.extend(f'the gradient of {_name(variable)}' for variable in list(bad)[:1])
+    if found:
+      raise _FoundError
+
+  eager = tf.config.functions_run_eagerly()
+  tf.config.run_functions_eagerly(True)
+  try:
+    with _watched(state.generator) as culprits, contextlib.suppress(_FoundError):
+      make_train_step(state, objective, config, inspect)(images)
+      found.extend(f'the weight {_name(v)}' for v in [v for v in _trained(state) if not _is_finite(v)][:1])
+  finally:
+    tf.config.run_functions_eagerly(eager)
+  return '; '.join(found)
+
+
+class _FoundError(Exception):
+  pass
+
+
+@contextlib.contextmanager
+def _watched(generator: Generator) -> Iterator[list[str]]:
+  """Yields a list of the bijectors whose results are not finite, in the order in which they are computed."""
+  culprits: list[str] = []
+
+  def watch(bijector, method):
+    compute = getattr(bijector, method)
+
+    def watched(*args, **kwargs):
+      result = compute(*args, **kwargs)
+      if not all(map(_is_finite, tf.nest.flatten(result))):
+        culprits.append(bijector.name)
+      return result
+
+    vars(bijector)[method] = watched
+
+  bijectors = [part for part in generator.submodules if isinstance(part, tfp.bijectors.Bijector)]
+  parts = [b for b in bijectors if not any(isinstance(part, tfp.bijectors.Bijector) for part in b.submodules)]
+  patched = [(part, method) for part in parts for method in _METHODS if hasattr(part, method)]
+  for part, method in patched:
+    watch(part, method)
+  try:
+    yield culprits
+  finally:
+    for part, method in patched:
+      del vars(part)[method]
+
+
+def _trained(state):
+  return [*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
+
+
+def _is_finite(value):
+  return bool(tf.reduce_all(tf.math.is_finite(value)))
+
+
+def _name(variable):
+  return variable.name.removesuffix(':0')

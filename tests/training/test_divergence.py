@@ -1,0 +1,109 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.bijectors import AffineCoupling
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.training.divergence import explain, not_finite
+from flowgan_tf.training.step import batches_per_step
+from tests.tiny import make_config, make_state
+
+SHAPE = (4, 4, 1)
+
+
+def images_of(config):
+  count = batches_per_step(make_objective(config), config.critic_steps, config.reuse_batch) * config.batch_size
+  return tf.constant(np.random.default_rng(0).uniform(0.1, 0.9, (count, *SHAPE)), tf.float32)
+
+
+def explained(config, spoil, objective=None):
+  """What is said of a step before which a function has spoilt the state, without Keras' numbering of layers."""
+  state = make_state(config, SHAPE)
+  spoil(state)
+  text = explain(state, objective or make_objective(config), config, images_of(config))
+  watched = {'_forward', '_inverse', '_cached_forward', '_cached_inverse'}
+  assert not any(watched & vars(part).keys() for part in state.generator.submodules)
+  assert not tf.config.functions_run_eagerly()
+  return re.sub(r'_\d+(?=/)(?<!coupling_\d)', '', text)
+
+
+def named(state, pattern):
+  variables = [*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())]
+  return next(v for v in variables if re.search(pattern, v.name))
+
+
+def spoiling(pattern, value=np.nan):
+  return lambda state: named(state, pattern).assign(tf.fill(named(state, pattern).shape, value))
+
+
+def test_a_step_that_does_not_fail_has_nothing_to_explain():
+  assert explained(make_config(objective='hybrid'), lambda state: None) == ''
+
+
+@pytest.mark.parametrize('coupling', ['coupling_0', 'coupling_1'])
+def test_the_coupling_that_fails_is_named(coupling):
+  text = explained(make_config(objective='mle'), spoiling(f'{coupling}/.*bias'))
+  assert text == f'nll, loss (first in {coupling}); the gradient of diagonal_scaling/log_scale'
+
+
+def test_a_coupling_inside_of_a_scale_is_named():
+  config = make_config({'generator': 'real_nvp', 'real_nvp.channels': 2, 'real_nvp.blocks': 1}, objective='mle')
+  state = make_state(config, SHAPE)
+  couplings = [part.name for part in state.generator.submodules if isinstance(part, AffineCoupling)]
+  assert 'scale_1_checkerboard_1' in couplings
+  text = explained(config, spoiling('scale_1_checkerboard_1/.*offset'))
+  assert text.startswith('nll, loss (first in scale_1_checkerboard_1); the gradient of scale_')
+
+
+def test_samples_that_fail_are_the_generator_s():
+  """The critic sees them first."""
+  text = explained(make_config(objective='adversarial'), spoiling('coupling_0/.*bias'))
+  assert text.startswith('critic_gap, critic_loss (first in coupling_0); the gradient of dcgan_critic/')
+
+
+def test_the_critic_s_own_terms_are_named_alone():
+  text = explained(make_config(objective='hybrid'), spoiling('dcgan_critic/.*kernel'))
+  assert text.startswith('critic_gap, gradient_penalty, critic_loss; the gradient of dcgan_critic/')
+
+
+@dataclasses.dataclass(frozen=True)
+class InfiniteSlope:
+  """The likelihood plus the square root of 0, whose value is finite and whose gradient is not."""
+
+  objective: object
+  uses_critic: bool = False
+  uses_likelihood: bool = True
+
+  def generator_loss(self, nll, fake_outputs):
+    loss, metrics = self.objective.generator_loss(nll, fake_outputs)
+    return loss + tf.sqrt(0.0 * nll), metrics
+
+
+def test_a_gradient_is_named_if_the_loss_is_finite():
+  config = make_config(objective='mle')
+  text = explained(config, lambda state: None, InfiniteSlope(make_objective(config)))
+  assert text == 'the gradient of diagonal_scaling/log_scale'
+
+
+def test_gradients_of_float16_may_overflow():
+  config = make_config(objective='mle', precision='mixed_float16')
+  assert explained(config, lambda state: state.optimizer.dynamic_scale.assign(1e38)) == ''
+
+
+def test_a_weight_is_named_if_the_gradient_is_finite():
+  text = explained(make_config(objective='mle'), lambda state: state.rate_factor.assign(np.inf))
+  assert text == 'the weight diagonal_scaling/log_scale'
+
+
+@pytest.mark.parametrize(('precision', 'excused'), [('float32', []), ('mixed_float16', ['gradient_norm'])])
+def test_what_is_not_finite(precision, excused):
+  config = make_config(objective='hybrid', precision=precision)
+  state = make_state(config, SHAPE)
+  metrics = {'nll': tf.constant(1.0), 'critic_gap': tf.constant(-np.inf), 'gradient_norm': tf.constant(np.nan)}
+  expected = [name for name in ('critic_gap', 'gradient_norm') if name not in excused]
+  assert not_finite(metrics, state, config) == expected
+  spoiling('dcgan_critic/.*kernel')(state)
+  assert not_finite(metrics, state, config) == [*expected, 'weights']

@@ -1,0 +1,74 @@
+"""A disk that fills up during a training: one line, status 1, and the same command goes on once there is room."""
+
+import contextlib
+import os
+import pathlib
+import random
+import subprocess
+
+import pytest
+
+from tests.faults.processes import TINY, assert_same_run, start_program, status_of, wait_for_records
+from tests.tiny import write_images
+
+DISK_BYTES = 8 << 20
+STEPS = 12
+
+
+@pytest.fixture(scope='module')
+def disk(tmp_path_factory):
+  """A file system of its own."""
+  folder = tmp_path_factory.mktemp('disk')
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={DISK_BYTES}', 'tmpfs', str(folder)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError) as error:
+    pytest.skip(f'no tmpfs can be mounted here: {error}')
+  yield folder
+  subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The flags of a training, and its folder after nothing has interrupted it."""
+  folder = tmp_path_factory.mktemp('whole')
+  flags = (*TINY, f'--dataset={write_images(folder / "images.npz")}', f'--steps={STEPS}')
+  process = start_program('train', (*flags, f'--workdir={folder / "run"}'), folder / 'output')
+  assert status_of(process) == 0, (folder / 'output').read_text()
+  return flags, folder / 'run'
+
+
+def fill(disk: pathlib.Path, leave: int) -> pathlib.Path:
+  """Fills the disk with a file, but for some bytes."""
+  space = os.statvfs(disk)
+  with contextlib.suppress(OSError), (disk / 'full').open('wb') as file:
+    os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - leave))
+  return disk / 'full'
+
+
+def test_a_full_disk_loses_nothing(whole, disk, tmp_path, faults):
+  flags, uninterrupted = whole
+  for trial in faults.trials('full disk during a training', short=1, long=12):
+    moments, workdir, output = random.Random(trial), disk / f'run{trial}', tmp_path / f'output{trial}'
+    command = (*flags, f'--workdir={workdir}')
+    # At the start, or after some record; with room for nothing, or for some of the next files.
+    records, leave = moments.randrange(STEPS + 4), moments.choice([0, 4096, 16_384, 65_536])
+    if records == 0:
+      full = fill(disk, leave)
+    process = start_program('train', command, output)
+    if records > 0:
+      wait_for_records(workdir, records, process)
+      full = fill(disk, leave)
+    status, text = status_of(process), output.read_text()
+    if status == 0:
+      # There was room for the rest.
+      assert leave or records >= STEPS
+    else:
+      assert status == 1, text
+      assert [line for line in text.splitlines() if line.startswith('train: ')] == [text.splitlines()[-1]], text
+      assert 'No space left on device' in text.splitlines()[-1] and 'Traceback' not in text, text
+    full.unlink()
+    assert status_of(start_program('train', command, output)) == 0, output.read_text()
+    assert 'Traceback' not in output.read_text()
+    assert_same_run(uninterrupted, workdir)
+    subprocess.run(['rm', '-r', str(workdir)], check=True)

@@ -1,0 +1,104 @@
+"""Ctrl-C and SIGTERM at any moment of a program: one line and status 130 or 143, and the same command goes on."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.faults.processes import TINY, assert_same_run, start_program, status_of, wait_for, wait_for_records
+from tests.programs.conftest import CHECKOUT
+from tests.tiny import write_images
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+SECONDS = 10  # from the signal to the end
+STEPS = 12
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The flags of a training, and its folder after nothing has interrupted it."""
+  folder = tmp_path_factory.mktemp('whole')
+  flags = (*TINY, f'--dataset={write_images(folder / "images.npz")}', f'--steps={STEPS}')
+  process = start_program('train', (*flags, f'--workdir={folder / "run"}'), folder / 'output')
+  assert status_of(process) == 0, (folder / 'output').read_text()
+  return flags, folder / 'run'
+
+
+def stopped(program, number):
+  return f'{program}: stopped by {number.name}; repeat the command to go on'
+
+
+def test_a_signal_at_any_moment_of_a_training(whole, tmp_path, faults):
+  flags, uninterrupted = whole
+  for trial in faults.trials('SIGINT or SIGTERM at a random moment of bin/train', short=2, long=40):
+    moments, workdir, output = random.Random(trial), tmp_path / f'run{trial}', tmp_path / f'output{trial}'
+    command, number = (*flags, f'--workdir={workdir}'), NUMBERS[trial % 2]
+    process = start_program('train', command, output)
+    # While the run is made, after some record, or during what comes after the last one: evaluation and export.
+    wait_for(output.exists, process)
+    wait_for_records(workdir, moments.randrange(STEPS + 5), process)
+    time.sleep(0.05 + moments.uniform(0, 0.5))
+    with contextlib.suppress(ProcessLookupError):  # It has ended.
+      os.kill(process.pid, number)
+    process.join(6 * SECONDS)  # Of a machine with other work to do.
+    status, lines = process.exitcode, output.read_text().splitlines()
+    if status == 0:
+      assert lines[-1].startswith('SavedModel')
+    else:
+      assert status == 128 + number and lines[-1] == stopped('train', number), lines
+      assert not any(line.startswith('train: ') for line in lines[:-1]) and 'Traceback' not in ' '.join(lines)
+    assert status_of(start_program('train', command, output)) == 0, output.read_text()
+    assert_same_run(uninterrupted, workdir)
+
+
+@pytest.mark.parametrize('program', ['evaluate', 'analyze', 'sample', 'export', 'report', 'sweep'])
+def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, program):
+  flags, run = whole
+  arguments = {
+    'analyze': (run, '--what=jacobian,kde'),
+    'sample': (run, f'--out={tmp_path}/sample'),
+    'export': (run, f'--out={tmp_path}/export'),
+    'report': (run, f'--out={tmp_path}/report.html'),
+    'sweep': (*flags[1:], '--lambdas=0.1,inf', f'--workdir={tmp_path}/sweep', '--what='),
+  }.get(program, (run,))
+  for trial in faults.trials(f'SIGINT or SIGTERM at a random moment of bin/{program}', short=1, long=6):
+    moments, output, number = random.Random(trial), tmp_path / f'output{trial}', NUMBERS[trial % 2]
+    process = start_program(program, arguments, output)
+    wait_for(output.exists, process)
+    time.sleep(0.05 + moments.uniform(0, 1))
+    with contextlib.suppress(ProcessLookupError):  # It has ended.
+      os.kill(process.pid, number)
+    process.join(6 * SECONDS)
+    lines = output.read_text().splitlines()
+    assert process.exitcode in (0, 128 + number), lines
+    if process.exitcode:
+      assert lines[-1] == stopped(program, number) and 'Traceback' not in ' '.join(lines), lines
+
+
+@pytest.mark.parametrize('program', ['bin/train', 'bin/report'])
+def test_a_signal_while_a_program_starts(tmp_path, faults, program):
+  """From the moment when the script's first line is run; before that, the signal is Python's."""
+  for trial in faults.trials(f'SIGINT or SIGTERM while {program} starts', short=1, long=10):
+    moments, number = random.Random(trial), NUMBERS[trial % 2]
+    # What bin/_checkout.py does first, so that the test knows when it was done.
+    code = f"""
+import os, runpy, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+os.write(1, b'started')
+sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}][:1 if 'report' in {program!r} else None]
+sys.path.insert(0, {str(CHECKOUT / 'bin')!r})
+runpy.run_path({str(CHECKOUT / program)!r}, run_name='__main__')
+"""
+    process = subprocess.Popen(
+      [sys.executable, '-c', code], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.read(7) == 'started'
+    time.sleep(moments.uniform(0, 3) if trial else 0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=6 * SECONDS)
+    assert (process.returncode, err.splitlines()[-1:]) == (128 + number, [stopped(program[4:], number)]), err

@@ -15,9 +15,13 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check, check_choice, check_integers
+from flowgan_tf.arguments import check, check_choice, check_integers, check_memory
 
-__all__ = ['builder', 'check_common', 'rebuild']
+__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'builder', 'check_common', 'check_weights', 'rebuild']
+
+# The largest sizes of a network: far more than any model has, and few enough to be refused or built.
+MOST_UNITS = 65_536
+MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 
@@ -86,6 +90,18 @@ def check_common(image_shape: Sequence[int], dtype: str | tf.DType | np.dtype | 
   policy = tf.as_dtype(dtype).name if is_dtype else dtype
   check_choice('dtype', policy, _DTYPES)
   return policy
+
+
+def check_weights(count: int) -> None:
+  """Checks, before networks are built, that a training of so many weights fits into memory.
+
+  Args:
+    count: Number of weights, or a lower bound of it.
+
+  Raises:
+    UsageError: If it does not. A training holds the weights, their average and Adam's two moments, in float32.
+  """
+  check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
 
 
 def rebuild(generator: T, dtype: str) -> T:

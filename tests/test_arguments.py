@@ -3,7 +3,17 @@ import math
 import numpy as np
 import pytest
 
-from flowgan_tf.arguments import check, check_bool, check_choice, check_integer, check_integers, check_number
+from flowgan_tf.arguments import (
+  check,
+  check_bool,
+  check_choice,
+  check_integer,
+  check_integers,
+  check_memory,
+  check_number,
+  check_path,
+)
+from flowgan_tf.errors import UsageError
 
 
 @pytest.mark.parametrize('value', [2, 3, np.int64(2)])
@@ -48,3 +58,33 @@ def test_truth_and_anything():
   check('x', 3, 'odd', True)
   with pytest.raises(ValueError, match=r"^`x` must be odd\. Got: '4'\.$"):
     check('x', '4', 'odd', False)
+
+
+@pytest.mark.parametrize('value', [1, 5, 10**400, 10**5000], ids=lambda value: f'{value.bit_length()} bits')
+def test_integers_out_of_bounds(value):
+  check_integer('n', 2, 2, 4)
+  check_integers('n', (1, 4), 4)
+  with pytest.raises(ValueError, match=r'^`n` must be an integer from 2 to 4\. Got: ') as caught:
+    check_integer('n', value, 2, 4)
+  assert len(str(caught.value)) < 300
+  with pytest.raises(ValueError, match=r'^`n` must be one or more integers from 1 to 4\. Got: '):
+    check_integers('n', (2, value, 7), 4)
+
+
+def test_an_integer_that_no_float_holds_is_not_a_number():
+  with pytest.raises(ValueError, match=r'^`x` must be positive\. Got: 1000'):
+    check_number('x', 10**400, 'positive', lambda v: v > 0)
+
+
+def test_paths(tmp_path):
+  for path in ('', 'missing', tmp_path, str(tmp_path), '~', 'a/b', '\udcff'):
+    check_path('out', path)
+  for path in ('x' * 5000, f'{tmp_path}/{"x" * 300}', 'a\0b', '~a\0b', None, 3):
+    with pytest.raises(ValueError, match=r'^`out` must be a path\. Got: '):
+      check_path('out', path)
+
+
+def test_memory():
+  check_memory('`n` images', 1e3)
+  with pytest.raises(UsageError, match=r'^`n` images must fit into the [\d.]+ GB of memory\. Got: 1,000,000\.0 GB\.$'):
+    check_memory('`n` images', 1e15)

@@ -46,7 +46,7 @@ ROOMS = [
 
 # Rooms that may not import everything above them.
 ONLY = {
-  'arguments': [],
+  'arguments': ['errors'],
   'builders': ['arguments'],
   'errors': [],
   'files': ['errors'],

@@ -7,6 +7,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
@@ -55,7 +56,11 @@ class Evaluator:
       n: Number of samples.
       purpose: What the samples are for. It determines the noise, together with `step`.
       step: Training step, or another integer that distinguishes draws of one purpose.
+
+    Raises:
+      UsageError: If the samples would not fit into memory.
     """
+    check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
     return map_batches(self._decode, noise.numpy(), _SAMPLES_PER_CALL)[:n]

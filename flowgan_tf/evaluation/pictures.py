@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import data
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
 from flowgan_tf.metrics.batches import map_batches
@@ -47,7 +48,7 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
     seed: Seed of the noise.
     temperature: The factor `t`.
   """
-  return _decoded(run, temperature * run.generator.distribution.sample(n, seed=[seed, 0]))
+  return _decoded(run, _noise(run, n, n, seed, temperature))
 
 
 def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
@@ -61,7 +62,7 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
     seed: Seed of the noise.
     temperature: The factor `t`.
   """
-  first, last = tf.split(temperature * run.generator.distribution.sample(2 * n, seed=[seed, 0]), 2)
+  first, last = tf.split(_noise(run, 2 * n, _STEPS * n, seed, temperature), 2)
   angles = np.linspace(0, math.pi / 2, _STEPS).reshape(-1, 1, 1, 1).astype(first.dtype.as_numpy_dtype)
   noise = tf.concat([np.cos(angles) * a + np.sin(angles) * b for a, b in zip(first, last, strict=True)], axis=0)
   return _decoded(run, noise, _STEPS)
@@ -99,6 +100,11 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
     f'distance to the nearest training image: {np.median(found.distances[:, 0]):.4f} for samples, '
     f'{np.median(of_test):.4f} for {len(test_images):,} test images (medians of the root mean square over pixels)',
   )
+
+
+def _noise(run, n, images, seed, temperature):
+  check_memory('samples and their noise', 2 * 4 * images * run.generator.event_shape.num_elements())
+  return temperature * run.generator.distribution.sample(n, seed=[seed, 0])
 
 
 def _decoded(run, noise, columns=None):

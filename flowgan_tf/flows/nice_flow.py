@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
 from flowgan_tf.arguments import check_integer
-from flowgan_tf.builders import builder
+from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
 from flowgan_tf.flows.flow import Flow, standard_prior
 from flowgan_tf.networks import dense_conditioner
 
@@ -77,10 +77,11 @@ def nice(
   [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  check_integer('couplings', couplings, 2)  # A single coupling would leave half of the pixels unchanged.
-  check_integer('hidden_units', hidden_units, 1)
-  check_integer('hidden_layers', hidden_layers, 1)
+  check_integer('couplings', couplings, 2, MOST_LAYERS)  # A single coupling would leave half of the pixels unchanged.
+  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
+  check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
+  check_weights(couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
     bijectors.AlphaLogit(alpha),

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
 from flowgan_tf.arguments import check, check_bool, check_choice, check_integer
-from flowgan_tf.builders import builder
+from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
 from flowgan_tf.flows.flow import Flow, standard_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
@@ -85,13 +85,13 @@ def real_nvp(
   [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  check_integer('scales', scales, 1)
-  check_integer('channels', channels, 1)
+  check_integer('scales', scales, 1, 16)
+  check_integer('channels', channels, 1, MOST_UNITS)
   check_bool('batch_norm_between', batch_norm_between)
   check_choice('architecture', architecture, _ARCHITECTURES)
   of_paper = architecture == 'paper'
   # Without a block the paper's network has only 1x1 convolutions, which see nothing of a checkerboard's other pixels.
-  check_integer('blocks', blocks, 1 if of_paper else 0)
+  check_integer('blocks', blocks, 1 if of_paper else 0, MOST_LAYERS)
   if of_paper:
     check('normalization', normalization, "'batch' if `architecture` is 'paper'", normalization == 'batch')
     expected = f"{_LOG_SCALE_BOUND} if `architecture` is 'paper', which has no bound"
@@ -103,6 +103,8 @@ def real_nvp(
       f'`image_shape` must have height and width divisible by {factor} for {scales} scales, and more than one pixel '
       f'after the division. Got: {tuple(image_shape)}.'
     )
+  # Of the 3x3 convolutions between hidden layers, and of the first one: 4 couplings at the last scale, 6 at the others.
+  check_weights((6 * scales - 2) * 9 * channels * (2 * blocks * channels + image_shape[-1]))
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
   channel_mask = _channel_of_full_size if of_paper else bijectors.masks.channel

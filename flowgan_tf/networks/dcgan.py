@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import keras
 
 from flowgan_tf.arguments import check_bool, check_integer, check_integers
-from flowgan_tf.builders import check_common
+from flowgan_tf.builders import MOST_UNITS, check_common, check_weights
 from flowgan_tf.networks.normalization import GuardedBatchNormalization, ImageNormalization
 
 __all__ = ['dcgan_critic', 'dcgan_generator']
@@ -51,9 +52,11 @@ def dcgan_critic(
        Wasserstein GANs. NeurIPS 2017.
   """
   dtype = check_common(image_shape, dtype)
-  check_integers('channels', channels)
-  check_integer('dense_units', dense_units, 0)
+  _check_channels(channels)
+  check_integer('dense_units', dense_units, 0, MOST_UNITS)
   check_bool('layer_norm', layer_norm)
+  flat = channels[-1] * math.prod(-(-size // 2 ** len(channels)) for size in image_shape[:2])
+  check_weights(_kernels(image_shape[-1], *channels) + flat * dense_units)
   layers: list[keras.Layer] = []
   for i, filters in enumerate(channels):
     layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
@@ -101,7 +104,10 @@ def dcgan_generator(
        Generative Adversarial Networks. ICLR 2016.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
   """
-  check_integers('channels', channels)
+  _check_channels(channels)
+  factor = 2 ** len(channels)
+  smallest = [-(-size // factor) for size in image_shape[:2]]
+  check_weights(_kernels(*channels, image_shape[-1]) + math.prod(image_shape) * math.prod(smallest) * channels[0])
 
   def initializer():
     # A new one for each layer: a Keras initializer gives the same numbers each time it is called.
@@ -121,8 +127,6 @@ def dcgan_generator(
       filters, 5, 2, 'same', use_bias=use_bias, kernel_initializer=initializer(), dtype=dtype
     )
 
-  factor = 2 ** len(channels)
-  smallest = [-(-size // factor) for size in image_shape[:2]]
   excess = [factor * small - size for small, size in zip(smallest, image_shape[:2], strict=True)]
   # A bias before a batch norm has no effect: it is subtracted again with the mean.
   layers: list[keras.Layer] = [
@@ -143,3 +147,14 @@ def dcgan_generator(
   model = keras.Sequential(layers)
   model.build((None, *image_shape))
   return model
+
+
+def _check_channels(channels: Sequence[int]) -> None:
+  check_integers('channels', channels, MOST_UNITS)
+  if len(channels) > 16:
+    raise ValueError(f'`channels` must be at most 16 integers. Got: {len(channels)}.')
+
+
+def _kernels(*channels: int) -> int:
+  """The number of weights of 5x5 convolutions from the first number of channels to the next, and so on."""
+  return sum(25 * a * b for a, b in itertools.pairwise(channels))

@@ -131,7 +131,7 @@ def make(
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
   for argument, weight in (('lambda_', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
     # It must be finite as a float32, too.
-    check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= tf.float32.max)
+    check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= float(tf.float32.max))
   return Objective(
     name=name,
     divergence=DIVERGENCES[divergence],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
+import numbers
 import re
 from collections.abc import Callable, Sequence
 
@@ -11,7 +13,7 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import objectives
-from flowgan_tf.arguments import check, check_choice, check_integer, check_number
+from flowgan_tf.arguments import check, check_choice, check_integer, check_memory, check_number, check_path
 from flowgan_tf.errors import UsageError
 from flowgan_tf.generators import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
@@ -21,6 +23,7 @@ __all__ = [
   'PRECISIONS',
   'SCHEDULES',
   'SCORERS',
+  'check_settings',
   'default_config',
   'make_critic',
   'make_generator',
@@ -34,6 +37,27 @@ PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dt
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
 ON_NAN = ('stop', 'rollback')
+
+# The largest integers: far more than any training needs, and less than TensorFlow or a machine fails at.
+_LARGEST = {
+  'batch_size': 65_536,
+  'steps': 10**9,
+  'critic_steps': 1000,
+  'log_every': 10**9,
+  'eval_every': 10**9,
+}
+_LARGEST_SCORE_SAMPLES = 10**6
+_PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights')
+_SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
+
+# For each type of a setting, what a value must be, and whether it is.
+_KINDS = {
+  bool: lambda v: ('True or False', isinstance(v, bool)),
+  int: lambda v: ('an integer', isinstance(v, numbers.Integral) and not isinstance(v, bool)),
+  float: lambda v: ('a number', isinstance(v, numbers.Real) and not isinstance(v, bool)),
+  str: lambda v: ('a text', isinstance(v, str)),
+  tuple: lambda v: ('a tuple', isinstance(v, tuple | list)),
+}
 
 _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 
@@ -86,14 +110,29 @@ def default_config() -> config_dict.ConfigDict:
   return config.lock()  # so that a misspelt setting is an error
 
 
+def check_settings(config: config_dict.ConfigDict) -> None:
+  """Checks that a configuration has the settings of `default_config`, no others, and values of the same kinds.
+
+  Raises:
+    UsageError: If it does not. The message says what the setting must be and what it is.
+  """
+  try:
+    check('config', config, 'a ConfigDict', isinstance(config, config_dict.ConfigDict))
+    _check_settings(config, default_config(), '')
+  except ValueError as error:
+    raise UsageError(str(error)) from error
+
+
 def validate(config: config_dict.ConfigDict) -> None:
   """Checks, before any work, the settings that are not checked as arguments of another function.
 
   Raises:
     UsageError: If a setting is wrong. The message says what it must be and what it is.
   """
+  check_settings(config)
   try:
-    check('dataset', config.dataset, 'a name or a path', isinstance(config.dataset, str))
+    for name in _PATHS:
+      check_path(name, config[name])
     for name, choices in (
       ('generator', GENERATORS),
       ('critic', CRITICS),
@@ -102,12 +141,12 @@ def validate(config: config_dict.ConfigDict) -> None:
       ('on_nan', ON_NAN),
     ):
       check_choice(name, config[name], choices)
-    for name in ('batch_size', 'steps', 'critic_steps', 'log_every', 'eval_every'):
-      check_integer(name, config[name], 1)
-    samples = config.score_samples
-    check('score_samples', samples, '0 or an integer of at least 10', samples == 0 or samples >= 10)
+    for name, largest in _LARGEST.items():
+      check_integer(name, config[name], 1, largest)
+    samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
+    check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
     check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
-    check_number('seed', config.seed, 'an integer from 0 to 2147483647', lambda v: 0 <= v < 2**31)
+    check_integer('seed', config.seed, 0, 2**31 - 1)
     for name in ('optimizer', 'critic_optimizer'):
       check_choice(f'{name}.schedule', config[name].schedule, SCHEDULES)
       for key, expected in {
@@ -175,9 +214,36 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
 
 
+def _check_settings(found, expected, prefix):
+  for name, value in found.items():
+    if name not in expected:
+      raise ValueError(f'`{prefix}{name}` must be left out, as there is no such setting. Got: {value!r}.')
+  for name, default in expected.items():
+    if name not in found:
+      raise ValueError(f'`{prefix}{name}` must be set. Got: nothing.')
+    path, value = f'{prefix}{name}', found[name]
+    if isinstance(default, config_dict.ConfigDict):
+      check(path, value, 'a block of settings', isinstance(value, config_dict.ConfigDict))
+      _check_settings(value, default, f'{path}.')
+    elif value is not None or default is not None:  # None is the default of a setting that may be left open.
+      kind = expected.get_type(name)
+      if kind in _KINDS:
+        check(path, value, *_KINDS[kind](value))
+      if kind is float:
+        held = value == 0 or _SMALLEST_FLOAT <= abs(value) <= _LARGEST_FLOAT or math.isnan(value)
+        check(path, value, f'0 or a finite number from {_SMALLEST_FLOAT} to {_LARGEST_FLOAT} in absolute value', held)
+      if isinstance(default, tuple) and default and type(default[0]) in _KINDS:
+        alike = all(_KINDS[type(default[0])](element)[1] for element in value)
+        check(path, value, f'a tuple like {default}', alike)
+
+
 def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
   name = config[setting]
   try:
+    # A training holds the images of a whole step besides.
+    once = config.objective == 'mle' or config.reuse_batch
+    images = config.batch_size * (1 if once else config.critic_steps)
+    check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(image_shape))
     return builders[name](image_shape, dtype=dtype, **config[name])
   except ValueError as error:
     message = _renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})

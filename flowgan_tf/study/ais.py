@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import numpy as np
 
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.display.tables import Column
 from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
 from flowgan_tf.study.analysis import Analysis, Settings, setting
@@ -25,9 +27,9 @@ _BRACKETED_IMAGES = 4
 class AisSettings(Settings):
   """Settings of `Ais`."""
 
-  ais_images: int = setting(16, 'Test images.')
-  ais_chains: int = setting(4, 'Chains per image.')
-  ais_steps: int = setting(300, 'Temperatures per chain.')
+  ais_images: int = setting(16, 'Test images.', maximum=10**5)
+  ais_chains: int = setting(4, 'Chains per image.', maximum=10**4)
+  ais_steps: int = setting(300, 'Temperatures per chain.', maximum=10**6)
 
 
 class Ais(Analysis):
@@ -63,6 +65,8 @@ class Ais(Analysis):
   def measure(self, subject: Subject, settings: AisSettings) -> tuple[dict, dict[str, np.ndarray]]:
     decode, prior = subject.run.generator.decode, subject.run.generator.distribution
     chains, seed = settings.ais_chains, settings.seed
+    states = settings.ais_images * chains
+    check_memory('states of `ais_images` times `ais_chains`', 4 * states * math.prod(subject.dataset.image_shape))
     sigma_images = subject.images('validation', _SIGMA_IMAGES, seed)
     short = AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS

@@ -22,7 +22,7 @@ __all__ = ['CriticGap']
 class CriticGapSettings(Settings):
   """Settings of `CriticGap`."""
 
-  critic_steps: int = setting(2000, 'Updates of the independent critic.')
+  critic_steps: int = setting(2000, 'Updates of the independent critic.', maximum=10**6)
 
 
 class CriticGap(Analysis):

@@ -25,7 +25,7 @@ __all__ = ['Jacobian']
 class JacobianSettings(Settings):
   """Settings of `Jacobian`."""
 
-  noise_vectors: int = setting(64, 'Noise vectors.')
+  noise_vectors: int = setting(64, 'Noise vectors.', maximum=10**5)
 
 
 class Jacobian(Analysis):

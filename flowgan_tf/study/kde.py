@@ -20,7 +20,7 @@ __all__ = ['Kde']
 class KdeSettings(Settings):
   """Settings of `Kde`."""
 
-  samples: int = setting(5000, 'Samples of the generator, and of each mixture.', minimum=10)
+  samples: int = setting(5000, 'Samples of the generator, and of each mixture.', minimum=10, maximum=10**6)
 
 
 class Kde(Analysis):

@@ -1,6 +1,8 @@
 import math
 
+import numpy as np
 import pytest
+from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
 from flowgan_tf.errors import UsageError
@@ -23,13 +25,13 @@ def test_shipped_configurations_hold(get_config):
     ('scorer', 'vgg', 'classifier, inception'),
     ('on_nan', 'retry', 'stop, rollback'),
     ('precision', 'float8', 'float32, mixed_bfloat16, mixed_float16'),
-    ('batch_size', 0, 'at least 1'),
-    ('steps', 0, 'at least 1'),
-    ('critic_steps', 0, 'at least 1'),
-    ('log_every', 0, 'at least 1'),
-    ('eval_every', 0, 'at least 1'),
-    ('score_samples', 9, 'at least 10'),
-    ('score_samples', -1, 'at least 10'),
+    ('batch_size', 0, 'an integer from 1 to '),
+    ('steps', 0, 'an integer from 1 to '),
+    ('critic_steps', 0, 'an integer from 1 to '),
+    ('log_every', 0, 'an integer from 1 to '),
+    ('eval_every', 0, 'an integer from 1 to '),
+    ('score_samples', 9, '0 or an integer from 10 to 1000000'),
+    ('score_samples', -1, 'from 10'),
     ('ema_decay', 1.0, 'below 1'),
     ('ema_decay', math.nan, 'below 1'),
     ('seed', -1, 'from 0'),
@@ -58,6 +60,110 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [
+    ('batch_size', 10**9, 'an integer from 1 to 65536'),
+    ('steps', 10**400, 'an integer from 1 to 1000000000'),
+    ('critic_steps', 10**8, 'an integer from 1 to 1000'),
+    ('score_samples', 10**12, '0 or an integer from 10 to 1000000'),
+    ('seed', 10**5000, 'an integer from 0 to 2147483647'),
+    ('batch_size', 'many', 'an integer'),
+    ('batch_size', True, 'an integer'),
+    ('batch_size', 2.0, 'an integer'),
+    ('batch_size', None, 'an integer'),
+    ('jit', 1, 'True or False'),
+    ('lambda', [0.1], 'a number'),
+    ('gradient_penalty', 'x', 'a number'),
+    ('optimizer.learning_rate', 1e-40, '0 or a finite number from 1.2e-38'),  # 0 in float32: it would learn nothing.
+    ('optimizer.clip_norm', math.inf, '0 or a finite number'),
+    ('dataset', 3, 'a text'),
+    ('dataset', 'x' * 5000, 'a path'),
+    ('data_dir', 'a\0b', 'a path'),
+    ('nice.hidden_units', (1, 2), 'an integer'),
+    ('dcgan.channels', 8, 'a tuple'),
+    ('dcgan.channels', (4, 'x'), 'a tuple like (256, 128, 64)'),
+    ('optimizer', 5, 'a block of settings'),
+    ('new', 3, 'left out, as there is no such setting'),
+    ('nice.new', 3, 'left out, as there is no such setting'),
+  ],
+  ids=lambda value: 'a long integer' if isinstance(value, int) and value > 2**63 else None,
+)
+def test_what_a_configuration_without_its_lock_may_hold_is_refused(key, value, expected):
+  """`unlock` and `ignore_type` let a file set anything."""
+  config = default_config()
+  with config.unlocked(), config.ignore_type():
+    *blocks, name = key.split('.')
+    block = config
+    for part in blocks:
+      block = block[part]
+    block[name] = value
+  with pytest.raises(UsageError) as caught:
+    validate(config)
+  message = str(caught.value)
+  assert message.startswith(f'`{key}` must be {expected}') and ' Got: ' in message
+  assert '\n' not in message and len(message) < 400
+
+
+@pytest.mark.parametrize('key', ['steps', 'nice', 'nice.couplings'])
+def test_a_missing_setting_is_named(key):
+  config = default_config()
+  with config.unlocked():
+    block, _, name = key.rpartition('.')
+    del (config[block] if block else config)[name]
+  with pytest.raises(UsageError, match=rf'^`{key}` must be set\. Got: nothing\.$'):
+    validate(config)
+
+
+@pytest.mark.parametrize('found', [None, 5, {}, config_dict.ConfigDict({'steps': 3})])
+def test_what_is_no_configuration_is_refused(found):
+  with pytest.raises(UsageError, match=r'^(`config`|`batch_size`) must be '):
+    validate(found)
+
+
+def test_numbers_of_other_types_that_mean_the_same_hold():
+  config = default_config()
+  with config.ignore_type():
+    config['lambda'], config.steps, config.dcgan.channels = 1, np.int64(3), [8, 4]
+  validate(config)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'image_shape', 'named'),
+  [
+    ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 256}, (4, 4, 1), "`generator` 'nice' does not fit"),
+    ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 1}, (1024, 1024, 3), "`generator` 'nice' does not fit"),
+    ({'generator': 'real_nvp', 'real_nvp.channels': 65_536}, (4, 4, 1), "`generator` 'real_nvp' does not fit"),
+    ({'generator': 'dcgan', 'dcgan.channels': (65_536, 65_536)}, (4, 4, 1), "`generator` 'dcgan' does not fit"),
+    ({'batch_size': 65_536, 'critic_steps': 1000, 'objective': 'hybrid'}, (512, 512, 3), '`batch_size` times'),
+    ({'nice.couplings': 10**9}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1000000000.'),
+    ({'nice.hidden_units': 10**11}, (4, 4, 1), '`nice.hidden_units` must be an integer from 1 to 65536.'),
+    ({'nice.hidden_layers': 10**6}, (4, 4, 1), '`nice.hidden_layers` must be an integer from 1 to 256.'),
+    ({'generator': 'real_nvp', 'real_nvp.scales': 10**400}, (4, 4, 1), '`real_nvp.scales` must be an integer from 1 '),
+    ({'generator': 'real_nvp', 'real_nvp.blocks': 10**6}, (4, 4, 1), '`real_nvp.blocks` must be an integer from 0 to'),
+    ({'generator': 'dcgan', 'dcgan.channels': (1,) * 100}, (4, 4, 1), '`dcgan.channels` must be at most 16 integers'),
+  ],
+)
+def test_generators_that_no_machine_can_hold_are_refused_before_they_are_built(settings, image_shape, named):
+  with pytest.raises(UsageError) as caught:
+    make_generator(make_config(settings), image_shape)
+  assert named in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'named'),
+  [
+    ({'dcgan_critic.channels': (65_536, 65_536)}, "`critic` 'dcgan_critic' does not fit"),
+    ({'dcgan_critic.dense_units': 10**11}, '`dcgan_critic.dense_units` must be an integer from 0 to 65536.'),
+    ({'dcgan_critic.channels': (10**9,)}, '`dcgan_critic.channels` must be one or more integers from 1 to 65536.'),
+  ],
+)
+def test_critics_that_no_machine_can_hold_are_refused_before_they_are_built(settings, named):
+  with pytest.raises(UsageError) as caught:
+    make_critic(make_config(settings), IMAGE_SHAPE)
+  assert named in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'expected'),
+  [
     ('objective', 'foo', 'one of mle, adversarial, hybrid'),
     ('divergence', 'foo', 'one of wasserstein, jensen_shannon'),
     ('lambda', -1.0, 'a finite number of at least 0'),
@@ -77,7 +183,7 @@ def test_arguments_of_the_objective_are_named_as_settings(key, value, expected):
 
 def test_arguments_of_builders_are_named_as_settings():
   config = make_config({'nice.couplings': 1, 'dcgan_critic.channels': ()})
-  with pytest.raises(UsageError, match=r'^`nice\.couplings` must be an integer of at least 2\. Got: 1\.$'):
+  with pytest.raises(UsageError, match=r'^`nice\.couplings` must be an integer from 2 to 256\. Got: 1\.$'):
     make_generator(config, IMAGE_SHAPE)
   with pytest.raises(UsageError, match=r'^`dcgan_critic\.channels` must be one or more integers .*Got: \(\)\.$'):
     make_critic(config, IMAGE_SHAPE)

@@ -42,4 +42,4 @@ def test_an_argument_out_of_range_is_damage_of_the_file(run):
   edit_sealed(path, lambda description: description['config']['nice'].update(couplings=1))
   with pytest.raises(UsageError) as caught:
     load_run(run[0])
-  assert str(caught.value) == f'{path}: damaged (`nice.couplings` must be an integer of at least 2. Got: 1.)'
+  assert str(caught.value) == f'{path}: damaged (`nice.couplings` must be an integer from 2 to 256. Got: 1.)'

@@ -172,7 +172,7 @@ def as_json(value: Any) -> Any:
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')  # Two processes may write the same file.
+  temporary = path.parent / f'{path.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
   with _refusal_named(path):
     try:
       yield temporary

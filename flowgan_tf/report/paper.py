@@ -4,7 +4,7 @@ Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood
 Models. AAAI 2018.
 """
 
-__all__ = ['ADDRESS', 'GENERATORS', 'TABLES']
+__all__ = ['ADDRESS', 'GENERATORS', 'TABLES', 'nll_unit']
 
 ADDRESS = 'https://arxiv.org/abs/1705.08868'
 
@@ -34,3 +34,10 @@ TABLES = {
     },
   },
 }
+
+_IN_BITS = {'cifar10', 'svhn_cropped'}
+
+
+def nll_unit(dataset: str) -> str:
+  """The unit in which likelihoods on a data set are usually reported, 'nats' or 'bits/dim'."""
+  return 'bits/dim' if dataset in _IN_BITS else 'nats'

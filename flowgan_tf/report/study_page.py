@@ -14,7 +14,7 @@ from flowgan_tf.display.words import listed, printable
 from flowgan_tf.report.commands import Commands
 from flowgan_tf.report.evaluations import checkpoints_table, paper_table
 from flowgan_tf.report.page import Code, Page, Section
-from flowgan_tf.report.paper import ADDRESS
+from flowgan_tf.report.paper import ADDRESS, nll_unit
 from flowgan_tf.report.sections import analysis_sections
 from flowgan_tf.report.sweeps import condition_numbers, front
 from flowgan_tf.report.trainings import learning_curves, runs_table, sample_grids, score_curves
@@ -31,7 +31,6 @@ _TITLES = {
   'svhn_cropped': 'SVHN',
   'digits': 'Digits',
 }
-_BITS = {'cifar10', 'svhn_cropped'}  # usually reported in bits/dim
 
 
 def make_report(runs: Sequence[Summary], commands: Commands, damage: Sequence[str] = ()) -> Page:
@@ -92,7 +91,7 @@ def _without_odd_studies(runs: Sequence[Summary], commands: Commands) -> tuple[l
 
 
 def _sections(runs: Sequence[Summary], commands: Commands) -> list[Section]:
-  unit = 'bits/dim' if runs[0].dataset in _BITS else 'nats'
+  unit = nll_unit(runs[0].dataset)
   grids = sample_grids(runs, commands)
   return [
     Section('Runs', [runs_table(runs, commands)]),

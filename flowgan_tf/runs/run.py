@@ -84,7 +84,7 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
     UsageError: If the folder is not a run or has no checkpoint yet.
   """
   workdir = pathlib.Path(workdir)
-  if not workdir.is_dir():
+  if not os.path.isdir(workdir):  # False, too, for what can be no path.
     raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
   if not (workdir / 'config.json').exists():
     raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')

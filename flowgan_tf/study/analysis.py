@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from ml_collections import config_dict
 
+from flowgan_tf import data
+from flowgan_tf.arguments import check_integer
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError
@@ -46,9 +49,11 @@ class Settings:
       value = getattr(self, field.name)
       if type(value) is not type(field.default):
         raise UsageError(f'`{field.name}` must be of type {type(field.default).__name__}. Got: {value!r}.')
-      low, high = field.metadata['minimum'], field.metadata['maximum']
-      if isinstance(value, int) and not low <= value <= high:
-        raise UsageError(f'`{field.name}` must be an integer from {low} to {high}. Got: {value}.')
+      if isinstance(value, int):
+        try:
+          check_integer(field.name, value, field.metadata['minimum'], field.metadata['maximum'])
+        except ValueError as error:
+          raise UsageError(str(error)) from error
 
 
 class Analysis(abc.ABC):
@@ -98,6 +103,18 @@ class Analysis(abc.ABC):
 
     Raises:
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
+    """
+
+  def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
+    """Checks, before a training, the settings that only `measure` would find wrong.
+
+    Args:
+      settings: An instance of the class's `Settings`.
+      config: Configuration of the run.
+      dataset: Data of the run.
+
+    Raises:
+      UsageError: If a run of this configuration cannot be analysed with these settings.
     """
 
   def records(self, record: dict) -> dict[str, dict]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import config_dict
 from sklearn.metrics import roc_auc_score
 
 from flowgan_tf import data
@@ -31,7 +32,7 @@ _NOISE = 'uniform noise'
 class OutliersSettings(Settings):
   """Settings of `Outliers`."""
 
-  images: int = setting(5000, 'Images of each set.', minimum=2)
+  images: int = setting(5000, 'Images of each set.', minimum=2, maximum=10**6)
   other_dataset: str = setting('', 'Name or path of other images of the same shape.')
 
 
@@ -69,8 +70,9 @@ class Outliers(Analysis):
   def measure(self, subject: Subject, settings: OutliersSettings) -> tuple[dict, dict[str, np.ndarray]]:
     sets = {name: subject.images(name, settings.images, settings.seed) for name in ('train', 'test')}
     if settings.other_dataset:
-      name, images = _other_images(subject, settings)
-      sets[f'other {name}' if name in ('train', 'test', _NOISE) else name] = images
+      other = _other(settings, subject.run.config, subject.dataset, subject.run.workdir)
+      name = f'other {other.name}' if other.name in ('train', 'test', _NOISE) else other.name
+      sets[name] = subject.images('test', settings.images, settings.seed, other)
     rng = np.random.default_rng(settings.seed)
     sets[_NOISE] = rng.random((len(sets['test']), *subject.dataset.image_shape), np.float32)
     log_probs = {name: subject.log_prob(images) for name, images in sets.items()}
@@ -89,6 +91,10 @@ class Outliers(Analysis):
         'auroc': None if name == 'test' else roc_auc_score(is_test, np.concatenate([test, values])),
       }
     return {'levels': subject.dataset.levels, 'sets': numbers}, log_probs
+
+  def check(self, settings: OutliersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
+    if settings.other_dataset:
+      _other(settings, config, dataset, dataset.name)
 
   def records(self, record: dict) -> dict[str, dict]:
     return record['sets']
@@ -114,15 +120,15 @@ class Outliers(Analysis):
     return {self.name: figure}
 
 
-def _other_images(subject: Subject, settings: OutliersSettings) -> tuple[str, np.ndarray]:
+def _other(settings, config, dataset, whose) -> data.Dataset:
   try:
-    other = data.load(settings.other_dataset, subject.run.config.data_dir)
+    other = data.load(settings.other_dataset, config.data_dir)
   except UsageError as error:
     raise UsageError(str(error).replace('`dataset`', '`other_dataset`')) from error
-  argument = f'`other_dataset` must be another data set than that of {subject.run.workdir}, with images of '
-  argument += f'shape {subject.dataset.image_shape}. Got: {settings.other_dataset}'
-  if other.fingerprint == subject.dataset.fingerprint:
+  argument = f'`other_dataset` must be another data set than that of {whose}, with images of '
+  argument += f'shape {dataset.image_shape}. Got: {settings.other_dataset}'
+  if other.fingerprint == dataset.fingerprint:
     raise UsageError(f'{argument}, the same data.')
-  if other.image_shape != subject.dataset.image_shape:
+  if other.image_shape != dataset.image_shape:
     raise UsageError(f'{argument}, of shape {other.image_shape}.')
-  return other.name, subject.images('test', settings.images, settings.seed, other)
+  return other

@@ -9,7 +9,7 @@ from tests.summaries import kde, outliers
 @pytest.mark.parametrize(
   ('values', 'said'),
   [
-    ({'samples': 9}, r'`samples` must be an integer from 10 to 10000000\. Got: 9\.'),
+    ({'samples': 9}, r'`samples` must be an integer from 10 to 1000000\. Got: 9\.'),
     ({'seed': -1}, r'`seed` must be an integer from 0 to 2147483647\. Got: -1\.'),
     ({'samples': 10.0}, r'`samples` must be of type int\. Got: 10\.0\.'),
     ({'samples': True}, '`samples` must be of type int'),

@@ -117,7 +117,7 @@ def test_commands_parse(command, page, monkeypatch):
     _forget_programs()
     module = import_program(program)
     if program == 'sweep':
-      module.train.rewrite_arguments()
+      module.config_flag.rewrite_arguments()
     flags.FLAGS(sys.argv)
     if 'what' in flags.FLAGS:
       assert set(flags.FLAGS['what'].value or ()) <= set(fg.study.ANALYSES)

@@ -8,7 +8,6 @@ analyze RUN --what=outliers --other_dataset=fashion_mnist
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
 from absl import flags
@@ -65,7 +64,7 @@ def _noted(failures):
     yield
   except UsageError as error:
     failures.append(error)
-    print(f'{os.path.basename(sys.argv[0])}: {command.message(error)}', file=sys.stderr, flush=True)
+    print(f'{command.program()}: {command.message(error)}', file=sys.stderr, flush=True)
 
 
 def _show(workdir, what, study):
@@ -78,3 +77,7 @@ def _show(workdir, what, study):
   folder, summary = workdir / 'analysis', read_summary(workdir, {what: study}, lambda line: None)
   files = [folder / f'{what}.json', *(f.save(folder / name) for name, f in analysis.figures([summary]).items())]
   print('\n'.join(f'  {file}' for file in files), flush=True)
+
+
+if __name__ == '__main__':
+  run()

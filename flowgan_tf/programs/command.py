@@ -15,16 +15,24 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
 
+from flowgan_tf.arguments import is_path
 from flowgan_tf.errors import UsageError
 from flowgan_tf.signals import end_on_signals
 
-__all__ = ['FAILURE', 'USAGE_ERROR', 'load_tensorflow', 'message', 'run_argument', 'run_program', 'status_of']
+__all__ = [
+  'FAILURE',
+  'USAGE_ERROR',
+  'load_tensorflow',
+  'message',
+  'program',
+  'require_path',
+  'run_argument',
+  'run_program',
+  'status_of',
+]
 
 FAILURE = 1
 USAGE_ERROR = 2
-
-# What a config file and its overrides can raise while the flags are parsed; UsageError is a ValueError.
-_CONFIG_ERRORS = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError)
 
 # An argument or a setting in backticks, such as `steps` or `critic.channels`; not `analyze runs/demo`.
 _NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
@@ -46,11 +54,10 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     module: Name of the program's module. `--helpshort` shows its docstring and flags.
   """
   end_on_signals()
-  program = os.path.basename(sys.argv[0])
   load_tensorflow()
 
   def fail(error: object, status: int = USAGE_ERROR) -> None:
-    print(f'{program}: {message(error)}', file=sys.stderr)
+    print(f'{program()}: {message(error)}', file=sys.stderr)
     sys.exit(status)
 
   def parse(argv: list[str]) -> list[str]:
@@ -58,14 +65,17 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       return flags.FLAGS(argv)
     except flags.Error as error:
       fail(error)
-    except _CONFIG_ERRORS as error:
-      fail(f'--config: cannot be read or has no such setting ({type(error).__name__}: {error})')
+    except Exception as error:  # Overrides that name no setting, or files of flags that are no text.
+      fail(f'--config or --flagfile: cannot be read or has no such setting ({type(error).__name__}: {error})')
 
   def checked_main(argv: list[str]) -> int | None:
     # The level is set on the handler because TensorFlow resets the level of absl's logger later.
     absl_logging.get_absl_handler().setLevel(logging.WARNING)
     logging.getLogger('tensorflow').setLevel(logging.WARNING)
     try:
+      for argument in argv[1:]:
+        if not argument or not is_path(argument):
+          raise UsageError(f'arguments must be paths. Got: {argument!r}.')
       return main(argv[1:])
     # TensorFlow's errors of a full disk are of its own classes, and some are wrapped as a user's mistake.
     except Exception as error:
@@ -92,6 +102,16 @@ def status_of(error: Exception) -> int | None:
   if isinstance(error, OSError) or any(text in str(error) for text in _NO_SPACE):
     return FAILURE
   return USAGE_ERROR if isinstance(error, UsageError) else None
+
+
+def program() -> str:
+  """The name of the running program; of `python -m flowgan_tf.programs.train` it is train, too."""
+  return os.path.basename(sys.argv[0]).removesuffix('.py')
+
+
+def require_path(flag: str) -> None:
+  """Refuses values of a flag that can be no path: an empty one, or one that is too long."""
+  flags.register_validator(flag, lambda value: value is None or (value and is_path(value)), 'must be a path')
 
 
 def message(error: object) -> str:
@@ -161,7 +181,5 @@ def run_argument(arguments: list[str]) -> str:
     UsageError: If there is no argument, or more than one.
   """
   if len(arguments) != 1:
-    raise UsageError(
-      f'expected one run folder, as in `{os.path.basename(sys.argv[0])} runs/demo`; got {len(arguments)} arguments'
-    )
+    raise UsageError(f'expected one run folder, as in `{program()} runs/demo`; got {len(arguments)} arguments')
   return arguments[0]

@@ -20,11 +20,12 @@ flags.DEFINE_integer(
   None,
   'Number of samples to score; 0 measures only the likelihood. Default: 50,000 with Inception-v3, otherwise 5,000.',
   lower_bound=0,
-  upper_bound=10**7,
+  upper_bound=10**6,
 )
 flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
+command.require_path('inception_weights')
 
 
 def run() -> None:
@@ -52,3 +53,7 @@ def main(arguments: list[str]) -> None:
   )
   print(evaluation_table(records))
   print(f'\n{workdir}/evaluation.json')
+
+
+if __name__ == '__main__':
+  run()

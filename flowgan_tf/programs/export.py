@@ -20,6 +20,7 @@ flags.DEFINE_enum(
   'Checkpoint to export. Default: best_nll, or best_score for an adversarial run.',
 )
 flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: the folder export in the run.')
+command.require_path('out')
 
 
 def run() -> None:
@@ -36,3 +37,7 @@ def main(arguments: list[str]) -> None:
   out = pathlib.Path(FLAGS.out or run.workdir / 'export')
   export(run.generator, out)
   print(f'{out}  (checkpoint {run.checkpoint}, step {run.step})')
+
+
+if __name__ == '__main__':
+  run()

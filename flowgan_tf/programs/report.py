@@ -17,6 +17,7 @@ from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the run, or beside several runs.')
+command.require_path('out')
 
 
 def run() -> None:
@@ -43,3 +44,7 @@ def main(arguments: list[str]) -> None:
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
   write_atomically(out, render(make_report(runs, command_lines, damage)))
   print(out)
+
+
+if __name__ == '__main__':
+  run()

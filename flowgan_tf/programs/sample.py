@@ -8,6 +8,7 @@ sample RUN --neighbors        samples beside the training images nearest to them
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from absl import flags
@@ -26,13 +27,14 @@ flags.DEFINE_integer(
   None,
   'Number of samples, or of rows with --interpolate. Default: 64; 8 with --interpolate, 16 with --neighbors.',
   lower_bound=1,
-  upper_bound=10**7,
+  upper_bound=10**6,
 )
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
 flags.DEFINE_bool('neighbors', False, 'Draw the training images nearest to each sample, in pixels, beside it.')
 flags.DEFINE_string('out', None, 'Path of the files, without extension. Default: in the folder samples of the run.')
+command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 
@@ -52,10 +54,12 @@ def main(arguments: list[str]) -> None:
   from flowgan_tf.evaluation.grids import save_png
   from flowgan_tf.runs.run import load_run
 
-  if not FLAGS.temperature <= tf.float32.max:
+  if not FLAGS.temperature <= float(tf.float32.max):
     raise UsageError(f'`temperature` must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
     raise UsageError('`interpolate` must be left out with `neighbors`.')
+  if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
+    raise UsageError(f'`out` must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
   run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
@@ -68,3 +72,7 @@ def main(arguments: list[str]) -> None:
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'{out}: cannot be written ({error})') from error
   print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
+
+
+if __name__ == '__main__':
+  run()

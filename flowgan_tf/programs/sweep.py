@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from flowgan_tf.programs import analysis_flags, command, train
+from flowgan_tf.programs import analysis_flags, command, config_flag, train
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train)
@@ -27,20 +27,19 @@ flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `a
 
 def run() -> None:
   """Entry point of `bin/sweep` and `flowgan-sweep`."""
-  train.rewrite_arguments()
+  config_flag.rewrite_arguments()
   analysis_flags.define(__name__)
   command.run_program(main, __name__)
 
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
-  from flowgan_tf import data
   from flowgan_tf.display.words import printable
   from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines
   from flowgan_tf.report import make_report, render, sweeps
-  from flowgan_tf.runs.config import make_generator, validate
+  from flowgan_tf.report.paper import nll_unit
   from flowgan_tf.study import studying, summarize
 
   if arguments:
@@ -52,22 +51,18 @@ def main(arguments: list[str]) -> int:
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
-  validate(base)
-  # Checked before the first run, which may take hours and may not need a likelihood.
-  image_shape = data.load(base.dataset, base.data_dir).image_shape
-  if any(lambdas) and not make_generator(base, image_shape).has_density:
-    raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
-  workdirs = []
+  configs = {}
   for seed, weight in itertools.product(seeds, lambdas):
     config = base.copy_and_resolve_references()
     config.seed = seed
     config.objective = {0: 'adversarial', math.inf: 'mle'}.get(weight, 'hybrid')
     if config.objective == 'hybrid':
       config['lambda'] = weight
-    workdir = folder / f'lambda-{command_lines.short(weight)}-seed-{seed}'
-    workdirs.append(workdir)
-    print(f'{workdir} ({len(workdirs)} of {len(seeds) * len(lambdas)})', file=sys.stderr)
+    configs[folder / f'lambda-{command_lines.short(weight)}-seed-{seed}'] = config
+  _check(base, configs.values(), analyses)
+  for i, (workdir, config) in enumerate(configs.items(), 1):
+    print(f'{workdir} ({i} of {len(configs)})', file=sys.stderr)
     if _is_finished(workdir, config, analyses):
       continue
     if status := train.train_and_evaluate(config, workdir):
@@ -77,11 +72,11 @@ def main(arguments: list[str]) -> int:
         for what, settings in analyses.items():
           apply(what, **settings)
   damage = []
-  runs = summarize(workdirs, damage.append)
+  runs = summarize(configs, damage.append)
   for line in damage:
     print(f'sweep: {command.message(printable(line))}', file=sys.stderr)
   print(sweeps.sweep_table(runs))
-  figures = {'front': sweeps.front(runs, 'nats'), 'condition_numbers': sweeps.condition_numbers(runs)}
+  figures = {'front': sweeps.front(runs, nll_unit(base.dataset)), 'condition_numbers': sweeps.condition_numbers(runs)}
   for name, figure in figures.items():
     if figure:
       print(figure.save(folder / name))
@@ -89,6 +84,28 @@ def main(arguments: list[str]) -> int:
   write_atomically(page, render(make_report(runs, command_lines, damage)))
   print(page)
   return 0
+
+
+def _check(base, configs, analyses):
+  """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
+  from flowgan_tf import data
+  from flowgan_tf.errors import UsageError
+  from flowgan_tf.runs.config import make_critic, make_generator, make_objective
+  from flowgan_tf.study import ANALYSES
+
+  objectives = [make_objective(config) for config in configs]
+  dataset = data.load(base.dataset, base.data_dir)
+  generator = make_generator(base, dataset.image_shape)
+  if not generator.has_density:
+    if any(objective.uses_likelihood for objective in objectives):
+      lambdas = ','.join(FLAGS.lambdas)
+      raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
+    if needy := [what for what in analyses if ANALYSES[what].needs_density]:
+      raise UsageError(f'`what` must be without {needy[0]}, which needs a likelihood. Got: generator {base.generator}.')
+  if any(objective.uses_critic for objective in objectives):
+    make_critic(base, dataset.image_shape)
+  for what, settings in analyses.items():
+    ANALYSES[what].check(ANALYSES[what].Settings(**settings), base, dataset)
 
 
 def _is_finished(workdir, config, analyses):
@@ -133,3 +150,7 @@ def _numbers(name, kind, allowed, expected):
   if not values or not all(map(allowed, values)) or len(set(values)) < len(values):
     raise UsageError(f'`{name}` must be different {expected}. Got: {",".join(FLAGS[name].value)}.')
   return values
+
+
+if __name__ == '__main__':
+  run()

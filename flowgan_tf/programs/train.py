@@ -13,14 +13,13 @@ import pathlib
 import sys
 
 from absl import flags
-from ml_collections import config_dict, config_flags
+from ml_collections import config_dict
 
-from flowgan_tf.programs import command
+from flowgan_tf.programs import command, config_flag
 
 FLAGS = flags.FLAGS
-_CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
-config_flags.DEFINE_config_file('config', None, 'Config file. Default: configs/digits.py.')
+config_flag.define()
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
 flags.DEFINE_string('dataset', None, 'Name of a data set, or path of a folder of images or an .npz file.')
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
@@ -38,8 +37,13 @@ flags.DEFINE_string('on_nan', None, 'When a loss is no longer finite: stop, or r
 flags.DEFINE_string('scorer', None, 'Network behind the scores: classifier or inception.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_integer(
-  'samples', 5000, 'Samples behind the final scores, unless --config.score_samples=0.', lower_bound=10
+  'samples',
+  5000,
+  'Samples behind the final scores, unless --config.score_samples=0.',
+  lower_bound=10,
+  upper_bound=10**6,
 )
+command.require_path('workdir')
 
 _OVERRIDES = (
   'dataset',
@@ -62,16 +66,8 @@ _OVERRIDES = (
 
 def run() -> None:
   """Entry point of `bin/train` and `flowgan-train`."""
-  rewrite_arguments()
+  config_flag.rewrite_arguments()
   command.run_program(main, __name__)
-
-
-def rewrite_arguments() -> None:
-  """Makes `sys.argv` name an existing config file, by default that of the digits."""
-  sys.argv[1:] = map(_rewritten, sys.argv[1:])
-  # A default value of the flag would be read, with TensorFlow and all overrides, as soon as this module is imported.
-  if not any(argument.lstrip('-').partition('=')[0] == 'config' for argument in sys.argv[1:]):
-    sys.argv.insert(1, f'--config={_CONFIGS / "digits.py"}')
 
 
 def main(arguments: list[str]) -> int:
@@ -116,46 +112,38 @@ def configuration() -> config_dict.ConfigDict:
   """Returns the configuration that the flags describe.
 
   Raises:
-    UsageError: If it cannot be read, or a setting has the wrong type.
+    UsageError: If a setting is wrong.
   """
   from flowgan_tf import data
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.config import default_config
+  from flowgan_tf.runs.config import validate
 
-  try:
-    config = FLAGS.config
-    if not hasattr(config, 'lock') or set(config.keys()) != set(default_config().keys()):
-      raise UsageError('`config` must be a file whose get_config() returns a changed flowgan_tf.runs.default_config().')
-    config.lock()
+  config = FLAGS.config
+  with config.ignore_type():  # Which a wrong type is, is said by `validate`.
     for name in _OVERRIDES:
       if (value := FLAGS[name].value) is not None:
         config[name] = value
-    if config.inception_weights and config.scorer != 'inception':
-      raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {config.inception_weights}.")
-  # If a file cannot be read, ml_collections raises the error only when the configuration is first used.
-  except (OSError, TypeError) as error:
-    raise UsageError(f'`config` cannot be read: {error}') from error
+  validate(config)
   # Absolute paths, so that they are valid in any working directory.
   for name in ('data_dir', 'cache_dir', 'inception_weights'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
   if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
     config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
+  if weights := config.inception_weights:
+    if config.scorer != 'inception':
+      raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {weights}.")
+    if not os.path.isfile(weights):  # Before the training, which makes a folder.
+      raise UsageError(f'{weights}: no such file; `inception_weights` must be weights of Inception-v3')
   return config
 
 
-def _rewritten(argument: str) -> str:
-  """Finds `--config=configs/mnist.py` in the installed package if there is no such file, as outside a checkout."""
-  flag, _, value = argument.partition('=')
-  if flag == '--config.lambda':  # Overrides cannot name a keyword of Python.
-    return f'--lambda={value}'
-  path, colon, variant = value.partition(':')
-  shipped = _CONFIGS / pathlib.Path(path).name
-  if flag in ('--config', '-config') and not pathlib.Path(path).exists() and shipped.is_file():
-    return f'{flag}={shipped}{colon}{variant}'
-  return argument
-
-
 def _default_workdir(config) -> str:
+  from flowgan_tf.programs.command_lines import short
+
   name = pathlib.Path(config.dataset).stem
-  suffix = f'-{config["lambda"]:g}' if config.objective == 'hybrid' else ''
+  suffix = f'-{short(config["lambda"])}' if config.objective == 'hybrid' else ''
   return f'runs/{name}-{config.objective}{suffix}'
+
+
+if __name__ == '__main__':
+  run()

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,11 @@ def _forget_programs() -> None:
     vars(programs).pop(name, None)  # Where `from flowgan_tf.programs import train` looks first.
 
 
-def call(program: str, *arguments: object) -> Outcome:
-  """What `bin/<program> arguments...` does; inside of this process, which spares the import of TensorFlow."""
+def call(program: str, *arguments: object, as_module: bool = False) -> Outcome:
+  """What `bin/<program> arguments...` does; inside of this process, which spares the import of TensorFlow.
+
+  With `as_module`, what `python -m flowgan_tf.programs.<program> arguments...` does.
+  """
   out, err = io.StringIO(), io.StringIO()
   name = f'flowgan_tf.programs.{program}'
   with (
@@ -92,7 +96,10 @@ def call(program: str, *arguments: object) -> Outcome:
     # Programs define flags of the same names, so that each call starts with none of them; and the flags of a config
     # file's settings are made when that of the file is defined.
     _forget_programs()
-    importlib.import_module(name).run()
+    if as_module:
+      runpy.run_module(name, run_name='__main__', alter_sys=True)
+    else:
+      importlib.import_module(name).run()
   return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
@@ -101,7 +108,7 @@ def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
   with _untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
     _forget_programs()
     program = importlib.import_module('flowgan_tf.programs.train')
-    program.rewrite_arguments()
+    program.config_flag.rewrite_arguments()
     flags.FLAGS(sys.argv)
     return program.configuration()
 

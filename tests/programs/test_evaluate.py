@@ -74,6 +74,12 @@ def test_data_that_changed_are_refused(workdir):
   assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
 
 
+@pytest.mark.parametrize('program', ['evaluate', 'sample', 'export', 'analyze', 'report'])
+@pytest.mark.parametrize('argument', ['', 'x' * 5000, 'a\0b', 'a/' * 3000])
+def test_what_is_no_path_ends_in_one_line(program, argument):
+  assert_one_line(call(program, argument), program, 'arguments must be paths. Got: ')
+
+
 @pytest.mark.parametrize('program', ['evaluate', 'sample', 'export'])
 def test_what_is_no_run_ends_in_one_line(workdir, tmp_path, program):
   assert_one_line(call(program), program, 'expected one run folder', 'got 0')
@@ -99,7 +105,7 @@ def test_what_is_no_run_ends_in_one_line(workdir, tmp_path, program):
   assert_one_line(call(program, workdir), program, str(workdir), 'no checkpoint yet')
 
 
-@pytest.mark.parametrize('flags', [['--samples=9'], ['--split=all'], ['--samples=many']])
+@pytest.mark.parametrize('flags', [['--samples=9'], ['--samples=1000000000000'], ['--split=all'], ['--samples=many']])
 def test_bad_values(workdir, flags):
   before = np.frombuffer((workdir / 'evaluation.json').read_bytes(), np.uint8)
   assert_one_line(call('evaluate', workdir, *flags), 'evaluate', flags[0].partition('=')[2])

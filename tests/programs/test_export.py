@@ -21,3 +21,5 @@ def test_a_path_that_cannot_be_written(finished, tmp_path):
   for out in (tmp_path / 'file', tmp_path / 'file' / 'model'):
     assert_one_line(call('export', finished[0], f'--out={out}'), 'export', str(out), 'cannot be written')
   assert (tmp_path / 'file').read_text() == 'precious'
+  for out in ('', 'x' * 5000, 'a\0b'):
+    assert_one_line(call('export', finished[0], f'--out={out}'), 'export', '--out', 'must be a path')

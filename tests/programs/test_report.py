@@ -92,3 +92,7 @@ def test_a_report_of_the_run(analyzed, tmp_path):
   assert_one_line(call('report', analyzed, analyzed), 'report', 'twice')
   elsewhere = call('report', analyzed, f'--out={tmp_path}/no/such/page.html')
   assert_one_line(elsewhere, 'report', 'no/such/page.html: cannot be written')
+  for out in ('', 'x' * 5000, 'a\0b'):
+    assert_one_line(call('report', analyzed, f'--out={out}'), 'report', '--out', 'must be a path')
+  for out in ('.', '/', tmp_path):
+    assert_one_line(call('report', analyzed, f'--out={out}'), 'report', f'{out}: cannot be written')

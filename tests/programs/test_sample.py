@@ -144,10 +144,13 @@ def test_default_path(finished):
     ['--temperature=nan'],
     ['--temperature=inf'],
     ['--temperature=hot'],
+    ['--temperature=1e39'],
+    ['--n=1000000000000'],
   ],
 )
 def test_bad_values(finished, tmp_path, flags):
   name, _, value = flags[0].strip('-').partition('=')
+  value = value.replace('1e39', '1e+39')
   assert_one_line(call('sample', finished[0], f'--out={tmp_path}/x', *flags), 'sample', name, value)
   assert list(tmp_path.iterdir()) == []
 
@@ -156,3 +159,17 @@ def test_a_path_that_cannot_be_written(finished, tmp_path):
   (tmp_path / 'file').touch()
   outcome = call('sample', finished[0], f'--out={tmp_path}/file/x', '--n=2')
   assert_one_line(outcome, 'sample', f'sample: {tmp_path}/file/x: cannot be written')
+
+
+@pytest.mark.parametrize('out', ['.', '', 'folder', 'folder/', 'new/', 'x' * 5000, 'a\0b'])
+def test_a_path_that_is_no_file(finished, tmp_path, monkeypatch, out):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'folder').mkdir()
+  assert_one_line(call('sample', finished[0], f'--out={out}', '--n=2'), 'sample', '--out', 'must be ')
+  assert [path.name for path in tmp_path.iterdir()] == ['folder']
+
+
+def test_more_samples_than_memory_holds(finished, tmp_path, monkeypatch):
+  monkeypatch.setattr('os.sysconf', lambda name: 1000)
+  outcome = call('sample', finished[0], f'--out={tmp_path}/x', '--n=10000')
+  assert_one_line(outcome, 'sample', 'samples and their noise must fit into the 0.0 GB of memory. Got: ')

@@ -1,12 +1,14 @@
 """`sweep`: a run for each lambda and seed, drawn together."""
 
 import json
+from unittest import mock
 
 import pytest
 
+from flowgan_tf.programs import command_lines
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.summary import read_studies
-from tests.programs.conftest import TINY, call
+from tests.programs.conftest import TINY, assert_one_line, call
 
 FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')
 
@@ -117,12 +119,33 @@ def test_another_configuration_is_refused(swept):
     (['--what=guess'], ["'guess'"]),
     (['--generator=dcgan'], ['dcgan']),
     (['runs/mnist'], ['runs/mnist']),
+    (['--divergence=foo'], ['--divergence must be one of', "'foo'"]),
+    (['--lambdas=1e300'], ['--lambda must be a finite number']),
+    (['--lambdas=inf,0', '--config.dcgan_critic.channels=()'], ['dcgan_critic.channels']),
+    (['--what=outliers', '--other_dataset=/nope'], ['--other_dataset must be', "'/nope'"]),
+    (['--what=outliers', '--other_dataset=digits'], ['--other_dataset must be another data set', 'the same data']),
+    (['--what=outliers', '--generator=dcgan', '--lambdas=0'], ['--what must be without outliers', 'dcgan']),
+    (['--what=kde,jacobian', '--noise_vectors=1000000000000'], ['--noise_vectors must be an integer from 1 to 100000']),
+    (['--workdir='], ['--workdir', 'must be a path']),
   ],
 )
-def test_mistakes(flags, said, tmp_path):
-  outcome = call('sweep', f'--workdir={tmp_path}/sweep', *flags)
-  assert outcome.status == 2 and outcome.out == '', outcome
-  assert outcome.err.splitlines()[-1].startswith('sweep: ')
-  for part in said:
-    assert part in outcome.err.splitlines()[-1]
+def test_mistakes_are_found_before_the_first_training(flags, said, tmp_path):
+  assert_one_line(call('sweep', f'--workdir={tmp_path}/sweep', *flags), 'sweep', *said)
   assert not (tmp_path / 'sweep').exists()
+
+
+def test_lambdas_that_look_alike_have_folders_of_their_own(images, tmp_path):
+  with mock.patch('flowgan_tf.training.loop.train', return_value=False):
+    flags = ('--lambdas=0.1,0.10000001', f'--dataset={images}', f'--workdir={tmp_path}')
+    assert f'{tmp_path}/lambda-0.1-seed-0 (1 of 2)' in call('sweep', *flags).err
+  assert command_lines.short(0.10000001) != command_lines.short(0.1)
+
+
+def test_likelihoods_are_in_the_unit_of_the_data(swept, monkeypatch):
+  """That of the paper's table for CIFAR-10."""
+  folder, _, command = swept
+  before = (folder / 'front.svg').read_text()
+  monkeypatch.setattr('flowgan_tf.report.paper._IN_BITS', {'digits'})
+  assert call(*command).status == 0
+  after = (folder / 'front.svg').read_text()
+  assert 'nats' in before and 'bits/dim' not in before and 'bits/dim' in after and 'nats' not in after

@@ -97,7 +97,7 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config.nosuch=1'], ['nosuch']),
     (['--config.nice.hidden_units=many'], ['hidden_units', 'many']),
     (['--config.critic=resnet'], ['critic', 'resnet', 'dcgan_critic']),
-    (['--config.nice.couplings=1'], ['nice.couplings', '1', 'at least 2']),
+    (['--config.nice.couplings=1'], ['nice.couplings', 'from 2 to 256. Got: 1.']),
     (['--generator=glow'], ['generator', 'glow', 'nice, real_nvp, dcgan']),
     (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan, which is not invertible']),
     (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan, which is not invertible']),
@@ -108,14 +108,30 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--objective=adversarial', '--config.dcgan_critic.channels=()'], ['dcgan_critic.channels', '()']),
     (['--dataset=nosuch'], ['nosuch', 'digits, mnist']),
     (['--dataset=nosuch.npz'], ['nosuch.npz', 'no such file']),
-    (['--steps=0'], ['steps', '0', 'at least 1']),
+    (['--steps=0'], ['steps', 'from 1 to 1000000000. Got: 0.']),
     (['--steps=ten'], ['steps', 'ten']),
-    (['--batch_size=0'], ['batch_size', '0', 'at least 1']),
-    (['--critic_steps=-2'], ['critic_steps', '-2', 'at least 1']),
+    (['--batch_size=0'], ['batch_size', 'from 1 to 65536. Got: 0.']),
+    (['--critic_steps=-2'], ['critic_steps', 'from 1 to 1000. Got: -2.']),
     (['--samples=3'], ['samples', '3']),
     (['--seed=-1'], ['seed', '-1']),
     (['--on_nan=retry'], ['on_nan', 'retry', 'stop, rollback']),
     (['--precision=foo'], ['precision', 'foo', 'float32, mixed_bfloat16, mixed_float16']),
+    (['--batch_size=1000000000'], ['--batch_size must be an integer from 1 to 65536. Got: 1000000000.']),
+    (['--config.nice.hidden_units=100000000000'], ['--config.nice.hidden_units must be an integer from 1 to 65536.']),
+    (['--critic_steps=100000000'], ['--critic_steps must be an integer from 1 to 1000.']),
+    (['--config.nice.couplings=1000000000'], ['--config.nice.couplings must be an integer from 2 to 256.']),
+    (['--config.score_samples=1000000000000'], ['--config.score_samples must be 0 or an integer from 10 to 1000000.']),
+    (['--samples=1000000000000'], ['--samples=', '[10, 1000000]']),
+    ([f'--steps={"9" * 400}'], ['--steps must be an integer from 1 to 1000000000.']),
+    ([f'--steps={"9" * 5000}'], ['--steps']),
+    (['--lambda=1e39'], ['--lambda must be 0 or a finite number']),
+    ([f'--dataset={"x" * 5000}'], ['--dataset must be a path.']),
+    (['--dataset=mnist', f'--data_dir={"x" * 5000}'], ['--data_dir must be a path.']),
+    (['--data_dir=a\0b'], ['--data_dir must be a path.']),
+    (['--workdir='], ['--workdir', 'must be a path']),
+    ([f'--workdir={"x" * 5000}'], ['--workdir', 'must be a path']),
+    (['--workdir=a\0b'], ['--workdir', 'must be a path']),
+    (['--scorer=inception', '--inception_weights=/missing'], ['/missing: no such file; --inception_weights must be']),
     (['junk'], ["'junk'"]),
     (['--', '--steps=3'], ["'--steps=3'"]),
   ],
@@ -214,6 +230,27 @@ def test_help_shows_the_docstring_and_our_flags(program):
   for flag in flags.get(program, ['checkpoint']):
     assert f'--{flag}:' in outcome.out or f'--[no]{flag}:' in outcome.out
   assert 'Traceback' not in outcome.err
+
+
+@pytest.mark.parametrize('program', ['train', 'evaluate', 'sample', 'export', 'analyze', 'report', 'sweep'])
+def test_a_program_is_a_module_too(program):
+  """As in `python -m flowgan_tf.programs.train`."""
+  assert_one_line(call(program, '--nosuch=1', as_module=True), program, 'nosuch')
+  said = call(program, '--helpshort', as_module=True)
+  first = (CHECKOUT / 'flowgan_tf' / 'programs' / f'{program}.py').read_text().splitlines()[0].strip('"')
+  assert first in said.out and ('--workdir:' in said.out or '--out:' in said.out or '--checkpoint:' in said.out)
+
+
+def test_a_module_trains(tmp_path, images):
+  outcome = call('train', *FAST, f'--dataset={images}', f'--workdir={tmp_path}/run', '--steps=1', as_module=True)
+  assert outcome.status == 0 and (tmp_path / 'run' / 'export').is_dir(), outcome
+
+
+def test_lambdas_that_differ_have_folders_of_their_own(images, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr('flowgan_tf.training.loop.train', lambda config, workdir, **_: print(workdir))
+  folders = {call('train', f'--dataset={images}', '--objective=hybrid', f'--lambda={v}').out for v in (0.1, 0.10000001)}
+  assert folders == {'runs/images-hybrid-0.1\n', 'runs/images-hybrid-0.10000001\n'}
 
 
 @pytest.mark.parametrize('returned', ['5', '{}', 'config_dict.ConfigDict({"steps": 3})'])

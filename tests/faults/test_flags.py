@@ -1,0 +1,134 @@
+"""Flags with random values: a program ends with a status that it promises, without a traceback, and soon.
+
+A refusal is one line on standard error. What is accepted stops where work would begin: the first step of a training, a
+measurement, a SavedModel.
+"""
+
+import importlib
+import pathlib
+import random
+import shutil
+import sys
+import time
+from unittest import mock
+
+import pytest
+from absl import flags
+
+from flowgan_tf import hosts
+from flowgan_tf.evaluation import evaluate
+from flowgan_tf.metrics.inception import load_inception
+from flowgan_tf.runs.config import default_config, settings
+from flowgan_tf.study import ANALYSES
+from tests.programs.conftest import _forget_programs, _untouched, call
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
+PROGRAMS = ('train', 'sweep', 'evaluate', 'sample', 'export', 'analyze', 'report')
+SECONDS = 5  # for a refusal, on a machine with nothing else to do
+
+# So small that what is accepted is built at once.
+SMALL = (
+  '--config.nice.couplings=2',
+  '--config.nice.hidden_units=2',
+  '--config.nice.hidden_layers=1',
+  '--config.real_nvp.scales=1',
+  '--config.real_nvp.channels=1',
+  '--config.real_nvp.blocks=0',
+  '--config.dcgan.channels=(1,)',
+  '--config.dcgan_critic.channels=(1,)',
+  '--config.dcgan_critic.dense_units=0',
+)
+NUMBERS = ('0', '-1', '1', '2', '3', '10', '64', '0.5', '1e-3', '1_0', '0x10', '٣', ' 1', '-0.0')
+ODD_NUMBERS = ('nan', 'inf', '-inf', '1e9', '1000000000', '65537', '1e39', '1e-50', '1e400', '9' * 400, '9' * 5000)
+TEXTS = ('', ' ', '-', '--', '=', ',', 'a,b', '0.1,0.1', '0.1,0.10000001', "'", '"', '`', '`steps`', '\n', 'a\nb', '\0')
+TEXTS += ('x' * 300, 'x' * 5000, 'a\0b', 'ü', '画像', '\udcff', '%s', '{}', '(' * 500, 'None', 'True', 'false')
+LITERALS = ('[]', '()', '(1,)', '[1, 2]', '(4, "a")', '(1.5,)', '(-1,)', '(1,) * 3', "{'a': 1}", '{1}', '(None,)')
+PATHS = ('.', '..', '~', '~nobody', 'missing', 'missing.npz', 'file', 'file/x', 'folder', 'folder/', 'new/run', '[a]*?')
+PATHS += ('/dev/null', '/dev/null/x', '/proc/x', 'x' * 300 + '/x', 'cut.npz', 'RUN', 'RUN/config.json', '--')
+NAMES = ('digits', 'mnist', 'nice', 'real_nvp', 'dcgan', 'dcgan_critic', 'mle', 'adversarial', 'hybrid', 'wasserstein')
+NAMES += ('kl', 'float32', 'mixed_float16', 'classifier', 'inception', 'latest', 'best_nll', 'test', 'layer', 'cosine')
+NAMES += ('kde', 'jacobian,outliers', 'outliers', 'configs/mnist.py', 'configs/cifar10.py:small', 'configs/digits.py:x')
+VALUES = (NUMBERS, ODD_NUMBERS, TEXTS, LITERALS, PATHS, NAMES)
+
+
+def flag_names() -> dict[str, list[str]]:
+  """The flags of each program, with the settings that --config takes."""
+  names = {}
+  for program in PROGRAMS:
+    with _untouched(), mock.patch.object(sys, 'argv', [program]):
+      _forget_programs()
+      module = importlib.import_module(f'flowgan_tf.programs.{program}')
+      if hasattr(module, 'analysis_flags'):
+        module.analysis_flags.define(module.__name__)
+      names[program] = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)]
+  overrides = [f'config.{name}' for name in [*settings(default_config()), 'nice', 'optimizer', 'nosuch', 'nice.nosuch']]
+  for program in ('train', 'sweep'):
+    names[program] += overrides
+  return names
+
+
+def arguments(program: str, names: list[str], draw: random.Random) -> list[str]:
+  """Some flags of a program with random values, and random arguments."""
+  found = [*SMALL] if program in ('train', 'sweep') else []
+  found += [f'--{name}={draw.choice(draw.choice(VALUES))}' for name in draw.choices(names, k=draw.choice((1, 1, 2, 3)))]
+  if draw.random() < 0.1:
+    found.append(draw.choice(('--nosuch', '--flagfile', '--flagfile=.', '--flagfile=missing', '--flagfile=file', '--')))
+  runs = ['RUN'] if program not in ('train', 'sweep') else []
+  if draw.random() < 0.2:
+    runs = [draw.choice(draw.choice((TEXTS, PATHS))) for _ in range(draw.choice((0, 1, 2)))]
+  if program == 'analyze' and draw.random() < 0.8:
+    found.insert(0, f'--what={draw.choice(list(ANALYSES))}')
+  return runs + found
+
+
+def stop(*_, **__):
+  raise SystemExit(0)
+
+
+def scorer(config, *_, **__):
+  if config.scorer == 'inception':
+    load_inception(config.inception_weights or None)
+  stop()
+
+
+@pytest.fixture
+def until_work(monkeypatch):
+  """Programs that end, with status 0, where their work would begin."""
+  monkeypatch.setattr('flowgan_tf.training.loop._train', stop)
+  monkeypatch.setattr('flowgan_tf.saved_model.tf.saved_model.save', stop)
+  monkeypatch.setattr(evaluate, 'make_scorer', scorer)
+  monkeypatch.setattr(evaluate, 'Evaluator', stop)
+  monkeypatch.setattr(hosts, 'answers', lambda url: False)
+  for analysis in ANALYSES.values():
+    measure = lambda self, subject, s: stop(self.check(s, subject.run.config, subject.dataset))  # noqa: E731
+    monkeypatch.setattr(type(analysis), 'measure', measure)
+
+
+@pytest.mark.usefixtures('until_work')
+def test_random_flags(faults, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'missing'))
+  names = flag_names()
+  slowest = 0
+  for trial in faults.trials('flags with random values, of all programs', short=150, long=20_000):
+    folder = tmp_path / 'cwd'
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(GOLDEN, folder / 'RUN')
+    (folder / 'folder').mkdir()
+    (folder / 'file').write_bytes(b'\xff\x00 no text')
+    (folder / 'cut.npz').write_bytes(b'PK\x03\x04')
+    monkeypatch.chdir(folder)
+    draw = random.Random(trial)
+    program = PROGRAMS[trial % len(PROGRAMS)]
+    given = arguments(program, names[program], draw)
+    began = time.process_time()
+    outcome = call(program, *given)
+    seconds = time.process_time() - began
+    said = (trial, program, given, outcome)
+    assert outcome.status in (0, 1, 2, 130, 143), said
+    assert 'Traceback' not in outcome.err and 'Warning' not in outcome.err, said
+    if outcome.status == 2:
+      slowest = max(slowest, seconds)
+      assert outcome.err.count('\n') == 1 and outcome.err.startswith(f'{program}: '), said
+      assert seconds < SECONDS, said

@@ -52,9 +52,7 @@ def check_integers(name: str, value: Sequence[int], at_most: int | None = None) 
   """Checks for a non-empty list or tuple of positive integers, up to `at_most` unless it is None."""
   expected = 'one or more integers ' + ('of at least 1' if at_most is None else f'from 1 to {at_most}')
   holds = isinstance(value, list | tuple) and len(value) > 0
-  check(
-    name, value, expected, holds and all(is_integer(v) and v >= 1 and (not at_most or v <= at_most) for v in value)
-  )
+  check(name, value, expected, holds and all(is_integer(v) and v >= 1 and (not at_most or v <= at_most) for v in value))
 
 
 def check_memory(what: str, size: float) -> None:

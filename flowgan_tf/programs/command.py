@@ -46,8 +46,8 @@ _NO_SPACE = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   """Runs a program and exits. Errors that a user can do something about are reported in one line.
 
-  The exit status is 2 for a user's mistake, a `UsageError`; 1 if a file cannot be read or written, or the disk is full;
-  and 130 or 143 for SIGINT or SIGTERM.
+  The exit status is 2 for a user's mistake, a `UsageError`; 1 if a file cannot be read or written, or if disk or memory
+  is full; and 130 or 143 for SIGINT or SIGTERM.
 
   Args:
     main: Takes the positional arguments without the program's name, and returns an exit status or None.
@@ -99,7 +99,9 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
 
 def status_of(error: Exception) -> int | None:
   """Returns the exit status for an error that is reported in one line; None for others, which are defects."""
-  if isinstance(error, OSError) or any(text in str(error) for text in _NO_SPACE):
+  # By name, as TensorFlow is not loaded yet: this is what it raises without memory.
+  without_memory = isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError'
+  if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _NO_SPACE):
     return FAILURE
   return USAGE_ERROR if isinstance(error, UsageError) else None
 

@@ -67,7 +67,7 @@ def test_mistakes_leave_no_file(run, workdir):
   with pytest.raises(UsageError, match='`samples` must be'):
     module.analyze(run, 'kde', samples=3)
   with pytest.raises(
-    UsageError, match=r'^`noise_vectors` must be left out, as kde has only .* seed, samples\. Got: 3\.$'
+    UsageError, match=r'^`noise_vectors` must be left out, as kde has only the settings seed, samples\. Got: 3\.$'
   ):
     module.analyze(run, 'kde', noise_vectors=3)
   with pytest.raises(UsageError, match='no such folder'):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
+import shutil
 
 import tensorflow as tf
 
@@ -12,8 +14,10 @@ from flowgan_tf.generators import Generator
 
 __all__ = ['GeneratorModule', 'export']
 
-
 _LOG = logging.getLogger(__name__)
+
+# What TensorFlow writes into the folder of a SavedModel.
+_FILES = {'assets', 'fingerprint.pb', 'saved_model.pb', 'variables'}
 
 
 class GeneratorModule(tf.Module):
@@ -57,18 +61,28 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
 
   Args:
     generator: The generator.
-    folder: Folder of the SavedModel. An older SavedModel there is replaced. If TensorFlow cannot load from that path,
-      as it takes it for a pattern, a warning says so.
+    folder: Folder of the SavedModel. An older SavedModel there is replaced once the new one is whole. If TensorFlow
+      cannot load from that path, as it takes it for a pattern, a warning says so.
 
   Raises:
-    UsageError: If the folder cannot be written.
+    UsageError: If the folder cannot be written, or is a folder of other files.
   """
+  folder = pathlib.Path(os.path.realpath(folder))
+  if folder.is_dir() and (others := {file.name for file in folder.iterdir()} - _FILES):
+    raise UsageError(f'{folder}: holds {min(others)}, and the SavedModel cannot be written beside other files')
   module = GeneratorModule(generator)
   functions = {name: getattr(module, name, None) for name in ('sample', 'log_prob', 'encode', 'decode')}
   signatures = {name: function.get_concrete_function() for name, function in functions.items() if function}
+  new, old = (folder.with_name(f'{folder.name}.{os.getpid()}.{age}') for age in ('new', 'old'))
   try:
-    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+    tf.saved_model.save(module, os.fspath(new), signatures=signatures)
+    if folder.is_dir():
+      folder.rename(old)
+    new.rename(folder)  # Fails if it is a file.
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'{folder}: the SavedModel cannot be written ({str(error).splitlines()[0]})') from error
+  finally:
+    for left in (new, old):
+      shutil.rmtree(left, ignore_errors=True)
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
     _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern, and loads it only after it was moved.', folder)

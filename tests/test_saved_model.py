@@ -161,6 +161,34 @@ def test_an_older_export_is_replaced(tmp_path):
   np.testing.assert_allclose(model.log_prob(images), graph_log_prob(flow, images), rtol=1e-6, atol=5e-6)
 
 
+def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
+  flow = make_flow('nice')
+  export(flow, tmp_path / 'export')
+  (tmp_path / 'link').symlink_to('export')
+  export(flow, tmp_path / 'link')
+  older = tf.saved_model.load(tmp_path / 'link')
+  save = tf.saved_model.save
+
+  def full_disk(module, path, **arguments):
+    save(module, path, **arguments)
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device')
+
+  monkeypatch.setattr(tf.saved_model, 'save', full_disk)
+  with pytest.raises(UsageError, match='No space left'):
+    export(flow, tmp_path / 'export')
+  assert {path.name for path in tmp_path.iterdir()} == {'export', 'link'}
+  found = tf.saved_model.load(tmp_path / 'export')
+  np.testing.assert_array_equal(found.log_prob(make_images(flow, 3)), older.log_prob(make_images(flow, 3)))
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path):
+  export(make_flow('nice'), tmp_path)
+  (tmp_path / 'notes.txt').write_text('precious')
+  with pytest.raises(UsageError, match=r'holds notes\.txt, and the SavedModel cannot be written beside other files'):
+    export(make_flow('nice'), tmp_path)
+  assert (tmp_path / 'notes.txt').read_text() == 'precious'
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UsageError, match='SavedModel cannot be written'):

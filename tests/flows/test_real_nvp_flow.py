@@ -150,7 +150,7 @@ def test_it_has_the_numbers_of_the_papers_code():
 def test_what_does_not_go_with_the_papers_architecture_is_refused(argument, value):
   with pytest.raises(ValueError, match=rf"^`{argument}` must be .* if `architecture` is 'paper'.* Got: {value!r}\.$"):
     flows.real_nvp(SHAPE, architecture='paper', **{argument: value})
-  with pytest.raises(ValueError, match=r'^`blocks` must be an integer of at least 1\. Got: 0\.$'):
+  with pytest.raises(ValueError, match=r'^`blocks` must be an integer from 1 to 256\. Got: 0\.$'):
     flows.real_nvp(SHAPE, architecture='paper', blocks=0)
 
 

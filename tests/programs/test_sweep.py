@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command_lines
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.summary import read_studies
@@ -135,7 +136,7 @@ def test_mistakes_are_found_before_the_first_training(flags, said, tmp_path):
 
 
 def test_lambdas_that_look_alike_have_folders_of_their_own(images, tmp_path):
-  with mock.patch('flowgan_tf.training.loop.train', return_value=False):
+  with mock.patch('flowgan_tf.training.loop.train', side_effect=UsageError('enough')):
     flags = ('--lambdas=0.1,0.10000001', f'--dataset={images}', f'--workdir={tmp_path}')
     assert f'{tmp_path}/lambda-0.1-seed-0 (1 of 2)' in call('sweep', *flags).err
   assert command_lines.short(0.10000001) != command_lines.short(0.1)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import CHECKOUT, TINY, assert_one_line, call, call_outside
@@ -248,9 +249,13 @@ def test_a_module_trains(tmp_path, images):
 
 def test_lambdas_that_differ_have_folders_of_their_own(images, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr('flowgan_tf.training.loop.train', lambda config, workdir, **_: print(workdir))
-  folders = {call('train', f'--dataset={images}', '--objective=hybrid', f'--lambda={v}').out for v in (0.1, 0.10000001)}
-  assert folders == {'runs/images-hybrid-0.1\n', 'runs/images-hybrid-0.10000001\n'}
+
+  def train(config, workdir, **_):
+    raise UsageError(str(workdir))
+
+  monkeypatch.setattr('flowgan_tf.training.loop.train', train)
+  folders = {call('train', f'--dataset={images}', '--objective=hybrid', f'--lambda={v}').err for v in (0.1, 0.10000001)}
+  assert folders == {'train: runs/images-hybrid-0.1\n', 'train: runs/images-hybrid-0.10000001\n'}
 
 
 @pytest.mark.parametrize('returned', ['5', '{}', 'config_dict.ConfigDict({"steps": 3})'])

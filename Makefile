@@ -21,17 +21,18 @@ INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test faults lint docs bench wheel clean
+.PHONY: help demo test examples faults lint docs bench wheel clean
 
 help:
-	@echo 'make demo    train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
-	@echo 'make test    run the test suite; PYTEST_ARGS="-k nice" passes options on'
-	@echo 'make faults  kill trainings, fill disks, damage files and try odd flags, for hours'
-	@echo 'make lint    check style and formatting'
-	@echo 'make docs    build the documentation, with an API reference, in site/'
-	@echo 'make bench   measure the time of training steps, and the size of the CIFAR-10 model'
-	@echo 'make wheel   build the distributions, and use the wheel outside of the checkout'
-	@echo 'make clean   remove what make and Python left, .venv included; runs/ stays'
+	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
+	@echo 'make test      run the test suite; PYTEST_ARGS="-k nice" passes options on'
+	@echo 'make examples  run the notebooks, and check their numbers'
+	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for hours'
+	@echo 'make lint      check style and formatting'
+	@echo 'make docs      build the documentation, with an API reference, in site/'
+	@echo 'make bench     measure the time of training steps, and the size of the CIFAR-10 model'
+	@echo 'make wheel     build the distributions, and use the wheel outside of the checkout'
+	@echo 'make clean     remove what make and Python left, .venv included; runs/ stays'
 	@echo
 	@echo 'EXTRA=gpu installs TensorFlow with CUDA, PYTHON=python3.12 chooses the interpreter.'
 
@@ -43,6 +44,9 @@ test: $(TESTABLE)
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 tests/faults $(PYTEST_ARGS)
+
+examples: $(TESTABLE)
+	$(BIN)/python -m pytest -m slow tests/test_examples.py
 
 lint: $(TESTABLE)
 	$(BIN)/ruff check .

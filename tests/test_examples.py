@@ -65,6 +65,7 @@ def test_a_committed_notebook_is_valid_and_has_no_outputs(path):
   assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
 
 
+@pytest.mark.slow
 @each_notebook
 def test_a_notebook_runs_in_silence_and_its_numbers_hold(path, tmp_path, monkeypatch):
   notebook = nbformat.read(path, as_version=4)

@@ -93,15 +93,15 @@ def check_common(image_shape: Sequence[int], dtype: str | tf.DType | np.dtype | 
 
 
 def check_weights(count: int) -> None:
-  """Checks, before networks are built, that a training of so many weights fits into memory.
+  """Checks, before networks are built, that so many weights fit into memory, in float32.
 
   Args:
     count: Number of weights, or a lower bound of it.
 
   Raises:
-    UsageError: If it does not. A training holds the weights, their average and Adam's two moments, in float32.
+    UsageError: If they do not.
   """
-  check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
+  check_memory('weights', 4 * count)
 
 
 def rebuild(generator: T, dtype: str) -> T:

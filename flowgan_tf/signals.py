@@ -15,6 +15,7 @@ __all__ = ['SIGNALS', 'deferred_signals', 'end_on_signals']
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _standard_error = 2
 _leaving = threading.Lock()
+_handled = False
 _TOGETHER = 1.0  # Seconds. `timeout` sends its signal twice, and a wrapper may pass on what its child received, too.
 
 
@@ -27,8 +28,10 @@ def end_on_signals() -> None:
 
   Programs call this in the main thread, before they import anything that takes time.
   """
-  if signal.getsignal(signal.SIGTERM) is _leave:
+  global _handled
+  if _handled:
     return
+  _handled = True
   # Standard error may point elsewhere when the signal comes; see `command.load_tensorflow`.
   global _standard_error
   _standard_error = os.dup(2)
@@ -36,7 +39,8 @@ def end_on_signals() -> None:
   os.set_blocking(writer, False)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
   for number in SIGNALS:
-    signal.signal(number, _leave)
+    if signal.getsignal(number) is not signal.SIG_IGN:  # As SIGINT is in the background jobs of a script.
+      signal.signal(number, _leave)
   threading.Thread(target=_watch, args=(reader,), name='signals', daemon=True).start()
   # The scripts in bin/ block them, so that none is lost before there is a handler.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

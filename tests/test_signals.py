@@ -49,6 +49,21 @@ def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
     assert err.decode() == f'train: stopped by {number.name}; repeat the command to go on\n', name
 
 
+def test_a_signal_that_is_ignored_stays_so():
+  """As SIGINT is in the background jobs of a script."""
+  code = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from flowgan_tf.signals import end_on_signals
+end_on_signals()
+signal.raise_signal(signal.SIGINT)
+print('goes on', flush=True)
+signal.raise_signal(signal.SIGTERM)
+"""
+  process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
+  assert (process.returncode, process.stdout) == (143, 'goes on\n')
+
+
 @pytest.fixture
 def received(monkeypatch):
   """The signals that reach this process's own handlers."""

@@ -28,8 +28,11 @@ class AlphaLogit(OnePassBijector):
   within a few roundings of its ends, whose `p` or `1 - p` would be rounded to 0. The inverse returns only numbers of
   the support, so every sample has a finite density. A logit beyond that of an end is mapped to the end, by which `x`
   moves at most one spacing of the numbers there, or 8 roundings of `a`. In float32 with `a = 1e-7`, the upper end is 1
-  and its logit 16.12. This is rounding as everywhere else, so the formula above is still the density. The gradient of
-  the inverse, which is as small as that rounding, is 0 there.
+  and its logit 16.12. The gradient of the inverse, which is as small as that rounding, is 0 there.
+
+  So a sample near an end of the support stands for all logits beyond it, and its density is that of the end's. TFP's
+  cache remembers the logit that the sample came from: until then, `log_prob` of the very tensor that `sample` returned
+  is the density there, and that of `tf.identity` of it, or of the same numbers read from a file, the one at the end.
 
   Outside the support the density is 0: `log|dy/dx|` is -inf, and `y` is that of the nearest end. Both have gradient 0.
 

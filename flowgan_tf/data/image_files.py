@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 from PIL import ExifTags, Image
 
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
@@ -186,9 +187,7 @@ def _check_members(path: str, archive: zipfile.ZipFile) -> None:
   signature, count = struct.unpack('<4s6xH10x', archive.fp.read(22))
   if signature != b'PK\5\6' or count not in (len(names), 0xFFFF) or len(set(names)) < len(names):
     raise zipfile.BadZipFile('the table of its contents is damaged')
-  size, memory = sum(m.file_size for m in archive.infolist()), os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  if size > memory:
-    raise UsageError(f'{path}: expected at most {memory:,} bytes of arrays, the memory of this machine, got {size:,}')
+  check_memory(f'{path}: its arrays', sum(member.file_size for member in archive.infolist()))
 
 
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -212,11 +211,10 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
   if images.ndim == 3 and not is_ambiguous:
     images = images[..., np.newaxis]
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+    hint = ', which could be one image; if it is not, add a last axis of 1' if is_ambiguous else ''
     raise UsageError(
       f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
-      f'got {images.dtype} {list(arrays[images_key].shape)}'
-      + ', which could be one image; if it is not, add a last axis of 1'
-      * is_ambiguous
+      f'got {images.dtype} {list(arrays[images_key].shape)}{hint}'
     )
   if labels is None:
     return Split(images, None)

@@ -64,7 +64,7 @@ def evaluate_run(
     if run.config.scorer != 'inception':
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.")
     run.config.inception_weights = inception_weights
-  kept = read_evaluation(run.workdir)  # Before the work, as it may be damaged.
+  read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
   if float64 and not run.generator.has_density:
     raise UsageError(f'`float64` must be False, as {run.config.generator} of {workdir} has no likelihood. Got: True.')
@@ -86,5 +86,6 @@ def evaluate_run(
         images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
         measured |= score_samples(images, made, _SPLITS)
     records.append(measured | {'checkpoint': checkpoint})
-  write_evaluation(run.workdir, merge_records(kept, records))
+  # Read again, as another process may have evaluated the run meanwhile.
+  write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
   return records

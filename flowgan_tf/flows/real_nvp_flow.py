@@ -109,19 +109,20 @@ def real_nvp(
 
   channel_mask = _channel_of_full_size if of_paper else bijectors.masks.channel
 
-  def coupling(mask, name):
+  def coupling(mask, initial_scale, name):
     outputs = 2 * mask.changed_shape[-1]
     if not of_paper:
       network = ResidualConditioner(outputs, channels, blocks, normalization, dtype)
       return bijectors.AffineCoupling(network, mask, log_scale_bound, name=name)
     network = PaperConditioner(outputs, channels, blocks, dtype)
-    initial_scale = 0.0 if 'checkerboard' in name else 1.0
     to_noise = bijectors.AffineCoupling(network, mask, _NO_BOUND, initial_scale, name=name)
     return tfp.bijectors.Invert(to_noise, name=f'inverse_{name}')
 
   def couplings(shape, make_mask, count, prefix):
+    # In the paper's code the log-scales of checkerboard couplings start at 0.
+    initial_scale = 0.0 if make_mask is bijectors.masks.checkerboard else 1.0
     for i in range(count):
-      yield coupling(make_mask(shape, swap=i % 2 == 1), f'{prefix}_{i}')
+      yield coupling(make_mask(shape, swap=i % 2 == 1), initial_scale, f'{prefix}_{i}')
       if batch_norm_between:
         yield bijectors.BatchNormalization(shape, dtype=density_dtype, name=f'{prefix}_{i}_norm')
 

@@ -58,7 +58,8 @@ class _Parser(flags.ArgumentParser):
 
     file, colon, variant = path.partition(':')
     try:
-      config = _load(file).get_config(*[variant] * bool(colon))
+      get_config = _load(file).get_config
+      config = get_config(variant) if colon else get_config()
     except OSError as error:
       raise flags.Error(f'{file or repr(file)}: `config` cannot be read ({error.strerror or error})') from error
     except UsageError as error:

@@ -46,12 +46,12 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
-  import numpy as np
   import tensorflow as tf
 
   from flowgan_tf.errors import UsageError
   from flowgan_tf.evaluation import pictures
   from flowgan_tf.evaluation.grids import save_png
+  from flowgan_tf.files import save_arrays
   from flowgan_tf.runs.run import load_run
 
   if not FLAGS.temperature <= float(tf.float32.max):
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
   out = pathlib.Path(FLAGS.out or default)
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(f'{out}.npz', **picture.arrays)
+    save_arrays(f'{out}.npz', picture.arrays)
     save_png(picture.grid, f'{out}.png')
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'{out}: cannot be written ({error})') from error

@@ -90,9 +90,11 @@ def _check(base, configs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
   from flowgan_tf import data
   from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.config import make_critic, make_generator, make_objective
+  from flowgan_tf.runs.config import make_critic, make_generator, make_objective, validate
   from flowgan_tf.study import ANALYSES
 
+  for config in configs:
+    validate(config)
   objectives = [make_objective(config) for config in configs]
   dataset = data.load(base.dataset, base.data_dir)
   generator = make_generator(base, dataset.image_shape)

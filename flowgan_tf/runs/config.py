@@ -13,7 +13,7 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import objectives
-from flowgan_tf.arguments import check, check_choice, check_integer, check_memory, check_number, check_path
+from flowgan_tf.arguments import check, check_choice, check_integer, check_number, check_path
 from flowgan_tf.errors import UsageError
 from flowgan_tf.generators import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
@@ -240,10 +240,6 @@ def _check_settings(found, expected, prefix):
 def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
   name = config[setting]
   try:
-    # A training holds the images of a whole step besides.
-    once = config.objective == 'mle' or config.reuse_batch
-    images = config.batch_size * (1 if once else config.critic_steps)
-    check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(image_shape))
     return builders[name](image_shape, dtype=dtype, **config[name])
   except ValueError as error:
     message = _renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})

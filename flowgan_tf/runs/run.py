@@ -60,7 +60,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   try:
     generator = make_generator(config, image_shape)
   except UsageError as error:
-    raise UsageError(f'{workdir / "config.json"}: damaged ({error})') from error
+    raise UsageError(f'{workdir / "config.json"}: {error}') from error
   step = restore_generator(workdir, checkpoint, generator)
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator)
 

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import make_writable, read_json, save_arrays, seal, write_json
+from flowgan_tf.files import as_json, make_writable, read_json, save_arrays, seal, write_json
 
 __all__ = ['read_sealed', 'write_sealed']
 
@@ -33,7 +33,7 @@ def write_sealed(path: str | os.PathLike, record: dict, arrays: dict[str, np.nda
   name = f'{path.stem}-{seal({}, arrays)[:8]}.npz' if arrays else None
   if arrays:
     save_arrays(path.with_name(name), arrays)
-  record = record | {'arrays': name}
+  record = as_json(record | {'arrays': name})
   write_json(path, record | {'sha256': seal(record, arrays)})
   old = re.compile(rf'{re.escape(path.stem)}(-[0-9a-f]{{8}})?\.npz')
   for file in list(path.parent.iterdir()):

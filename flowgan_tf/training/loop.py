@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.grids import image_grid, save_png
@@ -63,6 +65,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   validate(config)
   objective = make_objective(config)
   dataset = data.load(config.dataset, config.data_dir)
+  images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
+  check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
   state = TrainState(config, dataset.image_shape, objective)
   if objective.uses_likelihood and not state.generator.has_density:
     raise UsageError(

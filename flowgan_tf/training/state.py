@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.arguments import check_memory
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.runs.config import make_critic, make_generator
@@ -47,6 +48,8 @@ class TrainState:
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
     self.generator = make_generator(config, image_shape, dtype)
+    count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
+    check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
     self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
     self.optimizer = _adam(config.optimizer, config, 1, self.rate_factor)

@@ -46,6 +46,21 @@ def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
   assert records[0]['nll'] != records[1]['nll']
 
 
+def test_two_evaluations_at_once_keep_the_records_of_both(tmp_path, dataset, config, monkeypatch):
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
+  load = evaluate.load_data
+
+  def slow(run):
+    monkeypatch.setattr(evaluate, 'load_data', load)
+    evaluate_run(workdir, ['latest'], 'validation', 0)  # Begins and ends while the other one is at work.
+    return load(run)
+
+  monkeypatch.setattr(evaluate, 'load_data', slow)
+  evaluate_run(workdir, ['latest'], 'test', 0)
+  assert {record['split'] for record in evaluate.read_evaluation(workdir)} == {'validation', 'test'}
+
+
 def test_evaluation_on_other_data_is_refused(tmp_path, dataset, config, monkeypatch):
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')

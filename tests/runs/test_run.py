@@ -37,9 +37,9 @@ def test_what_is_no_run(tmp_path, run):
     load_run(run[0], '../checkpoints/latest')
 
 
-def test_an_argument_out_of_range_is_damage_of_the_file(run):
+def test_an_argument_out_of_range_is_that_of_the_file(run):
   path = run[0] / 'config.json'
   edit_sealed(path, lambda description: description['config']['nice'].update(couplings=1))
   with pytest.raises(UsageError) as caught:
     load_run(run[0])
-  assert str(caught.value) == f'{path}: damaged (`nice.couplings` must be an integer from 2 to 256. Got: 1.)'
+  assert str(caught.value) == f'{path}: `nice.couplings` must be an integer from 2 to 256. Got: 1.'

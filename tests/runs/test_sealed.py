@@ -30,6 +30,11 @@ def test_what_is_written_is_read(path):
   np.testing.assert_array_equal(arrays['singular_values'], [1.0, 2.5])
 
 
+def test_numbers_that_json_lacks_are_none(path):
+  write(path, [1.0], n=float('nan'))
+  assert read_sealed(path)[0] == RECORD | {'n': None}
+
+
 def test_a_record_without_arrays_is_one_file(path):
   write_sealed(path, RECORD, {})
   assert read_sealed(path) == (RECORD, {})

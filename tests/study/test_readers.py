@@ -10,6 +10,7 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import write_evaluation
+from flowgan_tf.runs.history import sealed_line
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study import readers
 from flowgan_tf.study.summary import read_studies, summarize
@@ -44,6 +45,13 @@ def test_a_whole_run_has_no_damage(run):
   summary, lines = found(run)
   assert lines == [] and summary.sample_grid[0] == 4
   assert summary.sample_grid[1] == (run / 'samples' / 'step_0000004.png').read_bytes()
+
+
+def test_a_rollback_is_no_damage(run):
+  record = {'kind': 'rollback', 'step': 2, 'seconds': 1.0, 'diverged_at': 3, 'reason': 'nll (first in coupling_1)'}
+  (run / 'metrics.jsonl').write_bytes(sealed_line(record, None).content + b'\n')
+  lines = []
+  assert readers.metrics(run, lines.append) == [record] and lines == []
 
 
 @pytest.mark.parametrize(

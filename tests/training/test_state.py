@@ -21,6 +21,16 @@ def test_initial_weights_follow_the_seed():
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
 
 
+def test_a_training_needs_more_memory_than_its_generator(monkeypatch):
+  config = make_config(objective='mle')
+  count = sum(v.shape.num_elements() for v in make_generator(config, IMAGE_SHAPE).trainable_variables)
+  sizes = {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 16 * count - 1}
+  monkeypatch.setattr('flowgan_tf.arguments.os.sysconf', sizes.get)
+  make_generator(config, IMAGE_SHAPE)
+  with pytest.raises(UsageError, match=r'^weights, their average and the moments of Adam must fit into'):
+    make_state(config)
+
+
 def test_initial_average_is_the_flow():
   state = make_state(make_config(objective='hybrid'))
   assert state.ema is not state.generator

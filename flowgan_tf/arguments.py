@@ -8,6 +8,8 @@ import numbers
 import os
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+
 from flowgan_tf.errors import UsageError
 
 __all__ = [
@@ -33,8 +35,8 @@ def check(name: str, value: object, expected: str, holds: bool) -> None:
 
 
 def check_bool(name: str, value: object) -> None:
-  """Checks for True or False."""
-  check(name, value, 'True or False', isinstance(value, bool))
+  """Checks for True or False, of Python or NumPy."""
+  check(name, value, 'True or False', isinstance(value, bool | np.bool_))
 
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:

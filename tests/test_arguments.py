@@ -52,7 +52,8 @@ def test_choices():
 
 
 def test_truth_and_anything():
-  check_bool('flag', False)
+  for value in (False, True, np.False_, np.True_):
+    check_bool('flag', value)
   with pytest.raises(ValueError, match=r'^`flag` must be True or False\. Got: 1\.$'):
     check_bool('flag', 1)
   check('x', 3, 'odd', True)

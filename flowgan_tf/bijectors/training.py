@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -32,6 +34,9 @@ def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
 
   `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` pass keyword arguments to their function, not to the bijector that it
   returns. A function that has an argument `training` is given it.
+
+  A function of any other bijector is looked at, but not called. If it mentions a coupling or batch normalisation, it is
+  taken to use it, even if it reads no more than an attribute: then read that outside of the function.
 
   Args:
     bijector: Any bijector.
@@ -99,6 +104,14 @@ def _referents(value: object) -> Iterable[object]:
 
 
 def _referents_of_function(function: Callable) -> Iterable[object]:
-  names = inspect.getclosurevars(function)
-  defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-  return [*defaults, *names.nonlocals.values(), *names.globals.values()]
+  values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+  for cell in function.__closure__ or ():
+    with contextlib.suppress(ValueError):  # A variable that has no value yet.
+      values.append(cell.cell_contents)
+  return [*values, *(function.__globals__.get(name) for name in _names(function.__code__))]
+
+
+def _names(code: types.CodeType) -> set[str]:
+  """Names of globals and attributes that a function and the functions inside of it mention."""
+  inner = [constant for constant in code.co_consts if inspect.iscode(constant)]
+  return {*code.co_names, *(name for function in inner for name in _names(function))}

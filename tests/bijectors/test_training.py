@@ -114,6 +114,17 @@ class Holder(tfb.Bijector):
     self.part = part
 
 
+def bijector_with_an_empty_cell(norm):
+  """A function that mentions a variable that has no value yet, before one that has."""
+
+  def bijector_fn(x, units):
+    return a_late_one or norm
+
+  if norm is None:
+    a_late_one = tfb.Exp()
+  return bijector_fn
+
+
 def without_training():
   """Bijectors of TFP that hold a coupling or a norm and do not pass `training` on to it."""
   norm, same = BatchNormalization((2,), name='norm'), tfb.Identity()
@@ -125,6 +136,9 @@ def without_training():
     'RealNVP default': tfb.RealNVP(2, bijector_fn=lambda x, units, chain=pair: chain),
     'MaskedAutoregressiveFlow': tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x: {'a': norm}['a']),
     'MaskedAutoregressiveFlow global': tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x: GLOBAL),
+    'RealNVP inner function': tfb.RealNVP(2, bijector_fn=lambda x, units: tfb.Chain([GLOBAL for _ in range(units)])),
+    'RealNVP late': tfb.RealNVP(2, bijector_fn=bijector_with_an_empty_cell(norm)),
+    'Inline attribute': tfb.Inline(forward_fn=lambda x: norm._momentum * x, forward_min_event_ndims=0),
     'TransformDiagonal': tfb.TransformDiagonal(matrix),
     'Inline': tfb.Inline(forward_fn=norm.forward, inverse_fn=norm.inverse, forward_min_event_ndims=1),
     'Holder': Holder(norm),
@@ -168,6 +182,8 @@ def test_functions_without_anything_to_train_are_left_alone():
   network = tfb.AutoregressiveNetwork(params=2, hidden_units=[4])
   assert training_kwargs(tfb.MaskedAutoregressiveFlow(network), True) == {}
   assert training_kwargs(tfb.TransformDiagonal(tfb.Exp()), True) == {}
+  late = tfb.RealNVP(2, bijector_fn=bijector_with_an_empty_cell(tfb.Exp()))
+  assert training_kwargs(late, True) == {}
 
 
 @pytest.mark.parametrize('training', [None, 1, 'True', tf.constant(True)])

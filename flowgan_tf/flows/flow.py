@@ -134,7 +134,7 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
+      ValueError: If `value` has another shape or dtype. NumPy's arrays and lists of floats are converted.
     """
     return super().log_prob(self._as_events('value', value, self), name, training=training)
 
@@ -183,7 +183,7 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       support is encoded as the nearest value inside.
 
     Raises:
-      ValueError: If `images` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
+      ValueError: If `images` has another shape or dtype. NumPy's arrays and lists of floats are converted.
     """
     images = self._as_events('images', images, self)
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
@@ -199,7 +199,7 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       Images of shape `[..., *event_shape]`.
 
     Raises:
-      ValueError: If `noise` has another shape or dtype. NumPy's floating-point arrays and lists are converted.
+      ValueError: If `noise` has another shape or dtype. NumPy's arrays and lists of floats are converted.
     """
     noise = self._as_events('noise', noise, self.distribution)
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
@@ -215,9 +215,10 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
     dtype, event_shape = distribution.dtype, distribution.event_shape
     if not isinstance(dtype, tf.DType):
       return value  # An event of several parts, such as that of a `tfb.JointMap`.
-    if not hasattr(value, 'dtype'):
-      value = tf.convert_to_tensor(value, dtype, name=argument)  # A list, or one number.
-    given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
+    # Integers in a list are seen only if it is converted without a dtype. Its floats are float32 then, so below it is
+    # converted anew.
+    found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=argument)
+    given, shape = tf.as_dtype(found.dtype), tf.TensorShape(found.shape)
     suits = given == dtype if tf.is_tensor(value) else given.is_floating
     if suits and shape.rank is not None and event_shape.rank is not None:
       ndims = shape.rank - event_shape.rank

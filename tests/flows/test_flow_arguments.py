@@ -103,7 +103,7 @@ def test_images_of_another_dtype_or_shape_are_refused(flow, method, argument):
   for found, value in {
     'uint8 and (2, 4, 4, 1)': np.zeros((2, *SHAPE), np.uint8),
     'int64 and (4, 4, 1)': np.zeros(SHAPE, np.int64),
-    'bool and (4, 4, 1)': tf.zeros(SHAPE, tf.bool),
+    'bool and (2, 4, 4, 1)': tf.zeros((2, *SHAPE), tf.bool),
     'uint8 and (4, 4, 1)': tf.zeros(SHAPE, tf.uint8),
     'float64 and (2, 4, 4, 1)': tf.fill((2, *SHAPE), tf.constant(0.5, tf.float64)),
     'float16 and (4, 4, 1)': tf.Variable(tf.zeros(SHAPE, tf.float16)),
@@ -111,6 +111,9 @@ def test_images_of_another_dtype_or_shape_are_refused(flow, method, argument):
     'float32 and (4, 4)': tf.zeros((4, 4)),
     'float64 and (4, 1, 1)': np.zeros((4, 1, 1)),
     'float32 and ()': 0.5,
+    'int32 and (4, 4, 1)': np.full(SHAPE, 128).tolist(),
+    'int32 and (2, 4, 4, 1)': [np.full(SHAPE, 128, np.uint8)] * 2,
+    'bool and (4, 4, 1)': np.ones(SHAPE, bool).tolist(),
   }.items():
     message = f'`{argument}` must be of dtype float32 and shape [..., 4, 4, 1]. Got: {found}.'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):

@@ -81,6 +81,33 @@ class FlowModel(keras.Model):
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
     return self.flow.log_prob(images, training=bool(training))
 
+  def compile(
+    self, optimizer: str | keras.Optimizer = 'rmsprop', *args, auto_scale_loss: bool = True, **kwargs
+  ) -> None:
+    """Configures the training, as in `keras.Model`. A loss is not given.
+
+    Args:
+      optimizer: An optimizer, or the name of one. If a network of the flow computes in float16, it is wrapped in a
+        `keras.optimizers.LossScaleOptimizer`, because the gradients of float16 would vanish.
+      *args: Passed on to Keras.
+      auto_scale_loss: Whether to wrap the optimizer.
+      **kwargs: Passed on to Keras.
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    scaled = optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    # Keras looks at the dtype of the model, which is that of the densities.
+    if auto_scale_loss and not scaled and any(layer.compute_dtype == 'float16' for layer in self._network_layers()):
+      # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
+      optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**12)
+    super().compile(optimizer, *args, **kwargs)
+
+  def compile_from_config(self, config: dict[str, Any]) -> None:
+    """Compiles a loaded model as it was compiled before. Keras calls this."""
+    # An optimizer that was to be wrapped was saved so.
+    self.compile(**keras.saving.deserialize_keras_object(config), auto_scale_loss=False)
+    if self.optimizer is not None:
+      self.optimizer.build(self.trainable_variables)
+
   def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
     """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the losses of regularizers.
 
@@ -97,6 +124,10 @@ class FlowModel(keras.Model):
   def sample(self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None) -> tf.Tensor:
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
     return self.flow.sample(n, seed=seed)
+
+  def _network_layers(self) -> list[keras.Layer]:
+    layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
+    return list({id(layer): layer for layer in layers}.values())
 
   def get_config(self) -> dict[str, Any]:
     """Describes how the flow was built.

@@ -263,6 +263,35 @@ def test_regularizers_count():
   np.testing.assert_allclose(model.compute_loss(y_pred=log_probs), expected, rtol=1e-6)
 
 
+def test_the_loss_of_float16_is_scaled(tmp_path):
+  """Gradients of 1e-8 are zero in float16."""
+  arguments = {'dtype': 'mixed_float16', 'normalization': 'none', 'initial_weights': 'paper'}
+  model, weight = fg.keras.FlowModel(make_flow(**arguments)), 1e-6
+  wide = fg.keras.FlowModel(model.flow.with_dtype('float32'))
+  start = numbers(model.flow.trainable_variables)
+  for each in (model, wide):
+    each.compile(keras.optimizers.SGD(1 / weight))
+    # Keras drops weights that come without labels.
+    each.fit(make_images(8), np.zeros(8), 8, sample_weight=np.full(8, weight, np.float32), verbose=0)
+  assert type(wide.optimizer) is keras.optimizers.SGD
+  assert model.optimizer.initial_scale == 2.0**12
+  for before, v, w in zip(start, model.flow.trainable_variables, wide.flow.trainable_variables, strict=True):
+    assert np.linalg.norm(v - w) < 0.1 * np.linalg.norm(w - before), v.name
+
+  model.save(tmp_path / 'scaled.keras')
+  loaded = keras.saving.load_model(tmp_path / 'scaled.keras')
+  assert isinstance(loaded.optimizer.inner_optimizer, keras.optimizers.SGD)
+  assert_equal_lists(numbers(loaded.optimizer.variables), numbers(model.optimizer.variables))
+  model.compile('adam', auto_scale_loss=False)
+  model.optimizer.build(model.trainable_variables)
+  model.save(tmp_path / 'bare.keras')
+  for bare in (model, keras.saving.load_model(tmp_path / 'bare.keras')):
+    assert isinstance(bare.optimizer, keras.optimizers.Adam)
+  own = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+  model.compile(own)
+  assert model.optimizer is own
+
+
 def test_wrong_arguments_are_refused():
   for wrong in (fg.generators.dcgan(SHAPE, channels=(2,)), tfp.distributions.Normal(0.0, 1.0), None):
     with pytest.raises(

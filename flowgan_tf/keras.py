@@ -109,7 +109,9 @@ class FlowModel(keras.Model):
       self.optimizer.build(self.trainable_variables)
 
   def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
-    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the losses of regularizers.
+    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus what the networks add.
+
+    They add the losses of their regularizers, of weights and of activities, and of `add_loss`.
 
     Raises:
       ValueError: If `compile` was given a loss.
@@ -119,15 +121,26 @@ class FlowModel(keras.Model):
         f'`loss` must be left out of `compile`: a flow is trained on its likelihood. Got: {self.loss!r}.'
       )
     weights = 1.0 if sample_weight is None else tf.cast(sample_weight, y_pred.dtype)
-    return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
+    added = [tf.reduce_sum(tf.cast(loss, y_pred.dtype)) for loss in self.losses]
+    return tf.add_n([-tf.reduce_mean(weights * y_pred), *added])
 
   def sample(self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None) -> tf.Tensor:
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
     return self.flow.sample(n, seed=seed)
 
+  # Keras looks for what a call has added to the loss in the layers of a model, and does not see those of a flow.
+
   def _network_layers(self) -> list[keras.Layer]:
     layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
     return list({id(layer): layer for layer in layers}.values())
+
+  def _clear_losses(self) -> None:
+    super()._clear_losses()
+    for layer in self._network_layers():
+      layer._clear_losses()
+
+  def _get_own_losses(self) -> list[tf.Tensor]:
+    return [*super()._get_own_losses(), *(loss for layer in self._network_layers() for loss in layer._get_own_losses())]
 
   def get_config(self) -> dict[str, Any]:
     """Describes how the flow was built.

@@ -263,6 +263,34 @@ def test_regularizers_count():
   np.testing.assert_allclose(model.compute_loss(y_pred=log_probs), expected, rtol=1e-6)
 
 
+class AddedLoss(keras.layers.Dense):
+  def call(self, x):
+    self.add_loss(0.25 * tf.reduce_sum(x**2))
+    return super().call(x)
+
+
+def test_losses_of_activities_count():
+  """In a call of the model and in that of a larger one, and none of an earlier call."""
+  flow, x = by_hand(), make_images(1).reshape(1, 4)  # Keras divides the loss of an activity by the size of the batch.
+  regular = keras.layers.Dense(4, activity_regularizer=keras.regularizers.L1(0.5))
+  networks = [AddedLoss(4), keras.Sequential([keras.layers.Dense(4), regular])]
+  mask = fg.bijectors.masks.even_odd(4)
+  couplings = [fg.bijectors.AffineCoupling(n, mask, name=f'coupling_{i}') for i, n in enumerate(networks)]
+  flow = fg.flows.Flow(flow.distribution, tfp.bijectors.Chain([tfp.bijectors.Sigmoid(), *couplings]), name='added')
+  kept = mask.split(tf.math.log(x) - tf.math.log1p(-x))[0]  # Neither coupling changes it.
+  expected = 0.25 * np.sum(np.square(kept)) + 0.5 * np.sum(np.abs(networks[1](kept)))
+  model = fg.keras.FlowModel(flow)
+  for _ in range(2):
+    log_probs = model(x)
+  np.testing.assert_allclose(model.compute_loss(y_pred=log_probs), expected - np.mean(log_probs), rtol=1e-5)
+  larger = Larger(model)
+  for _ in range(2):
+    larger(x)
+  np.testing.assert_allclose(sum(larger.losses), expected, rtol=1e-5)
+  model.compile('sgd')
+  np.testing.assert_allclose(model.evaluate(x, verbose=0), expected - np.mean(log_probs), rtol=1e-5)
+
+
 def test_the_loss_of_float16_is_scaled(tmp_path):
   """Gradients of 1e-8 are zero in float16."""
   arguments = {'dtype': 'mixed_float16', 'normalization': 'none', 'initial_weights': 'paper'}

@@ -18,6 +18,18 @@ from flowgan_tf.networks.adapter import KerasModule
 __all__ = ['FlowModel']
 
 
+class _BijectorVariable(keras.Variable):
+  """A variable that a bijector owns. It is frozen where TensorFlow's is, and freezes that."""
+
+  @property
+  def trainable(self) -> bool:
+    return self._value.trainable
+
+  @trainable.setter
+  def trainable(self, value: bool) -> None:
+    self._value._trainable = bool(value)
+
+
 @keras.saving.register_keras_serializable(package='flowgan_tf')
 class FlowModel(keras.Model):
   """A Keras model around a flow, trained by maximum likelihood.
@@ -68,7 +80,7 @@ class FlowModel(keras.Model):
     super().__init__(name=name or flow.name, dtype=flow.dtype.name)
     of_layers = {id(v._value): v for module in _keras_modules(flow) for v in module.layer.variables}
     self._flow_variables = [
-      of_layers[id(v)] if id(v) in of_layers else keras.Variable(v, trainable=v.trainable, name=_base_name(v))
+      of_layers[id(v)] if id(v) in of_layers else _BijectorVariable(v, trainable=v.trainable, name=_base_name(v))
       for v in flow.variables
     ]
     self.flow = flow
@@ -143,7 +155,7 @@ class FlowModel(keras.Model):
     return [*super()._get_own_losses(), *(loss for layer in self._network_layers() for loss in layer._get_own_losses())]
 
   def get_config(self) -> dict[str, Any]:
-    """Describes how the flow was built.
+    """Describes how the flow was built, and what of it is frozen.
 
     Raises:
       ValueError: If the flow does not come from a builder, or from one that hides behind a name of this package.
@@ -161,6 +173,7 @@ class FlowModel(keras.Model):
       'name': self.name,
       'trainable': self.trainable,
       'frozen': [_frozen(module) for module in _keras_modules(self.flow)],
+      'frozen_variables': [i for i, v in enumerate(self._flow_variables) if not v.trainable],
     }
 
   @classmethod
@@ -183,6 +196,8 @@ class FlowModel(keras.Model):
       for i, layer in enumerate(module.layer._flatten_layers()):
         layer.trainable = i not in frozen
     model.trainable = config['trainable']
+    for i, variable in enumerate(model._flow_variables):
+      variable.trainable = i not in config['frozen_variables']
     return model
 
   # Keras' own order of the variables depends on which of them were trainable when the model was made.

@@ -206,6 +206,40 @@ def test_what_is_frozen_stays_frozen_in_a_file(tmp_path):
   assert keras.saving.load_model(tmp_path / 'frozen.keras').trainable_variables == []
 
 
+def test_a_single_frozen_variable_stays_frozen_in_a_file(tmp_path):
+  model = fg.keras.FlowModel(make_flow())
+  coupling = next(m for m in model.flow.submodules if isinstance(m, fg.bijectors.AdditiveCoupling))
+  layer = coupling.conditioner.layer
+  layer.trainable_variables[0].trainable = False
+  scaling = next(v for v in model.variables if v.name == 'log_scale')
+  scaling.trainable = False
+  names = [v.name for v in model.flow.trainable_variables]
+  assert len(names) == 15 and 'diagonal_scaling/log_scale:0' not in names
+  before = [layer.variables[0].numpy(), scaling.numpy()]
+  model.compile('adam', run_eagerly=True)
+  model.fit(make_images(8), batch_size=8, verbose=0)
+  assert_equal_lists([layer.variables[0].numpy(), scaling.numpy()], before)
+  model.save(tmp_path / 'frozen.keras')
+  loaded = keras.saving.load_model(tmp_path / 'frozen.keras')
+  assert [v.trainable for v in loaded.flow.variables] == [v.trainable for v in model.flow.variables]
+  assert len(loaded.trainable_variables) == 15
+  assert_equal_lists(numbers(loaded.optimizer.variables), numbers(model.optimizer.variables))
+
+
+def test_the_flow_of_a_frozen_model_is_frozen_whole():
+  """Also what belongs to bijectors and not to networks: the log-scales of NICE's last layer."""
+  model = fg.keras.FlowModel(make_flow())
+  other = fg.keras.FlowModel(model.flow)
+  model.trainable = False
+  assert model.flow.trainable_variables == () and model.trainable_variables == []
+  assert not any(v.trainable for v in other.variables)
+  with tf.GradientTape() as tape:
+    model.flow.log_prob(make_images(2))
+  assert tape.watched_variables() == ()
+  model.trainable = True
+  assert len(model.flow.trainable_variables) == len(other.trainable_variables) == 17
+
+
 def test_a_checkpoint_of_the_model_is_one_of_its_flow(tmp_path):
   model, flow = fg.keras.FlowModel(by_hand()), by_hand()
   path = tf.train.Checkpoint(model=model).write(str(tmp_path / 'checkpoint'))

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from flowgan_tf.arguments import check
 from flowgan_tf.flows import Flow
 from flowgan_tf.generators import GENERATORS
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
+
+_VERSION = 1  # of what `get_config` returns.
 
 
 class _BijectorVariable(keras.Variable):
@@ -155,7 +160,7 @@ class FlowModel(keras.Model):
     return [*super()._get_own_losses(), *(loss for layer in self._network_layers() for loss in layer._get_own_losses())]
 
   def get_config(self) -> dict[str, Any]:
-    """Describes how the flow was built, and what of it is frozen.
+    """Describes how the flow was built, defaults included, and what of it is frozen.
 
     Raises:
       ValueError: If the flow does not come from a builder, or from one that hides behind a name of this package.
@@ -165,11 +170,13 @@ class FlowModel(keras.Model):
         f'`flow` must come from a builder, such as `nice`, to be described in a file. Got: {self.flow.name!r}, put '
         'together by hand: use `save_weights`, or make a function of it with the decorator `builder`.'
       )
-    [image_shape], arguments = self.flow._build.args, self.flow._build.keywords
+    build, [image_shape], given = self.flow._build.func, self.flow._build.args, self.flow._build.keywords
+    arguments = {**_defaults(build), **given, 'name': self.flow.name}
     return {
-      'builder': _builder_name(self.flow._build.func),
+      'version': _VERSION,
+      'builder': _builder_name(build),
       'image_shape': [int(size) for size in image_shape],
-      'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
+      'arguments': keras.saving.serialize_keras_object(arguments),
       'name': self.name,
       'trainable': self.trainable,
       'frozen': [_frozen(module) for module in _keras_modules(self.flow)],
@@ -181,8 +188,10 @@ class FlowModel(keras.Model):
     """Builds the model from what `get_config` returned.
 
     Raises:
-      ValueError: If the builder is unknown.
+      ValueError: If the version of the file or the builder is unknown.
     """
+    version = config.get('version')
+    check('version', version, f'{_VERSION}, which is what this flowgan_tf can read', version == _VERSION)
     name = config['builder']
     build = GENERATORS.get(name) or keras.saving.get_registered_object(name, custom_objects)
     if build is None:
@@ -239,6 +248,22 @@ def _base_name(variable: tf.Variable) -> str:
 
 def _frozen(module: KerasModule) -> list[int]:
   return [i for i, layer in enumerate(module.layer._flatten_layers()) if not layer.trainable]
+
+
+def _defaults(build: Callable) -> dict[str, Any]:
+  """The defaults of a builder that a file can hold, so that another version with other defaults loads the same flow."""
+  _, *keywords = inspect.signature(build).parameters.values()
+  # A default dtype of another type than text has not gone through the checks of `builder`.
+  keywords = [keyword for keyword in keywords if keyword.name != 'dtype' or isinstance(keyword.default, str)]
+  return {keyword.name: keyword.default for keyword in keywords if _is_plain(keyword.default)}
+
+
+def _is_plain(value: object) -> bool:
+  try:
+    json.dumps(value)
+  except (TypeError, ValueError):
+    return False
+  return True
 
 
 def _builder_name(build: Callable) -> str:

@@ -154,7 +154,7 @@ def test_weights_of_a_flow_put_together_by_hand(tmp_path):
 
 
 @builder
-def own_builder(image_shape, *, units=4, dtype='float32', name='own'):
+def own_builder(image_shape, *, units=4, scale=tf.exp, dtype='float32', name='own'):
   flow = by_hand(units)
   to_image = tfp.bijectors.Chain([tfp.bijectors.Reshape(image_shape, (4,)), flow.bijector])
   return fg.flows.Flow(flow.distribution, to_image, name)
@@ -164,7 +164,7 @@ registered_builder = keras.saving.register_keras_serializable('tests', 'register
 
 
 @builder
-def unregistered_builder(image_shape, *, dtype='float32', name='own'):
+def unregistered_builder(image_shape, *, dtype=tf.float32, name='own'):
   return own_builder(image_shape, name=name)
 
 
@@ -238,6 +238,27 @@ def test_the_flow_of_a_frozen_model_is_frozen_whole():
   assert tape.watched_variables() == ()
   model.trainable = True
   assert len(model.flow.trainable_variables) == len(other.trainable_variables) == 17
+
+
+def test_a_keras_file_does_not_depend_on_later_defaults(tmp_path, monkeypatch):
+  """Neither alpha nor the prior is in the shape of a weight, by which an error would be noticed."""
+  model = fg.keras.FlowModel(fg.flows.nice(SHAPE, couplings=2, hidden_units=4, hidden_layers=1))
+  expected, config = model.flow.log_prob(make_images()), model.get_config()
+  model.save(tmp_path / 'flow.keras')
+  defaults = fg.flows.nice.__wrapped__.__kwdefaults__
+  for argument, value in {'alpha': 0.2, 'prior': 'normal', 'dtype': 'float64', 'couplings': 3}.items():
+    monkeypatch.setitem(defaults, argument, value)
+  assert fg.flows.nice(SHAPE).dtype == tf.float64
+  loaded = keras.saving.load_model(tmp_path / 'flow.keras')
+  np.testing.assert_array_equal(loaded.flow.log_prob(make_images()), expected)
+  assert loaded.get_config() == config
+
+
+def test_a_config_of_another_version_is_refused():
+  config = fg.keras.FlowModel(make_flow()).get_config()
+  for version in (None, config['version'] + 1):
+    with pytest.raises(ValueError, match=rf'`version` must be 1, .*Got: {version}\.$'):
+      fg.keras.FlowModel.from_config(config | {'version': version})
 
 
 def test_a_checkpoint_of_the_model_is_one_of_its_flow(tmp_path):

@@ -180,9 +180,9 @@ def _sweep(folder: pathlib.Path) -> None:
       whole = _finish(leftover)
     else:
       whole = _is_whole(folder, name)
-      shutil.rmtree(leftover)
       if not whole:
         _remove(folder, name)
+      shutil.rmtree(leftover)  # At last: it is the only mark of a save that has not ended.
     if not whole:
       before = f'the checkpoint before it, {newest}, is used' if (newest := _newest(folder)) else 'none is before it'
       _LOG.warning('%s: was not saved to its end and is removed; %s.', folder / name, before)
@@ -191,15 +191,20 @@ def _sweep(folder: pathlib.Path) -> None:
 def _finish(saving: pathlib.Path) -> bool:
   """Moves the index out of the folder of a save if the data have been, and removes the folder.
 
+  An index that is alone in the folder means that the data are out. So of a save that is not whole the index is removed
+  first: this may be killed, too.
+
   Returns:
     Whether the checkpoint is whole.
   """
-  index = f'{saving.stem}.index'
-  only_index = {file.name for file in saving.glob('*')} <= {index}
-  if only_index and (saving / index).exists():
-    os.replace(saving / index, saving.parent / index)
+  index = saving / f'{saving.stem}.index'
+  data_are_out = {file.name for file in saving.glob('*')} <= {index.name}
+  if not data_are_out:
+    index.unlink(missing_ok=True)
+  elif index.exists():
+    os.replace(index, saving.parent / index.name)
   shutil.rmtree(saving, ignore_errors=True)
-  return only_index and (saving.parent / index).exists()
+  return data_are_out and (saving.parent / index.name).exists()
 
 
 def _remove(folder: pathlib.Path, name: str) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import os
 import pathlib
 import shutil
@@ -257,6 +258,65 @@ def test_a_save_that_was_cut_off_is_completed_or_removed(workdir, state, flow, c
   fill(state, 8)
   Checkpoints(workdir, state.checkpoint()).save('latest')
   assert restore_generator(workdir, 'latest', flow) == 8
+
+
+def cut_off_save_in_place(folder):
+  """What a kill leaves of the save of step 8 by version 0.1.0: the data are out, and the index is not whole."""
+  (folder / 'ckpt-8_temp').mkdir()
+  (folder / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
+  shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
+  shutil.copy(folder / 'ckpt-5.index', folder / 'ckpt-8.index')
+  _cut(folder / 'ckpt-8.index')
+
+
+class Killed(BaseException):
+  """What nothing catches, as a signal."""
+
+
+def kill_at(patch, call):
+  """Kills this process at the call of this number, from 0, that would move or remove a file or a folder."""
+  calls = itertools.count()
+
+  def killing(function):
+    def killed(*args, **kwargs):
+      if next(calls) == call:
+        raise Killed
+      return function(*args, **kwargs)
+
+    return killed
+
+  def rmtree(folder, ignore_errors=False):
+    """Goes through the files by name, so that the data come before the index."""
+    for path in sorted(folder.iterdir()):
+      rmtree(path) if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+  patch.setattr(shutil, 'rmtree', rmtree)
+  for name in ('unlink', 'rmdir', 'replace'):
+    patch.setattr(os, name, killing(getattr(os, name)))
+
+
+@pytest.mark.parametrize('stage', ['TensorFlow is writing', 'neither is out', 'the data are out', 'by version 0.1.0'])
+def test_a_kill_while_a_save_that_was_cut_off_is_completed_or_removed(workdir, state, monkeypatch, stage):
+  folder = workdir / 'checkpoints' / 'latest'
+  before, kills = shutil.copytree(folder, workdir / 'before'), 0
+  while True:
+    cut_off_save_in_place(folder) if stage == 'by version 0.1.0' else cut_off_save(folder, stage)
+    try:
+      with monkeypatch.context() as patch:
+        kill_at(patch, kills)
+        Checkpoints(workdir, state.checkpoint()).restore()
+      break
+    except Killed:
+      kills += 1
+    fill(state, 0)
+    assert Checkpoints(workdir, state.checkpoint()).restore()
+    assert_all(state.ema.variables, 5)
+    names = {file.name.partition('.')[0] for file in folder.iterdir()}
+    assert names == {'ckpt-3', 'ckpt-5', *(['ckpt-8'] if stage == 'the data are out' else [])}
+    shutil.rmtree(folder)
+    shutil.copytree(before, folder)
+  assert kills >= 2
 
 
 def test_the_first_save_was_cut_off(workdir, state, caplog):

@@ -7,6 +7,7 @@ was. It is no signature: whoever edits a file on purpose can seal it again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -64,7 +65,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
 
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:
-  """Writes an .npz file so that a kill or a full disk never leaves part of a file under its name.
+  """Writes an .npz file so that a kill, a full disk or a power cut never leaves part of a file under its name.
 
   Args:
     path: The file. Its folder is made if there is none.
@@ -84,7 +85,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-  """Writes a file so that a kill or a full disk leaves the old file as it was.
+  """Writes a file so that a kill, a full disk or a power cut leaves the old file as it was, or the new one.
 
   Args:
     path: The file, in a folder that exists.
@@ -149,12 +150,23 @@ def unsealed(record: dict) -> dict:
 
 
 def sync(path: str | os.PathLike) -> None:
-  """Waits until a file, or the names in a folder, are on the disk and would survive a power cut."""
-  descriptor = os.open(path, os.O_RDONLY)
+  """Waits until a file, or the names in a folder, are on the disk and would survive a power cut.
+
+  A folder for which that cannot be asked is passed over: one that may not be read, or on a network file system that
+  does not offer it.
+
+  Raises:
+    OSError: If it fails.
+  """
   try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
+  except OSError as error:
+    if not (error.errno in (errno.EACCES, errno.EINVAL, errno.ENOTSUP) and os.path.isdir(path)):
+      raise
 
 
 def as_json(value: Any) -> Any:
@@ -178,6 +190,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
       yield temporary
       sync(temporary)  # Otherwise a power cut may leave an empty file under the new name.
       os.replace(temporary, path)
+      sync(path.parent)
     finally:
       temporary.unlink(missing_ok=True)
 

@@ -1,8 +1,11 @@
+import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import pathlib
+import stat
 import struct
 import tempfile
 
@@ -237,9 +240,36 @@ def test_what_is_not_json_is_a_value_error(tmp_path, content):
     read_json(tmp_path / 'file.json')
 
 
-def test_a_power_cut_finds_the_content_on_the_disk_before_the_name(tmp_path, monkeypatch):
+def is_folder(descriptor):
+  return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def test_a_power_cut_finds_the_content_on_the_disk_before_the_name_and_then_the_name(tmp_path, monkeypatch):
   done, fsync, replace = [], os.fsync, os.replace
-  monkeypatch.setattr(files.os, 'fsync', lambda number: (done.append('fsync'), fsync(number)))
+  monkeypatch.setattr(files.os, 'fsync', lambda n: (done.append('folder' if is_folder(n) else 'file'), fsync(n)))
   monkeypatch.setattr(files.os, 'replace', lambda *names: (done.append('replace'), replace(*names)))
   write_atomically(tmp_path / 'file', 'text')
-  assert done == ['fsync', 'replace']
+  assert done == ['file', 'replace', 'folder']
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk(tmp_path, monkeypatch, number):
+  def fsync(descriptor):
+    if is_folder(descriptor):
+      raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(files.os, 'fsync', fsync)
+  refused = pytest.raises(UsageError, match='Input/output error') if number == errno.EIO else contextlib.nullcontext()
+  with refused:
+    write_atomically(tmp_path / 'file', 'text')
+  assert [file.name for file in tmp_path.iterdir()] == ['file']
+
+
+def test_a_file_that_cannot_be_synchronised_is_refused(tmp_path, monkeypatch):
+  def fsync(descriptor):
+    raise OSError(errno.EINVAL, 'Invalid argument')
+
+  monkeypatch.setattr(files.os, 'fsync', fsync)
+  with pytest.raises(UsageError, match='Invalid argument'):
+    write_atomically(tmp_path / 'file', 'text')
+  assert not list(tmp_path.iterdir())

@@ -69,8 +69,11 @@ class Checkpoints:
         sync(file)
       for file in saving.glob('*.data-*'):
         os.replace(file, folder / file.name)
+      sync(folder)  # The data before the index, after a power cut as well.
     finally:
       _finish(saving)
+    for changed in (folder, self._folder, self._folder.parent):  # Before the older ones go; folders may be new, too.
+      sync(changed)
     for old in _finished(folder)[: -2 if name == 'latest' else -1]:
       _remove(folder, old)
 

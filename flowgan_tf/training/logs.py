@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import pathlib
 import sys
 
@@ -71,7 +72,7 @@ class RunLog:
     self._bar.update()
 
   def record(self, kind: str, step: int, metrics: dict[str, float | int | str], seconds: float) -> None:
-    """Logs metrics; TensorBoard shows those that are numbers.
+    """Logs metrics; TensorBoard shows those that are numbers. Records other than 'train' are on the disk then.
 
     Args:
       kind: 'train', 'validation' or 'rollback'; the prefix of the names in TensorBoard.
@@ -83,11 +84,17 @@ class RunLog:
     self._last = sealed_line(record, self._last)
     self._file.write(self._last.content + b'\n')
     self._file.flush()
+    if kind != 'train':  # Those are too many; see `sync`.
+      self.sync()
     with self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
       for name, value in numbers.items():
         tf.summary.scalar(f'{kind}/{name}', value, step=step)
     self._show(kind, step, numbers)
+
+  def sync(self) -> None:
+    """Waits until the records would survive a power cut."""
+    os.fsync(self._file.fileno())
 
   def image(self, name: str, step: int, pixels: np.ndarray) -> None:
     """Shows a uint8 picture `[height, width, channels]` in TensorBoard."""

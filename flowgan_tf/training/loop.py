@@ -131,6 +131,7 @@ class _Loop:
             step += 1
             metrics = self._step(batches, log, step)
           self._check_finite(metrics)
+          log.sync()  # Records that a power cut takes are made again only if they are later than the checkpoint.
           # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._checkpoints.save('latest')
         if stop:

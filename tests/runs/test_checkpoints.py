@@ -345,14 +345,26 @@ def test_a_save_that_fails_leaves_the_older_ones(workdir, state, flow, monkeypat
   assert restore_generator(workdir, 'latest', flow) == 5
 
 
-def test_the_index_is_the_last_to_appear_and_all_is_on_the_disk_by_then(workdir, state, monkeypatch):
-  done, sync, replace = [], runs_checkpoints.sync, os.replace
-  monkeypatch.setattr(runs_checkpoints, 'sync', lambda path: (done.append(('sync', path.suffix[:5])), sync(path)))
-  monkeypatch.setattr(os, 'replace', lambda a, b: (done.append(('move', b.suffix[:5])), replace(a, b)))
+def test_a_power_cut_finds_each_move_on_the_disk_before_the_next_and_before_the_older_one_goes(
+  workdir, state, monkeypatch
+):
+  done, sync, replace, unlink = [], runs_checkpoints.sync, os.replace, os.unlink
+  monkeypatch.setattr(runs_checkpoints, 'sync', lambda path: (done.append(('sync', path.name)), sync(path)))
+  monkeypatch.setattr(os, 'replace', lambda a, b: (done.append(('move', b.name)), replace(a, b)))
+  monkeypatch.setattr(os, 'unlink', lambda path, **_: (done.append(('remove', os.path.basename(path))), unlink(path)))
   fill(state, 8)
-  Checkpoints(workdir, state.checkpoint()).save('latest')
-  assert set(done[:2]) == {('sync', '.data'), ('sync', '.inde')}
-  assert done[2:] == [('move', '.data'), ('move', '.inde')]
+  Checkpoints(workdir, state.checkpoint()).save('best_nll')
+  index, data = 'index', 'data-00000-of-00001'
+  assert set(done[:2]) == {('sync', f'ckpt-8.{data}'), ('sync', f'ckpt-8.{index}')}
+  assert done[2:-2] == [
+    ('move', f'ckpt-8.{data}'),
+    ('sync', 'best_nll'),
+    ('move', f'ckpt-8.{index}'),
+    ('sync', 'best_nll'),
+    ('sync', 'checkpoints'),
+    ('sync', 'run'),
+  ]
+  assert set(done[-2:]) == {('remove', f'ckpt-3.{data}'), ('remove', f'ckpt-3.{index}')}
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(workdir, state, flow):

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -152,6 +153,18 @@ def test_a_log_that_is_opened_again_knows_what_it_holds(tmp_path):
   log.close()
   assert log.records == read_metrics(tmp_path)
   assert [(r['kind'], r['step'], r['seconds']) for r in log.records] == [('validation', 0, 1.0), ('rollback', 0, 2.0)]
+
+
+def test_records_of_validation_and_rollbacks_are_on_the_disk(tmp_path, monkeypatch):
+  on_disk, fsync = [], os.fsync
+  log = RunLog(tmp_path, 0, 9)
+  monkeypatch.setattr(os, 'fsync', lambda descriptor: (on_disk.append(len(read_metrics(tmp_path))), fsync(descriptor)))
+  for kind in ('validation', 'train', 'train', 'rollback', 'train', 'validation', 'train'):
+    log.record(kind, 0, {'nll': 0.5}, 1.0)
+  assert on_disk == [1, 4, 6]
+  log.sync()
+  assert on_disk == [1, 4, 6, 7]
+  log.close()
 
 
 def test_pictures_reach_tensorboard(tmp_path):

@@ -124,9 +124,14 @@ def test_a_scorer_that_was_asked_for_needs_labels(config, tmp_path):
   assert train(config, tmp_path / 'run', scorer_required=True)
 
 
-def test_what_is_logged_when(config, tmp_path):
+def test_what_is_logged_when(config, tmp_path, monkeypatch):
   config.update({'steps': 5, 'log_every': 2, 'eval_every': 3})
+  done, sync, save = [], RunLog.sync, loop.Checkpoints.save
+  monkeypatch.setattr(RunLog, 'sync', lambda self: (done.append(len(read_metrics(tmp_path / 'run'))), sync(self)))
+  monkeypatch.setattr(loop.Checkpoints, 'save', lambda self, name: (done.append(name), save(self, name)))
   train(config, tmp_path / 'run')
+  # A power cut leaves no checkpoint whose records are lost.
+  assert done == ['latest', 1, 2, 'latest', 'best_nll', 3, 4, 'latest', 'best_nll', 5]
   assert [(r['kind'], r['step']) for r in read_metrics(tmp_path / 'run')] == [
     ('validation', 0),
     ('train', 2),

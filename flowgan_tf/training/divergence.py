@@ -63,8 +63,10 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
       found.append(', '.join(terms) + (f' (first in {culprits[0]})' if culprits else ''))
     # Those of float16 overflow without harm; see `not_finite`.
     if config.precision != 'mixed_float16':
-      bad = (v for g, v in zip(gradients, variables, strict=True) if g is not None and not _is_finite(g))
-      found.extend(f'the gradient of {_name(variable)}' for variable in list(bad)[:1])
+      pairs = zip(gradients, variables, strict=True)
+      bad = next((v for g, v in pairs if g is not None and not _is_finite(g)), None)
+      if bad is not None:
+        found.append(f'the gradient of {_name(bad)}')
     if found:
       raise _FoundError
 
@@ -73,7 +75,9 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
   try:
     with _watched(state.generator) as culprits, contextlib.suppress(_FoundError):
       make_train_step(state, objective, config, inspect)(images)
-      found.extend(f'the weight {_name(v)}' for v in [v for v in _trained(state) if not _is_finite(v)][:1])
+      bad = next((v for v in _trained(state) if not _is_finite(v)), None)
+      if bad is not None:
+        found.append(f'the weight {_name(bad)}')
   finally:
     tf.config.run_functions_eagerly(eager)
   return '; '.join(found)

@@ -25,7 +25,7 @@ __all__ = ['exclusive', 'open_workdir', 'training_changes']
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
-_TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
+_TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl|rollbacks\.json)\.\d+\.tmp')
 
 
 def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:

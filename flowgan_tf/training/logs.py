@@ -40,6 +40,7 @@ class RunLog:
 
   Attributes:
     records: The records that the log held when it was opened.
+    seconds: Time at the last of them; 0 if there was none.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
@@ -59,7 +60,7 @@ class RunLog:
     self._file = self._path.open('ab')
     self._last = lines[-1] if lines else None
     self.records = [line.record for line in lines if line.record is not None]
-    self._seconds_before = self.records[-1]['seconds'] if self.records else 0.0
+    self.seconds = self.records[-1]['seconds'] if self.records else 0.0
     self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
     interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -78,9 +79,9 @@ class RunLog:
       kind: 'train', 'validation' or 'rollback'; the prefix of the names in TensorBoard.
       step: The training step.
       metrics: Names and values.
-      seconds: Time since this process started training; the log adds the time of earlier processes.
+      seconds: Time for which the run has been trained, by earlier processes as well.
     """
-    record = {'kind': kind, 'step': step, 'seconds': round(self._seconds_before + seconds, 3), **metrics}
+    record = {'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}
     self._last = sealed_line(record, self._last)
     self._file.write(self._last.content + b'\n')
     self._file.flush()

@@ -23,6 +23,7 @@ from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.logs import RunLog
+from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
@@ -79,7 +80,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
 
 def _train(config, objective, dataset, workdir, state, scorer_required):
   checkpoints = Checkpoints(workdir, state.checkpoint())
-  if checkpoints.restore():
+  if restored := checkpoints.restore():
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif rest := available(workdir):
@@ -88,9 +89,10 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  if not available(workdir):
+  if not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
-    (workdir / 'metrics.jsonl').unlink(missing_ok=True)
+    for name in ('metrics.jsonl', 'rollbacks.json'):
+      (workdir / name).unlink(missing_ok=True)
     checkpoints.save('latest')
   loop = _Loop(config, objective, dataset, workdir, state, checkpoints, scorer)
   while True:
@@ -112,13 +114,16 @@ class _Loop:
     self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
     self._evaluator = Evaluator(state.ema, dataset, config)
     self._train_step = make_train_step(state, objective, config)
-    self._began = time.monotonic()
+    self._began = None
+    self._rollbacks = 0
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
     start, steps = int(self._state.step), self._config.steps
     with contextlib.closing(RunLog(self._workdir, start, steps)) as log:
-      self._rollbacks = sum(record.get('kind') == 'rollback' for record in log.records)
+      if self._began is None:  # A log that is opened again in this process knows some of its seconds.
+        self._began = time.monotonic() - log.seconds
+      self._rollbacks = read_rollbacks(self._workdir, log.records)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._resume_evaluation(log, start)
       batches, step = self._batches(start), start
@@ -148,6 +153,8 @@ class _Loop:
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
         f'{self._workdir}'
       )
+    # Before the record, which is for the reader.
+    write_rollbacks(self._workdir, self._rollbacks + 1)
     with contextlib.closing(RunLog(self._workdir, start, self._config.steps)) as log:
       log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
     _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
@@ -181,6 +188,7 @@ class _Loop:
     )
 
   def _seconds(self):
+    """For how long the run has been trained, by earlier processes as well."""
     return time.monotonic() - self._began
 
   def _step(self, batches, log, step):

@@ -27,7 +27,7 @@ class TrainState:
     critic: The critic as a `KerasModule`, or None if the objective does not use one.
     optimizer: Optimizer of the generator.
     critic_optimizer: Optimizer of the critic, or None.
-    rate_factor: Factor of both learning rates. It is no part of the checkpoint, as the log knows it.
+    rate_factor: Factor of both learning rates. It is no part of the checkpoint, as the run counts its rollbacks.
     step: Number of finished steps; with the seed it is also the position in the data.
     best_nll: Lowest validation NLL so far, in nats.
     best_score: Highest score so far.

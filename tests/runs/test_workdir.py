@@ -108,7 +108,7 @@ def test_what_was_measured_shows_that_there_were_checkpoints(run, config, datase
 
 def test_what_a_kill_left_of_the_first_files_is_removed(tmp_path, config, dataset):
   """Or the folder would not be empty, and hold no run."""
-  for name in ('config.json.123.tmp', 'metrics.jsonl.45.tmp'):
+  for name in ('config.json.123.tmp', 'metrics.jsonl.45.tmp', 'rollbacks.json.6.tmp'):
     (tmp_path / name).write_text('{"conf')
   open_workdir(tmp_path, config, dataset)
   assert [f.name for f in tmp_path.iterdir()] == ['config.json']

@@ -8,9 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,7 @@ from ml_collections import config_dict
 import flowgan_tf.report  # noqa: F401
 from flowgan_tf.programs import start
 from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.signals import SIGNALS
 from flowgan_tf.training import train
 
 TIMEOUT = 120  # seconds, for a training that takes two on a quiet machine
@@ -42,12 +44,27 @@ TINY = (
 
 def start_training(config: config_dict.ConfigDict, workdir: pathlib.Path) -> multiprocessing.Process:
   """Starts `train`; what it prints is appended to a file beside the run's folder."""
-  return _started(train, (config, workdir), workdir.with_suffix('.log'))
+  return _started(_train, (config, workdir, workdir.with_suffix('.log')))
 
 
 def start_program(program: str, arguments: tuple, output: pathlib.Path) -> multiprocessing.Process:
-  """Starts `bin/<program> arguments...`, whose output and errors are appended to a file."""
-  return _started(_run, (program, list(map(str, arguments))), output)
+  """Starts `bin/<program> arguments...`, whose output and errors are appended to a file.
+
+  Once that file exists, the program handles SIGINT and SIGTERM.
+  """
+  return _started(_run, (program, list(map(str, arguments)), output))
+
+
+def attempts(most: int = 20) -> Iterator[int]:
+  """Yields the numbers of the attempts of a trial, which ends with the first in which the fault has struck.
+
+  It may come too late, when the process has ended. Then nothing was tried.
+
+  Raises:
+    AssertionError: If it has struck in none.
+  """
+  yield from range(most)
+  raise AssertionError(f'the fault has not struck in {most} attempts')
 
 
 def status_of(process: multiprocessing.Process) -> int:
@@ -90,19 +107,26 @@ def _numbers(folder):
   return {key: reader.get_tensor(key) for key in keys} | {'name': np.array(newest.name)}
 
 
-def _run(program, arguments):
+def _train(config, workdir, output):
+  _redirect(output)
+  train(config, workdir)
+
+
+def _run(program, arguments, output):
+  # As the scripts in bin/ do.
+  signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+  _redirect(output)
   sys.argv = [f'bin/{program}', *arguments]
   start.start(program)
 
 
-def _started(function, arguments, output):
-  process = _FORKS.Process(target=_redirected, args=(function, arguments, output))
+def _started(function, arguments):
+  process = _FORKS.Process(target=function, args=arguments)
   process.start()
   return process
 
 
-def _redirected(function, arguments, output):
+def _redirect(output):
   file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(file, 1)
   os.dup2(file, 2)
-  function(*arguments)

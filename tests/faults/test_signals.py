@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.faults.processes import TINY, assert_same_run, start_program, status_of, wait_for, wait_for_records
+from tests.faults.processes import TINY, assert_same_run, attempts, start_program, status_of, wait_for, wait_for_records
 from tests.programs.conftest import CHECKOUT
 from tests.tiny import write_images
 
@@ -36,48 +36,55 @@ def stopped(program, number):
 def test_a_signal_at_any_moment_of_a_training(whole, tmp_path, faults):
   flags, uninterrupted = whole
   for trial in faults.trials('SIGINT or SIGTERM at a random moment of bin/train', short=2, long=40):
-    moments, workdir, output = random.Random(trial), tmp_path / f'run{trial}', tmp_path / f'output{trial}'
-    command, number = (*flags, f'--workdir={workdir}'), NUMBERS[trial % 2]
-    process = start_program('train', command, output)
-    # While the run is made, after some record, or during what comes after the last one: evaluation and export.
-    wait_for(output.exists, process)
-    wait_for_records(workdir, moments.randrange(STEPS + 5), process)
-    time.sleep(0.05 + moments.uniform(0, 0.5))
-    with contextlib.suppress(ProcessLookupError):  # It has ended.
-      os.kill(process.pid, number)
-    process.join(6 * SECONDS)  # Of a machine with other work to do.
-    status, lines = process.exitcode, output.read_text().splitlines()
-    if status == 0:
+    moments, number = random.Random(trial), NUMBERS[trial % 2]
+    for attempt in attempts():
+      workdir, output = tmp_path / f'run{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
+      command = (*flags, f'--workdir={workdir}')
+      process = start_program('train', command, output)
+      # While the run is made, after some record, or during what comes after the last one: evaluation and export.
+      wait_for(output.exists, process)
+      wait_for_records(workdir, moments.randrange(STEPS + 5), process)
+      time.sleep(moments.uniform(0, 0.5))
+      status, lines = ended_by(number, process, output)
+      if status:
+        break
       assert lines[-1].startswith('SavedModel')
-    else:
-      assert status == 128 + number and lines[-1] == stopped('train', number), lines
-      assert not any(line.startswith('train: ') for line in lines[:-1]) and 'Traceback' not in ' '.join(lines)
+    assert status == 128 + number and lines[-1] == stopped('train', number), lines
+    assert not any(line.startswith('train: ') for line in lines[:-1]) and 'Traceback' not in ' '.join(lines)
     assert status_of(start_program('train', command, output)) == 0, output.read_text()
     assert_same_run(uninterrupted, workdir)
+
+
+def ended_by(number, process, output):
+  """Sends a signal, and returns the status of the process and the lines of its output."""
+  with contextlib.suppress(ProcessLookupError):  # It has ended.
+    os.kill(process.pid, number)
+  process.join(6 * SECONDS)  # Of a machine with other work to do.
+  return process.exitcode, output.read_text().splitlines()
 
 
 @pytest.mark.parametrize('program', ['evaluate', 'analyze', 'sample', 'export', 'report', 'sweep'])
 def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, program):
   flags, run = whole
-  arguments = {
-    'analyze': (run, '--what=jacobian,kde'),
-    'sample': (run, f'--out={tmp_path}/sample'),
-    'export': (run, f'--out={tmp_path}/export'),
-    'report': (run, f'--out={tmp_path}/report.html'),
-    'sweep': (*flags[1:], '--lambdas=0.1,inf', f'--workdir={tmp_path}/sweep', '--what='),
-  }.get(program, (run,))
   for trial in faults.trials(f'SIGINT or SIGTERM at a random moment of bin/{program}', short=1, long=6):
-    moments, output, number = random.Random(trial), tmp_path / f'output{trial}', NUMBERS[trial % 2]
-    process = start_program(program, arguments, output)
-    wait_for(output.exists, process)
-    time.sleep(0.05 + moments.uniform(0, 1))
-    with contextlib.suppress(ProcessLookupError):  # It has ended.
-      os.kill(process.pid, number)
-    process.join(6 * SECONDS)
-    lines = output.read_text().splitlines()
-    assert process.exitcode in (0, 128 + number), lines
-    if process.exitcode:
-      assert lines[-1] == stopped(program, number) and 'Traceback' not in ' '.join(lines), lines
+    moments, number = random.Random(trial), NUMBERS[trial % 2]
+    for attempt in attempts():
+      out, output = tmp_path / f'{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
+      arguments = {
+        'analyze': (run, '--what=jacobian,kde'),
+        'sample': (run, f'--out={out}'),
+        'export': (run, f'--out={out}'),
+        'report': (run, f'--out={out}.html'),
+        'sweep': (*flags[1:], '--lambdas=0.1,inf', f'--workdir={out}', '--what='),
+      }.get(program, (run,))
+      process = start_program(program, arguments, output)
+      wait_for(output.exists, process)
+      time.sleep(moments.uniform(0, 2.0**-attempt))  # Earlier each time, as some of them end soon.
+      status, lines = ended_by(number, process, output)
+      if status:
+        break
+    assert status == 128 + number and lines[-1] == stopped(program, number), lines
+    assert 'Traceback' not in ' '.join(lines), lines
 
 
 @pytest.mark.parametrize('program', ['bin/train', 'bin/report'])

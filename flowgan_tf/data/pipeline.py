@@ -24,18 +24,27 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
   same whether or not others follow.
 
   Args:
-    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`.
+    images: Grey levels from 0 to levels - 1, integers `[n, height, width, channels]`.
     levels: Number of grey levels, at most 256.
     seed: Non-negative seed of the noise.
 
   Returns:
     The images in [0, 1), float32 `[n, height, width, channels]`, with `floor(levels * x) == images`.
 
+  Raises:
+    ValueError: If `images` are not integers from 0 to `levels - 1`.
+
   #### References
 
   Uria, Murray, Larochelle. RNADE: The real-valued neural autoregressive density-estimator. NIPS 2013, section 5.
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.1.
   """
+  images = np.asarray(images)
+  expected = f'integers from 0 to {levels - 1}'
+  if not np.issubdtype(images.dtype, np.integer):
+    raise ValueError(f'`images` must be {expected}. Got: numbers of type {images.dtype}.')
+  if images.size and not 0 <= images.min() <= images.max() < levels:
+    raise ValueError(f'`images` must be {expected}. Got: {images.min()} to {images.max()}.')
   x = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
   x *= np.float32(_MAX_NOISE)
   x += images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import errno
 import importlib
 import io
@@ -65,6 +67,11 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       return flags.FLAGS(argv)
     except flags.Error as error:
       fail(error)
+    except AttributeError as error:
+      text = str(error)
+      with contextlib.suppress(ValueError, SyntaxError):  # ml_collections quotes the message of another error.
+        text = str(ast.literal_eval(text))
+      fail(f'--config has no such setting: {text}')
     except Exception as error:  # Overrides that name no setting, or files of flags that are no text.
       fail(f'--config or --flagfile: cannot be read or has no such setting ({type(error).__name__}: {error})')
 

@@ -92,7 +92,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   try:
     train(config, workdir, scorer_required=FLAGS.scorer is not None)
   except TrainingDiverged as error:
-    print(f'train: {error}', file=sys.stderr)
+    print(f'train: {command.message(error)}', file=sys.stderr)
     return 1
   checkpoints = available(workdir)
   # A user who trains without scores may lack what the scores need.

@@ -31,6 +31,7 @@ __all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
 _MAX_ROLLBACKS = 3
+_LARGEST_ROUND_TRIP_ERROR = 0.01  # of pixels in [0, 1]; 8 bits have 0.004
 _LOG = logging.getLogger(__name__)
 
 
@@ -149,9 +150,10 @@ class _Loop:
     start, step, reason = self._find_failure(names)
     if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
       after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
+      rollback = ", or `on_nan` 'rollback'" if self._config.on_nan == 'stop' else ''
       raise TrainingDiverged(
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
-        f'{self._workdir}'
+        f'{self._workdir}; a lower `optimizer.learning_rate` may help' + rollback
       )
     # Before the record, which is for the reader.
     write_rollbacks(self._workdir, self._rollbacks + 1)
@@ -225,6 +227,12 @@ class _Loop:
       metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
     metrics |= score_samples(samples, self._scorer)
+    if not metrics.get('round_trip_error', 0.0) <= _LARGEST_ROUND_TRIP_ERROR:
+      _LOG.warning(
+        'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow has blown up.',
+        step,
+        metrics['round_trip_error'],
+      )
     self._save_grid(log, step)
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):

@@ -79,6 +79,11 @@ def test_overrides_that_name_no_setting(flag):
   assert_one_line(call('train', f'--config{flag}'), 'train', 'no such setting')
 
 
+def test_a_misspelt_setting_is_named_with_the_nearest():
+  outcome = call('train', '--config.nice.hidden_unit=3')
+  assert outcome.err.startswith('train: --config has no such setting: \'hidden_unit\' Did you mean "hidden_units"')
+
+
 def test_of_the_same_override_the_last_one_counts():
   """ml_collections appends to a tuple."""
   config = parsed_config(

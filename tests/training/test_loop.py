@@ -273,7 +273,10 @@ def test_nan_weights_stop_the_training_and_are_not_saved(config, tmp_path, monke
   with pytest.raises(TrainingDiverged) as caught:
     train(config, tmp_path)
   message = str(caught.value)
-  assert message == f'not finite at step 4: weights; the last good checkpoint, of step 2, is kept in {tmp_path}'
+  assert message == (
+    f'not finite at step 4: weights; the last good checkpoint, of step 2, is kept in {tmp_path}; a lower '
+    "`optimizer.learning_rate` may help, or `on_nan` 'rollback'"
+  )
   assert load_run(tmp_path, 'latest').step == 2
   assert all(np.isfinite(v).all() for v in flow_weights(tmp_path, 'latest'))
   assert all(np.isfinite(v).all() for k, v in checkpoint_of(tmp_path).items() if not k.startswith('best_'))
@@ -359,6 +362,12 @@ def test_there_are_three_rollbacks_at_most_and_the_run_can_go_on_then(config, tm
       train(config, tmp_path)
   assert train(config, tmp_path)
   assert records_of(tmp_path)[-2]['learning_rate'] == pytest.approx(0.01 / 8)
+
+
+def test_a_flow_without_an_inverse_is_announced(config, tmp_path, caplog):
+  config.update({'steps': 4, 'eval_every': 4, 'optimizer': {'learning_rate': 1e4}})
+  train(config, tmp_path)
+  assert any('Step 4: the round trip of an image is wrong by ' in message for message in caplog.messages)
 
 
 def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):

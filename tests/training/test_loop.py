@@ -19,6 +19,7 @@ from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.training import loop
 from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.loop import TrainingDiverged, train
+from flowgan_tf.training.rollbacks import write_rollbacks
 from tests.tiny import make_config, write_images
 
 
@@ -421,6 +422,7 @@ def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
   config.steps = 1
   open_workdir(tmp_path, config, loop.data.load(config.dataset))
   (tmp_path / 'metrics.jsonl').write_text('{"kind": "validation", "step": 0, "seconds": 1.0, "nll": 123.0}\n')
+  write_rollbacks(tmp_path, 2)
   train(config, tmp_path)
   assert [(r['kind'], r['step']) for r in read_metrics(tmp_path)] == [
     ('validation', 0),
@@ -428,6 +430,7 @@ def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
     ('validation', 1),
   ]
   assert read_metrics(tmp_path)[0]['nll'] != 123.0
+  assert read_metrics(tmp_path)[1]['learning_rate'] == pytest.approx(0.01)
 
 
 def test_the_objective_is_built_once(config, tmp_path, monkeypatch):

@@ -41,6 +41,16 @@ def write_half(error):
   return write_array
 
 
+def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(UsageError, match=r'pipe: cannot be written \(it is a device or a pipe\)$'):
+    write_atomically(tmp_path / 'pipe', 'x')
+  assert (tmp_path / 'pipe').is_fifo()
+  (tmp_path / 'link').symlink_to('file')
+  write_atomically(tmp_path / 'link', 'x')
+  assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_text() == 'x'
+
+
 def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
   folder = tmp_path / 'a' / 'b'
   assert make_writable(str(folder)) == folder

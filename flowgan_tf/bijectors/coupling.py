@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -172,11 +170,11 @@ class AffineCoupling(_Coupling):
 
     Raises:
       ValueError: If the conditioner has no trainable variables or returns another shape, or if
-        `log_scale_bound` is not a positive number or `initial_scale` not a finite one.
+        `log_scale_bound` or `initial_scale` is out of range.
     """
     parameters = dict(locals())
-    check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
-    check_number('initial_scale', initial_scale, 'a finite number', math.isfinite)
+    check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
+    check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, validate_args, parameters, name)
       self._bound = float(log_scale_bound)

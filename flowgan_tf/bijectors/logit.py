@@ -48,16 +48,16 @@ class AlphaLogit(OnePassBijector):
     """Builds the bijector.
 
     Args:
-      alpha: `a` above, a Python number of at least 0 and below 0.5. The paper's code uses 1e-7, and Dinh et al. use
+      alpha: `a` above, a Python number from 0 to 0.499. The paper's code uses 1e-7, and Dinh et al. use
         0.05.
       validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `alpha` is not a number in [0, 0.5).
+      ValueError: If `alpha` is not a number in [0, 0.499].
     """
     parameters = dict(locals())
-    check_number('alpha', alpha, 'a number of at least 0 and below 0.5', lambda v: 0 <= v < 0.5)
+    check_number('alpha', alpha, 'a number from 0 to 0.499', lambda v: 0 <= v <= 0.499)
     with tf.name_scope(name) as name:
       self._alpha = float(alpha)
       super().__init__(forward_min_event_ndims=0, validate_args=validate_args, parameters=parameters, name=name)

@@ -46,12 +46,12 @@ class DiagonalScaling(VariableBijector):
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `event_shape` does not consist of integers of at least 1, or `log_scale_bound` is not a positive
-        number.
+      ValueError: If `event_shape` does not consist of integers of at least 1, or `log_scale_bound` is out of
+        range.
     """
     parameters = dict(locals())
     event_shape = as_event_shape(event_shape, 'a sequence of integers of at least 1', lambda sizes: True)
-    check_number('log_scale_bound', log_scale_bound, 'a positive number', lambda v: v > 0)
+    check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     with tf.name_scope(name) as name:
       self._bound = float(log_scale_bound)
       self._raw = tf.Variable(tf.zeros(event_shape, dtype), name='log_scale')

@@ -108,7 +108,7 @@ def test_a_new_coupling_is_the_identity(kind, outputs):
   np.testing.assert_array_equal(coupling.forward_log_det_jacobian(x, event_ndims=1), 0.0)
 
 
-@pytest.mark.parametrize('bound', [0.0, -1.0, float('nan'), '2', None])
+@pytest.mark.parametrize('bound', [0.0, -1.0, float('nan'), '2', None, 1e39, 1e-46])
 def test_a_bound_that_is_not_positive_is_refused(bound):
   with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):
     AffineCoupling(keras.layers.Dense(6), masks.even_odd(6), log_scale_bound=bound)

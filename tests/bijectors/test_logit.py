@@ -132,7 +132,7 @@ def test_a_nan_stays_one_in_both_directions():
   assert np.isnan(AlphaLogit().forward(np.nan)) and np.isnan(AlphaLogit().inverse(np.nan))
 
 
-@pytest.mark.parametrize('alpha', [-1e-9, 0.5, 1.0, float('nan'), '0.1', None])
+@pytest.mark.parametrize('alpha', [-1e-9, 0.4999999, 0.5, 1.0, float('nan'), '0.1', None])
 def test_alpha_out_of_range_is_refused(alpha):
   with pytest.raises(ValueError, match=r'`alpha`.*Got: '):
     AlphaLogit(alpha)

@@ -40,7 +40,7 @@ def test_two_of_them_do_not_share_a_cache_entry():
   assert second.forward_log_det_jacobian(x) > first.forward_log_det_jacobian(x)
 
 
-@pytest.mark.parametrize('bound', [0.0, -2.0, float('nan'), '2', None])
+@pytest.mark.parametrize('bound', [0.0, -2.0, float('nan'), '2', None, 1e39, 1e-46])
 def test_a_bound_that_is_not_positive_is_refused(bound):
   with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):
     DiagonalScaling((3,), log_scale_bound=bound)

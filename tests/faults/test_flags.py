@@ -44,7 +44,7 @@ TEXTS = ('', ' ', '-', '--', '=', ',', 'a,b', '0.1,0.1', '0.1,0.10000001', "'", 
 TEXTS += ('x' * 300, 'x' * 5000, 'a\0b', 'ü', '画像', '\udcff', '%s', '{}', '(' * 500, 'None', 'True', 'false')
 LITERALS = ('[]', '()', '(1,)', '[1, 2]', '(4, "a")', '(1.5,)', '(-1,)', '(1,) * 3', "{'a': 1}", '{1}', '(None,)')
 PATHS = ('.', '..', '~', '~nobody', 'missing', 'missing.npz', 'file', 'file/x', 'folder', 'folder/', 'new/run', '[a]*?')
-PATHS += ('/dev/null', '/dev/null/x', '/proc/x', 'x' * 300 + '/x', 'cut.npz', 'RUN', 'RUN/config.json', '--')
+PATHS += ('/dev/null/x', '/proc/x', 'x' * 300 + '/x', 'cut.npz', 'RUN', 'RUN/config.json', '--')
 NAMES = ('digits', 'mnist', 'nice', 'real_nvp', 'dcgan', 'dcgan_critic', 'mle', 'adversarial', 'hybrid', 'wasserstein')
 NAMES += ('kl', 'float32', 'mixed_float16', 'classifier', 'inception', 'latest', 'best_nll', 'test', 'layer', 'cosine')
 NAMES += ('kde', 'jacobian,outliers', 'outliers', 'configs/mnist.py', 'configs/cifar10.py:small', 'configs/digits.py:x')

@@ -47,7 +47,8 @@ class KerasModule(HiddenFromKeras, tf.Module):
   `keras.Variable`s, so a bijector that holds one as an attribute would report no trainable variables, without an error.
   This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
 
-  `trainable_variables` follows `layer.trainable`, and that of the layers inside, also when they change later.
+  `trainable_variables` follows `layer.trainable`, and that of the layers inside, also when they change later. The
+  module's own `trainable` is that of its layer.
 
   `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
 
@@ -133,6 +134,15 @@ class KerasModule(HiddenFromKeras, tf.Module):
   def layer(self) -> keras.Layer:
     """The Keras layer."""
     return self._layer
+
+  @property
+  def trainable(self) -> bool:
+    """Whether the layer is trained. Setting it freezes or frees the layer with all its parts, as in Keras."""
+    return self._layer.trainable
+
+  @trainable.setter
+  def trainable(self, value: bool) -> None:
+    self._layer.trainable = value
 
   @property
   def output_event_shape(self) -> tuple[int, ...]:

@@ -171,6 +171,19 @@ def test_freezing_after_building_is_seen_wherever_the_module_is_held(hold):
   assert trainable() == ['beta', 'bias', 'bias', 'kernel', 'kernel']
 
 
+def test_a_module_is_frozen_as_its_layer_is():
+  layer = layer_with_statistics()
+  coupling = AdditiveCoupling(layer, masks.even_odd(6))
+  assert coupling.conditioner.trainable is True
+  coupling.conditioner.trainable = False
+  assert not layer.trainable and coupling.trainable_variables == () and len(coupling.variables) >= 8
+  with tf.GradientTape() as tape:
+    coupling.forward(tf.ones((1, 6)))
+  assert tape.watched_variables() == ()
+  layer.trainable = True
+  assert coupling.conditioner.trainable is True and len(coupling.trainable_variables) == 6
+
+
 def test_a_tape_records_what_was_frozen_and_is_trained_again():
   layer = layer_with_statistics()
   module = KerasModule(layer, (3,))

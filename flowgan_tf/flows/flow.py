@@ -76,7 +76,9 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
 
   has_density = True
 
-  def __init__(self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str):
+  def __init__(
+    self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str = 'flow'
+  ):
     """Builds the flow.
 
     Args:
@@ -224,10 +226,10 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       ndims = shape.rank - event_shape.rank
       suits = ndims >= 0 and shape[ndims:].is_compatible_with(event_shape)
     if not suits:
-      expected = ', '.join(['...', *map(str, event_shape)])
-      raise ValueError(
-        f'`{argument}` must be of dtype {dtype.name} and shape [{expected}]. Got: {given.name} and {shape}.'
-      )
+      expected = f'dtype {dtype.name} and shape [{", ".join(["...", *map(str, event_shape)])}]'
+      if given.is_integer and argument != 'noise':
+        expected += '; grey levels become such images by `flowgan_tf.data.dequantize`'
+      raise ValueError(f'`{argument}` must be of {expected}. Got: {given.name} and {shape}.')
     return tf.convert_to_tensor(value, dtype, name=argument)
 
   def copy(self, **override_parameters_kwargs) -> Flow:

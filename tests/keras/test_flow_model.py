@@ -1,6 +1,7 @@
 """A flow as a Keras model."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -387,6 +388,23 @@ def test_wrong_arguments_are_refused():
   unknown = tf.function(model, input_signature=[tf.TensorSpec([None, None])])
   with pytest.raises(tf.errors.InvalidArgumentError, match=r'is not compatible with expected shape \[\?,4\]'):
     unknown(tf.fill([3, 1], 0.5))
-  model.compile(optimizer='sgd', loss='mse', run_eagerly=True)
-  with pytest.raises(ValueError, match=r"`loss` must be left out of `compile`.*Got: 'mse'"):
-    model.fit(make_images(4).reshape(4, 4), np.zeros(4), verbose=0)
+  for name, value in {'loss': 'mse', 'metrics': ['accuracy'], 'weighted_metrics': ['mae'], 'loss_weights': [2]}.items():
+    message = f'`{name}` must be left out of `compile`: a flow is trained and judged on its likelihood. Got: {value!r}.'
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+      model.compile(optimizer='sgd', **{name: value})
+
+
+def test_a_file_of_hdf5_is_refused(tmp_path):
+  model = fg.keras.FlowModel(make_flow())
+  for name in ('flow.h5', 'flow.hdf5'):
+    with pytest.raises(ValueError, match=r'^`filepath` must be a `\.keras` file\. Got: '):
+      model.save(tmp_path / name)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_model_takes_any_number_of_images(tmp_path):
+  model = fg.keras.FlowModel(make_flow())  # It has never been called.
+  model.export(tmp_path / 'exported', verbose=False)
+  loaded = tf.saved_model.load(tmp_path / 'exported')
+  for count in (1, 3):
+    np.testing.assert_allclose(loaded.serve(make_images(count)), model.flow.log_prob(make_images(count)), rtol=1e-5)

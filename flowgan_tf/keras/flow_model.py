@@ -89,6 +89,8 @@ class FlowModel(keras.Model):
       for v in flow.variables
     ]
     self.flow = flow
+    # A flow that was put together by hand may have another support.
+    self._in_unit_cube = hasattr(flow, '_build')
     self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
@@ -148,7 +150,8 @@ class FlowModel(keras.Model):
 
     They add the losses of their regularizers, of weights and of activities, and of `add_loss`.
     """
-    weights = 1.0 if sample_weight is None else tf.cast(sample_weight, y_pred.dtype)
+    # As [n, 1] they would be broadcast against [n].
+    weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
     added = [tf.reduce_sum(tf.cast(loss, y_pred.dtype)) for loss in self.losses]
     return tf.add_n([-tf.reduce_mean(weights * y_pred), *added])
 
@@ -170,12 +173,12 @@ class FlowModel(keras.Model):
     """Maximises the likelihood; see `keras.Model.fit`.
 
     Raises:
-      ValueError: If the data are not batches of images with values in [0, 1].
+      ValueError: If the data are not batches of images, or have values outside [0, 1] and the flow is of a builder.
     """
-    check_data(x, self.flow.event_shape)
+    check_data(x, self.flow.event_shape, self._in_unit_cube)
     if isinstance(validation_data, list | tuple):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-      check_data(images, self.flow.event_shape)
+      check_data(images, self.flow.event_shape, self._in_unit_cube)
       validation_data = images, to_labels(images, labels, weights), weights
     y = to_labels(x, y, sample_weight)
     with self._refusals():
@@ -183,7 +186,7 @@ class FlowModel(keras.Model):
 
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
     """Returns the loss; see `keras.Model.evaluate`. Refuses what `fit` refuses."""
-    check_data(x, self.flow.event_shape)
+    check_data(x, self.flow.event_shape, self._in_unit_cube)
     y = to_labels(x, y, sample_weight)
     with self._refusals():
       return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
@@ -194,19 +197,23 @@ class FlowModel(keras.Model):
     Raises:
       ValueError: If the data are not batches of images.
     """
-    check_data(x, self.flow.event_shape, values=False)
+    check_data(x, self.flow.event_shape, False)
     with self._refusals():
       return super().predict(x, *args, **kwargs)
 
   def train_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `fit`. Keras calls this."""
     x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    return super().train_step((check_values(to_images(x, self.flow.event_shape)), *others))
+    return super().train_step((self._checked(x), *others))
 
   def test_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `evaluate`. Keras calls this."""
     x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    return super().test_step((check_values(to_images(x, self.flow.event_shape)), *others))
+    return super().test_step((self._checked(x), *others))
+
+  def _checked(self, x):
+    images = to_images(x, self.flow.event_shape)
+    return check_values(images) if self._in_unit_cube else images
 
   def predict_step(self, data) -> tf.Tensor:
     """One step of `predict`. Keras calls this."""

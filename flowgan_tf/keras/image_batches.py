@@ -18,13 +18,13 @@ _HINT = 'grey levels become such images by `flowgan_tf.data.dequantize`'
 _VALUES = f'`images` must have values in [0, 1]; {_HINT}'
 
 
-def check_data(x: Any, event_shape: Sequence[int], values: bool = True) -> None:
+def check_data(x: Any, event_shape: Sequence[int], values: bool) -> None:
   """Checks arrays and datasets before anything is traced. Data of another kind are seen in the steps alone.
 
   Args:
     x: Data as `fit` takes them.
     event_shape: Shape of one image.
-    values: Whether to look at the numbers of an array.
+    values: Whether the numbers of an array must lie in [0, 1].
 
   Raises:
     ValueError: If `x` is not a batch of images of that shape, or has a value outside [0, 1].

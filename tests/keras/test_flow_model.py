@@ -408,3 +408,27 @@ def test_an_exported_model_takes_any_number_of_images(tmp_path):
   loaded = tf.saved_model.load(tmp_path / 'exported')
   for count in (1, 3):
     np.testing.assert_allclose(loaded.serve(make_images(count)), model.flow.log_prob(make_images(count)), rtol=1e-5)
+
+
+def test_weights_with_an_axis_of_their_own_are_those_of_the_images():
+  model, images = fg.keras.FlowModel(make_flow()), make_images(20)
+  model.compile('adam')
+  weights = np.zeros(20, np.float32)
+  weights[0] = 20
+  expected = -model.flow.log_prob(images[:1]).numpy()[0]
+  for given in (weights, weights[:, np.newaxis]):
+    loss = model.evaluate(images, np.zeros(20), batch_size=20, sample_weight=given, verbose=0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  data = tf.data.Dataset.from_tensor_slices((images, np.zeros(20), np.ones((20, 4), np.float32))).batch(4)
+  with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+    model.evaluate(data, verbose=0)
+
+
+def test_a_flow_put_together_by_hand_may_have_another_support():
+  mask = fg.bijectors.masks.even_odd(2)
+  coupling = fg.bijectors.AdditiveCoupling(fg.networks.dense_conditioner(1, 4, 1), mask)
+  flow = fg.flows.Flow(tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 2), coupling)
+  model = fg.keras.FlowModel(flow)
+  model.compile('adam')
+  points = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+  assert np.isfinite(model.fit(points, verbose=0).history['loss'])[0]

@@ -98,7 +98,7 @@ def test_the_check_of_an_eager_step():
   fails(lambda: check_values(tf.constant(with_pixel(2.0))), f'{VALUES}. Got: 0.2')
   ends = tf.constant([0.0, 1.0])
   assert check_values(ends) is ends
-  check_data(np.zeros((0, *SHAPE), np.float32), SHAPE)
+  check_data(np.zeros((0, *SHAPE), np.float32), SHAPE, True)
 
 
 def test_a_step_that_xla_compiles_takes_the_checks(model):

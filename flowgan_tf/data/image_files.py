@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pathlib
@@ -17,7 +18,10 @@ from flowgan_tf.errors import UsageError
 
 __all__ = ['load_folder', 'load_npz']
 
+_LOG = logging.getLogger(__name__)
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
+# What often lies beside images and is none, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
+_NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a JPEG of a phone, with a preview behind the picture.
 
 # What turns the pixels of a camera upright, by the orientation in its EXIF data.
@@ -39,9 +43,10 @@ _KERAS = ('x_train', 'y_train', 'x_validation', 'y_validation', 'x_test', 'y_tes
 def load_folder(path: str) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class.
 
-  Only *.png, *.jpg, *.jpeg and *.bmp files are read, unless their names start with a dot. Labels number the sub-folders
-  in the order of their names. Images must be 8-bit grey or RGB without transparency; those with a palette are converted
-  to RGB. They are turned upright as their EXIF data say. Colour profiles are ignored.
+  *.png, *.jpg, *.jpeg and *.bmp files are read. Names that start with a dot are passed over; so are texts, such as
+  *.txt and *.csv, with a warning. Anything else is refused, because it may be a part of the data. Labels number the
+  sub-folders in the order of their names. Images must be 8-bit grey or RGB without transparency; those with a palette
+  are converted to RGB. They are turned upright as their EXIF data say. Colour profiles are ignored.
 
   Args:
     path: The folder.
@@ -51,19 +56,19 @@ def load_folder(path: str) -> Dataset:
 
   Raises:
     UsageError: If there are too few images, the images differ in shape, or an image is damaged, animated, transparent,
-      of more than 8 bits, or neither grey nor RGB.
+      of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds folders; or if there is a file
+      that is no image.
   """
   folder = pathlib.Path(path)
-  loose = _image_files(folder)
-  classes = {child.name: _image_files(child) for child in _visible(folder) if child.is_dir()}
-  classes = {name: paths for name, paths in classes.items() if paths}
-  if loose and classes:
+  loose, subfolders = _contents(folder)
+  if loose and subfolders:
     raise UsageError(
-      f'{folder}: expected images or sub-folders of images, got both: {loose[0].name} and {next(iter(classes))}/'
+      f'{folder}: expected images or sub-folders of images, got both: {loose[0].name} and {subfolders[0].name}/'
     )
-  paths = loose or [path for members in classes.values() for path in members]
-  if not paths:
+  if not loose and not subfolders:
     raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
+  classes = [_class_images(subfolder) for subfolder in subfolders]
+  paths = loose or [path for members in classes for path in members]
   images = [_read_image(paths[0])]
   for path in paths[1:]:
     images.append(_read_image(path))
@@ -72,7 +77,7 @@ def load_folder(path: str) -> Dataset:
         f'{path}: expected an image like {paths[0].name}, height x width x channels {_by(images[0].shape)}, '
         f'got {_by(images[-1].shape)}'
       )
-  labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]) if classes else None
+  labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes]) if classes else None
   everything = Split(np.stack(images), labels)
   return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), _num_classes(everything))
 
@@ -113,12 +118,33 @@ def load_npz(path: str) -> Dataset:
   return Dataset(name, 256, **splits, num_classes=_num_classes(*splits.values()))
 
 
-def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(child for child in folder.iterdir() if not child.name.startswith('.'))
+def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Returns the images and the folders in a folder, by name. What is neither is announced or refused."""
+  images, folders, notes = [], [], []
+  for child in sorted(child for child in folder.iterdir() if not child.name.startswith('.')):
+    suffix = child.suffix.lower()
+    if child.is_dir():
+      folders.append(child)
+    elif not child.is_file():
+      raise UsageError(f'{child}: expected a regular file; it is a link to nothing, a pipe or a device')
+    elif suffix in _EXTENSIONS:
+      images.append(child)
+    elif suffix in _NOTES or child.name in ('LICENSE', 'README'):
+      notes.append(child.name)
+    else:
+      raise UsageError(f'{child}: expected only {", ".join(_EXTENSIONS)} files or sub-folders of them')
+  if notes:
+    _LOG.warning('%s: not read, as not an image: %s.', folder, ', '.join(notes))
+  return images, folders
 
 
-def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  return [child for child in _visible(folder) if child.is_file() and child.suffix.lower() in _EXTENSIONS]
+def _class_images(folder: pathlib.Path) -> list[pathlib.Path]:
+  images, folders = _contents(folder)
+  if folders:
+    raise UsageError(f'{folders[0]}: expected no folder inside the sub-folder of a class')
+  if not images:
+    raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files of one class')
+  return images
 
 
 def _read_image(path: pathlib.Path) -> np.ndarray:

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -33,12 +34,14 @@ def raises(path, message: str) -> None:
   assert '\n' not in str(error.value)
 
 
-def test_folder_of_images(tmp_path):
+def test_folder_of_images(tmp_path, caplog):
   for i in range(20):
     save(tmp_path / f'{i}.png', grey(i))
   (tmp_path / '.thumbnail.png').write_bytes(b'not an image')
   (tmp_path / 'notes.txt').write_text('not an image')
+  (tmp_path / 'LICENSE').write_text('not an image')
   dataset = load(str(tmp_path))
+  assert caplog.messages == [f'{tmp_path}: not read, as not an image: LICENSE, notes.txt.']
   assert (dataset.name, dataset.levels, dataset.num_classes) == (tmp_path.name, 256, None)
   assert dataset.image_shape == (3, 5, 1)
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [16, 2, 2]
@@ -52,7 +55,6 @@ def test_one_folder_for_each_class(tmp_path):
   for label, name in enumerate(['ant', 'bee', 'cat']):
     for i in range(4 + label):
       save(tmp_path / name / f'{i}.png', grey(10 * label + i))
-  (tmp_path / 'without-images').mkdir()
   (tmp_path / '.hidden').mkdir()
   save(tmp_path / '.hidden' / '0.png', grey(255))
   dataset = load(str(tmp_path))
@@ -194,6 +196,36 @@ def test_folder_without_or_with_too_few_images(tmp_path):
   raises(tmp_path, f'{tmp_path.name}: expected at least 3 images, one for each split, got 1$')
   save(tmp_path / 'ant' / '0.png', grey(0))
   raises(tmp_path, r'got both: 0\.png and ant/$')
+
+
+def test_no_part_of_a_folder_is_dropped(tmp_path):
+  """Without what is not read, there would be fewer images or classes, and other labels."""
+  a, b = tmp_path / 'a', tmp_path / 'b'
+  for i in range(4):
+    save(a / f'{i}.png', grey(i))
+  b.mkdir()
+  raises(tmp_path, r'/b: holds no images; expected ')
+  (b / 'deep').mkdir()
+  raises(tmp_path, r'/b/deep: expected no folder inside the sub-folder of a class$')
+  save(b / 'deep' / '0.png', grey(0))
+  raises(tmp_path, r'/b/deep: expected no folder inside the sub-folder of a class$')
+  os.rename(b / 'deep', b / '0.png')
+  raises(tmp_path, r'/b/0\.png: expected no folder inside the sub-folder of a class$')
+  os.rename(b, tmp_path / '.b')
+  assert load(str(tmp_path)).num_classes == 1
+
+  for name in ('4.webp', '4.tif', '4.png.part', '4'):
+    save(a / name, grey(4), format='TIFF')
+    for folder in (tmp_path, a):
+      raises(folder, rf'/a/{name}: expected only \.png, \.jpg, \.jpeg, \.bmp files or sub-folders of them$')
+    os.remove(a / name)
+  for make in (lambda path: os.symlink('nowhere', path), lambda path: os.symlink('5.png', path), os.mkfifo):
+    make(a / '5.png')
+    for folder in (tmp_path, a):
+      raises(folder, r'/a/5\.png: expected a regular file; ')
+    os.remove(a / '5.png')
+  os.symlink('3.png', a / '5.png')  # A link to an image is one.
+  assert len(joined(load(str(a)))[0]) == 5
 
 
 @pytest.mark.parametrize('shape', [(30, 2, 4), (30, 2, 3, 1), (30, 2, 3, 3)])

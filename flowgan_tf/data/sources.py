@@ -39,7 +39,8 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     The `Dataset`.
 
   Raises:
-    UsageError: If the data set is unknown, missing or damaged, or its images differ in shape.
+    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, or its path is not UTF-8,
+      as a run's files want it.
 
   #### References
 
@@ -56,6 +57,12 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
       train, validation = hold_out(train, 1 / 10, shuffle=True, source=dataset)
     return Dataset(dataset, 256, train, validation, test, num_classes=10)
   path = os.path.expanduser(dataset)
+  absolute = os.path.abspath(path)
+  try:
+    absolute.encode()
+  except UnicodeEncodeError:
+    readable = os.fsencode(absolute).decode(errors='backslashreplace')
+    raise UsageError(f'{readable}: cannot be used as data (its path must be UTF-8)') from None
   if os.path.isdir(path):
     return image_files.load_folder(path)
   if path.endswith('.npz'):

@@ -41,6 +41,19 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
     load('./digits')
 
 
+def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
+  folder = tmp_path / 'b\udcff'  # The byte FF, as Python writes it.
+  folder.mkdir()
+  write_images(folder / 'images.npz')
+  write_images(tmp_path / 'd\udcff.npz')
+  monkeypatch.chdir(folder)
+  for path in (f'{folder}', f'{folder}/images.npz', 'images.npz', f'{tmp_path}/d\udcff.npz'):
+    with pytest.raises(UsageError, match=r'/[bd]\\xff.*: cannot be used as data \(its path must be UTF-8\)$') as error:
+      load(path)
+    assert str(error.value).isprintable()
+  assert load('digits').levels == 17
+
+
 def test_unknown_name_lists_the_choices():
   names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
   with pytest.raises(UsageError, match=rf"^`dataset` must be one of {names}, a folder .* Got: 'mnits'\.$"):

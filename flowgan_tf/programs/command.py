@@ -59,14 +59,20 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   load_tensorflow()
 
   def fail(error: object, status: int = USAGE_ERROR) -> None:
+    _give_up_output()
     print(f'{program()}: {message(error)}', file=sys.stderr)
     sys.exit(status)
 
   def parse(argv: list[str]) -> list[str]:
     try:
-      return flags.FLAGS(argv)
+      try:
+        return flags.FLAGS(argv)
+      finally:
+        sys.stdout.flush()  # Flags such as --help print, and exit.
     except flags.Error as error:
       fail(error)
+    except OSError as error:
+      fail(error, FAILURE)
     except AttributeError as error:
       text = str(error)
       with contextlib.suppress(ValueError, SyntaxError):  # ml_collections quotes the message of another error.
@@ -83,7 +89,9 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       for argument in argv[1:]:
         if not argument or not is_path(argument):
           raise UsageError(f'arguments must be paths. Got: {argument!r}.')
-      return main(argv[1:])
+      status = main(argv[1:])
+      sys.stdout.flush()  # At exit, Python would only say that it ignores an error.
+      return status
     # TensorFlow's errors of a full disk are of its own classes, and some are wrapped as a user's mistake.
     except Exception as error:
       if (status := status_of(error)) is None:
@@ -102,6 +110,15 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
   app.run(checked_main, flags_parser=parse)
+
+
+def _give_up_output() -> None:
+  """If standard output cannot be written, what is left of it goes nowhere, so that Python does not try it at exit."""
+  try:
+    sys.stdout.flush()
+  except OSError:
+    with contextlib.suppress(io.UnsupportedOperation), open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def status_of(error: Exception) -> int | None:

@@ -1,6 +1,7 @@
 """What all programs do before and after their own work."""
 
 import errno
+import io
 import os
 from unittest import mock
 
@@ -129,6 +130,37 @@ def test_a_disk_that_fails_is_no_mistake_of_the_user(monkeypatch, capsys, error,
   assert ended.value.code == status
   assert capsys.readouterr().err == f'demo: {printed}\n'
   assert command.status_of(ValueError('a defect')) is None
+
+
+class Full(io.StringIO):
+  """Standard output in a file on a full disk."""
+
+  def __init__(self, method: str):
+    super().__init__()
+    setattr(self, method, self.fail)
+
+  def fail(self, *_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def closed_pipe():
+  reader, writer = os.pipe()
+  os.close(reader)
+  return os.fdopen(writer, 'w', buffering=1)
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['--helpfull'], []])
+def test_output_that_cannot_be_written_is_no_mistake_of_the_user(monkeypatch, capsys, arguments):
+  monkeypatch.setattr(command, 'end_on_signals', lambda: None)
+  monkeypatch.setattr('sys.argv', ['bin/demo', *arguments])
+  outputs = {closed_pipe: 'Broken pipe', lambda: Full('write'): os.strerror(errno.ENOSPC)}
+  outputs[lambda: Full('flush')] = os.strerror(errno.ENOSPC)
+  for make, reason in outputs.items():
+    monkeypatch.setattr('sys.stdout', make())
+    with conftest._untouched(), pytest.raises(SystemExit) as ended:
+      command.run_program(print, __name__)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f'demo: {reason}\n'
 
 
 def test_more_or_less_than_one_run_is_a_mistake(monkeypatch):

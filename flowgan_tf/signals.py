@@ -26,12 +26,14 @@ def end_on_signals() -> None:
   raises it only when the main thread returns from the call that it is in, which for XLA can take minutes. A second
   thread therefore waits for the signals, too.
 
-  Programs call this in the main thread, before they import anything that takes time.
+  Programs call this in the main thread, before they import anything that takes time. Standard streams that the caller
+  has closed are opened to nowhere.
   """
   global _handled
   if _handled:
     return
   _handled = True
+  _open_closed_streams()
   # Standard error may point elsewhere when the signal comes; see `command.load_tensorflow`.
   global _standard_error
   _standard_error = os.dup(2)
@@ -79,6 +81,14 @@ def deferred_signals() -> Iterator[list[int]]:
     restore()
     if received:
       signal.raise_signal(received[0])
+
+
+def _open_closed_streams():
+  # The first file that is opened would get the number of a closed stream, as by `2>&-`, and what others write to it.
+  # The system gives the lowest free number, so that each stream gets its own.
+  for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _leave(number, _=None):

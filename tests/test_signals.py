@@ -64,6 +64,28 @@ signal.raise_signal(signal.SIGTERM)
   assert (process.returncode, process.stdout) == (143, 'goes on\n')
 
 
+@pytest.mark.parametrize(
+  ('closed', 'printed'), [('2>&-', 'printed\n'), ('<&- 2>&-', 'printed\n'), ('<&- >&- 2>&-', '')]
+)
+def test_closed_standard_streams(tmp_path, closed, printed):
+  """What is written to them is lost, and does not come into files."""
+  code = f"""
+import os, sys
+from flowgan_tf.signals import end_on_signals
+end_on_signals()
+with open({str(tmp_path / 'numbers')!r}, 'w') as file:
+  print('lost', file=sys.stderr)
+  os.write(2, b'lost')
+  file.write(f'{{file.fileno() > 2}} {{[sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno()]}}')
+print('printed')
+"""
+  process = subprocess.run(
+    ['sh', '-c', f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True, text=True, check=False
+  )
+  assert (process.returncode, process.stdout, process.stderr) == (0, printed, '')
+  assert (tmp_path / 'numbers').read_text() == 'True [0, 1, 2]'
+
+
 @pytest.fixture
 def received(monkeypatch):
   """The signals that reach this process's own handlers."""

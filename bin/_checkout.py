@@ -2,8 +2,8 @@
 
 import signal
 
-# Ctrl-C and SIGTERM wait, over a restart too, until flowgan_tf.signals handles them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+# These wait, over a restart too, until flowgan_tf.signals handles them: Ctrl-C, SIGTERM, and a terminal that closes.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 import importlib  # noqa: E402
 import os  # noqa: E402

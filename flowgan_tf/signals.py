@@ -1,4 +1,4 @@
-"""SIGINT, which Ctrl-C sends, and SIGTERM: a program ends with one line, and a training saves first."""
+"""SIGINT of Ctrl-C, SIGTERM, and SIGHUP of a closed terminal: a program ends with one line; a training saves first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 __all__ = ['SIGNALS', 'deferred_signals', 'end_on_signals']
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _standard_error = 2
 _leaving = threading.Lock()
 _handled = False
@@ -20,7 +20,7 @@ _TOGETHER = 1.0  # Seconds. `timeout` sends its signal twice, and a wrapper may 
 
 
 def end_on_signals() -> None:
-  """From now on, SIGINT and SIGTERM end the process at once: with one line, and with status 130 or 143 as in a shell.
+  """From now on, `SIGNALS` end the process at once: with one line, and with status 130, 143 or 129 as in a shell.
 
   Nothing is unwound. A `KeyboardInterrupt` could be swallowed by a library or come out as another error, and Python
   raises it only when the main thread returns from the call that it is in, which for XLA can take minutes. A second
@@ -41,7 +41,7 @@ def end_on_signals() -> None:
   os.set_blocking(writer, False)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
   for number in SIGNALS:
-    if signal.getsignal(number) is not signal.SIG_IGN:  # As SIGINT is in the background jobs of a script.
+    if signal.getsignal(number) is not signal.SIG_IGN:  # SIGINT in the background jobs of a script; SIGHUP by nohup.
       signal.signal(number, _leave)
   threading.Thread(target=_watch, args=(reader,), name='signals', daemon=True).start()
   # The scripts in bin/ block them, so that none is lost before there is a handler.
@@ -50,10 +50,11 @@ def end_on_signals() -> None:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-  """Holds SIGINT and SIGTERM back until the block ends, when they have the effect that they would have had before it.
+  """Holds `SIGNALS` back until the block ends, when they have the effect that they would have had before it.
 
   Yields a list with the first that has come, so that the block can end early. Another one, more than a second later, is
-  not held back. In threads other than the main one, which receive no signals, the list stays empty.
+  not held back. Those that are ignored stay so. In threads other than the main one, which receive no signals, the list
+  stays empty.
   """
   received: list[int] = []
   when = 0.0
@@ -74,7 +75,8 @@ def deferred_signals() -> Iterator[list[int]]:
     for number, handler in before.items():
       signal.signal(number, handler or signal.SIG_DFL)  # None is a handler that is not Python's.
 
-  before = {number: signal.signal(number, note) for number in SIGNALS}
+  noted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+  before = {number: signal.signal(number, note) for number in noted}
   try:
     yield received
   finally:

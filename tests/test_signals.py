@@ -25,7 +25,7 @@ START = """
 import hashlib, os, signal, sys, time
 sys.argv[0] = '/somewhere/bin/train'
 if {blocked}:
-  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 from flowgan_tf.signals import end_on_signals
 end_on_signals()
 end_on_signals()
@@ -34,7 +34,7 @@ print('ready', flush=True)
 """
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
   processes = {}
   for name, body in BODIES.items():
@@ -50,13 +50,19 @@ def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
 
 
 def test_a_signal_that_is_ignored_stays_so():
-  """As SIGINT is in the background jobs of a script."""
+  """As SIGINT is in the background jobs of a script, and SIGHUP under nohup."""
   code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from flowgan_tf.signals import end_on_signals
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from flowgan_tf.signals import deferred_signals, end_on_signals
 end_on_signals()
 signal.raise_signal(signal.SIGINT)
+signal.raise_signal(signal.SIGHUP)
+with deferred_signals() as waiting:
+  signal.raise_signal(signal.SIGINT)
+  signal.raise_signal(signal.SIGHUP)
+assert not waiting
 print('goes on', flush=True)
 signal.raise_signal(signal.SIGTERM)
 """

@@ -49,7 +49,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   """Runs a program and exits. Errors that a user can do something about are reported in one line.
 
   The exit status is 2 for a user's mistake, a `UsageError`; 1 if a file cannot be read or written, or if disk or memory
-  is full; and 130 or 143 for SIGINT or SIGTERM.
+  is full; and 130, 143 or 129 for SIGINT, SIGTERM or SIGHUP.
 
   Args:
     main: Takes the positional arguments without the program's name, and returns an exit status or None.

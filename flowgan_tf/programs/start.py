@@ -1,4 +1,4 @@
-"""Entry points of the programs: what handles Ctrl-C and SIGTERM is in place before the imports, which take seconds."""
+"""Entry points of the programs: what handles signals is in place before the imports, which take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment of a program: one line and status 130 or 143, and the same command goes on."""
+"""Ctrl-C, SIGTERM or SIGHUP at any moment of a program: one line, its status, and the same command goes on."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from tests.faults.processes import TINY, assert_same_run, attempts, start_progra
 from tests.programs.conftest import CHECKOUT
 from tests.tiny import write_images
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS = 10  # from the signal to the end
 STEPS = 12
 
@@ -35,8 +35,8 @@ def stopped(program, number):
 
 def test_a_signal_at_any_moment_of_a_training(whole, tmp_path, faults):
   flags, uninterrupted = whole
-  for trial in faults.trials('SIGINT or SIGTERM at a random moment of bin/train', short=2, long=40):
-    moments, number = random.Random(trial), NUMBERS[trial % 2]
+  for trial in faults.trials('a signal at a random moment of bin/train', short=2, long=40):
+    moments, number = random.Random(trial), NUMBERS[trial % 3]
     for attempt in attempts():
       workdir, output = tmp_path / f'run{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
       command = (*flags, f'--workdir={workdir}')
@@ -66,8 +66,8 @@ def ended_by(number, process, output):
 @pytest.mark.parametrize('program', ['evaluate', 'analyze', 'sample', 'export', 'report', 'sweep'])
 def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, program):
   flags, run = whole
-  for trial in faults.trials(f'SIGINT or SIGTERM at a random moment of bin/{program}', short=1, long=6):
-    moments, number = random.Random(trial), NUMBERS[trial % 2]
+  for trial in faults.trials(f'a signal at a random moment of bin/{program}', short=1, long=6):
+    moments, number = random.Random(trial), NUMBERS[trial % 3]
     for attempt in attempts():
       out, output = tmp_path / f'{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
       arguments = {
@@ -90,12 +90,12 @@ def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, p
 @pytest.mark.parametrize('program', ['bin/train', 'bin/report'])
 def test_a_signal_while_a_program_starts(tmp_path, faults, program):
   """From the moment when the script's first line is run; before that, the signal is Python's."""
-  for trial in faults.trials(f'SIGINT or SIGTERM while {program} starts', short=1, long=10):
-    moments, number = random.Random(trial), NUMBERS[trial % 2]
+  for trial in faults.trials(f'a signal while {program} starts', short=1, long=10):
+    moments, number = random.Random(trial), NUMBERS[trial % 3]
     # What bin/_checkout.py does first, so that the test knows when it was done.
     code = f"""
 import os, runpy, signal, sys
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 os.write(1, b'started')
 sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}][:1 if 'report' in {program!r} else None]
 sys.path.insert(0, {str(CHECKOUT / 'bin')!r})

@@ -42,14 +42,16 @@ _NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
 # What TensorFlow puts before and after the message of an error of one of its operations.
 _OPERATION = re.compile(r'{{.*?}} *| *\[Op:\w+\]')
 
-_NO_SPACE = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+# A `UsageError` that says one of these was no mistake of the user.
+_FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
 
 
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   """Runs a program and exits. Errors that a user can do something about are reported in one line.
 
-  The exit status is 2 for a user's mistake, a `UsageError`; 1 if a file cannot be read or written, or if disk or memory
-  is full; and 130, 143 or 129 for SIGINT, SIGTERM or SIGHUP.
+  The exit status is 2 for a user's mistake, a `UsageError`: a setting, data, or a path that the user named and that
+  cannot be written, as without permission or on a read-only file system. It is 1 if reading or writing fails in another
+  way, as on a disk that is full or broken, or if memory is full; and 130, 143 or 129 for SIGINT, SIGTERM or SIGHUP.
 
   Args:
     main: Takes the positional arguments without the program's name, and returns an exit status or None.
@@ -92,7 +94,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       status = main(argv[1:])
       sys.stdout.flush()  # At exit, Python would only say that it ignores an error.
       return status
-    # TensorFlow's errors of a full disk are of its own classes, and some are wrapped as a user's mistake.
+    # TensorFlow's errors of a disk are of its own classes, and some are wrapped as a user's mistake.
     except Exception as error:
       if (status := status_of(error)) is None:
         raise
@@ -125,7 +127,7 @@ def status_of(error: Exception) -> int | None:
   """Returns the exit status for an error that is reported in one line; None for others, which are defects."""
   # By name, as TensorFlow is not loaded yet: this is what it raises without memory.
   without_memory = isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError'
-  if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _NO_SPACE):
+  if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _FAULTS):
     return FAILURE
   return USAGE_ERROR if isinstance(error, UsageError) else None
 

@@ -116,6 +116,8 @@ EXHAUSTED = tf.errors.ResourceExhaustedError(
       1,
       'a/b: cannot be written (No space left on device)',
     ),
+    (UsageError('a/b: cannot be written (Input/output error)'), 1, 'a/b: cannot be written (Input/output error)'),
+    (UsageError('a/b: cannot be written (Read-only file system)'), 2, 'a/b: cannot be written (Read-only file system)'),
     (UsageError('a/b: cannot be written (Permission denied)'), 2, 'a/b: cannot be written (Permission denied)'),
   ],
 )

@@ -18,7 +18,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import sync
 from flowgan_tf.generators import Generator
 
-__all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'restore_generator']
+__all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'latest_step', 'restore_generator']
 
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
@@ -97,6 +97,12 @@ class Checkpoints:
 def available(workdir: pathlib.Path) -> list[str]:
   """Returns the names of the checkpoints that a run has, in the order of `CHECKPOINTS`."""
   return [name for name in CHECKPOINTS if _newest(workdir / 'checkpoints' / name)]
+
+
+def latest_step(workdir: pathlib.Path) -> int:
+  """Returns the step at which the training of a run resumes, by the checkpoint's name; 0 if it has no `latest`."""
+  path = _newest(workdir / 'checkpoints' / 'latest')
+  return int(path.rpartition('-')[2]) if path else 0
 
 
 def restore_generator(workdir: pathlib.Path, checkpoint: str, generator: Generator) -> int:

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable
-from flowgan_tf.runs.checkpoints import available
+from flowgan_tf.runs.checkpoints import available, latest_step
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 from flowgan_tf.runs.history import read_lines
@@ -54,7 +54,7 @@ def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dat
 
   Raises:
     UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration,
-      with other data or without the checkpoints that it had.
+      with other data, with more steps than `config.steps` or without the checkpoints that it had.
   """
   workdir = make_writable(workdir)
   for file in list(workdir.iterdir()):
@@ -111,3 +111,5 @@ def _check_same(workdir, config, facts, old_config, old_facts):
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
   if facts != old_facts:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
+  if (done := latest_step(workdir)) > config.steps:
+    raise UsageError(f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.')

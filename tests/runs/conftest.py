@@ -23,12 +23,12 @@ def dataset(images):
 
 @pytest.fixture
 def config(images):
-  return make_config(objective='mle', dataset=images)
+  return make_config(objective='mle', dataset=images, steps=6)
 
 
 @pytest.fixture(scope='session')
 def saved_run(tmp_path_factory, images, dataset):
-  config = make_config(objective='mle', dataset=images)
+  config = make_config(objective='mle', dataset=images, steps=6)
   workdir = open_workdir(tmp_path_factory.mktemp('saved') / 'run', config, dataset)
   state = make_state(config, dataset.image_shape)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)

@@ -53,6 +53,17 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   assert json.loads((workdir / 'config.json').read_text())['config']['scorer'] == 'inception'
 
 
+def test_fewer_steps_than_the_run_has_done_are_refused(run, config, dataset):
+  before = (run[0] / 'config.json').read_bytes()
+  config.steps = 5
+  with pytest.raises(UsageError) as caught:
+    open_workdir(run[0], config, dataset)
+  assert str(caught.value) == f'`steps` must be at least 6, which the run in {run[0]} has done. Got: 5.'
+  assert (run[0] / 'config.json').read_bytes() == before
+  config.steps = 6
+  open_workdir(run[0], config, dataset)
+
+
 def metrics(workdir, *steps, rest=b''):
   before, contents = None, []
   for step in steps:

@@ -107,3 +107,11 @@ def test_what_is_not_finite(precision, excused):
   assert not_finite(metrics, state, config) == expected
   spoiling('dcgan_critic/.*kernel')(state)
   assert not_finite(metrics, state, config) == [*expected, 'weights']
+
+
+def test_large_weights_are_finite():
+  """Their norm, of which the square is computed in float32, is not."""
+  config = make_config(objective='mle')
+  state = make_state(config, SHAPE)
+  state.generator.trainable_variables[0].assign_add(tf.fill(state.generator.trainable_variables[0].shape, 1e30))
+  assert not_finite({}, state, config) == []

@@ -126,6 +126,7 @@ class _Loop:
         self._began = time.monotonic() - log.seconds
       self._rollbacks = read_rollbacks(self._workdir, log.records)
       self._state.rate_factor.assign(0.5**self._rollbacks)
+      self._forget_lost_checkpoints()
       self._resume_evaluation(log, start)
       batches, step = self._batches(start), start
       while step < steps:
@@ -209,15 +210,26 @@ class _Loop:
   def _is_evaluated(self, step):
     return step % self._config.eval_every == 0 or step == self._config.steps
 
+  def _forget_lost_checkpoints(self):
+    """Forgets the best values whose checkpoints are gone, or it could be long until there is another."""
+    state = self._state
+    for name, value, worst in (('best_nll', state.best_nll, math.inf), ('best_score', state.best_score, -math.inf)):
+      if math.isfinite(float(value)) and name not in available(self._workdir):
+        value.assign(worst)
+        _LOG.warning('%s: is gone; the best one from now on replaces it.', self._workdir / 'checkpoints' / name)
+
   def _resume_evaluation(self, log, step):
     """Evaluates the step if it is to be, and that was cut off; else takes the best values from its record.
 
-    The checkpoint was saved before the evaluation, so that it does not know them.
+    The checkpoint was saved before the evaluation, so that it does not know them. Best checkpoints that are gone are
+    saved again.
     """
     if not self._is_evaluated(step):
       return
     if found := [record for record in log.records if (record.get('kind'), record['step']) == ('validation', step)]:
-      self._improves(found[-1])
+      for name in self._improves(found[-1]):
+        if name not in available(self._workdir):
+          self._checkpoints.save(name)
     else:
       self._evaluate(log, step)
 

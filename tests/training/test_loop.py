@@ -391,6 +391,26 @@ def test_a_lost_latest_checkpoint_does_not_start_again(config, tmp_path):
   assert read_metrics(tmp_path) == before
 
 
+def test_a_lost_best_checkpoint_is_announced_and_replaced(tmp_path, whole, caplog):
+  workdir, config = shutil.copytree(whole[0], tmp_path / 'run'), whole[1].copy_and_resolve_references()
+  best = workdir / 'checkpoints' / 'best_nll'
+  # At a step that was evaluated, the generator at hand is the best one from now on.
+  shutil.rmtree(best)
+  assert train(config, workdir)
+  assert [m for m in caplog.messages if 'gone' in m] == [f'{best}: is gone; the best one from now on replaces it.']
+  assert load_run(workdir, 'best_nll').step == 6
+  # So it is at an earlier step, and then the next evaluation improves on it.
+  shutil.copytree(whole[0], tmp_path / 'other')
+  for file in (tmp_path / 'other' / 'checkpoints' / 'latest').glob('ckpt-6.*'):
+    file.unlink()
+  shutil.rmtree(tmp_path / 'other' / 'checkpoints' / 'best_nll')
+  assert train(config, tmp_path / 'other')
+  assert load_run(tmp_path / 'other', 'best_nll').step == 6
+  caplog.clear()
+  train(config, workdir)
+  assert not any('gone' in message for message in caplog.messages)
+
+
 def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monkeypatch):
   config.update({'precision': 'mixed_float16', 'steps': 3})
   original = loop.make_train_step

@@ -17,6 +17,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import sync
 from flowgan_tf.generators import Generator
+from flowgan_tf.runs.origin import check_origin, write_origin
 
 __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'latest_step', 'restore_generator']
 
@@ -44,7 +45,7 @@ class Checkpoints:
       workdir: Folder of the run.
       state: The whole state, with at least `ema`, the averaged generator, and `step`.
     """
-    self._folder = workdir / 'checkpoints'
+    self._workdir, self._folder = workdir, workdir / 'checkpoints'
     self._step = state.step
     generator_alone = tf.train.Checkpoint(ema=state.ema, step=state.step)
     self._checkpoints = {name: state if name == 'latest' else generator_alone for name in CHECKPOINTS}
@@ -65,10 +66,12 @@ class Checkpoints:
     saving = folder / f'ckpt-{int(self._step)}.saving'
     try:
       self._checkpoints[name].write(os.fspath(saving / saving.stem))
+      write_origin(saving / saving.stem, self._workdir)
       for file in saving.iterdir():
         sync(file)
-      for file in saving.glob('*.data-*'):
-        os.replace(file, folder / file.name)
+      for ending in ('run.json', 'data-*'):  # The data at last, as they count as a checkpoint.
+        for file in saving.glob(f'*.{ending}'):
+          os.replace(file, folder / file.name)
       sync(folder)  # The data before the index, after a power cut as well.
     finally:
       _finish(saving)
@@ -84,12 +87,14 @@ class Checkpoints:
       Whether there was a state to restore.
 
     Raises:
-      UsageError: If the latest checkpoint cannot be read: training must not silently start again.
+      UsageError: If the latest checkpoint cannot be read, as training must not silently start again, or belongs to
+        another run.
     """
     for folder in (self._folder / name for name in CHECKPOINTS):
       _sweep(folder)
     path = _newest(self._folder / 'latest')
     if path is not None:
+      check_origin(pathlib.Path(path), self._workdir)
       _read(self._checkpoints['latest'], path, lambda status: status.assert_consumed())
     return path is not None
 
@@ -117,7 +122,7 @@ def restore_generator(workdir: pathlib.Path, checkpoint: str, generator: Generat
     The training step of the checkpoint.
 
   Raises:
-    UsageError: If the run has no such checkpoint, or it cannot be read.
+    UsageError: If the run has no such checkpoint, or it cannot be read or belongs to another run.
   """
   if checkpoint not in CHECKPOINTS:
     raise UsageError(f'`checkpoint` must be one of {", ".join(CHECKPOINTS)}. Got: {checkpoint!r}.')
@@ -130,6 +135,7 @@ def restore_generator(workdir: pathlib.Path, checkpoint: str, generator: Generat
       have = ', '.join(available(workdir)) or 'none'
       raise UsageError(f'{workdir}: no checkpoint {checkpoint!r} in this run; it has: {have}')
     try:
+      check_origin(pathlib.Path(path), workdir)
       _read(reader, path, lambda status: status.assert_existing_objects_matched().expect_partial())
       break
     except UsageError:

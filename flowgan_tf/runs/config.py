@@ -29,6 +29,7 @@ __all__ = [
   'make_generator',
   'make_objective',
   'settings',
+  'training_settings',
   'used',
   'validate',
 ]
@@ -46,6 +47,8 @@ _LARGEST = {
   'log_every': 10**9,
   'eval_every': 10**9,
 }
+# Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
+_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 _LARGEST_SCORE_SAMPLES = 10**6
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
@@ -212,6 +215,11 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Returns the settings that a training uses, without the blocks of the other generators and critics."""
   unused = {*GENERATORS, *CRITICS} - {config.generator, config.critic}
   return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
+
+
+def training_settings(config: config_dict.ConfigDict) -> dict[str, object]:
+  """Returns the `settings` on which a training depends."""
+  return {name: value for name, value in settings(used(config)).items() if name not in _FREE}
 
 
 def _check_settings(found, expected, prefix):

@@ -15,14 +15,11 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable
 from flowgan_tf.runs.checkpoints import available, latest_step
-from flowgan_tf.runs.config import settings, used
+from flowgan_tf.runs.config import training_settings
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 from flowgan_tf.runs.history import read_lines
 
 __all__ = ['exclusive', 'open_workdir', 'training_changes']
-
-# Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
-_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl|rollbacks\.json)\.\d+\.tmp')
@@ -34,8 +31,8 @@ def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict
   Returns:
     The old and the new value of each setting that differs, by its dotted name.
   """
-  before, now = settings(used(old)), settings(used(config))
-  return {n: (before.get(n), value) for n, value in now.items() if n not in _FREE and value != before.get(n)}
+  before, now = training_settings(old), training_settings(config)
+  return {name: (before.get(name), value) for name, value in now.items() if value != before.get(name)}
 
 
 def open_workdir(workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset) -> pathlib.Path:

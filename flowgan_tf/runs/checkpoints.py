@@ -60,12 +60,16 @@ class Checkpoints:
       name: One of `CHECKPOINTS`.
 
     Raises:
-      OSError: If it cannot be written; or what TensorFlow raises then, a `tf.errors.OpError`.
+      OSError: If it cannot be written; a `UsageError` for its `ckpt-N.run.json`.
     """
     folder = self._folder / name
     saving = folder / f'ckpt-{int(self._step)}.saving'
+    saving.mkdir(parents=True, exist_ok=True)  # What is in the way is named by this error, and not by TensorFlow's.
     try:
-      self._checkpoints[name].write(os.fspath(saving / saving.stem))
+      try:
+        self._checkpoints[name].write(os.fspath(saving / saving.stem))
+      except tf.errors.OpError as error:
+        raise OSError(f'{saving}: cannot be written ({error.message.splitlines()[0]})') from error
       write_origin(saving / saving.stem, self._workdir)
       for file in saving.iterdir():
         sync(file)
@@ -197,7 +201,7 @@ def _sweep(folder: pathlib.Path) -> None:
       whole = _is_whole(folder, name)
       if not whole:
         _remove(folder, name)
-      shutil.rmtree(leftover)  # At last: it is the only mark of a save that has not ended.
+      _discard(leftover)  # At last: it is the only mark of a save that has not ended.
     if not whole:
       before = f'the checkpoint before it, {newest}, is used' if (newest := _newest(folder)) else 'none is before it'
       _LOG.warning('%s: was not saved to its end and is removed; %s.', folder / name, before)
@@ -218,8 +222,16 @@ def _finish(saving: pathlib.Path) -> bool:
     index.unlink(missing_ok=True)
   elif index.exists():
     os.replace(index, saving.parent / index.name)
-  shutil.rmtree(saving, ignore_errors=True)
+  _discard(saving)
   return data_are_out and (saving.parent / index.name).exists()
+
+
+def _discard(path: pathlib.Path) -> None:
+  """Removes a folder; or a file or a link that is in its place."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def _remove(folder: pathlib.Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -50,7 +51,14 @@ class RunLog:
       workdir: Folder of the run.
       start: Step from which the training starts.
       steps: Step at which the training ends.
+
+    Raises:
+      OSError: If a file cannot be written.
     """
+    self._tensorboard = workdir / 'tensorboard'
+    with self._writing():
+      self._tensorboard.mkdir(exist_ok=True)
+      self._writer = tf.summary.create_file_writer(str(self._tensorboard))
     self._path = workdir / 'metrics.jsonl'
     lines = read_lines(workdir)
     if start and not lines:
@@ -61,7 +69,6 @@ class RunLog:
     self._last = lines[-1] if lines else None
     self.records = [line.record for line in lines if line.record is not None]
     self.seconds = self.records[-1]['seconds'] if self.records else 0.0
-    self._writer = tf.summary.create_file_writer(str(workdir / 'tensorboard'))
     interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not interactive, smoothing=0.05
@@ -87,7 +94,7 @@ class RunLog:
     self._file.flush()
     if kind != 'train':  # Those are too many; see `sync`.
       self.sync()
-    with self._writer.as_default():
+    with self._writing(), self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
       for name, value in numbers.items():
         tf.summary.scalar(f'{kind}/{name}', value, step=step)
@@ -99,14 +106,23 @@ class RunLog:
 
   def image(self, name: str, step: int, pixels: np.ndarray) -> None:
     """Shows a uint8 picture `[height, width, channels]` in TensorBoard."""
-    with self._writer.as_default():
+    with self._writing(), self._writer.as_default():
       tf.summary.image(name, pixels[np.newaxis], step=step)
 
   def close(self) -> None:
     """Closes all outputs."""
     self._bar.close()
     self._file.close()
-    self._writer.close()
+    with self._writing():
+      self._writer.close()
+
+  @contextlib.contextmanager
+  def _writing(self):
+    """Turns TensorFlow's errors into one that names the folder."""
+    try:
+      yield
+    except tf.errors.OpError as error:
+      raise OSError(f'{self._tensorboard}: cannot be written ({error.message.splitlines()[0]})') from error
 
   def _show(self, kind, step, metrics):
     if kind == 'validation':

@@ -61,8 +61,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     UsageError: If configuration, data or folder cannot be used. It is raised before any training.
     TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
       been fewer than 3 rollbacks.
-    OSError: If a file cannot be written; `tf.errors.ResourceExhaustedError` if TensorFlow writes it and the disk is
-      full. The last checkpoint is kept.
+    OSError: If a file cannot be written. The last checkpoint is kept.
   """
   validate(config)
   objective = make_objective(config)

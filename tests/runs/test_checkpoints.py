@@ -438,3 +438,46 @@ def test_a_finished_save_whose_folder_was_left_counts(workdir, state, caplog):
   assert int(state.step) == 5
   assert not folder.exists()
   assert caplog.messages == []
+
+
+# What can be in the place of a folder.
+IN_THE_WAY = {'file': pathlib.Path.touch, 'dangling link': lambda path: path.symlink_to('nowhere')}
+
+
+@pytest.mark.parametrize('kind', IN_THE_WAY)
+def test_what_is_in_the_place_of_a_folder_is_named_in_one_line(workdir, state, kind):
+  shutil.rmtree(workdir / 'checkpoints' / 'best_nll')
+  IN_THE_WAY[kind](workdir / 'checkpoints' / 'best_nll')
+  fill(state, 8)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  with pytest.raises(OSError) as caught:
+    checkpoints.save('best_nll')
+  assert str(caught.value.filename).startswith(f'{workdir}/checkpoints/best_nll')
+  checkpoints.save('latest')
+  assert checkpoints.restore() and int(state.step) == 8
+
+
+@pytest.mark.parametrize('ending', ['saving', 'temp'])
+@pytest.mark.parametrize('kind', IN_THE_WAY)
+def test_what_is_in_the_place_of_a_save_is_removed(workdir, state, kind, ending):
+  path = workdir / 'checkpoints' / 'latest' / ('ckpt-8.saving' if ending == 'saving' else 'ckpt-8_temp')
+  IN_THE_WAY[kind](path)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  assert checkpoints.restore() and int(state.step) == 5
+  assert not os.path.lexists(path)
+  fill(state, 8)
+  checkpoints.save('latest')
+  assert checkpoints.restore() and int(state.step) == 8
+
+
+def test_an_error_of_tensorflow_is_an_os_error_that_names_the_file(workdir, state, monkeypatch):
+  def full(*_):
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device\nmore')
+
+  monkeypatch.setattr(tf.train.Checkpoint, 'write', full)
+  fill(state, 8)
+  with pytest.raises(OSError) as caught:
+    Checkpoints(workdir, state.checkpoint()).save('latest')
+  path = workdir / 'checkpoints' / 'latest' / 'ckpt-8.saving'
+  assert str(caught.value) == f'{path}: cannot be written (No space left on device)'
+  assert not path.exists()

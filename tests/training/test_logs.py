@@ -179,3 +179,26 @@ def test_pictures_reach_tensorboard(tmp_path):
   width, height, png = tf.make_ndarray(event.tensor_proto)[:3]
   assert (event.step, int(width), int(height)) == (7, 5, 6)
   np.testing.assert_array_equal(tf.io.decode_png(png), pixels)
+
+
+def test_what_is_in_the_place_of_tensorboard_is_named(tmp_path):
+  path = tmp_path / 'tensorboard'
+  for put in (path.touch, lambda: path.symlink_to('nowhere')):
+    put()
+    with pytest.raises(OSError) as caught:
+      RunLog(tmp_path, 0, 1)
+    assert caught.value.filename == str(path)
+    path.unlink()
+
+
+def test_an_error_of_tensorflow_is_an_os_error_that_names_tensorboard(tmp_path, monkeypatch):
+  def full(*_, **__):
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device\nmore')
+
+  log = RunLog(tmp_path, 0, 1)
+  with monkeypatch.context() as patch:
+    patch.setattr(tf.summary, 'scalar', full)
+    with pytest.raises(OSError) as caught:
+      log.record('train', 1, TRAIN, 0.0)
+  assert str(caught.value) == f'{tmp_path}/tensorboard: cannot be written (No space left on device)'
+  log.close()

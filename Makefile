@@ -27,7 +27,7 @@ help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
 	@echo 'make test      run the test suite; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make examples  run the notebooks, and check their numbers'
-	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for hours'
+	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make lint      check style and formatting'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     measure the time of training steps, and the size of the CIFAR-10 model'

@@ -123,6 +123,7 @@ class _Loop:
     with contextlib.closing(RunLog(self._workdir, start, steps)) as log:
       if self._began is None:  # A log that is opened again in this process knows some of its seconds.
         self._began = time.monotonic() - log.seconds
+        log.warn_of_lost_end(start, self._config.log_every, self._config.eval_every)
       self._rollbacks = read_rollbacks(self._workdir, log.records)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._forget_lost_checkpoints()

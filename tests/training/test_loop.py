@@ -411,6 +411,18 @@ def test_a_lost_best_checkpoint_is_announced_and_replaced(tmp_path, whole, caplo
   assert not any('gone' in message for message in caplog.messages)
 
 
+def test_a_lost_end_of_the_log_is_announced_once(tmp_path, whole, caplog):
+  workdir, config = shutil.copytree(whole[0], tmp_path / 'run'), whole[1]
+  log = workdir / 'metrics.jsonl'
+  lines = log.read_bytes().splitlines(keepends=True)
+  log.write_bytes(b''.join(lines[:3]))
+  assert train(config, workdir)
+  assert caplog.messages.count(f'{log}: the records of steps 3 to 6 are missing at its end.') == 1
+  caplog.clear()
+  assert train(config, workdir)
+  assert not any('missing' in message for message in caplog.messages)
+
+
 def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monkeypatch):
   config.update({'precision': 'mixed_float16', 'steps': 3})
   original = loop.make_train_step

@@ -42,11 +42,11 @@ class TrainingDiverged(Exception):
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 
-  SIGINT and SIGTERM are held back until the step at work is finished and saved; then they have their usual effect,
-  which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for SIGTERM. They have it at once while
-  there is nothing to save: before the first step is finished, and during an evaluation, which a resumed training makes
-  again. A second signal, more than a second later, is not held back. So one step and one checkpoint are what a signal
-  waits for. In a thread other than the main one, which receives no signals, the training goes on.
+  SIGINT, SIGTERM and SIGHUP are held back until the step at work is finished and saved; then they have their usual
+  effect, which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for the others. They have it at
+  once while there is nothing to save: before the first step is finished, and during an evaluation, which a resumed
+  training makes again. A second signal, more than a second later, is not held back. So one step and one checkpoint
+  are what a signal waits for. In a thread other than the main one, which receives no signals, the training goes on.
 
   Args:
     config: A configuration; see `default_config`.

@@ -186,14 +186,14 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
   if path.exists() and not (path.is_file() or path.is_dir()):
     raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
-  path = pathlib.Path(os.path.realpath(path))  # A link stays one.
-  temporary = path.parent / f'{path.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
+  target = pathlib.Path(os.path.realpath(path))  # A link stays one.
+  temporary = target.parent / f'{target.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
   with _refusal_named(path):
     try:
       yield temporary
       sync(temporary)  # Otherwise a power cut may leave an empty file under the new name.
-      os.replace(temporary, path)
-      sync(path.parent)
+      os.replace(temporary, target)
+      sync(target.parent)
     finally:
       temporary.unlink(missing_ok=True)
 

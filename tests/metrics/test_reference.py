@@ -112,7 +112,7 @@ def test_another_network_or_data_set_has_its_own_file(tmp_path):
     (dataset, MeanColours('fedcba9876543210')),
     (dataset, other_network),
     (_dataset(seed=1), MeanColours()),
-    (dataclasses.replace(dataset, levels=255), MeanColours()),
+    (dataclasses.replace(dataset, levels=257), MeanColours()),
     (_dataset(name='others'), MeanColours()),
   ]
   for number, (data_set, network) in enumerate(variants, 1):

@@ -192,7 +192,8 @@ def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
   assert outcome.status == 1
   assert outcome.out == ''
   *_, last = outcome.err.splitlines()
-  assert last.startswith('train: ') and 'not finite at step 1: weights; the last good checkpoint, of step 0, ' in last
+  assert last.startswith('train: ') and 'not finite at step 2: the weight coupling_1/' in last
+  assert 'the last good checkpoint, of step 0, is kept' in last and last.endswith("or --on_nan 'rollback'")
   assert 'Traceback' not in outcome.err
 
 

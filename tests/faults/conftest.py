@@ -38,3 +38,17 @@ def faults(record_property):
   yield counted
   if counted.case:
     record_property('fault', (counted.case, counted.tried, counted.survived))
+
+
+@pytest.fixture(scope='session')
+def whole(tmp_path_factory):
+  """The flags of a training, and its folder after nothing has interrupted it."""
+  # Here, so that tests without processes do not start the one that all are forked from.
+  from tests.faults.processes import STEPS, TINY, start_program, status_of
+  from tests.tiny import write_images
+
+  folder = tmp_path_factory.mktemp('whole')
+  flags = (*TINY, f'--dataset={write_images(folder / "images.npz")}', f'--steps={STEPS}')
+  process = start_program('train', (*flags, f'--workdir={folder / "run"}'), folder / 'output')
+  assert status_of(process) == 0, (folder / 'output').read_text()
+  return flags, folder / 'run'

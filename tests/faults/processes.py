@@ -28,6 +28,8 @@ TIMEOUT = 120  # seconds, for a training that takes two on a quiet machine
 _FORKS = multiprocessing.get_context('forkserver')
 _FORKS.set_forkserver_preload([__name__])
 
+STEPS = 12  # of the trainings that programs are interrupted in
+
 # A training by the program that takes seconds; `--dataset`, `--workdir` and `--steps` are still to be named.
 TINY = (
   '--objective=mle',

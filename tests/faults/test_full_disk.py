@@ -8,11 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.faults.processes import TINY, assert_same_run, attempts, start_program, status_of, wait_for_records
-from tests.tiny import write_images
+from tests.faults.processes import STEPS, assert_same_run, attempts, start_program, status_of, wait_for_records
 
 DISK_BYTES = 8 << 20
-STEPS = 12
 
 
 @pytest.fixture(scope='module')
@@ -26,16 +24,6 @@ def disk(tmp_path_factory):
     pytest.skip(f'no tmpfs can be mounted here: {error}')
   yield folder
   subprocess.run(['umount', '--lazy', str(folder)], check=True)
-
-
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  """The flags of a training, and its folder after nothing has interrupted it."""
-  folder = tmp_path_factory.mktemp('whole')
-  flags = (*TINY, f'--dataset={write_images(folder / "images.npz")}', f'--steps={STEPS}')
-  process = start_program('train', (*flags, f'--workdir={folder / "run"}'), folder / 'output')
-  assert status_of(process) == 0, (folder / 'output').read_text()
-  return flags, folder / 'run'
 
 
 def fill(disk: pathlib.Path, leave: int) -> pathlib.Path:

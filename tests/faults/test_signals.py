@@ -10,23 +10,19 @@ import time
 
 import pytest
 
-from tests.faults.processes import TINY, assert_same_run, attempts, start_program, status_of, wait_for, wait_for_records
+from tests.faults.processes import (
+  STEPS,
+  assert_same_run,
+  attempts,
+  start_program,
+  status_of,
+  wait_for,
+  wait_for_records,
+)
 from tests.programs.conftest import CHECKOUT
-from tests.tiny import write_images
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS = 10  # from the signal to the end
-STEPS = 12
-
-
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  """The flags of a training, and its folder after nothing has interrupted it."""
-  folder = tmp_path_factory.mktemp('whole')
-  flags = (*TINY, f'--dataset={write_images(folder / "images.npz")}', f'--steps={STEPS}')
-  process = start_program('train', (*flags, f'--workdir={folder / "run"}'), folder / 'output')
-  assert status_of(process) == 0, (folder / 'output').read_text()
-  return flags, folder / 'run'
 
 
 def stopped(program, number):

@@ -94,7 +94,8 @@ def _open_closed_streams():
 
 
 def _leave(number, _=None):
-  if not _leaving.acquire(blocking=False):  # The other thread came first.
+  # The other thread may have come first and be about to end the process; this one does not end it with another status.
+  if not _leaving.acquire(timeout=_TOGETHER):
     return
   program, name = os.path.basename(sys.argv[0]), signal.Signals(number).name
   below = '\n' if os.isatty(_standard_error) else ''  # of the progress bar

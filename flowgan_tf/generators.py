@@ -23,7 +23,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.builders import builder, rebuild
-from flowgan_tf.flows import Flow, nice, real_nvp
+from flowgan_tf.flows import Flow, jet, nice, real_nvp
 from flowgan_tf.flows.flow import standard_prior
 from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 from flowgan_tf.networks.dcgan import dcgan_generator
@@ -176,4 +176,4 @@ def dcgan(
 
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
-GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'dcgan': dcgan}
+GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'jet': jet, 'dcgan': dcgan}

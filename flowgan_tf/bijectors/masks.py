@@ -8,15 +8,15 @@ for the sake of convolutions, with zeros in place of the other part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import is_integer
+from flowgan_tf.arguments import check_integer, is_integer
 from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
 
-__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'even_odd']
+__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'rows']
 
 
 class Mask:
@@ -140,19 +140,35 @@ def channel(event_shape: Sequence[int], swap: bool = False) -> Mask:
   return HalvesMask(event_shape, interleaved=False, swap=swap)
 
 
-def checkerboard(event_shape: Sequence[int], swap: bool = False) -> Mask:
-  """Keeps the pixels whose row and column add up to an odd number, or to an even one if `swap`.
+def checkerboard(event_shape: Sequence[int], swap: bool = False, size: int = 1) -> Mask:
+  """Keeps the squares of a checkerboard whose row and column add up to an odd number, or to an even one if `swap`.
 
   Args:
     event_shape: `(height, width, channels)`.
-    swap: Whether to keep the pixels of the other colour.
+    swap: Whether to keep the squares of the other colour.
+    size: Height and width of a square, in pixels.
 
   Raises:
-    ValueError: If `event_shape` is not `(height, width, channels)`, or has one pixel only.
+    ValueError: If `event_shape` is not `(height, width, channels)`, or fits into one square.
 
-  Source: Dinh et al. 2017, section 3.4.
+  Source: Dinh et al. 2017, section 3.4, for squares of one pixel.
   """
-  height, width, channels = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
-  board = np.add.outer(np.arange(height), np.arange(width)) % 2
-  board = 1 - board if swap else board
-  return BinaryMask(np.repeat(board[..., np.newaxis], channels, axis=-1))
+  check_integer('size', size, 1)
+  return _pixels(event_shape, lambda row, column: row // size + column // size, swap)
+
+
+def rows(event_shape: Sequence[int], swap: bool = False) -> Mask:
+  """Keeps the odd rows of images `(height, width, channels)` (1, 3, ...), or the even ones if `swap`."""
+  return _pixels(event_shape, lambda row, column: row, swap)
+
+
+def columns(event_shape: Sequence[int], swap: bool = False) -> Mask:
+  """Keeps the odd columns of images `(height, width, channels)` (1, 3, ...), or the even ones if `swap`."""
+  return _pixels(event_shape, lambda row, column: column, swap)
+
+
+def _pixels(event_shape: Sequence[int], number: Callable, swap: bool) -> Mask:
+  """Keeps all channels of the pixels whose number, a function of row and column, is odd, or even if `swap`."""
+  shape = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
+  row, column, _ = np.indices(shape)
+  return BinaryMask((number(row, column) + swap) % 2)

@@ -7,6 +7,7 @@ one without `custom_objects`.
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.dcgan import dcgan_critic, dcgan_generator
 from flowgan_tf.networks.dense import dense_conditioner
+from flowgan_tf.networks.mixer import MixerConditioner
 from flowgan_tf.networks.normalization import (
   NORMALIZATIONS,
   GuardedBatchNormalization,
@@ -15,6 +16,7 @@ from flowgan_tf.networks.normalization import (
   ScalarBatchNormalization,
 )
 from flowgan_tf.networks.resnet import PaperConditioner, ResidualConditioner, WeightNormConv2D
+from flowgan_tf.networks.transformer import TransformerConditioner
 
 __all__ = [
   'CRITICS',
@@ -23,9 +25,11 @@ __all__ = [
   'ImageNormalization',
   'KerasModule',
   'LastAxisNormalization',
+  'MixerConditioner',
   'PaperConditioner',
   'ResidualConditioner',
   'ScalarBatchNormalization',
+  'TransformerConditioner',
   'WeightNormConv2D',
   'dcgan_critic',
   'dcgan_generator',

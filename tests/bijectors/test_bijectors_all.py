@@ -78,6 +78,28 @@ CASES = {
     (3, 3, 1),
     inverse_domain='unit',
   ),
+  'jet': Case(
+    lambda dtype: flows.jet((4, 2, 2), couplings=2, patch_size=2, width=8, hidden_units=8, dtype=dtype).bijector,
+    (4, 2, 2),
+    inverse_domain='unit',
+  ),
+  'jet of transformers': Case(
+    lambda dtype: (
+      flows.jet(
+        (4, 2, 1),
+        couplings=8,
+        coupling='additive',
+        conditioner='transformer',
+        patch_size=2,
+        width=8,
+        hidden_units=8,
+        dtype=dtype,
+      ).bijector
+    ),
+    (4, 2, 1),
+    inverse_domain='unit',
+    compiled=False,
+  ),
   'real_nvp 2 scales': Case(
     lambda dtype: flows.real_nvp((4, 4, 1), channels=4, blocks=0, dtype=dtype).bijector,
     (4, 4, 1),

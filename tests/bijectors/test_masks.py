@@ -13,7 +13,10 @@ SIDES = st.integers(1, 5)
 @st.composite
 def any_mask(draw):
   """A mask of any kind, with the array of its kept entries built by hand."""
-  kind, swap = draw(st.sampled_from(['even_odd', 'channel', 'checkerboard', 'array'])), draw(st.booleans())
+  kind, swap = (
+    draw(st.sampled_from(['even_odd', 'channel', 'checkerboard', 'squares', 'rows', 'columns', 'array'])),
+    draw(st.booleans()),
+  )
   if kind == 'even_odd':
     shape = draw(st.one_of(st.tuples(st.integers(2, 9)), st.tuples(SIDES, st.integers(2, 5))))
     mask, ones = masks.even_odd(shape, swap), np.broadcast_to(np.arange(shape[-1]) % 2 == 0, shape)
@@ -23,6 +26,16 @@ def any_mask(draw):
   elif kind == 'checkerboard':
     shape = draw(st.tuples(SIDES, SIDES, SIDES).filter(lambda s: s[0] * s[1] > 1))
     mask, ones = masks.checkerboard(shape, swap), np.indices(shape)[:2].sum(axis=0) % 2 == 1
+  elif kind == 'squares':
+    shape, size = draw(st.tuples(st.integers(3, 7), SIDES, SIDES)), draw(st.integers(1, 2))
+    mask = masks.checkerboard(shape, swap, size)
+    ones = (np.indices(shape)[:2] // size).sum(axis=0) % 2 == 1
+  elif kind == 'rows':
+    shape = draw(st.tuples(st.integers(2, 5), SIDES, SIDES))
+    mask, ones = masks.rows(shape, swap), np.indices(shape)[0] % 2 == 1
+  elif kind == 'columns':
+    shape = draw(st.tuples(SIDES, st.integers(2, 5), SIDES))
+    mask, ones = masks.columns(shape, swap), np.indices(shape)[1] % 2 == 1
   else:
     shape, swap = (2, 3), False
     ones = np.array(draw(st.lists(st.booleans(), min_size=6, max_size=6).filter(lambda b: len(set(b)) == 2)))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from flowgan_tf import networks
 from flowgan_tf.networks import KerasModule, dcgan_critic, dcgan_generator, dense_conditioner
+from flowgan_tf.networks.mixer import MixerBlock, MixerConditioner
 from flowgan_tf.networks.normalization import (
   NORMALIZATIONS,
   GuardedBatchNormalization,
@@ -20,8 +21,11 @@ from flowgan_tf.networks.normalization import (
   ScalarBatchNormalization,
 )
 from flowgan_tf.networks.resnet import PaperConditioner, ResidualConditioner, WeightNormConv2D
+from flowgan_tf.networks.transformer import TransformerBlock, TransformerConditioner
 
 IMAGE = (4, 4, 3)
+
+PATCHES = {'output_channels': 5, 'patch_size': 2, 'width': 6, 'blocks': 2}
 
 # Every argument of each layer's constructor but `dtype`, with a value that is not the default.
 LAYERS = {
@@ -37,7 +41,27 @@ LAYERS = {
     'direction_initializer': 'glorot_uniform',
   },
   ResidualConditioner: {'output_channels': 5, 'channels': 4, 'blocks': 2, 'normalization': 'scalar_batch'},
+  MixerBlock: {'patch_units': 3, 'hidden_units': 5},
+  MixerConditioner: {
+    'output_channels': 5,
+    'patch_size': 2,
+    'width': 6,
+    'blocks': 2,
+    'patch_units': 3,
+    'hidden_units': 5,
+  },
+  TransformerBlock: {'heads': 3, 'hidden_units': 5},
+  TransformerConditioner: {
+    'output_channels': 5,
+    'patch_size': 2,
+    'width': 6,
+    'blocks': 2,
+    'heads': 3,
+    'hidden_units': 5,
+  },
 }
+# Layers of images. The others take `[patches, batch, width]` and are saved inside of these.
+OUTER = [layer_class for layer_class in LAYERS if layer_class not in (MixerBlock, TransformerBlock)]
 
 # name: (function from dtype to a model, shape of its input).
 MODELS = {
@@ -59,7 +83,7 @@ def test_every_layer_of_the_room_is_tested_here():
     member
     for module in modules
     for name, member in inspect.getmembers(module, inspect.isclass)
-    if issubclass(member, keras.Layer) and member.__module__ == module.__name__ and not name.startswith('_')
+    if issubclass(member, keras.Layer) and member.__module__ == module.__name__ and name != 'PatchConditioner'
   }
   assert layers == set(LAYERS)
 
@@ -123,7 +147,7 @@ def assert_same(loaded, model, inputs):
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
 
-@each_layer
+@pytest.mark.parametrize('layer_class', OUTER, ids=lambda layer_class: layer_class.__name__)
 @each_dtype
 def test_a_model_with_the_layer_is_saved_and_loaded(layer_class, dtype, tmp_path):
   x = np.random.default_rng(1).normal(size=(5, *IMAGE)).astype(np.float32)

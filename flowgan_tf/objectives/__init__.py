@@ -2,6 +2,15 @@
 
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.objective import OBJECTIVES, Objective, make
-from flowgan_tf.objectives.penalties import gradient_penalty
+from flowgan_tf.objectives.penalties import PENALTIES, gradient_penalty, zero_centered_penalty
 
-__all__ = ['DIVERGENCES', 'OBJECTIVES', 'Divergence', 'Objective', 'gradient_penalty', 'make']
+__all__ = [
+  'DIVERGENCES',
+  'OBJECTIVES',
+  'PENALTIES',
+  'Divergence',
+  'Objective',
+  'gradient_penalty',
+  'make',
+  'zero_centered_penalty',
+]

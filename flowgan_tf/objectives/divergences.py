@@ -18,6 +18,11 @@ model, so `kl` is KL(P || Q), which maximum likelihood minimises too, and `rever
 | `hellinger`       | 1 - exp(-v)   | exp(v) - 1  | int (sqrt(p) - sqrt(q))^2 dx, at most 2     | log(p / q) / 2    |
 | `total_variation` | tanh(v) / 2   | tanh(v) / 2 | int abs(p - q) dx / 2, at most 1            | inf sign(p - q)   |
 | `least_squares`   | not of this form            || int (p - q)^2 / (p + q) dx / 8, at most 1/4 | p / (p + q)       |
+| `relativistic`    | not of this form            || log 2 - E_P,Q[softplus(v(y) - v(x))]        | no closed form    |
+
+The relativistic critic compares each image `x` of the data with each sample `y`, rather than with a fixed threshold.
+Its value is a divergence, at most log 2, and does not change if a constant is added to `v`. Papers compare the i-th
+image with the i-th sample; the mean over all pairs has the same expectation and a smaller variance.
 
 Wasserstein is not an f-divergence but has the same form. Its critic needs a gradient penalty, which makes `value` an
 estimate rather than a bound. All other values are lower bounds in expectation, whatever the critic.
@@ -33,6 +38,10 @@ return a float32 scalar: differences of means lose too much in half precision.
 [3]: M. Arjovsky, S. Chintala, L. Bottou. Wasserstein GAN. ICML 2017. https://arxiv.org/abs/1701.07875
 [4]: X. Mao et al. Least Squares Generative Adversarial Networks. ICCV 2017, eq. 9. https://arxiv.org/abs/1611.04076
 [5]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 2.2. https://arxiv.org/abs/1705.08868
+[6]: A. Jolicoeur-Martineau. The relativistic discriminator: a key element missing from standard GAN. ICLR 2019.
+     https://arxiv.org/abs/1807.00734
+[7]: N. Huang, A. Gokaslan, V. Kuleshov, J. Tompkin. The GAN is dead; long live the GAN! A Modern GAN Baseline. NeurIPS
+     2024. https://arxiv.org/abs/2501.05441
 """
 
 import dataclasses
@@ -51,19 +60,24 @@ class Divergence:
   Attributes:
     name: Its key in `DIVERGENCES`.
     critic_loss: Maps `(real, fake)` to the float32 scalar that the critic minimises: `-value`, up to a constant for
-      `jensen_shannon` and `least_squares`.
-    generator_loss: Maps `(fake)` to the float32 scalar that the generator minimises: the part of `value` that depends
-      on the model, except for `jensen_shannon` and `least_squares`.
+      `jensen_shannon`, `least_squares` and `relativistic`.
+    generator_loss: Maps `(real, fake)` to the float32 scalar that the generator minimises: the part of `value` that
+      depends on the model, except for `jensen_shannon`, `least_squares` and `relativistic`. Only `relativistic` uses
+      `real`.
     value: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as
       `critic_gap`. If P = Q, the value of the best critic is 0.
     default_gradient_penalty: Weight of the gradient penalty if the user sets none.
+    default_penalty: Kind of the gradient penalty if the user sets none: a key of `penalties.PENALTIES`.
+    relativistic: Whether the generator's loss needs the outputs on real images.
   """
 
   name: str
   critic_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-  generator_loss: Callable[[tf.Tensor], tf.Tensor]
+  generator_loss: Callable[[tf.Tensor | None, tf.Tensor], tf.Tensor]
   value: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
   default_gradient_penalty: float = 0.0
+  default_penalty: str = 'one_centered'
+  relativistic: bool = False
 
 
 # AutoGraph has nothing to do here, and warns that it cannot tell two lambdas on one line apart.
@@ -91,7 +105,7 @@ def _minimax(
   return Divergence(
     name=name,
     critic_loss=lambda real, fake: -value(real, fake),
-    generator_loss=lambda fake: -_mean(conjugate, fake),
+    generator_loss=lambda real, fake: -_mean(conjugate, fake),
     value=value,
     default_gradient_penalty=default_gradient_penalty,
   )
@@ -114,8 +128,26 @@ def _non_saturating(
   return Divergence(
     name=name,
     critic_loss=critic_loss,
-    generator_loss=lambda fake: _mean(real_loss, fake),
+    generator_loss=lambda real, fake: _mean(real_loss, fake),
     value=lambda real, fake: chance_loss - critic_loss(real, fake),
+  )
+
+
+def _relativistic() -> Divergence:
+  """The critic and the generator minimise mirror images of one loss, over all pairs of a real and a fake image."""
+
+  def loss(winner: tf.Tensor, loser: tf.Tensor) -> tf.Tensor:
+    winner, loser = (tf.reshape(tf.cast(outputs, tf.float32), (-1,)) for outputs in (winner, loser))
+    return tf.reduce_mean(tf.nn.softplus(loser[tf.newaxis, :] - winner[:, tf.newaxis]))
+
+  return Divergence(
+    name='relativistic',
+    critic_loss=loss,
+    generator_loss=lambda real, fake: loss(fake, real),
+    value=lambda real, fake: math.log(2.0) - loss(real, fake),
+    default_gradient_penalty=1.0,
+    default_penalty='zero_centered',
+    relativistic=True,
   )
 
 
@@ -138,6 +170,7 @@ _ALL = (
     fake_loss=lambda v: 0.5 * tf.square(v),
     chance_loss=0.25,
   ),
+  _relativistic(),
 )
 
 DIVERGENCES: dict[str, Divergence] = {divergence.name: divergence for divergence in _ALL}

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_choice, check_number
+from flowgan_tf.arguments import check_choice, check_integer, check_number
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
-from flowgan_tf.objectives.penalties import gradient_penalty
+from flowgan_tf.objectives.penalties import PENALTIES
 
 __all__ = ['OBJECTIVES', 'Objective', 'make']
 
@@ -28,20 +28,29 @@ class Objective:
 
   Attributes:
     name: One of `OBJECTIVES`.
-    divergence: Defines the losses of critic and generator. With `jensen_shannon` and `least_squares` the generator
-      minimises that divergence's own generator loss instead of V.
+    divergence: Defines the losses of critic and generator. With `jensen_shannon`, `least_squares` and `relativistic`
+      the generator minimises that divergence's own generator loss instead of V.
     likelihood_weight: Lambda, at least 0.
+    final_likelihood_weight: Lambda at the end of the training. Between, lambda changes by a constant factor a step.
     gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
+    penalty: Kind of that penalty, a key of `PENALTIES`.
+    penalty_interval: Number of critic updates from one with the penalty to the next, which has it with this number
+      times its weight.
 
   #### References
 
   [1]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
+  [2]: T. Karras et al. Analyzing and Improving the Image Quality of StyleGAN. CVPR 2020, section 3.1, of lazy
+       regularisation. https://arxiv.org/abs/1912.04958
   """
 
   name: str
   divergence: Divergence
   likelihood_weight: float
+  final_likelihood_weight: float
   gradient_penalty_weight: float
+  penalty: str
+  penalty_interval: int
 
   @property
   def uses_critic(self) -> bool:
@@ -54,7 +63,12 @@ class Objective:
     return self.likelihood_weight != 0.0
 
   def critic_loss(
-    self, critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, seed: tf.Tensor
+    self,
+    critic: Callable[[tf.Tensor], tf.Tensor],
+    real: tf.Tensor,
+    fake: tf.Tensor,
+    seed: tf.Tensor,
+    penalized: bool = True,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Computes the divergence's critic loss plus the weighted gradient penalty.
 
@@ -63,28 +77,35 @@ class Objective:
       real: Data, float tensor `[n, ...]`.
       fake: Samples of the model, float tensor `[n, ...]`.
       seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
+      penalized: Whether the penalty is part of this update; it is of each `penalty_interval`-th one.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
-      divergence as this critic estimates it) and, unless its weight is 0, `gradient_penalty` (before weighting).
+      divergence as this critic estimates it) and, if it is part of the loss, `gradient_penalty` (before weighting).
     """
     real_outputs, fake_outputs = critic(real), critic(fake)
     loss = self.divergence.critic_loss(real_outputs, fake_outputs)
     metrics = {'critic_gap': self.divergence.value(real_outputs, fake_outputs)}
-    if self.gradient_penalty_weight != 0.0:
-      metrics['gradient_penalty'] = gradient_penalty(critic, real, fake, seed)
-      loss += self.gradient_penalty_weight * metrics['gradient_penalty']
+    if self.gradient_penalty_weight != 0.0 and penalized:
+      metrics['gradient_penalty'] = PENALTIES[self.penalty](critic, real, fake, seed)
+      loss += self.penalty_interval * self.gradient_penalty_weight * metrics['gradient_penalty']
     metrics['critic_loss'] = loss
     return loss, metrics
 
   def generator_loss(
-    self, nll_mean: tf.Tensor | None, fake_outputs: tf.Tensor | None
+    self,
+    nll_mean: tf.Tensor | None,
+    fake_outputs: tf.Tensor | None,
+    real_outputs: tf.Tensor | None = None,
+    progress: float | tf.Tensor = 0.0,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Computes the adversarial generator loss plus lambda times the negative log-likelihood.
 
     Args:
       nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. Ignored unless `uses_likelihood`.
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
+      real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
+      progress: Share of the training that is over, from 0 to 1, which determines lambda.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the
@@ -96,21 +117,29 @@ class Objective:
     metrics = {}
     loss = tf.constant(0.0)
     if self.uses_critic:
-      metrics['generator_loss'] = self.divergence.generator_loss(fake_outputs)
+      metrics['generator_loss'] = self.divergence.generator_loss(real_outputs, fake_outputs)
       loss += metrics['generator_loss']
     if self.uses_likelihood:
       metrics['nll'] = tf.cast(nll_mean, tf.float32)
-      loss += self.likelihood_weight * metrics['nll']
+      loss += self._lambda(progress) * metrics['nll']
     metrics['loss'] = loss
     return loss, metrics
+
+  def _lambda(self, progress):
+    if self.final_likelihood_weight == self.likelihood_weight:
+      return self.likelihood_weight
+    return self.likelihood_weight * (self.final_likelihood_weight / self.likelihood_weight) ** progress
 
 
 def make(
   name: str,
   *,
   lambda_: float = 1.0,
+  final_lambda: float | None = None,
   divergence: str = 'wasserstein',
   gradient_penalty_weight: float | None = None,
+  penalty: str | None = None,
+  penalty_interval: int = 1,
 ) -> Objective:
   """Builds an objective.
 
@@ -118,23 +147,43 @@ def make(
     name: One of `OBJECTIVES`.
     lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. It is checked for every objective, but
       `mle` always has weight 1 and `adversarial` 0.
+    final_lambda: Weight at the end of a hybrid training, to which `lambda_` moves. None means `lambda_`.
     divergence: A key of `DIVERGENCES`.
     gradient_penalty_weight: Weight of the critic's gradient penalty. None means the divergence's default: 10 for
-      `wasserstein`, 0 for all others.
+      `wasserstein`, 1 for `relativistic`, 0 for all others.
+    penalty: A key of `PENALTIES`. None means the divergence's default: 'zero_centered' for `relativistic` and
+      'one_centered' for all others.
+    penalty_interval: Number of critic updates from one penalty to the next.
 
   Raises:
-    ValueError: If `name` or `divergence` is unknown, or a weight is not a finite number of at least 0.
+    ValueError: If `name`, `divergence` or `penalty` is unknown, a weight is not a finite number of at least 0, only one
+      of `lambda_` and `final_lambda` is 0, or `penalty_interval` is not a positive integer.
   """
   check_choice('name', name, OBJECTIVES)
   check_choice('divergence', divergence, DIVERGENCES)
+  penalty = DIVERGENCES[divergence].default_penalty if penalty is None else penalty
+  check_choice('penalty', penalty, PENALTIES)
+  check_integer('penalty_interval', penalty_interval, 1)
+  final_lambda = lambda_ if final_lambda is None else final_lambda
   if gradient_penalty_weight is None:
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
-  for argument, weight in (('lambda_', lambda_), ('gradient_penalty_weight', gradient_penalty_weight)):
+  weights = {
+    'lambda_': lambda_,
+    'final_lambda': final_lambda,
+    'gradient_penalty_weight': gradient_penalty_weight,
+  }
+  for argument, weight in weights.items():
     # It must be finite as a float32, too.
     check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= float(tf.float32.max))
+  if (lambda_ == 0) != (final_lambda == 0):
+    raise ValueError(f'`final_lambda` must be 0 if and only if lambda is 0, here {lambda_}. Got: {final_lambda}.')
+  fixed = {'mle': 1.0, 'adversarial': 0.0}
   return Objective(
     name=name,
     divergence=DIVERGENCES[divergence],
-    likelihood_weight={'mle': 1.0, 'adversarial': 0.0, 'hybrid': float(lambda_)}[name],
+    likelihood_weight=fixed.get(name, float(lambda_)),
+    final_likelihood_weight=fixed.get(name, float(final_lambda)),
     gradient_penalty_weight=float(gradient_penalty_weight),
+    penalty=penalty,
+    penalty_interval=penalty_interval,
   )

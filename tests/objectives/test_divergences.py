@@ -7,7 +7,8 @@ from scipy import integrate, special, stats
 
 from flowgan_tf.objectives.divergences import DIVERGENCES
 
-F_DIVERGENCES = [name for name in DIVERGENCES if name != 'wasserstein']
+# The optimal critic of `relativistic` has no closed form.
+F_DIVERGENCES = [name for name in DIVERGENCES if name not in ('wasserstein', 'relativistic')]
 N = 20_000
 
 # (data P, model Q); all ratios have light enough tails for a grid of quantiles.
@@ -38,18 +39,24 @@ OPTIMAL_CRITICS = {
   'least_squares': special.expit,
 }
 
+
+def over_pairs(winner, loser):
+  return -np.mean([special.log_expit(w - v) for w in winner for v in loser])
+
+
 # (loss of the critic, loss of the generator), written out in float64 for outputs d on data and g on samples.
 LOSSES = {
-  'wasserstein': (lambda d, g: g.mean() - d.mean(), lambda g: -g.mean()),
+  'wasserstein': (lambda d, g: g.mean() - d.mean(), lambda d, g: -g.mean()),
   'jensen_shannon': (
     lambda d, g: -special.log_expit(d).mean() - special.log_expit(-g).mean(),
-    lambda g: -special.log_expit(g).mean(),
+    lambda d, g: -special.log_expit(g).mean(),
   ),
-  'kl': (lambda d, g: np.exp(g - 1).mean() - d.mean(), lambda g: -np.exp(g - 1).mean()),
-  'reverse_kl': (lambda d, g: np.exp(-d).mean() + g.mean() - 1, lambda g: 1 - g.mean()),
-  'hellinger': (lambda d, g: np.exp(-d).mean() + np.exp(g).mean() - 2, lambda g: 1 - np.exp(g).mean()),
-  'total_variation': (lambda d, g: (np.tanh(g).mean() - np.tanh(d).mean()) / 2, lambda g: -np.tanh(g).mean() / 2),
-  'least_squares': (lambda d, g: ((d - 1) ** 2).mean() / 2 + (g**2).mean() / 2, lambda g: ((g - 1) ** 2).mean() / 2),
+  'kl': (lambda d, g: np.exp(g - 1).mean() - d.mean(), lambda d, g: -np.exp(g - 1).mean()),
+  'reverse_kl': (lambda d, g: np.exp(-d).mean() + g.mean() - 1, lambda d, g: 1 - g.mean()),
+  'hellinger': (lambda d, g: np.exp(-d).mean() + np.exp(g).mean() - 2, lambda d, g: 1 - np.exp(g).mean()),
+  'total_variation': (lambda d, g: (np.tanh(g).mean() - np.tanh(d).mean()) / 2, lambda d, g: -np.tanh(g).mean() / 2),
+  'least_squares': (lambda d, g: ((d - 1) ** 2).mean() / 2 + (g**2).mean() / 2, lambda d, g: ((g - 1) ** 2).mean() / 2),
+  'relativistic': (over_pairs, lambda d, g: over_pairs(g, d)),
 }
 
 
@@ -76,7 +83,7 @@ def test_registry():
   assert set(DIVERGENCES) == set(LOSSES)
   assert all(divergence.name == name for name, divergence in DIVERGENCES.items())
   penalties = {name: divergence.default_gradient_penalty for name, divergence in DIVERGENCES.items()}
-  assert penalties == {**dict.fromkeys(F_DIVERGENCES, 0.0), 'wasserstein': 10.0}
+  assert penalties == {**dict.fromkeys(F_DIVERGENCES, 0.0), 'wasserstein': 10.0, 'relativistic': 1.0}
 
 
 @pytest.mark.parametrize('pair', PAIRS.values(), ids=PAIRS.keys())
@@ -142,7 +149,13 @@ def test_total_variation_falls_for_another_threshold(shift):
 
 @pytest.mark.parametrize(
   ('name', 'bound'),
-  [('jensen_shannon', math.log(4)), ('hellinger', 2.0), ('total_variation', 1.0), ('least_squares', 0.25)],
+  [
+    ('jensen_shannon', math.log(4)),
+    ('hellinger', 2.0),
+    ('total_variation', 1.0),
+    ('least_squares', 0.25),
+    ('relativistic', math.log(2)),
+  ],
 )
 def test_perfect_critic_reaches_the_bound_of_a_bounded_divergence(name, bound):
   outputs = (1.0, 0.0) if name == 'least_squares' else (50.0, -50.0)
@@ -156,13 +169,12 @@ def test_losses_written_out(name, scale):
   real, fake = (rng.uniform(-scale, scale, size=n).astype(np.float32) for n in (7, 5))
   real[:2] = fake[:2] = -scale, scale
   expected_critic, expected_generator = (
-    loss(*(v.astype(np.float64) for v in args))
-    for loss, args in zip(LOSSES[name], ((real, fake), (fake,)), strict=True)
+    loss(real.astype(np.float64), fake.astype(np.float64)) for loss in LOSSES[name]
   )
   divergence = DIVERGENCES[name]
   np.testing.assert_allclose(divergence.critic_loss(real, fake), expected_critic, rtol=2e-5, atol=5e-7)
-  np.testing.assert_allclose(divergence.generator_loss(fake), expected_generator, rtol=2e-5, atol=5e-7)
-  constant = {'jensen_shannon': math.log(4), 'least_squares': 0.25}.get(name, 0.0)
+  np.testing.assert_allclose(divergence.generator_loss(real, fake), expected_generator, rtol=2e-5, atol=5e-7)
+  constant = {'jensen_shannon': math.log(4), 'least_squares': 0.25, 'relativistic': math.log(2)}.get(name, 0.0)
   np.testing.assert_allclose(divergence.value(real, fake), constant - expected_critic, rtol=2e-5, atol=5e-7)
 
 
@@ -173,7 +185,7 @@ def test_losses_and_gradients_are_finite_for_extreme_outputs(name):
   fake = tf.constant([-50.0, 0.0, 50.0])
   with tf.GradientTape(persistent=True) as tape:
     tape.watch([real, fake])
-    critic_loss, generator_loss = divergence.critic_loss(real, fake), divergence.generator_loss(fake)
+    critic_loss, generator_loss = divergence.critic_loss(real, fake), divergence.generator_loss(real, fake)
   results = [
     critic_loss,
     generator_loss,
@@ -186,14 +198,14 @@ def test_losses_and_gradients_are_finite_for_extreme_outputs(name):
 def test_jensen_shannon_is_linear_in_outputs_beyond_the_range_of_exp():
   divergence = DIVERGENCES['jensen_shannon']
   assert divergence.critic_loss(tf.constant([-200.0]), tf.constant([300.0])) == 500.0
-  assert divergence.generator_loss(tf.constant([-200.0])) == 200.0
+  assert divergence.generator_loss(None, tf.constant([-200.0])) == 200.0
 
 
 @pytest.mark.parametrize('name', DIVERGENCES)
 def test_non_finite_outputs_are_not_hidden(name):
   divergence = DIVERGENCES[name]
   good, bad = tf.constant([0.1, 0.2]), tf.constant([0.1, math.nan])
-  assert np.isnan(divergence.generator_loss(bad))
+  assert np.isnan(divergence.generator_loss(good, bad))
   for arguments in ((bad, good), (good, bad)):
     assert np.isnan(divergence.critic_loss(*arguments))
     assert np.isnan(divergence.value(*arguments))
@@ -205,7 +217,7 @@ def test_generator_raises_the_critic_outputs_and_critic_parts_them(name):
   real, fake = tf.constant([-0.7, 0.1, 0.8]), tf.constant([-0.9, 0.2, 0.3, 0.6])
   with tf.GradientTape(persistent=True) as tape:
     tape.watch([real, fake])
-    generator_loss, critic_loss = divergence.generator_loss(fake), divergence.critic_loss(real, fake)
+    generator_loss, critic_loss = divergence.generator_loss(real, fake), divergence.critic_loss(real, fake)
     value = divergence.value(real, fake)
   generator_gradient = tape.gradient(generator_loss, fake).numpy()
   assert (generator_gradient < 0).all()
@@ -214,6 +226,9 @@ def test_generator_raises_the_critic_outputs_and_critic_parts_them(name):
     np.testing.assert_allclose(generator_gradient, -special.expit(-fake.numpy()) / 4, rtol=1e-6)
   elif name == 'least_squares':
     np.testing.assert_allclose(generator_gradient, (fake.numpy() - 1) / 4, rtol=1e-6)
+  elif name == 'relativistic':
+    slopes = -special.expit(real.numpy()[:, np.newaxis] - fake.numpy()).sum(axis=0) / 12
+    np.testing.assert_allclose(generator_gradient, slopes, rtol=1e-6)
   else:
     assert (tape.gradient(critic_loss, fake).numpy() > 0).all()
     np.testing.assert_allclose(generator_gradient, tape.gradient(value, fake), rtol=1e-6)
@@ -223,13 +238,29 @@ def test_generator_raises_the_critic_outputs_and_critic_parts_them(name):
 def test_shapes_and_dtypes(name):
   divergence = DIVERGENCES[name]
   real, fake = tf.constant([0.5, -0.25, 2.0]), tf.constant([0.75, -1.5])
-  flat = [divergence.critic_loss(real, fake), divergence.value(real, fake), divergence.generator_loss(fake)]
+  flat = [divergence.critic_loss(real, fake), divergence.value(real, fake), divergence.generator_loss(real, fake)]
   for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
     column_real, column_fake = (tf.cast(v[:, tf.newaxis], dtype) for v in (real, fake))
     column = [
       divergence.critic_loss(column_real, column_fake),
       divergence.value(column_real, column_fake),
-      divergence.generator_loss(column_fake),
+      divergence.generator_loss(column_real, column_fake),
     ]
     assert all(result.dtype == tf.float32 and result.shape == () for result in column)
     np.testing.assert_array_equal(column, flat)
+
+
+def test_the_best_relativistic_critic_of_two_points():
+  """Only the difference t of its outputs matters: the best one is log(p1 q2 / (p2 q1))."""
+  p, q, n = np.array([0.7, 0.3]), np.array([0.4, 0.6]), 10
+
+  def value(t):
+    outputs = [np.repeat([t, 0.0], np.round(n * weights).astype(int)) for weights in (p, q)]
+    return float(DIVERGENCES['relativistic'].value(*(tf.constant(v, tf.float32) for v in outputs)))
+
+  first, second = p[0] * q[1], p[1] * q[0]
+  best = np.log(first / second)
+  closed = (first + second) * math.log(2) + first * special.log_expit(best) + second * special.log_expit(-best)
+  np.testing.assert_allclose(value(best), closed, rtol=1e-5)
+  assert value(best) > max(value(best + 0.2), value(best - 0.2)) + 1e-3
+  assert value(0.0) == pytest.approx(0.0, abs=1e-7)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, gradient_penalty, make
+from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, PENALTIES, gradient_penalty, make
 
 SEED = (1, 2)
 
@@ -47,6 +47,7 @@ class AffineModel:
       loss, metrics = objective.generator_loss(
         self.nll() if objective.uses_likelihood else None,
         self.critic(self.sample()) if objective.uses_critic else None,
+        self.critic(self.real) if objective.uses_critic else None,
       )
     return loss, metrics, tape.gradient(loss, self.generator_variables)
 
@@ -165,6 +166,33 @@ def test_missing_parts_are_refused(arguments):
     make('hybrid').generator_loss(*arguments)
 
 
+def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
+  every, lazy = (make('adversarial', penalty_interval=interval) for interval in (1, 4))
+  arguments = (model.critic, model.real, model.sample(), SEED)
+  loss, metrics = every.critic_loss(*arguments)
+  without, fewer = lazy.critic_loss(*arguments, penalized=False)
+  assert 'gradient_penalty' not in fewer and without == fewer['critic_loss'] == -metrics['critic_gap']
+  np.testing.assert_allclose(lazy.critic_loss(*arguments)[0] - without, 4 * (loss - without), rtol=1e-5)
+
+
+def test_lambda_moves_by_a_constant_factor():
+  objective = make('hybrid', lambda_=0.8, final_lambda=0.05)
+  outputs, nll = tf.constant([0.0]), tf.constant(2.0)
+  for progress, weight in ((0.0, 0.8), (0.5, 0.2), (1.0, 0.05)):
+    np.testing.assert_allclose(objective.generator_loss(nll, outputs, progress=progress)[0], 2 * weight, rtol=1e-6)
+  assert make('hybrid', lambda_=0.8).final_likelihood_weight == 0.8
+  assert make('mle', lambda_=0.8, final_lambda=0.05).final_likelihood_weight == 1.0
+
+
+def test_each_divergence_has_its_own_kind_of_penalty(model):
+  assert make('adversarial').penalty == make('adversarial', divergence='kl').penalty == 'one_centered'
+  assert make('adversarial', divergence='relativistic').penalty == 'zero_centered'
+  for penalty, function in PENALTIES.items():
+    metrics = make('adversarial', penalty=penalty).critic_loss(model.critic, model.real, model.sample(), SEED)[1]
+    expected = function(model.critic, model.real, model.sample(), SEED)
+    np.testing.assert_array_equal(metrics['gradient_penalty'], expected)
+
+
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_make_weights(name):
   objective = make(name, lambda_=0.25, divergence='kl', gradient_penalty_weight=3)
@@ -187,6 +215,10 @@ def test_make_weights(name):
     ({'lambda_': '0.1'}, ['`lambda_`', "'0.1'"]),
     ({'gradient_penalty_weight': -1.0}, ['gradient_penalty_weight', '-1.0', 'at least 0']),
     ({'gradient_penalty_weight': math.nan}, ['gradient_penalty_weight', 'nan']),
+    ({'penalty': 'r1'}, ['`penalty`', "'r1'", 'one_centered, zero_centered']),
+    ({'penalty_interval': 0}, ['`penalty_interval`', 'at least 1', '0']),
+    ({'lambda_': 0.1, 'final_lambda': 0.0}, ['`final_lambda`', '0.0']),
+    ({'final_lambda': -1}, ['`final_lambda`', '-1', 'at least 0']),
     ({'name': 'mle', 'lambda_': -1.0}, ['`lambda_`', '-1.0']),
   ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives.penalties import gradient_penalty
+from flowgan_tf.objectives.penalties import gradient_penalty, zero_centered_penalty
 
 MODES = {
   'eager': lambda function: function,
@@ -155,3 +155,19 @@ def test_non_finite_gradient_is_not_hidden():
 def test_batches_of_different_size_are_refused():
   with pytest.raises(ValueError, match='incompatible'):
     gradient_penalty(lambda x: tf.reduce_sum(x, axis=1), images([1, 3], 1), images([4, 3], 2), SEED)
+
+
+def test_the_zero_centered_penalty_of_a_quadratic(compiled):
+  """critic(x) = |x|^2 / 2 has the gradient x."""
+  real, fake = images((4, 3, 2, 1), 0), images((6, 3, 2, 1), 1)
+  penalty = compiled(lambda: zero_centered_penalty(lambda x: tf.reduce_sum(x**2, axis=(1, 2, 3)) / 2, real, fake))()
+  expected = sum(np.mean(np.sum(np.square(x), axis=(1, 2, 3))) for x in (real, fake)) / 2
+  np.testing.assert_allclose(penalty, expected, rtol=1e-5)
+
+
+def test_the_zero_centered_penalty_is_half_a_squared_slope_on_each_side():
+  weights = tf.Variable([1.0, -2.0, 0.5])
+  with tf.GradientTape() as tape:
+    penalty = zero_centered_penalty(linear(weights), images((4, 3), 0), images((2, 3), 1))
+  np.testing.assert_allclose(penalty, 1 + 4 + 0.25, rtol=1e-6)
+  np.testing.assert_allclose(tape.gradient(penalty, weights), 2 * weights, rtol=1e-6)

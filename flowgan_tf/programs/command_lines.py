@@ -24,6 +24,7 @@ _FLAGS = (
   'generator',
   'objective',
   'divergence',
+  'init_from',
   'critic_steps',
   'steps',
   'batch_size',

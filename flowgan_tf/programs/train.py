@@ -27,6 +27,7 @@ flags.DEFINE_string('generator', None, 'Name of the generator, such as nice.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')
 flags.DEFINE_float('lambda', None, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.')
 flags.DEFINE_string('divergence', None, 'Name of the divergence that the critic estimates, such as wasserstein.')
+flags.DEFINE_string('init_from', None, 'Run whose generator the training starts from.')
 flags.DEFINE_integer('critic_steps', None, 'Updates of the critic per step.')
 flags.DEFINE_integer('steps', None, 'Step at which training ends.')
 flags.DEFINE_integer('batch_size', None, 'Images per batch.')
@@ -52,6 +53,7 @@ _OVERRIDES = (
   'objective',
   'lambda',
   'divergence',
+  'init_from',
   'critic_steps',
   'steps',
   'batch_size',
@@ -125,7 +127,7 @@ def configuration() -> config_dict.ConfigDict:
         config[name] = value
   validate(config)
   # Absolute paths, so that they are valid in any working directory.
-  for name in ('data_dir', 'cache_dir', 'inception_weights'):
+  for name in ('data_dir', 'cache_dir', 'inception_weights', 'init_from'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
   if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
     config.dataset = os.path.abspath(os.path.expanduser(config.dataset))

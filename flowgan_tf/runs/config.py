@@ -44,13 +44,14 @@ _LARGEST = {
   'batch_size': 65_536,
   'steps': 10**9,
   'critic_steps': 1000,
+  'penalty_interval': 10**9,
   'log_every': 10**9,
   'eval_every': 10**9,
 }
 # Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 _LARGEST_SCORE_SAMPLES = 10**6
-_PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights')
+_PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
 # For each type of a setting, what a value must be, and whether it is.
@@ -80,7 +81,12 @@ def default_config() -> config_dict.ConfigDict:
   config.objective = 'mle'  # 'mle', 'adversarial' or 'hybrid': V(G, D) - lambda E[log p]
   config['lambda'] = 0.1
   config.divergence = 'wasserstein'
+  config.final_lambda = config_dict.placeholder(float)  # lambda at the last step; None for one that does not change
   config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
+  config.penalty = config_dict.placeholder(str)  # 'one_centered' or 'zero_centered'; None for the divergence's own
+  config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
+  config.critic_warmup = 0  # steps at the start that train the critic alone
+  config.init_from = ''  # run whose generator the training starts from; a new generator if empty
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
 
@@ -99,6 +105,7 @@ def default_config() -> config_dict.ConfigDict:
     config[name].beta_2 = 0.9
     config[name].schedule = 'constant'  # or 'cosine', which falls to 0 at the last step, or 'exponential'
     config[name].decay_rate = 1.0  # factor of the learning rate per step of training, for 'exponential'
+    config[name].warmup_steps = 0  # steps at the start in which the learning rate rises from 0
     config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
   config.ema_decay = 0.999  # average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
 
@@ -148,6 +155,8 @@ def validate(config: config_dict.ConfigDict) -> None:
       check_integer(name, config[name], 1, largest)
     samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
     check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
+    check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
+    check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
     check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
     check_integer('seed', config.seed, 0, 2**31 - 1)
     for name in ('optimizer', 'critic_optimizer'):
@@ -160,6 +169,7 @@ def validate(config: config_dict.ConfigDict) -> None:
         'beta_2': _BELOW_ONE,
       }.items():
         check_number(f'{name}.{key}', config[name][key], *expected)
+      check_integer(f'{name}.warmup_steps', config[name].warmup_steps, 0, _LARGEST['steps'])
   except ValueError as error:
     raise UsageError(str(error)) from error
 
@@ -193,8 +203,11 @@ def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
     return objectives.make(
       config.objective,
       lambda_=config['lambda'],
+      final_lambda=config.final_lambda,
       divergence=config.divergence,
       gradient_penalty_weight=config.gradient_penalty,
+      penalty=config.penalty,
+      penalty_interval=config.penalty_interval,
     )
   except ValueError as error:
     names = {'name': 'objective', 'lambda_': 'lambda', 'gradient_penalty_weight': 'gradient_penalty'}

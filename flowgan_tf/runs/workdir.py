@@ -101,8 +101,8 @@ def _left_by_checkpoints(workdir):
 
 def _check_same(workdir, config, facts, old_config, old_facts):
   changes = training_changes(config, old_config)
-  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule):
-    changes.pop('steps', None)  # Otherwise a learning rate falls to zero at the last step.
+  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and config.final_lambda is None:
+    changes.pop('steps', None)  # Otherwise a learning rate or lambda depends on the last step.
   if changes:
     changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')

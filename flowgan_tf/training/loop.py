@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import pathlib
 import time
 
 from ml_collections import config_dict
@@ -16,8 +17,10 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
+from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import make_objective, validate
+from flowgan_tf.runs.config import make_objective, settings, used, validate
+from flowgan_tf.runs.run import find_run, load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
@@ -74,8 +77,34 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       f"`objective` must be 'adversarial' with generator {config.generator}, which is not invertible and has no "
       f'likelihood. Got: {config.objective!r}.'
     )
+  origin = _start_from(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
-    return _train(config, objective, dataset, open_workdir(workdir, config, dataset), state, scorer_required)
+    workdir = open_workdir(workdir, config, dataset)
+    if origin:
+      write_json(workdir / 'init.json', sealed(origin))
+    return _train(config, objective, dataset, workdir, state, scorer_required)
+
+
+def _start_from(config, dataset, state):
+  """Takes the averaged weights of another run, and returns where they come from."""
+  path, name = config.init_from, config.generator
+  run = load_run(find_run(path))
+  found = {'generator': run.config.generator, 'image_shape': run.image_shape, **run.config[run.config.generator]}
+  for setting, value in {'generator': name, 'image_shape': dataset.image_shape, **config[name]}.items():
+    if found.get(setting) != value:
+      raise UsageError(
+        f'`init_from` must be a run with the same generator. Got: {path}, whose {setting} is {found.get(setting)} '
+        f'instead of {value}.'
+      )
+  state.start_from(run.generator)
+  _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
+  return {
+    'run': os.fspath(path),
+    'checkpoint': run.checkpoint,
+    'step': run.step,
+    'data': run.fingerprint,
+    'config': settings(used(run.config)),
+  }
 
 
 def _train(config, objective, dataset, workdir, state, scorer_required):

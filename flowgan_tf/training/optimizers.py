@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-__all__ = ['FusedAdam']
+__all__ = ['FusedAdam', 'Warmup']
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -46,3 +46,25 @@ class FusedAdam(keras.optimizers.Adam):
       epsilon=tf.constant(self.epsilon, dtype),
       grad=tf.cast(gradient, dtype),
     )
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+  """A learning rate that rises linearly to that of another schedule: `rate(t) min(1, (t + 1) / steps)`."""
+
+  def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule, steps: int):
+    """Builds the schedule.
+
+    Args:
+      rate: Learning rate, or a schedule of it.
+      steps: Number of updates after which it is followed.
+    """
+    super().__init__()
+    self.rate, self.steps = rate, steps
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the learning rate of an update."""
+    rate = self.rate(step) if callable(self.rate) else self.rate
+    return rate * tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / self.steps)
+
+  def get_config(self) -> dict:
+    return {'rate': self.rate, 'steps': self.steps}

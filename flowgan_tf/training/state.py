@@ -9,10 +9,11 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.arguments import check_memory
+from flowgan_tf.generators import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.runs.config import make_critic, make_generator
-from flowgan_tf.training.optimizers import FusedAdam
+from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 __all__ = ['TrainState']
 
@@ -52,7 +53,9 @@ class TrainState:
     check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
     self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
-    self.optimizer = _adam(config.optimizer, config, 1, self.rate_factor)
+    self.optimizer = _adam(
+      config.optimizer, config, 1, self.rate_factor, idle_steps=config.critic_warmup if objective.uses_critic else 0
+    )
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
@@ -62,6 +65,16 @@ class TrainState:
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
+
+  def start_from(self, generator: Generator) -> None:
+    """Takes the weights of another generator with the same variables.
+
+    Raises:
+      ValueError: If their number or a shape is another.
+    """
+    for part in (self.generator, self.ema):
+      for variable, source in zip(part.variables, generator.variables, strict=True):
+        variable.assign(tf.cast(source, variable.dtype))
 
   def checkpoint(self) -> tf.train.Checkpoint:
     """A checkpoint of the whole state."""
@@ -84,15 +97,21 @@ def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
 
 
 def _adam(
-  c: config_dict.ConfigDict, config: config_dict.ConfigDict, updates_per_step: int, rate_factor: tf.Variable
+  c: config_dict.ConfigDict,
+  config: config_dict.ConfigDict,
+  updates_per_step: int,
+  rate_factor: tf.Variable,
+  idle_steps: int = 0,
 ) -> keras.Optimizer:
   """Adam, with a schedule that counts training steps rather than updates, and with loss scaling for float16."""
-  updates = config.steps * updates_per_step
+  updates = (config.steps - idle_steps) * updates_per_step
   learning_rate = {
     'constant': lambda: c.learning_rate,
     'cosine': lambda: keras.optimizers.schedules.CosineDecay(c.learning_rate, updates),
     'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(c.learning_rate, updates_per_step, c.decay_rate),
   }[c.schedule]()
+  if c.warmup_steps:
+    learning_rate = Warmup(learning_rate, c.warmup_steps * updates_per_step)
   adam = FusedAdam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
   adam.rate_factor = rate_factor
   if config.precision == 'mixed_float16':

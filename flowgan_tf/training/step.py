@@ -31,7 +31,12 @@ def make_train_step(
   """Builds the training step.
 
   A step makes `critic_steps` updates of the critic against a fixed generator, one update of the generator, and one of
-  the averaged weights. The fake images of all critic updates are sampled in one pass.
+  the averaged weights. The fake images of all critic updates are sampled in one pass. If there is one critic update a
+  step and it sees the same noise as the generator's (`reuse_batch`), they are those of the generator's own pass. The
+  first `critic_warmup` steps train the critic alone.
+
+  A lazy penalty is part of the loss of each `penalty_interval`-th critic update. As that makes no updates of its own,
+  Adam's constants stay as they are, unlike in Karras et al. 2020.
 
   Args:
     state: State that the step updates.
@@ -45,6 +50,7 @@ def make_train_step(
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
+  shares_fakes = config.reuse_batch and critic_steps == 1
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
   sample_in_training = not objective.uses_likelihood
@@ -72,33 +78,45 @@ def make_train_step(
   def update_critic(gradients):
     state.critic_optimizer.apply(gradients, state.critic.trainable_variables)
 
-  def train_critic(real):
+  def train_critic(real, penalized, fake=None):
     noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
-    fake = sample(fake_batches * batch_size, noise_seed)
+    if fake is None:
+      fake = sample(fake_batches * batch_size, noise_seed)
     real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
+    metrics = {}
     for i in range(critic_steps):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
       with tf.GradientTape() as tape:
-        loss, metrics = objective.critic_loss(state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed)
+        loss, found = objective.critic_loss(
+          state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed, penalized[i]
+        )
+        metrics |= found
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = tape.gradient(scaled, state.critic.trainable_variables)
       if inspect:
-        inspect(metrics, gradients, state.critic.trainable_variables)
+        inspect(found, gradients, state.critic.trainable_variables)
       update_critic(gradients)
     return metrics
 
-  def train_generator(real):
+  def train_generator(real, penalized):
     purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
     noise_seed = stateless_seed(config.seed, purpose, state.step)
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      nll = fake_outputs = None
+      nll = fake_outputs = real_outputs = None
       if objective.uses_likelihood:
         nll = -tf.reduce_mean(log_prob(real))
       if objective.uses_critic:
-        fake_outputs = state.critic(sample(batch_size, noise_seed))
-      loss, metrics = objective.generator_loss(nll, fake_outputs)
+        fake = sample(batch_size, noise_seed)
+        if shares_fakes:
+          with tape.stop_recording():
+            critic_metrics = train_critic(real, penalized, fake)
+        fake_outputs = state.critic(fake)
+        if objective.divergence.relativistic:
+          real_outputs = state.critic(real)
+      progress = tf.cast(state.step, tf.float32) / config.steps
+      loss, metrics = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, variables)
     if inspect:
@@ -107,7 +125,7 @@ def make_train_step(
     metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate) * state.rate_factor
     update_generator(gradients)
-    return metrics
+    return critic_metrics | metrics if objective.uses_critic and shares_fakes else metrics
 
   @average_compiled
   def update_average():
@@ -119,14 +137,22 @@ def make_train_step(
       copy.assign(variable)
 
   @tf.function(jit_compile=whole)
-  def train_step(images):
+  def traced_step(images, penalized, trains_generator):
     metrics = {}
-    if objective.uses_critic:
-      metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size])
-    metrics |= train_generator(images[-batch_size:])
-    if state.ema is not state.generator:
-      update_average()
+    if objective.uses_critic and not (trains_generator and shares_fakes):
+      metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
+    if trains_generator:
+      metrics |= train_generator(images[-batch_size:], penalized)
+      if state.ema is not state.generator:
+        update_average()
     state.step.assign_add(1)
     return metrics
+
+  def train_step(images):
+    # Python's values, so that a penalty that is left out is not computed: there is a graph for each pattern.
+    step = int(state.step)
+    updates = range(step * critic_steps, (step + 1) * critic_steps) if objective.uses_critic else ()
+    penalized = tuple(update % objective.penalty_interval == 0 for update in updates)
+    return traced_step(images, penalized, not objective.uses_critic or step >= config.critic_warmup)
 
   return train_step

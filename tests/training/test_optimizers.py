@@ -1,11 +1,13 @@
 """The fused Adam against Keras' own."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.training.optimizers import FusedAdam
+from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 
 @pytest.mark.parametrize('jit', [False, True])
@@ -26,6 +28,15 @@ def test_same_updates_as_keras_adam(jit):
   for fused, plain in zip(*results, strict=True):
     np.testing.assert_allclose(fused, plain, rtol=1e-6, atol=1e-7)
   assert not np.allclose(results[0][0], [[1.0, -2.0], [3.0, 0.5]])
+
+
+@pytest.mark.parametrize('rate', [0.8, keras.optimizers.schedules.CosineDecay(0.8, 8)])
+def test_warmup_rises_to_the_rate(rate):
+  warmup = Warmup(rate, 4)
+  expected = [0.8 if isinstance(rate, float) else 0.4 * (1 + math.cos(math.pi * t / 8)) for t in range(8)]
+  for t, value in enumerate(expected):
+    assert float(warmup(tf.constant(t, tf.int64))) == pytest.approx(value * min(1, (t + 1) / 4), rel=1e-5)
+  assert warmup.get_config() == {'rate': rate, 'steps': 4}
 
 
 @pytest.mark.parametrize('schedule', [0.05, keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)])

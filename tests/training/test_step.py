@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
@@ -91,23 +92,25 @@ class Recorder:
 
   uses_critic = uses_likelihood = True
 
-  def __init__(self):
-    self.objective = objectives.make('hybrid', lambda_=0.5)
-    self.critic_inputs, self.nlls, self.fake_outputs = [], [], []
+  def __init__(self, **settings):
+    self.objective = objectives.make('hybrid', lambda_=0.5, **settings)
+    self.divergence, self.penalty_interval = self.objective.divergence, self.objective.penalty_interval
+    self.critic_inputs, self.penalized, self.generator_inputs = [], [], []
 
-  def critic_loss(self, critic, real, fake, seed):
+  def critic_loss(self, critic, real, fake, seed, penalized):
     self.critic_inputs.append((real.numpy(), fake.numpy(), tuple(seed.numpy())))
-    return self.objective.critic_loss(critic, real, fake, seed)
+    self.penalized.append(penalized)
+    return self.objective.critic_loss(critic, real, fake, seed, penalized)
 
-  def generator_loss(self, nll, fake_outputs):
-    self.nlls.append(nll.numpy())
-    self.fake_outputs.append(fake_outputs.numpy())
-    return self.objective.generator_loss(nll, fake_outputs)
+  def generator_loss(self, nll, fake_outputs, real_outputs, progress):
+    outputs = [None if outputs is None else outputs.numpy() for outputs in (nll, fake_outputs, real_outputs)]
+    self.generator_inputs.append((*outputs, float(progress)))
+    return self.objective.generator_loss(nll, fake_outputs, real_outputs, progress)
 
 
-def record(config, images):
+def record(config, images, **settings):
   """What the objective saw in one step, the state after it, and the flow before it."""
-  state, recorder, before = make_state(config), Recorder(), make_state(config)
+  state, recorder, before = make_state(config), Recorder(**settings), make_state(config)
   make_train_step(state, recorder, config)(images)
   return state, recorder, before.generator
 
@@ -118,7 +121,9 @@ def test_every_update_sees_fresh_images_and_fresh_noise():
   _, recorder, flow = record(config, images)
   real, fake, seeds = zip(*recorder.critic_inputs, strict=True)
   np.testing.assert_array_equal(np.concatenate(real), images[: 3 * 8])
-  np.testing.assert_allclose(recorder.nlls[0], -tf.reduce_mean(flow.log_prob(images[3 * 8 :])), rtol=1e-5)
+  np.testing.assert_allclose(
+    recorder.generator_inputs[0][0], -tf.reduce_mean(flow.log_prob(images[3 * 8 :])), rtol=1e-5
+  )
   assert all(f.shape == (8, *IMAGE_SHAPE) for f in fake)
   flat = np.concatenate(fake).reshape(24, -1)
   assert len(np.unique(flat, axis=0)) == 24
@@ -133,11 +138,80 @@ def test_reused_batch_is_the_same_for_critic_and_flow():
   real, fake, seeds = zip(*recorder.critic_inputs, strict=True)
   assert_identical(real, [images.numpy()] * 3)
   assert_identical(fake, [fake[0]] * 3)
-  np.testing.assert_allclose(recorder.nlls[0], -tf.reduce_mean(flow.log_prob(images)), rtol=1e-5)
+  np.testing.assert_allclose(recorder.generator_inputs[0][0], -tf.reduce_mean(flow.log_prob(images)), rtol=1e-5)
   # The flow's own update has that noise as well; the flow has not moved in between, the critic has.
-  np.testing.assert_allclose(recorder.fake_outputs[0], state.critic(tf.constant(fake[0])), rtol=1e-5)
+  np.testing.assert_allclose(recorder.generator_inputs[0][1], state.critic(tf.constant(fake[0])), rtol=1e-5)
   # The points between real and fake of the gradient penalty are drawn anew, as in the paper's code.
   assert len(set(seeds)) == 3
+
+
+def test_one_critic_update_shares_the_samples_of_the_flow():
+  """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
+  config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)
+  images = images_for(config)
+  state, recorder, flow = record(config, images, divergence='relativistic')
+  [(real, fake, _)] = recorder.critic_inputs
+  _, fake_outputs, real_outputs, _ = recorder.generator_inputs[0]
+  assert_identical([real], [images.numpy()])
+  noise_seed = stateless_seed(config.seed, Purpose.CRITIC, tf.constant(0, tf.int64))
+  np.testing.assert_allclose(fake, flow.sample(8, seed=noise_seed), atol=1e-6)
+  np.testing.assert_allclose(fake_outputs, state.critic(tf.constant(fake)), rtol=1e-5)
+  np.testing.assert_allclose(real_outputs, state.critic(images), rtol=1e-5)
+  before = make_state(config)
+  seed = tf.random.experimental.stateless_fold_in(noise_seed, 1)
+  with tf.GradientTape() as tape:
+    loss, _ = recorder.objective.critic_loss(before.critic, images, tf.constant(fake), seed)
+  variables = before.critic.trainable_variables
+  before.critic_optimizer.apply(tape.gradient(loss, variables), variables)
+  for expected, found in zip(weights(before.critic), weights(state.critic), strict=True):
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+  # The flow's gradient knows nothing of the critic's update: with a fixed critic it is the same.
+  with tf.GradientTape() as tape:
+    loss, _ = recorder.objective.generator_loss(
+      -tf.reduce_mean(before.generator.log_prob(images)),
+      state.critic(before.generator.sample(8, seed=noise_seed)),
+      state.critic(images),
+    )
+  variables = before.generator.trainable_variables
+  before.optimizer.apply(tape.gradient(loss, variables), variables)
+  for expected, found in zip(weights(before.generator), weights(state.generator), strict=True):
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(('critic_steps', 'expected'), [(1, [1, 0, 0, 1]), (2, [1, 0, 0, 1, 0, 0, 1, 0])])
+def test_each_third_critic_update_has_the_penalty(critic_steps, expected):
+  config = make_config(objective='hybrid', critic_steps=critic_steps, penalty_interval=3)
+  state, recorder = make_state(config), Recorder(penalty_interval=3)
+  step = make_train_step(state, recorder, config)
+  for t in range(4):
+    step(images_for(config, t))
+  assert recorder.penalized == [bool(e) for e in expected]
+
+
+def test_lambda_knows_the_progress():
+  config = make_config(objective='hybrid', steps=4)
+  state, recorder = make_state(config), Recorder()
+  step = make_train_step(state, recorder, config)
+  for t in range(4):
+    step(images_for(config, t))
+  assert [progress for *_, progress in recorder.generator_inputs] == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize('shares', [False, True])
+def test_a_critic_is_warmed_up_alone(shares):
+  settings = {'reuse_batch': shares, 'critic_steps': 1 if shares else 2}
+  config = make_config({'optimizer.schedule': 'cosine'} | settings, objective='hybrid', critic_warmup=2, steps=4)
+  initial = make_state(config)
+  state, metrics = train(config, 2)
+  assert_identical(weights(initial.generator, initial.ema), weights(state.generator, state.ema))
+  assert any(np.any(a != b) for a, b in zip(weights(initial.critic), weights(state.critic), strict=True))
+  assert int(state.optimizer.iterations) == 0 and int(state.critic_optimizer.iterations) == 2 * config.critic_steps
+  assert 'critic_loss' in metrics[0] and 'nll' not in metrics[0]
+  state, [*_, last] = train(config, 3)
+  assert any(np.any(a != b) for a, b in zip(weights(initial.generator), weights(state.generator), strict=True))
+  # The generator's own two steps make one cosine.
+  assert last['learning_rate'] == pytest.approx(config.optimizer.learning_rate)
+  assert float(state.optimizer.learning_rate) == pytest.approx(config.optimizer.learning_rate / 2)
 
 
 def test_noise_differs_from_step_to_step_and_from_seed_to_seed():
@@ -192,25 +266,28 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
 
 @pytest.mark.parametrize('schedule', ['cosine', 'exponential'])
 def test_learning_rates_follow_training_steps(schedule):
-  steps, rate = 6, 0.8
+  steps, rate, warmup = 6, 0.8, 2
   optimizers = {
     f'{name}.{key}': value
     for name, first in (('optimizer', 1e-3), ('critic_optimizer', 3e-3))
-    for key, value in {'schedule': schedule, 'decay_rate': rate, 'learning_rate': first}.items()
+    for key, value in {'schedule': schedule, 'decay_rate': rate, 'learning_rate': first, 'warmup_steps': warmup}.items()
   }
   config = make_config(optimizers, objective='hybrid', critic_steps=5, steps=steps)
   state = make_state(config)
   step = make_train_step(state, make_objective(config), config)
 
-  def factor(t):
-    return {'cosine': 0.5 * (1 + math.cos(math.pi * t / steps)), 'exponential': rate**t}[schedule]
+  def factor(t, update, updates):
+    return (
+      min(1, (update + 1) / (updates * warmup))
+      * {'cosine': 0.5 * (1 + math.cos(math.pi * t / steps)), 'exponential': rate**t}[schedule]
+    )
 
   for t in range(1, steps + 1):
     metrics = step(images_for(config, t))
     # The rate that this step used, and those of the next one.
-    assert float(metrics['learning_rate']) == pytest.approx(1e-3 * factor(t - 1), rel=1e-5, abs=1e-9)
-    assert float(state.optimizer.learning_rate) == pytest.approx(1e-3 * factor(t), rel=1e-5, abs=1e-9)
-    assert float(state.critic_optimizer.learning_rate) == pytest.approx(3e-3 * factor(t), rel=1e-5, abs=1e-9)
+    assert float(metrics['learning_rate']) == pytest.approx(1e-3 * factor(t - 1, t - 1, 1), rel=1e-5, abs=1e-9)
+    assert float(state.optimizer.learning_rate) == pytest.approx(1e-3 * factor(t, t, 1), rel=1e-5, abs=1e-9)
+    assert float(state.critic_optimizer.learning_rate) == pytest.approx(3e-3 * factor(t, 5 * t, 5), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize('decay', [0.5, 0.999])
@@ -298,7 +375,7 @@ def test_gradient_norm_is_a_number_where_the_loss_is_zero():
   class Zero(Recorder):
     uses_critic = False
 
-    def generator_loss(self, nll, fake_outputs):
+    def generator_loss(self, nll, *_):
       return 0.0 * nll, {'nll': nll}
 
   state = make_state(config)

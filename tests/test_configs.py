@@ -136,7 +136,7 @@ def test_each_command_for_cifar10_has_a_folder_of_its_own():
       cifar10,
       r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, paper',
     ),
-    (mnist, r'mnist\.py:large: no such variant; expected one of default, paper'),
+    (mnist, r'mnist\.py:large: no such variant; expected one of default, hybrid, jet, jet_hybrid, paper'),
   ],
 )
 def test_an_unknown_variant_is_refused(module, message):

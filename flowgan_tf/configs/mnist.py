@@ -26,7 +26,7 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('default', 'paper')
+VARIANTS = ('default', 'hybrid', 'jet', 'jet_hybrid', 'paper')
 
 
 def get_config(variant: str = 'default') -> config_dict.ConfigDict:
@@ -44,7 +44,37 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     raise UsageError(f'mnist.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
   config = default_config()
   config.dataset = 'mnist'
-  if variant == 'paper':
+  if variant in ('jet', 'jet_hybrid'):
+    config.generator = 'jet'
+  if variant == 'jet':
+    config.steps = 4000
+    config.optimizer.learning_rate = 1.5e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 200
+    config.optimizer.beta_1 = 0.9
+    config.optimizer.beta_2 = 0.99
+    config.ema_decay = 0.995
+  elif variant in ('hybrid', 'jet_hybrid'):
+    # A trained flow goes on with a relativistic critic, which sees the samples of the flow's own pass.
+    config.objective = 'hybrid'
+    config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
+    config['lambda'] = 0.002
+    config.steps = 6000
+    config.divergence = 'relativistic'
+    config.critic_steps = 1
+    config.reuse_batch = True
+    config.critic_warmup = 200
+    config.gradient_penalty = 0.05
+    config.penalty_interval = 4
+    config.dcgan_critic.channels = (64, 128)
+    config.dcgan_critic.dense_units = 512
+    config.optimizer.learning_rate = 4e-4
+    config.optimizer.warmup_steps = 100
+    config.critic_optimizer.learning_rate = 5e-4
+    config.critic_optimizer.beta_1 = 0.0
+    config.critic_optimizer.beta_2 = 0.99
+    config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
+  elif variant == 'paper':
     config.steps = 250_000
     config.nice.normalization = 'scalar_batch'
     config.nice.initial_weights = 'paper'

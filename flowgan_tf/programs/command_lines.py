@@ -62,8 +62,9 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
-  found['configs/mnist.py:paper'] = mnist.get_config('paper')
-  return found | {f'configs/cifar10.py:{variant}': cifar10.get_config(variant) for variant in cifar10.VARIANTS}
+  for name, module in (('mnist', mnist), ('cifar10', cifar10)):
+    found |= {f'configs/{name}.py:{variant}': module.get_config(variant) for variant in module.VARIANTS}
+  return found
 
 
 def evaluate(run: Summary, record: dict) -> str:

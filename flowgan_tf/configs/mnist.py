@@ -47,7 +47,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   if variant in ('jet', 'jet_hybrid'):
     config.generator = 'jet'
   if variant == 'jet':
-    config.steps = 4000
+    config.steps = 5000
+    config.eval_every = 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 200

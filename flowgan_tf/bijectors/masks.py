@@ -2,8 +2,8 @@
 
 A mask does three things for a coupling. It splits the event into the two parts, merges them again, and says which
 entries of a conditioner's output count. If the parts are plain slices (even/odd, channel), they are handled as slices,
-so that the first and last layers of a conditioner do half the work. The parts of a checkerboard keep the image's shape
-for the sake of convolutions, with zeros in place of the other part.
+so that the first and last layers of a conditioner do half the work. The parts of a checkerboard, of rows and of columns
+keep the image's shape for the sake of networks that see images, with zeros in place of the other part.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import ops
 
@@ -20,11 +22,12 @@ class MixerBlock(keras.layers.Layer):
   h = h + V_p gelu(U_p norm(h)),   h = h + gelu(norm(h) U_f) V_f
   ```
 
-  Input and output have shape `[patches, batch, width]`.
+  Input and output have shape `[patches, batch, width]`. Each product has a bias besides, norm is a
+  `LastAxisNormalization`, and gelu is approximated by a tanh.
 
   #### References
 
-  [1]: Ilya Tolstikhin et al. MLP-Mixer: An all-MLP Architecture for Vision. NeurIPS 2021.
+  [1]: Ilya Tolstikhin et al. MLP-Mixer: An all-MLP Architecture for Vision. NeurIPS 2021, section 2.
   """
 
   def __init__(self, patch_units: int, hidden_units: int, **kwargs):
@@ -34,7 +37,12 @@ class MixerBlock(keras.layers.Layer):
       patch_units: Hidden units of the perceptron that mixes patches.
       hidden_units: Hidden units of the perceptron that mixes features.
       **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
+
+    Raises:
+      ValueError: If an argument is out of range.
     """
+    check_integer('patch_units', patch_units, 1)
+    check_integer('hidden_units', hidden_units, 1)
     super().__init__(**kwargs)
     self.patch_units, self.hidden_units = patch_units, hidden_units
 
@@ -72,7 +80,20 @@ class MixerBlock(keras.layers.Layer):
 class MixerConditioner(PatchConditioner):
   """An MLP-Mixer over the patches of an image, whose output is zero until it is trained.
 
-  The blocks of `PatchConditioner` are `MixerBlock`s.
+  ```none
+  h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
+  ```
+
+  The blocks are `MixerBlock`s, `e` are learned positions of the patches, and each product has a bias besides. In the
+  paper there are no positions, and one output for the mean over the patches instead of one for each patch.
+
+  #### Examples
+
+  ```python
+  mask = fg.bijectors.masks.checkerboard((32, 32, 3), size=4)
+  net = fg.networks.MixerConditioner(6, patch_size=4)
+  coupling = fg.bijectors.AffineCoupling(net, mask)
+  ```
 
   #### References
 
@@ -106,13 +127,9 @@ class MixerConditioner(PatchConditioner):
     Raises:
       ValueError: If an argument is out of range.
     """
-    check_integer('patch_units', patch_units, 1)
-    check_integer('hidden_units', hidden_units, 1)
+    block = functools.partial(MixerBlock, patch_units, hidden_units, dtype=dtype)
+    super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)
     self.patch_units, self.hidden_units = patch_units, hidden_units
-    super().__init__(output_channels, patch_size, width, blocks, dtype, **kwargs)
-
-  def _block(self, dtype):
-    return MixerBlock(self.patch_units, self.hidden_units, dtype=dtype)
 
   def get_config(self):
     return {**super().get_config(), 'patch_units': self.patch_units, 'hidden_units': self.hidden_units}

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_integer
+from flowgan_tf.arguments import check, check_integer
 from flowgan_tf.networks.normalization import LastAxisNormalization
 
-__all__ = ['PatchConditioner', 'from_patches', 'to_patches']
+__all__ = ['PatchConditioner', 'check_patch_size', 'from_patches', 'to_patches']
 
 
 class PatchConditioner(keras.layers.Layer):
   """Base of the networks that see an image as patches, and return zero until they are trained.
 
   ```none
-  h = patches(x / 4) E + e;   h = block(h), repeated;   y = images(norm(h) F + f)
+  h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
   ```
 
-  The logits of pixels lie within +-16. The division brings them to the scale of the learned positions `e`. A subclass
-  says what a block is.
+  It maps images `[batch, height, width, channels]` to `[batch, height, width, output_channels]`, and `h` has shape
+  `[patches, batch, width]`. All patches share the matrices `E` and `F`, and each product has a bias besides; each patch
+  has a learned position `e`. Logits of pixels lie within +-16, and are divided so that the first layer sees
+  numbers of order 1. A subclass says what a block is.
   """
 
   def __init__(
     self,
+    make_block: Callable[[], keras.Layer],
     output_channels: int,
     patch_size: int,
     width: int,
@@ -36,6 +39,7 @@ class PatchConditioner(keras.layers.Layer):
     """Builds the network.
 
     Args:
+      make_block: Returns a new block, which maps `[patches, batch, width]` to the same shape.
       output_channels: Channels of the output.
       patch_size: Height and width of a patch, which must divide those of the image.
       width: Features of each patch.
@@ -46,23 +50,19 @@ class PatchConditioner(keras.layers.Layer):
     Raises:
       ValueError: If an argument is out of range.
     """
-    super().__init__(dtype=dtype, **kwargs)
-    for name, value in {'patch_size': patch_size, 'width': width, 'blocks': blocks}.items():
+    sizes = {'output_channels': output_channels, 'patch_size': patch_size, 'width': width, 'blocks': blocks}
+    for name, value in sizes.items():
       check_integer(name, value, 1)
+    super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.patch_size, self.width, self.blocks = output_channels, patch_size, width, blocks
     self._embedding = keras.layers.Dense(width, dtype=dtype)
-    self._blocks = [self._block(dtype) for _ in range(blocks)]
+    self._blocks = [make_block() for _ in range(blocks)]
     self._norm = LastAxisNormalization(dtype=dtype)
     self._last = keras.layers.Dense(patch_size**2 * output_channels, kernel_initializer='zeros', dtype=dtype)
 
-  def _block(self, dtype: str) -> keras.layers.Layer:
-    """Returns a new block, which maps `[patches, batch, width]` to the same shape."""
-    raise NotImplementedError
-
   def build(self, input_shape):
     _, height, width, channels = input_shape
-    if height % self.patch_size or width % self.patch_size:
-      raise ValueError(f'`patch_size` must divide height and width, {height} and {width}. Got: {self.patch_size}.')
+    check_patch_size(self.patch_size, height, width)
     patches = height * width // self.patch_size**2
     # Keras restores weights only into sublayers that exist by then.
     self._embedding.build((None, self.patch_size**2 * channels))
@@ -75,20 +75,35 @@ class PatchConditioner(keras.layers.Layer):
 
   def call(self, x):
     _, height, width, _ = x.shape
-    patches = to_patches(x * 0.25, self.patch_size)
-    h = self._embedding(patches) + tf.convert_to_tensor(self._positions)
+    h = self._embedding(to_patches(x * 0.25, self.patch_size)) + self._positions
     for block in self._blocks:
       h = block(h)
     y = self._last(self._norm(tf.reshape(h, (-1, self.width))))
     return from_patches(y, self.patch_size, (height, width, self.output_channels))
 
   def get_config(self):
-    names = ('output_channels', 'patch_size', 'width', 'blocks')
-    return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+    return {
+      **super().get_config(),
+      'output_channels': self.output_channels,
+      'patch_size': self.patch_size,
+      'width': self.width,
+      'blocks': self.blocks,
+    }
+
+
+def check_patch_size(patch_size: int, height: int, width: int) -> None:
+  """Checks, for an argument of this name, that square patches of that size cover an image without a rest.
+
+  Raises:
+    ValueError: If they do not.
+  """
+  check_integer('patch_size', patch_size, 1)
+  fits = height % patch_size == width % patch_size == 0
+  check('patch_size', patch_size, f'a divisor of height and width, {height} and {width}', fits)
 
 
 def to_patches(images: tf.Tensor, patch_size: int) -> tf.Tensor:
-  """Divides images into square patches: `[b, h, w, c] -> [h/p w/p, b, p p c]`.
+  """Divides images into square patches, row by row: `[b, h, w, c] -> [h/p w/p, b, p p c]`.
 
   The patches come first, so that products that mix patches are products of two matrices, as those that mix features
   are. Tensors as wide as the network need not be transposed.
@@ -100,7 +115,10 @@ def to_patches(images: tf.Tensor, patch_size: int) -> tf.Tensor:
 
 
 def from_patches(patches: tf.Tensor, patch_size: int, image_shape: Sequence[int]) -> tf.Tensor:
-  """Puts images of `image_shape` together again: the inverse of `to_patches`."""
+  """Puts images of shape `(h, w, c)` together again: the inverse of `to_patches`.
+
+  The first two axes of the patches may be one, as after a product with a matrix of features: `[h/p w/p b, p p c]`.
+  """
   height, width, channels = image_shape
   rows, columns = height // patch_size, width // patch_size
   x = tf.reshape(patches, (rows, columns, -1, patch_size, patch_size, channels))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
+import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.arguments import check_integer
+from flowgan_tf.arguments import check, check_integer
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
 
@@ -18,13 +21,16 @@ class TransformerBlock(keras.layers.Layer):
 
   ```none
   h = h + attention(norm(h)),   h = h + gelu(norm(h) U) V
+  attention(h) = [softmax(Q_i K_i^T / sqrt(width / heads)) V_i]_i O,   [Q_i, K_i, V_i]_i = h W,   i = 1, ..., heads
   ```
 
-  Input and output have shape `[patches, batch, width]`.
+  Input and output have shape `[patches, batch, width]`. Each product with `U`, `V`, `O` or `W` has a bias besides, norm
+  is a `LastAxisNormalization`, and gelu is approximated by a tanh.
 
   #### References
 
-  [1]: Alexey Dosovitskiy et al. An Image is Worth 16x16 Words. ICLR 2021.
+  [1]: Alexey Dosovitskiy et al. An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale. ICLR 2021,
+       section 3.1 and appendix A.
   """
 
   def __init__(self, heads: int, hidden_units: int, **kwargs):
@@ -34,7 +40,12 @@ class TransformerBlock(keras.layers.Layer):
       heads: Number of attention heads, which must divide the width.
       hidden_units: Hidden units of the perceptron.
       **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
+
+    Raises:
+      ValueError: If an argument is out of range.
     """
+    check_integer('heads', heads, 1)
+    check_integer('hidden_units', hidden_units, 1)
     super().__init__(**kwargs)
     self.heads, self.hidden_units = heads, hidden_units
 
@@ -58,7 +69,7 @@ class TransformerBlock(keras.layers.Layer):
     # Queries, keys and values as [batch, heads, patches, width / heads].
     query, key, value = ops.unstack(ops.transpose(projected, (2, 1, 3, 0, 4)), axis=0, num=3)
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * (width // self.heads) ** -0.5
-    mixed = ops.matmul(ops.softmax(scores), value)
+    mixed = ops.matmul(tf.nn.softmax(scores), value)  # Keras' softmax warns of an image with a single patch.
     features = features + self._output(ops.reshape(ops.transpose(mixed, (2, 0, 1, 3)), (-1, width)))
     features = features + self._narrow(self._wide(second(features)))
     return ops.reshape(features, (patches, -1, width))
@@ -71,13 +82,26 @@ class TransformerBlock(keras.layers.Layer):
 class TransformerConditioner(PatchConditioner):
   """A vision transformer over the patches of an image, whose output is zero until it is trained.
 
-  The blocks of `PatchConditioner` are `TransformerBlock`s.
+  ```none
+  h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
+  ```
+
+  The blocks are `TransformerBlock`s, `e` are learned positions of the patches, and each product has a bias besides.
+  There is no class token: each patch has an output, as in [2].
+
+  #### Examples
+
+  ```python
+  mask = fg.bijectors.masks.rows((32, 32, 3))
+  net = fg.networks.TransformerConditioner(3, patch_size=4)
+  coupling = fg.bijectors.AdditiveCoupling(net, mask)
+  ```
 
   #### References
 
-  [1]: Alexey Dosovitskiy et al. An Image is Worth 16x16 Words. ICLR 2021.
+  [1]: Alexey Dosovitskiy et al. An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale. ICLR 2021.
   [2]: Alexander Kolesnikov, André Susano Pinto, Michael Tschannen. Jet: A Modern Transformer-Based Normalizing Flow.
-       2024.
+       2024. https://arxiv.org/abs/2412.15129
   """
 
   def __init__(
@@ -97,9 +121,9 @@ class TransformerConditioner(PatchConditioner):
       output_channels: Channels of the output: those of the event for an additive coupling, twice that for an affine
         one.
       patch_size: Height and width of a patch, which must divide those of the image.
-      width: Features of each patch.
+      width: Features of each patch, a multiple of `heads`.
       blocks: Number of blocks.
-      heads: Attention heads of each block, which must divide `width`.
+      heads: Attention heads of each block.
       hidden_units: Hidden units of each block's perceptron.
       dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
       **kwargs: Further arguments of `keras.layers.Layer`.
@@ -107,15 +131,10 @@ class TransformerConditioner(PatchConditioner):
     Raises:
       ValueError: If an argument is out of range.
     """
-    check_integer('heads', heads, 1)
-    check_integer('hidden_units', hidden_units, 1)
-    if width % heads:
-      raise ValueError(f'`width` must be a multiple of the number of heads, {heads}. Got: {width}.')
+    block = functools.partial(TransformerBlock, heads, hidden_units, dtype=dtype)
+    super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)
+    check('width', width, f'a multiple of the number of heads, {heads}', width % heads == 0)
     self.heads, self.hidden_units = heads, hidden_units
-    super().__init__(output_channels, patch_size, width, blocks, dtype, **kwargs)
-
-  def _block(self, dtype):
-    return TransformerBlock(self.heads, self.hidden_units, dtype=dtype)
 
   def get_config(self):
     return {**super().get_config(), 'heads': self.heads, 'hidden_units': self.hidden_units}

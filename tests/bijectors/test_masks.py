@@ -98,7 +98,9 @@ def test_merge_with_a_batch_of_unknown_size():
     np.testing.assert_array_equal(there_and_back(x), x)
 
 
-@pytest.mark.parametrize('mask', [masks.even_odd(6), masks.channel((2, 2, 2)), masks.checkerboard((2, 2, 2))])
+@pytest.mark.parametrize(
+  'mask', [masks.even_odd(6), masks.channel((2, 2, 2)), masks.checkerboard((2, 2, 2)), masks.rows((2, 2, 2))]
+)
 @pytest.mark.parametrize('shape', [(), (5,), (3, 7), (2, 2, 3), (4, 2, 2, 1)])
 def test_events_of_another_shape_are_refused(mask, shape):
   with pytest.raises(ValueError, match=r'expects events of shape \(.*Got: input of shape'):
@@ -111,6 +113,9 @@ def test_events_of_another_shape_are_refused(mask, shape):
     (lambda: masks.even_odd(1), 'event_shape'),
     (lambda: masks.channel((4, 4, 1)), 'event_shape'),
     (lambda: masks.checkerboard((1, 1, 3)), 'mask'),
+    (lambda: masks.checkerboard((2, 2, 3), size=2), 'mask'),
+    (lambda: masks.rows((1, 4, 3)), 'mask'),
+    (lambda: masks.columns((4, 1, 3)), 'mask'),
     (lambda: masks.BinaryMask(np.ones(4)), 'mask'),
     (lambda: masks.BinaryMask(np.zeros((2, 2))), 'mask'),
     (lambda: masks.BinaryMask(np.array([0.0, 0.5, 1.0])), 'mask'),
@@ -123,7 +128,15 @@ def test_masks_that_would_keep_or_change_nothing_are_refused(build, argument):
 
 
 @pytest.mark.parametrize(
-  'mask', [masks.even_odd(7), masks.channel((2, 2, 5)), masks.checkerboard((3, 4, 2)), masks.BinaryMask(np.eye(3))]
+  'mask',
+  [
+    masks.even_odd(7),
+    masks.channel((2, 2, 5)),
+    masks.checkerboard((3, 4, 2)),
+    masks.checkerboard((3, 4, 2), size=2),
+    masks.columns((3, 4, 2)),
+    masks.BinaryMask(np.eye(3)),
+  ],
 )
 def test_inverted_mask_keeps_what_the_mask_changes(mask):
   x = tf.random.stateless_normal((2, *mask.event_shape), (0, 1))
@@ -140,9 +153,16 @@ def test_sizes_may_be_integers_of_numpy():
 
 
 @pytest.mark.parametrize('event_shape', [(4, 4), 4, (4, 4, 1, 1), (4, 4, 1.0), None])
-def test_a_checkerboard_is_an_image(event_shape):
-  with pytest.raises(ValueError, match=r'^`event_shape` must be \(height, width, channels\)\. Got: '):
-    masks.checkerboard(event_shape)
+def test_a_checkerboard_rows_and_columns_divide_an_image(event_shape):
+  for make_mask in (masks.checkerboard, masks.rows, masks.columns):
+    with pytest.raises(ValueError, match=r'^`event_shape` must be \(height, width, channels\)\. Got: '):
+      make_mask(event_shape)
+
+
+@pytest.mark.parametrize('size', [0, 1.5, True, None])
+def test_squares_have_a_size(size):
+  with pytest.raises(ValueError, match=rf'^`size` must be an integer of at least 1\. Got: {size}\.$'):
+    masks.checkerboard((4, 4, 1), size=size)
 
 
 @pytest.mark.parametrize('event_shape', [4.5, None, (4, None), (), (0, 4)])

@@ -8,7 +8,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import AdditiveCoupling, BatchNormalization, DiagonalScaling, masks
-from flowgan_tf.networks import KerasModule, ResidualConditioner, dense_conditioner
+from flowgan_tf.networks import (
+  KerasModule,
+  MixerConditioner,
+  ResidualConditioner,
+  TransformerConditioner,
+  dense_conditioner,
+)
 
 SHIFT = tfp.bijectors.Shift(1.0)
 
@@ -225,8 +231,18 @@ class Unregistered(keras.layers.Layer):
     lambda: keras.Sequential([Unregistered(3), keras.layers.Lambda(lambda x: 2 * x)]),
     lambda: dense_conditioner(3, 4, 1, 'scalar_batch'),
     lambda: ResidualConditioner(3, channels=4, blocks=1),
+    lambda: MixerConditioner(3, patch_size=2, width=4, patch_units=3, hidden_units=5),
+    lambda: TransformerConditioner(3, patch_size=1, width=4, heads=2, hidden_units=5),
   ],
-  ids=['Sequential', 'unregistered', 'Lambda', 'dense_conditioner', 'ResidualConditioner'],
+  ids=[
+    'Sequential',
+    'unregistered',
+    'Lambda',
+    'dense_conditioner',
+    'ResidualConditioner',
+    'MixerConditioner',
+    'TransformerConditioner',
+  ],
 )
 def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
   shape = (2, 2, 3)

@@ -42,23 +42,9 @@ LAYERS = {
   },
   ResidualConditioner: {'output_channels': 5, 'channels': 4, 'blocks': 2, 'normalization': 'scalar_batch'},
   MixerBlock: {'patch_units': 3, 'hidden_units': 5},
-  MixerConditioner: {
-    'output_channels': 5,
-    'patch_size': 2,
-    'width': 6,
-    'blocks': 2,
-    'patch_units': 3,
-    'hidden_units': 5,
-  },
+  MixerConditioner: PATCHES | {'patch_units': 3, 'hidden_units': 5},
   TransformerBlock: {'heads': 3, 'hidden_units': 5},
-  TransformerConditioner: {
-    'output_channels': 5,
-    'patch_size': 2,
-    'width': 6,
-    'blocks': 2,
-    'heads': 3,
-    'hidden_units': 5,
-  },
+  TransformerConditioner: PATCHES | {'heads': 3, 'hidden_units': 5},
 }
 # Layers of images. The others take `[patches, batch, width]` and are saved inside of these.
 OUTER = [layer_class for layer_class in LAYERS if layer_class not in (MixerBlock, TransformerBlock)]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.arguments import check_choice, check_integer
-from flowgan_tf.builders import builder
+from flowgan_tf.arguments import check, check_choice, check_integer
+from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
 from flowgan_tf.flows.flow import Flow, standard_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks.patches import check_patch_size
 
 __all__ = ['jet']
 
-_COUPLINGS = {'affine': 2, 'additive': 1}
+_HEADS = 4
+_LOG_SCALE_BOUND = 2.0
 
 
 @builder
@@ -30,7 +32,7 @@ def jet(
   width: int = 128,
   blocks: int = 1,
   hidden_units: int = 256,
-  log_scale_bound: float = 2.0,
+  log_scale_bound: float = _LOG_SCALE_BOUND,
   prior: str = 'logistic',
   alpha: float = 1e-7,
   dtype: str = 'float32',
@@ -39,21 +41,31 @@ def jet(
   """Builds a flow of couplings whose networks are products of matrices over patches of the image.
 
   From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
-  checkerboard, rows, patches as on a checkerboard, columns; each is followed by its complement.
+  checkerboard, rows, patches as on a checkerboard, columns; each is followed by its complement. Those that do not
+  divide the image, such as rows if there is only one, are left out.
 
-  Jet has vision transformers, and divides patches, or the features of every patch, by random permutations that are
-  fixed. The masks here are regular instead, and an MLP-Mixer is the default, whose large products suit a CPU.
+  It differs from the flow of [1] in these points:
+
+  - The masks are regular. Jet divides the features of every patch, by random permutations that are fixed, and after two
+    or four couplings of that kind the patches. Its networks see the kept half alone, instead of zeros in place of the
+    other half.
+  - An MLP-Mixer is the default, whose large products suit a CPU. Jet has vision transformers.
+  - Couplings scale and then shift on the way from noise to image, with a log-scale between `-log_scale_bound` and
+    `log_scale_bound`. Jet's shift and then scale from image to noise, by a factor between 0 and 2.
+  - Jet has neither the alpha-logit nor the diagonal scaling, and a normal prior.
 
   Args:
-    image_shape: `(height, width, channels)`.
+    image_shape: `(height, width, channels)`, with more than one pixel.
     couplings: Number of couplings, at least 2.
     coupling: 'affine' or 'additive'.
-    conditioner: 'mixer' or 'transformer'.
+    conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
     patch_size: Height and width of a patch, which must divide those of the image.
-    width: Features of each patch; for a transformer a multiple of 4, its number of attention heads.
+    width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer a multiple
+      of 4, its number of attention heads.
     blocks: Mixer or transformer blocks of each network.
     hidden_units: Hidden units of the perceptrons that mix features.
-    log_scale_bound: Largest absolute log-scale of an affine coupling.
+    log_scale_bound: Largest absolute log-scale of an affine coupling. With `coupling='additive'` this must be left as
+      it is.
     prior: 'logistic' or 'normal'.
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
@@ -65,35 +77,58 @@ def jet(
     cube. Its noise has the shape of the images.
 
   Raises:
-    ValueError: If an argument is out of range, or does not fit the shape of the images.
+    ValueError: If an argument is out of range, or `patch_size` does not divide the images.
+
+  #### Examples
+
+  ```python
+  flow = fg.flows.jet((28, 28, 1))
+  images = flow.sample(16, seed=0)
+  flow.log_prob(images)           # [16], nats
+  ```
 
   #### References
 
   [1]: Alexander Kolesnikov, André Susano Pinto, Michael Tschannen. Jet: A Modern Transformer-Based Normalizing Flow.
-       2024.
+       2024. https://arxiv.org/abs/2412.15129
   [2]: Ilya Tolstikhin et al. MLP-Mixer: An all-MLP Architecture for Vision. NeurIPS 2021.
   """
-  check_integer('couplings', couplings, 2)  # A single coupling would leave half of the pixels unchanged.
-  check_choice('coupling', coupling, _COUPLINGS)
+  check_integer('couplings', couplings, 2, MOST_LAYERS)  # A single coupling would leave half of the pixels unchanged.
+  check_choice('coupling', coupling, ('affine', 'additive'))
   check_choice('conditioner', conditioner, ('mixer', 'transformer'))
-  size = {'patch_size': patch_size, 'width': width, 'blocks': blocks, 'hidden_units': hidden_units}
-  for argument, value in size.items():
-    check_integer(argument, value, 1)
-  if image_shape[0] % patch_size or image_shape[1] % patch_size:
-    raise ValueError(f'`patch_size` must divide height and width of {tuple(image_shape)}. Got: {patch_size}.')
+  check_integer('width', width, 1, MOST_UNITS)
+  check_integer('blocks', blocks, 1, MOST_LAYERS)
+  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
+  affine, mixer = coupling == 'affine', conditioner == 'mixer'
+  if not affine:
+    expected = f"{_LOG_SCALE_BOUND} if `coupling` is 'additive', which scales nothing"
+    check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
+  *sides, channels = image_shape
+  pixels = math.prod(sides)
+  check('image_shape', tuple(image_shape), 'of more than one pixel', pixels > 1)
+  check_patch_size(patch_size, *sides)
+  outputs = 2 * channels if affine else channels
+  patches = pixels // patch_size**2
+  mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
+  per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
+  check_weights(couplings * width * per_feature)
+
+  def network():
+    sizes = outputs, patch_size, width, blocks
+    if mixer:
+      return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
+    return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
+
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
+  masks = _masks(image_shape, patch_size)
   to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
-  for i, mask in zip(range(couplings), itertools.cycle(_masks(image_shape, patch_size)), strict=False):
-    outputs = _COUPLINGS[coupling] * image_shape[-1]
-    if conditioner == 'mixer':
-      network = MixerConditioner(outputs, patch_units=width, dtype=dtype, **size)
+  for i in range(couplings):
+    mask, title = masks[i % len(masks)], f'coupling_{i}'
+    if affine:
+      part = bijectors.AffineCoupling(network(), mask, log_scale_bound, name=title)
     else:
-      network = TransformerConditioner(outputs, dtype=dtype, **size)
-    if coupling == 'affine':
-      part = bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'coupling_{i}')
-    else:
-      part = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}')
-    to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
+      part = bijectors.AdditiveCoupling(network(), mask, name=title)
+    to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
   return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
@@ -103,15 +138,11 @@ def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.
   """Returns each pattern that divides the image, followed by its complement."""
   masks = bijectors.masks
   height, width, _ = image_shape
-  firsts = []
-  if height * width > 1:
-    firsts.append(masks.checkerboard(image_shape))
+  firsts = [masks.checkerboard(image_shape)]
   if height > 1:
     firsts.append(masks.rows(image_shape))
   if height * width > patch_size**2 > 1:
     firsts.append(masks.checkerboard(image_shape, size=patch_size))
   if width > 1:
     firsts.append(masks.columns(image_shape))
-  if not firsts:
-    raise ValueError(f'`image_shape` must have more than one pixel. Got: {tuple(image_shape)}.')
   return [mask for first in firsts for mask in (first, ~first)]

@@ -1,14 +1,27 @@
+import copy
 import math
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
+from flowgan_tf.flows import jet_flow
+from flowgan_tf.networks.mixer import MixerBlock
+from flowgan_tf.networks.transformer import TransformerBlock
+from tests.bijectors.test_bijectors_all import log_det_by_autodiff
 
 
 def small(image_shape=(4, 4, 1), **arguments):
   return flows.jet(image_shape, **{'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 4} | arguments)
+
+
+def randomise(flow, scale=0.2):
+  rng = np.random.default_rng(0)
+  for variable in flow.variables:
+    variable.assign(variable + rng.normal(0.0, scale, variable.shape))
+  return flow
 
 
 def kept(coupling):
@@ -46,25 +59,89 @@ def test_the_default_has_the_parameters_that_can_be_counted():
   assert sum(math.prod(v.shape) for v in flow.trainable_variables) == 12 * (network + 2) + 784
 
 
-@pytest.mark.parametrize('shape', [(2, 1, 1), (1, 2, 3), (3, 3, 1), (2, 2, 2)])
-def test_any_shape_of_more_than_one_pixel(shape):
-  flow = small(shape, couplings=8, patch_size=1)
-  samples = flow.sample(2, seed=(0, 0))
-  assert samples.shape == (2, *shape) and np.all(np.isfinite(flow.log_prob(samples)))
+@pytest.mark.parametrize('shape, patch_size', [((2, 1, 1), 1), ((1, 6, 3), 1), ((3, 3, 1), 3), ((7, 7, 1), 7)])
+@pytest.mark.parametrize('coupling', ['affine', 'additive'])
+@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, patch_size, coupling, conditioner):
+  flow = randomise(
+    small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')
+  )
+  x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (2, *shape)))
+  z = flow.encode(x)
+  np.testing.assert_allclose(flow.decode(tf.identity(z)), x, rtol=0, atol=1e-11)
+  log_det = flow.bijector.inverse_log_det_jacobian(tf.identity(x), event_ndims=3)
+  np.testing.assert_allclose(log_det, log_det_by_autodiff(flow.encode, x), rtol=1e-9)
+  new = small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')
+  assert np.abs(z - new.encode(x)).max() > 0.01
+
+
+@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+def test_two_couplings_let_every_pixel_depend_on_others(conditioner):
+  flow = randomise(small((4, 4, 1), conditioner=conditioner, dtype='float64'))
+  x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (1, 4, 4, 1)))
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    z = flow.encode(x)
+  jacobian = tape.jacobian(z, x).numpy().reshape(16, 16)
+  assert np.all(np.count_nonzero(jacobian, axis=1) > 8)
+
+
+@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+def test_a_deep_copy_has_the_weights_and_variables_of_its_own(conditioner):
+  flow = randomise(small(conditioner=conditioner))
+  x = tf.fill((1, 4, 4, 1), 0.3)
+  copied, before = copy.deepcopy(flow), flow.log_prob(x).numpy()
+  np.testing.assert_array_equal(copied.log_prob(tf.identity(x)), before)
+  randomise(copied, 0.5)
+  assert abs(copied.log_prob(tf.identity(x)) - before) > 0.01
+  np.testing.assert_array_equal(flow.log_prob(tf.identity(x)), before)
+
+
+@pytest.mark.parametrize('conditioner, block', [('mixer', MixerBlock), ('transformer', TransformerBlock)])
+def test_training_reaches_the_layers_inside(conditioner, block, monkeypatch):
+  """Also through a layer whose own `call` does not take it."""
+  seen = []
+  original = block.call
+
+  def call(self, h, training=None):
+    seen.append(training)
+    return original(self, h)
+
+  monkeypatch.setattr(block, 'call', call)
+  flow = small(conditioner=conditioner)
+  for training in (True, False):
+    for run in (
+      lambda training: flow.log_prob(tf.fill((1, 4, 4, 1), 0.3), training=training),
+      lambda training: flow.sample(2, seed=(0, 0), training=training),
+    ):
+      seen.clear()
+      run(training)
+      assert seen == [training, training]
 
 
 @pytest.mark.parametrize(
   'arguments, message',
   [
-    ({'patch_size': 3}, r'`patch_size` must divide height and width of \(4, 4, 1\). Got: 3.'),
-    ({'coupling': 'linear'}, "`coupling` must be one of affine, additive. Got: 'linear'."),
-    ({'conditioner': 'cnn'}, "`conditioner` must be one of mixer, transformer. Got: 'cnn'."),
-    ({'couplings': 1}, '`couplings` must be an integer of at least 2. Got: 1.'),
+    ({'patch_size': 3}, '`patch_size` must be a divisor of height and width, 4 and 4. Got: 3.'),
+    ({'image_shape': (7, 7, 1)}, '`patch_size` must be a divisor of height and width, 7 and 7. Got: 2.'),
     ({'width': 6, 'conditioner': 'transformer'}, '`width` must be a multiple of the number of heads, 4. Got: 6.'),
-    ({'blocks': 0}, '`blocks` must be an integer of at least 1. Got: 0.'),
-    ({'image_shape': (1, 1, 3), 'patch_size': 1}, r'`image_shape` must have more than one pixel. Got: \(1, 1, 3\).'),
+    ({'image_shape': (1, 1, 3), 'patch_size': 1}, '`image_shape` must be of more than one pixel. Got: (1, 1, 3).'),
+    (
+      {'coupling': 'additive', 'log_scale_bound': 1.0},
+      "`log_scale_bound` must be 2.0 if `coupling` is 'additive', which scales nothing. Got: 1.0.",
+    ),
   ],
 )
-def test_arguments_are_checked(arguments, message):
-  with pytest.raises(ValueError, match=message):
+def test_arguments_that_do_not_fit_each_other_are_refused(arguments, message):
+  with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
     small(**arguments)
+
+
+@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+@pytest.mark.parametrize('coupling', ['affine', 'additive'])
+def test_the_memory_that_is_checked_is_that_of_the_matrices(coupling, conditioner, monkeypatch):
+  counts = []
+  monkeypatch.setattr(jet_flow, 'check_weights', counts.append)
+  flow = small((4, 8, 3), blocks=2, width=8, hidden_units=5, coupling=coupling, conditioner=conditioner)
+  matrices = [v for v in flow.trainable_variables if 'kernel' in v.name or 'positions' in v.name]
+  assert counts == [sum(v.shape.num_elements() for v in matrices)]

@@ -99,7 +99,7 @@ def test_bits_per_dim_of_digits_count_17_levels(finished):
     (['--config.nice.hidden_units=many'], ['hidden_units', 'many']),
     (['--config.critic=resnet'], ['critic', 'resnet', 'dcgan_critic']),
     (['--config.nice.couplings=1'], ['nice.couplings', 'from 2 to 256. Got: 1.']),
-    (['--generator=glow'], ['generator', 'glow', 'nice, real_nvp, dcgan']),
+    (['--generator=glow'], ['generator', 'glow', 'nice, real_nvp, jet, dcgan']),
     (['--generator=dcgan', '--objective=mle'], ['mle', 'adversarial', 'dcgan, which is not invertible']),
     (['--generator=dcgan', '--objective=hybrid', '--lambda=0.1'], ['hybrid', 'dcgan, which is not invertible']),
     (['--generator=dcgan', '--objective=adversarial', '--config.dcgan.channels=()'], ['dcgan.channels', '()']),
@@ -156,10 +156,17 @@ def test_config_files_that_are_none(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_images_that_do_not_fit_the_flow(tmp_path):
+@pytest.mark.parametrize(
+  ('generator', 'parts'),
+  [
+    ('real_nvp', ['real_nvp', '(7, 7, 1)']),
+    ('jet', ['--config.jet.patch_size must be a divisor of', '7 and 7. Got: 4']),
+  ],
+)
+def test_images_that_do_not_fit_the_flow(tmp_path, generator, parts):
   images = write_images(tmp_path / 'odd.npz', shape=(7, 7, 1))
-  outcome = call('train', f'--dataset={images}', '--config.generator=real_nvp', f'--workdir={tmp_path / "run"}')
-  assert_one_line(outcome, 'train', 'real_nvp', '(7, 7, 1)')
+  outcome = call('train', f'--dataset={images}', f'--generator={generator}', f'--workdir={tmp_path / "run"}')
+  assert_one_line(outcome, 'train', *parts)
   assert not (tmp_path / 'run').exists()
 
 

@@ -20,7 +20,7 @@ def test_shipped_configurations_hold(get_config):
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [
-    ('generator', 'glow', 'nice, real_nvp, dcgan'),
+    ('generator', 'glow', 'nice, real_nvp, jet, dcgan'),
     ('critic', 'resnet', 'dcgan_critic'),
     ('scorer', 'vgg', 'classifier, inception'),
     ('on_nan', 'retry', 'stop, rollback'),
@@ -131,12 +131,20 @@ def test_numbers_of_other_types_that_mean_the_same_hold():
     ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 256}, (4, 4, 1), "`generator` 'nice' does not fit"),
     ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 1}, (1024, 1024, 3), "`generator` 'nice' does not fit"),
     ({'generator': 'real_nvp', 'real_nvp.channels': 65_536}, (4, 4, 1), "`generator` 'real_nvp' does not fit"),
+    (
+      {'generator': 'jet', 'jet.width': 65_536, 'jet.hidden_units': 65_536},
+      (4, 4, 1),
+      "`generator` 'jet' does not fit",
+    ),
     ({'generator': 'dcgan', 'dcgan.channels': (65_536, 65_536)}, (4, 4, 1), "`generator` 'dcgan' does not fit"),
     ({'nice.couplings': 10**9}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1000000000.'),
     ({'nice.hidden_units': 10**11}, (4, 4, 1), '`nice.hidden_units` must be an integer from 1 to 65536.'),
     ({'nice.hidden_layers': 10**6}, (4, 4, 1), '`nice.hidden_layers` must be an integer from 1 to 256.'),
     ({'generator': 'real_nvp', 'real_nvp.scales': 10**400}, (4, 4, 1), '`real_nvp.scales` must be an integer from 1 '),
     ({'generator': 'real_nvp', 'real_nvp.blocks': 10**6}, (4, 4, 1), '`real_nvp.blocks` must be an integer from 0 to'),
+    ({'generator': 'jet', 'jet.couplings': 10**9}, (4, 4, 1), '`jet.couplings` must be an integer from 2 to 256.'),
+    ({'generator': 'jet', 'jet.width': 10**11}, (4, 4, 1), '`jet.width` must be an integer from 1 to 65536.'),
+    ({'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor of height and'),
     ({'generator': 'dcgan', 'dcgan.channels': (1,) * 100}, (4, 4, 1), '`dcgan.channels` must be at most 16 integers'),
   ],
 )

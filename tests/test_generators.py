@@ -19,6 +19,7 @@ SHAPE = (4, 4, 1)
 BUILDERS = {
   'nice': {'hidden_units': 4, 'hidden_layers': 1},
   'real_nvp': {'channels': 2, 'blocks': 1, 'batch_norm_between': True},
+  'jet': {'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 4},
   'dcgan': {'channels': (4, 2)},
 }
 
@@ -302,7 +303,7 @@ def test_a_copy_in_double_precision_has_the_same_weights(name):
   np.testing.assert_allclose(copy.with_dtype('float32').decode(z), narrow, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'jet'])
 def test_a_copy_may_change_its_dtype(name):
   flow = GENERATORS[name](SHAPE, **BUILDERS[name])
   for variable in flow.variables:
@@ -318,7 +319,7 @@ def test_a_copy_may_change_its_dtype(name):
 
 def test_a_generator_says_whether_it_has_a_density():
   built = {name: build(SHAPE, **BUILDERS[name]) for name, build in GENERATORS.items()}
-  assert {name: g.has_density for name, g in built.items()} == {'nice': True, 'real_nvp': True, 'dcgan': False}
+  assert {name: g.has_density for name, g in built.items()} == {name: name != 'dcgan' for name in BUILDERS}
 
 
 def test_two_flows_in_one_joint_distribution():

@@ -52,6 +52,8 @@ def make_flow(name):
   keras.utils.set_random_seed(0)
   if name == 'nice':
     flow = flows.nice((4, 4, 1), hidden_units=8, hidden_layers=1)
+  elif name == 'jet':
+    flow = flows.jet((4, 4, 1), conditioner='transformer', couplings=4, patch_size=2, width=4, hidden_units=4)
   else:
     flow = flows.real_nvp((4, 4, 3), channels=4, blocks=1, normalization='batch', batch_norm_between=True)
   rng = np.random.default_rng(0)
@@ -65,7 +67,7 @@ def make_images(flow, n, seed=0):
   return np.random.default_rng(seed).uniform(0.05, 0.95, (n, *flow.event_shape)).astype(np.float32)
 
 
-@pytest.fixture(scope='module', params=['nice', 'real_nvp'])
+@pytest.fixture(scope='module', params=['nice', 'real_nvp', 'jet'])
 def exported(request, tmp_path_factory):
   flow = make_flow(request.param)
   folder = tmp_path_factory.mktemp(request.param) / 'export'

@@ -1,4 +1,4 @@
-"""What must hold for every bijector of the package, and for the bijectors of both flows."""
+"""What must hold for every bijector of the package, and for the bijectors of all flows."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
 from flowgan_tf.bijectors import masks
-from flowgan_tf.networks import ResidualConditioner, dense_conditioner
+from flowgan_tf.networks import MixerConditioner, ResidualConditioner, TransformerConditioner, dense_conditioner
 
 tfb = tfp.bijectors
 
@@ -68,6 +68,15 @@ CASES = {
       'array': Case(*convolutional(coupling, ARRAY_MASK, (2, 2, 2), 2), compiled=False),
     }.items()
   },
+  'AffineCoupling of a mixer': Case(
+    lambda dtype: bijectors.AffineCoupling(MixerConditioner(4, 2, 4, 2, 3, 5, dtype), masks.rows((4, 2, 2))), (4, 2, 2)
+  ),
+  'AffineCoupling of a transformer': Case(
+    lambda dtype: bijectors.AffineCoupling(
+      TransformerConditioner(4, 2, 4, 2, 2, 5, dtype), masks.checkerboard((4, 2, 2), size=2)
+    ),
+    (4, 2, 2),
+  ),
   'Squeeze': Case(lambda dtype: bijectors.Squeeze(), (4, 2, 3), output_shape=(2, 1, 12)),
   'FactorOut': Case(factor_out, (2, 2, 4)),
   'DiagonalScaling': Case(lambda dtype: bijectors.DiagonalScaling((2, 3), dtype=dtype), (2, 3)),

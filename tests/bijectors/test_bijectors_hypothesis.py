@@ -35,11 +35,17 @@ class Conditioner(tf.Module):
 
 
 def any_mask(draw):
-  kind, swap = draw(st.sampled_from(['even_odd', 'channel', 'checkerboard', 'array'])), draw(st.booleans())
+  kinds = ['even_odd', 'channel', 'checkerboard', 'rows', 'columns', 'array']
+  kind, swap = draw(st.sampled_from(kinds)), draw(st.booleans())
   if kind == 'array':
     return masks.BinaryMask(np.array(draw(st.permutations([0, 1, 1, 0, 1, 0]))).reshape(draw(SIDES), -1))
   if kind == 'checkerboard':
-    return masks.checkerboard(draw(st.tuples(SIDES, st.integers(2, 3), SIDES)), swap)
+    size = draw(st.integers(1, 2))
+    return masks.checkerboard(draw(st.tuples(SIDES, st.integers(size + 1, size + 2), SIDES)), swap, size)
+  if kind == 'rows':
+    return masks.rows(draw(st.tuples(st.integers(2, 3), SIDES, SIDES)), swap)
+  if kind == 'columns':
+    return masks.columns(draw(st.tuples(SIDES, st.integers(2, 3), SIDES)), swap)
   shape = (*draw(st.lists(SIDES, max_size=2)), draw(st.integers(2, 5)))
   return (masks.even_odd if kind == 'even_odd' else masks.channel)(shape, swap)
 

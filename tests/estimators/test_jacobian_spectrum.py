@@ -28,6 +28,11 @@ def real_nvp(dtype='float64'):
   return perturbed(flows.real_nvp((2, 4, 1), channels=3, blocks=1, dtype=dtype))
 
 
+def jet(dtype='float64'):
+  sizes = {'couplings': 4, 'patch_size': 2, 'width': 4, 'hidden_units': 3}
+  return perturbed(flows.jet((2, 4, 1), conditioner='transformer', dtype=dtype, **sizes))
+
+
 def small_dcgan():
   return perturbed(dcgan((4, 4, 1), channels=(6, 4), dtype='float64'))
 
@@ -65,7 +70,7 @@ def test_a_closed_form(block_size):
   np.testing.assert_allclose(jacobian(decode, tf.constant(z), block_size), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize('make', [nice, real_nvp, small_dcgan])
+@pytest.mark.parametrize('make', [nice, real_nvp, jet, small_dcgan])
 def test_derivatives_of_the_generators(make):
   generator = make()
   z = noise_of(generator, 1)[0]
@@ -78,7 +83,7 @@ def test_derivatives_of_the_generators(make):
   np.testing.assert_allclose(matrix @ np.ravel(tangent), np.ravel(forward_mode.jvp(image)), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize('make', [nice, real_nvp])
+@pytest.mark.parametrize('make', [nice, real_nvp, jet])
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-3), ('float64', 1e-9)])
 def test_singular_values_multiply_to_the_volume_of_the_flow(make, dtype, tolerance):
   generator = make(dtype)

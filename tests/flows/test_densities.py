@@ -73,18 +73,20 @@ def test_two_dimensions(kind):
   assert total == pytest.approx(1.0, abs=1e-2)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'jet'])
 def test_images_of_two_pixels(name):
   """Over the unit square, which is all that alpha = 1e-7 leaves."""
   if name == 'nice':
     flow = flows.nice((1, 2, 1), hidden_units=8, hidden_layers=1, normalization='scalar_batch', dtype='float64')
+  elif name == 'jet':
+    flow = flows.jet((1, 2, 1), couplings=4, patch_size=1, width=4, hidden_units=4, dtype='float64')
   else:
     flow = flows.real_nvp((1, 2, 1), scales=1, channels=4, blocks=1, batch_norm_between=True, dtype='float64')
   randomise(flow, 0.3)
   for variable in flow.variables:
     if variable.name.endswith('log_scale:0'):
-      # Towards noise NICE stretches: without that its density has poles at the borders, where a midpoint sum is poor.
-      variable.assign([0.5, 0.7])
+      # Towards noise they stretch: without that the density has poles at the borders, where a midpoint sum is poor.
+      variable.assign(np.reshape([0.5, 0.7], variable.shape))
   assert len(flow.trainable_variables) > 10
   x = flow.sample(1000, seed=(0, 1)).numpy().reshape(1000, 2)
   assert np.abs(np.corrcoef(x.T)[0, 1]) > 0.01

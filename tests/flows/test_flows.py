@@ -26,8 +26,8 @@ def real_nvp(scales=2, **kwargs):
   return flows.real_nvp(SHAPE if scales < 3 else (8, 4, 1), scales=scales, channels=3, blocks=0, **kwargs)
 
 
-def jet(**kwargs):
-  return flows.jet(SHAPE, couplings=4, patch_size=2, width=8, hidden_units=6, **kwargs)
+def jet(couplings=4, **kwargs):
+  return flows.jet(SHAPE, couplings=couplings, patch_size=2, width=8, hidden_units=6, **kwargs)
 
 
 # name: (flow, number of couplings)
@@ -138,13 +138,13 @@ def test_running_statistics_move_exactly_once_per_training_log_prob(name):
     np.testing.assert_allclose(high - low, momentum, rtol=0, atol=1e-4, err_msg=variable.name)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales', 'jet mixer'])
 def test_log_prob_by_the_formula(name):
   """log p(x) = log p(z) + log|det dz/dx|, with the prior written out."""
   flow = random_flow(name)
   x = images(flow, 5)
   z = flow.encode(tf.identity(x)).numpy().astype(np.float64)
-  prior = -z - 2 * np.log1p(np.exp(-z)) if name == 'nice' else -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+  prior = -z - 2 * np.log1p(np.exp(-z)) if 'real_nvp' not in name else -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
   log_det = np.broadcast_to(flow.bijector.inverse_log_det_jacobian(tf.identity(x), event_ndims=3), 5)
   np.testing.assert_allclose(flow.log_prob(x), prior.sum(axis=(1, 2, 3)) + log_det, rtol=1e-4, atol=1e-4)
 
@@ -174,7 +174,7 @@ def test_gradients_reach_every_trainable_variable(name):
     assert not [v.name for v, g in zip(flow.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales', 'jet mixer', 'jet transformer'])
 def test_batches_of_unknown_size(name):
   flow = random_flow(name)
   signature = [tf.TensorSpec([None, *flow.event_shape])]
@@ -191,7 +191,7 @@ def test_batches_of_unknown_size(name):
     assert sample(n).shape == (n, *flow.event_shape)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales', 'jet mixer', 'jet transformer'])
 def test_any_number_of_batch_dimensions(name):
   flow = random_flow(name)
   x = images(flow, 2, 3)
@@ -207,7 +207,7 @@ def test_any_number_of_batch_dimensions(name):
   assert flow.sample((2, 3), seed=(0, 1)).shape == (2, 3, *flow.event_shape)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp 2 scales', 'jet mixer'])
 def test_a_seed_repeats_samples_and_their_density(name):
   flow = random_flow(name)
   samples, log_prob = flow.experimental_sample_and_log_prob(4, seed=(0, 1))
@@ -220,17 +220,18 @@ def test_a_seed_repeats_samples_and_their_density(name):
 
 def saturated(name, dtype):
   """A flow most of whose samples lie where float images end."""
-  flow = nice(couplings=2, dtype=dtype) if name == 'nice' else real_nvp(1, dtype=dtype)
+  flow = real_nvp(1, dtype=dtype) if name == 'real_nvp' else {'nice': nice, 'jet': jet}[name](couplings=2, dtype=dtype)
   for variable in flow.variables:
     if variable.name.endswith('/log_scale:0'):
-      variable.assign(tf.cast(tf.linspace(-8.0, 0.0, 16), dtype))  # Negative towards noise: images are wider.
+      values = tf.cast(tf.linspace(-8.0, 0.0, 16), dtype)  # Negative towards noise: images are wider.
+      variable.assign(tf.reshape(values, variable.shape))
     elif variable.name.endswith('/offset:0'):
       variable.assign(3.0)
   return flow
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
-@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'jet'])
 def test_every_sample_has_a_finite_density(name, dtype):
   """In a SavedModel too: tests/test_saved_model.py."""
   flow = saturated(name, dtype)
@@ -247,9 +248,9 @@ def test_every_sample_has_a_finite_density(name, dtype):
   assert np.all(np.isfinite(flow.experimental_sample_and_log_prob(100, seed=(0, 1))[1]))
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'jet'])
 def test_images_outside_of_the_interval_have_no_density_and_no_nan(name):
-  flow = random_flow('nice') if name == 'nice' else randomise(real_nvp(1))
+  flow = randomise(real_nvp(1)) if name == 'real_nvp' else random_flow({'nice': 'nice', 'jet': 'jet mixer'}[name])
   # One pixel of an image is enough.
   values = tf.reshape(tf.constant([-np.inf, -1e9, -1e-3, 0.0, 1.0, 1.001, 1e9, np.inf]), (8, 1, 1, 1))
   x = tf.where(tf.reshape(tf.one_hot(3, 16), SHAPE) > 0, values, 0.5)
@@ -274,7 +275,8 @@ def test_images_outside_of_the_interval_have_no_density_and_no_nan(name):
 NORMS = [
   *[(f'nice {norm}', functools.partial(nice, normalization=norm)) for norm in NORMALIZATIONS],
   *[(f'real_nvp {norm}', functools.partial(real_nvp, normalization=norm)) for norm in NORMALIZATIONS],
-  ('jet', jet),
+  ('jet mixer', jet),
+  ('jet transformer', functools.partial(jet, conditioner='transformer')),
   ('real_nvp batch between', functools.partial(real_nvp, batch_norm_between=True, normalization='none')),
 ]
 
@@ -295,9 +297,18 @@ def test_in_evaluation_the_density_of_an_image_does_not_depend_on_the_batch(name
 
 
 @pytest.mark.parametrize('policy', ['mixed_bfloat16', 'mixed_float16'])
-@pytest.mark.parametrize('build', [nice, real_nvp])
+@pytest.mark.parametrize(
+  'build',
+  [
+    functools.partial(nice, normalization='scalar_batch'),
+    functools.partial(real_nvp, normalization='scalar_batch'),
+    jet,
+    functools.partial(jet, conditioner='transformer'),
+  ],
+  ids=['nice', 'real_nvp', 'jet mixer', 'jet transformer'],
+)
 def test_half_precision_networks_leave_densities_and_inversion_in_single(build, policy):
-  flow = randomise(build(dtype=policy, normalization='scalar_batch'))
+  flow = randomise(build(dtype=policy))
   computes = {layer.compute_dtype for m in flow.submodules if isinstance(m, KerasModule) for layer in leaves(m.layer)}
   assert computes == {policy.removeprefix('mixed_')}
   x = images(flow, 8)
@@ -316,13 +327,18 @@ def leaves(layer):
 
 
 def test_double_precision_is_double_throughout():
-  for flow in (nice(dtype='float64'), real_nvp(dtype='float64', batch_norm_between=True)):
+  for flow in (
+    nice(dtype='float64'),
+    real_nvp(dtype='float64', batch_norm_between=True),
+    jet(dtype='float64'),
+    jet(dtype='float64', conditioner='transformer'),
+  ):
     networks = [m for m in flow.submodules if isinstance(m, KerasModule)]
     assert {v.dtype for network in networks for v in network.trainable_variables} == {tf.float64}
     assert flow.log_prob(images(flow, 2, dtype='float64')).dtype == flow.dtype == tf.float64
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 3 scales'])
+@pytest.mark.parametrize('name', ['nice', 'real_nvp 3 scales', 'jet mixer', 'jet transformer'])
 def test_checkpoint_round_trip_is_exact(name, tmp_path):
   first, second = randomise(FLOWS[name][0](), seed=1), randomise(FLOWS[name][0](), seed=2)
   x = images(first, 4)

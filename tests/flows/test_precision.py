@@ -20,6 +20,10 @@ FLOWS = {
   'real_nvp layer': functools.partial(
     flows.real_nvp, SHAPE, scales=1, channels=4, blocks=1, normalization='layer', alpha=0.05
   ),
+  'jet mixer': functools.partial(flows.jet, SHAPE, couplings=4, width=16, hidden_units=16, alpha=0.05),
+  'jet transformer': functools.partial(
+    flows.jet, SHAPE, couplings=4, conditioner='transformer', width=16, hidden_units=16, alpha=0.05
+  ),
 }
 each_flow = pytest.mark.parametrize('name', FLOWS)
 
@@ -81,10 +85,11 @@ def test_half_precision_networks_change_the_likelihood_little(name, policy):
   assert np.any(half['log_prob'] != single['log_prob'])
   assert abs(bits[0] - bits[1]) < 0.01
   # Rounding to half precision is a step function: where a float32 rounding error of the noise crosses a step, the way
-  # back has another shift, by one unit of half precision. That is rare, and less than half a grey level.
+  # back has another shift, by one unit of half precision. That is rare, and less than half a grey level, or two grey
+  # levels where a network mixes the whole image, so that one step moves the sums behind all pixels.
   errors = np.abs(half['decoded'] - images())
   assert np.quantile(errors, 0.9) < 1e-5
-  assert errors.max() < 1 / 512
+  assert errors.max() < (1 / 128 if 'jet' in name else 1 / 512)
 
 
 @each_flow

@@ -116,6 +116,22 @@ def test_a_keras_file_holds_model_and_optimizer(trained, tmp_path):
   assert loaded.get_config() == model.get_config()
 
 
+@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+def test_a_keras_file_holds_a_flow_of_nested_layers(conditioner, tmp_path):
+  sizes = {'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 3}
+  model = fg.keras.FlowModel(fg.flows.jet((4, 2, 3), conditioner=conditioner, **sizes))
+  images = np.random.default_rng(0).uniform(0.2, 0.6, (8, 4, 2, 3)).astype(np.float32)
+  model.compile(optimizer=keras.optimizers.Adam(0.02))
+  before = model.evaluate(images, verbose=0)
+  model.fit(images, batch_size=8, epochs=3, verbose=0)
+  assert model.evaluate(images, verbose=0) < before - 0.5
+  model.save(tmp_path / 'flow.keras')
+  loaded = keras.saving.load_model(tmp_path / 'flow.keras')
+  assert loaded.flow.name == 'jet' and loaded.get_config() == model.get_config()
+  assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
+  np.testing.assert_array_equal(loaded.flow.log_prob(images), model.flow.log_prob(images))
+
+
 def test_a_keras_file_is_loaded_by_a_fresh_process(trained, tmp_path):
   model, _, _ = trained
   model.save(tmp_path / 'flow.keras')

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.generators import GENERATORS
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 from flowgan_tf.runs.run import load_run
@@ -10,7 +11,7 @@ from flowgan_tf.runs.workdir import open_workdir
 from tests.tiny import edit_sealed, make_config
 
 
-@pytest.mark.parametrize('generator', ['nice', 'real_nvp', 'dcgan'])
+@pytest.mark.parametrize('generator', GENERATORS)
 def test_what_is_written_is_read(tmp_path, dataset, generator):
   more = {'real_nvp.batch_norm_between': True, 'dcgan.channels': (5, 3), 'gradient_penalty': 2.5}
   config = make_config(more, generator=generator)
@@ -20,7 +21,7 @@ def test_what_is_written_is_read(tmp_path, dataset, generator):
   assert facts == describe_data(dataset)
   written = json.loads((tmp_path / 'config.json').read_text())
   assert written['version'] == 3
-  assert {'nice', 'real_nvp', 'dcgan'} & written['config'].keys() == {generator}
+  assert GENERATORS.keys() & written['config'].keys() == {generator}
 
 
 def test_no_file_is_no_description(tmp_path):

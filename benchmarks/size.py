@@ -117,6 +117,7 @@ def main(argv: list[str]) -> None:
   for name in OBJECTIVES.value:
     tried = config.copy_and_resolve_references()
     tried.objective, tried.batch_size = name, BATCH_SIZE.value
+    tried.critic_warmup = 0  # The first step trains both.
     validate(tried)
     # A forked process would start with the memory of this one.
     fresh = multiprocessing.get_context('spawn')

@@ -1,4 +1,4 @@
-"""One training step, as one tf.function."""
+"""One training step, as one graph."""
 
 from __future__ import annotations
 
@@ -136,8 +136,7 @@ def make_train_step(
     for copy, variable in zip(state.ema.non_trainable_variables, state.generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  @tf.function(jit_compile=whole)
-  def traced_step(images, penalized, trains_generator):
+  def one_step(images, penalized, trains_generator):
     metrics = {}
     if objective.uses_critic and not (trains_generator and shares_fakes):
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
@@ -148,11 +147,20 @@ def make_train_step(
     state.step.assign_add(1)
     return metrics
 
+  # One for each pattern: in one graph, a penalty that is left out would be computed all the same. They are partial
+  # functions because TensorFlow warns of a function that it traces five times, and does not see that these are one.
+  @functools.cache
+  def graph(penalized, trains_generator):
+    part = functools.partial(one_step, penalized=penalized, trains_generator=trains_generator)
+    return tf.function(part, jit_compile=whole)
+
   def train_step(images):
-    # Python's values, so that a penalty that is left out is not computed: there is a graph for each pattern.
-    step = int(state.step)
-    updates = range(step * critic_steps, (step + 1) * critic_steps) if objective.uses_critic else ()
-    penalized = tuple(update % objective.penalty_interval == 0 for update in updates)
-    return traced_step(images, penalized, not objective.uses_critic or step >= config.critic_warmup)
+    if not objective.uses_critic:
+      return graph((), True)(images)
+    with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
+      step = int(state.step.numpy())
+    updates = range(step * critic_steps, (step + 1) * critic_steps)
+    penalized = tuple(number % objective.penalty_interval == 0 for number in updates)
+    return graph(penalized, step >= config.critic_warmup)(images)
 
   return train_step

@@ -188,6 +188,25 @@ def test_each_third_critic_update_has_the_penalty(critic_steps, expected):
   assert recorder.penalized == [bool(e) for e in expected]
 
 
+def test_there_is_a_graph_for_each_pattern_of_penalties(caplog):
+  """Of which TensorFlow does not warn, as it does of a function that it traces again and again."""
+  config = make_config(objective='adversarial', critic_steps=5, penalty_interval=6, steps=12)
+  state = make_state(config)
+  step = make_train_step(state, make_objective(config), config)
+  penalized = [t for t in range(12) if 'gradient_penalty' in step(images_for(config, t))]
+  # The 60 updates have it in number 0, 6, 12, ..., and number 5, 11, ... is the last of each sixth step.
+  assert penalized == [t for t in range(12) if any(u % 6 == 0 for u in range(5 * t, 5 * t + 5))]
+  assert len(penalized) == 10
+  assert not [message for message in caplog.messages if 'retracing' in message]
+
+
+def test_a_step_can_be_a_part_of_another_graph():
+  config = make_config(objective='hybrid', penalty_interval=2)
+  step = make_train_step(make_state(config), make_objective(config), config)
+  graph = tf.function(step).get_concrete_function(tf.TensorSpec(images_for(config).shape))
+  assert {'nll', 'critic_loss', 'gradient_penalty'} <= graph.structured_outputs.keys()
+
+
 def test_lambda_knows_the_progress():
   config = make_config(objective='hybrid', steps=4)
   state, recorder = make_state(config), Recorder()

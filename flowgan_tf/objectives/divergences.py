@@ -18,11 +18,12 @@ model, so `kl` is KL(P || Q), which maximum likelihood minimises too, and `rever
 | `hellinger`       | 1 - exp(-v)   | exp(v) - 1  | int (sqrt(p) - sqrt(q))^2 dx, at most 2     | log(p / q) / 2    |
 | `total_variation` | tanh(v) / 2   | tanh(v) / 2 | int abs(p - q) dx / 2, at most 1            | inf sign(p - q)   |
 | `least_squares`   | not of this form            || int (p - q)^2 / (p + q) dx / 8, at most 1/4 | p / (p + q)       |
-| `relativistic`    | not of this form            || log 2 - E_P,Q[softplus(v(y) - v(x))]        | no closed form    |
+| `relativistic`    | not of this form            || JS(P x Q, Q x P), at most log 2             | log(p / q)        |
 
-The relativistic critic compares each image `x` of the data with each sample `y`, rather than with a fixed threshold.
-Its value is a divergence, at most log 2, and does not change if a constant is added to `v`. Papers compare the i-th
-image with the i-th sample; the mean over all pairs has the same expectation and a smaller variance.
+The relativistic critic compares each image `x` of the data with each sample `y`, rather than with a fixed threshold:
+V(v) = log 2 - E_P,Q[softplus(v(y) - v(x))]. It tells which of two is the image, so that its maximum is the
+Jensen-Shannon divergence between the pair and the pair swapped. A constant that is added to `v` changes nothing. Papers
+compare the i-th image with the i-th sample; the mean over all pairs has the same expectation and a smaller variance.
 
 Wasserstein is not an f-divergence but has the same form. Its critic needs a gradient penalty, which makes `value` an
 estimate rather than a bound. All other values are lower bounds in expectation, whatever the critic.

@@ -176,7 +176,7 @@ def make(
     # It must be finite as a float32, too.
     check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= float(tf.float32.max))
   if (lambda_ == 0) != (final_lambda == 0):
-    raise ValueError(f'`final_lambda` must be 0 if and only if lambda is 0, here {lambda_}. Got: {final_lambda}.')
+    raise ValueError(f'`final_lambda` must be 0 if and only if `lambda_` is, here {lambda_}. Got: {final_lambda}.')
   fixed = {'mle': 1.0, 'adversarial': 0.0}
   return Objective(
     name=name,

@@ -7,7 +7,6 @@ from scipy import integrate, special, stats
 
 from flowgan_tf.objectives.divergences import DIVERGENCES
 
-# The optimal critic of `relativistic` has no closed form.
 F_DIVERGENCES = [name for name in DIVERGENCES if name not in ('wasserstein', 'relativistic')]
 N = 20_000
 
@@ -37,6 +36,7 @@ OPTIMAL_CRITICS = {
   'hellinger': lambda r: r / 2,
   'total_variation': lambda r: 50.0 * np.sign(r),
   'least_squares': special.expit,
+  'relativistic': lambda r: r,
 }
 
 
@@ -69,13 +69,19 @@ def log_ratio(pair, x):
 
 
 def optimal_value(name, pair, perturbation=lambda x: 0.0):
-  outputs = [OPTIMAL_CRITICS[name](log_ratio(pair, x)) + perturbation(x) for x in map(quantile_grid, pair)]
+  n = 2000 if name == 'relativistic' else N  # Whose losses are of all pairs.
+  points = [quantile_grid(distribution, n) for distribution in pair]
+  outputs = [OPTIMAL_CRITICS[name](log_ratio(pair, x)) + perturbation(x) for x in points]
   return float(DIVERGENCES[name].value(*map(tf.constant, outputs)))
 
 
 def integrated_divergence(name, pair):
   low = min(d.ppf(1e-12) for d in pair)
   high = max(d.isf(1e-12) for d in pair)
+  if name == 'relativistic':  # Jensen-Shannon between a pair of an image and a sample, and the same pair swapped.
+    width = (high - low) / 1500
+    p, q = (d.pdf(low + width * (np.arange(1500) + 0.5)) for d in pair)
+    return 0.5 * INTEGRANDS['jensen_shannon'](np.outer(p, q), np.outer(q, p)).sum() * width**2
   return integrate.quad(lambda x: INTEGRANDS[name](pair[0].pdf(x), pair[1].pdf(x)), low, high, limit=200)[0]
 
 
@@ -87,7 +93,7 @@ def test_registry():
 
 
 @pytest.mark.parametrize('pair', PAIRS.values(), ids=PAIRS.keys())
-@pytest.mark.parametrize('name', F_DIVERGENCES)
+@pytest.mark.parametrize('name', [*F_DIVERGENCES, 'relativistic'])
 def test_value_of_the_optimal_critic_is_the_divergence(name, pair):
   expected = integrated_divergence(name, pair)
   assert expected > 0.004
@@ -264,3 +270,27 @@ def test_the_best_relativistic_critic_of_two_points():
   np.testing.assert_allclose(value(best), closed, rtol=1e-5)
   assert value(best) > max(value(best + 0.2), value(best - 0.2)) + 1e-3
   assert value(0.0) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_constant_changes_nothing_for_a_relativistic_critic_and_another_shape_lowers_the_value():
+  pair = PAIRS['shifted normals']
+  best = optimal_value('relativistic', pair)
+  np.testing.assert_allclose(optimal_value('relativistic', pair, lambda x: 7.0), best, rtol=1e-4)
+  for perturbation in (lambda x: 0.2 * np.sin(3 * x), lambda x: 0.2 * x, lambda x: -0.2 * x):
+    assert optimal_value('relativistic', pair, perturbation) < best - 1e-4
+
+
+def test_the_relativistic_value_of_the_best_critic_is_a_divergence():
+  """0 if the distributions are the same, larger the farther they are apart, and at most log 2."""
+  shifts = (0.0, 0.5, 1.0, 2.0, 5.0)
+  values = [optimal_value('relativistic', (stats.norm(0.0, 1.0), stats.norm(shift, 1.0))) for shift in shifts]
+  assert values[0] == pytest.approx(0.0, abs=1e-5)
+  assert (np.diff(values) > 0.01).all()
+  assert 0.97 * math.log(2) < values[-1] < math.log(2)
+
+
+def test_no_critic_has_a_relativistic_value_above_0_if_the_samples_are_the_data():
+  """By Jensen's inequality."""
+  outputs = tf.constant(np.random.default_rng(0).normal(size=50), tf.float32)
+  for scale in (0.1, 1.0, 10.0):
+    assert float(DIVERGENCES['relativistic'].value(scale * outputs, scale * outputs)) < -1e-4

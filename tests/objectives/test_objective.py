@@ -166,6 +166,11 @@ def test_missing_parts_are_refused(arguments):
     make('hybrid').generator_loss(*arguments)
 
 
+def test_a_relativistic_generator_needs_the_outputs_on_data():
+  with pytest.raises(ValueError, match='None'):
+    make('adversarial', divergence='relativistic').generator_loss(None, tf.constant([1.0]))
+
+
 def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
   every, lazy = (make('adversarial', penalty_interval=interval) for interval in (1, 4))
   arguments = (model.critic, model.real, model.sample(), SEED)

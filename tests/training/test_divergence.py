@@ -69,6 +69,40 @@ def test_the_critic_s_own_terms_are_named_alone():
   assert text.startswith('critic_gap, gradient_penalty, critic_loss; the gradient of dcgan_critic/')
 
 
+# One pass for the samples of both updates; a critic that is warmed up alone; a generator's loss of real outputs.
+RECIPES = {
+  'shared': {'critic_steps': 1, 'reuse_batch': True},
+  'alone': {'critic_steps': 1, 'reuse_batch': True, 'critic_warmup': 1},
+  'each': {'critic_steps': 2, 'critic_warmup': 1, 'penalty_interval': 2},
+}
+
+
+@pytest.mark.parametrize('recipe', RECIPES.values(), ids=RECIPES)
+def test_a_step_of_each_kind_can_be_explained(recipe):
+  config = make_config(objective='hybrid', divergence='relativistic', **recipe)
+  assert explained(config, lambda state: None) == ''
+  text = explained(config, spoiling('dcgan_critic/.*kernel'))
+  assert text.startswith('critic_gap, gradient_penalty, critic_loss; the gradient of dcgan_critic/')
+  text = explained(config, spoiling('coupling_0/.*bias'))
+  assert text.startswith('critic_gap, critic_loss (first in coupling_0); the gradient of dcgan_critic/')
+
+
+def test_an_image_that_fails_is_no_coupling_s_fault():
+  config = make_config(objective='adversarial', divergence='relativistic', critic_steps=1, reuse_batch=True)
+  state = make_state(config, SHAPE)
+  images = images_of(config).numpy()
+  images[0, 0, 0, 0] = np.inf
+  text = explain(state, make_objective(config), config, tf.constant(images))
+  assert text.startswith('critic_gap, ') and '(first in' not in text
+
+
+def test_the_generator_s_terms_are_named_after_a_critic_s_update_on_shared_samples():
+  config = make_config(objective='hybrid', divergence='relativistic', critic_steps=1, reuse_batch=True)
+  text = explained(config, lambda state: state.rate_factor.assign(np.inf))
+  # The critic's weights are no longer finite after its update, and the generator's loss is that of the new critic.
+  assert text.startswith('generator_loss, loss; the gradient of ')
+
+
 @dataclasses.dataclass(frozen=True)
 class InfiniteSlope:
   """The likelihood plus the square root of 0, whose value is finite and whose gradient is not."""
@@ -77,8 +111,8 @@ class InfiniteSlope:
   uses_critic: bool = False
   uses_likelihood: bool = True
 
-  def generator_loss(self, nll, fake_outputs):
-    loss, metrics = self.objective.generator_loss(nll, fake_outputs)
+  def generator_loss(self, nll, *rest):
+    loss, metrics = self.objective.generator_loss(nll, *rest)
     return loss + tf.sqrt(0.0 * nll), metrics
 
 

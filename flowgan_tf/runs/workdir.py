@@ -22,7 +22,7 @@ from flowgan_tf.runs.history import read_lines
 __all__ = ['exclusive', 'open_workdir', 'training_changes']
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
-_TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl|rollbacks\.json)\.\d+\.tmp')
+_TEMPORARY = re.compile(r'(config\.json|init\.json|metrics\.jsonl|rollbacks\.json)\.\d+\.tmp')
 
 
 def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:

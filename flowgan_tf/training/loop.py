@@ -20,7 +20,7 @@ from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import make_objective, settings, used, validate
-from flowgan_tf.runs.run import find_run, load_run
+from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
@@ -80,22 +80,22 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   origin = _start_from(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
-    if origin:
-      write_json(workdir / 'init.json', sealed(origin))
-    return _train(config, objective, dataset, workdir, state, scorer_required)
+    return _train(config, objective, dataset, workdir, state, origin, scorer_required)
 
 
 def _start_from(config, dataset, state):
   """Takes the averaged weights of another run, and returns where they come from."""
-  path, name = config.init_from, config.generator
-  run = load_run(find_run(path))
-  found = {'generator': run.config.generator, 'image_shape': run.image_shape, **run.config[run.config.generator]}
-  for setting, value in {'generator': name, 'image_shape': dataset.image_shape, **config[name]}.items():
-    if found.get(setting) != value:
-      raise UsageError(
-        f'`init_from` must be a run with the same generator. Got: {path}, whose {setting} is {found.get(setting)} '
-        f'instead of {value}.'
-      )
+  path = config.init_from
+  try:
+    run = load_run(path)
+  except UsageError as error:
+    raise UsageError(f'`init_from`: {error}') from error
+  found, wanted = _generator_of(run.config, run.image_shape), _generator_of(config, dataset.image_shape)
+  if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
+    raise UsageError(
+      f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]} instead of '
+      f'{wanted[name]}.'
+    )
   state.start_from(run.generator)
   _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
   return {
@@ -107,7 +107,12 @@ def _start_from(config, dataset, state):
   }
 
 
-def _train(config, objective, dataset, workdir, state, scorer_required):
+def _generator_of(config, image_shape):
+  block = {name: value for name, value in settings(config).items() if name.startswith(f'{config.generator}.')}
+  return {'generator': config.generator, 'image_shape': tuple(image_shape), **block}
+
+
+def _train(config, objective, dataset, workdir, state, origin, scorer_required):
   checkpoints = Checkpoints(workdir, state.checkpoint())
   if restored := checkpoints.restore():
     going_on = int(state.step) < config.steps
@@ -120,8 +125,10 @@ def _train(config, objective, dataset, workdir, state, scorer_required):
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
   if not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
-    for name in ('metrics.jsonl', 'rollbacks.json'):
+    for name in ('init.json', 'metrics.jsonl', 'rollbacks.json'):
       (workdir / name).unlink(missing_ok=True)
+    if origin:
+      write_json(workdir / 'init.json', sealed(origin))
     checkpoints.save('latest')
   loop = _Loop(config, objective, dataset, workdir, state, checkpoints, scorer)
   while True:

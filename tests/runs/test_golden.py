@@ -11,7 +11,7 @@ from flowgan_tf import data
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.config import default_config, make_objective, settings
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import describe_run, load_run
 from flowgan_tf.runs.workdir import open_workdir
@@ -62,6 +62,22 @@ def test_training_goes_on(golden):
   assert train(config, golden / name)
   after = read_metrics(golden / name)
   assert after[: len(before)] == before and after[-1]['step'] == 8
+
+
+def test_a_training_can_start_from_an_old_run(golden, tmp_path):
+  config, _ = describe_run(golden / 'nice')
+  config.update({'init_from': str(golden / 'nice'), 'objective': 'mle', 'steps': 1, 'score_samples': 0})
+  assert train(config, tmp_path / 'run')
+  lowest = min(r['nll'] for r in read_metrics(golden / 'nice') if r['kind'] == 'validation' and r['step'])
+  assert read_metrics(tmp_path / 'run')[0]['nll'] == pytest.approx(lowest, abs=1e-3)
+
+
+@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'dcgan', 'sealed'])
+def test_settings_that_came_later_are_as_if_they_were_not_there(golden, name):
+  found, defaults = settings(describe_run(golden / name)[0]), settings(default_config())
+  later = ['final_lambda', 'penalty', 'penalty_interval', 'critic_warmup', 'init_from']
+  later += ['optimizer.warmup_steps', 'critic_optimizer.warmup_steps']
+  assert {key: found[key] for key in later} == {key: defaults[key] for key in later}
 
 
 @pytest.mark.parametrize(

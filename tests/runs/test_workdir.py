@@ -9,7 +9,7 @@ from flowgan_tf.runs.description import read_description
 from flowgan_tf.runs.history import sealed_line
 from flowgan_tf.runs.run import find_run, load_run
 from flowgan_tf.runs.workdir import exclusive, open_workdir, training_changes
-from tests.tiny import make_config, write_images
+from tests.tiny import edit_sealed, make_config, write_images
 
 
 def test_new_folders_are_made(tmp_path, config, dataset):
@@ -27,12 +27,41 @@ def test_free_settings_may_change(run, config, dataset):
 
 
 @pytest.mark.parametrize(
+  'setting',
+  [{'optimizer.schedule': 'cosine'}, {'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}],
+  ids=str,
+)
+def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config, dataset, setting):
+  workdir, _ = run
+  edit_sealed(workdir / 'config.json', lambda description: set_flattened(description['config'], setting))
+  config.update_from_flattened_dict(setting)
+  open_workdir(workdir, config, dataset)
+  config.steps += 1
+  with pytest.raises(UsageError, match=f'another configuration .*steps {config.steps - 1} -> {config.steps}'):
+    open_workdir(workdir, config, dataset)
+
+
+def set_flattened(nested, changes):
+  for name, value in changes.items():
+    *blocks, last = name.split('.')
+    for block in blocks:
+      nested = nested[block]
+    nested[last] = value
+
+
+@pytest.mark.parametrize(
   ('key', 'value', 'change'),
   [
     ('batch_size', 9, 'batch_size 8 -> 9'),
     ('lambda', 0.2, 'lambda 0.1 -> 0.2'),
     ('nice.hidden_units', 9, 'nice.hidden_units 8 -> 9'),
     ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),
+    ('penalty', 'zero_centered', 'penalty None -> zero_centered'),
+    ('penalty_interval', 4, 'penalty_interval 1 -> 4'),
+    ('final_lambda', 0.2, 'final_lambda None -> 0.2'),
+    ('critic_warmup', 1, 'critic_warmup 0 -> 1'),
+    ('optimizer.warmup_steps', 2, 'optimizer.warmup_steps 0 -> 2'),
+    ('init_from', '/runs/first', 'init_from  -> /runs/first'),
     ('dcgan_critic.channels', (3,), r'dcgan_critic.channels \[2\] -> \[3\]'),
   ],
 )
@@ -119,7 +148,7 @@ def test_what_was_measured_shows_that_there_were_checkpoints(run, config, datase
 
 def test_what_a_kill_left_of_the_first_files_is_removed(tmp_path, config, dataset):
   """Or the folder would not be empty, and hold no run."""
-  for name in ('config.json.123.tmp', 'metrics.jsonl.45.tmp', 'rollbacks.json.6.tmp'):
+  for name in ('config.json.123.tmp', 'init.json.7.tmp', 'metrics.jsonl.45.tmp', 'rollbacks.json.6.tmp'):
     (tmp_path / name).write_text('{"conf')
   open_workdir(tmp_path, config, dataset)
   assert [f.name for f in tmp_path.iterdir()] == ['config.json']

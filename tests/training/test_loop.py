@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -94,10 +95,23 @@ def test_a_start_from_what_is_no_such_run_is_refused(config, tmp_path):
     train(config, tmp_path / 'second')
   config.update_from_flattened_dict({'init_from': str(tmp_path / 'first'), 'nice.hidden_units': 9})
   with pytest.raises(
-    UsageError, match=r'`init_from` must be a run with the same generator\. .*whose hidden_units is 8 instead of 9'
+    UsageError, match=r'`init_from` must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9'
   ):
     train(config, tmp_path / 'second')
   assert not (tmp_path / 'second').exists()
+
+
+def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, tmp_path, monkeypatch):
+  """It may have another configuration when it starts again, and so another start."""
+  train(config, tmp_path / 'first')
+  config.init_from = str(tmp_path / 'first')
+  with monkeypatch.context() as patch, pytest.raises(OSError, match='full'):
+    patch.setattr(loop.Checkpoints, 'save', mock.Mock(side_effect=OSError('full')))
+    train(config, tmp_path / 'second')
+  assert (tmp_path / 'second' / 'init.json').exists()
+  config.init_from = ''
+  train(config, tmp_path / 'second')
+  assert not (tmp_path / 'second' / 'init.json').exists()
 
 
 @pytest.mark.parametrize('selection', ['mode_score', 'inception_score'])

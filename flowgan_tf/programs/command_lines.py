@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import pathlib
 import shlex
 from collections.abc import Sequence
 
@@ -40,8 +42,12 @@ def train(run: Summary) -> str:
   config = run.config
   wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
   if config.objective != 'hybrid':
-    del wanted['lambda']
+    del wanted['lambda'], wanted['final_lambda']
+  wanted['init_from'] = _from_here(config.init_from)
   bases = {path: settings(base) for path, base in _shipped().items()}
+  # No flag can take a number back that a configuration has and this one leaves open.
+  left_open = [name for name, value in wanted.items() if value is None]
+  bases = {path: base for path, base in bases.items() if all(base[name] is None for name in left_open)}
   differences = {path: [n for n, value in wanted.items() if value != base[n]] for path, base in bases.items()}
   nearest = min(differences, key=lambda path: len(differences[path]))
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
@@ -96,6 +102,12 @@ def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
 def short(number: float) -> str:
   """The shortest text that still reads as the same number."""
   return short if float(short := f'{number:g}') == number else repr(number)
+
+
+def _from_here(path: str) -> str:
+  """The path of a folder as from here if it lies below, as the commands name the runs."""
+  here = pathlib.Path.cwd()
+  return os.path.relpath(path) if pathlib.Path(path).is_relative_to(here) else path
 
 
 def _literal(value):

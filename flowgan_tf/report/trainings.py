@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ _COLUMNS = (
   RUN,
   Column('folder', 'path', source='config'),
   Column('generator', 'generator', source='config'),
+  Column('starts from', 'start', source='config'),
   Column('iterations', 'step', ',', source='run'),
   Column('batch', 'batch_size', ',', source='run'),
   Column('critic steps', 'critic_steps', ',', source='run'),
@@ -38,6 +40,8 @@ def runs_table(runs: Sequence[Summary], commands: Commands) -> Table:
     config = run.config
     record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
     plain = {'path': run.path, 'generator': config.generator, 'precision': config.precision}
+    if run.start:
+      plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
     if config.objective != 'mle':
       record['critic_steps'] = config.critic_steps
     if run.seconds is not None:

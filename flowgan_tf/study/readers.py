@@ -13,10 +13,11 @@ import numpy as np
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.files import read_json, unsealed
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.sealed import read_sealed
 
-__all__ = ['evaluation', 'metrics', 'named', 'sample_grid', 'studies']
+__all__ = ['evaluation', 'metrics', 'named', 'sample_grid', 'start', 'studies']
 
 _TEXTS = {'kind', 'checkpoint', 'split', 'scorer', 'scorer_hash', 'reason'}
 _COUNTS = {'step', 'diverged_at', 'n', 'score_samples', 'score_splits', 'reference_images'}
@@ -46,6 +47,18 @@ def evaluation(workdir: pathlib.Path, on_damage: Callable[[str], None]) -> list[
   """Reads `evaluation.json`, without the records that cannot be shown."""
   path, remedy = workdir / 'evaluation.json', f'; remove it, and run bin/evaluate {workdir} again'
   return _sound(lambda: read_evaluation(workdir), path, {'checkpoint', 'split', 'step'}, remedy, on_damage)
+
+
+def start(workdir: pathlib.Path, on_damage: Callable[[str], None]) -> dict | None:
+  """Reads `init.json`: the `run`, `checkpoint` and `step` that the training started from; None for a new generator."""
+  path = workdir / 'init.json'
+  try:
+    return (
+      named(lambda: _start(path), path, '; the page does not say where the training started') if path.exists() else None
+    )
+  except UsageError as error:
+    on_damage(str(error))
+    return None
 
 
 def studies(workdir: pathlib.Path, on_damage: Callable[[str], None]) -> dict[str, tuple[dict, dict[str, np.ndarray]]]:
@@ -79,6 +92,13 @@ def _files(folder: pathlib.Path, name: str, on_damage: Callable[[str], None]) ->
   except OSError as error:
     on_damage(f'{folder}: cannot be read ({error.strerror})')
     return []
+
+
+def _start(path: pathlib.Path) -> dict:
+  found = unsealed(read_json(path))
+  if not isinstance(found['run'], str) or _odd('checkpoint', found['checkpoint']) or _odd('step', found['step']):
+    raise ValueError('not the start of a training')
+  return found
 
 
 def _study(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:

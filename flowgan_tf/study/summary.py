@@ -57,6 +57,7 @@ class Summary:
     evaluation: Records of `evaluation.json`; empty if there is no such file.
     studies: Results of analyses, by name of the analysis.
     sample_grid: Step and PNG file of the newest grid of samples from the training; None if there is none.
+    start: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   """
 
   label: str
@@ -70,6 +71,7 @@ class Summary:
   evaluation: Sequence[dict] = ()
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
   sample_grid: tuple[int, bytes] | None = None
+  start: dict | None = None
 
   def records(self, kind: str) -> list[dict]:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -110,7 +112,9 @@ class Summary:
   @property
   def objective(self) -> str:
     """The kind with lambda and, if it is not Wasserstein, the divergence, such as 'Hybrid λ = 0.1'."""
-    name = f'{self.kind} λ = {self.weight:g}' if self.kind == 'Hybrid' else self.kind
+    name, last = self.kind, self.config.final_lambda
+    if name == 'Hybrid':
+      name += f' λ = {self.weight:g}' + (f' to {last:g}' if last not in (None, self.weight) else '')
     return name if self.kind == 'MLE' or self.config.divergence == 'wasserstein' else f'{name} {self.config.divergence}'
 
   @property
@@ -190,6 +194,7 @@ def read_summary(
     evaluation=readers.evaluation(workdir, on_damage),
     studies=studies,
     sample_grid=readers.sample_grid(workdir, on_damage),
+    start=readers.start(workdir, on_damage),
   )
   return dataclasses.replace(summary, label=summary.objective)
 

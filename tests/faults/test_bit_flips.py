@@ -11,6 +11,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import read_evaluation, write_evaluation
+from flowgan_tf.files import sealed, write_json
 from flowgan_tf.metrics.cache import cached
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.config import make_generator, settings, used
@@ -18,11 +19,13 @@ from flowgan_tf.runs.description import read_description
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.sealed import read_sealed, write_sealed
 from flowgan_tf.runs.workdir import open_workdir
+from flowgan_tf.study import readers
 from flowgan_tf.training.logs import RunLog
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
 ANALYSIS = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 4, 'settings': {'seed': 0}, 'condition': 2.5}
+START = {'run': '/runs/first', 'checkpoint': 'best_nll', 'step': 4, 'data': 'abc', 'config': {'seed': 0, 'nll': -0.5}}
 ARRAYS = {'mean': np.linspace(0, 1, 5), 'covariance': np.eye(5, dtype=np.float32), 'n': 40, 'hash': 'abc'}
 
 
@@ -44,6 +47,7 @@ def run(tmp_path_factory):
   log.close()
   records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
   write_evaluation(workdir, records)
+  write_json(workdir / 'init.json', sealed(START))
   write_sealed(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
   cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)
   return workdir, make_generator(config, IMAGE_SHAPE)
@@ -69,8 +73,17 @@ def reference(workdir, flow):
   return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict)
 
 
+def start(workdir, flow):
+  lines = []
+  found = readers.start(workdir, lines.append)
+  if lines:
+    raise UsageError(lines[0])
+  return found
+
+
 # The file and its reader.
 CASES = {
+  'init.json': ('init.json', start),
   'config.json': ('config.json', description),
   'evaluation.json': ('evaluation.json', lambda workdir, _: read_evaluation(workdir)),
   'metrics.jsonl': ('metrics.jsonl', lambda workdir, _: read_metrics(workdir)),

@@ -28,6 +28,12 @@ def changed(**values):
   return config
 
 
+def recipe(**values):
+  config = mnist.get_config('hybrid')
+  config.update(values)
+  return config
+
+
 CONFIGS = [
   changed(),
   cifar10.get_config('dinh'),
@@ -43,6 +49,21 @@ CONFIGS = [
     nice__alpha=1e-3,
     seed=3,
   ),
+  changed(
+    objective='hybrid',
+    divergence='relativistic',
+    final_lambda=1e-3,
+    penalty='one_centered',
+    penalty_interval=4,
+    critic_warmup=200,
+    critic_steps=1,
+    reuse_batch=True,
+    init_from='/runs/first',
+    optimizer__warmup_steps=100,
+  ),
+  changed(objective='adversarial', final_lambda=0.0, **{'lambda': 0.0}),
+  # Nearest to a variant that has another start and another weight of the penalty.
+  recipe(init_from='', gradient_penalty=None),
 ]
 
 
@@ -52,7 +73,8 @@ def test_training_again_has_the_same_configuration(config):
   assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
   got, expected = settings(used(parsed_config(words[1:]))), settings(used(config))
   if config.objective != 'hybrid':  # Lambda then weighs nothing.
-    del got['lambda'], expected['lambda']
+    for found in (got, expected):
+      del found['lambda'], found['final_lambda']
   assert got == expected
 
 
@@ -60,6 +82,17 @@ def test_places_of_a_machine_are_left_out():
   config = changed(data_dir='/home/someone/data', cache_dir='/scratch', inception_weights='/w.h5')
   command = command_lines.train(summary(config))
   assert command.startswith('bin/train ') and not any(part in command for part in ('home', 'scratch', 'w.h5'))
+
+
+def test_a_start_is_named_as_from_here(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for start, flag in ((f'{tmp_path}/runs/a', ['--init_from=runs/a']), ('/a', ['--init_from=/a']), ('', [])):
+    words = shlex.split(command_lines.train(summary(changed(init_from=start))))
+    assert [word for word in words if 'init_from' in word] == flag
+  config = recipe(init_from=f'{tmp_path}/runs/mnist-mle')
+  expected = "bin/train --config=configs/mnist.py:hybrid --objective=hybrid --lambda=0.002 '--workdir=runs/a b'"
+  assert command_lines.train(summary(config)) == expected
+  assert parsed_config(shlex.split(expected)[1:]).init_from == config.init_from
 
 
 def test_the_nearest_shipped_configuration_is_named():

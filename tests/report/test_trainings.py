@@ -30,6 +30,13 @@ def test_wall_time_seed_and_steps(runs):
   assert mle['critic steps'] == ''
 
 
+def test_the_start_of_a_training_has_a_column_if_one_has_a_start(runs):
+  assert 'starts from' not in cells(trainings.runs_table(runs, command_lines))[0]
+  start = {'run': '/somewhere/mnist-mle', 'checkpoint': 'best_nll', 'step': 5000}
+  table = cells(trainings.runs_table([runs[0], dataclasses.replace(runs[2], start=start)], command_lines))
+  assert [row['starts from'] for row in table] == ['', 'mnist-mle, iteration 5,000']
+
+
 def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
   drawn = []
   learning_curves = plots.learning_curves

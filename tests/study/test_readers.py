@@ -10,6 +10,7 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import write_evaluation
+from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.history import sealed_line
 from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study import readers
@@ -39,6 +40,35 @@ def found(run) -> tuple:
 def write_metrics(run, *records, rest: str = ''):
   lines = [json.dumps({'kind': 'validation', 'step': 2, 'seconds': 1.0} | record) for record in records]
   (run / 'metrics.jsonl').write_text('\n'.join(lines) + '\n' + rest)
+
+
+def write_start(run, changes=()):
+  record = {'run': '/runs/first', 'checkpoint': 'best_nll', 'step': 7, 'data': 'abc', 'config': {'seed': 0}}
+  write_json(run / 'init.json', sealed(record | dict(changes)))
+
+
+def test_where_a_training_started(run):
+  assert found(run)[0].start is None
+  write_start(run)
+  summary, lines = found(run)
+  assert lines == []
+  assert [summary.start[name] for name in ('run', 'checkpoint', 'step')] == ['/runs/first', 'best_nll', 7]
+
+
+@pytest.mark.parametrize('odd', [{'run': 3}, {'run': None}, {'checkpoint': []}, {'step': -1}, {'step': 1.5}], ids=str)
+def test_odd_starts(run, odd):
+  write_start(run, odd)
+  summary, [line] = found(run)
+  assert summary.start is None
+  said = f'{run}/init.json: damaged (ValueError); the page does not say where the training started'
+  assert line == said
+
+
+@pytest.mark.parametrize('content', ['', '{}', '[]', DEEP, '\0', '{"run": "a", "sha256": "b"}'], ids=lambda c: c[:9])
+def test_starts_that_are_none(run, content):
+  (run / 'init.json').write_text(content)
+  summary, [line] = found(run)
+  assert summary.start is None and line.startswith(f'{run}/init.json: ')
 
 
 def test_a_whole_run_has_no_damage(run):

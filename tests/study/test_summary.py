@@ -51,6 +51,17 @@ def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_pat
   assert [run.label for run in summarize(runs[:2])] == ['ADV jensen_shannon', 'ADV']
 
 
+def test_a_lambda_that_moves_is_named_with_its_end(workdir, tmp_path):
+  moving = copy(workdir, tmp_path / 'a', final_lambda=0.001)
+  still = copy(workdir, tmp_path / 'b', final_lambda=0.1)
+  mle = copy(workdir, tmp_path / 'c', final_lambda=0.001, objective='mle')
+  assert sorted(run.label for run in summarize([moving, still, mle])) == [
+    'Hybrid λ = 0.1',
+    'Hybrid λ = 0.1 to 0.001',
+    'MLE',
+  ]
+
+
 def test_a_run_named_twice_is_refused(workdir):
   with pytest.raises(UsageError, match='named twice'):
     summarize([workdir, workdir / '.' / '..' / workdir.name])

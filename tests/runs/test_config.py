@@ -30,6 +30,11 @@ def test_shipped_configurations_hold(get_config):
     ('critic_steps', 0, 'an integer from 1 to '),
     ('log_every', 0, 'an integer from 1 to '),
     ('eval_every', 0, 'an integer from 1 to '),
+    ('penalty_interval', 0, 'an integer from 1 to '),
+    ('critic_warmup', -1, 'an integer from 0 to '),
+    ('critic_warmup', 10_000, 'below `steps` 10000.'),
+    ('optimizer.warmup_steps', -1, 'an integer from 0 to '),
+    ('critic_optimizer.warmup_steps', 10**10, 'an integer from 0 to 1000000000'),
     ('score_samples', 9, '0 or an integer from 10 to 1000000'),
     ('score_samples', -1, 'from 10'),
     ('ema_decay', 1.0, 'below 1'),
@@ -72,6 +77,15 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
     ('jit', 1, 'True or False'),
     ('lambda', [0.1], 'a number'),
     ('gradient_penalty', 'x', 'a number'),
+    ('final_lambda', '0.1', 'a number'),
+    ('final_lambda', math.inf, '0 or a finite number'),
+    ('penalty', 3, 'a text'),
+    ('penalty_interval', 2.5, 'an integer'),
+    ('critic_warmup', True, 'an integer'),
+    ('optimizer.warmup_steps', None, 'an integer'),
+    ('init_from', None, 'a text'),
+    ('init_from', 'a\0b', 'a path'),
+    ('init_from', 'x' * 5000, 'a path'),
     ('optimizer.learning_rate', 1e-40, '0 or a finite number from 1.2e-38'),  # 0 in float32: it would learn nothing.
     ('optimizer.clip_norm', math.inf, '0 or a finite number'),
     ('dataset', 3, 'a text'),
@@ -177,6 +191,10 @@ def test_critics_that_no_machine_can_hold_are_refused_before_they_are_built(sett
     ('lambda', math.nan, 'a finite number of at least 0'),
     ('lambda', math.inf, 'a finite number of at least 0'),
     ('gradient_penalty', -1.0, 'a finite number of at least 0'),
+    ('final_lambda', -1.0, 'a finite number of at least 0'),
+    ('final_lambda', 0.0, '0 if and only if `lambda` is, here 0.1.'),
+    ('penalty', 'r1', 'one of one_centered, zero_centered'),
+    ('penalty_interval', 0, 'an integer of at least 1'),
   ],
 )
 def test_arguments_of_the_objective_are_named_as_settings(key, value, expected):
@@ -226,7 +244,18 @@ def test_only_the_blocks_that_are_used_count():
 
 @pytest.mark.parametrize(
   ('key', 'value'),
-  [('lambda', 0.0), ('ema_decay', 0.0), ('score_samples', 0), ('score_samples', 10), ('seed', 2**31 - 1)],
+  [
+    ('lambda', 0.0),
+    ('ema_decay', 0.0),
+    ('score_samples', 0),
+    ('score_samples', 10),
+    ('seed', 2**31 - 1),
+    ('critic_warmup', 9999),
+    ('penalty_interval', 10**9),
+    ('optimizer.warmup_steps', 10**9),
+    ('final_lambda', 0.1),
+    ('init_from', '~/run'),
+  ],
 )
 def test_values_at_the_border_hold(key, value):
   config = default_config()

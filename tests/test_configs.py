@@ -4,11 +4,13 @@ import importlib
 import pathlib
 import re
 
+import keras
+import numpy as np
 import pytest
 
 from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.config import default_config, make_generator, settings, validate
+from flowgan_tf.runs.config import default_config, make_critic, make_generator, settings, validate
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem != '__init__')
@@ -199,6 +201,21 @@ def test_the_papers_settings_for_mnist():
   }
   found = settings(config)
   assert {name: found[name] for name in expected} == expected
+
+
+def test_the_papers_critic_for_mnist_sees_196_linear_features():
+  """Its first convolution has stride 2 and one channel, so that an image has 588 directions that change nothing."""
+  keras.utils.set_random_seed(0)
+  critic = make_critic(mnist.get_config('paper'), (28, 28, 1))
+  expected = (25 + 1) + (25 * 64 + 64) + (7 * 7 * 64 * 1024 + 1024) + (1024 + 1)
+  assert sum(v.shape.num_elements() for v in critic.trainable_variables) == expected
+  first, images = critic.layers[0], np.eye(784, dtype=np.float32).reshape(784, 28, 28, 1)
+  columns = (first(images) - first(0.0 * images)).numpy().reshape(784, -1)  # features of each pixel
+  assert columns.shape == (784, 196) and np.linalg.matrix_rank(columns) == 196
+  directions = np.linalg.svd(columns.T)[2].reshape(784, 1, 28, 28, 1)
+  image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
+  seen, unseen = (np.abs(critic(image + 100 * directions[i]) - critic(image)) for i in (0, -1))
+  assert seen > 0.05 and unseen < 1e-3
 
 
 @pytest.mark.parametrize('name', NAMES)

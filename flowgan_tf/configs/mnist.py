@@ -18,7 +18,9 @@ bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnis
 It has not been trained to its end here. The estimates follow from the time of a step on 2 CPU cores. What stays
 different from the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are
 Glorot's, and layers of the same shape do not start with the same weights. The README of that code trains the hybrid
-with --lambda=1, the paper with 0.1.
+with --lambda=1, the paper with 0.1. Its penalty, over one axis, allows slopes up to sqrt(28) = 5.3 times as steep, so
+that these weigh the likelihood as 0.19 and 0.02 do here. The critic is that of the paper's code: it sees 196 linear
+features of the 784 pixels.
 """
 
 from ml_collections import config_dict

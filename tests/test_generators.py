@@ -233,7 +233,8 @@ def test_every_divergence_trains_it(divergence):
   @tf.function(autograph=False)
   def train_generator(seed):
     with tf.GradientTape() as tape:
-      loss, _ = objective.generator_loss(None, critic(generator.sample(16, seed=seed, training=True)))
+      fake = generator.sample(16, seed=seed, training=True)
+      loss, _ = objective.generator_loss(None, critic(fake), critic(real))
     return update(generator, loss, tape)
 
   assert abs(np.mean(generator.sample(64, seed=(9, 9))) - 0.5) < 0.01
@@ -248,9 +249,10 @@ def test_every_divergence_trains_it(divergence):
       assert not [name for name, g in zip(names, gradients, strict=True) if g is None or not np.any(g)]
   weights = (*generator.trainable_variables, *critic.trainable_variables)
   assert all(np.all(np.isfinite(v)) for v in weights)
-  unchanged = [v.name for v, before in zip(weights, start, strict=True) if np.all(v == before)]
-  # A Wasserstein critic's last bias drops out of the difference.
-  assert unchanged == ([weights[-1].name] if divergence == 'wasserstein' else [])
+  changed = [np.any(v != before) for v, before in zip(weights, start, strict=True)]
+  # The last bias of a critic drops out of differences; what rounding leaves of its gradient, Adam makes a step of.
+  assert all(changed[:-1])
+  assert changed[-1] or divergence in ('wasserstein', 'relativistic')
   assert np.mean(generator.sample(64, seed=(9, 9))) > 0.6
 
 

@@ -61,8 +61,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     # A trained flow goes on with a relativistic critic, which sees the samples of the flow's own pass.
     config.objective = 'hybrid'
     config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
-    config['lambda'] = 0.002
-    config.steps = 6000
+    config['lambda'] = 0.001
+    config.steps = 2000
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True
@@ -76,7 +76,6 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0
     config.critic_optimizer.beta_2 = 0.99
-    config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
   elif variant == 'paper':
     config.steps = 250_000
     config.nice.normalization = 'scalar_batch'
@@ -85,7 +84,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.ema_decay = 0.0
     config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 1e-4
   else:
-    config.steps = 10_000
+    config.steps = 7500
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
     config.critic_optimizer.beta_1 = 0.0

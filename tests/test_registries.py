@@ -38,7 +38,7 @@ def squared(outputs):
 TOY_DIVERGENCE = objectives.Divergence(
   name='toy_divergence',
   critic_loss=lambda real, fake: squared(real - 1.0) + squared(fake),
-  generator_loss=lambda fake: squared(fake - 1.0),
+  generator_loss=lambda real, fake: squared(fake - 1.0),
   value=lambda real, fake: 1.0 - squared(real - 1.0) - squared(fake),
 )
 

@@ -90,7 +90,7 @@ def _open_closed_streams():
   # The system gives the lowest free number, so that each stream gets its own.
   for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
     if getattr(sys, name) is None:
-      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (they stay open)
 
 
 def _leave(number, _=None):

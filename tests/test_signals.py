@@ -37,16 +37,20 @@ print('ready', flush=True)
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
   processes = {}
-  for name, body in BODIES.items():
-    code = START.format(body=body, blocked='blocked' in name)
-    processes[name] = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-  for name, process in processes.items():
-    assert process.stdout.readline() == b'ready\n', name
-    process.send_signal(number)
-  for name, process in processes.items():
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (status, b''), name
-    assert err.decode() == f'train: stopped by {number.name}; repeat the command to go on\n', name
+  try:
+    for name, body in BODIES.items():
+      code = START.format(body=body, blocked='blocked' in name)
+      processes[name] = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for name, process in processes.items():
+      assert process.stdout.readline() == b'ready\n', name
+      process.send_signal(number)
+    for name, process in processes.items():
+      out, err = process.communicate(timeout=60)
+      assert (process.returncode, out) == (status, b''), name
+      assert err.decode() == f'train: stopped by {number.name}; repeat the command to go on\n', name
+  finally:
+    for process in processes.values():
+      process.kill()
 
 
 def test_a_signal_that_is_ignored_stays_so():

@@ -1,14 +1,11 @@
 import concurrent.futures
-import itertools
 import os
 import shutil
 import signal
-import types
 from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.errors import UsageError
@@ -22,42 +19,8 @@ from flowgan_tf.training import loop
 from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.loop import TrainingDiverged, train
 from flowgan_tf.training.rollbacks import write_rollbacks
-from tests.tiny import make_config, write_images
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  return write_images(tmp_path_factory.mktemp('data') / 'images.npz')
-
-
-@pytest.fixture
-def config(images):
-  return make_config({'optimizer.learning_rate': 0.01}, objective='mle', dataset=images, eval_every=1)
-
-
-def flow_weights(workdir, checkpoint):
-  return [v.numpy() for v in load_run(workdir, checkpoint).generator.variables]
-
-
-def checkpoint_of(workdir, name='latest'):
-  """Every number of the newest checkpoint, by its key."""
-  newest = max((workdir / 'checkpoints' / name).glob('*.index'), key=lambda f: int(f.stem.rpartition('-')[2]))
-  reader = tf.train.load_checkpoint(str(newest.with_suffix('')))
-  return {
-    key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key != '_CHECKPOINTABLE_OBJECT_GRAPH'
-  }
-
-
-def records_of(workdir):
-  return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_metrics(workdir)]
-
-
-def assert_same_run(first, second):
-  a, b = checkpoint_of(first), checkpoint_of(second)
-  assert a.keys() == b.keys() and len(a) > 10
-  for key, value in a.items():
-    np.testing.assert_array_equal(value, b[key], err_msg=key)
-  assert records_of(first) == records_of(second)
+from tests.tiny import make_config
+from tests.training.trainings import assert_same_run, break_at, checkpoint_of, flow_weights, poison_after, records_of
 
 
 class Scripted:
@@ -215,18 +178,6 @@ def interrupt(monkeypatch, method, at, number=signal.SIGINT):
   monkeypatch.setattr(owner, method, interrupted)
 
 
-def break_at(monkeypatch, method, at):
-  """Has a method of the loop fail at a step, which is its last argument."""
-  original = getattr(loop._Loop, method)
-
-  def broken(*args):
-    if args[-1] == at:
-      raise ZeroDivisionError
-    return original(*args)
-
-  monkeypatch.setattr(loop._Loop, method, broken)
-
-
 @pytest.mark.parametrize(
   ('method', 'at', 'saved', 'evaluated'),
   [
@@ -294,25 +245,6 @@ def test_a_finished_run_is_not_trained_further(config, tmp_path):
       assert file.read_bytes() == content, file
 
 
-def poison_after(step, variables, above=0.0):
-  """A `make_train_step` whose function turns a weight to NaN at the end of a step, if the rate is above a factor."""
-  original = loop.make_train_step
-
-  def make(state, objective, config):
-    train_step = original(state, objective, config)
-
-    def poisoned(images):
-      metrics = train_step(images)
-      if int(state.step) == step and float(state.rate_factor) > above:
-        first = getattr(state, variables).trainable_variables[0]
-        first.assign(first * np.nan)
-      return metrics
-
-    return poisoned
-
-  return make
-
-
 @pytest.mark.parametrize(('part', 'log_every'), [('generator', 100), ('critic', 1)])
 def test_nan_weights_stop_the_training_and_are_not_saved(config, tmp_path, monkeypatch, part, log_every):
   config.update({'objective': 'hybrid', 'log_every': log_every, 'eval_every': 2, 'steps': 8})
@@ -345,70 +277,6 @@ def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
     train(config, tmp_path)
   assert load_run(tmp_path, 'latest').step == 2
   assert read_metrics(tmp_path)[-1]['nll'] is None
-
-
-def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(config, tmp_path, monkeypatch):
-  config.update({'on_nan': 'rollback', 'steps': 8, 'eval_every': 2})
-  monkeypatch.setattr(loop, 'make_train_step', poison_after(5, 'generator', above=0.25))
-  assert train(config, tmp_path / 'whole')
-  records = records_of(tmp_path / 'whole')
-  assert [r['step'] for r in records if r['kind'] == 'validation'] == [0, 2, 4, 6, 8]
-  rollbacks = [r for r in records if r['kind'] == 'rollback']
-  assert rollbacks == [{'kind': 'rollback', 'step': 4, 'diverged_at': 5, 'reason': 'weights'}] * 2
-  rates = {r['step']: r['learning_rate'] for r in records if r['kind'] == 'train'}
-  assert list(rates) == [*range(1, 9)]
-  np.testing.assert_allclose([*rates.values()], [0.01] * 4 + [0.0025] * 4, rtol=1e-6)
-
-  with monkeypatch.context() as patch:
-    break_at(patch, '_evaluate', 6)
-    with pytest.raises(ZeroDivisionError):
-      train(config, tmp_path / 'parts')
-  # The log, whose last rollback is damaged, has no say.
-  log = tmp_path / 'parts' / 'metrics.jsonl'
-  content = log.read_bytes()
-  log.write_bytes(content[::-1].replace(b'kcabllor', b'kcabllox', 1)[::-1])
-  assert len(read_metrics(tmp_path / 'parts')) == content.count(b'\n') - 1
-  assert train(config, tmp_path / 'parts')
-  log.write_bytes(content + log.read_bytes()[len(content) :])
-  assert_same_run(tmp_path / 'whole', tmp_path / 'parts')
-  # A damaged count is no reason to train at another rate.
-  count = tmp_path / 'parts' / 'rollbacks.json'
-  count.write_text(count.read_text().replace('2', '1', 1))
-  with pytest.raises(UsageError, match=rf'^{count}: damaged \(not what was written\); remove it to count'):
-    train(config, tmp_path / 'parts')
-
-
-def test_the_time_before_a_rollback_counts_once(config, tmp_path, monkeypatch):
-  """By a clock that goes on by one second whenever someone looks at it."""
-  config.update({'on_nan': 'rollback', 'steps': 8, 'eval_every': 2})
-  monkeypatch.setattr(loop, 'make_train_step', poison_after(5, 'generator', above=0.25))
-  looks = itertools.count()
-  monkeypatch.setattr(loop, 'time', types.SimpleNamespace(monotonic=lambda: next(looks)))
-  with monkeypatch.context() as patch:
-    break_at(patch, '_evaluate', 6)
-    with pytest.raises(ZeroDivisionError):
-      train(config, tmp_path)
-  seconds = [record['seconds'] for record in read_metrics(tmp_path)]
-  assert seconds == sorted(set(seconds))
-  # The first look is the start.
-  assert seconds[-1] == next(looks) - 1
-  assert train(config, tmp_path)
-  more = [record['seconds'] for record in read_metrics(tmp_path)]
-  assert more[: len(seconds)] == seconds and len(more) > len(seconds)
-  assert [b - a for a, b in itertools.pairwise(more[len(seconds) - 1 :])] == [1] * (len(more) - len(seconds))
-
-
-def test_there_are_three_rollbacks_at_most_and_the_run_can_go_on_then(config, tmp_path, monkeypatch):
-  config.update({'steps': 4, 'eval_every': 2})
-  with monkeypatch.context() as patch:
-    patch.setattr(loop, 'make_train_step', poison_after(3, 'generator'))
-    with pytest.raises(TrainingDiverged, match=r'^not finite at step 3: weights; '):
-      train(config, tmp_path)
-    config.on_nan = 'rollback'
-    with pytest.raises(TrainingDiverged, match=r'^not finite at step 3 after 3 rollbacks: weights; '):
-      train(config, tmp_path)
-  assert train(config, tmp_path)
-  assert records_of(tmp_path)[-2]['learning_rate'] == pytest.approx(0.01 / 8)
 
 
 def test_a_flow_without_an_inverse_is_announced(config, tmp_path, caplog):

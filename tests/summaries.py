@@ -83,6 +83,17 @@ def outliers(shift: float = 0.0) -> Study:
   return Study(record, arrays)
 
 
+def temperature() -> Study:
+  scored = {'mode_score_std': 0.1, 'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
+  temperatures = [
+    {'temperature': t, 'nll': nll, 'standard_error': 1.0, 'n': 100, 'mode_score': score} | scored
+    for t, nll, score in ((0.5, -50.0, 9.0), (1.0, -90.0, 7.0))
+  ]
+  record = {'what': 'temperature', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'samples': 500}}
+  rest = {'selection': 'mode_score', 'temperatures': temperatures}
+  return Study(record | rest, {'samples': np.zeros((2, 3, 4, 4, 1), np.float32)})
+
+
 def critic_gap(gap: float) -> Study:
   record = {'what': 'critic_gap', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'critic_steps': 20}}
   numbers = {'train': 0.1, 'validation': 0.1 + gap, 'gap': gap, 'n': 90, 'steps': 20}

@@ -36,6 +36,7 @@ __all__ = [
   'likelihood_quality_front',
   'score_curves',
   'singular_values',
+  'temperature_front',
 ]
 
 
@@ -225,6 +226,31 @@ def likelihood_quality_front(
     axes.set_xticks([0, *powers_of_ten(10 * width, highest - lowest)])
     axes.minorticks_off()
     axes.set_xlabel(f'test NLL above the lowest, {format_number(round(lowest, 2))} ({unit})')
+  axes.set_ylabel(score_name)
+  draw_legend(figure)
+  annotate(figure, axes, notes)
+  return figure
+
+
+def temperature_front(series: Mapping[str, ArrayLike], score_name: str, unit: str = 'nats') -> Figure:
+  """Plots sample-quality score against NLL for temperatures of the noise, which are written beside their points.
+
+  Args:
+    series: For each label, rows `(temperature, nll, score, nll's standard error, score's standard deviation)`, as an
+      array `[5, temperatures]`. A point that is not finite leaves a gap.
+    score_name: Name of the score, such as `'MODE score'`.
+    unit: Unit of the NLL.
+  """
+  figure, (axes,) = make_panels(1)
+  notes: list[tuple[float, float, str]] = []
+  for label, look in choose_looks(series).items():
+    temperatures, nll, score, nll_se, score_sd = np.asarray(series[label], np.float64)
+    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **look | {'linestyle': '-'})
+    points = zip(nll, score, temperatures, strict=True)
+    notes += [(x, y, f't = {t:g}') for x, y, t in points if np.isfinite([x, y]).all()]
+  axes.margins(0.12, 0.15)
+  set_plain_ticks(axes.xaxis)
+  axes.set_xlabel(f'test NLL ({unit})')
   axes.set_ylabel(score_name)
   draw_legend(figure)
   annotate(figure, axes, notes)

@@ -49,13 +49,14 @@ class Evaluator:
     images = getattr(self._dataset, split).images
     return self._likelihood(data.dequantize(images, self._dataset.levels, self._config.seed + Purpose.EVALUATION))
 
-  def sample(self, n: int, purpose: Purpose, step: int = 0) -> np.ndarray:
+  def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`.
 
     Args:
       n: Number of samples.
       purpose: What the samples are for. It determines the noise, together with `step`.
       step: Training step, or another integer that distinguishes draws of one purpose.
+      temperature: Factor of the noise.
 
     Raises:
       UsageError: If the samples would not fit into memory.
@@ -63,4 +64,4 @@ class Evaluator:
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
-    return map_batches(self._decode, noise.numpy(), _SAMPLES_PER_CALL)[:n]
+    return map_batches(self._decode, temperature * noise.numpy(), _SAMPLES_PER_CALL)[:n]

@@ -9,6 +9,7 @@ from flowgan_tf.study.gmm import Gmm
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.outliers import Outliers
+from flowgan_tf.study.temperature import Temperature
 
 __all__ = ['ANALYSES']
 
@@ -18,6 +19,7 @@ _ALL = (
   Ais(),
   Gmm(),
   Jacobian(),
+  Temperature(),
   Outliers(),
   CriticGap(),
 )

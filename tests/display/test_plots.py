@@ -32,6 +32,9 @@ FIGURES = {
   ),
   'likelihood_histograms': lambda: plots.likelihood_histograms([-3, -2, -1, 0], {'train': [1, 2, 1]}, 'nats'),
   'likelihood_quality_front': lambda: plots.likelihood_quality_front([('MLE', math.inf, -3334.56, 7.42, 2.0, 0.1)]),
+  'temperature_front': lambda: plots.temperature_front(
+    {'MLE': [[0.5, 1.0], [-3100.0, -3340.0], [7.0, 6.1], [2.0, 2.0], [0.1, 0.1]]}, 'MODE score'
+  ),
   'condition_numbers': lambda: plots.condition_numbers([0, 0.1, math.inf], [[1e9, 1e10], [1e4, 1e5], [1e3, 1e3]]),
 }
 
@@ -341,3 +344,10 @@ def test_values_at_the_ends_of_arithmetic(value):
   Figure.of_plot(plots.score_curves({'MLE': (STEPS, [value, 0.0, np.nan, 2.0])}, 'FID'), 'a', 'b')
   points = [('MLE', None, 0.0, 5.0, 1.0, 0.0), ('Hybrid', 0.1, value, 5.0, 1.0, 0.0), ('ADV', None, 9.0, 1.0, 0.0, 0.0)]
   Figure.of_plot(plots.likelihood_quality_front(points), 'a', 'b')
+
+
+def test_temperature_front_writes_temperatures_beside_finite_points():
+  rows = [[0.5, 0.7, 1.0], [-3100.0, np.inf, -3340.0], [7.0, 6.5, 6.1], [2.0, 2.0, 2.0], [0.1, 0.1, 0.1]]
+  figure = plots.temperature_front({'MLE': rows}, 'MODE score')
+  assert labels(figure) == [('test NLL (nats)', 'MODE score')] and legend(figure) == ['MLE']
+  assert [text.get_text() for text in figure.axes[0].texts] == ['t = 0.5', 't = 1']

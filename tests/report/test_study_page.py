@@ -27,6 +27,7 @@ def test_sections_in_the_order_of_the_paper(runs):
     'Estimates of the likelihood',
     'Mixture of Gaussians',
     'Jacobian of the generator',
+    'Temperature',
     'Outliers',
     'Critic gap',
   ]

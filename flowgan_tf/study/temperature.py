@@ -1,0 +1,145 @@
+"""The analysis `temperature`: likelihood and sample quality of the flow whose noise is scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column
+from flowgan_tf.display.words import SCORE_NAMES, listed
+from flowgan_tf.evaluation.grids import image_grid
+from flowgan_tf.evaluation.scoring import score_samples
+from flowgan_tf.flows import Flow
+from flowgan_tf.metrics.batches import map_batches
+from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.kde import KdeSettings
+from flowgan_tf.study.subject import Subject
+from flowgan_tf.study.summary import Study, Summary
+
+__all__ = ['Temperature', 'tempered_log_prob']
+
+_TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
+_IMAGES_PER_CALL = 100
+_GRID_COLUMNS = 12
+_SPLITS = 10
+
+
+def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[float]) -> tf.Tensor:
+  """Log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
+
+  ```none
+  log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t,   z = G^-1(x) in R^d
+  ```
+
+  Args:
+    flow: The flow, whose noise has one part.
+    images: Images `[n, *event_shape]`.
+    temperatures: The positive numbers `t`, as many as `k`.
+
+  Returns:
+    Tensor `[n, k]`, in nats.
+  """
+  noise = flow.encode(images)
+  rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
+  tempered = [tfp.bijectors.Scale(tf.constant(t, flow.dtype))(flow.distribution) for t in temperatures]
+  return tf.stack([rest + prior.log_prob(noise) for prior in tempered], axis=-1)
+
+
+class Temperature(Analysis):
+  """Exact NLL and scores of the flow whose noise is multiplied by a temperature (Kingma and Dhariwal 2018).
+
+  ```
+  x = G(t z),   log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t
+  ```
+
+  At temperatures below 1 images are more typical and less varied. The flow at a temperature is a flow with another
+  prior, and has an exact likelihood. So this is a second way to give up likelihood for sample quality, one that needs
+  no training: what a hybrid gains can be compared with it.
+
+  #### References
+
+  Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. NeurIPS 2018, section 6.
+  """
+
+  name = 'temperature'
+  title = 'Temperature'
+  description = (
+    'the flow with scaled noise, which is a flow as well: its exact NLL and its scores (Kingma and Dhariwal 2018)'
+  )
+  caption = 'Exact NLL and scores of the flow whose noise is multiplied by a temperature'
+  needs_density = True
+  Settings = KdeSettings
+  columns = (
+    Column('validation NLL (nats)', 'validation_nll', ',.2f', 'validation_standard_error'),
+    Column('test NLL (nats)', 'nll', ',.2f', 'standard_error'),
+    Column('MODE score', 'mode_score', '.2f', 'mode_score_std'),
+    Column('Inception score', 'inception_score', '.2f', 'inception_score_std'),
+    Column('FID', 'fid', '.1f'),
+  )
+  details = (Column('test images', 'n', ','), Column('samples', 'score_samples', ','))
+
+  def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    flow = subject.run.generator
+    log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES))
+    numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
+    for split, prefix in (('validation', 'validation_'), ('test', '')):
+      values = map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)
+      for record, own in zip(numbers, values.T, strict=True):
+        record |= {f'{prefix}nll': -own.mean(), f'{prefix}standard_error': standard_error(own), f'{prefix}n': len(own)}
+    pictures = []
+    for record in numbers:
+      images = subject.evaluator.sample(settings.samples, Purpose.ANALYSIS, settings.seed, record['temperature'])
+      record |= score_samples(images, subject.scorer, _SPLITS)
+      pictures.append(images[:_GRID_COLUMNS])
+    scorer = subject.scorer
+    return {'selection': scorer and scorer.selection, 'temperatures': numbers}, {'samples': np.stack(pictures)}
+
+  def records(self, record: dict) -> dict[str, dict]:
+    return {f't = {own["temperature"]:g}': own for own in record['temperatures']}
+
+  def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
+    studies = {run.label: run.studies[self.name] for run in runs}
+    first = next(iter(studies.values())).record
+    figures = {}
+    name, drawn = first['selection'], {k: study.record for k, study in studies.items() if _alike(study.record, first)}
+    if drawn:
+      own = ('temperature', 'nll', name, 'standard_error', f'{name}_std')
+      series = {
+        label: np.transpose([[at[key] for key in own] for at in record['temperatures']])
+        for label, record in drawn.items()
+      }
+      figures[self.name] = Figure.of_plot(
+        plots.temperature_front(series, SCORE_NAMES[name]),
+        f'{SCORE_NAMES[name]} against test NLL of {listed(series)}, a line through the temperatures of each.',
+        'Likelihood and quality at different temperatures t of the noise; up and to the left is better. Bars: standard '
+        'error over test images, standard deviation over splits of the samples.',
+      )
+    for i, (label, study) in enumerate(studies.items()):
+      figures[f'{self.name}_samples' + (f'_{i}' if i else '')] = _grid(label, study)
+    return figures
+
+
+def _alike(record: dict, other: dict) -> bool:
+  """Whether all temperatures of a record have the other's score, by the same network and number of samples."""
+  keys, reference = ('scorer', 'scorer_hash', 'score_samples'), other['temperatures'][0]
+  return all(
+    own.get(other['selection']) is not None and all(own.get(key) == reference.get(key) for key in keys)
+    for own in record['temperatures']
+  )
+
+
+def _grid(label: str, study: Study) -> Figure:
+  samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
+  said = ', '.join(f'{t:g}' for t in temperatures)
+  return Figure.of_pixels(
+    image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),
+    f'Samples of {label}, a row for each of the temperatures {said}.',
+    f'{label}: samples of the same noise in each column, at temperatures of {said} from top to bottom.',
+  )

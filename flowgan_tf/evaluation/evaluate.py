@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
+from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.runs.checkpoints import restore_generator
 from flowgan_tf.runs.config import validate
 from flowgan_tf.runs.run import load_data, load_run
@@ -18,6 +20,12 @@ __all__ = ['evaluate_run']
 
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
+_REAL_SEED = 1  # Another than that of the reference.
+# Of real images; what else a scorer returns is the same for samples.
+_REAL = (
+  *('mode_score', 'mode_score_std', 'inception_score', 'inception_score_std'),
+  *('fid', 'kid', 'kid_std', 'score_samples'),
+)
 
 
 def evaluate_run(
@@ -48,6 +56,8 @@ def evaluate_run(
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
+    Beside them are the scores of as many real test images, or of all if there are fewer, as `real_mode_score` and the
+    like: what a perfect sampler would have.
     With `float64` there are `nll_float64` and the like. A generator without a likelihood has only scores.
 
   Raises:
@@ -69,6 +79,8 @@ def evaluate_run(
   if float64 and not run.generator.has_density:
     raise UsageError(f'`float64` must be False, as {run.config.generator} of {workdir} has no likelihood. Got: True.')
   made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
+  n = _SAMPLES[run.config.scorer] if samples is None else samples
+  real = _real_scores(dataset, n, made)
   evaluator = Evaluator(run.generator, dataset, run.config)
   records = []
   for checkpoint in checkpoints:
@@ -83,9 +95,16 @@ def evaluate_run(
         wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config).likelihood(split)
         measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
       if samples != 0:
-        images = evaluator.sample(samples or _SAMPLES[run.config.scorer], Purpose.SCORE)
-        measured |= score_samples(images, made, _SPLITS)
+        measured |= score_samples(evaluator.sample(n, Purpose.SCORE), made, _SPLITS) | real
     records.append(measured | {'checkpoint': checkpoint})
   # Read again, as another process may have evaluated the run meanwhile.
   write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
   return records
+
+
+def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[str, float | int]:
+  images = dataset.test.images[:n]
+  if scorer is None or len(images) < _SPLITS:
+    return {}
+  scores = scorer(data.dequantize(images, dataset.levels, _REAL_SEED), _SPLITS)
+  return {f'real_{name}': value for name, value in scores.items() if name in _REAL}

@@ -43,7 +43,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
     records: What `evaluation.evaluate_run` returned. Checkpoints of the same step share a row.
   """
   split = records[0]['split']
-  rows = [Row({'': record}) for record in _by_step(records)]
+  rows = [Row({'': record}) for record in [*_by_step(records), *_of_real_images(records)]]
   lines = [str(Table('', (_CHECKPOINT, *evaluation_columns(split)), rows))]
   if 'nll' not in records[0]:
     lines.append('no likelihood: the generator is not invertible')
@@ -69,6 +69,9 @@ def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
     for run in runs
     for record in _by_step(run.tested())
   ]
+  measured = {(r['scorer_hash'], r['score_samples']): (run, r) for run in runs for r in run.tested() if 'scorer' in r}
+  for run, record in measured.values():
+    rows += [Row({'': real}, {'': commands.evaluate(run, record)}) for real in _of_real_images([record])]
   return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *evaluation_columns('test')), rows)
 
 
@@ -131,3 +134,10 @@ def _by_step(records: Sequence[dict]) -> list[dict]:
   for record in records:
     steps.setdefault(record['step'], []).append(record)
   return [same[0] | {'checkpoints': ', '.join(r['checkpoint'] for r in same)} for same in steps.values()]
+
+
+def _of_real_images(records: Sequence[dict]) -> list[dict]:
+  """The row of the test images' own scores; none if no record has them."""
+  real = next((record for record in records if 'real_score_samples' in record), {})
+  scores = {name.removeprefix('real_'): value for name, value in real.items() if name.startswith('real_')}
+  return [scores | {'checkpoints': 'real test images'}] if scores else []

@@ -20,7 +20,7 @@ from flowgan_tf.runs.sealed import read_sealed
 __all__ = ['evaluation', 'metrics', 'named', 'sample_grid', 'start', 'studies']
 
 _TEXTS = {'kind', 'checkpoint', 'split', 'scorer', 'scorer_hash', 'reason'}
-_COUNTS = {'step', 'diverged_at', 'n', 'score_samples', 'score_splits', 'reference_images'}
+_COUNTS = {'step', 'diverged_at', 'n', 'score_samples', 'score_splits', 'reference_images', 'real_score_samples'}
 _POSITIVE = ('standard_error', 'standard_error_float64', '_std')
 _LARGEST = 1e100  # What float32 computes is below 1e39. Axes need some room.
 

@@ -69,6 +69,20 @@ def test_evaluation_with_scores():
   )
 
 
+def test_real_images_have_a_row_of_their_own():
+  real = {'real_mode_score': 9.67, 'real_mode_score_std': 0.04, 'real_fid': 1.1, 'real_score_samples': 5000}
+  header, _, first, last, _ = evaluation_table([LIKELIHOOD | SCORES | real]).splitlines()
+  assert len(last) == len(header) and split(first)[0] == 'best_nll'
+  row = [cell for cell in split(last) if cell != '-']
+  assert row == ['real test images', '9.67 +- 0.04', '1.10', '5,000']
+  # Once on the page, for runs that were scored alike.
+  runs = [summary(kind, evaluation=[evaluated('latest', 4, -1.0, 6.0) | real]) for kind in ('mle', 'hybrid')]
+  other = evaluated('latest', 4, -1.0, 6.0) | real | {'scorer_hash': 'another', 'real_mode_score': 9.5}
+  table = checkpoints_table([*runs, summary('adversarial', evaluation=[other])], command_lines)
+  assert [row['checkpoint'] for row in cells(table)] == ['latest'] * 3 + ['real test images'] * 2
+  assert [row['MODE'] for row in cells(table)[3:]] == ['9.67 ± 0.04', '9.50 ± 0.04']
+
+
 def test_checkpoints_of_one_step_share_a_row():
   latest = LIKELIHOOD | {'checkpoint': 'latest'}
   _, _, row = evaluation_table([LIKELIHOOD, latest]).splitlines()

@@ -72,7 +72,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     # A trained flow goes on with a relativistic critic, which sees the samples of the flow's own pass.
     config.objective = 'hybrid'
     config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
-    config['lambda'] = 0.001
+    config['lambda'] = 0.002
     config.steps = 2000
     config.divergence = 'relativistic'
     config.critic_steps = 1

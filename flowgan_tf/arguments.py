@@ -6,7 +6,8 @@ import errno
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +24,7 @@ __all__ = [
   'check_path',
   'is_integer',
   'is_path',
+  'renamed',
 ]
 
 _LONGEST = 200  # characters of a value in a message
@@ -96,6 +98,11 @@ def is_path(value: object) -> bool:
 def is_integer(value: object) -> bool:
   """Whether `value` is an integer of Python or NumPy. A bool is not."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def renamed(error: ValueError, names: Mapping[str, str]) -> str:
+  """Returns the message about arguments with other names for them, such as those of settings."""
+  return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))
 
 
 def _is_finite(value):

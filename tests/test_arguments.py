@@ -12,6 +12,7 @@ from flowgan_tf.arguments import (
   check_memory,
   check_number,
   check_path,
+  renamed,
 )
 from flowgan_tf.errors import UsageError
 
@@ -89,3 +90,8 @@ def test_memory():
   check_memory('`n` images', 1e3)
   with pytest.raises(UsageError, match=r'^`n` images must fit into the [\d.]+ GB of memory\. Got: 1,000,000\.0 GB\.$'):
     check_memory('`n` images', 1e15)
+
+
+def test_a_message_with_other_names_for_its_arguments():
+  error = ValueError("`a` must be below `b`, not `a.b` or 'a'. Got: a.")
+  assert renamed(error, {'a': 'block.a', 'Got': 'x'}) == "`block.a` must be below `b`, not `a.b` or 'a'. Got: a."

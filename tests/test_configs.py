@@ -10,7 +10,8 @@ import pytest
 
 from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.config import default_config, make_critic, make_generator, settings, validate
+from flowgan_tf.runs.config import default_config, settings, validate
+from flowgan_tf.runs.models import make_critic, make_generator
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem != '__init__')

@@ -22,6 +22,7 @@ ROOMS = [
   'errors',
   'files',
   'hosts',
+  'lazy',
   'signals',
   'version',
   'networks',
@@ -51,6 +52,7 @@ ONLY = {
   'errors': [],
   'files': ['errors'],
   'hosts': [],
+  'lazy': [],
   'signals': [],
   'version': [],
   'display': ['errors', 'files'],
@@ -58,7 +60,7 @@ ONLY = {
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'arguments', 'files', 'hosts', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'arguments', 'files', 'hosts', 'lazy', 'signals', 'version', 'configs', 'programs'}
 
 
 def modules():
@@ -118,11 +120,13 @@ def test_an_unknown_name_is_no_attribute():
     fg.flws  # noqa: B018
 
 
-def test_importing_the_package_does_not_load_tensorflow():
+def test_importing_the_package_and_its_settings_does_not_load_tensorflow():
   code = """
 import sys
 import flowgan_tf as fg
-dir(fg), fg.errors.UsageError
+from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
+dir(fg), fg.errors.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
+digits.get_config(), mnist.get_config('paper'), fashion_mnist.get_config(), cifar10.get_config('paper')
 assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)
 fg.flows
 assert 'tensorflow' in sys.modules

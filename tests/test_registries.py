@@ -12,6 +12,8 @@ from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.builders import builder
 from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.objectives import choices
+from flowgan_tf.runs import config
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
 from tests.tiny import write_images
@@ -46,7 +48,9 @@ TOY_DIVERGENCE = objectives.Divergence(
 @pytest.fixture
 def registered(monkeypatch):
   monkeypatch.setitem(generators.GENERATORS, 'toy', toy)
+  monkeypatch.setitem(config.GENERATOR_SETTINGS, 'toy', {'spread': 1.0, 'shifts': (0.0, 0.0)})
   monkeypatch.setitem(objectives.DIVERGENCES, 'toy_divergence', TOY_DIVERGENCE)
+  monkeypatch.setattr(choices, 'DIVERGENCE_NAMES', (*choices.DIVERGENCE_NAMES, 'toy_divergence'))
 
 
 FLAGS = (
@@ -69,8 +73,8 @@ def test_a_toy_generator_and_a_toy_divergence(tmp_path):
   trained = call('train', *flags)
   assert trained.status == 0, trained
   assert 'toy: 3 parameters' in trained.err
-  config = json.loads((run / 'config.json').read_text())['config']
-  assert config['toy'] == {'spread': 2.0, 'shifts': [0.0, 0.0]}
+  written = json.loads((run / 'config.json').read_text())['config']
+  assert written['toy'] == {'spread': 2.0, 'shifts': [0.0, 0.0]}
   logged = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
   assert all(np.isfinite(record['nll']) for record in logged)
 

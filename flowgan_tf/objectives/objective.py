@@ -5,13 +5,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_choice, check_integer, check_number
+from flowgan_tf.objectives.choices import check_arguments
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.penalties import PENALTIES
 
-__all__ = ['OBJECTIVES', 'Objective', 'make']
-
-OBJECTIVES: tuple[str, ...] = ('mle', 'adversarial', 'hybrid')
+__all__ = ['Objective', 'make']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,24 +157,19 @@ def make(
     ValueError: If `name`, `divergence` or `penalty` is unknown, a weight is not a finite number of at least 0, only one
       of `lambda_` and `final_lambda` is 0, or `penalty_interval` is not a positive integer.
   """
-  check_choice('name', name, OBJECTIVES)
-  check_choice('divergence', divergence, DIVERGENCES)
+  check_arguments(
+    name,
+    lambda_=lambda_,
+    final_lambda=final_lambda,
+    divergence=divergence,
+    gradient_penalty_weight=gradient_penalty_weight,
+    penalty=penalty,
+    penalty_interval=penalty_interval,
+  )
   penalty = DIVERGENCES[divergence].default_penalty if penalty is None else penalty
-  check_choice('penalty', penalty, PENALTIES)
-  check_integer('penalty_interval', penalty_interval, 1)
   final_lambda = lambda_ if final_lambda is None else final_lambda
   if gradient_penalty_weight is None:
     gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
-  weights = {
-    'lambda_': lambda_,
-    'final_lambda': final_lambda,
-    'gradient_penalty_weight': gradient_penalty_weight,
-  }
-  for argument, weight in weights.items():
-    # It must be finite as a float32, too.
-    check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= float(tf.float32.max))
-  if (lambda_ == 0) != (final_lambda == 0):
-    raise ValueError(f'`final_lambda` must be 0 if and only if `lambda_` is, here {lambda_}. Got: {final_lambda}.')
   fixed = {'mle': 1.0, 'adversarial': 0.0}
   return Objective(
     name=name,

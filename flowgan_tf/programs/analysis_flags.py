@@ -9,7 +9,8 @@ from typing import Any
 
 from absl import flags
 
-from flowgan_tf.programs import command
+from flowgan_tf.errors import UsageError
+from flowgan_tf.study import ANALYSES
 
 __all__ = ['define', 'settings_of']
 
@@ -25,9 +26,6 @@ def define(module: str) -> None:
   Args:
     module: Name of the program's module.
   """
-  command.load_tensorflow()
-  from flowgan_tf.study import ANALYSES
-
   fields, users = {}, {}
   for analysis in ANALYSES.values():
     for field in dataclasses.fields(analysis.Settings):
@@ -57,9 +55,6 @@ def settings_of(what: list[str], module: str) -> dict[str, dict[str, Any]]:
   Raises:
     UsageError: If there is no such analysis, or a value is out of range.
   """
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.study import ANALYSES
-
   if unknown := [name for name in what if name not in ANALYSES]:
     raise UsageError(f'`what` must be one or more of {", ".join(ANALYSES)}. Got: {unknown[0]!r}.')
   ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}

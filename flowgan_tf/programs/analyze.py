@@ -12,7 +12,9 @@ import sys
 
 from absl import flags
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import analysis_flags, command
+from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
@@ -32,15 +34,14 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Analyses each run, and prints the results and their files. A failed analysis does not stop the others."""
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.run import find_run
-  from flowgan_tf.study import ANALYSES
-
   if not arguments:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')
   if not FLAGS.what:
     raise UsageError(f'`what` must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
   settings = analysis_flags.settings_of(FLAGS.what, __name__)
+  command.load_tensorflow()
+  from flowgan_tf.runs.run import find_run
+
   failures = []
   for workdir in [find_run(argument) for argument in arguments]:
     _analyze(workdir, settings, failures)
@@ -58,8 +59,6 @@ def _analyze(workdir, settings, failures):
 
 @contextlib.contextmanager
 def _noted(failures):
-  from flowgan_tf.errors import UsageError
-
   try:
     yield
   except UsageError as error:
@@ -68,7 +67,7 @@ def _noted(failures):
 
 
 def _show(workdir, what, study):
-  from flowgan_tf.study import ANALYSES, read_summary
+  from flowgan_tf.study import read_summary
 
   analysis = ANALYSES[what]
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')

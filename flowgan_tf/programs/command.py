@@ -49,6 +49,9 @@ _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, e
 def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   """Runs a program and exits. Errors that a user can do something about are reported in one line.
 
+  `main` calls `load_tensorflow` before anything that imports TensorFlow, and checks what it can before that, so that
+  --help and refusals take no time.
+
   The exit status is 2 for a user's mistake, a `UsageError`: a setting, data, or a path that the user named and that
   cannot be written, as without permission or on a read-only file system. It is 1 if reading or writing fails in another
   way, as on a disk that is full or broken, or if memory is full; and 130, 143 or 129 for SIGINT, SIGTERM or SIGHUP.
@@ -58,7 +61,8 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     module: Name of the program's module. `--helpshort` shows its docstring and flags.
   """
   end_on_signals()
-  load_tensorflow()
+  # The user did not ask for these messages. Here, because a config file may import TensorFlow.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
   def fail(error: object, status: int = USAGE_ERROR) -> None:
     _give_up_output()
@@ -71,6 +75,8 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
         return flags.FLAGS(argv)
       finally:
         sys.stdout.flush()  # Flags such as --help print, and exit.
+    except SystemExit:  # With 1, although nothing is wrong.
+      sys.exit(0)
     except flags.Error as error:
       fail(error)
     except OSError as error:
@@ -84,9 +90,6 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
       fail(f'--config or --flagfile: cannot be read or has no such setting ({type(error).__name__}: {error})')
 
   def checked_main(argv: list[str]) -> int | None:
-    # The level is set on the handler because TensorFlow resets the level of absl's logger later.
-    absl_logging.get_absl_handler().setLevel(logging.WARNING)
-    logging.getLogger('tensorflow').setLevel(logging.WARNING)
     try:
       for argument in argv[1:]:
         if not argument or not is_path(argument):
@@ -125,7 +128,7 @@ def _give_up_output() -> None:
 
 def status_of(error: Exception) -> int | None:
   """Returns the exit status for an error that is reported in one line; None for others, which are defects."""
-  # By name, as TensorFlow is not loaded yet: this is what it raises without memory.
+  # By name, as TensorFlow may not be loaded: this is what it raises without memory.
   without_memory = isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError'
   if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _FAULTS):
     return FAILURE
@@ -182,9 +185,8 @@ def _has_setting(config: object, name: str) -> bool:
 
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
-  # The user did not ask for these messages, and those of the import cannot be turned off by any setting. A failed
-  # import is still reported, because its exception is raised after standard error has been restored.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  # The messages of the import cannot be turned off by any setting. A failed import is still reported, because its
+  # exception is raised after standard error has been restored.
   sys.stderr.flush()
   standard_error = os.dup(2)
   try:
@@ -197,6 +199,9 @@ def load_tensorflow() -> None:
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.
   tf.config.experimental.enable_tensor_float_32_execution(False)
+  # The level is set on the handler because TensorFlow resets the level of absl's logger later.
+  absl_logging.get_absl_handler().setLevel(logging.WARNING)
+  logging.getLogger('tensorflow').setLevel(logging.WARNING)
 
 
 def run_argument(arguments: list[str]) -> str:

@@ -11,6 +11,9 @@ import sys
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.config import check_settings
+
 __all__ = ['define', 'rewrite_arguments']
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -42,7 +45,7 @@ def rewrite_arguments() -> None:
     for i, argument in enumerate(arguments)
     if not (names[i].lstrip('-').startswith('config.') and '=' in argument and names[i] in names[i + 1 :])
   ]
-  # A default value of the flag would be read, with TensorFlow and all overrides, as soon as it is defined.
+  # A default value of the flag would be read, with all overrides, as soon as it is defined.
   if not any(name.lstrip('-') == 'config' for name in names):
     arguments.insert(0, f'--config={_CONFIGS / "digits.py"}')
   sys.argv[1:] = arguments
@@ -53,9 +56,6 @@ class _Parser(flags.ArgumentParser):
   """Reads a config file. Whatever goes wrong is an error that names the file."""
 
   def parse(self, path: str) -> config_dict.ConfigDict:
-    from flowgan_tf.errors import UsageError
-    from flowgan_tf.runs.config import check_settings
-
     file, colon, variant = path.partition(':')
     try:
       get_config = _load(file).get_config

@@ -35,12 +35,14 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run."""
+  argument = command.run_argument(arguments)
+  command.load_tensorflow()
   from flowgan_tf.evaluation.evaluate import evaluate_run
   from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import find_run
 
-  workdir = find_run(command.run_argument(arguments))
+  workdir = find_run(argument)
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
   records = evaluate_run(
     workdir,

@@ -30,10 +30,12 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the SavedModel."""
+  argument = command.run_argument(arguments)
+  command.load_tensorflow()
   from flowgan_tf.runs.run import load_run
   from flowgan_tf.saved_model import export
 
-  run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
+  run = load_run(argument, FLAGS.checkpoint)
   out = pathlib.Path(FLAGS.out or run.workdir / 'export')
   export(run.generator, out)
   print(f'{out}  (checkpoint {run.checkpoint}, step {run.step})')

@@ -13,6 +13,7 @@ import sys
 
 from absl import flags
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
@@ -27,15 +28,15 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the page."""
+  if not arguments:
+    raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
+  command.load_tensorflow()
   from flowgan_tf.display.words import printable
-  from flowgan_tf.errors import UsageError
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines
   from flowgan_tf.report import make_report, render
   from flowgan_tf.study import summarize
 
-  if not arguments:
-    raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
   damage = []
   runs = summarize(arguments, damage.append)
   for line in damage:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import pathlib
 
+import numpy as np
 from absl import flags
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
@@ -46,21 +48,22 @@ def run() -> None:
 
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
-  import tensorflow as tf
-
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.evaluation import pictures
-  from flowgan_tf.evaluation.grids import save_png
-  from flowgan_tf.files import save_arrays
-  from flowgan_tf.runs.run import load_run
-
-  if not FLAGS.temperature <= float(tf.float32.max):
+  if not FLAGS.temperature <= float(np.finfo(np.float32).max):
     raise UsageError(f'`temperature` must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
     raise UsageError('`interpolate` must be left out with `neighbors`.')
   if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
     raise UsageError(f'`out` must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
-  run = load_run(command.run_argument(arguments), FLAGS.checkpoint)
+  argument = command.run_argument(arguments)
+  command.load_tensorflow()
+  import tensorflow as tf
+
+  from flowgan_tf.evaluation import pictures
+  from flowgan_tf.evaluation.grids import save_png
+  from flowgan_tf.files import save_arrays
+  from flowgan_tf.runs.run import load_run
+
+  run = load_run(argument, FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
   default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'

@@ -16,7 +16,10 @@ import sys
 
 from absl import flags
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import analysis_flags, command, config_flag, train
+from flowgan_tf.runs.config import validate
+from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train)
@@ -34,14 +37,6 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
-  from flowgan_tf.display.words import printable
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.files import write_atomically
-  from flowgan_tf.programs import command_lines
-  from flowgan_tf.report import make_report, render, sweeps
-  from flowgan_tf.report.paper import nll_unit
-  from flowgan_tf.study import studying, summarize
-
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   for name, instead in (('objective', 'lambdas'), ('lambda', 'lambdas'), ('seed', 'seeds')):
@@ -51,6 +46,13 @@ def main(arguments: list[str]) -> int:
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
+  from flowgan_tf.display.words import printable
+  from flowgan_tf.files import write_atomically
+  from flowgan_tf.programs import command_lines
+  from flowgan_tf.report import make_report, render, sweeps
+  from flowgan_tf.report.paper import nll_unit
+  from flowgan_tf.study import studying, summarize
+
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
   configs = {}
   for seed, weight in itertools.product(seeds, lambdas):
@@ -89,9 +91,7 @@ def main(arguments: list[str]) -> int:
 def _check(base, configs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
   from flowgan_tf import data
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.config import make_critic, make_generator, make_objective, validate
-  from flowgan_tf.study import ANALYSES
+  from flowgan_tf.runs.models import make_critic, make_generator, make_objective
 
   for config in configs:
     validate(config)
@@ -112,7 +112,6 @@ def _check(base, configs, analyses):
 
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
-  from flowgan_tf.errors import UsageError
   from flowgan_tf.runs.workdir import training_changes
   from flowgan_tf.study import summarize
 
@@ -143,8 +142,6 @@ def _is_finished(workdir, config, analyses):
 
 
 def _numbers(name, kind, allowed, expected):
-  from flowgan_tf.errors import UsageError
-
   try:
     values = [kind(value) for value in FLAGS[name].value]
   except ValueError:

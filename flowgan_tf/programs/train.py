@@ -15,7 +15,9 @@ import sys
 from absl import flags
 from ml_collections import config_dict
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, config_flag
+from flowgan_tf.runs.config import validate
 
 FLAGS = flags.FLAGS
 
@@ -74,8 +76,6 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
-  from flowgan_tf.errors import UsageError
-
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   config = configuration()
@@ -111,15 +111,11 @@ SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")
 
 
 def configuration() -> config_dict.ConfigDict:
-  """Returns the configuration that the flags describe.
+  """Returns the configuration that the flags describe. TensorFlow is loaded once they are checked.
 
   Raises:
     UsageError: If a setting is wrong.
   """
-  from flowgan_tf import data
-  from flowgan_tf.errors import UsageError
-  from flowgan_tf.runs.config import validate
-
   config = FLAGS.config
   with config.ignore_type():  # Which a wrong type is, is said by `validate`.
     for name in _OVERRIDES:
@@ -129,13 +125,16 @@ def configuration() -> config_dict.ConfigDict:
   # Absolute paths, so that they are valid in any working directory.
   for name in ('data_dir', 'cache_dir', 'inception_weights', 'init_from'):
     config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
-  if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
-    config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   if weights := config.inception_weights:
     if config.scorer != 'inception':
       raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {weights}.")
     if not os.path.isfile(weights):  # Before the training, which makes a folder.
       raise UsageError(f'{weights}: no such file; `inception_weights` must be weights of Inception-v3')
+  command.load_tensorflow()
+  from flowgan_tf import data
+
+  if config.dataset not in data.NAMES and os.path.exists(os.path.expanduser(config.dataset)):
+    config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   return config
 
 

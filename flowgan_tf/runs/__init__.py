@@ -1,6 +1,13 @@
 """Runs: folders with the configuration, the checkpoints and the metrics of a training."""
 
+from typing import TYPE_CHECKING
+
+from flowgan_tf.lazy import offer
 from flowgan_tf.runs.config import default_config
-from flowgan_tf.runs.run import Run, load_data, load_run
 
 __all__ = ['Run', 'default_config', 'load_data', 'load_run']
+
+if TYPE_CHECKING:
+  from flowgan_tf.runs.run import Run, load_data, load_run
+else:
+  __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_data', 'load_run']})

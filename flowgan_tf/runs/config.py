@@ -1,33 +1,31 @@
-"""The settings of a training, with their defaults and checks."""
+"""The settings of a training, with their defaults and checks.
+
+This module and the config files, which import it, do without TensorFlow: a program says at once what is wrong with a
+flag.
+"""
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import numbers
-import re
-from collections.abc import Callable, Sequence
 
-import keras
 from ml_collections import config_dict
 
-from flowgan_tf import objectives
-from flowgan_tf.arguments import check, check_choice, check_integer, check_number, check_path
+from flowgan_tf.arguments import check, check_choice, check_integer, check_number, check_path, renamed
 from flowgan_tf.errors import UsageError
-from flowgan_tf.generators import GENERATORS, Generator
-from flowgan_tf.networks import CRITICS
+from flowgan_tf.objectives.choices import check_arguments
 
 __all__ = [
+  'CRITIC_SETTINGS',
+  'GENERATOR_SETTINGS',
   'ON_NAN',
   'PRECISIONS',
   'SCHEDULES',
   'SCORERS',
   'check_settings',
   'default_config',
-  'make_critic',
-  'make_generator',
-  'make_objective',
+  'objective_arguments',
   'settings',
   'training_settings',
   'used',
@@ -38,6 +36,56 @@ PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dt
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
 ON_NAN = ('stop', 'rollback')
+
+# The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder,
+# which says what they are, with the same defaults.
+GENERATOR_SETTINGS = {
+  'nice': {
+    'couplings': 4,
+    'hidden_units': 1000,
+    'hidden_layers': 6,
+    'normalization': 'layer',
+    'initial_weights': 'zero_output',
+    'prior': 'logistic',
+    'alpha': 1e-7,
+  },
+  'real_nvp': {
+    'scales': 2,
+    'channels': 64,
+    'blocks': 8,
+    'architecture': 'preactivation',
+    'normalization': 'batch',
+    'batch_norm_between': False,
+    'log_scale_bound': 2.0,
+    'prior': 'normal',
+    'alpha': 1e-7,
+  },
+  'jet': {
+    'couplings': 12,
+    'coupling': 'affine',
+    'conditioner': 'mixer',
+    'patch_size': 4,
+    'width': 128,
+    'blocks': 1,
+    'hidden_units': 256,
+    'log_scale_bound': 2.0,
+    'prior': 'logistic',
+    'alpha': 1e-7,
+  },
+  'dcgan': {'channels': (256, 128, 64), 'prior': 'normal'},
+}
+CRITIC_SETTINGS = {'dcgan_critic': {'channels': (1, 64), 'dense_units': 1024, 'layer_norm': False}}
+
+# The settings of the objective, by argument of `objectives.make`.
+_OBJECTIVE_ARGUMENTS = {
+  'name': 'objective',
+  'lambda_': 'lambda',
+  'final_lambda': 'final_lambda',
+  'divergence': 'divergence',
+  'gradient_penalty_weight': 'gradient_penalty',
+  'penalty': 'penalty',
+  'penalty_interval': 'penalty_interval',
+}
 
 # The largest integers: far more than any training needs, and less than TensorFlow or a machine fails at.
 _LARGEST = {
@@ -90,13 +138,10 @@ def default_config() -> config_dict.ConfigDict:
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
 
-  # Each builder has a block of settings, named like its arguments.
   config.generator = 'nice'
   config.critic = 'dcgan_critic'
-  for name, build in (GENERATORS | CRITICS).items():
-    parameters = inspect.signature(build).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ('dtype', 'name')}
-    config[name] = config_dict.ConfigDict(defaults)
+  for name, block in (GENERATOR_SETTINGS | CRITIC_SETTINGS).items():
+    config[name] = config_dict.ConfigDict(block)
 
   for name in ('optimizer', 'critic_optimizer'):  # Adam for the generator and for the critic
     config[name] = config_dict.ConfigDict()
@@ -144,8 +189,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     for name in _PATHS:
       check_path(name, config[name])
     for name, choices in (
-      ('generator', GENERATORS),
-      ('critic', CRITICS),
+      ('generator', GENERATOR_SETTINGS),
+      ('critic', CRITIC_SETTINGS),
       ('precision', PRECISIONS),
       ('scorer', SCORERS),
       ('on_nan', ON_NAN),
@@ -153,6 +198,7 @@ def validate(config: config_dict.ConfigDict) -> None:
       check_choice(name, config[name], choices)
     for name, largest in _LARGEST.items():
       check_integer(name, config[name], 1, largest)
+    objective_arguments(config)
     samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
     check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
     check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
@@ -174,44 +220,18 @@ def validate(config: config_dict.ConfigDict) -> None:
     raise UsageError(str(error)) from error
 
 
-def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
-  """Builds the generator that a configuration describes.
-
-  Args:
-    config: A training configuration.
-    image_shape: `(height, width, channels)`.
-    dtype: Name of a Keras dtype policy.
+def objective_arguments(config: config_dict.ConfigDict) -> dict[str, object]:
+  """Returns the arguments of `objectives.make` that a configuration describes, after checking them.
 
   Raises:
-    UsageError: If a setting is wrong or does not fit the shape of the images.
+    UsageError: If a setting is wrong.
   """
-  return _build(GENERATORS, 'generator', config, image_shape, dtype)
-
-
-def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
-  """Builds the critic that a configuration describes. Arguments and errors are those of `make_generator`."""
-  return _build(CRITICS, 'critic', config, image_shape, dtype)
-
-
-def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """Builds the objective that a configuration describes.
-
-  Raises:
-    UsageError: If one of its settings is wrong.
-  """
+  found = {argument: config[name] for argument, name in _OBJECTIVE_ARGUMENTS.items()}
   try:
-    return objectives.make(
-      config.objective,
-      lambda_=config['lambda'],
-      final_lambda=config.final_lambda,
-      divergence=config.divergence,
-      gradient_penalty_weight=config.gradient_penalty,
-      penalty=config.penalty,
-      penalty_interval=config.penalty_interval,
-    )
+    check_arguments(**found)
   except ValueError as error:
-    names = {'name': 'objective', 'lambda_': 'lambda', 'gradient_penalty_weight': 'gradient_penalty'}
-    raise UsageError(_renamed(error, names)) from error
+    raise UsageError(renamed(error, _OBJECTIVE_ARGUMENTS)) from error
+  return found
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
@@ -226,7 +246,7 @@ def settings(config: config_dict.ConfigDict) -> dict[str, object]:
 
 def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Returns the settings that a training uses, without the blocks of the other generators and critics."""
-  unused = {*GENERATORS, *CRITICS} - {config.generator, config.critic}
+  unused = {*GENERATOR_SETTINGS, *CRITIC_SETTINGS} - {config.generator, config.critic}
   return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
 
 
@@ -256,18 +276,3 @@ def _check_settings(found, expected, prefix):
       if isinstance(default, tuple) and default and type(default[0]) in _KINDS:
         alike = all(_KINDS[type(default[0])](element)[1] for element in value)
         check(path, value, f'a tuple like {default}', alike)
-
-
-def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
-  name = config[setting]
-  try:
-    return builders[name](image_shape, dtype=dtype, **config[name])
-  except ValueError as error:
-    message = _renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})
-    fault = '' if f'`{name}.' in message else f'`{setting}` {name!r} does not fit: '
-    raise UsageError(fault + message) from error
-
-
-def _renamed(error: ValueError, names: dict[str, str]) -> str:
-  """Turns a message about arguments into one about settings."""
-  return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.arguments import check_choice, check_number
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_json, sealed, unsealed, write_json
-from flowgan_tf.objectives import OBJECTIVES
 from flowgan_tf.runs.config import default_config, used, validate
 
 __all__ = ['describe_data', 'read_description', 'write_description']
@@ -70,8 +68,6 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     found = _from_version_2(found) if version < 3 else found
     config.update(found)
     validate(config)
-    check_choice('objective', config.objective, OBJECTIVES)
-    check_number('lambda', config['lambda'], 'a number of at least 0', lambda v: v >= 0)
     if config.generator not in found or not isinstance(facts['name'], str):
       raise ValueError(f'the settings of {config.generator} and the name of the data must be there')
     height, width, channels = facts['image_shape']

@@ -12,8 +12,8 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.generators import Generator
 from flowgan_tf.runs.checkpoints import available, restore_generator
-from flowgan_tf.runs.config import make_generator
 from flowgan_tf.runs.description import read_description
+from flowgan_tf.runs.models import make_generator
 
 __all__ = ['Run', 'describe_run', 'find_run', 'load_data', 'load_run']
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.display.tables import Column
-from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.kde import Kde
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Ais']
 
@@ -63,6 +64,8 @@ class Ais(Analysis):
   }
 
   def measure(self, subject: Subject, settings: AisSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
+
     decode, prior = subject.run.generator.decode, subject.run.generator.distribution
     chains, seed = settings.ais_chains, settings.seed
     states = settings.ais_images * chains

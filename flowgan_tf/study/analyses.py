@@ -1,4 +1,8 @@
-"""The analyses of the paper's study, by name."""
+"""The analyses of the paper's study, by name.
+
+The programs read the flags of the analyses here before TensorFlow is loaded, so that an analysis imports what needs it
+where it uses it.
+"""
 
 from __future__ import annotations
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf import data
 from flowgan_tf.arguments import check_integer
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf import data
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Analysis', 'Settings', 'setting']
 

@@ -6,14 +6,15 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.estimators.independent_critic import critic_gap
-from flowgan_tf.runs.config import make_critic
 from flowgan_tf.study.analysis import Analysis, Settings, setting
-from flowgan_tf.study.subject import Subject
+
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
 
 __all__ = ['CriticGap']
 
@@ -46,6 +47,9 @@ class CriticGap(Analysis):
   details = (Column('images', 'n', ','), Column('updates of the critic', 'steps', ','))
 
   def measure(self, subject: Subject, settings: CriticGapSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    from flowgan_tf.estimators.independent_critic import critic_gap
+    from flowgan_tf.runs.models import make_critic
+
     config, dataset = subject.run.config, subject.dataset
     with _seeded(settings.seed):
       critic = make_critic(config, dataset.image_shape)

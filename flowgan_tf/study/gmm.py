@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +12,12 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import SCORE_NAMES, listed
-from flowgan_tf.estimators.gaussian_mixture import GaussianMixture, bandwidth_study, winning_range
-from flowgan_tf.estimators.parzen import choose_bandwidth
-from flowgan_tf.evaluation.grids import image_grid
-from flowgan_tf.evaluation.scoring import score_samples
-from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.study.analysis import Analysis, Settings
 from flowgan_tf.study.kde import KdeSettings
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Gmm']
 
@@ -49,6 +47,11 @@ class Gmm(Analysis):
   details = (Column('Gaussians', 'centers', ','), Column('test images', 'test_n', ','))
 
   def measure(self, subject: Subject, settings: Settings) -> tuple[dict, dict[str, np.ndarray]]:
+    from flowgan_tf.estimators.gaussian_mixture import GaussianMixture, bandwidth_study
+    from flowgan_tf.estimators.parzen import choose_bandwidth
+    from flowgan_tf.evaluation.scoring import score_samples
+    from flowgan_tf.metrics.standard_errors import standard_error
+
     scorer = subject.scorer
     mixture = GaussianMixture(subject.images('train'))
     validation = subject.images('validation')
@@ -74,6 +77,8 @@ class Gmm(Analysis):
     return numbers, {'samples': grid}
 
   def records(self, record: dict) -> dict[str, dict]:
+    from flowgan_tf.estimators.gaussian_mixture import winning_range
+
     model = _nll_and_score(record)
     if model is None:
       return {'': record}
@@ -81,6 +86,9 @@ class Gmm(Analysis):
     return {'': record | {'winning': '{:.2g} to {:.2g}'.format(*winning) if winning else 'none'}}
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
+    from flowgan_tf.estimators.gaussian_mixture import winning_range
+    from flowgan_tf.evaluation.grids import image_grid
+
     studies = {run.label: run.studies[self.name] for run in runs}
     first = next(iter(studies.values()))
     record = first.record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import listed
-from flowgan_tf.estimators.jacobian_spectrum import spectrum
-from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.study.analysis import Analysis, Settings, setting
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Jacobian']
 
@@ -52,6 +52,9 @@ class Jacobian(Analysis):
   }
 
   def measure(self, subject: Subject, settings: JacobianSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    from flowgan_tf.estimators.jacobian_spectrum import spectrum
+    from flowgan_tf.runs.seeds import Purpose, stateless_seed
+
     # In float32 the smallest singular values of a nearly singular Jacobian are rounding errors.
     generator = subject.run.generator.with_dtype('float64')
     seed = stateless_seed(settings.seed, Purpose.ANALYSIS)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.estimators.parzen import choose_bandwidth, log_density
-from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.study.analysis import Analysis, Settings, setting
-from flowgan_tf.study.subject import Subject
+
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
 
 __all__ = ['Kde']
 
@@ -74,6 +74,9 @@ class Kde(Analysis):
   }
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    from flowgan_tf.estimators.parzen import choose_bandwidth, log_density
+    from flowgan_tf.metrics.standard_errors import standard_error
+
     samples, test = subject.samples(settings.samples, settings.seed), subject.images('test')
     choice = choose_bandwidth(subject.images('validation'), samples)
     log_densities = log_density(test, samples, [choice.bandwidth])[0]

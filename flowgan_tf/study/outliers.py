@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import config_dict
-from sklearn.metrics import roc_auc_score
 
-from flowgan_tf import data
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import listed
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics.likelihood import bits_per_dim
-from flowgan_tf.metrics.standard_errors import standard_error
 from flowgan_tf.study.analysis import Analysis, Settings, setting
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf import data
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Outliers']
 
@@ -68,6 +68,10 @@ class Outliers(Analysis):
   details = (Column('images', 'n', ','),)
 
   def measure(self, subject: Subject, settings: OutliersSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    from sklearn.metrics import roc_auc_score
+
+    from flowgan_tf.metrics.standard_errors import standard_error
+
     sets = {name: subject.images(name, settings.images, settings.seed) for name in ('train', 'test')}
     if settings.other_dataset:
       other = _other(settings, subject.run.config, subject.dataset, subject.run.workdir)
@@ -100,6 +104,8 @@ class Outliers(Analysis):
     return record['sets']
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
+    from flowgan_tf.metrics.likelihood import bits_per_dim
+
     [run] = runs
     study, unit = run.studies[self.name], 'bits/dim'
     nll = {
@@ -121,6 +127,8 @@ class Outliers(Analysis):
 
 
 def _other(settings, config, dataset, whose) -> data.Dataset:
+  from flowgan_tf import data
+
   try:
     other = data.load(settings.other_dataset, config.data_dir)
   except UsageError as error:

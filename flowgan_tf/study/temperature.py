@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.display.words import SCORE_NAMES, listed
-from flowgan_tf.evaluation.grids import image_grid
-from flowgan_tf.evaluation.scoring import score_samples
-from flowgan_tf.flows import Flow
-from flowgan_tf.metrics.batches import map_batches
-from flowgan_tf.metrics.standard_errors import standard_error
-from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.kde import KdeSettings
-from flowgan_tf.study.subject import Subject
-from flowgan_tf.study.summary import Study, Summary
 
-__all__ = ['Temperature', 'tempered_log_prob']
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
+  from flowgan_tf.study.summary import Study, Summary
+
+__all__ = ['Temperature']
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _IMAGES_PER_CALL = 100
 _GRID_COLUMNS = 12
 _SPLITS = 10
-
-
-def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[float]) -> tf.Tensor:
-  """Log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
-
-  ```none
-  log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t,   z = G^-1(x) in R^d
-  ```
-
-  Args:
-    flow: The flow, whose noise has one part.
-    images: Images `[n, *event_shape]`.
-    temperatures: The positive numbers `t`, as many as `k`.
-
-  Returns:
-    Tensor `[n, k]`, in nats.
-  """
-  noise = flow.encode(images)
-  rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
-  tempered = [tfp.bijectors.Scale(tf.constant(t, flow.dtype))(flow.distribution) for t in temperatures]
-  return tf.stack([rest + prior.log_prob(noise) for prior in tempered], axis=-1)
 
 
 class Temperature(Analysis):
@@ -86,6 +60,14 @@ class Temperature(Analysis):
   details = (Column('test images', 'n', ','), Column('samples', 'score_samples', ','))
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    import tensorflow as tf
+
+    from flowgan_tf.estimators.tempering import tempered_log_prob
+    from flowgan_tf.evaluation.scoring import score_samples
+    from flowgan_tf.metrics.batches import map_batches
+    from flowgan_tf.metrics.standard_errors import standard_error
+    from flowgan_tf.runs.seeds import Purpose
+
     flow = subject.run.generator
     log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES))
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
@@ -136,6 +118,8 @@ def _alike(record: dict, other: dict) -> bool:
 
 
 def _grid(label: str, study: Study) -> Figure:
+  from flowgan_tf.evaluation.grids import image_grid
+
   samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
   said = ', '.join(f'{t:g}' for t in temperatures)
   return Figure.of_pixels(

@@ -19,7 +19,8 @@ from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import make_objective, settings, used, validate
+from flowgan_tf.runs.config import settings, used, validate
+from flowgan_tf.runs.models import make_objective
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir

@@ -12,7 +12,7 @@ from flowgan_tf.arguments import check_memory
 from flowgan_tf.generators import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
-from flowgan_tf.runs.config import make_critic, make_generator
+from flowgan_tf.runs.models import make_critic, make_generator
 from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 __all__ = ['TrainState']

@@ -14,9 +14,10 @@ from flowgan_tf.evaluation.records import read_evaluation, write_evaluation
 from flowgan_tf.files import sealed, write_json
 from flowgan_tf.metrics.cache import cached
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
-from flowgan_tf.runs.config import make_generator, settings, used
+from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import read_description
 from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.models import make_generator
 from flowgan_tf.runs.sealed import read_sealed, write_sealed
 from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.study import readers

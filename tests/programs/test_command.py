@@ -173,13 +173,16 @@ def test_more_or_less_than_one_run_is_a_mistake(monkeypatch):
       command.run_argument(arguments)
 
 
-def test_float32_products_are_float32():
+@pytest.mark.parametrize('program', ['analyze', 'evaluate', 'export', 'report', 'sample', 'sweep', 'train'])
+def test_float32_products_are_float32(program, tmp_path):
   """And not TF32, TensorFlow's default on newer GPUs."""
+  folder = f'{tmp_path}/missing'
+  arguments = {'train': [f'--dataset={folder}'], 'sweep': [f'--dataset={folder}'], 'analyze': [folder, '--what=kde']}
   setting = tf.config.experimental
   kept = setting.tensor_float_32_execution_enabled()
   try:
     setting.enable_tensor_float_32_execution(True)
-    assert call('export').status == 2  # It is called without a run, and fails after the setting.
+    assert_one_line(call(program, *arguments.get(program, [folder])), program, folder)
     assert not setting.tensor_float_32_execution_enabled()
   finally:
     setting.enable_tensor_float_32_execution(kept)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.models import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.tiny import IMAGE_SHAPE, make_config, make_state

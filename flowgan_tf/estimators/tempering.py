@@ -1,0 +1,33 @@
+"""Log-densities of images under a flow whose noise is scaled by a temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.flows import Flow
+
+__all__ = ['tempered_log_prob']
+
+
+def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[float]) -> tf.Tensor:
+  """Log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
+
+  ```none
+  log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t,   z = G^-1(x) in R^d
+  ```
+
+  Args:
+    flow: The flow, whose noise has one part.
+    images: Images `[n, *event_shape]`.
+    temperatures: The positive numbers `t`, as many as `k`.
+
+  Returns:
+    Tensor `[n, k]`, in nats.
+  """
+  noise = flow.encode(images)
+  rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
+  tempered = [tfp.bijectors.Scale(tf.constant(t, flow.dtype))(flow.distribution) for t in temperatures]
+  return tf.stack([rest + prior.log_prob(noise) for prior in tempered], axis=-1)

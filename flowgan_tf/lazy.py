@@ -1,0 +1,34 @@
+"""Names of a package that are imported when they are first asked for, as TensorFlow takes seconds to load."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ['offer']
+
+
+def offer(
+  package: str, modules: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+  """Makes the functions `__getattr__` and `__dir__` of a package.
+
+  ```python
+  __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_run']})
+  ```
+
+  Args:
+    package: The package's `__name__`.
+    modules: The names that the package has from each of its modules.
+  """
+  homes = {name: module for module, names in modules.items() for name in names}
+
+  def get(name: str) -> object:
+    if name in modules:
+      return importlib.import_module(f'{package}.{name}')
+    if name in homes:
+      return getattr(importlib.import_module(f'{package}.{homes[name]}'), name)
+    raise AttributeError(f'module {package!r} has no attribute {name!r}')
+
+  return get, lambda: sorted({*vars(sys.modules[package]), *homes})

@@ -36,12 +36,14 @@ def test_what_is_reported_and_kept(workdir):
     assert 0 <= record['classifier_accuracy'] <= 1
     assert 0 < record['round_trip_error'] < 1e-4
     assert 1 <= record['inception_score'] <= 10
-  header, _, *rows, scores, _, path = outcome.out.splitlines()
+  header, _, *rows, real, scores, _, path = outcome.out.splitlines()
   assert 'validation NLL (nats)' in header and 'MODE' in header
   assert len(rows) == len({record['step'] for record in records})
   row_of = {name: row for row in rows for name in row.split('   ')[0].split(', ')}
   for record in records:
     assert f'{record["bits_per_dim"]:.3f}' in row_of[record['checkpoint']]
+  assert real.startswith('real test images') and f'{records[0]["real_fid"]:.2f}' in real
+  assert records[0]['real_score_samples'] == 40
   assert f'classifier {records[0]["scorer_hash"]}' in scores
   assert path == f'{workdir}/evaluation.json'
   # Nothing is random: the same numbers again.
@@ -55,7 +57,7 @@ def test_one_checkpoint(workdir):
   [record, *others] = json.loads((workdir / 'evaluation.json').read_text())['records']
   assert others == [other for other in before if other['checkpoint'] != 'best_score']
   assert (record['checkpoint'], record['split'], record['n']) == ('best_score', 'test', 180)
-  assert len(outcome.out.splitlines()) == 6
+  assert len(outcome.out.splitlines()) == 7  # One row for the checkpoint, and one for real images.
 
 
 def test_the_likelihood_alone(workdir):

@@ -233,7 +233,9 @@ def likelihood_quality_front(
 
 
 def temperature_front(series: Mapping[str, ArrayLike], score_name: str, unit: str = 'nats') -> Figure:
-  """Plots sample-quality score against NLL for temperatures of the noise, which are written beside their points.
+  """Plots sample-quality score against NLL for temperatures of the noise.
+
+  The lowest and the highest temperature, and 1, are written beside their points.
 
   Args:
     series: For each label, rows `(temperature, nll, score, nll's standard error, score's standard deviation)`, as an
@@ -246,8 +248,9 @@ def temperature_front(series: Mapping[str, ArrayLike], score_name: str, unit: st
   for label, look in choose_looks(series).items():
     temperatures, nll, score, nll_se, score_sd = np.asarray(series[label], np.float64)
     axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **look | {'linestyle': '-'})
+    named = (temperatures.min(), 1, temperatures.max())
     points = zip(nll, score, temperatures, strict=True)
-    notes += [(x, y, f't = {t:g}') for x, y, t in points if np.isfinite([x, y]).all()]
+    notes += [(x, y, f't = {t:g}') for x, y, t in points if t in named and np.isfinite([x, y]).all()]
   axes.margins(0.12, 0.15)
   set_plain_ticks(axes.xaxis)
   axes.set_xlabel(f'test NLL ({unit})')

@@ -100,8 +100,8 @@ class Temperature(Analysis):
       figures[self.name] = Figure.of_plot(
         plots.temperature_front(series, SCORE_NAMES[name]),
         f'{SCORE_NAMES[name]} against test NLL of {listed(series)}, a line through the temperatures of each.',
-        'Likelihood and quality at different temperatures t of the noise; up and to the left is better. Bars: standard '
-        'error over test images, standard deviation over splits of the samples.',
+        'Likelihood and quality at temperatures t of the noise, in steps of 0.1; up and to the left is better. Bars: '
+        'standard error over test images, standard deviation over splits of the samples.',
       )
     for i, (label, study) in enumerate(studies.items()):
       figures[f'{self.name}_samples' + (f'_{i}' if i else '')] = _grid(label, study)

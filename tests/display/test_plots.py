@@ -346,8 +346,8 @@ def test_values_at_the_ends_of_arithmetic(value):
   Figure.of_plot(plots.likelihood_quality_front(points), 'a', 'b')
 
 
-def test_temperature_front_writes_temperatures_beside_finite_points():
-  rows = [[0.5, 0.7, 1.0], [-3100.0, np.inf, -3340.0], [7.0, 6.5, 6.1], [2.0, 2.0, 2.0], [0.1, 0.1, 0.1]]
-  figure = plots.temperature_front({'MLE': rows}, 'MODE score')
+def test_temperature_front_names_the_ends_and_1_where_they_are_finite():
+  rows = [[0.4, 0.5, 0.7, 1.0, 1.1], [np.inf, -3100.0, -3200.0, -3340.0, -3350.0], [7.2, 7.0, 6.5, 6.1, 6.0]]
+  figure = plots.temperature_front({'MLE': [*rows, [2.0] * 5, [0.1] * 5]}, 'MODE score')
   assert labels(figure) == [('test NLL (nats)', 'MODE score')] and legend(figure) == ['MLE']
-  assert [text.get_text() for text in figure.axes[0].texts] == ['t = 0.5', 't = 1']
+  assert [text.get_text() for text in figure.axes[0].texts] == ['t = 1', 't = 1.1']

@@ -14,8 +14,8 @@ bin/train --config=configs/mnist.py:hybrid
 bin/train --config=configs/mnist.py:jet_hybrid --steps=1200 --workdir=runs/mnist-jet-hybrid
   35 minutes: test NLL -3,600 nats, MODE 7.9
 
-More `--steps` gain little for NICE: after 3,000 in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors that
-have it) it had a test NLL of -3,310 nats and a MODE score of 8.67; see docs/results.md.
+More `--steps` gain little for NICE: after 3,000 in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors
+that have it) it had a test NLL of -3,310 nats and a MODE score of 8.67; see docs/results.md.
 
 The variant `paper` has the flow of the paper's code and the settings of its trainings: 500 epochs.
 

@@ -61,8 +61,7 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
     module: Name of the program's module. `--helpshort` shows its docstring and flags.
   """
   end_on_signals()
-  # The user did not ask for these messages. Here, because a config file may import TensorFlow.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  _quieten_tensorflow()  # Here, because a config file may import it.
 
   def fail(error: object, status: int = USAGE_ERROR) -> None:
     _give_up_output()
@@ -185,6 +184,7 @@ def _has_setting(config: object, name: str) -> bool:
 
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
+  _quieten_tensorflow()
   # The messages of the import cannot be turned off by any setting. A failed import is still reported, because its
   # exception is raised after standard error has been restored.
   sys.stderr.flush()
@@ -202,6 +202,11 @@ def load_tensorflow() -> None:
   # The level is set on the handler because TensorFlow resets the level of absl's logger later.
   absl_logging.get_absl_handler().setLevel(logging.WARNING)
   logging.getLogger('tensorflow').setLevel(logging.WARNING)
+
+
+def _quieten_tensorflow() -> None:
+  """Turns off messages that the user did not ask for, which must happen before TensorFlow is imported."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def run_argument(arguments: list[str]) -> str:

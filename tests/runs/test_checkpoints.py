@@ -1,4 +1,3 @@
-import itertools
 import os
 import pathlib
 import shutil
@@ -11,48 +10,8 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import checkpoints as runs_checkpoints
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
 from flowgan_tf.runs.models import make_generator
+from tests.runs.saves import CONFIG, assert_all, cut, fill
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
-
-CONFIG = make_config(objective='hybrid')
-
-
-def fill(state, value):
-  for variable in (*state.generator.variables, *state.ema.variables, *state.critic.variables):
-    variable.assign(np.full(variable.shape, value, np.float32))
-  state.step.assign(int(value))
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-  """A run with `latest` at the steps 3 and 5 and `best_nll` at step 3; weights are the number of the step."""
-  folder = tmp_path_factory.mktemp('saved')
-  state = make_state(CONFIG)
-  checkpoints = Checkpoints(folder, state.checkpoint())
-  for step, names in ((2, ['latest']), (3, ['latest', 'best_nll']), (5, ['latest'])):
-    fill(state, step)
-    for name in names:
-      checkpoints.save(name)
-  return folder
-
-
-@pytest.fixture
-def workdir(saved, tmp_path):
-  return pathlib.Path(shutil.copytree(saved, tmp_path / 'run'))
-
-
-@pytest.fixture(scope='module')
-def state():
-  return make_state(CONFIG)
-
-
-@pytest.fixture(scope='module')
-def flow():
-  return make_generator(CONFIG, IMAGE_SHAPE)
-
-
-def assert_all(variables, value):
-  for variable in variables:
-    np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, value))
 
 
 def test_nothing_to_restore(tmp_path, state, flow):
@@ -118,10 +77,6 @@ def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
   assert names == {'latest': ['ckpt-10.index', 'ckpt-11.index'], 'best_nll': ['ckpt-11.index']}
 
 
-def _cut(path):
-  path.write_bytes(path.read_bytes()[:-100])
-
-
 def _flip(path):
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 1
@@ -129,7 +84,7 @@ def _flip(path):
 
 
 DAMAGE = {
-  'cut short': _cut,
+  'cut short': cut,
   'empty': lambda path: path.write_bytes(b''),
   'flipped bit': _flip,
   'missing': pathlib.Path.unlink,
@@ -212,123 +167,6 @@ def test_another_name_than_those_of_checkpoints_is_refused(workdir, flow, name):
   assert str(caught.value) == f'`checkpoint` must be one of latest, best_nll, best_score. Got: {name!r}.'
 
 
-def cut_off_save(folder, stage):
-  """What a kill leaves of the save of step 8, whose files are those of step 5, at one of its stages."""
-  saving = folder / 'ckpt-8.saving'
-  saving.mkdir()
-  index, data = 'ckpt-8.index', 'ckpt-8.data-00000-of-00001'
-  if stage == 'TensorFlow is writing':
-    (saving / 'ckpt-8_temp').mkdir()
-    (saving / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
-    return
-  shutil.copy(folder / 'ckpt-5.index', saving / index)
-  shutil.copy(folder / 'ckpt-5.data-00000-of-00001', saving / data)
-  if stage == 'the index is cut off':
-    _cut(saving / index)
-  if stage in ('the data are out', 'both are out'):
-    (saving / data).rename(folder / data)
-  if stage == 'both are out':
-    (saving / index).rename(folder / index)
-
-
-@pytest.mark.parametrize(
-  'stage',
-  ['TensorFlow is writing', 'the index is cut off', 'neither is out', 'the data are out', 'both are out'],
-)
-def test_a_save_that_was_cut_off_is_completed_or_removed(workdir, state, flow, caplog, stage):
-  folder = workdir / 'checkpoints' / 'latest'
-  cut_off_save(folder, stage)
-  # A process that does not train changes nothing. Such a folder also means that a training is saving just now.
-  found = restore_generator(workdir, 'latest', flow)
-  assert_all(flow.variables, 5)
-  assert caplog.messages == []
-  fill(state, 0)
-  assert Checkpoints(workdir, state.checkpoint()).restore()
-  assert_all(state.ema.variables, 5)
-  names = sorted(file.name.partition('.')[0] for file in folder.iterdir())
-  assert found == 5  # as the files of step 8 are those of step 5
-  if stage in ('the data are out', 'both are out'):
-    assert names == ['ckpt-3', 'ckpt-3', 'ckpt-5', 'ckpt-5', 'ckpt-8', 'ckpt-8']
-    assert caplog.messages == []
-  else:
-    assert names == ['ckpt-3', 'ckpt-3', 'ckpt-5', 'ckpt-5']
-    assert caplog.messages == [
-      f'{folder}/ckpt-8: was not saved to its end and is removed; the checkpoint before it, {folder}/ckpt-5, is used.'
-    ]
-  fill(state, 8)
-  Checkpoints(workdir, state.checkpoint()).save('latest')
-  assert restore_generator(workdir, 'latest', flow) == 8
-
-
-def cut_off_save_in_place(folder):
-  """What a kill leaves of the save of step 8 by version 0.1.0: the data are out, and the index is not whole."""
-  (folder / 'ckpt-8_temp').mkdir()
-  (folder / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
-  shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
-  shutil.copy(folder / 'ckpt-5.index', folder / 'ckpt-8.index')
-  _cut(folder / 'ckpt-8.index')
-
-
-class Killed(BaseException):
-  """What nothing catches, as a signal."""
-
-
-def kill_at(patch, call):
-  """Kills this process at the call of this number, from 0, that would move or remove a file or a folder."""
-  calls = itertools.count()
-
-  def killing(function):
-    def killed(*args, **kwargs):
-      if next(calls) == call:
-        raise Killed
-      return function(*args, **kwargs)
-
-    return killed
-
-  def rmtree(folder, ignore_errors=False):
-    """Goes through the files by name, so that the data come before the index."""
-    for path in sorted(folder.iterdir()):
-      rmtree(path) if path.is_dir() else path.unlink()
-    folder.rmdir()
-
-  patch.setattr(shutil, 'rmtree', rmtree)
-  for name in ('unlink', 'rmdir', 'replace'):
-    patch.setattr(os, name, killing(getattr(os, name)))
-
-
-@pytest.mark.parametrize('stage', ['TensorFlow is writing', 'neither is out', 'the data are out', 'by version 0.1.0'])
-def test_a_kill_while_a_save_that_was_cut_off_is_completed_or_removed(workdir, state, monkeypatch, stage):
-  folder = workdir / 'checkpoints' / 'latest'
-  before, kills = shutil.copytree(folder, workdir / 'before'), 0
-  while True:
-    cut_off_save_in_place(folder) if stage == 'by version 0.1.0' else cut_off_save(folder, stage)
-    try:
-      with monkeypatch.context() as patch:
-        kill_at(patch, kills)
-        Checkpoints(workdir, state.checkpoint()).restore()
-      break
-    except Killed:
-      kills += 1
-    fill(state, 0)
-    assert Checkpoints(workdir, state.checkpoint()).restore()
-    assert_all(state.ema.variables, 5)
-    names = {file.name.partition('.')[0] for file in folder.iterdir()}
-    assert names == {'ckpt-3', 'ckpt-5', *(['ckpt-8'] if stage == 'the data are out' else [])}
-    shutil.rmtree(folder)
-    shutil.copytree(before, folder)
-  assert kills >= 2
-
-
-def test_the_first_save_was_cut_off(workdir, state, caplog):
-  for file in (workdir / 'checkpoints' / 'latest').iterdir():
-    file.unlink()
-  (workdir / 'checkpoints' / 'latest' / 'ckpt-0.saving').mkdir()
-  assert not Checkpoints(workdir, state.checkpoint()).restore()
-  assert caplog.messages == [
-    f'{workdir}/checkpoints/latest/ckpt-0: was not saved to its end and is removed; none is before it.'
-  ]
-
-
 @pytest.mark.parametrize('target', ['sync', 'os.replace'])
 def test_a_save_that_fails_leaves_the_older_ones(workdir, state, flow, monkeypatch, target):
   before = sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir())
@@ -400,44 +238,6 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_up_again(workd
   with pytest.raises(UsageError, match='best_nll/ckpt-'):
     restore_generator(workdir, 'best_nll', flow)
   assert next(steps) < 40
-
-
-# Saves of version 0.1.0 and of TensorFlow's own: it writes into a temporary folder, moves the data out of it, then
-# writes the index.
-
-
-@pytest.mark.parametrize('moved', ['nothing', 'the data', 'an empty index', 'part of the index'])
-def test_a_save_in_place_that_was_killed_is_passed_over(workdir, state, flow, caplog, moved):
-  folder = workdir / 'checkpoints' / 'latest'
-  (folder / 'ckpt-8_temp').mkdir()
-  (folder / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
-  if moved != 'nothing':
-    shutil.copy(folder / 'ckpt-5.data-00000-of-00001', folder / 'ckpt-8.data-00000-of-00001')
-    (folder / 'ckpt-8.index.tempstate123').touch()
-  if moved.endswith('index'):
-    shutil.copy(folder / 'ckpt-5.index', folder / 'ckpt-8.index')
-    {'an empty index': DAMAGE['empty'], 'part of the index': _cut}[moved](folder / 'ckpt-8.index')
-  assert restore_generator(workdir, 'latest', flow) == 5
-  cut_off = f'{folder}/ckpt-8: was not saved to its end'
-  assert caplog.messages == [f'{cut_off}; the checkpoint before it, {folder}/ckpt-5, is used.']
-  caplog.clear()
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  assert checkpoints.restore()
-  assert int(state.step) == 5
-  assert not list(folder.glob('ckpt-8*'))
-  assert caplog.messages == [f'{cut_off} and is removed; the checkpoint before it, {folder}/ckpt-5, is used.']
-  fill(state, 8)
-  checkpoints.save('latest')
-  assert restore_generator(workdir, 'latest', flow) == 8
-
-
-def test_a_finished_save_whose_folder_was_left_counts(workdir, state, caplog):
-  folder = workdir / 'checkpoints' / 'latest' / 'ckpt-5_temp'
-  folder.mkdir()
-  assert Checkpoints(workdir, state.checkpoint()).restore()
-  assert int(state.step) == 5
-  assert not folder.exists()
-  assert caplog.messages == []
 
 
 # What can be in the place of a folder.

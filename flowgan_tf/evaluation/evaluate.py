@@ -56,8 +56,8 @@ def evaluate_run(
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
-    Beside them are the scores of as many real test images, or of all if there are fewer, as `real_mode_score` and the
-    like: what a perfect sampler would have.
+    Beside them are the scores of as many real test images, if there are so many, as `real_mode_score` and the like:
+    what a perfect sampler would have.
     With `float64` there are `nll_float64` and the like. A generator without a likelihood has only scores.
 
   Raises:
@@ -104,7 +104,7 @@ def evaluate_run(
 
 def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[str, float | int]:
   images = dataset.test.images[:n]
-  if scorer is None or len(images) < _SPLITS:
+  if scorer is None or len(images) < n:  # Scores of fewer images are lower, and no bound.
     return {}
   scores = scorer(data.dequantize(images, dataset.levels, _REAL_SEED), _SPLITS)
   return {f'real_{name}': value for name, value in scores.items() if name in _REAL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
@@ -44,16 +45,18 @@ class GeneratorModule(tf.Module):
         tf.TensorSpec((), tf.int32, 'n'),
         tf.TensorSpec((), tf.int32, 'seed'),
         tf.TensorSpec((), generator.dtype, 'temperature'),
-      ]
+      ],
+      autograph=False,
     )
     def sample(n, seed=0, temperature=1.0):
       return generator.decode(temperature * generator.distribution.sample(n, seed=tf.stack([seed, 0])))
 
     self.sample = sample
-    self.decode = tf.function(lambda noise: generator.decode(noise), input_signature=[batch])
+    function = functools.partial(tf.function, input_signature=[batch], autograph=False)
+    self.decode = function(lambda noise: generator.decode(noise))
     if generator.has_density:
-      self.log_prob = tf.function(lambda images: generator.log_prob(images), input_signature=[batch])
-      self.encode = tf.function(lambda images: generator.encode(images), input_signature=[batch])
+      self.log_prob = function(lambda images: generator.log_prob(images))
+      self.encode = function(lambda images: generator.encode(images))
 
 
 def export(generator: Generator, folder: str | os.PathLike) -> None:

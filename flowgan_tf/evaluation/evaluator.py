@@ -33,7 +33,7 @@ class Evaluator:
     self._likelihood = None
     if generator.has_density:
       self._likelihood = make_likelihood_fn(generator, dataset.levels, max(config.batch_size, 100), jit=config.jit)
-    self._decode = tf.function(generator.decode, jit_compile=config.jit)
+    self._decode = tf.function(generator.decode, jit_compile=config.jit, autograph=False)
 
   def likelihood(self, split: str) -> Likelihood | None:
     """Measures the likelihood of all images of a split, with a dequantisation that the seed determines.

@@ -60,7 +60,7 @@ def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`.
   """
 
-  @tf.function(jit_compile=jit)
+  @tf.function(jit_compile=jit, autograph=False)
   def measure(images):
     log_prob = flow.log_prob(images)
     # Without tf.identity, TFP's cache would return the very images that the noise was computed from.

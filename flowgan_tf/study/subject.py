@@ -81,7 +81,7 @@ class Subject:
 
   @functools.cached_property
   def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:
-    return tf.function(self.run.generator.log_prob)
+    return tf.function(self.run.generator.log_prob, autograph=False)
 
   def log_prob(self, images: np.ndarray) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`."""

@@ -69,7 +69,7 @@ class Temperature(Analysis):
     from flowgan_tf.runs.seeds import Purpose
 
     flow = subject.run.generator
-    log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES))
+    log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES), autograph=False)
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
       values = map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.classifiers import Classifiers
 from flowgan_tf.study.critic_gap import CriticGap
 from flowgan_tf.study.gmm import Gmm
 from flowgan_tf.study.jacobian import Jacobian
@@ -24,6 +25,7 @@ _ALL = (
   Gmm(),
   Jacobian(),
   Temperature(),
+  Classifiers(),
   Outliers(),
   CriticGap(),
 )

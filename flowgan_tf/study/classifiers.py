@@ -1,0 +1,110 @@
+"""The analysis `classifiers`: scores of the same samples by other classifiers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import UsageError
+from flowgan_tf.study.analysis import Analysis, setting
+from flowgan_tf.study.kde import KdeSettings
+
+if TYPE_CHECKING:
+  from ml_collections import config_dict
+
+  from flowgan_tf import data
+  from flowgan_tf.study.subject import Subject
+
+__all__ = ['Classifiers']
+
+_SPLITS = 10
+_HIDDEN_UNITS = (512, 512)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifiersSettings(KdeSettings):
+  """Settings of `Classifiers`."""
+
+  epochs: int = setting(20, 'Epochs of the last classifier.', maximum=1000)
+
+
+class Classifiers(Analysis):
+  """MODE and Inception score of the same samples by perceptrons that have been trained for longer and longer.
+
+  Both scores are exponentials of a mean KL divergence between a classifier's predictions, so that they measure how
+  certain the classifier is. A network that is trained until it is certain of everything gives high scores to images
+  that another one doubts, and scores by different classifiers cannot be compared. Here a perceptron with two hidden
+  layers of 512 units (Adam, batches of 128, no regularisation) scores samples, and as many real test images if there
+  are so many, after a quarter, after half and after all of its epochs.
+
+  #### References
+
+  Barratt, Sharma. A Note on the Inception Score. ICML 2018 workshop on Theoretical Foundations and Applications of Deep
+  Generative Models. https://arxiv.org/abs/1801.01973
+  """
+
+  name = 'classifiers'
+  title = 'Scores by other classifiers'
+  description = (
+    'MODE and Inception score of the same samples by perceptrons trained for longer and longer, beside the scores of '
+    'real images (Barratt and Sharma 2018)'
+  )
+  caption = 'Scores of the same samples by perceptrons that have been trained for longer and longer'
+  draws_runs_together = False
+  Settings = ClassifiersSettings
+  columns = (
+    Column('MODE score', 'mode_score', '.2f', 'mode_score_std'),
+    Column('Inception score', 'inception_score', '.2f', 'inception_score_std'),
+    Column('MODE score of real images', 'real_mode_score', '.2f', 'real_mode_score_std'),
+    Column('test accuracy', 'accuracy', '.1%'),
+  )
+  details = (Column('samples', 'n', ','),)
+
+  def measure(self, subject: Subject, settings: ClassifiersSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    import sys
+
+    import tqdm
+    from sklearn.neural_network import MLPClassifier
+
+    from flowgan_tf.metrics.scores import inception_score, mode_score
+
+    self.check(settings, subject.run.config, subject.dataset)
+    train, test = subject.dataset.train, subject.dataset.test
+    samples = _rows(np.clip(subject.samples(settings.samples, settings.seed), 0, 1))
+    images, tests = _rows(subject.images('train')), _rows(subject.images('test'))
+    classes = np.arange(subject.dataset.num_classes)
+    frequencies = np.bincount(train.labels, minlength=len(classes)) / len(train)
+    classifier = MLPClassifier(_HIDDEN_UNITS, alpha=0.0, batch_size=min(128, len(train)), random_state=settings.seed)
+    scored_at = {-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}
+    numbers = {}
+    bar = tqdm.trange(settings.epochs, desc='classifier', dynamic_ncols=True, disable=not sys.stderr.isatty())
+    for epoch in (i + 1 for i in bar):
+      classifier.partial_fit(images, train.labels, classes=classes)
+      if epoch not in scored_at:
+        continue
+      of_samples, of_tests = classifier.predict_proba(samples), classifier.predict_proba(tests)
+      scores = {
+        'mode_score': mode_score(of_samples, frequencies, _SPLITS),
+        'inception_score': inception_score(of_samples, _SPLITS),
+      }
+      if len(tests) >= len(samples):  # A score of fewer images is lower.
+        scores['real_mode_score'] = mode_score(of_tests[: len(samples)], frequencies, _SPLITS)
+      record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test.labels), 'n': len(samples)}
+      for name, score in scores.items():
+        record |= {name: score.mean, f'{name}_std': score.std}
+      numbers[f'{epoch} epoch{"s" if epoch > 1 else ""}'] = record
+    return {'classifiers': numbers}, {}
+
+  def check(self, settings: ClassifiersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
+    if dataset.train.labels is None:
+      raise UsageError(f'{dataset.name}: has no labels to train classifiers with')
+
+  def records(self, record: dict) -> dict[str, dict]:
+    return record['classifiers']
+
+
+def _rows(images: np.ndarray) -> np.ndarray:
+  return images.reshape(len(images), -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from flowgan_tf.study.analysis import Analysis, setting
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
+  import keras
   from ml_collections import config_dict
 
   from flowgan_tf import data
@@ -64,28 +66,22 @@ class Classifiers(Analysis):
   details = (Column('samples', 'n', ','),)
 
   def measure(self, subject: Subject, settings: ClassifiersSettings) -> tuple[dict, dict[str, np.ndarray]]:
-    import sys
-
-    import tqdm
-    from sklearn.neural_network import MLPClassifier
+    import keras
 
     from flowgan_tf.metrics.scores import inception_score, mode_score
 
     self.check(settings, subject.run.config, subject.dataset)
     train, test = subject.dataset.train, subject.dataset.test
-    samples = _rows(np.clip(subject.samples(settings.samples, settings.seed), 0, 1))
-    images, tests = _rows(subject.images('train')), _rows(subject.images('test'))
-    classes = np.arange(subject.dataset.num_classes)
-    frequencies = np.bincount(train.labels, minlength=len(classes)) / len(train)
-    classifier = MLPClassifier(_HIDDEN_UNITS, alpha=0.0, batch_size=min(128, len(train)), random_state=settings.seed)
-    scored_at = {-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}
-    numbers = {}
-    bar = tqdm.trange(settings.epochs, desc='classifier', dynamic_ncols=True, disable=not sys.stderr.isatty())
-    for epoch in (i + 1 for i in bar):
-      classifier.partial_fit(images, train.labels, classes=classes)
-      if epoch not in scored_at:
-        continue
-      of_samples, of_tests = classifier.predict_proba(samples), classifier.predict_proba(tests)
+    samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
+    images, tests = subject.images('train'), subject.images('test')
+    frequencies = np.bincount(train.labels, minlength=subject.dataset.num_classes) / len(train)
+    keras.utils.set_random_seed(settings.seed)
+    classifier = _perceptron(images.shape[1:], len(frequencies))
+    numbers, done = {}, 0
+    for epochs in sorted({-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}):
+      classifier.fit(images, train.labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
+      done = epochs
+      of_samples, of_tests = _probabilities(classifier, samples), _probabilities(classifier, tests)
       scores = {
         'mode_score': mode_score(of_samples, frequencies, _SPLITS),
         'inception_score': inception_score(of_samples, _SPLITS),
@@ -95,7 +91,7 @@ class Classifiers(Analysis):
       record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test.labels), 'n': len(samples)}
       for name, score in scores.items():
         record |= {name: score.mean, f'{name}_std': score.std}
-      numbers[f'{epoch} epoch{"s" if epoch > 1 else ""}'] = record
+      numbers[f'{epochs} epoch{"s" if epochs > 1 else ""}'] = record
     return {'classifiers': numbers}, {}
 
   def check(self, settings: ClassifiersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
@@ -106,5 +102,16 @@ class Classifiers(Analysis):
     return record['classifiers']
 
 
-def _rows(images: np.ndarray) -> np.ndarray:
-  return images.reshape(len(images), -1)
+def _perceptron(image_shape: Sequence[int], num_classes: int) -> keras.Model:
+  import keras
+
+  hidden = [keras.layers.Dense(units, activation='relu') for units in _HIDDEN_UNITS]
+  model = keras.Sequential([keras.Input(image_shape), keras.layers.Flatten(), *hidden, keras.layers.Dense(num_classes)])
+  model.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+  return model
+
+
+def _probabilities(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
+  from scipy.special import softmax
+
+  return softmax(classifier.predict(images, batch_size=500, verbose=0).astype(np.float64), axis=1)

@@ -210,12 +210,12 @@ class _Loop:
     start = int(state.step)
     batches, found = self._batches(start), []
     while not found and int(state.step) < reached:
-      found = not_finite(self._train_step(next(batches)), state, self._config)
+      found = not_finite(self._advance(batches, int(state.step) + 1), state, self._config)
     step = int(state.step)
     self._checkpoints.restore()
     batches = self._batches(start)
     while int(state.step) < step - 1:
-      self._train_step(next(batches))
+      self._advance(batches, int(state.step) + 1)
     reason = explain(state, self._objective, self._config, next(batches)) or ', '.join(found or names)
     self._checkpoints.restore()
     return start, step, reason
@@ -232,12 +232,17 @@ class _Loop:
     return time.monotonic() - self._began
 
   def _step(self, batches, log, step):
-    metrics = self._train_step(next(batches))
+    metrics = self._advance(batches, step)
     log.advance()
     if step % self._config.log_every == 0:
       log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
       self._check_finite(metrics)
     return metrics
+
+  def _advance(self, batches, step):
+    # The norm of the gradient is for those who look at it; a repeated step must do as the first one did.
+    looks = step % self._config.log_every == 0 or self._is_evaluated(step)
+    return self._train_step(next(batches), step=step - 1, gradient_norm=looks)
 
   def _check_finite(self, metrics):
     # The metrics belong to the weights before the step; the weights after it are what would be saved.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -13,6 +14,8 @@ from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
 
 __all__ = ['batches_per_step', 'make_train_step']
+
+_AVERAGED_AT_FIRST = 100  # steps
 
 
 def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool) -> int:
@@ -27,13 +30,20 @@ def make_train_step(
   objective: Objective,
   config: config_dict.ConfigDict,
   inspect: Callable[[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Variable]], None] | None = None,
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+) -> Callable[..., dict[str, tf.Tensor]]:
   """Builds the training step.
 
-  A step makes `critic_steps` updates of the critic against a fixed generator, one update of the generator, and one of
-  the averaged weights. The fake images of all critic updates are sampled in one pass. If there is one critic update a
-  step and it sees the same noise as the generator's (`reuse_batch`), they are those of the generator's own pass. The
-  first `critic_warmup` steps train the critic alone.
+  A step makes `critic_steps` updates of the critic against a fixed generator, and one update of the generator. The fake
+  images of all critic updates are sampled in one pass. If there is one critic update a step and it sees the same noise
+  as the generator's (`reuse_batch`), they are those of the generator's own pass. The first `critic_warmup` steps train
+  the critic alone.
+
+  The averaged weights are updated after each of the first 100 steps, and then after each `ema_every`-th step, with the
+  product of the decays of the steps since the last update:
+
+  ```none
+  average_t = p average_(t-k) + (1 - p) weights_t,   p = d_(t-k+1) ... d_t,   d_t = min(ema_decay, (1 + t) / (10 + t))
+  ```
 
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. As that makes no updates of its own,
   Adam's constants stay as they are, unlike in Karras et al. 2020.
@@ -45,8 +55,10 @@ def make_train_step(
     inspect: Called before each update with the objective's metrics, the gradients and their variables.
 
   Returns:
-    A function of images `[batches_per_step * batch_size, height, width, channels]` that returns float32 scalars: the
-    objective's metrics (those of the last critic update), the generator's `gradient_norm` and its `learning_rate`.
+    A function of images `[batches_per_step * batch_size, height, width, channels]`, of `step`, the number of steps
+    before this one, which is read from the state if it is None, and of `gradient_norm`, whether that is among the
+    metrics. It returns float32 scalars: the objective's metrics (those of the last critic update), the generator's
+    `gradient_norm` and its `learning_rate`.
   """
   batch_size, critic_steps = config.batch_size, config.critic_steps
   fake_batches = 1 if config.reuse_batch else critic_steps
@@ -59,8 +71,6 @@ def make_train_step(
   whole = config.jit and not objective.uses_critic
   # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
-  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-  average_compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=True)
 
   @compiled
   def log_prob(images):
@@ -98,7 +108,7 @@ def make_train_step(
       update_critic(gradients)
     return metrics
 
-  def train_generator(real, penalized):
+  def train_generator(real, penalized, gradient_norm):
     purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
     noise_seed = stateless_seed(config.seed, purpose, state.step)
     variables = state.generator.trainable_variables
@@ -121,46 +131,59 @@ def make_train_step(
     gradients = tape.gradient(scaled, variables)
     if inspect:
       inspect(metrics, gradients, variables)
-    # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
-    metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
+    if gradient_norm:  # A pass over memory that only the log needs.
+      # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
+      metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate) * state.rate_factor
     update_generator(gradients)
     return critic_metrics | metrics if objective.uses_critic and shares_fakes else metrics
 
-  @average_compiled
-  def update_average():
-    step = tf.cast(state.step, tf.float32)
-    decay = tf.minimum(config.ema_decay, (1.0 + step) / (10.0 + step))
+  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
+  @functools.partial(tf.function, jit_compile=True)
+  def update_average(decay):
     for average, variable in zip(state.ema.trainable_variables, state.generator.trainable_variables, strict=True):
       average.assign_sub((1.0 - decay) * (average - variable))
     for copy, variable in zip(state.ema.non_trainable_variables, state.generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  def one_step(images, penalized, trains_generator):
+  def one_step(images, penalized, trains_generator, gradient_norm):
     metrics = {}
     if objective.uses_critic and not (trains_generator and shares_fakes):
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
     if trains_generator:
-      metrics |= train_generator(images[-batch_size:], penalized)
-      if state.ema is not state.generator:
-        update_average()
+      metrics |= train_generator(images[-batch_size:], penalized, gradient_norm)
     state.step.assign_add(1)
     return metrics
 
   # One for each pattern: in one graph, a penalty that is left out would be computed all the same. They are partial
   # functions because TensorFlow warns of a function that it traces five times, and does not see that these are one.
   @functools.cache
-  def graph(penalized, trains_generator):
-    part = functools.partial(one_step, penalized=penalized, trains_generator=trains_generator)
-    return tf.function(part, jit_compile=whole)
+  def graph(**pattern):
+    return tf.function(functools.partial(one_step, **pattern), jit_compile=whole)
 
-  def train_step(images):
-    if not objective.uses_critic:
-      return graph((), True)(images)
-    with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
-      step = int(state.step.numpy())
-    updates = range(step * critic_steps, (step + 1) * critic_steps)
-    penalized = tuple(number % objective.penalty_interval == 0 for number in updates)
-    return graph(penalized, step >= config.critic_warmup)(images)
+  def train_step(images, step=None, gradient_norm=True):
+    if step is None:
+      with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
+        step = int(state.step.numpy())
+    penalized, trains_generator = (), True
+    if objective.uses_critic:
+      updates = range(step * critic_steps, (step + 1) * critic_steps)
+      penalized = tuple(number % objective.penalty_interval == 0 for number in updates)
+      trains_generator = step >= config.critic_warmup
+    metrics = graph(penalized=penalized, trains_generator=trains_generator, gradient_norm=gradient_norm)(images)
+    if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
+      decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
+      update_average(tf.constant(math.prod(decays), tf.float32))
+    return metrics
 
   return train_step
+
+
+def _averaged_steps(step, every):
+  """The steps since the last update of the averaged weights; none if there is no update after this step."""
+  # At first in each step: short trainings have an average, too, and it is warmed up to more than `every` steps.
+  if step < _AVERAGED_AT_FIRST:
+    return range(step, step + 1)
+  if (step + 1) % every:
+    return range(0)
+  return range(max(step + 1 - every, _AVERAGED_AT_FIRST), step + 1)

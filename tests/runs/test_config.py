@@ -42,6 +42,7 @@ def test_shipped_configurations_hold(get_config):
     ('score_samples', -1, 'from 10'),
     ('ema_decay', 1.0, 'below 1'),
     ('ema_decay', math.nan, 'below 1'),
+    ('ema_every', 0, 'an integer from 1 to '),
     ('seed', -1, 'from 0'),
     ('seed', 2**31, 'from 0'),
     ('optimizer.schedule', 'linear', 'constant, cosine, exponential'),

@@ -327,6 +327,37 @@ def test_average_is_the_warmed_up_recursion(decay):
     assert np.any(average.numpy() != v.numpy())
 
 
+def test_average_of_each_tenth_step():
+  """After the first 100 steps. It keeps as much of what it was as ten updates would."""
+  config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=0.99, ema_every=10)
+  state = make_state(config)
+  step = make_train_step(state, make_objective(config), config)
+  state.step.assign(95)
+  expected = [v.numpy() for v in state.ema.trainable_variables]
+  images = images_for(config)
+  for t in range(95, 125):
+    step(images)
+    share = min(0.99, (1 + t) / (10 + t))
+    if t in (109, 119):
+      share = math.prod(min(0.99, (1 + s) / (10 + s)) for s in range(t - 9, t + 1))
+    if t < 100 or t in (109, 119):
+      current = state.generator.trainable_variables
+      expected = [share * e + (1 - share) * v.numpy() for e, v in zip(expected, current, strict=True)]
+    for average, e in zip(state.ema.trainable_variables, expected, strict=True):
+      np.testing.assert_allclose(average.numpy(), e, atol=1e-6)
+
+
+@pytest.mark.parametrize('clip_norm', [0.0, 0.01])
+def test_a_step_without_the_gradient_norm_is_the_same_step(clip_norm):
+  config = make_config({'optimizer.clip_norm': clip_norm}, objective='hybrid')
+  states, metrics = [make_state(config) for _ in range(2)], []
+  for state, gradient_norm in zip(states, (True, False), strict=True):
+    step = make_train_step(state, make_objective(config), config)
+    metrics.append(step(images_for(config), step=0, gradient_norm=gradient_norm))
+  assert metrics[0].keys() - metrics[1].keys() == {'gradient_norm'}
+  assert_identical(*(weights(state.generator, state.ema, state.critic, state.optimizer) for state in states))
+
+
 def test_no_average_shares_the_flow():
   state, _ = train(make_config(objective='mle', ema_decay=0.0))
   assert state.ema is state.generator

@@ -52,8 +52,8 @@ def poison_after(step, variables, above=0.0):
   def make(state, objective, config):
     train_step = original(state, objective, config)
 
-    def poisoned(images):
-      metrics = train_step(images)
+    def poisoned(images, **kwargs):
+      metrics = train_step(images, **kwargs)
       if int(state.step) == step and float(state.rate_factor) > above:
         first = getattr(state, variables).trainable_variables[0]
         first.assign(first * np.nan)

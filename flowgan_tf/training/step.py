@@ -138,8 +138,6 @@ def make_train_step(
     update_generator(gradients)
     return critic_metrics | metrics if objective.uses_critic and shares_fakes else metrics
 
-  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-  @functools.partial(tf.function, jit_compile=True)
   def update_average(decay):
     for average, variable in zip(state.ema.trainable_variables, state.generator.trainable_variables, strict=True):
       average.assign_sub((1.0 - decay) * (average - variable))
@@ -161,6 +159,9 @@ def make_train_step(
   def graph(**pattern):
     return tf.function(functools.partial(one_step, **pattern), jit_compile=whole)
 
+  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
+  average = tf.function(functools.partial(update_average), jit_compile=True)
+
   def train_step(images, step=None, gradient_norm=True):
     if step is None:
       with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
@@ -173,7 +174,7 @@ def make_train_step(
     metrics = graph(penalized=penalized, trains_generator=trains_generator, gradient_norm=gradient_norm)(images)
     if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
       decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
-      update_average(tf.constant(math.prod(decays), tf.float32))
+      average(tf.constant(math.prod(decays), tf.float32))
     return metrics
 
   return train_step

@@ -1,5 +1,7 @@
 import concurrent.futures
+import itertools
 import os
+import re
 import shutil
 import signal
 from unittest import mock
@@ -283,6 +285,44 @@ def test_a_flow_without_an_inverse_is_announced(config, tmp_path, caplog):
   config.update({'steps': 4, 'eval_every': 4, 'optimizer': {'learning_rate': 1e4}})
   train(config, tmp_path)
   assert any('Step 4: the round trip of an image is wrong by ' in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+  ('precision', 'error', 'announced'),
+  [
+    ('float32', 1e-4, False),
+    ('float32', 0.03, True),
+    ('mixed_bfloat16', 0.03, False),  # As in trainings of NICE on MNIST with a test NLL of -3,310 nats.
+    ('mixed_bfloat16', 0.5, True),
+    ('mixed_bfloat16', float('nan'), True),
+    ('mixed_float16', 0.01, False),
+    ('mixed_float16', 0.5, True),
+  ],
+)
+def test_rounding_in_half_precision_is_no_blow_up(config, tmp_path, monkeypatch, caplog, precision, error, announced):
+  config.update({'steps': 1, 'eval_every': 1, 'precision': precision})
+  monkeypatch.setattr(loop.Evaluator, 'likelihood', lambda self, split: Likelihood(1.0, 0.1, 2.0, error, 10))
+  train(config, tmp_path)
+  assert any('Step 1: the round trip of an image is wrong' in message for message in caplog.messages) == announced
+
+
+def test_the_end_says_how_the_time_was_shared(config, tmp_path, monkeypatch, caplog):
+  config.update({'steps': 2, 'eval_every': 2})
+  caplog.set_level('INFO', 'flowgan_tf')
+  clock = itertools.count()
+  original = loop.Evaluator.likelihood
+
+  def slow(self, split):
+    for _ in range(1000):  # Two evaluations are nearly all of the time on this clock.
+      next(clock)
+    return original(self, split)
+
+  monkeypatch.setattr(loop.Evaluator, 'likelihood', slow)
+  monkeypatch.setattr(loop.time, 'monotonic', lambda: next(clock))
+  train(config, tmp_path)
+  [line] = [message for message in caplog.messages if 'waits for images' in message]
+  total, evaluation, waits = map(float, re.findall(r'\d+\.?\d*', line))
+  assert total == pytest.approx(2000, rel=0.05) and 95 < evaluation < 100 and 0 < waits < 1
 
 
 def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):

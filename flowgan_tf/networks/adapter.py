@@ -54,7 +54,14 @@ class KerasModule(HiddenFromKeras, tf.Module):
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
+
+  Attributes:
+    recompute: Whether a gradient computes the network again instead of keeping its activations (gradient
+      checkpointing, Chen et al. 2016): less memory, more time, the same numbers. Running statistics are updated once,
+      and random numbers are the same in both passes. A gradient of such a gradient is an error.
   """
+
+  recompute: bool = False
 
   def __init__(self, layer: keras.Layer, input_shape: Sequence[int], name: str | None = None):
     """Builds `layer` and tracks its variables.
@@ -122,6 +129,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
       part.assign(source)
       part.trainable = source.trainable
     module._follow_trainable()
+    module.recompute = self.recompute
     memo.update((id(v), w) for v, w in zip(self._tf_variables.values(), module._tf_variables.values(), strict=True))
     memo[id(self)] = module
     return module
@@ -167,10 +175,43 @@ class KerasModule(HiddenFromKeras, tf.Module):
     self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     if x.shape.rank == event_ndims + 1:
-      return tf.cast(self._layer(x, training=training), x.dtype)
-    flat = self._layer(tf.reshape(x, (-1, *self._input_shape)), training=training)
+      return tf.cast(self._apply(x, training), x.dtype)
+    flat = self._apply(tf.reshape(x, (-1, *self._input_shape)), training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
     return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
+
+  def _apply(self, x, training):
+    if not self.recompute:
+      return self._layer(x, training=training)
+    weights = self._layer.trainable_variables
+    # Both passes start from the same statistics and seeds, and the first alone changes them.
+    state = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._layer.non_trainable_variables]
+    after = []
+
+    def network(x, *values):
+      with keras.StatelessScope([*zip(weights, values, strict=True), *state]) as scope:
+        y = self._layer(x, training=training)
+      after.append([scope.get_current_value(variable) for variable, _ in state])
+      return y
+
+    @tf.custom_gradient
+    def recomputed(x, *values):
+      def gradient(dy):
+        # Not before its turn, or the activations of all networks would be there at once. XLA sees only the sum.
+        with tf.control_dependencies([dy]):
+          later = x + 0.0 * tf.cast(tf.reduce_sum(tf.reshape(dy, (-1,))[:1]), x.dtype)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+          tape.watch((later, values))
+          y = network(later, *values)
+        return tape.gradient(y, (later, *values), dy)
+
+      return network(x, *values), gradient
+
+    y = recomputed(x, *(tf.convert_to_tensor(variable.value) for variable in weights))
+    for (variable, before), value in zip(state, after[0], strict=True):
+      if value is not before:
+        variable.assign(value)
+    return y
 
 
 def refuse_to_pickle(module: tf.Module) -> NoReturn:

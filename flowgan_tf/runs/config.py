@@ -164,6 +164,7 @@ def default_config() -> config_dict.ConfigDict:
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
   config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU
+  config.recompute = False  # gradients compute the flow's networks again: less memory, more time
   return config.lock()  # so that a misspelt setting is an error
 
 

@@ -52,6 +52,10 @@ class TrainState:
     count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
     check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
+    if config.recompute:
+      for part in self.generator.submodules:
+        if isinstance(part, KerasModule):
+          part.recompute = True
     self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
     self.optimizer = _adam(
       config.optimizer, config, 1, self.rate_factor, idle_steps=config.critic_warmup if objective.uses_critic else 0

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
+from flowgan_tf.networks import KerasModule
 from flowgan_tf.runs.models import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -417,6 +418,24 @@ def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
     optimizer.dynamic_scale.assign(2.0**12)
   step(images_for(config, 2))
   assert any(np.any(a != b) for a, b in zip(before, weights(state.generator), strict=True))
+
+
+@pytest.mark.parametrize('objective', ['mle', 'hybrid'])
+@pytest.mark.parametrize('precision', ['float32', 'mixed_bfloat16'])
+def test_recomputing_gives_the_same_steps(objective, precision):
+  """Batch norm's running statistics, too, are updated once in each."""
+  flow = {'generator': 'real_nvp', 'real_nvp.scales': 1, 'real_nvp.channels': 4, 'real_nvp.blocks': 1}
+  runs = []
+  for recompute in (False, True):
+    config = make_config(flow, objective=objective, precision=precision, recompute=recompute)
+    state, metrics = train(config, 2)
+    networks = [part for part in state.generator.submodules if isinstance(part, KerasModule)]
+    assert networks and all(network.recompute == recompute for network in networks)
+    runs.append((weights(state.generator, state.ema), metrics))
+  for a, b in zip(runs[0][0], runs[1][0], strict=True):
+    np.testing.assert_allclose(b, a, atol=1e-6)
+  for kept, again in zip(runs[0][1], runs[1][1], strict=True):
+    assert again == pytest.approx(kept, rel=1e-4)
 
 
 def test_gradient_norm_is_a_number_where_the_loss_is_zero():

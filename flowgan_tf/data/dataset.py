@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 
 import numpy as np
 
+from flowgan_tf.data.stored_images import StoredImages
 from flowgan_tf.errors import UsageError
 
-__all__ = ['Dataset', 'Split', 'hold_out', 'three_way']
+__all__ = ['Dataset', 'Split', 'check_labels', 'count_classes', 'hold_out', 'three_way']
 
 # One seed for every random split: which images are held out must never depend on a run's own seed.
 _SPLIT_SEED = 2018
+
+_HASHED_AT_ONCE = 2**26  # bytes of images
 
 
 # Compared by identity: the generated equality would compare arrays element by element, and raise.
@@ -22,11 +26,12 @@ class Split:
   """One part of a data set.
 
   Attributes:
-    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`.
+    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`; a `StoredImages` if they may be
+      larger than memory.
     labels: Classes of the images, int64 `[n]`, or None if there are none.
   """
 
-  images: np.ndarray
+  images: np.ndarray | StoredImages
   labels: np.ndarray | None
 
   def __len__(self) -> int:
@@ -68,8 +73,39 @@ class Dataset:
           digest.update(b' none')
         else:
           digest.update(f' {array.dtype.str} {array.shape} '.encode())
-          digest.update(np.ascontiguousarray(array))
+          at_once = max(1, _HASHED_AT_ONCE // max(1, math.prod(array.shape[1:])))
+          for start in range(0, len(array), at_once):
+            digest.update(np.ascontiguousarray(array[start : start + at_once]))
     return digest.hexdigest()
+
+
+def check_labels(source: str, name: str, labels: np.ndarray, n: int) -> np.ndarray:
+  """Returns the labels of n images as int64 `[n]`.
+
+  Args:
+    source: File or data set that an error message names.
+    name: What the message calls the labels.
+    labels: Integers from 0, `[n]` or `[n, 1]`.
+    n: Number of images.
+
+  Raises:
+    UsageError: If they are something else.
+  """
+  is_integer = np.issubdtype(labels.dtype, np.integer)
+  # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
+  if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
+    raise UsageError(
+      f'{source}: expected {name} as {n} integers from 0, one for each image, got {labels.dtype} {list(labels.shape)}'
+      + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
+    )
+  return labels.reshape(n).astype(np.int64)
+
+
+def count_classes(*splits: Split) -> int | None:
+  """Returns 1 + the largest label; None if there are no labels."""
+  if splits[0].labels is None:
+    return None
+  return 1 + max(int(split.labels.max()) for split in splits)
 
 
 def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:

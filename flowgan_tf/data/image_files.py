@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from flowgan_tf.arguments import check_memory
-from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
+from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
 __all__ = ['load_folder', 'load_npz']
@@ -79,7 +79,7 @@ def load_folder(path: str) -> Dataset:
       )
   labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes]) if classes else None
   everything = Split(np.stack(images), labels)
-  return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), _num_classes(everything))
+  return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), count_classes(everything))
 
 
 def load_npz(path: str) -> Dataset:
@@ -104,7 +104,7 @@ def load_npz(path: str) -> Dataset:
   name = pathlib.Path(path).stem
   if 'images' in arrays:
     everything = _split(path, arrays, 'images', 'labels')
-    return Dataset(name, 256, *three_way(everything, path), _num_classes(everything))
+    return Dataset(name, 256, *three_way(everything, path), count_classes(everything))
   parts = [part for part in ('train', 'validation', 'test') if f'x_{part}' in arrays]
   splits = {part: _split(path, arrays, f'x_{part}', f'y_{part}') for part in parts}
   if len({split.images.shape[1:] for split in splits.values()}) > 1:
@@ -115,7 +115,7 @@ def load_npz(path: str) -> Dataset:
     raise UsageError(f'{path}: expected labels for {", ".join(parts)} or for none; got only {got}')
   if 'validation' not in splits:
     splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)
-  return Dataset(name, 256, **splits, num_classes=_num_classes(*splits.values()))
+  return Dataset(name, 256, **splits, num_classes=count_classes(*splits.values()))
 
 
 def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
@@ -244,22 +244,7 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
     )
   if labels is None:
     return Split(images, None)
-  n = len(images)
-  is_integer = np.issubdtype(labels.dtype, np.integer)
-  # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
-  if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
-    raise UsageError(
-      f'{path}: expected "{labels_key}" as {n} integers from 0, one for each image, '
-      f'got {labels.dtype} {list(labels.shape)}'
-      + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
-    )
-  return Split(images, labels.reshape(n).astype(np.int64))
-
-
-def _num_classes(*splits: Split) -> int | None:
-  if splits[0].labels is None:
-    return None
-  return 1 + max(int(split.labels.max()) for split in splits)
+  return Split(images, check_labels(path, f'"{labels_key}"', labels, len(images)))
 
 
 def _by(shape: tuple[int, ...]) -> str:

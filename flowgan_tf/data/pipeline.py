@@ -53,7 +53,15 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
 
 
 def training_batches(
-  split: Split, levels: int, batch_size: int, seed: int, start: int = 0, flip: bool = False
+  split: Split,
+  levels: int,
+  batch_size: int,
+  seed: int,
+  start: int = 0,
+  flip: bool = False,
+  *,
+  shard: int = 0,
+  num_shards: int = 1,
 ) -> tf.data.Dataset:
   """An infinite stream of shuffled, dequantised batches that can be resumed at any element.
 
@@ -62,6 +70,14 @@ def training_batches(
   Its noise and flips are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees exactly the
   batches that the uninterrupted run would have seen, bit for bit.
 
+  With `num_shards`, each worker reads a share of the images of every batch. Worker `shard` has rows `shard`,
+  `shard + num_shards`, ... of the batch that a single worker would have, bit for bit. So each consecutive part of a
+  batch whose length `num_shards` divides is shared evenly too, such as the images of one update among those of a step.
+  Order and noise are drawn for whole batches on each worker.
+
+  Images in memory become a constant, from which batches are gathered. Those of a `StoredImages` are read batch by batch
+  and never kept. Both give the same batches.
+
   Args:
     split: The images, which may be fewer than a batch.
     levels: Number of grey levels, at most 256.
@@ -69,13 +85,16 @@ def training_batches(
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2.
+    shard: Number of the worker, from 0 to `num_shards - 1`.
+    num_shards: Number of workers, which must divide `batch_size`.
 
   Returns:
-    A `tf.data.Dataset` of float32 `[batch_size, height, width, channels]` in [0, 1), `x = (k + u) / levels` as in
-    `dequantize`.
+    A `tf.data.Dataset` of float32 `[batch_size / num_shards, height, width, channels]` in [0, 1),
+    `x = (k + u) / levels` as in `dequantize`.
 
   Raises:
-    ValueError: If the split is empty, `batch_size` is not positive or `start` is negative.
+    ValueError: If the split is empty, `batch_size` is not positive or not divisible by `num_shards`, `start` is
+      negative or there is no such `shard`.
   """
   n = len(split)
   if n < 1 or batch_size < 1 or start < 0:
@@ -83,9 +102,18 @@ def training_batches(
       '`split` must hold images, `batch_size` must be positive and `start` must not be negative. '
       f'Got: {n} images, {batch_size} and {start}.'
     )
+  if not 0 <= shard < num_shards or batch_size % num_shards:
+    raise ValueError(
+      '`num_shards` must divide `batch_size`, and `shard` must be from 0 to `num_shards` - 1. '
+      f'Got: {num_shards}, {batch_size} and {shard}.'
+    )
+  image_shape = split.images.shape[1:]
+  in_memory = isinstance(split.images, np.ndarray)
   with tf.device('CPU:0'):  # tf.data runs there, and would fetch images from an accelerator for every batch.
-    images = tf.constant(split.images)
+    images = tf.constant(split.images) if in_memory else None
     order_seed, noise_seed, flip_seed = (tf.constant([seed, salt], tf.int64) for salt in (_ORDER, _NOISE, _FLIP))
+
+  first_epoch, offset = divmod(start * batch_size, n)
 
   def epoch_order(epoch: tf.Tensor) -> tf.data.Dataset:
     # The order that sorts random keys. `tf.random.experimental.index_shuffle` needs no sort, but is far from uniform:
@@ -93,23 +121,27 @@ def training_batches(
     keys = tf.random.stateless_uniform(
       [n], tf.random.experimental.stateless_fold_in(order_seed, epoch), minval=None, maxval=None, dtype=tf.int32
     )
-    return tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True))
+    done = tf.where(epoch == first_epoch, offset, 0)  # `skip` would count them one by one.
+    return tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True)[done:])
+
+  def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tuple[int, int, int], maxval: float = 1.0) -> tf.Tensor:
+    step_seed = tf.random.experimental.stateless_fold_in(seed, step)
+    return tf.random.stateless_uniform([batch_size, *shape], step_seed, maxval=maxval)[shard::num_shards]
 
   def batch(step: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    grey_levels = tf.gather(images, indices)
+    indices = indices[shard::num_shards]
+    if in_memory:
+      grey_levels = tf.gather(images, indices)
+    else:
+      grey_levels = tf.numpy_function(split.images.__getitem__, [indices], tf.uint8, stateful=False)
+      grey_levels = tf.ensure_shape(grey_levels, [batch_size // num_shards, *image_shape])
     if flip:
-      mirrored = tf.random.stateless_uniform(
-        [batch_size, 1, 1, 1], tf.random.experimental.stateless_fold_in(flip_seed, step)
-      )
-      grey_levels = tf.where(mirrored < 0.5, tf.reverse(grey_levels, [2]), grey_levels)
-    noise = tf.random.stateless_uniform(
-      grey_levels.shape, tf.random.experimental.stateless_fold_in(noise_seed, step), maxval=_MAX_NOISE
-    )
-    return (tf.cast(grey_levels, tf.float32) + noise) / levels
+      mirrored = uniform(flip_seed, step, (1, 1, 1)) < 0.5
+      grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
+    return (tf.cast(grey_levels, tf.float32) + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
 
-  first_epoch, offset = divmod(start * batch_size, n)
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-  indices = epochs.flat_map(epoch_order).skip(offset).batch(batch_size, drop_remainder=True)
+  indices = epochs.flat_map(epoch_order).batch(batch_size, drop_remainder=True)
   steps = tf.data.Dataset.range(start, tf.int64.max)
   return (
     tf.data.Dataset.zip(steps, indices)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from sklearn.datasets import load_digits
 
-from flowgan_tf.data import image_files, tfds_source
+from flowgan_tf.data import array_folders, image_files, tfds_source
 from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
 from flowgan_tf.errors import UsageError
 
@@ -64,6 +64,8 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     readable = os.fsencode(absolute).decode(errors='backslashreplace')
     raise UsageError(f'{readable}: cannot be used as data (its path must be UTF-8)') from None
   if os.path.isdir(path):
+    if array_folders.is_array_folder(path):
+      return array_folders.load_array_folder(path)
     return image_files.load_folder(path)
   if path.endswith('.npz'):
     return image_files.load_npz(path)

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from flowgan_tf.data import Split, dequantize, training_batches
+from flowgan_tf.data.stored_images import StoredImages
 
 
 def numbered(n: int, shape: tuple[int, int, int] = (2, 3, 1)) -> Split:
@@ -154,6 +156,53 @@ def test_flips_mirror_half_of_the_images_and_nothing_else():
   assert stats.binomtest(int(is_mirrored.sum()), 400).pvalue > 1e-3
   (unflipped,) = take(training_batches(split, 256, 400, seed=7), 1)
   np.testing.assert_array_equal(np.floor(unflipped * 256), split.images)
+
+
+@pytest.fixture
+def stored(tmp_path) -> Callable[[Split], Split]:
+  def store(split: Split) -> Split:
+    np.save(tmp_path / 'images.npy', split.images)
+    return Split(StoredImages(tmp_path / 'images.npy'), None)
+
+  return store
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_images_in_a_file_give_the_batches_of_those_in_memory(stored, flip):
+  split = Split(np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8), None)
+  for start in (0, 7):
+    expected = take(training_batches(split, 256, 6, seed=8, start=start, flip=flip), 12)
+    found = take(training_batches(stored(split), 256, 6, seed=8, start=start, flip=flip), 12)
+    np.testing.assert_array_equal(np.stack(found), np.stack(expected))
+
+
+def test_only_the_images_of_a_share_are_read(stored, monkeypatch):
+  split, read = stored(numbered(20)), []
+  original = StoredImages.__getitem__
+  monkeypatch.setattr(StoredImages, '__getitem__', lambda self, index: read.append(len(index)) or original(self, index))
+  take(training_batches(split, 256, 8, seed=0, shard=1, num_shards=4), 3)
+  assert set(read) == {2}
+
+
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('num_shards', [1, 2, 3, 6])
+@pytest.mark.parametrize('in_file', [False, True])
+def test_workers_share_the_batch_of_a_single_one(stored, in_file, num_shards, flip):
+  split = Split(np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8), None)
+  whole = np.stack(take(training_batches(split, 256, 12, seed=8, start=3, flip=flip), 5))
+  split = stored(split) if in_file else split
+  shares = [
+    np.stack(take(training_batches(split, 256, 12, 8, 3, flip, shard=shard, num_shards=num_shards), 5))
+    for shard in range(num_shards)
+  ]
+  together = np.stack(shares, axis=2)  # [step, row of the share, shard, ...]
+  np.testing.assert_array_equal(together.reshape(whole.shape), whole)
+
+
+@pytest.mark.parametrize('shares', [(0, 0), (2, 2), (-1, 2), (0, 4)])
+def test_impossible_shares_raise(shares):
+  with pytest.raises(ValueError, match=rf'Got: {shares[1]}, 6 and {shares[0]}\.$'):
+    training_batches(numbered(6), 256, 6, seed=0, shard=shares[0], num_shards=shares[1])
 
 
 @pytest.mark.parametrize('arguments', [{'batch_size': 0}, {'batch_size': 1, 'start': -1}])

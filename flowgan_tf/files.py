@@ -26,6 +26,7 @@ __all__ = [
   'as_json',
   'make_writable',
   'read_json',
+  'refusal_named',
   'save_arrays',
   'seal',
   'sealed',
@@ -57,7 +58,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
   except UnicodeEncodeError:
     readable = os.fsencode(folder).decode(errors='backslashreplace')
     raise UsageError(f'{readable}: cannot be written (its name must be UTF-8)') from None
-  with _refusal_named(folder):
+  with refusal_named(folder):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):  # It has no name where the system can do without, so a kill leaves none.
       pass
@@ -188,7 +189,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
   target = pathlib.Path(os.path.realpath(path))  # A link stays one.
   temporary = target.parent / f'{target.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
-  with _refusal_named(path):
+  with refusal_named(path):
     try:
       yield temporary
       sync(temporary)  # Otherwise a power cut may leave an empty file under the new name.
@@ -199,7 +200,8 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _refusal_named(path: pathlib.Path) -> Iterator[None]:
+def refusal_named(path: pathlib.Path) -> Iterator[None]:
+  """Turns an OSError in its block into a UsageError that names the path."""
   try:
     yield
   except OSError as error:

@@ -11,13 +11,20 @@ __all__ = ['answers']
 _TIMEOUT_SECONDS = 5
 
 
-def answers(url: str) -> bool:
-  """Returns, within 5 seconds, whether the host of a file answers and offers the file."""
+def answers(url: str, *, offers_file: bool = True) -> bool:
+  """Returns, within 5 seconds, whether the host of a file answers.
+
+  Args:
+    url: Address of the file.
+    offers_file: Whether the host must offer the file, too.
+  """
   answered = threading.Event()
 
   def ask() -> None:
     try:
-      requests.head(url, timeout=_TIMEOUT_SECONDS, allow_redirects=True).raise_for_status()
+      response = requests.head(url, timeout=_TIMEOUT_SECONDS, allow_redirects=True)
+      if offers_file:
+        response.raise_for_status()
     except requests.RequestException:
       return
     answered.set()

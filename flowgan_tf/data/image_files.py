@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes, hold_out, three_way
+from flowgan_tf.data.resizing import RESIZE, crop_and_resize, log_resizing
 from flowgan_tf.errors import UsageError
 
 __all__ = ['load_folder', 'load_npz']
@@ -40,7 +41,7 @@ _OURS = ('images', 'labels')
 _KERAS = ('x_train', 'y_train', 'x_validation', 'y_validation', 'x_test', 'y_test')
 
 
-def load_folder(path: str) -> Dataset:
+def load_folder(path: str, image_size: int = 0) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class.
 
   *.png, *.jpg, *.jpeg and *.bmp files are read. Names that start with a dot are passed over; so are texts, such as
@@ -50,14 +51,16 @@ def load_folder(path: str) -> Dataset:
 
   Args:
     path: The folder.
+    image_size: Height and width to which images are cropped and resized, as `crop_and_resize` does it; 0 leaves them as
+      they are, and they must be of one size.
 
   Returns:
     A `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
 
   Raises:
-    UsageError: If there are too few images, the images differ in shape, or an image is damaged, animated, transparent,
-      of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds folders; or if there is a file
-      that is no image.
+    UsageError: If there are too few images, the images differ in shape or do not fit into memory, or an image is
+      damaged, animated, transparent, of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds
+      folders; or if there is a file that is no image.
   """
   folder = pathlib.Path(path)
   loose, subfolders = _contents(folder)
@@ -69,20 +72,26 @@ def load_folder(path: str) -> Dataset:
     raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
   classes = [_class_images(subfolder) for subfolder in subfolders]
   paths = loose or [path for members in classes for path in members]
-  images = [_read_image(paths[0])]
-  for path in paths[1:]:
-    images.append(_read_image(path))
-    if images[-1].shape != images[0].shape:
+  if image_size:
+    log_resizing(str(folder), image_size)
+  first = _read_image(paths[0], image_size)
+  check_memory(f'{folder}: its {len(paths):,} images', len(paths) * first.size)
+  images = np.empty((len(paths), *first.shape), np.uint8)
+  for i, path in enumerate(paths):
+    image = _read_image(path, image_size)
+    if image.shape != first.shape:
+      can_be_resized = image.shape[2] == first.shape[2]
       raise UsageError(
-        f'{path}: expected an image like {paths[0].name}, height x width x channels {_by(images[0].shape)}, '
-        f'got {_by(images[-1].shape)}'
+        f'{path}: expected an image like {paths[0].name}, height x width x channels {_by(first.shape)}, '
+        f'got {_by(image.shape)}' + (RESIZE if can_be_resized else '')
       )
+    images[i] = image
   labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes]) if classes else None
-  everything = Split(np.stack(images), labels)
+  everything = Split(images, labels)
   return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), count_classes(everything))
 
 
-def load_npz(path: str) -> Dataset:
+def load_npz(path: str, image_size: int = 0) -> Dataset:
   """Loads an .npz file of images.
 
   It holds either an array `images` and optionally `labels`, or the arrays of Keras' data sets: `x_train`, `x_test` and
@@ -92,6 +101,7 @@ def load_npz(path: str) -> Dataset:
   Args:
     path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Three dimensions of which the
       last is 1 or 3 are refused, because they could be one image. Labels are integers from 0, `[n]` or `[n, 1]`.
+    image_size: As for `load_folder`.
 
   Returns:
     A `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test. Without
@@ -101,12 +111,14 @@ def load_npz(path: str) -> Dataset:
     UsageError: If the file is missing or damaged, or holds something else.
   """
   arrays = _read_arrays(path)
+  if image_size:
+    log_resizing(path, image_size)
   name = pathlib.Path(path).stem
   if 'images' in arrays:
-    everything = _split(path, arrays, 'images', 'labels')
+    everything = _split(path, arrays, 'images', 'labels', image_size)
     return Dataset(name, 256, *three_way(everything, path), count_classes(everything))
   parts = [part for part in ('train', 'validation', 'test') if f'x_{part}' in arrays]
-  splits = {part: _split(path, arrays, f'x_{part}', f'y_{part}') for part in parts}
+  splits = {part: _split(path, arrays, f'x_{part}', f'y_{part}', image_size) for part in parts}
   if len({split.images.shape[1:] for split in splits.values()}) > 1:
     got = ', '.join(f'x_{part} {_by(split.images.shape[1:])}' for part, split in splits.items())
     raise UsageError(f'{path}: expected images of one shape, got {got}')
@@ -147,8 +159,8 @@ def _class_images(folder: pathlib.Path) -> list[pathlib.Path]:
   return images
 
 
-def _read_image(path: pathlib.Path) -> np.ndarray:
-  """Returns an image as uint8 `[height, width, 1 or 3]`."""
+def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
+  """Returns an image as uint8 `[height, width, 1 or 3]`, resized if `image_size` is not 0."""
   # Pillow reads it, because TensorFlow's decoder takes the palette indices of a BMP for grey levels.
   try:
     with Image.open(path) as image:
@@ -160,7 +172,8 @@ def _read_image(path: pathlib.Path) -> np.ndarray:
         turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
         image = image.transpose(turn) if turn is not None else image
         pixels = np.array(image.convert({'1': 'L', 'P': 'RGB'}.get(image.mode, image.mode)))
-        return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+        pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+        return crop_and_resize(pixels, image_size) if image_size else pixels
   except Exception as error:  # A damaged file can raise anything.
     raise UsageError(f'{path}: not a readable image ({type(error).__name__})') from error
   raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
@@ -230,8 +243,8 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str) -> Split:
-  """Checks the arrays under two keys of an .npz file and returns them as a `Split`."""
+def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str, image_size: int) -> Split:
+  """Checks the arrays under two keys of an .npz file and returns them as a `Split`, with images resized if need be."""
   images, labels = arrays[images_key], arrays.get(labels_key)
   is_ambiguous = images.ndim == 3 and images.shape[2] in (1, 3)
   if images.ndim == 3 and not is_ambiguous:
@@ -242,6 +255,8 @@ def _split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key
       f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
       f'got {images.dtype} {list(arrays[images_key].shape)}{hint}'
     )
+  if image_size:
+    images = np.stack([crop_and_resize(pixels, image_size) for pixels in images])
   if labels is None:
     return Split(images, None)
   return Split(images, check_labels(path, f'"{labels_key}"', labels, len(images)))

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from flowgan_tf.data import array_folders, image_files, tfds_source
-from flowgan_tf.data.dataset import Dataset, Split, hold_out, three_way
+from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.errors import UsageError
 
 __all__ = ['NAMES', 'load']
@@ -16,31 +16,38 @@ __all__ = ['NAMES', 'load']
 NAMES = ('digits', *tfds_source.DATASETS)
 
 
-def load(dataset: str, data_dir: str | None = None) -> Dataset:
-  """Loads a data set into memory and splits it.
+def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Dataset:
+  """Loads or opens a data set and splits it.
 
   | source | train | validation | test |
   |---|---|---|---|
   | `mnist`, `fashion_mnist` | first 5/6 of TFDS's train (50,000) | last 1/6 (10,000) | TFDS's test (10,000) |
   | `cifar10`, `svhn_cropped` | 90 % of TFDS's train | a random 10 % | TFDS's test |
+  | another TFDS name | TFDS's train | TFDS's validation | TFDS's test |
+  | with two of these splits | 90 % of TFDS's train | a random 10 % | TFDS's test, else its validation |
+  | with train alone | 80 % | a random 10 % | a random 10 % |
+  | a folder of .npy files | `train.npy` | `validation.npy` | `test.npy` |
   | `digits`, a folder, an .npz of `images` | 80 % | a random 10 % | a random 10 % |
   | an .npz of `x_train` and `x_test` | 90 % of `x_train` | `x_validation`, else a random 10 % of `x_train` | `x_test` |
 
-  Random parts are always drawn with the same seed. Names come before paths: a folder called `mnist` is `./mnist`.
+  Random parts are always drawn with the same seed. The names of `NAMES` come before paths: a folder called `mnist` is
+  `./mnist`. Other names of TFDS come after them. Images of .npy files and of TFDS that take 1 GiB or more stay in
+  files; all others are loaded.
 
   Args:
-    dataset: 'digits' (scikit-learn's, 8 x 8), 'mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped', the path of a folder
-      of images, or the path of an .npz file. `image_files.load_folder` and `image_files.load_npz` say what these may
-      hold.
+    dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
+      files, or the path of an .npz file. `tfds_source.load_tfds`, `image_files.load_folder`,
+      `array_folders.load_array_folder` and `image_files.load_npz` say what these may hold.
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR,
       or ~/tensorflow_datasets if that is not set. Other sources do not need it.
+    image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
 
   Returns:
     The `Dataset`.
 
   Raises:
-    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, or its path is not UTF-8,
-      as a run's files want it.
+    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, as a
+      run's files want it, or it cannot be resized.
 
   #### References
 
@@ -48,14 +55,10 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
   appendix A: 50,000 / 10,000 / 10,000 images of MNIST, a random 5,000 of CIFAR-10's 50,000 for validation.
   """
   if dataset == 'digits':
+    _check_no_image_size(dataset, image_size)
     return _digits()
   if dataset in tfds_source.DATASETS:
-    train, test = tfds_source.load_tfds(dataset, data_dir)
-    if dataset in ('mnist', 'fashion_mnist'):
-      train, validation = hold_out(train, 1 / 6, shuffle=False, source=dataset)
-    else:
-      train, validation = hold_out(train, 1 / 10, shuffle=True, source=dataset)
-    return Dataset(dataset, 256, train, validation, test, num_classes=10)
+    return tfds_source.load_tfds(dataset, data_dir, image_size)
   path = os.path.expanduser(dataset)
   absolute = os.path.abspath(path)
   try:
@@ -65,13 +68,19 @@ def load(dataset: str, data_dir: str | None = None) -> Dataset:
     raise UsageError(f'{readable}: cannot be used as data (its path must be UTF-8)') from None
   if os.path.isdir(path):
     if array_folders.is_array_folder(path):
+      _check_no_image_size(dataset, image_size)
       return array_folders.load_array_folder(path)
-    return image_files.load_folder(path)
+    return image_files.load_folder(path, image_size)
   if path.endswith('.npz'):
-    return image_files.load_npz(path)
-  raise UsageError(
-    f'`dataset` must be one of {", ".join(NAMES)}, a folder of images or an .npz file. Got: {dataset!r}.'
-  )
+    return image_files.load_npz(path, image_size)
+  if tfds_source.is_tfds_name(dataset):
+    return tfds_source.load_tfds(dataset, data_dir, image_size)
+  raise tfds_source.unknown(dataset)
+
+
+def _check_no_image_size(dataset: str, image_size: int) -> None:
+  if image_size:
+    raise UsageError(f'`image_size` must be 0 for {dataset}, whose images are taken as they are. Got: {image_size}.')
 
 
 def _digits() -> Dataset:

@@ -13,10 +13,10 @@ import numpy as np
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 
-__all__ = ['StoredImages', 'open_images']
+__all__ = ['IN_MEMORY', 'StoredImages', 'open_images']
 
 # Images of fewer bytes are loaded: gathering a batch from memory needs no Python.
-_IN_MEMORY = 2**30
+IN_MEMORY = 2**30
 
 
 class StoredImages:
@@ -93,7 +93,7 @@ def open_images(path: str | os.PathLike) -> np.ndarray | StoredImages:
     UsageError: As for `StoredImages`.
   """
   images = StoredImages(path)
-  return images[:] if math.prod(images.shape) < _IN_MEMORY else images
+  return images[:] if math.prod(images.shape) < IN_MEMORY else images
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -96,7 +96,7 @@ def _check(base, configs, analyses):
   for config in configs:
     validate(config)
   objectives = [make_objective(config) for config in configs]
-  dataset = data.load(base.dataset, base.data_dir)
+  dataset = data.load(base.dataset, base.data_dir, base.image_size)
   generator = make_generator(base, dataset.image_shape)
   if not generator.has_density:
     if any(objective.uses_likelihood for objective in objectives):

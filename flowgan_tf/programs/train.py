@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 config_flag.define()
 flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
-flags.DEFINE_string('dataset', None, 'Name of a data set, or path of a folder of images or an .npz file.')
+flags.DEFINE_string('dataset', None, 'Name of a data set, or path of a folder of images or .npy files, or an .npz.')
 flags.DEFINE_string('data_dir', None, 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.')
 flags.DEFINE_string('generator', None, 'Name of the generator, such as nice.')
 flags.DEFINE_string('objective', None, 'mle, adversarial or hybrid.')

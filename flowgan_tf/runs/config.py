@@ -100,6 +100,7 @@ _LARGEST = {
 # Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
 _LARGEST_SCORE_SAMPLES = 10**6
+_LARGEST_IMAGE = 4096  # pixels on a side
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
@@ -120,9 +121,10 @@ def default_config() -> config_dict.ConfigDict:
   config = config_dict.ConfigDict()
   config.seed = 0
 
-  config.dataset = 'digits'  # a TFDS name, 'digits', a folder of images, or a .npz file
+  config.dataset = 'digits'  # a TFDS name, 'digits', a folder of images or .npy files, or a .npz file
   config.data_dir = ''  # folder with data prepared by TFDS; TFDS_DATA_DIR if empty
   config.cache_dir = ''  # folder for classifiers and reference features of the scores; ~/.cache/flowgan_tf if empty
+  config.image_size = 0  # height and width to which images are cropped and resized; 0 takes them as they are
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -203,6 +205,7 @@ def validate(config: config_dict.ConfigDict) -> None:
       check_integer(name, config[name], 1, largest)
     objective_arguments(config)
     samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
+    check_integer('image_size', config.image_size, 0, _LARGEST_IMAGE)
     check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
     check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
     check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)

@@ -71,7 +71,7 @@ def load_data(run: Run) -> data.Dataset:
   Raises:
     UsageError: If the data cannot be read or have changed.
   """
-  dataset = data.load(run.config.dataset, run.config.data_dir)
+  dataset = data.load(run.config.dataset, run.config.data_dir, run.config.image_size)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')
   return dataset

@@ -72,7 +72,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   """
   validate(config)
   objective = make_objective(config)
-  dataset = data.load(config.dataset, config.data_dir)
+  dataset = data.load(config.dataset, config.data_dir, config.image_size)
   images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
   state = TrainState(config, dataset.image_shape, objective)

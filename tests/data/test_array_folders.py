@@ -23,7 +23,7 @@ def write(folder, labels: bool = False) -> dict[str, Split]:
 @pytest.fixture(params=['in memory', 'in files'])
 def stored(request, monkeypatch) -> bool:
   if request.param == 'in files':
-    monkeypatch.setattr(stored_images, '_IN_MEMORY', 0)
+    monkeypatch.setattr(stored_images, 'IN_MEMORY', 0)
   return request.param == 'in files'
 
 
@@ -48,7 +48,7 @@ def test_the_files_are_the_splits(tmp_path, stored, labels):
 
 
 def test_the_fingerprint_of_files_is_read_in_pieces(tmp_path, monkeypatch):
-  monkeypatch.setattr(stored_images, '_IN_MEMORY', 0)
+  monkeypatch.setattr(stored_images, 'IN_MEMORY', 0)
   splits = write(tmp_path / 'photos')
   monkeypatch.setattr('flowgan_tf.data.dataset._HASHED_AT_ONCE', 150)  # Two images of 60 bytes.
   read = []

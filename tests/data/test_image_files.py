@@ -7,6 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from flowgan_tf.data import load
+from flowgan_tf.errors import UsageError
 from tests.data.loading import joined, raises
 
 
@@ -71,7 +72,48 @@ def test_first_image_that_differs_is_named(tmp_path, odd):
     save(tmp_path / f'{i}.png', grey(i))
   save(tmp_path / '2.png', odd)
   save(tmp_path / '3.png', odd)
-  raises(tmp_path, r'2\.png: expected an image like 0\.png, height x width x channels 3 x 5 x 1, got 3 x [45] x [13]$')
+  hint = '' if odd.ndim == 3 else '; to crop and resize all of them, set `image_size`, for example to 64'
+  shape = '3 x 5 x 1, got 3 x [45] x [13]'
+  raises(tmp_path, rf'2\.png: expected an image like 0\.png, height x width x channels {shape}{hint}$')
+
+
+def test_images_of_several_sizes(tmp_path, caplog):
+  caplog.set_level('INFO', 'flowgan_tf')
+  rng = np.random.default_rng(0)
+  sizes = [(8, 8), (4, 9), (31, 16), (3, 2), (8, 12)]
+  for i, size in enumerate(sizes):
+    save(tmp_path / f'{i}.png', rng.integers(0, 256, (*size, 3), np.uint8))
+  dataset = load(str(tmp_path), image_size=8)
+  assert dataset.image_shape == (8, 8, 3)
+  assert caplog.messages == [f'{tmp_path}: images are cropped to their central square and resized to 8 x 8 (Lanczos).']
+  images, _ = joined(dataset)
+  expected = []
+  for i, (height, width) in enumerate(sizes):
+    image, side = Image.open(tmp_path / f'{i}.png'), min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    expected.append(np.asarray(square.resize((8, 8), Image.Resampling.LANCZOS)))
+  found = {image.tobytes() for image in images}
+  assert found == {image.tobytes() for image in expected}
+  # An image of that size stays as it is, and one of that height loses its edges alone.
+  assert np.asarray(Image.open(tmp_path / '0.png')).tobytes() in found
+  assert np.asarray(Image.open(tmp_path / '4.png'))[:, 2:10].tobytes() in found
+  assert load(str(tmp_path), image_size=4).fingerprint != dataset.fingerprint
+
+
+def test_other_channels_are_not_resized_away(tmp_path):
+  for i in range(3):
+    save(tmp_path / f'{i}.png', grey(i))
+  save(tmp_path / '3.png', np.zeros((3, 5, 3), np.uint8))
+  with pytest.raises(UsageError, match=r'3\.png: expected an image like 0\.png, .* 4 x 4 x 1, got 4 x 4 x 3$'):
+    load(str(tmp_path), image_size=4)
+
+
+def test_images_beyond_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+  for i in range(3):
+    save(tmp_path / f'{i}.png', grey(i))
+  monkeypatch.setattr(os, 'sysconf', lambda name: 6)
+  raises(tmp_path, rf'^{tmp_path}: its 3 images must fit into the 0\.0 GB of memory')
 
 
 def refused(path, image: Image.Image, message: str, **options) -> None:

@@ -48,6 +48,19 @@ def test_npz_as_keras_lays_it_out(tmp_path):
   assert len(dataset.test) == 1
 
 
+@pytest.mark.parametrize('channels', [1, 3])
+def test_npz_of_other_size(tmp_path, caplog, channels):
+  caplog.set_level('INFO', 'flowgan_tf')
+  images = np.random.default_rng(0).integers(0, 256, (5, 6, 4, channels), np.uint8)
+  path = tmp_path / 'faces.npz'
+  np.savez(path, images=images, labels=np.arange(5))
+  found, labels = joined(load(str(path), image_size=4))
+  np.testing.assert_array_equal(found, images[labels, 1:5])
+  assert 'resized to 4 x 4' in caplog.text
+  np.savez(path, x_train=images, x_test=images[:, :5])
+  assert load(str(path), image_size=2).image_shape == (2, 2, channels)
+
+
 GOOD = np.zeros((4, 2, 5), np.uint8)
 
 

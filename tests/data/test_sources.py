@@ -56,5 +56,14 @@ def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
 
 def test_unknown_name_lists_the_choices():
   names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
-  with pytest.raises(UsageError, match=rf"^`dataset` must be one of {names}, a folder .* Got: 'mnits'\.$"):
+  with pytest.raises(
+    UsageError, match=rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .* Got: 'mnits'\.$"
+  ):
     load('mnits')
+
+
+def test_what_is_not_resized(tmp_path):
+  np.save(tmp_path / 'train.npy', np.zeros((3, 4, 4, 1), np.uint8))
+  for dataset in ('digits', str(tmp_path)):
+    with pytest.raises(UsageError, match=rf'^`image_size` must be 0 for {dataset}, .* Got: 8\.$'):
+      load(dataset, image_size=8)

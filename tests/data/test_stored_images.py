@@ -41,7 +41,7 @@ def test_indices_that_name_no_image(path, index):
 def test_a_file_is_loaded_only_if_it_is_small(path, images, monkeypatch):
   assert isinstance(open_images(path), np.ndarray)
   np.testing.assert_array_equal(open_images(path), images)
-  monkeypatch.setattr(stored_images, '_IN_MEMORY', images.nbytes)
+  monkeypatch.setattr(stored_images, 'IN_MEMORY', images.nbytes)
   assert isinstance(open_images(path), StoredImages)
 
 

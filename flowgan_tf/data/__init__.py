@@ -1,7 +1,17 @@
 """Images to train on: sources, splits, dequantisation and the training stream."""
 
 from flowgan_tf.data.dataset import Dataset, Split
-from flowgan_tf.data.pipeline import dequantize, training_batches
+from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
 from flowgan_tf.data.sources import NAMES, load
+from flowgan_tf.data.stored_images import StoredImages
 
-__all__ = ['NAMES', 'Dataset', 'Split', 'dequantize', 'load', 'training_batches']
+__all__ = [
+  'NAMES',
+  'Dataset',
+  'Split',
+  'StoredImages',
+  'dequantize',
+  'dequantized_chunks',
+  'load',
+  'training_batches',
+]

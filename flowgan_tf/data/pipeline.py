@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data.dataset import Split
+from flowgan_tf.data.stored_images import StoredImages
 
-__all__ = ['dequantize', 'training_batches']
+__all__ = ['dequantize', 'dequantized_chunks', 'training_batches']
 
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.
@@ -39,13 +42,35 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
   Uria, Murray, Larochelle. RNADE: The real-valued neural autoregressive density-estimator. NIPS 2013, section 5.
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.1.
   """
-  images = np.asarray(images)
+  return _spread(np.asarray(images), levels, np.random.default_rng(seed))
+
+
+def dequantized_chunks(
+  images: np.ndarray | StoredImages, levels: int, seed: int, chunk_size: int
+) -> Iterator[np.ndarray]:
+  """Dequantises images chunk by chunk: laid end to end, the chunks are `dequantize(images, levels, seed)`, bit for bit.
+
+  Args:
+    images: As for `dequantize`. Those of a file are read chunk by chunk.
+    levels: Number of grey levels, at most 256.
+    seed: Non-negative seed of the noise.
+    chunk_size: Number of images in each chunk but the last, which may have fewer.
+
+  Yields:
+    float32 `[chunk, height, width, channels]`.
+  """
+  rng = np.random.default_rng(seed)
+  for start in range(0, len(images), chunk_size):
+    yield _spread(images[start : start + chunk_size], levels, rng)
+
+
+def _spread(images: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
   expected = f'integers from 0 to {levels - 1}'
   if not np.issubdtype(images.dtype, np.integer):
     raise ValueError(f'`images` must be {expected}. Got: numbers of type {images.dtype}.')
   if images.size and not 0 <= images.min() <= images.max() < levels:
     raise ValueError(f'`images` must be {expected}. Got: {images.min()} to {images.max()}.')
-  x = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
+  x = rng.random(images.shape, dtype=np.float32)
   x *= np.float32(_MAX_NOISE)
   x += images
   x /= np.float32(levels)

@@ -24,7 +24,7 @@ import tensorflow as tf
 import tqdm
 
 from flowgan_tf import objectives
-from flowgan_tf.data import Split, dequantize, training_batches
+from flowgan_tf.data import Split, StoredImages, dequantize, training_batches
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.standard_errors import standard_error
 
@@ -64,7 +64,7 @@ class CriticGap(NamedTuple):
 
 def critic_gap(
   sample: Callable[[int, tf.Tensor], tf.Tensor],
-  train: np.ndarray,
+  train: np.ndarray | StoredImages,
   validation: np.ndarray,
   levels: int,
   critic: keras.Model,

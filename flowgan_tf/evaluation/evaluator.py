@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
@@ -16,6 +18,7 @@ from flowgan_tf.runs.seeds import Purpose, stateless_seed
 __all__ = ['Evaluator']
 
 _SAMPLES_PER_CALL = 500
+_VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
 
 class Evaluator:
@@ -32,7 +35,10 @@ class Evaluator:
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
     if generator.has_density:
-      self._likelihood = make_likelihood_fn(generator, dataset.levels, max(config.batch_size, 100), jit=config.jit)
+      batch_size = max(config.batch_size, 100)
+      self._likelihood = make_likelihood_fn(generator, dataset.levels, batch_size, jit=config.jit)
+      # Whole batches, so that the chunks do not show in the result.
+      self._chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(dataset.image_shape)))
     self._decode = tf.function(generator.decode, jit_compile=config.jit, autograph=False)
 
   def likelihood(self, split: str) -> Likelihood | None:
@@ -47,7 +53,8 @@ class Evaluator:
     if self._likelihood is None:
       return None
     images = getattr(self._dataset, split).images
-    return self._likelihood(data.dequantize(images, self._dataset.levels, self._config.seed + Purpose.EVALUATION))
+    seed = self._config.seed + Purpose.EVALUATION
+    return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._chunk_size))
 
   def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`.

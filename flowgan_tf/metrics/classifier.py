@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.data import Dataset, dequantize, dequantized_chunks
 from flowgan_tf.metrics.cache import cached
 from flowgan_tf.metrics.images import check_images
 from flowgan_tf.metrics.predictions import Predictions, weights_hash
@@ -30,6 +30,8 @@ _LOG = logging.getLogger(__name__)
 # to the network, to its training, or to the dequantisation in `data/pipeline.py`.
 _VERSION = 1
 _BATCH_SIZE = 128
+_BATCH_SIZE_OF_TEST = 500
+_VALUES_AT_ONCE = 2**26  # of the test images: 256 MiB
 # Training takes 60 epochs, within these limits on the number of images that it sees.
 _EPOCHS = 60
 _IMAGES_SEEN = 20_000, 250_000
@@ -156,18 +158,20 @@ def _network(image_shape, num_classes, seed):
 
 
 def _train(model, dataset, seed):
-  count = len(dataset.train.images)
+  images = len(dataset.train)
+  count = min(images, _IMAGES_SEEN[1])  # Of more images, a random part is seen once.
   epochs = math.ceil(np.clip(_EPOCHS * count, *_IMAGES_SEEN) / count)
   pixels = epochs * count * np.prod(dataset.image_shape[:2])
   _LOG.info(
-    'Training a classifier on %s for the sample scores: %d epochs of %d images, about %.0f s on two CPU cores.',
+    'Training a classifier on %s for the sample scores: %d epochs of %d images%s, about %.0f s on two CPU cores.',
     dataset.name,
     epochs,
     count,
+    f' of {images}' if images > count else '',
     max(1, pixels / _PIXELS_PER_SECOND),
   )
   rng = np.random.default_rng(seed)
-  order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+  order = np.concatenate([rng.permutation(images)[:count] for _ in range(epochs)])
   batches = [order[start : start + _BATCH_SIZE] for start in range(0, len(order), _BATCH_SIZE)]
   model.compile(
     optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, decay_steps=len(batches))),
@@ -180,6 +184,7 @@ def _train(model, dataset, seed):
 
 
 def _accuracy(model, dataset, seed):
-  images = dequantize(dataset.test.images, dataset.levels, seed)
-  predictions = model.predict(images, batch_size=500, verbose=0).argmax(axis=1)
-  return float(np.mean(predictions == dataset.test.labels))
+  chunk_size = _BATCH_SIZE_OF_TEST * max(1, _VALUES_AT_ONCE // (_BATCH_SIZE_OF_TEST * math.prod(dataset.image_shape)))
+  chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, chunk_size)
+  predictions = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0).argmax(axis=1) for chunk in chunks]
+  return float(np.mean(np.concatenate(predictions) == dataset.test.labels))

@@ -57,7 +57,8 @@ def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -
     jit: Whether to compile with XLA.
 
   Returns:
-    A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`.
+    A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
+    them in chunks, an iterable of such arrays, of which one is in memory at a time.
   """
 
   @tf.function(jit_compile=jit, autograph=False)
@@ -68,14 +69,18 @@ def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 
   def likelihood(images):
-    log_prob, errors = map_batches(measure, images.astype(flow.dtype.as_numpy_dtype), batch_size)
+    measured = []
+    for chunk in [images] if isinstance(images, np.ndarray) else images:
+      image_shape = chunk.shape[1:]
+      measured.append(map_batches(measure, chunk.astype(flow.dtype.as_numpy_dtype), batch_size))
+    log_prob, errors = map(np.concatenate, zip(*measured, strict=True))
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,
       standard_error=standard_error(log_prob),
-      bits_per_dim=bits_per_dim(nll, images.shape[1:], levels),
+      bits_per_dim=bits_per_dim(nll, image_shape, levels),
       round_trip_error=float(errors.max()),
-      n=len(images),
+      n=len(log_prob),
     )
 
   return likelihood

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from flowgan_tf.data import StoredImages
 from flowgan_tf.metrics.images import check_images
 
 __all__ = ['Neighbors', 'nearest_neighbors']
 
-# Training images that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images would take 614 MB.
+# Training images, and their values, that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images
+# would take 614 MB.
 _BLOCK = 10_000
+_BLOCK_VALUES = 2**27
 
 
 class Neighbors(NamedTuple):
@@ -27,7 +30,7 @@ class Neighbors(NamedTuple):
   distances: np.ndarray
 
 
-def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: int = 5) -> Neighbors:
+def nearest_neighbors(images: np.ndarray, training: np.ndarray | StoredImages, levels: int, k: int = 5) -> Neighbors:
   """Finds the training images that are nearest to samples, pixel by pixel.
 
   ```
@@ -41,7 +44,8 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
 
   Args:
     images: Samples, floats `[n, height, width, channels]` with n > 0, in [0, 1]. Values outside are not clipped.
-    training: Grey levels from 0 to levels - 1, uint8 `[m, height, width, channels]`.
+    training: Grey levels from 0 to levels - 1, uint8 `[m, height, width, channels]`. Those of a file are read block by
+      block.
     levels: Number of grey levels.
     k: Number of neighbours of each sample, from 1 to m.
 
@@ -52,8 +56,8 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
     ValueError: If the images are not finite floats, if there are none, if the training images are not uint8, if the
       shapes differ, or if `k` is out of range.
   """
-  training = np.asarray(training)
-  if training.dtype != np.uint8 or training.ndim != 4:
+  training = training if isinstance(training, StoredImages) else np.asarray(training)
+  if training.dtype != np.uint8 or len(training.shape) != 4:
     raise ValueError(
       '`training` must be uint8 grey levels of shape [m, height, width, channels]. '
       f'Got: {training.dtype} of {training.shape}.'
@@ -61,10 +65,11 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
   images = check_images(images, training.shape[1:])
   if not 1 <= k <= len(training):
     raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}.')
-  samples, training = images.reshape(len(images), -1), training.reshape(len(training), -1)
+  samples = images.reshape(len(images), -1)
+  size = max(1, min(_BLOCK, _BLOCK_VALUES // samples.shape[1]))
   candidates = []
-  for start in range(0, len(training), _BLOCK):
-    block = _bin_centers(training[start : start + _BLOCK], levels)
+  for start in range(0, len(training), size):
+    block = _bin_centers(training[start : start + size], levels)
     search = NearestNeighbors(n_neighbors=min(k, len(block)), algorithm='brute').fit(block)
     candidates.append(start + search.kneighbors(samples.astype(np.float32), return_distance=False))
   indices = np.concatenate(candidates, axis=1)
@@ -80,4 +85,4 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray, levels: int, k: 
 
 
 def _bin_centers(training: np.ndarray, levels: int) -> np.ndarray:
-  return (training + np.float32(0.5)) / np.float32(levels)
+  return (training.reshape(len(training), -1) + np.float32(0.5)) / np.float32(levels)

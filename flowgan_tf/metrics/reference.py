@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 1
 _KERNEL_FEATURES = 10_000
 _SEED = 0
+_MOST_IMAGES = 250_000  # Inception-v3's features of so many take 2 GB.
 _CHUNK_VALUES = 2**25  # 128 MiB of float32 images, of which a network makes a few copies
 
 
@@ -32,7 +33,7 @@ class Reference(NamedTuple):
   """Features of the training images.
 
   Attributes:
-    statistics: Mean and covariance of the features of all images, for FID.
+    statistics: Mean and covariance of the features of all images, or of 250,000 of them drawn at random, for FID.
     features: Features of the first m images, at most 10,000, for KID, float32 `[m, d]`.
   """
 
@@ -56,9 +57,11 @@ def load_or_compute(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os
   """
 
   def compute():
-    images = dataset.train.images
-    _LOG.info('Computing %s features of the %d train images of %s.', network.name, len(images), dataset.name)
-    features = _features(images, dataset.levels, network)
+    n = len(dataset.train)
+    order = np.arange(n) if n <= _MOST_IMAGES else np.random.default_rng(_SEED).permutation(n)[:_MOST_IMAGES]
+    count = f'the {n}' if len(order) == n else f'{len(order)} of the {n}'
+    _LOG.info('Computing %s features of %s train images of %s.', network.name, count, dataset.name)
+    features = _features(dataset.train.images, order, dataset.levels, network)
     return {'features': features[:_KERNEL_FEATURES], **feature_statistics(features)._asdict()}
 
   def read(saved):
@@ -68,12 +71,12 @@ def load_or_compute(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os
   return cached(cache_dir, name, compute, read)
 
 
-def _features(images, levels, network):
+def _features(images, order, levels, network):
   chunk = max(1, _CHUNK_VALUES // math.prod(images.shape[1:]))
   return np.concatenate(
     [
       # Each chunk has a seed of its own, or all of them would get the same noise.
-      network.predict(dequantize(images[start : start + chunk], levels, _SEED + start)).features
-      for start in range(0, len(images), chunk)
+      network.predict(dequantize(images[order[start : start + chunk]], levels, _SEED + start)).features
+      for start in range(0, len(order), chunk)
     ]
   )

@@ -56,7 +56,7 @@ class CriticGap(Analysis):
     found = critic_gap(
       subject.run.generator.sample,
       dataset.train.images,
-      dataset.validation.images,
+      subject.grey_levels('validation'),
       dataset.levels,
       critic,
       settings.critic_steps,

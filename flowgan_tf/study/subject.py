@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +22,9 @@ from flowgan_tf.runs.seeds import Purpose
 
 __all__ = ['Subject']
 
+_LOG = logging.getLogger(__name__)
 _IMAGES_PER_CALL = 100
+_MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
 class Subject:
@@ -69,15 +73,29 @@ class Subject:
 
     Args:
       split: 'train', 'validation' or 'test'.
-      n: Number of images, drawn at random; all if None or if there are no more.
+      n: Number of images, drawn at random; all if None or if there are no more. Of images that stay in files, no more
+        are drawn than take 2 GiB in float32, and a line of the log says so.
       seed: Seed of the draw.
       dataset: Another data set than that of the run.
     """
     dataset = dataset or self.dataset
+    levels = self.grey_levels(split, n, seed, dataset)
+    return data.dequantize(levels, dataset.levels, self.run.config.seed + Purpose.EVALUATION)
+
+  def grey_levels(
+    self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None
+  ) -> np.ndarray:
+    """Returns the images of a split as they are in the data, uint8, for the arguments of `images`."""
+    dataset = dataset or self.dataset
     images = getattr(dataset, split).images
+    if isinstance(images, data.StoredImages):
+      most = max(1, _MOST_VALUES // math.prod(dataset.image_shape))
+      if most < min(len(images), n or len(images)):
+        _LOG.info('%s: %d of its %d %s images are used, drawn at random.', dataset.name, most, len(images), split)
+        n = most
     if n is not None and n < len(images):
-      images = images[np.sort(np.random.default_rng(seed).permutation(len(images))[:n])]
-    return data.dequantize(images, dataset.levels, self.run.config.seed + Purpose.EVALUATION)
+      return images[np.sort(np.random.default_rng(seed).permutation(len(images))[:n])]
+    return images[:]
 
   @functools.cached_property
   def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from flowgan_tf.data import Split, dequantize, training_batches
+from flowgan_tf.data import Split, dequantize, dequantized_chunks, training_batches
 from flowgan_tf.data.stored_images import StoredImages
 
 
@@ -23,6 +23,15 @@ def take(dataset: tf.data.Dataset, count: int) -> list[np.ndarray]:
 def members(batches: list[np.ndarray], levels: int = 256) -> np.ndarray:
   """Numbers of the images of `numbered`, in the order in which they come."""
   return np.floor(np.concatenate(batches).astype(np.float64) * levels).astype(int)[:, 0, 0, 0]
+
+
+@pytest.fixture
+def stored(tmp_path) -> Callable[[Split], Split]:
+  def store(split: Split) -> Split:
+    np.save(tmp_path / 'images.npy', split.images)
+    return Split(StoredImages(tmp_path / 'images.npy'), None)
+
+  return store
 
 
 @pytest.mark.parametrize('levels', [17, 256])
@@ -73,6 +82,17 @@ def test_dequantisation_depends_on_seed_and_position_alone():
   np.testing.assert_array_equal(dequantize(images, 256, seed=1), dequantize(images, 256, seed=1))
   np.testing.assert_array_equal(dequantize(images, 256, seed=1)[:4], dequantize(images[:4], 256, seed=1))
   assert not np.array_equal(dequantize(images, 256, seed=1), dequantize(images, 256, seed=2))
+
+
+@pytest.mark.parametrize('chunk_size', [1, 3, 4, 9, 100])
+@pytest.mark.parametrize('in_file', [False, True])
+def test_chunks_are_the_whole(stored, in_file, chunk_size):
+  """Also after an odd number of values, of which NumPy draws two at a time."""
+  split = Split(np.random.default_rng(0).integers(0, 256, (9, 1, 3, 1), np.uint8), None)
+  images = (stored(split) if in_file else split).images
+  chunks = list(dequantized_chunks(images, 256, 5, chunk_size))
+  assert [len(chunk) for chunk in chunks] == [min(chunk_size, 9 - start) for start in range(0, 9, chunk_size)]
+  np.testing.assert_array_equal(np.concatenate(chunks), dequantize(split.images, 256, 5))
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 7, 10, 25])
@@ -156,15 +176,6 @@ def test_flips_mirror_half_of_the_images_and_nothing_else():
   assert stats.binomtest(int(is_mirrored.sum()), 400).pvalue > 1e-3
   (unflipped,) = take(training_batches(split, 256, 400, seed=7), 1)
   np.testing.assert_array_equal(np.floor(unflipped * 256), split.images)
-
-
-@pytest.fixture
-def stored(tmp_path) -> Callable[[Split], Split]:
-  def store(split: Split) -> Split:
-    np.save(tmp_path / 'images.npy', split.images)
-    return Split(StoredImages(tmp_path / 'images.npy'), None)
-
-  return store
 
 
 @pytest.mark.parametrize('flip', [False, True])

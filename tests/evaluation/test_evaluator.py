@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import keras
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
+from flowgan_tf.evaluation import evaluator as evaluator_module
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.runs.models import make_generator
 from flowgan_tf.runs.seeds import Purpose
@@ -37,6 +39,15 @@ def test_likelihood_is_of_the_whole_split(evaluator, flow, dataset, split):
   assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
   assert likelihood.bits_per_dim == pytest.approx(8 - log_prob.mean() / (16 * math.log(2)), abs=1e-5)
   assert likelihood == evaluator.likelihood(split)
+
+
+def test_likelihood_of_a_file_is_that_of_its_images(evaluator, flow, dataset, config, tmp_path, monkeypatch):
+  """120 images, in chunks of one batch of 100 each."""
+  np.save(tmp_path / 'train.npy', dataset.train.images)
+  stored = dataclasses.replace(dataset, train=data.Split(data.StoredImages(tmp_path / 'train.npy'), None))
+  monkeypatch.setattr(evaluator_module, '_VALUES_AT_ONCE', 1)
+  monkeypatch.setattr(data.StoredImages, '__array__', None)
+  assert Evaluator(flow, stored, config).likelihood('train') == evaluator.likelihood('train')
 
 
 def test_samples(evaluator, flow):

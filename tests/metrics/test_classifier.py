@@ -171,6 +171,27 @@ def test_one_line_says_that_training_starts_and_how_long_it_takes(brief_training
   assert re.fullmatch(r'The classifier of tiny labels \d+\.\d\d % of the test images correctly\.', end)
 
 
+def test_of_very_many_images_a_random_part_is_seen_once(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr('flowgan_tf.metrics.classifier._IMAGES_SEEN', (50, 50))
+  seen = []
+  monkeypatch.setattr(keras.Model, 'train_on_batch', lambda self, images, labels: seen.append(images))
+  dataset = _tiny()
+  with caplog.at_level('INFO', logger='flowgan_tf'):
+    load_or_train(dataset, tmp_path)
+  assert re.search(r': 1 epochs of 50 images of 96, about 1 s ', _messages(caplog)[0])
+  found = {image.tobytes() for image in np.floor(16 * np.concatenate(seen)).astype(np.uint8)}
+  assert len(found) == 50
+  assert found < {image.tobytes() for image in dataset.train.images}
+
+
+def test_test_images_go_through_the_network_in_pieces(brief_training, tmp_path, monkeypatch):
+  dataset = data.load('digits')
+  whole = load_or_train(dataset, tmp_path / 'whole')
+  monkeypatch.setattr('flowgan_tf.metrics.classifier._VALUES_AT_ONCE', 1)
+  monkeypatch.setattr('flowgan_tf.metrics.classifier._BATCH_SIZE_OF_TEST', 50)
+  assert load_or_train(dataset, tmp_path / 'pieces').test_accuracy == whole.test_accuracy
+
+
 def test_cache_gives_the_same_classifier_without_training(classifier, digits, cache_dir, caplog):
   [file] = os.listdir(cache_dir)
   assert file == f'classifier-digits-{digits.fingerprint[:12]}-v{_VERSION}-seed0.npz'

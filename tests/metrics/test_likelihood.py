@@ -91,3 +91,11 @@ def test_no_number_is_no_number():
   images = np.random.default_rng(0).random((5, 2, 2, 1))
   likelihood = make_likelihood_fn(stub(log_prob=lambda x: x[:, 0, 0, 0] * math.nan), 256, 5, jit=False)(images)
   assert math.isnan(likelihood.nll) and math.isnan(likelihood.bits_per_dim)
+
+
+@pytest.mark.parametrize('chunk_size', [5, 10, 100])
+def test_chunks_of_whole_batches_are_measured_as_one(chunk_size):
+  images = np.random.default_rng(0).random((23, 3, 2, 1)).astype(np.float32)
+  measure = make_likelihood_fn(stub(decode=lambda z: 0.9 * z), 256, 5, jit=False)
+  chunks = (images[start : start + chunk_size] for start in range(0, 23, chunk_size))
+  assert measure(chunks) == measure(images)

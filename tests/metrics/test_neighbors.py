@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from flowgan_tf.data import dequantize
+from flowgan_tf.data import StoredImages, dequantize
 from flowgan_tf.metrics import neighbors
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 
@@ -107,3 +107,20 @@ BAD = {
 def test_refuses(samples, training, k, message):
   with pytest.raises(ValueError, match=message):
     nearest_neighbors(samples, training, 256, k)
+
+
+def test_images_in_a_file_are_searched_block_by_block(tmp_path, monkeypatch):
+  training = grey_levels(101, shape=(4, 2, 3))
+  np.save(tmp_path / 'training.npy', training)
+  images = np.random.default_rng(1).random((20, 4, 2, 3)).astype(np.float32)
+  expected = nearest_neighbors(images, training, 256)
+  monkeypatch.setattr(neighbors, '_BLOCK_VALUES', 7 * 24)
+  monkeypatch.setattr(StoredImages, '__array__', None)
+  read, original = [], StoredImages.__getitem__
+  monkeypatch.setattr(
+    StoredImages, '__getitem__', lambda self, index: read.append(original(self, index)) or original(self, index)
+  )
+  found = nearest_neighbors(images, StoredImages(tmp_path / 'training.npy'), 256)
+  np.testing.assert_array_equal(found.indices, expected.indices)
+  np.testing.assert_array_equal(found.distances, expected.distances)
+  assert [len(block) for block in read[:15]] == [7] * 14 + [3]

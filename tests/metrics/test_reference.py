@@ -78,6 +78,20 @@ def test_chunks_hold_all_images_in_order_with_noise_of_their_own(tmp_path, monke
   assert len(np.unique(noise[:, :4], axis=0)) == 40
 
 
+def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(reference_module, '_MOST_IMAGES', 30)
+  dataset, network = _dataset(), MeanColours()
+  with caplog.at_level('INFO', logger='flowgan_tf'):
+    reference = load_or_compute(dataset, network, tmp_path)
+  assert _messages(caplog) == ['Computing mean_colours features of 30 of the 40 train images of colours.']
+  assert reference.statistics.n == 30
+  [images] = network.seen
+  seen = [image.tobytes() for image in np.floor(LEVELS * images).astype(np.uint8)]
+  order = [[image.tobytes() for image in dataset.train.images].index(image) for image in seen]
+  assert len(set(order)) == 30
+  assert order != sorted(order)  # The first of them, which KID uses, must not be those of a class.
+
+
 def test_the_same_each_time_whatever_the_global_seed(tmp_path):
   references = []
   for i in range(2):

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
+from flowgan_tf.study import subject as subject_module
 
 
 def test_log_densities_of_any_number_of_images(subject):
@@ -32,6 +35,21 @@ def test_images_are_a_subset_of_the_split(subject):
   assert len(every) == len(subject.dataset.test) and len(some) == 5
   assert all(np.floor(image * levels).astype(int).tobytes() in grey for image in some)
   assert np.array_equal(subject.images('test', 10**6), every)
+
+
+def test_of_images_in_files_no_more_are_loaded_than_memory_may_hold(subject, tmp_path, monkeypatch, caplog):
+  dataset = subject.dataset
+  np.save(tmp_path / 'test.npy', dataset.test.images)
+  stored = dataclasses.replace(dataset, test=data.Split(data.StoredImages(tmp_path / 'test.npy'), None))
+  np.testing.assert_array_equal(subject.images('test', dataset=stored), subject.images('test'))
+  assert not caplog.messages
+  monkeypatch.setattr(subject_module, '_MOST_VALUES', 7 * 16)
+  with caplog.at_level('INFO', logger='flowgan_tf'):
+    some = subject.images('test', dataset=stored)
+  assert caplog.messages == [f'images: 7 of its {len(dataset.test)} test images are used, drawn at random.']
+  np.testing.assert_array_equal(some, subject.images('test', 7))
+  assert len(subject.images('test', 5, dataset=stored)) == 5
+  assert len(subject.images('test')) == len(dataset.test)  # In memory they are anyway.
 
 
 def test_images_of_other_data(subject):

@@ -1,9 +1,13 @@
 """The benchmarks as a user starts them, on a model so small that its size can be worked out by hand."""
 
 import math
+import os
 import pathlib
+import re
 import subprocess
 import sys
+
+import pytest
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -36,3 +40,16 @@ def test_size():
   assert name == 'mle'
   assert math.isfinite(float(loss))
   assert min(float(build_seconds), float(step_seconds), float(peak_gib)) > 0
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='memory is read from /proc')
+@pytest.mark.parametrize('images', [1000, pytest.param(200_000, marks=pytest.mark.slow)])
+def test_training_from_a_file_takes_no_more_memory(images, tmp_path):
+  command = [sys.executable, '-m', 'benchmarks.data', f'--images={images}', '--steps=40', f'--folder={tmp_path}']
+  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+  size, memory, _, *times = result.stdout.splitlines()
+  assert size == f'{images:,} images, {images * 64 * 64 * 3 / 1e9:.2f} GB of file'
+  growth = float(re.search(r'growth (\S+)%$', memory)[1])
+  assert growth < 5
+  assert [line.split()[0] for line in times] == ['file', 'memory']
+  assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 import math
 
 import numpy as np
@@ -13,6 +14,8 @@ from flowgan_tf.data.stored_images import StoredImages
 from flowgan_tf.errors import UsageError
 
 __all__ = ['Dataset', 'Split', 'check_labels', 'count_classes', 'hold_out', 'three_way']
+
+_LOG = logging.getLogger(__name__)
 
 # One seed for every random split: which images are held out must never depend on a run's own seed.
 _SPLIT_SEED = 2018
@@ -67,7 +70,10 @@ class Dataset:
   def fingerprint(self) -> str:
     """SHA-256, in hexadecimal, of the name, the levels and all images and labels: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
-    for split in (self.train, self.validation, self.test):
+    splits = (self.train, self.validation, self.test)
+    if stored := sum(math.prod(s.images.shape) for s in splits if isinstance(s.images, StoredImages)):
+      _LOG.info('%s: reading %.1f GB of images, whose hash identifies the data.', self.name, stored / 1e9)
+    for split in splits:
       for array in (split.images, split.labels):
         if array is None:
           digest.update(b' none')

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 import pathlib
 import struct
 import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from flowgan_tf.arguments import check_memory
+from flowgan_tf.data.array_folders import PARTS, write_array_folder
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes, hold_out, three_way
 from flowgan_tf.data.resizing import RESIZE, crop_and_resize, log_resizing
 from flowgan_tf.errors import UsageError
 
-__all__ = ['load_folder', 'load_npz']
+__all__ = ['load_folder', 'load_npz', 'write_folder']
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
@@ -62,33 +65,84 @@ def load_folder(path: str, image_size: int = 0) -> Dataset:
       damaged, animated, transparent, of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds
       folders; or if there is a file that is no image.
   """
-  folder = pathlib.Path(path)
-  loose, subfolders = _contents(folder)
-  if loose and subfolders:
-    raise UsageError(
-      f'{folder}: expected images or sub-folders of images, got both: {loose[0].name} and {subfolders[0].name}/'
-    )
-  if not loose and not subfolders:
-    raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
-  classes = [_class_images(subfolder) for subfolder in subfolders]
-  paths = loose or [path for members in classes for path in members]
-  if image_size:
-    log_resizing(str(folder), image_size)
-  first = _read_image(paths[0], image_size)
-  check_memory(f'{folder}: its {len(paths):,} images', len(paths) * first.size)
-  images = np.empty((len(paths), *first.shape), np.uint8)
-  for i, path in enumerate(paths):
-    image = _read_image(path, image_size)
-    if image.shape != first.shape:
-      can_be_resized = image.shape[2] == first.shape[2]
-      raise UsageError(
-        f'{path}: expected an image like {paths[0].name}, height x width x channels {_by(first.shape)}, '
-        f'got {_by(image.shape)}' + (RESIZE if can_be_resized else '')
-      )
+  folder = _ImageFolder(path, image_size)
+  n = len(folder.paths)
+  check_memory(f'{path}: its {n:,} images, unless they are written by `flowgan_tf.data.write_folder`,', folder.size)
+  images = np.empty((n, *folder.image_shape), np.uint8)
+  for i, image in enumerate(folder.images()):
     images[i] = image
-  labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes]) if classes else None
-  everything = Split(images, labels)
-  return Dataset(folder.resolve().name, 256, *three_way(everything, str(folder)), count_classes(everything))
+  everything = Split(images, folder.labels)
+  return Dataset(folder.path.resolve().name, 256, *three_way(everything, path), count_classes(everything))
+
+
+def write_folder(path: str, to: str, image_size: int = 0) -> None:
+  """Writes the images of a folder into a folder of .npy files, for data larger than memory.
+
+  `load(to)` then gives the data set that `load(path, image_size=image_size)` would give, apart from its name. One image
+  is in memory at a time.
+
+  Args:
+    path: The folder, as for `load_folder`.
+    to: The folder to write, which must not exist.
+    image_size: As for `load_folder`.
+
+  Raises:
+    UsageError: As for `load_folder`; or if there is such a folder already, it cannot be written, or the disk has no
+      room for it.
+  """
+  if os.path.lexists(to):
+    raise UsageError(f'{to}: exists already')
+  folder = _ImageFolder(path, image_size)
+  numbered = three_way(Split(np.arange(len(folder.paths)), None), path)
+  labels = itertools.repeat(None) if folder.labels is None else folder.labels[:, np.newaxis]
+  write_array_folder(
+    to,
+    ((image[np.newaxis], label) for image, label in zip(folder.images(), labels, strict=False)),
+    folder.image_shape,
+    {part: split.images for part, split in zip(PARTS, numbered, strict=True)},
+  )
+
+
+class _ImageFolder:
+  """The images of a folder, which are listed but not read.
+
+  Attributes:
+    path: The folder.
+    paths: The files.
+    labels: Classes of the images, int64 `[n]`, or None.
+    image_shape: `(height, width, channels)` of the first image, which all must have.
+    size: Bytes of all images.
+  """
+
+  def __init__(self, path: str, image_size: int):
+    self.path = folder = pathlib.Path(path)
+    self._image_size = image_size
+    loose, subfolders = _contents(folder)
+    if loose and subfolders:
+      raise UsageError(
+        f'{folder}: expected images or sub-folders of images, got both: {loose[0].name} and {subfolders[0].name}/'
+      )
+    if not loose and not subfolders:
+      raise UsageError(f'{folder}: holds no images; expected {", ".join(_EXTENSIONS)} files or sub-folders of them')
+    classes = [_class_images(subfolder) for subfolder in subfolders]
+    self.paths = loose or [path for members in classes for path in members]
+    self.labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes]) if classes else None
+    if image_size:
+      log_resizing(str(folder), image_size)
+    self.image_shape = _read_image(self.paths[0], image_size).shape
+    self.size = len(self.paths) * math.prod(self.image_shape)
+
+  def images(self) -> Iterator[np.ndarray]:
+    """Reads one image after the other."""
+    for path in self.paths:
+      image = _read_image(path, self._image_size)
+      if image.shape != self.image_shape:
+        can_be_resized = image.shape[2] == self.image_shape[2]
+        raise UsageError(
+          f'{path}: expected an image like {self.paths[0].name}, height x width x channels {_by(self.image_shape)}, '
+          f'got {_by(image.shape)}' + (RESIZE if can_be_resized else '')
+        )
+      yield image
 
 
 def load_npz(path: str, image_size: int = 0) -> Dataset:

@@ -75,7 +75,8 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
   minutes before it gives up.
 
   Images of 1 GiB or more are written once into a folder for `load_array_folder`, `flowgan_tf/...` in `data_dir`, and
-  read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew.
+  read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew,
+  which takes far longer than reading it.
 
   Args:
     dataset: Its name, NAME or NAME/CONFIGURATION. It must have images in one feature, and may have labels in `label`.
@@ -176,9 +177,16 @@ class _Records:
         image = tf.ensure_shape(image, self.image_shape)
       return image, tf.cast(example[self._label_key], tf.int64) if self._label_key else tf.constant(-1, tf.int64)
 
-    # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
-    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    examples = self._builder.as_dataset(split=name, shuffle_files=False, read_config=config)
+    if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+      keys = [key for key in (self._image_key, self._label_key) if key]
+      examples = tf.data.Dataset.from_generator(
+        lambda: ({key: example[key] for key in keys} for example in self._builder.as_data_source(split=name)),
+        output_signature={key: self._builder.info.features[key].get_tensor_spec() for key in keys},
+      )
+    else:
+      # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
+      config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+      examples = self._builder.as_dataset(split=name, shuffle_files=False, read_config=config)
     # Those that may differ in shape cannot be batched.
     examples = examples.map(pick, tf.data.AUTOTUNE).batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE)
     for images, labels in examples.as_numpy_iterator():

@@ -39,8 +39,12 @@ USAGE_ERROR = 2
 # An argument or a setting in backticks, such as `steps` or `critic.channels`; not `analyze runs/demo`.
 _NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
 
-# What TensorFlow puts before and after the message of an error of one of its operations.
-_OPERATION = re.compile(r'{{.*?}} *| *\[Op:\w+\]')
+# What TensorFlow puts before and after the message of an error of one of its operations, or of Python in `tf.data`.
+_OPERATION = re.compile(
+  r'{{.*?}} *| *\[Op:\w+\]|Error in user-defined function passed to .*? Iterator::\S+: '
+  r'|\s*Traceback \(most recent call last\):.*',
+  re.DOTALL,
+)
 
 # A `UsageError` that says one of these was no mistake of the user.
 _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from flowgan_tf.data import load
+from flowgan_tf.data import image_files, load
 from flowgan_tf.errors import UsageError
 from tests.data.loading import joined, raises
 
@@ -16,7 +16,7 @@ def grey(value: int, size: tuple[int, int] = (3, 5)) -> np.ndarray:
 
 
 def save(path, pixels: np.ndarray, **options) -> None:
-  path.parent.mkdir(exist_ok=True)
+  path.parent.mkdir(exist_ok=True, parents=True)
   Image.fromarray(pixels).save(path, **options)
 
 
@@ -113,7 +113,32 @@ def test_images_beyond_memory_are_refused_before_they_are_read(tmp_path, monkeyp
   for i in range(3):
     save(tmp_path / f'{i}.png', grey(i))
   monkeypatch.setattr(os, 'sysconf', lambda name: 6)
-  raises(tmp_path, rf'^{tmp_path}: its 3 images must fit into the 0\.0 GB of memory')
+  raises(
+    tmp_path,
+    rf'^{tmp_path}: its 3 images, unless they are written by `\S+write_folder`, must fit into the 0\.0 GB of memory',
+  )
+
+
+@pytest.mark.parametrize('classes', [False, True])
+def test_a_folder_can_be_written_into_files(tmp_path, classes):
+  rng = np.random.default_rng(0)
+  for i in range(20):
+    save(tmp_path / 'photos' / (f'{i % 3}/' * classes) / f'{i}.png', rng.integers(0, 256, (5 + i, 7, 3), np.uint8))
+  image_files.write_folder(str(tmp_path / 'photos'), str(tmp_path / 'new' / 'photos'), image_size=4)
+  written, read = load(str(tmp_path / 'new' / 'photos')), load(str(tmp_path / 'photos'), image_size=4)
+  assert written.fingerprint == read.fingerprint  # Their names are alike, too.
+  assert written.num_classes == read.num_classes == (3 if classes else None)
+  with pytest.raises(UsageError, match=r'/new/photos: exists already$'):
+    image_files.write_folder(str(tmp_path / 'photos'), str(tmp_path / 'new' / 'photos'), image_size=4)
+
+
+def test_what_cannot_be_written_into_files_leaves_nothing(tmp_path):
+  for i in range(4):
+    save(tmp_path / 'photos' / f'{i}.png', grey(i))
+  save(tmp_path / 'photos' / '4.png', grey(4, (3, 4)))
+  with pytest.raises(UsageError, match=r'/4\.png: expected an image like 0\.png'):
+    image_files.write_folder(str(tmp_path / 'photos'), str(tmp_path / 'new'))
+  assert [path.name for path in tmp_path.iterdir()] == ['photos']
 
 
 def refused(path, image: Image.Image, message: str, **options) -> None:

@@ -33,6 +33,7 @@ def prepare(
   shape=SHAPE,
   sizes=None,
   label: int | None = 0,
+  file_format: str = 'tfrecord',
 ) -> None:
   """Prepares a data set with TFDS's own writer. The top left pixel of an image is its number, over all splits."""
   has_labels = label is not None
@@ -64,6 +65,7 @@ def prepare(
     split_datasets={split: examples(split) for split in splits},
     data_dir=root,
     disable_shuffling=True,
+    file_format=file_format,
   )
 
 
@@ -121,6 +123,14 @@ def test_train_alone_is_divided_in_three(tmp_path, stored):
   np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(40))
   assert dataset.num_classes is None
   assert dataset.train.labels is None
+
+
+def test_array_records_are_read_as_well(tmp_path, stored):
+  prepare(tmp_path / 'a')
+  prepare(tmp_path / 'b', file_format='array_record')
+  a, b = load('faces', str(tmp_path / 'a')), load('faces', str(tmp_path / 'b'))
+  assert a.fingerprint == b.fingerprint
+  assert load('faces', str(tmp_path / 'b'), image_size=4).image_shape == (4, 4, 3)
 
 
 def test_files_hold_what_memory_would(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import config_dict
 from ml_collections.config_flags import config_flags
+from PIL import Image
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
@@ -98,10 +99,26 @@ def test_a_program_prints_the_library_s_errors_in_its_own_words(finished, tmp_pa
   assert_one_line(outcome, 'train', f'--data_dir must be a folder with prepared TFDS data sets. Got: {data_dir}')
 
 
+def test_images_of_several_sizes_name_the_flag_that_mends_them(tmp_path):
+  for i in range(3):
+    Image.new('L', (8, 8 + i)).save(tmp_path / f'{i}.png')
+  outcome = call('train', f'--dataset={tmp_path}', f'--workdir={tmp_path / "run"}')
+  hint = 'set --config.image_size, for example to 64'
+  assert_one_line(outcome, 'train', f'{tmp_path}/1.png: expected an image like 0.png, ', hint)
+
+
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/runs/demo/metrics.jsonl')
 # As TensorFlow words it.
 EXHAUSTED = tf.errors.ResourceExhaustedError(
   None, None, '{{function_node __wrapped__SaveV2_device}} /runs/demo/ckpt-6; No space left on device [Op:SaveV2]'
+)
+CUT_OFF = tf.errors.UnknownError(
+  None,
+  None,
+  'Error in user-defined function passed to ParallelMapDatasetV2:5 transformation with iterator: '
+  "Iterator::Root::Prefetch::ParallelMapV2: OSError: [Errno 5] Input/output error: 'photos/train.npy'\n"
+  'Traceback (most recent call last):\n\n  File "script_ops.py", line 269, in __call__\n    ret = func(*args)\n\n'
+  "OSError: [Errno 5] Input/output error: 'photos/train.npy'\n\n\n\t [[{{node PyFuncStateless}}]] [Op:IteratorGetNext]",
 )
 
 
@@ -111,6 +128,7 @@ EXHAUSTED = tf.errors.ResourceExhaustedError(
     (FULL, 1, '/runs/demo/metrics.jsonl: No space left on device'),
     (OSError(errno.EIO, os.strerror(errno.EIO)), 1, 'Input/output error'),
     (EXHAUSTED, 1, '/runs/demo/ckpt-6; No space left on device'),
+    (CUT_OFF, 1, "OSError: [Errno 5] Input/output error: 'photos/train.npy'"),
     (
       UsageError('a/b: cannot be written (No space left on device)'),
       1,

@@ -38,6 +38,8 @@ def test_shipped_configurations_hold(get_config):
     ('critic_warmup', 10_000, 'below `steps` 10000.'),
     ('optimizer.warmup_steps', -1, 'an integer from 0 to '),
     ('critic_optimizer.warmup_steps', 10**10, 'an integer from 0 to 1000000000'),
+    ('image_size', -1, 'an integer from 0 to 4096'),
+    ('image_size', 4097, 'an integer from 0 to 4096'),
     ('score_samples', 9, '0 or an integer from 10 to 1000000'),
     ('score_samples', -1, 'from 10'),
     ('ema_decay', 1.0, 'below 1'),

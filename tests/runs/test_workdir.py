@@ -53,6 +53,7 @@ def set_flattened(nested, changes):
   ('key', 'value', 'change'),
   [
     ('batch_size', 9, 'batch_size 8 -> 9'),
+    ('image_size', 4, 'image_size 0 -> 4'),
     ('lambda', 0.2, 'lambda 0.1 -> 0.2'),
     ('nice.hidden_units', 9, 'nice.hidden_units 8 -> 9'),
     ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),

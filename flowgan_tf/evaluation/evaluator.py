@@ -17,7 +17,7 @@ from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
 __all__ = ['Evaluator']
 
-_SAMPLES_PER_CALL = 500
+_IMAGES_PER_CALL = 500
 _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
 
@@ -35,7 +35,8 @@ class Evaluator:
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
     if generator.has_density:
-      batch_size = max(config.batch_size, 100)
+      # Large batches use matrix products better; more than there are images to validate would be padding.
+      batch_size = max(config.batch_size, 100, min(_IMAGES_PER_CALL, len(dataset.validation.images)))
       self._likelihood = make_likelihood_fn(generator, dataset.levels, batch_size, jit=config.jit)
       # Whole batches, so that the chunks do not show in the result.
       self._chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(dataset.image_shape)))
@@ -70,5 +71,5 @@ class Evaluator:
     """
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
-    noise = self._generator.distribution.sample(-(-n // _SAMPLES_PER_CALL) * _SAMPLES_PER_CALL, seed=seed)
-    return map_batches(self._decode, temperature * noise.numpy(), _SAMPLES_PER_CALL)[:n]
+    noise = self._generator.distribution.sample(-(-n // _IMAGES_PER_CALL) * _IMAGES_PER_CALL, seed=seed)
+    return map_batches(self._decode, temperature * noise.numpy(), _IMAGES_PER_CALL)[:n]

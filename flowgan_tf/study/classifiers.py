@@ -71,15 +71,15 @@ class Classifiers(Analysis):
     from flowgan_tf.metrics.scores import inception_score, mode_score
 
     self.check(settings, subject.run.config, subject.dataset)
-    train, test = subject.dataset.train, subject.dataset.test
     samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
-    images, tests = subject.images('train'), subject.images('test')
-    frequencies = np.bincount(train.labels, minlength=subject.dataset.num_classes) / len(train)
+    images, labels = subject.images('train'), subject.labels('train')
+    tests, test_labels = subject.images('test'), subject.labels('test')
+    frequencies = np.bincount(labels, minlength=subject.dataset.num_classes) / len(labels)
     keras.utils.set_random_seed(settings.seed)
     classifier = _perceptron(images.shape[1:], len(frequencies))
     numbers, done = {}, 0
     for epochs in sorted({-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}):
-      classifier.fit(images, train.labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
+      classifier.fit(images, labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
       done = epochs
       of_samples, of_tests = _probabilities(classifier, samples), _probabilities(classifier, tests)
       scores = {
@@ -88,7 +88,7 @@ class Classifiers(Analysis):
       }
       if len(tests) >= len(samples):  # A score of fewer images is lower.
         scores['real_mode_score'] = mode_score(of_tests[: len(samples)], frequencies, _SPLITS)
-      record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test.labels), 'n': len(samples)}
+      record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test_labels), 'n': len(samples)}
       for name, score in scores.items():
         record |= {name: score.mean, f'{name}_std': score.std}
       numbers[f'{epochs} epoch{"s" if epochs > 1 else ""}'] = record

@@ -87,15 +87,11 @@ class Subject:
   ) -> np.ndarray:
     """Returns the images of a split as they are in the data, uint8, for the arguments of `images`."""
     dataset = dataset or self.dataset
-    images = getattr(dataset, split).images
-    if isinstance(images, data.StoredImages):
-      most = max(1, _MOST_VALUES // math.prod(dataset.image_shape))
-      if most < min(len(images), n or len(images)):
-        _LOG.info('%s: %d of its %d %s images are used, drawn at random.', dataset.name, most, len(images), split)
-        n = most
-    if n is not None and n < len(images):
-      return images[np.sort(np.random.default_rng(seed).permutation(len(images))[:n])]
-    return images[:]
+    return getattr(dataset, split).images[_chosen(dataset, split, n, seed)]
+
+  def labels(self, split: str) -> np.ndarray:
+    """Returns the labels of `images(split)`."""
+    return getattr(self.dataset, split).labels[_chosen(self.dataset, split, None, 0)]
 
   @functools.cached_property
   def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:
@@ -111,3 +107,17 @@ class Subject:
       return {}
     values = self.log_prob(images)
     return {'exact_nll': -values.mean(), 'exact_standard_error': standard_error(values), 'exact_n': len(values)}
+
+
+def _chosen(dataset: data.Dataset, split: str, n: int | None, seed: int) -> np.ndarray | slice:
+  """Positions of the images of a split that are used, in order."""
+  images = getattr(dataset, split).images
+  total = len(images)
+  if isinstance(images, data.StoredImages):
+    most = max(1, _MOST_VALUES // math.prod(dataset.image_shape))
+    if most < min(total, n or total):
+      _LOG.info('%s: %d of its %d %s images are used, drawn at random.', dataset.name, most, total, split)
+      n = most
+  if n is None or n >= total:
+    return slice(None)
+  return np.sort(np.random.default_rng(seed).permutation(total)[:n])

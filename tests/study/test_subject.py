@@ -49,6 +49,12 @@ def test_of_images_in_files_no_more_are_loaded_than_memory_may_hold(subject, tmp
   assert caplog.messages == [f'images: 7 of its {len(dataset.test)} test images are used, drawn at random.']
   np.testing.assert_array_equal(some, subject.images('test', 7))
   assert len(subject.images('test', 5, dataset=stored)) == 5
+  monkeypatch.setattr(
+    subject, 'dataset', dataclasses.replace(stored, test=data.Split(stored.test.images, np.arange(20)))
+  )
+  np.testing.assert_array_equal(dataset.test.images[subject.labels('test')], subject.grey_levels('test'))
+  monkeypatch.undo()
+  np.testing.assert_array_equal(subject.labels('test'), dataset.test.labels)
   assert len(subject.images('test')) == len(dataset.test)  # In memory they are anyway.
 
 

@@ -24,6 +24,7 @@ ROOMS = [
   'hosts',
   'lazy',
   'signals',
+  'strategies',
   'version',
   'networks',
   'bijectors',
@@ -54,13 +55,14 @@ ONLY = {
   'hosts': [],
   'lazy': [],
   'signals': [],
+  'strategies': ['arguments', 'errors'],
   'version': [],
   'display': ['errors', 'files'],
   'study': [room for room in ROOMS[: ROOMS.index('study')] if room != 'training'],
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'arguments', 'files', 'hosts', 'lazy', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'arguments', 'files', 'hosts', 'lazy', 'signals', 'strategies', 'version', 'configs', 'programs'}
 
 
 def modules():

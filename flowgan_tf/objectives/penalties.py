@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from flowgan_tf.strategies import replica_count, share
+
 __all__ = ['PENALTIES', 'gradient_penalty', 'zero_centered_penalty']
 
 
@@ -41,8 +43,8 @@ def gradient_penalty(
   """
   # Otherwise one of the two would be broadcast silently.
   real.shape.assert_is_compatible_with(fake.shape)
-  shape = tf.shape(real)
-  epsilon = tf.random.stateless_uniform(tf.concat([shape[:1], tf.ones_like(shape[1:])], axis=0), seed, dtype=real.dtype)
+  shape = replica_count() * tf.shape(real)[0], *(1 for _ in real.shape[1:])
+  epsilon = share(tf.random.stateless_uniform(shape, seed, dtype=real.dtype))
   interpolates = epsilon * real + (1.0 - epsilon) * fake
   squared_norm = _squared_slopes(critic, interpolates)
   # The square root has an infinite slope at 0, and 0 * inf would make every weight NaN. Both branches must be finite.

@@ -29,6 +29,10 @@ class FusedAdam(keras.optimizers.Adam):
 
   rate_factor: float | tf.Variable = 1.0
 
+  def _all_reduce_sum_gradients(self, grads_and_vars):
+    # Those of the replicas of a strategy are their mean already. Keras would clip the norm of each replica's own.
+    return grads_and_vars
+
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
     """Updates one variable; called by `apply`."""
     index = self._get_variable_index(variable)

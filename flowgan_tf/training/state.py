@@ -13,6 +13,7 @@ from flowgan_tf.generators import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.runs.models import make_critic, make_generator
+from flowgan_tf.strategies import SINGLE, Replicas
 from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 __all__ = ['TrainState']
@@ -22,6 +23,7 @@ class TrainState:
   """Generator, averaged generator, critic, optimizers, step and best values.
 
   Attributes:
+    replicas: The replicas that make the steps.
     generator: The generator being trained.
     ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if weights
       are not averaged.
@@ -34,17 +36,33 @@ class TrainState:
     best_score: Highest score so far.
   """
 
-  def __init__(self, config: config_dict.ConfigDict, image_shape: Sequence[int], objective: Objective):
+  def __init__(
+    self,
+    config: config_dict.ConfigDict,
+    image_shape: Sequence[int],
+    objective: Objective,
+    replicas: Replicas = SINGLE,
+  ):
     """Builds everything, with initial weights that `config.seed` determines.
 
     Args:
       config: A training configuration.
       image_shape: `(height, width, channels)`.
       objective: The objective, which determines whether there is a critic.
+      replicas: The replicas that make the steps; each has a copy of all that they change.
 
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
+    self.replicas = replicas
+    with replicas.scope():
+      self._build(config, image_shape, objective)
+    # Not copied: they change between the steps.
+    self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
+    self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
+    self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
+
+  def _build(self, config, image_shape, objective):
     # Keras' initializers draw from global generators. Training uses no global randomness after this.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
@@ -66,9 +84,6 @@ class TrainState:
       self.critic = KerasModule(make_critic(config, image_shape, dtype), image_shape, name='critic')
       self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps, self.rate_factor)
       self.critic_optimizer.build(self.critic.trainable_variables)
-    self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
-    self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
-    self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
 
   def start_from(self, generator: Generator) -> None:
     """Takes the weights of another generator with the same variables.

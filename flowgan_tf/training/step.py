@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.objectives import Objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.strategies import gather, mean, share
 from flowgan_tf.training.state import TrainState
 
 __all__ = ['batches_per_step', 'make_train_step']
@@ -60,7 +62,11 @@ def make_train_step(
     metrics. It returns float32 scalars: the objective's metrics (those of the last critic update), the generator's
     `gradient_norm` and its `learning_rate`.
   """
-  batch_size, critic_steps = config.batch_size, config.critic_steps
+  replicas = state.replicas
+  if replicas.count > 1:
+    objective = _over_replicas(objective)
+  critic_steps = config.critic_steps
+  batch_size = config.batch_size // replicas.count  # of this replica
   fake_batches = 1 if config.reuse_batch else critic_steps
   shares_fakes = config.reuse_batch and critic_steps == 1
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
@@ -68,30 +74,34 @@ def make_train_step(
   sample_in_training = not objective.uses_likelihood
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
   # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
-  whole = config.jit and not objective.uses_critic
+  whole = config.jit and not objective.uses_critic and replicas.count == 1
   # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
+
+  # With replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
+  updating = compiled if replicas.count == 1 else (lambda function: function)
 
   @compiled
   def log_prob(images):
     return state.generator.log_prob(images, training=True)
 
   @compiled
-  def sample(count, seed):
-    return state.generator.sample(count, seed=seed, training=sample_in_training)
+  def sample(batches, seed):
+    noise = state.generator.distribution.sample(batches * config.batch_size, seed=seed)
+    return state.generator.decode(share(noise, batches), training=sample_in_training)
 
-  @compiled
+  @updating
   def update_generator(gradients):
     state.optimizer.apply(gradients, state.generator.trainable_variables)
 
-  @compiled
+  @updating
   def update_critic(gradients):
     state.critic_optimizer.apply(gradients, state.critic.trainable_variables)
 
   def train_critic(real, penalized, fake=None):
     noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
     if fake is None:
-      fake = sample(fake_batches * batch_size, noise_seed)
+      fake = sample(fake_batches, noise_seed)
     real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
     metrics = {}
     for i in range(critic_steps):
@@ -102,7 +112,7 @@ def make_train_step(
         )
         metrics |= found
         scaled = state.critic_optimizer.scale_loss(loss)
-      gradients = tape.gradient(scaled, state.critic.trainable_variables)
+      gradients = mean(tape.gradient(scaled, state.critic.trainable_variables))
       if inspect:
         inspect(found, gradients, state.critic.trainable_variables)
       update_critic(gradients)
@@ -118,7 +128,7 @@ def make_train_step(
       if objective.uses_likelihood:
         nll = -tf.reduce_mean(log_prob(real))
       if objective.uses_critic:
-        fake = sample(batch_size, noise_seed)
+        fake = sample(1, noise_seed)
         if shares_fakes:
           with tape.stop_recording():
             critic_metrics = train_critic(real, penalized, fake)
@@ -128,7 +138,7 @@ def make_train_step(
       progress = tf.cast(state.step, tf.float32) / config.steps
       loss, metrics = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
-    gradients = tape.gradient(scaled, variables)
+    gradients = mean(tape.gradient(scaled, variables))
     if inspect:
       inspect(metrics, gradients, variables)
     if gradient_norm:  # A pass over memory that only the log needs.
@@ -145,11 +155,16 @@ def make_train_step(
       copy.assign(variable)
 
   def one_step(images, penalized, trains_generator, gradient_norm):
+    images = share(images, images.shape[0] // config.batch_size)
     metrics = {}
     if objective.uses_critic and not (trains_generator and shares_fakes):
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
     if trains_generator:
       metrics |= train_generator(images[-batch_size:], penalized, gradient_norm)
+    return mean(metrics)
+
+  def on_replicas(images, **pattern):
+    metrics = replicas.run(functools.partial(one_step, **pattern), images)
     state.step.assign_add(1)
     return metrics
 
@@ -157,10 +172,12 @@ def make_train_step(
   # functions because TensorFlow warns of a function that it traces five times, and does not see that these are one.
   @functools.cache
   def graph(**pattern):
-    return tf.function(functools.partial(one_step, **pattern), jit_compile=whole)
+    return tf.function(functools.partial(on_replicas, **pattern), jit_compile=whole)
 
   # These are only sums and products: one pass over memory with XLA instead of three, on any device.
   average = tf.function(functools.partial(update_average), jit_compile=True)
+  if replicas.count > 1:
+    average = tf.function(functools.partial(replicas.run, average))
 
   def train_step(images, step=None, gradient_norm=True):
     if step is None:
@@ -188,3 +205,18 @@ def _averaged_steps(step, every):
   if (step + 1) % every:
     return range(0)
   return range(max(step + 1 - every, _AVERAGED_AT_FIRST), step + 1)
+
+
+def _over_replicas(objective: Objective) -> Objective:
+  """The objective whose divergence sees the critic's outputs on the images of all replicas.
+
+  For means over images that would change nothing, but the relativistic critic compares each image with each sample.
+  """
+  divergence = objective.divergence
+  if not divergence.relativistic:
+    return objective
+  losses = {
+    name: lambda real, fake, loss=getattr(divergence, name): loss(gather(real), gather(fake))
+    for name in ('critic_loss', 'generator_loss', 'value')
+  }
+  return dataclasses.replace(objective, divergence=dataclasses.replace(divergence, **losses))

@@ -1,0 +1,221 @@
+"""Replicas that share each batch: several devices or machines, by the strategies of `tf.distribute`.
+
+What is particular to `tf.distribute` is here. A training step runs on every replica. It draws the noise of the whole
+batch from the same seeds, and works on its `share` of that; gradients and metrics are the `mean` over replicas. Without
+a strategy there is one replica, and these functions return what they are given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from flowgan_tf.arguments import check
+from flowgan_tf.errors import UsageError
+
+__all__ = ['SINGLE', 'Replicas', 'gather', 'make_replicas', 'mean', 'replica_count', 'share']
+
+_LOG = logging.getLogger(__name__)
+
+
+class Replicas:
+  """The replicas of a strategy, in this process and in those of other workers.
+
+  Attributes:
+    count: Number of replicas, of all workers together.
+    workers: Number of processes.
+    is_chief: Whether this process is the one that reads and writes the run's folder.
+  """
+
+  def __init__(self, strategy: tf.distribute.Strategy | None = None):
+    """Takes the replicas of a strategy; without one there is one replica."""
+    self._strategy = strategy
+    self.count = strategy.num_replicas_in_sync if strategy else 1
+    self.workers, self.is_chief = 1, True
+    resolver = strategy and strategy.cluster_resolver
+    if resolver and resolver.task_type:
+      jobs = resolver.cluster_spec().as_dict()
+      self.workers = sum(map(len, jobs.values()))
+      self.is_chief = resolver.task_type == 'chief' or ('chief' not in jobs and resolver.task_id == 0)
+
+  def scope(self) -> contextlib.AbstractContextManager:
+    """Variables that are made in this context have a copy on every replica."""
+    return self._strategy.scope() if self._strategy else contextlib.nullcontext()
+
+  def run(self, function: Callable, *arguments: tf.Tensor) -> Any:
+    """Calls a function on every replica of this process; for use in a graph.
+
+    Returns:
+      What the function returned on the first of them.
+    """
+    if self._strategy is None:
+      return function(*arguments)
+    results = self._strategy.run(function, arguments)
+    return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
+
+  def map(self, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
+    """Spreads a function of batches over the replicas.
+
+    Args:
+      function: Maps `[n, ...]` to a structure of tensors `[n, ...]`, and treats each entry by itself.
+
+    Returns:
+      The same function, of batches whose size is a multiple of `count`.
+    """
+    if self._strategy is None:
+      return function
+
+    def on_replica(batch):
+      return tf.nest.map_structure(gather, function(share(batch)))
+
+    return tf.function(functools.partial(self.run, on_replica))
+
+  def any(self, flag: bool) -> bool:
+    """Whether a flag is set on any worker. All workers must ask."""
+    return bool(self._sum(int(flag), of=range(self.count)) if self.workers > 1 else flag)
+
+  def from_chief(self, value: int) -> int:
+    """The value that the chief has. All workers must ask."""
+    return int(self._sum(value, of=[0])) if self.workers > 1 else value
+
+  def broadcast(self, variables: Iterable[tf.Variable]) -> None:
+    """Gives variables the values that they have in the chief's process. All workers must call this."""
+    if self.workers == 1:
+      return
+    for variable in variables:
+      variable.assign(self._sum(tf.convert_to_tensor(variable), of=[0]))
+
+  def _sum(self, value, of):
+    """The sum of a number, or a tensor, over some of the replicas."""
+    return self._summed(tf.convert_to_tensor(value), tf.constant([i in of for i in range(self.count)]))
+
+  @functools.cached_property
+  def _summed(self):
+    def on_replica(value, counted):
+      context = tf.distribute.get_replica_context()
+      value = tf.where(counted[context.replica_id_in_sync_group], value, tf.zeros_like(value))
+      return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+    return tf.function(functools.partial(self.run, on_replica), reduce_retracing=True)
+
+  @contextlib.contextmanager
+  def reporting_lost_workers(self) -> Iterator[None]:
+    """Turns TensorFlow's errors into one that says that another worker has ended.
+
+    Raises:
+      ConnectionError: Instead of the error of an operation, if there are other workers.
+    """
+    try:
+      yield
+    except tf.errors.OpError as error:
+      if self.workers == 1:
+        raise
+      raise ConnectionError(
+        f'another worker has ended or cannot be reached ({error.message.splitlines()[0]:.120}); repeat the command on '
+        'all workers to go on'
+      ) from error
+
+
+SINGLE = Replicas()
+
+
+@functools.cache
+def make_replicas(strategy: str) -> Replicas:
+  """Makes the strategy of a name, once in a process; for several workers before anything else of TensorFlow.
+
+  Args:
+    strategy: '' for one device; 'mirrored' for all devices of this machine, GPUs if it has any; 'mirrored:N' for the
+      first N GPUs, or without a GPU for N parts of the CPU; 'multi_worker' for the cluster that the environment
+      variable `TF_CONFIG` describes.
+
+  Raises:
+    UsageError: If there are not as many devices, or `TF_CONFIG` describes no cluster of workers.
+  """
+  if not strategy:
+    return SINGLE
+  kind, _, number = strategy.partition(':')
+  if kind == 'multi_worker':
+    _check_cluster(os.environ.get('TF_CONFIG'))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    made = tf.distribute.MultiWorkerMirroredStrategy()
+    for number, handler in handlers.items():  # TensorFlow takes SIGTERM as a notice of preemption.
+      signal.signal(number, handler)
+  else:
+    made = tf.distribute.MirroredStrategy(_devices(int(number or 0)))
+  if made.num_replicas_in_sync == 1:
+    _LOG.info('There is only one device.')
+    return SINGLE
+  return Replicas(made)
+
+
+def _devices(number):
+  gpus = tf.config.list_physical_devices('GPU')
+  if not gpus and number:
+    parts = [tf.config.LogicalDeviceConfiguration()] * number
+    with contextlib.suppress(RuntimeError):  # They are made already.
+      tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], parts)
+  devices = tf.config.list_logical_devices('GPU' if gpus else 'CPU')
+  if number > len(devices):
+    raise UsageError(f'`strategy` must name at most the {len(devices)} devices of this machine. Got: {number}.')
+  return [device.name for device in devices[: number or None]]
+
+
+def _check_cluster(text):
+  expected = "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, which must be JSON such as "
+  expected += '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+  try:
+    found = json.loads(text or '')
+    jobs, task = found['cluster'], found['task']
+    check('', jobs.keys(), '', jobs.keys() <= {'chief', 'worker'})
+    jobs[task['type']][int(task['index'])].rpartition(':')
+  except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    raise UsageError(f'{expected}. Got: {text or "nothing"}.') from error
+
+
+def replica_count() -> int:
+  """How many replicas share the work of the function that is running; 1 outside of `Replicas.run`."""
+  context = tf.distribute.get_replica_context()
+  return context.num_replicas_in_sync if context else 1
+
+
+def share(tensor: tf.Tensor, batches: int = 1) -> tf.Tensor:
+  """Returns what this replica works on.
+
+  Args:
+    tensor: Entries of all replicas, `[batches * n, ...]`.
+    batches: Number of batches that lie end to end in it.
+
+  Returns:
+    This replica's share of each batch, end to end, `[batches * n / count, ...]`.
+  """
+  count = replica_count()
+  if count == 1:
+    return tensor
+  index = tf.distribute.get_replica_context().replica_id_in_sync_group
+  parts = tf.reshape(tensor, (batches, count, -1, *tensor.shape[1:]))
+  return tf.reshape(parts[:, index], (-1, *tensor.shape[1:]))
+
+
+def gather(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns the entries of all replicas, in the order of `share`; gradients pass through."""
+  if replica_count() == 1:
+    return tensor
+  return tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+
+
+def mean(tensors: Any) -> Any:
+  """Returns the mean over replicas of each tensor in a structure of float tensors, in one exchange; None stays."""
+  if replica_count() == 1:
+    return tensors
+  flat = tf.nest.flatten(tensors)
+  given = [tensor for tensor in flat if tensor is not None]
+  reduced = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, given))
+  return tf.nest.pack_sequence_as(tensors, [None if tensor is None else next(reduced) for tensor in flat])

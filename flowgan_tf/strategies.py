@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -79,32 +79,37 @@ class Replicas:
     return tf.function(functools.partial(self.run, on_replica))
 
   def any(self, flag: bool) -> bool:
-    """Whether a flag is set on any worker. All workers must ask."""
-    return bool(self._sum(int(flag), of=range(self.count)) if self.workers > 1 else flag)
+    """Whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""
+    if self.workers == 1:
+      return flag
+    return bool(self._sum([int(flag)], of=range(self.count))[0])
 
   def from_chief(self, value: int) -> int:
-    """The value that the chief has. All workers must ask."""
-    return int(self._sum(value, of=[0])) if self.workers > 1 else value
+    """The value that the chief has. Every worker must ask, and waits until all have asked."""
+    return value if self.workers == 1 else int(self._sum([int(value)], of=[0])[0])
 
-  def broadcast(self, variables: Iterable[tf.Variable]) -> None:
-    """Gives variables the values that they have in the chief's process. All workers must call this."""
-    if self.workers == 1:
-      return
-    for variable in variables:
-      variable.assign(self._sum(tf.convert_to_tensor(variable), of=[0]))
+  def broadcast(self, variables: Sequence[tf.Variable]) -> None:
+    """Gives variables the values that they have in the chief's process. Every worker must call this."""
+    if self.workers > 1:
+      for variable, value in zip(variables, self._sum(variables, of=[0]), strict=True):
+        variable.assign(value)
 
-  def _sum(self, value, of):
-    """The sum of a number, or a tensor, over some of the replicas."""
-    return self._summed(tf.convert_to_tensor(value), tf.constant([i in of for i in range(self.count)]))
+  def _sum(self, values, of):
+    """The sum of each of some numbers or tensors over the replicas `of`."""
+    return self._summed([tf.convert_to_tensor(v) for v in values], tf.constant([i in of for i in range(self.count)]))
 
   @functools.cached_property
   def _summed(self):
-    def on_replica(value, counted):
+    def on_replica(values, counted):
       context = tf.distribute.get_replica_context()
-      value = tf.where(counted[context.replica_id_in_sync_group], value, tf.zeros_like(value))
-      return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+      values = [tf.where(counted[context.replica_id_in_sync_group], value, tf.zeros_like(value)) for value in values]
+      sums = {}
+      for dtype in {value.dtype: None for value in values}:  # Those of one exchange have one type.
+        alike = [value for value in values if value.dtype == dtype]
+        sums[dtype] = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, alike))
+      return [next(sums[value.dtype]) for value in values]
 
-    return tf.function(functools.partial(self.run, on_replica), reduce_retracing=True)
+    return tf.function(functools.partial(self.run, on_replica))
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:
@@ -153,7 +158,10 @@ def make_replicas(strategy: str) -> Replicas:
   if made.num_replicas_in_sync == 1:
     _LOG.info('There is only one device.')
     return SINGLE
-  return Replicas(made)
+  replicas = Replicas(made)
+  if not replicas.is_chief:
+    logging.getLogger('flowgan_tf').setLevel(logging.WARNING)  # The chief speaks for all.
+  return replicas
 
 
 def _devices(number):

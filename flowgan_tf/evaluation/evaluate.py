@@ -12,9 +12,10 @@ from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.metrics.scorers import Scorer
 from flowgan_tf.runs.checkpoints import restore_generator
-from flowgan_tf.runs.config import validate
+from flowgan_tf.runs.config import check_strategy, validate
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.strategies import make_replicas
 
 __all__ = ['evaluate_run']
 
@@ -37,6 +38,7 @@ def evaluate_run(
   float64: bool = False,
   scorer: str | None = None,
   inception_weights: str | None = None,
+  strategy: str = '',
 ) -> list[dict]:
   """Evaluates checkpoints of a run and saves the results in its `evaluation.json`.
 
@@ -53,6 +55,8 @@ def evaluate_run(
     scorer: 'classifier' or 'inception'. The default is that of the run's configuration; then data without labels go
       without scores instead of raising an error.
     inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
+    strategy: Devices that share the work, as in `make_replicas`; whatever those of the training were. Every worker of
+      'multi_worker' reads the folder, and the chief alone scores samples and saves.
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
@@ -63,11 +67,18 @@ def evaluate_run(
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
       likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
-      scorer, or `make_scorer` fails.
+      scorer, or `make_scorer` or `make_replicas` fails.
   """
   if samples and samples < _SPLITS:
     raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
-  run = load_run(workdir, checkpoints[0])
+  check_strategy(strategy)
+  replicas = make_replicas(strategy)
+  with replicas.reporting_lost_workers(), replicas.scope():
+    run = load_run(workdir, checkpoints[0])
+    return _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weights, replicas)
+
+
+def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weights, replicas):
   run.config.scorer = scorer or run.config.scorer
   validate(run.config)
   if inception_weights:
@@ -77,11 +88,15 @@ def evaluate_run(
   read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
   if float64 and not run.generator.has_density:
-    raise UsageError(f'`float64` must be False, as {run.config.generator} of {workdir} has no likelihood. Got: True.')
-  made = None if samples == 0 else make_scorer(run.config, dataset, required=scorer is not None)
+    raise UsageError(
+      f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.'
+    )
+  made = (
+    None if samples == 0 or not replicas.is_chief else make_scorer(run.config, dataset, required=scorer is not None)
+  )
   n = _SAMPLES[run.config.scorer] if samples is None else samples
   real = _real_scores(dataset, n, made)
-  evaluator = Evaluator(run.generator, dataset, run.config)
+  evaluator = Evaluator(run.generator, dataset, run.config, replicas)
   records = []
   for checkpoint in checkpoints:
     step = restore_generator(run.workdir, checkpoint, run.generator)
@@ -92,13 +107,18 @@ def evaluate_run(
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood._asdict()
       if float64:
-        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config).likelihood(split)
-        measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
+        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config, replicas)
+        found = wide.likelihood(split)._asdict()
+        measured |= {f'{name}_float64': value for name, value in found.items() if name != 'n'}
       if samples != 0:
-        measured |= score_samples(evaluator.sample(n, Purpose.SCORE), made, _SPLITS) | real
+        drawn = evaluator.sample(n, Purpose.SCORE)
+        if replicas.is_chief:
+          measured |= score_samples(drawn, made, _SPLITS) | real
     records.append(measured | {'checkpoint': checkpoint})
-  # Read again, as another process may have evaluated the run meanwhile.
-  write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
+  if replicas.is_chief:
+    # Read again, as another process may have evaluated the run meanwhile.
+    write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
+  replicas.any(False)  # No worker ends before the others have what they need of it.
   return records
 
 

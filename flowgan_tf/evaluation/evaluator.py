@@ -14,6 +14,7 @@ from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.strategies import SINGLE, Replicas
 
 __all__ = ['Evaluator']
 
@@ -24,23 +25,32 @@ _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 class Evaluator:
   """Measures one generator repeatedly, with functions that are traced only once."""
 
-  def __init__(self, generator: Generator, dataset: data.Dataset, config: config_dict.ConfigDict):
+  def __init__(
+    self,
+    generator: Generator,
+    dataset: data.Dataset,
+    config: config_dict.ConfigDict,
+    replicas: Replicas = SINGLE,
+  ):
     """Prepares the measurements.
 
     Args:
       generator: The generator; its variables may change between calls.
       dataset: Data set whose splits are measured.
       config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
+      replicas: The replicas that share the work. Each has a copy of the generator's variables.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
+    self._per_call = _multiple(_IMAGES_PER_CALL, replicas.count)
     if generator.has_density:
       # Large batches use matrix products better; more than there are images to validate would be padding.
       batch_size = max(config.batch_size, 100, min(_IMAGES_PER_CALL, len(dataset.validation.images)))
-      self._likelihood = make_likelihood_fn(generator, dataset.levels, batch_size, jit=config.jit)
+      batch_size = _multiple(batch_size, replicas.count)
+      self._likelihood = make_likelihood_fn(generator, dataset.levels, batch_size, jit=config.jit, spread=replicas.map)
       # Whole batches, so that the chunks do not show in the result.
       self._chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(dataset.image_shape)))
-    self._decode = tf.function(generator.decode, jit_compile=config.jit, autograph=False)
+    self._decode = replicas.map(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
 
   def likelihood(self, split: str) -> Likelihood | None:
     """Measures the likelihood of all images of a split, with a dequantisation that the seed determines.
@@ -72,4 +82,8 @@ class Evaluator:
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
     noise = self._generator.distribution.sample(-(-n // _IMAGES_PER_CALL) * _IMAGES_PER_CALL, seed=seed)
-    return map_batches(self._decode, temperature * noise.numpy(), _IMAGES_PER_CALL)[:n]
+    return map_batches(self._decode, temperature * noise.numpy(), self._per_call)[:n]
+
+
+def _multiple(size, count):
+  return -(-size // count) * count

@@ -47,7 +47,14 @@ def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
   return nll / (math.prod(image_shape) * math.log(2)) + math.log2(levels)
 
 
-def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -> Callable[[np.ndarray], Likelihood]:
+def make_likelihood_fn(
+  flow: Flow,
+  levels: int,
+  batch_size: int,
+  *,
+  jit: bool,
+  spread: Callable[[Callable], Callable] = lambda function: function,
+) -> Callable[[np.ndarray], Likelihood]:
   """Builds a function that measures the likelihood of images.
 
   Args:
@@ -55,12 +62,14 @@ def make_likelihood_fn(flow: Flow, levels: int, batch_size: int, *, jit: bool) -
     levels: Number of grey levels of the data.
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
+    spread: Makes of a function of batches one that is computed elsewhere, such as `Replicas.map`.
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
     them in chunks, an iterable of such arrays, of which one is in memory at a time.
   """
 
+  @spread
   @tf.function(jit_compile=jit, autograph=False)
   def measure(images):
     log_prob = flow.log_prob(images)

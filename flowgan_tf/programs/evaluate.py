@@ -25,6 +25,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
+flags.DEFINE_string('strategy', '', 'Devices that share the work: mirrored, mirrored:N or multi_worker.')
 command.require_path('inception_weights')
 
 
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> None:
   from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import find_run
+  from flowgan_tf.strategies import make_replicas
 
   workdir = find_run(argument)
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
@@ -52,7 +54,10 @@ def main(arguments: list[str]) -> None:
     float64=FLAGS.float64,
     scorer=FLAGS.scorer,
     inception_weights=FLAGS.inception_weights,
+    strategy=FLAGS.strategy,
   )
+  if not make_replicas(FLAGS.strategy).is_chief:
+    return
   print(evaluation_table(records))
   print(f'\n{workdir}/evaluation.json')
 

@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_flags.settings_of(FLAGS.what, __name__)
   base = train.configuration()
+  if base.strategy == 'multi_worker':
+    raise UsageError('`strategy` must be for one machine, such as mirrored. Got: multi_worker.')
   from flowgan_tf.display.words import printable
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines

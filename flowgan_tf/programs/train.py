@@ -36,6 +36,7 @@ flags.DEFINE_integer('batch_size', None, 'Images per batch.')
 flags.DEFINE_integer('seed', None, 'Seed of everything random.')
 flags.DEFINE_string('precision', None, 'float32, mixed_bfloat16 or mixed_float16.')
 flags.DEFINE_bool('jit', None, 'Compile with XLA.')
+flags.DEFINE_string('strategy', None, 'Devices that share each batch: mirrored, mirrored:N or multi_worker.')
 flags.DEFINE_string('on_nan', None, 'When a loss is no longer finite: stop, or rollback with half the learning rate.')
 flags.DEFINE_string('scorer', None, 'Network behind the scores: classifier or inception.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
@@ -62,6 +63,7 @@ _OVERRIDES = (
   'seed',
   'precision',
   'jit',
+  'strategy',
   'on_nan',
   'scorer',
   'inception_weights',
@@ -89,6 +91,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import load_run
   from flowgan_tf.saved_model import export
+  from flowgan_tf.strategies import make_replicas
   from flowgan_tf.training.loop import TrainingDiverged, train
 
   try:
@@ -96,10 +99,13 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   except TrainingDiverged as error:
     print(f'train: {command.message(error)}', file=sys.stderr)
     return 1
+  if not make_replicas(config.strategy).is_chief:
+    return 0
   checkpoints = available(workdir)
   # A user who trains without scores may lack what the scores need.
   samples = FLAGS.samples if config.score_samples else 0
-  print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', samples)))
+  strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
+  print(evaluation_table(evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)))
   run = load_run(workdir)
   export(run.generator, workdir / 'export')
   print(f"""

@@ -149,7 +149,7 @@ def restore_generator(workdir: pathlib.Path, checkpoint: str, generator: Generat
     # A save that is going on is none that was cut off; those of older versions left another folder.
     if leftover.name.endswith('_temp') and not _is_whole(folder, name):
       _LOG.warning('%s: was not saved to its end; the checkpoint before it, %s, is used.', folder / name, path)
-  return int(step)
+  return int(step.numpy())  # Of a strategy's copies there is no `int`.
 
 
 def _newest(folder: pathlib.Path) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import re
 
 from ml_collections import config_dict
 
@@ -24,6 +25,7 @@ __all__ = [
   'SCHEDULES',
   'SCORERS',
   'check_settings',
+  'check_strategy',
   'default_config',
   'objective_arguments',
   'settings',
@@ -36,6 +38,7 @@ PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dt
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
 ON_NAN = ('stop', 'rollback')
+_STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
 # The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder,
 # which says what they are, with the same defaults.
@@ -97,8 +100,9 @@ _LARGEST = {
   'log_every': 10**9,
   'eval_every': 10**9,
 }
-# Settings that may differ when a run is resumed: where files are, how often it logs, and what it does if it diverges.
-_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan'}
+# Settings that may differ when a run is resumed: where files are, how often it logs, what it does if it diverges, and
+# which devices share the work.
+_FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan', 'strategy'}
 _LARGEST_SCORE_SAMPLES = 10**6
 _LARGEST_IMAGE = 4096  # pixels on a side
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
@@ -167,6 +171,7 @@ def default_config() -> config_dict.ConfigDict:
   config.precision = 'float32'
   config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU
   config.recompute = False  # gradients compute the flow's networks again: less memory, more time
+  config.strategy = ''  # 'mirrored' shares each batch among the devices of a machine, 'multi_worker' among machines
   return config.lock()  # so that a misspelt setting is an error
 
 
@@ -201,6 +206,7 @@ def validate(config: config_dict.ConfigDict) -> None:
       ('on_nan', ON_NAN),
     ):
       check_choice(name, config[name], choices)
+    check_strategy(config.strategy)
     for name, largest in _LARGEST.items():
       check_integer(name, config[name], 1, largest)
     objective_arguments(config)
@@ -224,6 +230,18 @@ def validate(config: config_dict.ConfigDict) -> None:
       check_integer(f'{name}.warmup_steps', config[name].warmup_steps, 0, _LARGEST['steps'])
   except ValueError as error:
     raise UsageError(str(error)) from error
+
+
+def check_strategy(strategy: str) -> None:
+  """Checks the name of a strategy; see `make_replicas`.
+
+  Raises:
+    UsageError: If it is none.
+  """
+  if not _STRATEGY.fullmatch(strategy):
+    raise UsageError(
+      f"`strategy` must be 'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'. Got: {strategy!r}."
+    )
 
 
 def objective_arguments(config: config_dict.ConfigDict) -> dict[str, object]:

@@ -16,7 +16,7 @@ import tqdm
 from flowgan_tf.files import write_atomically
 from flowgan_tf.runs.history import read_lines, sealed_line
 
-__all__ = ['RunLog']
+__all__ = ['NoLog', 'RunLog']
 
 _LOG = logging.getLogger(__name__)
 
@@ -150,3 +150,15 @@ class RunLog:
     prefix = '' if kind == 'train' else 'val_'
     self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR.get(kind, ()) if name in metrics}
     self._bar.set_postfix(self._postfix)
+
+
+class NoLog:
+  """The log of a worker that is not the chief: it keeps nothing."""
+
+  records = ()
+  seconds = 0.0
+
+  def _ignore(self, *_):
+    pass
+
+  warn_of_lost_end = advance = record = sync = image = close = _ignore

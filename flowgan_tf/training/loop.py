@@ -26,8 +26,9 @@ from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
+from flowgan_tf.strategies import make_replicas
 from flowgan_tf.training.divergence import explain, not_finite
-from flowgan_tf.training.logs import RunLog
+from flowgan_tf.training.logs import NoLog, RunLog
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
@@ -61,6 +62,9 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     scorer_required: Whether data without labels are an error if the scorer is a classifier. Otherwise they go without
       scores.
 
+  With the strategy 'multi_worker' every worker calls this, and the chief alone reads and writes the folder. A signal to
+  some of the workers ends all of them after the same step; those that received none raise `ConnectionError`.
+
   Returns:
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
 
@@ -68,19 +72,32 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     UsageError: If configuration, data or folder cannot be used. It is raised before any training.
     TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
       been fewer than 3 rollbacks.
-    OSError: If a file cannot be written. The last checkpoint is kept.
+    OSError: If a file cannot be written. The last checkpoint is kept. A `ConnectionError` if another worker has ended.
   """
   validate(config)
+  replicas = make_replicas(config.strategy)
+  if config.batch_size % replicas.count:
+    raise UsageError(
+      f'`batch_size` must be a multiple of {replicas.count}, the number of replicas of `strategy` {config.strategy}. '
+      f'Got: {config.batch_size}.'
+    )
+  with replicas.reporting_lost_workers():
+    return _train_on(replicas, config, workdir, scorer_required)
+
+
+def _train_on(replicas, config, workdir, scorer_required):
   objective = make_objective(config)
   dataset = data.load(config.dataset, config.data_dir, config.image_size)
   images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
-  state = TrainState(config, dataset.image_shape, objective)
+  state = TrainState(config, dataset.image_shape, objective, replicas)
   if objective.uses_likelihood and not state.generator.has_density:
     raise UsageError(
       f"`objective` must be 'adversarial' with generator {config.generator}, which is not invertible and has no "
       f'likelihood. Got: {config.objective!r}.'
     )
+  if not replicas.is_chief:
+    return _train(config, objective, dataset, None, state, None, scorer_required)
   origin = _start_from(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
@@ -117,17 +134,17 @@ def _generator_of(config, image_shape):
 
 
 def _train(config, objective, dataset, workdir, state, origin, scorer_required):
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  if restored := checkpoints.restore():
+  checkpoints = Checkpoints(workdir, state.checkpoint()) if workdir else None
+  if restored := _restore(checkpoints, state):
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
-  elif rest := available(workdir):
+  elif workdir and (rest := available(workdir)):
     raise UsageError(f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
-  scorer = make_scorer(config, dataset, required=scorer_required) if config.score_samples else None
+  scorer = make_scorer(config, dataset, required=scorer_required) if workdir and config.score_samples else None
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  if not restored:
+  if workdir and not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
     for name in ('init.json', 'metrics.jsonl', 'rollbacks.json'):
       (workdir / name).unlink(missing_ok=True)
@@ -142,6 +159,13 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
       loop.roll_back(error.names)
 
 
+def _restore(checkpoints, state):
+  """Gives all workers the latest state, or the one with which the chief begins; returns whether there was one."""
+  restored = state.replicas.from_chief(checkpoints is not None and checkpoints.restore())
+  state.replicas.broadcast(state.variables)
+  return bool(restored)
+
+
 class _NotFiniteError(Exception):
   def __init__(self, names):
     super().__init__()
@@ -149,11 +173,14 @@ class _NotFiniteError(Exception):
 
 
 class _Loop:
+  # The chief alone has a folder and checkpoints. The other workers take part in what is computed on all replicas.
+
   def __init__(self, config, objective, dataset, workdir, state, checkpoints, scorer):
     self._config, self._objective, self._dataset, self._workdir = config, objective, dataset, workdir
     self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
-    self._evaluator = Evaluator(state.ema, dataset, config)
+    self._evaluator = Evaluator(state.ema, dataset, config, state.replicas)
     self._train_step = make_train_step(state, objective, config)
+    self._replicas = state.replicas
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.monotonic(), collections.Counter()  # In seconds, of this process alone.
@@ -161,11 +188,11 @@ class _Loop:
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
     start, steps = int(self._state.step), self._config.steps
-    with contextlib.closing(RunLog(self._workdir, start, steps)) as log:
+    with contextlib.closing(self._open_log(start)) as log:
       if self._began is None:  # A log that is opened again in this process knows some of its seconds.
         self._began = time.monotonic() - log.seconds
         log.warn_of_lost_end(start, self._config.log_every, self._config.eval_every)
-      self._rollbacks = read_rollbacks(self._workdir, log.records)
+      self._rollbacks = self._replicas.from_chief(read_rollbacks(self._workdir, log.records) if self._workdir else 0)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._forget_lost_checkpoints()
       self._resume_evaluation(log, start)
@@ -175,15 +202,22 @@ class _Loop:
         # Tracing and compiling may take minutes. Nothing has been done since the last checkpoint.
         metrics = self._step(batches, log, step)
         with deferred_signals() as stop:
-          while not (self._is_evaluated(step) or stop):
+          stopped = False
+          while not (self._is_evaluated(step) or (stopped := self._replicas.any(bool(stop)))):
             step += 1
             metrics = self._step(batches, log, step)
           self._check_finite(metrics)
           log.sync()  # Records that a power cut takes are made again only if they are later than the checkpoint.
           # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
-          self._checkpoints.save('latest')
+          self._save('latest')
+          if stopped:
+            self._replicas.any(True)  # No worker ends before the chief has saved.
         if stop:
           return False
+        if stopped:
+          raise ConnectionError(
+            f'another worker was stopped; repeat the command on all workers to go on at step {step}'
+          )
         with self._timed('evaluation'):
           self._evaluate(log, step)
       if start < steps:
@@ -200,9 +234,9 @@ class _Loop:
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
         f'{self._workdir}; a lower `optimizer.learning_rate` may help' + rollback
       )
-    # Before the record, which is for the reader.
-    write_rollbacks(self._workdir, self._rollbacks + 1)
-    with contextlib.closing(RunLog(self._workdir, start, self._config.steps)) as log:
+    if self._workdir:  # Before the record, which is for the reader.
+      write_rollbacks(self._workdir, self._rollbacks + 1)
+    with contextlib.closing(self._open_log(start)) as log:
       log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
     _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
 
@@ -213,19 +247,28 @@ class _Loop:
     """
     state, reached = self._state, int(self._state.step)
     _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
-    self._checkpoints.restore()
+    _restore(self._checkpoints, state)
     start = int(state.step)
     batches, found = self._batches(start), []
     while not found and int(state.step) < reached:
       found = not_finite(self._advance(batches, int(state.step) + 1), state, self._config)
     step = int(state.step)
-    self._checkpoints.restore()
-    batches = self._batches(start)
-    while int(state.step) < step - 1:
-      self._advance(batches, int(state.step) + 1)
-    reason = explain(state, self._objective, self._config, next(batches)) or ', '.join(found or names)
-    self._checkpoints.restore()
+    reason = ', '.join(found or names)
+    if self._replicas.count == 1:  # Which operation fails first is not looked for on several.
+      self._checkpoints.restore()
+      batches = self._batches(start)
+      while int(state.step) < step - 1:
+        self._advance(batches, int(state.step) + 1)
+      reason = explain(state, self._objective, self._config, next(batches)) or reason
+    _restore(self._checkpoints, state)
     return start, step, reason
+
+  def _open_log(self, start):
+    return RunLog(self._workdir, start, self._config.steps) if self._workdir else NoLog()
+
+  def _save(self, name):
+    if self._workdir:
+      self._checkpoints.save(name)
 
   def _batches(self, start):
     config, dataset = self._config, self._dataset
@@ -275,6 +318,8 @@ class _Loop:
   def _forget_lost_checkpoints(self):
     """Forgets the best values whose checkpoints are gone, or it could be long until there is another."""
     state = self._state
+    if not self._workdir:
+      return
     for name, value, worst in (('best_nll', state.best_nll, math.inf), ('best_score', state.best_score, -math.inf)):
       if math.isfinite(float(value)) and name not in available(self._workdir):
         value.assign(worst)
@@ -288,10 +333,11 @@ class _Loop:
     """
     if not self._is_evaluated(step):
       return
-    if found := [record for record in log.records if (record.get('kind'), record['step']) == ('validation', step)]:
-      for name in self._improves(found[-1]):
+    found = [record for record in log.records if (record.get('kind'), record['step']) == ('validation', step)]
+    if self._replicas.from_chief(bool(found)):
+      for name in self._improves(found[-1]) if found else ():
         if name not in available(self._workdir):
-          self._checkpoints.save(name)
+          self._save(name)
     else:
       with self._timed('evaluation'):
         self._evaluate(log, step)
@@ -301,6 +347,9 @@ class _Loop:
     if likelihood := self._evaluator.likelihood('validation'):
       metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
+    grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
+    if not self._workdir:
+      return
     metrics |= score_samples(samples, self._scorer)
     if not metrics.get('round_trip_error', 0.0) <= _LARGEST_ROUND_TRIP_ERROR[self._config.precision]:
       _LOG.warning(
@@ -308,10 +357,10 @@ class _Loop:
         step,
         metrics['round_trip_error'],
       )
-    self._save_grid(log, step)
+    self._save_grid(image_grid(grid), log, step)
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
-        self._checkpoints.save(name)
+        self._save(name)
       # At last: an evaluation is finished if it has a record.
       log.record('validation', step, metrics, self._seconds())
 
@@ -329,8 +378,7 @@ class _Loop:
       better.append('best_score')
     return better
 
-  def _save_grid(self, log, step):
-    grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
+  def _save_grid(self, grid, log, step):
     folder = self._workdir / 'samples'
     folder.mkdir(exist_ok=True)
     save_png(grid, folder / f'step_{step:07d}.png')

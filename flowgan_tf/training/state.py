@@ -95,6 +95,16 @@ class TrainState:
       for variable, source in zip(part.variables, generator.variables, strict=True):
         variable.assign(tf.cast(source, variable.dtype))
 
+  @property
+  def variables(self) -> list[tf.Variable]:
+    """Everything that a checkpoint holds."""
+    found = [*self.generator.variables, *_numbered(self.optimizer), self.step, self.best_nll, self.best_score]
+    if self.ema is not self.generator:
+      found += self.ema.variables
+    if self.critic is not None:
+      found += [*self.critic.variables, *_numbered(self.critic_optimizer)]
+    return found
+
   def checkpoint(self) -> tf.train.Checkpoint:
     """A checkpoint of the whole state."""
     parts = {

@@ -215,8 +215,9 @@ def _over_replicas(objective: Objective) -> Objective:
   divergence = objective.divergence
   if not divergence.relativistic:
     return objective
-  losses = {
-    name: lambda real, fake, loss=getattr(divergence, name): loss(gather(real), gather(fake))
-    for name in ('critic_loss', 'generator_loss', 'value')
-  }
+
+  def over_all(loss):
+    return lambda real, fake: loss(gather(real), gather(fake))
+
+  losses = {name: over_all(getattr(divergence, name)) for name in ('critic_loss', 'generator_loss', 'value')}
   return dataclasses.replace(objective, divergence=dataclasses.replace(divergence, **losses))

@@ -23,6 +23,16 @@ from flowgan_tf.errors import UsageError
 
 __all__ = ['SINGLE', 'Replicas', 'gather', 'make_replicas', 'mean', 'replica_count', 'share']
 
+# What TensorFlow raises in an exchange with a process that is gone.
+_LOST = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.FailedPreconditionError,
+  tf.errors.InternalError,
+  tf.errors.UnavailableError,
+)
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -113,19 +123,19 @@ class Replicas:
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:
-    """Turns TensorFlow's errors into one that says that another worker has ended.
+    """Turns TensorFlow's errors of an exchange into one that says that another worker has ended.
 
     Raises:
       ConnectionError: Instead of the error of an operation, if there are other workers.
     """
     try:
       yield
-    except tf.errors.OpError as error:
+    except _LOST as error:
       if self.workers == 1:
         raise
       raise ConnectionError(
-        f'another worker has ended or cannot be reached ({error.message.splitlines()[0]:.120}); repeat the command on '
-        'all workers to go on'
+        f'another worker has ended or cannot be reached ({type(error).__name__}); repeat the command on all workers to '
+        'go on'
       ) from error
 
 
@@ -183,6 +193,7 @@ def _check_cluster(text):
     found = json.loads(text or '')
     jobs, task = found['cluster'], found['task']
     check('', jobs.keys(), '', jobs.keys() <= {'chief', 'worker'})
+    check('', jobs.values(), '', all(isinstance(addresses, list) for addresses in jobs.values()))
     jobs[task['type']][int(task['index'])].rpartition(':')
   except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
     raise UsageError(f'{expected}. Got: {text or "nothing"}.') from error

@@ -134,6 +134,7 @@ def _generator_of(config, image_shape):
 
 
 def _train(config, objective, dataset, workdir, state, origin, scorer_required):
+  replicas = state.replicas
   checkpoints = Checkpoints(workdir, state.checkpoint()) if workdir else None
   if restored := _restore(checkpoints, state):
     going_on = int(state.step) < config.steps
@@ -144,6 +145,10 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
+  if replicas.count > 1:
+    _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
+    if state.generator.non_trainable_variables:
+      _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
   if workdir and not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
     for name in ('init.json', 'metrics.jsonl', 'rollbacks.json'):

@@ -71,6 +71,7 @@ def make_train_step(
   shares_fakes = config.reuse_batch and critic_steps == 1
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
+  running = state.generator.non_trainable_variables
   sample_in_training = not objective.uses_likelihood
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
   # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
@@ -161,6 +162,10 @@ def make_train_step(
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
     if trains_generator:
       metrics |= train_generator(images[-batch_size:], penalized, gradient_norm)
+      if replicas.count > 1 and running:
+        # Each replica has moved those of its batch norms by its own share of the batch.
+        for variable, value in zip(running, mean([tf.convert_to_tensor(v) for v in running]), strict=True):
+          variable.assign(value)
     return mean(metrics)
 
   def on_replicas(images, **pattern):

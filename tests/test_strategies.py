@@ -1,0 +1,264 @@
+"""Trainings on several replicas, beside the same on one device.
+
+Two parts of a CPU stand for two devices, and two processes for two machines. Each training is in a process of its own,
+as the devices of a process cannot change.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.runs.config import check_strategy
+from flowgan_tf.strategies import SINGLE, gather, make_replicas, mean, share
+from tests.faults import processes
+from tests.faults.processes import start_program, start_training, status_of, wait_for_records
+from tests.tiny import make_config, write_images
+from tests.training.trainings import checkpoint_of, records_of
+
+OBJECTIVES = {
+  'mle': {'objective': 'mle', 'optimizer.clip_norm': 1.0},
+  'hybrid': {'objective': 'hybrid', 'critic_steps': 2},
+  'relativistic': {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True},
+}
+LOST = 'train: another worker has ended or cannot be reached'
+FLAGS = ('--objective=mle', '--batch_size=8', '--nojit', '--config.nice.couplings=2', '--config.nice.hidden_units=8')
+FLAGS += ('--config.nice.hidden_layers=1', '--config.log_every=1', '--config.score_samples=0')
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  return write_images(tmp_path_factory.mktemp('data') / 'images.npz')
+
+
+def cluster():
+  """TF_CONFIG of each of two workers on this machine."""
+  with socket.socket() as first, socket.socket() as second:
+    addresses = []
+    for free in (first, second):
+      free.bind(('localhost', 0))
+      addresses.append(f'localhost:{free.getsockname()[1]}')
+  return [json.dumps({'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': i}}) for i in range(2)]
+
+
+def call_in(environment, function, arguments):
+  os.environ.update(environment)
+  function(*arguments)
+
+
+def start_workers(function, arguments):
+  """Starts a function of `processes` as two workers; `arguments` of an index returns those of one."""
+  tasks = enumerate(cluster())
+  return [processes._started(call_in, ({'TF_CONFIG': task}, function, arguments(i))) for i, task in tasks]
+
+
+def train_by(strategy, config, workdir):
+  """Trains in `workdir`; workers other than the chief are told to use another folder beside it."""
+  config = config.copy_and_resolve_references()
+  config.strategy = strategy
+  if strategy != 'multi_worker':
+    started = [start_training(config, workdir)]
+  else:
+    folders = [workdir, workdir.with_name(workdir.name + '-1')]
+    started = start_workers(processes._train, lambda i: (config, folders[i], workdir.with_suffix('.log')))
+  assert [status_of(process) for process in started] == [0] * len(started), workdir.with_suffix('.log').read_text()
+
+
+def assert_close(first, second, tolerance=1e-4):
+  """The last checkpoints hold the same numbers, and the logs the same losses."""
+  a, b = checkpoint_of(first), checkpoint_of(second)
+  assert a.keys() == b.keys() and len(a) > 10
+  for key, value in a.items():
+    np.testing.assert_allclose(value, b[key], atol=tolerance, rtol=tolerance, err_msg=key)
+  records = records_of(first), records_of(second)
+  assert len(records[0]) == len(records[1]) > 4
+  for one, other in zip(*records, strict=True):
+    assert one.keys() == other.keys()
+    numbers = [name for name, value in one.items() if not isinstance(value, str)]
+    np.testing.assert_allclose(
+      [one[name] for name in numbers],
+      [other[name] for name in numbers],
+      atol=tolerance,
+      rtol=tolerance,
+      err_msg=str(one),
+    )
+
+
+@pytest.fixture(scope='module')
+def on_one(images, tmp_path_factory):
+  """By name of an objective, its configuration and a run of it on one device."""
+  found = {}
+  for name, settings in OBJECTIVES.items():
+    config, workdir = make_config(settings, dataset=images), tmp_path_factory.mktemp(name) / 'run'
+    train_by('', config, workdir)
+    found[name] = config, workdir
+  return found
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_two_devices_train_as_one(on_one, tmp_path, objective):
+  config, alone = on_one[objective]
+  train_by('mirrored:2', config, tmp_path / 'run')
+  assert_close(alone, tmp_path / 'run')
+
+
+@pytest.mark.parametrize('objective', ['mle', 'hybrid'])
+def test_two_workers_train_as_one_device_and_the_chief_alone_writes(on_one, tmp_path, objective):
+  config, alone = on_one[objective]
+  train_by('multi_worker', config, tmp_path / 'run')
+  assert_close(alone, tmp_path / 'run')
+  assert {path.name for path in (tmp_path / 'run').iterdir()} == {path.name for path in alone.iterdir()}
+  assert not (tmp_path / 'run-1').exists()
+
+
+def test_a_run_goes_on_with_another_number_of_replicas(on_one, tmp_path):
+  config, alone = on_one['mle']
+  for strategy, steps in (('mirrored:2', 1), ('', 3), ('mirrored:4', 4)):
+    config = config.copy_and_resolve_references()
+    config.steps = steps
+    train_by(strategy, config, tmp_path / 'run')
+  a, b = checkpoint_of(alone), checkpoint_of(tmp_path / 'run')
+  for key, value in a.items():
+    if 'best' not in key:  # Every training ends with an evaluation.
+      np.testing.assert_allclose(value, b[key], atol=1e-4, rtol=1e-4, err_msg=key)
+
+
+def start_programs(program, arguments, output):
+  """Starts a program as two workers, whose outputs are `output` with the endings 0 and 1."""
+  return start_workers(processes._run, lambda i: (program, (*arguments, '--strategy=multi_worker'), output(i)))
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_together_and_the_command_goes_on(images, tmp_path, number):
+  run = tmp_path / 'run'
+  flags = (*FLAGS, f'--dataset={images}', f'--workdir={run}', '--config.eval_every=1000000')
+
+  def output(i):
+    return tmp_path / f'output{i}'
+
+  workers = start_programs('train', (*flags, '--steps=1000000'), output)
+  wait_for_records(run, 3, workers[0])
+  for worker in workers[1:] if number == signal.SIGKILL else workers:
+    os.kill(worker.pid, number)
+  began = time.monotonic()
+  statuses = [status_of(worker) for worker in workers]
+  assert time.monotonic() - began < 60
+  lines = [output(i).read_text().splitlines() for i in range(2)]
+  if number == signal.SIGKILL:
+    assert statuses == [1, -signal.SIGKILL]
+    assert lines[0][-1].startswith(LOST) and sum(line.startswith('train: ') for line in lines[0]) == 1
+  else:
+    assert statuses == [143, 143]
+    assert lines[0][-1] == lines[1][-1] == 'train: stopped by SIGTERM; repeat the command to go on'
+    saved = int(checkpoint_of(run)['step/.ATTRIBUTES/VARIABLE_VALUE'])
+    assert saved == records_of(run)[-1]['step'] >= 2
+  assert 'Traceback' not in str(lines)
+  if number != signal.SIGKILL:
+    return
+  reached = records_of(run)[-1]['step']
+  workers = start_programs('train', (*flags, f'--steps={reached + 2}'), output)
+  assert [status_of(worker) for worker in workers] == [0, 0], output(0).read_text()
+  assert records_of(run)[-1]['step'] == reached + 2
+
+
+def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
+  run = on_one['hybrid'][1]
+
+  def evaluate(strategy):
+    arguments = (run, '--checkpoint=latest', '--samples=0', '--float64')
+    if strategy == 'multi_worker':
+      started = start_programs('evaluate', arguments, lambda i: tmp_path / f'{strategy}{i}')
+    else:
+      started = [start_program('evaluate', (*arguments, f'--strategy={strategy}'), tmp_path / f'{strategy}0')]
+    assert [status_of(process) for process in started] == [0] * len(started), (tmp_path / f'{strategy}0').read_text()
+    [record] = read_evaluation(run)
+    (run / 'evaluation.json').unlink()
+    return record
+
+  alone = evaluate('')
+  for strategy in ('mirrored:3', 'multi_worker'):
+    found = evaluate(strategy)
+    assert found.keys() == alone.keys()
+    assert found['nll'] == pytest.approx(alone['nll'], abs=1e-4)
+    assert found['nll_float64'] == pytest.approx(alone['nll_float64'], abs=1e-9)
+    assert found['n'] == alone['n']
+
+
+def test_running_statistics_are_the_mean_over_replicas(images, tmp_path):
+  settings = {'nice.normalization': 'batch', 'objective': 'mle', 'steps': 1, 'ema_decay': 0.0}
+  config = make_config(settings, dataset=images)
+  for strategy in ('', 'mirrored:2'):
+    train_by(strategy, config, tmp_path / f'run{strategy}')
+  a, b = (checkpoint_of(tmp_path / f'run{strategy}') for strategy in ('', 'mirrored:2'))
+  means = [key for key in a if 'moving_mean' in key and 'generator' in key]
+  assert means and all(np.abs(a[key]).max() > 0 for key in means)
+  # The first norm sees the same images: the mean of the halves' means is that of all, and the variance is not.
+  np.testing.assert_allclose(a[min(means)], b[min(means)], atol=1e-6)
+  assert 'Batch norms see the share of one replica' in (tmp_path / 'runmirrored:2.log').read_text()
+
+
+@pytest.mark.parametrize(
+  'flags, line',
+  [
+    (
+      ['--strategy=mirrored:3'],
+      'train: --batch_size must be a multiple of 3, the number of replicas of --strategy mirror',
+    ),
+    (
+      ['--strategy=multi_worker'],
+      "train: --strategy 'multi_worker' needs the environment variable TF_CONFIG, which must",
+    ),
+    (
+      ['--strategy=tpu'],
+      "train: --strategy must be 'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'. ",
+    ),
+  ],
+)
+def test_a_wrong_strategy_is_refused_in_one_line(images, tmp_path, flags, line):
+  output = tmp_path / 'output'
+  process = start_program('train', (*FLAGS, f'--dataset={images}', f'--workdir={tmp_path / "run"}', *flags), output)
+  assert status_of(process) == 2
+  [found] = output.read_text().splitlines()
+  assert found.startswith(line)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    '{',
+    '[]',
+    '{"cluster": {"worker": ["a:1"]}}',
+    '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    '{"cluster": {"worker": ["a:1"], "ps": ["a:2"]}, "task": {"type": "ps", "index": 0}}',
+    '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+  ],
+)
+def test_a_cluster_that_is_none_is_refused(monkeypatch, text):
+  monkeypatch.setenv('TF_CONFIG', text)
+  with pytest.raises(UsageError, match='needs the environment variable TF_CONFIG'):
+    make_replicas('multi_worker')
+
+
+@pytest.mark.parametrize(
+  'name', ['mirrored:', 'mirrored:0', 'mirrored:-1', 'mirrored: 2', 'Mirrored', 'multi_worker:2', ' ']
+)
+def test_names_of_no_strategy_are_refused(name):
+  with pytest.raises(UsageError, match='`strategy` must be'):
+    check_strategy(name)
+
+
+def test_without_a_strategy_nothing_is_shared():
+  assert make_replicas('') is SINGLE and SINGLE.count == 1 and SINGLE.is_chief
+  images = tf.reshape(tf.range(12.0), (6, 2))
+  for function in (share, gather, mean, SINGLE.map(share)):
+    assert function(images) is images
+  assert SINGLE.any(False) is False and SINGLE.from_chief(7) == 7

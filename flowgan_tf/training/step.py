@@ -69,17 +69,16 @@ def make_train_step(
   batch_size = config.batch_size // replicas.count  # of this replica
   fake_batches = 1 if config.reuse_batch else critic_steps
   shares_fakes = config.reuse_batch and critic_steps == 1
+  running = state.generator.non_trainable_variables
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
-  running = state.generator.non_trainable_variables
   sample_in_training = not objective.uses_likelihood
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
   # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
   whole = config.jit and not objective.uses_critic and replicas.count == 1
   # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
   compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
-
-  # With replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
+  # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
   updating = compiled if replicas.count == 1 else (lambda function: function)
 
   @compiled

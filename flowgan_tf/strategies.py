@@ -41,7 +41,8 @@ class Replicas:
 
   Attributes:
     count: Number of replicas, of all workers together.
-    workers: Number of processes.
+    workers: Number of processes, which have as many replicas each.
+    worker: Number of this process; the chief is 0.
     is_chief: Whether this process is the one that reads and writes the run's folder.
   """
 
@@ -49,12 +50,8 @@ class Replicas:
     """Takes the replicas of a strategy; without one there is one replica."""
     self._strategy = strategy
     self.count = strategy.num_replicas_in_sync if strategy else 1
-    self.workers, self.is_chief = 1, True
-    resolver = strategy and strategy.cluster_resolver
-    if resolver and resolver.task_type:
-      jobs = resolver.cluster_spec().as_dict()
-      self.workers = sum(map(len, jobs.values()))
-      self.is_chief = resolver.task_type == 'chief' or ('chief' not in jobs and resolver.task_id == 0)
+    self.workers, self.worker = _place(strategy) if strategy else (1, 0)
+    self.is_chief = self.worker == 0
 
   def scope(self) -> contextlib.AbstractContextManager:
     """Variables that are made in this context have a copy on every replica."""
@@ -199,35 +196,61 @@ def _check_cluster(text):
     raise UsageError(f'{expected}. Got: {text or "nothing"}.') from error
 
 
+def _place(strategy):
+  """The number of workers, and that of this one."""
+  resolver = strategy.cluster_resolver
+  if not (resolver and resolver.task_type):
+    return 1, 0
+  jobs = resolver.cluster_spec().as_dict()  # TensorFlow numbers the replicas of a chief first.
+  before = len(jobs.get('chief', ())) if resolver.task_type == 'worker' else 0
+  return sum(map(len, jobs.values())), before + resolver.task_id
+
+
 def replica_count() -> int:
   """How many replicas share the work of the function that is running; 1 outside of `Replicas.run`."""
   context = tf.distribute.get_replica_context()
   return context.num_replicas_in_sync if context else 1
 
 
-def share(tensor: tf.Tensor, batches: int = 1) -> tf.Tensor:
-  """Returns what this replica works on.
+def share(tensor: tf.Tensor, batches: int = 1, *, of_worker: bool = False) -> tf.Tensor:
+  """Returns what this replica works on: with `of_worker`, what a worker gets of a batch is shared among its replicas.
+
+  Entries go to the workers in turn, as in `data.training_batches`, and a worker's to its replicas in turn.
 
   Args:
     tensor: Entries of all replicas, `[batches * n, ...]`.
     batches: Number of batches that lie end to end in it.
+    of_worker: Whether these are the entries of this worker's replicas alone.
 
   Returns:
     This replica's share of each batch, end to end, `[batches * n / count, ...]`.
   """
-  count = replica_count()
-  if count == 1:
+  if replica_count() == 1:
     return tensor
-  index = tf.distribute.get_replica_context().replica_id_in_sync_group
-  parts = tf.reshape(tensor, (batches, count, -1, *tensor.shape[1:]))
-  return tf.reshape(parts[:, index], (-1, *tensor.shape[1:]))
+  workers, local, worker, index = _here()
+  if of_worker:
+    workers, worker = 1, 0
+  parts = tf.reshape(tensor, (batches, -1, local, workers, *tensor.shape[1:]))
+  return tf.reshape(parts[:, :, index, worker], (-1, *tensor.shape[1:]))
+
+
+def _here():
+  """The number of workers and of each one's replicas, and those of this replica."""
+  context = tf.distribute.get_replica_context()
+  workers, worker = _place(context.strategy)
+  local = context.num_replicas_in_sync // workers
+  return workers, local, worker, context.replica_id_in_sync_group - worker * local
 
 
 def gather(tensor: tf.Tensor) -> tf.Tensor:
   """Returns the entries of all replicas, in the order of `share`; gradients pass through."""
   if replica_count() == 1:
     return tensor
-  return tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+  workers, local, _, _ = _here()
+  gathered = tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+  parts = tf.reshape(gathered, (workers, local, -1, *tensor.shape[1:]))
+  rest = range(3, 2 + tensor.shape.rank)
+  return tf.reshape(tf.transpose(parts, (2, 1, 0, *rest)), (-1, *tensor.shape[1:]))
 
 
 def mean(tensors: Any) -> Any:

@@ -279,7 +279,16 @@ class _Loop:
     config, dataset = self._config, self._dataset
     images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
     return iter(
-      data.training_batches(dataset.train, dataset.levels, images, config.seed, start=start, flip=config.flip)
+      data.training_batches(
+        dataset.train,
+        dataset.levels,
+        images,
+        config.seed,
+        start=start,
+        flip=config.flip,
+        shard=self._replicas.worker,
+        num_shards=self._replicas.workers,
+      )
     )
 
   def _seconds(self):

@@ -57,10 +57,10 @@ def make_train_step(
     inspect: Called before each update with the objective's metrics, the gradients and their variables.
 
   Returns:
-    A function of images `[batches_per_step * batch_size, height, width, channels]`, of `step`, the number of steps
-    before this one, which is read from the state if it is None, and of `gradient_norm`, whether that is among the
-    metrics. It returns float32 scalars: the objective's metrics (those of the last critic update), the generator's
-    `gradient_norm` and its `learning_rate`.
+    A function of images `[batches_per_step * batch_size, height, width, channels]` (of several workers each passes its
+    share), of `step`, the number of steps before this one, which is read from the state if it is None, and of
+    `gradient_norm`, whether that is among the metrics. It returns float32 scalars: the objective's metrics (those of the
+    last critic update), the generator's `gradient_norm` and its `learning_rate`.
   """
   replicas = state.replicas
   if replicas.count > 1:
@@ -155,7 +155,7 @@ def make_train_step(
       copy.assign(variable)
 
   def one_step(images, penalized, trains_generator, gradient_norm):
-    images = share(images, images.shape[0] // config.batch_size)
+    images = share(images, images.shape[0] * replicas.workers // config.batch_size, of_worker=True)
     metrics = {}
     if objective.uses_critic and not (trains_generator and shares_fakes):
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)

@@ -59,15 +59,19 @@ def start_workers(function, arguments):
   return [processes._started(call_in, ({'TF_CONFIG': task}, function, arguments(i))) for i, task in tasks]
 
 
-def train_by(strategy, config, workdir):
-  """Trains in `workdir`; workers other than the chief are told to use another folder beside it."""
+def start_by(strategy, config, workdir):
+  """Starts a training; workers other than the chief are told to use another folder beside the chief's."""
   config = config.copy_and_resolve_references()
   config.strategy = strategy
   if strategy != 'multi_worker':
-    started = [start_training(config, workdir)]
-  else:
-    folders = [workdir, workdir.with_name(workdir.name + '-1')]
-    started = start_workers(processes._train, lambda i: (config, folders[i], workdir.with_suffix('.log')))
+    return [start_training(config, workdir)]
+  folders = [workdir, workdir.with_name(workdir.name + '-1')]
+  return start_workers(processes._train, lambda i: (config, folders[i], workdir.with_suffix('.log')))
+
+
+def train_by(strategy, config, workdir):
+  """Trains in `workdir`."""
+  started = start_by(strategy, config, workdir)
   assert [status_of(process) for process in started] == [0] * len(started), workdir.with_suffix('.log').read_text()
 
 
@@ -94,11 +98,12 @@ def assert_close(first, second, tolerance=1e-4):
 @pytest.fixture(scope='module')
 def on_one(images, tmp_path_factory):
   """By name of an objective, its configuration and a run of it on one device."""
-  found = {}
+  found, started = {}, []
   for name, settings in OBJECTIVES.items():
     config, workdir = make_config(settings, dataset=images), tmp_path_factory.mktemp(name) / 'run'
-    train_by('', config, workdir)
     found[name] = config, workdir
+    started += start_by('', config, workdir)
+  assert [status_of(process) for process in started] == [0] * len(started)
   return found
 
 
@@ -199,8 +204,8 @@ def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
 def test_running_statistics_are_the_mean_over_replicas(images, tmp_path):
   settings = {'nice.normalization': 'batch', 'objective': 'mle', 'steps': 1, 'ema_decay': 0.0}
   config = make_config(settings, dataset=images)
-  for strategy in ('', 'mirrored:2'):
-    train_by(strategy, config, tmp_path / f'run{strategy}')
+  started = [*start_by('', config, tmp_path / 'run'), *start_by('mirrored:2', config, tmp_path / 'runmirrored:2')]
+  assert [status_of(process) for process in started] == [0, 0]
   a, b = (checkpoint_of(tmp_path / f'run{strategy}') for strategy in ('', 'mirrored:2'))
   means = [key for key in a if 'moving_mean' in key and 'generator' in key]
   assert means and all(np.abs(a[key]).max() > 0 for key in means)

@@ -59,8 +59,8 @@ def make_train_step(
   Returns:
     A function of images `[batches_per_step * batch_size, height, width, channels]` (of several workers each passes its
     share), of `step`, the number of steps before this one, which is read from the state if it is None, and of
-    `gradient_norm`, whether that is among the metrics. It returns float32 scalars: the objective's metrics (those of the
-    last critic update), the generator's `gradient_norm` and its `learning_rate`.
+    `gradient_norm`, whether that is among the metrics. It returns float32 scalars: the objective's metrics (those of
+    the last critic update), the generator's `gradient_norm` and its `learning_rate`.
   """
   replicas = state.replicas
   if replicas.count > 1:

@@ -65,7 +65,8 @@ class Replicas:
     """
     if self._strategy is None:
       return function(*arguments)
-    results = self._strategy.run(function, arguments)
+    # A compiled function that is given as it is would become one for all replicas, and XLA keeps to one device.
+    results = self._strategy.run(lambda *given: function(*given), arguments)
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
   def map(self, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:

@@ -137,7 +137,8 @@ def test_a_run_goes_on_with_another_number_of_replicas(on_one, tmp_path):
 
 def start_programs(program, arguments, output):
   """Starts a program as two workers, whose outputs are `output` with the endings 0 and 1."""
-  return start_workers(processes._run, lambda i: (program, (*arguments, '--strategy=multi_worker'), output(i)))
+  arguments = [*map(str, arguments), '--strategy=multi_worker']
+  return start_workers(processes._run, lambda i: (program, arguments, output(i)))
 
 
 def printed_by(program, output):

@@ -84,7 +84,7 @@ class Replicas:
     def on_replica(batch):
       return tf.nest.map_structure(gather, function(share(batch)))
 
-    return tf.function(functools.partial(self.run, on_replica))
+    return tf.function(functools.partial(self.run, on_replica), autograph=False)
 
   def any(self, flag: bool) -> bool:
     """Whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""
@@ -117,7 +117,7 @@ class Replicas:
         sums[dtype] = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, alike))
       return [next(sums[value.dtype]) for value in values]
 
-    return tf.function(functools.partial(self.run, on_replica))
+    return tf.function(functools.partial(self.run, on_replica), autograph=False)
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:

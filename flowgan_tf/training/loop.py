@@ -381,7 +381,8 @@ class _Loop:
   def _improves(self, record):
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
     state, scorer, better = self._state, self._scorer, []
-    if not record['step']:  # An untrained generator is no candidate.
+    # An untrained generator is no candidate, such as that of another run while the critic is warmed up.
+    if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
       return better
     nll, score = record.get('nll'), scorer and record.get(scorer.selection)
     if nll is not None and nll < float(state.best_nll):

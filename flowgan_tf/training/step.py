@@ -73,11 +73,12 @@ def make_train_step(
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
   sample_in_training = not objective.uses_likelihood
+  graph_of = functools.partial(tf.function, autograph=False)  # Tracing takes longer with it, and nothing here needs it.
   # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
   # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
   whole = config.jit and not objective.uses_critic and replicas.count == 1
   # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
-  compiled = (lambda function: function) if whole else functools.partial(tf.function, jit_compile=config.jit)
+  compiled = (lambda function: function) if whole else functools.partial(graph_of, jit_compile=config.jit)
   # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
   updating = compiled if replicas.count == 1 else (lambda function: function)
 
@@ -176,12 +177,12 @@ def make_train_step(
   # functions because TensorFlow warns of a function that it traces five times, and does not see that these are one.
   @functools.cache
   def graph(**pattern):
-    return tf.function(functools.partial(on_replicas, **pattern), jit_compile=whole)
+    return graph_of(functools.partial(on_replicas, **pattern), jit_compile=whole)
 
   # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-  average = tf.function(functools.partial(update_average), jit_compile=True)
+  average = graph_of(functools.partial(update_average), jit_compile=True)
   if replicas.count > 1:
-    average = tf.function(functools.partial(replicas.run, average))
+    average = graph_of(functools.partial(replicas.run, average))
 
   def train_step(images, step=None, gradient_norm=True):
     if step is None:

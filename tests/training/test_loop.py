@@ -79,6 +79,13 @@ def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, 
   assert not (tmp_path / 'second' / 'init.json').exists()
 
 
+def test_a_generator_that_waits_for_its_critic_is_no_best_one(config, tmp_path):
+  config.update_from_flattened_dict({'objective': 'hybrid', 'critic_warmup': 2, 'eval_every': 2})
+  with mock.patch.object(loop.Evaluator, 'likelihood', return_value=Likelihood(1.0, 0.1, 2.0, 0.0, 10)):
+    assert train(config, tmp_path / 'run')
+  assert load_run(tmp_path / 'run', 'best_nll').step == 4
+
+
 @pytest.mark.parametrize('selection', ['mode_score', 'inception_score'])
 def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selection):
   """By script, the score is best at step 2 and the likelihood at step 3."""

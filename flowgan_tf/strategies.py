@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -157,10 +158,11 @@ def make_replicas(strategy: str) -> Replicas:
   kind, _, number = strategy.partition(':')
   if kind == 'multi_worker':
     _check_cluster(os.environ.get('TF_CONFIG'))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handler = signal.getsignal(signal.SIGTERM)
     made = tf.distribute.MultiWorkerMirroredStrategy()
-    for number, handler in handlers.items():  # TensorFlow takes SIGTERM as a notice of preemption.
-      signal.signal(number, handler)
+    # TensorFlow takes SIGTERM as a notice of preemption.
+    if handler is not None and threading.current_thread() is threading.main_thread():
+      signal.signal(signal.SIGTERM, handler)
   else:
     made = tf.distribute.MirroredStrategy(_devices(int(number or 0)))
   if made.num_replicas_in_sync == 1:

@@ -208,8 +208,8 @@ def test_running_statistics_are_the_mean_over_replicas(images, tmp_path):
   started = [*start_by('', config, tmp_path / 'run'), *start_by('mirrored:2', config, tmp_path / 'runmirrored:2')]
   assert [status_of(process) for process in started] == [0, 0]
   a, b = (checkpoint_of(tmp_path / f'run{strategy}') for strategy in ('', 'mirrored:2'))
-  # A new flow is the identity, so that the first norm of each network sees the same numbers as on one device. The mean of
-  # the halves' means is that of all, and the mean of their variances is less.
+  # A new flow is the identity, so that the first norm of each network sees the same numbers as on one device. The mean
+  # of the halves' means is that of all, and the mean of their variances is less.
   firsts = {}
   for key in sorted((key for key in a if 'moving_mean' in key), reverse=True):
     firsts[key.partition('moving_mean')[0].rpartition('/')[0]] = key

@@ -25,7 +25,7 @@ from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import make_train_step
 
 IMAGES = flags.DEFINE_integer('images', 200_000, 'Number of images.', lower_bound=1)
-STEPS = flags.DEFINE_integer('steps', 200, 'Steps over which memory and time are measured.', lower_bound=40)
+STEPS = flags.DEFINE_integer('steps', 200, 'Steps over which memory and time are measured.', lower_bound=10)
 FOLDER = flags.DEFINE_string('folder', None, 'Where the temporary folder is made.')
 
 IMAGE_SHAPE = (64, 64, 3)

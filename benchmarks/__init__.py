@@ -1,5 +1,8 @@
-"""Measurements of speed and size, with TensorFlow set up as in the programs."""
+"""Measurements of speed and size, with TensorFlow set up as in the programs where it is installed."""
 
-from flowgan_tf.programs.command import load_tensorflow
+import importlib.util
 
-load_tensorflow()
+if importlib.util.find_spec('tensorflow'):
+  from flowgan_tf.programs.command import load_tensorflow
+
+  load_tensorflow()

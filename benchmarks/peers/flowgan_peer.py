@@ -1,0 +1,127 @@
+"""This project, by its own training step, as its configurations run it on a CPU.
+
+Without XLA in bfloat16, whose products XLA does in float32, and for convolutions, whose gradients XLA makes slow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+import flowgan_tf
+from benchmarks.flops import count_flops
+from benchmarks.peers import work
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.models import make_objective
+from flowgan_tf.training.state import TrainState
+from flowgan_tf.training.step import batches_per_step, make_train_step
+
+VARIANTS = {'float32': ['default'], 'bfloat16': ['default']}
+_PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
+_KINDS = {True: 'weights', False: 'statistics'}  # By whether a variable is trained.
+
+# TensorFlow warns of functions that it traces for each task anew.
+tf.get_logger().setLevel('ERROR')
+
+
+def versions() -> dict[str, str]:
+  return {'flowgan_tf': flowgan_tf.__version__, 'tensorflow': tf.__version__}
+
+
+def supports(task: work.Task) -> bool:
+  return True
+
+
+def make_inputs(task: work.Task) -> work.Inputs:
+  """Draws images and weights. The weights are a new flow's with noise, as the output of new networks is zero."""
+  generator = np.random.default_rng(0)
+  state, _, batches = _state(task, 'float32', True)
+
+  def noisy(variable):
+    return (variable.numpy() + 0.02 * generator.standard_normal(variable.shape)).astype(np.float32)
+
+  weights, statistics = {}, {}
+  for variable in state.generator.variables:
+    found = weights if variable.trainable else statistics
+    found.setdefault(variable.name.split('/')[0], []).append(noisy(variable))
+  shape = (task.batch_size, *task.image_shape)
+  return work.Inputs(
+    # Away from the ends, where the alpha-logit loses digits to rounding.
+    images=generator.uniform(0.01, 0.99, (batches * task.batch_size, *task.image_shape)).astype(np.float32),
+    noise=generator.logistic(size=shape).astype(np.float32),
+    weights=weights,
+    statistics=statistics,
+    critic=[noisy(v) for v in state.critic.variables] if state.critic else [],
+  )
+
+
+def _state(task, dtype, jit):
+  config = default_config()
+  config.objective = 'hybrid' if task.action == 'hybrid' else 'mle'
+  config.generator, config.precision, config.jit = task.flow, _PRECISIONS[dtype], jit
+  config.batch_size, config.critic_steps = task.batch_size, work.CRITIC_STEPS
+  config['lambda'] = work.LIKELIHOOD_WEIGHT
+  for name, value in task.sizes.items():
+    config[task.flow][name] = value
+  for optimizer in (config.optimizer, config.critic_optimizer):
+    optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2 = work.LEARNING_RATE, work.BETA_1, work.BETA_2
+  objective = make_objective(config)
+  state = TrainState(config, task.image_shape, objective)
+  step = make_train_step(state, objective, config)
+  return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
+
+
+def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> work.Prepared:
+  jit = dtype == 'float32' and task.flow != 'real_nvp'
+  state, step, _ = _state(task, dtype, jit)
+  for flow in (state.generator, state.ema):
+    left = {kind: {part: iter(arrays) for part, arrays in getattr(inputs, kind).items()} for kind in _KINDS.values()}
+    for variable in flow.variables:
+      variable.assign(next(left[_KINDS[variable.trainable]][variable.name.split('/')[0]]))
+  for variable, array in zip(state.critic.variables if state.critic else [], inputs.critic, strict=True):
+    variable.assign(array)
+  images, noise = tf.constant(inputs.images), tf.constant(inputs.noise)
+  batch = images[: task.batch_size]
+
+  @tf.function(jit_compile=jit)
+  def log_prob(images):
+    return state.ema.log_prob(images)
+
+  @tf.function(jit_compile=jit)
+  def sample(seed):
+    return state.ema.sample(task.batch_size, seed=seed)
+
+  @tf.function
+  def critic_and_slopes(images):
+    with tf.GradientTape() as tape:
+      tape.watch(images)
+      found = state.critic(images)[:, 0]
+    return found, tf.sqrt(tf.reduce_sum(tf.square(tape.gradient(found, images)), axis=(1, 2, 3)))
+
+  def outputs():
+    found = {'log_prob': log_prob(batch).numpy()}
+    if task.action == 'sample':
+      found['images'] = state.ema.decode(noise).numpy()
+    if task.action == 'hybrid':
+      found['critic'], found['slopes'] = (tf.cast(t, tf.float32).numpy() for t in critic_and_slopes(batch))
+    return found
+
+  seed = tf.constant([0, 1])
+  function, argument = {'log_prob': (log_prob, batch), 'sample': (sample, seed)}.get(task.action, (step, images))
+
+  def call():
+    tf.nest.map_structure(lambda tensor: tensor.numpy(), function(argument))
+
+  # All dtypes have the same products.
+  counts = dtype == 'float32'
+  flops = functools.partial(count_flops, function, tf.TensorSpec(argument.shape, argument.dtype)) if counts else None
+  return work.Prepared(call, outputs, flops)
+
+
+def product(size: int, dtype: str) -> Callable[[], None]:
+  a, b = (tf.cast(tf.random.stateless_uniform((size, size), seed=(0, i)), dtype) for i in range(2))
+  multiply = tf.function(tf.matmul)
+  return lambda: multiply(a, b)[0, 0].numpy()

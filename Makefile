@@ -15,13 +15,15 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 TESTABLE := $(VENV)/.installed-$(EXTRA)-test
 DOCUMENTED := $(VENV)/.installed-$(EXTRA)-docs
+# The peers of the benchmark have an environment of their own, so that nothing else depends on them.
+PEERS := .venv-bench
 
 INSTALL_cpu := $(PIP) install -r requirements/cpu.txt && $(PIP) install --no-deps 'tf-keras==2.21.*' -e .
 INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test examples faults lint docs bench wheel clean
+.PHONY: help demo test examples faults lint docs bench speed wheel clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
@@ -30,7 +32,8 @@ help:
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make lint      check style and formatting'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
-	@echo 'make bench     measure the time of training steps, and the size of the CIFAR-10 model'
+	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
+	@echo 'make speed     check that a training step has its share of the speed of matrix products'
 	@echo 'make wheel     build the distributions, and use the wheel outside of the checkout'
 	@echo 'make clean     remove what make and Python left, .venv included; runs/ stays'
 	@echo
@@ -56,9 +59,15 @@ docs: $(DOCUMENTED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 	@echo 'site/index.html'
 
-bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.step
+bench: $(INSTALLED) $(PEERS)/.installed
+	mkdir -p build
+	$(BIN)/python -m benchmarks.compare --json=build/bench.json
+	$(BIN)/python -m benchmarks.plot build/bench.json build/bench.png
 	$(BIN)/python -m benchmarks.size
+
+# A third is usual. The check is of the same run's products, and generous, so that no other load of a machine fails it.
+speed: $(INSTALLED)
+	$(BIN)/python -m benchmarks.compare --tasks=nice_train --peers= --dtypes=float32 --rounds=9 --least_share=0.1
 
 wheel: $(TESTABLE)
 	rm -rf build dist
@@ -66,7 +75,7 @@ wheel: $(TESTABLE)
 	.ci/try-wheel
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.
@@ -84,6 +93,12 @@ $(INSTALLED): setup.py requirements/base.txt requirements/cpu.txt
 	fi
 	@echo 'Installing flowgan_tf with TensorFlow ($(EXTRA)) into $(VENV): $(SIZE_$(EXTRA))'
 	@$(INSTALL_$(EXTRA))
+	@touch $@
+
+$(PEERS)/.installed: $(INSTALLED) requirements/bench.txt
+	@echo 'Installing the peers of the benchmark into $(PEERS)'
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/bench.txt
 	@touch $@
 
 $(TESTABLE): $(INSTALLED) requirements/test.txt

@@ -5,7 +5,7 @@
 
 Every library does the tasks of `benchmarks.peers.work` from the same weights and images, in a process of its own with
 the same number of threads. Before it is timed, its log-densities are compared with those of this project, before and
-after three training steps. In each round every library is timed once, and so are products of two large square matrices
+after a training step. In each round every library is timed once, and so are products of two large square matrices
 in the libraries that have them; rounds start with another library each. The median over the rounds counts. The fastest
 product of a dtype is the peak of that dtype.
 
@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 from absl import app, flags
@@ -43,8 +44,8 @@ PEERS = {
 }
 DTYPES = ('float32', 'bfloat16')
 PRODUCT_SIZE = 2048
-# Largest difference of log-densities in nats, as a share of the largest: rounding of sums over thousands of pixels.
-TOLERANCE = {'float32': 1e-3, 'bfloat16': 3e-2}
+# Largest difference of anything that is computed, as a share of its largest value.
+TOLERANCE = {'float32': 1e-3, 'bfloat16': 1e-1}
 
 TASK_NAMES = flags.DEFINE_list('tasks', list(TASKS), 'Tasks to measure.')
 PEER_NAMES = flags.DEFINE_list('peers', [name for name in PEERS if name != REFERENCE], 'Peers to measure.')
@@ -247,6 +248,16 @@ def table(records: list[dict]) -> str:
   return str(Table('', columns, [Row({'': record}) for record in records]))
 
 
+def find_faults(records: list[dict]) -> Iterator[str]:
+  """Says which libraries differ from this project, and where this project is too slow."""
+  for r in records:
+    what = f'{r["task"]} in {r["dtype"]}'
+    if not r['relative_difference'] <= TOLERANCE[r['dtype']]:
+      yield f'{what}: {r["peer"]} {r["variant"]} differs from {REFERENCE} by {r["relative_difference"]:.1g} of it'
+    if r['peer'] == REFERENCE and r['share'] < LEAST_SHARE.value:
+      yield f'{what} runs at {r["share"]:.2%} of the peak; expected at least {LEAST_SHARE.value:.2%}'
+
+
 def processor() -> str:
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
@@ -279,16 +290,7 @@ def main(argv: list[str]) -> None:
     peaks.setdefault(record['dtype'], []).append(record['peak_gflops'])
   for dtype, found in peaks.items():
     print(f'peak of {dtype}: {min(found):.0f} to {max(found):.0f} GFLOP/s, by a product of {PRODUCT_SIZE} rows')
-  faults = [
-    f'{r["task"]} in {r["dtype"]}: {r["peer"]} {r["variant"]} differs by {r["relative_difference"]:.1g} from {REFERENCE}'
-    for r in result['results']
-    if not r['relative_difference'] <= TOLERANCE[r['dtype']]
-  ]
-  faults += [
-    f'{r["task"]} in {r["dtype"]} runs at {r["share"]:.1%} of the peak; expected at least {LEAST_SHARE.value:.1%}'
-    for r in result['results']
-    if r['peer'] == REFERENCE and r['share'] < LEAST_SHARE.value
-  ]
+  faults = list(find_faults(result['results']))
   for fault in faults:
     say(fault)
   sys.exit(1 if faults else 0)

@@ -1,5 +1,6 @@
-"""The benchmarks as a user starts them, on a model so small that its size can be worked out by hand."""
+"""The benchmarks as a user starts them, on models so small that their sizes can be worked out by hand."""
 
+import json
 import math
 import os
 import pathlib
@@ -7,7 +8,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
+
+from benchmarks import compare, plot
+from benchmarks.peers import work
+from flowgan_tf import flows
+from flowgan_tf.bijectors import AffineCoupling
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -53,3 +61,103 @@ def test_training_from_a_file_takes_no_more_memory(images, steps, tmp_path):
   assert growth < 5
   assert [line.split()[0] for line in times] == ['file', 'memory']
   assert not list(tmp_path.iterdir())
+
+
+def run_compare(folder, *arguments):
+  """Runs the comparison on tiny flows. Returns the finished process, and the records by task, peer and dtype."""
+  path = folder / 'bench.json'
+  command = [sys.executable, '-m', 'benchmarks.compare', '--tiny', '--seconds=0', f'--json={path}', *arguments]
+  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+  assert path.exists(), result.stderr
+  records = json.loads(path.read_text())['results']
+  return result, {(r['task'], r['peer'], r['dtype']): r for r in records}
+
+
+def test_peers_that_are_missing_are_left_out_and_a_share_that_is_too_small_fails(tmp_path):
+  arguments = '--tasks=nice_sample', '--rounds=3', '--least_share=1.5', f'--peer_python={tmp_path}/python'
+  result, records = run_compare(tmp_path, '--peers=pytorch,jax', *arguments)
+  assert result.returncode == 1
+  for peer in ('pytorch', 'jax'):
+    assert f'{peer} is left out: No such file or directory: {tmp_path}/python' in result.stderr
+  assert list(records) == [('nice_sample', 'flowgan_tf', dtype) for dtype in ('float32', 'bfloat16')]
+  for (task, _, dtype), record in records.items():
+    assert f'{task} in {dtype} runs at ' in result.stderr
+    # 4 samples, 2 couplings with layers of 32 x 16 and 16 x 32.
+    assert record['gflop'] == pytest.approx(4 * 2 * 2 * 2 * 32 * 16 / 1e9)
+    assert record['ms'] == sorted(record['ms_of_rounds'])[1]
+    assert record['ratio'] == 1
+    assert record['share'] == pytest.approx(record['gflop'] / (record['ms'] / 1e3) / record['peak_gflops'])
+  header, _, *rows = result.stdout.splitlines()
+  assert header.startswith('task')
+  assert [row.split()[:4] for row in rows[:2]] == [
+    ['nice_sample', 'flowgan_tf', 'default', dtype] for dtype in ('float32', 'bfloat16')
+  ]
+
+
+def test_training_is_that_of_stock_tfp_and_keras(tmp_path):
+  # Three steps: density, gradients, Adam and averaged weights, by parts that are not ours.
+  result, records = run_compare(tmp_path, '--peers=tfp', '--tasks=nice_train', '--dtypes=float32', '--rounds=1')
+  assert result.returncode == 0, result.stderr
+  assert records['nice_train', 'tfp', 'float32']['difference'] < 1e-3
+
+
+@pytest.mark.parametrize('peer', ['pytorch', 'jax', 'normflows'])
+def test_peers_compute_the_same(peer, tmp_path):
+  python = CHECKOUT / '.venv-bench/bin/python'
+  if not python.exists():
+    pytest.skip('the peers are not installed: `make bench` installs them')
+  tasks = 'nice_train,nice_hybrid,real_nvp_log_prob' + ('' if peer == 'normflows' else ',jet_log_prob')
+  result, records = run_compare(tmp_path, f'--peers={peer}', f'--tasks={tasks}', '--dtypes=float32', '--rounds=1')
+  assert result.returncode == 0, result.stderr
+  assert len({task for task, found, _ in records if found == peer}) == len(tasks.split(','))
+
+
+def test_wrong_results_are_noticed(tmp_path):
+  names = {'flowgan_tf-float32-default': 0.0, 'jax-float32-jit': 0.6}
+  for name, error in names.items():
+    log_prob = np.array([-100.0, 200.0 + error])
+    np.savez(tmp_path / f'{name}.npz', log_prob=log_prob, log_prob_after=log_prob, critic=np.ones(2))
+  found = compare.differences('nice_train', 'jax-float32-jit', 'float32', tmp_path)
+  assert found == {'difference': pytest.approx(0.6), 'relative_difference': pytest.approx(0.003)}
+  record = {'task': 'nice_train', 'dtype': 'float32', 'peer': 'jax', 'variant': 'jit', 'share': 0.5} | found
+  assert list(compare.find_faults([record])) == [
+    'nice_train in float32: jax jit differs from flowgan_tf by 0.003 of it'
+  ]
+  assert not list(compare.find_faults([record | {'relative_difference': 1e-4}]))
+  assert list(compare.find_faults([record | {'relative_difference': math.nan}]))
+
+
+def test_inputs_are_read_as_they_were_written(tmp_path):
+  def arrays(*sizes):
+    return [np.full(size, size, np.float32) for size in sizes]
+
+  weights = {'coupling_0': arrays(*range(1, 13)), 'diagonal_scaling': arrays(3)}
+  written = work.Inputs(*arrays(2, 4), weights, {'coupling_0': arrays(5)}, arrays(6, 7))
+  written.save(tmp_path / 'inputs.npz')
+  read = work.Inputs.load(tmp_path / 'inputs.npz')
+  for name in ('images', 'noise', 'weights', 'statistics', 'critic'):
+    np.testing.assert_equal(getattr(read, name), getattr(written, name))
+
+
+@pytest.mark.parametrize('name', ['real_nvp_train', 'jet_train'])
+def test_masks_of_the_peers_are_those_of_the_flows(name):
+  task = work.TINY[name]
+  flow = getattr(flows, task.flow)(task.image_shape, **task.sizes)
+  found = work.coupling_masks(task)
+  for module in flow.bijector.submodules:
+    if isinstance(module, AffineCoupling) and 'channel' not in module.name:
+      kept, _ = module.mask.split(tf.ones(module.mask.event_shape))
+      np.testing.assert_array_equal(kept, found.pop(module.name))
+  assert not found
+
+
+def test_the_plot_shows_every_task():
+  records = [
+    {'task': task, 'peer': peer, 'variant': variant, 'dtype': 'float32', 'ms': 2.0, 'ratio': 1.5}
+    for task in ('nice_train', 'jet_train', 'jet_log_prob')
+    for peer, variant in (('flowgan_tf', 'default'), ('pytorch', 'eager'), ('pytorch', 'compile'))
+  ]
+  axes = plot.draw(records).axes
+  assert [a.get_title('left') for a in axes] == [plot.TITLES[r['task']] for r in records[::3]]
+  assert [t.get_text() for t in axes[0].get_yticklabels()] == ['flowgan_tf', 'pytorch eager', 'pytorch compile']
+  assert {t.get_text() for t in axes[0].texts} == {' 2', ' 2 (×1.5)'}

@@ -86,7 +86,8 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
   images, noise = tf.constant(inputs.images), tf.constant(inputs.noise)
   batch = images[: task.batch_size]
 
-  @tf.function(jit_compile=jit)
+  # Without the caches of eager mode; with XLA only if it is timed.
+  @tf.function(jit_compile=jit and task.action == 'log_prob')
   def log_prob(images):
     return state.ema.log_prob(images)
 

@@ -334,8 +334,9 @@ def prepare_flow(flow: nn.Module, task: work.Task, inputs: work.Inputs, dtype: s
   def compiled(function):
     return torch.compile(function, dynamic=False) if compiles else function
 
+  # Only what is timed: to compile takes a minute.
   log_prob = compiled(flow.log_prob)
-  average_log_prob = compiled(average.log_prob)
+  average_log_prob = compiled(average.log_prob) if task.action == 'log_prob' else average.log_prob
   decode = compiled(flow.decode) if task.action == 'hybrid' else None
   average_decode = compiled(average.decode) if task.action == 'sample' else None
 

@@ -63,6 +63,7 @@ def _state(task, dtype, jit):
   config.objective = 'hybrid' if task.action == 'hybrid' else 'mle'
   config.generator, config.precision, config.jit = task.flow, _PRECISIONS[dtype], jit
   config.batch_size, config.critic_steps = task.batch_size, work.CRITIC_STEPS
+  config.ema_every = 1  # As the peers do; by default it is 10.
   config['lambda'] = work.LIKELIHOOD_WEIGHT
   for name, value in task.sizes.items():
     config[task.flow][name] = value
@@ -70,7 +71,8 @@ def _state(task, dtype, jit):
     optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2 = work.LEARNING_RATE, work.BETA_1, work.BETA_2
   objective = make_objective(config)
   state = TrainState(config, task.image_shape, objective)
-  step = make_train_step(state, objective, config)
+  # Without the norm of the gradient, which only logs show.
+  step = functools.partial(make_train_step(state, objective, config), gradient_norm=False)
   return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
 
 

@@ -177,14 +177,14 @@ def differences(task: str, name: str, dtype: str, folder: pathlib.Path) -> dict:
   """Compares what a library computed with this project's.
 
   Returns:
-    `difference`, the largest difference of log-densities in nats, before and after training; `relative_difference`,
-    the largest difference of anything that was computed, as a share of its largest value.
+    `difference`, the largest difference of log-densities in nats, before and, in float32, after training;
+    `relative_difference`, the largest difference of anything that was computed, as a share of its largest value.
   """
   absolute, relative = 0.0, 0.0
   with np.load(folder / f'{name}.npz') as found, np.load(folder / f'{REFERENCE}-{dtype}-default.npz') as expected:
     for key in expected.files:
-      # The noise of a hybrid is drawn by each library, so that after a few steps critics and flows differ.
-      if key.endswith('_after') and TASKS[task].action == 'hybrid':
+      # Each library draws the noise of a hybrid, and bfloat16 rounds small gradients, whose signs Adam follows.
+      if key.endswith('_after') and (TASKS[task].action == 'hybrid' or dtype == 'bfloat16'):
         continue
       difference = float(np.abs(found[key] - expected[key]).max())
       if key.startswith('log_prob'):

@@ -29,7 +29,8 @@ _BAR = 0.38
 
 def draw(records: list[dict]) -> Figure:
   """Plots the records of a run, at least one. Numbers are milliseconds, and in brackets the ratio to this project."""
-  tasks = list(dict.fromkeys(record['task'] for record in records))
+  measured = {record['task'] for record in records}
+  tasks = [task for task in TITLES if task in measured]
   labels = {task: list(dict.fromkeys(_label(r) for r in records if r['task'] == task)) for task in tasks}
   pairs = [tasks[i : i + 2] for i in range(0, len(tasks), 2)]
   heights = [max(len(labels[task]) for task in pair) for pair in pairs]
@@ -43,12 +44,13 @@ def draw(records: list[dict]) -> Figure:
         if (r['task'], r['dtype']) == (task, dtype):
           y = labels[task].index(_label(r)) + (i - 0.5) * _BAR
           axes.barh(y, r['ms'], _BAR, color=COLORS[i], label=dtype, alpha=1.0 if r['peer'] == REFERENCE else 0.55)
-          note = f' {r["ms"]:.3g}' + ('' if r['peer'] == REFERENCE else f' (×{r["ratio"]:.2g})')
+          number = f' {r["ms"]:,.0f}' if r['ms'] >= 100 else f' {r["ms"]:.3g}'
+          note = number + ('' if r['peer'] == REFERENCE else f' (×{r["ratio"]:.2f})')
           axes.text(r['ms'], y, note, va='center', fontsize=8, color='black')
     axes.set_title(TITLES[task], fontsize=10.5, loc='left')
     axes.set_yticks(range(len(labels[task])), labels[task], fontsize=9)
     axes.invert_yaxis()
-    axes.margins(x=0.28)
+    axes.margins(x=0.3)
     axes.set_xlim(left=0)
     axes.tick_params(axis='x', labelsize=8, colors=INK)
     axes.spines[['top', 'right']].set_visible(False)

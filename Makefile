@@ -65,7 +65,7 @@ bench: $(INSTALLED) $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.plot build/bench.json build/bench.png
 	$(BIN)/python -m benchmarks.size
 
-# A third is usual. The check is of the same run's products, and generous, so that no other load of a machine fails it.
+# A third to a half is usual. The check is of the same run's products, and generous, so that no other load of a machine fails it.
 speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare --tasks=nice_train --peers= --dtypes=float32 --rounds=9 --least_share=0.1
 

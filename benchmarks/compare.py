@@ -180,7 +180,7 @@ def differences(task: str, name: str, dtype: str, folder: pathlib.Path) -> dict:
     `difference`, the largest difference of log-densities in nats, before and, in float32, after training;
     `relative_difference`, the largest difference of anything that was computed, as a share of its largest value.
   """
-  absolute, relative = 0.0, 0.0
+  absolute, relative = [0.0], [0.0]
   with np.load(folder / f'{name}.npz') as found, np.load(folder / f'{REFERENCE}-{dtype}-default.npz') as expected:
     for key in expected.files:
       # Each library draws the noise of a hybrid, and bfloat16 rounds small gradients, whose signs Adam follows.
@@ -188,9 +188,10 @@ def differences(task: str, name: str, dtype: str, folder: pathlib.Path) -> dict:
         continue
       difference = float(np.abs(found[key] - expected[key]).max())
       if key.startswith('log_prob'):
-        absolute = max(absolute, difference)
-      relative = max(relative, difference / float(np.abs(expected[key]).max()))
-  return {'difference': absolute, 'relative_difference': relative}
+        absolute.append(difference)
+      relative.append(difference / float(np.abs(expected[key]).max()))
+  # Unlike `max`, these return NaN if there is one.
+  return {'difference': float(np.max(absolute)), 'relative_difference': float(np.max(relative))}
 
 
 def calls(seconds: float) -> int:

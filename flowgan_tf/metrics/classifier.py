@@ -126,7 +126,8 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
     model.set_weights(weights)
     return test_accuracy
 
-  name = f'classifier-{dataset.name}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}'
+  of = '' if len(dataset.train) <= _IMAGES_SEEN[1] else f'-of{_IMAGES_SEEN[1]}'
+  name = f'classifier-{dataset.name}{of}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}'
   test_accuracy = cached(cache_dir, name, train, read)
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
   return Classifier(model, dataset.num_classes, test_accuracy, weights_hash(model.get_weights()), counts / counts.sum())

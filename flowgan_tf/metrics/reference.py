@@ -34,7 +34,7 @@ class Reference(NamedTuple):
 
   Attributes:
     statistics: Mean and covariance of the features of all images, or of 250,000 of them drawn at random, for FID.
-    features: Features of the first m images, at most 10,000, for KID, float32 `[m, d]`.
+    features: Features of the first m of the images behind the statistics, at most 10,000, for KID, float32 `[m, d]`.
   """
 
   statistics: FeatureStatistics
@@ -67,7 +67,8 @@ def load_or_compute(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os
   def read(saved):
     return Reference(FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n'])), saved['features'])
 
-  name = f'reference-{dataset.name}-train-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}'
+  train = 'train' if len(dataset.train) <= _MOST_IMAGES else f'train{_MOST_IMAGES}'
+  name = f'reference-{dataset.name}-{train}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}'
   return cached(cache_dir, name, compute, read)
 
 

@@ -96,7 +96,7 @@ _LARGEST = {
   'steps': 10**9,
   'critic_steps': 1000,
   'penalty_interval': 10**9,
-  'ema_every': 10**9,
+  'ema_every': 100,  # The average may lag behind by as many steps, less one.
   'log_every': 10**9,
   'eval_every': 10**9,
 }
@@ -160,7 +160,7 @@ def default_config() -> config_dict.ConfigDict:
     config[name].warmup_steps = 0  # steps at the start in which the learning rate rises from 0
     config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
   config.ema_decay = 0.999  # average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
-  config.ema_every = 10  # steps from one update of that average to the next, after the first 100 steps
+  config.ema_every = 10  # steps from one update of that average to the next, after the first 100 steps; at most 100
 
   config.on_nan = 'stop'  # or 'rollback', to the last checkpoint with half the learning rates, at most 3 times
   config.log_every = 50

@@ -66,7 +66,7 @@ def read_description(workdir: pathlib.Path) -> tuple[config_dict.ConfigDict, dic
     config, found, facts = default_config(), description['config'], description['data']
     found = _from_version_1(found) if version == 1 else found
     found = _from_version_2(found) if version < 3 else found
-    config.update(found)
+    config.update({'ema_every': 1} | found)  # The average before it had a setting of its own.
     validate(config)
     if config.generator not in found or not isinstance(facts['name'], str):
       raise ValueError(f'the settings of {config.generator} and the name of the data must be there')

@@ -74,7 +74,8 @@ class Classifiers(Analysis):
     samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
     images, labels = subject.images('train'), subject.labels('train')
     tests, test_labels = subject.images('test'), subject.labels('test')
-    frequencies = np.bincount(labels, minlength=subject.dataset.num_classes) / len(labels)
+    counts = _counts(subject.dataset)
+    frequencies = counts / counts.sum()
     keras.utils.set_random_seed(settings.seed)
     classifier = _perceptron(images.shape[1:], len(frequencies))
     numbers, done = {}, 0
@@ -97,9 +98,15 @@ class Classifiers(Analysis):
   def check(self, settings: ClassifiersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     if dataset.train.labels is None:
       raise UsageError(f'{dataset.name}: has no labels to train classifiers with')
+    if not _counts(dataset).all():
+      raise UsageError(f'{dataset.name}: has a class without training images, for which there is no MODE score')
 
   def records(self, record: dict) -> dict[str, dict]:
     return record['classifiers']
+
+
+def _counts(dataset: data.Dataset) -> np.ndarray:
+  return np.bincount(dataset.train.labels, minlength=dataset.num_classes)
 
 
 def _perceptron(image_shape: Sequence[int], num_classes: int) -> keras.Model:

@@ -137,3 +137,12 @@ def test_a_description_that_is_not_one_is_damaged_though_sealed(tmp_path, datase
   edit_sealed(tmp_path / 'config.json', lambda description: description[part].update(change))
   with pytest.raises(UsageError, match=r'config\.json: damaged'):
     read_description(tmp_path)
+
+
+def test_a_run_from_before_ema_every_averages_each_step(run, config, dataset):
+  edit_sealed(run[0] / 'config.json', lambda record: record['config'].pop('ema_every'))
+  assert read_description(run[0])[0].ema_every == 1
+  with pytest.raises(UsageError, match=r'holds a run with another configuration \(ema_every 1 -> 10\)'):
+    open_workdir(run[0], config, dataset)
+  config.ema_every = 1
+  open_workdir(run[0], config, dataset)

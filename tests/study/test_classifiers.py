@@ -60,3 +60,9 @@ def test_without_labels_there_are_no_classifiers(subject):
   with pytest.raises(UsageError, match='has no labels to train classifiers with'):
     unlabelled = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, labels=None))
     Classifiers().check(Classifiers.Settings(), subject.run.config, unlabelled)
+
+
+def test_a_class_without_images_is_refused(subject):
+  train = dataclasses.replace(subject.dataset.train, labels=np.zeros_like(subject.dataset.train.labels))
+  with pytest.raises(UsageError, match='has a class without training images'):
+    Classifiers().check(Classifiers.Settings(), subject.run.config, dataclasses.replace(subject.dataset, train=train))

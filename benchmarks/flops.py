@@ -59,7 +59,7 @@ def count_flops(function: Callable, *inputs: tf.TensorSpec) -> int:
   count_flops(flow.log_prob, tf.TensorSpec((1, 28, 28, 1)))  # 46272000
   ```
   """
-  graph = tf.function(function).get_concrete_function(*inputs).graph
+  graph = tf.function(function, autograph=False).get_concrete_function(*inputs).graph
   return _graph_flops(graph, graph.outputs)
 
 

@@ -149,7 +149,7 @@ def test_absent_archive(tmp_path, mirror):
 
 
 def test_archive_that_vanishes_after_the_check(tmp_path, monkeypatch, mirror):
-  monkeypatch.setattr(hosts, 'answers', lambda url: True)
+  monkeypatch.setattr(hosts, 'answers', lambda url, **_: True)
   mirror.status = 404
   reason = re.escape(f'(DownloadError: Failed to get url {mirror.url}. HTTP code: 404.)')
   fails(tmp_path, rf'^cifar10: download into {tmp_path} failed {reason}; try again')

@@ -114,7 +114,7 @@ def until_work(monkeypatch):
   monkeypatch.setattr('flowgan_tf.saved_model.tf.saved_model.save', stop)
   monkeypatch.setattr(evaluate, 'make_scorer', scorer)
   monkeypatch.setattr(evaluate, 'Evaluator', stop)
-  monkeypatch.setattr(hosts, 'answers', lambda url: False)
+  monkeypatch.setattr(hosts, 'answers', lambda url, **_: False)
   for analysis in ANALYSES.values():
     measure = lambda self, subject, s: stop(self.check(s, subject.run.config, subject.dataset))  # noqa: E731
     monkeypatch.setattr(type(analysis), 'measure', measure)

@@ -182,7 +182,7 @@ def test_downloaded_weights_are_read_without_a_network_in_float32(inception, ker
   [path] = (keras_home / 'models').iterdir()
   monkeypatch.setenv('KERAS_HOME', str(keras_home))
   monkeypatch.setattr(inception_module, '_MD5', hashlib.md5(path.read_bytes()).hexdigest())
-  monkeypatch.setattr(hosts, 'answers', lambda url: pytest.fail(f'asked for {url}'))
+  monkeypatch.setattr(hosts, 'answers', lambda url, **_: pytest.fail(f'asked for {url}'))
   keras.config.set_dtype_policy('mixed_bfloat16')
   try:
     loaded = load_inception(None)
@@ -205,7 +205,7 @@ def test_missing_or_damaged_weights_are_downloaded_as_keras_does(keras_home, tmp
     raise StopIteration  # Another test covers what happens to the file.
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url: url == keras_inception_v3.WEIGHTS_PATH)
+  monkeypatch.setattr(hosts, 'answers', lambda url, **_: url == keras_inception_v3.WEIGHTS_PATH)
   monkeypatch.setattr(keras.utils, 'get_file', get_file)
   with pytest.raises(UsageError, match='StopIteration'):
     load_inception(None)
@@ -249,7 +249,7 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch, capsys):
     raise Exception('URL fetch failure: 403\nForbidden')
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url: True)
+  monkeypatch.setattr(hosts, 'answers', lambda url, **_: True)
   monkeypatch.setattr(keras.utils, 'get_file', get_file)
   _raises(None, rf'^Inception-v3: download .* failed \(Exception: URL fetch failure: 403\); try again, {REMEDIES}')
   assert capsys.readouterr() == ('', 'Downloading\n')

@@ -66,7 +66,7 @@ def test_the_help_describes_it(registered):
   for text in (
     'mean grey level of samples',
     '--shades: brightness: Shades of grey.',
-    '--samples: kde, gmm, temperature, brightness:',
+    '--samples: kde, gmm, temperature, classifiers, brightness:',
   ):
     assert text in ' '.join(said.out.split())
 

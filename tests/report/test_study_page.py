@@ -28,6 +28,7 @@ def test_sections_in_the_order_of_the_paper(runs):
     'Mixture of Gaussians',
     'Jacobian of the generator',
     'Temperature',
+    'Scores by other classifiers',
     'Outliers',
     'Critic gap',
   ]

@@ -188,7 +188,7 @@ class _Loop:
     self._replicas = state.replicas
     self._began = None
     self._rollbacks = 0
-    self._opened, self._spent = time.monotonic(), collections.Counter()  # In seconds, of this process alone.
+    self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
@@ -297,12 +297,12 @@ class _Loop:
 
   @contextlib.contextmanager
   def _timed(self, work):
-    began = time.monotonic()
+    began = time.perf_counter()
     yield
-    self._spent[work] += time.monotonic() - began
+    self._spent[work] += time.perf_counter() - began
 
   def _log_shares(self):
-    total = time.monotonic() - self._opened
+    total = time.perf_counter() - self._opened
     evaluation, waits = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
     _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, evaluation, waits)
 

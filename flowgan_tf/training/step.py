@@ -162,10 +162,11 @@ def make_train_step(
       metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
     if trains_generator:
       metrics |= train_generator(images[-batch_size:], penalized, gradient_norm)
-      if replicas.count > 1 and running:
-        # Each replica has moved those of its batch norms by its own share of the batch.
-        for variable, value in zip(running, mean([tf.convert_to_tensor(v) for v in running]), strict=True):
-          variable.assign(value)
+    if replicas.count > 1 and running:
+      # Each replica has moved those of its batch norms by its own share of the batch; without a likelihood, also in
+      # steps that train the critic alone.
+      for variable, value in zip(running, mean([tf.convert_to_tensor(v) for v in running]), strict=True):
+        variable.assign(value)
     return mean(metrics)
 
   def on_replicas(images, **pattern):

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -102,6 +103,29 @@ class Replicas:
     if self.workers > 1:
       for variable, value in zip(variables, self._sum(variables, of=[0]), strict=True):
         variable.assign(value)
+
+  def check_same(self, facts: dict[str, Any]) -> None:
+    """Checks that all workers have the same facts, which are values of JSON by name, as the chief.
+
+    Every worker must ask, with the same names, and waits until all have asked.
+
+    Raises:
+      UsageError: If a fact of this worker is another than the chief's.
+      ConnectionError: If one of another worker is.
+    """
+    if self.workers == 1:
+      return
+    hashes = [zlib.crc32(json.dumps(value).encode()) >> 1 for value in facts.values()]  # 31 bits
+    [expected] = self._sum([tf.constant(hashes, tf.int64)], of=[0])
+    differing = [name for name, a, b in zip(facts, hashes, expected.numpy(), strict=True) if a != b]
+    refused = self.any(bool(differing))
+    if differing:
+      raise UsageError(
+        f'`{differing[0]}` must be the same on all workers. Got: {facts[differing[0]]} on worker '
+        f'{self.worker}, unlike on the chief.'
+      )
+    if refused:
+      raise ConnectionError('another worker was refused, as its settings or data are unlike those of the chief')
 
   def _sum(self, values, of):
     """The sum of each of some numbers or tensors over the replicas `of`."""

@@ -17,10 +17,13 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.runs.config import check_strategy
+from flowgan_tf.runs.models import make_objective
 from flowgan_tf.strategies import SINGLE, gather, make_replicas, mean, share
+from flowgan_tf.training.state import TrainState
+from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.faults import processes
 from tests.faults.processes import start_program, start_training, status_of, wait_for_records
-from tests.tiny import make_config, write_images
+from tests.tiny import IMAGE_SHAPE, make_config, write_images
 from tests.training.trainings import checkpoint_of, records_of
 
 OBJECTIVES = {
@@ -219,6 +222,58 @@ def test_running_statistics_are_the_mean_over_replicas(images, tmp_path):
     np.testing.assert_allclose(a[key], b[key], atol=1e-6)
     variance = min(key for key in a if key.startswith(network) and 'moving_variance' in key)
     assert np.mean(b[variance]) < np.mean(a[variance])
+
+
+def test_the_chief_scores_samples_while_other_workers_wait(tmp_path):
+  images = write_images(tmp_path / 'images.npz', count=200, labels=True)
+  config = make_config({'objective': 'mle', 'cache_dir': str(tmp_path / 'cache')}, dataset=images)
+  run = tmp_path / 'run'
+  train_by('', config, run)
+
+  def output(i):
+    return tmp_path / f'output{i}'
+
+  workers = start_programs('evaluate', (run, '--samples=20', '--float64'), output)
+  assert [status_of(worker) for worker in workers] == [0, 0], output(0).read_text() + output(1).read_text()
+  records = read_evaluation(run)
+  assert [record['checkpoint'] for record in records] == ['latest', 'best_nll']
+  assert all(record['score_samples'] == 20 and record['mode_score'] >= 1 for record in records)
+  assert output(0).read_text().count('evaluation.json') == 1 and 'evaluation.json' not in output(1).read_text()
+
+
+def test_a_worker_with_other_settings_is_refused(images, tmp_path):
+  rates, run = ['--config.optimizer.learning_rate=0.001', '--config.optimizer.learning_rate=0.002'], tmp_path / 'run'
+  arguments = [*FLAGS, f'--dataset={images}', f'--workdir={run}', '--steps=2', '--strategy=multi_worker']
+  outputs = [tmp_path / f'output{i}' for i in range(2)]
+  workers = start_workers(processes._run, lambda i: ('train', [*arguments, rates[i]], outputs[i]))
+  assert [status_of(worker) for worker in workers] == [1, 2]
+  lines = [printed_by('train', output) for output in outputs]
+  expected = 'train: another worker was refused, as its settings or data are unlike those of the chief'
+  assert lines[0] == [expected]
+  assert lines[1] == [
+    'train: --config.optimizer.learning_rate must be the same on all workers. Got: 0.002 on worker 1, unlike on the '
+    'chief.'
+  ]
+  assert not run.exists()
+
+
+def check_warm_up(config):
+  """In a process of two devices: after a step of the critic alone, both have the same running statistics."""
+  replicas, objective = make_replicas('mirrored:2'), make_objective(config)
+  state = TrainState(config, IMAGE_SHAPE, objective, replicas)
+  before = [variable.numpy() for variable in state.generator.non_trainable_variables]
+  rng = np.random.default_rng(0)
+  images = rng.random((batches_per_step(objective, config.critic_steps, False) * config.batch_size, *IMAGE_SHAPE))
+  make_train_step(state, objective, config)(tf.constant(images, tf.float32))
+  for variable, old in zip(state.generator.non_trainable_variables, before, strict=True):
+    first, second = (copy.numpy() for copy in variable.values)
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - old).max() > 0
+
+
+def test_running_statistics_are_averaged_while_the_critic_is_warmed_up():
+  settings = {'nice.normalization': 'batch', 'objective': 'adversarial', 'critic_warmup': 1}
+  assert status_of(processes._started(check_warm_up, (make_config(settings),))) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.metrics.scorers import Scorer
-from flowgan_tf.runs.checkpoints import restore_generator
-from flowgan_tf.runs.config import check_strategy, validate
+from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
+from flowgan_tf.runs.config import check_strategy, shared_settings, validate
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose
-from flowgan_tf.strategies import make_replicas
+from flowgan_tf.strategies import Replicas, make_replicas
 
 __all__ = ['evaluate_run']
 
@@ -56,7 +56,8 @@ def evaluate_run(
       without scores instead of raising an error.
     inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
     strategy: Devices that share the work, as in `make_replicas`; whatever those of the training were. Every worker of
-      'multi_worker' reads the folder, and the chief alone scores samples and saves.
+      'multi_worker' reads the folder, and takes checkpoints and weights that the chief found there; the chief alone
+      scores samples and saves.
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
@@ -67,14 +68,16 @@ def evaluate_run(
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
       likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
-      scorer, or `make_scorer` or `make_replicas` fails.
+      scorer, the run, its data or an argument are others than the chief's, or `make_scorer` or `make_replicas` fails.
   """
   if samples and samples < _SPLITS:
     raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
   check_strategy(strategy)
   replicas = make_replicas(strategy)
-  with replicas.reporting_lost_workers(), replicas.scope():
-    run = load_run(workdir, checkpoints[0])
+  with replicas.reporting_lost_workers():
+    checkpoints = _found_by_chief(checkpoints, replicas)
+    with replicas.scope():  # On several workers all take part in making a variable, so that nothing else is made here.
+      run = load_run(workdir, checkpoints[0])
     return _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weights, replicas)
 
 
@@ -87,6 +90,8 @@ def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weigh
     run.config.inception_weights = inception_weights
   read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
+  arguments = {'checkpoint': list(checkpoints), 'split': split, 'samples': samples, 'float64': float64}
+  replicas.check_same(arguments | shared_settings(run.config, dataset))
   if float64 and not run.generator.has_density:
     raise UsageError(
       f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.'
@@ -99,7 +104,8 @@ def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weigh
   evaluator = Evaluator(run.generator, dataset, run.config, replicas)
   records = []
   for checkpoint in checkpoints:
-    step = restore_generator(run.workdir, checkpoint, run.generator)
+    step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator))
+    replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     # Checkpoints of the same step hold the same generator.
     measured = next((record for record in records if record['step'] == step), None)
     if measured is None:
@@ -107,7 +113,9 @@ def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weigh
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood._asdict()
       if float64:
-        wide = Evaluator(run.generator.with_dtype('float64'), dataset, run.config, replicas)
+        with replicas.scope():
+          generator = run.generator.with_dtype('float64')
+        wide = Evaluator(generator, dataset, run.config, replicas)
         found = wide.likelihood(split)._asdict()
         measured |= {f'{name}_float64': value for name, value in found.items() if name != 'n'}
       if samples != 0:
@@ -120,6 +128,13 @@ def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weigh
     write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
   replicas.any(False)  # No worker ends before the others have what they need of it.
   return records
+
+
+def _found_by_chief(checkpoints: Sequence[str], replicas: Replicas) -> Sequence[str]:
+  if replicas.workers == 1:
+    return checkpoints
+  found = replicas.from_chief(sum(2**i for i, name in enumerate(CHECKPOINTS) if name in checkpoints))
+  return [name for i, name in enumerate(CHECKPOINTS) if found & 2**i] or checkpoints
 
 
 def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[str, float | int]:

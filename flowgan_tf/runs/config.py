@@ -10,12 +10,16 @@ import json
 import math
 import numbers
 import re
+from typing import TYPE_CHECKING
 
 from ml_collections import config_dict
 
 from flowgan_tf.arguments import check, check_choice, check_integer, check_number, check_path, renamed
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.choices import check_arguments
+
+if TYPE_CHECKING:
+  from flowgan_tf.data import Dataset
 
 __all__ = [
   'CRITIC_SETTINGS',
@@ -29,6 +33,7 @@ __all__ = [
   'default_config',
   'objective_arguments',
   'settings',
+  'shared_settings',
   'training_settings',
   'used',
   'validate',
@@ -277,6 +282,14 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 def training_settings(config: config_dict.ConfigDict) -> dict[str, object]:
   """Returns the `settings` on which a training depends."""
   return {name: value for name, value in settings(used(config)).items() if name not in _FREE}
+
+
+def shared_settings(config: config_dict.ConfigDict, dataset: Dataset) -> dict[str, object]:
+  """Returns what must be the same on all workers, by name: all settings but paths, and what identifies the data."""
+  found = settings(used(config))
+  names = [name for name in settings(config) if name not in {*_PATHS, 'strategy'}]
+  identity = f'{dataset.name} with SHA-256 {dataset.fingerprint[:16]}...'
+  return {name: found.get(name) for name in names} | {'dataset': identity}
 
 
 def _check_settings(found, expected, prefix):

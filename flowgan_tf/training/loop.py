@@ -20,7 +20,7 @@ from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import settings, used, validate
+from flowgan_tf.runs.config import settings, shared_settings, used, validate
 from flowgan_tf.runs.models import make_objective
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
@@ -69,7 +69,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
 
   Raises:
-    UsageError: If configuration, data or folder cannot be used. It is raised before any training.
+    UsageError: If configuration, data or folder cannot be used, or those of a worker are unlike the chief's. It is
+      raised before any training.
     TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
       been fewer than 3 rollbacks.
     OSError: If a file cannot be written. The last checkpoint is kept. A `ConnectionError` if another worker has ended.
@@ -90,6 +91,7 @@ def _train_on(replicas, config, workdir, scorer_required):
   dataset = data.load(config.dataset, config.data_dir, config.image_size)
   images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
+  replicas.check_same(shared_settings(config, dataset))
   state = TrainState(config, dataset.image_shape, objective, replicas)
   if objective.uses_likelihood and not state.generator.has_density:
     raise UsageError(
@@ -235,9 +237,10 @@ class _Loop:
     if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
       after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
       rollback = ", or `on_nan` 'rollback'" if self._config.on_nan == 'stop' else ''
+      kept = self._workdir or "the chief's folder"
       raise TrainingDiverged(
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
-        f'{self._workdir}; a lower `optimizer.learning_rate` may help' + rollback
+        f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
       )
     if self._workdir:  # Before the record, which is for the reader.
       write_rollbacks(self._workdir, self._rollbacks + 1)

@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import zlib
@@ -25,15 +26,10 @@ from flowgan_tf.errors import UsageError
 
 __all__ = ['SINGLE', 'Replicas', 'gather', 'make_replicas', 'mean', 'replica_count', 'share']
 
-# What TensorFlow raises in an exchange with a process that is gone.
-_LOST = (
-  tf.errors.AbortedError,
-  tf.errors.CancelledError,
-  tf.errors.DeadlineExceededError,
-  tf.errors.FailedPreconditionError,
-  tf.errors.InternalError,
-  tf.errors.UnavailableError,
-)
+# What TensorFlow raises in an exchange with a process that is gone ...
+_LOST = (tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
+# ... and what it also raises for other reasons, such as errors of NCCL or XLA.
+_FAILED = (tf.errors.CancelledError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,20 +142,28 @@ class Replicas:
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:
-    """Turns TensorFlow's errors of an exchange into one that says that another worker has ended.
+    """Turns TensorFlow's errors of an exchange into one that says so, and that another worker has ended if it is sure.
 
     Raises:
       ConnectionError: Instead of the error of an operation, if there are other workers.
     """
     try:
       yield
-    except _LOST as error:
+    except (*_LOST, *_FAILED) as error:
       if self.workers == 1:
         raise
+      lost = isinstance(error, _LOST)
+      what = 'another worker has ended or cannot be reached' if lost else 'an exchange between workers failed'
       raise ConnectionError(
-        f'another worker has ended or cannot be reached ({type(error).__name__}); repeat the command on all workers to '
-        'go on'
+        f'{what}: {_reason(error)} ({type(error).__name__}); repeat the command on all workers to go on'
       ) from error
+
+
+def _reason(error):
+  """The first line of an error's own message, without the Python lines that TensorFlow puts before it."""
+  lines = [re.sub('^{{.*?}} *', '', line.strip()) for line in error.message.splitlines() if line.strip()]
+  nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith('Node: ')]
+  return lines[nodes[-1] + 1 if nodes else 0] if lines else 'no message'
 
 
 SINGLE = Replicas()

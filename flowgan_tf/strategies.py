@@ -133,7 +133,7 @@ class Replicas:
       context = tf.distribute.get_replica_context()
       values = [tf.where(counted[context.replica_id_in_sync_group], value, tf.zeros_like(value)) for value in values]
       sums = {}
-      for dtype in {value.dtype: None for value in values}:  # Those of one exchange have one type.
+      for dtype in {value.dtype: None for value in values}:  # Those of one all-reduce have one type.
         alike = [value for value in values if value.dtype == dtype]
         sums[dtype] = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, alike))
       return [next(sums[value.dtype]) for value in values]
@@ -160,10 +160,10 @@ class Replicas:
 
 
 def _reason(error):
-  """The first line of an error's own message, without the Python lines that TensorFlow puts before it."""
-  lines = [re.sub('^{{.*?}} *', '', line.strip()) for line in error.message.splitlines() if line.strip()]
-  nodes = [i for i, line in enumerate(lines[:-1]) if line.startswith('Node: ')]
-  return lines[nodes[-1] + 1 if nodes else 0] if lines else 'no message'
+  """The first line of an error's own message, without what TensorFlow puts before it, such as indented Python lines."""
+  lines = [re.sub('^{{.*?}} *', '', line) for line in error.message.splitlines()]
+  before = ('Graph execution error', 'Detected at node', 'Node: ', '<stack traces', ' ', '\t')
+  return next((line.rstrip(' :') for line in lines if line and not line.startswith(before)), 'no message')
 
 
 SINGLE = Replicas()
@@ -285,7 +285,7 @@ def gather(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def mean(tensors: Any) -> Any:
-  """Returns the mean over replicas of each tensor in a structure of float tensors, in one exchange; None stays."""
+  """Returns the mean over replicas of each tensor in a structure of float tensors, in one all-reduce; None stays."""
   if replica_count() == 1:
     return tensors
   flat = tf.nest.flatten(tensors)

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.runs.config import check_strategy
 from flowgan_tf.runs.models import make_objective
@@ -185,6 +186,7 @@ def test_workers_end_together_and_the_command_goes_on(images, tmp_path, number):
   if number == signal.SIGKILL:
     assert statuses == [1, -signal.SIGKILL]
     assert len(lines[0]) == 1 and lines[0][0].startswith(LOST)
+    assert not any(words in lines[0][0] for words in ('Graph execution', 'Detected at', 'no message', 'stack trace'))
   else:
     assert statuses == [143, 143]
     assert lines[0] == lines[1] == ['train: stopped by SIGTERM; repeat the command to go on']
@@ -202,7 +204,7 @@ def test_workers_end_together_and_the_command_goes_on(images, tmp_path, number):
 def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
   run = on_one['hybrid'][1]
 
-  def evaluate(strategy):
+  def evaluated(strategy):
     arguments = (run, '--checkpoint=latest', '--samples=0', '--float64')
     if strategy == 'multi_worker':
       started = start_programs('evaluate', arguments, lambda i: tmp_path / f'{strategy}{i}')
@@ -213,9 +215,9 @@ def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
     (run / 'evaluation.json').unlink()
     return record
 
-  alone = evaluate('')
+  alone = evaluated('')
   for strategy in ('mirrored:3', 'multi_worker'):
-    found = evaluate(strategy)
+    found = evaluated(strategy)
     assert found.keys() == alone.keys()
     assert found['nll'] == pytest.approx(alone['nll'], abs=1e-4)
     assert found['nll_float64'] == pytest.approx(alone['nll_float64'], abs=1e-9)
@@ -276,6 +278,34 @@ def check_overflow(config):
 def test_a_step_that_overflows_in_half_precision_is_left_out_on_both_devices():
   config = make_config(precision='mixed_float16', objective='mle')
   assert status_of(processes._started(check_overflow, (config,))) == 0
+
+
+def evaluate_what_changes(run, worker, output):
+  """Evaluates a run as a worker; worker 1 finds another checkpoint than the chief does."""
+  restore = evaluate.restore_generator
+
+  def find_another(workdir, checkpoint, generator):
+    restore(workdir, checkpoint, generator)
+    for variable in generator.variables:
+      variable.assign(tf.zeros_like(variable))
+    return 99
+
+  if worker == 1:
+    evaluate.restore_generator = find_another
+  checkpoints = [['latest', 'best_nll'], ['latest']][worker]
+  output.write_text(json.dumps(evaluate.evaluate_run(run, checkpoints, 'test', 0, strategy='multi_worker')))
+
+
+def test_workers_evaluate_the_checkpoints_that_the_chief_has(images, tmp_path):
+  run = tmp_path / 'run'
+  train_by('', make_config(objective='mle', dataset=images), run)
+  started = start_workers(evaluate_what_changes, lambda i: (run, i, tmp_path / f'output{i}'))
+  assert [status_of(process) for process in started] == [0, 0]
+  records = [json.loads((tmp_path / f'output{i}').read_text()) for i in range(2)]
+  assert records[0] == records[1] and len(records[0]) == 2
+  [alone] = evaluate.evaluate_run(run, ['latest'], 'test', 0)
+  assert records[0][0]['step'] == alone['step'] == 4
+  assert records[0][0]['nll'] == pytest.approx(alone['nll'], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weigh
     run.config.inception_weights = inception_weights
   read_evaluation(run.workdir)  # Before the work, as it may be damaged.
   dataset = load_data(run)
-  arguments = {'checkpoint': list(checkpoints), 'split': split, 'samples': samples, 'float64': float64}
+  arguments = {'split': split, 'samples': samples, 'float64': float64}
   replicas.check_same(arguments | shared_settings(run.config, dataset))
   if float64 and not run.generator.has_density:
     raise UsageError(

@@ -14,6 +14,7 @@ import numpy as np
 from flowgan_tf.errors import UsageError
 
 __all__ = [
+  'LARGEST_IMAGE',
   'check',
   'check_bool',
   'check_choice',
@@ -26,6 +27,8 @@ __all__ = [
   'is_path',
   'renamed',
 ]
+
+LARGEST_IMAGE = 4096  # pixels on a side, of images that are resized
 
 _LONGEST = 200  # characters of a value in a message
 

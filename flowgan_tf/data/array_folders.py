@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes
-from flowgan_tf.data.stored_images import open_images
+from flowgan_tf.data.stored_images import check_regular, open_images
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable, refusal_named, sync
 
@@ -127,6 +127,7 @@ def _write_images(folder, batches, image_shape, part_of):
 
 
 def _labels(path: pathlib.Path, n: int) -> np.ndarray:
+  check_regular(path)
   try:
     with path.open('rb') as file:
       labels = np.lib.format.read_array(file, allow_pickle=False)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image
 
-from flowgan_tf.arguments import check_memory
+from flowgan_tf.arguments import LARGEST_IMAGE, check_integer, check_memory
 from flowgan_tf.data.array_folders import PARTS, write_array_folder
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes, hold_out, three_way
 from flowgan_tf.data.resizing import RESIZE, crop_and_resize, log_resizing
@@ -87,11 +87,17 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
     image_size: As for `load_folder`.
 
   Raises:
-    UsageError: As for `load_folder`; or if there is such a folder already, it cannot be written, or the disk has no
-      room for it.
+    UsageError: As for `load_folder`; or if there is such a folder already, it lies in the other one or cannot be
+      written, or the disk has no room for it.
+    ValueError: If `image_size` is not an integer from 0 to 4096.
   """
   if os.path.lexists(to):
     raise UsageError(f'{to}: exists already')
+  if not os.path.isdir(path):
+    raise UsageError(f'{path}: no such folder')
+  if pathlib.Path(path).resolve() in pathlib.Path(to).resolve().parents:
+    raise UsageError(f'{to}: lies in {path}, which would then hold other files than images')
+  check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   folder = _ImageFolder(path, image_size)
   numbered = three_way(Split(np.arange(len(folder.paths)), None), path)
   labels = itertools.repeat(None) if folder.labels is None else folder.labels[:, np.newaxis]

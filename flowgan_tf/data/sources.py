@@ -7,6 +7,7 @@ import os
 import numpy as np
 from sklearn.datasets import load_digits
 
+from flowgan_tf.arguments import LARGEST_IMAGE, check_integer
 from flowgan_tf.data import array_folders, image_files, tfds_source
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.errors import UsageError
@@ -48,12 +49,14 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   Raises:
     UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, as a
       run's files want it, or it cannot be resized.
+    ValueError: If `image_size` is not an integer from 0 to 4096.
 
   #### References
 
   Grover, Dhar, Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative Models. AAAI 2018,
   appendix A: 50,000 / 10,000 / 10,000 images of MNIST, a random 5,000 of CIFAR-10's 50,000 for validation.
   """
+  check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   if dataset == 'digits':
     _check_no_image_size(dataset, image_size)
     return _digits()

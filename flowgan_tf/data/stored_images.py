@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import pathlib
 import weakref
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ import numpy as np
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 
-__all__ = ['IN_MEMORY', 'StoredImages', 'open_images']
+__all__ = ['IN_MEMORY', 'StoredImages', 'check_regular', 'open_images']
 
 # Images of fewer bytes are loaded: gathering a batch from memory needs no Python.
 IN_MEMORY = 2**30
@@ -41,11 +42,12 @@ class StoredImages:
       UsageError: If the file cannot be read, or does not hold uint8 images `[n, height, width, 1 or 3]`.
     """
     self.path = os.fspath(path)
+    check_regular(path)
     try:
       with open(path, 'rb') as file:
         shape, fortran_order, dtype = _read_header(file)
         start, size = file.tell(), os.fstat(file.fileno()).st_size
-        if dtype != self.dtype or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+        if dtype != self.dtype or len(shape) != 4 or shape[3] not in (1, 3) or min(shape) < 1:
           raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {dtype} {list(shape)}')
         if fortran_order:
           raise UsageError(f'{path}: expected images one after the other, got an array in Fortran order')
@@ -84,6 +86,17 @@ class StoredImages:
     """Reads all images, if memory can hold them."""
     check_memory(f'{self.path}: its images', math.prod(self.shape))
     return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def check_regular(path: str | os.PathLike) -> None:
+  """Checks that a path is not a pipe or a device, for which opening would wait.
+
+  Raises:
+    UsageError: If it is one.
+  """
+  path = pathlib.Path(path)
+  if path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device():
+    raise UsageError(f'{path}: not a regular file')
 
 
 def open_images(path: str | os.PathLike) -> np.ndarray | StoredImages:

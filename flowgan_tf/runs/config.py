@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import config_dict
 
-from flowgan_tf.arguments import check, check_choice, check_integer, check_number, check_path, renamed
+from flowgan_tf.arguments import LARGEST_IMAGE, check, check_choice, check_integer, check_number, check_path, renamed
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.choices import check_arguments
 
@@ -109,7 +109,6 @@ _LARGEST = {
 # which devices share the work.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan', 'strategy'}
 _LARGEST_SCORE_SAMPLES = 10**6
-_LARGEST_IMAGE = 4096  # pixels on a side
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
@@ -216,7 +215,7 @@ def validate(config: config_dict.ConfigDict) -> None:
       check_integer(name, config[name], 1, largest)
     objective_arguments(config)
     samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
-    check_integer('image_size', config.image_size, 0, _LARGEST_IMAGE)
+    check_integer('image_size', config.image_size, 0, LARGEST_IMAGE)
     check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
     check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
     check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)

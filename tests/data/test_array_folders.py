@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 
 from flowgan_tf.data import Dataset, Split, load, stored_images
 from flowgan_tf.data.stored_images import StoredImages
+from flowgan_tf.errors import UsageError
 from tests.data.loading import raises
 
 SIZES = {'train': 9, 'validation': 3, 'test': 4}
@@ -101,3 +104,21 @@ def test_labels_with_something_behind_them(tmp_path):
   with (tmp_path / 'test_labels.npy').open('ab') as file:
     file.write(b'0')
   raises(tmp_path, r'/test_labels\.npy: not a readable \.npy file \(ValueError\)$')
+
+
+@pytest.mark.parametrize('name', ['test.npy', 'test_labels.npy'])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+  folder = tmp_path / 'arrays'
+  write(folder, labels=True)
+  (folder / name).unlink()
+  os.mkfifo(folder / name)
+  with pytest.raises(UsageError, match=f'{name}: not a regular file'):
+    load(str(folder))
+
+
+def test_negative_sizes_are_refused(tmp_path):
+  with (tmp_path / 'train.npy').open('wb') as file:
+    np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': (-1, 8, -8, 1)})
+    file.write(bytes(64))
+  with pytest.raises(UsageError, match=r'train.npy: expected uint8 \[n, height, width, 1 or 3\], got uint8 \[-1, 8'):
+    stored_images.open_images(tmp_path / 'train.npy')

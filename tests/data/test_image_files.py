@@ -278,3 +278,15 @@ def test_no_part_of_a_folder_is_dropped(tmp_path):
     os.remove(a / '5.png')
   os.symlink('3.png', a / '5.png')  # A link to an image is one.
   assert len(joined(load(str(a)))[0]) == 5
+
+
+def test_a_folder_is_not_written_into_its_source(tmp_path):
+  save(tmp_path / 'photos' / 'a.png', grey(1))
+  for source, to, message in (
+    ('photos', 'photos/in', 'lies in .*photos, which would then hold other files than images'),
+    ('none', 'new', 'none: no such folder'),
+  ):
+    with pytest.raises(UsageError, match=message):
+      image_files.write_folder(str(tmp_path / source), str(tmp_path / to))
+  with pytest.raises(ValueError, match=r'`image_size` must be an integer from 0 to 4096\. Got: -1\.'):
+    image_files.write_folder(str(tmp_path / 'photos'), str(tmp_path / 'new'), image_size=-1)

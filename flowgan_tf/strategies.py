@@ -185,12 +185,13 @@ def make_replicas(strategy: str) -> Replicas:
     return SINGLE
   kind, _, number = strategy.partition(':')
   if kind == 'multi_worker':
-    _check_cluster(os.environ.get('TF_CONFIG'))
-    handler = signal.getsignal(signal.SIGTERM)
-    made = tf.distribute.MultiWorkerMirroredStrategy()
-    # TensorFlow takes SIGTERM as a notice of preemption.
-    if handler is not None and threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, handler)
+    own, addresses = _check_cluster(os.environ.get('TF_CONFIG'))
+    _LOG.info('Worker %s waits for all of %s.', own, ', '.join(addresses))
+    with _ending_at_signals():
+      try:
+        made = tf.distribute.MultiWorkerMirroredStrategy()
+      except tf.errors.UnknownError as error:
+        raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.message})') from error
   else:
     made = tf.distribute.MirroredStrategy(_devices(int(number or 0)))
   if made.num_replicas_in_sync == 1:
@@ -200,6 +201,24 @@ def make_replicas(strategy: str) -> Replicas:
   if not replicas.is_chief:
     logging.getLogger('flowgan_tf').setLevel(logging.WARNING)  # The chief speaks for all.
   return replicas
+
+
+@contextlib.contextmanager
+def _ending_at_signals():
+  """Lets SIGINT and SIGTERM end the process at once: while TensorFlow waits, handlers in Python are not called."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  for number, handler in handlers.items():
+    if handler is not signal.SIG_IGN:  # SIGINT in the background jobs of a script.
+      signal.signal(number, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    # TensorFlow has a handler of its own for SIGTERM by now, which takes it as a notice of preemption.
+    for number, handler in handlers.items():
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _devices(number):
@@ -220,11 +239,20 @@ def _check_cluster(text):
   try:
     found = json.loads(text or '')
     jobs, task = found['cluster'], found['task']
-    check('', jobs.keys(), '', jobs.keys() <= {'chief', 'worker'})
-    check('', jobs.values(), '', all(isinstance(addresses, list) for addresses in jobs.values()))
-    jobs[task['type']][int(task['index'])].rpartition(':')
-  except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    addresses = [address for job in jobs.values() for address in job]
+    lists = all(isinstance(job, list) and job for job in jobs.values())
+    check('cluster', jobs, '', lists and jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1)
+    check('cluster', jobs, '', all(map(_is_address, addresses)) and len(set(addresses)) == len(addresses))
+    index, own = int(str(task['index'])), jobs[task['type']]  # Not 1.5, which `int` would take for 1.
+    check('index', index, '', 0 <= index < len(own))
+  except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
     raise UsageError(f'{expected}. Got: {text or "nothing"}.') from error
+  return own[index], addresses
+
+
+def _is_address(text):
+  host, _, port = text.rpartition(':')
+  return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 def _place(strategy):

@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -406,12 +408,38 @@ def test_a_wrong_strategy_is_refused_in_one_line(images, tmp_path, flags, line):
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
     '{"cluster": {"worker": ["a:1"], "ps": ["a:2"]}, "task": {"type": "ps", "index": 0}}',
     '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1.5}}',
+    '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": -1}}',
+    '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": Infinity}}',
+    '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1", "b:99999"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1", 7]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"], "chief": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"], "chief": []}, "task": {"type": "worker", "index": 0}}',
   ],
 )
 def test_a_cluster_that_is_none_is_refused(monkeypatch, text):
   monkeypatch.setenv('TF_CONFIG', text)
   with pytest.raises(UsageError, match='needs the environment variable TF_CONFIG'):
     make_replicas('multi_worker')
+
+
+def test_a_worker_that_waits_says_so_and_ends_at_a_signal():
+  code = "import logging; logging.basicConfig(level='INFO', format='%(message)s'); import flowgan_tf.strategies as s; "
+  process = subprocess.Popen(
+    [sys.executable, '-c', f"{code}s.make_replicas('multi_worker')"],
+    env=os.environ | {'TF_CONFIG': cluster()[0]},
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  try:
+    said = re.compile(r'Worker localhost:\d+ waits for all of localhost:\d+, localhost:\d+\.')
+    assert any(map(said.match, process.stderr))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == -signal.SIGTERM
+  finally:
+    process.kill()
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,11 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
   def log_prob(images):
     return state.ema.log_prob(images)
 
-  @tf.function(jit_compile=jit)
-  def sample(seed):
-    return state.ema.sample(task.batch_size, seed=seed)
+  decode = tf.function(state.ema.decode, jit_compile=jit)
+
+  @tf.function
+  def sample(seed):  # As the programs do: XLA would draw random numbers on a CPU slower.
+    return decode(state.ema.distribution.sample(task.batch_size, seed=seed))
 
   @tf.function
   def critic_and_slopes(images):

@@ -87,9 +87,13 @@ def make_train_step(
     return state.generator.log_prob(images, training=True)
 
   @compiled
+  def decode(noise):
+    return state.generator.decode(noise, training=sample_in_training)
+
   def sample(batches, seed):
+    # Not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
     noise = state.generator.distribution.sample(batches * config.batch_size, seed=seed)
-    return state.generator.decode(share(noise, batches), training=sample_in_training)
+    return decode(share(noise, batches))
 
   @updating
   def update_generator(gradients):

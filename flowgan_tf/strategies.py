@@ -115,6 +115,9 @@ class Replicas:
     [expected] = self._sum([tf.constant(hashes, tf.int64)], of=[0])
     differing = [name for name, a, b in zip(facts, hashes, expected.numpy(), strict=True) if a != b]
     refused = self.any(bool(differing))
+    if refused:
+      with contextlib.suppress(*_LOST, *_FAILED):  # Nobody leaves before all know.
+        self.any(False)
     if differing:
       raise UsageError(
         f'`{differing[0]}` must be the same on all workers. Got: {facts[differing[0]]} on worker '

@@ -20,9 +20,8 @@ from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.files import sealed, write_json
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import settings, shared_settings, used, validate
+from flowgan_tf.runs.config import shared_settings, validate
 from flowgan_tf.runs.models import make_objective
-from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
@@ -30,6 +29,7 @@ from flowgan_tf.strategies import make_replicas
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.logs import NoLog, RunLog
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
+from flowgan_tf.training.start import start_from_run
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
@@ -56,14 +56,14 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   training makes again. A second signal, more than a second later, is not held back. So one step and one checkpoint
   are what a signal waits for. In a thread other than the main one, which receives no signals, the training goes on.
 
+  With the strategy 'multi_worker' every worker calls this, and the chief alone reads and writes the folder. A signal to
+  some of the workers ends all of them after the same step; those that received none raise `ConnectionError`.
+
   Args:
     config: A configuration; see `default_config`.
     workdir: Folder of the run.
     scorer_required: Whether data without labels are an error if the scorer is a classifier. Otherwise they go without
       scores.
-
-  With the strategy 'multi_worker' every worker calls this, and the chief alone reads and writes the folder. A signal to
-  some of the workers ends all of them after the same step; those that received none raise `ConnectionError`.
 
   Returns:
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
@@ -100,39 +100,10 @@ def _train_on(replicas, config, workdir, scorer_required):
     )
   if not replicas.is_chief:
     return _train(config, objective, dataset, None, state, None, scorer_required)
-  origin = _start_from(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
+  origin = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
     return _train(config, objective, dataset, workdir, state, origin, scorer_required)
-
-
-def _start_from(config, dataset, state):
-  """Takes the averaged weights of another run, and returns where they come from."""
-  path = config.init_from
-  try:
-    run = load_run(path)
-  except UsageError as error:
-    raise UsageError(f'`init_from`: {error}') from error
-  found, wanted = _generator_of(run.config, run.image_shape), _generator_of(config, dataset.image_shape)
-  if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
-    raise UsageError(
-      f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]} instead of '
-      f'{wanted[name]}.'
-    )
-  state.start_from(run.generator)
-  _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
-  return {
-    'run': os.fspath(path),
-    'checkpoint': run.checkpoint,
-    'step': run.step,
-    'data': run.fingerprint,
-    'config': settings(used(run.config)),
-  }
-
-
-def _generator_of(config, image_shape):
-  block = {name: value for name, value in settings(config).items() if name.startswith(f'{config.generator}.')}
-  return {'generator': config.generator, 'image_shape': tuple(image_shape), **block}
 
 
 def _train(config, objective, dataset, workdir, state, origin, scorer_required):

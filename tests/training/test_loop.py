@@ -11,9 +11,8 @@ import pytest
 
 from flowgan_tf import objectives
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import read_json, unsealed
 from flowgan_tf.metrics.likelihood import Likelihood
-from flowgan_tf.runs.checkpoints import available, latest_step
+from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.workdir import open_workdir
@@ -33,50 +32,6 @@ class Scripted:
 
   def __call__(self, images, splits=1):
     return {'mode_score': 1.0, 'inception_score': 1.0, self.selection: next(self.script)}
-
-
-def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
-  first, second = tmp_path / 'first', tmp_path / 'second'
-  train(config, first)
-  config.update_from_flattened_dict({'objective': 'hybrid', 'init_from': str(first), 'steps': 2, 'seed': 5})
-  train(config, second)
-  source, start = load_run(first), read_metrics(second)[0]
-  assert start['step'] == 0
-  best = min(r['nll'] for r in read_metrics(first) if r['kind'] == 'validation' and r['step'])
-  assert start['nll'] == pytest.approx(best, abs=0.01)  # The noise of dequantization follows the seed.
-  origin = unsealed(read_json(second / 'init.json'))
-  assert (origin['run'], origin['checkpoint'], origin['step']) == (str(first), source.checkpoint, source.step)
-  assert origin['data'] == source.fingerprint and origin['config']['objective'] == 'mle'
-  # From here on the run is on its own.
-  shutil.rmtree(first)
-  assert train(config, second)
-  assert latest_step(second) == 2
-
-
-def test_a_start_from_what_is_no_such_run_is_refused(config, tmp_path):
-  train(config, tmp_path / 'first')
-  config.init_from = str(tmp_path / 'none')
-  with pytest.raises(UsageError, match=r'none: no such folder'):
-    train(config, tmp_path / 'second')
-  config.update_from_flattened_dict({'init_from': str(tmp_path / 'first'), 'nice.hidden_units': 9})
-  with pytest.raises(
-    UsageError, match=r'`init_from` must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9'
-  ):
-    train(config, tmp_path / 'second')
-  assert not (tmp_path / 'second').exists()
-
-
-def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, tmp_path, monkeypatch):
-  """It may have another configuration when it starts again, and so another start."""
-  train(config, tmp_path / 'first')
-  config.init_from = str(tmp_path / 'first')
-  with monkeypatch.context() as patch, pytest.raises(OSError, match='full'):
-    patch.setattr(loop.Checkpoints, 'save', mock.Mock(side_effect=OSError('full')))
-    train(config, tmp_path / 'second')
-  assert (tmp_path / 'second' / 'init.json').exists()
-  config.init_from = ''
-  train(config, tmp_path / 'second')
-  assert not (tmp_path / 'second' / 'init.json').exists()
 
 
 def test_a_generator_that_waits_for_its_critic_is_no_best_one(config, tmp_path):

@@ -145,8 +145,13 @@ def start_workers(folder: pathlib.Path) -> tuple[dict[str, Worker], dict[str, di
   return workers, described
 
 
-def prepare(task: str, workers: dict[str, Worker], described: dict, folder: pathlib.Path) -> tuple[list[Timed], int]:
-  """Prepares a task in every library. Returns what can be timed, and the operations of the task."""
+def prepare(
+  task: str, workers: dict[str, Worker], described: dict, folder: pathlib.Path, faults: list[str]
+) -> tuple[list[Timed], int]:
+  """Prepares a task in every library. Returns what can be timed, and the operations of the task.
+
+  A library that fails is left out, and is one of the `faults`.
+  """
   workers[REFERENCE].ask('make_inputs', task=task, tiny=TINY.value, folder=str(folder))
   found, flops = [], 0
   for dtype in DTYPES:  # Ours in float32 comes first: it counts the operations.
@@ -163,7 +168,8 @@ def prepare(task: str, workers: dict[str, Worker], described: dict, folder: path
         except PeerError as error:
           if peer == REFERENCE:
             raise
-          say(f'{task}: {name} is left out: {error}')
+          faults.append(f'{task}: {name} failed and is left out: {error}')
+          say(faults[-1])
           continue
         flops = answer.get('flops', flops)
         if dtype in DTYPE_NAMES.value:
@@ -198,10 +204,12 @@ def calls(seconds: float) -> int:
   return max(1, math.ceil(SECONDS.value / seconds))
 
 
-def measure(task: str, workers: dict[str, Worker], described: dict, folder: pathlib.Path) -> list[dict]:
+def measure(
+  task: str, workers: dict[str, Worker], described: dict, folder: pathlib.Path, faults: list[str]
+) -> list[dict]:
   """Prepares, times and forgets one task."""
   say(f'{task}: preparing')
-  timed, flops = prepare(task, workers, described, folder)
+  timed, flops = prepare(task, workers, described, folder, faults)
   products = []
   for dtype in DTYPE_NAMES.value:
     for peer, worker in workers.items():
@@ -273,6 +281,7 @@ def say(message: str) -> None:
 
 def main(argv: list[str]) -> None:
   del argv
+  faults = []
   result = {'processor': processor(), 'threads': THREADS.value, 'rounds': ROUNDS.value, 'tiny': TINY.value}
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
@@ -280,7 +289,7 @@ def main(argv: list[str]) -> None:
     result['versions'] = {k: v for peer in described.values() for k, v in peer['versions'].items()}
     result['results'] = []
     for task in TASK_NAMES.value:
-      result['results'] += measure(task, workers, described, folder)
+      result['results'] += measure(task, workers, described, folder, faults)
       if JSON.value:  # After each task, so that a run that is cut short leaves something.
         pathlib.Path(JSON.value).write_text(json.dumps(result, indent=1) + '\n')
     for worker in workers.values():
@@ -291,7 +300,7 @@ def main(argv: list[str]) -> None:
     peaks.setdefault(record['dtype'], []).append(record['peak_gflops'])
   for dtype, found in peaks.items():
     print(f'peak of {dtype}: {min(found):.0f} to {max(found):.0f} GFLOP/s, by a product of {PRODUCT_SIZE} rows')
-  faults = list(find_faults(result['results']))
+  faults += find_faults(result['results'])
   for fault in faults:
     say(fault)
   sys.exit(1 if faults else 0)

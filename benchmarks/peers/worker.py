@@ -14,6 +14,7 @@ import os
 import pathlib
 import sys
 import time
+import traceback
 
 import numpy as np
 
@@ -101,7 +102,8 @@ def main() -> None:
       if worker is None:
         worker = Worker(sys.argv[1])
       answer = getattr(worker, do)(**request)
-    except Exception as error:  # A peer may raise anything, and the others go on without it.
+    except Exception as error:  # A peer may raise anything, which the other process says, and counts as a failure.
+      traceback.print_exc()  # In its log.
       answer = {'error': f'{type(error).__name__}: {" ".join(str(error).split())[:500]}'}
     print(json.dumps(answer), file=answers, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ['dequantize', 'dequantized_chunks', 'training_batches']
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.
 _MAX_NOISE = 1 - 2**-16
+
+_VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
 # Salts that make the permutations, the noise and the flips of one (seed, index) independent.
 _ORDER, _NOISE, _FLIP = range(3)
@@ -46,7 +49,7 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
 
 
 def dequantized_chunks(
-  images: np.ndarray | StoredImages, levels: int, seed: int, chunk_size: int
+  images: np.ndarray | StoredImages, levels: int, seed: int, batch_size: int
 ) -> Iterator[np.ndarray]:
   """Dequantises images chunk by chunk: laid end to end, the chunks are `dequantize(images, levels, seed)`, bit for bit.
 
@@ -54,12 +57,13 @@ def dequantized_chunks(
     images: As for `dequantize`. Those of a file are read chunk by chunk.
     levels: Number of grey levels, at most 256.
     seed: Non-negative seed of the noise.
-    chunk_size: Number of images in each chunk but the last, which may have fewer.
+    batch_size: Each chunk but the last has whole batches of so many images, as many as 256 MiB hold, or one.
 
   Yields:
     float32 `[chunk, height, width, channels]`.
   """
   rng = np.random.default_rng(seed)
+  chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(images.shape[1:])))
   for start in range(0, len(images), chunk_size):
     yield _spread(images[start : start + chunk_size], levels, rng)
 

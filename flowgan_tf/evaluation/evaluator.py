@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
@@ -19,7 +17,6 @@ from flowgan_tf.strategies import SINGLE, Replicas
 __all__ = ['Evaluator']
 
 _IMAGES_PER_CALL = 500
-_VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
 
 class Evaluator:
@@ -46,10 +43,10 @@ class Evaluator:
     if generator.has_density:
       # Large batches use matrix products better; more than there are images to validate would be padding.
       batch_size = max(config.batch_size, 100, min(_IMAGES_PER_CALL, len(dataset.validation.images)))
-      batch_size = _multiple(batch_size, replicas.count)
-      self._likelihood = make_likelihood_fn(generator, dataset.levels, batch_size, jit=config.jit, spread=replicas.map)
-      # Whole batches, so that the chunks do not show in the result.
-      self._chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(dataset.image_shape)))
+      self._batch_size = _multiple(batch_size, replicas.count)
+      self._likelihood = make_likelihood_fn(
+        generator, dataset.levels, self._batch_size, jit=config.jit, spread=replicas.map
+      )
     self._decode = replicas.map(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
 
   def likelihood(self, split: str) -> Likelihood | None:
@@ -65,7 +62,7 @@ class Evaluator:
       return None
     images = getattr(self._dataset, split).images
     seed = self._config.seed + Purpose.EVALUATION
-    return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._chunk_size))
+    return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._batch_size))
 
   def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`.

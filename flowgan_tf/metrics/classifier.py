@@ -31,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 1
 _BATCH_SIZE = 128
 _BATCH_SIZE_OF_TEST = 500
-_VALUES_AT_ONCE = 2**26  # of the test images: 256 MiB
 # Training takes 60 epochs, within these limits on the number of images that it sees.
 _EPOCHS = 60
 _IMAGES_SEEN = 20_000, 250_000
@@ -185,7 +184,6 @@ def _train(model, dataset, seed):
 
 
 def _accuracy(model, dataset, seed):
-  chunk_size = _BATCH_SIZE_OF_TEST * max(1, _VALUES_AT_ONCE // (_BATCH_SIZE_OF_TEST * math.prod(dataset.image_shape)))
-  chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, chunk_size)
+  chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, _BATCH_SIZE_OF_TEST)
   predictions = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0).argmax(axis=1) for chunk in chunks]
   return float(np.mean(np.concatenate(predictions) == dataset.test.labels))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from flowgan_tf.data import Split, dequantize, dequantized_chunks, training_batches
+from flowgan_tf.data import Split, dequantize, dequantized_chunks, pipeline, training_batches
 from flowgan_tf.data.stored_images import StoredImages
 
 
@@ -84,13 +84,16 @@ def test_dequantisation_depends_on_seed_and_position_alone():
   assert not np.array_equal(dequantize(images, 256, seed=1), dequantize(images, 256, seed=2))
 
 
-@pytest.mark.parametrize('chunk_size', [1, 3, 4, 9, 100])
+@pytest.mark.parametrize(
+  ('batch_size', 'values', 'chunk_size'), [(1, 1, 1), (3, 9, 3), (2, 17, 4), (9, 1, 9), (1, 999, 9)]
+)
 @pytest.mark.parametrize('in_file', [False, True])
-def test_chunks_are_the_whole(stored, in_file, chunk_size):
+def test_chunks_are_the_whole(stored, monkeypatch, in_file, batch_size, values, chunk_size):
   """Also after an odd number of values, of which NumPy draws two at a time."""
   split = Split(np.random.default_rng(0).integers(0, 256, (9, 1, 3, 1), np.uint8), None)
   images = (stored(split) if in_file else split).images
-  chunks = list(dequantized_chunks(images, 256, 5, chunk_size))
+  monkeypatch.setattr(pipeline, '_VALUES_AT_ONCE', values)
+  chunks = list(dequantized_chunks(images, 256, 5, batch_size))
   assert [len(chunk) for chunk in chunks] == [min(chunk_size, 9 - start) for start in range(0, 9, chunk_size)]
   np.testing.assert_array_equal(np.concatenate(chunks), dequantize(split.images, 256, 5))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.evaluation import evaluator as evaluator_module
+from flowgan_tf.data import pipeline
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.runs.models import make_generator
 from flowgan_tf.runs.seeds import Purpose
@@ -45,7 +45,7 @@ def test_likelihood_of_a_file_is_that_of_its_images(evaluator, flow, dataset, co
   """120 images, in chunks of one batch of 100 each."""
   np.save(tmp_path / 'train.npy', dataset.train.images)
   stored = dataclasses.replace(dataset, train=data.Split(data.StoredImages(tmp_path / 'train.npy'), None))
-  monkeypatch.setattr(evaluator_module, '_VALUES_AT_ONCE', 1)
+  monkeypatch.setattr(pipeline, '_VALUES_AT_ONCE', 1)
   monkeypatch.setattr(data.StoredImages, '__array__', None)
   assert Evaluator(flow, stored, config).likelihood('train') == evaluator.likelihood('train')
 

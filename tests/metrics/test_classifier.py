@@ -187,7 +187,7 @@ def test_of_very_many_images_a_random_part_is_seen_once(tmp_path, monkeypatch, c
 def test_test_images_go_through_the_network_in_pieces(brief_training, tmp_path, monkeypatch):
   dataset = data.load('digits')
   whole = load_or_train(dataset, tmp_path / 'whole')
-  monkeypatch.setattr('flowgan_tf.metrics.classifier._VALUES_AT_ONCE', 1)
+  monkeypatch.setattr('flowgan_tf.data.pipeline._VALUES_AT_ONCE', 1)
   monkeypatch.setattr('flowgan_tf.metrics.classifier._BATCH_SIZE_OF_TEST', 50)
   assert load_or_train(dataset, tmp_path / 'pieces').test_accuracy == whole.test_accuracy
 

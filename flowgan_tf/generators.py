@@ -24,7 +24,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.builders import builder, rebuild
 from flowgan_tf.flows import Flow, jet, nice, real_nvp
-from flowgan_tf.flows.flow import standard_prior
+from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 from flowgan_tf.networks.dcgan import dcgan_generator
 

@@ -11,6 +11,7 @@ import shutil
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.prior import tempered
 from flowgan_tf.generators import Generator
 
 __all__ = ['GeneratorModule', 'export']
@@ -49,7 +50,8 @@ class GeneratorModule(tf.Module):
       autograph=False,
     )
     def sample(n, seed=0, temperature=1.0):
-      return generator.decode(temperature * generator.distribution.sample(n, seed=tf.stack([seed, 0])))
+      prior = tempered(generator.distribution, temperature)
+      return generator.decode(prior.sample(n, seed=tf.stack([seed, 0])))
 
     self.sample = sample
     function = functools.partial(tf.function, input_signature=[batch], autograph=False)

@@ -10,7 +10,7 @@ SHAPE = (2, 2, 1)
 
 
 def flow(scale, name='flow'):
-  prior = flows.flow.standard_prior('normal', SHAPE, 'float32')
+  prior = flows.prior.standard_prior('normal', SHAPE, 'float32')
   return flows.Flow(prior, tfp.bijectors.Scale(tfp.util.TransformedVariable(scale, tfp.bijectors.Exp())), name=name)
 
 

@@ -11,7 +11,8 @@ from flowgan_tf import generators, objectives
 from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.builders import builder
-from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.objectives import choices
 from flowgan_tf.runs import config
 from flowgan_tf.runs.run import load_run

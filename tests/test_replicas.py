@@ -31,7 +31,13 @@ from tests.training.trainings import checkpoint_of, records_of
 OBJECTIVES = {
   'mle': {'objective': 'mle', 'optimizer.clip_norm': 1.0},
   'hybrid': {'objective': 'hybrid', 'critic_steps': 2},
-  'relativistic': {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True},
+  'relativistic': {
+    'objective': 'hybrid',
+    'divergence': 'relativistic',
+    'critic_steps': 1,
+    'reuse_batch': True,
+    'nice.components': 3,
+  },
 }
 LOST = 'train: another worker has ended or cannot be reached'
 FLAGS = ('--objective=mle', '--batch_size=8', '--nojit', '--config.nice.couplings=2', '--config.nice.hidden_units=8')

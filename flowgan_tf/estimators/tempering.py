@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from flowgan_tf.flows import Flow
+from flowgan_tf.flows.prior import tempered
 
 __all__ = ['tempered_log_prob']
 
@@ -29,5 +29,4 @@ def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[floa
   """
   noise = flow.encode(images)
   rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
-  tempered = [tfp.bijectors.Scale(tf.constant(t, flow.dtype))(flow.distribution) for t in temperatures]
-  return tf.stack([rest + prior.log_prob(noise) for prior in tempered], axis=-1)
+  return tf.stack([rest + tempered(flow.distribution, t).log_prob(noise) for t in temperatures], axis=-1)

@@ -8,6 +8,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.arguments import check_memory
+from flowgan_tf.flows.prior import tempered
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
@@ -78,8 +79,9 @@ class Evaluator:
     """
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
-    noise = self._generator.distribution.sample(-(-n // _IMAGES_PER_CALL) * _IMAGES_PER_CALL, seed=seed)
-    return map_batches(self._decode, temperature * noise.numpy(), self._per_call)[:n]
+    prior = tempered(self._generator.distribution, temperature)
+    noise = prior.sample(-(-n // _IMAGES_PER_CALL) * _IMAGES_PER_CALL, seed=seed)
+    return map_batches(self._decode, noise.numpy(), self._per_call)[:n]
 
 
 def _multiple(size, count):

@@ -12,6 +12,7 @@ from flowgan_tf import data
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
+from flowgan_tf.flows.prior import tempered
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
@@ -40,7 +41,7 @@ class Picture(NamedTuple):
 
 
 def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws samples `G(t z)`, `z ~ prior`.
+  """Draws samples `G(t z)`, `z ~ prior`. Of a mixture, `t` scales the noise around each mean.
 
   Args:
     run: The run.
@@ -104,7 +105,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
 
 def _noise(run, n, images, seed, temperature):
   check_memory('samples and their noise', 2 * 4 * images * run.generator.event_shape.num_elements())
-  return temperature * run.generator.distribution.sample(n, seed=[seed, 0])
+  return tempered(run.generator.distribution, temperature).sample(n, seed=[seed, 0])
 
 
 def _decoded(run, noise, columns=None):

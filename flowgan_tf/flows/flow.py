@@ -13,33 +13,12 @@ import tensorflow_probability as tfp
 # CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
-from flowgan_tf.arguments import check, check_choice
+from flowgan_tf.arguments import check
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.builders import rebuild
 from flowgan_tf.networks.adapter import HiddenFromKeras, refuse_to_pickle
 
-__all__ = ['PRIORS', 'Flow', 'standard_prior']
-
-PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
-
-
-def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distributions.Distribution:
-  """Returns independent standard noise of the given shape.
-
-  Args:
-    name: A key of `PRIORS`: 'logistic' or 'normal'.
-    event_shape: Shape of the noise behind one image.
-    dtype: Floating-point type of the noise.
-
-  Returns:
-    A distribution with that `event_shape` and no batch dimensions.
-
-  Raises:
-    ValueError: If `name` is not a key of `PRIORS`.
-  """
-  check_choice('prior', name, PRIORS)
-  standard = PRIORS[name](tf.zeros((), dtype), tf.ones((), dtype))
-  return tfp.distributions.Sample(standard, tuple(event_shape))
+__all__ = ['Flow']
 
 
 class Flow(HiddenFromKeras, _TransformedDistribution):

@@ -11,7 +11,8 @@ import tensorflow_probability as tfp
 from flowgan_tf import bijectors
 from flowgan_tf.arguments import check, check_choice, check_integer
 from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
-from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import check_patch_size
 
@@ -34,6 +35,7 @@ def jet(
   hidden_units: int = 256,
   log_scale_bound: float = _LOG_SCALE_BOUND,
   prior: str = 'logistic',
+  components: int = 1,
   alpha: float = 1e-7,
   dtype: str = 'float32',
   name: str = 'jet',
@@ -67,6 +69,8 @@ def jet(
     log_scale_bound: Largest absolute log-scale of an affine coupling. With `coupling='additive'` this must be left as
       it is.
     prior: 'logistic' or 'normal'.
+    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; before
+      training, `initialize_prior` should place them.
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.
@@ -131,7 +135,7 @@ def jet(
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
+  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)
 
 
 def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.Mask]:

@@ -11,7 +11,8 @@ import tensorflow_probability as tfp
 from flowgan_tf import bijectors
 from flowgan_tf.arguments import check_integer
 from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
-from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner
 
 __all__ = ['nice']
@@ -27,6 +28,7 @@ def nice(
   normalization: str = 'layer',
   initial_weights: str = 'zero_output',
   prior: str = 'logistic',
+  components: int = 1,
   alpha: float = 1e-7,
   dtype: str = 'float32',
   name: str = 'nice',
@@ -52,6 +54,8 @@ def nice(
     initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
       `dense_conditioner`.
     prior: 'logistic' (the paper's) or 'normal'.
+    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; before
+      training, `initialize_prior` should place them.
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.
@@ -95,4 +99,4 @@ def nice(
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
+  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)

@@ -11,7 +11,8 @@ import tensorflow_probability as tfp
 from flowgan_tf import bijectors
 from flowgan_tf.arguments import check, check_bool, check_choice, check_integer
 from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
-from flowgan_tf.flows.flow import Flow, standard_prior
+from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
 __all__ = ['real_nvp']
@@ -33,6 +34,7 @@ def real_nvp(
   batch_norm_between: bool = False,
   log_scale_bound: float = _LOG_SCALE_BOUND,
   prior: str = 'normal',
+  components: int = 1,
   alpha: float = 1e-7,
   dtype: str = 'float32',
   name: str = 'real_nvp',
@@ -68,6 +70,8 @@ def real_nvp(
     log_scale_bound: Largest absolute log-scale of a coupling. With `architecture='paper'` there is no bound, and this
       must be left as it is.
     prior: 'normal' (the paper's) or 'logistic'.
+    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; before
+      training, `initialize_prior` should place them.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.
@@ -146,7 +150,7 @@ def real_nvp(
 
   from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  return Flow(standard_prior(prior, image_shape, density_dtype), to_image, name)
+  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)
 
 
 def _channel_of_full_size(event_shape, swap):

@@ -55,6 +55,7 @@ GENERATOR_SETTINGS = {
     'normalization': 'layer',
     'initial_weights': 'zero_output',
     'prior': 'logistic',
+    'components': 1,
     'alpha': 1e-7,
   },
   'real_nvp': {
@@ -66,6 +67,7 @@ GENERATOR_SETTINGS = {
     'batch_norm_between': False,
     'log_scale_bound': 2.0,
     'prior': 'normal',
+    'components': 1,
     'alpha': 1e-7,
   },
   'jet': {
@@ -78,6 +80,7 @@ GENERATOR_SETTINGS = {
     'hidden_units': 256,
     'log_scale_bound': 2.0,
     'prior': 'logistic',
+    'components': 1,
     'alpha': 1e-7,
   },
   'dcgan': {'channels': (256, 128, 64), 'prior': 'normal'},

@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
   SCORE = 4  # samples behind a score
   EVALUATION = 5  # dequantisation of validation and test images
   ANALYSIS = 6  # samples and noise vectors of an analysis of the finished run
+  PRIOR = 7  # images whose clusters are the first means of a mixture prior
 
 
 def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:

@@ -29,7 +29,7 @@ from flowgan_tf.strategies import make_replicas
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.logs import NoLog, RunLog
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
-from flowgan_tf.training.start import start_from_run
+from flowgan_tf.training.start import start_from_data, start_from_run
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 
@@ -100,7 +100,12 @@ def _train_on(replicas, config, workdir, scorer_required):
     )
   if not replicas.is_chief:
     return _train(config, objective, dataset, None, state, None, scorer_required)
-  origin = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
+  origin = None
+  if not available(pathlib.Path(workdir)):
+    if config.init_from:
+      origin = start_from_run(config, dataset, state)
+    else:
+      start_from_data(config, dataset, state)
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
     return _train(config, objective, dataset, workdir, state, origin, scorer_required)

@@ -1,21 +1,56 @@
-"""The start of a training that goes on from another run."""
+"""The start of a training: means of the prior from the data, or the weights of another run."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 
+import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.data import Dataset
+from flowgan_tf.data import Dataset, dequantize
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows import MixturePrior, initialize_prior
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.state import TrainState
 
-__all__ = ['start_from_run']
+__all__ = ['start_from_data', 'start_from_run']
 
 _LOG = logging.getLogger(__name__)
+
+_CLUSTERED = 10_000  # images, or all if there are fewer
+_VALUES = 2**26  # of these images, at most
+
+
+def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> None:
+  """Places the means of a mixture prior in the clusters of training images; see `initialize_prior`.
+
+  Args:
+    config: The configuration of the training.
+    dataset: Its data.
+    state: Its state, of which the generator and the averaged generator take the means. Another prior stays as it is.
+
+  Raises:
+    UsageError: If there are fewer training images than components.
+  """
+  prior = state.generator.distribution
+  if not isinstance(prior, MixturePrior):
+    return
+  rng = np.random.default_rng((config.seed, Purpose.PRIOR))
+  most = max(prior.components, min(_CLUSTERED, _VALUES // math.prod(dataset.image_shape)))
+  chosen = np.sort(rng.permutation(len(dataset.train))[:most])
+  images = dequantize(dataset.train.images[chosen], dataset.levels, config.seed + Purpose.PRIOR)
+  try:
+    initialize_prior(state.generator, images, config.seed)
+  except ValueError as error:
+    raise UsageError(f'`{config.generator}.components` {prior.components} does not fit: {error}') from error
+  state.ema.distribution.means.assign(prior.means)
+  _LOG.info(
+    'The %d means of the prior start in the clusters of %s training images.', prior.components, f'{len(images):,}'
+  )
 
 
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:

@@ -45,7 +45,7 @@ def test_one_dimension(alpha, prior):
   scaling = bijectors.DiagonalScaling((1,), dtype=tf.float64)
   scaling.trainable_variables[0].assign([-0.7])
   chain = tfb.Chain([tfb.Invert(bijectors.AlphaLogit(alpha)), scaling])
-  flow = flows.Flow(flows.flow.standard_prior(prior, (1,), tf.float64), chain, name='line')
+  flow = flows.Flow(flows.prior.standard_prior(prior, (1,), tf.float64), chain, name='line')
   margin = alpha / (1 - 2 * alpha)
   points, width = midpoints(-margin, 1 + margin, 20_000)
   density = np.exp(flow.log_prob(tf.constant(points[:, np.newaxis])))
@@ -65,7 +65,7 @@ def test_two_dimensions(kind):
     parts[-1].variables[1].assign([0.8, 1.2])
   chain = tfb.Chain(parts)
   randomise(chain, 0.25)
-  flow = tfd.TransformedDistribution(flows.flow.standard_prior('normal', (2,), tf.float64), chain)
+  flow = tfd.TransformedDistribution(flows.prior.standard_prior('normal', (2,), tf.float64), chain)
   samples = flow.sample(2000, seed=(0, 1)).numpy()
   bound = 1.5 * np.abs(samples).max()
   assert bound < 30 and np.abs(np.corrcoef(samples.T)[0, 1]) > 0.05
@@ -127,7 +127,7 @@ def test_uniform_noise_has_eight_bits_per_dimension():
   """The sigmoid of logistic noise is uniform: the density of every image is 1, and each of 256 levels costs 8 bits."""
   shape = (32, 32, 3)
   chain = tfb.Chain([tfb.Invert(bijectors.AlphaLogit(0.0)), bijectors.DiagonalScaling(shape)])
-  flow = flows.Flow(flows.flow.standard_prior('logistic', shape, tf.float32), chain, name='uniform')
+  flow = flows.Flow(flows.prior.standard_prior('logistic', shape, tf.float32), chain, name='uniform')
   grey_levels = np.random.default_rng(0).integers(0, 256, (200, *shape), dtype=np.uint8)
   assert bits_per_dim_of(flow, grey_levels) == pytest.approx(8.0, abs=1e-3)
   # Another density of the same images costs more, by the divergence KL(uniform || q), here in one dimension.
@@ -163,6 +163,6 @@ def test_gaussian_images_have_their_entropy_as_bits_per_dimension(model):
       tfb.ScaleMatvecTriL(tf.constant(np.linalg.cholesky(covariance), tf.float32)),
     ]
   )
-  flow = flows.Flow(flows.flow.standard_prior('normal', (pixels,), tf.float32), chain, name='gaussian')
+  flow = flows.Flow(flows.prior.standard_prior('normal', (pixels,), tf.float32), chain, name='gaussian')
   entropy = 0.5 * np.log(2 * np.pi * np.e * std**2) + 0.5 * (pixels - 1) / pixels * np.log(1 - known**2)
   assert bits_per_dim_of(flow, grey_levels) == pytest.approx(8 + entropy / np.log(2), abs=0.01)

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 import flowgan_tf as fg
 from flowgan_tf import bijectors
 from flowgan_tf.flows import Flow
-from flowgan_tf.flows.flow import PRIORS, standard_prior
+from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks import dense_conditioner
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -39,18 +39,6 @@ def small_flow(name, seed=0):
 
 def images(*batch_shape):
   return tf.constant(np.random.default_rng(0).uniform(0.05, 0.95, (*batch_shape, 4)), tf.float32)
-
-
-@pytest.mark.parametrize(
-  'name, log_density',
-  [('normal', lambda z: -0.5 * z**2 - 0.5 * np.log(2 * np.pi)), ('logistic', lambda z: -z - 2 * np.log1p(np.exp(-z)))],
-)
-def test_priors(name, log_density):
-  assert set(PRIORS) == {'normal', 'logistic'}
-  noise = standard_prior(name, (2, 3), tf.float64)
-  z = np.random.default_rng(0).normal(size=(5, 2, 3))
-  assert noise.event_shape == (2, 3) and noise.batch_shape == () and noise.dtype == tf.float64
-  np.testing.assert_allclose(noise.log_prob(z), log_density(z).sum(axis=(1, 2)), rtol=1e-12)
 
 
 def test_an_unknown_prior_is_refused():

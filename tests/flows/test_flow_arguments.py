@@ -201,7 +201,7 @@ def test_dtypes_of_numpy_and_tensorflow_name_policies():
 def test_the_entropy_in_training_is_refused():
   """It is that of no batch: TFP would normalise an event of zeros and move the running statistics towards it."""
   scaling, norm = bijectors.DiagonalScaling((3,)), bijectors.BatchNormalization((3,), epsilon=0.0)
-  flow = flows.Flow(flows.flow.standard_prior('normal', (3,), tf.float32), tfb.Chain([norm, scaling]), 'affine')
+  flow = flows.Flow(flows.prior.standard_prior('normal', (3,), tf.float32), tfb.Chain([norm, scaling]), 'affine')
   norm.variables[0].assign([1.0, 2.0, 3.0])
   norm.variables[1].assign([4.0, 9.0, 16.0])
   expected = scipy.stats.norm(0, [2.0, 3.0, 4.0]).entropy().sum()

@@ -1,15 +1,17 @@
-"""Trainings that start from the weights of another run."""
+"""Trainings that start from their data, or from the weights of another run."""
 
 import shutil
 from unittest import mock
 
+import numpy as np
 import pytest
 
+from flowgan_tf.data import dequantize
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_json, unsealed
 from flowgan_tf.runs.checkpoints import latest_step
 from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
 
@@ -56,3 +58,37 @@ def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, 
   config.init_from = ''
   train(config, tmp_path / 'second')
   assert not (tmp_path / 'second' / 'init.json').exists()
+
+
+def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(config, tmp_path):
+  config.update_from_flattened_dict({'nice.components': 5, 'steps': 1, 'optimizer.learning_rate': 1e-9})
+  train(config, tmp_path / 'run')
+  run = load_run(tmp_path / 'run')
+  means = run.generator.distribution.means.numpy()
+  dataset = load_data(run)
+  images = dequantize(dataset.train.images, dataset.levels, 0)
+  noise = run.generator.encode(images).numpy()
+  nearest = np.square(noise[:, None] - means).sum(axis=(2, 3, 4)).argmin(axis=1)
+  assert np.bincount(nearest, minlength=5).min() > len(images) / 50
+  # A step of k-means leaves its result where it is.
+  centres = np.stack([noise[nearest == k].mean(axis=0) for k in range(5)])
+  assert np.sqrt(np.square(centres - means).mean()) < 0.2 * means.std()
+
+
+def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path):
+  config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 4, 'eval_every': 2})
+  train(config, tmp_path / 'whole')
+  config.steps = 2
+  train(config, tmp_path / 'parts')
+  config.steps = 4
+  train(config, tmp_path / 'parts')
+  whole, parts = (load_run(tmp_path / name, 'latest').generator.variables for name in ('whole', 'parts'))
+  for one, other in zip(whole, parts, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_more_components_than_images_are_refused(config, tmp_path):
+  config.nice.components = 2000
+  with pytest.raises(UsageError, match=r'`nice.components` 2000 does not fit: `images` must be at least 2000 images'):
+    train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

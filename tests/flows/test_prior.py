@@ -1,0 +1,160 @@
+"""Priors against SciPy, a quadrature and known clusters."""
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+from flowgan_tf import flows
+from flowgan_tf.flows import PRIORS, MixturePrior
+from flowgan_tf.flows.prior import make_prior, standard_prior, tempered
+
+MEANS = np.random.default_rng(0).normal(scale=3.0, size=(4, 2, 3))
+
+
+@pytest.mark.parametrize(
+  'name, log_density',
+  [('normal', lambda z: -0.5 * z**2 - 0.5 * np.log(2 * np.pi)), ('logistic', lambda z: -z - 2 * np.log1p(np.exp(-z)))],
+)
+def test_standard_priors(name, log_density):
+  assert set(PRIORS) == {'normal', 'logistic'}
+  noise = standard_prior(name, (2, 3), tf.float64)
+  z = np.random.default_rng(0).normal(size=(5, 2, 3))
+  assert noise.event_shape == (2, 3) and noise.batch_shape == () and noise.dtype == tf.float64
+  np.testing.assert_allclose(noise.log_prob(z), log_density(z).sum(axis=(1, 2)), rtol=1e-12)
+
+
+def test_one_component_is_the_standard_prior():
+  one, standard = make_prior('normal', 1, (3,), tf.float32), standard_prior('normal', (3,), tf.float32)
+  assert type(one) is type(standard) and not one.variables
+  np.testing.assert_array_equal(one.sample(4, seed=[0, 1]), standard.sample(4, seed=[0, 1]))
+
+
+@pytest.mark.parametrize('scale', [1.0, 0.5])
+@pytest.mark.parametrize('name', PRIORS)
+def test_density_of_a_mixture(name, scale):
+  prior = MixturePrior(MEANS, name, scale)
+  assert (prior.batch_shape, prior.event_shape, prior.dtype, prior.components) == ((), (2, 3), tf.float64, 4)
+  z = np.random.default_rng(1).normal(scale=3.0, size=(5, 6, 2, 3))
+  family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
+  of_components = family.logpdf(z[..., None, :, :], loc=MEANS, scale=scale).sum(axis=(-1, -2))
+  np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_components - np.log(4), axis=-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize('name', PRIORS)
+def test_a_mixture_integrates_to_one(name):
+  prior = MixturePrior(np.array([[-3.0], [1.0], [5.0]]), name, 0.7)
+  z = np.linspace(-60, 60, 20_001)
+  assert scipy.integrate.simpson(np.exp(prior.log_prob(z[:, None])), x=z) == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize('name', PRIORS)
+def test_samples_of_a_mixture_have_its_distribution(name):
+  means = np.array([[-6.0], [0.0], [7.0]])
+  prior = MixturePrior(means, name, 0.5)
+  samples = prior.sample((50, 80), seed=[0, 1]).numpy()
+  assert samples.shape == (50, 80, 1)
+  np.testing.assert_array_equal(samples, prior.sample((50, 80), seed=[0, 1]))
+  family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
+  found = scipy.stats.kstest(samples.ravel(), lambda z: family.cdf(z[:, None], means.ravel(), 0.5).mean(axis=1))
+  assert found.pvalue > 0.01
+  assert samples.mean() == pytest.approx(float(prior.mean()[0]), abs=0.3)
+  assert samples.std() == pytest.approx(float(prior.stddev()[0]), rel=0.03)
+
+
+def test_samples_move_with_the_means():
+  prior = MixturePrior(tf.Variable(MEANS), 'logistic')
+  with tf.GradientTape() as tape:
+    total = tf.reduce_sum(prior.sample(4000, seed=[0, 1]))
+  moved = tf.convert_to_tensor(tape.gradient(total, prior.means)).numpy() / 4000
+  np.testing.assert_allclose(moved, 0.25, atol=0.03)  # The share of each component, for each number.
+  assert np.ptp(moved, axis=(1, 2)).max() < 1e-12
+
+
+def test_likelihood_draws_means_to_the_noise():
+  prior = MixturePrior(tf.Variable([[-5.0], [5.0]], dtype=tf.float64), 'normal')
+  with tf.GradientTape() as tape:
+    loss = -tf.reduce_mean(prior.log_prob(tf.constant([[-4.0], [-4.5], [4.5]], tf.float64)))
+  np.testing.assert_allclose(tape.gradient(loss, prior.means), [[-1.5 / 3], [0.5 / 3]], atol=1e-12)
+
+
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0])
+def test_temperature(temperature):
+  z = np.random.default_rng(0).normal(size=(5, 2, 3))
+  standard, mixture = standard_prior('normal', (2, 3), tf.float64), MixturePrior(MEANS, 'normal')
+  cool = tempered(standard, temperature)
+  np.testing.assert_allclose(cool.log_prob(z), scipy.stats.norm.logpdf(z, scale=temperature).sum(axis=(1, 2)))
+  np.testing.assert_allclose(cool.sample(5, seed=[0, 1]), temperature * standard.sample(5, seed=[0, 1]).numpy())
+  cool = tempered(mixture, temperature)
+  np.testing.assert_array_equal(cool.log_prob(z), MixturePrior(MEANS, 'normal', temperature).log_prob(z))
+  # The noise around the means is scaled, and the means are not.
+  nearest = mixture.copy(scale=0.0).sample(5, seed=[0, 1]).numpy()
+  expected = nearest + temperature * (mixture.sample(5, seed=[0, 1]) - nearest)
+  np.testing.assert_allclose(cool.sample(5, seed=[0, 1]), expected)
+
+
+def clustered_images(n=60):
+  """Images of three kinds, which differ in the pixel that is white."""
+  kinds = np.arange(n) % 3
+  images = np.random.default_rng(0).uniform(0.05, 0.15, (n, 2, 2, 1))
+  images.reshape(n, 4)[np.arange(n), kinds] += 0.8
+  return images.astype(np.float32), kinds
+
+
+@pytest.mark.parametrize('build', [flows.nice, flows.real_nvp, flows.jet])
+def test_means_start_in_the_clusters_of_images(build):
+  sizes = {flows.nice: {'hidden_units': 8}, flows.real_nvp: {'scales': 1, 'channels': 4, 'blocks': 1}}
+  sizes[flows.jet] = {'patch_size': 1, 'width': 4, 'hidden_units': 4}
+  flow = build((2, 2, 1), components=3, **sizes[build])
+  images, kinds = clustered_images()
+  flows.initialize_prior(flow, images)
+  noise = flow.encode(images).numpy()
+  expected = np.stack([noise[kinds == kind].mean(axis=0) for kind in range(3)])
+  means = flow.distribution.means.numpy()
+  np.testing.assert_allclose(
+    means[np.lexsort(means.reshape(3, 4).T)], expected[np.lexsort(expected.reshape(3, 4).T)], atol=1e-4
+  )
+  before = means.copy()
+  flows.initialize_prior(flow, images)
+  np.testing.assert_array_equal(flow.distribution.means, before)
+
+
+def test_a_mixture_is_trained_and_copied_with_its_flow():
+  flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
+  assert any(variable is flow.distribution.means for variable in flow.trainable_variables)
+  images, _ = clustered_images()
+  flows.initialize_prior(flow, images)
+  for other in (copy.deepcopy(flow), flow.with_dtype('float64')):
+    assert other.distribution.means is not flow.distribution.means
+    np.testing.assert_allclose(
+      other.log_prob(images.astype(other.dtype.as_numpy_dtype)), flow.log_prob(images), rtol=1e-4
+    )
+  other.distribution.means.assign_add(tf.ones_like(other.distribution.means))
+  assert not np.allclose(other.log_prob(images.astype(np.float64)), flow.log_prob(images))
+
+
+@pytest.mark.parametrize('components', [0, 1.5, 10_001])
+def test_a_wrong_number_of_components_is_refused(components):
+  with pytest.raises(ValueError, match=r'`components` must be an integer from 1 to 10000\. Got: '):
+    flows.nice((2, 2, 1), components=components)
+
+
+@pytest.mark.parametrize('means', [np.zeros(()), np.zeros((0, 3)), np.zeros((2, 3), np.int32)])
+def test_what_are_no_means_is_refused(means):
+  with pytest.raises(ValueError, match=r'`means` must be floats \[K, \*event_shape\]\. Got: '):
+    MixturePrior(means)
+
+
+def test_means_cannot_be_placed():
+  images, _ = clustered_images()
+  with pytest.raises(ValueError, match=r'`flow` must be a flow with `components` of at least 2\. Got: .*nice'):
+    flows.initialize_prior(flows.nice((2, 2, 1), hidden_units=8), images)
+  flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
+  with pytest.raises(ValueError, match=r'`images` must be at least 3 images, one for each component\. Got: 2\.'):
+    flows.initialize_prior(flow, images[:2])
+  with pytest.raises(ValueError, match=r'`images` must be inside of the support of the flow'):
+    flows.initialize_prior(flow, np.where(images > 0.5, np.nan, images))

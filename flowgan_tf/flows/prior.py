@@ -94,7 +94,7 @@ class MixturePrior(tfp.distributions.Distribution):
     self,
     means: tf.Variable | tf.Tensor,
     standard: str = 'logistic',
-    scale: float | tf.Tensor = 1.0,
+    scale: float | tf.Tensor | None = None,
     name: str = 'mixture_prior',
   ):
     """Builds the mixture.
@@ -102,7 +102,7 @@ class MixturePrior(tfp.distributions.Distribution):
     Args:
       means: The means `m_k`, floats `[K, *event_shape]` with K > 0. A variable is trained with the flow.
       standard: Distribution of `e`, a key of `PRIORS`.
-      scale: The positive scale `s`, which is not trained.
+      scale: The positive scale `s`, which is not trained; 1 if it is None.
       name: Name of the distribution.
 
     Raises:
@@ -114,7 +114,7 @@ class MixturePrior(tfp.distributions.Distribution):
     static = means.shape.rank and means.shape.is_fully_defined() and 0 not in means.shape
     check('means', f'{means.dtype.name} {means.shape}', 'floats [K, *event_shape]', static and means.dtype.is_floating)
     self._means, self._standard = means, standard_prior(standard, means.shape[1:], means.dtype)
-    self._scale = tf.convert_to_tensor(scale, means.dtype)
+    self._scale = None if scale is None else tf.convert_to_tensor(scale, means.dtype)
     super().__init__(
       dtype=means.dtype,
       reparameterization_type=tfp.distributions.FULLY_REPARAMETERIZED,
@@ -157,20 +157,24 @@ class MixturePrior(tfp.distributions.Distribution):
   def _sample_n(self, n, seed=None):
     noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
     component = tf.random.stateless_uniform([n], component_seed, 0, self.components, tf.int32)
-    return tf.gather(self._means, component) + self._scale * self._standard.sample(n, seed=noise_seed)
+    noise = self._standard.sample(n, seed=noise_seed)
+    return tf.gather(self._means, component) + (noise if self._scale is None else self._scale * noise)
 
   def _log_prob(self, noise):
     around = tf.expand_dims(noise, -1 - self.event_shape.rank) - self._means
-    size = self.event_shape.num_elements()
-    of_components = self._standard.log_prob(around / self._scale)
-    return tf.reduce_logsumexp(of_components, axis=-1) - math.log(self.components) - size * tf.math.log(self._scale)
+    constant = math.log(self.components)
+    if self._scale is not None:  # Another pass over memory.
+      around /= self._scale
+      constant += self.event_shape.num_elements() * tf.math.log(self._scale)
+    return tf.reduce_logsumexp(self._standard.log_prob(around), axis=-1) - constant
 
   def _mean(self):
     return tf.reduce_mean(self._means, axis=0)
 
   def _variance(self):
     between = tf.math.reduce_variance(tf.convert_to_tensor(self._means), axis=0)
-    return self._scale**2 * self._standard.variance() + between
+    within = self._standard.variance()
+    return (within if self._scale is None else self._scale**2 * within) + between
 
   def _stddev(self):
     return tf.sqrt(self._variance())

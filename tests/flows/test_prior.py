@@ -34,14 +34,14 @@ def test_one_component_is_the_standard_prior():
   np.testing.assert_array_equal(one.sample(4, seed=[0, 1]), standard.sample(4, seed=[0, 1]))
 
 
-@pytest.mark.parametrize('scale', [1.0, 0.5])
+@pytest.mark.parametrize('scale', [None, 0.5])
 @pytest.mark.parametrize('name', PRIORS)
 def test_density_of_a_mixture(name, scale):
   prior = MixturePrior(MEANS, name, scale)
   assert (prior.batch_shape, prior.event_shape, prior.dtype, prior.components) == ((), (2, 3), tf.float64, 4)
   z = np.random.default_rng(1).normal(scale=3.0, size=(5, 6, 2, 3))
   family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
-  of_components = family.logpdf(z[..., None, :, :], loc=MEANS, scale=scale).sum(axis=(-1, -2))
+  of_components = family.logpdf(z[..., None, :, :], loc=MEANS, scale=scale or 1.0).sum(axis=(-1, -2))
   np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_components - np.log(4), axis=-1), rtol=1e-12)
 
 

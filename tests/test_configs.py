@@ -139,7 +139,7 @@ def test_each_command_for_cifar10_has_a_folder_of_its_own():
       cifar10,
       r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, paper',
     ),
-    (mnist, r'mnist\.py:large: no such variant; expected one of default, hybrid, jet, jet_hybrid, paper'),
+    (mnist, r'mnist\.py:large: no such variant; expected one of default, hybrid, adversarial, jet, jet_hybrid, paper'),
   ],
 )
 def test_an_unknown_variant_is_refused(module, message):
@@ -179,6 +179,7 @@ def test_the_papers_settings_for_mnist():
     'nice.normalization': 'scalar_batch',
     'nice.initial_weights': 'paper',
     'nice.prior': 'logistic',
+    'nice.components': 1,
     'nice.alpha': 1e-7,
     'dcgan_critic.channels': [1, 64],
     'dcgan_critic.dense_units': 1024,

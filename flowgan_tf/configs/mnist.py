@@ -1,22 +1,23 @@
-"""MNIST: NICE and critic at the paper's size. The data are downloaded unless TFDS has prepared them.
+"""MNIST: NICE and Jet with a prior of 100 components. The data are downloaded unless TFDS has prepared them.
 
-bin/train --config=configs/mnist.py --objective=mle                          33 minutes: test NLL -3,353 nats, MODE 6.3
-bin/train --config=configs/mnist.py --objective=mle --steps=3000              8 minutes: test NLL -3,321 nats, MODE 5.8
-bin/train --config=configs/mnist.py --objective=adversarial --steps=1000     13 minutes: test NLL 266 nats, MODE 4.7
-bin/train --config=configs/mnist.py --objective=hybrid --steps=1000          20 minutes: test NLL -3,223 nats, MODE 6.6
-bin/train --config=configs/mnist.py:jet --workdir=runs/mnist-jet-mle         32 minutes: test NLL -3,653 nats, MODE 4.7
+bin/train --config=configs/mnist.py --objective=mle                 9 minutes: test NLL -3,292 nats, MODE 9.3, FID 17
+bin/train --config=configs/mnist.py:hybrid                          7 minutes: test NLL -3,292 nats, MODE 9.6, FID 8.7
+bin/train --config=configs/mnist.py:adversarial                     6 minutes: test NLL -2,208 nats, MODE 9.5, FID 18
 
-Measured on 2 CPU cores shared with other work. The variant `hybrid` goes on from the first of these, in runs/mnist-mle,
-and `jet_hybrid` from the last:
+Measured on 2 CPU cores, in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors that have it). `hybrid`
+goes on from the first of these, in runs/mnist-mle, and `jet_hybrid` from Jet:
 
-bin/train --config=configs/mnist.py:hybrid
-  15 minutes, after 3,000 of those steps: test NLL -3,272 nats, MODE 8.6; in bfloat16, after all of them, 13 minutes:
-  validation NLL -3,304 nats, MODE 8.7
-bin/train --config=configs/mnist.py:jet_hybrid --steps=1200 --workdir=runs/mnist-jet-hybrid
-  35 minutes: test NLL -3,600 nats, MODE 7.9
+bin/train --config=configs/mnist.py:jet --workdir=runs/mnist-jet-mle                           not measured yet
+bin/train --config=configs/mnist.py:jet_hybrid --workdir=runs/mnist-jet-hybrid                 not measured yet
 
-More `--steps` gain little for NICE: after 3,000 in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors
-that have it) it had a test NLL of -3,310 nats and a MODE score of 8.67; see docs/results.md.
+With the paper's prior, of one component, likelihood is better and samples are worse:
+
+bin/train --config=configs/mnist.py --objective=mle --config.nice.components=1 --steps=7500 --workdir=runs/mnist-one-mle
+  26 minutes: test NLL -3,353 nats, MODE 6.3, FID 71
+bin/train --config=configs/mnist.py:jet --config.jet.components=1 --workdir=runs/mnist-one-jet-mle
+  32 minutes: test NLL -3,653 nats, MODE 4.7, FID 127
+
+docs/results.md has more.
 
 The variant `paper` has the flow of the paper's code and the settings of its trainings: 500 epochs.
 
@@ -40,18 +41,19 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('default', 'hybrid', 'jet', 'jet_hybrid', 'paper')
+VARIANTS = ('default', 'hybrid', 'adversarial', 'jet', 'jet_hybrid', 'paper')
 
 
 def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   """Returns the paper's flow, or Jet.
 
   Args:
-    variant: 'default', NICE with layer norm, an output of zero from the networks of a new flow, averaged weights and
-      learning rates that fall to zero; 'hybrid', which goes on from that with a relativistic critic; 'jet', maximum
-      likelihood of Jet, and 'jet_hybrid', which goes on from that; 'paper', NICE with what the paper's code has
-      instead: batch norm with one mean and variance for all features, normal initial weights, constant learning rates,
-      and one batch for all critic steps.
+    variant: 'default', NICE with a prior of several components, layer norm, an output of zero from the networks of a
+      new flow, averaged weights and learning rates that fall to zero; 'hybrid', which goes on from that with a
+      relativistic critic; 'adversarial', that critic alone, from a new flow; 'jet', maximum likelihood of Jet, and
+      'jet_hybrid', which goes on from that; 'paper', NICE with what the paper's code has instead: one component, batch
+      norm with one mean and variance for all features, normal initial weights, constant learning rates, and one batch
+      for all critic steps.
 
   Raises:
     UsageError: If there is no such variant.
@@ -60,6 +62,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     raise UsageError(f'mnist.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
   config = default_config()
   config.dataset = 'mnist'
+  if variant != 'paper':
+    config.nice.components = config.jet.components = 100
   if variant in ('jet', 'jet_hybrid'):
     config.generator = 'jet'
   if variant == 'jet':
@@ -71,12 +75,16 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_1 = 0.9
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
-  elif variant in ('hybrid', 'jet_hybrid'):
-    # A trained flow goes on with a relativistic critic, which sees the samples of the flow's own pass.
-    config.objective = 'hybrid'
-    config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
-    config['lambda'] = 0.002 if variant == 'hybrid' else 0.004
-    config.steps = 2000
+  elif variant in ('hybrid', 'adversarial', 'jet_hybrid'):
+    # A relativistic critic, which sees the samples of the flow's own pass. In hybrids that flow is trained already.
+    if variant == 'adversarial':
+      config.objective = 'adversarial'
+      config.steps = 1500
+    else:
+      config.objective = 'hybrid'
+      config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
+      config['lambda'] = 0.02
+      config.steps = 1200
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True
@@ -85,7 +93,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.penalty_interval = 4
     config.dcgan_critic.channels = (64, 128)
     config.dcgan_critic.dense_units = 512
-    config.optimizer.learning_rate = 4e-4
+    config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
+    config.optimizer.learning_rate = 1e-4
     config.optimizer.warmup_steps = 100
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0
@@ -98,7 +107,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.ema_decay = 0.0
     config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 1e-4
   else:
-    config.steps = 7500
+    config.steps = 3000
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
     config.critic_optimizer.beta_1 = 0.0

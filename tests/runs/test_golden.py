@@ -102,7 +102,9 @@ def test_settings_that_came_later_are_as_if_they_were_not_there(golden, name):
 def test_settings_of_version_1_are_those_of_the_builders(golden, name, block):
   """The prior of all three, and the norm of the flows, were not what the builders have as defaults."""
   config, _ = describe_run(golden / name)
-  common = {'prior': 'logistic'} if name == 'dcgan' else {'prior': 'logistic', 'normalization': 'layer', 'alpha': 1e-7}
+  common = {'prior': 'logistic'}
+  if name != 'dcgan':
+    common |= {'components': 1, 'normalization': 'layer', 'alpha': 1e-7}
   assert config.generator == name and config[name].to_dict() == common | block
   assert config.critic == 'dcgan_critic'
   assert config.dcgan_critic.to_dict() == {'channels': (2,), 'dense_units': 4, 'layer_norm': False}

@@ -80,11 +80,13 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     if variant == 'adversarial':
       config.objective = 'adversarial'
       config.steps = 1500
+      config.eval_every = 250
     else:
       config.objective = 'hybrid'
       config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
       config['lambda'] = 0.02
       config.steps = 1200
+      config.eval_every = 200
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True

@@ -16,7 +16,8 @@ def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[floa
   """Log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
 
   ```none
-  log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t,   z = G^-1(x) in R^d
+  log p_t(x) = log p(x) - log prior(z) + log prior_t(z),   z = G^-1(x) in R^d
+  prior_t(z) = prior(z / t) / t^d                          of a mixture: that with t times its scale
   ```
 
   Args:

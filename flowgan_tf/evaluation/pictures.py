@@ -12,7 +12,7 @@ from flowgan_tf import data
 from flowgan_tf.arguments import check_memory
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
-from flowgan_tf.flows.prior import tempered
+from flowgan_tf.flows.prior import MixturePrior, tempered
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
@@ -49,13 +49,14 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
     seed: Seed of the noise.
     temperature: The factor `t`.
   """
-  return _decoded(run, _noise(run, n, n, seed, temperature))
+  return _decoded(run, _noise(run, n, seed, temperature))
 
 
 def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws rows of images `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
+  """Draws rows of images from one sample to another, `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
 
-  For every `a` the combination of `z1, z2 ~ prior` has the variance of the prior.
+  For every `a` the combination of `z1, z2 ~ prior` has the variance of the prior. If that is a mixture, `z1` and `z2`
+  are the noise around two means, to which `(1 - u) m1 + u m2` with `u = 2 a / pi` is added.
 
   Args:
     run: The run.
@@ -63,10 +64,21 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
     seed: Seed of the noise.
     temperature: The factor `t`.
   """
-  first, last = tf.split(_noise(run, 2 * n, _STEPS * n, seed, temperature), 2)
-  angles = np.linspace(0, math.pi / 2, _STEPS).reshape(-1, 1, 1, 1).astype(first.dtype.as_numpy_dtype)
-  noise = tf.concat([np.cos(angles) * a + np.sin(angles) * b for a, b in zip(first, last, strict=True)], axis=0)
-  return _decoded(run, noise, _STEPS)
+  check_memory('samples and their noise', 2 * 4 * _STEPS * n * run.generator.event_shape.num_elements())
+  prior = tempered(run.generator.distribution, temperature)
+  if isinstance(prior, MixturePrior):
+    means, noise = (tf.split(part, 2) for part in prior.sample_parts(2 * n, seed=[seed, 0]))
+  else:
+    noise = tf.split(prior.sample(2 * n, seed=[seed, 0]), 2)
+    means = [tf.zeros_like(part) for part in noise]
+
+  def rows(parts, first_weights, last_weights):
+    weights = [np.reshape(w, (-1, 1, 1, 1)).astype(prior.dtype.as_numpy_dtype) for w in (first_weights, last_weights)]
+    return tf.concat([weights[0] * a + weights[1] * b for a, b in zip(*parts, strict=True)], axis=0)
+
+  way = np.linspace(0, 1, _STEPS)
+  angles = way * math.pi / 2
+  return _decoded(run, rows(noise, np.cos(angles), np.sin(angles)) + rows(means, 1 - way, way), _STEPS)
 
 
 def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
@@ -103,8 +115,8 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
   )
 
 
-def _noise(run, n, images, seed, temperature):
-  check_memory('samples and their noise', 2 * 4 * images * run.generator.event_shape.num_elements())
+def _noise(run, n, seed, temperature):
+  check_memory('samples and their noise', 2 * 4 * n * run.generator.event_shape.num_elements())
   return tempered(run.generator.distribution, temperature).sample(n, seed=[seed, 0])
 
 

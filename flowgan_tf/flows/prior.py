@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import threadpoolctl
 from sklearn.cluster import KMeans
+from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.arguments import check, check_choice, check_integer, check_memory
+from flowgan_tf.bijectors import BatchNormalization
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
@@ -21,7 +24,7 @@ __all__ = ['PRIORS', 'MixturePrior', 'initialize_prior', 'make_prior', 'standard
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
-_MOST_COMPONENTS = 10_000
+_MOST_COMPONENTS = 1000
 _IMAGES_PER_CALL = 500
 
 
@@ -57,12 +60,16 @@ def make_prior(
 
   Raises:
     ValueError: If an argument is out of range.
+    UsageError: If the components do not fit into memory.
   """
+  dtype = tf.as_dtype(dtype)
   check_integer('components', components, 1, _MOST_COMPONENTS)
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
     return standard
-  check_memory('means of the prior', dtype.size * components * math.prod(event_shape))
+  # What a density of so many images keeps, without XLA.
+  size = _IMAGES_PER_CALL * components * math.prod(event_shape)
+  check_memory(f'`components` {components} for {_IMAGES_PER_CALL} images', 5 * dtype.size * size)
   # Equal means would have equal gradients, and stay equal.
   return MixturePrior(tf.Variable(standard.sample(components), name='prior_means'), name)
 
@@ -79,8 +86,8 @@ class MixturePrior(tfp.distributions.Distribution):
   images there are always some that belong to neither. A mixture gives each kind of image a place of its own. Samples
   are differentiable with respect to the means, so adversarial training moves them, too.
 
-  The likelihood takes time and memory of `K` times that of the standard prior, which is a small part of a step as long
-  as there are no more than dozens of components.
+  The likelihood takes `K` times the time and memory of that of the standard prior: for 100 components on MNIST a
+  quarter of the step of NICE.
 
   #### References
 
@@ -102,19 +109,23 @@ class MixturePrior(tfp.distributions.Distribution):
     Args:
       means: The means `m_k`, floats `[K, *event_shape]` with K > 0. A variable is trained with the flow.
       standard: Distribution of `e`, a key of `PRIORS`.
-      scale: The positive scale `s`, which is not trained; 1 if it is None.
+      scale: The scale `s` of all components, a scalar; 1 if it is None. With 0 there are samples, and no densities.
       name: Name of the distribution.
 
     Raises:
-      ValueError: If the means have no static shape `[K, *event_shape]`, or `standard` is not a key of `PRIORS`.
+      ValueError: If the means have no static shape `[K, *event_shape]`, `standard` is not a key of `PRIORS`, or the
+        scale is known to be negative or no scalar.
     """
     parameters = dict(locals())
-    if not isinstance(means, tf.Variable):
-      means = tf.convert_to_tensor(means)
+    means = tensor_util.convert_nonref_to_tensor(means)
     static = means.shape.rank and means.shape.is_fully_defined() and 0 not in means.shape
     check('means', f'{means.dtype.name} {means.shape}', 'floats [K, *event_shape]', static and means.dtype.is_floating)
     self._means, self._standard = means, standard_prior(standard, means.shape[1:], means.dtype)
-    self._scale = None if scale is None else tf.convert_to_tensor(scale, means.dtype)
+    self._scale = tensor_util.convert_nonref_to_tensor(scale, dtype=means.dtype)
+    if self._scale is not None:
+      value = tf.get_static_value(self._scale)
+      positive = value is None or bool(np.all(value >= 0))
+      check('scale', scale, 'a number of at least 0', self._scale.shape.rank == 0 and positive)
     super().__init__(
       dtype=means.dtype,
       reparameterization_type=tfp.distributions.FULLY_REPARAMETERIZED,
@@ -129,15 +140,41 @@ class MixturePrior(tfp.distributions.Distribution):
     # Neither a standard prior nor its means have batch dimensions.
     return {}
 
+  def __deepcopy__(self, memo: dict) -> MixturePrior:
+    """Copies the prior, with a variable of its own."""
+    return type(self)(**copy.deepcopy(self.parameters, memo))
+
+  def __getitem__(self, slices):
+    # TFP's method would ignore the index.
+    raise TypeError('a MixturePrior has no batch dimensions, and cannot be indexed')
+
   @property
   def means(self) -> tf.Variable | tf.Tensor:
     """The means `[K, *event_shape]`."""
     return self._means
 
   @property
-  def components(self) -> int:
+  def scale(self) -> tf.Tensor | tf.Variable | None:
+    """The scale `s`; None if it is 1."""
+    return self._scale
+
+  @property
+  def num_components(self) -> int:
     """The number of components `K`."""
     return self._means.shape[0]
+
+  def sample_parts(self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws means and the noise around them, `m_k` and `s e`, both `[n, *event_shape]`; their sum is `sample(n, seed)`.
+
+    Args:
+      n: Number of samples.
+      seed: As for `sample`.
+    """
+    noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
+    component = tf.random.stateless_uniform([n], component_seed, 0, self.num_components, tf.int32)
+    noise = self._standard.sample(n, seed=noise_seed)
+    means = tf.gather(tf.convert_to_tensor(self._means), component)
+    return means, noise if self._scale is None else self._scale * noise
 
   def _batch_shape(self):
     return tf.TensorShape([])
@@ -155,14 +192,12 @@ class MixturePrior(tfp.distributions.Distribution):
     return self._standard.experimental_default_event_space_bijector()
 
   def _sample_n(self, n, seed=None):
-    noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
-    component = tf.random.stateless_uniform([n], component_seed, 0, self.components, tf.int32)
-    noise = self._standard.sample(n, seed=noise_seed)
-    return tf.gather(self._means, component) + (noise if self._scale is None else self._scale * noise)
+    means, noise = self.sample_parts(n, seed)
+    return means + noise
 
   def _log_prob(self, noise):
     around = tf.expand_dims(noise, -1 - self.event_shape.rank) - self._means
-    constant = math.log(self.components)
+    constant = math.log(self.num_components)
     if self._scale is not None:  # Another pass over memory.
       around /= self._scale
       constant += self.event_shape.num_elements() * tf.math.log(self._scale)
@@ -181,47 +216,52 @@ class MixturePrior(tfp.distributions.Distribution):
 
 
 def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tensor) -> tfp.distributions.Distribution:
-  """Returns the prior of the noise scaled by a temperature: `t z` or, of a mixture, `m_k + t e`.
+  """Returns the prior of the noise scaled by a temperature: `t z` or, of a mixture, `m_k + t s e`.
 
   Args:
     prior: A prior.
-    temperature: The positive number `t`.
+    temperature: The number `t`. With 0 there are samples, and no densities.
   """
   if isinstance(prior, MixturePrior):
-    return prior.copy(scale=temperature)
+    return prior.copy(scale=temperature if prior.scale is None else temperature * prior.scale)
   return tfp.bijectors.Scale(tf.convert_to_tensor(temperature, prior.dtype))(prior)
 
 
 def initialize_prior(flow: Flow, images: np.ndarray, seed: int = 0) -> None:
   """Places the means of a new flow's `MixturePrior` at the centres of clusters in the noise of images, by k-means.
 
-  Before it is trained a flow of this package only takes the logit of each pixel, so that these are clusters of images.
-  Training keeps them apart: with means that start at random, most images share one of them.
+  A new flow of the default architectures only takes the logit of each pixel, so that these are clusters of images.
+  Training keeps them apart. With means that start at random, all images come to share one of them.
 
   ```python
   flow = fg.flows.nice((28, 28, 1), components=20)
-  fg.flows.initialize_prior(flow, images[:10_000])
+  fg.flows.initialize_prior(flow, images)
   fg.keras.FlowModel(flow).compile('adam')
   ```
 
   Args:
     flow: The flow.
-    images: At least as many images as there are components, floats `[n, *event_shape]` in [0, 1].
-    seed: Seed of the clusters' first centres.
+    images: A random sample of the training images, floats `[n, *event_shape]` in [0, 1]; ten thousand are enough.
+    seed: Seed of the clusters' first centres, not negative.
 
   Raises:
-    ValueError: If the prior of the flow is no mixture whose means are a variable, there are too few images, or their
-      noise is not finite.
+    ValueError: If the prior of the flow is no mixture whose means are a variable, the flow has batch norms between its
+      couplings, whose noise in training is another, or there are fewer different images than components.
   """
-  prior = flow.distribution
+  prior = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'
   check('flow', flow, expected, isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable))
-  count = prior.components
-  check('images', len(images), f'at least {count} images, one for each component', len(images) >= count)
-  parts = [flow.encode(images[i : i + _IMAGES_PER_CALL]).numpy() for i in range(0, len(images), _IMAGES_PER_CALL)]
+  normed = any(isinstance(part, BatchNormalization) for part in flow.submodules)
+  check('flow', flow, 'without batch norms between its couplings', not normed)
+  check_integer('seed', seed, 0, 2**31 - 1)
+  images, count = np.asarray(images), prior.num_components
+  distinct = len(np.unique(images.reshape(len(images), -1), axis=0)) if len(images) < 10 * count else len(images)
+  check('images', distinct, f'at least {count} different images, one for each component', distinct >= count)
+  encode = tf.function(flow.encode, autograph=False)
+  parts = [encode(images[i : i + _IMAGES_PER_CALL]).numpy() for i in range(0, len(images), _IMAGES_PER_CALL)]
   noise = np.concatenate(parts).reshape(len(images), -1)
   finite = bool(np.isfinite(noise).all())
   check('images', 'noise that is not finite', 'inside of the support of the flow', finite)
   with threadpoolctl.threadpool_limits(1, 'openmp'):  # Threads would add numbers up in another order each time.
-    clusters = KMeans(count, n_init=1, random_state=seed).fit(noise)
-  prior.means.assign(clusters.cluster_centers_.reshape(prior.means.shape))
+    centers = KMeans(count, n_init=1, random_state=seed).fit(noise).cluster_centers_
+  prior.means.assign(centers.reshape(prior.means.shape))

@@ -33,6 +33,8 @@ class Temperature(Analysis):
   x = G(t z),   log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t
   ```
 
+  Of a prior with several components, `t` scales the noise around each mean.
+
   At temperatures below 1 images are more typical and less varied. The flow at a temperature is a flow with another
   prior, and has an exact likelihood. So this is a second way to give up likelihood for sample quality, one that needs
   no training: what a hybrid gains can be compared with it.

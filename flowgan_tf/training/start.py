@@ -34,23 +34,21 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
     state: Its state, of which the generator and the averaged generator take the means. Another prior stays as it is.
 
   Raises:
-    UsageError: If there are fewer training images than components.
+    UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
   """
   prior = state.generator.distribution
   if not isinstance(prior, MixturePrior):
     return
   rng = np.random.default_rng((config.seed, Purpose.PRIOR))
-  most = max(prior.components, min(_CLUSTERED, _VALUES // math.prod(dataset.image_shape)))
+  most = max(prior.num_components, min(_CLUSTERED, _VALUES // math.prod(dataset.image_shape)))
   chosen = np.sort(rng.permutation(len(dataset.train))[:most])
   images = dequantize(dataset.train.images[chosen], dataset.levels, config.seed + Purpose.PRIOR)
+  _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
   try:
     initialize_prior(state.generator, images, config.seed)
   except ValueError as error:
-    raise UsageError(f'`{config.generator}.components` {prior.components} does not fit: {error}') from error
+    raise UsageError(f'`{config.generator}.components` {prior.num_components} does not fit: {error}') from error
   state.ema.distribution.means.assign(prior.means)
-  _LOG.info(
-    'The %d means of the prior start in the clusters of %s training images.', prior.components, f'{len(images):,}'
-  )
 
 
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:

@@ -143,7 +143,8 @@ def make_train_step(
       progress = tf.cast(state.step, tf.float32) / config.steps
       loss, metrics = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
-    gradients = mean(tape.gradient(scaled, variables))
+    # Those of a mixture's means come from a gather, in parts whose norm is not that of their sum.
+    gradients = mean([tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)])
     if inspect:
       inspect(metrics, gradients, variables)
     if gradient_norm:  # A pass over memory that only the log needs.

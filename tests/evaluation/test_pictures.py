@@ -12,13 +12,17 @@ from flowgan_tf.evaluation import pictures
 from flowgan_tf.evaluation.grids import image_grid
 
 
-@pytest.fixture(scope='module')
-def run():
+def make_run(**kwargs):
   keras.utils.set_random_seed(0)
-  flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1)
+  flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1, **kwargs)
   for variable in flow.trainable_variables:
     variable.assign_add(np.random.default_rng(0).normal(0, 0.1, variable.shape))
   return types.SimpleNamespace(generator=flow)
+
+
+@pytest.fixture(scope='module')
+def run():
+  return make_run()
 
 
 @pytest.mark.parametrize('n', [3, 501])  # 501 take two calls.
@@ -35,3 +39,15 @@ def test_interpolations_keep_the_variance_of_the_noise(run):
   noise = picture.arrays['noise'].reshape(200, 10, -1)
   np.testing.assert_allclose(noise.std(axis=(0, 2)), math.pi / math.sqrt(3), rtol=0.06)  # That of the logistic.
   np.testing.assert_allclose(picture.arrays['images'], run.generator.decode(picture.arrays['noise']), atol=1e-6)
+
+
+def test_interpolations_go_from_mean_to_mean():
+  run = make_run(components=3)
+  prior = run.generator.distribution
+  prior.means.assign(100.0 * prior.means)
+  noise = pictures.interpolations(run, 200, seed=1).arrays['noise'].reshape(200, 10, 4, 4, 1)
+  first, last = np.split(prior.sample_parts(400, seed=[1, 0])[0].numpy(), 2)
+  for i in range(10):
+    around = noise[:, i] - (first + i / 9 * (last - first))
+    np.testing.assert_allclose(around.std(), math.pi / math.sqrt(3), rtol=0.06)
+  np.testing.assert_allclose(noise[:, 0], prior.sample(400, seed=[1, 0])[:200], atol=1e-3)

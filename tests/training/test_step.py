@@ -284,6 +284,22 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
   assert total == pytest.approx(0.5 * factor * norm, rel=1e-4)
 
 
+def test_the_norm_of_the_gradient_of_means_that_several_samples_share():
+  config = make_config(
+    {'nice.components': 3, 'optimizer.clip_norm': 1e-3, 'optimizer.beta_1': 0.5}, objective='adversarial', batch_size=20
+  )
+  state, found = make_state(config), []
+  step = make_train_step(state, make_objective(config), config, lambda *arguments: found.append(arguments))
+  metrics = step(images_for(config))
+  [gradients] = [gradients for _, gradients, variables in found if variables[-1] is state.generator.distribution.means]
+  assert gradients[-1].shape == (3, *state.generator.event_shape)
+  norm = math.sqrt(sum(np.sum(np.square(g.numpy().astype(np.float64))) for g in gradients))
+  assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-5)
+  moments = [v for v in state.optimizer.variables if 'momentum' in v.path]
+  total = math.sqrt(sum(np.sum(m.numpy().astype(np.float64) ** 2) for m in moments))
+  assert total == pytest.approx(0.5 * 1e-3, rel=1e-4)
+
+
 @pytest.mark.parametrize('schedule', ['cosine', 'exponential'])
 def test_learning_rates_follow_training_steps(schedule):
   steps, rate, warmup = 6, 0.8, 2

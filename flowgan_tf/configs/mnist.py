@@ -7,8 +7,10 @@ bin/train --config=configs/mnist.py:adversarial                     6 minutes: t
 Measured on 2 CPU cores, in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors that have it). `hybrid`
 goes on from the first of these, in runs/mnist-mle, and `jet_hybrid` from Jet:
 
-bin/train --config=configs/mnist.py:jet --workdir=runs/mnist-jet-mle                           not measured yet
-bin/train --config=configs/mnist.py:jet_hybrid --workdir=runs/mnist-jet-hybrid                 not measured yet
+bin/train --config=configs/mnist.py:jet --workdir=runs/mnist-jet-mle
+  50 minutes in float32, beside other work: test NLL -3,628 nats, MODE 9.0, FID 22
+bin/train --config=configs/mnist.py:jet_hybrid --workdir=runs/mnist-jet-hybrid
+  26 minutes in float32, beside other work: test NLL -3,617 nats, MODE 9.0, FID 13
 
 With the paper's prior, of one component, likelihood is better and samples are worse:
 
@@ -85,12 +87,12 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.objective = 'hybrid'
       config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
       config['lambda'] = 0.02
-      config.steps = 1200
+      config.steps = 1200 if variant == 'hybrid' else 800
       config.eval_every = 200
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True
-    config.critic_warmup = 200
+    config.critic_warmup = 100 if variant == 'jet_hybrid' else 200
     config.gradient_penalty = 0.05
     config.penalty_interval = 4
     config.dcgan_critic.channels = (64, 128)

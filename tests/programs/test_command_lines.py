@@ -90,7 +90,7 @@ def test_a_start_is_named_as_from_here(tmp_path, monkeypatch):
     words = shlex.split(command_lines.train(summary(changed(init_from=start))))
     assert [word for word in words if 'init_from' in word] == flag
   config = recipe(init_from=f'{tmp_path}/runs/mnist-mle')
-  expected = "bin/train --config=configs/mnist.py:hybrid --objective=hybrid --lambda=0.002 '--workdir=runs/a b'"
+  expected = "bin/train --config=configs/mnist.py:hybrid --objective=hybrid --lambda=0.02 '--workdir=runs/a b'"
   assert command_lines.train(summary(config)) == expected
   assert parsed_config(shlex.split(expected)[1:]).init_from == config.init_from
 

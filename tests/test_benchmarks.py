@@ -22,6 +22,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 TINY_NICE = (
   '--config=flowgan_tf/configs/digits.py',
   '--image_shape=4,4,1',
+  '--config.nice.components=1',
   '--config.steps=1000',
   '--config.batch_size=100',
   '--config.jit=False',

@@ -100,12 +100,7 @@ def _train_on(replicas, config, workdir, scorer_required):
     )
   if not replicas.is_chief:
     return _train(config, objective, dataset, None, state, None, scorer_required)
-  origin = None
-  if not available(pathlib.Path(workdir)):
-    if config.init_from:
-      origin = start_from_run(config, dataset, state)
-    else:
-      start_from_data(config, dataset, state)
+  origin = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
     return _train(config, objective, dataset, workdir, state, origin, scorer_required)
@@ -120,6 +115,10 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
   elif workdir and (rest := available(workdir)):
     raise UsageError(f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
   scorer = make_scorer(config, dataset, required=scorer_required) if workdir and config.score_samples else None
+  if not restored and not config.init_from:
+    if workdir:
+      start_from_data(config, dataset, state)
+    replicas.broadcast(state.variables)
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')

@@ -50,13 +50,14 @@ def test_samples_follow_seed_and_checkpoint(sample, finished):
   np.testing.assert_allclose(model.sample(n=5, seed=3, temperature=1.0), images, atol=1e-5)
 
 
-def test_temperature(sample):
+def test_temperature(sample, finished):
+  """It scales the noise around the means of the prior."""
   _, noise, _ = sample('--n=4')
-  images, cold, _ = sample('--n=4', '--temperature=0.5')
-  np.testing.assert_allclose(cold, 0.5 * noise, rtol=1e-6)
-  images, zero, _ = sample('--n=4', '--temperature=0')
-  assert np.all(zero == 0)
-  np.testing.assert_array_equal(images, np.repeat(images[:1], 4, axis=0))
+  _, cold, _ = sample('--n=4', '--temperature=0.5')
+  _, means, _ = sample('--n=4', '--temperature=0')
+  np.testing.assert_allclose(cold - means, 0.5 * (noise - means), atol=1e-5)
+  prior = load_run(finished[0]).generator.distribution
+  assert all(any(np.array_equal(mean, m) for m in prior.means.numpy()) for mean in means)
 
 
 def test_interpolation(sample):
@@ -67,9 +68,11 @@ def test_interpolation(sample):
   rows = noise.reshape(3, 10, 8, 8, 1)
   np.testing.assert_allclose(rows[:, 0], ends[:3], atol=1e-5)
   np.testing.assert_allclose(rows[:, -1], ends[3:], atol=1e-5)
-  # Weights cos and sin keep the variance of the noise on the way.
-  half = (np.cos(np.pi / 18 * 4) * ends[:3]) + (np.sin(np.pi / 18 * 4) * ends[3:])
-  np.testing.assert_allclose(rows[:, 4], half, atol=1e-5)
+  # Weights cos and sin keep the variance of the noise around the means on the way.
+  means = sample('--n=6', '--seed=2', '--temperature=0')[1]
+  around = ends - means
+  half = (np.cos(np.pi / 18 * 4) * around[:3]) + (np.sin(np.pi / 18 * 4) * around[3:])
+  np.testing.assert_allclose(rows[:, 4], (5 * means[:3] + 4 * means[3:]) / 9 + half, atol=1e-5)
   np.testing.assert_array_equal(picture, image_grid(images, columns=10))
 
 
@@ -172,6 +175,6 @@ def test_a_path_that_is_no_file(finished, tmp_path, monkeypatch, out):
 
 
 def test_more_samples_than_memory_holds(finished, tmp_path, monkeypatch):
-  monkeypatch.setattr('os.sysconf', lambda name: 1000)
-  outcome = call('sample', finished[0], f'--out={tmp_path}/x', '--n=10000')
-  assert_one_line(outcome, 'sample', 'samples and their noise must fit into the 0.0 GB of memory. Got: ')
+  monkeypatch.setattr('os.sysconf', lambda name: 20_000)
+  outcome = call('sample', finished[0], f'--out={tmp_path}/x', '--n=1000000')
+  assert_one_line(outcome, 'sample', 'samples and their noise must fit into the 0.4 GB of memory. Got: ')

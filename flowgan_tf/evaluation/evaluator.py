@@ -72,7 +72,7 @@ class Evaluator:
       n: Number of samples.
       purpose: What the samples are for. It determines the noise, together with `step`.
       step: Training step, or another integer that distinguishes draws of one purpose.
-      temperature: Factor of the noise.
+      temperature: Factor of the noise, or of the noise around the means of a mixture.
 
     Raises:
       UsageError: If the samples would not fit into memory.

@@ -91,7 +91,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
     run: The run.
     n: Number of samples. Each has 5 neighbours, or fewer if there are fewer training images.
     seed: Seed of the noise.
-    temperature: Factor of the noise.
+    temperature: The factor `t`.
 
   Raises:
     UsageError: If the run's data cannot be read or have changed, or a sample is not finite.

@@ -115,8 +115,8 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
   elif workdir and (rest := available(workdir)):
     raise UsageError(f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
   scorer = make_scorer(config, dataset, required=scorer_required) if workdir and config.score_samples else None
-  if not restored and not config.init_from:
-    if workdir:
+  if not restored:
+    if workdir and not config.init_from:
       start_from_data(config, dataset, state)
     replicas.broadcast(state.variables)
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
@@ -142,10 +142,11 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
 
 
 def _restore(checkpoints, state):
-  """Gives all workers the latest state, or the one with which the chief begins; returns whether there was one."""
-  restored = state.replicas.from_chief(checkpoints is not None and checkpoints.restore())
-  state.replicas.broadcast(state.variables)
-  return bool(restored)
+  """Gives all workers the latest state of the chief; returns whether there is one."""
+  restored = bool(state.replicas.from_chief(checkpoints is not None and checkpoints.restore()))
+  if restored:
+    state.replicas.broadcast(state.variables)
+  return restored
 
 
 class _NotFiniteError(Exception):

@@ -16,6 +16,7 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 from flowgan_tf.arguments import check
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.builders import rebuild
+from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import HiddenFromKeras, refuse_to_pickle
 
 __all__ = ['Flow']
@@ -79,9 +80,10 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
 
     def split_kwargs(kwargs):
       # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
-      if unknown := kwargs.keys() - {'training'}:
-        raise TypeError(f'The only keyword of a flow is `training`. Got: {", ".join(sorted(unknown))}.')
-      return {}, training_kwargs(bijector, kwargs.get('training', False))
+      if unknown := kwargs.keys() - {'training', 'component'}:
+        raise TypeError(f'The keywords of a flow are `training` and `component`. Got: {", ".join(sorted(unknown))}.')
+      of_prior = {name: kwargs[name] for name in kwargs if name == 'component'}
+      return of_prior, training_kwargs(bijector, kwargs.get('training', False))
 
     super().__init__(distribution, bijector, kwargs_split_fn=split_kwargs, name=name)
     self._parameters = parameters
@@ -102,22 +104,37 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
   # TFP's methods take any keywords and broadcast, cast or compute with whatever they are given. These name the keyword
   # that a flow accepts in their signatures, and refuse images of another dtype or shape.
 
-  def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> tf.Tensor:
+  def log_prob(
+    self,
+    value: tf.Tensor,
+    name: str = 'log_prob',
+    *,
+    training: bool = False,
+    component: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
 
     Args:
       value: Images of shape `[..., *event_shape]`, with values in [0, 1].
       name: Name of the operations in a graph.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
+      component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`: the result is that of an image
+        together with its component, `log p(x, k)`.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value` has another shape or dtype. NumPy's arrays and lists of floats are converted.
+      ValueError: If `value` has another shape or dtype, or `component` is given and the prior is no mixture. NumPy's
+        arrays and lists of floats are converted.
     """
-    return super().log_prob(self._as_events('value', value, self), name, training=training)
+    of_prior = {}
+    if component is not None:
+      expected = 'None for a flow whose prior is no mixture'
+      check('component', component, expected, isinstance(self.distribution, MixturePrior))
+      of_prior['component'] = component
+    return super().log_prob(self._as_events('value', value, self), name, training=training, **of_prior)
 
   def prob(self, value: tf.Tensor, name: str = 'prob', *, training: bool = False) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""

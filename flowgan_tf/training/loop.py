@@ -124,7 +124,7 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
   if replicas.count > 1:
     _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
-    if state.generator.non_trainable_variables:
+    if state.running_statistics:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
   if workdir and not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.

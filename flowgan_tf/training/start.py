@@ -48,7 +48,8 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
     initialize_prior(state.generator, images, config.seed)
   except ValueError as error:
     raise UsageError(f'`{config.generator}.components` {prior.num_components} does not fit: {error}') from error
-  state.ema.distribution.means.assign(prior.means)
+  for average, variable in zip(state.ema.distribution.variables, prior.variables, strict=True):
+    average.assign(variable)
 
 
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:

@@ -96,6 +96,12 @@ class TrainState:
         variable.assign(tf.cast(source, variable.dtype))
 
   @property
+  def running_statistics(self) -> list[tf.Variable]:
+    """Variables of the generator that no optimizer updates but each pass in training: those of batch norms."""
+    fixed = {id(variable) for variable in self.generator.distribution.variables}
+    return [variable for variable in self.generator.non_trainable_variables if id(variable) not in fixed]
+
+  @property
   def variables(self) -> list[tf.Variable]:
     """Everything that a checkpoint holds."""
     found = [*self.generator.variables, *_numbered(self.optimizer), self.step, self.best_nll, self.best_score]

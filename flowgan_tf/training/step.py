@@ -69,7 +69,7 @@ def make_train_step(
   batch_size = config.batch_size // replicas.count  # of this replica
   fake_batches = 1 if config.reuse_batch else critic_steps
   shares_fakes = config.reuse_batch and critic_steps == 1
-  running = state.generator.non_trainable_variables
+  running = state.running_statistics
   # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
   # activations, and statistics that mix both made hybrid training collapse.
   sample_in_training = not objective.uses_likelihood
@@ -84,7 +84,10 @@ def make_train_step(
 
   @compiled
   def log_prob(images):
-    return state.generator.log_prob(images, training=True)
+    labels = {}
+    if config.pseudo_labels:
+      labels['component'] = state.generator.distribution.nearest_prototype(images)
+    return state.generator.log_prob(images, training=True, **labels)
 
   @compiled
   def decode(noise):

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.spatial
 import scipy.special
 import scipy.stats
 import tensorflow as tf
@@ -44,6 +45,9 @@ def test_density_of_a_mixture(name, scale):
   family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
   of_components = family.logpdf(z[..., None, :, :], loc=MEANS, scale=scale or 1.0).sum(axis=(-1, -2))
   np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_components - np.log(4), axis=-1), rtol=1e-12)
+  component = np.random.default_rng(2).integers(0, 4, (5, 6))
+  expected = np.take_along_axis(of_components, component[..., None], axis=-1)[..., 0] - np.log(4)
+  np.testing.assert_allclose(prior.log_prob(z, component=component), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize('name', PRIORS)
@@ -127,17 +131,59 @@ def test_means_start_in_the_clusters_of_images(build):
   before = means.copy()
   flows.initialize_prior(flow, images)
   np.testing.assert_array_equal(flow.distribution.means, before)
+  # Each kind has one component, whatever the flow and its means become.
+  flow.distribution.means.assign(means[::-1])
+  components = flow.distribution.nearest_prototype(images).numpy()
+  assert [set(components[kinds == kind]) for kind in range(3)] == [{components[kind]} for kind in range(3)]
+  assert set(components) == {0, 1, 2}
+
+
+def test_densities_with_a_component_add_up_to_that_of_the_image():
+  flow = flows.jet((4, 4, 1), components=3, patch_size=2, width=4, hidden_units=4, couplings=4, dtype='float64')
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign(rng.normal(scale=0.3, size=variable.shape))
+  images = rng.uniform(size=(5, 4, 4, 1))
+  # Without tf.identity, the second density would come from TFP's cache.
+  with_component = [flow.log_prob(tf.constant(images), component=tf.fill([5], k)).numpy() for k in range(3)]
+  assert np.ptp(with_component, axis=0).min() > 0.1
+  np.testing.assert_allclose(scipy.special.logsumexp(with_component, axis=0), flow.log_prob(images), rtol=1e-12)
+
+
+def test_the_nearest_prototype_is_that_of_the_logits():
+  rng = np.random.default_rng(0)
+  prototypes, images = rng.uniform(size=(4, 2, 3, 1)), rng.uniform(size=(50, 2, 3, 1))
+  prototypes[0, 0, 0], images[:10, 0, 0], images[10, 0, 0] = 0.0, 0.0, 1.0  # Their logits are finite.
+  prior = MixturePrior(np.zeros((4, 6)), prototypes=prototypes)
+  logits = [scipy.special.logit(1e-7 + (1 - 2e-7) * x.reshape(len(x), -1)) for x in (images, prototypes)]
+  expected = scipy.spatial.distance.cdist(*logits).argmin(axis=1)
+  assert set(expected) == {0, 1, 2, 3}
+  np.testing.assert_array_equal(prior.nearest_prototype(tf.constant(images)), expected)
+
+
+def test_components_are_refused_where_there_are_none():
+  with pytest.raises(ValueError, match=r'`component` must be None for a flow whose prior is no mixture'):
+    flows.nice((2, 2, 1), hidden_units=8).log_prob(np.full((1, 2, 2, 1), 0.5), component=[0])
+  with pytest.raises(ValueError, match=r'`prototypes` must be given to the prior'):
+    MixturePrior(MEANS).nearest_prototype(tf.zeros((1, 2, 3)))
+  with pytest.raises(ValueError, match=r'`prototypes` must be \[4, \.\.\.\], one for each mean\. Got: \[3, 2, 3\]'):
+    MixturePrior(MEANS, prototypes=np.zeros((3, 2, 3)))
 
 
 def test_a_mixture_is_trained_and_copied_with_its_flow():
   flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
   assert any(variable is flow.distribution.means for variable in flow.trainable_variables)
+  assert [id(variable) for variable in flow.non_trainable_variables] == [id(flow.distribution.prototypes)]
   images, _ = clustered_images()
   flows.initialize_prior(flow, images)
   for other in (copy.deepcopy(flow), flow.with_dtype('float64')):
     assert other.distribution.means is not flow.distribution.means
     np.testing.assert_allclose(
       other.log_prob(images.astype(other.dtype.as_numpy_dtype)), flow.log_prob(images), rtol=1e-4
+    )
+    assert other.distribution.prototypes is not flow.distribution.prototypes
+    np.testing.assert_array_equal(
+      other.distribution.nearest_prototype(tf.cast(images, other.dtype)), flow.distribution.nearest_prototype(images)
     )
   other.distribution.means.assign_add(tf.ones_like(other.distribution.means))
   assert not np.allclose(other.log_prob(images.astype(np.float64)), flow.log_prob(images))

@@ -76,7 +76,7 @@ def test_a_training_can_start_from_an_old_run(golden, tmp_path):
 @pytest.mark.parametrize('name', ['nice', 'real_nvp', 'dcgan', 'sealed'])
 def test_settings_that_came_later_are_as_if_they_were_not_there(golden, name):
   found, defaults = settings(describe_run(golden / name)[0]), settings(default_config())
-  later = ['final_lambda', 'penalty', 'penalty_interval', 'critic_warmup', 'init_from']
+  later = ['final_lambda', 'penalty', 'penalty_interval', 'critic_warmup', 'init_from', 'pseudo_labels']
   later += ['optimizer.warmup_steps', 'critic_optimizer.warmup_steps']
   assert {key: found[key] for key in later} == {key: defaults[key] for key in later}
 

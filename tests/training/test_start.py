@@ -75,8 +75,10 @@ def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(config, t
   assert np.sqrt(np.square(centres - means).mean()) < 0.2 * means.std()
 
 
-def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path):
+@pytest.mark.parametrize('pseudo_labels', [False, True])
+def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path, pseudo_labels):
   config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 4, 'eval_every': 2})
+  config.pseudo_labels = pseudo_labels
   train(config, tmp_path / 'whole')
   config.steps = 2
   train(config, tmp_path / 'parts')
@@ -85,6 +87,21 @@ def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_
   whole, parts = (load_run(tmp_path / name, 'latest').generator.variables for name in ('whole', 'parts'))
   for one, other in zip(whole, parts, strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
+  """They are those of the first training, also in one that goes on from it with another seed."""
+  config.update_from_flattened_dict({'nice.components': 5, 'pseudo_labels': True, 'steps': 2})
+  train(config, tmp_path / 'first')
+  config.update_from_flattened_dict({'objective': 'hybrid', 'init_from': str(tmp_path / 'first'), 'seed': 5})
+  train(config, tmp_path / 'second')
+  runs = [load_run(tmp_path / name) for name in ('first', 'second')]
+  first, second = (run.generator.distribution for run in runs)
+  assert not np.array_equal(first.means, second.means)
+  np.testing.assert_array_equal(first.prototypes, second.prototypes)
+  dataset = load_data(runs[0])
+  images = dequantize(dataset.train.images, dataset.levels, 0)
+  assert np.bincount(first.nearest_prototype(images), minlength=5).min() > len(images) / 50
 
 
 def test_more_components_than_images_are_refused(config, tmp_path):

@@ -468,3 +468,22 @@ def test_gradient_norm_is_a_number_where_the_loss_is_zero():
   state = make_state(config)
   metrics = make_train_step(state, Zero(), config)(images_for(config))
   assert float(metrics['gradient_norm']) == 0.0
+
+
+def test_pseudo_labels_have_their_likelihood():
+  config = make_config(objective='mle', pseudo_labels=True, **{'nice.components': 4})
+  state, images = make_state(config), images_for(config)
+  prior = state.generator.distribution
+  prototypes = np.random.default_rng(1).uniform(size=prior.prototypes.shape)
+  prior.prototypes.assign(prototypes)
+  nearest = prior.nearest_prototype(images)
+  assert len(set(nearest.numpy())) > 1
+  expected = -np.mean(state.generator.log_prob(tf.identity(images), component=nearest))
+  assert expected > 0.1 - np.mean(state.generator.log_prob(tf.identity(images)))
+  assert not state.running_statistics
+  before = prior.means.numpy()
+  metrics = make_train_step(state, make_objective(config), config)(images)
+  assert float(metrics['nll']) == pytest.approx(expected, rel=1e-5)
+  moved = np.abs(prior.means - before).max(axis=(1, 2, 3)) > 0
+  np.testing.assert_array_equal(moved, np.isin(np.arange(4), nearest))
+  np.testing.assert_array_equal(prior.prototypes, np.float32(prototypes))

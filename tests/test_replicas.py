@@ -37,6 +37,7 @@ OBJECTIVES = {
     'critic_steps': 1,
     'reuse_batch': True,
     'nice.components': 3,
+    'pseudo_labels': True,
   },
 }
 LOST = 'train: another worker has ended or cannot be reached'

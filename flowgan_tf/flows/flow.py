@@ -118,33 +118,45 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       value: Images of shape `[..., *event_shape]`, with values in [0, 1].
       name: Name of the operations in a graph.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
-      component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`: the result is that of an image
-        together with its component, `log p(x, k)`.
+      component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is that
+        of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value` has another shape or dtype, or `component` is given and the prior is no mixture. NumPy's
-        arrays and lists of floats are converted.
+      ValueError: If `value` or `component` has another shape or dtype, a component does not exist (which a compiled
+        function does not see), or the prior is no mixture. NumPy's arrays and lists are converted.
     """
-    of_prior = {}
-    if component is not None:
-      expected = 'None for a flow whose prior is no mixture'
-      check('component', component, expected, isinstance(self.distribution, MixturePrior))
-      of_prior['component'] = component
-    return super().log_prob(self._as_events('value', value, self), name, training=training, **of_prior)
+    value = self._as_events('value', value, self)
+    return super().log_prob(value, name, training=training, **self._of_prior(component))
 
-  def prob(self, value: tf.Tensor, name: str = 'prob', *, training: bool = False) -> tf.Tensor:
+  def prob(
+    self, value: tf.Tensor, name: str = 'prob', *, training: bool = False, component: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
-    return super().prob(self._as_events('value', value, self), name, training=training)
+    value = self._as_events('value', value, self)
+    return super().prob(value, name, training=training, **self._of_prior(component))
 
   def unnormalized_log_prob(
-    self, value: tf.Tensor, name: str = 'unnormalized_log_prob', *, training: bool = False
+    self,
+    value: tf.Tensor,
+    name: str = 'unnormalized_log_prob',
+    *,
+    training: bool = False,
+    component: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """The same as `log_prob`: a flow is normalised."""
-    return super().unnormalized_log_prob(self._as_events('value', value, self), name, training=training)
+    value = self._as_events('value', value, self)
+    return super().unnormalized_log_prob(value, name, training=training, **self._of_prior(component))
+
+  def _of_prior(self, component):
+    if component is None:
+      return {}
+    expected = 'None for a flow whose prior is no mixture'
+    check('component', component, expected, isinstance(self.distribution, MixturePrior))
+    return {'component': component}
 
   def sample(
     self,

@@ -90,15 +90,15 @@ class MixturePrior(tfp.distributions.Distribution):
   are differentiable with respect to the means, so adversarial training moves them, too.
 
   The likelihood takes `K` times the time and memory of that of the standard prior: for 100 components on MNIST
-  about a fifth of NICE's step. With `log_prob(z, component=k)` it is that of noise and component together, which takes
-  no more than the standard prior's,
+  about a fifth of NICE's step. With `log_prob(z, component=k)`, ints of the shape of the result, it is that of noise
+  and component together (not of noise given the component), which takes about what the standard prior's does:
 
   ```none
   log p(z, k) = log p_e((z - m_k) / s) - log K - d log s   <=   log p(z)
   ```
 
-  Training on it, with the `nearest_prototype` of each image as its pseudo-label, keeps each component to the images
-  that it began with. On `log p(z)` alone, images leave for fewer and fewer components.
+  Training on it, with the `nearest_prototype` of each image as its pseudo-label, keeps each component for the images
+  that it began with. With `log p(z)` alone, images leave for fewer and fewer components.
 
   #### References
 
@@ -128,8 +128,8 @@ class MixturePrior(tfp.distributions.Distribution):
       name: Name of the distribution.
 
     Raises:
-      ValueError: If the means have no static shape `[K, *event_shape]`, `standard` is not a key of `PRIORS`, or the
-        scale is known to be negative or no scalar.
+      ValueError: If the means have no static shape `[K, *event_shape]`, the prototypes are not as many, `standard` is
+        not a key of `PRIORS`, or the scale is known to be negative or no scalar.
     """
     parameters = dict(locals())
     means = tensor_util.convert_nonref_to_tensor(means)
@@ -145,7 +145,7 @@ class MixturePrior(tfp.distributions.Distribution):
     if self._prototypes is not None:
       shape = self._prototypes.shape
       expected = f'[{means.shape[0]}, ...], one for each mean'
-      check('prototypes', shape.as_list(), expected, shape.rank and shape[0] == means.shape[0])
+      check('prototypes', shape, expected, shape.is_fully_defined() and shape.rank > 1 and shape[0] == means.shape[0])
     super().__init__(
       dtype=means.dtype,
       reparameterization_type=tfp.distributions.FULLY_REPARAMETERIZED,
@@ -161,7 +161,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return {}
 
   def __deepcopy__(self, memo: dict) -> MixturePrior:
-    """Copies the prior, with a variable of its own."""
+    """Copies the prior, with variables of its own."""
     return type(self)(**copy.deepcopy(self.parameters, memo))
 
   def __getitem__(self, slices):
@@ -189,24 +189,40 @@ class MixturePrior(tfp.distributions.Distribution):
     return self._prototypes
 
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
-    """Returns the component of whose prototype the logits are nearest to those of an image, `[n]`, int32.
+    """Returns the component of each image: that of the prototype whose logits are nearest to the image's.
 
     Args:
-      images: Images `[n, ...]` of the prototypes' shape, in [0, 1].
+      images: Images in [0, 1] `[..., *image_shape]` of the prototypes' shape, in the prior's dtype or as an array.
+
+    Returns:
+      Ints of shape `[...]`, from 0 to K - 1.
 
     Raises:
-      ValueError: If there are no prototypes.
+      ValueError: If there are no prototypes, or `initialize_prior` has not placed them, which a compiled function does
+        not see; or if the images have another shape, or are integers.
     """
-    check('prototypes', self._prototypes, 'given to the prior', self._prototypes is not None)
+    prototypes = self._prototypes
+    check('prototypes', prototypes, 'given to the prior', prototypes is not None)
+    image_shape = prototypes.shape[1:]
+    if tf.executing_eagerly() and self.num_components > 1:
+      placed = bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
+      check('prototypes', 'all the same', 'placed, as by `initialize_prior`', placed)
+    found = images if hasattr(images, 'dtype') else np.asarray(images)
+    shape = tf.TensorShape(found.shape)
+    suits = tf.as_dtype(found.dtype).is_floating and shape[-image_shape.rank :].is_compatible_with(image_shape)
+    expected = f'floats of shape [..., {", ".join(map(str, image_shape))}]'
+    check('images', f'{tf.as_dtype(found.dtype).name} {shape}', expected, suits)
+    images = tf.cast(images, self.dtype)
     to_logits = AlphaLogit(_ALPHA).forward
 
     def rows(tensor):
-      return tf.reshape(tensor, (-1, self._prototypes.shape[1:].num_elements()))
+      return tf.reshape(to_logits(tf.convert_to_tensor(tensor)), (-1, image_shape.num_elements()))
 
-    centers = rows(to_logits(tf.convert_to_tensor(self._prototypes)))
+    centers = rows(prototypes)
     # |x - c|^2 without |x|^2, which is the same for all.
-    distances = tf.reduce_sum(centers**2, axis=1) - 2.0 * tf.matmul(rows(to_logits(images)), centers, transpose_b=True)
-    return tf.argmin(distances, axis=1, output_type=tf.int32)
+    distances = tf.reduce_sum(centers**2, axis=1) - 2.0 * tf.matmul(rows(images), centers, transpose_b=True)
+    nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
+    return tf.reshape(nearest, tf.shape(images)[: shape.rank - image_shape.rank])
 
   def sample_parts(self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws means and the noise around them, `m_k` and `s e`, both `[n, *event_shape]`; their sum is `sample(n, seed)`.
@@ -241,6 +257,15 @@ class MixturePrior(tfp.distributions.Distribution):
     return means + noise
 
   def _log_prob(self, noise, component=None):
+    if component is not None:
+      component = tf.convert_to_tensor(component, None if hasattr(component, 'dtype') else tf.int32)
+      rank = noise.shape.rank
+      batch = tf.TensorShape(None) if rank is None else noise.shape[: rank - self.event_shape.rank]
+      expected = f'ints of shape {batch}, from 0 to {self.num_components - 1}'
+      suits = component.dtype.is_integer and component.shape.is_compatible_with(batch)
+      if suits and tf.executing_eagerly():
+        suits = bool(tf.reduce_all((component >= 0) & (component < self.num_components)))
+      check('component', f'{component.dtype.name} {component.shape}', expected, suits)
     if component is None:
       around = tf.expand_dims(noise, -1 - self.event_shape.rank) - self._means
     else:
@@ -280,8 +305,8 @@ def initialize_prior(flow: Flow, images: np.ndarray, seed: int = 0) -> None:
   """Places the means of a new flow's `MixturePrior` at the centres of clusters in the noise of images, by k-means.
 
   A new flow of the default architectures only takes the logit of each pixel, so that these are clusters of images.
-  Training keeps them apart. With means that start at random, all images come to share one of them. The images that the
-  flow makes of the means become the prior's prototypes.
+  Training keeps them apart. With means that start at random, all images come to share one of them. If the prototypes of
+  the prior are a variable, as in flows of this package, they become the images that the flow makes of the means.
 
   ```python
   flow = fg.flows.nice((28, 28, 1), components=20)
@@ -314,7 +339,9 @@ def initialize_prior(flow: Flow, images: np.ndarray, seed: int = 0) -> None:
   check('images', 'noise that is not finite', 'inside of the support of the flow', finite)
   with threadpoolctl.threadpool_limits(1, 'openmp'):  # Threads would add numbers up in another order each time.
     centers = KMeans(count, n_init=1, random_state=seed).fit(noise).cluster_centers_
-  prior.means.assign(centers.reshape(prior.means.shape))
+  centers = centers.reshape(prior.means.shape).astype(prior.dtype.as_numpy_dtype)
   if isinstance(prior.prototypes, tf.Variable):
-    # Without tf.identity, TFP's cache could know an image of the same tensor from before.
-    prior.prototypes.assign(tf.clip_by_value(flow.decode(tf.identity(prior.means)), 0.0, 1.0))
+    decode = tf.function(flow.decode, autograph=False)
+    parts = [decode(centers[i : i + _IMAGES_PER_CALL]) for i in range(0, count, _IMAGES_PER_CALL)]
+    prior.prototypes.assign(tf.clip_by_value(tf.concat(parts, axis=0), 0.0, 1.0))
+  prior.means.assign(centers)

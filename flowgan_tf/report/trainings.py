@@ -77,6 +77,8 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     return None
   trained = ' and training' * any(train is not None for _, train, _ in series.values())
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
+  if trained and any(run.config.pseudo_labels for run in runs):
+    caption += ' (of training images with `pseudo_labels`: together with their components)'
   return Figure.of_plot(
     plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {listed(series)}'

@@ -243,7 +243,12 @@ def _remove(folder: pathlib.Path, name: str) -> None:
 def _read(checkpoint: tf.train.Checkpoint, path: str, check: Callable[[Any], None]) -> None:
   with _literal(path) as literal:
     try:
-      check(checkpoint.read(literal))
+      status = checkpoint.read(literal)
+      names = tf.train.load_checkpoint(literal).get_variable_to_shape_map()
+      if any('/_means/' in name for name in names) and not any('/_prototypes/' in name for name in names):
+        status.expect_partial()  # Priors had no prototypes at first. Without them no label is read.
+      else:
+        check(status)
     except _DAMAGE as error:
       # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
       text = re.sub(r'^{{.*?}} *', '', str(error).strip()).replace(literal, path)

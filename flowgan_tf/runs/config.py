@@ -149,7 +149,7 @@ def default_config() -> config_dict.ConfigDict:
   config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
-  config.pseudo_labels = False  # keeps each image to the component of its cluster; see `MixturePrior`
+  config.pseudo_labels = False  # likelihood of an image with the component of its cluster; see `MixturePrior`
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
 
@@ -224,7 +224,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
     check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
     labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
-    expected = f'False unless `{config.generator}.components` is above 1'
+    expected = f'False for a generator without several components, which here is {config.generator}'
     check('pseudo_labels', config.pseudo_labels, expected, labelled)
     check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
     check_integer('seed', config.seed, 0, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""The start of a training: means of the prior from the data, or the weights of another run."""
+"""The start of a training: a prior placed in the data, or the weights of another run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
   Args:
     config: The configuration of the training.
     dataset: Its data.
-    state: Its state, of which the generator and the averaged generator take the means. Another prior stays as it is.
+    state: Its state, of which generator and averaged generator take means and prototypes. Another prior stays as it is.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
@@ -77,6 +77,9 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
       f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]} instead of '
       f'{wanted[name]}.'
     )
+  if config.pseudo_labels and not run.config.pseudo_labels:
+    # There, images have left for other components, and a run of before has no prototypes.
+    raise UsageError(f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.')
   state.start_from(run.generator)
   _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
   return {

@@ -131,9 +131,10 @@ def test_means_start_in_the_clusters_of_images(build):
   before = means.copy()
   flows.initialize_prior(flow, images)
   np.testing.assert_array_equal(flow.distribution.means, before)
-  # Each kind has one component, whatever the flow and its means become.
+  # Each kind has the component whose mean is its own, whatever the flow and its means become.
+  components = np.square(noise[:, None] - means).sum(axis=(2, 3, 4)).argmin(axis=1)
   flow.distribution.means.assign(means[::-1])
-  components = flow.distribution.nearest_prototype(images).numpy()
+  np.testing.assert_array_equal(flow.distribution.nearest_prototype(images), components)
   assert [set(components[kinds == kind]) for kind in range(3)] == [{components[kind]} for kind in range(3)]
   assert set(components) == {0, 1, 2}
 
@@ -144,10 +145,21 @@ def test_densities_with_a_component_add_up_to_that_of_the_image():
   for variable in flow.trainable_variables:
     variable.assign(rng.normal(scale=0.3, size=variable.shape))
   images = rng.uniform(size=(5, 4, 4, 1))
-  # Without tf.identity, the second density would come from TFP's cache.
-  with_component = [flow.log_prob(tf.constant(images), component=tf.fill([5], k)).numpy() for k in range(3)]
+  images = tf.constant(images)  # The same tensor each time, of which TFP caches the noise.
+  with_component = [flow.log_prob(images, component=[k] * 5).numpy() for k in range(3)]
   assert np.ptp(with_component, axis=0).min() > 0.1
   np.testing.assert_allclose(scipy.special.logsumexp(with_component, axis=0), flow.log_prob(images), rtol=1e-12)
+  for method, change in ((flow.unnormalized_log_prob, np.float64), (flow.prob, np.exp)):
+    np.testing.assert_allclose(method(images, component=[1] * 5), change(with_component[1]))
+  compiled = tf.function(lambda k: flow.log_prob(images, component=k), jit_compile=True)
+  np.testing.assert_allclose(compiled(tf.fill([5], 2)), with_component[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize('component', [[0.0] * 5, [[0]] * 5, [0], 0, [3] * 5, [-1] * 5, [True] * 5])
+def test_a_wrong_component_is_refused(component):
+  flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
+  with pytest.raises(ValueError, match=r'`component` must be ints of shape \(5,\), from 0 to 2\. Got: '):
+    flow.log_prob(np.full((5, 2, 2, 1), 0.5), component=np.array(component))
 
 
 def test_the_nearest_prototype_is_that_of_the_logits():
@@ -158,15 +170,24 @@ def test_the_nearest_prototype_is_that_of_the_logits():
   logits = [scipy.special.logit(1e-7 + (1 - 2e-7) * x.reshape(len(x), -1)) for x in (images, prototypes)]
   expected = scipy.spatial.distance.cdist(*logits).argmin(axis=1)
   assert set(expected) == {0, 1, 2, 3}
-  np.testing.assert_array_equal(prior.nearest_prototype(tf.constant(images)), expected)
+  np.testing.assert_array_equal(prior.nearest_prototype(images), expected)
+  np.testing.assert_array_equal(prior.nearest_prototype(images.reshape(5, 10, 2, 3, 1)), expected.reshape(5, 10))
+  assert prior.nearest_prototype(images[0]).shape == ()
+  graph = tf.function(prior.nearest_prototype, input_signature=[tf.TensorSpec((None, 2, 3, 1), tf.float64)])
+  np.testing.assert_array_equal(graph(images), expected)
+  for wrong in (images[..., 0], images.reshape(100, 3, 1, 1), np.zeros((5, 2, 3, 1), np.int32)):
+    with pytest.raises(ValueError, match=r'`images` must be floats of shape \[\.\.\., 2, 3, 1\]\. Got: '):
+      prior.nearest_prototype(wrong)
 
 
 def test_components_are_refused_where_there_are_none():
   with pytest.raises(ValueError, match=r'`component` must be None for a flow whose prior is no mixture'):
     flows.nice((2, 2, 1), hidden_units=8).log_prob(np.full((1, 2, 2, 1), 0.5), component=[0])
+  with pytest.raises(ValueError, match=r'`prototypes` must be placed, as by `initialize_prior`\. Got: .all the same'):
+    flows.nice((2, 2, 1), components=3, hidden_units=8).distribution.nearest_prototype(np.full((1, 2, 2, 1), 0.5))
   with pytest.raises(ValueError, match=r'`prototypes` must be given to the prior'):
     MixturePrior(MEANS).nearest_prototype(tf.zeros((1, 2, 3)))
-  with pytest.raises(ValueError, match=r'`prototypes` must be \[4, \.\.\.\], one for each mean\. Got: \[3, 2, 3\]'):
+  with pytest.raises(ValueError, match=r'`prototypes` must be \[4, \.\.\.\], one for each mean\. Got: .*3, 2, 3'):
     MixturePrior(MEANS, prototypes=np.zeros((3, 2, 3)))
 
 

@@ -223,6 +223,22 @@ def test_what_is_frozen_stays_frozen_in_a_file(tmp_path):
   assert keras.saving.load_model(tmp_path / 'frozen.keras').trainable_variables == []
 
 
+def test_the_components_of_a_prior_are_trained_and_saved(tmp_path):
+  flow = make_flow(components=3, normalization='layer')
+  fg.flows.initialize_prior(flow, make_images())
+  prior = flow.distribution
+  means, prototypes = prior.means.numpy(), prior.prototypes.numpy()
+  model = fg.keras.FlowModel(flow)
+  model.compile('adam', run_eagerly=True)
+  model.fit(make_images(8), batch_size=8, verbose=0)
+  assert not np.array_equal(prior.means, means)
+  np.testing.assert_array_equal(prior.prototypes, prototypes)
+  model.save(tmp_path / 'flow.keras')
+  loaded = keras.saving.load_model(tmp_path / 'flow.keras').flow
+  assert [v.trainable for v in loaded.variables] == [v.trainable for v in flow.variables]
+  assert_equal_lists(numbers(loaded.distribution.variables), numbers(prior.variables))
+
+
 def test_a_single_frozen_variable_stays_frozen_in_a_file(tmp_path):
   model = fg.keras.FlowModel(make_flow())
   coupling = next(m for m in model.flow.submodules if isinstance(m, fg.bijectors.AdditiveCoupling))

@@ -49,6 +49,11 @@ def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
   steps, train, validation = series['MLE']
   assert (steps, validation, unit, critic) == ([0, 5], [0.0, -90.0], 'nats', {})
   np.testing.assert_equal(train, [np.nan, -90.0])  # the mean of the batches since the validation before
+  assert 'components' not in figure.caption
+  config = runs[0].config.copy_and_resolve_references()
+  config.pseudo_labels = True
+  figure = trainings.learning_curves([dataclasses.replace(runs[0], config=config)], 'nats')
+  assert '(of training images with `pseudo_labels`: together with their components)' in figure.caption
   assert trainings.learning_curves(runs[1:], 'nats') is None
 
 

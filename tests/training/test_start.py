@@ -5,10 +5,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf.data import dequantize
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_json, unsealed
+from flowgan_tf.flows import nice_flow
+from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.runs.checkpoints import latest_step
 from flowgan_tf.runs.history import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
@@ -102,6 +105,31 @@ def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
   dataset = load_data(runs[0])
   images = dequantize(dataset.train.images, dataset.levels, 0)
   assert np.bincount(first.nearest_prototype(images), minlength=5).min() > len(images) / 50
+
+
+def test_pseudo_labels_need_a_start_that_had_them(config, tmp_path):
+  config.update_from_flattened_dict({'nice.components': 5, 'steps': 1})
+  train(config, tmp_path / 'first')
+  config.update_from_flattened_dict({'pseudo_labels': True, 'init_from': str(tmp_path / 'first')})
+  with pytest.raises(UsageError, match=r'`init_from` must be a run with `pseudo_labels`, .*\. Got: .*first\.'):
+    train(config, tmp_path / 'second')
+  config.pseudo_labels = False
+  assert train(config, tmp_path / 'second')
+
+
+def test_a_run_of_before_there_were_prototypes_goes_on(config, tmp_path, monkeypatch):
+  config.update_from_flattened_dict({'nice.components': 5, 'steps': 2})
+  train(config, tmp_path / 'new')
+  with monkeypatch.context() as patch:
+    patch.setattr(nice_flow, 'make_prior', lambda *args: make_prior(*args).copy(prototypes=None))
+    config.steps = 1
+    train(config, tmp_path / 'old')
+  assert not [n for n, _ in tf.train.list_variables(str(tmp_path / 'old/checkpoints/latest/ckpt-1')) if 'proto' in n]
+  config.steps = 2
+  assert train(config, tmp_path / 'old')
+  new, old = (load_run(tmp_path / name, 'latest').generator.trainable_variables for name in ('new', 'old'))
+  for one, other in zip(new, old, strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_more_components_than_images_are_refused(config, tmp_path):

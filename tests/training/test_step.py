@@ -68,10 +68,11 @@ def test_hybrid_with_lambda_zero_is_adversarial(jit):
   assert_identical(*runs)
 
 
+@pytest.mark.parametrize('settings', [{}, {'nice.components': 3, 'pseudo_labels': True}])
 @pytest.mark.parametrize('jit', [True])
-def test_xla_changes_rounding_only(jit):
-  compiled, compiled_metrics = train(make_config(objective='mle', jit=jit), 3)
-  plain, plain_metrics = train(make_config(objective='mle'), 3)
+def test_xla_changes_rounding_only(jit, settings):
+  compiled, compiled_metrics = train(make_config(settings, objective='mle', jit=jit), 3)
+  plain, plain_metrics = train(make_config(settings, objective='mle'), 3)
   for a, b in zip(weights(plain.generator), weights(compiled.generator), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
   for first, second in zip(plain_metrics, compiled_metrics, strict=True):

@@ -188,6 +188,14 @@ class MixturePrior(tfp.distributions.Distribution):
     """The images `[K, ...]` of the components."""
     return self._prototypes
 
+  def component_probs(self, noise: tf.Tensor) -> tf.Tensor:
+    """Returns the probability of each component given the noise, `p(k | z)`, of shape `[..., K]`.
+
+    Args:
+      noise: Noise `[..., *event_shape]`.
+    """
+    return tf.nn.softmax(self._of_components(tf.convert_to_tensor(noise, self.dtype)), axis=-1)
+
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
     """Returns the component of each image: that of the prototype whose logits are nearest to the image's.
 
@@ -266,16 +274,19 @@ class MixturePrior(tfp.distributions.Distribution):
       if suits and tf.executing_eagerly():
         suits = bool(tf.reduce_all((component >= 0) & (component < self.num_components)))
       check('component', f'{component.dtype.name} {component.shape}', expected, suits)
-    if component is None:
-      around = tf.expand_dims(noise, -1 - self.event_shape.rank) - self._means
-    else:
-      around = noise - tf.gather(tf.convert_to_tensor(self._means), component)
+      return self._of_component(noise - tf.gather(tf.convert_to_tensor(self._means), component))
+    return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
+
+  def _of_components(self, noise):
+    """log p(z, k) of all components, `[..., K]`."""
+    return self._of_component(tf.expand_dims(noise, -1 - self.event_shape.rank) - self._means)
+
+  def _of_component(self, around):
     constant = math.log(self.num_components)
     if self._scale is not None:  # Another pass over memory.
       around /= self._scale
       constant += self.event_shape.num_elements() * tf.math.log(self._scale)
-    log_prob = self._standard.log_prob(around)
-    return (tf.reduce_logsumexp(log_prob, axis=-1) if component is None else log_prob) - constant
+    return self._standard.log_prob(around) - constant
 
   def _mean(self):
     return tf.reduce_mean(self._means, axis=0)

@@ -45,6 +45,7 @@ def test_density_of_a_mixture(name, scale):
   family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
   of_components = family.logpdf(z[..., None, :, :], loc=MEANS, scale=scale or 1.0).sum(axis=(-1, -2))
   np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_components - np.log(4), axis=-1), rtol=1e-12)
+  np.testing.assert_allclose(prior.component_probs(z), scipy.special.softmax(of_components, axis=-1), atol=1e-12)
   component = np.random.default_rng(2).integers(0, 4, (5, 6))
   expected = np.take_along_axis(of_components, component[..., None], axis=-1)[..., 0] - np.log(4)
   np.testing.assert_allclose(prior.log_prob(z, component=component), expected, rtol=1e-12)

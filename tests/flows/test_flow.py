@@ -66,11 +66,13 @@ def test_help_shows_training(method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_the_signatures_are_those_of_tfp_and_training(method):
+def test_the_signatures_are_those_of_tfp_and_keywords(method):
   """So that whatever calls a distribution may call a flow."""
   ours, theirs = (inspect.signature(getattr(c, method)).parameters for c in (Flow, tfd.TransformedDistribution))
-  assert [*ours] == [name if name != 'kwargs' else 'training' for name in theirs]
-  assert all(ours[name].default == theirs[name].default for name in ours if name != 'training')
+  keywords = ['training', 'component'] if method == 'log_prob' else ['training']
+  assert [*ours] == [*(name for name in theirs if name != 'kwargs'), *keywords]
+  assert all(ours[name].default == theirs[name].default for name in ours if name not in keywords)
+  assert all(ours[name].kind == inspect.Parameter.KEYWORD_ONLY for name in keywords)
 
 
 @pytest.mark.parametrize(

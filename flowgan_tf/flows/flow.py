@@ -82,7 +82,11 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
       # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
       if unknown := kwargs.keys() - {'training', 'component'}:
         raise TypeError(f'The keywords of a flow are `training` and `component`. Got: {", ".join(sorted(unknown))}.')
-      of_prior = {name: kwargs[name] for name in kwargs if name == 'component'}
+      of_prior = {}
+      if (component := kwargs.get('component')) is not None:
+        expected = 'None for a flow whose prior is no mixture'
+        check('component', component, expected, isinstance(distribution, MixturePrior))
+        of_prior['component'] = component
       return of_prior, training_kwargs(bijector, kwargs.get('training', False))
 
     super().__init__(distribution, bijector, kwargs_split_fn=split_kwargs, name=name)
@@ -101,7 +105,7 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
 
   __str__ = __repr__
 
-  # TFP's methods take any keywords and broadcast, cast or compute with whatever they are given. These name the keyword
+  # TFP's methods take any keywords and broadcast, cast or compute with whatever they are given. These name the keywords
   # that a flow accepts in their signatures, and refuse images of another dtype or shape.
 
   def log_prob(
@@ -130,14 +134,14 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
         function does not see), or the prior is no mixture. NumPy's arrays and lists are converted.
     """
     value = self._as_events('value', value, self)
-    return super().log_prob(value, name, training=training, **self._of_prior(component))
+    return super().log_prob(value, name, training=training, component=component)
 
   def prob(
     self, value: tf.Tensor, name: str = 'prob', *, training: bool = False, component: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
     value = self._as_events('value', value, self)
-    return super().prob(value, name, training=training, **self._of_prior(component))
+    return super().prob(value, name, training=training, component=component)
 
   def unnormalized_log_prob(
     self,
@@ -149,14 +153,7 @@ class Flow(HiddenFromKeras, _TransformedDistribution):
   ) -> tf.Tensor:
     """The same as `log_prob`: a flow is normalised."""
     value = self._as_events('value', value, self)
-    return super().unnormalized_log_prob(value, name, training=training, **self._of_prior(component))
-
-  def _of_prior(self, component):
-    if component is None:
-      return {}
-    expected = 'None for a flow whose prior is no mixture'
-    check('component', component, expected, isinstance(self.distribution, MixturePrior))
-    return {'component': component}
+    return super().unnormalized_log_prob(value, name, training=training, component=component)
 
   def sample(
     self,

@@ -104,7 +104,9 @@ class ImplicitGenerator(HiddenFromKeras, tf.Module):
     with tf.name_scope(name):
       return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
 
-  def log_prob(self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False) -> NoReturn:
+  def log_prob(
+    self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
+  ) -> NoReturn:
     """Raises `NotImplementedError`: there is no density to evaluate."""
     raise NotImplementedError(f'log_prob is not implemented: generator {self.name!r} has no inverse, hence no density.')
 

@@ -29,6 +29,7 @@ class Evaluator:
     dataset: data.Dataset,
     config: config_dict.ConfigDict,
     replicas: Replicas = SINGLE,
+    round_trips: int | None = None,
   ):
     """Prepares the measurements.
 
@@ -37,6 +38,7 @@ class Evaluator:
       dataset: Data set whose splits are measured.
       config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
       replicas: The replicas that share the work. Each has a copy of the generator's variables.
+      round_trips: Number of images whose round trip is measured with their likelihood. All by default.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
     self._likelihood = None
@@ -46,7 +48,7 @@ class Evaluator:
       batch_size = max(config.batch_size, 100, min(_IMAGES_PER_CALL, len(dataset.validation.images)))
       self._batch_size = _multiple(batch_size, replicas.count)
       self._likelihood = make_likelihood_fn(
-        generator, dataset.levels, self._batch_size, jit=config.jit, spread=replicas.map
+        generator, dataset.levels, self._batch_size, jit=config.jit, round_trips=round_trips, spread=replicas.map
       )
     self._decode = replicas.map(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
 

@@ -23,7 +23,8 @@ class Likelihood(NamedTuple):
     nll: Mean negative log-likelihood in nats per image, for the density over the unit cube.
     standard_error: Standard error of `nll` over images.
     bits_per_dim: `nll` in bits per dimension of the grey levels.
-    round_trip_error: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1.
+    round_trip_error: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1, of the images whose round trip
+      was measured.
     n: Number of images.
   """
 
@@ -53,6 +54,7 @@ def make_likelihood_fn(
   batch_size: int,
   *,
   jit: bool,
+  round_trips: int | None = None,
   spread: Callable[[Callable], Callable] = lambda function: function,
 ) -> Callable[[np.ndarray], Likelihood]:
   """Builds a function that measures the likelihood of images.
@@ -62,6 +64,8 @@ def make_likelihood_fn(
     levels: Number of grey levels of the data.
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
+    round_trips: Number of images, the first ones, whose round trip is measured, which takes as long as their density.
+      All by default.
     spread: Makes of a function of batches one that is computed elsewhere, such as `Replicas.map`.
 
   Returns:
@@ -77,19 +81,28 @@ def make_likelihood_fn(
     decoded = flow.decode(tf.identity(flow.encode(images)))
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 
+  density = spread(tf.function(flow.log_prob, jit_compile=jit, autograph=False))
+
   def likelihood(images):
-    measured = []
+    log_probs, errors, n = [], [], 0
     for chunk in [images] if isinstance(images, np.ndarray) else images:
-      image_shape = chunk.shape[1:]
-      measured.append(map_batches(measure, chunk.astype(flow.dtype.as_numpy_dtype), batch_size))
-    log_prob, errors = map(np.concatenate, zip(*measured, strict=True))
+      chunk = chunk.astype(flow.dtype.as_numpy_dtype)
+      there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
+      if there_and_back:
+        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size)
+        log_probs.append(log_prob)
+        errors.append(error)
+      if there_and_back < len(chunk):
+        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size))
+      n += len(chunk)
+    log_prob = np.concatenate(log_probs)
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,
       standard_error=standard_error(log_prob),
-      bits_per_dim=bits_per_dim(nll, image_shape, levels),
-      round_trip_error=float(errors.max()),
-      n=len(log_prob),
+      bits_per_dim=bits_per_dim(nll, chunk.shape[1:], levels),
+      round_trip_error=float(np.concatenate(errors).max()),
+      n=n,
     )
 
   return likelihood

@@ -45,21 +45,21 @@ def test_a_generator_that_waits_for_its_critic_is_no_best_one(config, tmp_path):
 def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selection):
   """By script, the score is best at step 2 and the likelihood at step 3."""
   config.score_samples = 64
-  nlls = iter([1.0, 5.0, 6.0, 4.0, 7.0])
-  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([9.0, 1.1, 3.0, 2.0, 2.5], selection))
+  nlls = iter([5.0, 6.0, 4.0, 7.0])
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([1.1, 3.0, 2.0, 2.5], selection))
   with monkeypatch.context() as patch:
     patch.setattr(loop.Evaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
     assert train(config, tmp_path / 'run')
   records = [r for r in read_metrics(tmp_path / 'run') if r['kind'] == 'validation']
-  assert [(r['step'], r['nll']) for r in records] == [(0, 1.0), (1, 5.0), (2, 6.0), (3, 4.0), (4, 7.0)]
-  assert max(records[1:], key=lambda r: r[selection])['step'] == 2
+  assert [(r['step'], r['nll']) for r in records] == [(1, 5.0), (2, 6.0), (3, 4.0), (4, 7.0)]
+  assert max(records, key=lambda r: r[selection])['step'] == 2
   assert available(tmp_path / 'run') == ['latest', 'best_nll', 'best_score']
   runs = {name: load_run(tmp_path / 'run', name) for name in available(tmp_path / 'run')}
   assert {name: run.step for name, run in runs.items()} == {'latest': 4, 'best_nll': 3, 'best_score': 2}
 
   # A run that ends at step 2 has the average of that step, and not the weights of the flow itself.
   config.steps = 2
-  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([1.1] * 3, selection))
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([1.1] * 2, selection))
   train(config, tmp_path / 'short')
   best = flow_weights(tmp_path / 'run', 'best_score')
   for a, b in zip(best, flow_weights(tmp_path / 'short', 'latest'), strict=True):
@@ -73,9 +73,10 @@ def test_best_checkpoints_are_kept_apart(config, tmp_path, monkeypatch, selectio
   np.testing.assert_array_equal(np.sort(np.concatenate([v.ravel() for v in best])), np.sort(average))
 
 
-def test_the_first_evaluation_is_no_candidate(config, tmp_path):
-  """Step 0, an untrained flow, is logged but never the best."""
+def test_the_start_from_another_run_is_evaluated_and_is_no_candidate(config, tmp_path):
   config.steps = 1
+  assert train(config, tmp_path / 'start')
+  config.init_from = str(tmp_path / 'start')
   config.optimizer.learning_rate = 0.5  # Worse after one step than before it.
   train(config, tmp_path / 'run')
   before, after = (r['nll'] for r in read_metrics(tmp_path / 'run') if r['kind'] == 'validation')
@@ -107,21 +108,20 @@ def test_what_is_logged_when(config, tmp_path, monkeypatch):
   monkeypatch.setattr(loop.Checkpoints, 'save', lambda self, name: (done.append(name), save(self, name)))
   train(config, tmp_path / 'run')
   # A power cut leaves no checkpoint whose records are lost.
-  assert done == ['latest', 1, 2, 'latest', 'best_nll', 3, 4, 'latest', 'best_nll', 5]
+  assert done == ['latest', 1, 'latest', 'best_nll', 2, 3, 'latest', 'best_nll', 4]
   assert [(r['kind'], r['step']) for r in read_metrics(tmp_path / 'run')] == [
-    ('validation', 0),
     ('train', 2),
     ('validation', 3),
     ('train', 4),
     ('validation', 5),
   ]
   grids = sorted(f.name for f in (tmp_path / 'run' / 'samples').iterdir())
-  assert grids == [f'step_{step:07d}.png' for step in (0, 3, 5)]
+  assert grids == [f'step_{step:07d}.png' for step in (3, 5)]
 
 
 @pytest.fixture(scope='module')
 def whole(images, tmp_path_factory):
-  """A run of 6 steps that nothing interrupts, and its configuration; it is evaluated at steps 0, 3 and 6."""
+  """A run of 6 steps that nothing interrupts, and its configuration; it is evaluated at steps 3 and 6."""
   config = make_config(objective='mle', dataset=images, steps=6, eval_every=3)
   workdir = tmp_path_factory.mktemp('whole')
   assert train(config, workdir)
@@ -145,11 +145,11 @@ def interrupt(monkeypatch, method, at, number=signal.SIGINT):
 @pytest.mark.parametrize(
   ('method', 'at', 'saved', 'evaluated'),
   [
-    ('likelihood', 1, 0, []),
-    ('advance', 2, 2, [0]),
-    ('sample', 3, 3, [0]),  # Two kinds of samples are drawn at step 0, and the best checkpoint is not saved yet.
-    ('advance', 6, 6, [0, 3]),
-    ('likelihood', 3, 6, [0, 3]),
+    ('advance', 2, 2, []),
+    ('likelihood', 1, 3, []),
+    ('sample', 1, 3, []),  # The best checkpoint is not saved yet.
+    ('advance', 6, 6, [3]),
+    ('likelihood', 2, 6, [3]),
   ],
 )
 def test_ctrl_c_ends_the_training_and_it_goes_on_as_if_nothing_had_been(
@@ -269,7 +269,7 @@ def test_rounding_in_half_precision_is_no_blow_up(config, tmp_path, monkeypatch,
 
 
 def test_the_end_says_how_the_time_was_shared(config, tmp_path, monkeypatch, caplog):
-  config.update({'steps': 2, 'eval_every': 2})
+  config.update({'steps': 2, 'eval_every': 1})
   caplog.set_level('INFO', 'flowgan_tf')
   clock = itertools.count()
   original = loop.Evaluator.likelihood
@@ -331,7 +331,7 @@ def test_a_lost_end_of_the_log_is_announced_once(tmp_path, whole, caplog):
   workdir, config = shutil.copytree(whole[0], tmp_path / 'run'), whole[1]
   log = workdir / 'metrics.jsonl'
   lines = log.read_bytes().splitlines(keepends=True)
-  log.write_bytes(b''.join(lines[:3]))
+  log.write_bytes(b''.join(lines[:2]))
   assert train(config, workdir)
   assert caplog.messages.count(f'{log}: the records of steps 3 to 6 are missing at its end.') == 1
   caplog.clear()
@@ -349,11 +349,13 @@ def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monk
 
   monkeypatch.setattr(loop, 'make_train_step', make)
   assert train(config, tmp_path)
-  assert read_metrics(tmp_path)[1]['gradient_norm'] is None
+  assert read_metrics(tmp_path)[0]['gradient_norm'] is None
 
 
-def test_an_interrupted_start_logs_step_zero_once(config, tmp_path, monkeypatch):
-  config.update({'objective': 'mle', 'eval_every': 100, 'steps': 3})
+def test_an_interrupted_start_from_another_run_logs_step_zero_once(config, tmp_path, monkeypatch):
+  config.steps = 1
+  assert train(config, tmp_path / 'start')
+  config.update({'eval_every': 100, 'steps': 3, 'init_from': str(tmp_path / 'start')})
 
   def killed(*args):
     raise KeyboardInterrupt
@@ -361,9 +363,9 @@ def test_an_interrupted_start_logs_step_zero_once(config, tmp_path, monkeypatch)
   with monkeypatch.context() as patch:
     patch.setattr(RunLog, 'advance', killed)
     with pytest.raises(KeyboardInterrupt):
-      train(config, tmp_path)
-  train(config, tmp_path)
-  assert [r['step'] for r in read_metrics(tmp_path)] == [0, 1, 2, 3, 3]
+      train(config, tmp_path / 'run')
+  train(config, tmp_path / 'run')
+  assert [r['step'] for r in read_metrics(tmp_path / 'run')] == [0, 1, 2, 3, 3]
 
 
 def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
@@ -373,13 +375,8 @@ def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"kind": "validation", "step": 0, "seconds": 1.0, "nll": 123.0}\n')
   write_rollbacks(tmp_path, 2)
   train(config, tmp_path)
-  assert [(r['kind'], r['step']) for r in read_metrics(tmp_path)] == [
-    ('validation', 0),
-    ('train', 1),
-    ('validation', 1),
-  ]
-  assert read_metrics(tmp_path)[0]['nll'] != 123.0
-  assert read_metrics(tmp_path)[1]['learning_rate'] == pytest.approx(0.01)
+  assert [(r['kind'], r['step']) for r in read_metrics(tmp_path)] == [('train', 1), ('validation', 1)]
+  assert read_metrics(tmp_path)[0]['learning_rate'] == pytest.approx(0.01)
 
 
 def test_the_objective_is_built_once(config, tmp_path, monkeypatch):

@@ -78,6 +78,16 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
   assert expected in message
 
 
+def test_pseudo_labels_need_a_likelihood():
+  config = default_config()
+  config.update_from_flattened_dict({'pseudo_labels': True, 'nice.components': 2})
+  validate(config)
+  config.objective = 'adversarial'
+  expected = "^`pseudo_labels` must be False with `objective` 'adversarial', which has no likelihood. Got: True.$"
+  with pytest.raises(UsageError, match=expected):
+    validate(config)
+
+
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [

@@ -182,6 +182,12 @@ class MixturePrior(tfp.distributions.Distribution):
     """The images `[K, ...]` of the components."""
     return self._prototypes
 
+  @property
+  def is_placed(self) -> bool:
+    """Whether the prototypes tell the components apart, as after `initialize_prior`. To be asked eagerly."""
+    prototypes = self._prototypes
+    return prototypes is not None and bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
+
   def component_probs(self, noise: tf.Tensor) -> tf.Tensor:
     """Returns the probability of each component given the noise, `p(k | z)`, of shape `[..., K]`.
 
@@ -207,8 +213,7 @@ class MixturePrior(tfp.distributions.Distribution):
     check('prototypes', prototypes, 'given to the prior', prototypes is not None)
     image_shape = prototypes.shape[1:]
     if tf.executing_eagerly() and self.num_components > 1:
-      placed = bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
-      check('prototypes', 'all the same', 'placed, as by `initialize_prior`', placed)
+      check('prototypes', 'all the same', 'placed, as by `initialize_prior`', self.is_placed)
     found = images if hasattr(images, 'dtype') else np.asarray(images)
     shape = tf.TensorShape(found.shape)
     suits = tf.as_dtype(found.dtype).is_floating and shape[-image_shape.rank :].is_compatible_with(image_shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.arguments import check
-from flowgan_tf.flows import Flow
+from flowgan_tf.flows import Flow, MixturePrior
 from flowgan_tf.keras.flow_config import build_flow, describe
 from flowgan_tf.keras.image_batches import check_data, check_values, readable_errors, to_images, to_labels
 from flowgan_tf.networks.adapter import KerasModule
@@ -172,6 +173,8 @@ class FlowModel(keras.Model):
   def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
+    A prior of several components whose means are where the builder put them, at random, is warned of.
+
     Raises:
       ValueError: If the data are not batches of images, or have values outside [0, 1] and the flow is of a builder.
     """
@@ -180,6 +183,10 @@ class FlowModel(keras.Model):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
       check_data(images, self.flow.event_shape, self._in_unit_cube)
       validation_data = images, to_labels(images, labels, weights), weights
+    prior = getattr(self.flow, 'distribution', None)
+    if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
+      advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
+      warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
     y = to_labels(x, y, sample_weight)
     with self._refusals():
       return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)

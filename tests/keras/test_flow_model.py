@@ -239,6 +239,16 @@ def test_the_components_of_a_prior_are_trained_and_saved(tmp_path):
   assert_equal_lists(numbers(loaded.distribution.variables), numbers(prior.variables))
 
 
+def test_components_at_random_places_are_warned_of():
+  flow = make_flow(components=3, normalization='layer')
+  model = fg.keras.FlowModel(flow)
+  model.compile('adam', run_eagerly=True)
+  with pytest.warns(UserWarning, match='^the 3 components of the prior are at random places; call `flowgan_tf'):
+    model.fit(make_images(8), batch_size=8, verbose=0)
+  fg.flows.initialize_prior(flow, make_images())
+  model.fit(make_images(8), batch_size=8, verbose=0)  # Another warning would be an error.
+
+
 def test_a_single_frozen_variable_stays_frozen_in_a_file(tmp_path):
   model = fg.keras.FlowModel(make_flow())
   coupling = next(m for m in model.flow.submodules if isinstance(m, fg.bijectors.AdditiveCoupling))

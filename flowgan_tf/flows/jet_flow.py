@@ -43,8 +43,8 @@ def jet(
   """Builds a flow of couplings whose networks are products of matrices over patches of the image.
 
   From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
-  checkerboard, rows, patches as on a checkerboard, columns; each is followed by its complement. Those that do not
-  divide the image, such as rows if there is only one, are left out.
+  checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
+  Those that do not divide the image, such as channels if there is only one, are left out.
 
   It differs from the flow of [1] in these points:
 
@@ -117,8 +117,8 @@ def jet(
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
   check_weights(couplings * width * per_feature)
 
-  def network():
-    sizes = outputs, patch_size, width, blocks
+  def network(mask):
+    sizes = mask.changed_shape[-1] * (2 if affine else 1), patch_size, width, blocks
     if mixer:
       return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
     return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
@@ -129,9 +129,9 @@ def jet(
   for i in range(couplings):
     mask, title = masks[i % len(masks)], f'coupling_{i}'
     if affine:
-      part = bijectors.AffineCoupling(network(), mask, log_scale_bound, name=title)
+      part = bijectors.AffineCoupling(network(mask), mask, log_scale_bound, name=title)
     else:
-      part = bijectors.AdditiveCoupling(network(), mask, name=title)
+      part = bijectors.AdditiveCoupling(network(mask), mask, name=title)
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
@@ -141,8 +141,10 @@ def jet(
 def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.Mask]:
   """Returns each pattern that divides the image, followed by its complement."""
   masks = bijectors.masks
-  height, width, _ = image_shape
+  height, width, channels = image_shape
   firsts = [masks.checkerboard(image_shape)]
+  if channels > 1:
+    firsts.append(masks.even_odd(image_shape))
   if height > 1:
     firsts.append(masks.rows(image_shape))
   if height * width > patch_size**2 > 1:

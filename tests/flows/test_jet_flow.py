@@ -26,17 +26,20 @@ def randomise(flow, scale=0.2):
 
 def kept(coupling):
   first, second = coupling.mask.split(tf.ones(coupling.mask.event_shape))
-  return coupling.mask.merge(first, tf.zeros_like(second)).numpy()[..., 0]
+  return coupling.mask.merge(first, tf.zeros_like(second)).numpy()
 
 
-def test_the_masks_take_turns():
-  flow = small((8, 8, 3), couplings=10)
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_masks_take_turns(channels):
+  flow = small((8, 8, channels), couplings=12)
   couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
   masks = {int(c.name.removeprefix('coupling_')): kept(c) for c in couplings}
-  row, column = np.indices((8, 8))
-  patterns = [(row + column) % 2, row % 2, (row // 2 + column // 2) % 2, column % 2]
-  for i in range(10):
-    pattern = patterns[i // 2 % 4]
+  row, column, channel = np.indices((8, 8, channels))
+  patterns = [row + column, row, row // 2 + column // 2, column]
+  if channels > 1:
+    patterns.insert(1, channel + 1)
+  for i in range(12):
+    pattern = patterns[i // 2 % len(patterns)] % 2
     np.testing.assert_array_equal(masks[i], 1 - pattern if i % 2 else pattern)
 
 

@@ -4,7 +4,12 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule, ScalarBatchNormalization, dense_conditioner
-from flowgan_tf.networks.normalization import ImageNormalization, LastAxisNormalization, normalization
+from flowgan_tf.networks.normalization import (
+  GuardedBatchNormalization,
+  ImageNormalization,
+  LastAxisNormalization,
+  normalization,
+)
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
 
@@ -242,3 +247,45 @@ def test_an_unknown_name_is_refused():
     match=r"`normalization` must be one of batch, layer, scalar_batch, scalar_batch_1e-3, none\. Got: 'group'",
   ):
     KerasModule(dense_conditioner(3, 4, 1, normalization='group'), (3,))
+
+
+@pytest.mark.parametrize('policy, tolerance', [('float32', 1e-5), ('mixed_bfloat16', 2e-2), ('mixed_float16', 2e-3)])
+@pytest.mark.parametrize('affine', [True, False])
+@pytest.mark.parametrize('mode', MODES)
+def test_fused_batch_normalization_against_keras(policy, tolerance, affine, mode):
+  """Values, gradients and running statistics on images, after two batches."""
+  rng = np.random.default_rng(0)
+  images = rng.normal(3.0, 2.0, (2, 6, 5, 4, 3))
+  weights = rng.normal(size=images.shape[1:])
+  results = []
+  for kind in (GuardedBatchNormalization, keras.layers.BatchNormalization):
+    layer = kind(momentum=0.8, epsilon=1e-6, center=affine, scale=affine, dtype=policy)
+    layer.build((None, 5, 4, 3))
+    for variable, value in zip(
+      layer.trainable_variables, rng.permutation(np.array([[0.5, 1.0, 1.5]] * 2)), strict=False
+    ):
+      variable.assign(value)
+    variables = [variable.value for variable in layer.trainable_variables]
+
+    def values_and_gradients(x, layer=layer, variables=variables):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+        loss = tf.reduce_sum(weights * tf.sin(tf.cast(y, tf.float64)))
+      return [y, *tape.gradient(loss, [x, *variables])]
+
+    run = MODES[mode](values_and_gradients)
+    for batch in images:
+      found = run(tf.constant(batch, layer.compute_dtype))
+    assert found[0].dtype == layer.compute_dtype
+    results.append([tf.cast(t, tf.float64) for t in [*found, *(v.value for v in layer.non_trainable_variables)]])
+  for ours, reference in zip(*results, strict=True):
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
+
+
+def test_fused_batch_normalization_of_a_single_pixel():
+  """Its variance is 0, which the fused operation would divide by 0."""
+  layer = GuardedBatchNormalization(momentum=0.5)
+  np.testing.assert_array_equal(layer(tf.fill((1, 1, 1, 2), 3.0), training=True), tf.zeros((1, 1, 1, 2)))
+  np.testing.assert_array_equal(layer.moving_mean, [1.5, 1.5])
+  np.testing.assert_array_equal(layer.moving_variance, [0.5, 0.5])

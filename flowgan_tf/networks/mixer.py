@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from flowgan_tf.arguments import check_integer
+from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
 
@@ -56,7 +57,7 @@ class MixerBlock(keras.layers.Layer):
     self._up_bias = self.add_weight(shape=(self.patch_units, 1), initializer='zeros', name='patch_bias_1')
     self._down = self.add_weight(shape=(patches, self.patch_units), name='patch_kernel_2', **weights)
     self._down_bias = self.add_weight(shape=(patches, 1), initializer='zeros', name='patch_bias_2')
-    self._wide = keras.layers.Dense(self.hidden_units, activation=ops.gelu, dtype=self.dtype_policy)
+    self._wide = keras.layers.Dense(self.hidden_units, activation=gelu, dtype=self.dtype_policy)
     self._wide.build((None, width))
     self._narrow = keras.layers.Dense(width, dtype=self.dtype_policy)
     self._narrow.build((None, self.hidden_units))
@@ -66,7 +67,7 @@ class MixerBlock(keras.layers.Layer):
     first, second = self._norms
     features = ops.reshape(h, (-1, width))
     y = ops.reshape(first(features), (patches, -1))
-    y = ops.gelu(ops.matmul(self._up, y) + self._up_bias)
+    y = gelu(ops.matmul(self._up, y) + self._up_bias)
     y = ops.matmul(self._down, y) + self._down_bias
     features = features + ops.reshape(y, (-1, width))
     features = features + self._narrow(self._wide(second(features)))

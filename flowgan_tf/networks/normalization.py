@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.arguments import check_choice
+from flowgan_tf.networks.fused import fused
 
 __all__ = [
   'NORMALIZATIONS',
@@ -123,10 +122,10 @@ class LastAxisNormalization(keras.layers.Layer):
   y = g (x - m) / sqrt(v + e) + b
   ```
 
-  Values, first derivatives and variables are those of `keras.layers.LayerNormalization`. On images, without XLA and on
-  a CPU, it takes about 0.6 of the time: its gradient is written by hand, with fewer passes over memory than automatic
-  differentiation makes. Its second derivatives are correct, and those of Keras' layer are not; `ImageNormalization`
-  says why.
+  Values, first derivatives and variables are those of `keras.layers.LayerNormalization`. On a CPU it takes about a
+  quarter of the time without XLA and half of it with XLA: in a graph with known shapes it is `fused`, and sums along
+  rows are written as products of matrices. Its second derivatives are correct, and those of Keras' layer are not;
+  `ImageNormalization` says why.
 
   #### References
 
@@ -148,36 +147,45 @@ class LastAxisNormalization(keras.layers.Layer):
     self.beta = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='beta', autocast=False)
 
   def call(self, x):
-    wide, gamma, beta = (
-      tf.cast(x, self.variable_dtype),
-      tf.convert_to_tensor(self.gamma),
-      tf.convert_to_tensor(self.beta),
-    )
-    if len(x.shape) == 2:
-      # Dense networks are compiled with XLA, which fuses the operations of automatic differentiation, but not the
-      # matrix products of the gradient below.
-      return tf.cast(self._normalize(wide, gamma, beta)[0], self.compute_dtype)
-    # Broadcasting is faster on matrices than on images.
-    y = tf.custom_gradient(self._normalize)(tf.reshape(wide, (-1, x.shape[-1])), gamma, beta)
-    return tf.cast(tf.reshape(y, tf.shape(x)), self.compute_dtype)
-
-  def _normalize(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-    inverse_std = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + self.epsilon)
-    normalized = centred * inverse_std
-
-    def gradient(dy):
-      product = dy * normalized
-      # Sums along rows are written as matrix products, which save a pass over memory. BiasAddGrad is the fast sum along
-      # columns.
-      weights = gamma[:, tf.newaxis] / gamma.shape[0]
-      dx = inverse_std * (dy * gamma - dy @ weights - normalized * (product @ weights))
-      return dx, tf.raw_ops.BiasAddGrad(out_backprop=product), tf.raw_ops.BiasAddGrad(out_backprop=dy)
-
-    return tf.nn.bias_add(normalized * gamma, beta), gradient
+    gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+    rows = tf.reshape(x, (-1, x.shape[-1]))
+    return tf.reshape(_layer_norm(rows, gamma, beta, tf.constant(self.epsilon, gamma.dtype)), tf.shape(x))
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
+
+
+@tf.custom_gradient
+def _layer_norm(x, gamma, beta, epsilon):
+  def gradient(dy):
+    return *_layer_norm_gradient(x, gamma, epsilon, dy), None
+
+  return _layer_norm_value(x, gamma, beta, epsilon), gradient
+
+
+@fused
+def _layer_norm_value(x, gamma, beta, epsilon):
+  normalized, _ = _normalized_rows(x, epsilon)
+  return tf.cast(normalized * gamma + beta, x.dtype)
+
+
+@fused
+def _layer_norm_gradient(x, gamma, epsilon, dy):
+  normalized, inverse_std = _normalized_rows(x, epsilon)
+  dy = tf.cast(dy, gamma.dtype)
+  product = dy * normalized
+  weights = gamma[:, tf.newaxis] / gamma.shape[0]
+  dx = inverse_std * (dy * gamma - dy @ weights - normalized * (product @ weights))
+  return tf.cast(dx, x.dtype), tf.reduce_sum(product, axis=0), tf.reduce_sum(dy, axis=0)
+
+
+def _normalized_rows(x, epsilon):
+  wide = tf.cast(x, epsilon.dtype)
+  # XLA is slow at sums along rows.
+  mean = tf.fill((x.shape[1], 1), tf.constant(1 / x.shape[1], wide.dtype))
+  centred = wide - wide @ mean
+  inverse_std = tf.math.rsqrt(tf.square(centred) @ mean + epsilon)
+  return centred * inverse_std, inverse_std
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.arguments import check, check_integer
+from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
 
@@ -55,7 +56,7 @@ class TransformerBlock(keras.layers.Layer):
     self._norms = [LastAxisNormalization(dtype=dtype) for _ in range(2)]
     self._query_key_value = keras.layers.Dense(3 * width, dtype=dtype)
     self._output = keras.layers.Dense(width, dtype=dtype)
-    self._wide = keras.layers.Dense(self.hidden_units, activation=ops.gelu, dtype=dtype)
+    self._wide = keras.layers.Dense(self.hidden_units, activation=gelu, dtype=dtype)
     self._narrow = keras.layers.Dense(width, dtype=dtype)
     for layer in (*self._norms, self._query_key_value, self._output, self._wide):
       layer.build((None, width))

@@ -14,6 +14,7 @@ from absl import flags
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import analysis_flags, command
+from flowgan_tf.runs.config import CHECKPOINTS
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
@@ -21,7 +22,7 @@ flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum(
   'checkpoint',
   None,
-  ['latest', 'best_nll', 'best_score'],
+  [*CHECKPOINTS],
   'Checkpoint to analyse. Default: best_score, as in the paper, if there is one.',
 )
 

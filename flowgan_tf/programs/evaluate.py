@@ -11,9 +11,10 @@ from __future__ import annotations
 from absl import flags
 
 from flowgan_tf.programs import command
+from flowgan_tf.runs.config import CHECKPOINTS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum('checkpoint', 'all', ['all', 'latest', 'best_nll', 'best_score'], 'Checkpoint to evaluate.')
+flags.DEFINE_enum('checkpoint', 'all', ['all', *CHECKPOINTS], 'Checkpoint to evaluate.')
 flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
 flags.DEFINE_integer(
   'samples',

@@ -16,12 +16,13 @@ from absl import flags
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
+from flowgan_tf.runs.config import CHECKPOINTS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'checkpoint',
   None,
-  ['latest', 'best_nll', 'best_score'],
+  [*CHECKPOINTS],
   'Checkpoint to sample from. Default: best_nll, or best_score for an adversarial run.',
 )
 flags.DEFINE_integer(

@@ -17,11 +17,10 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import sync
 from flowgan_tf.generators import Generator
+from flowgan_tf.runs.config import CHECKPOINTS
 from flowgan_tf.runs.origin import check_origin, write_origin
 
 __all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'latest_step', 'restore_generator']
-
-CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 
 _LOG = logging.getLogger(__name__)
 

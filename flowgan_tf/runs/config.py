@@ -22,6 +22,7 @@ if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
 
 __all__ = [
+  'CHECKPOINTS',
   'CRITIC_SETTINGS',
   'GENERATOR_SETTINGS',
   'ON_NAN',
@@ -43,6 +44,7 @@ PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dt
 SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
 ON_NAN = ('stop', 'rollback')
+CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
 # The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder,
@@ -149,6 +151,7 @@ def default_config() -> config_dict.ConfigDict:
   config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
+  config.init_checkpoint = config_dict.placeholder(str)  # of that run; None for the one that other programs take
   config.pseudo_labels = False  # likelihood of an image with the component of its cluster; see `MixturePrior`
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
@@ -223,6 +226,9 @@ def validate(config: config_dict.ConfigDict) -> None:
     check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
     check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
     check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
+    if config.init_checkpoint is not None:
+      check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
+      check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
     labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
     expected = f'False for a generator without several components, which here is {config.generator}'
     check('pseudo_labels', config.pseudo_labels, expected, labelled)

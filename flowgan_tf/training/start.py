@@ -53,7 +53,7 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
 
 
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:
-  """Gives a training the averaged weights of the run `config.init_from`.
+  """Gives a training the averaged weights of the run `config.init_from`, of its checkpoint `config.init_checkpoint`.
 
   Args:
     config: The configuration of the training.
@@ -68,7 +68,7 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   """
   path = config.init_from
   try:
-    run = load_run(path)
+    run = load_run(path, config.init_checkpoint)
   except UsageError as error:
     raise UsageError(f'`init_from`: {error}') from error
   found, wanted = _generator_of(run.config, run.image_shape), _generator_of(config, dataset.image_shape)

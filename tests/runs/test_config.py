@@ -37,6 +37,8 @@ def test_shipped_configurations_hold(get_config):
     ('critic_warmup', -1, 'an integer from 0 to '),
     ('critic_warmup', 10_000, 'below `steps` 10000.'),
     ('pseudo_labels', True, 'False for a generator without several components, which here is nice.'),
+    ('init_checkpoint', 'latest', 'left out without `init_from`.'),
+    ('init_checkpoint', 'best', 'latest, best_nll, best_score'),
     ('optimizer.warmup_steps', -1, 'an integer from 0 to '),
     ('critic_optimizer.warmup_steps', 10**10, 'an integer from 0 to 1000000000'),
     ('image_size', -1, 'an integer from 0 to 4096'),

@@ -37,6 +37,22 @@ def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
   assert latest_step(second) == 2
 
 
+def test_a_training_starts_from_the_checkpoint_that_is_named(config, tmp_path):
+  config.update_from_flattened_dict({'optimizer.learning_rate': 0.5, 'steps': 3})  # The second step is the best.
+  train(config, tmp_path / 'first')
+  best, latest = (load_run(tmp_path / 'first', name) for name in ('best_nll', 'latest'))
+  assert best.step < latest.step
+  config.update_from_flattened_dict({'init_from': str(tmp_path / 'first'), 'init_checkpoint': 'latest', 'steps': 1})
+  train(config, tmp_path / 'second')
+  origin = unsealed(read_json(tmp_path / 'second' / 'init.json'))
+  assert (origin['checkpoint'], origin['step']) == ('latest', latest.step)
+  start, end = (
+    next(r for r in read_metrics(tmp_path / name) if r['kind'] == 'validation' and r['step'] == step)
+    for name, step in (('second', 0), ('first', latest.step))
+  )
+  assert start['nll'] == pytest.approx(end['nll'], rel=1e-5)
+
+
 def test_a_start_from_what_is_no_such_run_is_refused(config, tmp_path):
   train(config, tmp_path / 'first')
   config.init_from = str(tmp_path / 'none')

@@ -79,7 +79,7 @@ def test_how_the_parts_ended(in_parts):
 def test_weights_optimizers_and_metrics_are_bit_equal(finished, in_parts):
   assert_same(finished[0], in_parts[0])
   steps = [(record['kind'], record['step']) for record in read_metrics(in_parts[0])]
-  assert len(set(steps)) == len(steps) == 20 + 5
+  assert len(set(steps)) == len(steps) == 20 + 4
 
 
 def test_the_tables_are_equal(finished, in_parts):

@@ -38,7 +38,8 @@ def count_flops(function: Callable, *inputs: tf.TensorSpec) -> int:
 
   A multiply-add counts as two operations, even where it meets padding. A transposed convolution is the gradient of a
   convolution by its image. Depthwise kernels have one channel. Operations per element (activation, norm, optimizer,
-  random numbers) are not counted. Functions inside the function are counted at each call, and so are gradients that the
+  random numbers) are not counted, nor are products with a constant column, as which norms write sums along rows.
+  Functions inside the function are counted at each call, and so are gradients that the
   function takes. Operations that neither a result nor a side effect needs are pruned by TensorFlow and not counted.
 
   Args:
@@ -82,7 +83,7 @@ def _operation_flops(op: tf.Operation, used: set[str]) -> int:
   if op.type in _CALLS:
     body = op.graph._get_function(op.get_attr('f').name).graph
     return _graph_flops(body, [inner for inner, t in zip(body.outputs, op.outputs, strict=True) if t.name in used])
-  if op.type in _MATRIX_PRODUCTS:
+  if op.type in _MATRIX_PRODUCTS and not _is_sum(op):
     rows, columns = _shape(op, op.outputs[0]), _shape(op, op.inputs[0])
     transposed = op.get_attr('transpose_a' if op.type == 'MatMul' else 'adj_x')
     return 2 * math.prod(rows) * columns[-2 if transposed else -1]
@@ -97,6 +98,11 @@ def _operation_flops(op: tf.Operation, used: set[str]) -> int:
         f'`function` must not hold matrix products or convolutions in a loop or a branch. Got: {op.type} {op.name!r}.'
       )
   return 0
+
+
+def _is_sum(op: tf.Operation) -> bool:
+  column = op.inputs[1]
+  return column.op.type in ('Const', 'Fill') and column.shape[-1] == 1
 
 
 def _shape(op: tf.Operation, tensor: tf.Tensor) -> list[int]:

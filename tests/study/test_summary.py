@@ -26,7 +26,7 @@ def test_a_run_as_its_files_tell_it(workdir):
     (4, 4, 1),
   )
   assert found.step == 4 and found.seconds > 0
-  assert {record['step'] for record in found.records('validation')} == {0, 2, 4}
+  assert {record['step'] for record in found.records('validation')} == {2, 4}
   assert found.sample_grid == (4, (workdir / 'samples' / 'step_0000004.png').read_bytes())
   assert found.evaluation == [] and found.evaluated('latest') is None
 

@@ -97,6 +97,19 @@ VARIANTS = {
     'optimizer.learning_rate': 2e-3,
     'optimizer.schedule': 'cosine',
   },
+  'jet': LIKELIHOOD
+  | {
+    'generator': 'jet',
+    'batch_size': 64,
+    'steps': 2500,
+    'jit': True,
+    'scorer': 'classifier',
+    'jet.alpha': 0.05,
+    'jet.couplings': 20,
+    'optimizer.learning_rate': 1.5e-3,
+    'optimizer.beta_2': 0.99,
+    'optimizer.schedule': 'cosine',
+  },
   'paper': LIKELIHOOD | {'real_nvp.architecture': 'paper', 'steps': 300 * 703, 'ema_decay': 0.0},
 }
 
@@ -137,7 +150,7 @@ def test_each_command_for_cifar10_has_a_folder_of_its_own():
   [
     (
       cifar10,
-      r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, paper',
+      r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, jet, paper',
     ),
     (mnist, r'mnist\.py:large: no such variant; expected one of default, hybrid, adversarial, jet, jet_hybrid, paper'),
   ],

@@ -66,7 +66,7 @@ def test_paths_of_no_file(tmp_path, monkeypatch, path):
 def test_a_variant_that_the_file_does_not_have(tmp_path):
   outcome = call('train', '--config=configs/cifar10.py:foo')
   assert outcome.err == (
-    'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, paper\n'
+    'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, jet, paper\n'
   )
   (tmp_path / 'plain.py').write_text(FILE.format('', 'pass'))
   outcome = call('train', f'--config={tmp_path}/plain.py:foo')

@@ -122,10 +122,9 @@ class LastAxisNormalization(keras.layers.Layer):
   y = g (x - m) / sqrt(v + e) + b
   ```
 
-  Values, first derivatives and variables are those of `keras.layers.LayerNormalization`. On a CPU it takes about a
-  quarter of the time without XLA and half of it with XLA: in a graph with known shapes it is `fused`, and sums along
-  rows are written as products of matrices. Its second derivatives are correct, and those of Keras' layer are not;
-  `ImageNormalization` says why.
+  Values, first derivatives and variables are those of `keras.layers.LayerNormalization`. In a graph with known shapes
+  it is `fused`, and sums along rows are written as products of matrices, which are faster. Its second derivatives are
+  correct, and those of Keras' layer are not; `ImageNormalization` says why.
 
   #### References
 

@@ -37,7 +37,7 @@ __all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
 _MAX_ROLLBACKS = 3
-_ROUND_TRIPS = 1000  # Of validation images; those of all would be a third of an evaluation.
+_ROUND_TRIPS = 1000  # Of validation images; each takes as long as a likelihood.
 # Of pixels in [0, 1]; 8 bits have 0.004. In half precision the networks of a sound flow round differently on the way
 # back: errors of 0.03 are usual in bfloat16, and float16 has three bits more.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}

@@ -145,6 +145,7 @@ def interrupt(monkeypatch, method, at, number=signal.SIGINT):
 @pytest.mark.parametrize(
   ('method', 'at', 'saved', 'evaluated'),
   [
+    ('advance', 1, 0, []),  # The first step, which may take minutes, is not waited for.
     ('advance', 2, 2, []),
     ('likelihood', 1, 3, []),
     ('sample', 1, 3, []),  # The best checkpoint is not saved yet.

@@ -85,11 +85,14 @@ $(INSTALLED): setup.py requirements/base.txt requirements/cpu.txt
 	  for python in $(PYTHONS) ''; do \
 	    if [ -n "$$python" ] && "$$python" -c '$(SUPPORTED)' 2> /dev/null; then break; fi; \
 	  done; \
+	  if [ -e $(VENV) ] && [ -z '$(wildcard $(VENV)/.made-by-make $(VENV)/.installed-*)' ]; then \
+	    echo 'make: $(VENV) exists, and make did not make it; move it away, or name another: make VENV=...' >&2; exit 2; \
+	  fi; \
 	  if [ -z "$$python" ]; then \
 	    echo 'make: Python 3.11, 3.12 or 3.13 is needed, tried $(PYTHONS); name one: make PYTHON=...' >&2; exit 2; \
 	  fi; \
 	  echo "Creating $(VENV) with $$("$$python" --version)"; \
-	  "$$python" -m venv --clear $(VENV); \
+	  "$$python" -m venv --clear $(VENV) && touch $(VENV)/.made-by-make; \
 	fi
 	@echo 'Installing flowgan_tf with TensorFlow ($(EXTRA)) into $(VENV): $(SIZE_$(EXTRA))'
 	@$(INSTALL_$(EXTRA))

@@ -51,6 +51,17 @@ def test_size():
   assert min(float(build_seconds), float(step_seconds), float(peak_gib)) > 0
 
 
+@pytest.mark.parametrize(('dtype', 'product'), [('float32', 'MatMul'), ('bfloat16', 'MklMatMul')])
+def test_profile(dtype, product):
+  command = [sys.executable, '-m', 'benchmarks.profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}']
+  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+  *table, last = result.stdout.splitlines()
+  operations = {name.strip('_'): (float(ms), float(number)) for name, ms, number, _ in map(str.split, table[2:])}
+  assert product in operations
+  assert 0.0 < operations[product][0] < float(re.search(r'in a call of (\S+) ms$', last)[1])
+  assert sum(float(line.split()[-1].rstrip('%')) for line in table[2:]) <= 100.5
+
+
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='memory is read from /proc')
 @pytest.mark.parametrize(('images', 'steps'), [(1000, 10), pytest.param(200_000, 200, marks=pytest.mark.slow)])
 def test_training_from_a_file_takes_no_more_memory(images, steps, tmp_path):

@@ -144,7 +144,8 @@ def test_every_flag_and_setting_that_is_named_exists(all_flags):
   code = re.findall(r'`[^`\n]*`', FENCE.sub('', ALL)) + [c for name, c in FENCE.findall(ALL) if name == 'sh']
   named = {name for text in code for name in re.findall(r'--([a-z][\w.]*\w)(?![\w-])', text)}
   of_others = {'helpshort', 'logdir', 'fix', 'config.NAME', 'config.NAME.ARGUMENT'}
-  of_others |= set(re.findall(r"DEFINE_\w+\('(\w+)'", (ROOT / 'benchmarks' / 'compare.py').read_text()))
+  for path in (ROOT / 'benchmarks').glob('*.py'):
+    of_others |= set(re.findall(r"DEFINE_\w+\('(\w+)'", path.read_text()))
   assert 'lambda' in named and 'config.ema_decay' in named
   assert [
     n for n in sorted(named - of_others) if n not in all_flags and n.removeprefix('config.') not in settings

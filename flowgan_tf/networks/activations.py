@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from flowgan_tf.networks.fused import fused
@@ -25,19 +23,12 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
   return _gelu(tf.convert_to_tensor(x))
 
 
-@tf.custom_gradient
-def _gelu(x):
-  return _gelu_value(x), functools.partial(_gelu_gradient, x)
-
-
-@fused
-def _gelu_value(x):
+def _value(x):
   wide, _, tanh = _wide_square_and_tanh(x)
   return tf.cast(0.5 * wide * (1.0 + tanh), x.dtype)
 
 
-@fused
-def _gelu_gradient(x, dy):
+def _gradient(x, dy):
   wide, square, tanh = _wide_square_and_tanh(x)
   scale, cubic = _GELU
   slope = 0.5 * (1.0 + tanh + wide * (1.0 - tanh**2) * scale * (1.0 + 3.0 * cubic * square))
@@ -49,3 +40,6 @@ def _wide_square_and_tanh(x):
   scale, cubic = _GELU
   square = tf.square(wide)
   return wide, square, tf.tanh(scale * wide * (1.0 + cubic * square))
+
+
+_gelu = fused(_value, _gradient)

@@ -1,4 +1,4 @@
-"""Functions of tensors that XLA compiles where the graph around them is not compiled."""
+"""Functions of tensors with gradients of their own, compiled with XLA where the graph around them is not compiled."""
 
 from __future__ import annotations
 
@@ -10,29 +10,49 @@ import tensorflow as tf
 __all__ = ['fused']
 
 
-def fused(function: Callable) -> Callable:
-  """Makes one pass over memory of what a function of tensors computes entry by entry, where the shapes are known.
+def fused(value: Callable, gradient: Callable) -> Callable:
+  """Returns `value` with a gradient of its own, as one pass over memory each, where the shapes are known.
 
   TensorFlow makes a pass for each operation, and in half precision each of them converts all entries to float32 and
-  back. So XLA compiles the function, as a part of any graph that knows the shapes of its arguments. Eagerly, and in
-  graphs that do not know them, such as exported ones, it is called as it is: XLA would compile it again for each new
-  shape. Automatic differentiation would keep what it computes on the way; a `tf.custom_gradient` of two such functions
-  computes that again, which is faster.
+  back. So XLA compiles the two functions, as parts of any graph that knows the shapes of the arguments. Eagerly, and in
+  graphs that do not know them, such as exported ones, they are called as they are: XLA would compile them again for
+  each new shape. Automatic differentiation would keep what `value` computes on the way; a gradient that computes it
+  again is faster.
+
+  A gradient within a graph is registered with TensorFlow for ever, and with it the graph. So there is a small graph for
+  each signature, which the graphs of models call.
 
   Args:
-    function: Maps tensors to a tensor, or a tuple of tensors. It uses no variables.
+    value: Maps tensors to a tensor. It uses no variables.
+    gradient: Maps these tensors, and the gradient with respect to the value, to those with respect to the tensors, or
+      to the first of them if the others have none. It can be differentiated.
   """
 
-  @functools.cache
-  def compiled(signature):
-    # A partial function for each: TensorFlow warns of one that it traces five times.
-    del signature
-    return tf.function(functools.partial(function), jit_compile=True, autograph=False)
+  def with_gradient(value, gradient):
+    @tf.custom_gradient
+    def call(*tensors):
+      def backward(dy):
+        gradients = tf.nest.flatten(gradient(*tensors, dy))
+        return gradients + [None] * (len(tensors) - len(gradients))
 
-  @functools.wraps(function)
+      return value(*tensors), backward
+
+    return call
+
+  plain = with_gradient(value, gradient)
+
+  @functools.cache
+  def graph_of(*signature):
+    # A new partial function for each: TensorFlow warns of one that it traces five times.
+    parts = [functools.partial(part) for part in (value, gradient)]
+    if all(spec.shape.is_fully_defined() for spec in signature):
+      parts = [tf.function(part, jit_compile=True, autograph=False) for part in parts]
+    return tf.function(with_gradient(*parts), autograph=False)
+
+  @functools.wraps(value)
   def call(*tensors):
-    if tf.executing_eagerly() or not all(tensor.shape.is_fully_defined() for tensor in tensors):
-      return function(*tensors)
-    return compiled(tuple((tensor.dtype, *tensor.shape) for tensor in tensors))(*tensors)
+    if tf.executing_eagerly():
+      return plain(*tensors)
+    return graph_of(*(tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors))(*tensors)
 
   return call

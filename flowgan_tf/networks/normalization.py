@@ -30,9 +30,9 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
   """
 
   def call(self, inputs, training=None, mask=None):
-    if training and self._can_be_fused(inputs, mask):
+    if training and self.trainable and self._can_be_fused(inputs, mask):
       return self._fused(inputs)
-    running = self.moving_mean, self.moving_variance
+    running = self.non_trainable_variables
     before = [tf.identity(statistic) for statistic in running]
     outputs = super().call(inputs, training=training, mask=mask)
     if training:
@@ -41,8 +41,8 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
     return outputs
 
   def _can_be_fused(self, inputs, mask):
-    images = len(inputs.shape) == 4 and self.axis in (3, -1) and inputs.dtype != 'float64'
-    return images and mask is None and not (self.renorm or self.synchronized)
+    images = len(inputs.shape) == 4 and self.axis in (3, -1)
+    return images and mask is None and self.variable_dtype == 'float32' and not (self.renorm or self.synchronized)
 
   def _fused(self, images):
     mean, variance = self.moving_mean, self.moving_variance
@@ -72,9 +72,9 @@ class ScalarBatchNormalization(keras.layers.Layer):
   ```
 
   With `training=True`, `m` and `v` are the mean and variance over every entry of the input, and the running statistics
-  move towards them. Otherwise they are the running statistics, so that the density of an image does not depend on the
-  other images of its batch. `g` and `b` are learned scalars. This is the norm of the paper's NICE, and the defaults are
-  those of the paper's code.
+  move towards them. Otherwise, and if the layer is frozen by `trainable = False`, they are the running statistics, so
+  that the density of an image does not depend on the other images of its batch. `g` and `b` are learned scalars. This
+  is the norm of the paper's NICE, and the defaults are those of the paper's code.
   """
 
   def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs):
@@ -89,17 +89,15 @@ class ScalarBatchNormalization(keras.layers.Layer):
     self.momentum, self.epsilon = momentum, epsilon
 
   def build(self, input_shape):
-    # Never autocast: a variance in float16 overflows beyond 65504, and statistics in half precision stand still.
-    scalar = {'shape': (), 'autocast': False}
+    scalar = {'shape': (), **_wide(self)}
     self.gain = self.add_weight(initializer='ones', name='gain', **scalar)
     self.bias = self.add_weight(initializer='zeros', name='bias', **scalar)
     self.mean = self.add_weight(initializer='zeros', trainable=False, name='running_mean', **scalar)
     self.variance = self.add_weight(initializer='ones', trainable=False, name='running_variance', **scalar)
 
   def call(self, x, training=False):
-    # Moments in float32 at least: a float16 sum over a batch of images overflows.
-    wide = ops.cast(x, self.variable_dtype)
-    if training:
+    wide = ops.cast(x, self.gain.dtype)
+    if training and self.trainable:
       mean, variance = ops.moments(wide, axes=None)
       for running, batch in ((self.mean, mean), (self.variance, variance)):
         moved = self.momentum * running + (1 - self.momentum) * ops.stop_gradient(batch)
@@ -142,8 +140,8 @@ class LastAxisNormalization(keras.layers.Layer):
     self.epsilon = epsilon
 
   def build(self, input_shape):
-    self.gamma = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gamma', autocast=False)
-    self.beta = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='beta', autocast=False)
+    self.gamma = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gamma', **_wide(self))
+    self.beta = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='beta', **_wide(self))
 
   def call(self, x):
     gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
@@ -154,22 +152,13 @@ class LastAxisNormalization(keras.layers.Layer):
     return {**super().get_config(), 'epsilon': self.epsilon}
 
 
-@tf.custom_gradient
-def _layer_norm(x, gamma, beta, epsilon):
-  def gradient(dy):
-    return *_layer_norm_gradient(x, gamma, epsilon, dy), None
-
-  return _layer_norm_value(x, gamma, beta, epsilon), gradient
-
-
-@fused
 def _layer_norm_value(x, gamma, beta, epsilon):
   normalized, _ = _normalized_rows(x, epsilon)
   return tf.cast(normalized * gamma + beta, x.dtype)
 
 
-@fused
-def _layer_norm_gradient(x, gamma, epsilon, dy):
+def _layer_norm_gradient(x, gamma, beta, epsilon, dy):
+  del beta
   normalized, inverse_std = _normalized_rows(x, epsilon)
   dy = tf.cast(dy, gamma.dtype)
   product = dy * normalized
@@ -185,6 +174,9 @@ def _normalized_rows(x, epsilon):
   centred = wide - wide @ mean
   inverse_std = tf.math.rsqrt(tf.square(centred) @ mean + epsilon)
   return centred * inverse_std, inverse_std
+
+
+_layer_norm = fused(_layer_norm_value, _layer_norm_gradient)
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -211,18 +203,26 @@ class ImageNormalization(keras.layers.Layer):
     self.epsilon = epsilon
 
   def build(self, input_shape):
-    self.gain = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gain', autocast=False)
-    self.bias = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='bias', autocast=False)
+    self.gain = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gain', **_wide(self))
+    self.bias = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='bias', **_wide(self))
 
   def call(self, x):
     axes = tuple(range(1, len(x.shape)))
-    wide = ops.cast(x, self.variable_dtype)
+    wide = ops.cast(x, self.gain.dtype)
     centred = wide - ops.mean(wide, axis=axes, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
     return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * self.gain + self.bias, self.compute_dtype)
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}
+
+
+def _wide(layer):
+  """Arguments of weights that have float32 at least, as have moments: a float16 sum over a batch of images overflows.
+
+  A variance in float16 overflows beyond 65504, and running statistics in half precision stand still.
+  """
+  return {'autocast': False, 'dtype': 'float64' if layer.variable_dtype == 'float64' else 'float32'}
 
 
 NORMALIZATIONS = {

@@ -52,6 +52,7 @@ class TransformerBlock(keras.layers.Layer):
 
   def build(self, input_shape):
     *_, width = input_shape
+    check('heads', self.heads, f'a divisor of the number of features, {width}', width % self.heads == 0)
     dtype = self.dtype_policy
     self._norms = [LastAxisNormalization(dtype=dtype) for _ in range(2)]
     self._query_key_value = keras.layers.Dense(3 * width, dtype=dtype)

@@ -2,7 +2,9 @@
 
 import collections
 import functools
+import gc
 import itertools
+import weakref
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
+from flowgan_tf.bijectors.one_pass import clear_caches
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule
 
 tfb = tfp.bijectors
@@ -404,3 +407,18 @@ def test_layout(flow, count):
         kept, changed = mask.split(tf.ones(mask.event_shape))
         ones = ones + mask.merge(kept, tf.zeros_like(changed)).numpy()
       np.testing.assert_array_equal(ones, 1)
+
+
+@pytest.mark.parametrize('name', FLOWS)
+def test_graphs_and_flows_are_let_go_once_caches_are_cleared(name):
+  def traced():
+    flow = FLOWS[name][0]()
+    shape = flow.event_shape
+    concrete = tf.function(flow.log_prob).get_concrete_function(tf.TensorSpec((5, *shape)))
+    return weakref.ref(concrete.graph), weakref.ref(flow.trainable_variables[0])
+
+  references = traced()
+  keras.backend.clear_session()
+  clear_caches()
+  gc.collect()
+  assert [reference() for reference in references] == [None, None]

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,32 +9,66 @@ from flowgan_tf.networks.fused import fused
 
 X = np.random.default_rng(0).normal(0.0, 2.0, (3, 5))
 
+# Not the derivatives, so that they are told from automatic differentiation. There is none with respect to z.
+cubed = fused(lambda x, y, z: x**3 * y + z, lambda x, y, z, dy: (x * dy, tf.reduce_sum(y * dy) * y))
 
-def cubed(x, y):
-  return x**3 * y, x - y
+
+def value_and_gradients(x, y, z):
+  with tf.GradientTape() as tape:
+    tape.watch((x, y))
+    value = cubed(x, y, z)
+  return value, *tape.gradient(value, (x, y))
+
+
+@pytest.mark.parametrize('mode', ['eager', 'graph', 'graph without shapes', 'XLA'])
+def test_values_and_gradients(mode):
+  arguments = tuple(tf.constant(x) for x in (X, X + 1, X - 1))
+  signature = [tf.TensorSpec((None, 5) if 'without' in mode else (3, 5), tf.float64)] * 3
+  function = value_and_gradients
+  if mode != 'eager':
+    function = tf.function(function, input_signature=signature, jit_compile=mode == 'XLA', autograph=False)
+  value, by_x, by_y = function(*arguments)
+  np.testing.assert_allclose(value, X**3 * (X + 1) + X - 1, rtol=1e-12)
+  np.testing.assert_allclose(by_x, X, rtol=1e-12)
+  np.testing.assert_allclose(by_y, (X + 1).sum() * (X + 1), rtol=1e-12)
 
 
 @pytest.mark.parametrize('shape', [(3, 5), (None, 5)])
-def test_a_function_is_one_compiled_part_of_a_graph_that_knows_its_shapes(shape):
-  signature = [tf.TensorSpec(shape, tf.float64)] * 2
-  function = tf.function(fused(cubed), input_signature=signature, autograph=False)
-  parts = [node for node in function.get_concrete_function().graph.as_graph_def().node if 'Call' in node.op]
-  assert len(parts) == (None not in shape) and all(part.attr['_XlaMustCompile'].b for part in parts)
-  for found, expected in zip(function(X, X + 1), cubed(X, X + 1), strict=True):
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+def test_parts_of_a_graph_that_knows_its_shapes_are_compiled(shape):
+  signature = [tf.TensorSpec(shape, tf.float64)] * 3
+  graph = tf.function(value_and_gradients, input_signature=signature).get_concrete_function().graph
+  compiled = [
+    node for function in graph.as_graph_def().library.function for node in function.node_def if 'Call' in node.op
+  ]
+  assert bool(compiled) == (None not in shape) and all(node.attr['_XlaMustCompile'].b for node in compiled)
 
 
-def test_each_shape_is_compiled_once(caplog):
+def test_each_shape_is_traced_once(caplog):
   traced = []
 
-  @fused
   def square(x):
     traced.append(x.shape)
     return x**2
 
+  square = fused(square, lambda x, dy: 2 * x * dy)
   for _ in range(2):
     for n in range(1, 8):
       calls = tf.function(lambda x: square(x) + square(x + 1.0))
       np.testing.assert_allclose(calls(tf.fill([n], 2.0)), np.full(n, 13.0))
   assert [shape[0] for shape in traced] == list(range(1, 8))
   assert not any('square' in message for message in caplog.messages)  # TensorFlow would warn of its traces.
+
+
+@pytest.mark.parametrize('shape', [(3, 5), (None, 5)])
+def test_graphs_around_it_and_their_variables_are_let_go(shape):
+  """TensorFlow keeps gradients that are registered, as `tf.custom_gradient` does, and the graphs that they are in."""
+
+  def traced():
+    variable = tf.Variable(X)
+    function = tf.function(lambda x: value_and_gradients(x, tf.convert_to_tensor(variable), x))
+    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float64))
+    return weakref.ref(concrete.graph), weakref.ref(variable)
+
+  references = traced()
+  gc.collect()
+  assert [reference() for reference in references] == [None, None]

@@ -287,3 +287,41 @@ def test_fused_batch_normalization_of_a_single_pixel():
   np.testing.assert_array_equal(layer(tf.fill((1, 1, 1, 2), 3.0), training=True), tf.zeros((1, 1, 1, 2)))
   np.testing.assert_array_equal(layer.moving_mean, [1.5, 1.5])
   np.testing.assert_array_equal(layer.moving_variance, [0.5, 0.5])
+
+
+@pytest.mark.parametrize('shape', [(6, 3), (6, 5, 4, 3)])
+@pytest.mark.parametrize('name', ['batch', 'scalar_batch'])
+def test_a_frozen_batch_norm_is_that_of_evaluation(name, shape):
+  """As Keras' is."""
+  x = tf.random.stateless_normal(shape, (0, 1), 3.0)
+  layer = normalization(name, 'float32')
+  layer(x, training=True)
+  expected, before = layer(x), [variable.numpy() for variable in layer.variables]
+  layer.trainable = False
+  np.testing.assert_array_equal(layer(x, training=True), expected)
+  assert sorted(map(np.sum, before)) == sorted(np.sum(variable.numpy()) for variable in layer.variables)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('bfloat16', 0.02), ('float16', 2e-3)])
+def test_norms_whose_weights_have_half_precision(dtype, tolerance):
+  """On squares beyond float16's 65504."""
+  x = np.random.default_rng(0).normal(0.0, 400.0, (6, 5, 4, 3))
+  layers = [
+    (kind(dtype=dtype), kind(dtype='float64'))
+    for kind in (GuardedBatchNormalization, LastAxisNormalization, ImageNormalization, ScalarBatchNormalization)
+  ]
+  for half, exact in layers:
+    kwargs = {'training': True} if 'Batch' in type(half).__name__ else {}
+    found = half(tf.constant(x, dtype), **kwargs)
+    assert found.dtype == dtype
+    expected = exact(tf.cast(tf.constant(x, dtype), tf.float64), **kwargs)
+    np.testing.assert_allclose(tf.cast(found, tf.float64), expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_an_empty_batch_leaves_all_statistics_of_renorm_alone():
+  layer = GuardedBatchNormalization(renorm=True)
+  layer(tf.random.stateless_normal((6, 3), (0, 1)), training=True)
+  before = [variable.numpy() for variable in layer.non_trainable_variables]
+  layer(tf.zeros((0, 3)), training=True)
+  for variable, expected in zip(layer.non_trainable_variables, before, strict=True):
+    np.testing.assert_array_equal(variable.numpy(), expected)

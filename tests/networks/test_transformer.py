@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf.networks.transformer import TransformerBlock, TransformerConditioner
 
@@ -38,3 +39,5 @@ def test_arguments_are_checked(name):
 def test_heads_must_divide_the_width():
   with pytest.raises(ValueError, match=r'`width` must be a multiple of the number of heads, 4. Got: 6.'):
     TransformerConditioner(1, width=6)
+  with pytest.raises(ValueError, match=r'`heads` must be a divisor of the number of features, 10. Got: 4.'):
+    TransformerBlock(4, 8)(tf.zeros((2, 4, 10)))

@@ -46,7 +46,9 @@ def initialize_prior(flow: Flow, images: np.ndarray, seed: int = 0) -> None:
   check('flow', flow, 'without batch norms between its couplings', not normed)
   check_integer('seed', seed, 0, 2**31 - 1)
   images, count = np.asarray(images), prior.num_components
-  distinct = len(np.unique(images.reshape(len(images), -1), axis=0)) if len(images) < 10 * count else len(images)
+  if np.issubdtype(images.dtype, np.floating):
+    images = images.astype(prior.dtype.as_numpy_dtype)
+  distinct = len({image.tobytes() for image in images})
   check('images', distinct, f'at least {count} different images, one for each component', distinct >= count)
   encode = tf.function(flow.encode, autograph=False)
   parts = [encode(images[i : i + _IMAGES_PER_CALL]).numpy() for i in range(0, len(images), _IMAGES_PER_CALL)]

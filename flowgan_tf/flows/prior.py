@@ -273,6 +273,7 @@ class MixturePrior(tfp.distributions.Distribution):
       if suits and tf.executing_eagerly():
         suits = bool(tf.reduce_all((component >= 0) & (component < self.num_components)))
       check('component', f'{component.dtype.name} {component.shape}', expected, suits)
+      component = tf.cast(component, tf.int32)
       return self._of_component(noise - tf.gather(tf.convert_to_tensor(self._means), component))
     return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
 

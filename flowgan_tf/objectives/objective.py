@@ -100,7 +100,8 @@ class Objective:
     """Computes the adversarial generator loss plus lambda times the negative log-likelihood.
 
     Args:
-      nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. Ignored unless `uses_likelihood`.
+      nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. With pseudo-labels k it is -log p(x, k),
+        which is at least as large. Ignored unless `uses_likelihood`.
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
       real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
       progress: Share of the training that is over, from 0 to 1, which determines lambda.

@@ -232,9 +232,9 @@ def validate(config: config_dict.ConfigDict) -> None:
     labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
     expected = f'False for a generator without several components, which here is {config.generator}'
     check('pseudo_labels', config.pseudo_labels, expected, labelled)
-    likely = not config.pseudo_labels or config.objective != 'adversarial'
-    expected = "False with `objective` 'adversarial', which has no likelihood"
-    check('pseudo_labels', config.pseudo_labels, expected, likely)
+    likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
+    expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"
+    check('pseudo_labels', config.pseudo_labels, expected, likely or not config.pseudo_labels)
     check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
     check_integer('seed', config.seed, 0, 2**31 - 1)
     for name in ('optimizer', 'critic_optimizer'):

@@ -64,7 +64,7 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
     Where they come from, for the file `init.json`: the run's folder, checkpoint, step, data and settings.
 
   Raises:
-    UsageError: If there is no such run, or its generator is another one.
+    UsageError: If there is no such run, its generator is another one, or only the new training has `pseudo_labels`.
   """
   path = config.init_from
   try:

@@ -39,12 +39,22 @@ def test_means_start_in_the_clusters_of_images(build):
   assert set(components) == {0, 1, 2}
 
 
+def test_images_may_have_another_floating_point_type():
+  images, _ = clustered_images()
+  means = []
+  for dtype in ('float32', 'float64'):
+    flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
+    flows.initialize_prior(flow, images.astype(dtype))
+    means.append(flow.distribution.means.numpy())
+  np.testing.assert_array_equal(*means)
+
+
 def test_means_cannot_be_placed():
   images, _ = clustered_images()
   with pytest.raises(ValueError, match=r'`flow` must be a flow with `components` of at least 2\. Got: .*nice'):
     flows.initialize_prior(flows.nice((2, 2, 1), hidden_units=8), images)
   flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
-  for few in (images[:2], np.tile(images[:2], (5, 1, 1, 1))):
+  for few in (images[:2], np.tile(images[:2], (5, 1, 1, 1)), np.tile(images[:2], (50, 1, 1, 1))):
     with pytest.raises(ValueError, match=r'`images` must be at least 3 different images, .*\. Got: 2\.'):
       flows.initialize_prior(flow, few)
   with pytest.raises(ValueError, match=r'`flow` must be a flow with `components` of at least 2'):

@@ -125,6 +125,14 @@ def test_densities_with_a_component_add_up_to_that_of_the_image():
   np.testing.assert_allclose(compiled(tf.fill([5], 2)), with_component[2], rtol=1e-12)
 
 
+@pytest.mark.parametrize('dtype', ['uint8', 'int8', 'uint16', 'int32', 'uint64', 'int64'])
+def test_components_may_be_of_any_integer_type(dtype):
+  flow = flows.nice((2, 2, 1), components=3, hidden_units=8)
+  images = tf.fill((5, 2, 2, 1), 0.5)
+  found = flow.log_prob(images, component=np.array([0, 1, 2, 1, 0], dtype))
+  np.testing.assert_array_equal(found, flow.log_prob(images, component=[0, 1, 2, 1, 0]))
+
+
 @pytest.mark.parametrize('component', [[0.0] * 5, [[0]] * 5, [0], 0, [3] * 5, [-1] * 5, [True] * 5])
 def test_a_wrong_component_is_refused(component):
   flow = flows.nice((2, 2, 1), components=3, hidden_units=8)

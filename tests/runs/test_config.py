@@ -83,11 +83,16 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
 def test_pseudo_labels_need_a_likelihood():
   config = default_config()
   config.update_from_flattened_dict({'pseudo_labels': True, 'nice.components': 2})
-  validate(config)
-  config.objective = 'adversarial'
-  expected = "^`pseudo_labels` must be False with `objective` 'adversarial', which has no likelihood. Got: True.$"
-  with pytest.raises(UsageError, match=expected):
-    validate(config)
+  expected = (
+    "^`pseudo_labels` must be False without a likelihood, as with `objective` 'adversarial' or `lambda` 0. Got: "
+  )
+  for objective, weight in (('mle', 0.0), ('hybrid', 0.1), ('hybrid', 0.0), ('adversarial', 0.1)):
+    config.update({'objective': objective, 'lambda': weight})
+    if objective == 'mle' or (objective == 'hybrid' and weight):
+      validate(config)
+      continue
+    with pytest.raises(UsageError, match=expected):
+      validate(config)
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,12 @@ INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test examples faults lint docs bench speed wheel clean
+.PHONY: help demo test test-all examples faults lint docs bench speed wheel clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
-	@echo 'make test      run the test suite; PYTEST_ARGS="-k nice" passes options on'
+	@echo 'make test      run the tests in 5 minutes; PYTEST_ARGS="-k nice" passes options on'
+	@echo 'make test-all  run the tests that take longer, too'
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make lint      check style and formatting'
@@ -43,7 +44,10 @@ demo: $(INSTALLED)
 	$(BIN)/python bin/train --objective=hybrid --lambda=0.1 --workdir=runs/demo
 
 test: $(TESTABLE)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+test-all: $(TESTABLE)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' $(PYTEST_ARGS)
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 tests/faults $(PYTEST_ARGS)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check, check_choice, check_integers, check_memory
+from flowgan_tf.errors import check, check_choice, check_integers, check_memory
 
 __all__ = ['MOST_LAYERS', 'MOST_UNITS', 'builder', 'check_common', 'check_weights', 'rebuild']
 

@@ -1,13 +1,145 @@
-"""The exception for mistakes that a user can mend."""
+"""The error for what a user can mend, and the checks of arguments that raise it.
+
+Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import numbers
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+__all__ = [
+  'LARGEST_IMAGE',
+  'UsageError',
+  'check',
+  'check_bool',
+  'check_choice',
+  'check_integer',
+  'check_integers',
+  'check_memory',
+  'check_number',
+  'check_path',
+  'is_integer',
+  'is_path',
+  'renamed',
+]
+
+LARGEST_IMAGE = 4096  # pixels on a side, of images that are resized
 
 
 class UsageError(ValueError):
   """Something is wrong with what the user supplied: an argument, a file, a data set or a setting.
 
   The message is one line. It names the argument in backticks, or begins with the path of the file, and says what was
-  expected and what was found. Programs print it and exit with status 2; to callers of the library it is an ordinary
+  expected and what was found. Programs print it and exit with status 2. Callers of the library can catch it as a
   `ValueError`.
+
+  Attributes:
+    argument: Name of the argument or setting that is wrong; None if it is something else.
   """
 
   # Without this, AutoGraph would turn an error raised inside a tf.function into one of another class, many lines long.
   ag_pass_through = True
+
+  def __init__(self, message: str, argument: str | None = None):
+    super().__init__(message)
+    self.argument = argument
+
+
+_LONGEST = 200  # characters of a value in a message
+
+
+def check(name: str, value: object, expected: str, holds: bool) -> None:
+  """Raises a `UsageError` that says what the argument must be and what it is, unless `holds`."""
+  if not holds:
+    raise UsageError(f'`{name}` must be {expected}. Got: {_shown(value)}.', name)
+
+
+def check_bool(name: str, value: object) -> None:
+  """Checks for True or False, of Python or NumPy."""
+  check(name, value, 'True or False', isinstance(value, bool | np.bool_))
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+  """Checks for one of several names."""
+  check(name, value, f'one of {", ".join(choices)}', isinstance(value, str) and value in choices)
+
+
+def check_integer(name: str, value: object, at_least: int, at_most: int | None = None) -> None:
+  """Checks for an integer of at least `at_least` and, unless it is None, at most `at_most`."""
+  expected = f'an integer of at least {at_least}' if at_most is None else f'an integer from {at_least} to {at_most}'
+  check(name, value, expected, is_integer(value) and value >= at_least and (at_most is None or value <= at_most))
+
+
+def check_integers(name: str, value: Sequence[int], at_most: int | None = None) -> None:
+  """Checks for a non-empty list or tuple of positive integers, up to `at_most` unless it is None."""
+  expected = 'one or more integers ' + ('of at least 1' if at_most is None else f'from 1 to {at_most}')
+  holds = isinstance(value, list | tuple) and len(value) > 0
+  check(name, value, expected, holds and all(is_integer(v) and v >= 1 and (not at_most or v <= at_most) for v in value))
+
+
+def check_memory(what: str, size: float) -> None:
+  """Checks, before something is made, that the memory of this machine can hold it.
+
+  Args:
+    what: What takes the memory, as the subject of the message.
+    size: Its size in bytes.
+
+  Raises:
+    UsageError: If it is larger than the memory.
+  """
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if size > memory:
+    raise UsageError(f'{what} must fit into the {memory / 1e9:,.1f} GB of memory. Got: {size / 1e9:,.1f} GB.')
+
+
+def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
+  """Checks for a finite real number that satisfies `holds`."""
+  check(name, value, expected, _is_finite(value) and holds(value))
+
+
+def check_path(name: str, value: object) -> None:
+  """Checks for a path that can exist, whether or not it does."""
+  check(name, value, 'a path', is_path(value))
+
+
+def is_path(value: object) -> bool:
+  """Whether a text is a path that can exist: not too long, and without null characters."""
+  try:
+    os.stat(os.path.expanduser(value))
+  except OSError as error:
+    return error.errno != errno.ENAMETOOLONG
+  except (TypeError, ValueError):
+    return False
+  return True
+
+
+def is_integer(value: object) -> bool:
+  """Whether `value` is an integer of Python or NumPy. A bool is not."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def renamed(error: ValueError, names: Mapping[str, str]) -> str:
+  """Returns the message about arguments with other names for them, such as those of settings."""
+  return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))
+
+
+def _is_finite(value):
+  try:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+  except OverflowError:  # An integer that no float can hold.
+    return False
+
+
+def _shown(value):
+  try:
+    text = repr(value)
+  except ValueError:  # Python writes no integer of more than 4,300 digits.
+    return f'an integer of {value.bit_length():,} bits' if isinstance(value, int) else f'a {type(value).__name__}'
+  return text if len(text) <= _LONGEST else f'{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}'

@@ -17,14 +17,13 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 
 # Every room, in the order of imports: a room may import those above it.
 ROOMS = [
-  'arguments',
-  'builders',
   'errors',
+  'builders',
   'files',
   'hosts',
   'lazy',
+  'replicas',
   'signals',
-  'strategies',
   'version',
   'networks',
   'bijectors',
@@ -48,21 +47,20 @@ ROOMS = [
 
 # Rooms that may not import everything above them.
 ONLY = {
-  'arguments': ['errors'],
-  'builders': ['arguments'],
+  'builders': ['errors'],
   'errors': [],
   'files': ['errors'],
   'hosts': [],
   'lazy': [],
   'signals': [],
-  'strategies': ['arguments', 'errors'],
+  'replicas': ['errors'],
   'version': [],
   'display': ['errors', 'files'],
   'study': [room for room in ROOMS[: ROOMS.index('study')] if room != 'training'],
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'arguments', 'files', 'hosts', 'lazy', 'signals', 'strategies', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'files', 'hosts', 'lazy', 'replicas', 'signals', 'version', 'configs', 'programs'}
 
 
 def modules():
@@ -80,21 +78,6 @@ IMPORTABLE = [name for name in MODULES if not name.startswith('flowgan_tf.progra
 def test_every_room_has_its_place():
   assert {name.split('.')[1] for name in MODULES if name != 'flowgan_tf'} == set(ROOMS)
   assert set(ROOMS) == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
-
-
-def test_every_module_has_a_test_file_of_its_own():
-  # Numbers of the paper, a protocol, a version; the configurations are tested together.
-  without = {'version', 'report.commands', 'report.paper'}
-  modules = {name.removeprefix('flowgan_tf.') for name, path in MODULES.items() if path.name != '__init__.py'}
-  modules = {name for name in modules - without if not name.startswith('configs.')}
-  tests = PACKAGE.parent / 'tests'
-  files = {name: tests.joinpath(*name.split('.')[:-1], f'test_{name.split(".")[-1]}.py') for name in modules}
-  assert [str(path.relative_to(tests)) for path in files.values() if not path.exists()] == []
-
-
-def test_no_two_modules_share_a_name_but_for_the_programs_of_what_they_call():
-  names = [path.stem for name, path in MODULES.items() if path.name != '__init__.py' and '.programs.' not in name]
-  assert len(names) == len(set(names))
 
 
 def test_dir_shows_the_rooms():
@@ -134,15 +117,6 @@ fg.flows
 assert 'tensorflow' in sys.modules
 """
   subprocess.run([sys.executable, '-c', code], check=True, cwd=PACKAGE.parent)
-
-
-@pytest.mark.parametrize('package', [name for name in IMPORTABLE if MODULES[name].name == '__init__.py'])
-def test_no_exported_name_hides_a_module(package):
-  for name in IMPORTABLE:
-    parent, _, submodule = name.rpartition('.')
-    if parent == package:
-      module = importlib.import_module(name)
-      assert getattr(sys.modules[package], submodule) is module
 
 
 @pytest.mark.parametrize('module', IMPORTABLE)

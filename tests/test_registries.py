@@ -8,9 +8,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import generators, objectives
-from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.builders import builder
+from flowgan_tf.errors import check_number
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.objectives import choices

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.models import make_objective
-from flowgan_tf.strategies import make_replicas
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.faults import processes
@@ -377,7 +377,7 @@ def test_a_wrong_strategy_is_refused_in_one_line(images, tmp_path, flags, line):
 
 
 def test_a_worker_that_waits_says_so_and_ends_at_a_signal():
-  code = "import logging; logging.basicConfig(level='INFO', format='%(message)s'); import flowgan_tf.strategies as s; "
+  code = "import logging; logging.basicConfig(level='INFO', format='%(message)s'); import flowgan_tf.replicas as s; "
   process = subprocess.Popen(
     [sys.executable, '-c', f"{code}s.make_replicas('multi_worker')"],
     env=os.environ | {'TF_CONFIG': cluster()[0]},

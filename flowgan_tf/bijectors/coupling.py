@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 from flowgan_tf.bijectors.training import check_training
 from flowgan_tf.bijectors.variables import VariableBijector
+from flowgan_tf.errors import check_number
 from flowgan_tf.networks.adapter import as_conditioner
 
 __all__ = ['AdditiveCoupling', 'AffineCoupling']

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check, check_number
 from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.errors import check, check_number
 
 __all__ = ['AlphaLogit']
 

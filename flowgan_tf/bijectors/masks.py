@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_integer, is_integer
 from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
+from flowgan_tf.errors import check_integer, is_integer
 
 __all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'rows']
 

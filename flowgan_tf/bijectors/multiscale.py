@@ -5,11 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.arguments import check
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.one_pass import OnePassBijector
 from flowgan_tf.bijectors.shapes import as_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
+from flowgan_tf.errors import check
 
 __all__ = ['FactorOut']
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from flowgan_tf.arguments import check_number
 from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
 from flowgan_tf.bijectors.variables import VariableBijector
+from flowgan_tf.errors import check_number
 
 __all__ = ['DiagonalScaling']
 

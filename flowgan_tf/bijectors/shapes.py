@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
-from flowgan_tf.arguments import check, is_integer
+from flowgan_tf.errors import check, is_integer
 
 __all__ = ['as_event_shape', 'check_event_shape']
 

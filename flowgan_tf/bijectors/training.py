@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.arguments import check
+from flowgan_tf.errors import check
 
 __all__ = ['check_training', 'training_kwargs']
 

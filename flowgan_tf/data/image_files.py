@@ -14,11 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image
 
-from flowgan_tf.arguments import LARGEST_IMAGE, check_integer, check_memory
 from flowgan_tf.data.array_folders import PARTS, write_array_folder
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, count_classes, hold_out, three_way
 from flowgan_tf.data.resizing import RESIZE, crop_and_resize, log_resizing
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
 
 __all__ = ['load_folder', 'load_npz', 'write_folder']
 

@@ -7,10 +7,9 @@ import os
 import numpy as np
 from sklearn.datasets import load_digits
 
-from flowgan_tf.arguments import LARGEST_IMAGE, check_integer
 from flowgan_tf.data import array_folders, image_files, tfds_source
 from flowgan_tf.data.dataset import Dataset, Split, three_way
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer
 
 __all__ = ['NAMES', 'load']
 

@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flowgan_tf.arguments import check_memory
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_memory
 
 __all__ = ['IN_MEMORY', 'StoredImages', 'check_regular', 'open_images']
 

@@ -11,11 +11,11 @@ from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.metrics.scorers import Scorer
+from flowgan_tf.replicas import Replicas, make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings, validate
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose
-from flowgan_tf.strategies import Replicas, make_replicas
 
 __all__ = ['evaluate_run']
 

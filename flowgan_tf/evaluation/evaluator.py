@@ -7,13 +7,13 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.arguments import check_memory
+from flowgan_tf.errors import check_memory
 from flowgan_tf.flows.prior import tempered
 from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
+from flowgan_tf.replicas import SINGLE, Replicas
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.strategies import SINGLE, Replicas
 
 __all__ = ['Evaluator']
 

@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.arguments import check_memory
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
 from flowgan_tf.flows.prior import MixturePrior, tempered
 from flowgan_tf.metrics.batches import map_batches

@@ -7,8 +7,8 @@ import tensorflow as tf
 import threadpoolctl
 from sklearn.cluster import KMeans
 
-from flowgan_tf.arguments import check, check_integer
 from flowgan_tf.bijectors import BatchNormalization
+from flowgan_tf.errors import check, check_integer
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import MixturePrior
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability.python.internal import tensor_util
 
-from flowgan_tf.arguments import check, check_choice, check_integer, check_memory
 from flowgan_tf.bijectors import AlphaLogit
+from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 
 __all__ = ['PRIORS', 'MixturePrior', 'make_prior', 'standard_prior', 'tempered']
 

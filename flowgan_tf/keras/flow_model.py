@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.arguments import check
+from flowgan_tf.errors import check
 from flowgan_tf.flows import Flow, MixturePrior
 from flowgan_tf.keras.flow_config import build_flow, describe
 from flowgan_tf.keras.image_batches import check_data, check_values, readable_errors, to_images, to_labels

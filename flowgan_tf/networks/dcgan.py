@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import keras
 
-from flowgan_tf.arguments import check_bool, check_integer, check_integers
 from flowgan_tf.builders import MOST_UNITS, check_common, check_weights
+from flowgan_tf.errors import check_bool, check_integer, check_integers
 from flowgan_tf.networks.normalization import GuardedBatchNormalization, ImageNormalization
 
 __all__ = ['dcgan_critic', 'dcgan_generator']

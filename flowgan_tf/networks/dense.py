@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from flowgan_tf.arguments import check_choice
+from flowgan_tf.errors import check_choice
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
 __all__ = ['dense_conditioner']

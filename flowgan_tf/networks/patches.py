@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from flowgan_tf.arguments import check, check_integer
+from flowgan_tf.errors import check, check_integer
 from flowgan_tf.networks.normalization import LastAxisNormalization
 
 __all__ = ['PatchConditioner', 'check_patch_size', 'from_patches', 'to_patches']

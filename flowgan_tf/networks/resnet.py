@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from flowgan_tf.arguments import check
+from flowgan_tf.errors import check
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 

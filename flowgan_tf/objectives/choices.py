@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowgan_tf.arguments import check_choice, check_integer, check_number
+from flowgan_tf.errors import check_choice, check_integer, check_number
 
 __all__ = ['DIVERGENCE_NAMES', 'OBJECTIVES', 'PENALTY_NAMES', 'check_arguments']
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowgan_tf.strategies import replica_count, share
+from flowgan_tf.replicas import replica_count, share
 
 __all__ = ['PENALTIES', 'gradient_penalty', 'zero_centered_penalty']
 

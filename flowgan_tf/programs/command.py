@@ -17,8 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
 
-from flowgan_tf.arguments import is_path
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, is_path
 from flowgan_tf.signals import end_on_signals
 
 __all__ = [

@@ -40,10 +40,10 @@ def main(arguments: list[str]) -> None:
   argument = command.run_argument(arguments)
   command.load_tensorflow()
   from flowgan_tf.evaluation.evaluate import evaluate_run
+  from flowgan_tf.replicas import make_replicas
   from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import find_run
-  from flowgan_tf.strategies import make_replicas
 
   workdir = find_run(argument)
   checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]

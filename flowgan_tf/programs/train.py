@@ -87,11 +87,11 @@ def main(arguments: list[str]) -> int:
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   """Trains a run, prints its evaluation, exports it, and returns the exit status."""
   from flowgan_tf.evaluation.evaluate import evaluate_run
+  from flowgan_tf.replicas import make_replicas
   from flowgan_tf.report import evaluation_table
   from flowgan_tf.runs.checkpoints import available
   from flowgan_tf.runs.run import load_run
   from flowgan_tf.saved_model import export
-  from flowgan_tf.strategies import make_replicas
   from flowgan_tf.training.loop import TrainingDiverged, train
 
   try:

@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING
 
 from ml_collections import config_dict
 
-from flowgan_tf.arguments import LARGEST_IMAGE, check, check_choice, check_integer, check_number, check_path, renamed
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import (
+  LARGEST_IMAGE,
+  UsageError,
+  check,
+  check_choice,
+  check_integer,
+  check_number,
+  check_path,
+  renamed,
+)
 from flowgan_tf.objectives.choices import check_arguments
 
 if TYPE_CHECKING:

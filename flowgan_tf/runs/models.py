@@ -8,8 +8,7 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import objectives
-from flowgan_tf.arguments import renamed
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.generators import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.config import objective_arguments

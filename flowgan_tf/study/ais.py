@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from flowgan_tf.arguments import check_memory
 from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import check_memory
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.kde import Kde
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.arguments import check_integer
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_integer
 
 if TYPE_CHECKING:
   from flowgan_tf import data

@@ -13,19 +13,18 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.arguments import check_memory
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.grids import image_grid, save_png
 from flowgan_tf.evaluation.scoring import make_scorer, score_samples
 from flowgan_tf.files import sealed, write_json
+from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import shared_settings, validate
 from flowgan_tf.runs.models import make_objective
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
-from flowgan_tf.strategies import make_replicas
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.logs import NoLog, RunLog
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks

@@ -8,12 +8,12 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.arguments import check_memory
+from flowgan_tf.errors import check_memory
 from flowgan_tf.generators import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
+from flowgan_tf.replicas import SINGLE, Replicas
 from flowgan_tf.runs.models import make_critic, make_generator
-from flowgan_tf.strategies import SINGLE, Replicas
 from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 __all__ = ['TrainState']

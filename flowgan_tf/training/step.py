@@ -11,8 +11,8 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.objectives import Objective
+from flowgan_tf.replicas import gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.strategies import gather, mean, share
 from flowgan_tf.training.state import TrainState
 
 __all__ = ['batches_per_step', 'make_train_step']

@@ -405,7 +405,7 @@ def test_an_objective_with_a_likelihood_needs_a_density(config, tmp_path, object
 
 
 def test_the_images_of_a_step_must_fit_into_memory(config, tmp_path, monkeypatch):
-  monkeypatch.setattr('flowgan_tf.arguments.os.sysconf', {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 4 * 50_000 * 16 - 1}.get)
+  monkeypatch.setattr('flowgan_tf.errors.os.sysconf', {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 4 * 50_000 * 16 - 1}.get)
   config.batch_size = 50_000
   with pytest.raises(UsageError, match=r'^`batch_size` times `critic_steps` images must fit into'):
     train(config, tmp_path / 'run')

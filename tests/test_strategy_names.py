@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.replicas import SINGLE, Replicas, gather, make_replicas, mean, share
 from flowgan_tf.runs.config import check_strategy
-from flowgan_tf.strategies import SINGLE, Replicas, gather, make_replicas, mean, share
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowgan_tf.arguments import check
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check
 
 __all__ = ['SINGLE', 'Replicas', 'gather', 'make_replicas', 'mean', 'replica_count', 'share']
 

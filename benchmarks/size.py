@@ -24,7 +24,7 @@ from ml_collections import config_dict, config_flags
 from benchmarks.flops import count_flops
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.runs.config import validate
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 

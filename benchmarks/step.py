@@ -20,7 +20,7 @@ from absl import app, flags
 
 from benchmarks.flops import count_flops
 from flowgan_tf.runs.config import PRECISIONS, default_config
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 

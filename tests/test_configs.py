@@ -11,7 +11,7 @@ import pytest
 from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, settings, validate
-from flowgan_tf.runs.models import make_critic, make_generator
+from flowgan_tf.runs.run import make_critic, make_generator
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem != '__init__')

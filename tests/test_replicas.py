@@ -20,7 +20,7 @@ import tensorflow as tf
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.replicas import make_replicas
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.faults import processes

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.files import read_json, sealed, unsealed, write_json
 from flowgan_tf.runs.config import default_config
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 
 IMAGE_SHAPE = (4, 4, 1)

@@ -15,7 +15,7 @@ import flowgan_tf
 from benchmarks.flops import count_flops
 from benchmarks.peers import work
 from flowgan_tf.runs.config import default_config
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
 

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
 def _check(base, configs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
   from flowgan_tf import data
-  from flowgan_tf.runs.models import make_critic, make_generator, make_objective
+  from flowgan_tf.runs.run import make_critic, make_generator, make_objective
 
   for config in configs:
     validate(config)

@@ -1,21 +1,33 @@
-"""Restores a run from its folder: its configuration, its generator and its data."""
+"""A run: what its settings describe, and what is restored from its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
+import keras
 from ml_collections import config_dict
 
-from flowgan_tf import data
-from flowgan_tf.errors import UsageError
-from flowgan_tf.generators import Generator
+from flowgan_tf import data, objectives
+from flowgan_tf.errors import UsageError, renamed
+from flowgan_tf.generators import GENERATORS, Generator
+from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
+from flowgan_tf.runs.config import objective_arguments
 from flowgan_tf.runs.description import read_description
-from flowgan_tf.runs.models import make_generator
 
-__all__ = ['Run', 'describe_run', 'find_run', 'load_data', 'load_run']
+__all__ = [
+  'Run',
+  'describe_run',
+  'find_run',
+  'load_data',
+  'load_run',
+  'make_critic',
+  'make_generator',
+  'make_objective',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +112,41 @@ def describe_run(workdir: str | os.PathLike) -> tuple[config_dict.ConfigDict, di
     UsageError: If the folder is not a run, has no checkpoint yet, or its `config.json` is damaged.
   """
   return read_description(find_run(workdir))
+
+
+def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
+  """Builds the generator that a configuration describes.
+
+  Args:
+    config: A training configuration.
+    image_shape: `(height, width, channels)`.
+    dtype: Name of a Keras dtype policy.
+
+  Raises:
+    UsageError: If a setting is wrong or does not fit the shape of the images.
+  """
+  return _build(GENERATORS, 'generator', config, image_shape, dtype)
+
+
+def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
+  """Builds the critic that a configuration describes. Arguments and errors are those of `make_generator`."""
+  return _build(CRITICS, 'critic', config, image_shape, dtype)
+
+
+def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
+  """Builds the objective that a configuration describes.
+
+  Raises:
+    UsageError: If one of its settings is wrong.
+  """
+  return objectives.make(**objective_arguments(config))
+
+
+def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
+  name = config[setting]
+  try:
+    return builders[name](image_shape, dtype=dtype, **config[name])
+  except ValueError as error:
+    message = renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})
+    fault = '' if f'`{name}.' in message else f'`{setting}` {name!r} does not fit: '
+    raise UsageError(fault + message) from error

@@ -17,7 +17,7 @@ from flowgan_tf.files import make_writable
 from flowgan_tf.runs.checkpoints import available, latest_step
 from flowgan_tf.runs.config import training_settings
 from flowgan_tf.runs.description import describe_data, read_description, write_description
-from flowgan_tf.runs.history import read_lines
+from flowgan_tf.runs.log import read_lines
 
 __all__ = ['exclusive', 'open_workdir', 'training_changes']
 

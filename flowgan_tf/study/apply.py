@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 
 from flowgan_tf.bijectors.one_pass import clear_caches
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, make_writable
+from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.analyses import ANALYSES
 from flowgan_tf.study.analysis import Settings
 from flowgan_tf.study.subject import Subject
@@ -111,5 +110,5 @@ def _apply(subject: Subject, what: str, settings: Settings) -> Study:
     **numbers,
   }
   study = Study(as_json(record), arrays)
-  write_sealed(folder / f'{what}.json', study.record, study.arrays)
+  write_record(folder / f'{what}.json', study.record, study.arrays)
   return study

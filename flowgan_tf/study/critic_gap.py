@@ -48,7 +48,7 @@ class CriticGap(Analysis):
 
   def measure(self, subject: Subject, settings: CriticGapSettings) -> tuple[dict, dict[str, np.ndarray]]:
     from flowgan_tf.estimators.independent_critic import critic_gap
-    from flowgan_tf.runs.models import make_critic
+    from flowgan_tf.runs.run import make_critic
 
     config, dataset = subject.run.config, subject.dataset
     with _seeded(settings.seed):

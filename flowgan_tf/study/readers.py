@@ -13,9 +13,8 @@ import numpy as np
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import read_evaluation
-from flowgan_tf.files import read_json, unsealed
-from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.runs.sealed import read_sealed
+from flowgan_tf.files import read_json, read_record, unsealed
+from flowgan_tf.runs.log import read_metrics
 
 __all__ = ['evaluation', 'metrics', 'named', 'sample_grid', 'start', 'studies']
 
@@ -102,7 +101,7 @@ def _start(path: pathlib.Path) -> dict:
 
 
 def _study(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
-  found = read_sealed(path)
+  found = read_record(path)
   if found is None:
     raise UsageError(f'{path}: is a link to a file that is not there; measure it again')
   record, arrays = found

@@ -21,12 +21,12 @@ from flowgan_tf.files import sealed, write_json
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import shared_settings, validate
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.log import NoLog, RunLog
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
-from flowgan_tf.training.logs import NoLog, RunLog
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
 from flowgan_tf.training.start import start_from_data, start_from_run
 from flowgan_tf.training.state import TrainState

@@ -13,7 +13,7 @@ from flowgan_tf.generators import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.replicas import SINGLE, Replicas
-from flowgan_tf.runs.models import make_critic, make_generator
+from flowgan_tf.runs.run import make_critic, make_generator
 from flowgan_tf.training.optimizers import FusedAdam, Warmup
 
 __all__ = ['TrainState']

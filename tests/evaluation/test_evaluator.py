@@ -8,7 +8,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.data import pipeline
 from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.seeds import Purpose
 from tests.tiny import IMAGE_SHAPE, make_config
 

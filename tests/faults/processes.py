@@ -19,7 +19,7 @@ from ml_collections import config_dict
 
 import flowgan_tf.report  # noqa: F401
 from flowgan_tf.programs import start
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.signals import SIGNALS
 from flowgan_tf.training import train
 

@@ -11,17 +11,15 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import read_evaluation, write_evaluation
-from flowgan_tf.files import sealed, write_json
+from flowgan_tf.files import read_record, sealed, write_json, write_record
 from flowgan_tf.metrics.cache import cached
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import read_description
-from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.runs.models import make_generator
-from flowgan_tf.runs.sealed import read_sealed, write_sealed
+from flowgan_tf.runs.log import RunLog, read_metrics
+from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.study import readers
-from flowgan_tf.training.logs import RunLog
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
@@ -49,7 +47,7 @@ def run(tmp_path_factory):
   records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
   write_evaluation(workdir, records)
   write_json(workdir / 'init.json', sealed(START))
-  write_sealed(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
+  write_record(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
   cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)
   return workdir, make_generator(config, IMAGE_SHAPE)
 
@@ -67,7 +65,7 @@ def generator(workdir, flow):
 
 
 def analysis(workdir, flow):
-  return read_sealed(workdir / 'analysis' / 'jacobian.json')
+  return read_record(workdir / 'analysis' / 'jacobian.json')
 
 
 def reference(workdir, flow):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 

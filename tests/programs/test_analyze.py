@@ -11,8 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from flowgan_tf.estimators.jacobian_spectrum import spectrum
-from flowgan_tf.runs.models import make_generator
-from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.run import load_run, make_generator
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.study.summary import read_studies
 from tests.programs.conftest import assert_one_line, call

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from tests.programs.conftest import TINY, assert_one_line, call, call_outside, parsed_config
 from tests.programs.test_resume import SIGNAL_AFTER, assert_same, newest
 from tests.tiny import write_images

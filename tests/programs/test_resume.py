@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from tests.programs.conftest import TINY, assert_one_line, call, call_outside
 
 # A process that ends itself with a signal after one of its steps.
 SIGNAL_AFTER = """
 import os
-from flowgan_tf.training.logs import RunLog
+from flowgan_tf.runs.log import RunLog
 advance, count = RunLog.advance, 0
 def interrupted(log):
   global count

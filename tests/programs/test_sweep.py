@@ -6,8 +6,8 @@ from unittest import mock
 import pytest
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_record
 from flowgan_tf.programs import command_lines
-from flowgan_tf.runs.sealed import write_sealed
 from flowgan_tf.study.summary import read_studies
 from tests.programs.conftest import TINY, assert_one_line, call
 
@@ -62,7 +62,7 @@ def test_stale_analyses_are_made_again(swept, change):
   folder, _, command = swept
   run = folder / 'lambda-0-seed-0'
   fresh, other = read_studies(run)['jacobian'], folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
-  write_sealed(run / 'analysis' / 'jacobian.json', fresh.record | change, fresh.arrays)
+  write_record(run / 'analysis' / 'jacobian.json', fresh.record | change, fresh.arrays)
   before = other.stat().st_mtime_ns
   assert call(*command).status == 0
   again = read_studies(run)['jacobian']

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import CHECKOUT, TINY, assert_one_line, call, call_outside
 from tests.tiny import write_images

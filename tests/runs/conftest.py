@@ -7,7 +7,7 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.workdir import open_workdir
 from tests.runs.saves import CONFIG, fill
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images

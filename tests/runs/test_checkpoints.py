@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import checkpoints as runs_checkpoints
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from tests.runs.saves import CONFIG, assert_all, cut, fill
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 

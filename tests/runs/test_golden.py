@@ -12,9 +12,8 @@ from flowgan_tf.evaluation.evaluator import Evaluator
 from flowgan_tf.evaluation.records import read_evaluation
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import default_config, settings
-from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.runs.models import make_objective
-from flowgan_tf.runs.run import describe_run, load_run
+from flowgan_tf.runs.log import read_metrics
+from flowgan_tf.runs.run import describe_run, load_run, make_objective
 from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.study.summary import read_studies
 from flowgan_tf.training.loop import train

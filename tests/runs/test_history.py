@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.history import read_lines, read_metrics, sealed_line
+from flowgan_tf.runs.log import read_lines, read_metrics, sealed_line
 
 RECORDS = [{'kind': 'train', 'step': step, 'seconds': step / 8, 'nll': step + 0.1} for step in range(1, 8)]
 

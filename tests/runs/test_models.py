@@ -2,7 +2,7 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
-from flowgan_tf.runs.models import make_critic, make_generator, make_objective
+from flowgan_tf.runs.run import make_critic, make_generator, make_objective
 from tests.tiny import IMAGE_SHAPE, make_config
 
 

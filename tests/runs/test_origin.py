@@ -6,7 +6,7 @@ import pytest
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.description import write_description
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.workdir import open_workdir
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 

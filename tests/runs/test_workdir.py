@@ -6,7 +6,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.description import read_description
-from flowgan_tf.runs.history import sealed_line
+from flowgan_tf.runs.log import sealed_line
 from flowgan_tf.runs.run import find_run, load_run
 from flowgan_tf.runs.workdir import exclusive, open_workdir, training_changes
 from tests.tiny import edit_sealed, make_config, write_images

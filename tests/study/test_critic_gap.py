@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.estimators.independent_critic import critic_gap
-from flowgan_tf.runs.models import make_critic
+from flowgan_tf.runs.run import make_critic
 from flowgan_tf.study.critic_gap import CriticGap
 
 

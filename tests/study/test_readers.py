@@ -10,9 +10,8 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.records import write_evaluation
-from flowgan_tf.files import sealed, write_json
-from flowgan_tf.runs.history import sealed_line
-from flowgan_tf.runs.sealed import write_sealed
+from flowgan_tf.files import sealed, write_json, write_record
+from flowgan_tf.runs.log import sealed_line
 from flowgan_tf.study import readers
 from flowgan_tf.study.summary import read_studies, summarize
 from tests.summaries import evaluated, kde
@@ -190,13 +189,13 @@ def test_odd_analyses(run):
   """Each is named, and those that are whole are there."""
   folder = run / 'analysis'
   for name in ('kde', 'ais', 'gmm'):
-    write_sealed(folder / f'{name}.json', kde(3.0, 4.0).record | {'what': name}, {'numbers': np.arange(3.0)})
+    write_record(folder / f'{name}.json', kde(3.0, 4.0).record | {'what': name}, {'numbers': np.arange(3.0)})
   assert read_studies(run).keys() == {'kde', 'ais', 'gmm'}
   shutil.copy(folder / 'ais.json', folder / 'jacobian.json')
-  write_sealed(folder / 'jacobian.json', kde(3.0, 4.0).record, {})
+  write_record(folder / 'jacobian.json', kde(3.0, 4.0).record, {})
   no_step = {name: value for name, value in kde(3.0, 4.0).record.items() if name != 'step'}
-  write_sealed(folder / 'outliers.json', no_step | {'what': 'outliers'}, {})
-  write_sealed(folder / 'critic_gap.json', kde(3.0, 4.0).record | {'what': 'critic_gap', 'settings': 3}, {})
+  write_record(folder / 'outliers.json', no_step | {'what': 'outliers'}, {})
+  write_record(folder / 'critic_gap.json', kde(3.0, 4.0).record | {'what': 'critic_gap', 'settings': 3}, {})
   (folder / 'ais.json').write_text(DEEP)
   (folder / 'gmm.json').write_text('{')
   (folder / 'mine.json').write_text('[1, 2]')

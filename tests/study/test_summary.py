@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.sealed import write_sealed
+from flowgan_tf.files import write_record
 from flowgan_tf.study.summary import read_studies, summarize
 from tests.summaries import evaluated, kde, summary
 from tests.tiny import edit_sealed
@@ -79,7 +79,7 @@ def test_units():
 
 def test_studies_are_read_by_name(tmp_path):
   assert read_studies(tmp_path) == {}
-  write_sealed(tmp_path / 'analysis' / 'kde.json', kde(3.0, 4.0).record, {})
+  write_record(tmp_path / 'analysis' / 'kde.json', kde(3.0, 4.0).record, {})
   assert read_studies(tmp_path)['kde'].record['nll'] == 3.0
   (tmp_path / 'analysis' / 'kde.json').write_text('{}')
   with pytest.raises(UsageError, match=r'kde\.json: damaged'):

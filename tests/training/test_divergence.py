@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.bijectors import AffineCoupling
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.step import batches_per_step
 from tests.tiny import make_config, make_state

@@ -13,11 +13,10 @@ from flowgan_tf import objectives
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.checkpoints import available
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.training import loop
-from flowgan_tf.training.logs import RunLog
 from flowgan_tf.training.loop import TrainingDiverged, train
 from flowgan_tf.training.rollbacks import write_rollbacks
 from tests.tiny import make_config

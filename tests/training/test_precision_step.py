@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.objectives.penalties import gradient_penalty
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.step import make_train_step
 from tests.tiny import make_config, make_state
 from tests.training.test_step import assert_identical, images_for, weights

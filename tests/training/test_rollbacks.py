@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import TrainingDiverged, train
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks

@@ -13,7 +13,7 @@ from flowgan_tf.files import read_json, unsealed
 from flowgan_tf.flows import nice_flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.runs.checkpoints import latest_step
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train

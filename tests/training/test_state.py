@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.models import make_generator
+from flowgan_tf.runs.run import make_generator
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.networks import KerasModule
-from flowgan_tf.runs.models import make_objective
+from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import batches_per_step, make_train_step
 from tests.tiny import IMAGE_SHAPE, make_config, make_state

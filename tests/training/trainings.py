@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.runs.history import read_metrics
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
 

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flowgan_tf.runs.history import read_metrics
-from flowgan_tf.training.logs import RunLog
+from flowgan_tf.runs.log import RunLog, read_metrics
 
 TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}
 VALIDATION = {'nll': -11.25, 'bits_per_dim': 3.5, 'round_trip_error': 1e-6, 'mode_score': 7.5, 'classifier': 'abcdef'}

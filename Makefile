@@ -23,7 +23,7 @@ INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test test-all examples faults lint docs bench speed wheel clean
+.PHONY: help demo test test-all examples faults mutants lint docs bench speed wheel clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-all  run the tests that take longer, too'
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
+	@echo 'make mutants   put 150 small faults into the package, one at a time, and count those that tests find, for hours'
 	@echo 'make lint      check style and formatting'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
@@ -51,6 +52,14 @@ test-all: $(TESTABLE)
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 tests/faults $(PYTEST_ARGS)
+
+# Stopped, it goes on where it was; after a change of the package, remove build/mutants*. The limits, of a whole room's
+# tests, are generous, so that no other load of a machine kills a fault.
+mutants: $(TESTABLE)
+	mkdir -p build
+	[ -e build/mutants.json ] || $(BIN)/python -m tests.mutants draw --count=150 --seed=0 --json=build/mutants.json
+	$(BIN)/python -m tests.mutants run build/mutants.json --whole_room --cpu=1800 --wall=7200 \
+	  --json=build/mutants-result.json
 
 examples: $(TESTABLE)
 	$(BIN)/python -m pytest -m slow tests/test_examples.py

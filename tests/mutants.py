@@ -1,0 +1,355 @@
+"""Mutation tests: small faults that are put into the package on purpose, and that the tests should find.
+
+`python -m tests.mutants draw --json=FILE` draws the faults, and `python -m tests.mutants run FILE --json=RESULT` puts
+each into a copy of the checkout and runs tests there. A fault is known by the text of its statement, so that one drawn
+before a refactoring is found again after it. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import collections
+import concurrent.futures
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import pathlib
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+PACKAGE = 'flowgan_tf'
+ROOMS = {
+  'bijectors': ['bijectors/*.py'],
+  'flows': ['flows/*.py'],
+  'objectives': ['objectives/*.py'],
+  'training': ['training/step.py', 'training/state.py', 'training/optimizers.py'],
+  'metrics': ['metrics/*.py'],
+  'runs': ['runs/*.py'],
+}
+# Tests of a room that are of each of its modules, beside the file of the module's own name.
+SHARED_TESTS = {
+  'bijectors': ['test_bijectors_all.py'],
+  'flows': ['test_flows.py', 'test_densities.py'],
+  'training': ['test_step.py'],
+}
+
+_ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+_OPPOSITES = {ast.Eq: ast.NotEq, ast.Is: ast.IsNot, ast.In: ast.NotIn}
+_OPPOSITES |= {other: one for one, other in _OPPOSITES.items()}
+_COMPARISONS = {one: [other] for one, other in _OPPOSITES.items()} | {
+  ast.Lt: [ast.LtE, ast.Gt],
+  ast.Gt: [ast.GtE, ast.Lt],
+  ast.LtE: [ast.Lt],
+  ast.GtE: [ast.Gt],
+}
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_BLOCKS = ('body', 'orelse', 'finalbody', 'handlers', 'cases', 'decorator_list')
+_UNTOUCHED_FIELDS = ('annotation', 'returns', 'type_params', 'decorator_list')
+
+
+@dataclasses.dataclass
+class Place:
+  """A place in the package and a fault for it; texts are those of `ast.unparse`, of compound statements the header."""
+
+  module: str
+  function: str
+  operator: str
+  statement: str
+  statement_after: str
+  node: str
+  node_after: str
+  put: tuple[ast.AST, str, int | None, ast.AST, ast.AST] = dataclasses.field(repr=False)
+
+  def record(self, occurrence: int) -> dict:
+    """Returns what finds this place again: the texts, and how many places before it in its function have the same."""
+    texts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != 'put'}
+    return texts | {'occurrence': occurrence}
+
+
+def _with(node: ast.AST, **fields) -> ast.AST:
+  node = copy.copy(node)
+  for name, value in fields.items():
+    setattr(node, name, value)
+  return node
+
+
+def _text(node: ast.AST) -> str:
+  return ast.unparse(_with(node, **{n: [] for n in _BLOCKS if isinstance(getattr(node, n, None), list)})).strip()
+
+
+@contextlib.contextmanager
+def _replaced(parent: ast.AST, field: str, index: int | None, old: ast.AST, new: ast.AST) -> Iterator[None]:
+  def put(node: ast.AST) -> None:
+    if index is None:
+      setattr(parent, field, node)
+    else:
+      getattr(parent, field)[index] = node
+
+  put(new)
+  yield
+  put(old)
+
+
+def _faults(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+  match node:
+    case ast.BinOp(op=op) | ast.AugAssign(op=op) if type(op) in _ARITHMETIC:
+      yield 'arithmetic', _with(node, op=_ARITHMETIC[type(op)]())
+    case ast.Compare(ops=ops):
+      for i, op in enumerate(ops):
+        for other in _COMPARISONS[type(op)]:
+          yield 'comparison', _with(node, ops=[*ops[:i], other(), *ops[i + 1 :]])
+    case ast.BoolOp(op=op):
+      yield 'and/or', _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
+    case ast.UnaryOp(op=ast.Not()):
+      yield 'no not', node.operand
+    case ast.UnaryOp(op=ast.USub()):
+      yield 'no minus', node.operand
+    case ast.If(test=ast.UnaryOp(op=ast.Not())):
+      pass  # The fault without the `not` is the same, as is one of the other operators of the next case.
+    case ast.If(test=ast.Compare(ops=[op])) if type(op) in _OPPOSITES:
+      pass
+    case ast.If(test=test):
+      yield 'condition', _with(node, test=ast.UnaryOp(ast.Not(), test))
+    case ast.IfExp(body=body, orelse=orelse):
+      yield 'branches', _with(node, body=orelse, orelse=body)
+    case ast.Constant(value=bool(value)):
+      yield 'true/false', ast.Constant(not value)
+    case ast.Constant(value=int(value)):
+      yield 'constant', ast.Constant(value + 1)
+    case ast.Constant(value=float(value)):
+      yield 'constant', ast.Constant(2.0 * value or 1.0)
+    case ast.Expr(value=ast.Call()):
+      yield 'no call', ast.Pass()
+
+
+def _untouched(node: ast.AST) -> bool:
+  match node:
+    case ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
+      return True
+    case ast.keyword(arg='strict' | 'autograph'):  # Without them nothing changes, but for speed.
+      return True
+    case ast.Assign(targets=[ast.Name(id='__all__')]) | ast.If(test=ast.Name(id='TYPE_CHECKING')):
+      return True
+    case ast.BinOp(left=left, right=right):  # Text or a path that is put together.
+      return any(isinstance(side, ast.Constant) and isinstance(side.value, str) for side in (left, right)) or (
+        isinstance(left, ast.BinOp) and _untouched(left)
+      )
+    case ast.Expr(value=ast.Call(func=function)):
+      return ast.unparse(function).split('.')[0] in ('logging', 'warnings', 'print')
+  return False
+
+
+def places(root: pathlib.Path, module: str) -> tuple[ast.Module, list[Place]]:
+  """Returns a module's tree and all faults for it; `module` is its path from `root`."""
+  found = []
+
+  def walk(parent: ast.AST, names: tuple[str, ...], statement: ast.AST) -> None:
+    for field, value in ast.iter_fields(parent):
+      for i, node in enumerate(value if isinstance(value, list) else [value]):
+        if field in _UNTOUCHED_FIELDS or not isinstance(node, ast.AST) or _untouched(node):
+          continue
+        inner_names = (*names, node.name) if isinstance(node, _DEFINITIONS) else names
+        inner = node if isinstance(node, ast.stmt) else statement
+        for operator, new in _faults(node):
+          put = parent, field, i if isinstance(value, list) else None, node, new
+          before = _text(inner)
+          with _replaced(*put):
+            after = _text(new if inner is node else inner)
+          texts = operator, before, after, _text(node), _text(new)
+          found.append(Place(module, '.'.join(inner_names) or '<module>', *texts, put))
+        walk(node, inner_names, inner)
+
+  tree = ast.parse((root / module).read_text(encoding='utf-8'))
+  walk(tree, (), tree)
+  return tree, found
+
+
+def draw(root: pathlib.Path, count: int, seed: int) -> list[dict]:
+  """Draws faults: as many of each room, in turns of its modules, and of each kind as likely as of another."""
+  rng = random.Random(seed)
+  drawn = []
+  for number, (room, patterns) in enumerate(ROOMS.items()):
+    paths = sorted({path for pattern in patterns for path in (root / PACKAGE).glob(pattern)})
+    modules = {path.relative_to(root).as_posix(): [] for path in paths}
+    for module in modules:
+      seen = collections.Counter()
+      for place in places(root, module)[1]:
+        key = place.function, place.statement, place.statement_after
+        modules[module].append(place.record(seen[key]))
+        seen[key] += 1
+    wanted = count // len(ROOMS) + (number < count % len(ROOMS))
+    taken = []
+    while len(taken) < wanted and any(modules.values()):
+      for module in rng.sample(sorted(modules), len(modules)):
+        if modules[module] and len(taken) < wanted:
+          operator = rng.choice(sorted({record['operator'] for record in modules[module]}))
+          record = rng.choice([record for record in modules[module] if record['operator'] == operator])
+          modules[module].remove(record)
+          taken.append(record)
+    drawn += [{'id': f'{room}-{i:02}', 'room': room} | record for i, record in enumerate(taken)]
+  return drawn
+
+
+def find(mutant: dict, package: list[Place]) -> tuple[str, Place | None]:
+  """Finds a fault's place: where it was, in another module, in another function, or by the node's text alone."""
+  text = 'operator', 'statement', 'statement_after'
+  ways = {
+    'same': ('module', 'function', *text),
+    'moved': ('function', *text),
+    'renamed': text,
+    'rewritten': ('function', 'operator', 'node', 'node_after'),
+  }
+  for way, names in ways.items():
+    found = [place for place in package if all(getattr(place, name) == mutant[name] for name in names)]
+    found.sort(key=lambda place: place.module != mutant['module'])
+    if way == 'rewritten' and mutant['function'] == '<module>':  # The name says nothing of what it is.
+      found = [place for place in found if place.module == mutant['module']]
+    found = [place for place in found if (place.module, place.function) == (found[0].module, found[0].function)]
+    if found and (way != 'renamed' or len(mutant['statement']) >= 20):  # Shorter ones are everywhere.
+      return way, found[min(mutant['occurrence'], len(found) - 1)]
+  return 'gone', None
+
+
+def own_tests(root: pathlib.Path, module: str, room: str, whole_room: bool) -> list[str]:
+  """Returns a module's test files, before those of the rest of its room if `whole_room` or if it has none."""
+  parts = pathlib.Path(module).with_suffix('').parts[1:]
+  folder = pathlib.Path('tests', parts[0] if len(parts) > 1 else room)
+  own = pathlib.Path('tests', *parts[:-1], f'test_{parts[-1]}.py')
+  named = dict.fromkeys([own, *(folder / name for name in SHARED_TESTS.get(folder.name, []))])
+  rest = sorted(path.relative_to(root) for path in (root / folder).rglob('test_*.py'))
+  files = [path for path in named if (root / path).exists()]
+  if whole_room or own not in files:
+    files += [path for path in rest if path not in files]
+  return [path.as_posix() for path in files]
+
+
+def run_tests(checkout: pathlib.Path, tests: list[str], marks: str, cpu: int, wall: int) -> tuple[int, str]:
+  """Runs tests in a copy of the checkout; returns pytest's exit status, and the first failure in words."""
+  environment = {name: value for name, value in os.environ.items() if name != 'FLOWGAN_TEST_MNIST_DIR'}
+  environment |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+  # Programs that tests start import the copy too. Bytecode of another fault of the same length could look current.
+  environment |= {'PYTHONPATH': str(checkout), 'PYTHONDONTWRITEBYTECODE': '1'}
+  limit = ['sh', '-c', f'ulimit -c 0; ulimit -S -t {cpu}; exec "$0" "$@"']
+  scratch = checkout.parent / f'{checkout.name}-tmp'
+  pytest = [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', f'--basetemp={scratch}', '-m', marks]
+  with tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace') as log:
+    process = subprocess.Popen(
+      [*limit, *pytest, *tests], cwd=checkout, env=environment, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+      status = process.wait(wall)
+      cause = signal.Signals(-status).name if status < 0 else ''
+    except subprocess.TimeoutExpired:
+      status, cause = -1, f'{wall} s have passed'
+    finally:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+      process.wait()
+    log.seek(0)
+    lines = log.read().splitlines()
+  failures = [line for line in lines if line.startswith(('FAILED ', 'ERROR '))] or lines[-1:]
+  return status, cause or (failures[0] if failures else '')
+
+
+def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: argparse.Namespace) -> list[dict]:
+  """Runs the tests of each fault, and keeps what came of it in `results`."""
+  known = {r['id']: r for r in json.loads(results.read_text())} if results.exists() else {}
+  # What survived its module's tests may yet be killed by the rest of the room's.
+  done = {i for i, r in known.items() if r['outcome'] != 'survived' or r['whole_room'] or not args.whole_room}
+  modules = sorted(path.relative_to(root).as_posix() for path in (root / PACKAGE).rglob('*.py'))
+  trees, package = {}, []
+  for module in modules:
+    trees[module], found = places(root, module)
+    package += found
+  tasks = []
+  for mutant in mutants:
+    if mutant['id'] not in done:
+      way, place = find(mutant, package)
+      if place:
+        with _replaced(*place.put):
+          tasks.append((mutant, way, place, ast.unparse(trees[place.module])))
+      else:
+        known[mutant['id']] = mutant | {'outcome': 'gone', 'whole_room': args.whole_room}
+  with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
+    copies = queue.SimpleQueue()
+    tracked = subprocess.run(['git', 'ls-files', '-z'], cwd=root, check=True, capture_output=True, text=True).stdout
+    for job in range(args.jobs):
+      checkout = pathlib.Path(folder, f'job{job}')
+      for name in filter(os.path.lexists, (str(root / name) for name in tracked.split('\0') if name)):
+        target = checkout / os.path.relpath(name, root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(name, target, follow_symlinks=False)
+      copies.put(checkout)
+
+    def test(mutant: dict, way: str, place: Place, source: str) -> dict:
+      checkout = copies.get()
+      path = checkout / place.module
+      original = path.read_bytes()
+      start = time.monotonic()
+      try:
+        path.write_text(source, encoding='utf-8')
+        tests = own_tests(root, place.module, mutant['room'], args.whole_room)
+        status, cause = run_tests(checkout, tests, args.marks, args.cpu, args.wall)
+      finally:
+        path.write_bytes(original)
+        copies.put(checkout)
+      found = {'way': way, 'found': place.module, 'whole_room': args.whole_room, 'tests': tests}
+      outcome = 'survived' if status in (0, 5) else 'killed'
+      return mutant | found | {'outcome': outcome, 'status': status, 'by': cause, 'seconds': time.monotonic() - start}
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+      for future in concurrent.futures.as_completed([pool.submit(test, *task) for task in tasks]):
+        result = future.result()
+        known[result['id']] = result
+        partial = results.with_suffix('.part')
+        partial.write_text(json.dumps(list(known.values()), indent=1))
+        partial.replace(results)
+        print(f'{result["id"]:<14}{result["outcome"]:<10}{result["seconds"]:6.0f} s  {result["by"][:120]}', flush=True)
+  results.write_text(json.dumps(list(known.values()), indent=1))
+  return [known[mutant['id']] for mutant in mutants]
+
+
+def main() -> None:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  commands = parser.add_subparsers(dest='command', required=True)
+  drawing = commands.add_parser('draw', help='draw faults')
+  drawing.add_argument('--count', type=int, default=150)
+  drawing.add_argument('--seed', type=int, default=0)
+  running = commands.add_parser('run', help='run the tests of each fault')
+  running.add_argument('mutants', type=pathlib.Path)
+  running.add_argument('--jobs', type=int, default=2)
+  running.add_argument('--marks', default='not slow', help='tests to run, as in `pytest -m`')
+  running.add_argument('--whole_room', '--whole-room', action='store_true', help="run the tests of the module's room")
+  running.add_argument('--cpu', type=int, default=400, help='seconds of processor time that kill a fault')
+  running.add_argument('--wall', type=int, default=1200, help='seconds that kill a fault')
+  for command in (drawing, running):
+    command.add_argument('--json', type=pathlib.Path, required=True)
+    command.add_argument('--root', type=pathlib.Path, default=pathlib.Path(__file__).parents[1], help='the checkout')
+  args = parser.parse_args()
+  root = args.root.resolve()
+  if args.command == 'draw':
+    args.json.write_text(json.dumps(draw(root, args.count, args.seed), indent=1))
+    return
+  counts = collections.defaultdict(collections.Counter)
+  for result in run(root, json.loads(args.mutants.read_text()), args.json, args):
+    for row in (result['room'], 'all'):
+      counts[row].update(['drawn', result['outcome']])
+  columns = 'drawn', 'killed', 'survived', 'gone'
+  print(''.join(f'{word:>10}' for word in ('room', *columns)))
+  for room, count in sorted(counts.items(), key=lambda item: item[0] == 'all'):
+    print(f'{room:>10}' + ''.join(f'{count[column]:>10}' for column in columns))
+
+
+if __name__ == '__main__':
+  main()

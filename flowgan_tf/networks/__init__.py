@@ -5,7 +5,7 @@ one without `custom_objects`.
 """
 
 from flowgan_tf.networks.adapter import KerasModule
-from flowgan_tf.networks.dcgan import dcgan_critic, dcgan_generator
+from flowgan_tf.networks.critic import CRITICS, dcgan_critic
 from flowgan_tf.networks.dense import dense_conditioner
 from flowgan_tf.networks.mixer import MixerConditioner
 from flowgan_tf.networks.normalization import (
@@ -32,9 +32,5 @@ __all__ = [
   'TransformerConditioner',
   'WeightNormConv2D',
   'dcgan_critic',
-  'dcgan_generator',
   'dense_conditioner',
 ]
-
-# As `generators.GENERATORS`.
-CRITICS = {'dcgan_critic': dcgan_critic}

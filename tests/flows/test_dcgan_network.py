@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks.dcgan import dcgan_critic, dcgan_generator
+from flowgan_tf.networks.dcgan import dcgan_generator
 
 
 @pytest.fixture(autouse=True)
@@ -13,125 +13,8 @@ def seeded_initial_weights():
   keras.utils.set_random_seed(0)
 
 
-CIFAR10 = {'channels': (64, 128, 256, 512), 'dense_units': 0}
-
-
-def mnist():
-  return dcgan_critic((28, 28, 1))
-
-
-def cifar10():
-  return dcgan_critic((32, 32, 3), layer_norm=True, **CIFAR10)
-
-
 def parameters(model):
   return sum(math.prod(v.shape) for v in model.trainable_variables)
-
-
-def test_the_mnist_critic():
-  critic = mnist()
-  convolutions = (25 * 1 * 1 + 1) + (25 * 1 * 64 + 64)
-  dense = (7 * 7 * 64 * 1024 + 1024) + (1024 + 1)
-  assert parameters(critic) == convolutions + dense == 3_215_003
-  assert critic(tf.zeros((3, 28, 28, 1))).shape == (3, 1)
-
-
-def test_the_cifar10_critic():
-  critic = cifar10()
-  convolutions = sum(25 * i * o + o for i, o in [(3, 64), (64, 128), (128, 256), (256, 512)])
-  norms = 2 * (128 + 256 + 512)
-  assert parameters(critic) == convolutions + norms + (2 * 2 * 512 + 1) == 4_310_401
-  assert critic(tf.zeros((2, 32, 32, 3))).shape == (2, 1)
-
-
-def test_a_small_critic_by_hand():
-  critic = dcgan_critic((4, 4, 1), channels=(2,), dense_units=0, dtype='float64')
-  kernel, bias, dense, dense_bias = (v.numpy() for v in critic.trainable_variables)
-  bias[:] = [0.1, -0.2]
-  critic.trainable_variables[1].assign(bias)
-  x = np.random.default_rng(0).normal(size=(3, 4, 4, 1))
-  h = tf.nn.conv2d(x, kernel, 2, 'SAME').numpy() + bias
-  h = np.where(h > 0, h, 0.2 * h).reshape(3, -1)
-  np.testing.assert_allclose(critic(x), h @ dense + dense_bias, rtol=1e-5)
-
-
-@pytest.mark.parametrize('critic, shape', [(mnist, (28, 28, 1)), (cifar10, (32, 32, 3))], ids=['mnist', 'cifar10'])
-def test_one_output_does_not_depend_on_the_other_images(critic, shape):
-  critic = critic()
-  images = tf.random.stateless_uniform((3, *shape), seed=(0, 0))
-  others = tf.concat([images[:1], 5 * images[1:]], axis=0)
-  for training in (True, False):
-    alone = critic(images[:1], training=training)
-    assert np.abs(alone) > 1e-4
-    np.testing.assert_allclose(critic(images, training=training)[:1], alone, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(critic(others, training=training)[:1], alone, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize('dtype', ['float32', 'mixed_bfloat16', 'mixed_float16'])
-@pytest.mark.parametrize('layer_norm', [True, False])
-def test_one_gradient_does_not_depend_on_the_other_images(layer_norm, dtype):
-  """The gradient penalty takes the gradient of the summed outputs for that of each image."""
-  critic = dcgan_critic((16, 16, 3), layer_norm=layer_norm, dtype=dtype, **CIFAR10)
-  images = tf.random.stateless_uniform((2, 16, 16, 3), seed=(0, 0))
-
-  def first_output_and_gradient(images):
-    with tf.GradientTape() as tape:
-      tape.watch(images)
-      output = critic(images, training=True)[0]
-    return output, tape.gradient(output, images)
-
-  output, gradient = first_output_and_gradient(images)
-  assert np.mean(gradient[0] != 0) > 0.9
-  np.testing.assert_array_equal(gradient[1:], 0)
-  output_beside_others, gradient_beside_others = first_output_and_gradient(
-    tf.concat([images[:1], 5 * images[1:]], axis=0)
-  )
-  np.testing.assert_array_equal(output_beside_others, output)
-  np.testing.assert_array_equal(gradient_beside_others, gradient)
-
-
-def test_the_cifar10_critic_has_no_batch_norm():
-  layers = cifar10().layers
-  assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
-  assert [layer.filters for layer in layers if isinstance(layer, keras.layers.Conv2D)] == [64, 128, 256, 512]
-
-
-@pytest.mark.parametrize('layer_norm', [True, False])
-def test_second_order_gradients(layer_norm):
-  """Of the squared norm of the input gradient, against central differences of that norm in float64.
-
-  Keras' own norms fail here: `tf.nn.moments` is made for first derivatives.
-  """
-  critic = dcgan_critic((4, 4, 1), channels=(2, 3), dense_units=4, layer_norm=layer_norm, dtype='float64')
-  images = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 1)))
-
-  def penalty():
-    with tf.GradientTape() as inner:
-      inner.watch(images)
-      output = tf.reduce_sum(critic(images))
-    return tf.reduce_sum(tf.square(inner.gradient(output, images)))
-
-  with tf.GradientTape() as outer:
-    value = penalty()
-  kernels = [v.value for v in critic.trainable_variables if len(v.shape) > 1]
-  gradients = outer.gradient(value, kernels)
-  assert len(kernels) == 4
-  for kernel, gradient in zip(kernels, gradients, strict=True):
-    assert np.any(gradient)
-    before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
-    values = []
-    for step in (1e-6, -1e-6):
-      kernel.assign(before + step * direction)
-      values.append(penalty().numpy())
-    kernel.assign(before)
-    np.testing.assert_allclose((values[0] - values[1]) / 2e-6, np.linalg.norm(gradient), rtol=1e-4)
-
-
-@pytest.mark.parametrize('dtype', ['mixed_bfloat16', 'mixed_float16'])
-def test_half_precision_keeps_weights_in_single(dtype):
-  critic = dcgan_critic((8, 8, 1), channels=(2, 4), dense_units=0, layer_norm=True, dtype=dtype)
-  assert {v.dtype for v in critic.trainable_variables} == {'float32'}
-  assert critic(tf.ones((2, 8, 8, 1))).dtype == critic.layers[-1].compute_dtype == dtype.removeprefix('mixed_')
 
 
 def randomised(generator):

@@ -1,0 +1,78 @@
+"""Critics: networks that tell images of the data from samples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import keras
+
+from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
+from flowgan_tf.networks.normalization import ImageNormalization
+
+__all__ = ['CRITICS', 'dcgan_critic']
+
+_MOST_UNITS = 65_536  # As of the generators: far more than any critic has, and few enough to be refused or built.
+
+
+def dcgan_critic(
+  image_shape: Sequence[int],
+  *,
+  channels: Sequence[int] = (1, 64),
+  dense_units: int = 1024,
+  layer_norm: bool = False,
+  dtype: str = 'float32',
+  name: str = 'dcgan_critic',
+) -> keras.Sequential:
+  """A critic of 5x5 convolutions with stride 2 and leaky ReLU (slope 0.2).
+
+  The defaults are the paper's MNIST critic. Its CIFAR-10 critic has `channels=(64, 128, 256, 512)`, `dense_units=0` and
+  `layer_norm=True`. There is no batch norm: a gradient penalty needs a critic whose output for one image does not
+  depend on the other images of the batch [2, section 4].
+
+  Args:
+    image_shape: `(height, width, channels)` of the images.
+    channels: Output channels of the convolutions.
+    dense_units: Units of a hidden dense layer before the output. With 0 there is no such layer.
+    layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
+    dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+    name: Name of the model.
+
+  Returns:
+    A built model that maps images `[batch, height, width, channels]` to numbers `[batch, 1]`.
+
+  Raises:
+    ValueError: If an argument is out of range.
+
+  #### References
+
+  [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
+       Generative Adversarial Networks. ICLR 2016.
+  [2]: Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville. Improved Training of
+       Wasserstein GANs. NeurIPS 2017.
+  """
+  check_integers('channels', channels, _MOST_UNITS)
+  check_integer('dense_units', dense_units, 0, _MOST_UNITS)
+  check_bool('layer_norm', layer_norm)
+  flat = channels[-1] * math.prod(-(-size // 2 ** len(channels)) for size in image_shape[:2])
+  convolutions = sum(25 * a * b for a, b in itertools.pairwise((image_shape[-1], *channels)))
+  check_memory('weights', 4 * (convolutions + flat * dense_units))
+  layers: list[keras.Layer] = []
+  for i, filters in enumerate(channels):
+    layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
+    if layer_norm and i > 0:
+      layers.append(ImageNormalization(dtype=dtype))
+    layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
+  layers.append(keras.layers.Flatten(dtype=dtype))
+  if dense_units:
+    layers.append(keras.layers.Dense(dense_units, dtype=dtype))
+    layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
+  layers.append(keras.layers.Dense(1, dtype=dtype))
+  model = keras.Sequential(layers, name=name)
+  model.build((None, *image_shape))
+  return model
+
+
+# As `generators.GENERATORS`.
+CRITICS = {'dcgan_critic': dcgan_critic}

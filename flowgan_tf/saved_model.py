@@ -11,8 +11,8 @@ import shutil
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import tempered
-from flowgan_tf.generators import Generator
 
 __all__ = ['GeneratorModule', 'export']
 

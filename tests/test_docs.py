@@ -174,7 +174,7 @@ def test_linked_files_exist():
   [
     ('docs/flows.md', lambda: fg.objectives.DIVERGENCES),
     ('docs/flows.md', lambda: fg.objectives.OBJECTIVES),
-    ('docs/flows.md', lambda: fg.generators.GENERATORS),
+    ('docs/flows.md', lambda: fg.flows.GENERATORS),
     ('docs/flows.md', lambda: [name for name in fg.bijectors.__all__ if name not in ('masks', 'training_kwargs')]),
     ('docs/flows.md', lambda: [f'masks.{name}' for name in fg.bijectors.masks.__all__ if name.islower()]),
     ('docs/study.md', lambda: fg.study.ANALYSES),

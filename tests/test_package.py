@@ -18,7 +18,6 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 # Every room, in the order of imports: a room may import those above it.
 ROOMS = [
   'errors',
-  'builders',
   'files',
   'hosts',
   'lazy',
@@ -28,7 +27,6 @@ ROOMS = [
   'networks',
   'bijectors',
   'flows',
-  'generators',
   'data',
   'objectives',
   'metrics',
@@ -47,7 +45,6 @@ ROOMS = [
 
 # Rooms that may not import everything above them.
 ONLY = {
-  'builders': ['errors'],
   'errors': [],
   'files': ['errors'],
   'hosts': [],

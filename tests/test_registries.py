@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf import generators, objectives
+from flowgan_tf import flows, objectives
 from flowgan_tf.bijectors import AlphaLogit
-from flowgan_tf.builders import builder
 from flowgan_tf.errors import check_number
+from flowgan_tf.flows import builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.objectives import choices
@@ -48,7 +48,7 @@ TOY_DIVERGENCE = objectives.Divergence(
 
 @pytest.fixture
 def registered(monkeypatch):
-  monkeypatch.setitem(generators.GENERATORS, 'toy', toy)
+  monkeypatch.setitem(flows.GENERATORS, 'toy', toy)
   monkeypatch.setitem(config.GENERATOR_SETTINGS, 'toy', {'spread': 1.0, 'shifts': (0.0, 0.0)})
   monkeypatch.setitem(objectives.DIVERGENCES, 'toy_divergence', TOY_DIVERGENCE)
   monkeypatch.setattr(choices, 'DIVERGENCE_NAMES', (*choices.DIVERGENCE_NAMES, 'toy_divergence'))

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tqdm
 
 from flowgan_tf.bijectors import training_kwargs
-from flowgan_tf.generators import Generator
+from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.standard_errors import standard_error
 
 __all__ = ['JacobianSpectrum', 'jacobian', 'spectrum']

@@ -8,8 +8,8 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import check_memory
+from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import tempered
-from flowgan_tf.generators import Generator
 from flowgan_tf.metrics.batches import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.replicas import SINGLE, Replicas

@@ -1,10 +1,33 @@
-"""Normalizing flows over images in [0, 1]."""
+"""Generators of images in [0, 1]: normalizing flows, the DCGAN without a density, and the registry of all of them."""
 
+from collections.abc import Callable
+
+from flowgan_tf.flows.builder import builder
 from flowgan_tf.flows.clusters import initialize_prior
+from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.jet_flow import jet
-from flowgan_tf.flows.nice_flow import nice
+from flowgan_tf.flows.jet import jet
+from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.prior import PRIORS, MixturePrior
-from flowgan_tf.flows.real_nvp_flow import real_nvp
+from flowgan_tf.flows.real_nvp import real_nvp
 
-__all__ = ['PRIORS', 'Flow', 'MixturePrior', 'initialize_prior', 'jet', 'nice', 'real_nvp']
+__all__ = [
+  'GENERATORS',
+  'PRIORS',
+  'Flow',
+  'Generator',
+  'ImplicitGenerator',
+  'MixturePrior',
+  'builder',
+  'dcgan',
+  'initialize_prior',
+  'jet',
+  'nice',
+  'real_nvp',
+]
+
+# What training, sampling and export accept, with or without a density.
+Generator = Flow | ImplicitGenerator
+
+# The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
+GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'jet': jet, 'dcgan': dcgan}

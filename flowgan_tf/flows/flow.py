@@ -14,8 +14,8 @@ import tensorflow_probability as tfp
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
 from flowgan_tf.bijectors import training_kwargs
-from flowgan_tf.builders import rebuild
 from flowgan_tf.errors import check
+from flowgan_tf.flows.builder import rebuild
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import HiddenFromKeras, refuse_to_pickle
 

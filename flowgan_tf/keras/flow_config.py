@@ -9,8 +9,7 @@ from typing import Any
 
 import keras
 
-from flowgan_tf.flows import Flow
-from flowgan_tf.generators import GENERATORS
+from flowgan_tf.flows import GENERATORS, Flow
 
 __all__ = ['build_flow', 'describe']
 

@@ -74,5 +74,5 @@ def dcgan_critic(
   return model
 
 
-# As `generators.GENERATORS`.
+# As `flows.GENERATORS`.
 CRITICS = {'dcgan_critic': dcgan_critic}

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import sync
-from flowgan_tf.generators import Generator
+from flowgan_tf.flows import Generator
 from flowgan_tf.runs.config import CHECKPOINTS
 from flowgan_tf.runs.origin import check_origin, write_origin
 

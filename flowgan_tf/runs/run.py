@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data, objectives
 from flowgan_tf.errors import UsageError, renamed
-from flowgan_tf.generators import GENERATORS, Generator
+from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
 from flowgan_tf.runs.config import objective_arguments

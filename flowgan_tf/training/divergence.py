@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from ml_collections import config_dict
 
-from flowgan_tf.generators import Generator
+from flowgan_tf.flows import Generator
 from flowgan_tf.objectives import Objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import make_train_step

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.errors import check_memory
-from flowgan_tf.generators import Generator
+from flowgan_tf.flows import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.replicas import SINGLE, Replicas

@@ -76,7 +76,7 @@ COPIED = {
   'joint': (lambda: tfb.JointMap([build('affine')]), (4,), lambda joint, x: joint.forward([x])[0]),
   'nice': (lambda: fg.flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1), (2, 2, 1), 'log_prob'),
   'by_hand': (flow_with_a_trained_prior, (4,), 'log_prob'),
-  'dcgan': (lambda: fg.generators.dcgan((2, 2, 1), channels=(2,)), (2, 2, 1), 'decode'),
+  'dcgan': (lambda: fg.flows.dcgan((2, 2, 1), channels=(2,)), (2, 2, 1), 'decode'),
 }
 
 

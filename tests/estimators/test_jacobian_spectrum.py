@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import flows
 from flowgan_tf.estimators.jacobian_spectrum import jacobian, spectrum
-from flowgan_tf.generators import ImplicitGenerator, dcgan
+from flowgan_tf.flows import ImplicitGenerator, dcgan
 
 
 def perturbed(generator):

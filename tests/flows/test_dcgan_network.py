@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks.dcgan import dcgan_generator
+from flowgan_tf.flows.dcgan import dcgan_network
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,13 @@ def test_the_generators_of_the_data_sets():
   for shape, smallest in [((28, 28, 1), 4 * 4), ((32, 32, 3), 4 * 4), ((8, 8, 1), 1)]:
     dense = math.prod(shape) * smallest * 256
     convolutions = 25 * (256 * 128 + 128 * 64 + 64 * shape[-1]) + shape[-1]
-    assert parameters(dcgan_generator(shape)) == dense + convolutions + 2 * (256 + 128 + 64)
+    assert parameters(dcgan_network(shape)) == dense + convolutions + 2 * (256 + 128 + 64)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'float64', 'mixed_bfloat16', 'mixed_float16'])
 @pytest.mark.parametrize('shape', [(28, 28, 1), (32, 32, 3), (8, 8, 1), (7, 5, 1)])
 def test_images_of_every_size_and_type(shape, dtype):
-  generator = dcgan_generator(shape, channels=(6, 4, 2), dtype=dtype)
+  generator = dcgan_network(shape, channels=(6, 4, 2), dtype=dtype)
   wide = 'float64' if dtype == 'float64' else 'float32'
   noise = tf.random.stateless_normal((4, *shape), seed=(0, 0), dtype=wide)
   assert {v.dtype for v in generator.variables} == {wide}
@@ -62,7 +62,7 @@ def transposed_convolution(x, kernel):
 
 @pytest.mark.parametrize('training', [True, False])
 def test_a_small_generator_by_hand(training):
-  generator = randomised(dcgan_generator((7, 5, 2), channels=(3, 2), dtype='float64'))
+  generator = randomised(dcgan_network((7, 5, 2), channels=(3, 2), dtype='float64'))
   before = [v.numpy() for v in generator.variables]
   dense, *norm_1, kernel_1 = before[:6]
   *norm_2, kernel_2, bias = before[6:]
@@ -90,7 +90,7 @@ def test_a_small_generator_by_hand(training):
 
 
 def test_only_in_training_an_image_depends_on_the_noise_beside_its_own():
-  generator = randomised(dcgan_generator((8, 8, 1), channels=(6, 4), dtype='float64'))
+  generator = randomised(dcgan_network((8, 8, 1), channels=(6, 4), dtype='float64'))
   noise = tf.constant(np.random.default_rng(0).normal(size=(3, 8, 8, 1)))
   others = tf.concat([noise[:1], 5 * noise[1:]], axis=0)
   np.testing.assert_allclose(generator(others)[0], generator(noise)[0], rtol=1e-12)
@@ -99,7 +99,7 @@ def test_only_in_training_an_image_depends_on_the_noise_beside_its_own():
 
 
 def test_an_empty_batch_leaves_the_running_statistics_of_the_generator_alone():
-  generator = dcgan_generator((8, 8, 1), channels=(3, 2))
+  generator = dcgan_network((8, 8, 1), channels=(3, 2))
   noise = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
   generator(noise, training=True)
   before = [v.numpy() for v in generator.non_trainable_variables]
@@ -110,7 +110,7 @@ def test_an_empty_batch_leaves_the_running_statistics_of_the_generator_alone():
 
 
 def test_initial_weights_of_the_generator():
-  kernels = [v.numpy() for v in dcgan_generator((8, 8, 1), channels=(64, 64, 64)).variables if 'kernel' in v.name]
+  kernels = [v.numpy() for v in dcgan_network((8, 8, 1), channels=(64, 64, 64)).variables if 'kernel' in v.name]
   assert len(kernels) == 4
   for kernel in kernels:
     # The standard error of a standard deviation is s / sqrt(2 n).
@@ -122,4 +122,4 @@ def test_initial_weights_of_the_generator():
 
 def test_a_generator_without_feature_maps_is_refused():
   with pytest.raises(ValueError, match=r'`channels`.*Got: \(\)'):
-    dcgan_generator((8, 8, 1), channels=())
+    dcgan_network((8, 8, 1), channels=())

@@ -1,13 +1,13 @@
 import copy
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
-from flowgan_tf.flows import jet_flow
 from flowgan_tf.networks.mixer import MixerBlock
 from flowgan_tf.networks.transformer import TransformerBlock
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
@@ -144,7 +144,7 @@ def test_arguments_that_do_not_fit_each_other_are_refused(arguments, message):
 @pytest.mark.parametrize('coupling', ['affine', 'additive'])
 def test_the_memory_that_is_checked_is_that_of_the_matrices(coupling, conditioner, monkeypatch):
   counts = []
-  monkeypatch.setattr(jet_flow, 'check_weights', counts.append)
+  monkeypatch.setattr(sys.modules['flowgan_tf.flows.jet'], 'check_weights', counts.append)
   flow = small((4, 8, 3), blocks=2, width=8, hidden_units=5, coupling=coupling, conditioner=conditioner)
   matrices = [v for v in flow.trainable_variables if 'kernel' in v.name or 'positions' in v.name]
   assert counts == [sum(v.shape.num_elements() for v in matrices)]

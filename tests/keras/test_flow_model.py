@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.builders import builder
+from flowgan_tf.flows import builder
 
 SHAPE = (2, 2, 1)
 
@@ -335,7 +335,7 @@ def test_a_flow_inside_of_a_larger_model(tmp_path):
   first.save_weights(tmp_path / 'larger.weights.h5')
   second.load_weights(tmp_path / 'larger.weights.h5')
   assert_equal_lists(numbers(first.variables), numbers(second.variables))
-  for bare in (by_hand(), fg.generators.dcgan(SHAPE, channels=(2,))):
+  for bare in (by_hand(), fg.flows.dcgan(SHAPE, channels=(2,))):
     with pytest.raises(ValueError, match=r"`larger_\d+` is a Keras layer and does not see the variables of '"):
       Larger(flow=bare)
   Larger(first.model, first.model.flow)  # Its variables are seen.
@@ -419,7 +419,7 @@ def test_the_loss_of_float16_is_scaled(tmp_path):
 
 
 def test_wrong_arguments_are_refused():
-  for wrong in (fg.generators.dcgan(SHAPE, channels=(2,)), tfp.distributions.Normal(0.0, 1.0), None):
+  for wrong in (fg.flows.dcgan(SHAPE, channels=(2,)), tfp.distributions.Normal(0.0, 1.0), None):
     with pytest.raises(
       ValueError, match=r'`flow` must be a `flowgan_tf\.flows\.Flow`, which has a log-density\. Got: '
     ):

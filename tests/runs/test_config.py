@@ -7,7 +7,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
 from flowgan_tf.errors import UsageError
-from flowgan_tf.generators import GENERATORS
+from flowgan_tf.flows import GENERATORS
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.config import CRITIC_SETTINGS, GENERATOR_SETTINGS, default_config, settings, used, validate
 from tests.tiny import make_config

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.generators import GENERATORS
+from flowgan_tf.flows import GENERATORS
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import describe_data, read_description, write_description
 from flowgan_tf.runs.run import load_run

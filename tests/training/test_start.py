@@ -1,6 +1,7 @@
 """Trainings that start from their data, or from the weights of another run."""
 
 import shutil
+import sys
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,6 @@ import tensorflow as tf
 from flowgan_tf.data import dequantize
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_json, unsealed
-from flowgan_tf.flows import nice_flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.runs.checkpoints import latest_step
 from flowgan_tf.runs.log import read_metrics
@@ -137,7 +137,9 @@ def test_a_run_of_before_there_were_prototypes_goes_on(config, tmp_path, monkeyp
   config.update_from_flattened_dict({'nice.components': 5, 'steps': 2})
   train(config, tmp_path / 'new')
   with monkeypatch.context() as patch:
-    patch.setattr(nice_flow, 'make_prior', lambda *args: make_prior(*args).copy(prototypes=None))
+    patch.setattr(
+      sys.modules['flowgan_tf.flows.nice'], 'make_prior', lambda *args: make_prior(*args).copy(prototypes=None)
+    )
     config.steps = 1
     train(config, tmp_path / 'old')
   assert not [n for n, _ in tf.train.list_variables(str(tmp_path / 'old/checkpoints/latest/ckpt-1')) if 'proto' in n]

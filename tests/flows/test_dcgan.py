@@ -10,8 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import objectives
-from flowgan_tf.flows import Flow
-from flowgan_tf.generators import GENERATORS, Generator, ImplicitGenerator, dcgan
+from flowgan_tf.flows import GENERATORS, Flow, Generator, ImplicitGenerator, dcgan
 from flowgan_tf.networks import KerasModule, dcgan_critic
 
 SHAPE = (4, 4, 1)

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.builders import MOST_LAYERS, MOST_UNITS, builder, check_weights
 from flowgan_tf.errors import check_integer
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, check_weights
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner

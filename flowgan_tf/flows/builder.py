@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import check, check_choice, check_integers, check_memory
 
-__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'builder', 'check_common', 'check_weights', 'rebuild']
+__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'builder', 'check_weights', 'rebuild']
 
 # The largest sizes of a network: far more than any model has, and few enough to be refused or built.
 MOST_UNITS = 65_536
@@ -56,7 +56,7 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
 
   @functools.wraps(build)
   def checked(image_shape: Sequence[int], **arguments) -> T:
-    dtype = check_common(image_shape, arguments.get('dtype', 'float32'))
+    dtype = _check_common(image_shape, arguments.get('dtype', 'float32'))
     if 'dtype' in arguments:
       arguments['dtype'] = dtype
     generator = build(image_shape, **arguments)
@@ -68,7 +68,7 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   return checked
 
 
-def check_common(image_shape: Sequence[int], dtype: str | tf.DType | np.dtype | type) -> str:
+def _check_common(image_shape: Sequence[int], dtype: str | tf.DType | np.dtype | type) -> str:
   """Checks the two arguments that builders of generators and of critics share.
 
   Args:

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import flows
-from flowgan_tf.builders import builder
+from flowgan_tf.flows import builder
 
 SHAPE = (2, 2, 1)
 

@@ -69,7 +69,7 @@ lint: $(TESTABLE)
 	$(BIN)/ruff format --check .
 
 docs: $(DOCUMENTED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs site
 	@echo 'site/index.html'
 
 bench: $(INSTALLED) $(PEERS)/.installed

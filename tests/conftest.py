@@ -1,6 +1,7 @@
 """Fixtures of the suite: real data where it lies, and a note where it does not."""
 
 import os
+import sys
 
 import pytest
 
@@ -22,6 +23,14 @@ def mnist_dir() -> str:
 def cifar10_sample_dir() -> str:
   """Folder with a sample of CIFAR-10 under TFDS's interface."""
   return _prepared('FLOWGAN_TEST_CIFAR10_DIR')
+
+
+@pytest.fixture(autouse=True)
+def end_processes():
+  """Ends the processes that a test has left running, such as one that failed."""
+  yield
+  if 'tests.processes' in sys.modules:  # Which imports TensorFlow.
+    sys.modules['tests.processes'].end_all()
 
 
 def pytest_terminal_summary(terminalreporter):

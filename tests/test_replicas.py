@@ -23,8 +23,8 @@ from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step, make_train_step
-from tests.faults import processes
-from tests.faults.processes import start_program, start_training, status_of, wait_for_records
+from tests import processes
+from tests.processes import start_program, start_training, status_of, wait_for_records
 from tests.tiny import IMAGE_SHAPE, make_config, write_images
 from tests.training.trainings import checkpoint_of, records_of
 

@@ -44,7 +44,7 @@ def faults(record_property):
 def whole(tmp_path_factory):
   """The flags of a training, and its folder after nothing has interrupted it."""
   # Here, so that tests without processes do not start the one that all are forked from.
-  from tests.faults.processes import STEPS, TINY, start_program, status_of
+  from tests.processes import STEPS, TINY, start_program, status_of
   from tests.tiny import write_images
 
   folder = tmp_path_factory.mktemp('whole')

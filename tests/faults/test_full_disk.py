@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.processes import STEPS, assert_same_run, attempts, start_program, status_of, wait_for_records
+from tests.processes import STEPS, assert_same_run, attempts, start_program, status_of, wait_for_records
 
 DISK_BYTES = 8 << 20
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.processes import assert_same_run, attempts, start_training, status_of, wait_for, wait_for_records
+from tests.processes import assert_same_run, attempts, start_training, status_of, wait_for, wait_for_records
 from tests.tiny import make_config, write_images
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.faults.processes import (
+from tests.processes import (
   STEPS,
   assert_same_run,
   attempts,

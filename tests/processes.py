@@ -1,14 +1,18 @@
-"""Trainings and programs in processes that are forked from one that has imported everything, and start at once.
+"""Processes that tests start: with the defaults of the signals, a time limit, and an end whatever happens.
 
-That process has run no operation of TensorFlow, whose threads a fork would lose.
+The suite may run as a background job, in which SIGINT and SIGHUP are ignored. Its processes would inherit that.
+`start_training` and `start_program` fork from a process that has imported everything, so that they start at once. That
+process has run no operation of TensorFlow, because a fork would lose TensorFlow's threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +22,14 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 import flowgan_tf.report  # noqa: F401
-from flowgan_tf.programs import start
+from flowgan_tf.programs import start as programs
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.signals import SIGNALS
 from flowgan_tf.training import train
 
 TIMEOUT = 120  # seconds, for a training that takes two on a quiet machine
+
+_processes: list[subprocess.Popen | multiprocessing.Process] = []
 
 _FORKS = multiprocessing.get_context('forkserver')
 _FORKS.set_forkserver_preload([__name__])
@@ -42,6 +48,41 @@ TINY = (
   '--config.eval_every=4',
   '--config.score_samples=0',
 )
+
+
+def start(command: list, **options) -> subprocess.Popen:
+  """Starts a command; `options` are those of `subprocess.Popen`. Its output and errors are pipes of text by default."""
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+  process = subprocess.Popen(
+    list(map(os.fspath, command)), start_new_session=True, preexec_fn=_default_signals, **pipes | options
+  )
+  _processes.append(process)
+  return process
+
+
+def run(command: list, **options) -> subprocess.CompletedProcess:
+  """Runs a command to its end."""
+  process = start(command, **options)
+  out, err = process.communicate(timeout=TIMEOUT)
+  return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def end_all() -> None:
+  """Kills whatever a test has started and left running, with the processes that it started in turn."""
+  while _processes:
+    process = _processes.pop()
+    if process.pid is not None and is_running(process):
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if isinstance(process, subprocess.Popen):
+      process.communicate()
+    else:
+      process.join()
+
+
+def is_running(process: subprocess.Popen | multiprocessing.Process) -> bool:
+  """Returns whether a process has not ended."""
+  return process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
 
 
 def start_training(config: config_dict.ConfigDict, workdir: pathlib.Path) -> multiprocessing.Process:
@@ -109,22 +150,38 @@ def _numbers(folder):
   return {key: reader.get_tensor(key) for key in keys} | {'name': np.array(newest.name)}
 
 
+def _default_signals():
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_DFL)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _forked():
+  # As if the process had been started by `start`.
+  os.setsid()
+  _default_signals()
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _train(config, workdir, output):
+  _forked()
   _redirect(output)
   train(config, workdir)
 
 
 def _run(program, arguments, output):
+  _forked()
   # As the scripts in bin/ do.
   signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
   _redirect(output)
   sys.argv = [f'bin/{program}', *arguments]
-  start.start(program)
+  programs.start(program)
 
 
 def _started(function, arguments):
   process = _FORKS.Process(target=function, args=arguments)
   process.start()
+  _processes.append(process)
   return process
 
 

@@ -19,7 +19,6 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 ROOMS = [
   'errors',
   'files',
-  'hosts',
   'lazy',
   'replicas',
   'signals',
@@ -47,7 +46,6 @@ ROOMS = [
 ONLY = {
   'errors': [],
   'files': ['errors'],
-  'hosts': [],
   'lazy': [],
   'signals': [],
   'replicas': ['errors'],
@@ -57,7 +55,7 @@ ONLY = {
 }
 
 # Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
-NOT_SHOWN = {'files', 'hosts', 'lazy', 'replicas', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'files', 'lazy', 'replicas', 'signals', 'version', 'configs', 'programs'}
 
 
 def modules():
@@ -81,8 +79,8 @@ def test_dir_shows_the_rooms():
   assert set(dir(fg)) == {*ROOMS, '__version__'} - NOT_SHOWN
   assert all(isinstance(getattr(fg, name), types.ModuleType) for name in dir(fg) if name != '__version__')
   # Importing a module by its full name makes it an attribute of the package, and no more.
-  importlib.import_module('flowgan_tf.hosts')
-  assert 'hosts' not in dir(fg)
+  importlib.import_module('flowgan_tf.files')
+  assert 'files' not in dir(fg)
 
 
 def test_tab_completion_shows_the_rooms():

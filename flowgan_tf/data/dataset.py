@@ -1,36 +1,40 @@
-"""What every source returns: integer images in three splits."""
+"""What every source returns: images of integers in three splits."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-import logging
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from flowgan_tf.data.stored_images import StoredImages
 from flowgan_tf.errors import UsageError
 
-__all__ = ['Dataset', 'Split', 'check_labels', 'count_classes', 'hold_out', 'three_way']
+if TYPE_CHECKING:
+  from flowgan_tf.data.arrays import StoredImages
 
-_LOG = logging.getLogger(__name__)
+__all__ = ['RESIZE', 'Dataset', 'Split', 'check_labels', 'crop_and_resize', 'hold_out', 'make_dataset', 'three_way']
 
-# One seed for every random split: which images are held out must never depend on a run's own seed.
+# All random splits have this seed, because a run's own seed must not decide which images are held out.
 _SPLIT_SEED = 2018
 
 _HASHED_AT_ONCE = 2**26  # bytes of images
 
+# The end of messages about images of several shapes.
+RESIZE = '; to crop and resize all of them, set `image_size`, for example to 64'
 
-# Compared by identity: the generated equality would compare arrays element by element, and raise.
+
+# Without `eq=False`, dataclasses would compare arrays element by element, and raise.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
   """One part of a data set.
 
   Attributes:
-    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`; a `StoredImages` if they may be
-      larger than memory.
+    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a
+      file.
     labels: Classes of the images, int64 `[n]`, or None if there are none.
   """
 
@@ -70,26 +74,45 @@ class Dataset:
   def fingerprint(self) -> str:
     """SHA-256, in hexadecimal, of the name, the levels and all images and labels: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
-    splits = (self.train, self.validation, self.test)
-    if stored := sum(math.prod(s.images.shape) for s in splits if isinstance(s.images, StoredImages)):
-      _LOG.info('%s: reading %.1f GB of images, whose hash identifies the data.', self.name, stored / 1e9)
-    for split in splits:
+    for split in (self.train, self.validation, self.test):
       for array in (split.images, split.labels):
         if array is None:
           digest.update(b' none')
-        else:
-          digest.update(f' {array.dtype.str} {array.shape} '.encode())
-          at_once = max(1, _HASHED_AT_ONCE // max(1, math.prod(array.shape[1:])))
-          for start in range(0, len(array), at_once):
-            digest.update(np.ascontiguousarray(array[start : start + at_once]))
+          continue
+        digest.update(f' {array.dtype.str} {array.shape} '.encode())
+        at_once = max(1, _HASHED_AT_ONCE // math.prod(array.shape[1:]))
+        for start in range(0, len(array), at_once):
+          digest.update(np.ascontiguousarray(array[start : start + at_once]))
     return digest.hexdigest()
+
+
+def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
+  """Returns the splits of a source with 256 levels as a `Dataset`, which counts its classes.
+
+  Args:
+    source: The file or folder, for error messages.
+    name: Name of the data set.
+    train: Images that a model is fitted to.
+    validation: Images that choose among models.
+    test: Images that results are reported for.
+
+  Raises:
+    UsageError: If the images of the splits differ in shape, or only some of the splits have labels.
+  """
+  splits = (train, validation, test)
+  if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
+    raise UsageError(f'{source}: expected images of one shape, got {" and ".join(map(str, map(list, shapes)))}')
+  labels = [split.labels for split in splits if split.labels is not None]
+  if 0 < len(labels) < len(splits):
+    raise UsageError(f'{source}: expected labels for all splits or for none')
+  return Dataset(name, 256, *splits, num_classes=1 + max(int(part.max()) for part in labels) if labels else None)
 
 
 def check_labels(source: str, name: str, labels: np.ndarray, n: int) -> np.ndarray:
   """Returns the labels of n images as int64 `[n]`.
 
   Args:
-    source: File or data set that an error message names.
+    source: File or data set, for error messages.
     name: What the message calls the labels.
     labels: Integers from 0, `[n]` or `[n, 1]`.
     n: Number of images.
@@ -107,13 +130,6 @@ def check_labels(source: str, name: str, labels: np.ndarray, n: int) -> np.ndarr
   return labels.reshape(n).astype(np.int64)
 
 
-def count_classes(*splits: Split) -> int | None:
-  """Returns 1 + the largest label; None if there are no labels."""
-  if splits[0].labels is None:
-    return None
-  return 1 + max(int(split.labels.max()) for split in splits)
-
-
 def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:
   """Divides a split in two, each part in the order of the original.
 
@@ -121,7 +137,7 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
     split: The images to divide.
     fraction: Share of the images to hold out. It is rounded to whole images, and at least one is held out.
     shuffle: Whether to hold out a random subset rather than the last images. The subset depends only on the length.
-    source: File or data set that an error message names.
+    source: File or data set, for error messages.
 
   Returns:
     The part that is kept and the part that is held out.
@@ -145,7 +161,7 @@ def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
 
   Args:
     everything: The images to divide.
-    source: File or data set that an error message names.
+    source: File or data set, for error messages.
 
   Returns:
     The training, validation and test images.
@@ -158,3 +174,25 @@ def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
   rest, test = hold_out(everything, 1 / 10, shuffle=True, source=source)
   train, validation = hold_out(rest, 1 / 9, shuffle=True, source=source)
   return train, validation, test
+
+
+def crop_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
+  """Crops an image to its central square, and resizes the square with a Lanczos filter.
+
+  If the number of rows or columns to crop is odd, one more is taken from the bottom or the right. The filter is as wide
+  as the scale demands, so that nothing is aliased. A square image of the right size stays as it is.
+
+  Args:
+    pixels: Grey levels, uint8 `[height, width, 1 or 3]`.
+    size: Height and width of the result.
+
+  Returns:
+    uint8 `[size, size, 1 or 3]`.
+  """
+  height, width, channels = pixels.shape
+  side = min(height, width)
+  top, left = (height - side) // 2, (width - side) // 2
+  # With Pillow's `box` in place of a crop, the filter would also see what lies beyond the square.
+  square = pixels[top : top + side, left : left + side]
+  image = Image.fromarray(square[..., 0] if channels == 1 else square)
+  return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS)).reshape(size, size, channels)

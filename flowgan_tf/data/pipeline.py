@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.data.arrays import StoredImages
 from flowgan_tf.data.dataset import Split
-from flowgan_tf.data.stored_images import StoredImages
 
 __all__ = ['dequantize', 'dequantized_chunks', 'training_batches']
 
@@ -122,19 +122,14 @@ def training_batches(
     `x = (k + u) / levels` as in `dequantize`.
 
   Raises:
-    ValueError: If the split is empty, `batch_size` is not positive or not divisible by `num_shards`, `start` is
-      negative or there is no such `shard`.
+    ValueError: If the split is empty, `start` is negative, `num_shards` does not divide `batch_size`, or there is no
+      such `shard`.
   """
   n = len(split)
-  if n < 1 or batch_size < 1 or start < 0:
+  if n < 1 or start < 0 or not 0 <= shard < num_shards or batch_size % num_shards:
     raise ValueError(
-      '`split` must hold images, `batch_size` must be positive and `start` must not be negative. '
-      f'Got: {n} images, {batch_size} and {start}.'
-    )
-  if not 0 <= shard < num_shards or batch_size % num_shards:
-    raise ValueError(
-      '`num_shards` must divide `batch_size`, and `shard` must be from 0 to `num_shards` - 1. '
-      f'Got: {num_shards}, {batch_size} and {shard}.'
+      '`split` must hold images, `start` must not be negative, `num_shards` must divide `batch_size`, and `shard` must '
+      f'be below `num_shards`. Got: {n} images, {start}, {num_shards}, {batch_size} and {shard}.'
     )
   image_shape = split.images.shape[1:]
   in_memory = isinstance(split.images, np.ndarray)

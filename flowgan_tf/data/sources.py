@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import numpy as np
 from sklearn.datasets import load_digits
 
-from flowgan_tf.data import array_folders, image_files, tfds_source
+from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.dataset import Dataset, Split, three_way
-from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer
+from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 
 __all__ = ['NAMES', 'load']
 
-NAMES = ('digits', *tfds_source.DATASETS)
+_LOG = logging.getLogger(__name__)
+
+NAMES = ('digits', *tfds.NAMES)
 
 
 def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Dataset:
@@ -36,8 +39,8 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
 
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
-      files, or the path of an .npz file. `tfds_source.load_tfds`, `image_files.load_folder`,
-      `array_folders.load_array_folder` and `image_files.load_npz` say what these may hold.
+      files, or the path of an .npz file. `tfds.load_tfds`, `images.load_folder`,
+      `arrays.load_array_folder` and `arrays.load_npz` say what these may hold.
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR,
       or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
@@ -56,33 +59,30 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   appendix A: 50,000 / 10,000 / 10,000 images of MNIST, a random 5,000 of CIFAR-10's 50,000 for validation.
   """
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
-  if dataset == 'digits':
-    _check_no_image_size(dataset, image_size)
-    return _digits()
-  if dataset in tfds_source.DATASETS:
-    return tfds_source.load_tfds(dataset, data_dir, image_size)
   path = os.path.expanduser(dataset)
+  is_array_folder = dataset not in NAMES and arrays.is_array_folder(path)
+  if dataset == 'digits' or is_array_folder:
+    check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
+  if image_size:
+    text = '%s: images are cropped to their central square and resized to %d x %d (Lanczos).'
+    _LOG.info(text, dataset, image_size, image_size)
+  if dataset == 'digits':
+    return _digits()
+  if dataset in NAMES:
+    return tfds.load_tfds(dataset, data_dir, image_size)
   absolute = os.path.abspath(path)
   try:
     absolute.encode()
   except UnicodeEncodeError:
     readable = os.fsencode(absolute).decode(errors='backslashreplace')
     raise UsageError(f'{readable}: cannot be used as data (its path must be UTF-8)') from None
+  if is_array_folder:
+    return arrays.load_array_folder(path)
   if os.path.isdir(path):
-    if array_folders.is_array_folder(path):
-      _check_no_image_size(dataset, image_size)
-      return array_folders.load_array_folder(path)
-    return image_files.load_folder(path, image_size)
+    return images.load_folder(path, image_size)
   if path.endswith('.npz'):
-    return image_files.load_npz(path, image_size)
-  if tfds_source.is_tfds_name(dataset):
-    return tfds_source.load_tfds(dataset, data_dir, image_size)
-  raise tfds_source.unknown(dataset)
-
-
-def _check_no_image_size(dataset: str, image_size: int) -> None:
-  if image_size:
-    raise UsageError(f'`image_size` must be 0 for {dataset}, whose images are taken as they are. Got: {image_size}.')
+    return arrays.load_npz(path, image_size)
+  return tfds.load_tfds(dataset, data_dir, image_size)
 
 
 def _digits() -> Dataset:

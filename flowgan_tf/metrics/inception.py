@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from flowgan_tf import hosts
+from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.images import check_images
 from flowgan_tf.metrics.predictions import Predictions, weights_hash
@@ -158,7 +158,7 @@ def _download() -> str:
   if _is_intact(path):
     return path
   # Keras itself could wait for minutes, or for ever if the network drops its packets.
-  if not hosts.answers(_URL):
+  if not tfds.host_answers(_URL):
     raise UsageError(f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}')
   try:
     with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output.

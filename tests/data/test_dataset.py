@@ -1,12 +1,16 @@
+"""Splits, fingerprints and resizing, and which source a name stands for."""
+
 import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from flowgan_tf.data import Dataset, Split
-from flowgan_tf.data.dataset import hold_out, three_way
+from flowgan_tf.data import Dataset, Split, load
+from flowgan_tf.data.dataset import crop_and_resize, hold_out, three_way
 from flowgan_tf.errors import UsageError
+from tests.tiny import write_images
 
 
 def numbered(n: int) -> Split:
@@ -112,3 +116,104 @@ def test_splits_and_data_sets_are_compared_by_identity():
   split, twin = numbered(3), numbered(3)
   assert split == split and split != twin
   assert Dataset('name', 256, split, split, split, 3) != Dataset('name', 256, split, split, split, 3)
+
+
+# Resizing.
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize(('height', 'width', 'top', 'left'), [(6, 6, 0, 0), (6, 9, 0, 1), (11, 6, 2, 0)])
+def test_of_an_image_of_that_height_or_width_the_middle_is_left(channels, height, width, top, left):
+  pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+  found = crop_and_resize(pixels, 6)
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found, pixels[top : top + 6, left : left + 6])
+
+
+def test_a_ramp_stays_a_ramp_of_the_means():
+  """A symmetric filter gives the middle of four pixels of a straight line, apart from its ends."""
+  ramp = np.broadcast_to(np.arange(64, dtype=np.uint8) * 3, (64, 64))[..., np.newaxis]
+  found = crop_and_resize(ramp, 16)[:, 3:-3, 0].astype(float)
+  np.testing.assert_allclose(found, ramp[::4, :, 0].reshape(16, 16, 4).mean(axis=-1)[:, 3:-3], atol=0.51)
+
+
+def test_fine_stripes_become_grey():
+  """Without a filter as wide as the scale, every fourth column would be black, or every one."""
+  stripes = np.zeros((64, 64, 3), np.uint8)
+  stripes[:, ::2] = 200
+  np.testing.assert_allclose(crop_and_resize(stripes, 16)[:, 3:-3], 100, atol=4)
+
+
+def test_what_lies_beyond_the_square_does_not_count():
+  pixels = np.full((8, 16, 1), 255, np.uint8)
+  pixels[:, 4:12] = 50
+  np.testing.assert_array_equal(crop_and_resize(pixels, 4), np.full((4, 4, 1), 50))
+
+
+def test_smaller_images_are_enlarged():
+  np.testing.assert_array_equal(crop_and_resize(np.full((2, 3, 3), 9, np.uint8), 5), np.full((5, 5, 3), 9))
+
+
+# Sources.
+
+
+def test_digits():
+  dataset = load('digits')
+  assert (dataset.name, dataset.levels, dataset.num_classes, dataset.image_shape) == ('digits', 17, 10, (8, 8, 1))
+  assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [1437, 180, 180]
+  splits = (dataset.train, dataset.validation, dataset.test)
+  assert all(split.images.dtype == np.uint8 and split.labels.dtype == np.int64 for split in splits)
+  images = np.concatenate([split.images for split in splits])
+  labels = np.concatenate([split.labels for split in splits])
+  found = np.column_stack([images.reshape(len(images), -1), labels])
+  expected = np.column_stack([load_digits().data, load_digits().target])
+  np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(expected, axis=0))
+  assert len(np.unique(expected, axis=0)) == len(found)
+  # A random part of 180 misses one of ten classes with probability below 1e-7.
+  assert all(set(split.labels) == set(range(10)) for split in splits)
+
+
+def test_the_same_data_each_time():
+  assert load('digits').fingerprint == load('digits').fingerprint
+
+
+def test_home_is_found_in_paths(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  path = write_images(tmp_path / 'images.npz')
+  assert load('~/images.npz').fingerprint == load(path).fingerprint
+
+
+def test_a_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
+  (tmp_path / 'digits').mkdir()
+  monkeypatch.chdir(tmp_path)
+  assert load('digits').levels == 17
+  with pytest.raises(UsageError, match=r'^digits: expected '):
+    load('./digits')
+
+
+def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
+  folder = tmp_path / 'b\udcff'  # The byte FF, as Python writes it.
+  folder.mkdir()
+  write_images(folder / 'images.npz')
+  write_images(tmp_path / 'd\udcff.npz')
+  monkeypatch.chdir(folder)
+  for path in (f'{folder}', f'{folder}/images.npz', 'images.npz', f'{tmp_path}/d\udcff.npz'):
+    with pytest.raises(UsageError, match=r'/[bd]\\xff.*: cannot be used as data \(its path must be UTF-8\)$') as error:
+      load(path)
+    assert str(error.value).isprintable()
+  assert load('digits').levels == 17
+
+
+def test_unknown_name_lists_the_choices():
+  names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
+  with pytest.raises(
+    UsageError, match=rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .* Got: 'mnits'\.$"
+  ):
+    load('mnits')
+
+
+def test_what_is_not_resized(tmp_path):
+  np.save(tmp_path / 'train.npy', np.zeros((3, 4, 4, 1), np.uint8))
+  for dataset in ('digits', str(tmp_path)):
+    with pytest.raises(UsageError, match=rf'^`image_size` must be 0 for {dataset}, .* Got: 8\.$'):
+      load(dataset, image_size=8)

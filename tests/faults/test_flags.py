@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from absl import flags
 
-from flowgan_tf import hosts
+from flowgan_tf.data import tfds
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.runs.config import default_config, settings
@@ -114,7 +114,7 @@ def until_work(monkeypatch):
   monkeypatch.setattr('flowgan_tf.saved_model.tf.saved_model.save', stop)
   monkeypatch.setattr(evaluate, 'make_scorer', scorer)
   monkeypatch.setattr(evaluate, 'Evaluator', stop)
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: False)
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: False)
   for analysis in ANALYSES.values():
     measure = lambda self, subject, s: stop(self.check(s, subject.run.config, subject.dataset))  # noqa: E731
     monkeypatch.setattr(type(analysis), 'measure', measure)

@@ -15,8 +15,7 @@ import scipy.special
 import tensorflow as tf
 from keras.src.applications import inception_v3 as keras_inception_v3
 
-from flowgan_tf import hosts
-from flowgan_tf.data import dequantize
+from flowgan_tf.data import dequantize, tfds
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import inception as inception_module
 from flowgan_tf.metrics.inception import Inception, load_inception
@@ -182,7 +181,7 @@ def test_downloaded_weights_are_read_without_a_network_in_float32(inception, ker
   [path] = (keras_home / 'models').iterdir()
   monkeypatch.setenv('KERAS_HOME', str(keras_home))
   monkeypatch.setattr(inception_module, '_MD5', hashlib.md5(path.read_bytes()).hexdigest())
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: pytest.fail(f'asked for {url}'))
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: pytest.fail(f'asked for {url}'))
   keras.config.set_dtype_policy('mixed_bfloat16')
   try:
     loaded = load_inception(None)
@@ -205,7 +204,7 @@ def test_missing_or_damaged_weights_are_downloaded_as_keras_does(keras_home, tmp
     raise StopIteration  # Another test covers what happens to the file.
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: url == keras_inception_v3.WEIGHTS_PATH)
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: url == keras_inception_v3.WEIGHTS_PATH)
   monkeypatch.setattr(keras.utils, 'get_file', get_file)
   with pytest.raises(UsageError, match='StopIteration'):
     load_inception(None)
@@ -236,7 +235,7 @@ def test_no_network_says_what_to_do_within_seconds(tmp_path, monkeypatch):
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
   monkeypatch.setattr(requests, 'head', hang)
-  monkeypatch.setattr(hosts, '_TIMEOUT_SECONDS', 0.1)
+  monkeypatch.setattr(tfds, '_TIMEOUT_SECONDS', 0.1)
   start = time.monotonic()
   _raises(None, rf'^Inception-v3: no weights in {tmp_path}/models/\S+\.h5, .* cannot be reached; {REMEDIES}')
   assert time.monotonic() - start < 2
@@ -249,7 +248,7 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch, capsys):
     raise Exception('URL fetch failure: 403\nForbidden')
 
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: True)
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: True)
   monkeypatch.setattr(keras.utils, 'get_file', get_file)
   _raises(None, rf'^Inception-v3: download .* failed \(Exception: URL fetch failure: 403\); try again, {REMEDIES}')
   assert capsys.readouterr() == ('', 'Downloading\n')

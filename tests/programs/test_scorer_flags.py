@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from flowgan_tf import hosts
+from flowgan_tf.data import tfds
 from flowgan_tf.metrics import inception
 from tests.programs.conftest import TINY, assert_one_line, call
 
@@ -47,7 +47,7 @@ def test_inception_scores_a_run(images, weights, tmp_path):
 
 def test_without_weights_one_line_names_the_remedies(finished, tmp_path, monkeypatch):
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: False)
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: False)
   remedies = ['pass a local copy as --inception_weights, ', "use the --scorer 'classifier'"]
   assert_one_line(call('evaluate', finished[0], '--scorer=inception'), 'evaluate', *remedies)
   run = tmp_path / 'run'
@@ -83,7 +83,7 @@ def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path):
 def test_a_training_without_scores_needs_no_scorer(images, tmp_path, monkeypatch):
   """At its end neither: Inception-v3 cannot be had here."""
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  monkeypatch.setattr(hosts, 'answers', lambda url, **_: False)
+  monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: False)
   flags = ['--scorer=inception', '--config.score_samples=0', f'--dataset={images}', f'--workdir={tmp_path}/run']
   outcome = call('train', *TRAIN, *flags)
   assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out

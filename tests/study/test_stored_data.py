@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from flowgan_tf.data import StoredImages, load, stored_images
+from flowgan_tf.data import StoredImages, arrays, load
 from flowgan_tf.evaluation import pictures
 from flowgan_tf.evaluation.evaluate import evaluate_run
 from flowgan_tf.metrics import classifier
@@ -46,7 +46,7 @@ def test_files_and_memory_give_the_same_run(folder, tmp_path, monkeypatch):
   config = make_config(dataset=str(folder), objective='hybrid', score_samples=20, steps=4)
   config.cache_dir = str(tmp_path / 'cache')
   assert train(config, tmp_path / 'memory')
-  monkeypatch.setattr(stored_images, 'IN_MEMORY', 0)
+  monkeypatch.setattr(arrays, 'IN_MEMORY', 0)
   monkeypatch.setattr(StoredImages, '__array__', None)  # Nothing loads a file as a whole.
   config.cache_dir = str(tmp_path / 'other cache')
   config.steps = 2

@@ -1,0 +1,246 @@
+"""Images in NumPy's files: .npz files, and folders of .npy files, whose images may be larger than memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from flowgan_tf.data.dataset import Dataset, Split, check_labels, crop_and_resize, hold_out, make_dataset, three_way
+from flowgan_tf.errors import UsageError, check_memory
+from flowgan_tf.files import make_writable, refusal_named, sync
+
+__all__ = [
+  'IN_MEMORY',
+  'PARTS',
+  'StoredImages',
+  'is_array_folder',
+  'load_array_folder',
+  'load_npz',
+  'write_array_folder',
+]
+
+_LOG = logging.getLogger(__name__)
+
+PARTS = ('train', 'validation', 'test')
+_IMAGES = tuple(f'{part}.npy' for part in PARTS)
+_LABELS = tuple(f'{part}_labels.npy' for part in PARTS)
+
+# Images of fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
+IN_MEMORY = 2**30
+
+
+class StoredImages:
+  """The images of an .npy file, which are read when they are indexed.
+
+  It stands for the array `[n, height, width, channels]` wherever that is only indexed along its first axis. Each read
+  maps the file anew: a map that stays open would keep all pages that were ever read in the memory of the process.
+
+  Attributes:
+    path: The file.
+    shape: `(n, height, width, channels)`.
+    dtype: Always uint8.
+  """
+
+  dtype = np.dtype(np.uint8)
+
+  def __init__(self, path: str | os.PathLike):
+    """Opens a file, of which only the header is read.
+
+    Raises:
+      UsageError: If the file cannot be read, or does not hold uint8 images `[n, height, width, 1 or 3]`.
+    """
+    self.path = os.path.abspath(path)
+    images = _map(pathlib.Path(path))
+    self.shape = images.shape
+    if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3):
+      raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {images.dtype} {list(self.shape)}')
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+    """Reads images."""
+    return np.array(np.load(self.path, mmap_mode='r')[index])
+
+  def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+    """Reads all images."""
+    return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def is_array_folder(path: str | os.PathLike) -> bool:
+  """Whether a folder holds .npy files of splits rather than image files."""
+  return any(os.path.lexists(os.path.join(path, name)) for name in _IMAGES)
+
+
+def load_array_folder(path: str | os.PathLike) -> Dataset:
+  """Opens a folder with `train.npy`, `validation.npy` and `test.npy`, and perhaps labels.
+
+  Images are uint8 `[n, height, width, 1 or 3]`. A file of 1 GiB or more becomes `StoredImages`. Labels are integers
+  from 0, in `train_labels.npy` and so on, for all three splits or for none.
+
+  Args:
+    path: The folder. Names that start with a dot are passed over, and no other files may be there.
+
+  Returns:
+    A `Dataset` with 256 levels, named after the folder.
+
+  Raises:
+    UsageError: If a file is missing, damaged or unknown, or holds something else.
+  """
+  folder = pathlib.Path(path)
+  names = {child.name for child in folder.iterdir() if not child.name.startswith('.')}
+  if not set(_IMAGES) <= names <= {*_IMAGES, *_LABELS}:
+    expected = f'{", ".join(_IMAGES)}, perhaps {", ".join(_LABELS)}, and nothing else'
+    raise UsageError(f'{folder}: expected {expected}; got {", ".join(sorted(names))}')
+  splits = {}
+  for part in PARTS:
+    images = StoredImages(folder / f'{part}.npy')
+    labels = None
+    if (file := folder / f'{part}_labels.npy').name in names:
+      labels = check_labels(str(file), 'labels', np.array(_map(file)), len(images))
+    splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels)
+  return make_dataset(str(folder), folder.resolve().name, **splits)
+
+
+def _map(path: pathlib.Path) -> np.ndarray:
+  """Returns the array of an .npy file, which stays in the file."""
+  if not path.is_file():  # To open a pipe would wait for its other end.
+    raise UsageError(f'{path}: not a regular file')
+  try:
+    array = np.load(path, mmap_mode='r')
+    size = array.offset + array.nbytes
+  except Exception as error:  # A damaged file can raise anything.
+    raise UsageError(f'{path}: not a readable .npy file ({type(error).__name__})') from error
+  if path.stat().st_size != size:
+    raise UsageError(f'{path}: damaged; expected {size} bytes for {list(array.shape)}, got {path.stat().st_size}')
+  return array
+
+
+def write_array_folder(
+  path: str | os.PathLike,
+  images: Iterable[tuple[np.ndarray, int]],
+  image_shape: tuple[int, int, int],
+  parts: Mapping[str, np.ndarray],
+) -> None:
+  """Writes a folder for `load_array_folder`, whole or not at all. One image is in memory at a time.
+
+  Args:
+    path: The folder. If another process has written it meanwhile, that folder is kept.
+    images: All images, uint8 `image_shape`, each with its label, or -1 if it has none. If any image has none, no labels
+      are written.
+    image_shape: `(height, width, channels)`.
+    parts: For each split the numbers of its images in `images`, from 0, in ascending order. Each number is in one.
+
+  Raises:
+    UsageError: If the folder cannot be written, or the disk has no room for it.
+    ValueError: If `images` are not as many as `parts` name.
+  """
+  folder = pathlib.Path(path)
+  parent = make_writable(folder.parent)
+  total = sum(map(len, parts.values()))
+  if (size := total * math.prod(image_shape)) > (free := shutil.disk_usage(parent).free):
+    raise UsageError(f'{folder}: needs {size / 1e9:,.1f} GB of disk, of which {free / 1e9:,.1f} GB are free')
+  _LOG.info('%s: %.1f GB of images are written there, once.', folder, size / 1e9)
+  part_of = np.empty(total, np.uint8)
+  for number, part in enumerate(PARTS):
+    part_of[parts[part]] = number
+  labels = np.empty(total, np.int64)
+  with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=f'.{folder.name}-') as temporary:
+    written = pathlib.Path(temporary, 'written')
+    written.mkdir()
+    with contextlib.ExitStack() as stack:
+      files = [stack.enter_context((written / name).open('wb')) for name in _IMAGES]
+      for part, file in zip(PARTS, files, strict=True):
+        shape = (len(parts[part]), *image_shape)
+        np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+      for i, (part, (image, label)) in enumerate(zip(part_of, images, strict=True)):
+        files[part].write(image.tobytes())
+        labels[i] = label
+    if labels.min() >= 0:
+      for part, name in zip(PARTS, _LABELS, strict=True):
+        np.save(written / name, labels[parts[part]])
+    for file in (*written.iterdir(), written):
+      sync(file)
+    try:
+      written.rename(folder)
+    except OSError:
+      if not folder.is_dir():
+        raise
+
+
+def load_npz(path: str, image_size: int = 0) -> Dataset:
+  """Loads an .npz file of images.
+
+  It holds either an array `images` and optionally `labels`, or the arrays of Keras' data sets: `x_train`, `x_test` and
+  optionally `x_validation`, with labels `y_train`, `y_test` and `y_validation` for all of them or for none. No other
+  array may be there, because it could be one of these under a wrong name.
+
+  Args:
+    path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Three dimensions of which the
+      last is 1 or 3 are refused, because they could be one image. Labels are integers from 0, `[n]` or `[n, 1]`.
+    image_size: Height and width to which `crop_and_resize` brings the images; 0 leaves them as they are.
+
+  Returns:
+    A `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test. Without
+    `x_validation`, a random 10 % of `x_train` is held out.
+
+  Raises:
+    UsageError: If the file is missing or damaged, or holds something else.
+  """
+  arrays = _read_arrays(path)
+  name = pathlib.Path(path).stem
+  if 'images' in arrays:
+    splits = three_way(_npz_split(path, arrays, 'images', 'labels', image_size), path)
+    return make_dataset(path, name, *splits)
+  splits = {p: _npz_split(path, arrays, f'x_{p}', f'y_{p}', image_size) for p in PARTS if f'x_{p}' in arrays}
+  if 'validation' not in splits:
+    splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)
+  return make_dataset(path, name, **splits)
+
+
+def _read_arrays(path: str) -> dict[str, np.ndarray]:
+  """Reads the arrays of an .npz file. Their checksums show damage, except in the table of contents."""
+  if not os.path.isfile(path):
+    raise UsageError(f'{path}: no such file')
+  try:
+    with np.load(path) as archive:
+      names, members = set(archive.files), archive.zip.infolist()
+      keras = {f'{xy}_{part}' for xy in 'xy' for part in PARTS}
+      if not ({'images'} <= names <= {'images', 'labels'} or {'x_train', 'x_test'} <= names <= keras):
+        expected = 'arrays "images" and perhaps "labels", or "x_train", "x_test" and perhaps "x_validation" and "y_..."'
+        raise UsageError(f'{path}: expected {expected}; got {", ".join(sorted(names)) or "nothing"}')
+      # NumPy writes no comments. A flipped bit in the length of one hides the members behind it.
+      if any(member.comment for member in members) or archive.zip.testzip():
+        raise ValueError('damaged')
+      check_memory(f'{path}: its arrays', sum(member.file_size for member in members))
+      return {name: np.asarray(archive[name]) for name in names}
+  except UsageError:
+    raise
+  except Exception as error:  # Reading a zip file with flipped bits can raise anything.
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise UsageError(f'{path}: not a readable .npz file of plain arrays ({reason})') from error
+
+
+def _npz_split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str, image_size: int) -> Split:
+  """Returns the arrays under two keys of an .npz file as a `Split`, with images resized if need be."""
+  images, labels = arrays[images_key], arrays.get(labels_key)
+  is_ambiguous = images.ndim == 3 and images.shape[2] in (1, 3)
+  if images.ndim == 3 and not is_ambiguous:
+    images = images[..., np.newaxis]
+  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+    hint = ', which could be one image; if it is not, add a last axis of 1' if is_ambiguous else ''
+    raise UsageError(
+      f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
+      f'got {images.dtype} {list(arrays[images_key].shape)}{hint}'
+    )
+  if image_size:
+    images = np.stack([crop_and_resize(pixels, image_size) for pixels in images])
+  return Split(images, labels if labels is None else check_labels(path, f'"{labels_key}"', labels, len(images)))

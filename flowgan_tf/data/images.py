@@ -1,0 +1,168 @@
+"""The user's own images: folders of PNG, JPEG and BMP files."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from flowgan_tf.data.arrays import PARTS, write_array_folder
+from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
+from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
+
+__all__ = ['load_folder', 'write_folder']
+
+_LOG = logging.getLogger(__name__)
+_EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
+# Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
+_NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
+_FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a JPEG of a phone, with a preview behind the picture.
+
+
+def load_folder(path: str, image_size: int = 0) -> Dataset:
+  """Loads a folder of images, or a folder with one sub-folder of images for each class.
+
+  *.png, *.jpg, *.jpeg and *.bmp files are read. Names that start with a dot are passed over; so are texts, such as
+  *.txt and *.csv, with a warning. Anything else is refused, because it may be a part of the data. Labels number the
+  sub-folders in the order of their names. Images must be 8-bit grey or RGB without transparency. Palettes become RGB.
+  Images are turned upright as their EXIF data say. Colour profiles are ignored.
+
+  Args:
+    path: The folder.
+    image_size: Height and width to which `crop_and_resize` brings the images. With 0 they stay as they are, and must
+      have one size.
+
+  Returns:
+    A `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
+
+  Raises:
+    UsageError: If there are too few images, the images differ in shape or do not fit into memory, or an image is
+      damaged, animated, transparent, of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds
+      folders; or if a file is not an image.
+  """
+  paths, labels = _find_images(path)
+  image_shape = _read_image(paths[0], image_size).shape
+  size = len(paths) * math.prod(image_shape)
+  check_memory(f'{path}: its {len(paths):,} images, unless `flowgan_tf.data.write_folder` writes them,', size)
+  images = np.empty((len(paths), *image_shape), np.uint8)
+  for i, image in enumerate(_read_images(paths, image_size)):
+    images[i] = image
+  return make_dataset(path, pathlib.Path(path).resolve().name, *three_way(Split(images, labels), path))
+
+
+def write_folder(path: str, to: str, image_size: int = 0) -> None:
+  """Writes the images of a folder into a folder of .npy files, for data larger than memory.
+
+  `load(to)` then gives the data set that `load(path, image_size=image_size)` would give, apart from its name. One image
+  is in memory at a time.
+
+  Args:
+    path: The folder, as for `load_folder`.
+    to: The folder to write, which must not exist. It must not lie in the other folder.
+    image_size: As for `load_folder`.
+
+  Raises:
+    UsageError: As for `load_folder`; or if `to` exists or cannot be written, the disk has no room for it, or
+      `image_size` is not an integer from 0 to 4096.
+  """
+  check_integer('image_size', image_size, 0, LARGEST_IMAGE)
+  if os.path.lexists(to):
+    raise UsageError(f'{to}: exists already')
+  paths, labels = _find_images(path)
+  numbered = three_way(Split(np.arange(len(paths)), None), path)
+  write_array_folder(
+    to,
+    zip(_read_images(paths, image_size), itertools.repeat(-1) if labels is None else labels, strict=False),
+    _read_image(paths[0], image_size).shape,
+    {part: split.images for part, split in zip(PARTS, numbered, strict=True)},
+  )
+
+
+def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
+  """Returns the image files of a folder, and their labels if they lie in sub-folders."""
+  folder = pathlib.Path(path)
+  loose, subfolders = _contents(folder)
+  if bool(loose) == bool(subfolders):
+    got = f'both: {loose[0].name} and {subfolders[0].name}/' if loose else 'none'
+    raise UsageError(f'{folder}: expected {", ".join(_EXTENSIONS)} files, or sub-folders of them, got {got}')
+  if loose:
+    return loose, None
+  paths, labels = [], []
+  for label, subfolder in enumerate(subfolders):
+    images, folders = _contents(subfolder)
+    if folders or not images:
+      got = f'the folder {folders[0].name}' if folders else 'none'
+      raise UsageError(f'{subfolder}: expected {", ".join(_EXTENSIONS)} files of one class, got {got}')
+    paths += images
+    labels += [label] * len(images)
+  return paths, np.array(labels)
+
+
+def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Returns the images and the folders in a folder, by name. Texts cause a warning."""
+  images, folders, notes = [], [], []
+  for child in sorted(child for child in folder.iterdir() if not child.name.startswith('.')):
+    suffix = child.suffix.lower()
+    if child.is_dir():
+      folders.append(child)
+    elif suffix in _EXTENSIONS and child.is_file():
+      images.append(child)
+    elif suffix in _NOTES or child.name in ('LICENSE', 'README'):
+      notes.append(child.name)
+    else:  # It may also be a link to nothing, or a pipe.
+      raise UsageError(f'{child}: expected only regular {", ".join(_EXTENSIONS)} files or sub-folders of them')
+  if notes:
+    _LOG.warning('%s: not read, because they are not images: %s.', folder, ', '.join(notes))
+  return images, folders
+
+
+def _read_images(paths: list[pathlib.Path], image_size: int) -> Iterator[np.ndarray]:
+  """Reads one image after the other, all of one shape."""
+  image_shape = None
+  for path in paths:
+    image = _read_image(path, image_size)
+    image_shape = image_shape or image.shape
+    if image.shape != image_shape:
+      raise UsageError(
+        f'{path}: expected an image like {paths[0].name}, [height, width, channels] {list(image_shape)}, '
+        f'got {list(image.shape)}' + (RESIZE if image.shape[2] == image_shape[2] else '')
+      )
+    yield image
+
+
+def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
+  """Returns an image as uint8 `[height, width, 1 or 3]`, resized if `image_size` is not 0."""
+  # TensorFlow's decoder would take the palette indices of a BMP for grey levels.
+  try:
+    with Image.open(path) as image:
+      image.verify()  # Without it, Pillow ignores the checksums of a PNG from its pixels on.
+    with Image.open(path) as image:
+      found = _difference(image)
+      if found is None:
+        image = ImageOps.exif_transpose(image)
+        pixels = np.array(image.convert({'1': 'L', 'P': 'RGB'}.get(image.mode, image.mode)))
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        return crop_and_resize(pixels, image_size) if image_size else pixels
+  except Exception as error:  # A damaged file can raise anything.
+    raise UsageError(f'{path}: not a readable image ({type(error).__name__})') from error
+  raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
+
+
+def _difference(image: Image.Image) -> str | None:
+  """Says what would be lost of an image as 8-bit grey levels or colours; None if nothing would."""
+  if image.format not in _FORMATS:
+    return f'format {image.format}'
+  if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
+    return f'an animation of {image.n_frames} frames'
+  # Pillow silently keeps the upper 8 of 16 bits of colour. Only its decoder's arguments show that.
+  if '16' in image.mode or any('16' in str(tile[3]) for tile in image.tile if image.format == 'PNG'):
+    return '16 bits per channel'
+  if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+    return 'transparency'
+  return None if image.mode in ('1', 'L', 'P', 'RGB') else f'mode {image.mode}'

@@ -1,0 +1,265 @@
+"""TensorFlow Datasets (TFDS): prepared data are read first, and the network is used only if it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pathlib
+import re
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import requests
+import tensorflow as tf
+
+from flowgan_tf.data import arrays
+from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, hold_out, three_way
+from flowgan_tf.errors import UsageError
+
+if TYPE_CHECKING:  # Importing TFDS takes long, and other sources do not need it.
+  import tensorflow_datasets as tfds
+
+__all__ = ['NAMES', 'host_answers', 'load_tfds']
+
+# The data sets whose splits are those of the literature.
+NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
+
+_BATCH = 256  # images that are decoded at a time
+_TIMEOUT_SECONDS = 5
+
+
+def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Dataset:
+  """Loads a data set of TFDS with 8-bit images, in the order of the records.
+
+  The newest version that is prepared under `data_dir` is read without a network. If there is none, the data set is
+  downloaded, provided that its host answers.
+
+  Images of 1 GiB or more are written once into a folder for `load_array_folder`, `flowgan_tf/...` in `data_dir`, and
+  read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew,
+  which takes far longer than reading it.
+
+  Args:
+    dataset: Its name, NAME or NAME/CONFIGURATION. It must have images in one feature, and may have labels in `label`.
+      They are left out if some images have none.
+    data_dir: Folder of prepared data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR, or
+      ~/tensorflow_datasets if that is not set.
+    image_size: Height and width to which `crop_and_resize` brings the images. With 0 they stay as they are, and must
+      have one shape.
+
+  Returns:
+    The `Dataset`. The table of `load` says how it is split.
+
+  Raises:
+    UsageError: If `data_dir` does not exist, there is no such data set, it has no images, images of several shapes or
+      no split `train`, the prepared data are damaged, there are none and the download fails, or the disk has no room
+      for the folder.
+  """
+  if not re.fullmatch(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?', dataset):
+    raise _unknown(dataset)
+  if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
+    raise UsageError(
+      f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.'
+    )
+  root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+  folder = _prepared_folder(root, dataset) or _prepare(dataset, root)
+
+  import tensorflow_datasets as tfds
+
+  try:
+    records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
+    size = f'-{image_size}' if image_size else ''
+    stored = pathlib.Path(root, 'flowgan_tf', dataset, os.path.basename(folder) + size)
+    if stored.is_dir() or records.size >= arrays.IN_MEMORY:
+      if not stored.is_dir():
+        _write(stored, records)
+      found = arrays.load_array_folder(stored)
+      splits = (found.train, found.validation, found.test)
+    else:
+      splits = _divide(dataset, records.read())
+    return Dataset(dataset, 256, *splits, num_classes=None if splits[0].labels is None else records.num_classes)
+  except UsageError:
+    raise
+  except Exception as error:  # Truncated, altered or missing files can raise anything.
+    raise UsageError(
+      f'{folder}: damaged data set ({type(error).__name__}); delete this folder and prepare {dataset} again'
+    ) from error
+
+
+class _Records:
+  """The records of a prepared data set: images of one shape, and perhaps labels."""
+
+  def __init__(self, dataset: str, builder: tfds.core.DatasetBuilder, image_size: int):
+    self.dataset, self._builder, self._image_size = dataset, builder, image_size
+    features, splits = builder.info.features, builder.info.splits
+    self._image_key, self._label_key = _keys(dataset, features)
+    self.num_classes = features[self._label_key].num_classes if self._label_key else None
+    # Each data set of `NAMES` has both of these splits, or it is damaged.
+    names = ('train', 'test') if dataset in NAMES else [name for name in arrays.PARTS if name in splits]
+    if 'train' not in names:
+      raise UsageError(f"{dataset}: expected a split 'train', got {', '.join(splits)}")
+    self.lengths = {name: splits[name].num_examples for name in names}
+    self.image_shape = features[self._image_key].shape
+    if image_size:
+      self.image_shape = (image_size, image_size, self.image_shape[2])
+    self._is_fixed = None not in self.image_shape
+    if not self._is_fixed:
+      self.image_shape = next(self.images('train'))[0].shape
+
+  @property
+  def size(self) -> int:
+    """Bytes of all images."""
+    return sum(self.lengths.values()) * math.prod(self.image_shape)
+
+  def read(self) -> dict[str, Split]:
+    """Reads all splits. They have labels if every image has one."""
+    splits = {}
+    for name in self.lengths:
+      images, labels = zip(*self.images(name), strict=True)
+      splits[name] = Split(np.stack(images), np.array(labels, np.int64))
+    if all(split.labels.min() >= 0 for split in splits.values()):
+      return splits
+    return {name: Split(split.images, None) for name, split in splits.items()}
+
+  def images(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Reads the images of a split one after the other, each with its label, or -1 if it has none."""
+    import tensorflow_datasets as tfds
+
+    def pick(example):
+      image = example[self._image_key]
+      if self._image_size:
+        image = tf.numpy_function(
+          lambda pixels: crop_and_resize(pixels, self._image_size), [image], tf.uint8, stateful=False
+        )
+      return image, tf.cast(example[self._label_key], tf.int64) if self._label_key else tf.constant(-1, tf.int64)
+
+    if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # TFDS offers no `as_dataset` for it.
+      keys = [key for key in (self._image_key, self._label_key) if key]
+      examples = tf.data.Dataset.from_generator(
+        lambda: ({key: example[key] for key in keys} for example in self._builder.as_data_source(split=name)),
+        output_signature={key: self._builder.info.features[key].get_tensor_spec() for key in keys},
+      )
+    else:
+      # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
+      config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+      examples = self._builder.as_dataset(split=name, shuffle_files=False, read_config=config)
+    # Images that may differ in shape cannot be batched.
+    examples = examples.map(pick, tf.data.AUTOTUNE).batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE)
+    for images, labels in examples.as_numpy_iterator():
+      if None not in self.image_shape and images.shape[1:] != self.image_shape:
+        shapes = f'{list(self.image_shape)} and {list(images.shape[1:])}'
+        raise UsageError(f'{self.dataset}: expected images of one shape, got {shapes}{RESIZE}')
+      yield from zip(images, labels, strict=True)
+
+
+def _keys(dataset: str, features: tfds.features.FeaturesDict) -> tuple[str, str | None]:
+  """Returns the names of the features with the images and with the labels, or None without labels."""
+  import tensorflow_datasets as tfds
+
+  images = [name for name, feature in features.items() if type(feature) is tfds.features.Image]
+  if len(images) != 1 and 'image' not in images:
+    raise UsageError(f'{dataset}: expected one feature of images, got {len(images)} among {", ".join(features)}')
+  key = 'image' if 'image' in images else images[0]
+  feature = features[key]
+  if feature.np_dtype != np.uint8 or feature.shape[2] not in (1, 3):
+    got = f'{np.dtype(feature.np_dtype)} images of {feature.shape[2]} channels'
+    raise UsageError(f'{dataset}: expected uint8 images of 1 or 3 channels, got {got}')
+  has_labels = 'label' in features and isinstance(features['label'], tfds.features.ClassLabel)
+  return key, 'label' if has_labels else None
+
+
+def _divide(dataset: str, splits: dict[str, Split]) -> tuple[Split, Split, Split]:
+  """Makes training, validation and test images of the splits that TFDS has."""
+  if len(splits) == 1:
+    return three_way(splits['train'], dataset)
+  if len(splits) == 3:
+    return splits['train'], splits['validation'], splits['test']
+  test = splits['test' if 'test' in splits else 'validation']
+  if dataset in ('mnist', 'fashion_mnist'):
+    return *hold_out(splits['train'], 1 / 6, shuffle=False, source=dataset), test
+  return *hold_out(splits['train'], 1 / 10, shuffle=True, source=dataset), test
+
+
+def _write(folder: pathlib.Path, records: _Records) -> None:
+  """Writes the images of a data set into a folder of .npy files."""
+  numbered, first = {}, 0
+  for name, length in records.lengths.items():
+    numbered[name] = Split(np.arange(first, first + length), None)
+    first += length
+  parts = zip(arrays.PARTS, _divide(records.dataset, numbered), strict=True)
+  images = (pair for name in records.lengths for pair in records.images(name))
+  arrays.write_array_folder(folder, images, records.image_shape, {part: split.images for part, split in parts})
+
+
+def _prepared_folder(root: str, dataset: str) -> str | None:
+  """Returns the newest <root>/<dataset>/<x.y.z> whose preparation was completed, or None."""
+  folders = [str(info.parent) for info in pathlib.Path(root, dataset).glob('*.*.*/dataset_info.json')]
+  versions = {tuple(map(int, v.split('.'))): v for v in map(os.path.basename, folders) if v.replace('.', '').isdigit()}
+  return os.path.join(root, dataset, versions[max(versions)]) if versions else None
+
+
+def _prepare(dataset: str, root: str) -> str:
+  """Downloads and prepares a data set; returns its folder."""
+  import tensorflow_datasets as tfds
+
+  elsewhere = (
+    f"machine, python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\", and pass DIR "
+    'as `data_dir`'
+  )
+  try:
+    builder_cls = tfds.builder_cls(dataset.partition('/')[0])
+  except tfds.core.DatasetNotFoundError as error:
+    raise _unknown(dataset) from error
+  address = next(iter(builder_cls.url_infos), None)
+  if address and not host_answers(address):
+    raise UsageError(
+      f'{dataset}: not prepared in {root}, and {address} cannot be reached; prepare it on another {elsewhere}, or use '
+      "the `dataset` 'digits', which needs no download"
+    )
+  try:
+    builder = tfds.builder(dataset, data_dir=root)
+    if builder.builder_config and '/' not in dataset:  # TFDS would take its first configuration.
+      raise UsageError(f'{dataset}: must have a configuration, such as {dataset}/{builder.builder_config.name}')
+    _keys(dataset, builder.info.features)
+    builder.download_and_prepare()
+  except UsageError:
+    raise
+  except Exception as error:  # TFDS's own errors have no common base class, and a damaged archive can raise anything.
+    cause = error.__cause__ or error
+    reason = ': '.join([type(cause).__name__, *str(cause).splitlines()[:1]])
+    raise UsageError(
+      f'{dataset}: cannot be prepared in {root} ({reason}); try again, without {root}/downloads if a file there is '
+      f'damaged, or prepare it on another {elsewhere}'
+    ) from error
+  return str(builder.data_dir)
+
+
+def _unknown(dataset: str) -> UsageError:
+  """Returns the error for what is neither a name nor a path."""
+  names = ', '.join(('digits', *NAMES))
+  return UsageError(
+    f'`dataset` must be one of {names}, another data set of TFDS, a folder of images or an .npz file. Got: {dataset!r}.'
+  )
+
+
+def host_answers(url: str) -> bool:
+  """Returns, within 5 seconds, whether a host answers, because TFDS and Keras would try for minutes.
+
+  Args:
+    url: Address of a file of the host. An answer that refuses the file counts, too.
+  """
+  answered = threading.Event()
+
+  def ask() -> None:
+    with contextlib.suppress(requests.RequestException):
+      requests.head(url, timeout=_TIMEOUT_SECONDS, allow_redirects=True)
+      answered.set()
+
+  # In a thread, because the timeout of `requests` applies to each address of a host in turn, and does not apply to the
+  # resolution of its name.
+  thread = threading.Thread(target=ask, daemon=True)
+  thread.start()
+  thread.join(_TIMEOUT_SECONDS)
+  return answered.is_set()

@@ -1,0 +1,281 @@
+"""Images in .npz files, in folders of .npy files, and those that stay in their files."""
+
+import io
+import os
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+from flowgan_tf.data import Dataset, Split, StoredImages, arrays, load
+from flowgan_tf.errors import UsageError
+from tests.data.loading import joined, raises
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (11, 3, 4, 3), np.uint8)
+SIZES = {'train': 9, 'validation': 3, 'test': 4}
+
+
+# Stored images.
+
+
+@pytest.fixture
+def path(tmp_path):
+  np.save(tmp_path / 'images.npy', IMAGES)
+  return tmp_path / 'images.npy'
+
+
+def test_indices_mean_what_they_mean_for_an_array(path, monkeypatch):
+  monkeypatch.chdir(path.parent)
+  stored = StoredImages('images.npy')
+  monkeypatch.chdir('/')
+  assert (stored.shape, stored.dtype, len(stored)) == (IMAGES.shape, IMAGES.dtype, 11)
+  for index in (0, np.int64(-1), slice(3, 8), slice(None, None, -2), [2, 2, 9], np.array([[0, 10, 3], [3, -1, 7]])):
+    found = stored[index]
+    assert type(found) is np.ndarray and found.flags.owndata  # It keeps no map of the file.
+    np.testing.assert_array_equal(found, IMAGES[index])
+  np.testing.assert_array_equal(np.asarray(stored, np.float32), IMAGES)
+  with pytest.raises(IndexError):
+    stored[11]
+
+
+def test_a_file_that_is_cut_off_while_it_is_open(path):
+  stored = StoredImages(path)
+  os.truncate(path, path.stat().st_size - 1)
+  with pytest.raises(ValueError, match='mmap length is greater than file size'):
+    stored[10]
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 4), (2, 3, 4, 4), (2, 3, 4, 3, 1)])
+def test_other_arrays_are_refused(path, shape):
+  np.save(path, np.zeros(shape, np.uint8))
+  raises_stored(path, rf'expected uint8 \[n, height, width, 1 or 3\], got uint8 {re.escape(str(list(shape)))}$')
+  np.save(path, np.zeros((2, 3, 4, 3)))
+  raises_stored(path, 'expected uint8 .*, got float64')
+
+
+def raises_stored(path, message: str) -> None:
+  with pytest.raises(UsageError, match=f'^{path}: {message}'):
+    StoredImages(path)
+
+
+def test_damaged_files_are_refused(path):
+  whole = path.read_bytes()
+  for content, message in (
+    (b'', r'not a readable \.npy file \(\w+\)$'),
+    (b'text', r'not a readable \.npy file \(\w+\)$'),
+    (whole[:50], r'not a readable \.npy file \(\w+\)$'),
+    (whole[:-1], r'not a readable \.npy file \(ValueError\)$'),
+    (member(IMAGES, shape=(-11, 3, -4, 3)), r'not a readable \.npy file \(ValueError\)$'),
+    (whole + b'0', r'damaged; expected 524 bytes for \[11, 3, 4, 3\], got 525$'),
+  ):
+    path.write_bytes(content)
+    raises_stored(path, message)
+  path.unlink()
+  raises_stored(path, 'not a regular file$')
+  os.mkfifo(path)
+  raises_stored(path, 'not a regular file$')  # To open it would wait.
+
+
+# Folders of .npy files.
+
+
+def write(folder, labels: bool = False) -> dict[str, Split]:
+  folder.mkdir(exist_ok=True)
+  rng = np.random.default_rng(0)
+  splits = {}
+  for part, n in SIZES.items():
+    splits[part] = Split(rng.integers(0, 256, (n, 4, 5, 3), np.uint8), np.arange(n) % 3 if labels else None)
+    np.save(folder / f'{part}.npy', splits[part].images)
+    if labels:
+      np.save(folder / f'{part}_labels.npy', splits[part].labels.astype(np.int32))
+  return splits
+
+
+@pytest.mark.parametrize('labels', [False, True])
+@pytest.mark.parametrize(('in_memory', 'stored'), [(9 * 60, True), (9 * 60 + 1, False)])
+def test_the_files_are_the_splits(tmp_path, monkeypatch, labels, in_memory, stored):
+  splits = write(tmp_path / 'photos', labels)
+  (tmp_path / 'photos' / '.hidden').write_text('')
+  monkeypatch.setattr(arrays, 'IN_MEMORY', in_memory)
+  dataset = load(str(tmp_path / 'photos'))
+  assert (dataset.name, dataset.levels, dataset.image_shape) == ('photos', 256, (4, 5, 3))
+  assert dataset.num_classes == (3 if labels else None)
+  assert isinstance(dataset.train.images, StoredImages) == stored
+  for part, expected in splits.items():
+    split = getattr(dataset, part)
+    assert len(split) == SIZES[part]
+    np.testing.assert_array_equal(split.images[:], expected.images)
+    assert (split.labels is None) == (not labels)
+    if labels:
+      assert split.labels.dtype == np.int64
+      np.testing.assert_array_equal(split.labels, expected.labels)
+  # A run must not notice where the images are. Their hash is read two images at a time.
+  monkeypatch.setattr('flowgan_tf.data.dataset._HASHED_AT_ONCE', 150)
+  monkeypatch.setattr(StoredImages, '__array__', None)
+  assert dataset.fingerprint == Dataset('photos', 256, **splits, num_classes=None).fingerprint
+
+
+def test_what_is_missing_or_does_not_fit(tmp_path):
+  write(tmp_path, labels=True)
+  np.save(tmp_path / 'test_labels.npy', np.arange(5))
+  raises(tmp_path, r'/test_labels\.npy: expected labels as 4 integers from 0, .*, got int64 \[5\] from 0 to 4$')
+  np.save(tmp_path / 'test_labels.npy', np.array([None] * 4))
+  raises(tmp_path, r'/test_labels\.npy: not a readable \.npy file \(ValueError\)$')
+  (tmp_path / 'test_labels.npy').unlink()
+  raises(tmp_path, ': expected labels for all splits or for none$')
+  np.save(tmp_path / 'test.npy', np.zeros((4, 5, 5, 3), np.uint8))
+  raises(tmp_path, r': expected images of one shape, got \[., 5, 3\] and \[., 5, 3\]$')
+  (tmp_path / 'extra.npy').write_bytes(b'')
+  raises(tmp_path, r': expected train\.npy, .*, perhaps train_labels\.npy, .* and nothing else; got extra\.npy, test')
+  (tmp_path / 'extra.npy').unlink()
+  (tmp_path / 'test.npy').unlink()
+  raises(tmp_path, r': expected .*; got train\.npy, train_labels\.npy, validation\.npy, validation_labels\.npy$')
+
+
+def test_as_many_images_are_written_as_there_are_numbers(tmp_path):
+  parts = {'train': np.array([0, 3]), 'validation': np.array([1]), 'test': np.array([2])}
+  pairs = [(image, 5 - i) for i, image in enumerate(IMAGES[:5])]
+  for wrong in (pairs[:3], pairs):
+    with pytest.raises(ValueError, match='zip'):
+      arrays.write_array_folder(tmp_path / 'new', wrong, (3, 4, 3), parts)
+  assert not list(tmp_path.iterdir())
+  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), parts)
+  images, labels = joined(load(str(tmp_path / 'new')))
+  np.testing.assert_array_equal(images, IMAGES[[0, 3, 1, 2]])
+  np.testing.assert_array_equal(labels, [5, 2, 4, 3])
+  pairs[1] = (IMAGES[1], -1)
+  arrays.write_array_folder(tmp_path / 'unlabelled', pairs[:4], (3, 4, 3), parts)
+  assert load(str(tmp_path / 'unlabelled')).num_classes is None
+  # Another process was faster.
+  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), parts)
+  assert load(str(tmp_path / 'new')).num_classes == 6
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'unlabelled']
+
+
+# .npz files.
+
+GOOD = np.zeros((4, 2, 5), np.uint8)
+
+
+@pytest.mark.parametrize('shape', [(30, 2, 4), (30, 2, 3, 1), (30, 2, 3, 3)])
+def test_npz_of_images(tmp_path, shape):
+  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  path = tmp_path / 'faces.npz'
+  np.savez_compressed(path, images=images, labels=np.arange(30, dtype=np.uint8))
+  dataset = load(str(path))
+  assert (dataset.name, dataset.levels, dataset.num_classes) == ('faces', 256, 30)
+  assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [24, 3, 3]
+  found, labels = joined(dataset)
+  np.testing.assert_array_equal(found[np.argsort(labels)], images.reshape(30, *shape[1:3], -1))
+  np.savez(path, images=images)
+  unlabelled = load(str(path))
+  assert unlabelled.num_classes is None
+  np.testing.assert_array_equal(unlabelled.test.images, dataset.test.images)
+
+
+def test_npz_as_keras_lays_it_out(tmp_path):
+  path = tmp_path / 'data.npz'
+  train = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+  test = np.arange(100, 104, dtype=np.uint8).reshape(4, 1, 1, 1)
+  # Keras' CIFAR-10 has labels of shape [n, 1].
+  np.savez(path, x_train=train, x_test=test, y_train=np.arange(20).reshape(20, 1), y_test=np.array([0, 1, 2, 24]))
+  dataset = load(str(path))
+  assert dataset.num_classes == 25
+  np.testing.assert_array_equal(dataset.test.images, test)
+  assert len(dataset.validation) == 2
+  seen = np.concatenate([dataset.train.images, dataset.validation.images]).ravel()
+  np.testing.assert_array_equal(np.sort(seen), np.arange(20))
+  np.testing.assert_array_equal(dataset.train.images.ravel(), dataset.train.labels)
+
+  np.savez(path, x_train=train, x_validation=test, x_test=test[:1])
+  dataset = load(str(path))
+  np.testing.assert_array_equal(dataset.train.images.ravel(), np.arange(20))
+  np.testing.assert_array_equal(dataset.validation.images.ravel(), np.arange(100, 104))
+  assert len(dataset.test) == 1
+
+
+def test_npz_of_other_size(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), np.uint8)
+  path = tmp_path / 'faces.npz'
+  np.savez(path, images=images, labels=np.arange(5))
+  found, labels = joined(load(str(path), image_size=4))
+  np.testing.assert_array_equal(found, images[labels, 1:5])
+  np.savez(path, x_train=images, x_test=images[:, :5])
+  assert load(str(path), image_size=2).image_shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+  ('contents', 'message'),
+  [
+    ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
+    ({'images': GOOD[0]}, r'got uint8 \[2, 5\]$'),
+    ({'images': np.zeros((4, 3, 8, 8), np.uint8)}, r'got uint8 \[4, 3, 8, 8\]$'),
+    ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
+    ({'images': GOOD[:2]}, 'expected at least 3 images'),
+    ({'images': GOOD, 'labels': np.zeros(4)}, r'expected "labels" as 4 integers from 0.*, got float64 \[4\]$'),
+    ({'images': GOOD, 'labels': np.zeros(3, int)}, r'got int64 \[3\]'),
+    ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
+    ({'images': GOOD, 'labels': np.array([0, 1, 1000, 2])}, r'from 0 to 1000$'),
+    ({'images': np.zeros((28, 28, 3), np.uint8)}, r'got uint8 \[28, 28, 3\], which could be one image; if it is not'),
+    ({'images': np.zeros((28, 28, 1), np.uint8)}, r'got uint8 \[28, 28, 1\], which could be one image'),
+    ({'images': GOOD, 'labelr': np.zeros(4, int)}, 'expected arrays "images" and .*; got images, labelr$'),
+    ({'x_train': GOOD, 'x_test': GOOD, 'labels': np.zeros(4, int)}, 'got labels, x_test, x_train$'),
+    ({'x_train': GOOD}, 'got x_train$'),
+    ({}, 'got nothing$'),
+    ({'x_train': GOOD[:1], 'x_test': GOOD}, 'expected at least 2 images to divide, got 1$'),
+    ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, 'expected images of one shape'),
+    ({'x_train': GOOD, 'x_test': GOOD, 'y_test': np.zeros(4, int)}, 'expected labels for all splits or for none$'),
+    ({'images': np.array([GOOD, None], dtype=object)}, r'not a readable \.npz file'),
+  ],
+)
+def test_other_npz_contents_are_refused(tmp_path, contents, message):
+  np.savez(tmp_path / 'data.npz', **contents)
+  raises(tmp_path / 'data.npz', rf'data\.npz: .*{message}')
+
+
+def member(array: np.ndarray, **claims) -> bytes:
+  """The bytes of an .npy file whose header claims another shape or type."""
+  file = io.BytesIO()
+  header = {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape} | claims
+  np.lib.format.write_array_header_1_0(file, header)
+  return file.getvalue() + array.tobytes()
+
+
+def test_absent_and_damaged_npz(tmp_path):
+  raises(tmp_path / 'absent.npz', r'absent\.npz: no such file$')
+  path = tmp_path / 'damaged.npz'
+  for save in (np.savez, np.savez_compressed):
+    save(path, images=np.random.default_rng(0).integers(0, 256, (50, 8, 8), np.uint8))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for damaged in (b'', whole[: len(whole) // 2], b'PK' + whole[:50], b'text', bytes(flipped), member(GOOD)):
+      path.write_bytes(damaged)
+      raises(path, r'damaged\.npz: not a readable \.npz file')
+  for content in (member(GOOD, shape=(10**12, 1024, 1024)), member(GOOD, shape=(10**400,)), member(GOOD)[:-1]):
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('images.npy', content)
+    raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('images', b'no array')
+  raises(path, r'damaged\.npz: expected "images" as uint8')
+
+
+def test_a_flipped_bit_that_hides_an_array(tmp_path):
+  """The length of a member's comment takes what follows for the comment."""
+  path = tmp_path / 'data.npz'
+  np.savez(path, images=GOOD, labels=np.arange(4))
+  damaged = bytearray(path.read_bytes())
+  damaged[damaged.index(b'PK\1\2') + 32] ^= 64
+  with zipfile.ZipFile(io.BytesIO(damaged)) as archive:
+    assert archive.namelist() == ['images.npy']
+  path.write_bytes(damaged)
+  raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(ValueError: damaged\)$')
+
+
+def test_an_npz_that_would_fill_the_memory(tmp_path, monkeypatch):
+  """A few kilobytes of zeros unpack to a thousand times as much."""
+  np.savez_compressed(tmp_path / 'data.npz', images=np.zeros((1000, 32, 32, 1), np.uint8))
+  monkeypatch.setattr('os.sysconf', lambda name: 1000)
+  raises(tmp_path / 'data.npz', r'data\.npz: its arrays must fit into the 0\.0 GB of memory\. Got: 0\.0 GB\.$')

@@ -73,7 +73,7 @@ class Replicas:
       function: Maps `[n, ...]` to a structure of tensors `[n, ...]`, and treats each entry by itself.
 
     Returns:
-      The same function, of batches whose size is a multiple of `count`.
+      The same function. If there are fewer entries than a multiple of `count`, copies of the first one fill them up.
     """
     if self._strategy is None:
       return function
@@ -81,7 +81,12 @@ class Replicas:
     def on_replica(batch):
       return tf.nest.map_structure(gather, function(share(batch)))
 
-    return tf.function(functools.partial(self.run, on_replica), autograph=False)
+    def spread(batch):
+      n = batch.shape[0]
+      filled = tf.concat([batch, tf.repeat(batch[:1], -n % self.count, axis=0)], axis=0)
+      return tf.nest.map_structure(lambda result: result[:n], self.run(on_replica, filled))
+
+    return tf.function(spread, autograph=False)
 
   def any(self, flag: bool) -> bool:
     """Whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.evaluation import evaluate
-from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 import tqdm
 
 from flowgan_tf.estimators.annealed_chains import PILOT_STEPS, AnnealedChains
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.metrics.arrays import standard_error
 
 __all__ = ['AisEstimate', 'AnnealedImportanceSampler', 'BidirectionalEstimate', 'SigmaChoice']
 

@@ -25,8 +25,7 @@ import tqdm
 
 from flowgan_tf import objectives
 from flowgan_tf.data import Split, StoredImages, dequantize, training_batches
-from flowgan_tf.metrics.batches import map_batches
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.metrics.arrays import map_batches, standard_error
 
 __all__ = ['CriticGap', 'critic_gap']
 

@@ -23,7 +23,7 @@ import tqdm
 
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.flows import Generator
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.metrics.arrays import standard_error
 
 __all__ = ['JacobianSpectrum', 'jacobian', 'spectrum']
 

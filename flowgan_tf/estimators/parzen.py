@@ -13,7 +13,7 @@ import numpy as np
 import threadpoolctl
 import tqdm
 
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.metrics.arrays import standard_error
 
 __all__ = ['BandwidthChoice', 'BandwidthCurve', 'bandwidth_curve', 'choose_bandwidth', 'log_density']
 

@@ -1,32 +1,109 @@
-"""Evaluates the checkpoints of a run: likelihood of a split, and scores of samples."""
+"""Measures a run: likelihood of a split, samples and their scores; `evaluation.json` keeps the results."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.evaluation.records import merge_records, read_evaluation, write_evaluation
-from flowgan_tf.evaluation.scoring import make_scorer, score_samples
-from flowgan_tf.metrics.scorers import Scorer
-from flowgan_tf.replicas import Replicas, make_replicas
+from flowgan_tf.errors import UsageError, check, check_choice, check_memory
+from flowgan_tf.files import read_record, write_record
+from flowgan_tf.flows import Generator
+from flowgan_tf.flows.prior import tempered
+from flowgan_tf.metrics.arrays import map_batches
+from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
+from flowgan_tf.metrics.scorer import Scorer, make_scorer, score_samples
+from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
-from flowgan_tf.runs.config import check_strategy, shared_settings, validate
-from flowgan_tf.runs.run import load_data, load_run
-from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.runs.config import check_strategy, shared_settings
+from flowgan_tf.runs.run import Run, load_data, load_run
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
 
-__all__ = ['evaluate_run']
+__all__ = ['IMAGES_PER_CALL', 'Evaluator', 'evaluate_run', 'merge_records', 'read_evaluation']
 
+IMAGES_PER_CALL = 500
+
+_RECORD = 'evaluation.json'
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
-_REAL_SEED = 1  # Another than that of the reference.
-# Of real images; what else a scorer returns is the same for samples.
-_REAL = (
+_REAL_SEED = 1  # The reference has another.
+# Scores of real images that a record holds; the rest of what a scorer returns is the same for samples.
+_REAL_SCORES = (
   *('mode_score', 'mode_score_std', 'inception_score', 'inception_score_std'),
   *('fid', 'kid', 'kid_std', 'score_samples'),
 )
+
+
+class Evaluator:
+  """Measures one generator repeatedly, with functions that are traced only once."""
+
+  def __init__(
+    self,
+    generator: Generator,
+    dataset: data.Dataset,
+    config: config_dict.ConfigDict,
+    *,
+    round_trips: int | None = None,
+    spread: Callable[[Callable], Callable] = lambda function: function,
+  ):
+    """Prepares the measurements.
+
+    Args:
+      generator: The generator; its variables may change between calls.
+      dataset: Data set whose splits are measured.
+      config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
+      round_trips: Number of images whose round trip is measured with their likelihood. All by default.
+      spread: Spreads a function of batches over devices, such as `Replicas.map`.
+    """
+    self._generator, self._dataset, self._config = generator, dataset, config
+    self._decode = spread(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
+    self._likelihood = None
+    if generator.has_density:
+      # Matrix products are faster for large batches, but more images than the validation split has would be padding.
+      self._batch_size = max(config.batch_size, 100, min(IMAGES_PER_CALL, len(dataset.validation.images)))
+      self._likelihood = make_likelihood_fn(
+        generator, dataset.levels, self._batch_size, jit=config.jit, round_trips=round_trips, spread=spread
+      )
+
+  def likelihood(self, split: str) -> Likelihood | None:
+    """Measures the likelihood of all images of a split, with a dequantisation that the seed determines.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+
+    Returns:
+      The likelihood, or None if the generator has none.
+    """
+    if self._likelihood is None:
+      return None
+    images = getattr(self._dataset, split).images
+    seed = self._config.seed + Purpose.EVALUATION
+    return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._batch_size))
+
+  def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
+    """Draws samples, float `[n, height, width, channels]`.
+
+    Args:
+      n: Number of samples.
+      purpose: What the samples are for. It determines the noise, together with `step`.
+      step: Training step, or another integer that distinguishes draws of one purpose.
+      temperature: Factor of the noise, or of the noise around the means of a mixture.
+
+    Raises:
+      UsageError: If the samples would not fit into memory.
+    """
+    check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
+    seed = stateless_seed(self._config.seed, purpose, step)
+    # Full batches, as the noise of the first samples must not depend on how many there are.
+    noise = tempered(self._generator.distribution, temperature).sample(
+      -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, seed=seed
+    )
+    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL)[:n]
 
 
 def evaluate_run(
@@ -52,85 +129,84 @@ def evaluate_run(
     samples: Number of samples, scored in 10 splits. The default is 50,000 with Inception-v3 and otherwise 5,000; 0
       measures only the likelihood.
     float64: Whether to measure the likelihood in double precision, too.
-    scorer: 'classifier' or 'inception'. The default is that of the run's configuration; then data without labels go
-      without scores instead of raising an error.
+    scorer: 'classifier' or 'inception'. By default the run's configuration says which, and data without labels get no
+      scores instead of an error.
     inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
-    strategy: Devices that share the work, as in `make_replicas`; whatever those of the training were. Every worker of
-      'multi_worker' reads the folder, and takes checkpoints and weights that the chief found there; the chief alone
+    strategy: Devices that share the work, as in `make_replicas`, whatever the training used. Every worker of
+      'multi_worker' reads the folder, and takes the checkpoints and weights that the chief found there. The chief alone
       scores samples and saves.
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
     Beside them are the scores of as many real test images, if there are so many, as `real_mode_score` and the like:
-    what a perfect sampler would have.
-    With `float64` there are `nll_float64` and the like. A generator without a likelihood has only scores.
+    what a perfect sampler would have. With `float64` there are `nll_float64` and the like. A generator without a
+    likelihood has only scores.
 
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
       likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
-      scorer, the run, its data or an argument are others than the chief's, or `make_scorer` or `make_replicas` fails.
+      scorer, the run, its data or an argument differ from the chief's, or `make_scorer` or `make_replicas` fails.
   """
-  if samples and samples < _SPLITS:
-    raise UsageError(f'`samples` must be 0 or at least {_SPLITS}. Got: {samples}.')
+  check('samples', samples, f'0 or at least {_SPLITS}', not samples or samples >= _SPLITS)
   check_strategy(strategy)
   replicas = make_replicas(strategy)
   with replicas.reporting_lost_workers():
     checkpoints = _found_by_chief(checkpoints, replicas)
     with replicas.scope():  # On several workers all take part in making a variable, so that nothing else is made here.
       run = load_run(workdir, checkpoints[0])
-    return _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weights, replicas)
+    if scorer:
+      check_choice('scorer', scorer, _SAMPLES)
+      run.config.scorer = scorer
+    if inception_weights:
+      if run.config.scorer != 'inception':
+        raise UsageError(
+          f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.", 'inception_weights'
+        )
+      run.config.inception_weights = inception_weights
+    if float64 and not run.generator.has_density:
+      raise UsageError(
+        f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.', 'float64'
+      )
+    read_evaluation(run.workdir)  # Before the work, as it may be damaged.
+    dataset = load_data(run)
+    arguments = {'split': split, 'samples': samples, 'float64': float64}
+    replicas.check_same(arguments | shared_settings(run.config, dataset))
+    n = _SAMPLES[run.config.scorer] if samples is None else samples
+    made = make_scorer(run.config, dataset, required=bool(scorer)) if n and replicas.is_chief else None
+    records = _measure(run, dataset, checkpoints, split, n, float64, made, replicas)
+    if replicas.is_chief:
+      # Read again, as another process may have evaluated the run meanwhile.
+      merged = merge_records(read_evaluation(run.workdir), records)
+      write_record(run.workdir / _RECORD, {'records': merged})
+    replicas.any(False)  # No worker ends before the others have what they need of it.
+    return records
 
 
-def _evaluate(run, checkpoints, split, samples, float64, scorer, inception_weights, replicas):
-  run.config.scorer = scorer or run.config.scorer
-  validate(run.config)
-  if inception_weights:
-    if run.config.scorer != 'inception':
-      raise UsageError(f"`inception_weights` must go with `scorer` 'inception'. Got: {inception_weights}.")
-    run.config.inception_weights = inception_weights
-  read_evaluation(run.workdir)  # Before the work, as it may be damaged.
-  dataset = load_data(run)
-  arguments = {'split': split, 'samples': samples, 'float64': float64}
-  replicas.check_same(arguments | shared_settings(run.config, dataset))
-  if float64 and not run.generator.has_density:
-    raise UsageError(
-      f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.'
-    )
-  made = (
-    None if samples == 0 or not replicas.is_chief else make_scorer(run.config, dataset, required=scorer is not None)
-  )
-  n = _SAMPLES[run.config.scorer] if samples is None else samples
-  real = _real_scores(dataset, n, made)
-  evaluator = Evaluator(run.generator, dataset, run.config, replicas)
-  records = []
+def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
+  real = _real_scores(dataset, n, scorer)
+  evaluator = Evaluator(run.generator, dataset, run.config, spread=replicas.map)
+  by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
-    # Checkpoints of the same step hold the same generator.
-    measured = next((record for record in records if record['step'] == step), None)
-    if measured is None:
-      measured = {'step': step, 'split': split}
+    if step not in by_step:  # Checkpoints of the same step hold the same generator.
+      measured = by_step[step] = {'step': step, 'split': split}
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood._asdict()
       if float64:
         with replicas.scope():
           generator = run.generator.with_dtype('float64')
-        wide = Evaluator(generator, dataset, run.config, replicas)
-        found = wide.likelihood(split)._asdict()
-        measured |= {f'{name}_float64': value for name, value in found.items() if name != 'n'}
-      if samples != 0:
+        wide = Evaluator(generator, dataset, run.config, spread=replicas.map).likelihood(split)
+        measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
+      if n:
         drawn = evaluator.sample(n, Purpose.SCORE)
         if replicas.is_chief:
-          measured |= score_samples(drawn, made, _SPLITS) | real
-    records.append(measured | {'checkpoint': checkpoint})
-  if replicas.is_chief:
-    # Read again, as another process may have evaluated the run meanwhile.
-    write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
-  replicas.any(False)  # No worker ends before the others have what they need of it.
+          measured |= score_samples(drawn, scorer, _SPLITS) | real
+    records.append(by_step[step] | {'checkpoint': checkpoint})
   return records
 
 
-def _found_by_chief(checkpoints: Sequence[str], replicas: Replicas) -> Sequence[str]:
+def _found_by_chief(checkpoints, replicas):
   if replicas.workers == 1:
     return checkpoints
   found = replicas.from_chief(sum(2**i for i, name in enumerate(CHECKPOINTS) if name in checkpoints))
@@ -142,4 +218,31 @@ def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[s
   if scorer is None or len(images) < n:  # Scores of fewer images are lower, and no bound.
     return {}
   scores = scorer(data.dequantize(images, dataset.levels, _REAL_SEED), _SPLITS)
-  return {f'real_{name}': value for name, value in scores.items() if name in _REAL}
+  return {f'real_{name}': value for name, value in scores.items() if name in _REAL_SCORES}
+
+
+def read_evaluation(workdir: pathlib.Path) -> list[dict]:
+  """Reads the records that `evaluate_run` saved in a run; an empty list if there is no file.
+
+  Raises:
+    UsageError: If the file was damaged or edited.
+  """
+  found = read_record(workdir / _RECORD)
+  return found[0]['records'] if found else []
+
+
+def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
+  """Returns the new records, followed by the old ones that they neither replace nor contradict."""
+  steps = {record['checkpoint']: record['step'] for record in new}
+  old = {
+    (record['checkpoint'], record['split']): record
+    for record in old
+    if steps.get(record['checkpoint'], record['step']) == record['step']
+  }
+  merged = []
+  for record in new:
+    before = old.pop((record['checkpoint'], record['split']), {})
+    if 'scorer' in record:  # The old scores may be of another network.
+      before = {name: value for name, value in before.items() if name.endswith('_float64')}
+    merged.append(before | record)
+  return merged + list(old.values())

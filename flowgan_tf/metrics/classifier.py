@@ -18,16 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks
-from flowgan_tf.metrics.cache import cached
-from flowgan_tf.metrics.images import check_images
-from flowgan_tf.metrics.predictions import Predictions, weights_hash
+from flowgan_tf.metrics.arrays import cached, check_images, weights_hash
 
-__all__ = ['Classifier', 'load_or_train']
+__all__ = ['Classifier', 'load_classifier']
 
 _LOG = logging.getLogger(__name__)
 
-# Part of the cache file's name. It must be raised with every change that makes a different classifier of the same data:
-# to the network, to its training, or to the dequantisation in `data/pipeline.py`.
+# Part of the cache file's name. Raise it with every change that makes a different classifier of the same data: to the
+# network, to its training, or to the dequantisation in `data/pipeline.py`.
 _VERSION = 1
 _BATCH_SIZE = 128
 _BATCH_SIZE_OF_TEST = 500
@@ -42,41 +40,36 @@ class Classifier:
   """A trained classifier, with what must be reported about it beside a score.
 
   Attributes:
-    model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, num_classes]`. The layer named
+    model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named
       `features` is the last hidden layer, `[n, 128]`.
-    num_classes: Number of classes.
     test_accuracy: Fraction of the dequantised test images that are classified correctly.
     hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
       hash, number of samples and number of splits.
-    label_distribution: Label frequencies p*(y) of the training images, float64 `[num_classes]`.
+    label_distribution: Label frequencies p*(y) of the training images, float64 `[classes]`.
     name: Always 'classifier'.
   """
 
   model: keras.Model
-  num_classes: int
   test_accuracy: float
   hash: str
   label_distribution: np.ndarray
 
   name: ClassVar[str] = 'classifier'
 
-  def predict(self, images: np.ndarray) -> Predictions:
+  def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the features of the last hidden layer and p(y|x), `softmax(model(x))`.
 
     Args:
-      images: Floats `[n, height, width, channels]` in [0, 1]. Values outside are clipped, as they are when an image is
-        shown or saved. The images go through the network in batches, so n may be large.
+      images: Finite floats `[n, height, width, channels]` in [0, 1]. Values outside are clipped, as they are when an
+        image is shown or saved. The images go through the network in batches, so n may be large.
 
     Returns:
-      `Predictions` with features `[n, 128]` and probabilities `[n, num_classes]`. The softmax is computed in float64,
+      Features, float32 `[n, 128]`, and probabilities, float64 `[n, classes]`. The softmax is computed in float64,
       because float32 would round small probabilities to 0.
-
-    Raises:
-      ValueError: If the images are not floats, not finite or not of the model's shape, or if there are none.
     """
-    clipped = np.clip(check_images(images, self.model.input_shape[1:]), 0, 1).astype(np.float32)
+    clipped = np.clip(check_images(images), 0, 1).astype(np.float32)
     features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
-    return Predictions(features, tf.nn.softmax(logits.astype(np.float64)).numpy())
+    return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 
   @functools.cached_property
   def _features_and_logits(self):
@@ -85,7 +78,7 @@ class Classifier:
     return model
 
 
-def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0) -> Classifier:
+def load_classifier(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0) -> Classifier:
   """Returns the classifier of a data set, from the cache if it is there and newly trained otherwise.
 
   The network is trained on images that look like a flow's samples, `x = (k + u) / levels` with new noise u at each
@@ -95,18 +88,12 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
 
   Args:
     dataset: Labelled data. The training images train the classifier, and the test images give its accuracy.
-    cache_dir: Folder of the cache, made if there is none. A file in it that cannot be read is replaced. If the folder
-      cannot be written to, a warning says so and the classifier is not kept.
+    cache_dir: Folder of the cache; see `cached`.
     seed: Seed of the initial weights, the order of the images, dropout and noise.
 
   Returns:
     The `Classifier`.
-
-  Raises:
-    ValueError: If the data set has no labels.
   """
-  if dataset.train.labels is None or dataset.test.labels is None:
-    raise ValueError(f'`dataset` must have labels to train a classifier. Got: {dataset.name!r}, which has none.')
   model = _network(dataset.image_shape, dataset.num_classes, seed)
 
   def train():
@@ -117,23 +104,16 @@ def load_or_train(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 0)
     arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
     return {'test_accuracy': test_accuracy, 'hash': weights_hash(weights), **arrays}
 
-  def read(saved):
-    weights = [saved[f'weight_{i}'] for i in range(len(model.get_weights()))]
-    if weights_hash(weights) != str(saved['hash']):
-      raise ValueError('the weights do not match their hash')
-    test_accuracy = float(saved['test_accuracy'])  # Before the weights are set, from which the training would start.
-    model.set_weights(weights)
-    return test_accuracy
-
   of = '' if len(dataset.train) <= _IMAGES_SEEN[1] else f'-of{_IMAGES_SEEN[1]}'
   name = f'classifier-{dataset.name}{of}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}'
-  test_accuracy = cached(cache_dir, name, train, read)
+  saved = cached(cache_dir, name, train)
+  model.set_weights([saved[f'weight_{i}'] for i in range(len(model.weights))])
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-  return Classifier(model, dataset.num_classes, test_accuracy, weights_hash(model.get_weights()), counts / counts.sum())
+  return Classifier(model, float(saved['test_accuracy']), str(saved['hash']), counts / counts.sum())
 
 
 def _network(image_shape, num_classes, seed):
-  """Convolutions and pooling until a side has fewer than 8 pixels, then one hidden layer."""
+  """Returns convolutions and pooling until a side has fewer than 8 pixels, and then one hidden layer."""
   # Each layer is given its seed and dtype, which Keras would otherwise take from its global seed and policy.
   layer, he_normal, float32 = keras.layers, keras.initializers.HeNormal, {'dtype': 'float32'}
   layers = [keras.Input(image_shape, **float32)]

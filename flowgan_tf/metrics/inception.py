@@ -21,8 +21,7 @@ import tqdm
 
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics.images import check_images
-from flowgan_tf.metrics.predictions import Predictions, weights_hash
+from flowgan_tf.metrics.arrays import check_images, weights_hash
 
 __all__ = ['Inception', 'load_inception']
 
@@ -66,7 +65,7 @@ class Inception:
     self.hash = weights_hash(model.get_weights())
     self._model = model
 
-  def predict(self, images: np.ndarray) -> Predictions:
+  def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the features and `softmax(logits)` of images.
 
     The network sees images as they would be saved, `k = floor(256 x)`, clipped to 0 .. 255. For a dequantised image
@@ -74,35 +73,22 @@ class Inception:
     299 x 299 by bilinear interpolation without an anti-aliasing filter, and scaled to [-1, 1], `k / 127.5 - 1`.
 
     Args:
-      images: Floats `[n, height, width, 1 or 3]` in [0, 1]. They go through the network in batches, so n may be large.
+      images: Finite floats `[n, height, width, 1 or 3]` in [0, 1]. They go through the network in batches, so n may be
+        large.
 
     Returns:
-      `Predictions` with the global average pool `[n, 2048]` and the probabilities of ImageNet's 1000 classes. The
-      softmax is computed in float64, because float32 would round small probabilities to 0.
-
-    Raises:
-      ValueError: If the images are not floats, not finite or of another shape, or if there are none.
+      The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
+      The softmax is computed in float64, because float32 would round small probabilities to 0.
     """
-    images = check_images(images, ('height', 'width', '1 or 3'))
-    if images.shape[-1] not in (1, 3):
-      raise ValueError(f'`images` must have 1 channel or 3. Got: {images.shape}.')
+    images = check_images(images)
+    silent = len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty()
     features, logits = [], []
-    with tqdm.tqdm(
-      total=len(images),
-      desc=self.name,
-      unit='image',
-      dynamic_ncols=True,
-      disable=len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty(),
-    ) as bar:
-      for start in range(0, len(images), _BATCH_SIZE):
-        batch = images[start : start + _BATCH_SIZE]
-        grey_levels = np.clip(np.floor(256 * batch), 0, 255).astype(np.uint8)
-        outputs = self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1)))
-        features.append(outputs[0].numpy())
-        logits.append(outputs[1].numpy())
-        bar.update(len(batch))
-    probabilities = tf.nn.softmax(np.concatenate(logits).astype(np.float64)).numpy()
-    return Predictions(np.concatenate(features), probabilities)
+    for start in tqdm.trange(0, len(images), _BATCH_SIZE, desc=self.name, dynamic_ncols=True, disable=silent):
+      grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
+      outputs = self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1)))
+      features.append(outputs[0].numpy())
+      logits.append(outputs[1].numpy())
+    return np.concatenate(features), tf.nn.softmax(np.concatenate(logits).astype(np.float64)).numpy()
 
   # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU. The signature leaves the batch
   # size open, so that a smaller last batch uses the same graph.

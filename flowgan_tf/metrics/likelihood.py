@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.flows import Flow
-from flowgan_tf.metrics.batches import map_batches
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.metrics.arrays import map_batches, standard_error
 
 __all__ = ['Likelihood', 'bits_per_dim', 'make_likelihood_fn']
 
@@ -64,9 +63,9 @@ def make_likelihood_fn(
     levels: Number of grey levels of the data.
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
-    round_trips: Number of images, the first ones, whose round trip is measured, which takes as long as their density.
-      All by default.
-    spread: Makes of a function of batches one that is computed elsewhere, such as `Replicas.map`.
+    round_trips: Number of images whose round trip is measured, which takes as long as their density. The first images
+      are chosen; all by default.
+    spread: Spreads a function of batches over devices, such as `Replicas.map`.
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
@@ -77,7 +76,7 @@ def make_likelihood_fn(
   @tf.function(jit_compile=jit, autograph=False)
   def measure(images):
     log_prob = flow.log_prob(images)
-    # Without tf.identity, TFP's cache would return the very images that the noise was computed from.
+    # Without tf.identity, TFP's cache would return the images that the noise was computed from.
     decoded = flow.decode(tf.identity(flow.encode(images)))
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 

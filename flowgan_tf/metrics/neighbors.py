@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from flowgan_tf.data import StoredImages
-from flowgan_tf.metrics.images import check_images
+from flowgan_tf.errors import UsageError, check_integer
+from flowgan_tf.metrics.arrays import check_images
 
 __all__ = ['Neighbors', 'nearest_neighbors']
 
@@ -44,8 +45,8 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray | StoredImages, l
 
   Args:
     images: Samples, floats `[n, height, width, channels]` with n > 0, in [0, 1]. Values outside are not clipped.
-    training: Grey levels from 0 to levels - 1, uint8 `[m, height, width, channels]`. Those of a file are read block by
-      block.
+    training: Grey levels from 0 to levels - 1, uint8 `[m, height, width, channels]`. Images in a file are read
+      block by block.
     levels: Number of grey levels.
     k: Number of neighbours of each sample, from 1 to m.
 
@@ -53,18 +54,18 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray | StoredImages, l
     The `Neighbors`. Those at equal distance are in the order of the training images.
 
   Raises:
-    ValueError: If the images are not finite floats, if there are none, if the training images are not uint8, if the
-      shapes differ, or if `k` is out of range.
+    UsageError: If the images are not finite floats, if the training images are not uint8 of their shape, or if `k` is
+      out of range.
   """
   training = training if isinstance(training, StoredImages) else np.asarray(training)
-  if training.dtype != np.uint8 or len(training.shape) != 4:
-    raise ValueError(
-      '`training` must be uint8 grey levels of shape [m, height, width, channels]. '
-      f'Got: {training.dtype} of {training.shape}.'
+  images = check_images(images)
+  if training.dtype != np.uint8 or training.shape[1:] != images.shape[1:]:
+    raise UsageError(
+      f'`training` must be uint8 grey levels of shape [m, {", ".join(map(str, images.shape[1:]))}]. '
+      f'Got: {training.dtype} of shape {training.shape}.',
+      'training',
     )
-  images = check_images(images, training.shape[1:])
-  if not 1 <= k <= len(training):
-    raise ValueError(f'`k` must be from 1 to the number of training images, {len(training)}. Got: {k}.')
+  check_integer('k', k, 1, len(training))
   samples = images.reshape(len(images), -1)
   size = max(1, min(_BLOCK, _BLOCK_VALUES // samples.shape[1]))
   candidates = []

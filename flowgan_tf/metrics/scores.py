@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flowgan_tf.errors import UsageError, check, check_integer
+
 __all__ = ['Score', 'inception_score', 'mode_score']
 
-# A float32 softmax or a table of label frequencies is rounded. A sum further from 1 is not that of a distribution.
+# A float32 softmax or a table of label frequencies is rounded, but not by more than this.
 _SUM_TOLERANCE = 1e-3
 
 
@@ -31,7 +33,7 @@ class Score(NamedTuple):
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
-  """Inception score, `exp(E_x KL(p(y|x) || p(y)))`.
+  """Returns the Inception score, `exp(E_x KL(p(y|x) || p(y)))`.
 
   `p(y)` is the mean of `p(y|x)` over the samples of the split, and `0 log 0 = 0`. The score lies between 1, if all
   samples have the same prediction, and the number of classes, if predictions are certain and classes equally frequent.
@@ -45,17 +47,17 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
     The `Score`, without unit.
 
   Raises:
-    ValueError: If `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
+    UsageError: If `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
 
   #### References
 
   Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, Section 4. Used in Flow-GAN, Section 3.2.
   """
-  return _over_splits(_distributions(probabilities), splits, _log_inception_score)
+  return _over_splits(probabilities, splits, _log_inception_score)
 
 
 def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits: int = 1) -> Score:
-  """MODE score, `exp(E_x KL(p(y|x) || p*(y)) - KL(p*(y) || p(y)))`.
+  """Returns the MODE score, `exp(E_x KL(p(y|x) || p*(y)) - KL(p*(y) || p(y)))`.
 
   `p*` is the label distribution of the training data, and `p(y)` the mean of `p(y|x)` over the samples of the split.
   Since `E_x KL(p(y|x) || p*) = E_x KL(p(y|x) || p(y)) + KL(p(y) || p*)`,
@@ -80,20 +82,17 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
     The `Score`, without unit.
 
   Raises:
-    ValueError: If `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
+    UsageError: If `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
       distribution over the same number of classes, or `splits` is not between 1 and n.
 
   #### References
 
   Che et al., "Mode Regularized Generative Adversarial Networks", ICLR 2017; the formula is Flow-GAN's, Section 3.2.
   """
-  probabilities = _distributions(probabilities)
   labels = np.asarray(label_distribution, np.float64)
-  if labels.shape != probabilities.shape[1:]:
-    raise ValueError(f'`label_distribution` must have shape {probabilities.shape[1:]}. Got: {labels.shape}.')
   # If p* is 0 for a class, the first term is infinite as soon as the classifier gives that class any probability.
-  if not (np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE):
-    raise ValueError(f'`label_distribution` must be greater than 0 in each class and sum to 1. Got: {labels.tolist()}.')
+  holds = labels.shape == np.shape(probabilities)[1:] and np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE
+  check('label_distribution', labels.tolist(), 'greater than 0 in each class and sum to 1', holds)
   labels = labels / labels.sum()
   return _over_splits(probabilities, splits, lambda part: _log_mode_score(part, labels))
 
@@ -113,10 +112,10 @@ def _kl(p, q):
 
 
 def _over_splits(probabilities, splits, log_score):
-  if not 1 <= splits <= len(probabilities):
-    raise ValueError(f'`splits` must be between 1 and the number of samples, {len(probabilities)}. Got: {splits}.')
-  # Part i runs from i n // k to (i + 1) n // k, the boundaries of torch-fidelity. Those of np.array_split differ if k
-  # does not divide n.
+  probabilities = _distributions(probabilities)
+  check_integer('splits', splits, 1, len(probabilities))
+  # Part i runs from i n // k to (i + 1) n // k, as in torch-fidelity. np.array_split divides differently if k does not
+  # divide n.
   bounds = np.arange(splits + 1) * len(probabilities) // splits
   scores = np.exp([log_score(probabilities[start:stop]) for start, stop in itertools.pairwise(bounds)])
   return Score(mean=float(scores.mean()), std=float(scores.std()))
@@ -125,15 +124,14 @@ def _over_splits(probabilities, splits, log_score):
 def _distributions(probabilities):
   """Checks the rows and returns them as float64 distributions that sum to 1."""
   probabilities = np.asarray(probabilities, np.float64)
-  if probabilities.ndim != 2 or 0 in probabilities.shape:
-    raise ValueError(f'`probabilities` must have shape [samples, classes], not empty. Got: {probabilities.shape}.')
-  total = len(probabilities)
-  if bad := np.count_nonzero(~np.isfinite(probabilities).all(axis=1)):
-    raise ValueError(f'`probabilities` must be finite. Got: {bad} of {total} rows with NaN or infinity.')
-  if bad := np.count_nonzero((probabilities < 0).any(axis=1)):
-    raise ValueError(f'`probabilities` must not be negative. Got: {bad} of {total} rows with a negative value.')
+  check('probabilities', probabilities.shape, 'of shape [samples, classes]', probabilities.ndim == 2)
   sums = probabilities.sum(axis=1, keepdims=True)
-  if bad := np.count_nonzero(np.abs(sums - 1) > _SUM_TOLERANCE):
-    raise ValueError(f'`probabilities` must sum to 1 in each row. Got: {bad} of {total} rows that do not.')
+  # NaN is not within the tolerance either.
+  good = (probabilities >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) <= _SUM_TOLERANCE)
+  if bad := np.count_nonzero(~good):
+    raise UsageError(
+      f'`probabilities` must be at least 0 and sum to 1 in each row. Got: {bad} of {len(good)} rows that are not.',
+      'probabilities',
+    )
   # Subnormal numbers can be rounded to 0 in the mean p(y), which would turn their vanishing terms into infinity.
   return np.where(probabilities < np.finfo(np.float64).tiny, 0.0, probabilities / sums)

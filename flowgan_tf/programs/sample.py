@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
   import tensorflow as tf
 
   from flowgan_tf.evaluation import pictures
-  from flowgan_tf.evaluation.grids import save_png
+  from flowgan_tf.evaluation.pictures import save_png
   from flowgan_tf.files import save_arrays
   from flowgan_tf.runs.run import load_run
 

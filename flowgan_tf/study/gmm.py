@@ -49,8 +49,8 @@ class Gmm(Analysis):
   def measure(self, subject: Subject, settings: Settings) -> tuple[dict, dict[str, np.ndarray]]:
     from flowgan_tf.estimators.gaussian_mixture import GaussianMixture, bandwidth_study
     from flowgan_tf.estimators.parzen import choose_bandwidth
-    from flowgan_tf.evaluation.scoring import score_samples
-    from flowgan_tf.metrics.standard_errors import standard_error
+    from flowgan_tf.metrics.arrays import standard_error
+    from flowgan_tf.metrics.scorer import score_samples
 
     scorer = subject.scorer
     mixture = GaussianMixture(subject.images('train'))
@@ -87,7 +87,7 @@ class Gmm(Analysis):
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
     from flowgan_tf.estimators.gaussian_mixture import winning_range
-    from flowgan_tf.evaluation.grids import image_grid
+    from flowgan_tf.evaluation.pictures import image_grid
 
     studies = {run.label: run.studies[self.name] for run in runs}
     first = next(iter(studies.values()))

@@ -75,7 +75,7 @@ class Kde(Analysis):
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
     from flowgan_tf.estimators.parzen import choose_bandwidth, log_density
-    from flowgan_tf.metrics.standard_errors import standard_error
+    from flowgan_tf.metrics.arrays import standard_error
 
     samples, test = subject.samples(settings.samples, settings.seed), subject.images('test')
     choice = choose_bandwidth(subject.images('validation'), samples)

@@ -70,7 +70,7 @@ class Outliers(Analysis):
   def measure(self, subject: Subject, settings: OutliersSettings) -> tuple[dict, dict[str, np.ndarray]]:
     from sklearn.metrics import roc_auc_score
 
-    from flowgan_tf.metrics.standard_errors import standard_error
+    from flowgan_tf.metrics.arrays import standard_error
 
     sets = {name: subject.images(name, settings.images, settings.seed) for name in ('train', 'test')}
     if settings.other_dataset:

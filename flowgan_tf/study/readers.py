@@ -12,7 +12,7 @@ import numpy as np
 
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.files import read_json, read_record, unsealed
 from flowgan_tf.runs.log import read_metrics
 

@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.evaluation.scoring import make_scorer
-from flowgan_tf.metrics.batches import map_batches
-from flowgan_tf.metrics.scorers import Scorer
-from flowgan_tf.metrics.standard_errors import standard_error
+from flowgan_tf.evaluation.evaluate import Evaluator
+from flowgan_tf.metrics.arrays import map_batches, standard_error
+from flowgan_tf.metrics.scorer import Scorer, make_scorer
 from flowgan_tf.runs.run import Run, load_data
 from flowgan_tf.runs.seeds import Purpose
 

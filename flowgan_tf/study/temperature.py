@@ -65,9 +65,8 @@ class Temperature(Analysis):
     import tensorflow as tf
 
     from flowgan_tf.estimators.tempering import tempered_log_prob
-    from flowgan_tf.evaluation.scoring import score_samples
-    from flowgan_tf.metrics.batches import map_batches
-    from flowgan_tf.metrics.standard_errors import standard_error
+    from flowgan_tf.metrics.arrays import map_batches, standard_error
+    from flowgan_tf.metrics.scorer import score_samples
     from flowgan_tf.runs.seeds import Purpose
 
     flow = subject.run.generator
@@ -120,7 +119,7 @@ def _alike(record: dict, other: dict) -> bool:
 
 
 def _grid(label: str, study: Study) -> Figure:
-  from flowgan_tf.evaluation.grids import image_grid
+  from flowgan_tf.evaluation.pictures import image_grid
 
   samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
   said = ', '.join(f'{t:g}' for t in temperatures)

@@ -14,10 +14,10 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check_memory
-from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.evaluation.grids import image_grid, save_png
-from flowgan_tf.evaluation.scoring import make_scorer, score_samples
+from flowgan_tf.evaluation.evaluate import Evaluator
+from flowgan_tf.evaluation.pictures import image_grid, save_png
 from flowgan_tf.files import sealed, write_json
+from flowgan_tf.metrics.scorer import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import shared_settings, validate
@@ -161,7 +161,7 @@ class _Loop:
   def __init__(self, config, objective, dataset, workdir, state, checkpoints, scorer):
     self._config, self._objective, self._dataset, self._workdir = config, objective, dataset, workdir
     self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
-    self._evaluator = Evaluator(state.ema, dataset, config, state.replicas, round_trips=_ROUND_TRIPS)
+    self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=state.replicas.map)
     self._train_step = make_train_step(state, objective, config)
     self._replicas = state.replicas
     self._began = None

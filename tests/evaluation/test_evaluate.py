@@ -1,17 +1,102 @@
+"""The evaluator, `evaluate_run` and its records, on labelled images of 4 x 4 pixels."""
+
+import dataclasses
 import json
+import math
 import types
 
+import keras
 import numpy as np
 import pytest
 
 from flowgan_tf import data
+from flowgan_tf.data import pipeline
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
-from flowgan_tf.evaluation.evaluate import evaluate_run
+from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records
 from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import open_workdir
-from tests.tiny import make_state
+from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  return write_images(tmp_path_factory.mktemp('data') / 'images.npz', count=150, labels=True)
+
+
+@pytest.fixture(scope='module')
+def dataset(images):
+  return data.load(images)
+
+
+@pytest.fixture(scope='module')
+def config(images):
+  return make_config(objective='mle', dataset=images, seed=3, score_samples=10)
+
+
+# The evaluator.
+
+
+@pytest.fixture(scope='module')
+def flow(config):
+  keras.utils.set_random_seed(0)
+  flow = make_generator(config, IMAGE_SHAPE)
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.2, variable.shape))
+  return flow
+
+
+@pytest.fixture(scope='module')
+def evaluator(flow, dataset, config):
+  return Evaluator(flow, dataset, config)
+
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+def test_likelihood_is_of_the_whole_split(evaluator, flow, dataset, split):
+  """Splits of 120, 15 and 15 images, measured in batches of 100."""
+  images = getattr(dataset, split).images
+  x = data.dequantize(images, 256, 3 + Purpose.EVALUATION)
+  log_prob = flow.log_prob(x).numpy().astype(np.float64)
+  likelihood = evaluator.likelihood(split)
+  assert likelihood.n == len(images)
+  assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
+  assert likelihood.bits_per_dim == pytest.approx(8 - log_prob.mean() / (16 * math.log(2)), abs=1e-5)
+  assert likelihood == evaluator.likelihood(split)
+
+
+def test_likelihood_of_a_file_is_that_of_its_images(evaluator, flow, dataset, config, tmp_path, monkeypatch):
+  """120 images, in chunks of one batch of 100 each."""
+  np.save(tmp_path / 'train.npy', dataset.train.images)
+  stored = dataclasses.replace(dataset, train=data.Split(data.StoredImages(tmp_path / 'train.npy'), None))
+  monkeypatch.setattr(pipeline, '_VALUES_AT_ONCE', 1)
+  monkeypatch.setattr(data.StoredImages, '__array__', None)
+  assert Evaluator(flow, stored, config).likelihood('train') == evaluator.likelihood('train')
+
+
+def test_samples(evaluator, flow):
+  """501 samples take two calls."""
+  samples = evaluator.sample(501, Purpose.SCORE)
+  assert samples.shape == (501, 4, 4, 1) and samples.dtype == np.float32
+  assert len(np.unique(samples.reshape(501, -1), axis=0)) == 501
+  np.testing.assert_array_equal(evaluator.sample(501, Purpose.SCORE), samples)
+  for other in (evaluator.sample(20, Purpose.GRID), evaluator.sample(20, Purpose.SCORE, step=1)):
+    assert np.all(other != samples[:20])
+  # Neither the prior's mean nor its scale is lost on the way.
+  noise = flow.encode(samples).numpy()
+  assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
+
+
+def test_a_generator_without_a_density_has_no_likelihood(dataset):
+  config = make_config({'dcgan.channels': (4,)}, generator='dcgan')
+  evaluator = Evaluator(make_generator(config, IMAGE_SHAPE), dataset, config)
+  assert evaluator.likelihood('test') is None
+  assert evaluator.sample(3, Purpose.SCORE).shape == (3, *IMAGE_SHAPE)
+
+
+# A run.
 
 
 def scorer(images, splits=1):
@@ -159,3 +244,28 @@ def test_arguments_out_of_range_are_refused(trained, arguments, said):
   with pytest.raises(UsageError, match=said):
     evaluate_run(trained, ['latest'], 'test', **arguments)
   assert not (trained / 'evaluation.json').exists()
+
+
+# Records.
+
+
+def record(checkpoint, split='test', step=4, **more):
+  return {'checkpoint': checkpoint, 'split': split, 'step': step, **more}
+
+
+def test_other_checkpoints_and_splits_stay():
+  old = [record('latest', nll=1.0), record('latest', 'validation', nll=2.0), record('best_nll', nll=3.0)]
+  assert merge_records(old, [record('latest', nll=9.0)]) == [record('latest', nll=9.0), *old[1:]]
+
+
+def test_what_another_step_of_the_checkpoint_measured_goes():
+  old = [record('latest', 'validation', step=2, nll=2.0)]
+  assert merge_records(old, [record('latest', nll=9.0)]) == [record('latest', nll=9.0)]
+
+
+def test_scores_stay_until_there_are_new_ones():
+  old = [record('latest', nll=1.0, nll_float64=1.5, scorer='inception_v3', scorer_hash='a', fid=3.0)]
+  [merged] = merge_records(old, [record('latest', nll=2.0)])
+  assert (merged['nll'], merged['fid'], merged['nll_float64']) == (2.0, 3.0, 1.5)
+  [merged] = merge_records(old, [record('latest', nll=2.0, scorer='classifier', scorer_hash='b', mode_score=1.0)])
+  assert merged == record('latest', nll=2.0, nll_float64=1.5, scorer='classifier', scorer_hash='b', mode_score=1.0)

@@ -10,9 +10,9 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.records import read_evaluation, write_evaluation
+from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.files import read_record, sealed, write_json, write_record
-from flowgan_tf.metrics.cache import cached
+from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.description import read_description
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
     log.record('train', step, {'nll': rng.normal(), 'scorer': 'c', 'loss': float('nan')}, 0.5 * step)
   log.close()
   records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
-  write_evaluation(workdir, records)
+  write_record(workdir / 'evaluation.json', {'records': records})
   write_json(workdir / 'init.json', sealed(START))
   write_record(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
   cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.evaluate import evaluate_run
-from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.evaluation.evaluate import evaluate_run, read_evaluation
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.saved_model import export

@@ -113,14 +113,14 @@ def test_predictions_are_those_of_keras_functions_by_hand(inception, original):
 def test_dequantised_images_are_seen_as_their_grey_levels(inception):
   grey_levels = _grey_levels(2)
   np.testing.assert_array_equal(
-    inception.predict(dequantize(grey_levels, 256, seed=1)).features, inception.predict(grey_levels / 256).features
+    inception.predict(dequantize(grey_levels, 256, seed=1))[0], inception.predict(grey_levels / 256)[0]
   )
 
 
 def test_grey_images_are_seen_as_three_equal_channels(inception):
   grey_levels = _grey_levels(2, (28, 20, 1))
   np.testing.assert_array_equal(
-    inception.predict(grey_levels / 256).features, inception.predict(np.tile(grey_levels, 3) / 256).features
+    inception.predict(grey_levels / 256)[0], inception.predict(np.tile(grey_levels, 3) / 256)[0]
   )
 
 
@@ -129,13 +129,13 @@ def test_prediction_of_an_image_does_not_depend_on_the_others(inception, monkeyp
   together = inception.predict(images)
   monkeypatch.setattr(inception_module, '_BATCH_SIZE', 3)
   apart = inception.predict(images)
-  atol = together.features.std(axis=0).mean() / 50
-  np.testing.assert_allclose(apart.features, together.features, rtol=0, atol=atol)
+  atol = together[0].std(axis=0).mean() / 50
+  np.testing.assert_allclose(apart[0], together[0], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(('value', 'level'), [(-0.5, 0), (0.0, 0), (1 / 255, 1), (0.5, 128), (1.0, 255), (7.0, 255)])
 def test_values_are_cut_to_grey_levels(stand_in, value, level):
-  features = stand_in.predict(np.full([1, 8, 8, 3], value)).features
+  features = stand_in.predict(np.full([1, 8, 8, 3], value))[0]
   np.testing.assert_allclose(features, np.full([1, 3], level / 127.5 - 1), atol=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_downloaded_weights_are_read_without_a_network_in_float32(inception, ker
     loaded = load_inception(None)
     assert keras.config.dtype_policy().name == 'mixed_bfloat16'
     images = _grey_levels(1) / 256
-    np.testing.assert_array_equal(loaded.predict(images).features, inception.predict(images).features)
+    np.testing.assert_array_equal(loaded.predict(images)[0], inception.predict(images)[0])
   finally:
     keras.config.set_dtype_policy('float32')
   assert loaded.hash == inception.hash

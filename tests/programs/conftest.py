@@ -146,7 +146,7 @@ def cache(tmp_path_factory) -> pathlib.Path:
 
   folder = tmp_path_factory.mktemp('cache')
   with mock.patch.object(classifier, '_IMAGES_SEEN', (2000, 2000)):
-    classifier.load_or_train(data.load('digits'), folder)
+    classifier.load_classifier(data.load('digits'), folder)
   return folder
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.evaluation import pictures
-from flowgan_tf.evaluation.grids import image_grid, neighbor_grid
+from flowgan_tf.evaluation.pictures import image_grid, neighbor_grid
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
 from tests.tiny import edit_sealed

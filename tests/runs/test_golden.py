@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.evaluator import Evaluator
-from flowgan_tf.evaluation.records import read_evaluation
+from flowgan_tf.evaluation.evaluate import Evaluator, read_evaluation
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import default_config, settings
 from flowgan_tf.runs.log import read_metrics

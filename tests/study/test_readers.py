@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.records import write_evaluation
 from flowgan_tf.files import sealed, write_json, write_record
 from flowgan_tf.runs.log import sealed_line
 from flowgan_tf.study import readers
@@ -117,9 +116,9 @@ def test_odd_metrics(run, monkeypatch, value, said):
 )
 def test_odd_evaluations(run, value, said):
   records = [evaluated('best_nll', 2, 3.0, 4.0), evaluated('latest', 4, 3.0, 4.0)]
-  write_evaluation(run, records)
+  write_record(run / 'evaluation.json', {'records': records})
   read = readers.read_evaluation(run)
-  write_evaluation(run, [records[0] | value, records[1]])
+  write_record(run / 'evaluation.json', {'records': [records[0] | value, records[1]]})
   summary, lines = found(run)
   assert lines == [
     f'{run}/evaluation.json: 1 of 2 records are damaged ({said}); remove it, and run bin/evaluate {run} again'

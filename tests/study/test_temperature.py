@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgan_tf.evaluation.scoring import score_samples
+from flowgan_tf.metrics.scorer import score_samples
 from flowgan_tf.study.temperature import Temperature
 from tests.summaries import summary, temperature
 

@@ -1,0 +1,122 @@
+"""What several metrics do with arrays: check images, go through them in batches, keep results, and give their error."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import save_arrays, seal
+
+__all__ = ['cached', 'check_images', 'map_batches', 'standard_error', 'weights_hash']
+
+_LOG = logging.getLogger(__name__)
+_SEAL = 'sha256'
+
+
+def check_images(images: np.ndarray) -> np.ndarray:
+  """Returns images as an array. Grey levels and NaN are refused, because a metric would take them for other images.
+
+  Args:
+    images: Finite floats `[n, height, width, channels]`.
+
+  Raises:
+    UsageError: If they are not.
+  """
+  images = np.asarray(images)
+  if not np.issubdtype(images.dtype, np.floating) or images.ndim != 4:
+    raise UsageError(
+      f'`images` must be floats [n, height, width, channels] in [0, 1]. Got: {images.dtype} of shape {images.shape}.',
+      'images',
+    )
+  if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+    raise UsageError(f'`images` must be finite. Got: {bad} of {len(images)} images with NaN or infinity.', 'images')
+  return images
+
+
+def map_batches(function: Callable, array: np.ndarray, batch_size: int):
+  """Applies a function to an array, batch by batch.
+
+  The last batch is filled up with copies of the first entry, whose results are dropped, because XLA would compile
+  another program for a smaller batch.
+
+  Args:
+    function: Maps a batch `[batch_size, ...]` to a result `[batch_size, ...]` or a structure of such results.
+    array: Array `[n, ...]` with `n` at least 1.
+    batch_size: Number of entries per call.
+
+  Returns:
+    The results as NumPy arrays `[n, ...]`, in the structure that `function` returns.
+  """
+  n = len(array)
+  padded = np.concatenate([array, np.repeat(array[:1], -n % batch_size, axis=0)])
+  parts = [function(padded[i : i + batch_size]) for i in range(0, n, batch_size)]
+  return tf.nest.map_structure(lambda *batches: np.concatenate(batches)[:n], *parts)
+
+
+def standard_error(values: ArrayLike, axis: int | None = None) -> float | np.ndarray:
+  """Returns the standard error of the mean of independent values, `sqrt(sum_i (v_i - mean)^2 / (n - 1) / n)`.
+
+  Args:
+    values: Real numbers `[n, ...]`. They are summed in float64 whatever their precision.
+    axis: Axis along which the mean is taken. None takes the mean of all values.
+
+  Returns:
+    A float without `axis`, and otherwise float64 with the shape of the other axes. NaN for fewer than two values.
+  """
+  values = np.asarray(values, np.float64)
+  n = values.size if axis is None else values.shape[axis]
+  if n < 2:
+    return math.nan if axis is None else np.full(np.delete(values.shape, axis), math.nan)
+  errors = values.std(axis=axis, ddof=1) / math.sqrt(n)
+  return float(errors) if axis is None else errors
+
+
+def weights_hash(weights: Iterable[np.ndarray]) -> str:
+  """Returns the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
+  return hashlib.sha256(b''.join(weight.tobytes() for weight in weights)).hexdigest()[:16]
+
+
+def cached(
+  folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str, np.ndarray | float | str]]
+) -> Mapping[str, np.ndarray]:
+  """Reads arrays from their file in a cache, or makes them and keeps them there.
+
+  Args:
+    folder: Folder of the cache, made if there is none. If it cannot be written to, a warning says so and the arrays are
+      not kept.
+    name: Name of the file, without suffix. Unusual characters are replaced, so that the file stays in the folder.
+    make: Makes the arrays, numbers and strings to keep, by name. It is called if there is no file, and with a warning
+      if the file was damaged or edited.
+
+  Returns:
+    The arrays, numbers and strings by name.
+  """
+  path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
+  try:
+    # NumPy leaves a file open that is damaged, if it has opened it.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
+      arrays = {name: saved[name] for name in saved.files}
+    if str(arrays.pop(_SEAL)) != seal(None, arrays):
+      raise ValueError('not what was written')
+    return arrays
+  except (FileNotFoundError, NotADirectoryError):
+    pass
+  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
+    _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
+  made = make()
+  try:
+    # A flipped bit in a zip file's directory can drop the members after the first.
+    save_arrays(path, {_SEAL: seal(None, made), **made})
+  except UsageError as error:
+    _LOG.warning('%s, and will be computed every time.', error)
+  return made

@@ -1,0 +1,244 @@
+"""The scores of a generator's samples: a network, its features of real images, and what both say of samples."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pathlib
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from ml_collections import config_dict
+
+from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import make_writable
+from flowgan_tf.metrics.arrays import cached
+from flowgan_tf.metrics.classifier import load_classifier
+from flowgan_tf.metrics.distances import FeatureStatistics, feature_statistics, frechet_distance, kernel_distance
+from flowgan_tf.metrics.inception import load_inception
+from flowgan_tf.metrics.scores import inception_score, mode_score
+
+__all__ = ['Reference', 'ScoreNetwork', 'Scorer', 'load_reference', 'make_scorer', 'sample_health', 'score_samples']
+
+_LOG = logging.getLogger(__name__)
+
+_SUBSETS_PER_SPLIT = 10  # for KID: 100 subsets for the usual 10 splits
+# In dequantised real images one pixel in thousands comes this close to 0 or 1. In the samples of a generator that has
+# blown up nearly all pixels do.
+_SATURATION_MARGIN = 1e-6
+# Part of the name of a reference's file, beside the data's fingerprint and the network's hash. Raise it with every
+# change that makes a different reference of the same two: to what is kept, to `feature_statistics`, to what a network's
+# `predict` does before and after its weights, or to the dequantisation in `data/pipeline.py`.
+_VERSION = 1
+_KERNEL_FEATURES = 10_000
+_REFERENCE_SEED = 0
+_MOST_IMAGES = 250_000  # Inception-v3's features of so many take 2 GB.
+_CHUNK_VALUES = 2**25  # 128 MiB of float32 images, of which a network makes a few copies
+
+
+class ScoreNetwork(Protocol):
+  """The network behind the scores: the data set's own `Classifier`, or `Inception`.
+
+  Attributes:
+    name: Either 'classifier' or 'inception_v3'.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
+      hash, number of samples and number of splits.
+    label_distribution: p*(y) of the data set for the MODE score, float64 `[k]`. None if the network does not know the
+      data set's classes.
+    test_accuracy: Fraction of the data set's test images that are classified correctly. None if the network does not
+      know the data set's classes.
+  """
+
+  name: str
+  hash: str
+  label_distribution: np.ndarray | None
+  test_accuracy: float | None
+
+  def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features, float32 `[n, d]`, and p(y|x), float64 `[n, k]`, of images, floats `[n, height, width, c]`."""
+
+
+class Reference(NamedTuple):
+  """Features of the training images, with which FID and KID compare the features of samples.
+
+  Attributes:
+    statistics: Mean and covariance of the features of all images, or of 250,000 of them drawn at random, for FID.
+    features: Features of the first m of the images behind the statistics, at most 10,000, for KID, float32 `[m, d]`.
+  """
+
+  statistics: FeatureStatistics
+  features: np.ndarray
+
+
+def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.PathLike) -> Reference:
+  """Returns the reference of a data set, from the cache if it is there and newly computed otherwise.
+
+  The training images are dequantised, to look like a flow's samples, with noise that is always the same.
+
+  Args:
+    dataset: The data set.
+    network: Network that gives the features. Its name and hash are part of the cache file's name.
+    cache_dir: Folder of the cache; see `cached`.
+
+  Returns:
+    The `Reference`.
+  """
+  n = len(dataset.train)
+  used = min(n, _MOST_IMAGES)
+
+  def compute():
+    _LOG.info(
+      'Computing %s features of %s train images of %s.',
+      network.name,
+      f'the {n}' if used == n else f'{used} of the {n}',
+      dataset.name,
+    )
+    order = np.arange(n) if used == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:used]
+    chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
+    features = []
+    for start in range(0, used, chunk):
+      # Each chunk has a seed of its own, or all of them would get the same noise.
+      images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
+      features.append(network.predict(images)[0])
+    features = np.concatenate(features)
+    return {'features': features[:_KERNEL_FEATURES], **feature_statistics(features)._asdict()}
+
+  train = 'train' if used == n else f'train{used}'
+  name = f'reference-{dataset.name}-{train}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}'
+  saved = cached(cache_dir, name, compute)
+  return Reference(FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n'])), saved['features'])
+
+
+class Scorer:
+  """Inception score, FID and KID of samples, and the MODE score if the network knows the data set's classes.
+
+  Attributes:
+    selection: Name of the score that chooses the best checkpoint: 'mode_score' if there is one, as in the paper's MNIST
+      table, and otherwise 'inception_score', as in its CIFAR-10 table.
+  """
+
+  def __init__(self, network: ScoreNetwork, reference: Reference):
+    """Prepares the scores.
+
+    Args:
+      network: Network that predicts features and classes.
+      reference: Features of real images from the same network, for FID and KID.
+    """
+    self._network, self._reference = network, reference
+    self.selection = 'inception_score' if network.label_distribution is None else 'mode_score'
+
+  def __call__(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
+    """Scores samples.
+
+    Args:
+      images: Samples, finite floats `[n, height, width, channels]`.
+      splits: Number of parts into which the samples are divided. Inception and MODE score are given as mean and
+        standard deviation over the parts.
+
+    Returns:
+      A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
+      splits and reference images.
+    """
+    network = self._network
+    features, probabilities = network.predict(images)
+    scores = {
+      'inception_score': inception_score(probabilities, splits),
+      'kid': kernel_distance(features, self._reference.features, subsets=_SUBSETS_PER_SPLIT * splits),
+    }
+    if network.label_distribution is not None:
+      scores['mode_score'] = mode_score(probabilities, network.label_distribution, splits)
+    record = {'fid': frechet_distance(feature_statistics(features), self._reference.statistics)}
+    for name, score in scores.items():
+      record |= {name: score.mean, f'{name}_std': score.std}
+    if network.test_accuracy is not None:
+      record['classifier_accuracy'] = network.test_accuracy
+    return record | {
+      'score_samples': len(images),
+      'score_splits': splits,
+      'scorer': network.name,
+      'scorer_hash': network.hash,
+      'reference_images': self._reference.statistics.n,
+    }
+
+
+def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: bool = False) -> Scorer | None:
+  """Makes the scorer for the samples of a run. FID and KID compare with the training images, as is customary.
+
+  A classifier or reference features that are not in the cache are made now. If the cache cannot be written, a warning
+  says so before that work.
+
+  Args:
+    config: A training configuration, of which `scorer`, `inception_weights` and `cache_dir` are used.
+    dataset: The data.
+    required: Whether the user named the scorer, so that data without labels are an error.
+
+  Returns:
+    The scorer; None if it would be a classifier and the data have no labels.
+
+  Raises:
+    UsageError: If `required` and the data have no labels, a label has no training image, there are fewer than 2
+      training images, or the weights of Inception-v3 are missing.
+  """
+  by_classifier = config.scorer == 'classifier'
+  if by_classifier and dataset.num_classes is None:
+    if required:
+      raise UsageError(
+        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels to train a "
+        "classifier on. Got: 'classifier'.",
+        'scorer',
+      )
+    return None
+  if len(dataset.train) < 2:  # A covariance needs two.
+    raise UsageError(
+      f'{config.dataset}: must have at least 2 training images for FID and KID; for no scores, set `score_samples` in '
+      f'training or `samples` in evaluation to 0. Got: {len(dataset.train)}.'
+    )
+  if by_classifier:
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    if not counts.all():
+      raise UsageError(
+        f'{config.dataset}: must have training images of each label from 0 to {dataset.num_classes - 1}, or no labels. '
+        f'Got: none of {counts.argmin()}.'
+      )
+  folder = pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
+  try:
+    make_writable(folder)
+  except UsageError as error:
+    _LOG.warning('%s; what is not in it will be computed every time.', error)
+  network = load_classifier(dataset, folder) if by_classifier else load_inception(config.inception_weights or None)
+  return Scorer(network, load_reference(dataset, network, folder))
+
+
+def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) -> dict[str, float | int | str]:
+  """Returns the health of samples and, if there is a scorer and all pixels are finite, their scores.
+
+  Args:
+    images: Samples, float `[n, height, width, channels]`.
+    scorer: Scores the samples; None for no scores.
+    splits: Number of parts that are scored separately; see `Scorer`.
+  """
+  health = sample_health(images)
+  return health if scorer is None or health['non_finite'] else health | scorer(images, splits)
+
+
+def sample_health(images: np.ndarray) -> dict[str, float]:
+  """Measures signs of a collapse that the likelihood does not show.
+
+  Args:
+    images: Samples, floats `[n, height, width, channels]`.
+
+  Returns:
+    A dictionary of `saturated`, the share of pixels that are beyond 0 or 1 or within 1e-6 of them; `non_finite`, the
+    share of pixels that are NaN or infinite; and `sample_std`, the standard deviation over samples, averaged over
+    pixels, which is near 0 if all samples are alike.
+  """
+  finite = np.isfinite(images)
+  values = np.where(finite, images, 0.5)
+  saturated = (values < _SATURATION_MARGIN) | (values > 1 - _SATURATION_MARGIN)
+  return {
+    'saturated': float(saturated.mean()),
+    'non_finite': float(1 - finite.mean()),
+    'sample_std': float(values.std(axis=0).mean()),
+  }

@@ -1,0 +1,171 @@
+"""Checks, batches, standard errors and the cache."""
+
+import errno
+import math
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.metrics.arrays import cached, check_images, map_batches, standard_error
+
+
+def test_images_are_finite_floats_of_any_range():
+  images = np.full((3, 2, 2, 1), 7, np.float16)
+  assert check_images(images) is images
+  bad = np.zeros((3, 2, 2, 1))
+  bad[0, 0, 0], bad[2, 1] = np.nan, -np.inf
+  for images, message in [
+    (np.zeros((2, 4, 3, 1), int), r'floats \[n, height, width, channels\] in \[0, 1\]\. Got: int64 of shape \(2, 4'),
+    (np.zeros((2, 4, 3)), r'Got: float64 of shape \(2, 4, 3\)\.$'),
+    (bad, r'^`images` must be finite\. Got: 2 of 3 images with NaN or infinity\.$'),
+  ]:
+    with pytest.raises(UsageError, match=message) as caught:
+      check_images(images)
+    assert caught.value.argument == 'images'
+
+
+@pytest.mark.parametrize('n', [1, 3, 4, 5, 9])
+def test_batches_are_full_and_results_are_of_all_entries(n):
+  sizes = []
+
+  def function(batch):
+    sizes.append(len(batch))
+    return 2 * batch, batch.sum(axis=1)
+
+  array = np.random.default_rng(n).normal(size=(n, 3))
+  doubled, sums = map_batches(function, array, 4)
+  np.testing.assert_array_equal(doubled, 2 * array)
+  np.testing.assert_array_equal(sums, array.sum(axis=1))
+  assert sizes == [4] * -(-n // 4)
+
+
+# Standard errors.
+
+
+def test_standard_error_by_hand():
+  """Mean 3; the squared deviations 4, 1, 9 sum to 14, over n - 1 = 2 and n = 3."""
+  assert standard_error([1.0, 2.0, 6.0]) == pytest.approx(math.sqrt(14 / 2 / 3), rel=1e-15)
+  assert type(standard_error([1, 2, 6])) is float
+
+
+@pytest.mark.parametrize('axis', [None, 1, -3])
+def test_standard_error_is_scipys_sem(axis):
+  values = np.random.default_rng(0).normal(-3.0, 2.0, (5, 4, 3))
+  np.testing.assert_allclose(standard_error(values, axis=axis), stats.sem(values, axis=axis), rtol=1e-14)
+
+
+def test_narrow_types_are_summed_in_float64():
+  """The sum of 10,000 numbers near 100 overflows float16, and their squares lose all digits of a spread of 1."""
+  values = (100 + np.random.default_rng(1).normal(size=10_000)).astype(np.float16)
+  assert standard_error(values) == pytest.approx(stats.sem(values.astype(np.float64)), rel=1e-12)
+
+
+def test_fewer_than_two_values_have_no_standard_error():
+  assert math.isnan(standard_error([2.5])) and math.isnan(standard_error([]))
+  assert standard_error([2.5, 2.5]) == 0.0
+  for shape, axis in (((1, 3), 0), ((2, 1, 4), -2), ((0, 3), 0)):
+    errors = standard_error(np.ones(shape), axis=axis)
+    np.testing.assert_array_equal(errors, np.full(np.delete(shape, axis), np.nan), strict=True)
+
+
+# The cache.
+
+
+def arrays():
+  return {'numbers': np.arange(4.0), 'n': 4, 'name': 'λ'}
+
+
+def again():
+  pytest.fail('made again')
+
+
+def test_a_result_is_made_once(tmp_path):
+  folder = tmp_path / 'new' / 'cache'
+  assert cached(folder, 'sum', arrays)['n'] == 4
+  assert [path.name for path in folder.iterdir()] == ['sum.npz']
+  found = cached(folder, 'sum', again)
+  np.testing.assert_array_equal(found['numbers'], np.arange(4.0))
+  assert (int(found['n']), str(found['name']), len(found)) == (4, 'λ', 3)
+
+
+def test_the_file_stays_in_the_folder_whatever_the_name(tmp_path):
+  cached(tmp_path / 'cache', '../a b/é.npz', arrays)
+  assert [path.name for path in tmp_path.rglob('*.npz')] == ['-a-b-npz.npz']
+  assert [path.name for path in tmp_path.iterdir()] == ['cache']
+
+
+def flipped(content):
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+  'empty': lambda content: b'',
+  'truncated': lambda content: content[: len(content) // 2],
+  'text': lambda content: b'text',
+  'flipped bit': flipped,
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_made_again_with_a_warning(tmp_path, caplog, damage):
+  path = tmp_path / 'sum.npz'
+  cached(tmp_path, 'sum', arrays)
+  path.write_bytes(damage(path.read_bytes()))
+  assert cached(tmp_path, 'sum', lambda: {'n': 7}) == {'n': 7}
+  [message] = caplog.messages
+  assert message.startswith(f'{path}: damaged (') and message.endswith(', and is made again.') and '\n' not in message
+  assert cached(tmp_path, 'sum', again) == {'n': 7}
+  assert len(caplog.messages) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+  'change',
+  [{'numbers': np.arange(5.0)}, {'numbers': np.arange(4)}, {'others': np.ones(1)}, {'sha256': np.ones(1)}],
+)
+def test_arrays_that_were_edited_are_made_again(tmp_path, caplog, change):
+  path = tmp_path / 'sum.npz'
+  cached(tmp_path, 'sum', arrays)
+  with np.load(path) as saved:
+    kept = dict(saved)
+  np.savez(path, **kept)
+  cached(tmp_path, 'sum', again)
+  np.savez(path, **kept | change)
+  assert cached(tmp_path, 'sum', lambda: {'n': 7}) == {'n': 7}
+  assert caplog.messages == [f'{path}: damaged (ValueError: not what was written), and is made again.']
+
+
+def test_the_seal_covers_members_that_a_reader_skips(tmp_path, caplog):
+  """The length of a comment in the zip file's directory, damaged in one bit, makes a reader skip what follows it."""
+  cached(tmp_path, 'sum', lambda: {'numbers': np.arange(4.0), 'others': np.ones(3)})
+  path = tmp_path / 'sum.npz'
+  content = bytearray(path.read_bytes())
+  for entry in [m.start() for m in re.finditer(b'PK\x01\x02', bytes(content))][:-1]:
+    path.write_bytes(content[: entry + 32] + bytes([0, content[entry + 33] | 0x10]) + content[entry + 34 :])
+    assert cached(tmp_path, 'sum', lambda: {'n': 7}) == {'n': 7}
+    path.write_bytes(content)
+  assert len(caplog.messages) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, caplog, monkeypatch):
+  (tmp_path / 'file').touch()
+  assert cached(tmp_path / 'file', 'sum', arrays)['n'] == 4
+  said = f'{tmp_path}/file/sum.npz: cannot be written (Not a directory), and will be computed every time.'
+  assert caplog.messages == [said]
+
+  def write_array(file, *_, **__):
+    file.write(b'some of it')
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(np.lib.format, 'write_array', write_array)
+  assert cached(tmp_path / 'full', 'sum', arrays)['n'] == 4
+  assert 'No space left on device' in caplog.messages[1] and not list((tmp_path / 'full').iterdir())
+
+
+def test_an_error_leaves_no_file(tmp_path):
+  with pytest.raises(ZeroDivisionError):
+    cached(tmp_path, 'sum', lambda: {'n': 1 / 0})
+  assert not list(tmp_path.iterdir())

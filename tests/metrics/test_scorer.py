@@ -1,0 +1,291 @@
+"""Scores of samples, the reference behind them, and what a run makes of both."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from flowgan_tf import data, metrics
+from flowgan_tf.errors import UsageError
+from flowgan_tf.metrics import scorer as scorer_module
+from flowgan_tf.metrics.distances import feature_statistics, kernel_distance
+from flowgan_tf.metrics.scorer import (
+  Reference,
+  Scorer,
+  load_reference,
+  make_scorer,
+  sample_health,
+  score_samples,
+)
+from tests.tiny import make_config, write_images
+
+LEVELS = 256
+
+
+class Colours:
+  """Sees the mean colour of an image, and whether its upper half is brighter than the lower. It keeps the images."""
+
+  name, hash, test_accuracy, label_distribution = 'classifier', '0123456789abcdef', 0.75, np.array([0.5, 0.5])
+
+  def __init__(self, **attributes):
+    self.seen = []
+    vars(self).update(attributes)
+
+  def predict(self, images):
+    self.seen.append(images)
+    upper, lower = images[:, :2].mean(axis=(1, 2, 3)), images[:, 2:].mean(axis=(1, 2, 3))
+    return images.mean(axis=(1, 2)).astype(np.float32), np.eye(2)[(upper > lower).astype(int)]
+
+
+@pytest.fixture
+def images():
+  images = np.random.default_rng(0).uniform(0, 0.1, (40, 4, 4, 3))
+  images[:20, :2] += 0.5
+  images[20:, 2:] += 0.5
+  return images
+
+
+@pytest.fixture
+def reference():
+  features = np.random.default_rng(1).normal(0.3, 0.02, (60, 3)).astype(np.float32)
+  return Reference(feature_statistics(features), features)
+
+
+def test_scores_by_hand(images, reference):
+  scores = Scorer(Colours(), reference)(images)
+  # Certain predictions, half of each class: exp(ln 2) by both formulas.
+  assert scores['inception_score'] == pytest.approx(2.0) and scores['mode_score'] == pytest.approx(2.0)
+  rest = {'score_samples': 40, 'score_splits': 1, 'reference_images': 60, 'classifier_accuracy': 0.75}
+  assert scores | rest | {'scorer': 'classifier', 'scorer_hash': '0123456789abcdef'} == scores
+  x, y = images.mean(axis=(1, 2)), reference.features.astype(np.float64)
+  a, b = np.cov(x.T), np.cov(y.T)
+  frechet = np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2) + np.trace(a + b - 2 * scipy.linalg.sqrtm(a @ b).real)
+  assert scores['fid'] == pytest.approx(frechet, rel=1e-4)
+
+
+@pytest.mark.parametrize('splits', [1, 2])
+def test_kid_is_the_kernel_distance_to_the_reference(images, reference, splits):
+  """There are 10 subsets for each split of the other scores."""
+  scores = Scorer(Colours(), reference)(images, splits)
+  features = images.mean(axis=(1, 2)).astype(np.float32)
+  expected = kernel_distance(features, reference.features, subsets=10 * splits)
+  assert (scores['kid'], scores['kid_std']) == (expected.mean, expected.std)
+  assert expected.std > 0 and expected != kernel_distance(features, reference.features, subsets=11 * splits)
+
+
+def test_splits_are_scored_apart(images, reference):
+  """Each of two splits has a single class: Inception 1, MODE exp(ln 2 - infinity). The FID is that of all samples."""
+  scorer = Scorer(Colours(), reference)
+  split = scorer(images, splits=2)
+  assert (split['inception_score'], split['mode_score'], split['score_splits']) == (pytest.approx(1.0), 0.0, 2)
+  assert split['fid'] == scorer(images)['fid']
+
+
+def test_a_network_that_does_not_know_the_labels(images, reference):
+  scorer = Scorer(Colours(name='inception_v3', test_accuracy=None, label_distribution=None), reference)
+  assert scorer.selection == 'inception_score' and Scorer(Colours(), reference).selection == 'mode_score'
+  assert not {'mode_score', 'classifier_accuracy'} & scorer(images).keys()
+
+
+# The reference.
+
+
+def colours(name='colours', seed=0, train=40):
+  rng = np.random.default_rng(seed)
+  splits = (data.Split(rng.integers(0, LEVELS, (n, 4, 5, 3)).astype(np.uint8), None) for n in (train, 7, 9))
+  return data.Dataset(name, LEVELS, *splits, None)
+
+
+def test_a_scorer_can_be_built_of_public_names(tmp_path):
+  network: metrics.ScoreNetwork = Colours()
+  dataset = colours()
+  reference = metrics.load_reference(dataset, network, tmp_path)
+  same = data.dequantize(dataset.train.images, LEVELS, 5)
+  assert metrics.Scorer(network, reference)(same)['fid'] < 1e-3
+
+
+def test_statistics_are_those_of_the_training_images(tmp_path, caplog):
+  dataset, network = colours(), Colours()
+  with caplog.at_level('INFO', logger='flowgan_tf.metrics'):
+    reference = load_reference(dataset, network, tmp_path)
+  assert caplog.messages == ['Computing classifier features of the 40 train images of colours.']
+  images = np.concatenate(network.seen)
+  np.testing.assert_array_equal(np.floor(LEVELS * images), dataset.train.images)
+  # The noise adds half a level on average, with a standard deviation of 0.29; each mean is over 20 pixels.
+  means = (dataset.train.images.astype(np.float64) + 0.5).mean(axis=(1, 2)) / LEVELS
+  np.testing.assert_allclose(reference.features, means, atol=5 * 0.29 / np.sqrt(20) / LEVELS)
+  assert (reference.features.dtype, reference.statistics.n) == (np.float32, 40)
+  features = images.mean(axis=(1, 2), dtype=np.float64)
+  np.testing.assert_allclose(reference.statistics.mean, features.mean(axis=0), rtol=1e-6)
+  np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
+
+
+def test_only_the_first_features_are_kept_but_all_count(tmp_path, monkeypatch):
+  everything = load_reference(colours(), Colours(), tmp_path / 'all')
+  monkeypatch.setattr(scorer_module, '_KERNEL_FEATURES', 6)
+  some = load_reference(colours(), Colours(), tmp_path / 'some')
+  assert some.statistics.n == 40
+  np.testing.assert_array_equal(some.features, everything.features[:6])
+  np.testing.assert_array_equal(some.statistics.covariance, everything.statistics.covariance)
+
+
+def test_chunks_hold_all_images_in_order_with_noise_of_their_own(tmp_path, monkeypatch):
+  monkeypatch.setattr(scorer_module, '_CHUNK_VALUES', 1000)
+  dataset, network = colours(), Colours()
+  load_reference(dataset, network, tmp_path)
+  assert [len(images) for images in network.seen] == [16, 16, 8]  # 60 values in an image
+  images = LEVELS * np.concatenate(network.seen)
+  np.testing.assert_array_equal(np.floor(images), dataset.train.images)
+  assert len(np.unique((images % 1).reshape(40, -1)[:, :4], axis=0)) == 40
+
+
+def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(scorer_module, '_MOST_IMAGES', 30)
+  dataset, network = colours(), Colours()
+  with caplog.at_level('INFO', logger='flowgan_tf.metrics'):
+    reference = load_reference(dataset, network, tmp_path)
+  assert caplog.messages == ['Computing classifier features of 30 of the 40 train images of colours.']
+  assert reference.statistics.n == 30 and '-train30-' in next(tmp_path.iterdir()).name
+  [images] = network.seen
+  seen = [image.tobytes() for image in np.floor(LEVELS * images).astype(np.uint8)]
+  order = [[image.tobytes() for image in dataset.train.images].index(image) for image in seen]
+  assert len(set(order)) == 30
+  assert order != sorted(order)  # The first of them, which KID uses, must not be those of a class.
+
+
+def test_the_second_call_reads_the_cache(tmp_path):
+  network, dataset = Colours(), colours(name='../my data/v1.0')
+  first, second = (load_reference(dataset, network, tmp_path) for _ in range(2))
+  assert len(network.seen) == 1
+  [path] = tmp_path.iterdir()
+  assert path.name == f'reference--my-data-v1-0-train-{dataset.fingerprint[:12]}-classifier-{network.hash}-v1.npz'
+  for array, same in zip((*first.statistics, first.features), (*second.statistics, second.features), strict=True):
+    np.testing.assert_array_equal(array, same)
+  assert (second.features.dtype, type(second.statistics.n)) == (np.float32, int)
+
+
+def test_another_network_or_data_set_has_its_own_file(tmp_path, monkeypatch):
+  variants = [
+    (colours(), Colours()),
+    (colours(), Colours(hash='fedcba9876543210')),
+    (colours(), Colours(name='others')),
+    (colours(seed=1), Colours()),
+  ]
+  for number, (dataset, network) in enumerate(variants, 1):
+    load_reference(dataset, network, tmp_path)
+    assert len(network.seen) == 1 and len(list(tmp_path.iterdir())) == number
+  monkeypatch.setattr(scorer_module, '_VERSION', 2)
+  load_reference(*variants[0], tmp_path)
+  assert len(list(tmp_path.iterdir())) == 5
+
+
+# The scorer of a run.
+
+
+@pytest.fixture
+def config(tmp_path):
+  return make_config(dataset=write_images(tmp_path / 'images.npz', count=150, labels=True))
+
+
+@pytest.fixture
+def networks(monkeypatch):
+  """The cache folder of each classifier that was asked for, none of which is trained."""
+  asked = []
+
+  def load_classifier(dataset, folder):
+    asked.append(folder)
+    return types.SimpleNamespace(label_distribution=None)
+
+  monkeypatch.setattr(scorer_module, 'load_classifier', load_classifier)
+  monkeypatch.setattr(scorer_module, 'load_reference', lambda *_: None)
+  return asked
+
+
+def test_a_classifier_needs_labels(config, tmp_path):
+  unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
+  assert make_scorer(config, unlabelled) is None
+  with pytest.raises(UsageError, match=r"^`scorer` must be 'inception'.* has no labels.* Got: 'classifier'\.$"):
+    make_scorer(config, unlabelled, required=True)
+
+
+def test_too_few_images_are_refused_before_a_classifier_is_trained(config, tmp_path, networks):
+  """Of 3 images one is for training, of 4 two; a covariance takes two."""
+  few = data.load(write_images(tmp_path / 'three.npz', count=3, labels=True))
+  few = dataclasses.replace(few, train=data.Split(few.train.images, np.zeros(1, np.int64)), num_classes=1)
+  assert len(few.train) == 1
+  with pytest.raises(UsageError, match=r'must have at least 2 training images .* Got: 1\.$'):
+    make_scorer(config, few)
+  assert not networks
+  two = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64))
+  make_scorer(config, dataclasses.replace(few, train=two))
+  assert len(networks) == 1
+
+
+def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
+  path = tmp_path / 'from_one.npz'
+  np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
+  with pytest.raises(UsageError, match=r'must have training images of each label from 0 to 2.* Got: none of 0\.$'):
+    make_scorer(config, data.load(str(path)))
+
+
+def test_the_cache_is_in_the_home_by_default(config, tmp_path, monkeypatch, networks):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  make_scorer(config, data.load(config.dataset))
+  assert networks == [tmp_path / '.cache' / 'flowgan_tf']
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, tmp_path, caplog, networks):
+  (tmp_path / 'file').touch()
+  config.cache_dir = str(tmp_path / 'file' / 'cache')
+  with caplog.at_level('WARNING', logger='flowgan_tf'):
+    assert make_scorer(config, data.load(config.dataset)) is not None
+  [message] = [record.getMessage() for record in caplog.records]
+  assert message.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in message
+  assert len(networks) == 1
+
+
+# Samples.
+
+
+def scorer(images, splits=1):
+  """Stands for a `Scorer`."""
+  return {'mode_score': float(images.mean()), 'score_splits': splits}
+
+
+def test_scores_stand_beside_the_health_of_the_samples():
+  images = np.full((20, 4, 4, 1), 0.2)
+  images[:10, :2] = 0.7
+  health = {'saturated': 0.0, 'non_finite': 0.0, 'sample_std': pytest.approx(0.125)}
+  assert score_samples(images, scorer, splits=2) == health | {'mode_score': pytest.approx(0.325), 'score_splits': 2}
+  assert score_samples(images, None) == health
+  images[0, 0, 0] = np.nan  # Samples that blew up have no score.
+  scores = score_samples(images, scorer)
+  assert scores.keys() == health.keys() and scores['non_finite'] == pytest.approx(1 / 320)
+
+
+def test_health_by_hand():
+  """Three samples of 2 x 1 pixels."""
+  images = np.array([[0.0, 0.2], [0.5, 0.5], [1.0, 0.8]]).reshape(3, 2, 1, 1)
+  # Population standard deviations of the two pixels: sqrt(1/6) and sqrt(0.06).
+  std = (np.sqrt(1 / 6) + np.sqrt(0.06)) / 2
+  assert sample_health(images) == {
+    'saturated': pytest.approx(2 / 6),
+    'non_finite': 0.0,
+    'sample_std': pytest.approx(std),
+  }
+
+
+@pytest.mark.parametrize(
+  ('value', 'saturated'), [(-3.0, 1), (5e-7, 1), (2e-6, 0), (1 - 2e-6, 0), (1 - 5e-7, 1), (7.0, 1)]
+)
+def test_saturation_is_at_and_beyond_the_borders(value, saturated):
+  assert sample_health(np.full((2, 2, 2, 1), value))['saturated'] == saturated
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_non_finite_pixels_are_counted_and_do_not_spread(bad):
+  images = np.full((4, 2, 2, 1), 0.5)
+  images[0, 0, 0, 0] = images[2, 1, 1, 0] = bad
+  assert sample_health(images) == {'saturated': 0.0, 'non_finite': 2 / 16, 'sample_std': 0.0}

@@ -227,7 +227,12 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   Raises:
     UsageError: If the file was damaged or edited.
   """
-  found = read_record(workdir / _RECORD)
+  try:
+    found = read_record(workdir / _RECORD)
+  except UsageError as error:  # To measure it again is no remedy, as an evaluation reads the file first.
+    reason = type(error.__cause__).__name__
+    remedy = f'remove it, and run bin/evaluate {workdir} again'
+    raise UsageError(f'{workdir / _RECORD}: damaged ({reason}); {remedy}') from error
   return found[0]['records'] if found else []
 
 

@@ -105,7 +105,7 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
     images = StoredImages(folder / f'{part}.npy')
     labels = None
     if (file := folder / f'{part}_labels.npy').name in names:
-      labels = check_labels(str(file), 'labels', np.array(_map(file)), len(images))
+      labels = check_labels(str(file), np.array(_map(file)), len(images))
     splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels)
   return make_dataset(str(folder), folder.resolve().name, **splits)
 
@@ -211,7 +211,7 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
   if not os.path.isfile(path):
     raise UsageError(f'{path}: no such file')
   try:
-    with np.load(path) as archive:
+    with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
       names, members = set(archive.files), archive.zip.infolist()
       keras = {f'{xy}_{part}' for xy in 'xy' for part in PARTS}
       if not ({'images'} <= names <= {'images', 'labels'} or {'x_train', 'x_test'} <= names <= keras):
@@ -243,4 +243,4 @@ def _npz_split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels
     )
   if image_size:
     images = np.stack([crop_and_resize(pixels, image_size) for pixels in images])
-  return Split(images, labels if labels is None else check_labels(path, f'"{labels_key}"', labels, len(images)))
+  return Split(images, labels if labels is None else check_labels(f'{path}: {labels_key}', labels, len(images)))

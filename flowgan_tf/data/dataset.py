@@ -87,17 +87,10 @@ class Dataset:
 
 
 def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
-  """Returns the splits of a source with 256 levels as a `Dataset`, which counts its classes.
-
-  Args:
-    source: The file or folder, for error messages.
-    name: Name of the data set.
-    train: Images that a model is fitted to.
-    validation: Images that choose among models.
-    test: Images that results are reported for.
+  """Returns a `Dataset` with 256 levels, whose classes are counted.
 
   Raises:
-    UsageError: If the images of the splits differ in shape, or only some of the splits have labels.
+    UsageError: If the images of the splits differ in shape, or only some of the splits have labels. It names `source`.
   """
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
@@ -108,12 +101,11 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   return Dataset(name, 256, *splits, num_classes=1 + max(int(part.max()) for part in labels) if labels else None)
 
 
-def check_labels(source: str, name: str, labels: np.ndarray, n: int) -> np.ndarray:
+def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
   """Returns the labels of n images as int64 `[n]`.
 
   Args:
     source: File or data set, for error messages.
-    name: What the message calls the labels.
     labels: Integers from 0, `[n]` or `[n, 1]`.
     n: Number of images.
 
@@ -124,7 +116,7 @@ def check_labels(source: str, name: str, labels: np.ndarray, n: int) -> np.ndarr
   # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
   if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
     raise UsageError(
-      f'{source}: expected {name} as {n} integers from 0, one for each image, got {labels.dtype} {list(labels.shape)}'
+      f'{source}: expected labels as {n} integers from 0, one for each image, got {labels.dtype} {list(labels.shape)}'
       + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
     )
   return labels.reshape(n).astype(np.int64)
@@ -159,15 +151,8 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
 def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
   """Divides images at random into 80 % train, 10 % validation and 10 % test, the same way each time.
 
-  Args:
-    everything: The images to divide.
-    source: File or data set, for error messages.
-
-  Returns:
-    The training, validation and test images.
-
   Raises:
-    UsageError: If there are fewer than 3 images.
+    UsageError: If there are fewer than 3 images. It names `source`.
   """
   if len(everything) < 3:
     raise UsageError(f'{source}: expected at least 3 images, one for each split, got {len(everything)}')

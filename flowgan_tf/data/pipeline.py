@@ -23,7 +23,7 @@ _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 _ORDER, _NOISE, _FLIP = range(3)
 
 
-def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
+def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator) -> np.ndarray:
   """Spreads integer grey levels over the unit interval, `x = (k + u) / levels` with `u ~ U[0, 1)`.
 
   The noise of an image depends only on the seed and on its position in `images`. The first `m` images are therefore the
@@ -32,7 +32,7 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
   Args:
     images: Grey levels from 0 to levels - 1, integers `[n, height, width, channels]`.
     levels: Number of grey levels, at most 256.
-    seed: Non-negative seed of the noise.
+    seed: Non-negative seed of the noise, or a generator that draws it.
 
   Returns:
     The images in [0, 1), float32 `[n, height, width, channels]`, with `floor(levels * x) == images`.
@@ -45,7 +45,17 @@ def dequantize(images: np.ndarray, levels: int, seed: int) -> np.ndarray:
   Uria, Murray, Larochelle. RNADE: The real-valued neural autoregressive density-estimator. NIPS 2013, section 5.
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.1.
   """
-  return _spread(np.asarray(images), levels, np.random.default_rng(seed))
+  images = np.asarray(images)
+  expected = f'integers from 0 to {levels - 1}'
+  if not np.issubdtype(images.dtype, np.integer):
+    raise ValueError(f'`images` must be {expected}. Got: numbers of type {images.dtype}.')
+  if images.size and not 0 <= images.min() <= images.max() < levels:
+    raise ValueError(f'`images` must be {expected}. Got: {images.min()} to {images.max()}.')
+  x = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
+  x *= np.float32(_MAX_NOISE)
+  x += images
+  x /= np.float32(levels)
+  return x
 
 
 def dequantized_chunks(
@@ -65,20 +75,7 @@ def dequantized_chunks(
   rng = np.random.default_rng(seed)
   chunk_size = batch_size * max(1, _VALUES_AT_ONCE // (batch_size * math.prod(images.shape[1:])))
   for start in range(0, len(images), chunk_size):
-    yield _spread(images[start : start + chunk_size], levels, rng)
-
-
-def _spread(images: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
-  expected = f'integers from 0 to {levels - 1}'
-  if not np.issubdtype(images.dtype, np.integer):
-    raise ValueError(f'`images` must be {expected}. Got: numbers of type {images.dtype}.')
-  if images.size and not 0 <= images.min() <= images.max() < levels:
-    raise ValueError(f'`images` must be {expected}. Got: {images.min()} to {images.max()}.')
-  x = rng.random(images.shape, dtype=np.float32)
-  x *= np.float32(_MAX_NOISE)
-  x += images
-  x /= np.float32(levels)
-  return x
+    yield dequantize(images[start : start + chunk_size], levels, rng)
 
 
 def training_batches(

@@ -70,8 +70,7 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
 
   try:
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
-    size = f'-{image_size}' if image_size else ''
-    stored = pathlib.Path(root, 'flowgan_tf', dataset, os.path.basename(folder) + size)
+    stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
     if stored.is_dir() or records.size >= arrays.IN_MEMORY:
       if not stored.is_dir():
         _write(stored, records)
@@ -101,11 +100,10 @@ class _Records:
     if 'train' not in names:
       raise UsageError(f"{dataset}: expected a split 'train', got {', '.join(splits)}")
     self.lengths = {name: splits[name].num_examples for name in names}
-    self.image_shape = features[self._image_key].shape
-    if image_size:
-      self.image_shape = (image_size, image_size, self.image_shape[2])
-    self._is_fixed = None not in self.image_shape
-    if not self._is_fixed:
+    shape = features[self._image_key].shape
+    self._is_fixed = None not in shape
+    self.image_shape = (image_size, image_size, shape[2]) if image_size else shape
+    if None in self.image_shape:
       self.image_shape = next(self.images('train'))[0].shape
 
   @property
@@ -127,14 +125,6 @@ class _Records:
     """Reads the images of a split one after the other, each with its label, or -1 if it has none."""
     import tensorflow_datasets as tfds
 
-    def pick(example):
-      image = example[self._image_key]
-      if self._image_size:
-        image = tf.numpy_function(
-          lambda pixels: crop_and_resize(pixels, self._image_size), [image], tf.uint8, stateful=False
-        )
-      return image, tf.cast(example[self._label_key], tf.int64) if self._label_key else tf.constant(-1, tf.int64)
-
     if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # TFDS offers no `as_dataset` for it.
       keys = [key for key in (self._image_key, self._label_key) if key]
       examples = tf.data.Dataset.from_generator(
@@ -145,13 +135,18 @@ class _Records:
       # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
       config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
       examples = self._builder.as_dataset(split=name, shuffle_files=False, read_config=config)
+    no_label = tf.constant(-1, tf.int64)
+    examples = examples.map(lambda example: (example[self._image_key], example.get(self._label_key, no_label)))
     # Images that may differ in shape cannot be batched.
-    examples = examples.map(pick, tf.data.AUTOTUNE).batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE)
-    for images, labels in examples.as_numpy_iterator():
-      if None not in self.image_shape and images.shape[1:] != self.image_shape:
-        shapes = f'{list(self.image_shape)} and {list(images.shape[1:])}'
-        raise UsageError(f'{self.dataset}: expected images of one shape, got {shapes}{RESIZE}')
-      yield from zip(images, labels, strict=True)
+    for images, labels in (
+      examples.batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    ):
+      for image, label in zip(images, labels, strict=True):
+        image = crop_and_resize(image, self._image_size) if self._image_size else image
+        if None not in self.image_shape and image.shape != self.image_shape:
+          shapes = f'{list(self.image_shape)} and {list(image.shape)}'
+          raise UsageError(f'{self.dataset}: expected images of one shape, got {shapes}{RESIZE}')
+        yield image, label
 
 
 def _keys(dataset: str, features: tfds.features.FeaturesDict) -> tuple[str, str | None]:
@@ -193,14 +188,14 @@ def _write(folder: pathlib.Path, records: _Records) -> None:
   arrays.write_array_folder(folder, images, records.image_shape, {part: split.images for part, split in parts})
 
 
-def _prepared_folder(root: str, dataset: str) -> str | None:
+def _prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
   """Returns the newest <root>/<dataset>/<x.y.z> whose preparation was completed, or None."""
-  folders = [str(info.parent) for info in pathlib.Path(root, dataset).glob('*.*.*/dataset_info.json')]
-  versions = {tuple(map(int, v.split('.'))): v for v in map(os.path.basename, folders) if v.replace('.', '').isdigit()}
-  return os.path.join(root, dataset, versions[max(versions)]) if versions else None
+  folders = [info.parent for info in pathlib.Path(root, dataset).glob('*/dataset_info.json')]
+  folders = [folder for folder in folders if re.fullmatch(r'\d+\.\d+\.\d+', folder.name)]
+  return max(folders, key=lambda folder: [int(number) for number in folder.name.split('.')], default=None)
 
 
-def _prepare(dataset: str, root: str) -> str:
+def _prepare(dataset: str, root: str) -> pathlib.Path:
   """Downloads and prepares a data set; returns its folder."""
   import tensorflow_datasets as tfds
 
@@ -233,7 +228,7 @@ def _prepare(dataset: str, root: str) -> str:
       f'{dataset}: cannot be prepared in {root} ({reason}); try again, without {root}/downloads if a file there is '
       f'damaged, or prepare it on another {elsewhere}'
     ) from error
-  return str(builder.data_dir)
+  return pathlib.Path(builder.data_dir)
 
 
 def _unknown(dataset: str) -> UsageError:

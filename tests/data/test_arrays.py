@@ -213,7 +213,7 @@ def test_npz_of_other_size(tmp_path):
     ({'images': np.zeros((4, 3, 8, 8), np.uint8)}, r'got uint8 \[4, 3, 8, 8\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD[:2]}, 'expected at least 3 images'),
-    ({'images': GOOD, 'labels': np.zeros(4)}, r'expected "labels" as 4 integers from 0.*, got float64 \[4\]$'),
+    ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
     ({'images': GOOD, 'labels': np.zeros(3, int)}, r'got int64 \[3\]'),
     ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
     ({'images': GOOD, 'labels': np.array([0, 1, 1000, 2])}, r'from 0 to 1000$'),

@@ -122,4 +122,3 @@ class TrainState:
 def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
   """The variables of an optimizer as a list, since their names depend on what the process has built before."""
   return [v.value for v in optimizer.variables]
-

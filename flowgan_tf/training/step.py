@@ -89,9 +89,7 @@ class TrainStep:
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
     self._average = graph(self.update_average, jit_compile=True)
 
-  def __call__(
-    self, images: tf.Tensor, step: int | None = None, gradient_norm: bool = True
-  ) -> dict[str, tf.Tensor]:
+  def __call__(self, images: tf.Tensor, step: int | None = None, gradient_norm: bool = True) -> dict[str, tf.Tensor]:
     """Makes one step.
 
     Args:
@@ -100,8 +98,8 @@ class TrainStep:
       gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory.
 
     Returns:
-      Float32 scalars: the objective's metrics, with those of the last critic update; the generator's `gradient_norm` and
-      its `learning_rate`.
+      Float32 scalars: the objective's metrics, of the last critic update where they belong to the critic, and the
+      generator's `gradient_norm` and `learning_rate`.
     """
     config, state = self.config, self.state
     if step is None:

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.bijectors.one_pass import OnePassBijector
-from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
-from flowgan_tf.bijectors.training import check_training
-from flowgan_tf.bijectors.variables import VariableBijector
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
 from flowgan_tf.errors import check_number
 
 __all__ = ['BatchNormalization']
@@ -48,7 +45,6 @@ class BatchNormalization(VariableBijector, OnePassBijector):
     momentum: float = 0.95,
     epsilon: float = 1e-5,
     dtype: tf.DType = tf.float32,
-    validate_args: bool = False,
     name: str = 'batch_normalization',
   ):
     """Builds the bijector.
@@ -58,7 +54,6 @@ class BatchNormalization(VariableBijector, OnePassBijector):
       momentum: Share of the old running statistics that an update keeps, at least 0 and below 1.
       epsilon: `e` above, added to the variance.
       dtype: Floating-point type of the running statistics. The computation has the type of the input.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
@@ -66,32 +61,29 @@ class BatchNormalization(VariableBijector, OnePassBijector):
         `epsilon` not a number of at least 0.
     """
     parameters = dict(locals())
-    event_shape = as_event_shape(event_shape)
     check_number('momentum', momentum, 'a number of at least 0 and below 1', lambda v: 0 <= v < 1)
     check_number('epsilon', epsilon, 'a number of at least 0', lambda v: v >= 0)
     with tf.name_scope(name) as name:
-      self._event_shape = event_shape
-      *spatial, channels = event_shape
+      self._event_shape = tuple(tf.TensorShape(event_shape))
+      *spatial, channels = self._event_shape
       self._positions = int(np.prod(spatial))
       self._momentum, self._epsilon = momentum, epsilon
       self._mean = tf.Variable(tf.zeros(channels, dtype), trainable=False, name='running_mean')
       self._variance = tf.Variable(tf.ones(channels, dtype), trainable=False, name='running_variance')
       super().__init__(
-        forward_min_event_ndims=len(event_shape),
+        forward_min_event_ndims=len(self._event_shape),
         is_constant_jacobian=True,
-        validate_args=validate_args,
         parameters=parameters,
         name=name,
       )
 
   def _forward_and_log_det(self, x, training=False):
-    check_training(training)  # Running statistics are used in any case.
+    del training  # There is no batch of data.
     check_event_shape(x, self._event_shape, self.name)
     mean, variance = tf.cast(self._mean, x.dtype), tf.cast(self._variance, x.dtype)
     return x * tf.sqrt(variance + self._epsilon) + mean, self._log_det(variance)
 
   def _inverse_and_log_det(self, y, training=False):
-    check_training(training)
     check_event_shape(y, self._event_shape, self.name)
     if training:
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])

@@ -7,11 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.one_pass import OnePassBijector
-from flowgan_tf.bijectors.training import check_training
-from flowgan_tf.bijectors.variables import VariableBijector
-from flowgan_tf.errors import check_number
-from flowgan_tf.networks.adapter import as_conditioner
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
+from flowgan_tf.errors import UsageError, check, check_number
+from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['AdditiveCoupling', 'AffineCoupling']
 
@@ -22,14 +20,18 @@ class _Coupling(VariableBijector, OnePassBijector):
   accepts_training = True
   _outputs_per_entry: int
 
-  def __init__(self, conditioner, mask, validate_args, parameters, name):
+  def __init__(self, conditioner, mask, parameters, name):
     self._mask = mask if isinstance(mask, masks.Mask) else masks.BinaryMask(mask)
     *front, channels = self._mask.changed_shape
     self._output_shape = (*front, self._outputs_per_entry * channels)
-    self._conditioner = as_conditioner(conditioner, self._mask.kept_shape, self._output_shape)
+    if isinstance(conditioner, keras.Layer):
+      conditioner = KerasModule(conditioner, self._mask.kept_shape)
+    # TFP would not see the variables of a function or of a network that it cannot look into.
+    trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
+    check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
+    self._conditioner = conditioner
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
-      validate_args=validate_args,
       parameters=parameters,
       name=name,
     )
@@ -45,13 +47,14 @@ class _Coupling(VariableBijector, OnePassBijector):
     return self._mask
 
   def _condition(self, kept, training):
-    check_training(training)
     # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
     output = self._conditioner(kept, training=training)
     if output.shape.rank is not None and not output.shape[-len(self._output_shape) :].is_compatible_with(
       self._output_shape
     ):
-      raise ValueError(f'`conditioner` must return shape {self._output_shape} per event. Got: {tuple(output.shape)}.')
+      raise UsageError(
+        f'`conditioner` must return shape {self._output_shape} per event. Got: {tuple(output.shape)}.', 'conditioner'
+      )
     return tf.cast(output, kept.dtype)
 
 
@@ -87,7 +90,6 @@ class AdditiveCoupling(_Coupling):
     self,
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
-    validate_args: bool = False,
     name: str = 'additive_coupling',
   ):
     """Builds the coupling.
@@ -96,7 +98,6 @@ class AdditiveCoupling(_Coupling):
       conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
         `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]`.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
@@ -104,7 +105,7 @@ class AdditiveCoupling(_Coupling):
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, validate_args, parameters, name)
+      super().__init__(conditioner, mask, parameters, name)
 
   def _forward_and_log_det(self, x, training=False):
     return self._shift(x, 1.0, training)
@@ -153,7 +154,6 @@ class AffineCoupling(_Coupling):
     mask: masks.Mask | np.ndarray,
     log_scale_bound: float = 2.0,
     initial_scale: float = 1.0,
-    validate_args: bool = False,
     name: str = 'affine_coupling',
   ):
     """Builds the coupling.
@@ -165,7 +165,6 @@ class AffineCoupling(_Coupling):
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
       initial_scale: Initial value of `a` above.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
@@ -176,7 +175,7 @@ class AffineCoupling(_Coupling):
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, validate_args, parameters, name)
+      super().__init__(conditioner, mask, parameters, name)
       self._bound = float(log_scale_bound)
       # Of the precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype

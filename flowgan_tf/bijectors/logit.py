@@ -8,7 +8,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.bijectors.one_pass import OnePassBijector
+from flowgan_tf.bijectors.base import OnePassBijector
 from flowgan_tf.errors import check, check_number
 
 __all__ = ['AlphaLogit']
@@ -44,13 +44,12 @@ class AlphaLogit(OnePassBijector):
   [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 4.1.
   """
 
-  def __init__(self, alpha: float = 1e-7, validate_args: bool = False, name: str = 'alpha_logit'):
+  def __init__(self, alpha: float = 1e-7, name: str = 'alpha_logit'):
     """Builds the bijector.
 
     Args:
       alpha: `a` above, a Python number from 0 to 0.499. The paper's code uses 1e-7, and Dinh et al. use
         0.05.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
@@ -60,7 +59,7 @@ class AlphaLogit(OnePassBijector):
     check_number('alpha', alpha, 'a number from 0 to 0.499', lambda v: 0 <= v <= 0.499)
     with tf.name_scope(name) as name:
       self._alpha = float(alpha)
-      super().__init__(forward_min_event_ndims=0, validate_args=validate_args, parameters=parameters, name=name)
+      super().__init__(forward_min_event_ndims=0, parameters=parameters, name=name)
 
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
-from flowgan_tf.errors import check_integer, is_integer
+from flowgan_tf.bijectors.base import check_event_shape
+from flowgan_tf.errors import UsageError, check, check_integer
 
 __all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'rows']
 
@@ -62,7 +62,7 @@ class BinaryMask(Mask):
     """
     ones = np.asarray(ones)
     if set(np.unique(ones)) != {0, 1}:
-      raise ValueError(f'`mask` must hold both zeros and ones, and nothing else. Got: {np.unique(ones)[:5]}.')
+      raise UsageError(f'`mask` must hold both zeros and ones, and nothing else. Got: {np.unique(ones)[:5]}.', 'mask')
     super().__init__(ones.shape, ones.shape, ones.shape)
     self._ones = ones.astype(np.float32)
 
@@ -96,9 +96,8 @@ class HalvesMask(Mask):
       ValueError: If `event_shape` is not one or more integers of at least 1, or its last axis has fewer than two
         entries.
     """
-    *front, size = event_shape = as_event_shape(event_shape)
-    if size < 2:
-      raise ValueError(f'`event_shape` must have at least 2 entries in its last axis. Got: {event_shape}.')
+    *front, size = event_shape = tuple(tf.TensorShape(event_shape))
+    check('event_shape', event_shape, 'a shape with at least 2 entries in its last axis', size >= 2)
     sizes = ((size + 1) // 2, size // 2)
     kept, changed = sizes[::-1] if swap else sizes
     super().__init__(event_shape, (*front, kept), (*front, changed))
@@ -131,7 +130,6 @@ class HalvesMask(Mask):
 
 def even_odd(event_shape: int | Sequence[int], swap: bool = False) -> Mask:
   """Keeps the even entries of the last axis (0, 2, ...), or the odd ones if `swap`, as NICE does."""
-  event_shape = (event_shape,) if is_integer(event_shape) else event_shape
   return HalvesMask(event_shape, interleaved=True, swap=swap)
 
 
@@ -169,6 +167,5 @@ def columns(event_shape: Sequence[int], swap: bool = False) -> Mask:
 
 def _pixels(event_shape: Sequence[int], number: Callable, swap: bool) -> Mask:
   """Keeps all channels of the pixels whose number, a function of row and column, is odd, or even if `swap`."""
-  shape = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
-  row, column, _ = np.indices(shape)
+  row, column, _ = np.indices(tuple(event_shape))
   return BinaryMask((number(row, column) + swap) % 2)

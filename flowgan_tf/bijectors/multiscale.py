@@ -1,4 +1,4 @@
-"""Factoring out half of the channels, as a bijector of the whole event."""
+"""The two steps of the multi-scale architecture: space-to-depth, and factoring out half of the channels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,78 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.one_pass import OnePassBijector
-from flowgan_tf.bijectors.shapes import as_event_shape
-from flowgan_tf.bijectors.variables import VariableBijector
-from flowgan_tf.errors import check
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
+from flowgan_tf.errors import UsageError, check
 
-__all__ = ['FactorOut']
+__all__ = ['FactorOut', 'Squeeze']
+
+
+class Squeeze(tfp.bijectors.Bijector):
+  """Turns each 2x2 block of pixels into channels: `[h, w, c] -> [h/2, w/2, 4c]`.
+
+  It only permutes the entries, so that `log|det dy/dx| = 0`.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
+  """
+
+  def __init__(self, name: str = 'squeeze'):
+    """Builds the bijector.
+
+    Args:
+      name: Name of the bijector.
+    """
+    parameters = dict(locals())
+    with tf.name_scope(name) as name:
+      super().__init__(forward_min_event_ndims=3, is_constant_jacobian=True, parameters=parameters, name=name)
+
+  @classmethod
+  def _parameter_properties(cls, dtype, num_classes=None):
+    return {}
+
+  @property
+  def _is_permutation(self):
+    return True
+
+  def _forward(self, x):
+    height, width, channels = x.shape[-3:]
+    _require(height % 2 == 0 and width % 2 == 0, 'an even height and width', x)
+    blocks = tf.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
+    squeezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
+    return tf.reshape(squeezed, tf.concat([tf.shape(x)[:-3], (height // 2, width // 2, 4 * channels)], axis=0))
+
+  def _inverse(self, y):
+    height, width, channels = y.shape[-3:]
+    _require(channels % 4 == 0, 'a number of channels divisible by 4', y)
+    blocks = tf.reshape(y, (-1, height, width, 2, 2, channels // 4))
+    unsqueezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
+    return tf.reshape(unsqueezed, tf.concat([tf.shape(y)[:-3], (2 * height, 2 * width, channels // 4)], axis=0))
+
+  def _forward_log_det_jacobian(self, x):
+    return tf.zeros([], x.dtype)
+
+  def _inverse_log_det_jacobian(self, y):
+    return tf.zeros([], y.dtype)
+
+  def _forward_event_shape(self, shape):
+    *front, height, width, channels = shape
+    return tf.TensorShape([*front, height and height // 2, width and width // 2, channels and 4 * channels])
+
+  def _inverse_event_shape(self, shape):
+    *front, height, width, channels = shape
+    return tf.TensorShape([*front, height and 2 * height, width and 2 * width, channels and channels // 4])
+
+  def _forward_event_shape_tensor(self, shape):
+    return tf.concat([shape[:-3], shape[-3:] // [2, 2, 1] * [1, 1, 4]], axis=0)
+
+  def _inverse_event_shape_tensor(self, shape):
+    return tf.concat([shape[:-3], shape[-3:] * [2, 2, 1] // [1, 1, 4]], axis=0)
+
+
+def _require(holds: bool, what: str, x: tf.Tensor) -> None:
+  if not holds:
+    raise UsageError(f'`Squeeze` needs {what}. Got: an input of shape {x.shape}.')
 
 
 class FactorOut(VariableBijector, OnePassBijector):
@@ -22,43 +88,34 @@ class FactorOut(VariableBijector, OnePassBijector):
   ```
 
   In the multi-scale architecture the first half is noise that goes directly into this scale, and `g` is the flow of all
-  coarser scales. The latent keeps the size of the image, and scales can be nested. `tfb.Blockwise`
-  splits vectors only, and not images.
+  coarser scales. The latent keeps the size of the image, and scales can be nested. `tfb.Blockwise` splits vectors, but
+  not images.
 
   #### References
 
   [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
   """
 
-  def __init__(
-    self,
-    bijector: tfp.bijectors.Bijector,
-    event_shape: tuple[int, int, int],
-    validate_args: bool = False,
-    name: str = 'factor_out',
-  ):
+  def __init__(self, bijector: tfp.bijectors.Bijector, event_shape: tuple[int, int, int], name: str = 'factor_out'):
     """Builds the bijector.
 
     Args:
       bijector: `g` above, a bijector of events `[height, width, channels // 2]` that keeps their shape.
       event_shape: Shape of the event, `(height, width, channels)`.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `event_shape` is not `(height, width, channels)`, the number of channels is odd, or `bijector` is
-        not a bijector that keeps the shape of its event.
+      UsageError: If the number of channels is odd, or `bijector` changes the shape of its event.
     """
     parameters = dict(locals())
-    height, width, channels = as_event_shape(event_shape, '(height, width, channels)', lambda sizes: len(sizes) == 3)
-    if channels % 2:
-      raise ValueError(f'`event_shape` must have an even number of channels. Got: {tuple(event_shape)}.')
-    check('bijector', bijector, 'a `tfb.Bijector`', isinstance(bijector, tfp.bijectors.Bijector))
+    height, width, channels = event_shape
+    check('event_shape', event_shape, '(height, width, an even number of channels)', channels % 2 == 0)
     half = (height, width, channels // 2)
     returned = bijector.forward_event_shape(half)
     if not returned.is_compatible_with(half):
-      raise ValueError(
-        f'`bijector` must keep the shape of its event, {half}. Got: {bijector.name!r}, which returns {tuple(returned)}.'
+      raise UsageError(
+        f'`bijector` must keep the shape of its event, {half}. Got: {bijector.name!r}, which returns {returned}.',
+        'bijector',
       )
     with tf.name_scope(name) as name:
       self._bijector = bijector
@@ -66,7 +123,6 @@ class FactorOut(VariableBijector, OnePassBijector):
       super().__init__(
         forward_min_event_ndims=3,
         is_constant_jacobian=bijector.is_constant_jacobian,
-        validate_args=validate_args,
         parameters=parameters,
         name=name,
       )

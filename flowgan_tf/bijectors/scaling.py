@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from flowgan_tf.bijectors.shapes import as_event_shape, check_event_shape
-from flowgan_tf.bijectors.variables import VariableBijector
+from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
 from flowgan_tf.errors import check_number
 
 __all__ = ['DiagonalScaling']
@@ -33,7 +32,6 @@ class DiagonalScaling(VariableBijector):
     event_shape: Sequence[int],
     log_scale_bound: float = 10.0,
     dtype: tf.DType = tf.float32,
-    validate_args: bool = False,
     name: str = 'diagonal_scaling',
   ):
     """Builds the bijector.
@@ -42,23 +40,19 @@ class DiagonalScaling(VariableBijector):
       event_shape: Shape of the event, `()` for a scalar.
       log_scale_bound: `b` above, the largest absolute log-scale, in nats.
       dtype: Floating-point type of the variable. The computation has the type of the input.
-      validate_args: Whether TFP checks its arguments at run time.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `event_shape` does not consist of integers of at least 1, or `log_scale_bound` is out of
-        range.
+      UsageError: If `log_scale_bound` is out of range.
     """
     parameters = dict(locals())
-    event_shape = as_event_shape(event_shape, 'a sequence of integers of at least 1', lambda sizes: True)
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     with tf.name_scope(name) as name:
       self._bound = float(log_scale_bound)
       self._raw = tf.Variable(tf.zeros(event_shape, dtype), name='log_scale')
       super().__init__(
-        forward_min_event_ndims=len(event_shape),
+        forward_min_event_ndims=self._raw.shape.rank,
         is_constant_jacobian=True,
-        validate_args=validate_args,
         parameters=parameters,
         name=name,
       )

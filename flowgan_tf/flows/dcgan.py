@@ -23,17 +23,16 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors.training import check_training
-from flowgan_tf.errors import check_integers
+from flowgan_tf.errors import check_bool, check_integers
 from flowgan_tf.flows.builder import MOST_UNITS, builder, check_weights, rebuild
 from flowgan_tf.flows.prior import standard_prior
-from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
+from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 
 __all__ = ['ImplicitGenerator', 'dcgan']
 
 
-class ImplicitGenerator(HiddenFromKeras, tf.Module):
+class ImplicitGenerator(tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
@@ -83,7 +82,7 @@ class ImplicitGenerator(HiddenFromKeras, tf.Module):
       noise: Noise, of the generator's dtype.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
     """
-    check_training(training)
+    check_bool('training', training)
     return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
 
   def sample(

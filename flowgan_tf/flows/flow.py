@@ -17,12 +17,12 @@ from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.errors import check
 from flowgan_tf.flows.builder import rebuild
 from flowgan_tf.flows.prior import MixturePrior
-from flowgan_tf.networks.adapter import HiddenFromKeras, refuse_to_pickle
+from flowgan_tf.networks.adapter import refuse_to_pickle
 
 __all__ = ['Flow']
 
 
-class Flow(HiddenFromKeras, _TransformedDistribution):
+class Flow(_TransformedDistribution):
   """A normalizing flow: `x = G(z)`, `z ~ prior`, with the exact density of `x`.
 
   ```none

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import keras
 import tensorflow as tf
 
-# This module is private to Keras, and the only place that knows which layer is being called.
+# This module is private to Keras. Nothing public knows which layer is being called.
 from keras.src.backend.common import global_state
 
-__all__ = ['HiddenFromKeras', 'KerasModule', 'as_conditioner', 'refuse_to_pickle']
+from flowgan_tf.errors import UsageError
+
+__all__ = ['KerasModule', 'refuse_to_pickle']
 
 
-class HiddenFromKeras:
-  """Base of modules whose variables a Keras layer does not see: they refuse to become an attribute of one.
-
-  A Keras 3 layer trains and saves `keras.Variable`s and nothing else. It would take a `tf.Module` as an attribute
-  without an error, and neither train it nor save it.
-  """
-
-  def _maybe_initialize_trackable(self):
-    super()._maybe_initialize_trackable()
-    # TensorFlow calls this when the module becomes an attribute of an object, which is known only to the caller.
-    owner = sys._getframe(1).f_locals.get('self')
-    if isinstance(owner, keras.Layer):
-      seen = {id(v._value) for v in owner.variables}  # `value` would be a cast copy under mixed precision.
-      if any(id(v) not in seen for v in self.variables):
-        _refuse_owner(owner, self.name)
-
-
-def _refuse_owner(owner: keras.Layer, name: str) -> NoReturn:
-  raise ValueError(
-    f'`{owner.name}` is a Keras layer and does not see the variables of {name!r}: it would neither train nor save '
-    'them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
-  )
-
-
-class KerasModule(HiddenFromKeras, tf.Module):
+class KerasModule(tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
   TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
@@ -70,9 +47,6 @@ class KerasModule(HiddenFromKeras, tf.Module):
       layer: Keras layer or model that maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
       input_shape: Shape of one input, without the batch dimension.
       name: Name of the module.
-
-    Raises:
-      ValueError: If `layer` has no trainable variables once it is built.
     """
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
@@ -81,10 +55,6 @@ class KerasModule(HiddenFromKeras, tf.Module):
         # The call below would give the model a batch size of 1, which it would keep when saved, loaded and exported.
         layer.build((None, *self._input_shape))
       output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
-    if not layer.trainable_variables:
-      raise ValueError(
-        f'`layer` must be trainable, but has no trainable variables once it is built. Got: {layer.name}.'
-      )
     self._output_event_shape = tuple(output.shape[1:])
     # The layer is kept out of the object graph, or its variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
@@ -117,8 +87,6 @@ class KerasModule(HiddenFromKeras, tf.Module):
       if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
         raise TypeError(f'{self._layer.name!r} cannot be copied: it shares a layer with another network.')
       layer = _clone(self._layer)
-    for part in layer._flatten_layers():
-      part.trainable = True  # Until it is built. The flags of the original follow below.
     module = KerasModule(layer, self._input_shape, self.name)
     if {k: v.shape for k, v in module._tf_variables.items()} != {k: v.shape for k, v in self._tf_variables.items()}:
       raise TypeError(f'{self._layer.name!r} cannot be copied: its configuration gives a layer with other variables.')
@@ -167,11 +135,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     Returns:
       Tensor of shape `[..., *output_event_shape]` and of the dtype of `x`.
     """
-    context = global_state.get_global_attribute('current_call_ctx')
-    if context is not None:
-      seen = {id(v) for v in context.entry_layer.variables}
-      if any(id(v) not in seen for v in self._layer.variables):
-        _refuse_owner(context.entry_layer, self._layer.name)
+    self._check_owner()
     self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     if x.shape.rank == event_ndims + 1:
@@ -179,6 +143,18 @@ class KerasModule(HiddenFromKeras, tf.Module):
     flat = self._apply(tf.reshape(x, (-1, *self._input_shape)), training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
     return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
+
+  def _check_owner(self):
+    context = global_state.get_global_attribute('current_call_ctx')
+    if context is None:
+      return
+    owner = context.entry_layer
+    seen = {id(v) for v in owner.variables}
+    if any(id(v) not in seen for v in self._layer.variables):
+      raise UsageError(
+        f'`{owner.name}` is a Keras layer and does not see the variables of {self._layer.name!r}: it would neither '
+        'train nor save them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
+      )
 
   def _apply(self, x, training):
     if not self.recompute:
@@ -238,36 +214,3 @@ def _clone(layer: keras.Layer) -> keras.Layer:
       f'{layer.name!r} cannot be copied, because Keras cannot make a layer from its configuration '
       f'({" ".join(str(error).split())[:200]}). Build another one, and copy the variables.'
     ) from error
-
-
-def as_conditioner(
-  network: keras.Layer | tf.Module, input_shape: Sequence[int], output_shape: Sequence[int]
-) -> Callable:
-  """Returns `network` as a module that a bijector may hold, and refuses one that could not be trained.
-
-  Args:
-    network: Keras layer, or a `tf.Module` that is callable as `network(x, training=...)` and has created its
-      variables.
-    input_shape: Shape of one input of the network, without batch dimensions.
-    output_shape: Shape that one output must have, without batch dimensions.
-
-  Returns:
-    A callable `tf.Module`: a `KerasModule` around a Keras layer, and any other module unchanged.
-
-  Raises:
-    ValueError: If `network` is neither a Keras layer nor a callable module, has no trainable variables, or is a Keras
-      layer that returns another shape.
-  """
-  if isinstance(network, keras.Layer):
-    network = KerasModule(network, input_shape)
-  elif not (isinstance(network, tf.Module) and callable(network)):
-    raise ValueError(
-      f'`conditioner` must be a Keras layer or a callable tf.Module, whose variables can be trained. Got: {network!r}.'
-    )
-  elif not network.trainable_variables:
-    raise ValueError(f'`conditioner` must be trainable, but has no trainable variables. Got: {network!r}.')
-  if isinstance(network, KerasModule) and network.output_event_shape != tuple(output_shape):
-    raise ValueError(
-      f'`conditioner` must return shape {tuple(output_shape)} per event. Got: {network.output_event_shape}.'
-    )
-  return network

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.errors import check, check_integer
-from flowgan_tf.networks.activations import gelu
+from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
 

@@ -9,7 +9,7 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-from flowgan_tf.bijectors.one_pass import clear_caches
+from flowgan_tf.bijectors.base import clear_caches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.runs.checkpoints import available

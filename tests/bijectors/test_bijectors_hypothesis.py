@@ -1,4 +1,4 @@
-"""200 cases of each bijector: any shape, any batch, both dtypes, and values over many orders of magnitude."""
+"""40 cases of each bijector: any shape, any batch, both dtypes, and values over many orders of magnitude."""
 
 import math
 
@@ -127,7 +127,7 @@ def values_of(bijector, shape, dtype, rng):
 
 
 @pytest.mark.parametrize('name', BUILD)
-@hypothesis.settings(deadline=None, max_examples=200, derandomize=True, database=None)
+@hypothesis.settings(deadline=None, max_examples=40, derandomize=True, database=None)
 @hypothesis.given(data=st.data())
 def test_bijective_and_finite(name, data):
   dtype, seed = data.draw(st.sampled_from(['float32', 'float64'])), data.draw(st.integers(0, 2**32 - 1))
@@ -149,7 +149,7 @@ def test_bijective_and_finite(name, data):
   size = max(1, math.prod(event_shape))
   np.testing.assert_allclose(back, -log_det, rtol=50 * epsilon, atol=50 * size * epsilon)
 
-  if rng.uniform() < 0.8:
+  if rng.uniform() < 0.7:
     return
   # The determinant itself, in float64 and where automatic differentiation is exact. It takes longer than all the rest.
   events = tf.constant(rng.uniform(0.1, 0.9, (2, *event_shape)))

@@ -1,7 +1,9 @@
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from hypothesis import strategies as st
 
 from flowgan_tf.bijectors import BatchNormalization, DiagonalScaling, FactorOut, Squeeze
 
@@ -28,18 +30,6 @@ def test_an_odd_number_of_channels_is_refused():
     FactorOut(tfb.Exp(), (2, 2, 3))
 
 
-@pytest.mark.parametrize('event_shape', [4, (2, 4), (2, 2, 2, 4), (2, 2, 4.0), None])
-def test_event_shapes_of_another_kind_are_refused(event_shape):
-  with pytest.raises(ValueError, match=r'^`event_shape` must be \(height, width, channels\)\. Got: '):
-    FactorOut(tfb.Exp(), event_shape)
-
-
-@pytest.mark.parametrize('bijector', [None, tfb.Exp, lambda x: x])
-def test_something_else_than_a_bijector_is_refused(bijector):
-  with pytest.raises(ValueError, match=r'^`bijector` must be a `tfb.Bijector`\. Got: '):
-    FactorOut(bijector, (2, 2, 4))
-
-
 @pytest.mark.parametrize('bijector', [Squeeze(), tfb.Invert(Squeeze()), tfb.Chain([tfb.Exp(), Squeeze()])])
 def test_a_bijector_that_changes_the_shape_is_refused(bijector):
   with pytest.raises(ValueError, match=r'^`bijector` must keep the shape of its event, \(2, 2, 4\)\. Got: .*\(.*\)\.$'):
@@ -52,3 +42,50 @@ def test_the_jacobian_is_constant_if_that_of_the_bijector_is():
     assert FactorOut(bijector, (2, 2, 4)).is_constant_jacobian
   for bijector in (tfb.Exp(), tfb.Chain([*constant, tfb.Exp()])):
     assert not FactorOut(bijector, (2, 2, 4)).is_constant_jacobian
+
+
+@hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
+@hypothesis.given(
+  batch_shape=st.lists(st.integers(0, 3), max_size=2),
+  half_sides=st.tuples(*[st.integers(1, 4)] * 2),
+  c=st.integers(1, 4),
+)
+def test_each_block_of_pixels_becomes_channels(batch_shape, half_sides, c):
+  h, w = 2 * half_sides[0], 2 * half_sides[1]
+  x = np.arange(np.prod([*batch_shape, h, w, c]), dtype=np.float32).reshape(*batch_shape, h, w, c)
+  y = Squeeze().forward(tf.constant(x))
+  assert y.shape == (*batch_shape, h // 2, w // 2, 4 * c)
+  for k, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+    np.testing.assert_array_equal(y[..., k * c : (k + 1) * c], x[..., i::2, j::2, :])
+  np.testing.assert_array_equal(Squeeze().inverse(tf.identity(y)), x)
+
+
+@pytest.mark.parametrize('spec', [(None, 4, 2, 3), (None, None, 4, 2, 3), (2, None, 4, 2, 3)])
+def test_batch_of_unknown_size(spec):
+  squeeze = Squeeze()
+
+  @tf.function(input_signature=[tf.TensorSpec(spec)])
+  def there_and_back(x):
+    y = squeeze.forward(x)
+    assert y.shape[-3:] == (2, 1, 12)
+    return y, squeeze.inverse(tf.identity(y))
+
+  for n in (1, 3):
+    x = tf.random.stateless_uniform([n if side is None else side for side in spec], seed=(0, n))
+    y, x_again = there_and_back(x)
+    np.testing.assert_array_equal(y, squeeze.forward(tf.identity(x)))
+    np.testing.assert_array_equal(x_again, x)
+
+
+def test_images_that_are_no_blocks_are_refused():
+  for shape in ((2, 3, 4, 1), (2, 4, 3, 1)):
+    with pytest.raises(ValueError, match=r'even height and width.*Got: '):
+      Squeeze().forward(tf.zeros(shape))
+  with pytest.raises(ValueError, match=r'divisible by 4.*Got: '):
+    Squeeze().inverse(tf.zeros((1, 2, 2, 6)))
+
+
+def test_unknown_dimensions_pass_through_the_static_shapes():
+  squeeze = Squeeze()
+  assert squeeze.forward_event_shape([None, 6, 3]).as_list() == [None, 3, 12]
+  assert squeeze.inverse_event_shape([2, None, None]).as_list() == [4, None, None]

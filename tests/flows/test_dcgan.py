@@ -162,7 +162,7 @@ def test_training_is_a_python_bool():
   generator = tiny()
   decode = tf.function(lambda z, training: generator.decode(z, training=training))
   for call in (lambda: generator.sample(2, training=None), lambda: decode(noise(2), tf.constant(True))):
-    with pytest.raises(ValueError, match=r'`training` must be a Python bool\. Got: '):
+    with pytest.raises(ValueError, match=r'`training` must be True or False\. Got: '):
       call()
 
 
@@ -262,8 +262,6 @@ def test_a_network_that_changes_the_shape_is_refused():
   # 16 numbers, and a shape that would broadcast.
   with pytest.raises(ValueError, match=r'`network` must return '):
     ImplicitGenerator(prior, keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(16)]), name='flat')
-  with pytest.raises(ValueError, match='no trainable variables'):
-    ImplicitGenerator(prior, keras.layers.ReLU(), name='empty')
 
 
 @pytest.mark.parametrize(

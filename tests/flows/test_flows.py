@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
-from flowgan_tf.bijectors.one_pass import clear_caches
+from flowgan_tf.bijectors.base import clear_caches
 from flowgan_tf.networks import NORMALIZATIONS, KerasModule
 
 tfb = tfp.bijectors

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks.activations import gelu
+from flowgan_tf.networks.fused import gelu
 
 X = np.random.default_rng(0).normal(0.0, 2.0, (3, 5))
 

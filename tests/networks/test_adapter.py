@@ -1,5 +1,4 @@
 import copy
-import pickle
 
 import keras
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import AdditiveCoupling, BatchNormalization, DiagonalScaling, masks
+from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import (
   KerasModule,
   MixerConditioner,
@@ -35,36 +34,29 @@ class WithoutVariables(tf.Module):
     return x
 
 
-class NotCallable(tf.Module):
-  def __init__(self):
-    super().__init__()
-    self.weight = tf.Variable(1.0)
-
-
 @pytest.mark.parametrize(
   'conditioner',
   [
     lambda x, training=False: x,
     None,
     untrainable(),
-    keras.layers.ReLU(),
     keras.Sequential([keras.layers.BatchNormalization(center=False, scale=False)]),
     WithoutVariables(),
-    NotCallable(),
     tf.Variable(1.0),
   ],
-  ids=['function', 'None', 'untrainable', 'ReLU', 'statistics only', 'empty module', 'not callable', 'variable'],
+  ids=['function', 'None', 'untrainable', 'statistics only', 'empty module', 'variable'],
 )
 def test_what_could_not_be_trained_is_refused(conditioner):
-  with pytest.raises(ValueError, match=r'`(conditioner|layer)`.*Got: '):
+  with pytest.raises(ValueError, match=r'`conditioner` must be a Keras layer or .* trainable variables\. Got: '):
     AdditiveCoupling(conditioner, masks.even_odd(6))
 
 
 @pytest.mark.parametrize('units', [1, 4])
 def test_another_output_shape_is_refused(units):
+  coupling = AdditiveCoupling(keras.layers.Dense(units), masks.even_odd(6))
   # One unit would broadcast, and pass for a coupling.
-  with pytest.raises(ValueError, match=rf'`conditioner` must return shape \(3,\).*Got: \({units},\)'):
-    AdditiveCoupling(keras.layers.Dense(units), masks.even_odd(6))
+  with pytest.raises(ValueError, match=rf'`conditioner` must return shape \(3,\).*Got: \(2, {units}\)'):
+    coupling.forward(tf.ones((2, 6)))
 
 
 def layer_with_statistics():
@@ -123,9 +115,8 @@ def test_batches_of_unknown_size():
     np.testing.assert_allclose(function(x), module(x), rtol=1e-6)
 
 
-@pytest.mark.parametrize('policy', ['mixed_bfloat16', 'mixed_float16'])
-def test_the_output_has_the_dtype_of_the_input(policy):
-  network = dense_conditioner(3, 8, 1, dtype=policy)
+def test_the_output_has_the_dtype_of_the_input():
+  network = dense_conditioner(3, 8, 1, dtype='mixed_bfloat16')
   module = KerasModule(network, (4,))
   x = tf.ones((2, 4))
   assert network(x).dtype != 'float32'
@@ -229,7 +220,6 @@ class Unregistered(keras.layers.Layer):
     layer_with_statistics,
     lambda: Unregistered(3),
     lambda: keras.Sequential([Unregistered(3), keras.layers.Lambda(lambda x: 2 * x)]),
-    lambda: dense_conditioner(3, 4, 1, 'scalar_batch'),
     lambda: ResidualConditioner(3, channels=4, blocks=1),
     lambda: MixerConditioner(3, patch_size=2, width=4, patch_units=3, hidden_units=5),
     lambda: TransformerConditioner(3, patch_size=1, width=4, heads=2, hidden_units=5),
@@ -238,7 +228,6 @@ class Unregistered(keras.layers.Layer):
     'Sequential',
     'unregistered',
     'Lambda',
-    'dense_conditioner',
     'ResidualConditioner',
     'MixerConditioner',
     'TransformerConditioner',
@@ -312,52 +301,41 @@ def test_networks_with_a_part_in_common_are_not_copied():
     copy.deepcopy([AdditiveCoupling(network, masks.even_odd(6)) for network in networks])
 
 
-def test_pickle_is_refused():
-  module = KerasModule(keras.layers.Dense(3), (3,))
-  coupling = AdditiveCoupling(module, masks.even_odd(6))
-  for held in (module, coupling, tfp.bijectors.Chain([coupling, SHIFT])):
-    with pytest.raises(TypeError, match=r'cannot be pickled.*`tf\.train\.Checkpoint`.*`copy\.deepcopy`'):
-      pickle.dumps(held)
-
-
 class Owner(keras.Model):
-  """A Keras model that holds something in one of the ways that Keras looks at, and uses it."""
+  """A Keras model that holds a bijector and uses it."""
 
-  def __init__(self, held, container=None):
+  def __init__(self, held):
     super().__init__()
-    self.held = container([held]) if container else held
+    self.held = held
 
   def call(self, x):
-    held = self.held[0] if isinstance(self.held, (list, tuple)) else self.held
-    return held.forward(x) if hasattr(held, 'forward') else held(x)
-
-
-def test_a_keras_layer_does_not_take_what_it_would_not_train():
-  module = KerasModule(keras.layers.Dense(3), (3,))
-  coupling = AdditiveCoupling(module, masks.even_odd(6))
-  refused = pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)')
-  for held in (module, coupling, DiagonalScaling((3,)), BatchNormalization((3,))):
-    with refused:
-      Owner(held)
-  owner = Owner(module.layer)
-  owner.module = module  # Now the owner sees the variables.
-  assert owner(tf.ones((2, 3))).shape == (2, 3) and len(owner.trainable_variables) == 2
+    bijector = self.held[0] if isinstance(self.held, (list, tuple)) else self.held
+    return bijector.forward(x)
 
 
 def test_a_keras_layer_does_not_call_what_it_would_not_train():
-  """Where the module is hidden in a container or in a bijector of TFP, so that it does not see who holds it."""
-  coupling = AdditiveCoupling(keras.layers.Dense(3), masks.even_odd(6))
-  refused = pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)')
+  module = KerasModule(keras.layers.Dense(3), (3,))
+  coupling = AdditiveCoupling(module, masks.even_odd(6))
   chain = tfp.bijectors.Chain([coupling])
-  for owner in (Owner(coupling, list), Owner(coupling, tuple), Owner(chain), keras.layers.Lambda(coupling.forward)):
-    with refused:
+  owners = [Owner(held) for held in (coupling, [coupling], (chain,))]
+  for owner in (*owners, keras.layers.Lambda(coupling.forward)):
+    with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
       owner(tf.ones((2, 6)))
   coupling.forward(tf.ones((2, 6)))  # Nothing is left behind.
+  seeing = Owner(coupling)
+  seeing.layer = module.layer
+  assert seeing(tf.ones((2, 6))).shape == (2, 6) and len(seeing.trainable_variables) == 2
 
 
-@pytest.mark.parametrize('mode', ['eager', 'graph', 'jit'])
-@pytest.mark.parametrize('policy', ['float32', 'mixed_bfloat16'])
-@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize(
+  ('mode', 'policy', 'training'),
+  [
+    ('eager', 'mixed_bfloat16', True),
+    ('graph', 'float32', False),
+    ('graph', 'float32', True),
+    ('jit', 'float32', True),
+  ],
+)
 def test_recomputed_networks_have_the_same_gradients_and_side_effects(mode, policy, training):
   def passes(recompute):
     keras.utils.set_random_seed(0)

@@ -1,0 +1,112 @@
+"""The bases of our bijectors: value and log-determinant in one pass, and variables of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+# This module is private to TFP. tfb.FFJORD uses it in the same way, to keep the value and log-det of one solve.
+from tensorflow_probability.python.internal import cache_util
+
+from flowgan_tf.errors import UsageError
+
+__all__ = ['OnePassBijector', 'VariableBijector', 'check_event_shape', 'clear_caches']
+
+
+class OnePassBijector(tfp.bijectors.Bijector):
+  """A bijector that computes `y` and `log|det dy/dx|` together.
+
+  A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so that a
+  coupling would run its network twice for each `log_prob`. TFP may also ask for the log-det at the value instead of at
+  the argument, where rounding has removed what distinguished the argument. A subclass of this class implements
+
+  ```none
+  _forward_and_log_det(x, training)  ->  y, log|det dy/dx|
+  _inverse_and_log_det(y, training)  ->  x, log|det dx/dy|
+  ```
+
+  and TFP's cache keeps both results. The log-determinants have the batch shape of the input, or are scalars if they are
+  constant. `training` reaches these methods as a keyword argument (see `training_kwargs`).
+  """
+
+  _cache = cache_util.BijectorCacheWithGreedyAttrs(forward_name='_cached_forward', inverse_name='_cached_inverse')
+
+  # TFP stores the log-dets of both directions under one key, 'ildj', as the log-det of the inverse.
+
+  def _cached_forward(self, x, **kwargs):
+    y, fldj = self._forward_and_log_det(x, **kwargs)
+    return y, {'ildj': -fldj}
+
+  def _cached_inverse(self, y, **kwargs):
+    x, ildj = self._inverse_and_log_det(y, **kwargs)
+    return x, {'ildj': ildj}
+
+  def _forward(self, x, **kwargs):
+    return self._forward_and_log_det(x, **kwargs)[0]
+
+  def _inverse(self, y, **kwargs):
+    return self._inverse_and_log_det(y, **kwargs)[0]
+
+  # TFP calls these only if the log-det is asked for before the value.
+
+  def _forward_log_det_jacobian(self, x, **kwargs):
+    return self._forward_and_log_det(x, **kwargs)[1]
+
+  def _inverse_log_det_jacobian(self, y, **kwargs):
+    return self._inverse_and_log_det(y, **kwargs)[1]
+
+
+class VariableBijector(tfp.bijectors.Bijector):
+  """A bijector whose constructor creates its variables, instead of taking them as arguments.
+
+  TFP considers bijectors with equal arguments to be equal. It would share cached results between two of them, and copy
+  one by calling the constructor again, which creates new variables. Here a bijector is equal only to itself.
+
+  `copy` returns the bijector itself, and `copy.deepcopy` a bijector with variables of its own.
+  """
+
+  @classmethod
+  def _parameter_properties(cls, dtype, num_classes=None):
+    return {}
+
+  def _get_parameterization(self):
+    return id(self)
+
+  def copy(self, **override_parameters_kwargs):
+    """Returns the bijector itself, with its variables.
+
+    Raises:
+      NotImplementedError: If any argument is given. TFP's method takes them.
+    """
+    if override_parameters_kwargs:
+      raise NotImplementedError(f'{self.name} owns variables and cannot be copied with other arguments.')
+    return self
+
+
+def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> None:
+  """Checks that the shape of `x` ends in `event_shape`. Otherwise it might broadcast and give a wrong log-det.
+
+  Args:
+    x: A tensor `[..., *event_shape]`. Unknown dimensions are accepted.
+    event_shape: Shape of an event.
+    owner: Name of what expects the events, for the message.
+
+  Raises:
+    UsageError: If the shape of `x` ends in another shape.
+  """
+  rank, event_ndims = x.shape.rank, len(event_shape)
+  if rank is not None and (rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(event_shape)):
+    raise UsageError(f'{owner} expects events of shape {tuple(event_shape)}. Got: input of shape {x.shape}.')
+
+
+def clear_caches() -> None:
+  """Clears the caches of TFP's bijectors, which would otherwise keep every graph and its flow alive for ever.
+
+  The caches belong to classes, not to instances. They hold weak references to outputs, but strong references to
+  log-determinants. A log-determinant in a graph refers to the graph. The graph owns the outputs, which would have to be
+  deleted before their entries are cleared.
+  """
+  for owner in (tfp.bijectors.Bijector, OnePassBijector):
+    vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.

@@ -22,7 +22,7 @@ from flowgan_tf import data
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import make_train_step
+from flowgan_tf.training.step import TrainStep
 
 IMAGES = flags.DEFINE_integer('images', 200_000, 'Number of images.', lower_bound=1)
 STEPS = flags.DEFINE_integer('steps', 200, 'Steps over which memory and time are measured.', lower_bound=10)
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
   config.nice.hidden_units, config.nice.hidden_layers = 256, 2
   objective = make_objective(config)
   state = TrainState(config, IMAGE_SHAPE, objective)
-  step = make_train_step(state, objective, config)
+  step = TrainStep(state, objective, config)
   with tempfile.TemporaryDirectory(dir=FOLDER.value) as folder:
     path = pathlib.Path(folder, 'train.npy')
     write(path, IMAGES.value)

@@ -26,7 +26,7 @@ from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.runs.config import validate
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', str(pathlib.Path(__file__).parent.parent / 'flowgan_tf/configs/cifar10.py'), 'Config file.'
@@ -49,7 +49,7 @@ def measure(config: config_dict.ConfigDict, image_shape: tuple[int, ...]) -> dic
   start = time.perf_counter()
   objective = make_objective(config)
   state = TrainState(config, image_shape, objective)
-  step = make_train_step(state, objective, config)
+  step = TrainStep(state, objective, config)
   count = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   images = tf.random.stateless_uniform((count, *image_shape), seed=(0, 1))
   result = {'step_flops': count_flops(step, tf.TensorSpec(images.shape))}

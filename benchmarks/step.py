@@ -22,7 +22,7 @@ from benchmarks.flops import count_flops
 from flowgan_tf.runs.config import PRECISIONS, default_config
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 8, 'Rounds of matmul and steps.')
 PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Precision of the networks.')
@@ -57,7 +57,7 @@ def measure(objective_name: str) -> None:
   config.nice.normalization = NORMALIZATION.value
   objective = make_objective(config)
   state = TrainState(config, IMAGE_SHAPE, objective)
-  step = make_train_step(state, objective, config)
+  step = TrainStep(state, objective, config)
   batches = batches_per_step(objective, config.critic_steps, config.reuse_batch)
   images = tf.random.stateless_uniform((batches * config.batch_size, *IMAGE_SHAPE), seed=(0, 1))
   start = time.perf_counter()

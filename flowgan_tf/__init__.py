@@ -5,7 +5,6 @@ Models. AAAI 2018.
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
 from flowgan_tf.version import __version__
 
@@ -29,6 +28,7 @@ __all__ = [
   'training',
 ]
 
+TYPE_CHECKING = False  # `typing` would take as long to import as all that handles Ctrl-C in the programs.
 if TYPE_CHECKING:
   from flowgan_tf import (
     bijectors,

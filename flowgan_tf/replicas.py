@@ -1,8 +1,7 @@
 """Replicas that share each batch: several devices or machines, by the strategies of `tf.distribute`.
 
-What is particular to `tf.distribute` is here. A training step runs on every replica. It draws the noise of the whole
-batch from the same seeds, and works on its `share` of that; gradients and metrics are the `mean` over replicas. Without
-a strategy there is one replica, and these functions return what they are given.
+A function that `Replicas.run` calls runs on every replica. It works on its `share` of a batch, and exchanges numbers by
+`mean` and `gather`. Without a strategy there is one replica, and these functions return what they are given.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,12 +24,14 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check
 
-__all__ = ['SINGLE', 'Replicas', 'gather', 'make_replicas', 'mean', 'replica_count', 'share']
+__all__ = ['SINGLE', 'Replicas', 'draw', 'gather', 'make_replicas', 'mean', 'share']
 
 # What TensorFlow raises in an exchange with a process that is gone ...
 _LOST = (tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
 # ... and what it also raises for other reasons, such as errors of NCCL or XLA.
 _FAILED = (tf.errors.CancelledError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
+
+_LEAST_PARTS = 8  # into which any CPU may be split, to try out what several devices would do
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,15 +54,11 @@ class Replicas:
     self.is_chief = self.worker == 0
 
   def scope(self) -> contextlib.AbstractContextManager:
-    """Variables that are made in this context have a copy on every replica."""
+    """Returns a context in which each variable is made with a copy on every replica."""
     return self._strategy.scope() if self._strategy else contextlib.nullcontext()
 
   def run(self, function: Callable, *arguments: tf.Tensor) -> Any:
-    """Calls a function on every replica of this process; for use in a graph.
-
-    Returns:
-      What the function returned on the first of them.
-    """
+    """Calls a function on every replica of this process, in a graph; returns what it returned on the first of them."""
     if self._strategy is None:
       return function(*arguments)
     # A compiled function that is given as it is would become one for all replicas, and XLA keeps to one device.
@@ -89,13 +88,11 @@ class Replicas:
     return tf.function(spread, autograph=False)
 
   def any(self, flag: bool) -> bool:
-    """Whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""
-    if self.workers == 1:
-      return flag
-    return bool(self._sum([int(flag)], of=range(self.count))[0])
+    """Returns whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""
+    return flag if self.workers == 1 else bool(self._sum([int(flag)], of=range(self.count))[0])
 
   def from_chief(self, value: int) -> int:
-    """The value that the chief has. Every worker must ask, and waits until all have asked."""
+    """Returns the chief's value. Every worker must ask, and waits until all have asked."""
     return value if self.workers == 1 else int(self._sum([int(value)], of=[0])[0])
 
   def broadcast(self, variables: Sequence[tf.Variable]) -> None:
@@ -110,46 +107,41 @@ class Replicas:
     Every worker must ask, with the same names, and waits until all have asked.
 
     Raises:
-      UsageError: If a fact of this worker is another than the chief's.
-      ConnectionError: If one of another worker is.
+      UsageError: If a fact of this worker differs from the chief's.
+      ConnectionError: If a fact of another worker does.
     """
     if self.workers == 1:
       return
     hashes = [zlib.crc32(json.dumps(value).encode()) >> 1 for value in facts.values()]  # 31 bits
     [expected] = self._sum([tf.constant(hashes, tf.int64)], of=[0])
     differing = [name for name, a, b in zip(facts, hashes, expected.numpy(), strict=True) if a != b]
-    refused = self.any(bool(differing))
-    if refused:
-      with contextlib.suppress(*_LOST, *_FAILED):  # Nobody leaves before all know.
-        self.any(False)
+    if not self.any(bool(differing)):
+      return
+    with contextlib.suppress(*_LOST, *_FAILED):  # Nobody leaves before all know.
+      self.any(False)
     if differing:
+      name = differing[0]
       raise UsageError(
-        f'`{differing[0]}` must be the same on all workers. Got: {facts[differing[0]]} on worker '
-        f'{self.worker}, unlike on the chief.'
+        f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike on the chief.'
       )
-    if refused:
-      raise ConnectionError('another worker was refused, as its settings or data are unlike those of the chief')
+    raise ConnectionError('another worker was refused, as its settings or data are unlike those of the chief')
 
   def _sum(self, values, of):
-    """The sum of each of some numbers or tensors over the replicas `of`."""
+    """Returns the sum of each of some numbers or tensors over the replicas `of`."""
     return self._summed([tf.convert_to_tensor(v) for v in values], tf.constant([i in of for i in range(self.count)]))
 
   @functools.cached_property
   def _summed(self):
     def on_replica(values, counted):
       context = tf.distribute.get_replica_context()
-      values = [tf.where(counted[context.replica_id_in_sync_group], value, tf.zeros_like(value)) for value in values]
-      sums = {}
-      for dtype in {value.dtype: None for value in values}:  # Those of one all-reduce have one type.
-        alike = [value for value in values if value.dtype == dtype]
-        sums[dtype] = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, alike))
-      return [next(sums[value.dtype]) for value in values]
+      counts = counted[context.replica_id_in_sync_group]
+      return [context.all_reduce('SUM', tf.where(counts, value, tf.zeros_like(value))) for value in values]
 
     return tf.function(functools.partial(self.run, on_replica), autograph=False)
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:
-    """Turns TensorFlow's errors of an exchange into one that says so, and that another worker has ended if it is sure.
+    """Turns TensorFlow's errors of an exchange into one line, which says that a worker has ended if that is certain.
 
     Raises:
       ConnectionError: Instead of the error of an operation, if there are other workers.
@@ -167,7 +159,7 @@ class Replicas:
 
 
 def _reason(error):
-  """The first line of an error's own message, without what TensorFlow puts before it, such as indented Python lines."""
+  """Returns the first line of an error's own message, without what TensorFlow puts before it, such as Python lines."""
   lines = [re.sub('^{{.*?}} *', '', line) for line in error.message.splitlines()]
   before = ('Graph execution error', 'Detected at node', 'Node: ', '<stack traces', ' ', '\t')
   return next((line.rstrip(' :') for line in lines if line and not line.startswith(before)), 'no message')
@@ -178,7 +170,7 @@ SINGLE = Replicas()
 
 @functools.cache
 def make_replicas(strategy: str) -> Replicas:
-  """Makes the strategy of a name, once in a process; for several workers before anything else of TensorFlow.
+  """Makes the strategy of a name, once in a process, before the first operation of TensorFlow.
 
   Args:
     strategy: '' for one device; 'mirrored' for all devices of this machine, GPUs if it has any; 'mirrored:N' for the
@@ -186,19 +178,19 @@ def make_replicas(strategy: str) -> Replicas:
       variable `TF_CONFIG` describes.
 
   Raises:
-    UsageError: If there are not as many devices, or `TF_CONFIG` describes no cluster of workers.
+    UsageError: If there are not as many devices, `TF_CONFIG` describes no cluster of workers, or its port for this
+      worker is taken.
   """
   if not strategy:
     return SINGLE
   kind, _, number = strategy.partition(':')
   if kind == 'multi_worker':
-    own, addresses = _check_cluster(os.environ.get('TF_CONFIG'))
+    own, addresses = _read_cluster(os.environ.get('TF_CONFIG'))
     _LOG.info('Worker %s waits for all of %s.', own, ', '.join(addresses))
-    with _ending_at_signals():
-      try:
-        made = tf.distribute.MultiWorkerMirroredStrategy()
-      except tf.errors.UnknownError as error:
-        raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.message})') from error
+    _meet(own, addresses)
+    made = tf.distribute.MultiWorkerMirroredStrategy()
+    if threading.current_thread() is threading.main_thread():  # Python's handler again, instead of TensorFlow's.
+      signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
   else:
     made = tf.distribute.MirroredStrategy(_devices(int(number or 0)))
   if made.num_replicas_in_sync == 1:
@@ -210,60 +202,66 @@ def make_replicas(strategy: str) -> Replicas:
   return replicas
 
 
-@contextlib.contextmanager
-def _ending_at_signals():
-  """Lets SIGINT and SIGTERM end the process at once: while TensorFlow waits, handlers in Python are not called."""
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
-  handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-  for number, handler in handlers.items():
-    if handler is not signal.SIG_IGN:  # SIGINT in the background jobs of a script.
-      signal.signal(number, signal.SIG_DFL)
+def _meet(own, addresses):
+  """Waits until all workers listen at their addresses.
+
+  TensorFlow would wait for them, too, but hears no signal meanwhile: it takes SIGTERM for a notice of preemption, and
+  lets no other thread of Python run.
+  """
   try:
-    yield
-  finally:
-    # TensorFlow has a handler of its own for SIGTERM by now, which takes it as a notice of preemption.
-    for number, handler in handlers.items():
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    port = '', _host_and_port(own)[1]
+    both = socket.has_dualstack_ipv6()
+    listening = socket.create_server(port, family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+  except OSError as error:
+    raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.strerror})') from error
+  with listening:
+    for address in addresses:
+      while address != own:
+        with contextlib.suppress(OSError), socket.create_connection(_host_and_port(address), timeout=1):
+          break
+        time.sleep(0.1)
 
 
 def _devices(number):
   gpus = tf.config.list_physical_devices('GPU')
-  if not gpus and number:
+  if number and not gpus:
+    most = max(os.cpu_count(), _LEAST_PARTS)
+    check('strategy', f'mirrored:{number}', f'for at most {most} parts of the CPU', number <= most)
     parts = [tf.config.LogicalDeviceConfiguration()] * number
-    with contextlib.suppress(RuntimeError):  # They are made already.
+    with contextlib.suppress(RuntimeError):  # TensorFlow has made its devices.
       tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], parts)
   devices = tf.config.list_logical_devices('GPU' if gpus else 'CPU')
-  if number > len(devices):
-    raise UsageError(f'`strategy` must name at most the {len(devices)} devices of this machine. Got: {number}.')
+  check('strategy', f'mirrored:{number}', f'for at most {len(devices)} devices', number <= len(devices))
   return [device.name for device in devices[: number or None]]
 
 
-def _check_cluster(text):
-  expected = "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, which must be JSON such as "
-  expected += '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-  try:
+def _read_cluster(text):
+  """Returns the address of this worker and the addresses of all, from the text of TF_CONFIG."""
+  with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
     found = json.loads(text or '')
     jobs, task = found['cluster'], found['task']
     addresses = [address for job in jobs.values() for address in job]
-    lists = all(isinstance(job, list) and job for job in jobs.values())
-    check('cluster', jobs, '', lists and jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1)
-    check('cluster', jobs, '', all(map(_is_address, addresses)) and len(set(addresses)) == len(addresses))
+    ports = [port for host, port in map(_host_and_port, addresses) if host]
     index, own = int(str(task['index'])), jobs[task['type']]  # Not 1.5, which `int` would take for 1.
-    check('index', index, '', 0 <= index < len(own))
-  except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-    raise UsageError(f'{expected}. Got: {text or "nothing"}.') from error
-  return own[index], addresses
+    lists = all(isinstance(job, list) and job for job in jobs.values())
+    known = jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1
+    distinct = len(set(addresses)) == len(addresses) == len(ports) and all(0 < port < 2**16 for port in ports)
+    if lists and known and distinct and 0 <= index < len(own):
+      return own[index], addresses
+  raise UsageError(
+    "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, which must be JSON such as "
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}. '
+    f'Got: {text or "nothing"}.'
+  )
 
 
-def _is_address(text):
-  host, _, port = text.rpartition(':')
-  return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+def _host_and_port(address):
+  host, _, port = address.rpartition(':')
+  return host.strip('[]'), int(port)
 
 
 def _place(strategy):
-  """The number of workers, and that of this one."""
+  """Returns the number of workers, and this worker's own number."""
   resolver = strategy.cluster_resolver
   if not (resolver and resolver.task_type):
     return 1, 0
@@ -272,16 +270,24 @@ def _place(strategy):
   return sum(map(len, jobs.values())), before + resolver.task_id
 
 
-def replica_count() -> int:
-  """How many replicas share the work of the function that is running; 1 outside of `Replicas.run`."""
+def _here():
+  """Returns the number of workers, of replicas of each, of this worker, and of this replica among the worker's."""
+  context = tf.distribute.get_replica_context()
+  workers, worker = _place(context.strategy)
+  local = context.num_replicas_in_sync // workers
+  return workers, local, worker, context.replica_id_in_sync_group - worker * local
+
+
+def _count():
+  """Returns how many replicas share the work of the function that is running; 1 outside of `Replicas.run`."""
   context = tf.distribute.get_replica_context()
   return context.num_replicas_in_sync if context else 1
 
 
 def share(tensor: tf.Tensor, batches: int = 1, *, of_worker: bool = False) -> tf.Tensor:
-  """Returns what this replica works on: with `of_worker`, what a worker gets of a batch is shared among its replicas.
+  """Returns what this replica works on.
 
-  Entries go to the workers in turn, as in `data.training_batches`, and a worker's to its replicas in turn.
+  Entries go to the workers in turn, as in `data.training_batches`, and a worker's entries to its replicas in turn.
 
   Args:
     tensor: Entries of all replicas, `[batches * n, ...]`.
@@ -291,7 +297,7 @@ def share(tensor: tf.Tensor, batches: int = 1, *, of_worker: bool = False) -> tf
   Returns:
     This replica's share of each batch, end to end, `[batches * n / count, ...]`.
   """
-  if replica_count() == 1:
+  if _count() == 1:
     return tensor
   workers, local, worker, index = _here()
   if of_worker:
@@ -300,17 +306,14 @@ def share(tensor: tf.Tensor, batches: int = 1, *, of_worker: bool = False) -> tf
   return tf.reshape(parts[:, :, index, worker], (-1, *tensor.shape[1:]))
 
 
-def _here():
-  """The number of workers and of each one's replicas, and those of this replica."""
-  context = tf.distribute.get_replica_context()
-  workers, worker = _place(context.strategy)
-  local = context.num_replicas_in_sync // workers
-  return workers, local, worker, context.replica_id_in_sync_group - worker * local
+def draw(sampler: Callable[[tf.Tensor], tf.Tensor], n: tf.Tensor) -> tf.Tensor:
+  """Returns this replica's share `[n, ...]` of the entries that `sampler(n * count)` draws for all replicas."""
+  return share(sampler(n * _count()))
 
 
 def gather(tensor: tf.Tensor) -> tf.Tensor:
   """Returns the entries of all replicas, in the order of `share`; gradients pass through."""
-  if replica_count() == 1:
+  if _count() == 1:
     return tensor
   workers, local, _, _ = _here()
   gathered = tf.distribute.get_replica_context().all_gather(tensor, axis=0)
@@ -321,7 +324,7 @@ def gather(tensor: tf.Tensor) -> tf.Tensor:
 
 def mean(tensors: Any) -> Any:
   """Returns the mean over replicas of each tensor in a structure of float tensors, in one all-reduce; None stays."""
-  if replica_count() == 1:
+  if _count() == 1:
     return tensors
   flat = tf.nest.flatten(tensors)
   given = [tensor for tensor in flat if tensor is not None]

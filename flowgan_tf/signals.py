@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+# Programs import this before anything else: `threading` would take as long as all of it.
+import _thread
 import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ __all__ = ['SIGNALS', 'deferred_signals', 'end_on_signals']
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _standard_error = 2
-_leaving = threading.Lock()
+_leaving = _thread.allocate_lock()
 _handled = False
 _TOGETHER = 1.0  # Seconds. `timeout` sends its signal twice, and a wrapper may pass on what its child received, too.
 
@@ -29,13 +30,12 @@ def end_on_signals() -> None:
   Programs call this in the main thread, before they import anything that takes time. Standard streams that the caller
   has closed are opened to nowhere.
   """
-  global _handled
+  global _handled, _standard_error
   if _handled:
     return
   _handled = True
   _open_closed_streams()
   # Standard error may point elsewhere when the signal comes; see `command.load_tensorflow`.
-  global _standard_error
   _standard_error = os.dup(2)
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
@@ -43,7 +43,7 @@ def end_on_signals() -> None:
   for number in SIGNALS:
     if signal.getsignal(number) is not signal.SIG_IGN:  # SIGINT in the background jobs of a script; SIGHUP by nohup.
       signal.signal(number, _leave)
-  threading.Thread(target=_watch, args=(reader,), name='signals', daemon=True).start()
+  _thread.start_new_thread(_watch, (reader,))
   # The scripts in bin/ block them, so that none is lost before there is a handler.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
@@ -58,9 +58,6 @@ def deferred_signals() -> Iterator[list[int]]:
   """
   received: list[int] = []
   when = 0.0
-  if threading.current_thread() is not threading.main_thread():
-    yield received
-    return
 
   def note(number, _):
     nonlocal when
@@ -75,8 +72,11 @@ def deferred_signals() -> Iterator[list[int]]:
     for number, handler in before.items():
       signal.signal(number, handler or signal.SIG_DFL)  # None is a handler that is not Python's.
 
-  noted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-  before = {number: signal.signal(number, note) for number in noted}
+  before = {}
+  with contextlib.suppress(ValueError):  # Only the main thread can set handlers.
+    for number in SIGNALS:
+      if signal.getsignal(number) is not signal.SIG_IGN:
+        before[number] = signal.signal(number, note)
   try:
     yield received
   finally:
@@ -97,7 +97,7 @@ def _leave(number, _=None):
   # The other thread may have come first and be about to end the process; this one does not end it with another status.
   if not _leaving.acquire(timeout=_TOGETHER):
     return
-  program, name = os.path.basename(sys.argv[0]), signal.Signals(number).name
+  program, name = os.path.basename(sys.argv[0]).removesuffix('.py'), signal.Signals(number).name
   below = '\n' if os.isatty(_standard_error) else ''  # of the progress bar
   with contextlib.suppress(OSError):  # A terminal that was closed.
     os.write(_standard_error, f'{below}{program}: stopped by {name}; repeat the command to go on\n'.encode())

@@ -21,8 +21,9 @@ from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.run import make_objective
+from flowgan_tf.training.replicated import ReplicatedStep
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import batches_per_step
 from tests import processes
 from tests.processes import start_program, start_training, status_of, wait_for_records
 from tests.tiny import IMAGE_SHAPE, make_config, write_images
@@ -270,12 +271,12 @@ def test_the_chief_scores_samples_while_other_workers_wait(tmp_path):
 def check_overflow(config):
   """In a process of two devices: a step whose gradients overflow is left out, and the loss scale halved, on both."""
   replicas, objective = make_replicas('mirrored:2'), make_objective(config)
-  state = TrainState(config, IMAGE_SHAPE, objective, replicas)
+  state = TrainState(config, IMAGE_SHAPE, objective, replicas.scope())
   before = [variable.numpy() for variable in state.generator.variables]
   scale = state.optimizer.dynamic_scale.value
   scale.assign(2.0**100)
   images = np.random.default_rng(0).random((config.batch_size, *IMAGE_SHAPE))
-  make_train_step(state, objective, config)(tf.constant(images, tf.float32))
+  ReplicatedStep(state, objective, config, replicas)(tf.constant(images, tf.float32))
   assert [copy.numpy() for copy in scale.values] == [2.0**99] * 2
   for variable, old in zip(state.generator.variables, before, strict=True):
     for copy in variable.values:
@@ -334,11 +335,11 @@ def test_a_worker_with_other_settings_is_refused(images, tmp_path):
 def check_warm_up(config):
   """In a process of two devices: after a step of the critic alone, both have the same running statistics."""
   replicas, objective = make_replicas('mirrored:2'), make_objective(config)
-  state = TrainState(config, IMAGE_SHAPE, objective, replicas)
+  state = TrainState(config, IMAGE_SHAPE, objective, replicas.scope())
   before = [variable.numpy() for variable in state.generator.non_trainable_variables]
   rng = np.random.default_rng(0)
   images = rng.random((batches_per_step(objective, config.critic_steps, False) * config.batch_size, *IMAGE_SHAPE))
-  make_train_step(state, objective, config)(tf.constant(images, tf.float32))
+  ReplicatedStep(state, objective, config, replicas)(tf.constant(images, tf.float32))
   for variable, old in zip(state.generator.non_trainable_variables, before, strict=True):
     first, second = (copy.numpy() for copy in variable.values)
     np.testing.assert_array_equal(first, second)

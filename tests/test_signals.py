@@ -1,11 +1,15 @@
+"""What signals do to programs, also while they are imported, and to a block that holds them back."""
+
+import os
+import pathlib
 import signal
-import subprocess
 import sys
 import threading
 
 import pytest
 
-from flowgan_tf.signals import SIGNALS, deferred_signals, end_on_signals
+from flowgan_tf.signals import SIGNALS, deferred_signals
+from tests.processes import run, start
 
 # What a process may be doing when the signal comes.
 BODIES = {
@@ -34,23 +38,24 @@ print('ready', flush=True)
 """
 
 
+def outcome(*command, **options):
+  """Runs a command; returns its status, output and errors."""
+  process = run(command, **options)
+  return process.returncode, process.stdout, process.stderr
+
+
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
   processes = {}
-  try:
-    for name, body in BODIES.items():
-      code = START.format(body=body, blocked='blocked' in name)
-      processes[name] = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    for name, process in processes.items():
-      assert process.stdout.readline() == b'ready\n', name
-      process.send_signal(number)
-    for name, process in processes.items():
-      out, err = process.communicate(timeout=60)
-      assert (process.returncode, out) == (status, b''), name
-      assert err.decode() == f'train: stopped by {number.name}; repeat the command to go on\n', name
-  finally:
-    for process in processes.values():
-      process.kill()
+  for name, body in BODIES.items():
+    processes[name] = start([sys.executable, '-c', START.format(body=body, blocked='blocked' in name)])
+  for name, process in processes.items():
+    assert process.stdout.readline() == 'ready\n', name
+    process.send_signal(number)
+  for name, process in processes.items():
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, ''), name
+    assert err == f'train: stopped by {number.name}; repeat the command to go on\n', name
 
 
 def test_a_signal_that_is_ignored_stays_so():
@@ -70,8 +75,7 @@ assert not waiting
 print('goes on', flush=True)
 signal.raise_signal(signal.SIGTERM)
 """
-  process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
-  assert (process.returncode, process.stdout) == (143, 'goes on\n')
+  assert outcome(sys.executable, '-c', code)[:2] == (143, 'goes on\n')
 
 
 @pytest.mark.parametrize(
@@ -89,16 +93,24 @@ with open({str(tmp_path / 'numbers')!r}, 'w') as file:
   file.write(f'{{file.fileno() > 2}} {{[sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno()]}}')
 print('printed')
 """
-  process = subprocess.run(
-    ['sh', '-c', f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True, text=True, check=False
-  )
-  assert (process.returncode, process.stdout, process.stderr) == (0, printed, '')
+  assert outcome('sh', '-c', f'exec "$0" -c "$1" {closed}', sys.executable, code) == (0, printed, '')
   assert (tmp_path / 'numbers').read_text() == 'True [0, 1, 2]'
 
 
+@pytest.mark.parametrize('command', [['-m', 'flowgan_tf.programs.train'], ['flowgan-train']])
+def test_a_signal_while_a_program_is_imported_ends_it_with_one_line(tmp_path, command):
+  (tmp_path / 'absl.py').write_text('import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)')
+  script = tmp_path / 'flowgan-train'  # as pip writes it
+  script.write_text('import sys\nfrom flowgan_tf.programs.start import train\nsys.exit(train())')
+  path = os.pathsep.join(map(str, (tmp_path, pathlib.Path(__file__).parents[1])))
+  found = outcome(sys.executable, *command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path})
+  program = command[0] if len(command) == 1 else 'train'
+  assert found == (130, '', f'{program}: stopped by SIGINT; repeat the command to go on\n')
+
+
 @pytest.fixture
-def received(monkeypatch):
-  """The signals that reach this process's own handlers."""
+def received():
+  """The signals that reach this process's own handlers, which do nothing else."""
   numbers = []
   before = {number: signal.signal(number, lambda number, _: numbers.append(number)) for number in SIGNALS}
   yield numbers
@@ -123,17 +135,17 @@ def test_signals_are_not_lost_if_the_block_fails(received):
   assert received == [signal.SIGINT]
 
 
-def test_a_second_signal_does_not_wait(monkeypatch):
-  before, reached = signal.getsignal(signal.SIGINT), []
-  with pytest.raises(KeyboardInterrupt), deferred_signals():
+def test_a_second_signal_does_not_wait(monkeypatch, received):
+  handlers = [signal.getsignal(number) for number in SIGNALS]
+  with deferred_signals() as waiting:
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGTERM)  # Together with the first, so that it is the same.
-    reached.append('together')
+    assert (waiting, received) == ([signal.SIGINT], [])
     monkeypatch.setattr('flowgan_tf.signals._TOGETHER', -1.0)
-    signal.raise_signal(signal.SIGINT)
-    reached.append('later')
-  assert reached == ['together']
-  assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    signal.raise_signal(signal.SIGHUP)
+    assert received == [signal.SIGHUP]
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+  assert received == [signal.SIGHUP, signal.SIGINT]
 
 
 def test_other_threads_are_left_alone():
@@ -150,5 +162,4 @@ def test_other_threads_are_left_alone():
 
 
 def test_programs_alone_change_the_handlers():
-  assert callable(end_on_signals)
   assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

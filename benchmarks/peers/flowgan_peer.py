@@ -17,7 +17,7 @@ from benchmarks.peers import work
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 
 VARIANTS = {'float32': ['default'], 'bfloat16': ['default']}
 _PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
@@ -72,7 +72,7 @@ def _state(task, dtype, jit):
   objective = make_objective(config)
   state = TrainState(config, task.image_shape, objective)
   # Without the norm of the gradient, which only logs show.
-  step = functools.partial(make_train_step(state, objective, config), gradient_norm=False)
+  step = functools.partial(TrainStep(state, objective, config), gradient_norm=False)
   return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
 
 

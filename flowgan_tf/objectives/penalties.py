@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowgan_tf.replicas import replica_count, share
+from flowgan_tf.replicas import draw
 
 __all__ = ['PENALTIES', 'gradient_penalty', 'zero_centered_penalty']
 
@@ -43,8 +43,8 @@ def gradient_penalty(
   """
   # Otherwise one of the two would be broadcast silently.
   real.shape.assert_is_compatible_with(fake.shape)
-  shape = replica_count() * tf.shape(real)[0], *(1 for _ in real.shape[1:])
-  epsilon = share(tf.random.stateless_uniform(shape, seed, dtype=real.dtype))
+  rest = [1] * (real.shape.rank - 1)
+  epsilon = draw(lambda n: tf.random.stateless_uniform((n, *rest), seed, dtype=real.dtype), tf.shape(real)[0])
   interpolates = epsilon * real + (1.0 - epsilon) * fake
   squared_norm = _squared_slopes(critic, interpolates)
   # The square root has an infinite slope at 0, and 0 * inf would make every weight NaN. Both branches must be finite.

@@ -48,6 +48,9 @@ def main(arguments: list[str]) -> int:
   base = train.configuration()
   if base.strategy == 'multi_worker':
     raise UsageError('`strategy` must be for one machine, such as mirrored. Got: multi_worker.')
+  from flowgan_tf.replicas import make_replicas
+
+  make_replicas(base.strategy)  # Before TensorFlow makes its devices, for what follows.
   from flowgan_tf.display.words import printable
   from flowgan_tf.files import write_atomically
   from flowgan_tf.programs import command_lines

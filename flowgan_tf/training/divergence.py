@@ -13,7 +13,7 @@ from ml_collections import config_dict
 from flowgan_tf.flows import Generator
 from flowgan_tf.objectives import Objective
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import make_train_step
+from flowgan_tf.training.step import TrainStep
 
 __all__ = ['explain', 'not_finite']
 
@@ -58,27 +58,12 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
     possible, as a compiled step rounds differently.
   """
   found: list[str] = []
-
-  def inspect(metrics, gradients, variables):
-    if terms := [name for name, value in metrics.items() if not _is_finite(value)]:
-      found.append(', '.join(terms) + (f' (first in {culprits[0]})' if culprits else ''))
-    # Those of float16 overflow without harm; see `not_finite`.
-    if config.precision != 'mixed_float16':
-      pairs = zip(gradients, variables, strict=True)
-      bad = next((v for g, v in pairs if g is not None and not _is_finite(g)), None)
-      if bad is not None:
-        found.append(f'the gradient of {_name(bad)}')
-    if found:
-      raise _FoundError
-
   eager = tf.config.functions_run_eagerly()
   tf.config.run_functions_eagerly(True)
   try:
     with _watched(state.generator) as culprits, contextlib.suppress(_FoundError):
-      make_train_step(state, objective, config, inspect)(images)
-      bad = next((v for v in _trained(state) if not _is_finite(v)), None)
-      if bad is not None:
-        found.append(f'the weight {_name(bad)}')
+      _InspectedStep(state, objective, config, found, culprits)(images)
+      found += [f'the weight {_name(v)}' for v in _trained(state) if not _is_finite(v)][:1]
   finally:
     tf.config.run_functions_eagerly(eager)
   return '; '.join(found)
@@ -86,6 +71,24 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
 
 class _FoundError(Exception):
   pass
+
+
+class _InspectedStep(TrainStep):
+  """A step that ends at the first update whose metrics or gradients are not finite."""
+
+  def __init__(self, state, objective, config, found, culprits):
+    super().__init__(state, objective, config)
+    self._found, self._culprits = found, culprits
+
+  def _inspect(self, metrics, gradients, variables):
+    if terms := [name for name, value in metrics.items() if not _is_finite(value)]:
+      self._found.append(', '.join(terms) + (f' (first in {self._culprits[0]})' if self._culprits else ''))
+    # Gradients of float16 overflow without harm; see `not_finite`.
+    if self.config.precision != 'mixed_float16':
+      pairs = zip(gradients, variables, strict=True)
+      self._found += [f'the gradient of {_name(v)}' for g, v in pairs if g is not None and not _is_finite(g)][:1]
+    if self._found:
+      raise _FoundError
 
 
 @contextlib.contextmanager

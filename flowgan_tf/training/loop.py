@@ -27,10 +27,11 @@ from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
+from flowgan_tf.training.replicated import make_step
 from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
 from flowgan_tf.training.start import start_from_data, start_from_run
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import batches_per_step
 
 __all__ = ['TrainingDiverged', 'train']
 
@@ -92,24 +93,23 @@ def _train_on(replicas, config, workdir, scorer_required):
   images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
   check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
   replicas.check_same(shared_settings(config, dataset))
-  state = TrainState(config, dataset.image_shape, objective, replicas)
+  state = TrainState(config, dataset.image_shape, objective, replicas.scope())
   if objective.uses_likelihood and not state.generator.has_density:
     raise UsageError(
       f"`objective` must be 'adversarial' with generator {config.generator}, which is not invertible and has no "
       f'likelihood. Got: {config.objective!r}.'
     )
   if not replicas.is_chief:
-    return _train(config, objective, dataset, None, state, None, scorer_required)
+    return _train(replicas, config, objective, dataset, None, state, None, scorer_required)
   origin = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
     workdir = open_workdir(workdir, config, dataset)
-    return _train(config, objective, dataset, workdir, state, origin, scorer_required)
+    return _train(replicas, config, objective, dataset, workdir, state, origin, scorer_required)
 
 
-def _train(config, objective, dataset, workdir, state, origin, scorer_required):
-  replicas = state.replicas
+def _train(replicas, config, objective, dataset, workdir, state, origin, scorer_required):
   checkpoints = Checkpoints(workdir, state.checkpoint()) if workdir else None
-  if restored := _restore(checkpoints, state):
+  if restored := _restore(replicas, checkpoints, state):
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
   elif workdir and (rest := available(workdir)):
@@ -122,10 +122,6 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
   for name, part in ((config.generator, state.generator), ('critic', state.critic)):
     if part is not None and int(state.step) < config.steps:
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  if replicas.count > 1:
-    _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
-    if state.running_statistics:
-      _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
   if workdir and not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
     for name in ('init.json', 'metrics.jsonl', 'rollbacks.json'):
@@ -133,7 +129,7 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
     if origin:
       write_json(workdir / 'init.json', sealed(origin))
     checkpoints.save('latest')
-  loop = _Loop(config, objective, dataset, workdir, state, checkpoints, scorer)
+  loop = _Loop(replicas, config, objective, dataset, workdir, state, checkpoints, scorer)
   while True:
     try:
       return loop.run()
@@ -141,11 +137,11 @@ def _train(config, objective, dataset, workdir, state, origin, scorer_required):
       loop.roll_back(error.names)
 
 
-def _restore(checkpoints, state):
+def _restore(replicas, checkpoints, state):
   """Gives all workers the latest state of the chief; returns whether there is one."""
-  restored = bool(state.replicas.from_chief(checkpoints is not None and checkpoints.restore()))
+  restored = bool(replicas.from_chief(checkpoints is not None and checkpoints.restore()))
   if restored:
-    state.replicas.broadcast(state.variables)
+    replicas.broadcast(state.variables)
   return restored
 
 
@@ -158,12 +154,11 @@ class _NotFiniteError(Exception):
 class _Loop:
   # The chief alone has a folder and checkpoints. The other workers take part in what is computed on all replicas.
 
-  def __init__(self, config, objective, dataset, workdir, state, checkpoints, scorer):
+  def __init__(self, replicas, config, objective, dataset, workdir, state, checkpoints, scorer):
     self._config, self._objective, self._dataset, self._workdir = config, objective, dataset, workdir
     self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
-    self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=state.replicas.map)
-    self._train_step = make_train_step(state, objective, config)
-    self._replicas = state.replicas
+    self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map)
+    self._replicas, self._train_step = replicas, make_step(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
@@ -231,7 +226,7 @@ class _Loop:
     """
     state, reached = self._state, int(self._state.step)
     _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
-    _restore(self._checkpoints, state)
+    _restore(self._replicas, self._checkpoints, state)
     start = int(state.step)
     batches, found = self._batches(start), []
     while not found and int(state.step) < reached:
@@ -244,7 +239,7 @@ class _Loop:
       while int(state.step) < step - 1:
         self._advance(batches, int(state.step) + 1)
       reason = explain(state, self._objective, self._config, next(batches)) or reason
-    _restore(self._checkpoints, state)
+    _restore(self._replicas, self._checkpoints, state)
     return start, step, reason
 
   def _open_log(self, start):

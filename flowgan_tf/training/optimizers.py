@@ -1,11 +1,12 @@
-"""Adam as one fused operation per variable."""
+"""Adam as one fused operation per variable, and its learning rates."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
+from ml_collections import config_dict
 
-__all__ = ['FusedAdam', 'Warmup']
+__all__ = ['FusedAdam', 'Warmup', 'make_adam']
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -30,7 +31,7 @@ class FusedAdam(keras.optimizers.Adam):
   rate_factor: float | tf.Variable = 1.0
 
   def _all_reduce_sum_gradients(self, grads_and_vars):
-    # Those of the replicas of a strategy are their mean already. Keras would clip the norm of each replica's own.
+    # Under a strategy, Keras would clip the gradients of each device and then sum them. Ours are the mean already.
     return grads_and_vars
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
@@ -53,7 +54,10 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-  """A learning rate that rises linearly to that of another schedule: `rate(t) min(1, (t + 1) / steps)`."""
+  """A learning rate that rises linearly to the rate of another schedule: `rate(t) min(1, (t + 1) / steps)`.
+
+  Keras' `CosineDecay` has a warm-up that comes before the decay, starts at a rate of 0 and exists only there.
+  """
 
   def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule, steps: int):
     """Builds the schedule.
@@ -72,3 +76,30 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
   def get_config(self) -> dict:
     return {'rate': self.rate, 'steps': self.steps}
+
+
+def make_adam(
+  settings: config_dict.ConfigDict, steps: int, updates_per_step: int, rate_factor: tf.Variable, precision: str
+) -> keras.Optimizer:
+  """Returns Adam with a schedule that counts training steps rather than updates, and with loss scaling for float16.
+
+  Args:
+    settings: `config.optimizer` or `config.critic_optimizer`.
+    steps: Steps of the training in which there are updates.
+    updates_per_step: Updates in each of them.
+    rate_factor: Factor of the learning rate.
+    precision: One of `PRECISIONS`.
+  """
+  rate = settings.learning_rate
+  if settings.schedule == 'cosine':
+    rate = keras.optimizers.schedules.CosineDecay(rate, steps * updates_per_step)
+  elif settings.schedule == 'exponential':
+    rate = keras.optimizers.schedules.ExponentialDecay(rate, updates_per_step, settings.decay_rate)
+  if settings.warmup_steps:
+    rate = Warmup(rate, settings.warmup_steps * updates_per_step)
+  adam = FusedAdam(rate, settings.beta_1, settings.beta_2, global_clipnorm=settings.clip_norm or None)
+  adam.rate_factor = rate_factor
+  if precision == 'mixed_float16':
+    # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)
+  return adam

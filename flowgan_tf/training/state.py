@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import keras
@@ -12,9 +13,8 @@ from flowgan_tf.errors import check_memory
 from flowgan_tf.flows import Generator
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
-from flowgan_tf.replicas import SINGLE, Replicas
 from flowgan_tf.runs.run import make_critic, make_generator
-from flowgan_tf.training.optimizers import FusedAdam, Warmup
+from flowgan_tf.training.optimizers import make_adam
 
 __all__ = ['TrainState']
 
@@ -23,14 +23,13 @@ class TrainState:
   """Generator, averaged generator, critic, optimizers, step and best values.
 
   Attributes:
-    replicas: The replicas that make the steps.
     generator: The generator being trained.
     ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if weights
       are not averaged.
     critic: The critic as a `KerasModule`, or None if the objective does not use one.
     optimizer: Optimizer of the generator.
     critic_optimizer: Optimizer of the critic, or None.
-    rate_factor: Factor of both learning rates. It is no part of the checkpoint, as the run counts its rollbacks.
+    rate_factor: Factor of both learning rates. It is not part of the checkpoint, as the run counts its rollbacks.
     step: Number of finished steps; with the seed it is also the position in the data.
     best_nll: Lowest validation NLL so far, in nats.
     best_score: Highest score so far.
@@ -41,7 +40,7 @@ class TrainState:
     config: config_dict.ConfigDict,
     image_shape: Sequence[int],
     objective: Objective,
-    replicas: Replicas = SINGLE,
+    scope: contextlib.AbstractContextManager | None = None,
   ):
     """Builds everything, with initial weights that `config.seed` determines.
 
@@ -49,15 +48,14 @@ class TrainState:
       config: A training configuration.
       image_shape: `(height, width, channels)`.
       objective: The objective, which determines whether there is a critic.
-      replicas: The replicas that make the steps; each has a copy of all that they change.
+      scope: Context in which the variables are made that a step changes, such as the scope of a strategy.
 
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
-    self.replicas = replicas
-    with replicas.scope():
+    with scope or contextlib.nullcontext():
       self._build(config, image_shape, objective)
-    # Not copied: they change between the steps.
+    # Outside, as they change between the steps.
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
@@ -75,14 +73,15 @@ class TrainState:
         if isinstance(part, KerasModule):
           part.recompute = True
     self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
-    self.optimizer = _adam(
-      config.optimizer, config, 1, self.rate_factor, idle_steps=config.critic_warmup if objective.uses_critic else 0
-    )
+    steps = config.steps - (config.critic_warmup if objective.uses_critic else 0)
+    self.optimizer = make_adam(config.optimizer, steps, 1, self.rate_factor, dtype)
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
       self.critic = KerasModule(make_critic(config, image_shape, dtype), image_shape, name='critic')
-      self.critic_optimizer = _adam(config.critic_optimizer, config, config.critic_steps, self.rate_factor)
+      self.critic_optimizer = make_adam(
+        config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
+      )
       self.critic_optimizer.build(self.critic.trainable_variables)
 
   def start_from(self, generator: Generator) -> None:
@@ -94,12 +93,6 @@ class TrainState:
     for part in (self.generator, self.ema):
       for variable, source in zip(part.variables, generator.variables, strict=True):
         variable.assign(tf.cast(source, variable.dtype))
-
-  @property
-  def running_statistics(self) -> list[tf.Variable]:
-    """Variables of the generator that no optimizer updates but each pass in training: those of batch norms."""
-    fixed = {id(variable) for variable in self.generator.distribution.variables}
-    return [variable for variable in self.generator.non_trainable_variables if id(variable) not in fixed]
 
   @property
   def variables(self) -> list[tf.Variable]:
@@ -129,27 +122,3 @@ class TrainState:
 def _numbered(optimizer: keras.Optimizer) -> list[tf.Variable]:
   """The variables of an optimizer as a list, since their names depend on what the process has built before."""
   return [v.value for v in optimizer.variables]
-
-
-def _adam(
-  c: config_dict.ConfigDict,
-  config: config_dict.ConfigDict,
-  updates_per_step: int,
-  rate_factor: tf.Variable,
-  idle_steps: int = 0,
-) -> keras.Optimizer:
-  """Adam, with a schedule that counts training steps rather than updates, and with loss scaling for float16."""
-  updates = (config.steps - idle_steps) * updates_per_step
-  learning_rate = {
-    'constant': lambda: c.learning_rate,
-    'cosine': lambda: keras.optimizers.schedules.CosineDecay(c.learning_rate, updates),
-    'exponential': lambda: keras.optimizers.schedules.ExponentialDecay(c.learning_rate, updates_per_step, c.decay_rate),
-  }[c.schedule]()
-  if c.warmup_steps:
-    learning_rate = Warmup(learning_rate, c.warmup_steps * updates_per_step)
-  adam = FusedAdam(learning_rate, c.beta_1, c.beta_2, global_clipnorm=c.clip_norm or None)
-  adam.rate_factor = rate_factor
-  if config.precision == 'mixed_float16':
-    # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
-    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)
-  return adam

@@ -1,214 +1,251 @@
-"""One training step, as one graph."""
+"""One training step: updates of the critic, one update of the generator, and one of the averaged weights."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.objectives import Objective
-from flowgan_tf.replicas import gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
 
-__all__ = ['batches_per_step', 'make_train_step']
+__all__ = ['TrainStep', 'batches_per_step', 'graph']
 
 _AVERAGED_AT_FIRST = 100  # steps
 
 
 def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool) -> int:
-  """Returns the number of batches of real images per step: one for the likelihood, and one for each critic step."""
+  """Returns the number of batches of real images per step: one for the likelihood, and one for each critic update."""
   if not objective.uses_critic or reuse_batch:
     return 1
   return critic_steps + objective.uses_likelihood
 
 
-def make_train_step(
-  state: TrainState,
-  objective: Objective,
-  config: config_dict.ConfigDict,
-  inspect: Callable[[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Variable]], None] | None = None,
-) -> Callable[..., dict[str, tf.Tensor]]:
-  """Builds the training step.
+def graph(function, **settings) -> tf.types.experimental.PolymorphicFunction:
+  """Returns a function as a `tf.function`.
 
-  A step makes `critic_steps` updates of the critic against a fixed generator, and one update of the generator. The fake
-  images of all critic updates are sampled in one pass. If there is one critic update a step and it sees the same noise
-  as the generator's (`reuse_batch`), they are those of the generator's own pass. The first `critic_warmup` steps train
-  the critic alone.
+  Tracing takes longer with AutoGraph, which nothing here needs. TensorFlow warns of a function that it traces five
+  times, and knows it by its code. It takes a partial function for a new one, as our steps and runs are.
+  """
+  return tf.function(functools.partial(function), autograph=False, **settings)
 
-  The averaged weights are updated after each of the first 100 steps, and then after each `ema_every`-th step, with the
-  product of the decays of the steps since the last update:
+
+class TrainStep:
+  """Makes training steps.
+
+  A step makes `critic_steps` updates of the critic against a fixed generator, and one update of the generator:
 
   ```none
-  average_t = p average_(t-k) + (1 - p) weights_t,   p = d_(t-k+1) ... d_t,   d_t = min(ema_decay, (1 + t) / (10 + t))
+  for k = 1, ..., critic_steps:
+    critic    <- Adam(grad of the objective's critic loss at real images x_k and samples G(z_k))
+  generator   <- Adam(grad of the adversarial loss at G(z) - lambda mean log p(x))
+  average     <- d average + (1 - d) generator,   d = min(ema_decay, (1 + t) / (10 + t))
   ```
 
-  A lazy penalty is part of the loss of each `penalty_interval`-th critic update. As that makes no updates of its own,
-  Adam's constants stay as they are, unlike in Karras et al. 2020.
+  All samples of the critic's updates come from one pass of the generator. If there is one critic update a step and it
+  sees the same noise as the generator's update (`reuse_batch`), they come from the generator's own pass. The first
+  `critic_warmup` steps train the critic alone.
 
-  Args:
-    state: State that the step updates.
-    objective: Objective that the step minimises.
-    config: A training configuration.
-    inspect: Called before each update with the objective's metrics, the gradients and their variables.
+  The average is updated after each of the first 100 steps, and then after each `ema_every`-th step, with the product of
+  the decays of the steps since its last update.
 
-  Returns:
-    A function of images `[batches_per_step * batch_size, height, width, channels]` (of several workers each passes its
-    share), of `step`, the number of steps before this one, which is read from the state if it is None, and of
-    `gradient_norm`, whether that is among the metrics. It returns float32 scalars: the objective's metrics (those of
-    the last critic update), the generator's `gradient_norm` and its `learning_rate`.
+  A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
+  that Adam's constants stay as they are, unlike in Karras et al. 2020.
   """
-  replicas = state.replicas
-  if replicas.count > 1:
-    objective = _over_replicas(objective)
-  critic_steps = config.critic_steps
-  batch_size = config.batch_size // replicas.count  # of this replica
-  fake_batches = 1 if config.reuse_batch else critic_steps
-  shares_fakes = config.reuse_batch and critic_steps == 1
-  running = state.running_statistics
-  # Running statistics follow only one path, that of the likelihood if there is one: the two paths see different
-  # activations, and statistics that mix both made hybrid training collapse.
-  sample_in_training = not objective.uses_likelihood
-  graph_of = functools.partial(tf.function, autograph=False)  # Tracing takes longer with it, and nothing here needs it.
-  # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
-  # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
-  whole = config.jit and not objective.uses_critic and replicas.count == 1
-  # Then nothing is nested: XLA would recompile a function inside a compiled function at every call.
-  compiled = (lambda function: function) if whole else functools.partial(graph_of, jit_compile=config.jit)
-  # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
-  updating = compiled if replicas.count == 1 else (lambda function: function)
 
-  @compiled
-  def log_prob(images):
-    labels = {}
-    if config.pseudo_labels:
-      labels['component'] = state.generator.distribution.nearest_prototype(images)
-    return state.generator.log_prob(images, training=True, **labels)
+  # Whether functions may be compiled in which an optimizer updates variables.
+  _compiles_updates = True
 
-  @compiled
-  def decode(noise):
-    return state.generator.decode(noise, training=sample_in_training)
+  def __init__(self, state: TrainState, objective: Objective, config: config_dict.ConfigDict):
+    """Prepares the steps; nothing is traced or compiled yet.
 
-  def sample(batches, seed):
-    # Not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
-    noise = state.generator.distribution.sample(batches * config.batch_size, seed=seed)
-    return decode(share(noise, batches))
+    Args:
+      state: State that the steps update.
+      objective: Objective that they minimise.
+      config: A training configuration.
+    """
+    self.state, self.objective, self.config = state, objective, config
+    self._batch_size = config.batch_size
+    self._shares_samples = config.reuse_batch and config.critic_steps == 1
+    self._graphs = {}
+    # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
+    # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
+    self._compiles_all = config.jit and self._compiles_updates and not objective.uses_critic
 
-  @updating
-  def update_generator(gradients):
-    state.optimizer.apply(gradients, state.generator.trainable_variables)
+    def compiled(function):
+      # Nothing is nested: XLA would recompile a function inside a compiled function at every call.
+      return function if self._compiles_all else graph(function, jit_compile=config.jit)
 
-  @updating
-  def update_critic(gradients):
-    state.critic_optimizer.apply(gradients, state.critic.trainable_variables)
+    self._log_prob, self._decode = compiled(self._log_prob), compiled(self._decode)
+    if self._compiles_updates:
+      self._apply_to_critic, self._apply_to_generator = (
+        compiled(self._apply_to_critic),
+        compiled(self._apply_to_generator),
+      )
+    # These are only sums and products: one pass over memory with XLA instead of three, on any device.
+    self._average = graph(self.update_average, jit_compile=True)
 
-  def train_critic(real, penalized, fake=None):
-    noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
-    if fake is None:
-      fake = sample(fake_batches, noise_seed)
-    real, fake = tf.split(real, real.shape[0] // batch_size), tf.split(fake, fake_batches)
-    metrics = {}
-    for i in range(critic_steps):
-      penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
-      with tf.GradientTape() as tape:
-        loss, found = objective.critic_loss(
-          state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed, penalized[i]
-        )
-        metrics |= found
-        scaled = state.critic_optimizer.scale_loss(loss)
-      gradients = mean(tape.gradient(scaled, state.critic.trainable_variables))
-      if inspect:
-        inspect(found, gradients, state.critic.trainable_variables)
-      update_critic(gradients)
+  def __call__(self, images: tf.Tensor, step: int | None = None, gradient_norm: bool = True) -> dict[str, tf.Tensor]:
+    """Makes one step.
+
+    Args:
+      images: Real images `[batches_per_step * batch_size, height, width, channels]`.
+      step: Number of steps before this one; None reads it from the state.
+      gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory.
+
+    Returns:
+      Float32 scalars: the objective's metrics, of the last critic update where they belong to the critic, and the
+      generator's `gradient_norm` and `learning_rate`.
+    """
+    config, state = self.config, self.state
+    if step is None:
+      with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
+        step = int(state.step.numpy())
+    penalized, trains_generator = (), True
+    if self.objective.uses_critic:
+      updates = range(step * config.critic_steps, (step + 1) * config.critic_steps)
+      penalized = tuple(number % self.objective.penalty_interval == 0 for number in updates)
+      trains_generator = step >= config.critic_warmup
+    # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same.
+    pattern = penalized, trains_generator, gradient_norm
+    if pattern not in self._graphs:
+      self._graphs[pattern] = graph(lambda images: self._step(images, *pattern), jit_compile=self._compiles_all)
+    metrics = self._graphs[pattern](images)
+    if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
+      decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
+      self._average(tf.constant(math.prod(decays), tf.float32))
     return metrics
 
-  def train_generator(real, penalized, gradient_norm):
-    purpose = Purpose.CRITIC if config.reuse_batch else Purpose.GENERATOR
-    noise_seed = stateless_seed(config.seed, purpose, state.step)
+  def _step(self, images, *pattern):
+    metrics = self.update(images, *pattern)
+    self.state.step.assign_add(1)
+    return metrics
+
+  def update(
+    self, images: tf.Tensor, penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
+  ) -> dict[str, tf.Tensor]:
+    """Makes the updates of critic and generator; returns their metrics.
+
+    Args:
+      images: The images of the step.
+      penalized: For each critic update, whether the gradient penalty is part of its loss.
+      trains_generator: Whether the generator is updated.
+      gradient_norm: Whether `gradient_norm` is among the metrics.
+    """
+    config, batch_size, metrics = self.config, self._batch_size, {}
+    if self.objective.uses_critic and not (trains_generator and self._shares_samples):
+      real = images if config.reuse_batch else images[: config.critic_steps * batch_size]
+      batches = 1 if config.reuse_batch else config.critic_steps
+      metrics |= self.update_critic(real, self._sample(batches, Purpose.CRITIC), penalized)
+    if trains_generator:
+      metrics |= self.update_generator(images[-batch_size:], penalized, gradient_norm)
+    return metrics
+
+  def update_critic(self, real: tf.Tensor, fake: tf.Tensor, penalized: Sequence[bool]) -> dict[str, tf.Tensor]:
+    """Makes the critic's updates of a step; returns the metrics of the last one.
+
+    Args:
+      real: One batch of images, or one for each update, end to end.
+      fake: Samples of the generator, likewise.
+      penalized: For each update, whether the gradient penalty is part of its loss.
+    """
+    state, metrics = self.state, {}
+    noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
+    real, fake = (tf.split(images, images.shape[0] // self._batch_size) for images in (real, fake))
+    for i, with_penalty in enumerate(penalized):
+      penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
+      with tf.GradientTape() as tape:
+        loss, found = self.objective.critic_loss(
+          state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed, with_penalty
+        )
+        scaled = state.critic_optimizer.scale_loss(loss)
+      gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
+      self._inspect(found, gradients, state.critic.trainable_variables)
+      self._apply_to_critic(gradients)
+      metrics |= found
+    return metrics
+
+  def update_generator(self, real: tf.Tensor, penalized: Sequence[bool], gradient_norm: bool) -> dict[str, tf.Tensor]:
+    """Makes the generator's update; returns its metrics.
+
+    Args:
+      real: A batch of images.
+      penalized: As in `update_critic`, for a critic update that shares the samples of this one.
+      gradient_norm: Whether `gradient_norm` is among the metrics.
+    """
+    state, objective, metrics = self.state, self.objective, {}
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
       nll = fake_outputs = real_outputs = None
       if objective.uses_likelihood:
-        nll = -tf.reduce_mean(log_prob(real))
+        nll = -tf.reduce_mean(self._log_prob(real))
       if objective.uses_critic:
-        fake = sample(1, noise_seed)
-        if shares_fakes:
+        fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR)
+        if self._shares_samples:
           with tape.stop_recording():
-            critic_metrics = train_critic(real, penalized, fake)
+            metrics |= self.update_critic(real, fake, penalized)
         fake_outputs = state.critic(fake)
         if objective.divergence.relativistic:
           real_outputs = state.critic(real)
-      progress = tf.cast(state.step, tf.float32) / config.steps
-      loss, metrics = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
+      progress = tf.cast(state.step, tf.float32) / self.config.steps
+      loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
-    # Those of a mixture's means come from a gather, in parts whose norm is not that of their sum.
-    gradients = mean([tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)])
-    if inspect:
-      inspect(metrics, gradients, variables)
-    if gradient_norm:  # A pass over memory that only the log needs.
+    gradients = self._gradients(tape, scaled, variables)
+    self._inspect(found, gradients, variables)
+    metrics |= found
+    if gradient_norm:
       # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
       metrics['gradient_norm'] = tf.linalg.global_norm(gradients) / state.optimizer.scale_loss(1.0)
     metrics['learning_rate'] = tf.convert_to_tensor(state.optimizer.learning_rate) * state.rate_factor
-    update_generator(gradients)
-    return critic_metrics | metrics if objective.uses_critic and shares_fakes else metrics
+    self._apply_to_generator(gradients)
+    return metrics
 
-  def update_average(decay):
-    for average, variable in zip(state.ema.trainable_variables, state.generator.trainable_variables, strict=True):
+  def update_average(self, decay: tf.Tensor) -> None:
+    """Moves the averaged weights to `decay average + (1 - decay) weights`; copies running statistics."""
+    ema, generator = self.state.ema, self.state.generator
+    for average, variable in zip(ema.trainable_variables, generator.trainable_variables, strict=True):
       average.assign_sub((1.0 - decay) * (average - variable))
-    for copy, variable in zip(state.ema.non_trainable_variables, state.generator.non_trainable_variables, strict=True):
+    for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  def one_step(images, penalized, trains_generator, gradient_norm):
-    images = share(images, images.shape[0] * replicas.workers // config.batch_size, of_worker=True)
-    metrics = {}
-    if objective.uses_critic and not (trains_generator and shares_fakes):
-      metrics |= train_critic(images if config.reuse_batch else images[: critic_steps * batch_size], penalized)
-    if trains_generator:
-      metrics |= train_generator(images[-batch_size:], penalized, gradient_norm)
-    if replicas.count > 1 and running:
-      # Each replica has moved those of its batch norms by its own share of the batch; without a likelihood, also in
-      # steps that train the critic alone.
-      for variable, value in zip(running, mean([tf.convert_to_tensor(v) for v in running]), strict=True):
-        variable.assign(value)
-    return mean(metrics)
+  def _log_prob(self, images):
+    generator, labels = self.state.generator, {}
+    if self.config.pseudo_labels:
+      labels['component'] = generator.distribution.nearest_prototype(images)
+    return generator.log_prob(images, training=True, **labels)
 
-  def on_replicas(images, **pattern):
-    metrics = replicas.run(functools.partial(one_step, **pattern), images)
-    state.step.assign_add(1)
-    return metrics
+  def _sample(self, batches, purpose):
+    # Not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
+    return self._decode(self._noise(batches, stateless_seed(self.config.seed, purpose, self.state.step)))
 
-  # One for each pattern: in one graph, a penalty that is left out would be computed all the same. They are partial
-  # functions because TensorFlow warns of a function that it traces five times, and does not see that these are one.
-  @functools.cache
-  def graph(**pattern):
-    return graph_of(functools.partial(on_replicas, **pattern), jit_compile=whole)
+  def _decode(self, noise):
+    # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
+    # activations, and statistics that mix both made hybrid training collapse.
+    return self.state.generator.decode(noise, training=not self.objective.uses_likelihood)
 
-  # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-  average = graph_of(functools.partial(update_average), jit_compile=True)
-  if replicas.count > 1:
-    average = graph_of(functools.partial(replicas.run, average))
+  def _apply_to_critic(self, gradients):
+    self.state.critic_optimizer.apply(gradients, self.state.critic.trainable_variables)
 
-  def train_step(images, step=None, gradient_norm=True):
-    if step is None:
-      with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
-        step = int(state.step.numpy())
-    penalized, trains_generator = (), True
-    if objective.uses_critic:
-      updates = range(step * critic_steps, (step + 1) * critic_steps)
-      penalized = tuple(number % objective.penalty_interval == 0 for number in updates)
-      trains_generator = step >= config.critic_warmup
-    metrics = graph(penalized=penalized, trains_generator=trains_generator, gradient_norm=gradient_norm)(images)
-    if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
-      decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
-      average(tf.constant(math.prod(decays), tf.float32))
-    return metrics
+  def _apply_to_generator(self, gradients):
+    self.state.optimizer.apply(gradients, self.state.generator.trainable_variables)
 
-  return train_step
+  # What follows is for subclasses to change.
+
+  def _noise(self, batches, seed):
+    """Draws noise of some batches, end to end."""
+    return self.state.generator.distribution.sample(batches * self.config.batch_size, seed=seed)
+
+  def _gradients(self, tape, loss, variables):
+    # The gradient of a mixture's means comes from a gather, in parts whose norm is not the norm of their sum.
+    return [g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+
+  def _inspect(self, metrics, gradients, variables):
+    """Called before each update, with the objective's metrics and the gradients of some variables."""
 
 
 def _averaged_steps(step, every):
@@ -219,19 +256,3 @@ def _averaged_steps(step, every):
   if (step + 1) % every:
     return range(0)
   return range(max(step + 1 - every, _AVERAGED_AT_FIRST), step + 1)
-
-
-def _over_replicas(objective: Objective) -> Objective:
-  """The objective whose divergence sees the critic's outputs on the images of all replicas.
-
-  For means over images that would change nothing, but the relativistic critic compares each image with each sample.
-  """
-  divergence = objective.divergence
-  if not divergence.relativistic:
-    return objective
-
-  def over_all(loss):
-    return lambda real, fake: loss(gather(real), gather(fake))
-
-  losses = {name: over_all(getattr(divergence, name)) for name in ('critic_loss', 'generator_loss', 'value')}
-  return dataclasses.replace(objective, divergence=dataclasses.replace(divergence, **losses))

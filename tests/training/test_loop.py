@@ -212,7 +212,7 @@ def test_a_finished_run_is_not_trained_further(config, tmp_path):
 @pytest.mark.parametrize(('part', 'log_every'), [('generator', 100), ('critic', 1)])
 def test_nan_weights_stop_the_training_and_are_not_saved(config, tmp_path, monkeypatch, part, log_every):
   config.update({'objective': 'hybrid', 'log_every': log_every, 'eval_every': 2, 'steps': 8})
-  monkeypatch.setattr(loop, 'make_train_step', poison_after(4, part))
+  monkeypatch.setattr(loop, 'make_step', poison_after(4, part))
   with pytest.raises(TrainingDiverged) as caught:
     train(config, tmp_path)
   message = str(caught.value)
@@ -341,13 +341,13 @@ def test_a_lost_end_of_the_log_is_announced_once(tmp_path, whole, caplog):
 
 def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monkeypatch):
   config.update({'precision': 'mixed_float16', 'steps': 3})
-  original = loop.make_train_step
+  original = loop.make_step
 
   def make(state, *args):
     state.optimizer.dynamic_scale.assign(1e38)
     return original(state, *args)
 
-  monkeypatch.setattr(loop, 'make_train_step', make)
+  monkeypatch.setattr(loop, 'make_step', make)
   assert train(config, tmp_path)
   assert read_metrics(tmp_path)[0]['gradient_norm'] is None
 

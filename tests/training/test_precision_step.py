@@ -10,7 +10,7 @@ import tensorflow as tf
 from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.objectives.penalties import gradient_penalty
 from flowgan_tf.runs.run import make_objective
-from flowgan_tf.training.step import make_train_step
+from flowgan_tf.training.step import TrainStep
 from tests.tiny import make_config, make_state
 from tests.training.test_step import assert_identical, images_for, weights
 
@@ -40,7 +40,7 @@ def test_real_nvp_recovers_from_overflow_by_itself():
   """Each overflow halves the scale, until a step succeeds; nothing but batch statistics moves before."""
   config = make_config(REAL_NVP, objective='hybrid', precision='mixed_float16')
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   optimizers = state.optimizer, state.critic_optimizer
   for optimizer in optimizers:
     optimizer.dynamic_scale.assign(2.0**100)

@@ -56,7 +56,7 @@ def test_a_folder_in_its_place_is_refused(tmp_path):
 
 def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(config, tmp_path, monkeypatch):
   config.update({'on_nan': 'rollback', 'steps': 8, 'eval_every': 2})
-  monkeypatch.setattr(loop, 'make_train_step', poison_after(5, 'generator', above=0.25))
+  monkeypatch.setattr(loop, 'make_step', poison_after(5, 'generator', above=0.25))
   assert train(config, tmp_path / 'whole')
   records = records_of(tmp_path / 'whole')
   assert [r['step'] for r in records if r['kind'] == 'validation'] == [2, 4, 6, 8]
@@ -88,7 +88,7 @@ def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(config, tmp_path, 
 def test_the_time_before_a_rollback_counts_once(config, tmp_path, monkeypatch):
   """By a clock that goes on by one second whenever someone looks at it."""
   config.update({'on_nan': 'rollback', 'steps': 8, 'eval_every': 2})
-  monkeypatch.setattr(loop, 'make_train_step', poison_after(5, 'generator', above=0.25))
+  monkeypatch.setattr(loop, 'make_step', poison_after(5, 'generator', above=0.25))
   looks = itertools.count()
   clock = types.SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter)
   monkeypatch.setattr(loop, 'time', clock)
@@ -109,7 +109,7 @@ def test_the_time_before_a_rollback_counts_once(config, tmp_path, monkeypatch):
 def test_there_are_three_rollbacks_at_most_and_the_run_can_go_on_then(config, tmp_path, monkeypatch):
   config.update({'steps': 4, 'eval_every': 2})
   with monkeypatch.context() as patch:
-    patch.setattr(loop, 'make_train_step', poison_after(3, 'generator'))
+    patch.setattr(loop, 'make_step', poison_after(3, 'generator'))
     with pytest.raises(TrainingDiverged, match=r'^not finite at step 3: weights; '):
       train(config, tmp_path)
     config.on_nan = 'rollback'

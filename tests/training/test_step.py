@@ -8,7 +8,7 @@ from flowgan_tf import objectives
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.training.step import batches_per_step, make_train_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 
@@ -38,7 +38,7 @@ def assert_identical(first, second):
 def train(config, steps=1):
   """State and metrics after some steps."""
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   metrics = [step(images_for(config, i)) for i in range(steps)]
   return state, [{k: float(v) for k, v in m.items()} for m in metrics]
 
@@ -113,7 +113,7 @@ class Recorder:
 def record(config, images, **settings):
   """What the objective saw in one step, the state after it, and the flow before it."""
   state, recorder, before = make_state(config), Recorder(**settings), make_state(config)
-  make_train_step(state, recorder, config)(images)
+  TrainStep(state, recorder, config)(images)
   return state, recorder, before.generator
 
 
@@ -184,7 +184,7 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
 def test_each_third_critic_update_has_the_penalty(critic_steps, expected):
   config = make_config(objective='hybrid', critic_steps=critic_steps, penalty_interval=3)
   state, recorder = make_state(config), Recorder(penalty_interval=3)
-  step = make_train_step(state, recorder, config)
+  step = TrainStep(state, recorder, config)
   for t in range(4):
     step(images_for(config, t))
   assert recorder.penalized == [bool(e) for e in expected]
@@ -194,7 +194,7 @@ def test_there_is_a_graph_for_each_pattern_of_penalties(caplog):
   """Of which TensorFlow does not warn, as it does of a function that it traces again and again."""
   config = make_config(objective='adversarial', critic_steps=5, penalty_interval=6, steps=12)
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   penalized = [t for t in range(12) if 'gradient_penalty' in step(images_for(config, t))]
   # The 60 updates have it in number 0, 6, 12, ..., and number 5, 11, ... is the last of each sixth step.
   assert penalized == [t for t in range(12) if any(u % 6 == 0 for u in range(5 * t, 5 * t + 5))]
@@ -204,7 +204,7 @@ def test_there_is_a_graph_for_each_pattern_of_penalties(caplog):
 
 def test_a_step_can_be_a_part_of_another_graph():
   config = make_config(objective='hybrid', penalty_interval=2)
-  step = make_train_step(make_state(config), make_objective(config), config)
+  step = TrainStep(make_state(config), make_objective(config), config)
   graph = tf.function(step).get_concrete_function(tf.TensorSpec(images_for(config).shape))
   assert {'nll', 'critic_loss', 'gradient_penalty'} <= graph.structured_outputs.keys()
 
@@ -212,7 +212,7 @@ def test_a_step_can_be_a_part_of_another_graph():
 def test_lambda_knows_the_progress():
   config = make_config(objective='hybrid', steps=4)
   state, recorder = make_state(config), Recorder()
-  step = make_train_step(state, recorder, config)
+  step = TrainStep(state, recorder, config)
   for t in range(4):
     step(images_for(config, t))
   assert [progress for *_, progress in recorder.generator_inputs] == [0.0, 0.25, 0.5, 0.75]
@@ -240,7 +240,7 @@ def test_noise_differs_from_step_to_step_and_from_seed_to_seed():
   for seed in (0, 0, 1):
     config = make_config(objective='hybrid', critic_steps=1, seed=seed)
     state, recorder = make_state(config), Recorder()
-    step = make_train_step(state, recorder, config)
+    step = TrainStep(state, recorder, config)
     for _ in range(2):
       # Noise alone is to be compared.
       for variable in state.generator.trainable_variables:
@@ -270,7 +270,7 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
     nll = -tf.reduce_mean(initial.generator.log_prob(images))
   gradients = [g.numpy().astype(np.float64) for g in tape.gradient(nll, variables)]
   norm = math.sqrt(sum(np.sum(g**2) for g in gradients))
-  metrics = make_train_step(state, make_objective(config), config)(images)
+  metrics = TrainStep(state, make_objective(config), config)(images)
   assert norm > 0.01
   assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-5)
   # Kingma and Ba 2015, algorithm 1, with the efficient form of section 2, whose epsilon Keras has.
@@ -290,8 +290,12 @@ def test_the_norm_of_the_gradient_of_means_that_several_samples_share():
     {'nice.components': 3, 'optimizer.clip_norm': 1e-3, 'optimizer.beta_1': 0.5}, objective='adversarial', batch_size=20
   )
   state, found = make_state(config), []
-  step = make_train_step(state, make_objective(config), config, lambda *arguments: found.append(arguments))
-  metrics = step(images_for(config))
+
+  class Inspected(TrainStep):
+    def _inspect(self, *arguments):
+      found.append(arguments)
+
+  metrics = Inspected(state, make_objective(config), config)(images_for(config))
   [gradients] = [gradients for _, gradients, variables in found if variables[-1] is state.generator.distribution.means]
   assert gradients[-1].shape == (3, *state.generator.event_shape)
   norm = math.sqrt(sum(np.sum(np.square(g.numpy().astype(np.float64))) for g in gradients))
@@ -311,7 +315,7 @@ def test_learning_rates_follow_training_steps(schedule):
   }
   config = make_config(optimizers, objective='hybrid', critic_steps=5, steps=steps)
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
 
   def factor(t, update, updates):
     return (
@@ -331,7 +335,7 @@ def test_learning_rates_follow_training_steps(schedule):
 def test_average_is_the_warmed_up_recursion(decay):
   config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=decay)
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   expected = [v.numpy() for v in state.generator.trainable_variables]
   assert_identical(expected, [v.numpy() for v in state.ema.trainable_variables])
   for t in range(12):
@@ -349,7 +353,7 @@ def test_average_of_each_tenth_step():
   """After the first 100 steps. It keeps as much of what it was as ten updates would."""
   config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=0.99, ema_every=10)
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   state.step.assign(95)
   expected = [v.numpy() for v in state.ema.trainable_variables]
   images = images_for(config)
@@ -371,7 +375,7 @@ def test_a_step_without_the_gradient_norm_is_the_same_step(clip_norm, objective,
   config = make_config({'optimizer.clip_norm': clip_norm, 'jit': jit}, objective=objective)
   states, metrics = [make_state(config) for _ in range(2)], []
   for state, gradient_norm in zip(states, (True, False), strict=True):
-    step = make_train_step(state, make_objective(config), config)
+    step = TrainStep(state, make_objective(config), config)
     metrics.append(step(images_for(config), step=0, gradient_norm=gradient_norm))
   assert metrics[0].keys() - metrics[1].keys() == {'gradient_norm'}
   parts = ['generator', 'ema', 'optimizer', *(['critic'] if objective == 'hybrid' else [])]
@@ -400,7 +404,7 @@ def test_running_statistics_follow_the_likelihood_where_there_is_one():
     state = make_state(config)
     images = images_for(config)
     last = images_for(make_config(objective='mle'), 7)  # The batch of the likelihood is the last one.
-    make_train_step(state, make_objective(config), config)(tf.concat([images[:-8], last], axis=0))
+    TrainStep(state, make_objective(config), config)(tf.concat([images[:-8], last], axis=0))
     statistics[objective] = [v.numpy() for v in state.generator.non_trainable_variables]
   for a, b in zip(statistics['mle'], statistics['hybrid'], strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5)
@@ -420,7 +424,7 @@ def test_mixed_precision_keeps_float32_weights(precision):
 def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
   config = make_config(objective='hybrid', precision='mixed_float16')
   state = make_state(config)
-  step = make_train_step(state, make_objective(config), config)
+  step = TrainStep(state, make_objective(config), config)
   step(images_for(config))
   assert float(state.optimizer.dynamic_scale) == 2.0**12
   before, critic_before = weights(state.generator), weights(state.critic)
@@ -467,7 +471,7 @@ def test_gradient_norm_is_a_number_where_the_loss_is_zero():
       return 0.0 * nll, {'nll': nll}
 
   state = make_state(config)
-  metrics = make_train_step(state, Zero(), config)(images_for(config))
+  metrics = TrainStep(state, Zero(), config)(images_for(config))
   assert float(metrics['gradient_norm']) == 0.0
 
 
@@ -481,9 +485,8 @@ def test_pseudo_labels_have_their_likelihood():
   assert len(set(nearest.numpy())) > 1
   expected = -np.mean(state.generator.log_prob(tf.identity(images), component=nearest))
   assert expected > 0.1 - np.mean(state.generator.log_prob(tf.identity(images)))
-  assert not state.running_statistics
   before = prior.means.numpy()
-  metrics = make_train_step(state, make_objective(config), config)(images)
+  metrics = TrainStep(state, make_objective(config), config)(images)
   assert float(metrics['nll']) == pytest.approx(expected, rel=1e-5)
   moved = np.abs(prior.means - before).max(axis=(1, 2, 3)) > 0
   np.testing.assert_array_equal(moved, np.isin(np.arange(4), nearest))

@@ -46,11 +46,11 @@ def break_at(monkeypatch, method, at):
 
 
 def poison_after(step, variables, above=0.0):
-  """A `make_train_step` whose function turns a weight to NaN at the end of a step, if the rate is above a factor."""
-  original = loop.make_train_step
+  """A `make_step` whose function turns a weight to NaN at the end of a step, if the rate is above a factor."""
+  original = loop.make_step
 
-  def make(state, objective, config):
-    train_step = original(state, objective, config)
+  def make(state, *args):
+    train_step = original(state, *args)
 
     def poisoned(images, **kwargs):
       metrics = train_step(images, **kwargs)

@@ -1,15 +1,16 @@
-"""Tables: each column is declared once, and shown on the terminal and on the page."""
+"""Tables, whose columns are declared once and shown on the terminal and on the page, and the words in them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
-from flowgan_tf.display.words import printable
+__all__ = ['SCORE_NAMES', 'Column', 'Row', 'Table', 'listed', 'printable']
 
-__all__ = ['Column', 'Row', 'Table']
+SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,3 +99,27 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value)
   except OverflowError:  # An integer beyond all floats.
     return False
+
+
+def listed(names: Iterable[str]) -> str:
+  """Joins names: 'a', 'a and b', 'a, b and c'."""
+  *others, last = [*names] or ['']
+  return f'{", ".join(others)} and {last}' if others else last
+
+
+def printable(text: str) -> str:
+  """Writes what would break a line, or cannot be written at all, as an escape.
+
+  Args:
+    text: A text, or a path, whose bytes that are not UTF-8 are surrogates in Python.
+
+  Returns:
+    The text with escapes such as `\\n`, and `\\xff` for such a byte.
+  """
+  return ''.join(_escape(c) if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in text)
+
+
+def _escape(character: str) -> str:
+  if '\udc80' <= character <= '\udcff':
+    return f'\\x{ord(character) - 0xDC00:x}'
+  return character.encode('unicode_escape').decode()

@@ -31,9 +31,8 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
   command.load_tensorflow()
-  from flowgan_tf.display.words import printable
+  from flowgan_tf.display.tables import printable
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.programs import command_lines
   from flowgan_tf.report import make_report, render
   from flowgan_tf.study import summarize
 
@@ -43,7 +42,7 @@ def main(arguments: list[str]) -> None:
     print(f'report: {command.message(printable(line))}', file=sys.stderr)
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
-  write_atomically(out, render(make_report(runs, command_lines, damage)))
+  write_atomically(out, render(make_report(runs, damage)))
   print(out)
 
 

@@ -51,11 +51,12 @@ def main(arguments: list[str]) -> int:
   from flowgan_tf.replicas import make_replicas
 
   make_replicas(base.strategy)  # Before TensorFlow makes its devices, for what follows.
-  from flowgan_tf.display.words import printable
+  from flowgan_tf.display.tables import printable
   from flowgan_tf.files import write_atomically
-  from flowgan_tf.programs import command_lines
-  from flowgan_tf.report import make_report, render, sweeps
-  from flowgan_tf.report.paper import nll_unit
+  from flowgan_tf.report import make_report, render
+  from flowgan_tf.report.commands import short
+  from flowgan_tf.report.comparisons import condition_numbers, front, sweep_table
+  from flowgan_tf.report.evaluations import nll_unit
   from flowgan_tf.study import studying, summarize
 
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> int:
     config.objective = {0: 'adversarial', math.inf: 'mle'}.get(weight, 'hybrid')
     if config.objective == 'hybrid':
       config['lambda'] = weight
-    configs[folder / f'lambda-{command_lines.short(weight)}-seed-{seed}'] = config
+    configs[folder / f'lambda-{short(weight)}-seed-{seed}'] = config
   _check(base, configs.values(), analyses)
   for i, (workdir, config) in enumerate(configs.items(), 1):
     print(f'{workdir} ({i} of {len(configs)})', file=sys.stderr)
@@ -82,13 +83,13 @@ def main(arguments: list[str]) -> int:
   runs = summarize(configs, damage.append)
   for line in damage:
     print(f'sweep: {command.message(printable(line))}', file=sys.stderr)
-  print(sweeps.sweep_table(runs))
-  figures = {'front': sweeps.front(runs, nll_unit(base.dataset)), 'condition_numbers': sweeps.condition_numbers(runs)}
+  print(sweep_table(runs))
+  figures = {'front': front(runs, nll_unit(base.dataset)), 'condition_numbers': condition_numbers(runs)}
   for name, figure in figures.items():
     if figure:
       print(figure.save(folder / name))
   page = folder / 'report.html'
-  write_atomically(page, render(make_report(runs, command_lines, damage)))
+  write_atomically(page, render(make_report(runs, damage)))
   print(page)
   return 0
 

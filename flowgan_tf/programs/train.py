@@ -145,7 +145,7 @@ def configuration() -> config_dict.ConfigDict:
 
 
 def _default_workdir(config) -> str:
-  from flowgan_tf.programs.command_lines import short
+  from flowgan_tf.report.commands import short
 
   name = pathlib.Path(config.dataset).stem
   suffix = f'-{short(config["lambda"])}' if config.objective == 'hybrid' else ''

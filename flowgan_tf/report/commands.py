@@ -1,26 +1,114 @@
-"""The interface through which the page gets the commands behind its numbers."""
+"""The commands that reproduce a run's numbers, from what its files say, on any machine."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import os
+import pathlib
+import shlex
 from collections.abc import Sequence
-from typing import Protocol
 
+from ml_collections import config_dict
+
+from flowgan_tf.configs import cifar10, mnist
+from flowgan_tf.runs.config import settings, used
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['Commands']
+__all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
+
+# Folders of the machine that trained the run, which the commands leave out.
+_PLACES = ('data_dir', 'cache_dir', 'inception_weights')
+_CONFIGS = ('digits', 'mnist', 'fashion_mnist')
+_DEFAULT = 'configs/digits.py'  # what bin/train uses without --config
+_FLAGS = (
+  'dataset',
+  'generator',
+  'objective',
+  'divergence',
+  'init_from',
+  'critic_steps',
+  'steps',
+  'batch_size',
+  'seed',
+  'precision',
+  'on_nan',
+  'scorer',
+)
 
 
-class Commands(Protocol):
-  """Makes command lines. The module `programs.command_lines` implements it."""
+def train(run: Summary) -> str:
+  """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
+  config = run.config
+  wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
+  if config.objective != 'hybrid':
+    del wanted['lambda'], wanted['final_lambda']
+  wanted['init_from'] = _from_here(config.init_from)
+  bases = {path: settings(base) for path, base in _shipped().items()}
+  # No flag can take a number back that a configuration has and this one leaves open.
+  left_open = [name for name, value in wanted.items() if value is None]
+  bases = {path: base for path, base in bases.items() if all(base[name] is None for name in left_open)}
+  differences = {path: [n for n, value in wanted.items() if value != base[n]] for path, base in bases.items()}
+  nearest = min(differences, key=lambda path: len(differences[path]))
+  different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
+  flags = [] if nearest == _DEFAULT else [f'--config={nearest}']
+  for name in different:
+    value = config['lambda'] if name == 'lambda' else wanted[name]
+    if name == 'jit':
+      flags.append('--jit' if value else '--nojit')
+    elif name == 'lambda':
+      flags.append(f'--lambda={short(value)}')
+    else:
+      flags.append(f'--{name}={value}' if name in _FLAGS else f'--config.{name}={_literal(value)}')
+  return shlex.join(['bin/train', *flags, f'--workdir={run.path}'])
 
-  def train(self, run: Summary) -> str:
-    """Returns the command that trains a run again."""
 
-  def evaluate(self, run: Summary, record: dict) -> str:
-    """Returns the command that repeats the evaluation behind a record of `evaluation.json`."""
+@functools.cache
+def _shipped() -> dict[str, config_dict.ConfigDict]:
+  """The configurations that come with the package, by path; the default of `bin/train` comes first."""
+  others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
+  found = {path: module.get_config() for path, module in others.items()}
+  for name, module in (('mnist', mnist), ('cifar10', cifar10)):
+    found |= {f'configs/{name}.py:{variant}': module.get_config(variant) for variant in module.VARIANTS}
+  return found
 
-  def analyze(self, runs: Sequence[Summary], what: str) -> str | None:
-    """Returns the command that applies an analysis to runs again; None if no single command can."""
 
-  def missing(self, runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
-    """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
+def evaluate(run: Summary, record: dict) -> str:
+  """Returns the command that repeats the evaluation behind a record of `evaluation.json`."""
+  words = ['bin/evaluate', run.path, f'--split={record["split"]}', f'--samples={record.get("score_samples", 0)}']
+  if 'scorer' in record and (scorer := record['scorer'].removesuffix('_v3')) != run.config.scorer:
+    words.append(f'--scorer={scorer}')
+  return shlex.join(words + ['--float64'] * ('nll_float64' in record))
+
+
+def analyze(runs: Sequence[Summary], what: str) -> str | None:
+  """Returns the command that applies an analysis to runs again; None if their settings or checkpoints differ."""
+  flags = {
+    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in record['settings'].items() if v != ''))
+    for record in (run.studies[what].record for run in runs)
+  }
+  if len(flags) > 1:
+    return None
+  return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={what}', *flags.pop()])
+
+
+def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
+  """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
+  if not what:
+    return [shlex.join(['bin/evaluate', run.path]) for run in runs]
+  return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={",".join(what)}'])]
+
+
+def short(number: float) -> str:
+  """The shortest text that still reads as the same number."""
+  return short if float(short := f'{number:g}') == number else repr(number)
+
+
+def _from_here(path: str) -> str:
+  """The path of a folder as from here if it lies below, as the commands name the runs."""
+  here = pathlib.Path.cwd()
+  return os.path.relpath(path) if pathlib.Path(path).is_relative_to(here) else path
+
+
+def _literal(value):
+  return str(tuple(value)) if isinstance(value, list) else value

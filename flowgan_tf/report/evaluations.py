@@ -1,20 +1,69 @@
-"""Tables of evaluations: likelihood and sample scores, for the terminal and for the page."""
+"""Tables of evaluations: likelihood and sample scores, for the terminal and for the page, beside the paper's numbers.
+
+#### References
+
+[1]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in
+     Generative Models. AAAI 2018. https://arxiv.org/abs/1705.08868
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.display.words import SCORE_NAMES
-from flowgan_tf.report import paper
-from flowgan_tf.report.commands import Commands
+from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
+from flowgan_tf.report import commands
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['RUN', 'checkpoints_table', 'evaluation_columns', 'evaluation_table', 'paper_row', 'paper_table']
+__all__ = [
+  'PAPER',
+  'RUN',
+  'checkpoints_table',
+  'evaluation_columns',
+  'evaluation_table',
+  'nll_unit',
+  'paper_row',
+  'paper_table',
+]
+
+PAPER = 'https://arxiv.org/abs/1705.08868'
+
+# The paper's generator for each data set. The tables show its numbers only beside runs of that generator.
+_PAPERS_GENERATORS = {'mnist': 'nice', 'cifar10': 'real_nvp'}
+
+# The paper's Tables 1 and 2: sample score and test NLL, in the unit of the table.
+_PAPER = {
+  'mnist': {
+    'number': 1,
+    'unit': 'nats',
+    'score': 'mode_score',
+    'rows': {
+      'MLE': {'score': 7.42, 'nll': -3334.56},
+      'ADV': {'score': 9.24, 'nll': -1604.09},
+      'Hybrid λ = 0.1': {'score': 9.37, 'nll': -3342.95},
+    },
+  },
+  'cifar10': {
+    'number': 2,
+    'unit': 'bits/dim',
+    'score': 'inception_score',
+    'rows': {
+      'MLE': {'score': 2.92, 'nll': 3.54},
+      'ADV': {'score': 5.76, 'nll': 8.53},
+      'Hybrid λ = 1': {'score': 3.90, 'nll': 4.21},
+    },
+  },
+}
+
+_IN_BITS = {'cifar10', 'svhn_cropped'}
 
 RUN = Column('run', 'label', source='run')
 _CHECKPOINT = Column('checkpoint', 'checkpoints')
+
+
+def nll_unit(dataset: str) -> str:
+  """Returns the unit in which papers report likelihoods on a data set, 'nats' or 'bits/dim'."""
+  return 'bits/dim' if dataset in _IN_BITS else 'nats'
 
 
 def evaluation_columns(split: str) -> tuple[Column, ...]:
@@ -59,7 +108,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
   return '\n'.join(lines)
 
 
-def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
+def checkpoints_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of every checkpoint of every run on the test images."""
   rows = [
     Row(
@@ -75,15 +124,14 @@ def checkpoints_table(runs: Sequence[Summary], commands: Commands) -> Table:
   return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *evaluation_columns('test')), rows)
 
 
-def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table:
+def paper_table(runs: Sequence[Summary], unit: str) -> Table:
   """Makes the paper's Table 1 or 2: the score at the best score and the NLL at the best NLL, beside the paper's.
 
   Args:
     runs: Runs on one data set.
     unit: 'nats' or 'bits/dim', for data sets that are not in the paper's tables.
-    commands: Makes the commands behind the numbers.
   """
-  table = paper.TABLES.get(runs[0].dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
+  table = _PAPER.get(runs[0].dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
   score, unit = table['score'], table['unit']
   nll = ('nll', ',.2f', 'standard_error') if unit == 'nats' else ('bits_per_dim', '.3f', 'bits_per_dim_error')
   columns = (
@@ -105,7 +153,7 @@ def paper_table(runs: Sequence[Summary], unit: str, commands: Commands) -> Table
     rows.append(Row(*paper_row(records, links, run, table['rows'])))
   seen = {run.objective for run in runs}
   rows += [
-    Row({'run': {'label': f'{label} (the paper)'}, 'paper': numbers}, {'paper': paper.ADDRESS})
+    Row({'run': {'label': f'{label} (the paper)'}, 'paper': numbers}, {'paper': PAPER})
     for label, numbers in table['rows'].items()
     if label not in seen
   ]
@@ -123,9 +171,9 @@ def paper_row(
 ) -> tuple[dict, dict]:
   """Adds the paper's numbers for a run's objective to a row's records and links, if its generator is the paper's."""
   numbers = published.get(run.objective)
-  if numbers is None or run.config.generator != paper.GENERATORS.get(run.dataset):
+  if numbers is None or run.config.generator != _PAPERS_GENERATORS.get(run.dataset):
     return dict(records), dict(links)
-  return {**records, 'paper': numbers}, {**links, 'paper': paper.ADDRESS}
+  return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 
 
 def _by_step(records: Sequence[dict]) -> list[dict]:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import jinja2
 
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.display.tables import Column, Table
-from flowgan_tf.display.words import printable
+from flowgan_tf.display.tables import Column, Table, printable
 
 __all__ = ['Code', 'Page', 'Section', 'render']
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.display.tables import Column
-from flowgan_tf.display.words import listed
+from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.display.tables import Column
-from flowgan_tf.display.words import listed
+from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.errors import UsageError
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.display.words import printable
+from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import bits_per_dim
 from flowgan_tf.runs.run import describe_run, find_run

@@ -1,10 +1,13 @@
+"""Tables and the words in them."""
+
 import dataclasses
 import math
+import os
 
 import numpy as np
 import pytest
 
-from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table, listed, printable
 
 RUN = Column('run', 'label')
 NLL = Column('NLL', 'nll', ',.2f', error='standard_error', source='test')
@@ -70,3 +73,18 @@ def test_odd_values_leave_the_table_whole():
   header, rule, first, second = str(Table('', columns, rows)).splitlines()
   assert first.split('   ') == [r'a\nb\r\tc\xff\x1b[2J', '1.00']
   assert len(header) == len(rule) == len(first) == len(second) and second.split() == ['d', '-']
+
+
+def test_names_are_listed_as_in_a_sentence():
+  assert [listed(names) for names in ([], ['a'], ['a', 'b'], 'abc')] == ['', 'a', 'a and b', 'a, b and c']
+
+
+def test_every_score_has_a_name():
+  assert SCORE_NAMES.keys() == {'mode_score', 'inception_score', 'fid', 'kid'}
+
+
+def test_what_breaks_a_line_is_escaped():
+  odd = os.fsdecode(b'a\n\x1b[2J\xff\x80') + '\u2028\ud800'
+  assert printable(odd) == r'a\n\x1b[2J\xff\x80\u2028\ud800'
+  whole = 'λ <b> "x" 犬\u3000\u200d\N{FAMILY}\\'
+  assert printable(whole) == whole

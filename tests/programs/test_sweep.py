@@ -7,7 +7,7 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
-from flowgan_tf.programs import command_lines
+from flowgan_tf.report import commands
 from flowgan_tf.study.summary import read_studies
 from tests.programs.conftest import TINY, assert_one_line, call
 
@@ -140,7 +140,7 @@ def test_lambdas_that_look_alike_have_folders_of_their_own(images, tmp_path):
   with mock.patch('flowgan_tf.training.loop.train', side_effect=UsageError('enough')):
     flags = ('--lambdas=0.1,0.10000001', f'--dataset={images}', f'--workdir={tmp_path}')
     assert f'{tmp_path}/lambda-0.1-seed-0 (1 of 2)' in call('sweep', *flags).err
-  assert command_lines.short(0.10000001) != command_lines.short(0.1)
+  assert commands.short(0.10000001) != commands.short(0.1)
 
 
 def test_likelihoods_are_in_the_unit_of_the_data(swept, monkeypatch):

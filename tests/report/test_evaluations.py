@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgan_tf.programs import command_lines
 from flowgan_tf.report.evaluations import checkpoints_table, evaluation_table, paper_table
 from tests.summaries import evaluated, summary
 from tests.tables import cells
@@ -78,7 +77,7 @@ def test_real_images_have_a_row_of_their_own():
   # Once on the page, for runs that were scored alike.
   runs = [summary(kind, evaluation=[evaluated('latest', 4, -1.0, 6.0) | real]) for kind in ('mle', 'hybrid')]
   other = evaluated('latest', 4, -1.0, 6.0) | real | {'scorer_hash': 'another', 'real_mode_score': 9.5}
-  table = checkpoints_table([*runs, summary('adversarial', evaluation=[other])], command_lines)
+  table = checkpoints_table([*runs, summary('adversarial', evaluation=[other])])
   assert [row['checkpoint'] for row in cells(table)] == ['latest'] * 3 + ['real test images'] * 2
   assert [row['MODE'] for row in cells(table)[3:]] == ['9.67 ± 0.04', '9.50 ± 0.04']
 
@@ -119,7 +118,7 @@ def test_samples_that_could_not_be_scored_have_dashes():
 
 
 def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
-  table = paper_table(runs, 'bits/dim', command_lines)
+  table = paper_table(runs, 'bits/dim')
   mle, adv, hybrid = cells(table)
   assert mle['MODE score'] == '7.00 ± 0.10' and mle['test NLL (nats)'] == '-3,300.00 ± 1.50'
   assert mle['iteration of each'] == '5, 4' and mle['test images'] == '10,000'
@@ -132,29 +131,29 @@ def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
 
 
 def test_rows_of_the_paper_without_a_run_stand_alone(runs):
-  rows = cells(paper_table(runs[:1], 'nats', command_lines))
+  rows = cells(paper_table(runs[:1], 'nats'))
   assert [row['run'] for row in rows] == ['MLE', 'ADV (the paper)', 'Hybrid λ = 0.1 (the paper)']
 
 
 def test_the_papers_numbers_stay_with_runs_of_its_generator(runs):
   seeds = [dataclasses.replace(runs[0], label=f'MLE ({name})') for name in 'ab']
-  assert [row['the paper: NLL'] for row in cells(paper_table(seeds, 'nats', command_lines))[:2]] == ['-3,334.56'] * 2
+  assert [row['the paper: NLL'] for row in cells(paper_table(seeds, 'nats'))[:2]] == ['-3,334.56'] * 2
   runs[0].config.generator = 'real_nvp'
-  first, *_ = cells(paper_table(runs[:1], 'nats', command_lines))
+  first, *_ = cells(paper_table(runs[:1], 'nats'))
   assert first['the paper: NLL'] == ''
 
 
 def test_bits_per_dim_of_the_table_that_has_them():
   evaluation = [evaluated('best_nll', 4, -3072 * np.log(2) * 4, 6.0) | {'bits_per_dim': 4.0}]
   run = summary('mle', dataset='cifar10', shape=(32, 32, 3), evaluation=evaluation)
-  row, *_ = cells(paper_table([run], 'nats', command_lines))
+  row, *_ = cells(paper_table([run], 'nats'))
   # The standard error of 1.5 nats, over 3072 ln 2.
   assert row['test NLL (bits/dim)'] == '4.000 ± 0.001' and row['the paper: NLL'] == '3.54'
 
 
 def test_other_data_have_no_row_of_the_paper():
   run = summary('mle', dataset='digits', evaluation=[evaluated('best_nll', 4, -90.0, 6.0)])
-  table = paper_table([run], 'nats', command_lines)
+  table = paper_table([run], 'nats')
   [row] = cells(table)
   assert row['test NLL (nats)'] == '-90.00 ± 1.50' and not any(name.startswith('the paper') for name in row)
   assert 'the paper' not in table.caption
@@ -162,14 +161,12 @@ def test_other_data_have_no_row_of_the_paper():
 
 def test_numbers_that_are_not_finite_leave_their_cell_empty(runs):
   broken = summary('mle', evaluation=[evaluated('best_nll', 4, float('nan'), float('inf'))])
-  first, second = cells(
-    checkpoints_table([broken, dataclasses.replace(runs[0], evaluation=[LIKELIHOOD])], command_lines)
-  )
+  first, second = cells(checkpoints_table([broken, dataclasses.replace(runs[0], evaluation=[LIKELIHOOD])]))
   assert first['test NLL (nats)'] == '' and first['iteration'] == '4'
   assert second['test NLL (nats)'] == '-3,334.56 ± 1.25'
 
 
 def test_every_checkpoint_has_a_row_with_its_command(runs):
-  table = checkpoints_table(runs, command_lines)
+  table = checkpoints_table(runs)
   assert [row['checkpoint'] for row in cells(table)] == ['best_nll', 'best_score']
   assert table.rows[0].links[''] == 'bin/evaluate runs/mle --split=test --samples=5000'

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from flowgan_tf.configs import cifar10, digits, mnist
-from flowgan_tf.programs import command_lines
+from flowgan_tf.report import commands
 from flowgan_tf.runs.config import default_config, settings, used
 from flowgan_tf.study.summary import Study
 from tests.programs.conftest import parsed_config
@@ -69,7 +69,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize('config', CONFIGS)
 def test_training_again_has_the_same_configuration(config):
-  words = shlex.split(command_lines.train(summary(config)))
+  words = shlex.split(commands.train(summary(config)))
   assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
   got, expected = settings(used(parsed_config(words[1:]))), settings(used(config))
   if config.objective != 'hybrid':  # Lambda then weighs nothing.
@@ -80,18 +80,18 @@ def test_training_again_has_the_same_configuration(config):
 
 def test_places_of_a_machine_are_left_out():
   config = changed(data_dir='/home/someone/data', cache_dir='/scratch', inception_weights='/w.h5')
-  command = command_lines.train(summary(config))
+  command = commands.train(summary(config))
   assert command.startswith('bin/train ') and not any(part in command for part in ('home', 'scratch', 'w.h5'))
 
 
 def test_a_start_is_named_as_from_here(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for start, flag in ((f'{tmp_path}/runs/a', ['--init_from=runs/a']), ('/a', ['--init_from=/a']), ('', [])):
-    words = shlex.split(command_lines.train(summary(changed(init_from=start))))
+    words = shlex.split(commands.train(summary(changed(init_from=start))))
     assert [word for word in words if 'init_from' in word] == flag
   config = recipe(init_from=f'{tmp_path}/runs/mnist-mle')
   expected = "bin/train --config=configs/mnist.py:hybrid --objective=hybrid --lambda=0.02 '--workdir=runs/a b'"
-  assert command_lines.train(summary(config)) == expected
+  assert commands.train(summary(config)) == expected
   assert parsed_config(shlex.split(expected)[1:]).init_from == config.init_from
 
 
@@ -99,20 +99,20 @@ def test_the_nearest_shipped_configuration_is_named():
   config = mnist.get_config()
   config.objective, config.steps, config['lambda'] = 'hybrid', 500, 2.0
   expected = "bin/train --config=configs/mnist.py --objective=hybrid --lambda=2 --steps=500 '--workdir=runs/a b'"
-  assert command_lines.train(summary(config)) == expected
+  assert commands.train(summary(config)) == expected
   config = mnist.get_config('paper')
   expected = "bin/train --config=configs/mnist.py:paper --objective=mle '--workdir=runs/a b'"
-  assert command_lines.train(summary(config)) == expected
+  assert commands.train(summary(config)) == expected
   config = digits.get_config()
   config.objective = 'mle'
-  assert command_lines.train(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"
+  assert commands.train(summary(config)) == "bin/train --objective=mle '--workdir=runs/a b'"
 
 
 def test_evaluation():
   record = {'split': 'test', 'score_samples': 5000, 'scorer': 'inception_v3', 'nll_float64': 1.0}
   expected = "bin/evaluate 'runs/a b' --split=test --samples=5000 --scorer=inception --float64"
-  assert command_lines.evaluate(summary(default_config()), record) == expected
-  assert command_lines.evaluate(summary(default_config()), {'split': 'test'}) == (
+  assert commands.evaluate(summary(default_config()), record) == expected
+  assert commands.evaluate(summary(default_config()), {'split': 'test'}) == (
     "bin/evaluate 'runs/a b' --split=test --samples=0"
   )
 
@@ -121,14 +121,14 @@ def test_analyses_of_runs_with_the_same_settings_are_one_command():
   study = Study({'checkpoint': 'latest', 'settings': {'seed': 1, 'images': 50, 'other_dataset': ''}}, {})
   run = summary(default_config(), studies={'outliers': study})
   expected = "bin/analyze 'runs/a b' --what=outliers --checkpoint=latest --seed=1 --images=50"
-  assert command_lines.analyze([run], 'outliers') == expected
+  assert commands.analyze([run], 'outliers') == expected
   other = make_summary('hybrid', studies={'outliers': study})
-  assert command_lines.analyze([run, other], 'outliers') == expected.replace("b'", "b' runs/hybrid")
+  assert commands.analyze([run, other], 'outliers') == expected.replace("b'", "b' runs/hybrid")
   other = make_summary('hybrid', studies={'outliers': kde(0.0, 0.0)})
-  assert command_lines.analyze([run, other], 'outliers') is None
+  assert commands.analyze([run, other], 'outliers') is None
 
 
 def test_what_is_missing():
   runs = [summary(default_config()), make_summary('hybrid')]
-  assert command_lines.missing(runs, []) == ["bin/evaluate 'runs/a b'", 'bin/evaluate runs/hybrid']
-  assert command_lines.missing(runs, ['kde', 'ais']) == ["bin/analyze 'runs/a b' runs/hybrid --what=kde,ais"]
+  assert commands.missing(runs, []) == ["bin/evaluate 'runs/a b'", 'bin/evaluate runs/hybrid']
+  assert commands.missing(runs, ['kde', 'ais']) == ["bin/analyze 'runs/a b' runs/hybrid --what=kde,ais"]

@@ -1,4 +1,4 @@
-"""The sections of the page for analyses, built from the attributes of each registered analysis."""
+"""One page about any set of runs, as in the paper's study: tables beside the paper's numbers, figures, commands."""
 
 from __future__ import annotations
 
@@ -7,38 +7,110 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.report.commands import Commands
-from flowgan_tf.report.evaluations import RUN, paper_row
-from flowgan_tf.report.page import Code, Section
+from markupsafe import Markup
+
+from flowgan_tf.display.tables import Column, Row, Table, listed, printable
+from flowgan_tf.report import commands
+from flowgan_tf.report.comparisons import (
+  condition_numbers,
+  front,
+  learning_curves,
+  runs_table,
+  sample_grids,
+  score_curves,
+)
+from flowgan_tf.report.evaluations import PAPER, RUN, checkpoints_table, nll_unit, paper_row, paper_table
+from flowgan_tf.report.page import Code, Page, Section
 from flowgan_tf.study.analyses import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['analysis_sections']
+__all__ = ['make_report']
+
+_TITLES = {
+  'mnist': 'MNIST',
+  'fashion_mnist': 'Fashion-MNIST',
+  'cifar10': 'CIFAR-10',
+  'svhn_cropped': 'SVHN',
+  'digits': 'Digits',
+}
 
 
-def analysis_sections(runs: Sequence[Summary], commands: Commands) -> Iterator[Section]:
+def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
+  """Builds the page.
+
+  A cell is empty if the run has no such number. If no run has been measured, a section shows the command that does so.
+
+  Args:
+    runs: What `summarize` returned. Runs on the same data are compared with each other.
+    damage: Lines about damaged files that `summarize` has left out.
+  """
+  groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: (run.dataset, run.fingerprint))]
+  names = [_TITLES.get(group[0].dataset, printable(group[0].dataset)) for group in groups]
+  # Files of one name may hold different data.
+  hashes = [f'{name} {group[0].fingerprint[:8]}' for name, group in zip(names, groups, strict=True)]
+  names = [full if names.count(name) > 1 else name for name, full in zip(names, hashes, strict=True)]
+  sections = []
+  if damage:
+    said = 'Some files could not be read. The page does without them:'
+    sections.append(Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
+  for name, group in zip(names, groups, strict=True):
+    prefix = f'{name}: ' if len(groups) > 1 else ''
+    sections += [Section(prefix + s.title, s.items) for s in _sections(group) if s.items]
+  lead = Markup(
+    '{} run{}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
+    'it; click a column to sort its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
+  ).format(len(runs), 's' * (len(runs) > 1), PAPER)
+  return Page(f'Flow-GAN on {listed(names)}', sections, lead)
+
+
+def _sections(runs: Sequence[Summary]) -> list[Section]:
+  unit = nll_unit(runs[0].dataset)
+  grids = sample_grids(runs)
+  return [
+    Section('Runs', [runs_table(runs)]),
+    Section('Likelihood and sample quality', _likelihood(runs, unit)),
+    Section('Samples', [grids] if grids else []),
+    Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
+    *_analysis_sections(runs),
+    Section('Likelihood against quality', [f for f in (front(runs, unit), condition_numbers(runs)) if f]),
+  ]
+
+
+def _likelihood(runs: Sequence[Summary], unit: str) -> list:
+  if not any(run.tested() for run in runs):
+    return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *commands.missing(runs, [])]))]
+  items = [paper_table(runs, unit), checkpoints_table(runs)]
+  networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
+  if networks:
+    items.append(
+      f'The scores come from {listed(networks)}. Compare them only with scores of the same network, number of samples '
+      'and number of splits, which is 10 here and 1 in the curves and figures below. The paper used other networks: '
+      'only the order of its scores can be compared.'
+    )
+  return items
+
+
+def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
   """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it.
 
   Args:
     runs: Runs on one data set.
-    commands: Makes the commands behind the numbers.
   """
   by_title: dict[str, list[Analysis]] = {}
   for analysis in ANALYSES.values():
     by_title.setdefault(analysis.title, []).append(analysis)
   for title, analyses in by_title.items():
-    yield Section(title, _items(analyses, runs, commands))
+    yield Section(title, _items(analyses, runs))
 
 
-def _items(analyses: Sequence[Analysis], runs: Sequence[Summary], commands: Commands) -> list:
+def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   studied = {a: [run for run in runs if a.name in run.studies] for a in analyses}
   studied = {analysis: found for analysis, found in studied.items() if found}
   if not studied:
     lines = commands.missing(runs, [analysis.name for analysis in analyses])
     return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *lines]))]
-  rows = _rows(studied, commands)
+  rows = _rows(studied)
   columns = [column for analysis in studied for column in analysis.own_columns() if column.source != 'paper']
   published = [column for analysis in studied for column in analysis.own_columns() if column.source == 'paper']
   name = (RUN, Column('iteration', 'step', ',', source='run'))
@@ -53,11 +125,11 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary], commands: Comm
       Table('Details of the estimates', (*name, *details), rows),
     ]
   notes = [*_orders(studied), *itertools.chain(*(a.notes(found) for a, found in studied.items()))]
-  figures = itertools.chain(*(_figures(analysis, found, commands) for analysis, found in studied.items()))
+  figures = itertools.chain(*(_figures(analysis, found) for analysis, found in studied.items()))
   return [tables[0], *notes, *tables[1:], *figures]
 
 
-def _rows(studied: dict[Analysis, list[Summary]], commands: Commands) -> list[Row]:
+def _rows(studied: dict[Analysis, list[Summary]]) -> list[Row]:
   """Analyses of one run and step share a row."""
   rows: dict[tuple, tuple[dict, dict]] = {}
   for analysis, runs in studied.items():
@@ -82,7 +154,7 @@ def _caption(studied: dict[Analysis, list[Summary]], rows: Sequence[Row]) -> str
   return first.caption + (f' (the paper: {first.paper})' if any('paper' in row.records for row in rows) else '')
 
 
-def _figures(analysis: Analysis, runs: Sequence[Summary], commands: Commands) -> Iterator:
+def _figures(analysis: Analysis, runs: Sequence[Summary]) -> Iterator:
   groups = [runs] if analysis.draws_runs_together else [[run] for run in runs]
   for group in groups:
     command = commands.analyze(group, analysis.name)

@@ -1,0 +1,207 @@
+"""The page of a set of runs: its sections, and what each analysis says in its own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Table
+from flowgan_tf.report.contents import _analysis_sections, make_report
+from flowgan_tf.report.page import Code, render
+from tests.summaries import ais, critic_gap, evaluated, gmm, jacobian, kde, outliers, summary
+from tests.tables import cells
+
+
+@pytest.fixture
+def runs():
+  evaluation = [evaluated('best_nll', 4, -3300.0, 6.0), evaluated('best_score', 5, -3200.0, 7.0)]
+  mle = summary('mle', evaluation=evaluation, studies={'kde': kde(-100.0, -3300.0)})
+  return [mle, summary('adversarial', studies={'kde': kde(-200.0, 400.0)}), summary('hybrid')]
+
+
+def test_sections_in_the_order_of_the_paper(runs):
+  page = make_report(runs)
+  assert [section.title for section in page.sections] == [
+    'Runs',
+    'Likelihood and sample quality',
+    'Estimates of the likelihood',
+    'Mixture of Gaussians',
+    'Jacobian of the generator',
+    'Temperature',
+    'Scores by other classifiers',
+    'Outliers',
+    'Critic gap',
+  ]
+  assert '3 runs.' in page.lead and page.title == 'Flow-GAN on MNIST'
+
+
+def test_texts_are_escaped_and_links_are_not(runs):
+  html = render(make_report(runs))
+  assert 'exact: MLE &lt; ADV; KDE: ADV &lt; MLE' in html
+  assert '<a href="https://arxiv.org/abs/1705.08868">Flow-GAN</a>' in html
+
+
+def test_a_page_of_runs_without_numbers_names_the_commands(runs):
+  page = make_report(runs[1:])
+  codes = {s.title: s.items[0].text for s in page.sections if isinstance(s.items[0], Code)}
+  assert codes['Likelihood and sample quality'].splitlines()[1:] == [
+    'bin/evaluate runs/adversarial',
+    'bin/evaluate runs/hybrid',
+  ]
+  assert 'bin/analyze runs/adversarial runs/hybrid --what=gmm' in codes['Mixture of Gaussians']
+
+
+def test_data_sets_are_kept_apart(runs):
+  evaluation = [evaluated('best_nll', 4, -3072 * np.log(2) * 4, 6.0)]
+  cifar10 = summary('mle', dataset='cifar10', shape=(32, 32, 3), evaluation=evaluation)
+  page = make_report([cifar10, *runs])
+  assert page.title == 'Flow-GAN on CIFAR-10 and MNIST'
+  titles = [section.title for section in page.sections]
+  assert 'CIFAR-10: Runs' in titles and 'MNIST: Runs' in titles
+  [of_cifar10] = [s for s in page.sections if s.title == 'CIFAR-10: Likelihood and sample quality']
+  assert cells(of_cifar10.items[0])[0]['the paper: NLL'] == '3.54'
+
+
+def test_data_sets_of_one_name_are_told_apart():
+  """Such as two files called images.npz, in two folders or at two times."""
+  runs = [summary('mle', dataset='a\nb', fingerprint=letter * 64) for letter in 'cd']
+  page = make_report(runs)
+  assert page.title == r'Flow-GAN on a\nb cccccccc and a\nb dddddddd'
+  assert [section.title for section in page.sections if section.title.endswith('Runs')] == [
+    r'a\nb cccccccc: Runs',
+    r'a\nb dddddddd: Runs',
+  ]
+
+
+def test_damage_is_said_first(runs):
+  page = make_report(runs, ['runs/a/evaluation.json: damaged', 'runs/<b>\n: damaged'])
+  assert page.sections[0].title == 'Damaged files' and page.sections[1].title == 'Runs'
+  html = render(page)
+  assert 'runs/a/evaluation.json: damaged\nruns/&lt;b&gt;\\n: damaged' in html
+  assert 'Damaged files' not in render(make_report(runs))
+
+
+@pytest.fixture
+def shown():
+  values = [[3, 2, 1], [9, 3, 1]]
+  return [
+    summary('mle', studies={'kde': kde(-100.0, -3300.0)}),
+    summary('adversarial', studies={'kde': kde(-200.0, 400.0), 'jacobian': jacobian(values)}),
+    summary('hybrid'),
+  ]
+
+
+def items(runs, title):
+  [section] = [section for section in _analysis_sections(runs) if section.title == title]
+  return section.items
+
+
+def tables(runs, title):
+  return [item for item in items(runs, title) if isinstance(item, Table)]
+
+
+def orders(runs):
+  return next((i for i in items(runs, 'Estimates of the likelihood') if 'In order of NLL' in str(i)), '')
+
+
+def test_estimates_stand_beside_the_papers(shown):
+  [table] = tables(shown, 'Estimates of the likelihood')
+  mle, adv = cells(table)
+  assert adv['exact'] == '400.00 ± 2.00' and adv['KDE'] == '-200.00 ± 1.00'
+  assert (mle['the paper: exact'], adv['the paper: KDE']) == ('-3,287.69', '-3.03')
+  assert table.rows[0].links['kde'] == 'bin/analyze runs/mle --what=kde --checkpoint=best_score --seed=0'
+  assert 'Table 3' in table.caption
+  assert orders(shown).startswith('In order of NLL, exact: MLE < ADV; KDE: ADV < MLE.')
+
+
+def with_ais(runs, *studies):
+  return [dataclasses.replace(run, studies={'ais': study}) for run, study in zip(runs, studies, strict=True)]
+
+
+def test_an_order_is_claimed_only_where_the_estimates_resolve_it(shown):
+  assert 'AIS: MLE ≈ Hybrid λ = 0.1 < ADV' in orders(with_ais(shown, *(ais(v, 3.0, 1.0) for v in (-50, 20, -45))))
+  wide = with_ais(shown, ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 70.0))
+  assert 'AIS: MLE ≈ Hybrid λ = 0.1 ≈ ADV' in orders(wide)
+  fewer = with_ais(shown, ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 1.0, n=2))
+  assert 'AIS: MLE' not in orders(fewer)
+
+
+def test_an_estimate_stands_beside_the_exact_value_of_its_images_and_checkpoint(shown):
+  only_ais = [dataclasses.replace(shown[0], studies={'ais': ais(-50.0, 3.0, 1.0)})]
+  [row] = cells(tables(only_ais, 'Estimates of the likelihood')[0])
+  assert (row['AIS'], row['exact, images of AIS']) == ('-50.00 ± 3.00', '-60.00 ± 2.00')
+  assert 'KDE' not in row and row['the paper: AIS'] == '-2,584.40'
+  both = [dataclasses.replace(shown[0], studies={'kde': kde(-100.0, -3300.0), 'ais': ais(-50.0, 3.0, 1.0, step=20)})]
+  table, details = tables(both, 'Estimates of the likelihood')
+  first, second = cells(table)
+  assert (first['iteration'], first['KDE'], first['AIS']) == ('9', '-100.00 ± 1.00', '')
+  assert (second['iteration'], second['AIS'], second['KDE']) == ('20', '-50.00 ± 3.00', '')
+  assert [row['AIS: chains'] for row in cells(details)] == ['', '2']
+
+
+def test_the_papers_numbers_stay_with_runs_that_share_a_label_and_its_generator(shown):
+  seeds = [dataclasses.replace(shown[0], label=f'MLE ({name})', path=name) for name in 'ab']
+  [table] = tables(seeds, 'Estimates of the likelihood')
+  assert [row['the paper: exact'] for row in cells(table)] == ['-3,287.69'] * 2
+  shown[0].config.generator = 'real_nvp'
+  [table] = tables(shown[:1], 'Estimates of the likelihood')
+  assert 'the paper: exact' not in cells(table)[0] and 'paper' not in table.caption
+
+
+def test_condition_numbers_may_be_infinite(shown):
+  table, figure = items(shown, 'Jacobian of the generator')
+  [row] = cells(table)
+  assert (row['condition number, median'], row['largest']) == ('1.00e+01', '∞')
+  assert row['the paper: mean log-determinant'] == '-15,588.34' and row['singular values below precision'] == '0.0%'
+  assert isinstance(figure, Figure) and figure.command == table.rows[0].links['jacobian']
+
+
+def test_rounding_of_singular_values_is_explained_where_there_is_any(shown):
+  rounded = dataclasses.replace(shown[0], studies={'jacobian': jacobian([[3, 2, 0], [9, 3, 1]], below_precision=0.5)})
+  _, note, _ = items([rounded], 'Jacobian of the generator')
+  assert 'below precision' in note
+
+
+def test_a_mixture_is_drawn_once_and_set_beside_each_run(shown):
+  studied = [
+    dataclasses.replace(run, studies={'gmm': gmm(*numbers)})
+    for run, numbers in zip(shown, [(-50, 2), (-200, 9), (0, 0)], strict=True)
+  ]
+  table, curve, samples = items(studied, 'Mixture of Gaussians')
+  beaten = [row['bandwidths better than the run'] for row in cells(table)]
+  # Both are linear in log2 of the bandwidth: the NLL is below -50 from 0.1 * 2^0.5 to 0.1 * 2^1.5, the score above 2
+  # from 0.1 * 2^0.25 on.
+  assert beaten == ['0.14 to 0.28', 'none', '0.1 to 0.4']
+  assert (
+    curve.suffix == 'svg' and samples.suffix == 'png' and 'At no bandwidth does the mixture beat ADV' in curve.caption
+  )
+  assert (
+    curve.command
+    == 'bin/analyze runs/mle runs/adversarial runs/hybrid --what=gmm --checkpoint=latest --seed=0 --samples=500'
+  )
+
+
+def test_each_run_has_its_own_histograms(shown):
+  studied = [dataclasses.replace(run, studies={'outliers': outliers(shift)}) for shift, run in enumerate(shown[:2])]
+  table, *figures = items(studied, 'Outliers')
+  assert [row['run'] for row in cells(table)][:2] == ['MLE, train', 'MLE, test']
+  assert (
+    cells(table)[1]['AUROC of test against them'] == '' and cells(table)[0]['AUROC of test against them'] == '0.500'
+  )
+  assert [f.command for f in figures] == [
+    f'bin/analyze runs/{n} --what=outliers --checkpoint=latest --seed=0 --images=50' for n in ('mle', 'adversarial')
+  ]
+  assert all('Not drawn: uniform noise' in figure.caption for figure in figures)
+
+
+def test_the_gap_of_the_critic(shown):
+  [table] = items([dataclasses.replace(shown[0], studies={'critic_gap': critic_gap(0.05)})], 'Critic gap')
+  [row] = cells(table)
+  assert (row['gap'], row['updates of the critic']) == ('0.0500 ± 0.0100', '20')
+
+
+def test_a_section_without_numbers_names_its_command(shown):
+  [code] = items(shown, 'Critic gap')
+  assert isinstance(code, Code)
+  assert code.text.splitlines()[-1] == 'bin/analyze runs/mle runs/adversarial runs/hybrid --what=critic_gap'

@@ -82,7 +82,9 @@ def _graph_flops(graph: tf.Graph, outputs: Sequence[tf.Tensor]) -> int:
 def _operation_flops(op: tf.Operation, used: set[str]) -> int:
   if op.type in _CALLS:
     body = op.graph._get_function(op.get_attr('f').name).graph
-    return _graph_flops(body, [inner for inner, t in zip(body.outputs, op.outputs, strict=True) if t.name in used])
+    # TensorFlow appends what a gradient needs to the outputs of a function, also for calls without a gradient.
+    outputs = zip(body.outputs, op.outputs, strict=False)
+    return _graph_flops(body, [inner for inner, outer in outputs if outer.name in used])
   if op.type in _MATRIX_PRODUCTS and not _is_sum(op):
     rows, columns = _shape(op, op.outputs[0]), _shape(op, op.inputs[0])
     transposed = op.get_attr('transpose_a' if op.type == 'MatMul' else 'adj_x')

@@ -139,6 +139,30 @@ def test_work_without_use_is_pruned():
   assert count_flops(lambda x: with_side_effect(x)[1], square) == 2 * 27
 
 
+def test_a_function_whose_gradient_was_taken_before():
+  """TensorFlow then keeps more outputs of it than a call has."""
+
+  @tf.function
+  def square(x):
+    return x @ x
+
+  @tf.function
+  def pair(x):
+    return x + 1.0, square(x) @ x
+
+  def gradient(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = pair(x)[1]
+    return tape.gradient(y, x)
+
+  spec = tf.TensorSpec((3, 3))
+  gradient(tf.ones((3, 3)))
+  assert count_flops(lambda x: pair(x)[0], spec) == 0
+  assert count_flops(pair, spec) == count_flops(lambda x: pair(x)[1], spec) == 2 * 2 * 27
+  assert count_flops(gradient, spec) == 5 * 2 * 27  # Without the last product of `pair`, which no gradient needs.
+
+
 def test_unknown_shape():
   with pytest.raises(ValueError, match=r"`inputs` must make every shape known\. Got: \(None, 5\) at MatMul '"):
     count_flops(_built(keras.layers.Dense(5), 4), tf.TensorSpec((None, 4)))

@@ -1,3 +1,7 @@
+"""What a state holds, and the optimizers in it."""
+
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import make_generator
+from flowgan_tf.training.optimizers import FusedAdam, Warmup
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 
 
@@ -61,17 +66,45 @@ def test_checkpoint_holds_every_variable(precision, tmp_path):
   assert moments == len(saved.generator.trainable_variables)
 
 
-def test_the_configuration_reaches_the_flow():
-  flow = make_generator(make_config({'nice.hidden_units': 5, 'nice.couplings': 3}), IMAGE_SHAPE)
-  # Per coupling: layer norm and dense of 8 inputs, layer norm and dense of 5; then 16 scales.
-  assert sum(int(tf.size(v)) for v in flow.trainable_variables) == 3 * (16 + 8 * 5 + 5 + 10 + 5 * 8 + 8) + 16
-  flow = make_generator(
-    make_config({'generator': 'real_nvp', 'real_nvp.channels': 2, 'real_nvp.blocks': 1}), IMAGE_SHAPE
-  )
-  assert flow.name == 'real_nvp'
-  assert flow.event_shape == IMAGE_SHAPE
+def test_same_updates_as_keras_adam():
+  schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)
+  results = []
+  for optimizer in (FusedAdam(schedule, 0.5, 0.9), keras.optimizers.Adam(schedule, 0.5, 0.9)):
+    variables = [tf.Variable([[1.0, -2.0], [3.0, 0.5]]), tf.Variable(0.25)]
+    optimizer.build(variables)
+
+    @tf.function(jit_compile=True)
+    def step(gradients, optimizer=optimizer, variables=variables):
+      optimizer.apply(gradients, variables)
+
+    for i in range(4):
+      step([tf.random.stateless_normal((2, 2), (i, 1)), tf.random.stateless_normal((), (i, 2))])
+    results.append([v.numpy() for v in variables] + [v.numpy() for v in optimizer.variables])
+  for fused, plain in zip(*results, strict=True):
+    np.testing.assert_allclose(fused, plain, rtol=1e-6, atol=1e-7)
+  assert not np.allclose(results[0][0], [[1.0, -2.0], [3.0, 0.5]])
 
 
-def test_images_that_real_nvp_cannot_halve_are_the_users_mistake():
-  with pytest.raises(UsageError, match=r'`generator`.*divisible by 2.*7, 7, 1'):
-    make_generator(make_config({'generator': 'real_nvp'}), (7, 7, 1))
+@pytest.mark.parametrize('rate', [0.8, keras.optimizers.schedules.CosineDecay(0.8, 8)])
+def test_warmup_rises_to_the_rate(rate):
+  warmup = Warmup(rate, 4)
+  expected = [0.8 if isinstance(rate, float) else 0.4 * (1 + math.cos(math.pi * t / 8)) for t in range(8)]
+  for t, value in enumerate(expected):
+    assert float(warmup(tf.constant(t, tf.int64))) == pytest.approx(value * min(1, (t + 1) / 4), rel=1e-5)
+  assert warmup.get_config() == {'rate': rate, 'steps': 4}
+
+
+@pytest.mark.parametrize('schedule', [0.05, keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)])
+def test_the_rate_has_a_factor_that_may_change_between_steps(schedule):
+  """The first update of Adam has the size of the rate, whatever the gradient."""
+  optimizer, variable = FusedAdam(schedule, 0.0, 0.0), tf.Variable(1.0)
+  optimizer.rate_factor = tf.Variable(0.25)
+  optimizer.build([variable])
+  names = [v.name for v in optimizer.variables]
+  step = tf.function(lambda: optimizer.apply([tf.constant(3.0)], [variable]))
+  step()
+  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
+  optimizer.rate_factor.assign(0.0)
+  step()
+  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
+  assert [v.name for v in optimizer.variables] == names  # Older checkpoints have no factor.

@@ -153,7 +153,7 @@ def bandwidth_curve(images: np.ndarray, centers: np.ndarray, bandwidths: Sequenc
   return BandwidthCurve(
     bandwidths=np.array(bandwidths, np.float64),
     mean_log_densities=log_densities.mean(axis=1),
-    standard_errors=standard_error(log_densities, axis=1),
+    standard_errors=np.array([standard_error(row) for row in log_densities]),
     n=log_densities.shape[1],
   )
 

@@ -32,11 +32,8 @@ _RECORD = 'evaluation.json'
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 _REAL_SEED = 1  # The reference has another.
-# Scores of real images that a record holds; the rest of what a scorer returns is the same for samples.
-_REAL_SCORES = (
-  *('mode_score', 'mode_score_std', 'inception_score', 'inception_score_std'),
-  *('fid', 'kid', 'kid_std', 'score_samples'),
-)
+# What a scorer returns for real images as it does for samples.
+_SAME = ('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images')
 
 
 class Evaluator:
@@ -214,11 +211,10 @@ def _found_by_chief(checkpoints, replicas):
 
 
 def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[str, float | int]:
-  images = dataset.test.images[:n]
-  if scorer is None or len(images) < n:  # Scores of fewer images are lower, and no bound.
+  if scorer is None or len(dataset.test) < n:  # Scores of fewer images are lower, and no bound.
     return {}
-  scores = scorer(data.dequantize(images, dataset.levels, _REAL_SEED), _SPLITS)
-  return {f'real_{name}': value for name, value in scores.items() if name in _REAL_SCORES}
+  scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
+  return {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
 
 
 def read_evaluation(workdir: pathlib.Path) -> list[dict]:

@@ -11,7 +11,6 @@ from flowgan_tf.metrics.scorer import (
   Scorer,
   load_reference,
   make_scorer,
-  sample_health,
   score_samples,
 )
 from flowgan_tf.metrics.scores import Score, inception_score, mode_score
@@ -38,6 +37,5 @@ __all__ = [
   'make_scorer',
   'mode_score',
   'nearest_neighbors',
-  'sample_health',
   'score_samples',
 ]

@@ -63,22 +63,17 @@ def map_batches(function: Callable, array: np.ndarray, batch_size: int):
   return tf.nest.map_structure(lambda *batches: np.concatenate(batches)[:n], *parts)
 
 
-def standard_error(values: ArrayLike, axis: int | None = None) -> float | np.ndarray:
+def standard_error(values: ArrayLike) -> float:
   """Returns the standard error of the mean of independent values, `sqrt(sum_i (v_i - mean)^2 / (n - 1) / n)`.
 
   Args:
-    values: Real numbers `[n, ...]`. They are summed in float64 whatever their precision.
-    axis: Axis along which the mean is taken. None takes the mean of all values.
+    values: The n values, real numbers of any shape. They are summed in float64 whatever their precision.
 
   Returns:
-    A float without `axis`, and otherwise float64 with the shape of the other axes. NaN for fewer than two values.
+    The standard error. NaN for fewer than two values.
   """
   values = np.asarray(values, np.float64)
-  n = values.size if axis is None else values.shape[axis]
-  if n < 2:
-    return math.nan if axis is None else np.full(np.delete(values.shape, axis), math.nan)
-  errors = values.std(axis=axis, ddof=1) / math.sqrt(n)
-  return float(errors) if axis is None else errors
+  return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
 
 
 def weights_hash(weights: Iterable[np.ndarray]) -> str:

@@ -43,8 +43,7 @@ class Classifier:
     model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named
       `features` is the last hidden layer, `[n, 128]`.
     test_accuracy: Fraction of the dequantised test images that are classified correctly.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
-      hash, number of samples and number of splits.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights.
     label_distribution: Label frequencies p*(y) of the training images, float64 `[classes]`.
     name: Always 'classifier'.
   """

@@ -9,7 +9,6 @@ number of samples and number of splits.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import warnings
@@ -29,7 +28,7 @@ _SIZE = 299
 _BATCH_SIZE = 50
 _PROGRESS_BAR_FROM = 2000  # images, which take minutes on a few CPU cores
 
-# Name, address and MD5 are those of keras.applications, so that a file it has already downloaded is found.
+# keras.applications has the same name, address and MD5, so that a file it has already downloaded is found.
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
 _URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
 _MD5 = '9a0d58056eeedaa3f26cb7ebd46da564'
@@ -41,9 +40,8 @@ class Inception:
 
   Attributes:
     name: Always 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
-      hash, number of samples and number of splits.
-    label_distribution: None, because its classes are those of ImageNet and not the data set's.
+    hash: First 16 hexadecimal digits of the SHA-256 of the weights.
+    label_distribution: None, because it knows ImageNet's classes and not the data set's.
     test_accuracy: None, for the same reason.
 
   #### References
@@ -138,13 +136,11 @@ def _network() -> keras.Model:
 
 
 def _download() -> str:
-  """Returns the path of ImageNet's weights in Keras' cache, and downloads them if they are not there yet."""
+  """Returns the path of ImageNet's weights in Keras' cache, and downloads them if they are not there or damaged."""
   keras_home = os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras')
   path = os.path.join(keras_home, 'models', _FILE_NAME)
-  if _is_intact(path):
-    return path
-  # Keras itself could wait for minutes, or for ever if the network drops its packets.
-  if not tfds.host_answers(_URL):
+  # Without this check Keras could wait for minutes, or for ever if the network drops its packets.
+  if not (os.path.isfile(path) or tfds.host_answers(_URL)):
     raise UsageError(f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}')
   try:
     with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output.
@@ -152,11 +148,3 @@ def _download() -> str:
   except Exception as error:  # Keras wraps network errors in a bare Exception.
     reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
     raise UsageError(f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}') from error
-
-
-def _is_intact(path: str) -> bool:
-  try:
-    with open(path, 'rb') as file:
-      return hashlib.file_digest(file, 'md5').hexdigest() == _MD5
-  except OSError:
-    return False

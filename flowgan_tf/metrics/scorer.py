@@ -20,7 +20,7 @@ from flowgan_tf.metrics.distances import FeatureStatistics, feature_statistics, 
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.metrics.scores import inception_score, mode_score
 
-__all__ = ['Reference', 'ScoreNetwork', 'Scorer', 'load_reference', 'make_scorer', 'sample_health', 'score_samples']
+__all__ = ['Reference', 'ScoreNetwork', 'Scorer', 'load_reference', 'make_scorer', 'score_samples']
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,12 +89,8 @@ def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.
   used = min(n, _MOST_IMAGES)
 
   def compute():
-    _LOG.info(
-      'Computing %s features of %s train images of %s.',
-      network.name,
-      f'the {n}' if used == n else f'{used} of the {n}',
-      dataset.name,
-    )
+    count = f'the {n}' if used == n else f'{used} of the {n}'
+    _LOG.info('Computing %s features of %s train images of %s.', network.name, count, dataset.name)
     order = np.arange(n) if used == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:used]
     chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
     features = []
@@ -178,8 +174,8 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
     The scorer; None if it would be a classifier and the data have no labels.
 
   Raises:
-    UsageError: If `required` and the data have no labels, a label has no training image, there are fewer than 2
-      training images, or the weights of Inception-v3 are missing.
+    UsageError: If `required` and the data have no labels, a label has no training image, or the weights of Inception-v3
+      are missing.
   """
   by_classifier = config.scorer == 'classifier'
   if by_classifier and dataset.num_classes is None:
@@ -190,11 +186,6 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
         'scorer',
       )
     return None
-  if len(dataset.train) < 2:  # A covariance needs two.
-    raise UsageError(
-      f'{config.dataset}: must have at least 2 training images for FID and KID; for no scores, set `score_samples` in '
-      f'training or `samples` in evaluation to 0. Got: {len(dataset.train)}.'
-    )
   if by_classifier:
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
@@ -214,31 +205,24 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
 def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) -> dict[str, float | int | str]:
   """Returns the health of samples and, if there is a scorer and all pixels are finite, their scores.
 
+  Their health shows signs of a collapse that the likelihood does not show.
+
   Args:
     images: Samples, float `[n, height, width, channels]`.
     scorer: Scores the samples; None for no scores.
     splits: Number of parts that are scored separately; see `Scorer`.
-  """
-  health = sample_health(images)
-  return health if scorer is None or health['non_finite'] else health | scorer(images, splits)
-
-
-def sample_health(images: np.ndarray) -> dict[str, float]:
-  """Measures signs of a collapse that the likelihood does not show.
-
-  Args:
-    images: Samples, floats `[n, height, width, channels]`.
 
   Returns:
     A dictionary of `saturated`, the share of pixels that are beyond 0 or 1 or within 1e-6 of them; `non_finite`, the
     share of pixels that are NaN or infinite; and `sample_std`, the standard deviation over samples, averaged over
-    pixels, which is near 0 if all samples are alike.
+    pixels, which is near 0 if all samples are alike. The scores are added to it.
   """
   finite = np.isfinite(images)
   values = np.where(finite, images, 0.5)
   saturated = (values < _SATURATION_MARGIN) | (values > 1 - _SATURATION_MARGIN)
-  return {
+  health = {
     'saturated': float(saturated.mean()),
     'non_finite': float(1 - finite.mean()),
     'sample_std': float(values.std(axis=0).mean()),
   }
+  return health if scorer is None or health['non_finite'] else health | scorer(images, splits)

@@ -51,24 +51,15 @@ def test_standard_error_by_hand():
   assert type(standard_error([1, 2, 6])) is float
 
 
-@pytest.mark.parametrize('axis', [None, 1, -3])
-def test_standard_error_is_scipys_sem(axis):
-  values = np.random.default_rng(0).normal(-3.0, 2.0, (5, 4, 3))
-  np.testing.assert_allclose(standard_error(values, axis=axis), stats.sem(values, axis=axis), rtol=1e-14)
-
-
 def test_narrow_types_are_summed_in_float64():
   """The sum of 10,000 numbers near 100 overflows float16, and their squares lose all digits of a spread of 1."""
-  values = (100 + np.random.default_rng(1).normal(size=10_000)).astype(np.float16)
-  assert standard_error(values) == pytest.approx(stats.sem(values.astype(np.float64)), rel=1e-12)
+  values = (100 + np.random.default_rng(1).normal(size=(100, 100))).astype(np.float16)
+  assert standard_error(values) == pytest.approx(stats.sem(values.astype(np.float64), axis=None), rel=1e-12)
 
 
 def test_fewer_than_two_values_have_no_standard_error():
   assert math.isnan(standard_error([2.5])) and math.isnan(standard_error([]))
   assert standard_error([2.5, 2.5]) == 0.0
-  for shape, axis in (((1, 3), 0), ((2, 1, 4), -2), ((0, 3), 0)):
-    errors = standard_error(np.ones(shape), axis=axis)
-    np.testing.assert_array_equal(errors, np.full(np.delete(shape, axis), np.nan), strict=True)
 
 
 # The cache.

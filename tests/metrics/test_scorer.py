@@ -1,6 +1,5 @@
 """Scores of samples, the reference behind them, and what a run makes of both."""
 
-import dataclasses
 import types
 
 import numpy as np
@@ -16,7 +15,6 @@ from flowgan_tf.metrics.scorer import (
   Scorer,
   load_reference,
   make_scorer,
-  sample_health,
   score_samples,
 )
 from tests.tiny import make_config, write_images
@@ -210,19 +208,6 @@ def test_a_classifier_needs_labels(config, tmp_path):
     make_scorer(config, unlabelled, required=True)
 
 
-def test_too_few_images_are_refused_before_a_classifier_is_trained(config, tmp_path, networks):
-  """Of 3 images one is for training, of 4 two; a covariance takes two."""
-  few = data.load(write_images(tmp_path / 'three.npz', count=3, labels=True))
-  few = dataclasses.replace(few, train=data.Split(few.train.images, np.zeros(1, np.int64)), num_classes=1)
-  assert len(few.train) == 1
-  with pytest.raises(UsageError, match=r'must have at least 2 training images .* Got: 1\.$'):
-    make_scorer(config, few)
-  assert not networks
-  two = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64))
-  make_scorer(config, dataclasses.replace(few, train=two))
-  assert len(networks) == 1
-
-
 def test_a_label_that_is_never_seen_is_refused(config, tmp_path):
   path = tmp_path / 'from_one.npz'
   np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
@@ -270,7 +255,7 @@ def test_health_by_hand():
   images = np.array([[0.0, 0.2], [0.5, 0.5], [1.0, 0.8]]).reshape(3, 2, 1, 1)
   # Population standard deviations of the two pixels: sqrt(1/6) and sqrt(0.06).
   std = (np.sqrt(1 / 6) + np.sqrt(0.06)) / 2
-  assert sample_health(images) == {
+  assert score_samples(images, None) == {
     'saturated': pytest.approx(2 / 6),
     'non_finite': 0.0,
     'sample_std': pytest.approx(std),
@@ -281,11 +266,11 @@ def test_health_by_hand():
   ('value', 'saturated'), [(-3.0, 1), (5e-7, 1), (2e-6, 0), (1 - 2e-6, 0), (1 - 5e-7, 1), (7.0, 1)]
 )
 def test_saturation_is_at_and_beyond_the_borders(value, saturated):
-  assert sample_health(np.full((2, 2, 2, 1), value))['saturated'] == saturated
+  assert score_samples(np.full((2, 2, 2, 1), value), None)['saturated'] == saturated
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_non_finite_pixels_are_counted_and_do_not_spread(bad):
   images = np.full((4, 2, 2, 1), 0.5)
   images[0, 0, 0, 0] = images[2, 1, 1, 0] = bad
-  assert sample_health(images) == {'saturated': 0.0, 'non_finite': 2 / 16, 'sample_std': 0.0}
+  assert score_samples(images, None) == {'saturated': 0.0, 'non_finite': 2 / 16, 'sample_std': 0.0}

@@ -1,12 +1,13 @@
-"""Names of a package that are imported when they are first asked for, as TensorFlow takes seconds to load."""
+"""Modules that are imported at their first use, because TensorFlow takes seconds to load."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-__all__ = ['offer']
+__all__ = ['later', 'offer']
 
 
 def offer(
@@ -32,3 +33,23 @@ def offer(
     raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
   return get, lambda: sorted({*vars(sys.modules[package]), *homes})
+
+
+def later(module: str) -> Any:
+  """Returns a stand-in for a module, which is imported when one of its names is first used.
+
+  ```python
+  tf = later('tensorflow')
+  ```
+  """
+  return _Later(module)
+
+
+class _Later:
+  """A stand-in for a module."""
+
+  def __init__(self, module: str):
+    self._module = module
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(importlib.import_module(self._module), name)

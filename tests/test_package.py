@@ -29,7 +29,6 @@ ROOMS = [
   'data',
   'objectives',
   'metrics',
-  'estimators',
   'saved_model',
   'keras',
   'display',
@@ -85,7 +84,7 @@ def test_dir_shows_the_rooms():
 
 def test_tab_completion_shows_the_rooms():
   matches = rlcompleter.Completer({'fg': fg}).attr_matches('fg.e')
-  assert matches == ['fg.errors', 'fg.estimators', 'fg.evaluation']
+  assert matches == ['fg.errors', 'fg.evaluation']
 
 
 def test_a_type_checker_sees_the_rooms():

@@ -73,8 +73,7 @@ def _show(workdir, what, study):
   analysis = ANALYSES[what]
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
   print('\n'.join(f'  {line}' for line in analysis.lines(study.record)))
-  # What else in the run is damaged is for the report to say.
-  folder, summary = workdir / 'analysis', read_summary(workdir, {what: study}, lambda line: None)
+  folder, summary = workdir / 'analysis', read_summary(workdir)
   files = [folder / f'{what}.json', *(f.save(folder / name) for name, f in analysis.figures([summary]).items())]
   print('\n'.join(f'  {file}' for file in files), flush=True)
 

@@ -36,8 +36,7 @@ def main(arguments: list[str]) -> None:
   from flowgan_tf.report import make_report, render
   from flowgan_tf.study import summarize
 
-  damage = []
-  runs = summarize(arguments, damage.append)
+  runs, damage = summarize(arguments)
   for line in damage:
     print(f'report: {command.message(printable(line))}', file=sys.stderr)
   first = pathlib.Path(arguments[0])

@@ -79,8 +79,7 @@ def main(arguments: list[str]) -> int:
       with studying(workdir) as apply:
         for what, settings in analyses.items():
           apply(what, **settings)
-  damage = []
-  runs = summarize(configs, damage.append)
+  runs, damage = summarize(configs)
   for line in damage:
     print(f'sweep: {command.message(printable(line))}', file=sys.stderr)
   print(sweep_table(runs))
@@ -119,12 +118,12 @@ def _check(base, configs, analyses):
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
   from flowgan_tf.runs.workdir import training_changes
-  from flowgan_tf.study import summarize
+  from flowgan_tf.study import read_summary
 
   if not (workdir / 'evaluation.json').exists():
     return False
   try:
-    [found] = summarize([workdir], lambda line: None)  # What is damaged is missing, and is measured again.
+    found = read_summary(workdir)  # What is damaged is missing, and is measured again.
   except UsageError:  # The training says what is wrong.
     return False
   tested = found.tested()

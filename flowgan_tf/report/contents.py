@@ -21,7 +21,7 @@ from flowgan_tf.report.comparisons import (
 )
 from flowgan_tf.report.evaluations import PAPER, RUN, checkpoints_table, nll_unit, paper_row, paper_table
 from flowgan_tf.report.page import Code, Page, Section
-from flowgan_tf.study.analyses import ANALYSES
+from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 

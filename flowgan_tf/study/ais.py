@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check_memory
+from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.kde import Kde
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
   from flowgan_tf.study.summary import Summary
 
 __all__ = ['Ais']
+
+annealing = later('flowgan_tf.study.annealing')
 
 # With these, choosing sigma takes about as long as the estimate. With the estimate's settings it would take far longer.
 _SIGMA_IMAGES, _SIGMA_STEPS, _SIGMA_LEAPFROG_STEPS = 4, 50, 5
@@ -64,18 +67,16 @@ class Ais(Analysis):
   }
 
   def measure(self, subject: Subject, settings: AisSettings) -> tuple[dict, dict[str, np.ndarray]]:
-    from flowgan_tf.estimators.annealing import AnnealedImportanceSampler
-
     decode, prior = subject.run.generator.decode, subject.run.generator.distribution
     chains, seed = settings.ais_chains, settings.seed
     states = settings.ais_images * chains
     check_memory('states of `ais_images` times `ais_chains`', 4 * states * math.prod(subject.dataset.image_shape))
     sigma_images = subject.images('validation', _SIGMA_IMAGES, seed)
-    short = AnnealedImportanceSampler(
+    short = annealing.AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS
     )
     choice = short.choose_sigma(sigma_images, seed)
-    sampler = AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
+    sampler = annealing.AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
     images = subject.images('test', settings.ais_images, seed)
     estimate = sampler.estimate(images, choice.sigma, seed)
     bracket = sampler.bidirectional(choice.sigma, _BRACKETED_IMAGES, seed)

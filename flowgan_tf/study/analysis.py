@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import UsageError, check_integer
+from flowgan_tf.errors import check, check_integer
 
 if TYPE_CHECKING:
   from flowgan_tf import data
@@ -48,13 +48,10 @@ class Settings:
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if type(value) is not type(field.default):
-        raise UsageError(f'`{field.name}` must be of type {type(field.default).__name__}. Got: {value!r}.')
-      if isinstance(value, int):
-        try:
-          check_integer(field.name, value, field.metadata['minimum'], field.metadata['maximum'])
-        except ValueError as error:
-          raise UsageError(str(error)) from error
+      if isinstance(field.default, int):
+        check_integer(field.name, value, field.metadata['minimum'], field.metadata['maximum'])
+      else:
+        check(field.name, value, 'a string', isinstance(value, str))
 
 
 class Analysis(abc.ABC):

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from flowgan_tf.bijectors.base import clear_caches
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.study.analyses import ANALYSES
+from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Settings
 from flowgan_tf.study.subject import Subject
 from flowgan_tf.study.summary import Study
@@ -50,9 +50,8 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   subject = Subject(load_run(workdir, checkpoint))
 
   def apply(what: str, **settings: int | str) -> Study:
-    if what not in ANALYSES:
-      raise UsageError(f'`what` must be one of {", ".join(ANALYSES)}. Got: {what!r}.')
-    return _apply(subject, what, _settings(what, settings))
+    check_choice('what', what, ANALYSES)
+    return _apply(subject, what, ANALYSES[what].Settings(**settings))
 
   try:
     yield apply
@@ -75,16 +74,6 @@ def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)
-
-
-def _settings(what: str, values: dict[str, int | str]) -> Settings:
-  names = [field.name for field in dataclasses.fields(ANALYSES[what].Settings)]
-  for name, value in values.items():
-    if name not in names:
-      raise UsageError(
-        f'`{name}` must be left out, as {what} has only the settings {", ".join(names)}. Got: {value!r}.'
-      )
-  return ANALYSES[what].Settings(**values)
 
 
 def _apply(subject: Subject, what: str, settings: Settings) -> Study:

@@ -10,17 +10,21 @@ import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError
+from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, setting
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
-  import keras
   from ml_collections import config_dict
 
   from flowgan_tf import data
   from flowgan_tf.study.subject import Subject
 
 __all__ = ['Classifiers']
+
+keras = later('keras')
+special = later('scipy.special')
+metrics = later('flowgan_tf.metrics')
 
 _SPLITS = 10
 _HIDDEN_UNITS = (512, 512)
@@ -55,7 +59,6 @@ class Classifiers(Analysis):
     'real images (Barratt and Sharma 2018)'
   )
   caption = 'Scores of the same samples by perceptrons that have been trained for longer and longer'
-  draws_runs_together = False
   Settings = ClassifiersSettings
   columns = (
     Column('MODE score', 'mode_score', '.2f', 'mode_score_std'),
@@ -66,10 +69,6 @@ class Classifiers(Analysis):
   details = (Column('samples', 'n', ','),)
 
   def measure(self, subject: Subject, settings: ClassifiersSettings) -> tuple[dict, dict[str, np.ndarray]]:
-    import keras
-
-    from flowgan_tf.metrics.scores import inception_score, mode_score
-
     self.check(settings, subject.run.config, subject.dataset)
     samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
     images, labels = subject.images('train'), subject.labels('train')
@@ -83,14 +82,14 @@ class Classifiers(Analysis):
       classifier.fit(images, labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
       done = epochs
       of_samples, of_tests = _probabilities(classifier, samples), _probabilities(classifier, tests)
-      scores = {
-        'mode_score': mode_score(of_samples, frequencies, _SPLITS),
-        'inception_score': inception_score(of_samples, _SPLITS),
+      found = {
+        'mode_score': metrics.mode_score(of_samples, frequencies, _SPLITS),
+        'inception_score': metrics.inception_score(of_samples, _SPLITS),
       }
       if len(tests) >= len(samples):  # A score of fewer images is lower.
-        scores['real_mode_score'] = mode_score(of_tests[: len(samples)], frequencies, _SPLITS)
+        found['real_mode_score'] = metrics.mode_score(of_tests[: len(samples)], frequencies, _SPLITS)
       record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test_labels), 'n': len(samples)}
-      for name, score in scores.items():
+      for name, score in found.items():
         record |= {name: score.mean, f'{name}_std': score.std}
       numbers[f'{epochs} epoch{"s" if epochs > 1 else ""}'] = record
     return {'classifiers': numbers}, {}
@@ -110,8 +109,6 @@ def _counts(dataset: data.Dataset) -> np.ndarray:
 
 
 def _perceptron(image_shape: Sequence[int], num_classes: int) -> keras.Model:
-  import keras
-
   hidden = [keras.layers.Dense(units, activation='relu') for units in _HIDDEN_UNITS]
   model = keras.Sequential([keras.Input(image_shape), keras.layers.Flatten(), *hidden, keras.layers.Dense(num_classes)])
   model.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -119,6 +116,4 @@ def _perceptron(image_shape: Sequence[int], num_classes: int) -> keras.Model:
 
 
 def _probabilities(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
-  from scipy.special import softmax
-
-  return softmax(classifier.predict(images, batch_size=500, verbose=0).astype(np.float64), axis=1)
+  return special.softmax(classifier.predict(images, batch_size=500, verbose=0).astype(np.float64), axis=1)

@@ -1,9 +1,9 @@
-"""The analysis `gmm`: a mixture of Gaussians on the training images."""
+"""The analysis `gmm`: a mixture of Gaussians on the training images, the paper's baseline that only memorises."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,17 +11,102 @@ import numpy as np
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
-from flowgan_tf.study.analysis import Analysis, Settings
-from flowgan_tf.study.kde import KdeSettings
+from flowgan_tf.lazy import later
+from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 
 if TYPE_CHECKING:
   from flowgan_tf.study.subject import Subject
   from flowgan_tf.study.summary import Summary
 
-__all__ = ['Gmm']
+__all__ = ['Gmm', 'bandwidth_study', 'winning_range']
+
+pictures = later('flowgan_tf.evaluation.pictures')
+metrics = later('flowgan_tf.metrics')
+arrays = later('flowgan_tf.metrics.arrays')
 
 _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)
+
+
+def bandwidth_study(
+  mixture: GaussianMixture,
+  validation_images: np.ndarray,
+  score: Callable[[np.ndarray], dict] | None,
+  bandwidths: Sequence[float],
+  samples: int,
+  seed: int,
+) -> list[dict]:
+  """Measures likelihood and sample scores of the mixture against the bandwidth: the curves of the paper's Figures 3, 6.
+
+  The samples at different bandwidths have the same centres and the same noise, which is only scaled. They are clipped
+  to [0, 1] before they are scored, as they would be before they are shown. The likelihood is the mixture's own, without
+  clipping.
+
+  Args:
+    mixture: The mixture.
+    validation_images: Dequantised images, floats `[m, *image_shape]`.
+    score: Function, such as a `metrics.Scorer`, that scores samples in [0, 1], float32 `[samples, *image_shape]`. None
+      leaves the scores out.
+    bandwidths: The bandwidths to visit.
+    samples: Number of samples to score at each bandwidth.
+    seed: Non-negative seed of the samples.
+
+  Returns:
+    One record for each bandwidth, in the given order: `bandwidth`; `nll` in nats per image; its `standard_error` over
+    images; their number `n`; and what `score` returns.
+
+  Raises:
+    UsageError: As in `GaussianMixture.log_prob`.
+  """
+  records = []
+  for bandwidth, log_prob in zip(bandwidths, mixture.log_prob(validation_images, bandwidths), strict=True):
+    record = {
+      'bandwidth': float(bandwidth),
+      'nll': float(-log_prob.mean()),
+      'standard_error': arrays.standard_error(log_prob),
+      'n': len(log_prob),
+    }
+    if score is not None:
+      record |= score(np.clip(mixture.sample(samples, bandwidth, seed), 0, 1))
+    records.append(record)
+  return records
+
+
+def winning_range(records: list[dict], nll: float, score: float, score_name: str) -> tuple[float, float] | None:
+  """Returns the bandwidths at which the mixture beats a model on both measures: the shaded region of Figures 3 and 6.
+
+  Between the visited bandwidths, NLL and score are interpolated linearly in the logarithm of the bandwidth. Beyond them
+  nothing is assumed. If there are several ranges, the one with the largest ratio of its ends is returned.
+
+  Args:
+    records: What `bandwidth_study` returned for two or more bandwidths.
+    nll: The model's NLL of the same images, in nats per image.
+    score: The model's score, by the same scorer and for the same number of samples.
+    score_name: Name of the score in the records. Higher must be better.
+
+  Returns:
+    The lowest and highest bandwidth of the range, or None if there is no such range.
+  """
+  bandwidths, nlls, scores = np.transpose(sorted((r['bandwidth'], r['nll'], r[score_name]) for r in records))
+  log_h = np.log(bandwidths)
+  margins = nll - nlls, scores - score
+  # No margin changes its sign between two neighbouring points of these.
+  points = np.unique(np.concatenate([log_h, *(_crossings(log_h, margin) for margin in margins)]))
+  middles = (points[:-1] + points[1:]) / 2
+  wins = np.all([np.interp(middles, log_h, margin) > 0 for margin in margins], axis=0)
+  # The points where a run of winning intervals begins and where it ends.
+  edges = points[np.flatnonzero(np.diff(wins, prepend=False, append=False))].reshape(-1, 2)
+  if not len(edges):
+    return None
+  low, high = np.exp(edges[np.argmax(edges[:, 1] - edges[:, 0])])
+  return float(low), float(high)
+
+
+def _crossings(x, y):
+  """Returns the zeros, inside the intervals, of the function that is linear between the points (x, y)."""
+  i = np.flatnonzero(y[:-1] * y[1:] < 0)
+  return x[i] - y[i] * (x[i + 1] - x[i]) / (y[i + 1] - y[i])
 
 
 class Gmm(Analysis):
@@ -45,19 +130,13 @@ class Gmm(Analysis):
   )
   details = (Column('Gaussians', 'centers', ','), Column('test images', 'test_n', ','))
 
-  def measure(self, subject: Subject, settings: Settings) -> tuple[dict, dict[str, np.ndarray]]:
-    from flowgan_tf.estimators.gaussian_mixture import GaussianMixture, bandwidth_study
-    from flowgan_tf.estimators.parzen import choose_bandwidth
-    from flowgan_tf.metrics.arrays import standard_error
-    from flowgan_tf.metrics.scorer import score_samples
-
-    scorer = subject.scorer
+  def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    scorer, validation = subject.scorer, subject.images('validation')
     mixture = GaussianMixture(subject.images('train'))
-    validation = subject.images('validation')
     score = scorer and functools.partial(scorer, splits=1)
     records = bandwidth_study(mixture, validation, score, _BANDWIDTHS, settings.samples, settings.seed)
-    best = choose_bandwidth(validation, mixture.centers)
-    test = -mixture.log_prob(subject.images('test'), [best.bandwidth])[0]
+    best = mixture.choose_bandwidth(validation)
+    [test] = mixture.log_prob(subject.images('test'), [best.bandwidth])
     likelihood = subject.evaluator.likelihood('validation')
     samples = subject.samples(settings.samples, settings.seed)
     numbers = {
@@ -66,18 +145,16 @@ class Gmm(Analysis):
       'best_bandwidth': best.bandwidth,
       'best_nll': -best.mean_log_density,
       'best_standard_error': best.standard_error,
-      'test_nll': test.mean(),
-      'test_standard_error': standard_error(test),
+      'test_nll': -test.mean(),
+      'test_standard_error': arrays.standard_error(test),
       'test_n': len(test),
-      'model': {'nll': likelihood.nll if likelihood else None} | score_samples(samples, scorer),
+      'model': {'nll': likelihood.nll if likelihood else None} | metrics.score_samples(samples, scorer),
       'bandwidths': records,
     }
     grid = np.clip(mixture.sample(_GRID_IMAGES, best.bandwidth, settings.seed), 0, 1)
     return numbers, {'samples': grid}
 
   def records(self, record: dict) -> dict[str, dict]:
-    from flowgan_tf.estimators.gaussian_mixture import winning_range
-
     model = _nll_and_score(record)
     if model is None:
       return {'': record}
@@ -85,9 +162,6 @@ class Gmm(Analysis):
     return {'': record | {'winning': '{:.2g} to {:.2g}'.format(*winning) if winning else 'none'}}
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
-    from flowgan_tf.estimators.gaussian_mixture import winning_range
-    from flowgan_tf.evaluation.pictures import image_grid
-
     studies = {run.label: run.studies[self.name] for run in runs}
     first = next(iter(studies.values()))
     record = first.record
@@ -113,7 +187,7 @@ class Gmm(Analysis):
         f'samples.{said}',
       )
     figures[f'{self.name}_samples'] = Figure.of_pixels(
-      image_grid(first.arrays['samples']),
+      pictures.image_grid(first.arrays['samples']),
       'Samples of the mixture of Gaussians, in rows of 8.',
       f'Samples of the mixture at the bandwidth with the best validation NLL, {record["best_bandwidth"]:.3g}.',
     )

@@ -13,14 +13,19 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.errors import UsageError
+from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 
 if TYPE_CHECKING:
-  from flowgan_tf import data
   from flowgan_tf.study.subject import Subject
   from flowgan_tf.study.summary import Summary
 
 __all__ = ['Outliers']
+
+data = later('flowgan_tf.data')
+metrics = later('flowgan_tf.metrics')
+sklearn_metrics = later('sklearn.metrics')
+arrays = later('flowgan_tf.metrics.arrays')
 
 # A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4
@@ -67,10 +72,6 @@ class Outliers(Analysis):
   details = (Column('images', 'n', ','),)
 
   def measure(self, subject: Subject, settings: OutliersSettings) -> tuple[dict, dict[str, np.ndarray]]:
-    from sklearn.metrics import roc_auc_score
-
-    from flowgan_tf.metrics.arrays import standard_error
-
     sets = {name: subject.images(name, settings.images, settings.seed) for name in ('train', 'test')}
     if settings.other_dataset:
       other = _other(settings, subject.run.config, subject.dataset, subject.run.workdir)
@@ -81,7 +82,7 @@ class Outliers(Analysis):
     log_probs = {name: subject.log_prob(images) for name, images in sets.items()}
     for name, values in log_probs.items():
       if bad := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(
+        raise UsageError(
           f'the log-densities must be finite. Got: NaN or infinity for {bad} of {len(values)} images of {name!r}.'
         )
     test, numbers = log_probs['test'], {}
@@ -89,9 +90,9 @@ class Outliers(Analysis):
       is_test = np.repeat([True, False], [len(test), len(values)])
       numbers[name] = {
         'mean_log_prob': values.mean(),
-        'standard_error': standard_error(values),
+        'standard_error': arrays.standard_error(values),
         'n': len(values),
-        'auroc': None if name == 'test' else roc_auc_score(is_test, np.concatenate([test, values])),
+        'auroc': None if name == 'test' else sklearn_metrics.roc_auc_score(is_test, np.concatenate([test, values])),
       }
     return {'levels': subject.dataset.levels, 'sets': numbers}, log_probs
 
@@ -103,12 +104,11 @@ class Outliers(Analysis):
     return record['sets']
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
-    from flowgan_tf.metrics.likelihood import bits_per_dim
-
     [run] = runs
     study, unit = run.studies[self.name], 'bits/dim'
     nll = {
-      name: bits_per_dim(-values, run.image_shape, study.record['levels']) for name, values in study.arrays.items()
+      name: metrics.bits_per_dim(-values, run.image_shape, study.record['levels'])
+      for name, values in study.arrays.items()
     }
     low, high = np.quantile(np.concatenate([nll['train'], nll['test']]), [0, 1])
     room = _ROOM * (high - low)
@@ -126,8 +126,6 @@ class Outliers(Analysis):
 
 
 def _other(settings, config, dataset, whose) -> data.Dataset:
-  from flowgan_tf import data
-
   try:
     other = data.load(settings.other_dataset, config.data_dir, config.image_size)
   except UsageError as error:

@@ -1,30 +1,30 @@
-"""Summaries of runs, read from their folders without restoring a generator, for tables and figures."""
+"""What the files of a run say about it, read without restoring a generator, for tables and figures."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.display.figure import png_size
 from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
+from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.files import read_record
 from flowgan_tf.metrics.likelihood import bits_per_dim
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import describe_run, find_run
-from flowgan_tf.study import readers
 
-__all__ = ['Study', 'Summary', 'read_studies', 'read_summary', 'summarize']
+__all__ = ['Study', 'Summary', 'read_summary', 'summarize']
 
 _KINDS = ['MLE', 'ADV', 'Hybrid']
-
-
-def _refuse(line: str) -> None:
-  raise UsageError(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Summary:
     studies: Results of analyses, by name of the analysis.
     sample_grid: Step and PNG file of the newest grid of samples from the training; None if there is none.
     start: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
+    damage: A line about each file that is damaged and left out.
   """
 
   label: str
@@ -72,6 +73,7 @@ class Summary:
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
   sample_grid: tuple[int, bytes] | None = None
   start: dict | None = None
+  damage: Sequence[str] = ()
 
   def records(self, kind: str) -> list[dict]:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -128,33 +130,35 @@ class Summary:
     return self.metrics[-1]['step'] if self.metrics else None
 
 
-def summarize(workdirs: Sequence[str | os.PathLike], on_damage: Callable[[str], None] = _refuse) -> list[Summary]:
+def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], list[str]]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
+
+  A run whose `config.json` is damaged, or that has no checkpoint, is left out. So is a damaged file of a run.
 
   Args:
     workdirs: Folders of the runs.
-    on_damage: Takes a line about each file that is damaged. Without the error that the default raises, the summary is
-      that of the other files. A run whose `config.json` is damaged, or that has no checkpoint, is left out.
+
+  Returns:
+    The summaries, and a line about each run and file that is left out.
 
   Raises:
-    UsageError: If a folder is not a run or is given twice, a file in it is damaged, or no run is left.
+    UsageError: If a folder is not a run or is given twice, or no run is left.
   """
   workdirs = list(map(os.fspath, workdirs))
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
-  summaries, left_out = [], []
+  summaries, damage = [], []
   for workdir in workdirs:
-    path = pathlib.Path(workdir, 'config.json')
-    if not os.path.lexists(path):
-      readers.named(lambda workdir=workdir: find_run(workdir), path)  # Raises: a mistake in the arguments is no damage.
+    if not os.path.lexists(os.path.join(workdir, 'config.json')):
+      find_run(workdir)  # Raises: a mistake in the arguments is not damage.
     try:
-      summaries.append(read_summary(workdir, read_studies(workdir, on_damage), on_damage))
+      summaries.append(read_summary(workdir))
+      damage += summaries[-1].damage
     except UsageError as error:
-      left_out.append(' '.join(str(error).split()))  # That of a setting may have several lines.
-      on_damage(left_out[-1])
-  if not summaries and left_out:
-    raise UsageError(left_out[0])
+      damage.append(' '.join(str(error).split()))  # An error in a setting may have several lines.
+  if not summaries and damage:
+    raise UsageError(damage[0])
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))
   # One data set at a time, labels that say too little say the generator, and then the folder.
   generators = collections.defaultdict(set)
@@ -164,24 +168,33 @@ def summarize(workdirs: Sequence[str | os.PathLike], on_damage: Callable[[str], 
   for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
     counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
     summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]
-  return summaries
+  return summaries, damage
 
 
-def read_summary(
-  workdir: str | os.PathLike, studies: Mapping[str, Study], on_damage: Callable[[str], None] = _refuse
-) -> Summary:
+def read_summary(workdir: str | os.PathLike) -> Summary:
   """Reads one run.
 
   Args:
     workdir: Folder of the run.
-    studies: Results of analyses, as from `read_studies`.
-    on_damage: As in `summarize`.
 
   Raises:
-    UsageError: If the folder is not a run, or a file in it is damaged.
+    UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  config, facts = readers.named(lambda: describe_run(workdir), workdir / 'config.json')
+  config, facts = describe_run(workdir)
+  found = {'metrics': [], 'evaluation': [], 'start': None}
+  damage, studies = [], {}
+  with _noted(damage):
+    found['metrics'] = read_metrics(workdir)
+  with _noted(damage):
+    found['evaluation'] = read_evaluation(workdir)
+  with _noted(damage):
+    if record := read_record(workdir / 'init.json'):
+      found['start'] = record[0]
+  for path in sorted((workdir / 'analysis').glob('*.json')):
+    with _noted(damage, ', or remove it'):
+      if record := read_record(path):
+        studies[path.stem] = Study(*record)
   summary = Summary(
     label='',
     path=os.fspath(workdir),
@@ -190,27 +203,34 @@ def read_summary(
     fingerprint=facts['fingerprint'],
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
-    metrics=readers.metrics(workdir, on_damage),
-    evaluation=readers.evaluation(workdir, on_damage),
     studies=studies,
-    sample_grid=readers.sample_grid(workdir, on_damage),
-    start=readers.start(workdir, on_damage),
+    sample_grid=_sample_grid(workdir / 'samples', damage),
+    damage=damage,
+    **found,
   )
   return dataclasses.replace(summary, label=summary.objective)
 
 
-def read_studies(workdir: str | os.PathLike, on_damage: Callable[[str], None] = _refuse) -> dict[str, Study]:
-  """Reads the results of analyses of a run, by name of the analysis.
+@contextlib.contextmanager
+def _noted(damage: list[str], addition: str = '') -> Iterator[None]:
+  """Notes that a file is damaged, in a line."""
+  try:
+    yield
+  except UsageError as error:
+    damage.append(f'{error}{addition}')
 
-  Args:
-    workdir: Folder of the run.
-    on_damage: As in `summarize`. An analysis that is damaged is left out.
 
-  Raises:
-    UsageError: If a file is damaged.
-  """
-  found = readers.studies(pathlib.Path(workdir), on_damage)
-  return {name: Study(record, arrays) for name, (record, arrays) in found.items()}
+def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] | None:
+  """Reads the newest grid of samples that is whole, with its step."""
+  paths = sorted(folder.glob('step_[0-9]*.png'), key=lambda path: (len(path.name), path.name))
+  for path in reversed(paths):
+    try:
+      png = path.read_bytes()
+      png_size(png)
+      return int(path.stem.removeprefix('step_')), png
+    except (OSError, ValueError) as error:
+      damage.append(f'{path}: not a readable PNG file ({type(error).__name__}); remove it')
+  return None
 
 
 def _labelled(summary: Summary, addition: str) -> Summary:

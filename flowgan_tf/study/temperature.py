@@ -1,4 +1,4 @@
-"""The analysis `temperature`: likelihood and sample quality of the flow whose noise is scaled."""
+"""The analysis `temperature`: likelihood and sample quality of a flow whose noise is scaled."""
 
 from __future__ import annotations
 
@@ -10,19 +10,49 @@ import numpy as np
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
+from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
+  from flowgan_tf.flows import Flow
   from flowgan_tf.study.subject import Subject
   from flowgan_tf.study.summary import Study, Summary
 
-__all__ = ['Temperature']
+__all__ = ['Temperature', 'tempered_log_prob']
+
+tf = later('tensorflow')
+pictures = later('flowgan_tf.evaluation.pictures')
+priors = later('flowgan_tf.flows.prior')
+metrics = later('flowgan_tf.metrics')
+seeds = later('flowgan_tf.runs.seeds')
+arrays = later('flowgan_tf.metrics.arrays')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _IMAGES_PER_CALL = 100
 _GRID_COLUMNS = 12
 _SPLITS = 10
+
+
+def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[float]) -> tf.Tensor:
+  """Returns log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
+
+  ```none
+  log p_t(x) = log p(x) - log prior(z) + log prior_t(z),   z = G^-1(x) in R^d
+  prior_t(z) = prior(z / t) / t^d                          for a mixture: t times its scale, the same means
+  ```
+
+  Args:
+    flow: The flow, whose noise has one part.
+    images: Images `[n, *event_shape]`.
+    temperatures: The positive numbers `t`, as many as `k`.
+
+  Returns:
+    Tensor `[n, k]`, in nats.
+  """
+  noise = flow.encode(images)
+  rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
+  return tf.stack([rest + priors.tempered(flow.distribution, t).log_prob(noise) for t in temperatures], axis=-1)
 
 
 class Temperature(Analysis):
@@ -61,24 +91,21 @@ class Temperature(Analysis):
   details = (Column('test images', 'n', ','), Column('samples', 'score_samples', ','))
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
-    import tensorflow as tf
-
-    from flowgan_tf.estimators.tempering import tempered_log_prob
-    from flowgan_tf.metrics.arrays import map_batches, standard_error
-    from flowgan_tf.metrics.scorer import score_samples
-    from flowgan_tf.runs.seeds import Purpose
-
     flow = subject.run.generator
     log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES), autograph=False)
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
-      values = map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)
+      values = arrays.map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)
       for record, own in zip(numbers, values.T, strict=True):
-        record |= {f'{prefix}nll': -own.mean(), f'{prefix}standard_error': standard_error(own), f'{prefix}n': len(own)}
+        record |= {
+          f'{prefix}nll': -own.mean(),
+          f'{prefix}standard_error': arrays.standard_error(own),
+          f'{prefix}n': len(own),
+        }
     pictures = []
     for record in numbers:
-      images = subject.evaluator.sample(settings.samples, Purpose.ANALYSIS, settings.seed, record['temperature'])
-      record |= score_samples(images, subject.scorer, _SPLITS)
+      images = subject.evaluator.sample(settings.samples, seeds.Purpose.ANALYSIS, settings.seed, record['temperature'])
+      record |= metrics.score_samples(images, subject.scorer, _SPLITS)
       pictures.append(images[:_GRID_COLUMNS])
     scorer = subject.scorer
     return {'selection': scorer and scorer.selection, 'temperatures': numbers}, {'samples': np.stack(pictures)}
@@ -118,12 +145,10 @@ def _alike(record: dict, other: dict) -> bool:
 
 
 def _grid(label: str, study: Study) -> Figure:
-  from flowgan_tf.evaluation.pictures import image_grid
-
   samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
   said = ', '.join(f'{t:g}' for t in temperatures)
   return Figure.of_pixels(
-    image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),
+    pictures.image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),
     f'Samples of {label}, a row for each of the temperatures {said}.',
     f'{label}: samples of the same noise in each column, at temperatures of {said} from top to bottom.',
   )

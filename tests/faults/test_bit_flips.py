@@ -19,7 +19,6 @@ from flowgan_tf.runs.description import read_description
 from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.workdir import open_workdir
-from flowgan_tf.study import readers
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
@@ -73,11 +72,7 @@ def reference(workdir, flow):
 
 
 def start(workdir, flow):
-  lines = []
-  found = readers.start(workdir, lines.append)
-  if lines:
-    raise UsageError(lines[0])
-  return found
+  return read_record(workdir / 'init.json')[0]
 
 
 # The file and its reader.

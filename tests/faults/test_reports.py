@@ -61,11 +61,10 @@ def test_a_page_is_made_of_damaged_runs(tmp_path, faults):
   for _ in faults.trials('a page of a run with a damaged file', short=4, long=300):
     odd = shutil.copytree(whole, tmp_path / 'odd')
     damage(odd / rng.choice(files), rng)
-    lines = []
     with warnings.catch_warnings():
       # What diverged may be as large as an analysis can measure. Matplotlib then warns, and draws what it can.
       warnings.simplefilter('default', RuntimeWarning)
-      runs = summarize([whole, odd], lines.append)
+      runs, lines = summarize([whole, odd])
       page = render(make_report(runs, lines))
       table = str(comparisons.sweep_table(runs))
     assert not [line for line in lines if '\n' in line or not line.startswith(str(odd))]

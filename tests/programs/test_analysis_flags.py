@@ -8,7 +8,7 @@ import pytest
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
-from flowgan_tf.study import ANALYSES, Analysis, Settings, read_studies, setting
+from flowgan_tf.study import ANALYSES, Analysis, Settings, read_summary, setting
 from tests.programs.conftest import assert_one_line, call
 
 
@@ -46,7 +46,7 @@ def test_an_analysis_of_one_file_has_flags_a_table_and_a_section(registered, fin
   run = shutil.copytree(finished[0], tmp_path / 'run')
   outcome = call('analyze', run, '--what=brightness,kde', '--shades=5', '--samples=100')
   assert outcome.status == 0, outcome
-  study = read_studies(run)['brightness']
+  study = read_summary(run).studies['brightness']
   assert study.record['settings'] == {'seed': 0, 'samples': 100, 'shades': 5}
   assert study.record['mean'] == pytest.approx(study.arrays['means'].mean())
   _, caption, header, _, row, json_file, picture, *_ = outcome.out.splitlines()

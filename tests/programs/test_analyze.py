@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flowgan_tf.estimators.jacobian_spectrum import spectrum
 from flowgan_tf.runs.run import load_run, make_generator
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.study.summary import read_studies
+from flowgan_tf.study import spectrum
+from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import assert_one_line, call
 
 QUICK = (
@@ -72,7 +72,7 @@ def test_records_say_what_they_rest_on(analyzed):
 def test_numbers_agree_with_each_other(analyzed):
   """Of one run: its exact likelihood, by whatever way; log-determinants; the sets of the outliers."""
   workdir, _ = analyzed
-  studies = read_studies(workdir)
+  studies = read_summary(workdir).studies
   kde, outliers = studies['kde'].record, studies['outliers'].record
   # 180 test images; the outliers look at 50 of them.
   log_prob = studies['outliers'].arrays['test']
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_numbers(analyzed, finished, tmp_path):
   shutil.copytree(finished[0], again)
   assert call('analyze', again, '--what=kde,jacobian', *QUICK).status == 0
   for what in ('kde', 'jacobian'):
-    first, second = (read_studies(w)[what].record for w in (analyzed[0], again))
+    first, second = (read_summary(w).studies[what].record for w in (analyzed[0], again))
     numbers = [name for name, value in first.items() if isinstance(value, float) and name != 'seconds']
     assert len(numbers) > 3
     for name in numbers:
@@ -118,7 +118,7 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, images, tmp
     assert f'{workdir}/analysis/jacobian.svg' in outcome.out
   outcome = call('analyze', *workdirs, '--what=outliers', '--checkpoint=best_nll', *QUICK)
   assert outcome.status == 2 and outcome.err.count('\n') == 1 and 'best_nll' in outcome.err
-  assert 'outliers' not in read_studies(workdirs[0]) and 'outliers' in read_studies(workdirs[1])
+  assert 'outliers' not in read_summary(workdirs[0]).studies and 'outliers' in read_summary(workdirs[1]).studies
 
 
 def test_a_generator_without_inverse(cache, tmp_path):
@@ -137,7 +137,7 @@ def test_a_generator_without_inverse(cache, tmp_path):
   outcome = call('analyze', workdir, '--what=outliers,jacobian', *QUICK)
   assert outcome.status == 2 and outcome.err.count('\n') == 1
   assert outcome.err == f'analyze: {workdir}: outliers needs a likelihood, which generator dcgan does not have\n'
-  found = read_studies(workdir)['jacobian']
+  found = read_summary(workdir).studies['jacobian']
   run = load_run(workdir)
   noise = run.generator.distribution.sample(3, seed=stateless_seed(0, Purpose.ANALYSIS))
   wide = make_generator(run.config, run.image_shape, 'float64')
@@ -164,7 +164,7 @@ def test_other_data_can_be_compared(finished, images, tmp_path):
   shutil.copytree(finished[0], workdir)
   outcome = call('analyze', workdir, '--what=outliers', f'--other_dataset={images}', *QUICK)
   assert outcome.status == 0 and 'images' in outcome.out
-  assert set(read_studies(workdir)['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
+  assert set(read_summary(workdir).studies['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
 
 
 @pytest.mark.parametrize(

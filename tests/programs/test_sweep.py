@@ -8,7 +8,7 @@ import pytest
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
 from flowgan_tf.report import commands
-from flowgan_tf.study.summary import read_studies
+from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import TINY, assert_one_line, call
 
 FLAGS = (*TINY[1:], '--steps=5', '--what=jacobian')
@@ -61,11 +61,11 @@ def test_stale_analyses_are_made_again(swept, change):
   """Those of an earlier step, which stay when a run goes on, and those that look at less."""
   folder, _, command = swept
   run = folder / 'lambda-0-seed-0'
-  fresh, other = read_studies(run)['jacobian'], folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
+  fresh, other = read_summary(run).studies['jacobian'], folder / 'lambda-inf-seed-0' / 'analysis' / 'jacobian.json'
   write_record(run / 'analysis' / 'jacobian.json', fresh.record | change, fresh.arrays)
   before = other.stat().st_mtime_ns
   assert call(*command).status == 0
-  again = read_studies(run)['jacobian']
+  again = read_summary(run).studies['jacobian']
   assert {name: again.record[name] for name in change} == {name: fresh.record[name] for name in change}
   assert other.stat().st_mtime_ns == before
 
@@ -76,7 +76,7 @@ def test_a_damaged_analysis_is_made_again(swept):
   path.write_text('{')
   outcome = call(*command)
   assert outcome.status == 0, outcome
-  assert read_studies(path.parent.parent)['jacobian'].record['what'] == 'jacobian'
+  assert read_summary(path.parent.parent).studies['jacobian'].record['what'] == 'jacobian'
 
 
 def test_runs_on_images_without_labels_are_finished_too(images, tmp_path):

@@ -14,7 +14,7 @@ from flowgan_tf.runs.config import default_config, settings
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import describe_run, load_run, make_objective
 from flowgan_tf.runs.workdir import open_workdir
-from flowgan_tf.study.summary import read_studies
+from flowgan_tf.study.summary import read_summary
 from flowgan_tf.training.loop import train
 from flowgan_tf.training.state import TrainState
 
@@ -109,7 +109,7 @@ def test_settings_of_version_1_are_those_of_the_builders(golden, name, block):
 
 
 def test_analyses_are_read(golden):
-  studies = read_studies(golden / 'nice')
+  studies = read_summary(golden / 'nice').studies
   study = studies['jacobian']
   assert study.record['step'] == 3
   assert study.arrays['singular_values'].shape == (2, 64)
@@ -144,7 +144,7 @@ def test_the_whole_state_of_a_sealed_run_is_restored(golden, caplog):
 
 
 def test_analyses_of_a_sealed_run_are_read(golden):
-  studies = read_studies(golden / 'sealed')
+  studies = read_summary(golden / 'sealed').studies
   assert studies.keys() == {'jacobian', 'kde', 'outliers'}
   assert {study.record['step'] for study in studies.values()} == {3}
   assert studies['jacobian'].arrays['singular_values'].shape == (2, 64)

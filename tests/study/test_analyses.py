@@ -1,15 +1,15 @@
+"""What every analysis has: a description, settings and tables."""
+
 import pytest
 
-from flowgan_tf.study.ais import Ais
-from flowgan_tf.study.analyses import ANALYSES
-from flowgan_tf.study.kde import Kde
+from flowgan_tf.errors import UsageError
+from flowgan_tf.study import ANALYSES
+from tests.summaries import kde, outliers
 
 
 @pytest.mark.parametrize('analysis', ANALYSES.values(), ids=list(ANALYSES))
 def test_every_analysis_says_what_it_is(analysis):
-  module = type(analysis).__module__.rpartition('.')[2]
-  # One name for the file, the class and --what.
-  assert analysis.name == module and type(analysis).__name__.lower() == module.replace('_', '')
+  assert type(analysis).__name__.lower() == type(analysis).__module__.rpartition('.')[2].replace('_', '')
   assert analysis.title and analysis.description and analysis.caption and type(analysis).__doc__
   assert all(column.source in (analysis.name, 'paper') for column in analysis.own_columns())
   assert set(analysis.ranked) <= {column.key for column in analysis.columns if column.source != 'paper'}
@@ -17,5 +17,37 @@ def test_every_analysis_says_what_it_is(analysis):
   assert all(numbers.keys() <= paper for rows in analysis.published.values() for numbers in rows.values())
 
 
-def test_analyses_of_one_title_share_the_caption():
-  assert (Kde.title, Kde.caption) == (Ais.title, Ais.caption)
+def test_analyses_that_share_a_section_share_its_caption():
+  assert (ANALYSES['kde'].title, ANALYSES['kde'].caption) == (ANALYSES['ais'].title, ANALYSES['ais'].caption)
+
+
+@pytest.mark.parametrize(
+  ('what', 'values', 'said'),
+  [
+    ('kde', {'samples': 9}, r'`samples` must be an integer from 10 to 1000000\. Got: 9\.'),
+    ('kde', {'seed': -1}, r'`seed` must be an integer from 0 to 2147483647\. Got: -1\.'),
+    ('kde', {'samples': 10.0}, '`samples` must be an integer'),
+    ('outliers', {'other_dataset': 3}, '`other_dataset` must be a string'),
+  ],
+)
+def test_settings_out_of_range(what, values, said):
+  with pytest.raises(UsageError, match=said):
+    ANALYSES[what].Settings(**values)
+
+
+def test_the_terminal_shows_columns_and_details_but_not_the_paper():
+  caption, header, _, row = ANALYSES['kde'].lines(kde(-100.0, -3300.0).record)
+  assert 'nats per image' in caption
+  shown = dict(zip(*([c.strip() for c in line.split('   ') if c.strip()] for line in (header, row)), strict=True))
+  assert shown == {
+    'exact': '-3,300.00 +- 2.00',
+    'KDE': '-100.00 +- 1.00',
+    'KDE: test images': '10,000',
+    'KDE: samples': '5,000',
+    'KDE: bandwidth': '0.2000',
+  }
+
+
+def test_several_rows_are_named():
+  _, _, _, *rows = ANALYSES['outliers'].lines(outliers().record)
+  assert [row.split('  ')[0] for row in rows] == ['train', 'test', 'uniform noise']

@@ -1,3 +1,5 @@
+"""Analyses applied to a run, and the run with its data as the analyses see it."""
+
 import dataclasses
 import gc
 import json
@@ -7,13 +9,14 @@ import weakref
 import numpy as np
 import pytest
 
+from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
+from flowgan_tf.study import ANALYSES, analyze, read_summary, studying
 from flowgan_tf.study import apply as module
-from flowgan_tf.study.analyses import ANALYSES
-from flowgan_tf.study.summary import read_studies
+from flowgan_tf.study import subject as subject_module
 
-FEW = {'kde': {'samples': 20}, 'jacobian': {'noise_vectors': 2}, 'outliers': {'images': 10}}
+FEW = {'kde': {'samples': 20}, 'outliers': {'images': 10}}
 
 
 @pytest.fixture
@@ -21,71 +24,122 @@ def run(workdir, tmp_path):
   return shutil.copytree(workdir, tmp_path / 'run')
 
 
-@pytest.mark.parametrize('what', ['kde', 'jacobian', 'outliers'])  # tests of `analyze` look at the others, too
-def test_what_is_found_is_kept(run, what):
-  study = module.analyze(run, what, checkpoint='latest', seed=3, **FEW[what])
-  kept = read_studies(run)[what]
-  assert kept.record == study.record == json.loads(json.dumps(study.record))
-  assert kept.arrays.keys() == study.arrays.keys()
-  for name in kept.arrays:
-    np.testing.assert_array_equal(kept.arrays[name], study.arrays[name])
-  assert (kept.record['what'], kept.record['checkpoint'], kept.record['step']) == (what, 'latest', 4)
-  assert kept.record['settings'] == dataclasses.asdict(ANALYSES[what].Settings(seed=3, **FEW[what]))
-  assert kept.record['seconds'] >= 0
-
-
-def test_a_run_is_loaded_once_for_several_analyses(run, monkeypatch):
-  loaded = []
-  monkeypatch.setattr(module, 'load_run', lambda *arguments: loaded.append(load_run(*arguments)) or loaded[-1])
-  with module.studying(run) as apply:
-    for what in ('kde', 'jacobian'):
-      # By default the best by score, as in the paper's Table 3.
-      assert apply(what, **FEW[what]).record['checkpoint'] == 'best_score'
-  assert len(loaded) == 1
-
-
-def test_a_studied_run_leaves_no_generator_behind(run, monkeypatch):
-  """TFP's caches would keep it, and the graphs in which it was called."""
-  kept = []
+def test_what_is_found_is_kept(run, monkeypatch):
+  """The run is loaded once for several analyses, and leaves no generator behind: TFP's caches would keep it."""
+  loaded, variables = [], []
 
   def load(*arguments):
-    loaded = load_run(*arguments)
-    kept.append([weakref.ref(variable) for variable in loaded.generator.variables])
-    return loaded
+    found = load_run(*arguments)
+    loaded.append(arguments)
+    variables.extend(weakref.ref(variable) for variable in found.generator.variables)
+    return found
 
   monkeypatch.setattr(module, 'load_run', load)
-  for what in FEW:
-    module.analyze(run, what, **FEW[what])
+  with studying(run) as apply:
+    studies = {what: apply(what, seed=3, **settings) for what, settings in FEW.items()}
+  assert loaded == [(run, 'best_score')]  # as in the paper's Table 3
+  del apply
   gc.collect()
-  assert len(kept) == len(FEW)
-  assert [w for w, variables in zip(FEW, kept, strict=True) if any(v() is not None for v in variables)] == []
+  assert variables and not any(variable() is not None for variable in variables)
+  for what, kept in read_summary(run).studies.items():
+    study = studies.pop(what)
+    assert kept.record == study.record == json.loads(json.dumps(study.record))
+    assert kept.arrays.keys() == study.arrays.keys()
+    for name in kept.arrays:
+      np.testing.assert_array_equal(kept.arrays[name], study.arrays[name])
+    assert (kept.record['what'], kept.record['checkpoint'], kept.record['step']) == (what, 'best_score', 2)
+    assert kept.record['settings'] == dataclasses.asdict(ANALYSES[what].Settings(seed=3, **FEW[what]))
+    assert kept.record['seconds'] >= 0
+  assert studies == {}
 
 
-def test_mistakes_leave_no_file(run, workdir):
-  with pytest.raises(UsageError, match=r"`what` must be one of kde, ais, .*\. Got: 'guess'"):
-    module.analyze(run, 'guess')
-  with pytest.raises(UsageError, match='`samples` must be'):
-    module.analyze(run, 'kde', samples=3)
-  with pytest.raises(
-    UsageError, match=r'^`noise_vectors` must be left out, as kde has only the settings seed, samples\. Got: 3\.$'
-  ):
-    module.analyze(run, 'kde', noise_vectors=3)
+def test_mistakes_leave_no_file(run):
+  with studying(run, 'latest') as apply:
+    with pytest.raises(UsageError, match=r"`what` must be one of kde, ais, .*\. Got: 'guess'"):
+      apply('guess')
+    with pytest.raises(UsageError, match='`samples` must be'):
+      apply('kde', samples=3)
+    with pytest.raises(TypeError, match='noise_vectors'):
+      apply('kde', noise_vectors=3)
   with pytest.raises(UsageError, match='no such folder'):
-    module.analyze(run / 'missing', 'kde')
+    analyze(run / 'missing', 'kde')
   assert not (run / 'analysis').exists()
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_work(run, monkeypatch):
+@pytest.fixture
+def measure(monkeypatch):
+  """Puts a function in the place of the analysis `kde`, whose settings take no time to fulfil."""
+  return lambda function: monkeypatch.setattr(type(ANALYSES['kde']), 'measure', function)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(run, measure):
   (run / 'analysis').write_text('a file')
-  monkeypatch.setattr(type(ANALYSES['kde']), 'measure', lambda *_: pytest.fail('measured in vain'))
+  measure(lambda *_: pytest.fail('measured in vain'))
   with pytest.raises(UsageError, match='analysis: cannot be written'):
-    module.analyze(run, 'kde', **FEW['kde'])
+    analyze(run, 'kde')
 
 
-def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, monkeypatch):
-  def measure(*_):
+def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, measure):
+  def fail(*_):
     raise ValueError('`images` must be finite.')
 
-  monkeypatch.setattr(type(ANALYSES['kde']), 'measure', measure)
+  measure(fail)
   with pytest.raises(UsageError, match=r'run: kde: images must be finite\.$'):
-    module.analyze(run, 'kde', **FEW['kde'])
+    analyze(run, 'kde')
+
+
+def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject, monkeypatch):
+  monkeypatch.setattr(type(subject.run.generator), 'has_density', False)
+  with pytest.raises(UsageError, match='outliers needs a likelihood, which generator nice does not have'):
+    module._apply(subject, 'outliers', ANALYSES['outliers'].Settings())
+  assert subject.exact(subject.images('test')) == {}
+
+
+def test_log_densities_of_any_number_of_images(subject):
+  images = subject.images('train')[:130]
+  expected = subject.run.generator.log_prob(images).numpy()
+  np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5, atol=1e-4)
+  np.testing.assert_allclose(subject.log_prob(images[:1]), expected[:1], rtol=1e-5, atol=1e-4)
+  assert subject.log_prob(images).dtype == np.float64
+
+
+def test_samples_are_drawn_once(subject):
+  first = subject.samples(30, 0)
+  assert first.shape == (30, 4, 4, 1) and subject.samples(30, 0) is first
+  assert not np.array_equal(subject.samples(30, 1), first)
+
+
+def test_samples_that_are_not_finite_are_refused(subject, monkeypatch):
+  monkeypatch.setattr(type(subject.evaluator), 'sample', lambda *_, **__: np.full((7, 4, 4, 1), np.nan))
+  with pytest.raises(UsageError, match='7 of 7 samples are not finite; try another `checkpoint`'):
+    subject.samples(7, 0)
+
+
+def test_some_images_are_drawn_at_random_in_order(subject):
+  every, some, levels = subject.images('test'), subject.images('test', 5), subject.dataset.levels
+  np.testing.assert_array_equal(np.floor(every * levels).astype(np.uint8), subject.dataset.test.images)
+  positions = [
+    next(i for i, image in enumerate(subject.dataset.test.images) if (image == np.floor(s * levels)).all())
+    for s in some
+  ]
+  assert len(some) == 5 and positions == sorted(positions) and positions != [0, 1, 2, 3, 4]
+  assert not np.array_equal(subject.grey_levels('test', 5, seed=1), subject.grey_levels('test', 5, seed=0))
+  assert np.array_equal(subject.images('test', 10**6), every)
+  assert subject.images('test', 3, dataset=data.load('digits')).shape == (3, 8, 8, 1)
+
+
+def test_of_images_in_files_no_more_are_loaded_than_memory_may_hold(subject, tmp_path, monkeypatch, caplog):
+  dataset = subject.dataset
+  np.save(tmp_path / 'test.npy', dataset.test.images)
+  stored = dataclasses.replace(dataset, test=data.Split(data.StoredImages(tmp_path / 'test.npy'), np.arange(20)))
+  np.testing.assert_array_equal(subject.images('test', dataset=stored), subject.images('test'))
+  assert not caplog.messages
+  monkeypatch.setattr(subject_module, '_MOST_VALUES', 7 * 16)
+  with caplog.at_level('INFO', logger='flowgan_tf'):
+    some = subject.images('test', dataset=stored)
+  assert caplog.messages == [f'images: 7 of its {len(dataset.test)} test images are used, drawn at random.']
+  np.testing.assert_array_equal(some, subject.images('test', 7))
+  assert len(subject.images('test', 5, dataset=stored)) == 5
+  assert len(subject.images('test')) == len(dataset.test)  # In memory they are anyway.
+  monkeypatch.setattr(subject, 'dataset', stored)
+  np.testing.assert_array_equal(dataset.test.images[subject.labels('test')], subject.grey_levels('test'))

@@ -1,26 +1,200 @@
+"""Jacobians against finite differences, forward-mode derivatives, closed forms and NumPy, and the analysis of them."""
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
+from flowgan_tf import flows
+from flowgan_tf.errors import UsageError
+from flowgan_tf.flows import ImplicitGenerator, dcgan
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.study import jacobian_matrix, spectrum
 from flowgan_tf.study.jacobian import Jacobian
 
 
-def test_singular_values_are_those_of_the_autodiff_jacobian_in_float64(subject):
+def perturbed(generator):
+  """Gives a generator weights as after some training, because the couplings of a new flow are the identity."""
+  rng = np.random.default_rng(1)
+  for variable in generator.trainable_variables:
+    # Gains above 0, kernels and biases of both signs.
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape) - ('gain' not in variable.name) * 1.0)
+  for variable in generator.non_trainable_variables:
+    variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+  return generator
+
+
+def nice(dtype='float64'):
+  return perturbed(flows.nice((3, 2, 1), couplings=2, hidden_units=6, hidden_layers=1, dtype=dtype))
+
+
+def real_nvp(dtype='float64'):
+  return perturbed(flows.real_nvp((2, 4, 1), channels=3, blocks=1, dtype=dtype))
+
+
+def jet(dtype='float64'):
+  sizes = {'couplings': 4, 'patch_size': 2, 'width': 4, 'hidden_units': 3}
+  return perturbed(flows.jet((2, 4, 1), conditioner='transformer', dtype=dtype, **sizes))
+
+
+def small_dcgan():
+  return perturbed(dcgan((4, 4, 1), channels=(6, 4), dtype='float64'))
+
+
+def linear(matrix):
+  """`G(z) = matrix z` over events of shape `[d]`."""
+  matrix = np.asarray(matrix)
+  network = keras.layers.Dense(len(matrix), use_bias=False, dtype='float64')
+  zero, one = tf.zeros((), tf.float64), tf.ones((), tf.float64)
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(zero, one), len(matrix))
+  generator = ImplicitGenerator(prior, network, name='linear')
+  network.kernel.assign(matrix.T)
+  return generator
+
+
+def noise_of(generator, n):
+  return generator.distribution.sample(n, seed=(3, 4))
+
+
+def finite_differences(decode, z, step=1e-5):
+  """Central differences in NumPy, one column for each noise dimension."""
+  steps = step * np.eye(z.size).reshape(-1, *z.shape)
+  difference = np.asarray(decode(z + steps)) - np.asarray(decode(z - steps))
+  return difference.reshape(z.size, -1).T / (2 * step)
+
+
+@pytest.mark.parametrize('block_size', [1, 2, 7])
+def test_a_closed_form(block_size):
+  def decode(z):
+    x, y, w = tf.unstack(z, axis=-1)
+    return tf.stack([x * y, tf.sin(y) + w**3, tf.exp(x)], axis=-1)
+
+  x, y, w = z = np.array([0.3, -1.2, 0.8])
+  expected = [[y, x, 0], [0, np.cos(y), 3 * w**2], [np.exp(x), 0, 0]]
+  np.testing.assert_allclose(jacobian_matrix(decode, tf.constant(z), block_size), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+  'make', [nice, small_dcgan, *(pytest.param(m, marks=pytest.mark.slow) for m in (real_nvp, jet))]
+)
+def test_derivatives_of_the_generators(make):
+  generator = make()
+  z = noise_of(generator, 1)[0]
+  matrix = jacobian_matrix(generator.decode, z, 5).numpy()
+  assert np.count_nonzero(np.abs(matrix) > 1e-6) > 2 * len(matrix)  # not the diagonal map of a new flow
+  np.testing.assert_allclose(matrix, finite_differences(generator.decode, z.numpy()), rtol=1e-5, atol=1e-9)
+  tangent = tf.random.stateless_normal(z.shape, (0, 0), dtype=z.dtype)
+  with tf.autodiff.ForwardAccumulator(z, tangent) as forward_mode:
+    image = generator.decode(z)
+  np.testing.assert_allclose(matrix @ np.ravel(tangent), np.ravel(forward_mode.jvp(image)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ('make', 'dtype', 'tolerance'),
+  [
+    (nice, 'float32', 1e-3),
+    pytest.param(real_nvp, 'float64', 1e-9, marks=pytest.mark.slow),
+    pytest.param(jet, 'float64', 1e-9, marks=pytest.mark.slow),
+  ],
+)
+def test_singular_values_multiply_to_the_volume_of_the_flow(make, dtype, tolerance):
+  generator = make(dtype)
+  z = noise_of(generator, 3)
+  measured = spectrum(generator, z)
+  np.testing.assert_allclose(np.log(measured.singular_values).sum(axis=1), measured.log_det, rtol=1e-12)
+  np.testing.assert_allclose(measured.log_det, measured.flow_log_det, rtol=tolerance)
+  wide = make('float64')
+  for variable, narrow in zip(wide.variables, generator.variables, strict=True):
+    variable.assign(tf.cast(narrow, variable.dtype))
+  by_lu = np.linalg.slogdet(finite_differences(wide.decode, z[0].numpy().astype(float)))[1]
+  np.testing.assert_allclose(measured.log_det[0], by_lu, rtol=1e-3)
+  assert np.ptp(measured.flow_log_det) > 0.01 * np.abs(by_lu)
+  assert measured.mean_log_det == pytest.approx(np.mean(measured.flow_log_det))
+  assert measured.standard_error == pytest.approx(np.std(measured.flow_log_det, ddof=1) / np.sqrt(3))
+
+
+def test_a_generator_without_density():
+  """Its batch statistics stay as they are."""
+  generator = small_dcgan()
+  before = [v.numpy() for v in generator.variables]
+  z = noise_of(generator, 2)
+  measured = spectrum(generator, z)
+  matrices = [finite_differences(generator.decode, vector.numpy()) for vector in z]
+  # Eigenvalues of J^T J, not another SVD.
+  squares = np.array([np.linalg.eigvalsh(m.T @ m)[::-1] for m in matrices])
+  np.testing.assert_allclose(measured.singular_values**2, squares, rtol=1e-5, atol=1e-9 * squares.max())
+  assert measured.flow_log_det is None and measured.singular_values.shape == (2, 16)
+  assert measured.mean_log_det == pytest.approx(np.mean(measured.log_det))
+  for variable, value in zip(generator.variables, before, strict=True):
+    np.testing.assert_array_equal(variable, value)
+
+
+def test_a_known_matrix():
+  matrix = np.random.default_rng(0).normal(size=(6, 6))
+  generator = linear(matrix)
+  measured = spectrum(generator, noise_of(generator, 2))
+  assert measured.singular_values.dtype == np.float64
+  for i in range(2):
+    np.testing.assert_allclose(measured.singular_values[i] ** 2, np.linalg.eigvalsh(matrix @ matrix.T)[::-1], rtol=1e-8)
+  np.testing.assert_allclose(measured.log_det, np.linalg.slogdet(matrix)[1], rtol=1e-10)
+  np.testing.assert_allclose(measured.condition_number, np.linalg.cond(matrix), rtol=1e-10)
+  assert measured.standard_error < 1e-12 and not measured.below_precision.any()
+  assert np.isnan(spectrum(generator, noise_of(generator, 1)).standard_error)
+
+
+def test_singular_matrices_are_counted_and_stay_finite():
+  generator = linear(np.diag([4.0, 1.0, 1e-18, 0.0]))
+  measured = spectrum(generator, noise_of(generator, 2))
+  np.testing.assert_array_equal(measured.below_precision, [2, 2])
+  np.testing.assert_array_equal(measured.condition_number, [np.inf, np.inf])
+  np.testing.assert_allclose(measured.log_det, np.log(4) + 2 * np.log(4 * 2.0**-52), rtol=1e-12)
+  constant = spectrum(linear(np.zeros((3, 3))), noise_of(linear(np.zeros((3, 3))), 1))
+  assert constant.below_precision == 3 and np.isfinite(constant.mean_log_det)
+
+
+def test_saturated_pixels_do_not_reach_the_mean_of_a_flow():
+  """Logits are 20 times the noise. Bright pixels are rounded to 1 in float32, where their derivative is 0."""
+  generator = flows.nice((3, 2, 1), couplings=2, hidden_units=4, hidden_layers=1)
+  scaling = next(v for v in generator.trainable_variables if v.shape == (6,))
+  scaling.assign(tf.fill(6, np.float32(-10 * np.arctanh(np.log(20) / 10))))  # its log-scale is 10 tanh(v / 10)
+  z = tf.constant([[1.5, -1.4, 1.2, -1.3, 0.1, 1.6], [0.1, -0.2, 0.3, 0.1, 0.2, -0.1]])
+  measured = spectrum(generator, tf.reshape(z, (2, 3, 2, 1)))
+  assert measured.below_precision[0] >= 3 and measured.below_precision[1] == 0
+  logits = 20 * z.numpy().astype(float)
+  exact = (np.log(20) - np.logaddexp(0, logits) - np.logaddexp(0, -logits)).sum(axis=1)
+  np.testing.assert_allclose(measured.flow_log_det, exact, rtol=1e-4)
+  assert measured.mean_log_det == pytest.approx(exact.mean(), rel=1e-4)
+  assert np.isfinite(measured.log_det).all() and abs(measured.log_det[0] - exact[0]) > 1
+
+
+def test_a_backward_pass_has_as_many_rows_as_the_block():
+  """This bounds the memory whatever the number of dimensions, which is 16 here."""
+  generator = small_dcgan()
+  z = noise_of(generator, 1)[0]
+  compute = tf.function(lambda vector: jacobian_matrix(generator.decode, vector, 5)).get_concrete_function(z)
+  np.testing.assert_allclose(compute(z), jacobian_matrix(generator.decode, z, 3), rtol=1e-12, atol=1e-15)
+  graph = compute.graph.as_graph_def(add_shapes=True)
+  nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+  products = [node.attr['_output_shapes'].list.shape[0].dim for node in nodes if node.op in ('MatMul', 'BatchMatMulV2')]
+  # The first layer of the generator is dense: the last of a backward pass.
+  assert max(shape[0].size for shape in products) == 5
+
+
+def test_derivatives_that_are_not_finite_are_refused():
+  with pytest.raises(UsageError, match=r'^`generator` must be a map with finite derivatives.* at noise vector 0'):
+    spectrum(linear(np.full((3, 3), np.nan)), tf.ones((2, 3), tf.float64))
+
+
+def test_the_analysis_is_in_float64(subject):
   numbers, arrays = Jacobian().measure(subject, Jacobian.Settings(noise_vectors=2, seed=3))
   wide = subject.run.generator.with_dtype('float64')
   noise = subject.run.generator.distribution.sample(2, seed=stateless_seed(3, Purpose.ANALYSIS))
-  for values, z in zip(arrays['singular_values'], tf.cast(noise, tf.float64), strict=True):
-    with tf.GradientTape() as tape:
-      tape.watch(z)
-      image = wide.decode(z[tf.newaxis])[0]
-    matrix = tape.jacobian(image, z).numpy().reshape(16, 16)
-    np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-9)
+  for values, z in zip(arrays['singular_values'], noise.numpy().astype(np.float64), strict=True):
+    matrix = finite_differences(wide.decode, z)
+    np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-6)
   assert (numbers['n'], numbers['d']) == (2, 16)
   np.testing.assert_allclose(numbers['mean_log_det'], np.log(arrays['singular_values']).sum(axis=1).mean(), rtol=1e-9)
   assert numbers['largest_relative_difference'] < 1e-9
-
-
-def test_the_share_below_precision_is_of_the_dimensions():
   [record] = Jacobian().records({'below_precision': 4.0, 'd': 16}).values()
   assert record['share_below_precision'] == pytest.approx(0.25)

@@ -10,8 +10,12 @@ from tests.summaries import outliers, summary
 from tests.tiny import write_images
 
 
+def measure(subject, **settings):
+  return Outliers().measure(subject, Outliers.Settings(**settings))
+
+
 def test_log_densities_of_each_set(subject):
-  numbers, arrays = Outliers().measure(subject, Outliers.Settings(images=15))
+  numbers, arrays = measure(subject, images=15)
   assert set(arrays) == {'train', 'test', 'uniform noise'} == set(numbers['sets'])
   expected = subject.run.generator.log_prob(subject.images('test', 15)).numpy()
   np.testing.assert_allclose(arrays['test'], expected, rtol=1e-5, atol=1e-5)
@@ -21,30 +25,24 @@ def test_log_densities_of_each_set(subject):
   assert numbers['sets']['uniform noise']['auroc'] == pytest.approx(u / 15**2)
 
 
-def test_another_data_set_is_compared(subject, tmp_path):
-  other = write_images(tmp_path / 'other.npz', count=50)
-  numbers, arrays = Outliers().measure(subject, Outliers.Settings(images=10, other_dataset=other))
-  assert list(arrays) == list(numbers['sets']) == ['train', 'test', 'other', 'uniform noise']
-  assert [s['n'] for s in numbers['sets'].values()] == [10, 10, len(arrays['other']), 10]
-
-
-@pytest.mark.parametrize('name', ['train', 'test', 'uniform noise'])
-def test_another_data_set_does_not_take_the_place_of_a_set(subject, tmp_path, name):
+@pytest.mark.parametrize(('name', 'shown'), [('other', 'other'), ('train', 'other train')])
+def test_another_data_set_is_compared(subject, tmp_path, name, shown):
+  """It does not take the place of a set of the same name."""
   other = write_images(tmp_path / f'{name}.npz', count=50)
-  _, alone = Outliers().measure(subject, Outliers.Settings(images=10))
-  _, arrays = Outliers().measure(subject, Outliers.Settings(images=10, other_dataset=other))
-  assert list(arrays) == ['train', 'test', f'other {name}', 'uniform noise']
+  _, alone = measure(subject, images=10)
+  numbers, arrays = measure(subject, images=10, other_dataset=other)
+  assert list(arrays) == list(numbers['sets']) == ['train', 'test', shown, 'uniform noise']
+  assert [s['n'] for s in numbers['sets'].values()] == [10, 10, len(arrays[shown]), 10]
   for kept in alone:
     np.testing.assert_array_equal(arrays[kept], alone[kept])
 
 
-def test_the_auroc_is_the_probability_of_the_right_order(subject):
+def test_the_auroc_is_the_probability_of_the_right_order(subject, monkeypatch):
   """Images near the mode are more likely than the model's own, as SVHN is for models of CIFAR-10."""
   rng = np.random.default_rng(0)
-  with pytest.MonkeyPatch.context() as patch:
-    drawn = iter((rng.normal(0, 1, 300), rng.normal(1, 1, 200), rng.normal(3, 1, 200)))
-    patch.setattr(type(subject), 'log_prob', lambda *_: next(drawn))
-    numbers, arrays = Outliers().measure(subject, Outliers.Settings(images=5))
+  drawn = iter((rng.normal(0, 1, 300), rng.normal(1, 1, 200), rng.normal(3, 1, 200)))
+  monkeypatch.setattr(type(subject), 'log_prob', lambda *_: next(drawn))
+  numbers, arrays = measure(subject, images=5)
   for name in ('train', 'uniform noise'):
     wins = arrays['test'][:, np.newaxis] > arrays[name]
     assert numbers['sets'][name]['auroc'] == pytest.approx(wins.mean())
@@ -52,18 +50,14 @@ def test_the_auroc_is_the_probability_of_the_right_order(subject):
   assert numbers['sets']['uniform noise']['auroc'] < 0.1
 
 
-def test_data_that_do_not_fit_are_refused(subject, tmp_path):
+def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
   with pytest.raises(UsageError, match=r'`other_dataset` must be another data set .* the same data\.$'):
-    Outliers().measure(subject, Outliers.Settings(other_dataset=subject.run.config.dataset))
+    measure(subject, other_dataset=subject.run.config.dataset)
   with pytest.raises(UsageError, match=r'`other_dataset` must .* of shape \(4, 4, 1\)\. Got: .*, of shape \(5, 4, 1\)'):
-    Outliers().measure(subject, Outliers.Settings(other_dataset=write_images(tmp_path / 'o.npz', shape=(5, 4, 1))))
-
-
-def test_log_densities_that_are_not_finite_name_the_run(subject):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
-    with pytest.raises(ValueError, match=r"^the log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
-      Outliers().measure(subject, Outliers.Settings(images=5))
+    measure(subject, other_dataset=write_images(tmp_path / 'o.npz', shape=(5, 4, 1)))
+  monkeypatch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
+  with pytest.raises(UsageError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
+    measure(subject, images=5)
 
 
 def test_a_figure_shows_one_run():

@@ -40,6 +40,7 @@ def records(workdir) -> list[dict]:
   return [{name: value for name, value in line.items() if name not in ('seconds', 'seal')} for line in lines]
 
 
+@pytest.mark.slow
 def test_files_and_memory_give_the_same_run(folder, tmp_path, monkeypatch):
   """The same metrics at each step, scores and analyses; and a training may go on from one with the other."""
   monkeypatch.setattr(classifier, '_IMAGES_SEEN', (200, 200))

@@ -1,13 +1,19 @@
+"""Summaries of runs, and of runs with damaged files: each is named in one line, and the rest is read."""
+
 import os
+import re
 import shutil
 
+import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
-from flowgan_tf.study.summary import read_studies, summarize
+from flowgan_tf.study import read_summary, summarize
 from tests.summaries import evaluated, kde, summary
 from tests.tiny import edit_sealed
+
+DEEP = '[' * 100_000 + ']' * 100_000
 
 
 def copy(workdir, folder, **config):
@@ -17,28 +23,40 @@ def copy(workdir, folder, **config):
   return folder
 
 
+@pytest.fixture
+def run(workdir, tmp_path):
+  return shutil.copytree(workdir, tmp_path / 'run')
+
+
+def labels(runs):
+  return [run.label for run in summarize(runs)[0]]
+
+
 def test_a_run_as_its_files_tell_it(workdir):
-  [found] = summarize([workdir])
-  assert (found.label, found.objective, found.path, found.image_shape) == (
-    'Hybrid λ = 0.1',
-    'Hybrid λ = 0.1',
-    str(workdir),
-    (4, 4, 1),
-  )
-  assert found.step == 4 and found.seconds > 0
-  assert {record['step'] for record in found.records('validation')} == {2, 4}
-  assert found.sample_grid == (4, (workdir / 'samples' / 'step_0000004.png').read_bytes())
-  assert found.evaluation == [] and found.evaluated('latest') is None
+  [found], damage = summarize([workdir])
+  assert damage == [] and found.damage == []
+  assert (found.label, found.objective, found.path, found.image_shape) == ('MLE', 'MLE', str(workdir), (4, 4, 1))
+  assert found.step == 2 and found.seconds > 0
+  assert {record['step'] for record in found.records('validation')} == {2}
+  assert found.sample_grid == (2, (workdir / 'samples' / 'step_0000002.png').read_bytes())
+  assert found.evaluation == [] and found.evaluated('latest') is None and found.start is None
+  assert found.studies == {}
 
 
 def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
-  hybrid = copy(workdir, tmp_path / 'c')
-  stronger = copy(workdir, tmp_path / 'b', **{'lambda': 10.0})
+  stronger = copy(workdir, tmp_path / 'b', objective='hybrid', **{'lambda': 10.0})
+  hybrid = copy(workdir, tmp_path / 'c', objective='hybrid', final_lambda=0.1)
+  moving = copy(workdir, tmp_path / 'm', objective='hybrid', final_lambda=0.001)
   adversarial = copy(workdir, tmp_path / 'a', objective='adversarial')
   again = copy(workdir, tmp_path / 'd', objective='adversarial')
-  mle = copy(workdir, tmp_path / 'e', objective='mle', divergence='kl')
-  labels = [run.label for run in summarize([stronger, again, hybrid, adversarial, mle])]
-  assert labels == ['MLE', 'ADV (a)', 'ADV (d)', 'Hybrid λ = 0.1', 'Hybrid λ = 10']
+  assert labels([stronger, again, hybrid, adversarial, workdir, moving]) == [
+    'MLE',
+    'ADV (a)',
+    'ADV (d)',
+    'Hybrid λ = 0.1',
+    'Hybrid λ = 0.1 to 0.001',
+    'Hybrid λ = 10',
+  ]
 
 
 def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_path):
@@ -47,24 +65,19 @@ def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_pat
     copy(workdir, tmp_path / 'b', objective='adversarial'),
     copy(workdir, tmp_path / 'c', objective='adversarial', generator='dcgan', dcgan={}),
   ]
-  assert [run.label for run in summarize(runs)] == ['ADV jensen_shannon (nice)', 'ADV (nice)', 'ADV (dcgan)']
-  assert [run.label for run in summarize(runs[:2])] == ['ADV jensen_shannon', 'ADV']
+  assert labels(runs) == ['ADV jensen_shannon (nice)', 'ADV (nice)', 'ADV (dcgan)']
+  assert labels(runs[:2]) == ['ADV jensen_shannon', 'ADV']
 
 
-def test_a_lambda_that_moves_is_named_with_its_end(workdir, tmp_path):
-  moving = copy(workdir, tmp_path / 'a', final_lambda=0.001)
-  still = copy(workdir, tmp_path / 'b', final_lambda=0.1)
-  mle = copy(workdir, tmp_path / 'c', final_lambda=0.001, objective='mle')
-  assert sorted(run.label for run in summarize([moving, still, mle])) == [
-    'Hybrid λ = 0.1',
-    'Hybrid λ = 0.1 to 0.001',
-    'MLE',
-  ]
-
-
-def test_a_run_named_twice_is_refused(workdir):
-  with pytest.raises(UsageError, match='named twice'):
-    summarize([workdir, workdir / '.' / '..' / workdir.name])
+def test_labels_are_one_line_and_tell_folders_apart(workdir, tmp_path):
+  """A name may hold a line end, and bytes that are not UTF-8."""
+  names = [b'a\nb', b'\xff', b'<b>', '犬'.encode()]
+  paths = [copy(workdir, tmp_path / os.fsdecode(name)) for name in names]
+  found = {run.path: run.label for run in summarize(paths)[0]}
+  said = [r'a\nb', r'\xff', '<b>', '犬']
+  assert found == {str(path): f'MLE ({name})' for path, name in zip(paths, said, strict=True)}
+  alike = [copy(workdir, tmp_path / name / 'run') for name in 'cd']
+  assert labels(alike) == [f'MLE (run) ({path})' for path in alike]
 
 
 def test_units():
@@ -75,44 +88,79 @@ def test_units():
   assert run.in_unit(None, 'bits/dim') is run.error_in_unit(None, 'bits/dim') is None
   assert run.in_unit(-3.0, 'nats') == -3.0
   assert run.evaluated('best_nll')['bits_per_dim_error'] == pytest.approx(1.4426950 * 1.5 / 784)
+  assert run.evaluated('latest') is None
 
 
-def test_studies_are_read_by_name(tmp_path):
-  assert read_studies(tmp_path) == {}
-  write_record(tmp_path / 'analysis' / 'kde.json', kde(3.0, 4.0).record, {})
-  assert read_studies(tmp_path)['kde'].record['nll'] == 3.0
-  (tmp_path / 'analysis' / 'kde.json').write_text('{}')
-  with pytest.raises(UsageError, match=r'kde\.json: damaged'):
-    read_studies(tmp_path)
-
-
-def test_runs_of_one_folder_name_are_told_apart_by_their_paths(workdir, tmp_path):
-  paths = [copy(workdir, tmp_path / name / 'run') for name in 'ab']
-  assert [run.label for run in summarize(paths)] == [f'Hybrid λ = 0.1 (run) ({path})' for path in paths]
+def test_mistakes_in_the_arguments_are_not_damage(workdir, tmp_path):
+  with pytest.raises(UsageError, match='named twice'):
+    summarize([workdir, workdir / '.' / '..' / workdir.name])
+  with pytest.raises(UsageError, match='no such folder'):
+    summarize([workdir, tmp_path / 'nowhere'])
+  with pytest.raises(UsageError, match=r'holds no config'):
+    summarize([workdir, tmp_path])
 
 
 def test_a_damaged_run_is_left_out(workdir, tmp_path):
-  whole, damaged, new = (copy(workdir, tmp_path / name) for name in ('whole', 'damaged', 'new'))
-  (damaged / 'config.json').write_text('[' * 100_000)
+  damaged, new = (copy(workdir, tmp_path / name) for name in ('damaged', 'new'))
+  (damaged / 'config.json').write_text(DEEP)
   shutil.rmtree(new / 'checkpoints')
-  lines = []
-  [found] = summarize([damaged, whole, new], lines.append)
-  assert found.path == str(whole)
+  [found], lines = summarize([damaged, workdir, new])
+  assert found.path == str(workdir)
   assert len(lines) == 2 and lines[0].startswith(f'{damaged}/config.json: damaged (')
   assert lines[1] == f'{new}: has no checkpoint yet'
   with pytest.raises(UsageError, match=r'damaged/config\.json: damaged'):
-    summarize([whole, damaged])
-  with pytest.raises(UsageError, match=r'damaged/config\.json: damaged'):
-    summarize([damaged], lines.append)
-  for mistake in ('nowhere', '.'):
-    with pytest.raises(UsageError, match=r'no such folder|holds no config'):
-      summarize([whole, tmp_path / mistake], lines.append)
+    summarize([damaged])
 
 
-def test_labels_are_one_line(workdir, tmp_path):
-  """A name may hold a line end, and bytes that are not UTF-8."""
-  names = [b'a\nb', b'\xff', b'<b>', '犬'.encode()]
-  paths = [copy(workdir, tmp_path / os.fsdecode(name)) for name in names]
-  labels = {run.path: run.label for run in summarize(paths)}
-  said = [r'a\nb', r'\xff', '<b>', '犬']
-  assert labels == {str(path): f'Hybrid λ = 0.1 ({name})' for path, name in zip(paths, said, strict=True)}
+def test_evaluations_and_logs(run):
+  records = [evaluated('best_nll', 2, 3.0, 4.0), evaluated('latest', 4, 3.0, 4.0)]
+  write_record(run / 'evaluation.json', {'records': records})
+  assert read_summary(run).evaluation == records
+  (run / 'evaluation.json').write_text('{')
+  (run / 'metrics.jsonl').unlink()
+  found = read_summary(run)
+  assert (found.evaluation, found.metrics, found.step, found.seconds) == ([], [], None, None)
+  [line] = found.damage
+  assert line.startswith(f'{run}/evaluation.json: damaged')
+
+
+@pytest.mark.parametrize('odd', ['empty', 'cut', 'flipped', 'folder', 'link'])
+def test_odd_grids(run, odd):
+  """The one before is shown. Ten million steps come after all that have 7 digits."""
+  path, whole = run / 'samples' / 'step_10000000.png', (run / 'samples' / 'step_0000002.png').read_bytes()
+  (run / 'samples' / 'step_final.png').write_text('mine')
+  content = {'empty': b'', 'cut': whole[: len(whole) // 2], 'flipped': bytes(100) + whole[100:]}
+  if odd == 'folder':
+    path.mkdir()
+  elif odd == 'link':
+    path.symlink_to('nowhere.png')
+  else:
+    path.write_bytes(content[odd])
+  found = read_summary(run)
+  [line] = found.damage
+  assert re.fullmatch(rf'{re.escape(str(path))}: not a readable PNG file \(\w+\); remove it', line)
+  assert found.sample_grid == (2, whole)
+  if odd == 'cut':
+    path.write_bytes(whole)
+    assert read_summary(run).sample_grid == (10_000_000, whole)
+    shutil.rmtree(run / 'samples')
+    assert read_summary(run).sample_grid is None
+
+
+def test_odd_analyses(run):
+  """Each is named, and those that are whole are there."""
+  folder = run / 'analysis'
+  for name in ('kde', 'ais', 'gmm'):
+    write_record(folder / f'{name}.json', kde(3.0, 4.0).record | {'what': name}, {'numbers': np.arange(3.0)})
+  (folder / 'ais.json').write_text(DEEP)
+  (folder / 'gmm.json').write_text((folder / 'gmm.json').read_text().replace('3.0', '3.5'))
+  (folder / 'mine.json').write_text('[1, 2]')
+  (folder / 'folder.json').mkdir()
+  (folder / 'notes.txt').write_text('not read')
+  found = read_summary(run)
+  assert found.studies.keys() == {'kde'} and found.studies['kde'].record['nll'] == 3.0
+  np.testing.assert_array_equal(found.studies['kde'].arrays['numbers'], np.arange(3.0))
+  assert [os.path.basename(line.partition(':')[0]) for line in found.damage] == [
+    f'{name}.json' for name in ('ais', 'folder', 'gmm', 'mine')
+  ]
+  assert all(line.endswith('; measure it again, or remove it') for line in found.damage)

@@ -2,49 +2,50 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow_probability as tfp
 
+from flowgan_tf.flows import nice
 from flowgan_tf.metrics.scorer import score_samples
+from flowgan_tf.study import temperature as module
+from flowgan_tf.study import tempered_log_prob
 from flowgan_tf.study.temperature import Temperature
 from tests.summaries import summary, temperature
 
-
-@pytest.fixture(scope='module')
-def measured(subject):
-  return Temperature().measure(subject, Temperature.Settings(samples=40))
+tfd = tfp.distributions
 
 
-def test_likelihoods_at_a_temperature_of_1_are_those_of_the_run(subject, measured):
-  (own,) = [record for record in measured[0]['temperatures'] if record['temperature'] == 1]
+@pytest.mark.parametrize('t', [0.5, 1.7])
+def test_the_flow_at_a_temperature_has_a_scaled_prior(t):
+  flow = nice((4, 4, 1), couplings=2, hidden_units=8, hidden_layers=1, initial_weights='paper')
+  images = np.random.default_rng(0).uniform(0.05, 0.95, (20, 4, 4, 1)).astype(np.float32)
+  expected = flow.copy(distribution=tfd.Sample(tfd.Logistic(0.0, t), flow.event_shape)).log_prob(images)
+  found = tempered_log_prob(flow, images, [0.3, t])
+  np.testing.assert_allclose(found[:, 1], expected, rtol=1e-5, atol=1e-3)
+  assert not np.allclose(found[:, 0], expected, atol=1.0)
+
+
+def test_the_analysis(subject, monkeypatch):
+  monkeypatch.setattr(module, '_TEMPERATURES', (0.5, 1.0))
+  numbers, arrays = Temperature().measure(subject, Temperature.Settings(samples=40))
+  rows = Temperature().records(numbers)
+  assert list(rows) == ['t = 0.5', 't = 1'] and len(Temperature().lines(numbers)) == 5
+  # At a temperature of 1, likelihoods and samples are the run's own.
+  own = rows['t = 1']
   for split, prefix in (('validation', 'validation_'), ('test', '')):
     exact = subject.evaluator.likelihood(split)
     assert own[f'{prefix}nll'] == pytest.approx(exact.nll, abs=1e-3)
     assert own[f'{prefix}standard_error'] == pytest.approx(exact.standard_error, rel=1e-3)
     assert own[f'{prefix}n'] == exact.n
-
-
-def test_samples_are_those_of_the_scaled_noise(subject, measured):
-  numbers, arrays = measured
-  (at_1,) = [i for i, record in enumerate(numbers['temperatures']) if record['temperature'] == 1]
   images = subject.samples(40, 0)
-  np.testing.assert_array_equal(arrays['samples'][at_1], images[:12])
-  assert numbers['temperatures'][at_1].items() >= score_samples(images, subject.scorer, 10).items()
-  noise = subject.run.generator.encode(arrays['samples'][0])
-  unscaled = subject.run.generator.encode(arrays['samples'][at_1])
-  np.testing.assert_allclose(noise, numbers['temperatures'][0]['temperature'] * unscaled, atol=1e-3)
-
-
-def test_a_row_for_each_temperature(measured):
-  rows = Temperature().records(measured[0])
-  assert list(rows) == [f't = {t}' for t in ('0.4', '0.5', '0.6', '0.7', '0.8', '0.9', '1', '1.1')]
-  assert len(Temperature().lines(measured[0])) == len(rows) + 3
+  np.testing.assert_array_equal(arrays['samples'][1], images[:12])
+  assert own.items() >= score_samples(images, subject.scorer, 10).items()
+  noise, unscaled = (subject.run.generator.encode(samples) for samples in arrays['samples'])
+  np.testing.assert_allclose(noise, 0.5 * unscaled, atol=1e-3)
 
 
 def test_a_line_and_a_grid_for_each_run():
-  runs = [
-    summary('mle', studies={'temperature': temperature()}),
-    summary('hybrid', studies={'temperature': temperature()}),
-  ]
-  figures = Temperature().figures(runs)
+  studies = {'temperature': temperature()}
+  figures = Temperature().figures([summary('mle', studies=studies), summary('hybrid', studies=studies)])
   assert list(figures) == ['temperature', 'temperature_samples', 'temperature_samples_1']
   assert 'MODE score against test NLL of MLE and Hybrid' in figures['temperature'].alt
   assert figures['temperature_samples'].alt == 'Samples of MLE, a row for each of the temperatures 0.5, 1.'

@@ -1,4 +1,4 @@
-"""Overfitting of a generator, measured by an independent critic: are samples closer to training images than to others?
+"""The analysis `critic_gap`: overfitting, measured by an independent critic. Are samples closer to training images?
 
 A generator without a density has no validation likelihood, and the critic that it was trained against has seen the
 training images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation
@@ -13,27 +13,39 @@ images and the samples of a finished generator.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
+import random
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 import tqdm
 
-from flowgan_tf import objectives
-from flowgan_tf.data import Split, StoredImages, dequantize, training_batches
-from flowgan_tf.metrics.arrays import map_batches, standard_error
+from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import UsageError
+from flowgan_tf.lazy import later
+from flowgan_tf.study.analysis import Analysis, Settings, setting
 
-__all__ = ['CriticGap', 'critic_gap']
+if TYPE_CHECKING:
+  from flowgan_tf.study.subject import Subject
+
+__all__ = ['CriticDistances', 'IndependentCritic', 'critic_distances']
+
+tf = later('tensorflow')
+keras = later('keras')
+data = later('flowgan_tf.data')
+objectives = later('flowgan_tf.objectives')
+run = later('flowgan_tf.runs.run')
+arrays = later('flowgan_tf.metrics.arrays')
 
 # They give the training of the critic and the measurement different samples.
 _TRAINING, _MEASUREMENT = range(2)
 
 
-class CriticGap(NamedTuple):
+class CriticDistances(NamedTuple):
   """Approximate Wasserstein distances between samples and images, as one independent critic sees them.
 
   Distances are in units of the Euclidean distance between images in [0, 1]. Standard errors are over images and
@@ -61,9 +73,9 @@ class CriticGap(NamedTuple):
   n: int
 
 
-def critic_gap(
+def critic_distances(
   sample: Callable[[int, tf.Tensor], tf.Tensor],
-  train: np.ndarray | StoredImages,
+  train: np.ndarray | data.StoredImages,
   validation: np.ndarray,
   levels: int,
   critic: keras.Model,
@@ -71,7 +83,7 @@ def critic_gap(
   batch_size: int,
   seed: int,
   learning_rate: float = 1e-4,
-) -> CriticGap:
+) -> CriticDistances:
   """Trains a critic to tell validation images from samples, and measures the distance of the samples to either split.
 
   ```none
@@ -103,26 +115,24 @@ def critic_gap(
     learning_rate: Learning rate of Adam, whose betas are 0.5 and 0.9.
 
   Returns:
-    The `CriticGap`.
+    The `CriticDistances`.
 
   Raises:
-    ValueError: If there are fewer than 2 training or 4 validation images, if their shapes differ, or if the critic's
-      outputs are not finite.
+    UsageError: If there are fewer than 2 training or 4 validation images, or the critic's outputs are not finite.
 
   #### Examples
 
   ```python
   critic = fg.networks.dcgan_critic(dataset.image_shape, channels=(64, 128, 256), dense_units=0)
-  measured = critic_gap(
+  measured = critic_distances(
     flow.sample, dataset.train.images, dataset.validation.images, dataset.levels, critic, 5000, 64, seed=0
   )
   measured.gap / measured.gap_standard_error
   ```
   """
-  if len(train) < 2 or len(validation) < 4 or train.shape[1:] != validation.shape[1:]:
-    raise ValueError(
-      '`train` must hold at least 2 images and `validation` at least 4, of one shape. '
-      f'Got: {train.shape} and {validation.shape}.'
+  if len(train) < 2 or len(validation) < 4:  # Their standard errors would be NaN.
+    raise UsageError(
+      f'there must be at least 2 training and 4 validation images. Got: {len(train)} and {len(validation)}.'
     )
   rng = np.random.default_rng(seed)
   seen, unseen = np.array_split(rng.permutation(len(validation)), 2)
@@ -133,22 +143,22 @@ def critic_gap(
   sample_for = tf.function(sample)
 
   def outputs(images):
-    return map_batches(outputs_of, images, batch_size).astype(np.float64)
+    return arrays.map_batches(outputs_of, images, batch_size).astype(np.float64)
 
   # Only whole batches are sampled, because a smaller last one would be traced again.
   samples = np.concatenate(
     [sample_for(batch_size, _seed(seed, _MEASUREMENT, i)).numpy() for i in range(-(-n // batch_size))]
   )
   of_samples = outputs(samples[:n].astype(np.float32))
-  of_train = outputs(dequantize(train[np.sort(rng.permutation(len(train))[:n])], levels, seed))
-  of_validation = outputs(dequantize(validation[unseen[:n]], levels, seed + 1))
+  of_train = outputs(data.dequantize(train[np.sort(rng.permutation(len(train))[:n])], levels, seed))
+  of_validation = outputs(data.dequantize(validation[unseen[:n]], levels, seed + 1))
   if not np.isfinite([of_samples, of_train, of_validation]).all():
-    raise ValueError("the critic's outputs must be finite. Got: NaN or infinity.")
+    raise UsageError("the critic's outputs must be finite. Got: NaN or infinity.")
   results = [
-    (a.mean() - b.mean(), math.hypot(standard_error(a), standard_error(b)))
+    (a.mean() - b.mean(), math.hypot(arrays.standard_error(a), arrays.standard_error(b)))
     for a, b in ((of_train, of_samples), (of_validation, of_samples), (of_validation, of_train))
   ]
-  return CriticGap(*(float(x) for pair in results for x in pair), steps=steps, n=n)
+  return CriticDistances(*(float(x) for pair in results for x in pair), steps=steps, n=n)
 
 
 def _train_critic(critic, sample, validation, levels, steps, batch_size, seed, learning_rate):
@@ -166,11 +176,66 @@ def _train_critic(critic, sample, validation, levels, steps, batch_size, seed, l
       loss, _ = objective.critic_loss(critic, real, fake, penalty_seed)
     optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
 
-  batches = training_batches(Split(validation, None), levels, batch_size, seed).take(steps)
-  bar = tqdm.tqdm(batches, 'critic', steps, unit='step', dynamic_ncols=True, disable=not sys.stderr.isatty())
+  images = data.training_batches(data.Split(validation, None), levels, batch_size, seed).take(steps)
+  bar = tqdm.tqdm(images, 'critic', steps, unit='step', dynamic_ncols=True, disable=not sys.stderr.isatty())
   for step, real in enumerate(bar):
     update(real, tf.constant(step))
 
 
 def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
   return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose]), step)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndependentCriticSettings(Settings):
+  """Settings of `IndependentCritic`."""
+
+  critic_steps: int = setting(2000, 'Updates of the independent critic.', maximum=10**6)
+
+
+class IndependentCritic(Analysis):
+  """How much closer samples are to training than to validation images (Danihelka et al. 2017)."""
+
+  name = 'critic_gap'
+  title = 'Critic gap'
+  description = (
+    'overfitting: how much closer samples are to training than to validation images, for a critic trained anew '
+    '(Danihelka et al. 2017)'
+  )
+  caption = (
+    'Distance of samples from images, as measured by an independent critic (Danihelka et al. 2017); a gap more than '
+    'two standard errors above 0 indicates overfitting'
+  )
+  Settings = IndependentCriticSettings
+  columns = tuple(
+    Column(header, key, '.4f', f'{key}_standard_error')
+    for header, key in (('training − samples', 'train'), ('validation − samples', 'validation'), ('gap', 'gap'))
+  )
+  details = (Column('images', 'n', ','), Column('updates of the critic', 'steps', ','))
+
+  def measure(self, subject: Subject, settings: IndependentCriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    config, dataset = subject.run.config, subject.dataset
+    with _seeded(settings.seed):
+      critic = run.make_critic(config, dataset.image_shape)
+    found = critic_distances(
+      subject.run.generator.sample,
+      dataset.train.images,
+      subject.grey_levels('validation'),
+      dataset.levels,
+      critic,
+      settings.critic_steps,
+      config.batch_size,
+      settings.seed,
+    )
+    return found._asdict(), {}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+  """Seeds the initial weights of Keras' layers, which Python's generator decides, and leaves that as it was."""
+  state = random.getstate()
+  random.seed(seed)
+  try:
+    yield
+  finally:
+    random.setstate(state)

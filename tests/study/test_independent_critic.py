@@ -1,0 +1,93 @@
+"""An independent critic of generators that are known to repeat training images, or not to, on scikit-learn's digits."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.networks import dcgan_critic
+from flowgan_tf.runs.run import make_critic
+from flowgan_tf.study import critic_distances
+from flowgan_tf.study.independent_critic import IndependentCritic
+
+LEVELS = 17
+
+
+def digits():
+  """Training images, validation images, and as many others, at random."""
+  images = sklearn.datasets.load_digits().images.astype(np.uint8)[..., np.newaxis]
+  images = np.random.default_rng(0).permutation(images)
+  return images[:60], images[60:760], images[760:]
+
+
+def replay(images):
+  """A generator that repeats the given images, dequantised as the data are."""
+  table = tf.constant(images, tf.float32)
+
+  def sample(n, seed):
+    indices = tf.random.stateless_uniform([n], seed, maxval=len(images), dtype=tf.int32)
+    noise = tf.random.stateless_uniform([n, *images.shape[1:]], tf.random.experimental.stateless_fold_in(seed, 7))
+    return (tf.gather(table, indices) + noise) / LEVELS
+
+  return sample
+
+
+def measure(sample, train, validation, steps, seed=0):
+  keras.utils.set_random_seed(0)
+  critic = dcgan_critic((8, 8, 1), channels=(16, 32), dense_units=0)
+  return critic_distances(sample, train, validation, LEVELS, critic, steps, 50, seed, learning_rate=1e-3)
+
+
+def test_a_generator_that_replays_its_training_images_has_a_gap():
+  train, validation, _ = digits()
+  found = measure(replay(train), train, validation, steps=400)
+  assert found.gap > 3 * found.gap_standard_error > 0
+  assert abs(found.train) < 3 * found.train_standard_error
+  assert found.validation > 2 * found.validation_standard_error
+  assert found.gap == pytest.approx(found.validation - found.train)
+  assert (found.n, found.steps) == (60, 400)
+
+
+@pytest.mark.slow
+def test_a_generator_of_fresh_images_has_none():
+  train, validation, others = digits()
+  found = measure(replay(others), train, validation, steps=500)
+  assert abs(found.gap) < 2.5 * found.gap_standard_error
+
+
+def test_what_cannot_be_measured_is_refused():
+  train, validation, _ = digits()
+  with pytest.raises(UsageError, match=r"^the critic's outputs must be finite\. Got: NaN or infinity\.$"):
+    measure(lambda n, seed: replay(train)(n, seed) * np.nan, train, validation, steps=1)
+  for few in ((train[:1], validation), (train, validation[:3])):
+    with pytest.raises(UsageError, match=r'^there must be at least 2 training and 4 validation images'):
+      measure(replay(train), *few, steps=1)
+
+
+def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
+  numbers, arrays = IndependentCritic().measure(subject, IndependentCritic.Settings(critic_steps=2, seed=1))
+  config, dataset = subject.run.config, subject.dataset
+  images = dataset.train.images, dataset.validation.images
+  found = []
+  for seed in (1, 2):
+    keras.utils.set_random_seed(seed)
+    critic = make_critic(config, dataset.image_shape)
+    found.append(
+      critic_distances(subject.run.generator.sample, *images, dataset.levels, critic, 2, config.batch_size, seed)
+    )
+  assert numbers == pytest.approx(found[0]._asdict())
+  assert numbers['gap'] != pytest.approx(found[1].gap)
+  assert arrays == {}
+
+
+def test_the_callers_random_numbers_continue(subject):
+  random.seed(7)
+  expected = random.random(), random.random()
+  random.seed(7)
+  first = random.random()
+  IndependentCritic().measure(subject, IndependentCritic.Settings(critic_steps=1))
+  assert (first, random.random()) == expected

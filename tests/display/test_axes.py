@@ -3,7 +3,6 @@ import math
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from flowgan_tf.display import axes as looks
 
@@ -36,23 +35,10 @@ def test_numbers_have_no_computer_notation(value, text):
   assert looks.format_number(value) == looks.PLAIN(value) == text
 
 
-def test_panels_share_their_horizontal_axis_and_leave_global_settings_alone():
-  before = dict(mpl.rcParams)
-  figure, (above, below) = looks.make_panels(2)
-  assert dict(mpl.rcParams) == before
-  below.plot([3, 7], [1, 2])
-  assert above.get_xlim() == below.get_xlim() and figure.get_layout_engine() is not None
-
-
 def test_an_objective_keeps_its_colour():
   alone, among = looks.choose_looks(['ADV']), looks.choose_looks(['Hybrid λ = 1', 'DCGAN', 'ADV', 'MLE'])
   assert alone['ADV'] == among['ADV']
   assert len({look['color'] for look in among.values()}) == 4
-
-
-def test_many_looks_differ():
-  found = looks.choose_looks(f'run {i}' for i in range(20)).values()
-  assert len({(look['color'], look['marker']) for look in found}) == 20
 
 
 @pytest.mark.parametrize(
@@ -82,20 +68,6 @@ def test_labels_of_far_values_do_not_overlap(largest):
   boxes = [tick.get_window_extent() for tick in ticks]
   assert '0' in [tick.get_text() for tick in ticks] and 3 <= len(ticks) <= 8
   assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-
-
-@pytest.mark.parametrize(
-  ('values', 'ticks'),
-  [([0.09, 0.16], {'0.1', '0.12', '0.14'}), ([0.1, 3.0], {'0.1', '0.5', '2'}), ([22, 42], {'30', '40'})],
-)
-def test_short_logarithmic_axes_have_ticks(values, ticks):
-  figure = Figure()
-  axes = figure.subplots()
-  axes.set_xscale('log')
-  axes.plot(values, [0, 1])
-  looks.set_log_ticks(axes.xaxis)
-  figure.draw_without_rendering()
-  assert ticks <= {label.get_text() for label in axes.get_xticklabels()}
 
 
 @pytest.mark.parametrize(

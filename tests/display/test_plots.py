@@ -103,15 +103,6 @@ def test_a_diverging_model_leaves_the_others_apart(curves, scale):
     assert {'−1,000', '0', '1,000', '10,000', '100,000'} <= {tick.get_text() for tick in axes.get_yticklabels()}
 
 
-def test_huge_values_have_few_and_short_ticks():
-  figure = plots.learning_curves({'MLE': (STEPS, None, FALLING), 'ADV': (STEPS, None, RISING * 1e8)}, 'nats')
-  (axes,) = figure.axes
-  figure.draw_without_rendering()
-  low, high = axes.get_ylim()
-  ticks = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
-  assert 4 <= len(ticks) <= 8 and '10¹⁰' in ticks and not any('e' in tick for tick in ticks)
-
-
 @pytest.mark.parametrize('values', [[5.0], [np.nan, 5.0, np.nan]])
 def test_a_single_point_is_drawn(values):
   steps = STEPS[: len(values)]
@@ -164,17 +155,6 @@ def test_bandwidths_and_models_far_apart(nll, line, scale):
   figure.draw_without_rendering()
 
 
-def test_a_single_winning_bandwidth_is_seen():
-  figure = plots.bandwidth_study(BANDWIDTHS, [4] * 5, [2] * 5, 'MODE score', {'ADV': (3, 5)}, (0.1, 0.1))
-  assert all(axes.patches[0].get_linewidth() >= 2 for axes in figure.axes)
-
-
-def test_bandwidth_study_that_the_mixture_loses():
-  figure = plots.bandwidth_study(BANDWIDTHS, [4] * 5, [2] * 5, 'Inception score', {'ADV': (3, 5)}, None, 'bits/dim')
-  assert not any(axes.patches for axes in figure.axes)
-  assert labels(figure)[0] == ('', 'validation NLL (bits/dim)') and labels(figure)[1][1] == 'Inception score'
-
-
 def test_singular_values():
   values = np.exp(np.random.default_rng(0).normal(-5, 2, (4, 25)))
   figure = plots.singular_values({'MLE': values, 'ADV': values * 1e-3})
@@ -201,12 +181,6 @@ def test_singular_values_that_are_not_finite_are_left_out():
   assert legend(axes.figure) == ['MLE', 'ADV'] and line(axes, 'ADV').get_xdata().size == 0
 
 
-@pytest.mark.parametrize('values', [[0.0, 0.0], [np.nan], []])
-def test_singular_values_need_one_that_is_positive(values):
-  with pytest.raises(ValueError, match='`spectra` must have a positive, finite value'):
-    plots.singular_values({'ADV': values})
-
-
 @pytest.mark.parametrize(
   ('values', 'ticks'),
   [
@@ -219,11 +193,6 @@ def test_any_span_of_singular_values_has_ticks(values, ticks):
   figure = plots.singular_values({'MLE': values})
   figure.draw_without_rendering()
   assert ticks <= {t.get_text() for t in figure.axes[0].get_xticklabels()}
-
-
-def test_likelihood_histogram_without_an_image():
-  (axes,) = plots.likelihood_histograms([0, 1, 2], {'ADV': [0, 0]}, 'nats').axes
-  assert axes.patches[-1].get_data().values.tolist() == [0, 0]
 
 
 def test_likelihood_histograms():
@@ -320,12 +289,6 @@ def test_condition_numbers():
 def test_equal_plots_give_equal_pictures(name):
   first, second = (Figure.of_plot(FIGURES[name](), 'a', 'b') for _ in range(2))
   assert first == second
-
-
-def test_dollar_signs_in_labels_are_no_mathematics():
-  """Folders may be named so."""
-  figure = plots.score_curves({'a $x^$': ([0, 1], [1.0, 2.0])}, 'MODE score')
-  assert Figure.of_plot(figure, 'Lines.', 'Scores.').suffix == 'svg'
 
 
 def test_names_that_no_font_can_write():

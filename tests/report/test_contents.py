@@ -9,7 +9,7 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Table
 from flowgan_tf.report.contents import _analysis_sections, make_report
 from flowgan_tf.report.page import Code, render
-from tests.summaries import ais, critic_gap, evaluated, gmm, jacobian, kde, outliers, summary
+from tests.summaries import ais, evaluated, gmm, jacobian, kde, outliers, summary
 from tests.tables import cells
 
 
@@ -157,12 +157,6 @@ def test_condition_numbers_may_be_infinite(shown):
   assert isinstance(figure, Figure) and figure.command == table.rows[0].links['jacobian']
 
 
-def test_rounding_of_singular_values_is_explained_where_there_is_any(shown):
-  rounded = dataclasses.replace(shown[0], studies={'jacobian': jacobian([[3, 2, 0], [9, 3, 1]], below_precision=0.5)})
-  _, note, _ = items([rounded], 'Jacobian of the generator')
-  assert 'below precision' in note
-
-
 def test_a_mixture_is_drawn_once_and_set_beside_each_run(shown):
   studied = [
     dataclasses.replace(run, studies={'gmm': gmm(*numbers)})
@@ -193,12 +187,6 @@ def test_each_run_has_its_own_histograms(shown):
     f'bin/analyze runs/{n} --what=outliers --checkpoint=latest --seed=0 --images=50' for n in ('mle', 'adversarial')
   ]
   assert all('Not drawn: uniform noise' in figure.caption for figure in figures)
-
-
-def test_the_gap_of_the_critic(shown):
-  [table] = items([dataclasses.replace(shown[0], studies={'critic_gap': critic_gap(0.05)})], 'Critic gap')
-  [row] = cells(table)
-  assert (row['gap'], row['updates of the critic']) == ('0.0500 ± 0.0100', '20')
 
 
 def test_a_section_without_numbers_names_its_command(shown):

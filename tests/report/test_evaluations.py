@@ -88,20 +88,6 @@ def test_checkpoints_of_one_step_share_a_row():
   assert split(row)[:2] == ['best_nll, latest', '10,000']
 
 
-def test_evaluation_without_scores():
-  lines = evaluation_table([LIKELIHOOD | {'split': 'validation'}]).splitlines()
-  assert len(lines) == 3
-  assert 'validation NLL (nats)' in lines[0]
-  assert 'MODE' not in lines[0]
-
-
-def test_evaluation_in_double_precision():
-  wide = {'nll_float64': -3334.5613, 'bits_per_dim_float64': 1.86366, 'round_trip_error_float64': 4e-14}
-  header, _, row = evaluation_table([LIKELIHOOD | wide]).splitlines()
-  assert header.index('round trip') < header.index('NLL float64') < header.index('round trip float64')
-  assert '3.2e-06' in row and '4.0e-14' in row
-
-
 def test_evaluation_without_a_likelihood():
   scores = {k: v for k, v in SCORES.items() if not k.startswith(('mode', 'classifier'))}
   record = {'checkpoint': 'latest', 'step': 7, 'split': 'test'} | scores | {'scorer': 'inception_v3'}
@@ -110,11 +96,6 @@ def test_evaluation_without_a_likelihood():
   assert '9.40 +- 0.10' in row
   assert why == 'no likelihood: the generator is not invertible'
   assert 'inception_v3 0123456789abcdef; FID' in note
-
-
-def test_samples_that_could_not_be_scored_have_dashes():
-  _, _, good, bad, _ = evaluation_table([LIKELIHOOD | SCORES, LIKELIHOOD | {'step': 20}]).splitlines()
-  assert good.count(' - ') == 0 and bad.split()[-5:] == ['-'] * 5
 
 
 def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
@@ -164,9 +145,3 @@ def test_numbers_that_are_not_finite_leave_their_cell_empty(runs):
   first, second = cells(checkpoints_table([broken, dataclasses.replace(runs[0], evaluation=[LIKELIHOOD])]))
   assert first['test NLL (nats)'] == '' and first['iteration'] == '4'
   assert second['test NLL (nats)'] == '-3,334.56 ± 1.25'
-
-
-def test_every_checkpoint_has_a_row_with_its_command(runs):
-  table = checkpoints_table(runs)
-  assert [row['checkpoint'] for row in cells(table)] == ['best_nll', 'best_score']
-  assert table.rows[0].links[''] == 'bin/evaluate runs/mle --split=test --samples=5000'

@@ -144,14 +144,6 @@ def test_contents_and_headings():
   assert 'Six runs.' in [text for _, text in tree.find('p')]
 
 
-def test_without_a_lead_there_is_no_paragraph():
-  assert tree_of(Code('x')).find('p') == []
-
-
-def test_code_keeps_its_lines():
-  assert tree_of(Code('a\n\n  b')).find('code') == [({}, 'a\n\n  b')]
-
-
 def test_table():
   tree = tree_of(table_1())
   assert [text for _, text in tree.find('caption')] == ['Table 1']
@@ -194,19 +186,10 @@ def test_every_command_is_listed_once_and_linked():
   assert [a['title'] for a, _ in tree.find('a') if 'title' in a] == [command for _, command in linked]
 
 
-def test_a_published_number_links_to_its_address():
-  found = [(attributes, text) for attributes, text in tree_of(table_1()).find('a') if 'arxiv' in attributes['href']]
-  assert found == [({'href': PAPER}, '9.37'), ({'href': PAPER}, '−3,342.95 ± 1.50')]
-
-
 @pytest.mark.parametrize('origin', ['javascript:alert(1)', 'http://x', ' https://x', 'data:text/html,x'])
 def test_no_other_address_is_linked(origin):
   tree = tree_of(Table('t', [Column('run', 'name')], [Row({'': {'name': 'MLE'}}, {'': origin})]))
   assert [a['href'] for a, text in tree.find('a') if text == 'MLE'] == ['#command-1']
-
-
-def test_without_commands_there_is_no_list_of_them():
-  assert 'Commands' not in render(Page('p', [Section('s', [Code('x')])]))
 
 
 def test_what_comes_from_outside_is_escaped():
@@ -228,10 +211,6 @@ def test_what_comes_from_outside_is_escaped():
 
 def test_trusted_html_is_taken_as_it_is():
   assert [text for _, text in tree_of(markupsafe.Markup('a <em>b</em> &amp;')).find('em', 'p')] == ['a b &', 'b']
-
-
-def test_equal_pages_give_equal_text():
-  assert render(whole_page()) == render(whole_page())
 
 
 def test_bytes_that_are_not_utf8_are_shown():

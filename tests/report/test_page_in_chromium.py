@@ -22,7 +22,7 @@ from tests.report.test_page import pixels, whole_page
 
 CHROMIUM = shutil.which('chromium')
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')]
 
 # Before anything else on the page.
 COLLECT = """<script>

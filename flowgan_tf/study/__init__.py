@@ -10,12 +10,12 @@ from flowgan_tf.lazy import offer
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 from flowgan_tf.study.classifiers import Classifiers
-from flowgan_tf.study.gmm import Gmm, bandwidth_study, winning_range
+from flowgan_tf.study.gmm import Gmm
 from flowgan_tf.study.independent_critic import IndependentCritic, critic_distances
 from flowgan_tf.study.jacobian import Jacobian, jacobian_matrix, spectrum
 from flowgan_tf.study.kde import GaussianMixture, Kde
 from flowgan_tf.study.outliers import Outliers
-from flowgan_tf.study.temperature import Temperature, tempered_log_prob
+from flowgan_tf.study.temperature import Temperature
 
 __all__ = [
   'ANALYSES',
@@ -27,7 +27,6 @@ __all__ = [
   'Subject',
   'Summary',
   'analyze',
-  'bandwidth_study',
   'critic_distances',
   'jacobian_matrix',
   'read_summary',
@@ -35,8 +34,6 @@ __all__ = [
   'spectrum',
   'studying',
   'summarize',
-  'tempered_log_prob',
-  'winning_range',
 ]
 
 ANALYSES: dict[str, Analysis] = {

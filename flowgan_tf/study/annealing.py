@@ -165,7 +165,7 @@ class AnnealedImportanceSampler:
     self._leapfrog_steps = leapfrog_steps
     self._batch_size = batch_size
     # Traced once for all images, sigmas, temperatures and both directions.
-    self._transition = tf.function(self._transition, reduce_retracing=True)
+    self._transition = tf.function(self._transition, autograph=False, reduce_retracing=True)
 
   def estimate(self, images: np.ndarray, sigma: float, seed: int) -> AisEstimate:
     """Estimates the log-likelihood of images.

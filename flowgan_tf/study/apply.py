@@ -34,13 +34,13 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   Args:
     workdir: Folder of the run.
     checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
-      otherwise that of `load_run`.
+      otherwise the default of `load_run`.
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
-    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is unknown or out of
-    range, or the generator cannot be analysed because it has no density or its samples are not finite. Other analyses
-    can still be applied.
+    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is out of range, or the
+    generator cannot be analysed because it has no density or its samples are not finite. Other analyses can still be
+    applied.
 
   Raises:
     UsageError: If the run or its data cannot be read.
@@ -69,15 +69,14 @@ def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None
     **settings: Fields of `ANALYSES[what].Settings`.
 
   Raises:
-    UsageError: If there is no such analysis, a setting is unknown or out of range, the run or its data cannot be read,
-      or the generator cannot be analysed.
+    UsageError: If the run or its data cannot be read, or for the reasons that `studying` names.
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)
 
 
 def _apply(subject: Subject, what: str, settings: Settings) -> Study:
-  run, analysis = subject.run, ANALYSES[what]
+  run, analysis, chosen = subject.run, ANALYSES[what], dataclasses.asdict(settings)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   folder = run.workdir / 'analysis'
@@ -85,16 +84,16 @@ def _apply(subject: Subject, what: str, settings: Settings) -> Study:
   began = time.monotonic()
   try:
     numbers, arrays = analysis.measure(subject, settings)
-  except UsageError:
-    raise
   except ValueError as error:
-    # An estimator speaks of its own arguments, which are none of the user's.
+    if isinstance(error, UsageError) and (error.argument is None or error.argument in chosen):
+      raise
+    # An estimator speaks of its own arguments, which the user does not know.
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
   record = {
     'what': what,
     'checkpoint': run.checkpoint,
     'step': run.step,
-    'settings': dataclasses.asdict(settings),
+    'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),
     **numbers,
   }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
   from flowgan_tf.study.subject import Subject
   from flowgan_tf.study.summary import Summary
 
-__all__ = ['Gmm', 'bandwidth_study', 'winning_range']
+__all__ = ['Gmm', 'winning_range']
 
 pictures = later('flowgan_tf.evaluation.pictures')
 metrics = later('flowgan_tf.metrics')
@@ -29,58 +28,14 @@ _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)
 
 
-def bandwidth_study(
-  mixture: GaussianMixture,
-  validation_images: np.ndarray,
-  score: Callable[[np.ndarray], dict] | None,
-  bandwidths: Sequence[float],
-  samples: int,
-  seed: int,
-) -> list[dict]:
-  """Measures likelihood and sample scores of the mixture against the bandwidth: the curves of the paper's Figures 3, 6.
-
-  The samples at different bandwidths have the same centres and the same noise, which is only scaled. They are clipped
-  to [0, 1] before they are scored, as they would be before they are shown. The likelihood is the mixture's own, without
-  clipping.
-
-  Args:
-    mixture: The mixture.
-    validation_images: Dequantised images, floats `[m, *image_shape]`.
-    score: Function, such as a `metrics.Scorer`, that scores samples in [0, 1], float32 `[samples, *image_shape]`. None
-      leaves the scores out.
-    bandwidths: The bandwidths to visit.
-    samples: Number of samples to score at each bandwidth.
-    seed: Non-negative seed of the samples.
-
-  Returns:
-    One record for each bandwidth, in the given order: `bandwidth`; `nll` in nats per image; its `standard_error` over
-    images; their number `n`; and what `score` returns.
-
-  Raises:
-    UsageError: As in `GaussianMixture.log_prob`.
-  """
-  records = []
-  for bandwidth, log_prob in zip(bandwidths, mixture.log_prob(validation_images, bandwidths), strict=True):
-    record = {
-      'bandwidth': float(bandwidth),
-      'nll': float(-log_prob.mean()),
-      'standard_error': arrays.standard_error(log_prob),
-      'n': len(log_prob),
-    }
-    if score is not None:
-      record |= score(np.clip(mixture.sample(samples, bandwidth, seed), 0, 1))
-    records.append(record)
-  return records
-
-
-def winning_range(records: list[dict], nll: float, score: float, score_name: str) -> tuple[float, float] | None:
+def winning_range(records: Sequence[dict], nll: float, score: float, score_name: str) -> tuple[float, float] | None:
   """Returns the bandwidths at which the mixture beats a model on both measures: the shaded region of Figures 3 and 6.
 
   Between the visited bandwidths, NLL and score are interpolated linearly in the logarithm of the bandwidth. Beyond them
   nothing is assumed. If there are several ranges, the one with the largest ratio of its ends is returned.
 
   Args:
-    records: What `bandwidth_study` returned for two or more bandwidths.
+    records: Dictionaries with `bandwidth`, `nll` and the score, for two or more bandwidths.
     nll: The model's NLL of the same images, in nats per image.
     score: The model's score, by the same scorer and for the same number of samples.
     score_name: Name of the score in the records. Higher must be better.
@@ -110,7 +65,10 @@ def _crossings(x, y):
 
 
 class Gmm(Analysis):
-  """A Gaussian on each training image: NLL and score against the bandwidth (the paper's Figures 3, 6 and 7)."""
+  """A Gaussian on each training image: NLL and score against the bandwidth (the paper's Figures 3, 6 and 7).
+
+  Samples at different bandwidths have the same centres and the same noise, which is only scaled.
+  """
 
   name = 'gmm'
   title = 'Mixture of Gaussians'
@@ -133,8 +91,18 @@ class Gmm(Analysis):
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
     scorer, validation = subject.scorer, subject.images('validation')
     mixture = GaussianMixture(subject.images('train'))
-    score = scorer and functools.partial(scorer, splits=1)
-    records = bandwidth_study(mixture, validation, score, _BANDWIDTHS, settings.samples, settings.seed)
+    bandwidths = []
+    for bandwidth, log_prob in zip(_BANDWIDTHS, mixture.log_prob(validation, _BANDWIDTHS), strict=True):
+      record = {
+        'bandwidth': bandwidth,
+        'nll': -log_prob.mean(),
+        'standard_error': arrays.standard_error(log_prob),
+        'n': len(log_prob),
+      }
+      if scorer:
+        # The likelihood is the mixture's own, without clipping. Samples are clipped as if they were to be shown.
+        record |= scorer(np.clip(mixture.sample(settings.samples, bandwidth, settings.seed), 0, 1))
+      bandwidths.append(record)
     best = mixture.choose_bandwidth(validation)
     [test] = mixture.log_prob(subject.images('test'), [best.bandwidth])
     likelihood = subject.evaluator.likelihood('validation')
@@ -149,7 +117,7 @@ class Gmm(Analysis):
       'test_standard_error': arrays.standard_error(test),
       'test_n': len(test),
       'model': {'nll': likelihood.nll if likelihood else None} | metrics.score_samples(samples, scorer),
-      'bandwidths': records,
+      'bandwidths': bandwidths,
     }
     grid = np.clip(mixture.sample(_GRID_IMAGES, best.bandwidth, settings.seed), 0, 1)
     return numbers, {'samples': grid}

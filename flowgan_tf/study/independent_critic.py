@@ -13,19 +13,17 @@ images and the samples of a finished generator.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tqdm
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 
@@ -38,7 +36,7 @@ tf = later('tensorflow')
 keras = later('keras')
 data = later('flowgan_tf.data')
 objectives = later('flowgan_tf.objectives')
-run = later('flowgan_tf.runs.run')
+runs = later('flowgan_tf.runs.run')
 arrays = later('flowgan_tf.metrics.arrays')
 
 # They give the training of the critic and the measurement different samples.
@@ -93,10 +91,9 @@ def critic_distances(
 
   The critic sees training images only through the samples. If these repeat training images, it learns to rate them
   lower than validation images, and the gap is positive. A critic that was trained on the training images could not tell
-  them from their copies. If it was measured on images that it was trained on, it would find a gap for every generator,
-  caused by its own overfitting. On the other half, training and validation images of the same distribution are
-  exchangeable for a critic trained on samples that do not depend on them, whatever it has learned. The expected gap is
-  then exactly 0.
+  them from their copies. If it were measured on images that it was trained on, it would find a gap for every generator,
+  caused by its own overfitting. If the samples depend on neither split, training images and the other half are
+  exchangeable for the critic, whatever it has learned. The expected gap is then exactly 0.
 
   The longer the critic is trained, the more a gap can show: a critic with few steps finds no gap for any generator. A
   generator that is far from all images, or has collapsed, has a large distance and may have no gap.
@@ -118,7 +115,7 @@ def critic_distances(
     The `CriticDistances`.
 
   Raises:
-    UsageError: If there are fewer than 2 training or 4 validation images, or the critic's outputs are not finite.
+    ValueError: If there are fewer than 2 training or 4 validation images, or the critic's outputs are not finite.
 
   #### Examples
 
@@ -131,7 +128,7 @@ def critic_distances(
   ```
   """
   if len(train) < 2 or len(validation) < 4:  # Their standard errors would be NaN.
-    raise UsageError(
+    raise ValueError(
       f'there must be at least 2 training and 4 validation images. Got: {len(train)} and {len(validation)}.'
     )
   rng = np.random.default_rng(seed)
@@ -139,8 +136,8 @@ def critic_distances(
   n = min(len(unseen), len(train))
   _train_critic(critic, sample, validation[seen], levels, steps, batch_size, seed, learning_rate)
 
-  outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0])
-  sample_for = tf.function(sample)
+  outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], autograph=False)
+  sample_for = tf.function(sample, autograph=False)
 
   def outputs(images):
     return arrays.map_batches(outputs_of, images, batch_size).astype(np.float64)
@@ -153,7 +150,7 @@ def critic_distances(
   of_train = outputs(data.dequantize(train[np.sort(rng.permutation(len(train))[:n])], levels, seed))
   of_validation = outputs(data.dequantize(validation[unseen[:n]], levels, seed + 1))
   if not np.isfinite([of_samples, of_train, of_validation]).all():
-    raise UsageError("the critic's outputs must be finite. Got: NaN or infinity.")
+    raise ValueError("the critic's outputs must be finite. Got: NaN or infinity.")
   results = [
     (a.mean() - b.mean(), math.hypot(arrays.standard_error(a), arrays.standard_error(b)))
     for a, b in ((of_train, of_samples), (of_validation, of_samples), (of_validation, of_train))
@@ -167,7 +164,7 @@ def _train_critic(critic, sample, validation, levels, steps, batch_size, seed, l
   optimizer.build(critic.trainable_variables)
 
   # Without XLA, whose convolution gradients are many times slower on a CPU.
-  @tf.function
+  @tf.function(autograph=False)
   def update(real, step):
     noise_seed = _seed(seed, _TRAINING, step)
     fake = tf.cast(sample(batch_size, noise_seed), tf.float32)
@@ -215,8 +212,11 @@ class IndependentCritic(Analysis):
 
   def measure(self, subject: Subject, settings: IndependentCriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
     config, dataset = subject.run.config, subject.dataset
-    with _seeded(settings.seed):
-      critic = run.make_critic(config, dataset.image_shape)
+    # Python's generator decides the initial weights of Keras' layers.
+    state = random.getstate()
+    random.seed(settings.seed)
+    critic = runs.make_critic(config, dataset.image_shape)
+    random.setstate(state)
     found = critic_distances(
       subject.run.generator.sample,
       dataset.train.images,
@@ -228,14 +228,3 @@ class IndependentCritic(Analysis):
       settings.seed,
     )
     return found._asdict(), {}
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-  """Seeds the initial weights of Keras' layers, which Python's generator decides, and leaves that as it was."""
-  state = random.getstate()
-  random.seed(seed)
-  try:
-    yield
-  finally:
-    random.setstate(state)

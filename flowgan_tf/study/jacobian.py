@@ -24,7 +24,6 @@ import tqdm
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.errors import check
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 
@@ -118,16 +117,15 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
     The `JacobianSpectrum` at the noise vectors.
 
   Raises:
-    UsageError: If a Jacobian is not finite.
+    ValueError: If a Jacobian is not finite.
   """
   noise = tf.cast(noise, generator.dtype)
-  jacobian_at = tf.function(lambda z: jacobian_matrix(generator.decode, z)).get_concrete_function(noise[0])
+  jacobian_at = tf.function(lambda z: jacobian_matrix(generator.decode, z), autograph=False)
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
   for i in tqdm.trange(len(noise), desc='Jacobians', dynamic_ncols=True, disable=not sys.stderr.isatty()):
     matrix = jacobian_at(noise[i]).numpy().astype(np.float64)
-    check(
-      'generator', f'NaN or infinity at noise vector {i}', 'a map with finite derivatives', np.isfinite(matrix).all()
-    )
+    if not np.isfinite(matrix).all():
+      raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
     singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
   largest, smallest = singular_values[:, :1], singular_values[:, -1]
   tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator

@@ -44,10 +44,10 @@ class Outliers(Analysis):
   """Log-likelihood of training and test images, of another data set and of uniform noise (Nalisnick et al. 2019).
 
   A density may be high where there are no data. Flows trained on CIFAR-10 give images of SVHN a higher likelihood than
-  their own test images. The AUROC is the probability that a test image has a higher log-density than an image of the
-  other set, where a tie counts one half: 1 if a threshold on the likelihood separates the two sets, 0.5 for chance, and
-  below 0.5 if the other images tend to be more likely. The difference between training and test images shows how far
-  the model overfits.
+  they give their own test images. The AUROC is the probability that a test image has a higher log-density than an image
+  of the other set, where a tie counts one half: 1 if a threshold on the likelihood separates the two sets, 0.5 for
+  chance, and below 0.5 if the other images tend to be more likely. The difference between training and test images
+  shows how far the model overfits.
 
   #### References
 
@@ -82,7 +82,7 @@ class Outliers(Analysis):
     log_probs = {name: subject.log_prob(images) for name, images in sets.items()}
     for name, values in log_probs.items():
       if bad := np.count_nonzero(~np.isfinite(values)):
-        raise UsageError(
+        raise ValueError(
           f'the log-densities must be finite. Got: NaN or infinity for {bad} of {len(values)} images of {name!r}.'
         )
     test, numbers = log_probs['test'], {}

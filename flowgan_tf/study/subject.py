@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +25,7 @@ _MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
 class Subject:
-  """A run with its data, and with what several analyses need, which is computed on first use.
+  """A run with its data, and with what several analyses need. It is computed on first use.
 
   Attributes:
     run: The run.
@@ -42,6 +41,7 @@ class Subject:
     self.run = run
     self.dataset = load_data(run)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
+    self._log_prob = tf.function(run.generator.log_prob, autograph=False)
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
@@ -71,10 +71,10 @@ class Subject:
 
     Args:
       split: 'train', 'validation' or 'test'.
-      n: Number of images, drawn at random; all if None or if there are no more. Of images that stay in files, no more
-        are drawn than take 2 GiB in float32, and a line of the log says so.
+      n: Number of images, drawn at random; all if None or if there are no more. At most 2 GiB in float32 are drawn from
+        images that stay in files, and a line of the log says so.
       seed: Seed of the draw.
-      dataset: Another data set than that of the run.
+      dataset: A data set; by default the run's own.
     """
     dataset = dataset or self.dataset
     levels = self.grey_levels(split, n, seed, dataset)
@@ -83,17 +83,13 @@ class Subject:
   def grey_levels(
     self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None
   ) -> np.ndarray:
-    """Returns the images of a split as they are in the data, uint8, for the arguments of `images`."""
+    """Returns the images of a split as the data hold them, uint8, for the arguments of `images`."""
     dataset = dataset or self.dataset
     return getattr(dataset, split).images[_chosen(dataset, split, n, seed)]
 
   def labels(self, split: str) -> np.ndarray:
     """Returns the labels of `images(split)`."""
     return getattr(self.dataset, split).labels[_chosen(self.dataset, split, None, 0)]
-
-  @functools.cached_property
-  def _log_prob(self) -> Callable[[np.ndarray], tf.Tensor]:
-    return tf.function(self.run.generator.log_prob, autograph=False)
 
   def log_prob(self, images: np.ndarray) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`."""
@@ -108,7 +104,7 @@ class Subject:
 
 
 def _chosen(dataset: data.Dataset, split: str, n: int | None, seed: int) -> np.ndarray | slice:
-  """Positions of the images of a split that are used, in order."""
+  """Returns the positions of the images of a split that are used, in order."""
   images = getattr(dataset, split).images
   total = len(images)
   if isinstance(images, data.StoredImages):

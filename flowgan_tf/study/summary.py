@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
@@ -113,7 +113,7 @@ class Summary:
 
   @property
   def objective(self) -> str:
-    """The kind with lambda and, if it is not Wasserstein, the divergence, such as 'Hybrid λ = 0.1'."""
+    """The kind with lambda, and with the divergence if that is not Wasserstein; for instance 'Hybrid λ = 0.1'."""
     name, last = self.kind, self.config.final_lambda
     if name == 'Hybrid':
       name += f' λ = {self.weight:g}' + (f' to {last:g}' if last not in (None, self.weight) else '')
@@ -182,19 +182,14 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   """
   workdir = pathlib.Path(workdir)
   config, facts = describe_run(workdir)
-  found = {'metrics': [], 'evaluation': [], 'start': None}
-  damage, studies = [], {}
-  with _noted(damage):
-    found['metrics'] = read_metrics(workdir)
-  with _noted(damage):
-    found['evaluation'] = read_evaluation(workdir)
-  with _noted(damage):
-    if record := read_record(workdir / 'init.json'):
-      found['start'] = record[0]
+  damage: list[str] = []
+  metrics = _read(lambda: read_metrics(workdir), damage) or []
+  evaluation = _read(lambda: read_evaluation(workdir), damage) or []
+  start = _read(lambda: read_record(workdir / 'init.json'), damage)
+  studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
-    with _noted(damage, ', or remove it'):
-      if record := read_record(path):
-        studies[path.stem] = Study(*record)
+    if record := _read(lambda path=path: read_record(path), damage, ', or remove it'):
+      studies[path.stem] = Study(*record)
   summary = Summary(
     label='',
     path=os.fspath(workdir),
@@ -203,21 +198,23 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     fingerprint=facts['fingerprint'],
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
+    metrics=metrics,
+    evaluation=evaluation,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
+    start=start and start[0],
     damage=damage,
-    **found,
   )
   return dataclasses.replace(summary, label=summary.objective)
 
 
-@contextlib.contextmanager
-def _noted(damage: list[str], addition: str = '') -> Iterator[None]:
-  """Notes that a file is damaged, in a line."""
+def _read(reader: Callable[[], Any], damage: list[str], addition: str = '') -> Any:
+  """Returns what a reader returns; None if the file is damaged, which is then noted in a line."""
   try:
-    yield
+    return reader()
   except UsageError as error:
     damage.append(f'{error}{addition}')
+    return None
 
 
 def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] | None:

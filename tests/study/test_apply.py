@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.study import ANALYSES, analyze, read_summary, studying
+from flowgan_tf.study import ANALYSES, Subject, analyze, read_summary, studying
 from flowgan_tf.study import apply as module
 from flowgan_tf.study import subject as subject_module
 
@@ -28,13 +29,14 @@ def test_what_is_found_is_kept(run, monkeypatch):
   """The run is loaded once for several analyses, and leaves no generator behind: TFP's caches would keep it."""
   loaded, variables = [], []
 
-  def load(*arguments):
-    found = load_run(*arguments)
-    loaded.append(arguments)
+  def load(workdir, checkpoint):
+    found = load_run(workdir, 'latest')
+    loaded.append((workdir, checkpoint))
     variables.extend(weakref.ref(variable) for variable in found.generator.variables)
     return found
 
   monkeypatch.setattr(module, 'load_run', load)
+  monkeypatch.setattr(module, 'available', lambda workdir: ['best_nll', 'best_score', 'latest'])
   with studying(run) as apply:
     studies = {what: apply(what, seed=3, **settings) for what, settings in FEW.items()}
   assert loaded == [(run, 'best_score')]  # as in the paper's Table 3
@@ -47,7 +49,7 @@ def test_what_is_found_is_kept(run, monkeypatch):
     assert kept.arrays.keys() == study.arrays.keys()
     for name in kept.arrays:
       np.testing.assert_array_equal(kept.arrays[name], study.arrays[name])
-    assert (kept.record['what'], kept.record['checkpoint'], kept.record['step']) == (what, 'best_score', 2)
+    assert (kept.record['what'], kept.record['checkpoint'], kept.record['step']) == (what, 'latest', 2)
     assert kept.record['settings'] == dataclasses.asdict(ANALYSES[what].Settings(seed=3, **FEW[what]))
     assert kept.record['seconds'] >= 0
   assert studies == {}
@@ -79,12 +81,18 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(run, measure):
     analyze(run, 'kde')
 
 
-def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, measure):
-  def fail(*_):
-    raise ValueError('`images` must be finite.')
-
-  measure(fail)
-  with pytest.raises(UsageError, match=r'run: kde: images must be finite\.$'):
+@pytest.mark.parametrize(
+  ('error', 'said'),
+  [
+    (ValueError('`images` must be finite.'), r'run: kde: images must be finite\.$'),
+    (UsageError('`images` must be finite.', 'images'), r'run: kde: images must be finite\.$'),
+    (UsageError('`samples` must be fewer.', 'samples'), r'^`samples` must be fewer\.$'),
+    (UsageError('no memory'), r'^no memory$'),
+  ],
+)
+def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, measure, error, said):
+  measure(mock.Mock(side_effect=error))
+  with pytest.raises(UsageError, match=said):
     analyze(run, 'kde')
 
 
@@ -101,6 +109,11 @@ def test_log_densities_of_any_number_of_images(subject):
   np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5, atol=1e-4)
   np.testing.assert_allclose(subject.log_prob(images[:1]), expected[:1], rtol=1e-5, atol=1e-4)
   assert subject.log_prob(images).dtype == np.float64
+
+
+def test_samples_are_scored_as_in_an_evaluation(subject, monkeypatch):
+  monkeypatch.setattr(subject_module, 'make_scorer', lambda *arguments: arguments)
+  assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
 
 
 def test_samples_are_drawn_once(subject):

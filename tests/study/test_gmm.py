@@ -1,48 +1,16 @@
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
-from flowgan_tf.study import GaussianMixture, bandwidth_study, winning_range
-from flowgan_tf.study import gmm as module
-from flowgan_tf.study.gmm import Gmm
+from flowgan_tf.study import GaussianMixture, Subject
+from flowgan_tf.study.gmm import Gmm, winning_range
 from tests.summaries import gmm, summary
-
-
-def images(number: int, seed: int = 0) -> np.ndarray:
-  return np.random.default_rng(seed).random((number, 4, 3, 2), dtype=np.float32)
 
 
 def sklearn_log_prob(x, centers, bandwidth):
   density = KernelDensity(bandwidth=bandwidth, leaf_size=len(centers)).fit(centers.reshape(len(centers), -1))
   return density.score_samples(x.reshape(len(x), -1))
-
-
-def test_study():
-  mixture, x, bandwidths = GaussianMixture(images(40)), images(15, seed=1), [0.4, 0.01]
-  scored = []
-
-  def score(samples):
-    scored.append(samples)
-    return {'spread': float(samples.std()), 'score_samples': len(samples)}
-
-  records = bandwidth_study(mixture, x, score, bandwidths, samples=30, seed=5)
-  for h, record, samples in zip(bandwidths, records, scored, strict=True):
-    log_prob = sklearn_log_prob(x, images(40), h)
-    assert record['bandwidth'] == h and record['n'] == 15
-    assert record['nll'] == pytest.approx(-log_prob.mean(), rel=1e-9)
-    assert record['standard_error'] == pytest.approx(stats.sem(log_prob), rel=1e-6)
-    np.testing.assert_array_equal(samples, np.clip(mixture.sample(30, h, seed=5), 0, 1))
-    assert record['spread'] == float(samples.std()) and record['score_samples'] == 30
-  assert mixture.sample(30, 0.4, seed=5).max() > 1 >= scored[0].max()
-
-
-def test_study_without_scores():
-  (record,) = bandwidth_study(GaussianMixture(images(40)), images(1, seed=1), None, [0.2], samples=0, seed=0)
-  assert list(record) == ['bandwidth', 'nll', 'standard_error', 'n']
-  assert math.isnan(record['standard_error'])
 
 
 @pytest.mark.parametrize(
@@ -74,24 +42,45 @@ def test_winning_range_by_hand(nlls, scores, nll, score, expected):
   assert winning_range(records[::-1], nll, score, 'mode_score') == found
 
 
-def test_the_analysis(subject, monkeypatch):
-  monkeypatch.setattr(module, '_BANDWIDTHS', np.array([0.05, 0.3]))
-  numbers, arrays = Gmm().measure(subject, Gmm.Settings(samples=40))
+def test_the_analysis(subject):
+  scored = []
+
+  def score(samples, splits=1):
+    scored.append(samples)
+    return {'mode_score': float(samples.mean()), 'score_samples': len(samples)}
+
+  score.selection = 'mode_score'
+  other = Subject(subject.run)
+  other.scorer = score
+  numbers, found = Gmm().measure(other, Gmm.Settings(samples=40, seed=5))
   train, validation, test = map(subject.images, ('train', 'validation', 'test'))
-  best = numbers['best_bandwidth']
-  np.testing.assert_allclose(numbers['test_nll'], -sklearn_log_prob(test, train, best).mean(), rtol=1e-5)
-  np.testing.assert_allclose(numbers['test_standard_error'], stats.sem(sklearn_log_prob(test, train, best)), rtol=1e-5)
+  best, log_prob = numbers['best_bandwidth'], sklearn_log_prob(test, train, numbers['best_bandwidth'])
+  np.testing.assert_allclose(numbers['test_nll'], -log_prob.mean(), rtol=1e-5)
+  np.testing.assert_allclose(numbers['test_standard_error'], stats.sem(log_prob), rtol=1e-5)
   np.testing.assert_allclose(numbers['best_nll'], -sklearn_log_prob(validation, train, best).mean(), rtol=1e-5)
-  for record in numbers['bandwidths']:
-    expected = -sklearn_log_prob(validation, train, record['bandwidth']).mean()
-    np.testing.assert_allclose(record['nll'], expected, rtol=1e-5)
+  np.testing.assert_allclose([b['bandwidth'] for b in numbers['bandwidths']], np.geomspace(0.01, 1, 17))
+  mixture = GaussianMixture(train)
+  for record, samples in list(zip(numbers['bandwidths'], scored, strict=False))[::8]:
+    log_prob = sklearn_log_prob(validation, train, record['bandwidth'])
+    np.testing.assert_allclose(record['nll'], -log_prob.mean(), rtol=1e-5)
+    np.testing.assert_allclose(record['standard_error'], stats.sem(log_prob), rtol=1e-5)
+    np.testing.assert_array_equal(samples, np.clip(mixture.sample(40, record['bandwidth'], seed=5), 0, 1))
+    assert record['mode_score'] == samples.mean() and (record['score_samples'], record['n']) == (40, len(validation))
   assert numbers['best_nll'] <= min(record['nll'] for record in numbers['bandwidths'])
+  # The run itself is scored like the mixture.
+  assert len(scored) == 18 and np.array_equal(scored[-1], subject.samples(40, 5))
+  assert numbers['model']['mode_score'] == scored[-1].mean()
   assert numbers['model']['nll'] == subject.evaluator.likelihood('validation').nll
-  # Mixture and model are scored alike.
-  keys = ('scorer', 'scorer_hash', 'score_samples')
-  assert [numbers['model'][key] for key in keys] == [numbers['bandwidths'][0][key] for key in keys]
-  assert numbers['selection'] == 'mode_score' and numbers['centers'] == 160 and numbers['test_n'] == len(test)
-  assert arrays['samples'].shape == (64, 4, 4, 1) and 0 <= arrays['samples'].min() <= arrays['samples'].max() <= 1
+  assert (numbers['selection'], numbers['centers'], numbers['test_n']) == ('mode_score', 160, len(test))
+  np.testing.assert_array_equal(found['samples'], np.clip(mixture.sample(64, best, 5), 0, 1))
+
+
+def test_without_a_scorer_there_are_likelihoods_only(subject):
+  other = Subject(subject.run)
+  other.scorer = None
+  numbers, _ = Gmm().measure(other, Gmm.Settings(samples=40))
+  assert list(numbers['bandwidths'][0]) == ['bandwidth', 'nll', 'standard_error', 'n']
+  assert numbers['selection'] is None and Gmm().records(numbers) == {'': numbers}
 
 
 def test_models_scored_by_other_networks_are_not_drawn_beside_it():

@@ -8,7 +8,6 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import dcgan_critic
 from flowgan_tf.runs.run import make_critic
 from flowgan_tf.study import critic_distances
@@ -61,10 +60,10 @@ def test_a_generator_of_fresh_images_has_none():
 
 def test_what_cannot_be_measured_is_refused():
   train, validation, _ = digits()
-  with pytest.raises(UsageError, match=r"^the critic's outputs must be finite\. Got: NaN or infinity\.$"):
+  with pytest.raises(ValueError, match=r"^the critic's outputs must be finite\. Got: NaN or infinity\.$"):
     measure(lambda n, seed: replay(train)(n, seed) * np.nan, train, validation, steps=1)
   for few in ((train[:1], validation), (train, validation[:3])):
-    with pytest.raises(UsageError, match=r'^there must be at least 2 training and 4 validation images'):
+    with pytest.raises(ValueError, match=r'^there must be at least 2 training and 4 validation images'):
       measure(replay(train), *few, steps=1)
 
 

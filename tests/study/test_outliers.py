@@ -56,7 +56,7 @@ def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
   with pytest.raises(UsageError, match=r'`other_dataset` must .* of shape \(4, 4, 1\)\. Got: .*, of shape \(5, 4, 1\)'):
     measure(subject, other_dataset=write_images(tmp_path / 'o.npz', shape=(5, 4, 1)))
   monkeypatch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
-  with pytest.raises(UsageError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
+  with pytest.raises(ValueError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
     measure(subject, images=5)
 
 

@@ -7,8 +7,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.flows import nice
 from flowgan_tf.metrics.scorer import score_samples
 from flowgan_tf.study import temperature as module
-from flowgan_tf.study import tempered_log_prob
-from flowgan_tf.study.temperature import Temperature
+from flowgan_tf.study.temperature import Temperature, tempered_log_prob
 from tests.summaries import summary, temperature
 
 tfd = tfp.distributions
@@ -26,6 +25,12 @@ def test_the_flow_at_a_temperature_has_a_scaled_prior(t):
 
 def test_the_analysis(subject, monkeypatch):
   monkeypatch.setattr(module, '_TEMPERATURES', (0.5, 1.0))
+
+  def scorer(images, splits):
+    return {'mode_score': float(images.mean()), 'splits': splits}
+
+  scorer.selection = 'mode_score'
+  monkeypatch.setattr(subject, 'scorer', scorer, raising=False)
   numbers, arrays = Temperature().measure(subject, Temperature.Settings(samples=40))
   rows = Temperature().records(numbers)
   assert list(rows) == ['t = 0.5', 't = 1'] and len(Temperature().lines(numbers)) == 5
@@ -38,7 +43,7 @@ def test_the_analysis(subject, monkeypatch):
     assert own[f'{prefix}n'] == exact.n
   images = subject.samples(40, 0)
   np.testing.assert_array_equal(arrays['samples'][1], images[:12])
-  assert own.items() >= score_samples(images, subject.scorer, 10).items()
+  assert own.items() >= score_samples(images, scorer, 10).items() and own['splits'] == 10
   noise, unscaled = (subject.run.generator.encode(samples) for samples in arrays['samples'])
   np.testing.assert_allclose(noise, 0.5 * unscaled, atol=1e-3)
 

@@ -26,16 +26,12 @@ from flowgan_tf.errors import UsageError
 __all__ = [
   'as_json',
   'make_writable',
-  'read_json',
   'read_record',
   'refusal_named',
   'save_arrays',
   'seal',
-  'sealed',
   'sync',
-  'unsealed',
   'write_atomically',
-  'write_json',
   'write_record',
 ]
 
@@ -102,58 +98,42 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a value as JSON by `write_atomically`, after `as_json`."""
-  write_atomically(path, json.dumps(as_json(value), indent=2) + '\n')
-
-
-def read_json(path: pathlib.Path) -> Any:
-  """Reads a file of JSON.
-
-  Raises:
-    OSError: If the file cannot be read.
-    ValueError: If it is not UTF-8 or not JSON, or is nested too deeply.
-  """
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except RecursionError as error:
-    raise ValueError('nested too deeply') from error
-
-
 def write_record(
   path: str | os.PathLike, record: dict, arrays: Mapping[str, np.ndarray | float | str] | None = None
 ) -> None:
-  """Writes a record and its arrays, for `read_record`.
+  """Writes a record, and arrays that belong to it, for `read_record`.
 
-  A kill or a full disk leaves the old pair or the new one: the arrays get a file of their own, whose name holds the
-  first digits of their seal, and the JSON file, which names it, is then replaced in one step.
+  A kill or a full disk leaves the old record or the new one: the arrays get a file of their own, whose name holds the
+  first digits of their hash, and the JSON file, which names it as `arrays`, is then replaced in one step.
 
   Args:
-    path: Path of the JSON file, whose folder is made if there is none. Arrays go into an .npz file beside it.
-    record: Values that JSON can hold; see `files.as_json`.
-    arrays: Arrays by name, possibly none.
+    path: The JSON file. Its folder is made if there is none. Arrays go into an .npz file beside it.
+    record: Values that JSON can hold; see `as_json`.
+    arrays: Arrays by name.
 
   Raises:
     UsageError: If a file cannot be written.
   """
   path = pathlib.Path(path)
   make_writable(path.parent)
-  name = f'{path.stem}-{seal({}, arrays)[:8]}.npz' if arrays else None
+  record, name = as_json(record), None
   if arrays:
+    name = f'{path.stem}-{seal({}, arrays)[:8]}.npz'
     save_arrays(path.with_name(name), arrays)
-  record = as_json(record | {'arrays': name})
-  write_json(path, record | {'sha256': seal(record, arrays)})
-  old = re.compile(rf'{re.escape(path.stem)}(-[0-9a-f]{{8}})?\.npz')
+    record |= {'arrays': name}
+  write_atomically(path, json.dumps(record | {_SEAL: seal(record, arrays)}, indent=2) + '\n')
+  old = re.compile(rf'{re.escape(path.stem)}-[0-9a-f]{{8}}\.npz')
   for file in list(path.parent.iterdir()):
     if old.fullmatch(file.name) and file.name != name:
       file.unlink(missing_ok=True)
 
 
-def read_record(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] | None:
-  """Reads a record and its arrays.
+def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[str, np.ndarray]] | None:
+  """Reads what `write_record` wrote. Nothing that it returns needs to be checked again.
 
   Args:
-    path: Path of the JSON file.
+    path: The JSON file.
+    remedy: What helps if it is damaged; the end of the message.
 
   Returns:
     The record, and the arrays by name; None if there is no such file.
@@ -164,24 +144,23 @@ def read_record(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]] |
   path = pathlib.Path(path)
   if not path.exists():
     return None
-  text = path.read_bytes() if path.is_file() else b''
+  content = None
   try:
-    record, arrays = read_json(path), {}
-    content = {name: value for name, value in record.items() if name != 'sha256'}
-    # Version 0.1.0 had one name for the arrays of all times, and the JSON file did not say whether there are any.
-    older = path.with_suffix('.npz').name if path.with_suffix('.npz').exists() else None
-    if name := content.get('arrays', older):
-      # NumPy leaves a file open that is damaged, if it has opened it.
+    content, arrays = path.read_bytes(), {}
+    record = json.loads(content)
+    digest, name = record.pop(_SEAL), record.get('arrays')
+    if name:
+      # NumPy leaves a damaged file open if it opened it itself.
       with path.with_name(name).open('rb') as file, np.load(file) as saved:
-        arrays = {name: saved[name] for name in saved.files}
-    if record['sha256'] != seal(content, arrays):
+        arrays = {key: saved[key] for key in saved.files}
+    if digest != seal(record, arrays):
       raise ValueError('not what was written')
-  except Exception as error:  # Reading a zip file with flipped bits can raise anything.
-    if path.is_file() and path.read_bytes() != text:  # Another process has measured it again in the meantime.
-      return read_record(path)
-    raise UsageError(f'{path}: damaged ({type(error).__name__}); measure it again') from error
-  content.pop('arrays', None)
-  return content, arrays
+  except Exception as error:  # A zip file with flipped bits can raise anything.
+    if content is not None and path.exists() and path.read_bytes() != content:  # Another process has just replaced it.
+      return read_record(path, remedy)
+    raise UsageError(f'{path}: damaged ({str(error) or type(error).__name__}){remedy}') from error
+  record.pop('arrays', None)
+  return record, arrays
 
 
 def seal(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
@@ -197,24 +176,6 @@ def seal(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = Non
     found.update(f'{name} {array.dtype} {array.shape}'.encode())
     found.update(np.ascontiguousarray(array).tobytes())
   return found.hexdigest()
-
-
-def sealed(record: dict) -> dict:
-  """Returns a record as JSON can hold it, with its seal under `sha256`."""
-  record = as_json(record)
-  return record | {_SEAL: seal(record)}
-
-
-def unsealed(record: dict) -> dict:
-  """Returns a record without its seal.
-
-  Raises:
-    ValueError: If the record is not what was sealed.
-  """
-  rest = {name: value for name, value in record.items() if name != _SEAL}
-  if record.get(_SEAL) != seal(rest):
-    raise ValueError('not what was written')
-  return rest
 
 
 def sync(path: str | os.PathLike) -> None:

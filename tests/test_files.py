@@ -1,8 +1,9 @@
+"""Files are whole or not there, and what was damaged is not read."""
+
 import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import pathlib
 import stat
@@ -14,31 +15,11 @@ import pytest
 
 from flowgan_tf import files
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import (
-  as_json,
-  make_writable,
-  read_json,
-  save_arrays,
-  seal,
-  sealed,
-  unsealed,
-  write_atomically,
-  write_json,
-)
+from flowgan_tf.files import as_json, make_writable, read_record, save_arrays, seal, write_atomically, write_record
 
 
 class Killed(BaseException):
   """What nothing catches, as a signal."""
-
-
-def write_half(error):
-  """A stand-in for NumPy's writer of one array that fails when part of it is written."""
-
-  def write_array(file, array, allow_pickle):
-    file.write(b'half')
-    raise error
-
-  return write_array
 
 
 def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
@@ -49,6 +30,9 @@ def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
   (tmp_path / 'link').symlink_to('file')
   write_atomically(tmp_path / 'link', 'x')
   assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_text() == 'x'
+  (tmp_path / 'folder').mkdir()
+  with pytest.raises(UsageError, match=rf'^{tmp_path}/folder: cannot be written \(Is a directory\)$'):
+    write_atomically(tmp_path / 'folder', 'text')
 
 
 def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
@@ -65,16 +49,20 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
   for folder in (tmp_path / 'file', tmp_path / 'file' / 'folder'):
     with pytest.raises(UsageError, match=rf'^{folder}: cannot be written \((File exists|Not a directory)\)$'):
       make_writable(folder)
+  with pytest.raises(UsageError) as caught:  # TensorFlow could not write there, after the training.
+    make_writable(tmp_path / os.fsdecode(b'run\xff'))
+  assert str(caught.value) == f'{tmp_path}/run\\xff: cannot be written (its name must be UTF-8)'
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='has no folder in which nobody can create files')
 def test_a_folder_that_cannot_be_written_to_is_refused():
-  """Not even by root, who may write to folders without permissions."""
+  """Root may write to folders without permissions, but not there."""
   with pytest.raises(UsageError, match=r'^/proc/self: cannot be written \(.+\)$'):
-    make_writable(pathlib.Path('/proc/self'))
+    make_writable('/proc/self')
 
 
-def test_a_folder_that_another_process_checks_at_the_same_time_can_be_written_to(tmp_path, monkeypatch):
+def test_two_processes_may_check_a_folder_at_the_same_time(tmp_path, monkeypatch):
   """Neither removes a file of the other."""
   temporary_file = tempfile.TemporaryFile
 
@@ -88,59 +76,49 @@ def test_a_folder_that_another_process_checks_at_the_same_time_can_be_written_to
   assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
-  """TensorFlow could not write there, after the training."""
-  folder = tmp_path / os.fsdecode(b'run\xff')
-  with pytest.raises(UsageError) as caught:
-    make_writable(folder)
-  assert str(caught.value) == f'{tmp_path}/run\\xff: cannot be written (its name must be UTF-8)'
-  assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize('kind', [str, pathlib.Path])
 def test_arrays_numbers_and_strings_are_read_again(tmp_path, kind):
   path = tmp_path / 'new' / 'folder' / 'arrays.npz'
   array = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-  save_arrays(kind(path), {'array': array, 'number': 0.25, 'text': '0123abcd'})
+  # `np.savez` takes the names as keywords, and has its own `file` and `allow_pickle`.
+  save_arrays(kind(path), {'array': array, 'number': 0.25, 'text': '0123abcd', 'file': 1.0, 'allow_pickle': 2.0})
   with np.load(path, allow_pickle=False) as saved:
     np.testing.assert_array_equal(saved['array'], array, strict=True)
     assert (float(saved['number']), str(saved['text'])) == (0.25, '0123abcd')
+    assert (float(saved['file']), float(saved['allow_pickle'])) == (1.0, 2.0)
   save_arrays(kind(path), {'other': array})
   with np.load(path, allow_pickle=False) as saved:
     assert saved.files == ['other']
   assert [file.name for file in path.parent.iterdir()] == ['arrays.npz']
 
 
-def test_any_name_and_a_path_without_a_folder(tmp_path, monkeypatch):
-  """`np.savez` takes the names as keywords, beside its own `file` and `allow_pickle`."""
-  monkeypatch.chdir(tmp_path)
-  arrays = {'file': np.arange(3), 'path': np.ones(2), 'allow_pickle': np.zeros(1), 'λ 1': np.float32(2)}
-  save_arrays('arrays.npz', arrays)
-  with np.load(tmp_path / 'arrays.npz', allow_pickle=False) as saved:
-    assert saved.files == list(arrays)
-    for name, array in arrays.items():
-      np.testing.assert_array_equal(saved[name], array, strict=True)
+@pytest.mark.parametrize(
+  ('error', 'raised'), [(OSError(28, 'No space left on device'), UsageError), (Killed(), Killed)]
+)
+def test_a_full_disk_or_a_kill_leaves_the_old_content(tmp_path, monkeypatch, error, raised):
+  text, arrays = tmp_path / 'text', tmp_path / 'arrays.npz'
+  write_atomically(text, 'old')
+  save_arrays(arrays, {'old': 1.0})
+  write_bytes = pathlib.Path.write_bytes
 
+  def write_half(self, content):
+    write_bytes(self, content[:1])
+    raise error
 
-def test_a_full_disk_leaves_the_old_arrays_and_nothing_else(tmp_path, monkeypatch):
-  path = tmp_path / 'arrays.npz'
-  save_arrays(path, {'old': 1.0})
-  monkeypatch.setattr(np.lib.format, 'write_array', write_half(OSError(28, 'No space left on device')))
-  with pytest.raises(UsageError, match=rf'^{path}: cannot be written \(No space left on device\)$'):
-    save_arrays(path, {'new': 2.0})
-  assert list(tmp_path.iterdir()) == [path]
-  with np.load(path) as saved:
+  def write_half_array(file, array, allow_pickle):
+    file.write(b'half')
+    raise error
+
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', write_half)
+  monkeypatch.setattr(np.lib.format, 'write_array', write_half_array)
+  for path, write in ((text, lambda: write_atomically(text, 'new')), (arrays, lambda: save_arrays(arrays, {'new': 2}))):
+    with pytest.raises(raised) as caught:
+      write()
+    assert raised is Killed or str(caught.value) == f'{path}: cannot be written (No space left on device)'
+  assert text.read_text() == 'old'
+  with np.load(arrays) as saved:
     assert saved.files == ['old']
-
-
-def test_a_kill_leaves_the_old_arrays(tmp_path, monkeypatch):
-  path = tmp_path / 'arrays.npz'
-  save_arrays(path, {'old': 1.0})
-  monkeypatch.setattr(np.lib.format, 'write_array', write_half(Killed()))
-  with pytest.raises(Killed):
-    save_arrays(path, {'new': 2.0})
-  with np.load(path) as saved:
-    assert saved.files == ['old']
+  assert sorted(tmp_path.iterdir()) == [arrays, text]
 
 
 def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch):
@@ -161,93 +139,12 @@ def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch)
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_numbers_of_numpy_become_those_of_python():
-  value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
-  assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
-  assert json.loads(json.dumps(as_json(value))) == as_json(value)
-
-
-def test_json_has_no_numbers_that_are_not_finite(tmp_path):
-  write_json(tmp_path / 'file.json', [{'a': float('nan'), 'b': 0.1}])
-  text = (tmp_path / 'file.json').read_text()
-  assert text == '[\n  {\n    "a": null,\n    "b": 0.1\n  }\n]\n'
-
-
-def test_text_is_written_as_utf_8(tmp_path):
+def test_text_is_written_as_utf_8_and_bytes_as_they_are(tmp_path):
   path = tmp_path / 'text'
-  for text in ('first', 'Fréchet, λ\n'):
-    write_atomically(path, text)
-    assert path.read_bytes() == text.encode('utf-8')
+  for content in ('first', 'Fréchet, λ\n', b'\x00\xff\r\n'):
+    write_atomically(path, content)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode('utf-8'))
   assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-  ('error', 'raised'), [(OSError(28, 'No space left on device'), UsageError), (Killed(), Killed)]
-)
-def test_a_full_disk_or_a_kill_leaves_the_old_text(tmp_path, monkeypatch, error, raised):
-  path = tmp_path / 'text'
-  write_atomically(path, 'old')
-  write_bytes = pathlib.Path.write_bytes
-
-  def write_half(self, content):
-    write_bytes(self, content[:1])
-    raise error
-
-  monkeypatch.setattr(pathlib.Path, 'write_bytes', write_half)
-  with pytest.raises(raised):
-    write_atomically(path, 'new')
-  assert path.read_text() == 'old'
-  assert list(tmp_path.iterdir()) == [path]
-
-
-def test_bytes_are_written_as_they_are(tmp_path):
-  write_atomically(tmp_path / 'file', b'\x00\xff\r\n')
-  assert (tmp_path / 'file').read_bytes() == b'\x00\xff\r\n'
-
-
-def test_a_folder_is_not_replaced_by_a_text(tmp_path):
-  (tmp_path / 'folder').mkdir()
-  with pytest.raises(UsageError, match=rf'^{tmp_path}/folder: cannot be written \(Is a directory\)$'):
-    write_atomically(tmp_path / 'folder', 'text')
-  assert [path.name for path in tmp_path.iterdir()] == ['folder']
-
-
-RECORD = {'a': 0.1, 'b': [1, None, 'λ'], 'c': {'d': True}}
-
-
-def test_what_is_sealed_is_read_again(tmp_path):
-  record = RECORD | {'n': np.float32(0.1), 'none': math.nan, 't': (1, 2)}
-  write_json(tmp_path / 'file.json', sealed(record))
-  read = unsealed(read_json(tmp_path / 'file.json'))
-  assert read == RECORD | {'n': float(np.float32(0.1)), 'none': None, 't': [1, 2]}
-  # The order of keys says nothing.
-  assert unsealed(dict(reversed(sealed(record).items()))) == read
-
-
-def test_a_seal_is_that_of_sha256sum():
-  """Of the JSON with sorted keys; and of the arrays behind it, by name, with what their bytes mean."""
-  text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
-  assert seal(RECORD) == hashlib.sha256(text).hexdigest()
-  arrays = {'y': np.asarray([[1, 2]], np.uint8), 'x': 2.0}
-  text += b'x float64 ()' + struct.pack('<d', 2.0) + b'y uint8 (1, 2)' + bytes([1, 2])
-  assert seal(RECORD, arrays) == hashlib.sha256(text).hexdigest()
-
-
-@pytest.mark.parametrize(
-  'change', [{'a': 0.2}, {'b': [1, None]}, {'c': {'d': 1}}, {'e': 1}, {'sha256': None}, {'sha256': '0' * 64}]
-)
-def test_a_change_breaks_the_seal(change):
-  with pytest.raises(ValueError, match='not what was written'):
-    unsealed(sealed(RECORD) | change)
-  with pytest.raises(ValueError, match='not what was written'):
-    unsealed({name: value for name, value in sealed(RECORD).items() if name != 'c'})
-
-
-@pytest.mark.parametrize('content', [b'', b'{', b'\xff"', b'[' * 200_000, b'9' * 5000])
-def test_what_is_not_json_is_a_value_error(tmp_path, content):
-  (tmp_path / 'file.json').write_bytes(content)
-  with pytest.raises(ValueError):
-    read_json(tmp_path / 'file.json')
 
 
 def is_folder(descriptor):
@@ -283,3 +180,111 @@ def test_a_file_that_cannot_be_synchronised_is_refused(tmp_path, monkeypatch):
   with pytest.raises(UsageError, match='Invalid argument'):
     write_atomically(tmp_path / 'file', 'text')
   assert not list(tmp_path.iterdir())
+
+
+def test_json_has_only_numbers_of_python_that_are_finite():
+  value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
+  assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
+  assert json.loads(json.dumps(as_json(value))) == as_json(value)
+
+
+RECORD = {'a': 0.1, 'b': [1, None, 'λ'], 'c': {'d': True}}
+
+
+def test_a_seal_is_a_sha_256_of_the_json_with_sorted_keys_and_of_the_arrays():
+  text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
+  assert seal(RECORD) == hashlib.sha256(text).hexdigest()
+  arrays = {'y': np.asarray([[1, 2]], np.uint8), 'x': 2.0}
+  text += b'x float64 ()' + struct.pack('<d', 2.0) + b'y uint8 (1, 2)' + bytes([1, 2])
+  assert seal(RECORD, arrays) == hashlib.sha256(text).hexdigest()
+
+
+@pytest.fixture
+def path(tmp_path):
+  return tmp_path / 'folder' / 'record.json'
+
+
+def files_of(path):
+  return sorted(file.name for file in path.parent.iterdir())
+
+
+def test_a_record_is_read_as_it_was_written(path):
+  assert read_record(path) is None
+  write_record(path, RECORD | {'n': np.float32(0.1), 'none': np.nan, 't': (1, 2)})
+  record, arrays = read_record(path)
+  assert record == RECORD | {'n': float(np.float32(0.1)), 'none': None, 't': [1, 2]} and arrays == {}
+  assert path.read_text().startswith('{\n  "a": 0.1,\n') and files_of(path) == ['record.json']
+  # The order of keys says nothing.
+  path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
+  assert read_record(path)[0] == record
+  write_record(path, RECORD, {'x': np.arange(3), 'n': 2})
+  record, arrays = read_record(path)
+  assert record == RECORD and (list(arrays['x']), int(arrays['n'])) == ([0, 1, 2], 2)
+  assert len(files_of(path)) == 2
+
+
+@pytest.mark.parametrize(
+  'change', [{'a': 0.2}, {'b': [1, None]}, {'c': {'d': 1}}, {'e': 1}, {'sha256': None}, {'sha256': '0' * 64}]
+)
+def test_a_record_that_was_edited_is_damaged(path, change):
+  write_record(path, RECORD)
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(UsageError) as caught:
+    read_record(path, '; make it again')
+  assert str(caught.value) == f'{path}: damaged (not what was written); make it again'
+
+
+@pytest.mark.parametrize('content', [b'', b'{', b'[]', b'3', b'\xff"', b'{"a": 1}', b'[' * 200_000, b'9' * 5000])
+def test_what_was_not_written_so_is_damaged(path, content):
+  path.parent.mkdir()
+  path.write_bytes(content)
+  with pytest.raises(UsageError) as caught:
+    read_record(path)
+  assert str(caught.value).startswith(f'{path}: damaged (') and '\n' not in str(caught.value)
+
+
+def test_lost_or_edited_arrays_are_damage(path):
+  write_record(path, RECORD, {'x': np.asarray([1.0])})
+  [arrays] = path.parent.glob('*.npz')
+  content = arrays.read_bytes()
+  for damage in (
+    lambda: np.savez(arrays, x=np.asarray([2.0])),
+    lambda: arrays.write_bytes(content[:50]),
+    arrays.unlink,
+  ):
+    damage()
+    with pytest.raises(UsageError, match=r'record\.json: damaged'):
+      read_record(path)
+
+
+def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):
+  write_record(path, RECORD, {'x': 1.0})
+  (path.parent / 'record-notes.npz').touch()
+  with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+    context.setattr(files, 'write_atomically', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    write_record(path, RECORD | {'a': 0.2}, {'x': 2.0})
+  record, arrays = read_record(path)
+  assert (record['a'], float(arrays['x']), len(files_of(path))) == (0.1, 1.0, 4)
+  # The next record leaves its own pair, and no arrays of others.
+  write_record(path, RECORD | {'a': 0.3}, {'x': 3.0})
+  assert read_record(path)[0]['a'] == 0.3 and len(files_of(path)) == 3
+  assert 'record-notes.npz' in files_of(path)
+
+
+def test_a_record_that_another_process_replaces_meanwhile_is_read_again(path, monkeypatch):
+  write_record(path, RECORD, {'x': 1.0})
+  load = np.load
+
+  def replaced(file):
+    monkeypatch.setattr(np, 'load', load)
+    write_record(path, RECORD, {'x': 2.0})
+    raise OSError
+
+  monkeypatch.setattr(np, 'load', replaced)
+  assert float(read_record(path)[1]['x']) == 2.0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+  (tmp_path / 'folder').write_text('a file')
+  with pytest.raises(UsageError, match='folder: cannot be written'):
+    write_record(tmp_path / 'folder' / 'record.json', RECORD)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.files import read_json, sealed, unsealed, write_json
+from flowgan_tf.files import read_record, write_record
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
@@ -42,11 +42,11 @@ def make_state(config: config_dict.ConfigDict, image_shape: tuple[int, int, int]
   return TrainState(config, image_shape, make_objective(config))
 
 
-def edit_sealed(path: pathlib.Path, edit: Callable[[dict], object]) -> None:
-  """Changes the record in a sealed JSON file, and seals it again."""
-  record = unsealed(read_json(path))
+def edit_record(path: pathlib.Path, edit: Callable[[dict], object]) -> None:
+  """Changes the record in a JSON file, with a hash that fits."""
+  record, arrays = read_record(path)
   edit(record)
-  write_json(path, sealed(record))
+  write_record(path, record, arrays)
 
 
 def write_images(path: pathlib.Path, count: int = 40, shape: tuple[int, ...] = IMAGE_SHAPE, labels: bool = False):

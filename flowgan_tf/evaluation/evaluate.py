@@ -184,7 +184,7 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
   evaluator = Evaluator(run.generator, dataset, run.config, spread=replicas.map)
   by_step, records = {}, []
   for checkpoint in checkpoints:
-    step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator))
+    step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
       measured = by_step[step] = {'step': step, 'split': split}
@@ -223,12 +223,8 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   Raises:
     UsageError: If the file was damaged or edited.
   """
-  try:
-    found = read_record(workdir / _RECORD)
-  except UsageError as error:  # To measure it again is no remedy, as an evaluation reads the file first.
-    reason = type(error.__cause__).__name__
-    remedy = f'remove it, and run bin/evaluate {workdir} again'
-    raise UsageError(f'{workdir / _RECORD}: damaged ({reason}); {remedy}') from error
+  # To measure it again is no remedy, as an evaluation reads the file first.
+  found = read_record(workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again')
   return found[0]['records'] if found else []
 
 

@@ -117,7 +117,7 @@ def _check(base, configs, analyses):
 
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
-  from flowgan_tf.runs.workdir import training_changes
+  from flowgan_tf.runs.folder import training_changes
   from flowgan_tf.study import read_summary
 
   if not (workdir / 'evaluation.json').exists():

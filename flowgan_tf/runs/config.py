@@ -41,6 +41,7 @@ __all__ = [
   'check_strategy',
   'default_config',
   'objective_arguments',
+  'run_identity',
   'settings',
   'shared_settings',
   'training_settings',
@@ -305,6 +306,13 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 def training_settings(config: config_dict.ConfigDict) -> dict[str, object]:
   """Returns the `settings` on which a training depends."""
   return {name: value for name, value in settings(used(config)).items() if name not in _FREE}
+
+
+def run_identity(config: config_dict.ConfigDict, fingerprint: str) -> dict[str, object]:
+  """Returns what tells a run from others: its settings but `steps`, which may grow, and its data."""
+  found = training_settings(config) | {'data': fingerprint}
+  del found['steps']
+  return found
 
 
 def shared_settings(config: config_dict.ConfigDict, dataset: Dataset) -> dict[str, object]:

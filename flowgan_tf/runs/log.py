@@ -1,9 +1,4 @@
-"""The log of a training: `metrics.jsonl`, one JSON object a line, TensorBoard and the lines on the terminal.
-
-The last value of a line is its `seal`, such as "0f3a5c7b9d1e-8c2b4d6f0a1e": a hash of the record and of the line before
-it, and the first half of that line's seal. The first half shows that a line was damaged or edited, the second that
-lines are missing, doubled or out of order. Logs that version 0.1.0 began have lines without seals at their start.
-"""
+"""The log of a training: `metrics.jsonl`, one JSON object a line, TensorBoard, and lines on the terminal."""
 
 from __future__ import annotations
 
@@ -14,17 +9,15 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, seal, write_atomically
+from flowgan_tf.files import as_json, write_atomically
 
-__all__ = ['Line', 'NoLog', 'RunLog', 'read_lines', 'read_metrics', 'sealed_line']
+__all__ = ['NoLog', 'RunLog', 'read_metrics']
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,14 +61,12 @@ class RunLog:
       self._tensorboard.mkdir(exist_ok=True)
       self._writer = tf.summary.create_file_writer(str(self._tensorboard))
     self._path = workdir / 'metrics.jsonl'
-    lines = read_lines(workdir)
-    if start and not lines:
+    found = read_metrics(workdir)
+    if start and not found:
       _LOG.warning('%s: is missing or empty; the records up to step %d are lost.', self._path, start)
-    lines = list(itertools.takewhile(lambda line: line.record is None or line.record['step'] <= start, lines))
-    write_atomically(self._path, b''.join(line.content + b'\n' for line in lines))
-    self._file = self._path.open('ab')
-    self._last = lines[-1] if lines else None
-    self.records = [line.record for line in lines if line.record is not None]
+    self.records = list(itertools.takewhile(lambda record: record['step'] <= start, found))
+    write_atomically(self._path, ''.join(map(_line, self.records)))
+    self._file = self._path.open('a')
     self.seconds = self.records[-1]['seconds'] if self.records else 0.0
     interactive = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -115,9 +106,7 @@ class RunLog:
       metrics: Names and values.
       seconds: Time for which the run has been trained, by earlier processes as well.
     """
-    record = {'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}
-    self._last = sealed_line(record, self._last)
-    self._file.write(self._last.content + b'\n')
+    self._file.write(_line({'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}))
     self._file.flush()
     if kind != 'train':  # Those are too many; see `sync`.
       self.sync()
@@ -172,107 +161,37 @@ class NoLog:
   warn_of_lost_end = advance = record = sync = image = close = _ignore
 
 
-_FIRST = '0' * 12  # what the first line has instead of half a seal of the line before it
-
-
-class Line(NamedTuple):
-  """A line of the log.
-
-  Attributes:
-    content: Its bytes, without the line's end.
-    record: The record without its seal; None if the line is damaged or doubled.
-    half: Half a seal, for the line after it.
-  """
-
-  content: bytes
-  record: dict | None = None
-  half: str = _FIRST
-
-
-def sealed_line(record: dict, before: Line | None) -> Line:
-  """Makes the line of a record.
-
-  Args:
-    record: Its values by name, with at least `step` and `seconds`.
-    before: The line before it, if there is one.
-  """
-  record, other = as_json(record), before.half if before else _FIRST
-  half = _half(record, other)
-  return Line(json.dumps(record | {'seal': f'{half}-{other}'}).encode(), record, half)
-
-
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
   """Reads the records of a run's `metrics.jsonl`, oldest first; an empty list if there is no file.
 
-  Lines that are damaged or missing are named in a warning. The partial line that a kill leaves at the end is not.
+  Lines that cannot be read are left out, and a warning names them, except for the end of the file that a kill cut off.
 
   Raises:
     UsageError: If the file cannot be read.
   """
-  return [line.record for line in read_lines(workdir) if line.record is not None]
-
-
-def read_lines(workdir: pathlib.Path) -> list[Line]:
-  """Reads the lines of a run's `metrics.jsonl`, the damaged ones included; warnings and errors as in `read_metrics`."""
   path = workdir / 'metrics.jsonl'
-  if not path.is_file():
-    return []
   try:
-    *contents, rest = path.read_bytes().split(b'\n')
+    content = path.read_bytes()
+  except FileNotFoundError:
+    return []
   except OSError as error:
     raise UsageError(f'{path}: cannot be read ({error.strerror})') from error
-  if b'}' in rest:  # The start of a line has none; the end of a file may be damaged, too.
-    contents.append(rest)
-  lines, damaged, misplaced, seen = [], [], [], set()
-  for number, content in enumerate(contents, 1):
-    before = lines[-1] if lines else Line(b'', {})
-    record, half, other = _parsed(content, older=not seen)
-    if record is None:
-      damaged.append(number)
-    elif other is not None:
-      # After a damaged line nothing can be said about the order.
-      if half in seen or (before.record is not None and other != before.half):
-        misplaced.append(number)
-      if half in seen:
-        record = None
-      seen.add(half)
-    lines.append(Line(content, record, half))
-  faults = []
+  records, damaged = [], []
+  lines = content.removesuffix(b'\n').split(b'\n') if content else []
+  for number, line in enumerate(lines, 1):
+    try:
+      record = json.loads(line)
+      if not (isinstance(record['step'], int) and isinstance(record['seconds'], float) and 'kind' in record):
+        raise ValueError
+      records.append(record)
+    except (ValueError, KeyError, TypeError, RecursionError):
+      if number < len(lines) or content.endswith(b'\n'):
+        damaged.append(str(number))
   if damaged:
-    faults.append(f'damaged and left out: {_numbered(damaged)}')
-  if misplaced:
-    faults.append(f'missing, doubled or out of order: what is before {_numbered(misplaced)}')
-  if faults:
-    _LOG.warning('%s: %s.', path, '; '.join(faults))
-  return lines
+    some = ', '.join(damaged[:5]) + (f' and {len(damaged) - 5} more' if len(damaged) > 5 else '')
+    _LOG.warning('%s: damaged lines are left out: %s.', path, some)
+  return records
 
 
-def _parsed(content: bytes, older: bool) -> tuple[dict | None, str, str | None]:
-  """Returns the record and both halves of its seal; no record if the line is damaged, no second half if it has no seal.
-
-  Args:
-    content: The line.
-    older: Whether the line may be of version 0.1.0, without a seal.
-  """
-  try:
-    record = json.loads(content)
-    given = record.pop('seal', None)
-    intact = isinstance(record['step'], int) and isinstance(record['seconds'], float)
-    if given is not None:
-      half, _, other = given.partition('-')
-      intact = intact and half == _half(record, other)
-    else:
-      half, other = _half(record, ''), None
-      intact = intact and older
-  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-    intact = False
-  return (record, half, other) if intact else (None, _FIRST, None)
-
-
-def _half(record: dict, other: str) -> str:
-  return seal([record, other])[: len(_FIRST)]
-
-
-def _numbered(numbers: Sequence[int], most: int = 5) -> str:
-  more = f' and {len(numbers) - most} more' if len(numbers) > most else ''
-  return f'line{"s" * (len(numbers) > 1)} {", ".join(map(str, numbers[:most]))}{more}'
+def _line(record: dict) -> str:
+  return json.dumps(as_json(record)) + '\n'

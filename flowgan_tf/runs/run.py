@@ -15,12 +15,11 @@ from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
-from flowgan_tf.runs.config import objective_arguments
-from flowgan_tf.runs.description import read_description
+from flowgan_tf.runs.config import objective_arguments, run_identity
+from flowgan_tf.runs.folder import read_description
 
 __all__ = [
   'Run',
-  'describe_run',
   'find_run',
   'load_data',
   'load_run',
@@ -42,6 +41,7 @@ class Run:
     checkpoint: Name of the restored checkpoint.
     step: Training step of that checkpoint.
     generator: The generator, with averaged weights.
+    identity: What the run is, from `run_identity`.
   """
 
   workdir: pathlib.Path
@@ -51,6 +51,7 @@ class Run:
   checkpoint: str
   step: int
   generator: Generator
+  identity: dict[str, object]
 
 
 def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
@@ -64,17 +65,15 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   Raises:
     UsageError: If the folder is not a run, has no such checkpoint, or holds a damaged file.
   """
-  workdir = pathlib.Path(workdir)
-  config, facts = describe_run(workdir)
+  workdir = find_run(workdir)
+  config, facts, *_ = read_description(workdir)
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
   checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
-  try:
-    generator = make_generator(config, image_shape)
-  except UsageError as error:
-    raise UsageError(f'{workdir / "config.json"}: {error}') from error
-  step = restore_generator(workdir, checkpoint, generator)
-  return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator)
+  identity = run_identity(config, facts['fingerprint'])
+  generator = make_generator(config, image_shape)
+  step = restore_generator(workdir, checkpoint, generator, identity)
+  return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
 
 
 def load_data(run: Run) -> data.Dataset:
@@ -103,15 +102,6 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   if not available(workdir):
     raise UsageError(f'{workdir}: has no checkpoint yet')
   return workdir
-
-
-def describe_run(workdir: str | os.PathLike) -> tuple[config_dict.ConfigDict, dict]:
-  """Reads the configuration of a run and the facts of `describe_data`, without restoring anything.
-
-  Raises:
-    UsageError: If the folder is not a run, has no checkpoint yet, or its `config.json` is damaged.
-  """
-  return read_description(find_run(workdir))
 
 
 def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:

@@ -19,8 +19,9 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.files import read_record
 from flowgan_tf.metrics.likelihood import bits_per_dim
+from flowgan_tf.runs.folder import read_description
 from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.runs.run import describe_run, find_run
+from flowgan_tf.runs.run import find_run
 
 __all__ = ['Study', 'Summary', 'read_summary', 'summarize']
 
@@ -181,14 +182,13 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  config, facts = describe_run(workdir)
+  config, facts, init, _ = read_description(find_run(workdir))
   damage: list[str] = []
   metrics = _read(lambda: read_metrics(workdir), damage) or []
   evaluation = _read(lambda: read_evaluation(workdir), damage) or []
-  start = _read(lambda: read_record(workdir / 'init.json'), damage)
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
-    if record := _read(lambda path=path: read_record(path), damage, ', or remove it'):
+    if record := _read(lambda path=path: read_record(path, '; measure it again'), damage, ', or remove it'):
       studies[path.stem] = Study(*record)
   summary = Summary(
     label='',
@@ -202,7 +202,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     evaluation=evaluation,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
-    start=start and start[0],
+    start=init,
     damage=damage,
   )
   return dataclasses.replace(summary, label=summary.objective)

@@ -16,19 +16,17 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, save_png
-from flowgan_tf.files import sealed, write_json
 from flowgan_tf.metrics.scorer import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import shared_settings, validate
+from flowgan_tf.runs.config import run_identity, shared_settings, validate
+from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose
-from flowgan_tf.runs.workdir import exclusive, open_workdir
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.replicated import make_step
-from flowgan_tf.training.rollbacks import read_rollbacks, write_rollbacks
 from flowgan_tf.training.start import start_from_data, start_from_run
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step
@@ -100,15 +98,16 @@ def _train_on(replicas, config, workdir, scorer_required):
       f'likelihood. Got: {config.objective!r}.'
     )
   if not replicas.is_chief:
-    return _train(replicas, config, objective, dataset, None, state, None, scorer_required)
-  origin = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
+    return _train(replicas, config, objective, dataset, None, state, scorer_required)
+  init = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
   with exclusive(workdir):
-    workdir = open_workdir(workdir, config, dataset)
-    return _train(replicas, config, objective, dataset, workdir, state, origin, scorer_required)
+    workdir = open_workdir(workdir, config, dataset, init)
+    return _train(replicas, config, objective, dataset, workdir, state, scorer_required)
 
 
-def _train(replicas, config, objective, dataset, workdir, state, origin, scorer_required):
-  checkpoints = Checkpoints(workdir, state.checkpoint()) if workdir else None
+def _train(replicas, config, objective, dataset, workdir, state, scorer_required):
+  identity = run_identity(config, dataset.fingerprint)
+  checkpoints = Checkpoints(workdir, state.checkpoint(), identity) if workdir else None
   if restored := _restore(replicas, checkpoints, state):
     going_on = int(state.step) < config.steps
     _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
@@ -124,10 +123,6 @@ def _train(replicas, config, objective, dataset, workdir, state, origin, scorer_
       _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
   if workdir and not restored:
     # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
-    for name in ('init.json', 'metrics.jsonl', 'rollbacks.json'):
-      (workdir / name).unlink(missing_ok=True)
-    if origin:
-      write_json(workdir / 'init.json', sealed(origin))
     checkpoints.save('latest')
   loop = _Loop(replicas, config, objective, dataset, workdir, state, checkpoints, scorer)
   while True:
@@ -170,7 +165,7 @@ class _Loop:
       if self._began is None:  # A log that is opened again in this process knows some of its seconds.
         self._began = time.monotonic() - log.seconds
         log.warn_of_lost_end(start, self._config.log_every, self._config.eval_every)
-      self._rollbacks = self._replicas.from_chief(read_rollbacks(self._workdir, log.records) if self._workdir else 0)
+      self._rollbacks = self._replicas.from_chief(read_description(self._workdir).rollbacks if self._workdir else 0)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._forget_lost_checkpoints()
       self._resume_evaluation(log, start)
@@ -214,7 +209,7 @@ class _Loop:
         f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
       )
     if self._workdir:  # Before the record, which is for the reader.
-      write_rollbacks(self._workdir, self._rollbacks + 1)
+      count_rollback(self._workdir)
     with contextlib.closing(self._open_log(start)) as log:
       log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
     _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)

@@ -61,7 +61,7 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
     state: Its state. Generator and averaged generator take the weights.
 
   Returns:
-    Where they come from, for the file `init.json`: the run's folder, checkpoint, step, data and settings.
+    Where they come from, for `init` in `config.json`: the run's folder, checkpoint, step, data and settings.
 
   Raises:
     UsageError: If there is no such run, its generator is another one, or only the new training has `pseudo_labels`.

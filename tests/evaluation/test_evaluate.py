@@ -15,9 +15,9 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records
 from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.seeds import Purpose
-from flowgan_tf.runs.workdir import open_workdir
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 

@@ -11,14 +11,12 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
-from flowgan_tf.files import read_record, sealed, write_json, write_record
+from flowgan_tf.files import read_record, write_record
 from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.config import settings, used
-from flowgan_tf.runs.description import read_description
-from flowgan_tf.runs.log import RunLog, read_metrics
+from flowgan_tf.runs.folder import open_workdir, read_description
 from flowgan_tf.runs.run import make_generator
-from flowgan_tf.runs.workdir import open_workdir
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
@@ -32,28 +30,23 @@ def run(tmp_path_factory):
   """The files that a training, an evaluation and an analysis leave."""
   folder = tmp_path_factory.mktemp('flips')
   config = make_config(objective='mle', dataset=write_images(folder / 'images.npz'))
-  workdir = open_workdir(folder / 'run', config, data.load(config.dataset))
+  workdir = open_workdir(folder / 'run', config, data.load(config.dataset), START)
   state = make_state(config)
   rng = np.random.default_rng(0)
   for variable in state.ema.variables:
     variable.assign(rng.normal(size=variable.shape))
   state.step.assign(4)
   Checkpoints(workdir, state.checkpoint()).save('best_nll')
-  log = RunLog(workdir, 0, 4)
-  for step in range(5):
-    log.record('train', step, {'nll': rng.normal(), 'scorer': 'c', 'loss': float('nan')}, 0.5 * step)
-  log.close()
   records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
   write_record(workdir / 'evaluation.json', {'records': records})
-  write_json(workdir / 'init.json', sealed(START))
   write_record(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
   cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)
   return workdir, make_generator(config, IMAGE_SHAPE)
 
 
 def description(workdir, flow):
-  config, facts = read_description(workdir)
-  return settings(used(config)), facts
+  config, *rest = read_description(workdir)
+  return settings(used(config)), *rest
 
 
 def generator(workdir, flow):
@@ -71,16 +64,10 @@ def reference(workdir, flow):
   return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict)
 
 
-def start(workdir, flow):
-  return read_record(workdir / 'init.json')[0]
-
-
 # The file and its reader.
 CASES = {
-  'init.json': ('init.json', start),
   'config.json': ('config.json', description),
   'evaluation.json': ('evaluation.json', lambda workdir, _: read_evaluation(workdir)),
-  'metrics.jsonl': ('metrics.jsonl', lambda workdir, _: read_metrics(workdir)),
   "an analysis's numbers": ('analysis/jacobian.json', analysis),
   "an analysis's arrays": ('analysis/jacobian-*.npz', analysis),
   'a file of the cache': ('cache/reference.npz', reference),

@@ -7,10 +7,9 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.run import make_generator
-from flowgan_tf.runs.workdir import open_workdir
-from tests.runs.saves import CONFIG, fill
-from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
+from flowgan_tf.runs.config import run_identity
+from flowgan_tf.runs.folder import open_workdir
+from tests.tiny import make_config, make_state, write_images
 
 
 @pytest.fixture(scope='session')
@@ -35,7 +34,7 @@ def saved_run(tmp_path_factory, images, dataset):
   state = make_state(config, dataset.image_shape)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
   state.step.assign(6)
-  Checkpoints(workdir, state.checkpoint()).save('latest')
+  Checkpoints(workdir, state.checkpoint(), run_identity(config, dataset.fingerprint)).save('latest')
   return workdir, state
 
 
@@ -44,31 +43,3 @@ def run(saved_run, tmp_path):
   """A run with one checkpoint at step 6, whose average differs from its flow; and its state, which is not to change."""
   workdir, state = saved_run
   return pathlib.Path(shutil.copytree(workdir, tmp_path / 'run')), state
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-  """A run with `latest` at the steps 3 and 5 and `best_nll` at step 3; weights are the number of the step."""
-  folder = tmp_path_factory.mktemp('saved')
-  state = make_state(CONFIG)
-  checkpoints = Checkpoints(folder, state.checkpoint())
-  for step, names in ((2, ['latest']), (3, ['latest', 'best_nll']), (5, ['latest'])):
-    fill(state, step)
-    for name in names:
-      checkpoints.save(name)
-  return folder
-
-
-@pytest.fixture
-def workdir(saved, tmp_path):
-  return pathlib.Path(shutil.copytree(saved, tmp_path / 'run'))
-
-
-@pytest.fixture(scope='module')
-def state():
-  return make_state(CONFIG)
-
-
-@pytest.fixture(scope='module')
-def flow():
-  return make_generator(CONFIG, IMAGE_SHAPE)

@@ -1,3 +1,6 @@
+"""Checkpoints are saved whole or not at all, and what is damaged, cut off or of another run is one line."""
+
+import itertools
 import os
 import pathlib
 import shutil
@@ -8,62 +11,99 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import checkpoints as runs_checkpoints
-from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, restore_generator
+from flowgan_tf.runs.checkpoints import CHECKPOINTS, Checkpoints, available, latest_step, restore_generator
 from flowgan_tf.runs.run import make_generator
-from tests.runs.saves import CONFIG, assert_all, cut, fill
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
+
+CONFIG = make_config(objective='hybrid')
+
+
+def fill(state, value):
+  for variable in (*state.generator.variables, *state.ema.variables, *state.critic.variables):
+    variable.assign(np.full(variable.shape, value, np.float32))
+  state.step.assign(int(value))
+
+
+def assert_all(variables, value):
+  for variable in variables:
+    np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, value))
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:-100])
+
+
+def files(folder):
+  return sorted(file.name for file in folder.iterdir())
+
+
+def files_of(*steps):
+  return sorted(['checkpoint', *(f'ckpt-{step}.{end}' for step in steps for end in ('data-00000-of-00001', 'index'))])
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  """A run with `latest` at the steps 3 and 5 and `best_nll` at step 3; weights are the number of the step."""
+  folder = tmp_path_factory.mktemp('saved')
+  state = make_state(CONFIG)
+  checkpoints = Checkpoints(folder, state.checkpoint())
+  for step, names in ((2, ['latest']), (3, ['latest', 'best_nll']), (5, ['latest'])):
+    fill(state, step)
+    for name in names:
+      checkpoints.save(name)
+  return folder
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+  return pathlib.Path(shutil.copytree(saved, tmp_path / 'run'))
+
+
+@pytest.fixture
+def latest(workdir):
+  return workdir / 'checkpoints' / 'latest'
+
+
+@pytest.fixture(scope='module')
+def state():
+  return make_state(CONFIG)
+
+
+@pytest.fixture(scope='module')
+def flow():
+  return make_generator(CONFIG, IMAGE_SHAPE)
 
 
 def test_nothing_to_restore(tmp_path, state, flow):
   assert not Checkpoints(tmp_path, state.checkpoint()).restore()
-  assert available(tmp_path) == []
+  assert (available(tmp_path), latest_step(tmp_path)) == ([], 0)
   with pytest.raises(UsageError, match=r"no checkpoint 'latest' in this run; it has: none"):
     restore_generator(tmp_path, 'latest', flow)
 
 
-def test_latest_is_the_newest_and_one_older_is_kept(workdir, state):
-  assert sorted(f.name for f in (workdir / 'checkpoints' / 'latest').glob('*.index')) == [
-    'ckpt-3.index',
-    'ckpt-5.index',
-  ]
+def test_latest_is_the_whole_state_and_one_older_is_kept(workdir, latest, state):
+  assert files(latest) == files_of(3, 5)
+  assert (available(workdir), latest_step(workdir)) == (['latest', 'best_nll'], 5)
   assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 5
   assert_all([*state.generator.variables, *state.ema.variables, *state.critic.variables], 5)
 
 
-def test_the_averaged_generator_alone(workdir, flow):
-  assert available(workdir) == ['latest', 'best_nll']
+def test_the_averaged_generator_alone(workdir, state, flow):
   for name, step in (('latest', 5), ('best_nll', 3)):
     assert restore_generator(workdir, name, flow) == step
     assert_all(flow.variables, step)
   with pytest.raises(UsageError, match=r"no checkpoint 'best_score' in this run; it has: latest, best_nll"):
     restore_generator(workdir, 'best_score', flow)
-
-
-def test_the_average_is_restored_and_not_the_flow(tmp_path, flow):
-  state = make_state(CONFIG)
-  fill(state, 1)
+  with pytest.raises(UsageError, match=r"^`checkpoint` must be one of latest, best_nll, best_score\. Got: '\.\./best'"):
+    restore_generator(workdir, '../best', flow)
+  fill(state, 8)
   for variable in state.ema.variables:
     variable.assign(np.full(variable.shape, 7, np.float32))
   for name in CHECKPOINTS:
-    Checkpoints(tmp_path, state.checkpoint()).save(name)
-    restore_generator(tmp_path, name, flow)
+    Checkpoints(workdir, state.checkpoint()).save(name)
+    assert restore_generator(workdir, name, flow) == 8
     assert_all(flow.variables, 7)
-
-
-@pytest.mark.parametrize('content', [b'', b'garbage \xff', b'model_checkpoint_path: "elsewhere"'])
-def test_an_index_file_as_tensorflow_keeps_one_does_not_matter(workdir, state, flow, content):
-  for name in ('latest', 'best_nll'):
-    assert not (workdir / 'checkpoints' / name / 'checkpoint').exists()
-    (workdir / 'checkpoints' / name / 'checkpoint').write_bytes(content)
-  state.step.assign(0)
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  assert checkpoints.restore()
-  assert int(state.step) == 5
-  assert restore_generator(workdir, 'best_nll', flow) == 3
-  fill(state, 6)
-  checkpoints.save('latest')
-  assert restore_generator(workdir, 'latest', flow) == 6
 
 
 def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
@@ -73,11 +113,21 @@ def test_steps_are_ordered_as_numbers(tmp_path, state, flow):
     checkpoints.save('latest')
     checkpoints.save('best_nll')
     assert restore_generator(tmp_path, 'latest', flow) == step
-  names = {n: sorted(f.name for f in (tmp_path / 'checkpoints' / n).glob('*.index')) for n in ('latest', 'best_nll')}
-  assert names == {'latest': ['ckpt-10.index', 'ckpt-11.index'], 'best_nll': ['ckpt-11.index']}
+  assert files(tmp_path / 'checkpoints' / 'latest') == files_of(10, 11)
+  assert files(tmp_path / 'checkpoints' / 'best_nll') == files_of(11)
 
 
-def _flip(path):
+def test_a_checkpoint_that_is_there_is_not_written_again(workdir, latest, state, flow):
+  fill(state, 9)
+  state.step.assign(5)
+  before = (latest / 'ckpt-5.data-00000-of-00001').read_bytes()
+  Checkpoints(workdir, state.checkpoint()).save('latest')
+  assert (latest / 'ckpt-5.data-00000-of-00001').read_bytes() == before
+  assert restore_generator(workdir, 'latest', flow) == 5
+  assert_all(flow.variables, 5)
+
+
+def flip(path):
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 1
   path.write_bytes(content)
@@ -86,35 +136,41 @@ def _flip(path):
 DAMAGE = {
   'cut short': cut,
   'empty': lambda path: path.write_bytes(b''),
-  'flipped bit': _flip,
+  'flipped bit': flip,
   'missing': pathlib.Path.unlink,
-  'something else': lambda path: path.write_text('something else'),
 }
 
 
 @pytest.mark.parametrize('ending', ['index', 'data-00000-of-00001'])
 @pytest.mark.parametrize('kind', DAMAGE)
-def test_damage_is_one_line_that_names_the_checkpoint(workdir, state, flow, kind, ending):
-  for name, file in (('latest', 'ckpt-5'), ('best_nll', 'ckpt-3')):
-    DAMAGE[kind](workdir / 'checkpoints' / name / f'{file}.{ending}')
-  for file, restore in (
-    ('latest/ckpt-5', lambda: Checkpoints(workdir, state.checkpoint()).restore()),
-    ('latest/ckpt-5', lambda: restore_generator(workdir, 'latest', flow)),
-    ('best_nll/ckpt-3', lambda: restore_generator(workdir, 'best_nll', flow)),
-  ):
+def test_damage_is_one_line_that_names_the_checkpoint(workdir, latest, state, flow, kind, ending):
+  DAMAGE[kind](latest / f'ckpt-5.{ending}')
+  for restore in (Checkpoints(workdir, state.checkpoint()).restore, lambda: restore_generator(workdir, 'latest', flow)):
     with pytest.raises(UsageError) as caught:
       restore()
     message = str(caught.value)
-    assert message.startswith(f'{workdir}/checkpoints/{file}: the checkpoint is damaged (')
-    assert '\n' not in message
-    assert '{{' not in message
-
-
-def test_without_the_damaged_one_the_older_is_used(workdir, state):
-  for file in (workdir / 'checkpoints' / 'latest').glob('ckpt-5.*'):
+    assert message.startswith(f'{latest}/ckpt-5: the checkpoint is damaged (')
+    assert message.endswith('); remove ckpt-5.* to skip it')
+    assert '\n' not in message and '{{' not in message
+  # Without it, the one before is used.
+  for file in latest.glob('ckpt-5.*'):
     file.unlink()
   assert Checkpoints(workdir, state.checkpoint()).restore()
   assert int(state.step) == 3
+
+
+@pytest.mark.parametrize('content', [b'', b'garbage', b'\xff', b'model_checkpoint_path: "elsewhere"'])
+def test_a_damaged_list_of_checkpoints_does_not_start_a_training_again(workdir, latest, state, flow, content):
+  (latest / 'checkpoint').write_bytes(content)
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  for read in (checkpoints.restore, lambda: checkpoints.save('latest'), lambda: available(workdir)):
+    with pytest.raises(UsageError, match=rf'^{latest}/checkpoint: damaged; make it the line model_checkpoint_path: "'):
+      read()
+  (latest / 'checkpoint').write_text('model_checkpoint_path: "ckpt-5"')
+  assert restore_generator(workdir, 'latest', flow) == 5
+  fill(state, 6)
+  checkpoints.save('latest')
+  assert restore_generator(workdir, 'latest', flow) == 6
 
 
 def test_another_architecture_does_not_pass_for_this_one(workdir):
@@ -124,31 +180,46 @@ def test_another_architecture_does_not_pass_for_this_one(workdir):
     Checkpoints(workdir, make_state(make_config({'nice.hidden_layers': 2}, objective='hybrid')).checkpoint()).restore()
 
 
-# Names of folders that TensorFlow's readers would take for patterns, and other odd ones.
-ODD_NAMES = ('[a]', 'a[b', 'a*', '?', 'a\\b', 'a b', '%s', '{}', '"\'"', 'é', '-$x#', 'a\nb', "*[!a]?\\[b] %'é")
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, state, flow):
+  here = {'seed': 0, 'nice.couplings': 2, 'data': 'abc'}
+  fill(state, 4)
+  for name in ('latest', 'best_nll'):
+    Checkpoints(tmp_path, state.checkpoint(), here | {'older': True}).save(name)
+  # Settings of one version alone say nothing.
+  assert restore_generator(tmp_path, 'latest', flow, here | {'newer': True}) == 4
+  assert Checkpoints(tmp_path, state.checkpoint(), here).restore()
+  other = {'seed': 1, 'nice.couplings': 2, 'data': 'def'}
+  for name, restore in (
+    ('latest', Checkpoints(tmp_path, state.checkpoint(), other).restore),
+    ('best_nll', lambda: restore_generator(tmp_path, 'best_nll', flow, other)),
+  ):
+    with pytest.raises(UsageError) as caught:
+      restore()
+    assert str(caught.value) == (
+      f'{tmp_path}/checkpoints/{name}/ckpt-4: is a checkpoint of another run (seed 0 and not 1, data abc and not def); '
+      "put this run's own in its place"
+    )
 
 
-@pytest.mark.parametrize('name', ODD_NAMES)
-def test_a_path_is_never_a_pattern(saved, tmp_path, state, flow, name):
+# Names of folders that TensorFlow would take for patterns, and other odd ones.
+@pytest.mark.parametrize('name', ['[a]', 'a[b', '*', 'a\\b', '"\'" %s', 'é', '-$x#', 'a\nb', "*[!a]?\\[b] %'é"])
+def test_a_path_is_never_a_pattern(saved, tmp_path, state, flow, monkeypatch, name):
   workdir = pathlib.Path(shutil.copytree(saved, tmp_path / name / 'run'))
+  neighbor = pathlib.Path(shutil.copytree(saved, tmp_path / 'a' / 'run'))  # What '[a]' and '*' would match.
   checkpoints = Checkpoints(workdir, state.checkpoint())
-  assert checkpoints.restore()
-  assert int(state.step) == 5
+  assert checkpoints.restore() and int(state.step) == 5
   fill(state, 7)
   checkpoints.save('latest')
+  assert files(workdir / 'checkpoints' / 'latest') == files_of(5, 7)
+  assert files(neighbor / 'checkpoints' / 'latest') == files_of(3, 5)
+  monkeypatch.chdir(tmp_path)
   for checkpoint, step in (('latest', 7), ('best_nll', 3)):
-    assert restore_generator(workdir, checkpoint, flow) == step
+    assert restore_generator(pathlib.Path(name) / 'run', checkpoint, flow) == step
     assert_all(flow.variables, step)
-  _flip(workdir / 'checkpoints' / 'latest' / 'ckpt-7.index')
+  flip(workdir / 'checkpoints' / 'latest' / 'ckpt-7.index')
   with pytest.raises(UsageError) as caught:
     restore_generator(workdir, 'latest', flow)
   assert str(caught.value).startswith(f'{workdir}/checkpoints/latest/ckpt-7: the checkpoint is damaged (')
-
-
-def test_a_relative_path_is_no_pattern_either(saved, tmp_path, flow, monkeypatch):
-  shutil.copytree(saved, tmp_path / '[a]')
-  monkeypatch.chdir(tmp_path)
-  assert restore_generator(pathlib.Path('[a]'), 'best_nll', flow) == 3
 
 
 def test_a_folder_whose_name_is_not_utf_8_is_read(saved, tmp_path, flow):
@@ -160,124 +231,120 @@ def test_a_folder_whose_name_is_not_utf_8_is_read(saved, tmp_path, flow):
   assert restore_generator(workdir, 'best_nll', flow) == 3
 
 
-@pytest.mark.parametrize('name', ['best', '../checkpoints/latest', 'latest/', ''])
-def test_another_name_than_those_of_checkpoints_is_refused(workdir, flow, name):
-  with pytest.raises(UsageError) as caught:
-    restore_generator(workdir, name, flow)
-  assert str(caught.value) == f'`checkpoint` must be one of latest, best_nll, best_score. Got: {name!r}.'
+@pytest.mark.parametrize('moved', ['nothing', 'the data', 'part of the index', 'everything'])
+def test_a_save_that_was_cut_off_is_removed(workdir, latest, state, flow, caplog, moved):
+  """TensorFlow writes in `ckpt-8_temp`, moves the data out of it, writes the index, and removes the folder."""
+  (latest / 'ckpt-8_temp').mkdir()
+  (latest / 'ckpt-8_temp' / 'part-00000-of-00001.index').write_bytes(b'part')
+  (latest / 'checkpoint.tmp0123').touch()
+  if moved != 'nothing':
+    shutil.copy(latest / 'ckpt-5.data-00000-of-00001', latest / 'ckpt-8.data-00000-of-00001')
+  if moved in ('part of the index', 'everything'):
+    shutil.copy(latest / 'ckpt-5.index', latest / 'ckpt-8.index')
+  if moved == 'part of the index':
+    cut(latest / 'ckpt-8.index')
+  # A program that reads changes nothing: a training may be saving just now.
+  assert restore_generator(workdir, 'latest', flow) == 5
+  assert (latest / 'ckpt-8_temp').exists() and caplog.messages == []
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  assert checkpoints.restore() and int(state.step) == 5
+  assert files(latest) == files_of(3, 5)
+  assert caplog.messages == [
+    f'{latest}/ckpt-8: was not saved to its end and is removed; ckpt-5, the checkpoint before it, is used.'
+  ]
+  fill(state, 8)
+  checkpoints.save('latest')
+  assert files(latest) == files_of(5, 8)
 
 
-@pytest.mark.parametrize('target', ['sync', 'os.replace'])
-def test_a_save_that_fails_leaves_the_older_ones(workdir, state, flow, monkeypatch, target):
-  before = sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir())
+def test_a_save_that_only_missed_the_list_is_made_again(workdir, latest, state, flow):
+  before = (latest / 'checkpoint').read_bytes()
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  for _ in range(2):
+    fill(state, 8)
+    checkpoints.save('latest')
+    (latest / 'checkpoint').write_bytes(before)
+    assert restore_generator(workdir, 'latest', flow) == 5
+  fill(state, 8)
+  checkpoints.save('latest')
+  assert restore_generator(workdir, 'latest', flow) == 8 and files(latest) == files_of(5, 8)
 
+
+def test_a_folder_that_tensorflow_left_behind_a_finished_save(workdir, latest, state, caplog):
+  (latest / 'ckpt-5_temp').mkdir()
+  assert Checkpoints(workdir, state.checkpoint()).restore()
+  assert int(state.step) == 5 and files(latest) == files_of(3, 5) and caplog.messages == []
+
+
+def test_the_first_save_was_cut_off(tmp_path, state, caplog):
+  folder = tmp_path / 'checkpoints' / 'latest'
+  (folder / 'ckpt-0_temp').mkdir(parents=True)
+  assert not Checkpoints(tmp_path, state.checkpoint()).restore()
+  assert caplog.messages == [f'{folder}/ckpt-0: was not saved to its end and is removed; there is none before it.']
+  assert files(folder) == []
+
+
+def test_a_full_disk_leaves_the_older_ones(workdir, latest, state, flow, monkeypatch):
   def full(*_):
     raise OSError(28, 'No space left on device')
 
-  with monkeypatch.context() as context:
-    context.setattr(f'flowgan_tf.runs.checkpoints.{target}', full)
-    fill(state, 8)
-    with pytest.raises(OSError, match='No space left'):
-      Checkpoints(workdir, state.checkpoint()).save('latest')
-  assert sorted(file.name for file in (workdir / 'checkpoints' / 'latest').iterdir()) == before
+  def fails(*_, **__):
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device\nmore')
+
+  checkpoints = Checkpoints(workdir, state.checkpoint())
+  fill(state, 8)
+  with monkeypatch.context() as context, pytest.raises(OSError, match='No space left'):
+    context.setattr(runs_checkpoints, 'sync', full)
+    checkpoints.save('latest')
   assert restore_generator(workdir, 'latest', flow) == 5
+  with monkeypatch.context() as context, pytest.raises(OSError) as caught:
+    context.setattr(tf.train.CheckpointManager, 'save', fails)
+    checkpoints.save('latest')
+  assert str(caught.value) == f'{latest}/ckpt-8: cannot be written (No space left on device)'
+  checkpoints.save('latest')
+  assert restore_generator(workdir, 'latest', flow) == 8 and files(latest) == files_of(5, 8)
 
 
-def test_a_power_cut_finds_each_move_on_the_disk_before_the_next_and_before_the_older_one_goes(
-  workdir, state, monkeypatch
-):
-  done, sync, replace, unlink = [], runs_checkpoints.sync, os.replace, os.unlink
-  monkeypatch.setattr(runs_checkpoints, 'sync', lambda path: (done.append(('sync', path.name)), sync(path)))
-  monkeypatch.setattr(os, 'replace', lambda a, b: (done.append(('move', b.name)), replace(a, b)))
-  monkeypatch.setattr(os, 'unlink', lambda path, **_: (done.append(('remove', os.path.basename(path))), unlink(path)))
+def test_a_power_cut_finds_the_new_one_on_the_disk_before_the_older_one_goes(workdir, state, monkeypatch):
+  done, sync = [], runs_checkpoints.sync
+  best = workdir / 'checkpoints' / 'best_nll'
+  monkeypatch.setattr(runs_checkpoints, 'sync', lambda path: (done.append((path.name, files(best))), sync(path)))
   fill(state, 8)
   Checkpoints(workdir, state.checkpoint()).save('best_nll')
-  index, data = 'index', 'data-00000-of-00001'
-  assert set(done[:2]) == {('sync', f'ckpt-8.{data}'), ('sync', f'ckpt-8.{index}')}
-  assert done[2:-2] == [
-    ('move', f'ckpt-8.{data}'),
-    ('sync', 'best_nll'),
-    ('move', f'ckpt-8.{index}'),
-    ('sync', 'best_nll'),
-    ('sync', 'checkpoints'),
-    ('sync', 'run'),
-  ]
-  assert set(done[-2:]) == {('remove', f'ckpt-3.{data}'), ('remove', f'ckpt-3.{index}')}
-
-
-def test_a_checkpoint_of_the_same_step_is_replaced(workdir, state, flow):
-  fill(state, 9)
-  state.step.assign(5)
-  Checkpoints(workdir, state.checkpoint()).save('latest')
-  assert restore_generator(workdir, 'latest', flow) == 5
-  assert_all(flow.variables, 9)
-  # A kill when the data are out and the older index is still there.
-  folder = workdir / 'checkpoints' / 'latest'
-  (folder / 'ckpt-5.saving').mkdir()
-  shutil.move(folder / 'ckpt-5.index', folder / 'ckpt-5.saving')
-  shutil.copy(folder / 'ckpt-3.index', folder / 'ckpt-5.index')
-  assert Checkpoints(workdir, state.checkpoint()).restore()
-  assert_all(state.ema.variables, 9)
+  folders = ['best_nll', 'checkpoints', 'run']
+  *data, (after, last) = [entry for entry in done if entry[0] not in folders]
+  assert {name for name, _ in data} == {'ckpt-8.index', 'ckpt-8.data-00000-of-00001'}
+  assert all(found == files_of(3, 8) for _, found in data) and (after, last) == ('checkpoint', files_of(8))
+  assert [name for name, _ in done if name in folders] == 2 * folders
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_up_again(workdir, state, flow, monkeypatch):
-  checkpoints, read = Checkpoints(workdir, state.checkpoint()), tf.train.Checkpoint.read
+  checkpoints, restore = Checkpoints(workdir, state.checkpoint()), tf.train.Checkpoint.restore
   steps = iter(range(10, 10 + 3))
 
   def replaced(self, path, options=None):
     if (step := next(steps, None)) is not None:
       fill(state, step)
       checkpoints.save('best_nll')
-    return read(self, path, options)
+    return restore(self, path, options)
 
-  monkeypatch.setattr(tf.train.Checkpoint, 'read', replaced)
+  monkeypatch.setattr(tf.train.Checkpoint, 'restore', replaced)
   assert restore_generator(workdir, 'best_nll', flow) == 12
   assert_all(flow.variables, 12)
   # One that is replaced every time is an error in the end.
-  steps = iter(range(20, 1000))
+  steps = itertools.count(20)
   with pytest.raises(UsageError, match='best_nll/ckpt-'):
     restore_generator(workdir, 'best_nll', flow)
   assert next(steps) < 40
 
 
-# What can be in the place of a folder.
-IN_THE_WAY = {'file': pathlib.Path.touch, 'dangling link': lambda path: path.symlink_to('nowhere')}
-
-
-@pytest.mark.parametrize('kind', IN_THE_WAY)
-def test_what_is_in_the_place_of_a_folder_is_named_in_one_line(workdir, state, kind):
-  shutil.rmtree(workdir / 'checkpoints' / 'best_nll')
-  IN_THE_WAY[kind](workdir / 'checkpoints' / 'best_nll')
+def test_what_is_in_the_place_of_a_folder_is_named_in_one_line(workdir, state):
+  best = workdir / 'checkpoints' / 'best_nll'
+  shutil.rmtree(best)
   fill(state, 8)
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  with pytest.raises(OSError) as caught:
-    checkpoints.save('best_nll')
-  assert str(caught.value.filename).startswith(f'{workdir}/checkpoints/best_nll')
-  checkpoints.save('latest')
-  assert checkpoints.restore() and int(state.step) == 8
-
-
-@pytest.mark.parametrize('ending', ['saving', 'temp'])
-@pytest.mark.parametrize('kind', IN_THE_WAY)
-def test_what_is_in_the_place_of_a_save_is_removed(workdir, state, kind, ending):
-  path = workdir / 'checkpoints' / 'latest' / ('ckpt-8.saving' if ending == 'saving' else 'ckpt-8_temp')
-  IN_THE_WAY[kind](path)
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  assert checkpoints.restore() and int(state.step) == 5
-  assert not os.path.lexists(path)
-  fill(state, 8)
-  checkpoints.save('latest')
-  assert checkpoints.restore() and int(state.step) == 8
-
-
-def test_an_error_of_tensorflow_is_an_os_error_that_names_the_file(workdir, state, monkeypatch):
-  def full(*_):
-    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device\nmore')
-
-  monkeypatch.setattr(tf.train.Checkpoint, 'write', full)
-  fill(state, 8)
-  with pytest.raises(OSError) as caught:
-    Checkpoints(workdir, state.checkpoint()).save('latest')
-  path = workdir / 'checkpoints' / 'latest' / 'ckpt-8.saving'
-  assert str(caught.value) == f'{path}: cannot be written (No space left on device)'
-  assert not path.exists()
+  for put in (best.touch, lambda: best.symlink_to('nowhere')):
+    put()
+    with pytest.raises(OSError) as caught:
+      Checkpoints(workdir, state.checkpoint()).save('best_nll')
+    assert caught.value.filename == str(best)
+    best.unlink()

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.log import RunLog, read_metrics
 
 TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}
@@ -107,39 +108,54 @@ def logged(folder, steps, start=0, first=0.0):
   return (folder / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
 
 
-def test_seals_hold_after_the_lines_of_later_steps_were_cut(tmp_path, caplog):
-  logged(tmp_path, (0, 2, 4, 6, 8))
-  before = (tmp_path / 'metrics.jsonl').read_bytes().split(b'\n')
+def test_the_lines_of_earlier_steps_stay_as_they_are(tmp_path, caplog):
+  before = logged(tmp_path, (0, 2, 4, 6, 8))
   after = logged(tmp_path, (6, 8), start=4, first=100.0)
   assert after[:3] == before[:3]
   assert [record['nll'] for record in read_metrics(tmp_path)] == [0, 2, 4, 106, 108]
   assert caplog.messages == []
-  # pandas.read_json(lines=True) sees a table with one more column.
-  assert {tuple(json.loads(line)) for line in after} == {('kind', 'step', 'seconds', 'nll', 'seal')}
 
 
-def test_damage_stays_visible_when_a_run_goes_on(tmp_path, caplog):
-  """In the log of the training that goes on, and for whoever reads the file later."""
-  lines = logged(tmp_path, (0, 2, 4, 6))
-  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([lines[0], lines[1][:-9], *lines[2:], b'']))
+def test_damaged_lines_are_left_out_and_named(tmp_path, caplog):
+  lines = logged(tmp_path, range(8))
+  broken = [
+    lines[1][:-9],
+    lines[2].replace(b'"step": 2', b'"stop": 2'),
+    lines[3].replace(b'"step": 3', b'"step": 3.0'),
+    lines[4].replace(b'"kind"', b'"king"'),
+    lines[5].replace(b'"seconds": 1.0', b'"seconds": null'),
+    b'\xff',
+    b'[' * 100_000,
+    b'3',
+  ]
+  content = b'\n'.join([lines[0], *broken, lines[6], b''])
+  (tmp_path / 'metrics.jsonl').write_bytes(content)
+  assert [record['step'] for record in read_metrics(tmp_path)] == [0, 6]
+  said = f'{tmp_path}/metrics.jsonl: damaged lines are left out: '
+  assert caplog.messages == [f'{said}2, 3, 4, 5, 6 and 3 more.']
+  # Neither the line that a kill cut off nor one without an end of line is damage.
+  caplog.clear()
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([lines[0], lines[1][:20]]))
+  assert len(read_metrics(tmp_path)) == 1
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(lines))
+  assert len(read_metrics(tmp_path)) == 8
+  assert caplog.messages == []
+  # A training that resumes says it once, and drops them.
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([lines[0], lines[1][:-9], lines[2], b'']))
   logged(tmp_path, (6, 8), start=4)
-  assert [record['step'] for record in read_metrics(tmp_path)] == [0, 4, 6, 8]
-  assert caplog.messages == [f'{tmp_path}/metrics.jsonl: damaged and left out: line 2.'] * 2
+  assert [record['step'] for record in read_metrics(tmp_path)] == [0, 2, 6, 8]
+  assert caplog.messages == [f'{said}2.']
 
 
 def test_a_log_that_is_gone_is_announced(tmp_path, caplog):
+  assert read_metrics(tmp_path) == []
   logged(tmp_path, (6,), start=4)
   assert caplog.messages == [f'{tmp_path}/metrics.jsonl: is missing or empty; the records up to step 4 are lost.']
   assert [record['step'] for record in read_metrics(tmp_path)] == [6]
-
-
-def test_a_log_of_0_1_0_is_continued(tmp_path, caplog):
-  record = {'kind': 'train', 'step': 2, 'seconds': 3.0, 'nll': 1.5}
-  (tmp_path / 'metrics.jsonl').write_text(json.dumps(record) + '\n')
-  logged(tmp_path, (4, 6), start=2)
-  assert [r['seconds'] for r in read_metrics(tmp_path)] == [3.0, 4.0, 4.0]
-  assert read_metrics(tmp_path)[0] == record
-  assert caplog.messages == []
+  (tmp_path / 'metrics.jsonl').unlink()
+  (tmp_path / 'metrics.jsonl').mkdir()
+  with pytest.raises(UsageError, match=r'metrics\.jsonl: cannot be read \(Is a directory\)'):
+    read_metrics(tmp_path)
 
 
 def test_a_log_that_is_opened_again_knows_what_it_holds(tmp_path):

@@ -1,11 +1,14 @@
+"""What the settings of a run describe, and what is restored from its folder."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.run import load_data, load_run
-from tests.tiny import edit_sealed
+from flowgan_tf.objectives import DIVERGENCES
+from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator, make_objective
+from tests.tiny import IMAGE_SHAPE, edit_record, make_config
 
 
 def test_load_run(run, config, dataset):
@@ -25,6 +28,12 @@ def test_load_data(run, dataset, images):
     load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
 
 
+def test_the_checkpoint_of_another_run_is_refused(run):
+  edit_record(run[0] / 'config.json', lambda record: record['config'].update(seed=7))
+  with pytest.raises(UsageError, match=r'latest/ckpt-6: is a checkpoint of another run \(seed 0 and not 7\); put this'):
+    load_run(run[0])
+
+
 def test_what_is_no_run(tmp_path, run):
   with pytest.raises(UsageError, match='no such folder'):
     load_run(tmp_path / 'missing', 'latest')
@@ -37,9 +46,71 @@ def test_what_is_no_run(tmp_path, run):
     load_run(run[0], '../checkpoints/latest')
 
 
-def test_an_argument_out_of_range_is_that_of_the_file(run):
-  path = run[0] / 'config.json'
-  edit_sealed(path, lambda description: description['config']['nice'].update(couplings=1))
+@pytest.mark.parametrize(
+  ('settings', 'image_shape', 'named'),
+  [
+    ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 256}, (4, 4, 1), "`generator` 'nice' does not fit"),
+    ({'nice.hidden_units': 65_536, 'nice.hidden_layers': 1}, (1024, 1024, 3), "`generator` 'nice' does not fit"),
+    ({'generator': 'real_nvp', 'real_nvp.channels': 65_536}, (4, 4, 1), "`generator` 'real_nvp' does not fit"),
+    (
+      {'generator': 'jet', 'jet.width': 65_536, 'jet.hidden_units': 65_536},
+      (4, 4, 1),
+      "`generator` 'jet' does not fit",
+    ),
+    ({'generator': 'dcgan', 'dcgan.channels': (65_536, 65_536)}, (4, 4, 1), "`generator` 'dcgan' does not fit"),
+    ({'nice.couplings': 10**9}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1000000000.'),
+    ({'nice.hidden_units': 10**11}, (4, 4, 1), '`nice.hidden_units` must be an integer from 1 to 65536.'),
+    ({'nice.hidden_layers': 10**6}, (4, 4, 1), '`nice.hidden_layers` must be an integer from 1 to 256.'),
+    ({'generator': 'real_nvp', 'real_nvp.scales': 10**400}, (4, 4, 1), '`real_nvp.scales` must be an integer from 1 '),
+    ({'generator': 'real_nvp', 'real_nvp.blocks': 10**6}, (4, 4, 1), '`real_nvp.blocks` must be an integer from 0 to'),
+    ({'generator': 'jet', 'jet.couplings': 10**9}, (4, 4, 1), '`jet.couplings` must be an integer from 2 to 256.'),
+    ({'generator': 'jet', 'jet.width': 10**11}, (4, 4, 1), '`jet.width` must be an integer from 1 to 65536.'),
+    ({'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor of height and'),
+    ({'generator': 'dcgan', 'dcgan.channels': (1,) * 100}, (4, 4, 1), '`dcgan.channels` must be at most 16 integers'),
+  ],
+)
+def test_generators_that_no_machine_can_hold_are_refused_before_they_are_built(settings, image_shape, named):
   with pytest.raises(UsageError) as caught:
-    load_run(run[0])
-  assert str(caught.value) == f'{path}: `nice.couplings` must be an integer from 2 to 256. Got: 1.'
+    make_generator(make_config(settings), image_shape)
+  assert named in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'named'),
+  [
+    ({'dcgan_critic.channels': (65_536, 65_536)}, "`critic` 'dcgan_critic' does not fit"),
+    ({'dcgan_critic.dense_units': 10**11}, '`dcgan_critic.dense_units` must be an integer from 0 to 65536.'),
+    ({'dcgan_critic.channels': (10**9,)}, '`dcgan_critic.channels` must be one or more integers from 1 to 65536.'),
+  ],
+)
+def test_critics_that_no_machine_can_hold_are_refused_before_they_are_built(settings, named):
+  with pytest.raises(UsageError) as caught:
+    make_critic(make_config(settings), IMAGE_SHAPE)
+  assert named in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_arguments_of_builders_are_named_as_settings():
+  config = make_config({'nice.couplings': 1, 'dcgan_critic.channels': ()})
+  with pytest.raises(UsageError, match=r'^`nice\.couplings` must be an integer from 2 to 256\. Got: 1\.$'):
+    make_generator(config, IMAGE_SHAPE)
+  with pytest.raises(UsageError, match=r'^`dcgan_critic\.channels` must be one or more integers .*Got: \(\)\.$'):
+    make_critic(config, IMAGE_SHAPE)
+  with pytest.raises(UsageError, match=r"^`generator` 'real_nvp' does not fit: `image_shape` must .*\(7, 7, 1\)\.$"):
+    make_generator(make_config(generator='real_nvp'), (7, 7, 1))
+
+
+def test_the_objective_is_that_of_the_settings():
+  found = {'objective': 'hybrid', 'lambda': 0.5, 'final_lambda': 0.25, 'divergence': 'kl', 'gradient_penalty': 3.0}
+  made = make_objective(make_config(found | {'penalty': 'zero_centered', 'penalty_interval': 4}))
+  assert (made.name, made.likelihood_weight, made.final_likelihood_weight) == ('hybrid', 0.5, 0.25)
+  assert made.divergence is DIVERGENCES['kl']
+  assert (made.gradient_penalty_weight, made.penalty, made.penalty_interval) == (3.0, 'zero_centered', 4)
+
+
+def test_arguments_of_the_objective_are_named_as_settings():
+  with pytest.raises(UsageError, match=r'^`objective` must be one of mle, adversarial, hybrid\. Got: .gan.\.$'):
+    make_objective(make_config(objective='gan'))
+  with pytest.raises(
+    UsageError, match=r'^`final_lambda` must be 0 if and only if `lambda` is, here 0\.1\. Got: 0\.0\.$'
+  ):
+    make_objective(make_config({'lambda': 0.1, 'final_lambda': 0.0}))

@@ -11,7 +11,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
 from flowgan_tf.study import read_summary, summarize
 from tests.summaries import evaluated, kde, summary
-from tests.tiny import edit_sealed
+from tests.tiny import edit_record
 
 DEEP = '[' * 100_000 + ']' * 100_000
 
@@ -19,7 +19,7 @@ DEEP = '[' * 100_000 + ']' * 100_000
 def copy(workdir, folder, **config):
   """A run that differs in its configuration alone."""
   shutil.copytree(workdir, folder)
-  edit_sealed(folder / 'config.json', lambda description: description['config'].update(config))
+  edit_record(folder / 'config.json', lambda description: description['config'].update(config))
   return folder
 
 

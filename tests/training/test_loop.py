@@ -15,10 +15,8 @@ from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.checkpoints import available
 from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.runs.workdir import open_workdir
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import TrainingDiverged, train
-from flowgan_tf.training.rollbacks import write_rollbacks
 from tests.tiny import make_config
 from tests.training.trainings import assert_same_run, break_at, checkpoint_of, flow_weights, poison_after, records_of
 
@@ -366,17 +364,6 @@ def test_an_interrupted_start_from_another_run_logs_step_zero_once(config, tmp_p
       train(config, tmp_path / 'run')
   train(config, tmp_path / 'run')
   assert [r['step'] for r in read_metrics(tmp_path / 'run')] == [0, 1, 2, 3, 3]
-
-
-def test_what_was_logged_without_a_checkpoint_is_forgotten(config, tmp_path):
-  """As version 0.1.0 leaves it if it is killed in the first evaluation; the configuration may change then."""
-  config.steps = 1
-  open_workdir(tmp_path, config, loop.data.load(config.dataset))
-  (tmp_path / 'metrics.jsonl').write_text('{"kind": "validation", "step": 0, "seconds": 1.0, "nll": 123.0}\n')
-  write_rollbacks(tmp_path, 2)
-  train(config, tmp_path)
-  assert [(r['kind'], r['step']) for r in read_metrics(tmp_path)] == [('train', 1), ('validation', 1)]
-  assert read_metrics(tmp_path)[0]['learning_rate'] == pytest.approx(0.01)
 
 
 def test_the_objective_is_built_once(config, tmp_path, monkeypatch):

@@ -1,18 +1,15 @@
 """Trainings that start from their data, or from the weights of another run."""
 
 import shutil
-import sys
 from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from flowgan_tf.data import dequantize
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import read_json, unsealed
-from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.runs.checkpoints import latest_step
+from flowgan_tf.runs.folder import read_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
@@ -28,7 +25,7 @@ def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
   assert start['step'] == 0
   best = min(r['nll'] for r in read_metrics(first) if r['kind'] == 'validation' and r['step'])
   assert start['nll'] == pytest.approx(best, abs=0.01)  # The noise of dequantization follows the seed.
-  origin = unsealed(read_json(second / 'init.json'))
+  origin = read_description(second).init
   assert (origin['run'], origin['checkpoint'], origin['step']) == (str(first), source.checkpoint, source.step)
   assert origin['data'] == source.fingerprint and origin['config']['objective'] == 'mle'
   # From here on the run is on its own.
@@ -44,7 +41,7 @@ def test_a_training_starts_from_the_checkpoint_that_is_named(config, tmp_path):
   assert best.step < latest.step
   config.update_from_flattened_dict({'init_from': str(tmp_path / 'first'), 'init_checkpoint': 'latest', 'steps': 1})
   train(config, tmp_path / 'second')
-  origin = unsealed(read_json(tmp_path / 'second' / 'init.json'))
+  origin = read_description(tmp_path / 'second').init
   assert (origin['checkpoint'], origin['step']) == ('latest', latest.step)
   start, end = (
     next(r for r in read_metrics(tmp_path / name) if r['kind'] == 'validation' and r['step'] == step)
@@ -73,10 +70,10 @@ def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, 
   with monkeypatch.context() as patch, pytest.raises(OSError, match='full'):
     patch.setattr(loop.Checkpoints, 'save', mock.Mock(side_effect=OSError('full')))
     train(config, tmp_path / 'second')
-  assert (tmp_path / 'second' / 'init.json').exists()
+  assert read_description(tmp_path / 'second').init
   config.init_from = ''
   train(config, tmp_path / 'second')
-  assert not (tmp_path / 'second' / 'init.json').exists()
+  assert read_description(tmp_path / 'second').init is None
 
 
 def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(config, tmp_path):
@@ -131,23 +128,6 @@ def test_pseudo_labels_need_a_start_that_had_them(config, tmp_path):
     train(config, tmp_path / 'second')
   config.pseudo_labels = False
   assert train(config, tmp_path / 'second')
-
-
-def test_a_run_of_before_there_were_prototypes_goes_on(config, tmp_path, monkeypatch):
-  config.update_from_flattened_dict({'nice.components': 5, 'steps': 2})
-  train(config, tmp_path / 'new')
-  with monkeypatch.context() as patch:
-    patch.setattr(
-      sys.modules['flowgan_tf.flows.nice'], 'make_prior', lambda *args: make_prior(*args).copy(prototypes=None)
-    )
-    config.steps = 1
-    train(config, tmp_path / 'old')
-  assert not [n for n, _ in tf.train.list_variables(str(tmp_path / 'old/checkpoints/latest/ckpt-1')) if 'proto' in n]
-  config.steps = 2
-  assert train(config, tmp_path / 'old')
-  new, old = (load_run(tmp_path / name, 'latest').generator.trainable_variables for name in ('new', 'old'))
-  for one, other in zip(new, old, strict=True):
-    np.testing.assert_array_equal(one, other)
 
 
 def test_more_components_than_images_are_refused(config, tmp_path):

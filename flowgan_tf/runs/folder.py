@@ -1,0 +1,179 @@
+"""The folder of a run, which one training at a time may use, and its `config.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ml_collections import config_dict
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import make_writable, read_record, write_record
+from flowgan_tf.runs.checkpoints import available, latest_step
+from flowgan_tf.runs.config import default_config, training_settings, used
+
+__all__ = [
+  'Description',
+  'count_rollback',
+  'describe_data',
+  'exclusive',
+  'open_workdir',
+  'read_description',
+  'training_changes',
+  'write_description',
+]
+
+# What a kill leaves of the files that only a training writes; see `files.write_atomically`.
+_TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
+# What a training that has saved its first checkpoint leaves, and what the other programs make of one.
+_LEFT = ('metrics.jsonl', 'evaluation.json', 'export', 'analysis')
+
+
+class Description(NamedTuple):
+  """The content of `config.json`.
+
+  Attributes:
+    config: Configuration of the training.
+    data: What `describe_data` says about its data.
+    init: Where the training started, from `start_from_run`; None for a new generator.
+    rollbacks: How often the training went back to a checkpoint, with half the learning rates each time.
+  """
+
+  config: config_dict.ConfigDict
+  data: dict
+  init: dict | None = None
+  rollbacks: int = 0
+
+
+def describe_data(dataset: data.Dataset) -> dict:
+  """Returns what `config.json` records about the data."""
+  return {
+    'name': dataset.name,
+    'image_shape': list(dataset.image_shape),
+    'levels': dataset.levels,
+    'fingerprint': dataset.fingerprint,
+  }
+
+
+def write_description(workdir: pathlib.Path, description: Description) -> None:
+  """Writes `config.json`, without the settings of other generators and critics than the run's.
+
+  Raises:
+    UsageError: If it cannot be written.
+  """
+  config = json.loads(used(description.config).to_json_best_effort())
+  write_record(workdir / 'config.json', description._asdict() | {'config': config})
+
+
+def read_description(workdir: pathlib.Path) -> Description | None:
+  """Reads `config.json`; None if there is no such file.
+
+  Raises:
+    UsageError: If the file was damaged or edited, or another version of flowgan_tf wrote it.
+  """
+  path = workdir / 'config.json'
+  if (found := read_record(path)) is None:
+    return None
+  record, config = found[0], default_config()
+  try:
+    config.update(record['config'])
+    return Description(**record | {'config': config})
+  except (KeyError, TypeError, ValueError) as error:  # The file is as it was written, so its settings are others.
+    raise UsageError(f'{path}: is of another version of flowgan_tf ({error})') from error
+
+
+def count_rollback(workdir: pathlib.Path) -> int:
+  """Adds one to the `rollbacks` in `config.json`, and returns their number."""
+  description = read_description(workdir)
+  description = description._replace(rollbacks=description.rollbacks + 1)
+  write_description(workdir, description)
+  return description.rollbacks
+
+
+def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
+  """Compares two configurations, apart from what does not change a training, such as where files are.
+
+  Returns:
+    The old and the new value of each setting that differs, by its dotted name.
+  """
+  before, now = training_settings(old), training_settings(config)
+  return {name: (before.get(name), value) for name, value in now.items() if value != before.get(name)}
+
+
+def open_workdir(
+  workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset, init: dict | None = None
+) -> pathlib.Path:
+  """Makes the folder of a run, or checks that an existing one has the same configuration and data.
+
+  A run that has no checkpoint yet, such as one that failed at its start, may change its configuration. One that has
+  lost its checkpoints may not start again.
+
+  Args:
+    workdir: Folder of the run.
+    config: Configuration of the training that starts or resumes.
+    dataset: Data of that training.
+    init: Where a new training starts; see `Description`. A run that resumes keeps its own.
+
+  Returns:
+    The folder.
+
+  Raises:
+    UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration,
+      with other data, with more steps than `config.steps` or without the checkpoints that it had.
+  """
+  workdir = make_writable(workdir)
+  for file in list(workdir.iterdir()):
+    if _TEMPORARY.fullmatch(file.name):
+      file.unlink()
+  facts, old = describe_data(dataset), read_description(workdir)
+  new = Description(config, facts, init)
+  if old is None:
+    if any(workdir.iterdir()):
+      raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run')
+  elif available(workdir):
+    _check_same(workdir, new, old)
+    new = old._replace(config=config)
+  elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
+    raise UsageError(
+      f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another `workdir`'
+    )
+  write_description(workdir, new)
+  return workdir
+
+
+@contextlib.contextmanager
+def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
+  """Keeps other trainings out of a folder until the block or the process ends. A missing folder is made.
+
+  Raises:
+    UsageError: If the folder cannot be written, or a training is running in it.
+  """
+  folder = os.open(make_writable(workdir), os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UsageError(f'{workdir}: another training is running in this folder') from error
+    yield
+  finally:
+    os.close(folder)
+
+
+def _check_same(workdir, new, old):
+  config, changes = new.config, training_changes(new.config, old.config)
+  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and config.final_lambda is None:
+    changes.pop('steps', None)  # Otherwise a learning rate or lambda depends on the last step.
+  if changes:
+    changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
+    raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
+  if new.data != old.data:
+    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
+  if (done := latest_step(workdir)) > config.steps:
+    raise UsageError(f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.')

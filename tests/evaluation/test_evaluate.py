@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import pathlib
+import shutil
 import types
 
 import keras
@@ -13,7 +15,8 @@ from flowgan_tf import data
 from flowgan_tf.data import pipeline
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
-from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records
+from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records, read_evaluation
+from flowgan_tf.files import write_record
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import make_generator
@@ -104,52 +107,59 @@ def scorer(images, splits=1):
   return {'mode_score': float(images.mean()), 'score_samples': len(images), 'score_splits': splits}
 
 
-scorer.selection = 'mode_score'
-
-
-def test_evaluate_run(tmp_path, dataset, config, monkeypatch):
-  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
+def make_run(folder, config, dataset):
+  """Makes a run with the checkpoints `latest` of step 4 and `best_nll` of step 2, and returns their generators."""
+  workdir = open_workdir(folder, config, dataset)
   state = make_state(config, dataset.image_shape)
   checkpoints = Checkpoints(workdir, state.checkpoint())
-  flows = {}
+  generators = {}
   for step, name in ((4, 'latest'), (2, 'best_nll')):
     state.step.assign(step)
     for variable in state.ema.trainable_variables:
-      variable.assign_add(np.full(variable.shape, 0.1, np.float32))
-    flows[name] = [v.numpy() for v in state.ema.variables]
+      variable.assign_add(np.random.default_rng(step).normal(0, 0.2, variable.shape))
+    generators[name] = state.ema.with_dtype('float32')
     checkpoints.save(name)
+  return workdir, generators
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory, config, dataset):
+  return make_run(tmp_path_factory.mktemp('made') / 'run', config, dataset)
+
+
+@pytest.fixture
+def workdir(made, tmp_path, monkeypatch):
+  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
+  return pathlib.Path(shutil.copytree(made[0], tmp_path / 'run'))
+
+
+def test_evaluate_run(workdir, made, dataset):
   records = evaluate_run(workdir, ['latest', 'best_nll'], 'test', 30)
-  assert json.loads((workdir / 'evaluation.json').read_text())['records'] == records
+  assert json.loads((workdir / 'evaluation.json').read_text())['records'] == records == read_evaluation(workdir)
   x = data.dequantize(dataset.test.images, 256, 3 + Purpose.EVALUATION)
   for record, name, step in zip(records, ('latest', 'best_nll'), (4, 2), strict=True):
-    for variable, value in zip(state.generator.variables, flows[name], strict=True):
-      variable.assign(value)
-    assert record['nll'] == pytest.approx(-state.generator.log_prob(x).numpy().mean(), rel=1e-5)
+    assert record['nll'] == pytest.approx(-made[1][name].log_prob(x).numpy().mean(), rel=1e-5)
     expected = {'checkpoint': name, 'step': step, 'split': 'test', 'n': 15, 'score_samples': 30, 'score_splits': 10}
     assert record | expected == record
-  assert records[0]['nll'] != records[1]['nll']
+  assert records[0]['nll'] != records[1]['nll'] and records[0]['mode_score'] != records[1]['mode_score']
 
 
 @pytest.mark.parametrize('n', [10, 15])
-def test_as_many_real_test_images_are_scored_beside_the_samples(tmp_path, dataset, config, monkeypatch, n):
-  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
+def test_as_many_real_test_images_are_scored_beside_the_samples(workdir, dataset, n):
   [record] = evaluate_run(workdir, ['latest'], 'test', n)
   real = dataset.test.images[:n]
   assert len(real) == n == record['real_score_samples']
   # Dequantisation adds half a grey level on average.
   assert record['real_mode_score'] == pytest.approx((real.mean() + 0.5) / 256, abs=1e-3)
   assert 'real_score_splits' not in record
-  for without in (0, 16):  # There are 15 test images, and scores of fewer would be no bound.
-    [record] = evaluate_run(workdir, ['latest'], 'test', without)
-    assert not any(name.startswith('real_') for name in record)
 
 
-def test_two_evaluations_at_once_keep_the_records_of_both(tmp_path, dataset, config, monkeypatch):
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
+def test_fewer_real_images_are_no_bound(workdir):
+  [record] = evaluate_run(workdir, ['latest'], 'test', 16)  # There are 15 test images.
+  assert record['score_samples'] == 16 and not any(name.startswith('real_') for name in record)
+
+
+def test_two_evaluations_at_once_keep_the_records_of_both(workdir, monkeypatch):
   load = evaluate.load_data
 
   def slow(run):
@@ -158,75 +168,43 @@ def test_two_evaluations_at_once_keep_the_records_of_both(tmp_path, dataset, con
     return load(run)
 
   monkeypatch.setattr(evaluate, 'load_data', slow)
-  evaluate_run(workdir, ['latest'], 'test', 0)
-  assert {record['split'] for record in evaluate.read_evaluation(workdir)} == {'validation', 'test'}
+  [record] = evaluate_run(workdir, ['latest'], 'test', 0)
+  assert 'nll' in record and not {'score_samples', 'sample_std'} & record.keys()
+  assert {record['split'] for record in read_evaluation(workdir)} == {'validation', 'test'}
 
 
-def test_evaluation_on_other_data_is_refused(tmp_path, dataset, config, monkeypatch):
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
+def test_evaluation_on_other_data_is_refused(workdir, monkeypatch):
   monkeypatch.setattr(data, 'load', lambda *_: types.SimpleNamespace(fingerprint='another'))
   with pytest.raises(UsageError, match='was trained on other data'):
     evaluate_run(workdir, ['latest'], 'test', 30)
 
 
-def test_float64_stands_beside_float32(tmp_path, dataset, config):
-  """Nontrivial weights, and batch norm, whose running statistics have to come along."""
-  config = config.copy_and_resolve_references()
-  config.update_from_flattened_dict({'generator': 'real_nvp', 'real_nvp.channels': 4, 'real_nvp.blocks': 1})
-  config.real_nvp.normalization, config.real_nvp.scales = 'batch', 1
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  state = make_state(config, dataset.image_shape)
-  rng = np.random.default_rng(1)
-  for variable in state.ema.variables:
-    variable.assign_add(np.abs(rng.normal(0, 0.2, variable.shape)))
-  Checkpoints(workdir, state.checkpoint()).save('latest')
+def test_float64_stands_beside_float32(workdir):
   [record] = evaluate_run(workdir, ['latest'], 'test', 0, float64=True)
   assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-5) and record['nll_float64'] != record['nll']
   assert record['bits_per_dim_float64'] == pytest.approx(record['bits_per_dim'], rel=1e-5)
   assert record['round_trip_error_float64'] < 1e-12 < 1e-8 < record['round_trip_error']
 
 
-def test_a_generator_without_a_likelihood(tmp_path, dataset, config, monkeypatch):
+def test_a_generator_without_a_likelihood(tmp_path, images, dataset, monkeypatch):
   monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: None)
-  config = config.copy_and_resolve_references()
-  config.objective, config.generator = 'adversarial', 'dcgan'
-  config.dcgan.channels = (4,)
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
+  config = make_config({'dcgan.channels': (4,)}, generator='dcgan', objective='adversarial', dataset=images)
+  workdir, _ = make_run(tmp_path / 'run', config, dataset)
   [record] = evaluate_run(workdir, ['latest'], 'test', 10)
   assert record.keys() == {'step', 'split', 'saturated', 'non_finite', 'sample_std', 'checkpoint'}
   with pytest.raises(UsageError, match=r'^`float64` must be False, as dcgan of .* has no likelihood'):
     evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
 
 
-@pytest.fixture
-def trained(tmp_path, dataset, config):
-  """A run that had no scores during training."""
-  config = config.copy_and_resolve_references()
-  config.score_samples = 0
-  workdir = open_workdir(tmp_path / 'run', config, dataset)
-  Checkpoints(workdir, make_state(config, dataset.image_shape).checkpoint()).save('latest')
-  return workdir
-
-
-def test_a_training_without_scores_may_be_scored_later(trained, monkeypatch):
-  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: scorer)
-  [record] = evaluate_run(trained, ['latest'], 'test', 20)
-  assert record['score_samples'] == 20
-  [record] = evaluate_run(trained, ['latest'], 'test', 0)
-  assert 'nll' in record and not {'score_samples', 'sample_std'} & record.keys()
-
-
-def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(trained, monkeypatch):
+def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(workdir, monkeypatch):
   asked = []
 
   def make(config, dataset, required):
     asked.append((config.scorer, config.inception_weights, required))
 
   monkeypatch.setattr(evaluate, 'make_scorer', make)
-  evaluate_run(trained, ['latest'], 'test', 10)
-  evaluate_run(trained, ['latest'], 'test', 10, scorer='inception', inception_weights='file.h5')
+  evaluate_run(workdir, ['latest'], 'test', 10)
+  evaluate_run(workdir, ['latest'], 'test', 10, scorer='inception', inception_weights='file.h5')
   assert asked == [('classifier', '', False), ('inception', 'file.h5', True)]
 
 
@@ -235,15 +213,14 @@ def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(trained, 
   [
     ({'scorer': 'inception_v3'}, r"^`scorer` must be one of classifier, inception\. Got: 'inception_v3'\.$"),
     ({'inception_weights': 'file.h5'}, r"^`inception_weights` must go with `scorer` 'inception'\. Got: file\.h5\.$"),
-    ({'inception_weights': 'file.h5', 'scorer': 'classifier'}, r"must go with `scorer` 'inception'"),
     ({'samples': 9}, r'^`samples` must be 0 or at least 10\. Got: 9\.$'),
     ({'samples': -1}, r'^`samples` must be 0 or at least 10\. Got: -1\.$'),
   ],
 )
-def test_arguments_out_of_range_are_refused(trained, arguments, said):
+def test_arguments_out_of_range_are_refused(workdir, arguments, said):
   with pytest.raises(UsageError, match=said):
-    evaluate_run(trained, ['latest'], 'test', **arguments)
-  assert not (trained / 'evaluation.json').exists()
+    evaluate_run(workdir, ['latest'], 'test', **arguments)
+  assert not (workdir / 'evaluation.json').exists()
 
 
 # Records.
@@ -269,3 +246,20 @@ def test_scores_stay_until_there_are_new_ones():
   assert (merged['nll'], merged['fid'], merged['nll_float64']) == (2.0, 3.0, 1.5)
   [merged] = merge_records(old, [record('latest', nll=2.0, scorer='classifier', scorer_hash='b', mode_score=1.0)])
   assert merged == record('latest', nll=2.0, nll_float64=1.5, scorer='classifier', scorer_hash='b', mode_score=1.0)
+
+
+def test_a_damaged_file_is_refused_before_the_work(workdir, monkeypatch):
+  path = workdir / 'evaluation.json'
+  evaluate_run(workdir, ['latest'], 'test', 0)
+  path.write_text(path.read_text().replace('"step": 4', '"step": 5'))
+  monkeypatch.setattr(evaluate, 'Evaluator', lambda *_, **__: pytest.fail('at work'))
+  with pytest.raises(UsageError) as caught:
+    evaluate_run(workdir, ['latest'], 'test', 0)
+  assert str(caught.value) == f'{path}: damaged (ValueError); remove it, and run bin/evaluate {workdir} again'
+
+
+def test_a_number_that_is_not_finite_is_none(tmp_path):
+  """The standard error of a single image is NaN, which JSON does not have."""
+  assert read_evaluation(tmp_path) == []
+  write_record(tmp_path / 'evaluation.json', {'records': [record('latest', standard_error=float('nan'))]})
+  assert read_evaluation(tmp_path) == [record('latest', standard_error=None)]

@@ -33,20 +33,9 @@ def test_inception_score_of_a_single_class_is_one():
   assert inception_score(np.eye(10)[np.full(50, 3)]) == (1.0, 0.0)
 
 
-def test_inception_score_of_identical_uncertain_predictions_is_one():
-  np.testing.assert_allclose(inception_score(np.tile([0.2, 0.5, 0.3], [7, 1])).mean, 1.0, rtol=1e-14)
-
-
 def test_inception_score_by_hand():
   # p(y) = (1/2, 1/2); each KL is 3/4 log(3/2) + 1/4 log(1/2) = log(3^(3/4) / 2).
   np.testing.assert_allclose(inception_score([[0.75, 0.25], [0.25, 0.75]]).mean, 3**0.75 / 2 ** (3 / 4 + 1 / 4), 1e-14)
-
-
-def test_mode_score_equals_inception_score_when_samples_follow_the_label_distribution():
-  probabilities = _softmax_rows(100, 5, temperature=0.3)
-  np.testing.assert_allclose(
-    mode_score(probabilities, probabilities.mean(axis=0)), inception_score(probabilities), rtol=1e-12
-  )
 
 
 def test_mode_score_of_certain_predictions_that_follow_the_label_distribution_is_exp_entropy():
@@ -68,13 +57,6 @@ def test_mode_score_with_a_nearly_missing_class_is_below_the_inception_score_by_
   inception = inception_score(probabilities).mean
   np.testing.assert_allclose(inception, np.exp(marginal_entropy), rtol=1e-12)
   assert mode < 0.2 < 1 < inception
-
-
-def test_mode_score_with_a_class_of_small_probability_by_hand():
-  # Each sample: (1 - e, e), p(y) the same; Inception 1, MODE exp(KL(p(y) || p*) - KL(p* || p(y))).
-  e = 1e-6
-  expected = 2 * (1 - e) ** (1 - e) * e**e * 2 * np.sqrt((1 - e) * e)
-  np.testing.assert_allclose(mode_score([[1 - e, e]] * 4, [0.5, 0.5]).mean, expected, rtol=1e-9)
 
 
 def test_mode_score_with_a_class_of_exactly_no_probability_is_zero():
@@ -107,28 +89,7 @@ def test_mode_score_has_the_documented_maximum(labels):
 # Against SciPy, and properties that hold for any probabilities.
 
 
-def test_scores_agree_with_scipy():
-  probabilities = _softmax_rows(300, 7, temperature=0.5)
-  labels = np.random.default_rng(1).dirichlet(np.ones(7))
-  marginal = probabilities.mean(axis=0)
-  to_marginal = special.rel_entr(probabilities, marginal).sum(axis=1).mean()
-  to_labels = stats.entropy(probabilities, labels[None], axis=1).mean()
-  np.testing.assert_allclose(inception_score(probabilities).mean, np.exp(to_marginal), rtol=1e-12)
-  np.testing.assert_allclose(
-    mode_score(probabilities, labels).mean, np.exp(to_labels - stats.entropy(labels, marginal)), rtol=1e-12
-  )
-
-
-def test_splits_are_consecutive_and_scored_separately():
-  probabilities = _softmax_rows(10, 4, temperature=0.3)
-  labels = np.array([0.1, 0.2, 0.3, 0.4])
-  parts = [probabilities[:3], probabilities[3:6], probabilities[6:]]
-  for score in (inception_score, lambda p, splits=1: mode_score(p, labels, splits)):
-    single = [score(part).mean for part in parts]
-    np.testing.assert_allclose(score(probabilities, splits=3), (np.mean(single), np.std(single)), rtol=1e-12)
-
-
-@pytest.mark.parametrize(('samples', 'splits'), [(997, 10), (23, 7), (20, 10), (5, 5)])
+@pytest.mark.parametrize(('samples', 'splits'), [(300, 1), (997, 10), (23, 7), (5, 5)])
 def test_splits_have_the_boundaries_of_torch_fidelity(samples, splits):
   """Part i of k holds the samples from i n // k to (i + 1) n // k. Here each sample finds its part for itself."""
   probabilities, labels = _softmax_rows(samples, 10, temperature=0.2), np.arange(1, 11) / 55

@@ -79,8 +79,8 @@ class KerasModule(tf.Module):
     """Copies the module with a copy of the layer.
 
     Raises:
-      TypeError: If Keras cannot make another layer from the layer's configuration, or if a part of the layer belongs
-        to another network, too.
+      TypeError: If a part of the layer also belongs to another network. If Keras cannot make another layer from the
+        layer's configuration, Keras says so.
     """
     layer = memo.get(id(self._layer))
     if layer is None:
@@ -88,8 +88,6 @@ class KerasModule(tf.Module):
         raise TypeError(f'{self._layer.name!r} cannot be copied: it shares a layer with another network.')
       layer = _clone(self._layer)
     module = KerasModule(layer, self._input_shape, self.name)
-    if {k: v.shape for k, v in module._tf_variables.items()} != {k: v.shape for k, v in self._tf_variables.items()}:
-      raise TypeError(f'{self._layer.name!r} cannot be copied: its configuration gives a layer with other variables.')
     for source, part in zip(self._layer._flatten_layers(), layer._flatten_layers(), strict=True):
       part.trainable = source.trainable
       memo[id(source)] = part
@@ -203,14 +201,8 @@ def _clone(layer: keras.Layer) -> keras.Layer:
   """Makes a layer from the configuration of another one, whether or not its classes are registered with Keras."""
   classes = {type(part) for part in layer._flatten_layers()}
   classes = {c.__name__: c for c in classes if c.__module__.partition('.')[0] != 'keras'}
-  try:
-    config = keras.saving.serialize_keras_object(layer)
-    with warnings.catch_warnings():
-      # Keras warns of layers that it cannot build before their first call, which follows.
-      warnings.simplefilter('ignore', UserWarning)
-      return keras.saving.deserialize_keras_object(config, custom_objects=classes, safe_mode=False)
-  except Exception as error:  # Keras and the classes of users raise anything.
-    raise TypeError(
-      f'{layer.name!r} cannot be copied, because Keras cannot make a layer from its configuration '
-      f'({" ".join(str(error).split())[:200]}). Build another one, and copy the variables.'
-    ) from error
+  config = keras.saving.serialize_keras_object(layer)
+  with warnings.catch_warnings():
+    # Keras warns of layers that it cannot build before their first call, which follows.
+    warnings.simplefilter('ignore', UserWarning)
+    return keras.saving.deserialize_keras_object(config, custom_objects=classes, safe_mode=False)

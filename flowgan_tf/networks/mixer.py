@@ -7,7 +7,6 @@ import functools
 import keras
 from keras import ops
 
-from flowgan_tf.errors import check_integer
 from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
@@ -23,8 +22,9 @@ class MixerBlock(keras.layers.Layer):
   h = h + V_p gelu(U_p norm(h)),   h = h + gelu(norm(h) U_f) V_f
   ```
 
-  Input and output have shape `[patches, batch, width]`. Each product has a bias besides, norm is a
-  `LastAxisNormalization`, and gelu is approximated by a tanh.
+  Input and output have shape `[patches, batch, width]`. `patch_units` is the size between `U_p` and `V_p`, and
+  `hidden_units` the size between `U_f` and `V_f`. Each product also adds a bias, norm is a `LastAxisNormalization`, and
+  gelu is approximated by a tanh.
 
   #### References
 
@@ -32,18 +32,6 @@ class MixerBlock(keras.layers.Layer):
   """
 
   def __init__(self, patch_units: int, hidden_units: int, **kwargs):
-    """Builds the block.
-
-    Args:
-      patch_units: Hidden units of the perceptron that mixes patches.
-      hidden_units: Hidden units of the perceptron that mixes features.
-      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
-
-    Raises:
-      ValueError: If an argument is out of range.
-    """
-    check_integer('patch_units', patch_units, 1)
-    check_integer('hidden_units', hidden_units, 1)
     super().__init__(**kwargs)
     self.patch_units, self.hidden_units = patch_units, hidden_units
 
@@ -85,8 +73,8 @@ class MixerConditioner(PatchConditioner):
   h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
   ```
 
-  The blocks are `MixerBlock`s, `e` are learned positions of the patches, and each product has a bias besides. In the
-  paper there are no positions, and one output for the mean over the patches instead of one for each patch.
+  The blocks are `MixerBlock`s, `e` are learned positions of the patches, and each product also adds a bias. The paper
+  has no positions, and one output for the mean over the patches instead of one for each patch.
 
   #### Examples
 
@@ -124,9 +112,6 @@ class MixerConditioner(PatchConditioner):
       hidden_units: Hidden units of each block's perceptron that mixes features.
       dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
       **kwargs: Further arguments of `keras.layers.Layer`.
-
-    Raises:
-      ValueError: If an argument is out of range.
     """
     block = functools.partial(MixerBlock, patch_units, hidden_units, dtype=dtype)
     super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)

@@ -1,4 +1,4 @@
-"""Normalisation layers: those of conditioners, chosen by name, and the one of critics."""
+"""Normalisation layers of conditioners, chosen by name, and of critics."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = [
 class GuardedBatchNormalization(keras.layers.BatchNormalization):
   """Keras' batch norm, guarded against empty batches, and faster on images.
 
-  The moments of an empty batch are NaN. In Keras' layer they enter the running statistics, which never recover; here
-  an empty batch leaves the running statistics as they are. Images `[batch, height, width, features]` are normalised
-  with `training=True` by TensorFlow's fused operation, where Keras makes some ten passes over memory. Arguments,
-  variables and values are those of `keras.layers.BatchNormalization`.
+  The moments of an empty batch are NaN. In Keras' layer they enter the running statistics, which never recover. Here an
+  empty batch leaves the running statistics as they are. With `training=True`, TensorFlow's fused operation normalises
+  images `[batch, height, width, features]`, where Keras makes some ten passes over memory. The layer has the arguments,
+  variables and values of `keras.layers.BatchNormalization`.
   """
 
   def call(self, inputs, training=None, mask=None):
@@ -72,9 +72,9 @@ class ScalarBatchNormalization(keras.layers.Layer):
   ```
 
   With `training=True`, `m` and `v` are the mean and variance over every entry of the input, and the running statistics
-  move towards them. Otherwise, and if the layer is frozen by `trainable = False`, they are the running statistics, so
-  that the density of an image does not depend on the other images of its batch. `g` and `b` are learned scalars. This
-  is the norm of the paper's NICE, and the defaults are those of the paper's code.
+  move towards them. Otherwise, and if `trainable = False` freezes the layer, they are the running statistics. Then the
+  density of an image does not depend on the other images of its batch. `g` and `b` are learned scalars. The paper's
+  NICE uses this norm, and the defaults come from the paper's code.
   """
 
   def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs):
@@ -112,23 +112,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
     return {**super().get_config(), 'momentum': self.momentum, 'epsilon': self.epsilon}
 
 
-@keras.saving.register_keras_serializable(package='flowgan_tf')
-class LastAxisNormalization(keras.layers.Layer):
-  """Layer norm over the last axis, with a learned gain and bias per feature.
-
-  ```none
-  y = g (x - m) / sqrt(v + e) + b
-  ```
-
-  Values, first derivatives and variables are those of `keras.layers.LayerNormalization`. In a graph with known shapes
-  it is `fused`, and sums along rows are written as products of matrices, which are faster. Its second derivatives are
-  correct, and those of Keras' layer are not; `ImageNormalization` says why.
-
-  #### References
-
-  [1]: Jimmy Lei Ba, Jamie Ryan Kiros, Geoffrey E. Hinton. Layer Normalization. 2016.
-  """
-
+class _WithEpsilon(keras.layers.Layer):
   def __init__(self, epsilon: float = 1e-3, **kwargs):
     """Builds the layer.
 
@@ -139,6 +123,27 @@ class LastAxisNormalization(keras.layers.Layer):
     super().__init__(**kwargs)
     self.epsilon = epsilon
 
+  def get_config(self):
+    return {**super().get_config(), 'epsilon': self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class LastAxisNormalization(_WithEpsilon):
+  """Layer norm over the last axis, with a learned gain and bias per feature.
+
+  ```none
+  y = g (x - m) / sqrt(v + e) + b
+  ```
+
+  The layer has the values, first derivatives and variables of `keras.layers.LayerNormalization`. In a graph with known
+  shapes it is `fused`, and sums along rows are written as products of matrices, which are faster. Its second
+  derivatives are correct, unlike Keras'; `ImageNormalization` says why.
+
+  #### References
+
+  [1]: Jimmy Lei Ba, Jamie Ryan Kiros, Geoffrey E. Hinton. Layer Normalization. 2016.
+  """
+
   def build(self, input_shape):
     self.gamma = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gamma', **_wide(self))
     self.beta = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='beta', **_wide(self))
@@ -147,9 +152,6 @@ class LastAxisNormalization(keras.layers.Layer):
     gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
     rows = tf.reshape(x, (-1, x.shape[-1]))
     return tf.reshape(_layer_norm(rows, gamma, beta, tf.constant(self.epsilon, gamma.dtype)), tf.shape(x))
-
-  def get_config(self):
-    return {**super().get_config(), 'epsilon': self.epsilon}
 
 
 def _layer_norm_value(x, gamma, beta, epsilon):
@@ -180,7 +182,7 @@ _layer_norm = fused(_layer_norm_value, _layer_norm_gradient)
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
-class ImageNormalization(keras.layers.Layer):
+class ImageNormalization(_WithEpsilon):
   """Layer norm over all entries of one image, with a learned gain and bias per channel.
 
   ```none
@@ -191,16 +193,6 @@ class ImageNormalization(keras.layers.Layer):
   `tf.nn.moments`, which stops the gradient of the mean inside the variance. First derivatives are still correct; the
   gradient of a gradient penalty with respect to the weights is wrong by some percent.
   """
-
-  def __init__(self, epsilon: float = 1e-3, **kwargs):
-    """Builds the layer.
-
-    Args:
-      epsilon: `e` above.
-      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
-    """
-    super().__init__(**kwargs)
-    self.epsilon = epsilon
 
   def build(self, input_shape):
     self.gain = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gain', **_wide(self))
@@ -213,14 +205,12 @@ class ImageNormalization(keras.layers.Layer):
     variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
     return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * self.gain + self.bias, self.compute_dtype)
 
-  def get_config(self):
-    return {**super().get_config(), 'epsilon': self.epsilon}
-
 
 def _wide(layer):
-  """Arguments of weights that have float32 at least, as have moments: a float16 sum over a batch of images overflows.
+  """Returns the arguments of weights that are float32 at least; the moments have the dtype of the weights.
 
-  A variance in float16 overflows beyond 65504, and running statistics in half precision stand still.
+  In float16 a sum over a batch of images overflows, and so does a variance beyond 65504. Running statistics in half
+  precision stand still.
   """
   return {'autocast': False, 'dtype': 'float64' if layer.variable_dtype == 'float64' else 'float32'}
 
@@ -236,7 +226,7 @@ NORMALIZATIONS = {
 
 
 def normalization(name: str, dtype: str) -> keras.layers.Layer:
-  """A new normalisation layer.
+  """Returns a new normalisation layer, which keeps the shape of its input.
 
   Args:
     name: 'batch' (one mean and variance per feature, with running statistics), 'scalar_batch' (one mean and variance
@@ -244,11 +234,8 @@ def normalization(name: str, dtype: str) -> keras.layers.Layer:
       momentum of 0.95), 'layer' (over the last axis, the same in training and evaluation) or 'none'.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
-  Returns:
-    A layer that keeps the shape of its input.
-
   Raises:
-    ValueError: If `name` is not a key of `NORMALIZATIONS`.
+    UsageError: If `name` is not a key of `NORMALIZATIONS`.
   """
   check_choice('normalization', name, NORMALIZATIONS)
   return NORMALIZATIONS[name](dtype)

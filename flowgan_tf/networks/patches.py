@@ -21,8 +21,8 @@ class PatchConditioner(keras.layers.Layer):
   ```
 
   It maps images `[batch, height, width, channels]` to `[batch, height, width, output_channels]`, and `h` has shape
-  `[patches, batch, width]`. All patches share the matrices `E` and `F`, and each product has a bias besides; each patch
-  has a learned position `e`. Logits of pixels lie within +-16, and are divided so that the first layer sees
+  `[patches, batch, width]`. All patches share the matrices `E` and `F`, and each product also adds a bias. Each patch
+  has a learned position `e`. The logits of pixels lie within +-16. They are divided by 4, so that the first layer sees
   numbers of order 1. A subclass says what a block is.
   """
 
@@ -47,12 +47,7 @@ class PatchConditioner(keras.layers.Layer):
       dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
       **kwargs: Further arguments of `keras.layers.Layer`.
 
-    Raises:
-      ValueError: If an argument is out of range.
     """
-    sizes = {'output_channels': output_channels, 'patch_size': patch_size, 'width': width, 'blocks': blocks}
-    for name, value in sizes.items():
-      check_integer(name, value, 1)
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.patch_size, self.width, self.blocks = output_channels, patch_size, width, blocks
     self._embedding = keras.layers.Dense(width, dtype=dtype)
@@ -92,10 +87,10 @@ class PatchConditioner(keras.layers.Layer):
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:
-  """Checks, for an argument of this name, that square patches of that size cover an image without a rest.
+  """Checks that square patches of this size cover the image exactly.
 
   Raises:
-    ValueError: If they do not.
+    UsageError: If `patch_size` is not a positive integer that divides height and width.
   """
   check_integer('patch_size', patch_size, 1)
   fits = height % patch_size == width % patch_size == 0
@@ -105,8 +100,8 @@ def check_patch_size(patch_size: int, height: int, width: int) -> None:
 def to_patches(images: tf.Tensor, patch_size: int) -> tf.Tensor:
   """Divides images into square patches, row by row: `[b, h, w, c] -> [h/p w/p, b, p p c]`.
 
-  The patches come first, so that products that mix patches are products of two matrices, as those that mix features
-  are. Tensors as wide as the network need not be transposed.
+  The patches come first. Then mixing patches and mixing features are both products of two matrices, and no tensor as
+  wide as the network has to be transposed.
   """
   _, height, width, channels = images.shape
   rows, columns = height // patch_size, width // patch_size
@@ -117,7 +112,7 @@ def to_patches(images: tf.Tensor, patch_size: int) -> tf.Tensor:
 def from_patches(patches: tf.Tensor, patch_size: int, image_shape: Sequence[int]) -> tf.Tensor:
   """Puts images of shape `(h, w, c)` together again: the inverse of `to_patches`.
 
-  The first two axes of the patches may be one, as after a product with a matrix of features: `[h/p w/p b, p p c]`.
+  The first two axes of the patches may be one axis, as after a product with a matrix of features: `[h/p w/p b, p p c]`.
   """
   height, width, channels = image_shape
   rows, columns = height // patch_size, width // patch_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from flowgan_tf.errors import check
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
@@ -164,10 +163,10 @@ class PaperConditioner(keras.layers.Layer):
   t, s = split(conv1x1(h));   y = [tanh(t), s]
   ```
 
-  `t` is the shift and `s` the log-scale of an `AffineCoupling`, which itself applies a tanh to the latter. Norms are
-  batch norms with running statistics, epsilon 1e-4 and momentum 0.9. That of the input and those inside a block have no
-  gain and bias. All convolutions are weight-normalised, with random gains, so that the output is not zero before
-  training, as that of a `ResidualConditioner` is.
+  `t` is the shift and `s` the log-scale of an `AffineCoupling`, which itself applies a tanh to `s`. The norms are batch
+  norms with running statistics, epsilon 1e-4 and momentum 0.9. The first norm and the norms inside blocks have no gain
+  and bias. All convolutions are weight-normalised, with random gains. So the output is not zero before training, as it
+  is with a `ResidualConditioner`.
 
   #### References
 
@@ -183,11 +182,7 @@ class PaperConditioner(keras.layers.Layer):
       blocks: Number of residual blocks of two convolutions.
       dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
       **kwargs: Further arguments of `keras.layers.Layer`.
-
-    Raises:
-      ValueError: If `output_channels` is odd.
     """
-    check('output_channels', output_channels, 'an even integer', output_channels % 2 == 0)
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
 

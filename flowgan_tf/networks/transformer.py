@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.errors import check, check_integer
+from flowgan_tf.errors import check
 from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.patches import PatchConditioner
@@ -25,8 +25,9 @@ class TransformerBlock(keras.layers.Layer):
   attention(h) = [softmax(Q_i K_i^T / sqrt(width / heads)) V_i]_i O,   [Q_i, K_i, V_i]_i = h W,   i = 1, ..., heads
   ```
 
-  Input and output have shape `[patches, batch, width]`. Each product with `U`, `V`, `O` or `W` has a bias besides, norm
-  is a `LastAxisNormalization`, and gelu is approximated by a tanh.
+  Input and output have shape `[patches, batch, width]`. `heads` must divide the width, and `hidden_units` is the size
+  between `U` and `V`. Each product with `U`, `V`, `O` or `W` also adds a bias, norm is a `LastAxisNormalization`, and
+  gelu is approximated by a tanh.
 
   #### References
 
@@ -35,24 +36,11 @@ class TransformerBlock(keras.layers.Layer):
   """
 
   def __init__(self, heads: int, hidden_units: int, **kwargs):
-    """Builds the block.
-
-    Args:
-      heads: Number of attention heads, which must divide the width.
-      hidden_units: Hidden units of the perceptron.
-      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
-
-    Raises:
-      ValueError: If an argument is out of range.
-    """
-    check_integer('heads', heads, 1)
-    check_integer('hidden_units', hidden_units, 1)
     super().__init__(**kwargs)
     self.heads, self.hidden_units = heads, hidden_units
 
   def build(self, input_shape):
     *_, width = input_shape
-    check('heads', self.heads, f'a divisor of the number of features, {width}', width % self.heads == 0)
     dtype = self.dtype_policy
     self._norms = [LastAxisNormalization(dtype=dtype) for _ in range(2)]
     self._query_key_value = keras.layers.Dense(3 * width, dtype=dtype)
@@ -88,8 +76,8 @@ class TransformerConditioner(PatchConditioner):
   h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
   ```
 
-  The blocks are `TransformerBlock`s, `e` are learned positions of the patches, and each product has a bias besides.
-  There is no class token: each patch has an output, as in [2].
+  The blocks are `TransformerBlock`s, `e` are learned positions of the patches, and each product also adds a bias. There
+  is no class token: each patch has an output, as in [2].
 
   #### Examples
 
@@ -131,7 +119,7 @@ class TransformerConditioner(PatchConditioner):
       **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If an argument is out of range.
+      UsageError: If `width` is not a multiple of `heads`.
     """
     block = functools.partial(TransformerBlock, heads, hidden_units, dtype=dtype)
     super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)

@@ -7,12 +7,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, masks
 from flowgan_tf.networks import ResidualConditioner, dense_conditioner
 
-MASKS = {
-  'even_odd': masks.even_odd(6),
-  'even_odd swapped': masks.even_odd(6, swap=True),
-  'channel': masks.channel((2, 2, 4)),
-  'checkerboard': masks.checkerboard((2, 3, 2)),
-}
+MASKS = {'even_odd': masks.even_odd(6, swap=True), 'channel': masks.channel((2, 2, 4))}
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +95,8 @@ def test_the_log_scale_stays_within_its_bound(bound):
   np.testing.assert_allclose(coupling.forward(x), [[5, np.exp(bound), 5, np.exp(-bound)]], rtol=1e-6)
 
 
-@pytest.mark.parametrize('kind, outputs', [(AdditiveCoupling, 3), (AffineCoupling, 6)])
-def test_a_new_coupling_is_the_identity(kind, outputs):
-  coupling = kind(dense_conditioner(outputs, 8, 2), masks.even_odd(6))
+def test_a_new_coupling_is_the_identity():
+  coupling = AffineCoupling(dense_conditioner(6, 8, 1), masks.even_odd(6))
   x = tf.random.stateless_normal((4, 6), seed=(0, 1))
   np.testing.assert_array_equal(coupling.forward(x), x)
   np.testing.assert_array_equal(coupling.forward_log_det_jacobian(x, event_ndims=1), 0.0)

@@ -9,10 +9,8 @@ import tensorflow_probability as tfp
 from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import (
   KerasModule,
-  MixerConditioner,
   ResidualConditioner,
   TransformerConditioner,
-  dense_conditioner,
 )
 
 SHIFT = tfp.bijectors.Shift(1.0)
@@ -65,14 +63,8 @@ def layer_with_statistics():
 
 def test_each_variable_is_tracked_once_however_deep_the_module_is_held():
   layer = layer_with_statistics()
-  coupling = AdditiveCoupling(layer, masks.even_odd(6))
-
-  class Holder(tf.Module):
-    def __init__(self):
-      super().__init__()
-      self.parts = {'a': [coupling]}
-
-  holder = Holder()
+  holder = tf.Module()
+  holder.parts = {'a': [AdditiveCoupling(layer, masks.even_odd(6))]}
   assert len(layer.trainable_variables) == 6 and len(layer.variables) >= 8
   assert {id(v) for v in holder.trainable_variables} == {id(v.value) for v in layer.trainable_variables}
   assert {id(v) for v in holder.variables} == {id(v.value) for v in layer.variables}
@@ -96,55 +88,20 @@ def test_checkpoint_brings_back_statistics_too(tmp_path):
   assert all(key.startswith('module/_tf_variables/') for key in keys)
 
 
-@pytest.mark.parametrize('batch_shape', [(), (5,), (2, 3), (1, 2, 2)])
-def test_any_number_of_batch_dimensions(batch_shape):
-  module = KerasModule(keras.layers.Conv2D(3, 1), (2, 2, 4))
+@pytest.mark.parametrize('batch_spec', [(), (5,), (2, 3), (None,), (None, None), (2, None)])
+def test_any_number_of_batch_dimensions(batch_spec):
+  module = KerasModule(keras.layers.Conv2D(3, 1, dtype='mixed_bfloat16'), (2, 2, 4))
+  batch_shape = [5 if side is None else side for side in batch_spec]
   x = tf.random.stateless_normal((*batch_shape, 2, 2, 4), seed=(0, 0))
   kernel, bias = module.layer.kernel.numpy()[0, 0], module.layer.bias.numpy()
   assert module.output_event_shape == (2, 2, 3)
-  y = module(x)
-  assert y.shape == (*batch_shape, 2, 2, 3)
-  np.testing.assert_allclose(y, x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)
+  for call in (module, tf.function(module, input_signature=[tf.TensorSpec((*batch_spec, 2, 2, 4))])):
+    y = call(x)
+    assert y.shape == (*batch_shape, 2, 2, 3) and y.dtype == tf.float32  # as the input
+    np.testing.assert_allclose(y, x.numpy() @ kernel + bias, rtol=0.05, atol=0.05)
 
 
-def test_batches_of_unknown_size():
-  module = KerasModule(keras.layers.Dense(3), (4,))
-  for spec in ([None, 4], [None, None, 4], [2, None, 4]):
-    function = tf.function(module, input_signature=[tf.TensorSpec(spec)])
-    x = tf.random.stateless_normal([5 if side is None else side for side in spec], seed=(0, 0))
-    np.testing.assert_allclose(function(x), module(x), rtol=1e-6)
-
-
-def test_the_output_has_the_dtype_of_the_input():
-  network = dense_conditioner(3, 8, 1, dtype='mixed_bfloat16')
-  module = KerasModule(network, (4,))
-  x = tf.ones((2, 4))
-  assert network(x).dtype != 'float32'
-  assert module(x).dtype == module(x[0]).dtype == tf.float32
-  assert all(v.dtype == tf.float32 for v in module.variables)
-
-
-def test_training_is_passed_on():
-  module = KerasModule(layer_with_statistics(), (3,))
-  x = tf.random.stateless_normal((8, 3), seed=(0, 0), mean=3.0)
-  evaluated, trained = module(x), module(x, training=True)
-  assert np.abs(evaluated - trained).max() > 0.1
-  np.testing.assert_allclose(trained, module.layer(x, training=True), rtol=1e-5, atol=1e-6)
-
-
-def test_a_layer_may_be_wrapped_inside_a_function():
-  made = []
-
-  @tf.function
-  def f(x):
-    if not made:
-      made.append(KerasModule(keras.layers.Dense(2), (3,)))
-    return made[0](x)
-
-  assert f(tf.ones((1, 3))).shape == (1, 2)
-
-
-@pytest.mark.parametrize('hold', [lambda b: b, tfp.bijectors.Invert, lambda b: tfp.bijectors.Chain([b, SHIFT])])
+@pytest.mark.parametrize('hold', [lambda b: b, lambda b: tfp.bijectors.Chain([tfp.bijectors.Invert(b), SHIFT])])
 def test_freezing_after_building_is_seen_wherever_the_module_is_held(hold):
   layer = layer_with_statistics()
   held = hold(AdditiveCoupling(layer, masks.even_odd(6)))
@@ -178,24 +135,10 @@ def test_a_module_is_frozen_as_its_layer_is():
     coupling.forward(tf.ones((1, 6)))
   assert tape.watched_variables() == ()
   layer.trainable = True
+  with tf.GradientTape() as tape:  # Before `trainable_variables` is read.
+    coupling.forward(tf.ones((1, 6)))
+  assert len(tape.watched_variables()) == 6
   assert coupling.conditioner.trainable is True and len(coupling.trainable_variables) == 6
-
-
-def test_a_tape_records_what_was_frozen_and_is_trained_again():
-  layer = layer_with_statistics()
-  module = KerasModule(layer, (3,))
-  layer.trainable = False
-  assert module.trainable_variables == ()
-  layer.trainable = True
-  with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(module(tf.ones((2, 3))) ** 2)
-  assert None not in tape.gradient(loss, module.trainable_variables)
-
-
-def test_what_was_frozen_before_building_stays_frozen():
-  layer = layer_with_statistics()
-  layer.layers[1].trainable = False
-  assert len(KerasModule(layer, (3,)).trainable_variables) == 4
 
 
 class Unregistered(keras.layers.Layer):
@@ -221,17 +164,9 @@ class Unregistered(keras.layers.Layer):
     lambda: Unregistered(3),
     lambda: keras.Sequential([Unregistered(3), keras.layers.Lambda(lambda x: 2 * x)]),
     lambda: ResidualConditioner(3, channels=4, blocks=1),
-    lambda: MixerConditioner(3, patch_size=2, width=4, patch_units=3, hidden_units=5),
     lambda: TransformerConditioner(3, patch_size=1, width=4, heads=2, hidden_units=5),
   ],
-  ids=[
-    'Sequential',
-    'unregistered',
-    'Lambda',
-    'ResidualConditioner',
-    'MixerConditioner',
-    'TransformerConditioner',
-  ],
+  ids=['Sequential', 'unregistered', 'Lambda', 'ResidualConditioner', 'TransformerConditioner'],
 )
 def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
   shape = (2, 2, 3)
@@ -281,17 +216,6 @@ def test_a_copy_is_as_frozen_as_the_original():
   layer.trainable = False
   copied = copy.deepcopy(module)
   assert copied.trainable_variables == () and not copied.layer.trainable
-
-
-class WithoutConfig(keras.layers.Dense):
-  def __init__(self, secret):
-    super().__init__(3)
-    self.secret = secret
-
-
-def test_a_network_that_cannot_be_copied_is_refused():
-  with pytest.raises(TypeError, match=r"'without_config' cannot be copied, because Keras.*Build another one"):
-    copy.deepcopy(KerasModule(WithoutConfig(object()), (3,)))
 
 
 def test_networks_with_a_part_in_common_are_not_copied():

@@ -1,11 +1,14 @@
+"""Functions that XLA compiles as parts of a graph, and the activation made of them."""
+
 import gc
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks.fused import fused
+from flowgan_tf.networks.fused import fused, gelu
 
 X = np.random.default_rng(0).normal(0.0, 2.0, (3, 5))
 
@@ -72,3 +75,49 @@ def test_graphs_around_it_and_their_variables_are_let_go(shape):
   references = traced()
   gc.collect()
   assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize(
+  ('mode', 'dtype', 'tolerance'),
+  [('eager', 'float64', 1e-6), ('eager', 'float16', 3e-3), ('graph', 'float32', 1e-5), ('graph', 'bfloat16', 0.02)],
+)
+def test_gelu_and_its_gradient_against_keras(mode, dtype, tolerance):
+  x = tf.cast(X, dtype)
+
+  def value_and_gradient(function):
+    def calculate(x):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+        loss = tf.reduce_sum(tf.sin(y))
+      return y, tape.gradient(loss, x)
+
+    return calculate
+
+  function = value_and_gradient(gelu)
+  found = (tf.function(function, autograph=False) if mode == 'graph' else function)(x)
+  # Keras rounds sqrt(2 / pi) to float32.
+  expected = value_and_gradient(lambda x: keras.activations.gelu(x, approximate=True))(tf.cast(x, tf.float64))
+  for ours, reference in zip(found, expected, strict=True):
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(tf.cast(ours, tf.float64), reference, atol=tolerance)
+
+
+def test_second_derivatives_of_gelu():
+  """Against central differences of the first."""
+
+  def slope(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = tf.reduce_sum(gelu(x))
+    return tape.gradient(y, x)
+
+  def curvature(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = tf.reduce_sum(slope(x))
+    return tape.gradient(y, x)
+
+  x, step = tf.constant(X), 1e-5
+  differences = (slope(x + step) - slope(x - step)) / (2 * step)
+  np.testing.assert_allclose(tf.function(curvature, autograph=False)(x), differences, atol=1e-8)

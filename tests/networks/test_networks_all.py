@@ -14,7 +14,6 @@ from flowgan_tf import networks
 from flowgan_tf.networks import KerasModule, dcgan_critic, dense_conditioner
 from flowgan_tf.networks.mixer import MixerBlock, MixerConditioner
 from flowgan_tf.networks.normalization import (
-  NORMALIZATIONS,
   GuardedBatchNormalization,
   ImageNormalization,
   LastAxisNormalization,
@@ -46,20 +45,18 @@ LAYERS = {
   TransformerBlock: {'heads': 3, 'hidden_units': 5},
   TransformerConditioner: PATCHES | {'heads': 3, 'hidden_units': 5},
 }
+BASES = 'PatchConditioner', '_WithEpsilon'
 # Layers of images. The others take `[patches, batch, width]` and are saved inside of these.
 OUTER = [layer_class for layer_class in LAYERS if layer_class not in (MixerBlock, TransformerBlock)]
 
 # name: (function from dtype to a model, shape of its input).
 MODELS = {
-  **{f'dense {n}': (lambda dtype, n=n: dense_conditioner(3, 8, 2, n, dtype), (6,)) for n in NORMALIZATIONS},
+  'dense': (lambda dtype: dense_conditioner(3, 8, 2, 'batch', dtype), (6,)),
   'critic': (
     lambda dtype: dcgan_critic((8, 8, 2), channels=(3, 4), dense_units=5, layer_norm=True, dtype=dtype),
     (8, 8, 2),
   ),
 }
-
-each_layer = pytest.mark.parametrize('layer_class', LAYERS, ids=lambda layer_class: layer_class.__name__)
-each_dtype = pytest.mark.parametrize('dtype', ['float32', 'mixed_bfloat16'])
 
 
 def test_every_layer_of_the_room_is_tested_here():
@@ -68,26 +65,18 @@ def test_every_layer_of_the_room_is_tested_here():
     member
     for module in modules
     for name, member in inspect.getmembers(module, inspect.isclass)
-    if issubclass(member, keras.Layer) and member.__module__ == module.__name__ and name != 'PatchConditioner'
+    if issubclass(member, keras.Layer) and member.__module__ == module.__name__ and name not in BASES
   }
   assert layers == set(LAYERS)
 
 
-@each_layer
-def test_every_layer_is_registered_under_a_name_that_keras_does_not_have(layer_class):
-  name = f'flowgan_tf>{layer_class.__name__}'
-  assert keras.saving.get_registered_name(layer_class) == name
-  assert keras.saving.get_registered_object(name) is layer_class
-  assert not hasattr(keras.layers, layer_class.__name__)
-
-
-@each_layer
-@each_dtype
-def test_the_configuration_is_complete_and_survives(layer_class, dtype):
-  layer = layer_class(**LAYERS[layer_class], dtype=dtype)
+@pytest.mark.parametrize('layer_class', LAYERS, ids=lambda layer_class: layer_class.__name__)
+def test_the_configuration_is_complete_and_survives(layer_class):
+  assert keras.saving.get_registered_name(layer_class) == f'flowgan_tf>{layer_class.__name__}'
+  layer = layer_class(**LAYERS[layer_class], dtype='mixed_bfloat16')
   config = layer.get_config()
   copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-  assert type(copy) is layer_class and copy.dtype_policy.name == dtype
+  assert type(copy) is layer_class and copy.dtype_policy.name == 'mixed_bfloat16'
   assert copy.get_config() == config
 
   # A lost value is noticed above only if it is not the default.
@@ -133,29 +122,20 @@ def assert_same(loaded, model, inputs):
 
 
 @pytest.mark.parametrize('layer_class', OUTER, ids=lambda layer_class: layer_class.__name__)
-@each_dtype
-def test_a_model_with_the_layer_is_saved_and_loaded(layer_class, dtype, tmp_path):
+def test_a_model_with_the_layer_is_saved_and_loaded(layer_class, tmp_path):
   x = np.random.default_rng(1).normal(size=(5, *IMAGE)).astype(np.float32)
-  layer = layer_class(**LAYERS[layer_class], dtype=dtype)
-  model = keras.Sequential([keras.layers.Input(IMAGE), layer, keras.layers.Flatten(dtype=dtype)])
+  layer = layer_class(**LAYERS[layer_class], dtype='mixed_bfloat16')
+  model = keras.Sequential([keras.layers.Input(IMAGE), layer, keras.layers.Flatten(dtype='mixed_bfloat16')])
   loaded = saved_and_loaded(randomised(model), tmp_path / 'model.keras')
   assert type(loaded.layers[0]) is layer_class
   assert_same(loaded, model, x)
 
 
 @pytest.mark.parametrize('name', MODELS)
-@each_dtype
-def test_each_model_is_saved_and_loaded(name, dtype, tmp_path):
+def test_each_model_is_saved_and_loaded(name, tmp_path):
   build, shape = MODELS[name]
-  model = build(dtype)
+  model = build('mixed_bfloat16')
   # A conditioner learns the shape of its input from the coupling that holds it.
   KerasModule(model, shape)
   x = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
-  assert_same(saved_and_loaded(randomised(model), tmp_path / 'model.keras'), model, x)
-
-
-def test_a_conditioner_of_a_functional_model_is_saved_and_loaded(tmp_path):
-  inputs = keras.Input(IMAGE)
-  model = keras.Model(inputs, ResidualConditioner(5, 4, 2, 'batch')(inputs))
-  x = np.random.default_rng(1).normal(size=(5, *IMAGE)).astype(np.float32)
   assert_same(saved_and_loaded(randomised(model), tmp_path / 'model.keras'), model, x)

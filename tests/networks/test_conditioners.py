@@ -1,0 +1,229 @@
+"""The dense and the convolutional conditioners, the networks of NICE and Real-NVP."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from flowgan_tf.networks import (
+  NORMALIZATIONS,
+  KerasModule,
+  PaperConditioner,
+  ResidualConditioner,
+  WeightNormConv2D,
+  dense_conditioner,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded_initial_weights():
+  keras.utils.set_random_seed(0)
+
+
+def parameters(variables):
+  return sum(int(np.prod(v.shape)) for v in variables)
+
+
+def randomise(variables, scale=0.3):
+  rng = np.random.default_rng(0)
+  for variable in variables:
+    variable.assign(variable.numpy() + rng.normal(0.0, scale, variable.shape))
+
+
+def dense(normalization='layer', dtype='float32'):
+  return dense_conditioner(3, 8, 2, normalization, dtype), (4,)
+
+
+def residual(normalization='layer', dtype='float32'):
+  return ResidualConditioner(3, 8, 1, normalization, dtype), (2, 3, 4)
+
+
+both = pytest.mark.parametrize('make', [dense, residual])
+
+
+@both
+@pytest.mark.parametrize('normalization', NORMALIZATIONS)
+def test_the_output_is_zero_until_trained(make, normalization):
+  network, shape = make(normalization)
+  x = tf.random.stateless_normal((5, *shape), seed=(0, 0))
+  for training in (True, False):
+    np.testing.assert_array_equal(network(x, training=training), np.zeros((5, *shape[:-1], 3)))
+  # But not the gradient.
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(network(x))
+  gradients = tape.gradient(loss, [v.value for v in network.trainable_variables])
+  assert any(g is not None and np.any(g) for g in gradients)
+
+
+@both
+@pytest.mark.parametrize('normalization', ['batch', 'scalar_batch'])
+def test_training_reaches_the_norms_inside(make, normalization):
+  network, shape = make(normalization)
+  module = KerasModule(network, shape)
+  x = tf.random.stateless_normal((6, *shape), seed=(0, 0), mean=2.0)
+  randomise(network.trainable_variables)
+  before = [v.numpy() for v in network.non_trainable_variables]
+  evaluated = module(x)
+  assert all(np.array_equal(v, b) for v, b in zip(network.non_trainable_variables, before, strict=True))
+  trained = module(x, training=True)
+  assert np.abs(trained - evaluated).max() > 1e-2
+  statistics = [v for v in network.non_trainable_variables if 'seed' not in v.name]
+  assert not any(np.array_equal(v, b) for v, b in zip(statistics, before, strict=True))
+
+
+@both
+@pytest.mark.parametrize(
+  ('policy', 'normalization'),
+  [('mixed_float16', 'layer'), ('mixed_bfloat16', 'batch'), ('mixed_float16', 'scalar_batch')],
+)
+def test_half_precision_stays_near_single(make, policy, normalization):
+  (half, shape), (single, _) = make(normalization, policy), make(normalization)
+  half, single = KerasModule(half, shape), KerasModule(single, shape)
+  randomise(single.trainable_variables, 0.1)
+  for a, b in zip(half.layer.variables, single.layer.variables, strict=True):
+    a.assign(b)
+  x = tf.random.stateless_normal((6, *shape), seed=(0, 0))
+  for training in (False, True):
+    a, b = half(x, training=training), single(x, training=training)
+    assert a.dtype == b.dtype == tf.float32
+    assert np.abs(a - b).max() < 0.05 * np.abs(b).max()
+
+
+@both
+def test_dtype_and_normalization_reach_all_layers(make):
+  network, shape = make(dtype='float64')
+  network(np.ones((1, *shape)))
+  assert {v.dtype for v in network.trainable_variables} == {'float64'}
+  with pytest.raises(ValueError, match=r"`normalization` must be one of batch, .*Got: 'group'"):
+    make('group')
+
+
+def test_the_networks_of_the_papers():
+  """NICE's 392 -> 6 x 1000 -> 392, with gain and bias of seven scalar norms, four times and with a diagonal scale.
+
+  Real-NVP's 8 blocks of two 3x3 convolutions of 64 channels, for the first checkerboard coupling.
+  """
+  network = dense_conditioner(392, normalization='scalar_batch')
+  network.build((None, 392))
+  weights = (392 * 1000 + 1000) + 5 * (1000 * 1000 + 1000) + (1000 * 392 + 392)
+  assert parameters(network.trainable_variables) == weights + 7 * 2
+  assert 4 * parameters(network.trainable_variables) + 784 == 23_162_408
+
+  network = ResidualConditioner(6, normalization='batch')
+  network.build((None, 4, 4, 3))
+  first = 9 * 3 * 64 + 2 * 64
+  block = 2 * (9 * 64 * 64 + 2 * 64 + 2 * 64)
+  last = 2 * 64 + 64 * 6 + 2 * 6
+  assert parameters(network.trainable_variables) == first + 8 * block + last
+
+
+def test_dense_conditioner_against_numpy_in_double_precision():
+  network = dense_conditioner(2, 5, 2, normalization='scalar_batch', dtype='float64')
+  module = KerasModule(network, (3,))
+  randomise(network.trainable_variables)
+  norms, layers = network.layers[0::2], network.layers[1::2]
+  assert len(norms) == len(layers) == 3
+  h = x = np.random.default_rng(1).normal(size=(4, 3))
+  for i, (norm, layer) in enumerate(zip(norms, layers, strict=True)):
+    norm.mean.assign(0.1 * i)
+    norm.variance.assign(1.5 + i)
+    gain, bias, kernel, offset = (w.numpy() for w in (norm.gain, norm.bias, layer.kernel, layer.bias))
+    h = (gain * (h - 0.1 * i) / np.sqrt(1.5 + i + norm.epsilon) + bias) @ kernel + offset
+    h = np.maximum(h, 0) if i < 2 else h
+  # A float32 step anywhere would show at 1e-8.
+  np.testing.assert_allclose(module(tf.constant(x)), h, rtol=1e-12)
+
+
+def test_initial_weights_of_the_paper():
+  """N(0, 0.02^2) within two standard deviations in every layer, and other numbers in each."""
+  network = dense_conditioner(60, 60, 2, initial_weights='paper')
+  network.build((None, 60))
+  kernels = [layer.kernel.numpy().ravel() for layer in network.layers[1::2]]
+  for kernel in kernels:
+    assert stats.kstest(kernel / 0.02, stats.truncnorm(-2, 2).cdf).pvalue > 1e-3
+  assert np.abs(np.corrcoef(kernels) - np.eye(3)).max() < 0.1
+  assert not any(np.any(layer.bias) for layer in network.layers[1::2])
+  with pytest.raises(ValueError, match=r"`initial_weights` must be one of zero_output, paper\. Got: 'large'"):
+    dense_conditioner(3, initial_weights='large')
+
+
+def convolution(h, direction, gain, bias):
+  kernel = gain * direction / np.linalg.norm(direction.reshape(-1, direction.shape[-1]), axis=0)
+  return tf.nn.conv2d(h, kernel, 1, 'SAME').numpy() + bias
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_weight_norm_convolution(kernel_size):
+  layer = WeightNormConv2D(4, kernel_size, dtype='float64')
+  x = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
+  layer(x)
+  np.testing.assert_array_equal(layer.gain, np.ones(4))
+  randomise(layer.trainable_variables)
+  expected = convolution(x, layer.direction.numpy(), layer.gain.numpy(), layer.bias.numpy())
+  np.testing.assert_allclose(layer(x), expected, rtol=1e-9, atol=1e-9)
+  # The direction's length has no effect.
+  layer.direction.assign(10 * layer.direction)
+  np.testing.assert_allclose(layer(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+  ('policy', 'length'), [('mixed_float16', 1e-4), ('mixed_float16', 1e3), ('mixed_bfloat16', 1.0)]
+)
+def test_weight_norm_in_half_precision_has_the_kernel_of_single_precision(policy, length):
+  """The squares of 1e-4 vanish in float16, those of 1e3 are infinite; a kernel rounded once is what is right."""
+  layers = [WeightNormConv2D(4, 3, dtype=dtype) for dtype in (policy, 'float32')]
+  impulse = np.zeros((1, 3, 3, 2), np.float32)
+  impulse[0, 1, 1, 0] = 1.0
+  direction = np.random.default_rng(0).normal(0.0, length, (3, 3, 2, 4))
+  for layer in layers:
+    layer.build(impulse.shape)
+    layer.direction.assign(direction)
+    layer.gain.assign([1.0, -2.0, 0.5, 30.0])
+  half, single = (layer(impulse).numpy() for layer in layers)
+  assert np.abs(single).max() > 1
+  assert half.dtype == layers[0].compute_dtype
+  np.testing.assert_array_equal(half, single.astype(half.dtype))
+
+
+def test_residual_conditioner_against_its_formula():
+  network = ResidualConditioner(2, 3, blocks=2, normalization='none', dtype='float64')
+  x = np.random.default_rng(1).normal(size=(2, 4, 3, 5))
+  network(x)
+  randomise(network.trainable_variables)
+  weights = iter(v.numpy() for v in network.trainable_variables)
+
+  def conv(h):
+    return convolution(h, *(next(weights) for _ in range(3)))
+
+  h = conv(x)
+  for _ in range(2):
+    h = h + conv(np.maximum(conv(np.maximum(h, 0)), 0))
+  np.testing.assert_allclose(network(x), conv(np.maximum(h, 0)), rtol=1e-9, atol=1e-10)
+  assert next(weights, None) is None
+
+
+def test_paper_conditioner_against_its_formula():
+  network = PaperConditioner(4, 3, blocks=2, dtype='float64')
+  x = np.random.default_rng(1).normal(size=(2, 4, 3, 5))
+  network(x)
+  randomise(network.trainable_variables)
+  weights = iter(v.numpy() for layer in network._convolutions for v in layer.trainable_variables)
+  affine = iter([(1.0, 0.0)] + [(norm.gamma.numpy(), norm.beta.numpy()) for norm in network._norms[1::2]])
+
+  def conv(h):
+    return convolution(h, *(next(weights) for _ in range(3)))
+
+  def norm(h, gain=1.0, bias=0.0):
+    return gain * (h - h.mean(axis=(0, 1, 2))) / np.sqrt(h.var(axis=(0, 1, 2)) + 1e-4) + bias
+
+  h = norm(x, *next(affine))
+  h = norm(np.maximum(conv(h), 0), *next(affine))
+  for _ in range(2):
+    inner = norm(np.maximum(conv(h), 0))
+    h = norm(np.maximum(h + conv(inner), 0), *next(affine))
+  expected = conv(h)
+  assert next(weights, None) is next(affine, None) is None
+  expected[..., :2] = np.tanh(expected[..., :2])
+  np.testing.assert_allclose(network(x, training=True), expected, rtol=1e-9, atol=1e-9)
+  np.testing.assert_allclose(network._norms[0].moving_mean.numpy(), 0.1 * x.mean(axis=(0, 1, 2)), rtol=1e-9)

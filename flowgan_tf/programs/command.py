@@ -204,7 +204,10 @@ def load_tensorflow() -> None:
   tf.config.experimental.enable_tensor_float_32_execution(False)
   # The level is set on the handler because TensorFlow resets the level of absl's logger later.
   absl_logging.get_absl_handler().setLevel(logging.WARNING)
-  logging.getLogger('tensorflow').setLevel(logging.WARNING)
+  logger = logging.getLogger('tensorflow')
+  logger.setLevel(logging.WARNING)
+  # It warns of functions that are traced often, and knows them by their code. Each run of a sweep has its own.
+  logger.addFilter(lambda record: 'triggered tf.function retracing' not in record.getMessage())
 
 
 def _quieten_tensorflow() -> None:

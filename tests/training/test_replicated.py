@@ -341,3 +341,15 @@ def test_a_wrong_strategy_is_refused_in_one_line(images, tmp_path, flags, line):
   [found] = printed_by('train', output)
   assert found.startswith(line)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('strategy', ['', 'mirrored:2'])
+def test_a_sweep_shares_batches_too_and_is_silent_about_its_traces(images, tmp_path, strategy):
+  """TensorFlow would warn of a function that it traces for the fifth time."""
+  flags = [flag for flag in FLAGS if 'objective' not in flag]
+  flags += ['--lambdas=inf', f'--seeds={"0" if strategy else "0,1,2,3,4"}', '--steps=1', '--what=']
+  flags += [f'--dataset={images}', f'--workdir={tmp_path / "runs"}', f'--strategy={strategy}']
+  output = tmp_path / 'output'
+  assert status_of(start_program('sweep', tuple(flags), output)) == 0, output.read_text()
+  assert 'retracing' not in output.read_text()
+  assert output.read_text().count('2 replicas share each batch') == bool(strategy)

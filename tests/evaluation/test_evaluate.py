@@ -255,7 +255,7 @@ def test_a_damaged_file_is_refused_before_the_work(workdir, monkeypatch):
   monkeypatch.setattr(evaluate, 'Evaluator', lambda *_, **__: pytest.fail('at work'))
   with pytest.raises(UsageError) as caught:
     evaluate_run(workdir, ['latest'], 'test', 0)
-  assert str(caught.value) == f'{path}: damaged (ValueError); remove it, and run bin/evaluate {workdir} again'
+  assert str(caught.value) == f'{path}: damaged (not what was written); remove it, and run bin/evaluate {workdir} again'
 
 
 def test_a_number_that_is_not_finite_is_none(tmp_path):

@@ -74,7 +74,7 @@ def test_kid_is_the_kernel_distance_to_the_reference(images, reference, splits):
 
 
 def test_splits_are_scored_apart(images, reference):
-  """Each of two splits has a single class: Inception 1, MODE exp(ln 2 - infinity). The FID is that of all samples."""
+  """Each of two splits has a single class: Inception 1, MODE exp(ln 2 - infinity). The FID is of all samples."""
   scorer = Scorer(Colours(), reference)
   split = scorer(images, splits=2)
   assert (split['inception_score'], split['mode_score'], split['score_splits']) == (pytest.approx(1.0), 0.0, 2)
@@ -150,7 +150,7 @@ def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog)
   seen = [image.tobytes() for image in np.floor(LEVELS * images).astype(np.uint8)]
   order = [[image.tobytes() for image in dataset.train.images].index(image) for image in seen]
   assert len(set(order)) == 30
-  assert order != sorted(order)  # The first of them, which KID uses, must not be those of a class.
+  assert order != sorted(order)  # KID uses the first of them, which must not be of one class.
 
 
 def test_the_second_call_reads_the_cache(tmp_path):

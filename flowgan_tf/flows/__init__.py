@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from flowgan_tf.flows.builder import builder
-from flowgan_tf.flows.clusters import initialize_prior
+from flowgan_tf.flows.builder import Generator, builder
 from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
-from flowgan_tf.flows.prior import PRIORS, MixturePrior
+from flowgan_tf.flows.prior import PRIORS, MixturePrior, initialize_prior
 from flowgan_tf.flows.real_nvp import real_nvp
 
 __all__ = [
@@ -25,9 +24,6 @@ __all__ = [
   'nice',
   'real_nvp',
 ]
-
-# What training, sampling and export accept, with or without a density.
-Generator = Flow | ImplicitGenerator
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
 GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'jet': jet, 'dcgan': dcgan}

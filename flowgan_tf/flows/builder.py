@@ -1,8 +1,8 @@
-"""What the builders of generators have in common.
+"""What all generators have in common: their base class, and the decorator of the functions that build them.
 
-A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. For a
-wrong argument it raises a ValueError that names it in backticks. The keywords other than `dtype` and `name` become
-settings of a training, with their names and defaults.
+Such a builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A wrong argument
+raises a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training, with
+their names and defaults.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence, Sized
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import check, check_choice, check_integers, check_memory
+from flowgan_tf.errors import check, check_choice, check_integers
 
-__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'builder', 'check_weights', 'rebuild']
+__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'Generator', 'builder']
 
 # The largest sizes of a network: far more than any model has, and few enough to be refused or built.
 MOST_UNITS = 65_536
@@ -25,13 +25,41 @@ MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 
-T = TypeVar('T')
+T = TypeVar('T', bound='Generator')
+
+
+class Generator:
+  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`.
+
+  Attributes:
+    has_density: Whether the generator has `log_prob` and `encode`.
+  """
+
+  has_density: bool
+  _build: Callable[..., Self] | None = None  # Builds the generator again. Without a builder it is None.
+
+  def with_dtype(self, dtype: str) -> Self:
+    """Copies the generator, with the same weights, in another dtype.
+
+    Args:
+      dtype: Name of a Keras dtype policy, such as 'float64', or a dtype of NumPy or TensorFlow.
+
+    Raises:
+      ValueError: If no builder, such as `nice`, made the generator.
+    """
+    if self._build is None:
+      raise ValueError(f'`generator` must come from a function decorated with `builder`. Got: {self.name!r}.')
+    other = self._build(dtype=dtype, name=self.name)
+    for variable, source in zip(other.variables, self.variables, strict=True):
+      variable.assign(tf.cast(source, variable.dtype))
+    return other
 
 
 def builder(build: Callable[..., T]) -> Callable[..., T]:
-  """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `rebuild` work.
+  """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
-  The function is given `dtype` as the name of a policy, also where its caller has a dtype of NumPy or TensorFlow.
+  The function receives `dtype` as the name of a Keras dtype policy, even if its caller gives a dtype of NumPy or
+  TensorFlow.
 
   ```python
   @builder
@@ -41,82 +69,33 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   ```
 
   Raises:
-    ValueError: If the function has no keyword arguments `dtype` and `name`, or, when it is called, returns no
-      generator.
+    ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, or `dtype` is not
+      'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
   """
-
+  # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
+  # only plain values.
   keywords = inspect.signature(build).parameters.values()
-  names = {
-    keyword.name for keyword in keywords if keyword.kind in (keyword.POSITIONAL_OR_KEYWORD, keyword.KEYWORD_ONLY)
-  }
-  if not {'dtype', 'name'} <= names and not any(keyword.kind == keyword.VAR_KEYWORD for keyword in keywords):
-    raise ValueError(
-      f'`build` must have the keyword arguments `dtype` and `name`. Got: {build.__name__}{inspect.signature(build)}.'
-    )
+  plain = str | int | float | list | tuple | None
+  defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
 
   @functools.wraps(build)
   def checked(image_shape: Sequence[int], **arguments) -> T:
-    dtype = _check_common(image_shape, arguments.get('dtype', 'float32'))
+    triple = isinstance(image_shape, Sized) and len(image_shape) == 3
+    check('image_shape', image_shape, '(height, width, channels)', triple)
+    check_integers('image_shape', tuple(image_shape))
+    arguments = {**defaults, **arguments}
     if 'dtype' in arguments:
-      arguments['dtype'] = dtype
+      arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(image_shape, **arguments)
-    if not isinstance(generator, tf.Module):
-      raise ValueError(f'`{build.__name__}` must return a generator. Got: {generator!r}.')
     generator._build = functools.partial(checked, image_shape, **arguments)
     return generator
 
   return checked
 
 
-def _check_common(image_shape: Sequence[int], dtype: str | tf.DType | np.dtype | type) -> str:
-  """Checks the two arguments that builders of generators and of critics share.
-
-  Args:
-    image_shape: `(height, width, channels)`.
-    dtype: Name of a Keras dtype policy, or a dtype of NumPy or TensorFlow, such as `np.float64`.
-
-  Returns:
-    The name of the dtype policy.
-
-  Raises:
-    ValueError: If `image_shape` is not `(height, width, channels)`, or `dtype` is not a supported dtype policy.
-  """
-  check(
-    'image_shape', image_shape, '(height, width, channels)', isinstance(image_shape, Sized) and len(image_shape) == 3
-  )
-  check_integers('image_shape', tuple(image_shape))
-  # Not all that TensorFlow takes for a dtype: to it 1 is float32, and so is Python's float, which is NumPy's float64.
+def _policy(dtype: str | tf.DType | np.dtype | type) -> str:
+  # TensorFlow accepts more: it takes 1 for float32, and Python's float, too, which NumPy takes for float64.
   is_dtype = isinstance(dtype, tf.DType | np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic))
   policy = tf.as_dtype(dtype).name if is_dtype else dtype
   check_choice('dtype', policy, _DTYPES)
   return policy
-
-
-def check_weights(count: int) -> None:
-  """Checks, before networks are built, that so many weights fit into memory, in float32.
-
-  Args:
-    count: Number of weights, or a lower bound of it.
-
-  Raises:
-    UsageError: If they do not.
-  """
-  check_memory('weights', 4 * count)
-
-
-def rebuild(generator: T, dtype: str) -> T:
-  """Copies a generator, with the same weights, in another dtype.
-
-  Args:
-    generator: A generator that a builder returned.
-    dtype: Name of a Keras dtype policy, or a dtype of NumPy or TensorFlow.
-
-  Raises:
-    ValueError: If `generator` does not come from a builder.
-  """
-  if not hasattr(generator, '_build'):
-    raise ValueError(f'`generator` must come from a function decorated with `builder`. Got: {generator.name!r}.')
-  copy = generator._build(dtype=dtype, name=generator.name)
-  for variable, source in zip(copy.variables, generator.variables, strict=True):
-    variable.assign(tf.cast(source, variable.dtype))
-  return copy

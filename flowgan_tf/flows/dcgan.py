@@ -23,8 +23,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.errors import check_bool, check_integers
-from flowgan_tf.flows.builder import MOST_UNITS, builder, check_weights, rebuild
+from flowgan_tf.errors import check, check_bool, check_integers, check_memory
+from flowgan_tf.flows.builder import MOST_UNITS, Generator, builder
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
@@ -32,7 +32,7 @@ from flowgan_tf.networks.normalization import GuardedBatchNormalization
 __all__ = ['ImplicitGenerator', 'dcgan']
 
 
-class ImplicitGenerator(tf.Module):
+class ImplicitGenerator(Generator, tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
@@ -54,7 +54,7 @@ class ImplicitGenerator(tf.Module):
       name: Name of the generator.
 
     Raises:
-      ValueError: If the network has no trainable variables or changes the shape.
+      ValueError: If the network changes the shape.
     """
     super().__init__(name=name)
     self.distribution = distribution
@@ -115,19 +115,10 @@ class ImplicitGenerator(tf.Module):
     """Raises `NotImplementedError`: there is no inverse."""
     raise NotImplementedError(f'encode is not implemented: generator {self.name!r} has no inverse.')
 
-  def with_dtype(self, dtype: str) -> ImplicitGenerator:
-    """Copies the generator, with the same weights, in another dtype; see `Flow.with_dtype`."""
-    return rebuild(self, dtype)
-
   def __deepcopy__(self, memo: dict) -> ImplicitGenerator:
-    """Copies the generator, with variables of its own. The prior, which has none, is shared."""
-    other = type(self).__new__(type(self))
-    tf.Module.__init__(other, name=self.name)
-    other.distribution = self.distribution
-    other._network = copy.deepcopy(self._network, memo)
-    if hasattr(self, '_build'):
-      other._build = self._build
-    memo[id(self)] = other
+    """Copies the generator, with variables of its own. Both share the prior, which has none."""
+    other = type(self)(self.distribution, copy.deepcopy(self._network, memo).layer, self.name)
+    memo[id(self)], other._build = other, self._build
     return other
 
 
@@ -140,14 +131,22 @@ def dcgan(
   dtype: str = 'float32',
   name: str = 'dcgan',
 ) -> ImplicitGenerator:
-  """Builds the DCGAN generator over images in [0, 1], with noise of the same shape as the images.
+  """Builds the DCGAN over images in [0, 1], with as many noise dimensions as pixels (k = d).
+
+  A dense layer maps the noise to the smallest feature map. 5x5 transposed convolutions with stride 2 follow, with batch
+  norm and ReLU before each of them and a sigmoid at the end. Weights start from N(0, 0.02^2), as in [1, section 4].
+  There the output is a tanh; here it is a sigmoid, since images lie in [0, 1].
+
+  With `training=True` the batch norms use the statistics of the batch and move the running ones towards them. Otherwise
+  they use the running ones, so that an image depends on its own noise alone.
 
   Args:
-    image_shape: `(height, width, channels)`.
-    channels: Channels of the feature maps, from the smallest map to the largest; each is upsampled by 2.
+    image_shape: `(height, width, channels)`. The smallest map has `ceil(size / 2**len(channels))` rows and columns.
+      Where the upsampled map is larger than the image, its borders are cut off.
+    channels: Channels of the feature maps, the smallest map first. Each map is upsampled by 2.
     prior: 'normal' or 'logistic'.
-    dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64' and otherwise float32: mixed
-      policies affect only the inside of the network.
+    dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64' and otherwise float32: bfloat16 has
+      no numbers between 0.996 and 1 for bright pixels.
     name: Name of the generator.
 
   Returns:
@@ -168,76 +167,37 @@ def dcgan(
 
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
        Generative Adversarial Networks. ICLR 2016.
-  """
-  noise_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  network = dcgan_network(image_shape, channels, dtype)
-  return ImplicitGenerator(standard_prior(prior, image_shape, noise_dtype), network, name)
-
-
-def dcgan_network(
-  image_shape: Sequence[int], channels: Sequence[int] = (256, 128, 64), dtype: str = 'float32'
-) -> keras.Sequential:
-  """Returns the network of `dcgan`, with as many noise dimensions as pixels (k = d).
-
-  A dense layer maps the noise to the smallest feature map. 5x5 transposed convolutions with stride 2 follow, with batch
-  norm and ReLU before each of them and a sigmoid at the end. Weights start from N(0, 0.02^2), as in [1, section 4].
-  There the output is a tanh; here it is a sigmoid, since images lie in [0, 1].
-
-  With `training=True` the batch norms use the statistics of the batch and move the running ones towards them. Otherwise
-  they use the running ones, so that an image depends on its own noise alone.
-
-  Args:
-    image_shape: `(height, width, channels)` of the images. The smallest map has `ceil(size / 2**len(channels))` rows
-      and columns. Where the upsampled map is larger than the image, its borders are cut off.
-    channels: Channels of the feature maps, the smallest map first. Each map is upsampled by 2.
-    dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
-
-  Returns:
-    A built model that maps noise to images, both `[batch, height, width, channels]`. Images are float64 for 'float64'
-    and float32 otherwise: bfloat16 has no numbers between 0.996 and 1 for bright pixels.
-
-  Raises:
-    ValueError: If `channels` is not one or more positive integers.
-
-  #### References
-
-  [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
-       Generative Adversarial Networks. ICLR 2016.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
   """
   check_integers('channels', channels, MOST_UNITS)
-  if len(channels) > 16:
-    raise ValueError(f'`channels` must be at most 16 integers. Got: {len(channels)}.')
+  check('channels', len(channels), 'at most 16 integers', len(channels) <= 16)
   factor = 2 ** len(channels)
   smallest = [-(-size // factor) for size in image_shape[:2]]
   convolutions = sum(25 * a * b for a, b in itertools.pairwise((*channels, image_shape[-1])))
-  check_weights(convolutions + math.prod(image_shape) * math.prod(smallest) * channels[0])
+  check_memory('weights', 4 * (convolutions + math.prod(image_shape) * math.prod(smallest) * channels[0]))
 
   def initializer():
     # A new one for each layer: a Keras initializer gives the same numbers each time it is called.
     return keras.initializers.RandomNormal(stddev=0.02)
 
   def norm_and_relu():
-    # Momentum and epsilon are those of the authors' code. With Keras' momentum of 0.99 the running statistics, and with
-    # them every image in evaluation, would lag hundreds of steps behind the weights. With few noise dimensions or
-    # channels, weights this small give variances close to Keras' epsilon of 1e-3.
-    return [
-      GuardedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
-      keras.layers.ReLU(dtype=dtype),
-    ]
+    # Momentum and epsilon of the authors' code. With Keras' momentum of 0.99 the running statistics, and with them
+    # every image in evaluation, would lag hundreds of steps behind the weights. With few noise dimensions or channels,
+    # weights this small give variances close to Keras' epsilon of 1e-3.
+    return [GuardedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype), keras.layers.ReLU(dtype=dtype)]
 
   def upsampling(filters, use_bias):
     return keras.layers.Conv2DTranspose(
       filters, 5, 2, 'same', use_bias=use_bias, kernel_initializer=initializer(), dtype=dtype
     )
 
+  units = math.prod(smallest) * channels[0]
   excess = [factor * small - size for small, size in zip(smallest, image_shape[:2], strict=True)]
+  wide = 'float64' if dtype == 'float64' else 'float32'
   # A bias before a batch norm has no effect: it is subtracted again with the mean.
   layers: list[keras.Layer] = [
     keras.layers.Flatten(dtype=dtype),
-    keras.layers.Dense(
-      math.prod(smallest) * channels[0], use_bias=False, kernel_initializer=initializer(), dtype=dtype
-    ),
+    keras.layers.Dense(units, use_bias=False, kernel_initializer=initializer(), dtype=dtype),
     keras.layers.Reshape((*smallest, channels[0]), dtype=dtype),
     *norm_and_relu(),
   ]
@@ -246,8 +206,8 @@ def dcgan_network(
   layers += [
     upsampling(image_shape[-1], use_bias=True),
     keras.layers.Cropping2D([(e // 2, e - e // 2) for e in excess], dtype=dtype),
-    keras.layers.Activation('sigmoid', dtype='float64' if dtype == 'float64' else 'float32'),
+    keras.layers.Activation('sigmoid', dtype=wide),
   ]
-  model = keras.Sequential(layers)
-  model.build((None, *image_shape))
-  return model
+  network = keras.Sequential(layers)
+  network.build((None, *image_shape))
+  return ImplicitGenerator(standard_prior(prior, image_shape, tf.as_dtype(wide)), network, name)

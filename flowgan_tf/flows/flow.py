@@ -15,14 +15,15 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.errors import check
-from flowgan_tf.flows.builder import rebuild
+from flowgan_tf.flows.builder import Generator
+from flowgan_tf.flows.images import check_events
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import refuse_to_pickle
 
 __all__ = ['Flow']
 
 
-class Flow(_TransformedDistribution):
+class Flow(Generator, _TransformedDistribution):
   """A normalizing flow: `x = G(z)`, `z ~ prior`, with the exact density of `x`.
 
   ```none
@@ -68,13 +69,9 @@ class Flow(_TransformedDistribution):
       name: Name of the flow. The parts of a `tfd.JointDistribution` need different names.
 
     Raises:
-      ValueError: If `distribution` is not a distribution, or `bijector` not a bijector with trainable variables.
+      ValueError: If `bijector` has no trainable variables.
     """
     parameters = dict(locals())
-    expected = 'a distribution of TensorFlow Probability'
-    check('distribution', distribution, expected, isinstance(distribution, tfp.distributions.Distribution))
-    expected = 'a bijector of TensorFlow Probability'
-    check('bijector', bijector, expected, isinstance(bijector, tfp.bijectors.Bijector))
     if not bijector.trainable_variables:
       raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
@@ -105,8 +102,8 @@ class Flow(_TransformedDistribution):
 
   __str__ = __repr__
 
-  # TFP's methods take any keywords and broadcast, cast or compute with whatever they are given. These name the keywords
-  # that a flow accepts in their signatures, and refuse images of another dtype or shape.
+  # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the
+  # keywords of a flow in their signatures, and refuse images of another dtype or shape.
 
   def log_prob(
     self,
@@ -122,16 +119,16 @@ class Flow(_TransformedDistribution):
       value: Images of shape `[..., *event_shape]`, with values in [0, 1].
       name: Name of the operations in a graph.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
-      component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is that
-        of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
+      component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is then
+        the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value` or `component` has another shape or dtype, a component does not exist (which a compiled
-        function does not see), or the prior is no mixture. NumPy's arrays and lists are converted.
+      ValueError: If `value` or `component` has another shape or dtype, a component does not exist (a compiled function
+        does not see that), or the prior is not a mixture. NumPy's arrays and lists are converted.
     """
     value = self._as_events('value', value, self)
     return super().log_prob(value, name, training=training, component=component)
@@ -140,20 +137,13 @@ class Flow(_TransformedDistribution):
     self, value: tf.Tensor, name: str = 'prob', *, training: bool = False, component: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
-    value = self._as_events('value', value, self)
-    return super().prob(value, name, training=training, component=component)
+    return tf.exp(self.log_prob(value, name, training=training, component=component))
 
   def unnormalized_log_prob(
-    self,
-    value: tf.Tensor,
-    name: str = 'unnormalized_log_prob',
-    *,
-    training: bool = False,
-    component: tf.Tensor | None = None,
+    self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
   ) -> tf.Tensor:
     """The same as `log_prob`: a flow is normalised."""
-    value = self._as_events('value', value, self)
-    return super().unnormalized_log_prob(value, name, training=training, component=component)
+    return self.log_prob(value, name, training=training, component=component)
 
   def sample(
     self,
@@ -217,25 +207,15 @@ class Flow(_TransformedDistribution):
     return super()._entropy(**kwargs)
 
   @staticmethod
-  def _as_events(argument, value, distribution):
-    """Converts `value` as TFP does, and refuses what is no batch of the distribution's events."""
-    dtype, event_shape = distribution.dtype, distribution.event_shape
+  def _as_events(name, value, distribution):
+    """Converts `value` as TFP does, and refuses what is not a batch of the distribution's events."""
+    dtype = distribution.dtype
     if not isinstance(dtype, tf.DType):
-      return value  # An event of several parts, such as that of a `tfb.JointMap`.
-    # Integers in a list are seen only if it is converted without a dtype. Its floats are float32 then, so below it is
-    # converted anew.
-    found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=argument)
-    given, shape = tf.as_dtype(found.dtype), tf.TensorShape(found.shape)
-    suits = given == dtype if tf.is_tensor(value) else given.is_floating
-    if suits and shape.rank is not None and event_shape.rank is not None:
-      ndims = shape.rank - event_shape.rank
-      suits = ndims >= 0 and shape[ndims:].is_compatible_with(event_shape)
-    if not suits:
-      expected = f'dtype {dtype.name} and shape [{", ".join(["...", *map(str, event_shape)])}]'
-      if given.is_integer and argument != 'noise':
-        expected += '; grey levels become such images by `flowgan_tf.data.dequantize`'
-      raise ValueError(f'`{argument}` must be of {expected}. Got: {given.name} and {shape}.')
-    return tf.convert_to_tensor(value, dtype, name=argument)
+      return value  # An event of several parts, as of a `tfb.JointMap`.
+    # Without a dtype, integers in a list stay integers, so that they can be refused. Floats become float32.
+    found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=name)
+    check_events(name, found, distribution.event_shape, dtype=dtype if tf.is_tensor(value) else None)
+    return tf.convert_to_tensor(value, dtype, name=name)
 
   def copy(self, **override_parameters_kwargs) -> Flow:
     """Copies the flow. The copy shares its variables.
@@ -246,7 +226,7 @@ class Flow(_TransformedDistribution):
     """
     # TFP's method would keep the original inside of the copy, and list its variables beside those of another bijector.
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
-    if hasattr(self, '_build') and override_parameters_kwargs.keys() <= {'name'}:
+    if override_parameters_kwargs.keys() <= {'name'}:
       other._build = self._build
     return other
 
@@ -259,21 +239,8 @@ class Flow(_TransformedDistribution):
     if prior.variables:  # TFP's `Sample` cannot be copied as a whole.
       prior = type(prior)(**copy.deepcopy(prior.parameters, memo))
     other = self.copy(distribution=prior, bijector=copy.deepcopy(self.bijector, memo))
-    if hasattr(self, '_build'):
-      other._build = self._build
-    memo[id(self)] = other
+    memo[id(self)], other._build = other, self._build
     return other
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
-
-  def with_dtype(self, dtype: str) -> Flow:
-    """Copies the flow, with the same weights, in another dtype.
-
-    Args:
-      dtype: Name of a Keras dtype policy, such as 'float64', or a dtype of NumPy or TensorFlow.
-
-    Raises:
-      ValueError: If the flow does not come from a builder, such as `nice`.
-    """
-    return rebuild(self, dtype)

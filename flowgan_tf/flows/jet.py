@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.errors import check, check_choice, check_integer
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, check_weights
+from flowgan_tf.errors import check, check_choice, check_integer, check_memory
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
@@ -115,7 +115,7 @@ def jet(
   patches = pixels // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
-  check_weights(couplings * width * per_feature)
+  check_memory('weights', 4 * couplings * width * per_feature)
 
   def network(mask):
     sizes = mask.changed_shape[-1] * (2 if affine else 1), patch_size, width, blocks

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.errors import check_integer
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, check_weights
+from flowgan_tf.errors import check_integer, check_memory
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner
@@ -85,7 +85,7 @@ def nice(
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
-  check_weights(couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
+  check_memory('weights', 4 * couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
     bijectors.AlphaLogit(alpha),

@@ -1,4 +1,4 @@
-"""The distribution of the noise: one standard distribution, or a mixture of copies of it around trained means."""
+"""The distribution of the noise: a standard distribution, or a mixture of copies of it around trained means."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+import threadpoolctl
+from sklearn.cluster import KMeans
 from tensorflow_probability.python.internal import tensor_util
 
-from flowgan_tf.bijectors import AlphaLogit
-from flowgan_tf.errors import check, check_choice, check_integer, check_memory
+from flowgan_tf.bijectors import AlphaLogit, BatchNormalization
+from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
+from flowgan_tf.flows.images import check_events, check_values
 
-__all__ = ['PRIORS', 'MixturePrior', 'make_prior', 'standard_prior', 'tempered']
+__all__ = ['PRIORS', 'MixturePrior', 'initialize_prior', 'make_prior', 'standard_prior', 'tempered']
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
@@ -24,19 +27,7 @@ _IMAGES_PER_CALL = 500
 
 
 def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tfp.distributions.Distribution:
-  """Returns independent standard noise of the given shape.
-
-  Args:
-    name: A key of `PRIORS`: 'logistic' or 'normal'.
-    event_shape: Shape of the noise behind one image.
-    dtype: Floating-point type of the noise.
-
-  Returns:
-    A distribution with that `event_shape` and no batch dimensions.
-
-  Raises:
-    ValueError: If `name` is not a key of `PRIORS`.
-  """
+  """Returns independent standard noise `[*event_shape]`, 'logistic' or 'normal', without batch dimensions."""
   check_choice('prior', name, PRIORS)
   standard = PRIORS[name](tf.zeros((), dtype), tf.ones((), dtype))
   return tfp.distributions.Sample(standard, tuple(event_shape))
@@ -83,9 +74,9 @@ class MixturePrior(tfp.distributions.Distribution):
   images there are always some that belong to neither. A mixture gives each kind of image a place of its own. Samples
   are differentiable with respect to the means, so adversarial training moves them, too.
 
-  The likelihood takes `K` times the time and memory of that of the standard prior: for 100 components on MNIST
-  about a fifth of NICE's step. With `log_prob(z, component=k)`, ints of the shape of the result, it is that of noise
-  and component together (not of noise given the component), which takes about what the standard prior's does:
+  The likelihood takes `K` times the time and memory that it takes with the standard prior: for 100 components on MNIST
+  about a fifth of NICE's step. `log_prob(z, component=k)`, with ints of the shape of the result, is the density of
+  noise and component together (not of noise given the component). It costs about as much as with the standard prior:
 
   ```none
   log p(z, k) = log p_e((z - m_k) / s) - log K - d log s   <=   log p(z)
@@ -122,8 +113,8 @@ class MixturePrior(tfp.distributions.Distribution):
       name: Name of the distribution.
 
     Raises:
-      ValueError: If the means have no static shape `[K, *event_shape]`, the prototypes are not as many, `standard` is
-        not a key of `PRIORS`, or the scale is known to be negative or no scalar.
+      ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there are not as many prototypes,
+        or `standard` is not a key of `PRIORS`.
     """
     parameters = dict(locals())
     means = tensor_util.convert_nonref_to_tensor(means)
@@ -131,10 +122,6 @@ class MixturePrior(tfp.distributions.Distribution):
     check('means', f'{means.dtype.name} {means.shape}', 'floats [K, *event_shape]', static and means.dtype.is_floating)
     self._means, self._standard = means, standard_prior(standard, means.shape[1:], means.dtype)
     self._scale = tensor_util.convert_nonref_to_tensor(scale, dtype=means.dtype)
-    if self._scale is not None:
-      value = tf.get_static_value(self._scale)
-      positive = value is None or bool(np.all(value >= 0))
-      check('scale', scale, 'a number of at least 0', self._scale.shape.rank == 0 and positive)
     self._prototypes = tensor_util.convert_nonref_to_tensor(prototypes, dtype=means.dtype)
     if self._prototypes is not None:
       shape = self._prototypes.shape
@@ -168,11 +155,6 @@ class MixturePrior(tfp.distributions.Distribution):
     return self._means
 
   @property
-  def scale(self) -> tf.Tensor | tf.Variable | None:
-    """The scale `s`; None if it is 1."""
-    return self._scale
-
-  @property
   def num_components(self) -> int:
     """The number of components `K`."""
     return self._means.shape[0]
@@ -184,7 +166,7 @@ class MixturePrior(tfp.distributions.Distribution):
 
   @property
   def is_placed(self) -> bool:
-    """Whether the prototypes tell the components apart, as after `initialize_prior`. To be asked eagerly."""
+    """Whether the prototypes differ, as after `initialize_prior`. It has no value in a graph."""
     prototypes = self._prototypes
     return prototypes is not None and bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
 
@@ -197,7 +179,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return tf.nn.softmax(self._of_components(tf.convert_to_tensor(noise, self.dtype)), axis=-1)
 
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
-    """Returns the component of each image: that of the prototype whose logits are nearest to the image's.
+    """Returns for each image the component whose prototype has the nearest logits.
 
     Args:
       images: Images in [0, 1] `[..., *image_shape]` of the prototypes' shape, in the prior's dtype or as an array.
@@ -206,19 +188,16 @@ class MixturePrior(tfp.distributions.Distribution):
       Ints of shape `[...]`, from 0 to K - 1.
 
     Raises:
-      ValueError: If there are no prototypes, or `initialize_prior` has not placed them, which a compiled function does
-        not see; or if the images have another shape, or are integers.
+      ValueError: If there are no prototypes, the images have another shape or are integers, or `initialize_prior` has
+        not placed the prototypes (a compiled function does not see that).
     """
     prototypes = self._prototypes
     check('prototypes', prototypes, 'given to the prior', prototypes is not None)
     image_shape = prototypes.shape[1:]
     if tf.executing_eagerly() and self.num_components > 1:
       check('prototypes', 'all the same', 'placed, as by `initialize_prior`', self.is_placed)
-    found = images if hasattr(images, 'dtype') else np.asarray(images)
-    shape = tf.TensorShape(found.shape)
-    suits = tf.as_dtype(found.dtype).is_floating and shape[-image_shape.rank :].is_compatible_with(image_shape)
-    expected = f'floats of shape [..., {", ".join(map(str, image_shape))}]'
-    check('images', f'{tf.as_dtype(found.dtype).name} {shape}', expected, suits)
+    images = images if tf.is_tensor(images) else np.asarray(images)
+    check_events('images', images, image_shape)
     images = tf.cast(images, self.dtype)
     to_logits = AlphaLogit(_ALPHA).forward
 
@@ -229,7 +208,7 @@ class MixturePrior(tfp.distributions.Distribution):
     # |x - c|^2 without |x|^2, which is the same for all.
     distances = tf.reduce_sum(centers**2, axis=1) - 2.0 * tf.matmul(rows(images), centers, transpose_b=True)
     nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
-    return tf.reshape(nearest, tf.shape(images)[: shape.rank - image_shape.rank])
+    return tf.reshape(nearest, tf.shape(images)[: images.shape.rank - image_shape.rank])
 
   def sample_parts(self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws means and the noise around them, `m_k` and `s e`, both `[n, *event_shape]`; their sum is `sample(n, seed)`.
@@ -265,17 +244,23 @@ class MixturePrior(tfp.distributions.Distribution):
 
   def _log_prob(self, noise, component=None):
     if component is not None:
-      component = tf.convert_to_tensor(component, None if hasattr(component, 'dtype') else tf.int32)
-      rank = noise.shape.rank
-      batch = tf.TensorShape(None) if rank is None else noise.shape[: rank - self.event_shape.rank]
-      expected = f'ints of shape {batch}, from 0 to {self.num_components - 1}'
-      suits = component.dtype.is_integer and component.shape.is_compatible_with(batch)
-      if suits and tf.executing_eagerly():
-        suits = bool(tf.reduce_all((component >= 0) & (component < self.num_components)))
-      check('component', f'{component.dtype.name} {component.shape}', expected, suits)
-      component = tf.cast(component, tf.int32)
+      component = self._as_component(component, noise.shape)
       return self._of_component(noise - tf.gather(tf.convert_to_tensor(self._means), component))
     return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
+
+  def _as_component(self, component, shape):
+    """Converts the component of each noise of `shape`, and refuses one that would be broadcast or does not exist."""
+    component = tf.convert_to_tensor(component, None if hasattr(component, 'dtype') else tf.int32)
+    batch = shape if shape.rank is None else shape[: shape.rank - self.event_shape.rank]
+    expected = f'ints of shape {batch}, from 0 to {self.num_components - 1}'
+    suits, found = component.dtype.is_integer and component.shape.is_compatible_with(batch), None
+    if suits and tf.executing_eagerly():
+      wrong = tf.boolean_mask(component, (component < 0) | (component >= self.num_components))
+      suits, found = len(wrong) == 0, ', '.join(map(str, np.unique(wrong)))
+    if not suits:
+      found = found or f'{component.dtype.name} of shape {component.shape}'
+      raise UsageError(f'`component` must be {expected}. Got: {found}.', 'component')
+    return tf.cast(component, tf.int32)
 
   def _of_components(self, noise):
     """log p(z, k) of all components, `[..., K]`."""
@@ -301,12 +286,62 @@ class MixturePrior(tfp.distributions.Distribution):
 
 
 def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tensor) -> tfp.distributions.Distribution:
-  """Returns the prior of the noise scaled by a temperature: `t z` or, of a mixture, `m_k + t s e`.
+  """Returns the prior of noise that is scaled by a temperature: `t z` or, for a mixture, `m_k + t s e`.
 
   Args:
     prior: A prior.
-    temperature: The number `t`. With 0 there are samples, and no densities.
+    temperature: The number `t`. With 0 there are samples, but no densities.
   """
   if isinstance(prior, MixturePrior):
-    return prior.copy(scale=temperature if prior.scale is None else temperature * prior.scale)
+    return prior.copy(scale=temperature if prior._scale is None else temperature * prior._scale)
   return tfp.bijectors.Scale(tf.convert_to_tensor(temperature, prior.dtype))(prior)
+
+
+def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np.ndarray, seed: int = 0) -> None:
+  """Places the means of a new flow's `MixturePrior` at the centres of clusters in the noise of images, by k-means.
+
+  A new flow of the default architectures only takes the logit of each pixel, so these are clusters of images. Training
+  keeps them apart. With means that start at random, all images come to share one of them. If the prototypes of the
+  prior are a variable, as in flows of this package, they become the images that the flow makes of the means.
+
+  ```python
+  flow = fg.flows.nice((28, 28, 1), components=20)
+  fg.flows.initialize_prior(flow, images)
+  fg.keras.FlowModel(flow).compile('adam')
+  ```
+
+  Args:
+    flow: The flow.
+    images: A random sample of the training images, floats `[n, *event_shape]` in [0, 1]; ten thousand are enough.
+    seed: Seed of the clusters' first centres, not negative.
+
+  Raises:
+    ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has batch norms
+      between its couplings, which make other noise in training; if the images have another shape or dtype, values
+      outside [0, 1] or noise that is not finite, or fewer of them differ than there are components.
+  """
+  prior = getattr(flow, 'distribution', None)
+  expected = 'a flow with `components` of at least 2'
+  check('flow', flow, expected, isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable))
+  normed = any(isinstance(part, BatchNormalization) for part in flow.submodules)
+  check('flow', flow, 'without batch norms between its couplings', not normed)
+  check('images', images, 'an array', images is not None)
+  images, count = np.asarray(images), prior.num_components
+  check_events('images', images, flow.event_shape, 'n')
+  check_values(images)
+  images = images.astype(prior.dtype.as_numpy_dtype)
+  distinct = len({image.tobytes() for image in images})
+  check('images', distinct, f'at least {count} different images, one for each component', distinct >= count)
+  encode = tf.function(flow.encode, autograph=False)
+  parts = [encode(images[i : i + _IMAGES_PER_CALL]).numpy() for i in range(0, len(images), _IMAGES_PER_CALL)]
+  noise = np.concatenate(parts).reshape(len(images), -1)
+  if not np.isfinite(noise).all():
+    raise UsageError('`images` must lie inside the support of the flow. Got: an image without finite noise.', 'images')
+  with threadpoolctl.threadpool_limits(1, 'openmp'):  # Threads would add numbers up in another order each time.
+    centers = KMeans(count, n_init=1, random_state=seed).fit(noise).cluster_centers_
+  centers = centers.reshape(prior.means.shape).astype(prior.dtype.as_numpy_dtype)
+  if isinstance(prior.prototypes, tf.Variable):
+    decode = tf.function(flow.decode, autograph=False)
+    parts = [decode(centers[i : i + _IMAGES_PER_CALL]) for i in range(0, count, _IMAGES_PER_CALL)]
+    prior.prototypes.assign(tf.clip_by_value(tf.concat(parts, axis=0), 0.0, 1.0))
+  prior.means.assign(centers)

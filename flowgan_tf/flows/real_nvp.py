@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.errors import check, check_bool, check_choice, check_integer
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, check_weights
+from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
@@ -108,7 +108,8 @@ def real_nvp(
       f'after the division. Got: {tuple(image_shape)}.'
     )
   # Of the 3x3 convolutions between hidden layers, and of the first one: 4 couplings at the last scale, 6 at the others.
-  check_weights((6 * scales - 2) * 9 * channels * (2 * blocks * channels + image_shape[-1]))
+  weights = (6 * scales - 2) * 9 * channels * (2 * blocks * channels + image_shape[-1])
+  check_memory('weights', 4 * weights)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
   channel_mask = _channel_of_full_size if of_paper else bijectors.masks.channel

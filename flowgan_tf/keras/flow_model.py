@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import check
-from flowgan_tf.flows import Flow, MixturePrior
-from flowgan_tf.keras.flow_config import build_flow, describe
-from flowgan_tf.keras.image_batches import check_data, check_values, readable_errors, to_images, to_labels
+from flowgan_tf.errors import UsageError, check
+from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
+from flowgan_tf.flows.images import DEQUANTIZE, check_events, check_values
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
@@ -49,8 +49,8 @@ class FlowModel(keras.Model):
 
   Data are batches of images, or of `(images, labels)`, whose labels are ignored, or of `(images, labels, weights)`.
   Images are floating-point numbers in [0, 1]. A flow is a density, so images of 256 levels need to be dequantised, as
-  by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values; those of a dataset or a generator go
-  unnoticed in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
+  by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
+  generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
 
   A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments (`save`, `.keras`) and can be
   loaded by `keras.saving.load_model` once `flowgan_tf.keras` is imported. A builder of your own is found under its name
@@ -76,13 +76,12 @@ class FlowModel(keras.Model):
 
     Args:
       flow: The flow, whose variables the model shares.
-      name: Name of the model, by default that of the flow.
+      name: Name of the model, by default the flow's.
 
     Raises:
       ValueError: If `flow` is not a `Flow`.
     """
-    if not isinstance(flow, Flow):
-      raise ValueError(f'`flow` must be a `flowgan_tf.flows.Flow`, which has a log-density. Got: {flow!r}.')
+    check('flow', flow, 'a `flowgan_tf.flows.Flow`, which has a log-density', isinstance(flow, Flow))
     super().__init__(name=name or flow.name, dtype=flow.dtype.name)
     of_layers = {id(v._value): v for module in _keras_modules(flow) for v in module.layer.variables}
     self._flow_variables = [
@@ -91,7 +90,7 @@ class FlowModel(keras.Model):
     ]
     self.flow = flow
     # A flow that was put together by hand may have another support.
-    self._in_unit_cube = hasattr(flow, '_build')
+    self._in_unit_cube = flow._build is not None
     self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
@@ -102,46 +101,32 @@ class FlowModel(keras.Model):
     return self.flow.log_prob(images, training=bool(training))
 
   def compile(
-    self,
-    optimizer: str | keras.Optimizer = 'rmsprop',
-    loss: None = None,
-    loss_weights: None = None,
-    metrics: None = None,
-    weighted_metrics: None = None,
-    *args,
-    auto_scale_loss: bool = True,
-    **kwargs,
+    self, optimizer: str | keras.Optimizer = 'rmsprop', *, auto_scale_loss: bool = True, **kwargs: Any
   ) -> None:
-    """Configures the training, as in `keras.Model`. A loss and metrics are not given.
+    """Configures the training, as in `keras.Model`, but without a loss and metrics.
 
     Args:
       optimizer: An optimizer, or the name of one. If a network of the flow computes in float16, it is wrapped in a
         `keras.optimizers.LossScaleOptimizer`, because the gradients of float16 would vanish.
-      loss: None, as are `loss_weights`, `metrics` and `weighted_metrics`.
-      *args: Passed on to Keras.
       auto_scale_loss: Whether to wrap the optimizer.
-      **kwargs: Passed on to Keras.
+      **kwargs: Further arguments of `keras.Model.compile`.
 
     Raises:
       ValueError: If a loss or metrics are given.
     """
-    not_given = {'loss': loss, 'loss_weights': loss_weights, 'metrics': metrics, 'weighted_metrics': weighted_metrics}
-    for name, value in not_given.items():
-      if value:
-        raise ValueError(
-          f'`{name}` must be left out of `compile`: a flow is trained and judged on its likelihood. Got: {value!r}.'
-        )
+    for name in ('loss', 'loss_weights', 'metrics', 'weighted_metrics'):
+      check(name, kwargs.get(name), 'left out: a flow is trained and judged on its likelihood', not kwargs.get(name))
     optimizer = keras.optimizers.get(optimizer)
     scaled = optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    # Keras looks at the dtype of the model, which is that of the densities.
+    # Keras looks at the dtype of the model, which is the dtype of the densities.
     if auto_scale_loss and not scaled and any(layer.compute_dtype == 'float16' for layer in self._network_layers()):
       # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
       optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**12)
-    super().compile(optimizer, None, None, None, None, *args, **kwargs)
+    super().compile(optimizer, **kwargs)
 
   def compile_from_config(self, config: dict[str, Any]) -> None:
     """Compiles a loaded model as it was compiled before. Keras calls this."""
-    # An optimizer that was to be wrapped was saved so.
+    # If the optimizer was to be wrapped, it was saved wrapped.
     self.compile(**keras.saving.deserialize_keras_object(config), auto_scale_loss=False)
     if self.optimizer is not None:
       self.optimizer.build(self.trainable_variables)
@@ -160,78 +145,111 @@ class FlowModel(keras.Model):
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
     return self.flow.sample(n, seed=seed)
 
-  @contextmanager
-  def _refusals(self) -> Iterator[None]:
-    try:
-      with readable_errors(self.flow.event_shape):
-        yield
-    except Exception:
-      # A function whose first trace has failed would fail for good data, too.
-      self.train_function = self.test_function = self.predict_function = None
-      raise
-
   def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
-    A prior of several components whose means are where the builder put them, at random, is warned of.
+    It warns if the prior has several components whose means are where the builder put them, at random.
 
     Raises:
-      ValueError: If the data are not batches of images, or have values outside [0, 1] and the flow is of a builder.
+      ValueError: If the data are not batches of images, or a builder made the flow and they have values outside [0, 1].
     """
-    check_data(x, self.flow.event_shape, self._in_unit_cube)
+    self._check_data(x)
     if isinstance(validation_data, list | tuple):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-      check_data(images, self.flow.event_shape, self._in_unit_cube)
-      validation_data = images, to_labels(images, labels, weights), weights
-    prior = getattr(self.flow, 'distribution', None)
+      self._check_data(images)
+      validation_data = images, _labels(images, labels, weights), weights
+    prior = self.flow.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
-    y = to_labels(x, y, sample_weight)
-    with self._refusals():
+    y = _labels(x, y, sample_weight)
+    with self._errors():
       return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
 
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
-    """Returns the loss; see `keras.Model.evaluate`. Refuses what `fit` refuses."""
-    check_data(x, self.flow.event_shape, self._in_unit_cube)
-    y = to_labels(x, y, sample_weight)
-    with self._refusals():
+    """Returns the loss; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
+    self._check_data(x)
+    y = _labels(x, y, sample_weight)
+    with self._errors():
       return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
   def predict(self, x, *args, **kwargs) -> np.ndarray:
-    """Log-densities in nats; see `keras.Model.predict`. That of an image outside the support is -inf.
+    """Log-densities in nats; see `keras.Model.predict`. An image outside the support has -inf.
 
     Raises:
       ValueError: If the data are not batches of images.
     """
-    check_data(x, self.flow.event_shape, False)
-    with self._refusals():
+    self._check_data(x, any_values=True)
+    with self._errors():
       return super().predict(x, *args, **kwargs)
 
   def train_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `fit`. Keras calls this."""
-    x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    return super().train_step((self._checked(x), *others))
+    return super().train_step(self._batch(data))
 
   def test_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `evaluate`. Keras calls this."""
-    x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    return super().test_step((self._checked(x), *others))
-
-  def _checked(self, x):
-    images = to_images(x, self.flow.event_shape)
-    return check_values(images) if self._in_unit_cube else images
+    return super().test_step(self._batch(data))
 
   def predict_step(self, data) -> tf.Tensor:
     """One step of `predict`. Keras calls this."""
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return super().predict_step(to_images(x, self.flow.event_shape))
+    return super().predict_step(self._batch(data, any_values=True)[0])
+
+  def _check_data(self, x, any_values=False):
+    """Checks arrays and datasets before anything is traced. Data of another kind appear in the steps only."""
+    check('x', x, 'images, or a dataset of them', x is not None)
+    if isinstance(x, tf.data.Dataset):
+      check('x', x, 'a dataset with images in it', int(x.cardinality()) != 0)
+      self._check_images(keras.utils.unpack_x_y_sample_weight(x.element_spec)[0])
+    elif _is_array(x):
+      self._check_images(x)
+      check('images', len(x), 'at least one image', len(x) > 0)
+      if self._in_unit_cube and not any_values:
+        check_values(np.asarray(x))
+
+  def _check_images(self, x):
+    if not _is_array(x):
+      found = f'a dict with {", ".join(map(repr, x))}' if isinstance(x, dict) else type(x).__name__
+      raise UsageError(f'Batches must be images, (images, labels) or (images, labels, weights). Got: {found}.')
+    check_events('images', x, self.flow.event_shape, 'batch')
+
+  def _batch(self, data, any_values=False):
+    """Returns the batch of a step, which fails if its images are wrong. XLA leaves the check of their values out."""
+    x, *others = keras.utils.unpack_x_y_sample_weight(data)
+    self._check_images(x)
+    # TensorFlow may have forgotten the shape between two traces.
+    images = tf.ensure_shape(x, (None, *self.flow.event_shape))
+    if not self._in_unit_cube or any_values:
+      return images, *others
+    if tf.executing_eagerly():
+      check_values(images.numpy())
+      return images, *others
+    # TensorFlow's minimum may pass over a NaN.
+    inside = tf.reduce_all(tf.logical_and(images >= 0, images <= 1))
+    message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
+    with tf.control_dependencies(
+      [tf.debugging.Assert(inside, [message, tf.reduce_min(images), tf.reduce_max(images)])]
+    ):
+      return tf.identity(images), *others
+
+  @contextmanager
+  def _errors(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:
+      # A function whose first trace has failed would fail for good data, too.
+      self.train_function = self.test_function = self.predict_function = None
+      # TensorFlow puts what `_batch` has asserted at the end of a long list of Python's calls.
+      found = re.search(r'\[(`images` must have .* Got:)\] \[(\S+)\] \[(\S+)\]', str(error))
+      if found and isinstance(error, tf.errors.InvalidArgumentError):
+        raise UsageError(f'{found[1]} {found[2]} to {found[3]}.', 'images') from None
+      raise
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
     """Writes a `.keras` file; see `keras.Model.save`.
 
     Raises:
-      ValueError: If `filepath` is one of HDF5, which would hold neither the flow nor its weights.
+      ValueError: If `filepath` is a file of HDF5, which would hold neither the flow nor its weights.
     """
     check('filepath', filepath, 'a `.keras` file', not str(filepath).endswith(('.h5', '.hdf5')))
     super().save(filepath, *args, **kwargs)
@@ -241,7 +259,7 @@ class FlowModel(keras.Model):
     images = keras.InputSpec(shape=(None, *self.flow.event_shape), dtype=self.flow.dtype.name)
     super().export(filepath, *args, input_signature=input_signature or [images], **kwargs)
 
-  # Keras looks for what a call has added to the loss in the layers of a model, and does not see those of a flow.
+  # Keras looks for what a call has added to the loss in the layers of a model, and does not see the layers of a flow.
 
   def _network_layers(self) -> list[keras.Layer]:
     layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
@@ -256,14 +274,22 @@ class FlowModel(keras.Model):
     return [*super()._get_own_losses(), *(loss for layer in self._network_layers() for loss in layer._get_own_losses())]
 
   def get_config(self) -> dict[str, Any]:
-    """Describes how the flow was built, defaults included, and what of it is frozen.
+    """Describes the model: the flow's builder, the shape of an image, all arguments, and what is frozen.
 
     Raises:
-      ValueError: If the flow does not come from a builder, or from one that hides behind a name of this package.
+      ValueError: If no builder made the flow, or one that hides behind a name of this package.
     """
+    if self.flow._build is None:
+      raise ValueError(
+        f'`flow` must come from a builder, such as `nice`, to be described in a file. Got: {self.flow.name!r}, put '
+        'together by hand: use `save_weights`, or make a function of it with the decorator `builder`.'
+      )
+    build, [image_shape], arguments = self.flow._build.func, self.flow._build.args, self.flow._build.keywords
     return {
       'version': _VERSION,
-      **describe(self.flow),
+      'builder': _builder_name(build),
+      'image_shape': [int(size) for size in image_shape],
+      'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
       'name': self.name,
       'trainable': self.trainable,
       'frozen': [_frozen(module) for module in _keras_modules(self.flow)],
@@ -277,10 +303,17 @@ class FlowModel(keras.Model):
     Raises:
       ValueError: If the version of the file or the builder is unknown.
     """
-    version = config.get('version')
+    version, name = config.get('version'), config['builder']
     check('version', version, f'{_VERSION}, which is what this flowgan_tf can read', version == _VERSION)
-    model = cls(build_flow(config, custom_objects), name=config['name'])
-    for module, frozen in zip(_keras_modules(model.flow), config['frozen'], strict=True):
+    build = GENERATORS.get(name) or keras.saving.get_registered_object(name, custom_objects)
+    expected = (
+      f'one of {", ".join(GENERATORS)} or a function that Keras knows by '
+      '`keras.saving.register_keras_serializable` or `custom_objects`'
+    )
+    check('builder', name, expected, build is not None)
+    flow = build(tuple(config['image_shape']), **keras.saving.deserialize_keras_object(config['arguments']))
+    model = cls(flow, name=config['name'])
+    for module, frozen in zip(_keras_modules(flow), config['frozen'], strict=True):
       for i, layer in enumerate(module.layer._flatten_layers()):
         layer.trainable = i not in frozen
     model.trainable = config['trainable']
@@ -310,11 +343,34 @@ class FlowModel(keras.Model):
     if found != expected:
       first = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
       raise ValueError(
-        f'The weights must be those of a flow like {self.flow.name!r}, with {len(expected)} variables. Got: '
+        f'The weights must come from a flow like {self.flow.name!r}, with {len(expected)} variables. Got: '
         f'{len(found)} variables; {first} has shape {found.get(first)} instead of {expected.get(first)}.'
       )
     for name, variable in named.items():
       variable.assign(store[name])
+
+
+def _is_array(x: Any) -> bool:
+  return hasattr(x, 'shape') and hasattr(x, 'dtype')
+
+
+def _labels(x: Any, y: Any, sample_weight: Any) -> Any:
+  """Returns labels for weights that come without labels: Keras would drop the weights."""
+  return np.zeros(len(x)) if y is None and sample_weight is not None and _is_array(x) else y
+
+
+def _builder_name(build: Callable) -> str:
+  """Returns the name under which `from_config` finds a builder again."""
+  for name, known in GENERATORS.items():
+    if known is build:
+      return name
+  name = keras.saving.get_registered_name(build)
+  if name in GENERATORS:
+    raise ValueError(
+      '`flow` must come from a builder whose name this package does not use, or which is registered by '
+      f'`keras.saving.register_keras_serializable()`. Got: {name}.'
+    )
+  return name
 
 
 def _keras_modules(flow: Flow) -> list[KerasModule]:

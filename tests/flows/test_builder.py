@@ -28,22 +28,6 @@ def test_what_a_builder_was_given_is_repeated():
   assert [float(v.numpy().squeeze()) for v in copy.variables] == pytest.approx([0.6931472])
 
 
-def test_a_function_that_cannot_be_repeated_is_refused():
-  for build in (lambda image_shape: flow(1.0), lambda image_shape, *, name='flow': flow(1.0)):
-    with pytest.raises(ValueError, match=r'`build` must have the keyword arguments `dtype` and `name`\. Got: <lambda>'):
-      builder(build)
-  assert builder(lambda image_shape, **keywords: flow(1.0))(SHAPE).with_dtype('float32').name == 'flow'
-
-
-def test_a_function_that_returns_no_generator_is_refused():
-  @builder
-  def build(image_shape, *, dtype='float32', name='flow'):
-    flow(1.0)
-
-  with pytest.raises(ValueError, match=r'^`build` must return a generator\. Got: None\.$'):
-    build(SHAPE)
-
-
 def test_builders_are_given_the_name_of_a_policy():
   given = []
 

@@ -1,4 +1,4 @@
-"""Densities integrate to 1, by midpoint sums in float64 and to 1e-2; those of known images have the known value."""
+"""Densities of flows put together by hand, against midpoint sums in float64 and known entropies."""
 
 import keras
 import numpy as np
@@ -71,49 +71,6 @@ def test_two_dimensions(kind):
   assert bound < 30 and np.abs(np.corrcoef(samples.T)[0, 1]) > 0.05
   total = integral_over_square(flow.log_prob, -bound, bound, 500, (2,))
   assert total == pytest.approx(1.0, abs=1e-2)
-
-
-@pytest.mark.parametrize('name', ['nice', 'real_nvp', 'jet'])
-def test_images_of_two_pixels(name):
-  """Over the unit square, which is all that alpha = 1e-7 leaves."""
-  if name == 'nice':
-    flow = flows.nice((1, 2, 1), hidden_units=8, hidden_layers=1, normalization='scalar_batch', dtype='float64')
-  elif name == 'jet':
-    flow = flows.jet((1, 2, 1), couplings=4, patch_size=1, width=4, hidden_units=4, dtype='float64')
-  else:
-    flow = flows.real_nvp((1, 2, 1), scales=1, channels=4, blocks=1, batch_norm_between=True, dtype='float64')
-  randomise(flow, 0.3)
-  for variable in flow.variables:
-    if variable.name.endswith('log_scale:0'):
-      # Towards noise they stretch: without that the density has poles at the borders, where a midpoint sum is poor.
-      variable.assign(np.reshape([0.5, 0.7], variable.shape))
-  assert len(flow.trainable_variables) > 10
-  x = flow.sample(1000, seed=(0, 1)).numpy().reshape(1000, 2)
-  assert np.abs(np.corrcoef(x.T)[0, 1]) > 0.01
-  total = integral_over_square(flow.log_prob, 0.0, 1.0, 400, (1, 2, 1))
-  assert total == pytest.approx(1.0, abs=1e-2)
-
-
-@pytest.mark.parametrize('name', ['nice', 'real_nvp'])
-def test_samples_follow_the_density(name):
-  """The share of samples in each quarter of the square is its integral, to four standard deviations of the counts."""
-  if name == 'nice':
-    flow = flows.nice((1, 2, 1), hidden_units=8, hidden_layers=1, normalization='none', dtype='float64')
-  else:
-    flow = flows.real_nvp((1, 2, 1), scales=1, channels=4, blocks=0, normalization='none', dtype='float64')
-  randomise(flow, 0.4, seed=3)
-  for variable in flow.variables:
-    if variable.name.endswith('log_scale:0'):
-      variable.assign([0.5, 0.7])
-  x = flow.sample(10_000, seed=(0, 1)).numpy().reshape(-1, 2)
-  points, width = midpoints(0.0, 1.0, 200)
-  grid = np.stack(np.meshgrid(points, points), axis=-1).reshape(-1, 2)
-  density = np.exp(flow.log_prob(tf.constant(grid.reshape(-1, 1, 2, 1))))
-  for first in (True, False):
-    for second in (True, False):
-      share = np.mean(((x[:, 0] < 0.5) == first) & ((x[:, 1] < 0.5) == second))
-      mass = density[((grid[:, 0] < 0.5) == first) & ((grid[:, 1] < 0.5) == second)].sum() * width**2
-      assert share == pytest.approx(mass, abs=4 * np.sqrt(0.25 / 10_000))
 
 
 def bits_per_dim_of(flow, grey_levels):

@@ -1,4 +1,3 @@
-import copy
 import math
 import re
 import sys
@@ -43,17 +42,6 @@ def test_the_masks_take_turns(channels):
     np.testing.assert_array_equal(masks[i], 1 - pattern if i % 2 else pattern)
 
 
-@pytest.mark.parametrize(
-  'coupling, kind', [('affine', bijectors.AffineCoupling), ('additive', bijectors.AdditiveCoupling)]
-)
-def test_an_untrained_flow_is_its_prior_behind_the_logit(coupling, kind):
-  flow = small(coupling=coupling)
-  assert sum(isinstance(m, kind) for m in flow.submodules) == 2
-  x = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4, 4, 1))
-  # The logit of a uniform variable is logistic: the density is 1, but for alpha.
-  np.testing.assert_allclose(flow.log_prob(tf.constant(x, tf.float32)), 0, atol=1e-4)
-
-
 def test_the_default_has_the_parameters_that_can_be_counted():
   patches, pixels, width, hidden = 49, 16, 128, 256
   block = 2 * (width * patches) + width + patches + 2 * width * hidden + hidden + width + 4 * width
@@ -62,9 +50,8 @@ def test_the_default_has_the_parameters_that_can_be_counted():
   assert sum(math.prod(v.shape) for v in flow.trainable_variables) == 12 * (network + 2) + 784
 
 
-@pytest.mark.parametrize('shape, patch_size', [((2, 1, 1), 1), ((1, 6, 3), 1), ((3, 3, 1), 3), ((7, 7, 1), 7)])
-@pytest.mark.parametrize('coupling', ['affine', 'additive'])
-@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
+@pytest.mark.parametrize('shape, patch_size', [((2, 1, 1), 1), ((1, 6, 3), 1), ((3, 3, 1), 3)])
+@pytest.mark.parametrize('coupling, conditioner', [('affine', 'mixer'), ('additive', 'transformer')])
 def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, patch_size, coupling, conditioner):
   flow = randomise(
     small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')
@@ -87,17 +74,6 @@ def test_two_couplings_let_every_pixel_depend_on_others(conditioner):
     z = flow.encode(x)
   jacobian = tape.jacobian(z, x).numpy().reshape(16, 16)
   assert np.all(np.count_nonzero(jacobian, axis=1) > 8)
-
-
-@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
-def test_a_deep_copy_has_the_weights_and_variables_of_its_own(conditioner):
-  flow = randomise(small(conditioner=conditioner))
-  x = tf.fill((1, 4, 4, 1), 0.3)
-  copied, before = copy.deepcopy(flow), flow.log_prob(x).numpy()
-  np.testing.assert_array_equal(copied.log_prob(tf.identity(x)), before)
-  randomise(copied, 0.5)
-  assert abs(copied.log_prob(tf.identity(x)) - before) > 0.01
-  np.testing.assert_array_equal(flow.log_prob(tf.identity(x)), before)
 
 
 @pytest.mark.parametrize('conditioner, block', [('mixer', MixerBlock), ('transformer', TransformerBlock)])
@@ -144,7 +120,8 @@ def test_arguments_that_do_not_fit_each_other_are_refused(arguments, message):
 @pytest.mark.parametrize('coupling', ['affine', 'additive'])
 def test_the_memory_that_is_checked_is_that_of_the_matrices(coupling, conditioner, monkeypatch):
   counts = []
-  monkeypatch.setattr(sys.modules['flowgan_tf.flows.jet'], 'check_weights', counts.append)
+  module = sys.modules['flowgan_tf.flows.jet']
+  monkeypatch.setattr(module, 'check_memory', lambda what, size: counts.append(size))
   flow = small((4, 8, 3), blocks=2, width=8, hidden_units=5, coupling=coupling, conditioner=conditioner)
   matrices = [v for v in flow.trainable_variables if 'kernel' in v.name or 'positions' in v.name]
-  assert counts == [sum(v.shape.num_elements() for v in matrices)]
+  assert counts == [4 * sum(v.shape.num_elements() for v in matrices)]

@@ -34,19 +34,18 @@ def test_geometry(channels):
   assert np.all(grid[unseen] == LINE)
 
 
-@pytest.mark.parametrize(('n', 'rows', 'columns'), [(1, 1, 1), (2, 1, 2), (4, 2, 2), (5, 2, 3), (64, 8, 8), (65, 8, 9)])
-def test_about_as_many_rows_as_columns(n, rows, columns):
-  grid = image_grid(np.zeros((n, 10, 4, 1)), tile=10)
-  assert grid.shape == (rows * 12 + 2, columns * 6 + 2, 1)
-
-
-def test_large_images_are_not_shrunk():
-  assert image_grid(np.zeros((1, 70, 80, 3))).shape == (74, 84, 3)
-  assert image_grid(np.zeros((1, 28, 28, 3))).shape == (60, 60, 3)
-
-
-def test_cifar_images_are_enlarged():
-  assert image_grid(np.zeros((64, 32, 32, 3))).shape == (8 * 66 + 2, 8 * 66 + 2, 3)
+@pytest.mark.parametrize(
+  ('images', 'shape'),
+  [
+    ((5, 10, 4, 1), (2 * 62 + 2, 3 * 26 + 2, 1)),  # As many rows as columns, or one fewer; small images are enlarged.
+    ((65, 64, 4, 1), (8 * 66 + 2, 9 * 6 + 2, 1)),
+    ((64, 32, 32, 3), (8 * 66 + 2, 8 * 66 + 2, 3)),
+    ((1, 28, 28, 3), (60, 60, 3)),
+    ((1, 70, 80, 3), (74, 84, 3)),  # Large images are not shrunk.
+  ],
+)
+def test_shapes(images, shape):
+  assert image_grid(np.zeros(images)).shape == shape
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,11 @@ def test_is_scipys_distance_over_the_root_of_the_pixels(monkeypatch, block, leve
   assert np.issubdtype(found.indices.dtype, np.integer)
 
 
-@pytest.mark.parametrize('levels', [17, 256])
-def test_copies_are_found_at_distance_0(levels):
-  training = grey_levels(300, levels, (32, 32, 3))
-  images = (training[[250, 3]] + 0.5) / levels
+def test_copies_are_found_at_distance_0():
+  training = grey_levels(300, 17, (32, 32, 3))
+  images = (training[[250, 3]] + 0.5) / 17
   for dtype in (np.float32, np.float64):
-    found = nearest_neighbors(images.astype(dtype), training, levels)
+    found = nearest_neighbors(images.astype(dtype), training, 17)
     np.testing.assert_array_equal(found.indices[:, 0], [250, 3])
     assert np.all(found.distances[:, 0] < 1e-7)
     assert np.all(found.distances[:, 1:] > 0.3)
@@ -69,6 +68,7 @@ def test_duplicates_come_in_the_order_of_the_training_images(monkeypatch):
   assert found.distances[0, 3] > 0.1
 
 
+@pytest.mark.slow
 def test_real_images_are_nearest_to_themselves(cifar10_sample_dir):
   from flowgan_tf.data import load
 

@@ -13,7 +13,7 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError, check_memory
+from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, save_png
 from flowgan_tf.metrics.scorer import make_scorer, score_samples
@@ -27,17 +27,16 @@ from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.replicated import make_step
-from flowgan_tf.training.start import start_from_data, start_from_run
-from flowgan_tf.training.state import TrainState
+from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
 from flowgan_tf.training.step import batches_per_step
 
 __all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
 _MAX_ROLLBACKS = 3
-_ROUND_TRIPS = 1000  # Of validation images; each takes as long as a likelihood.
-# Of pixels in [0, 1]; 8 bits have 0.004. In half precision the networks of a sound flow round differently on the way
-# back: errors of 0.03 are usual in bfloat16, and float16 has three bits more.
+_ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
+# In pixels of [0, 1]; a grey level of 8 bits is 0.004. In half precision the networks of a sound flow round differently
+# on the way back: errors of 0.03 are usual in bfloat16, and float16 has three bits more.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _LOG = logging.getLogger(__name__)
 
@@ -52,8 +51,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   SIGINT, SIGTERM and SIGHUP are held back until the step at work is finished and saved; then they have their usual
   effect, which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for the others. They have it at
   once while there is nothing to save: before the first step is finished, and during an evaluation, which a resumed
-  training makes again. A second signal, more than a second later, is not held back. So one step and one checkpoint
-  are what a signal waits for. In a thread other than the main one, which receives no signals, the training goes on.
+  training makes again. A second signal, more than a second later, is not held back. So a signal waits for one step and
+  one checkpoint. In a thread other than the main one, which receives no signals, the training continues.
 
   With the strategy 'multi_worker' every worker calls this, and the chief alone reads and writes the folder. A signal to
   some of the workers ends all of them after the same step; those that received none raise `ConnectionError`.
@@ -68,76 +67,37 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
 
   Raises:
-    UsageError: If configuration, data or folder cannot be used, or those of a worker are unlike the chief's. It is
-      raised before any training.
+    UsageError: If configuration, data or folder cannot be used, or a worker's settings or data differ from the chief's.
+      It is raised before any training.
     TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
       been fewer than 3 rollbacks.
-    OSError: If a file cannot be written. The last checkpoint is kept. A `ConnectionError` if another worker has ended.
+    OSError: If a file cannot be written; the last checkpoint is kept. A `ConnectionError` if another worker has ended.
   """
   validate(config)
   replicas = make_replicas(config.strategy)
-  if config.batch_size % replicas.count:
-    raise UsageError(
-      f'`batch_size` must be a multiple of {replicas.count}, the number of replicas of `strategy` {config.strategy}. '
-      f'Got: {config.batch_size}.'
-    )
-  with replicas.reporting_lost_workers():
-    return _train_on(replicas, config, workdir, scorer_required)
-
-
-def _train_on(replicas, config, workdir, scorer_required):
-  objective = make_objective(config)
-  dataset = data.load(config.dataset, config.data_dir, config.image_size)
-  images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
-  check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
-  replicas.check_same(shared_settings(config, dataset))
-  state = TrainState(config, dataset.image_shape, objective, replicas.scope())
-  if objective.uses_likelihood and not state.generator.has_density:
-    raise UsageError(
-      f"`objective` must be 'adversarial' with generator {config.generator}, which is not invertible and has no "
-      f'likelihood. Got: {config.objective!r}.'
-    )
-  if not replicas.is_chief:
-    return _train(replicas, config, objective, dataset, None, state, scorer_required)
-  init = start_from_run(config, dataset, state) if config.init_from and not available(pathlib.Path(workdir)) else None
-  with exclusive(workdir):
-    workdir = open_workdir(workdir, config, dataset, init)
-    return _train(replicas, config, objective, dataset, workdir, state, scorer_required)
-
-
-def _train(replicas, config, objective, dataset, workdir, state, scorer_required):
-  identity = run_identity(config, dataset.fingerprint)
-  checkpoints = Checkpoints(workdir, state.checkpoint(), identity) if workdir else None
-  if restored := _restore(replicas, checkpoints, state):
-    going_on = int(state.step) < config.steps
-    _LOG.info('%s step %d of %d in %s.', 'Resuming at' if going_on else 'Already at', state.step, config.steps, workdir)
-  elif workdir and (rest := available(workdir)):
-    raise UsageError(f'{workdir}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
-  scorer = make_scorer(config, dataset, required=scorer_required) if workdir and config.score_samples else None
-  if not restored:
-    if workdir and not config.init_from:
-      start_from_data(config, dataset, state)
-    replicas.broadcast(state.variables)
-  for name, part in ((config.generator, state.generator), ('critic', state.critic)):
-    if part is not None and int(state.step) < config.steps:
-      _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-  if workdir and not restored:
-    # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
-    checkpoints.save('latest')
-  loop = _Loop(replicas, config, objective, dataset, workdir, state, checkpoints, scorer)
-  while True:
-    try:
-      return loop.run()
-    except _NotFiniteError as error:
-      loop.roll_back(error.names)
-
-
-def _restore(replicas, checkpoints, state):
-  """Gives all workers the latest state of the chief; returns whether there is one."""
-  restored = bool(replicas.from_chief(checkpoints is not None and checkpoints.restore()))
-  if restored:
-    replicas.broadcast(state.variables)
-  return restored
+  expected = f'a multiple of {replicas.count}, the number of replicas of `strategy` {config.strategy}'
+  check('batch_size', config.batch_size, expected, config.batch_size % replicas.count == 0)
+  with replicas.reporting_lost_workers(), contextlib.ExitStack() as open_folder:
+    objective = make_objective(config)
+    dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
+    check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
+    replicas.check_same(shared_settings(config, dataset))
+    state = TrainState(config, dataset.image_shape, objective, replicas.scope())
+    expected = f"'adversarial' with generator {config.generator}, which is not invertible and has no likelihood"
+    check('objective', config.objective, expected, state.generator.has_density or not objective.uses_likelihood)
+    folder = None
+    if replicas.is_chief:
+      starts = config.init_from and not available(pathlib.Path(workdir))
+      init = start_from_run(config, dataset, state) if starts else None
+      open_folder.enter_context(exclusive(workdir))
+      folder = open_workdir(workdir, config, dataset, init)
+    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required)
+    while True:
+      try:
+        return loop.run()
+      except _NotFiniteError as error:
+        loop.roll_back(error.names)
 
 
 class _NotFiniteError(Exception):
@@ -147,146 +107,95 @@ class _NotFiniteError(Exception):
 
 
 class _Loop:
-  # The chief alone has a folder and checkpoints. The other workers take part in what is computed on all replicas.
+  """The steps and evaluations of a training.
 
-  def __init__(self, replicas, config, objective, dataset, workdir, state, checkpoints, scorer):
-    self._config, self._objective, self._dataset, self._workdir = config, objective, dataset, workdir
-    self._state, self._checkpoints, self._scorer = state, checkpoints, scorer
+  The chief alone has a folder, a log and checkpoints. The other workers take part in what all replicas compute.
+  """
+
+  def __init__(self, config, objective, dataset, state, replicas, folder, scorer_required):
+    """Restores the latest checkpoint, or saves the start."""
+    self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
+    self._state, self._replicas, self._log = state, replicas, NoLog()
+    identity = run_identity(config, dataset.fingerprint)
+    self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
+    restored, step = self._restore(), int(state.step)
+    if restored:
+      _LOG.info(
+        '%s step %d of %d in %s.', 'Resuming at' if step < config.steps else 'Already at', step, config.steps, folder
+      )
+    elif folder and (rest := available(folder)):
+      raise UsageError(f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
+    scores = folder and config.score_samples
+    self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
+    if not restored:
+      if folder and not config.init_from:
+        start_from_data(config, dataset, state)
+      replicas.broadcast(state.variables)
+    if step < config.steps:
+      for name, part in ((config.generator, state.generator), ('critic', state.critic)):
+        if part is not None:
+          _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
+    if not restored:
+      # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
+      self._save('latest')
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map)
-    self._replicas, self._train_step = replicas, make_step(state, objective, config, replicas)
+    self._train_step = make_step(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
-    start, steps = int(self._state.step), self._config.steps
-    with contextlib.closing(self._open_log(start)) as log:
+    config, replicas, start = self._config, self._replicas, int(self._state.step)
+    with self._logging():
       if self._began is None:  # A log that is opened again in this process knows some of its seconds.
-        self._began = time.monotonic() - log.seconds
-        log.warn_of_lost_end(start, self._config.log_every, self._config.eval_every)
-      self._rollbacks = self._replicas.from_chief(read_description(self._workdir).rollbacks if self._workdir else 0)
+        self._began = time.monotonic() - self._log.seconds
+        self._log.warn_of_lost_end(start, config.log_every, config.eval_every)
+      self._rollbacks = replicas.from_chief(read_description(self._folder).rollbacks if self._folder else 0)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._forget_lost_checkpoints()
-      self._resume_evaluation(log, start)
+      self._resume_evaluation(start)
       batches, step = self._batches(start), start
-      while step < steps:
+      while step < config.steps:
         step += 1
         # Tracing and compiling may take minutes. Nothing has been done since the last checkpoint.
-        metrics = self._step(batches, log, step)
-        with deferred_signals() as stop:
+        metrics = self._step(batches, step)
+        with deferred_signals() as received:
           stopped = False
-          while not (self._is_evaluated(step) or (stopped := self._replicas.any(bool(stop)))):
+          while not (self._is_evaluated(step) or (stopped := replicas.any(bool(received)))):
             step += 1
-            metrics = self._step(batches, log, step)
+            metrics = self._step(batches, step)
           self._check_finite(metrics)
-          log.sync()  # Records that a power cut takes are made again only if they are later than the checkpoint.
+          self._log.sync()  # Records that a power cut takes are made again only if they are later than the checkpoint.
           # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
-            self._replicas.any(True)  # No worker ends before the chief has saved.
-        if stop:
+            replicas.any(True)  # No worker ends before the chief has saved.
+        if received:
           return False
         if stopped:
           raise ConnectionError(
             f'another worker was stopped; repeat the command on all workers to go on at step {step}'
           )
-        with self._timed('evaluation'):
-          self._evaluate(log, step)
-      if start < steps:
-        self._log_shares()
+        self._evaluate(step)
+    if start < config.steps:
+      total = time.perf_counter() - self._opened
+      shares = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
+      _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, *shares)
     return True
 
-  def roll_back(self, names):
-    """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`."""
-    start, step, reason = self._find_failure(names)
-    if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
-      after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
-      rollback = ", or `on_nan` 'rollback'" if self._config.on_nan == 'stop' else ''
-      kept = self._workdir or "the chief's folder"
-      raise TrainingDiverged(
-        f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
-        f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
-      )
-    if self._workdir:  # Before the record, which is for the reader.
-      count_rollback(self._workdir)
-    with contextlib.closing(self._open_log(start)) as log:
-      log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
-    _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
-
-  def _find_failure(self, names):
-    """Repeats the steps since the last checkpoint, and leaves the state at that checkpoint.
-
-    Returns the checkpoint's step, the first step that fails, and what fails in it.
-    """
-    state, reached = self._state, int(self._state.step)
-    _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
-    _restore(self._replicas, self._checkpoints, state)
-    start = int(state.step)
-    batches, found = self._batches(start), []
-    while not found and int(state.step) < reached:
-      found = not_finite(self._advance(batches, int(state.step) + 1), state, self._config)
-    step = int(state.step)
-    reason = ', '.join(found or names)
-    if self._replicas.count == 1:  # Which operation fails first is not looked for on several.
-      self._checkpoints.restore()
-      batches = self._batches(start)
-      while int(state.step) < step - 1:
-        self._advance(batches, int(state.step) + 1)
-      reason = explain(state, self._objective, self._config, next(batches)) or reason
-    _restore(self._replicas, self._checkpoints, state)
-    return start, step, reason
-
-  def _open_log(self, start):
-    return RunLog(self._workdir, start, self._config.steps) if self._workdir else NoLog()
-
-  def _save(self, name):
-    if self._workdir:
-      self._checkpoints.save(name)
-
-  def _batches(self, start):
-    config, dataset = self._config, self._dataset
-    images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
-    return iter(
-      data.training_batches(
-        dataset.train,
-        dataset.levels,
-        images,
-        config.seed,
-        start=start,
-        flip=config.flip,
-        shard=self._replicas.worker,
-        num_shards=self._replicas.workers,
-      )
-    )
-
-  def _seconds(self):
-    """For how long the run has been trained, by earlier processes as well."""
-    return time.monotonic() - self._began
-
-  @contextlib.contextmanager
-  def _timed(self, work):
-    began = time.perf_counter()
-    yield
-    self._spent[work] += time.perf_counter() - began
-
-  def _log_shares(self):
-    total = time.perf_counter() - self._opened
-    evaluation, waits = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
-    _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, evaluation, waits)
-
-  def _step(self, batches, log, step):
+  def _step(self, batches, step):
     metrics = self._advance(batches, step)
-    log.advance()
+    self._log.advance()
     if step % self._config.log_every == 0:
-      log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
+      self._log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
       self._check_finite(metrics)
     return metrics
 
   def _advance(self, batches, step):
     with self._timed('input'):
       images = next(batches)
-    # The norm of the gradient is for those who look at it; a repeated step must do as the first one did.
+    # The gradient's norm is for those who look at it; a repeated step must do as the first one did.
     looks = step % self._config.log_every == 0 or self._is_evaluated(step)
     return self._train_step(images, step=step - 1, gradient_norm=looks)
 
@@ -298,62 +207,39 @@ class _Loop:
   def _is_evaluated(self, step):
     if step == self._config.steps:
       return True
-    # There is nothing to learn of a new flow, and its first step is waited for.
+    # The evaluation of a new flow would tell nothing, and only delay the first step.
     return step % self._config.eval_every == 0 and bool(step or self._config.init_from)
 
-  def _forget_lost_checkpoints(self):
-    """Forgets the best values whose checkpoints are gone, or it could be long until there is another."""
-    state = self._state
-    if not self._workdir:
-      return
-    for name, value, worst in (('best_nll', state.best_nll, math.inf), ('best_score', state.best_score, -math.inf)):
-      if math.isfinite(float(value)) and name not in available(self._workdir):
-        value.assign(worst)
-        _LOG.warning('%s: is gone; the best one from now on replaces it.', self._workdir / 'checkpoints' / name)
-
-  def _resume_evaluation(self, log, step):
-    """Evaluates the step if it is to be, and that was cut off; else takes the best values from its record.
-
-    The checkpoint was saved before the evaluation, so that it does not know them. Best checkpoints that are gone are
-    saved again.
-    """
-    if not self._is_evaluated(step):
-      return
-    found = [record for record in log.records if (record.get('kind'), record['step']) == ('validation', step)]
-    if self._replicas.from_chief(bool(found)):
-      for name in self._improves(found[-1]) if found else ():
-        if name not in available(self._workdir):
+  def _evaluate(self, step):
+    with self._timed('evaluation'):
+      metrics = {}
+      if likelihood := self._evaluator.likelihood('validation'):
+        metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
+      samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
+      grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
+      if not self._folder:
+        return
+      metrics |= score_samples(samples, self._scorer)
+      error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
+      if not error <= largest:
+        text = (
+          'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
+        )
+        _LOG.warning(text, step, error)
+      grid = image_grid(grid)
+      (self._folder / 'samples').mkdir(exist_ok=True)
+      save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
+      self._log.image('samples', step, grid)
+      with deferred_signals():
+        for name in self._improves({'step': step} | metrics):
           self._save(name)
-    else:
-      with self._timed('evaluation'):
-        self._evaluate(log, step)
-
-  def _evaluate(self, log, step):
-    metrics = {}
-    if likelihood := self._evaluator.likelihood('validation'):
-      metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
-    samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-    grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
-    if not self._workdir:
-      return
-    metrics |= score_samples(samples, self._scorer)
-    if not metrics.get('round_trip_error', 0.0) <= _LARGEST_ROUND_TRIP_ERROR[self._config.precision]:
-      _LOG.warning(
-        'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow has blown up.',
-        step,
-        metrics['round_trip_error'],
-      )
-    self._save_grid(image_grid(grid), log, step)
-    with deferred_signals():
-      for name in self._improves({'step': step} | metrics):
-        self._save(name)
-      # At last: an evaluation is finished if it has a record.
-      log.record('validation', step, metrics, self._seconds())
+        # At last: an evaluation is finished if it has a record.
+        self._log.record('validation', step, metrics, self._seconds())
 
   def _improves(self, record):
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
     state, scorer, better = self._state, self._scorer, []
-    # An untrained generator is no candidate, such as that of another run while the critic is warmed up.
+    # An untrained generator is not a candidate, nor is another run's while the critic is warmed up.
     if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
       return better
     nll, score = record.get('nll'), scorer and record.get(scorer.selection)
@@ -365,8 +251,105 @@ class _Loop:
       better.append('best_score')
     return better
 
-  def _save_grid(self, grid, log, step):
-    folder = self._workdir / 'samples'
-    folder.mkdir(exist_ok=True)
-    save_png(grid, folder / f'step_{step:07d}.png')
-    log.image('samples', step, grid)
+  def _resume_evaluation(self, step):
+    """Makes the evaluation of a step if it was cut off; else takes the best values from its record.
+
+    The checkpoint was saved before the evaluation, so that it does not know them. Best checkpoints that are gone are
+    saved again.
+    """
+    if not self._is_evaluated(step):
+      return
+    found = [record for record in self._log.records if (record.get('kind'), record['step']) == ('validation', step)]
+    if not self._replicas.from_chief(bool(found)):
+      self._evaluate(step)
+    elif found:
+      for name in self._improves(found[-1]):
+        if name not in available(self._folder):
+          self._save(name)
+
+  def _forget_lost_checkpoints(self):
+    """Forgets the best values whose checkpoints are gone, or it could be long until there is another."""
+    state = self._state
+    if not self._folder:
+      return
+    for name, value, worst in (('best_nll', state.best_nll, math.inf), ('best_score', state.best_score, -math.inf)):
+      if math.isfinite(float(value)) and name not in available(self._folder):
+        value.assign(worst)
+        _LOG.warning('%s: is gone; the best one from now on replaces it.', self._folder / 'checkpoints' / name)
+
+  def roll_back(self, names):
+    """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`."""
+    start, step, reason = self._find_failure(names)
+    if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
+      after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
+      rollback = ", or `on_nan` 'rollback'" if self._config.on_nan == 'stop' else ''
+      kept = self._folder or "the chief's folder"
+      raise TrainingDiverged(
+        f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
+        f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
+      )
+    if self._folder:  # Before the record, which is for the reader.
+      count_rollback(self._folder)
+    with self._logging():
+      self._log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
+    _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
+
+  def _find_failure(self, names):
+    """Repeats the steps since the last checkpoint, and leaves the state at that checkpoint.
+
+    Returns the checkpoint's step, the first step that fails, and what fails in it.
+    """
+    state, reached = self._state, int(self._state.step)
+    _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
+    self._restore()
+    start, found = int(state.step), []
+    batches = self._batches(start)
+    while not found and int(state.step) < reached:
+      found = not_finite(self._advance(batches, int(state.step) + 1), state, self._config)
+    step = int(state.step)
+    reason = ', '.join(found or names)
+    if self._replicas.count == 1:  # On several replicas, nobody looks for the first operation that fails.
+      self._restore()
+      batches = self._batches(start)
+      while int(state.step) < step - 1:
+        self._advance(batches, int(state.step) + 1)
+      reason = explain(state, self._objective, self._config, next(batches)) or reason
+    self._restore()
+    return start, step, reason
+
+  def _restore(self):
+    """Gives all workers the chief's latest state; returns whether there is one."""
+    restored = bool(self._replicas.from_chief(self._checkpoints is not None and self._checkpoints.restore()))
+    if restored:
+      self._replicas.broadcast(self._state.variables)
+    return restored
+
+  def _save(self, name):
+    if self._folder:
+      self._checkpoints.save(name)
+
+  @contextlib.contextmanager
+  def _logging(self):
+    if not self._folder:
+      yield
+      return
+    with contextlib.closing(RunLog(self._folder, int(self._state.step), self._config.steps)) as self._log:
+      yield
+
+  def _batches(self, start):
+    config, dataset = self._config, self._dataset
+    images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
+    shard = {'shard': self._replicas.worker, 'num_shards': self._replicas.workers}
+    return iter(
+      data.training_batches(dataset.train, dataset.levels, images, config.seed, start=start, flip=config.flip, **shard)
+    )
+
+  def _seconds(self):
+    """For how long the run has been trained, by earlier processes as well."""
+    return time.monotonic() - self._began
+
+  @contextlib.contextmanager
+  def _timed(self, work):
+    began = time.perf_counter()
+    yield
+    self._spent[work] += time.perf_counter() - began

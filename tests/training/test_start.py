@@ -34,8 +34,8 @@ def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
   assert latest_step(second) == 2
 
 
-def test_a_training_starts_from_the_checkpoint_that_is_named(config, tmp_path):
-  config.update_from_flattened_dict({'optimizer.learning_rate': 0.5, 'steps': 3})  # The second step is the best.
+def test_a_training_starts_from_the_checkpoint_that_is_named(stubbed, config, tmp_path):
+  config.steps = 3  # The first step is the best for the stub, whose weights rise.
   train(config, tmp_path / 'first')
   best, latest = (load_run(tmp_path / 'first', name) for name in ('best_nll', 'latest'))
   assert best.step < latest.step
@@ -50,7 +50,7 @@ def test_a_training_starts_from_the_checkpoint_that_is_named(config, tmp_path):
   assert start['nll'] == pytest.approx(end['nll'], rel=1e-5)
 
 
-def test_a_start_from_what_is_no_such_run_is_refused(config, tmp_path):
+def test_a_start_from_what_is_no_such_run_is_refused(stubbed, config, tmp_path):
   train(config, tmp_path / 'first')
   config.init_from = str(tmp_path / 'none')
   with pytest.raises(UsageError, match=r'none: no such folder'):
@@ -63,7 +63,7 @@ def test_a_start_from_what_is_no_such_run_is_refused(config, tmp_path):
   assert not (tmp_path / 'second').exists()
 
 
-def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, tmp_path, monkeypatch):
+def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(stubbed, config, tmp_path, monkeypatch):
   """It may have another configuration when it starts again, and so another start."""
   train(config, tmp_path / 'first')
   config.init_from = str(tmp_path / 'first')
@@ -76,7 +76,7 @@ def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(config, 
   assert read_description(tmp_path / 'second').init is None
 
 
-def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(config, tmp_path):
+def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(stubbed, config, tmp_path):
   config.update_from_flattened_dict({'nice.components': 5, 'steps': 1, 'optimizer.learning_rate': 1e-9})
   train(config, tmp_path / 'run')
   run = load_run(tmp_path / 'run')
@@ -91,10 +91,9 @@ def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(config, t
   assert np.sqrt(np.square(centres - means).mean()) < 0.2 * means.std()
 
 
-@pytest.mark.parametrize('pseudo_labels', [False, True])
-def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path, pseudo_labels):
+def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path):
   config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 4, 'eval_every': 2})
-  config.pseudo_labels = pseudo_labels
+  config.pseudo_labels = True
   train(config, tmp_path / 'whole')
   config.steps = 2
   train(config, tmp_path / 'parts')
@@ -106,7 +105,7 @@ def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_
 
 
 def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
-  """They are those of the first training, also in one that goes on from it with another seed."""
+  """They are those of the first training, also in a training that starts from it with another seed."""
   config.update_from_flattened_dict({'nice.components': 5, 'pseudo_labels': True, 'steps': 2})
   train(config, tmp_path / 'first')
   config.update_from_flattened_dict({'objective': 'hybrid', 'init_from': str(tmp_path / 'first'), 'seed': 5})
@@ -120,7 +119,7 @@ def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
   assert np.bincount(first.nearest_prototype(images), minlength=5).min() > len(images) / 50
 
 
-def test_pseudo_labels_need_a_start_that_had_them(config, tmp_path):
+def test_pseudo_labels_need_a_start_that_had_them(stubbed, config, tmp_path):
   config.update_from_flattened_dict({'nice.components': 5, 'steps': 1})
   train(config, tmp_path / 'first')
   config.update_from_flattened_dict({'pseudo_labels': True, 'init_from': str(tmp_path / 'first')})
@@ -130,7 +129,7 @@ def test_pseudo_labels_need_a_start_that_had_them(config, tmp_path):
   assert train(config, tmp_path / 'second')
 
 
-def test_more_components_than_images_are_refused(config, tmp_path):
+def test_more_components_than_images_are_refused(stubbed, config, tmp_path):
   config.nice.components = 900
   with pytest.raises(
     UsageError, match=r'`nice.components` 900 does not fit: `images` must be at least 900 different images'

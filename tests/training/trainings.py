@@ -1,11 +1,41 @@
-"""What trainings left in their folders, and trainings that fail where a test wants it."""
+"""What trainings left in their folders, trainings that fail where a test wants it, and parts that take no time."""
 
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
+
+
+class StubStep:
+  """Moves all weights by the mean of the images; to the loop it is a training step."""
+
+  def __init__(self, state, objective, config, replicas):
+    self.state, self.rate = state, config.optimizer.learning_rate
+
+  def __call__(self, images, step, gradient_norm):
+    state, nll, rate = self.state, tf.reduce_mean(images), self.rate * self.state.rate_factor
+    for variable in (*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())):
+      variable.assign_add(tf.fill(variable.shape, rate * nll))
+    for average, variable in zip(state.ema.trainable_variables, state.generator.trainable_variables, strict=True):
+      average.assign((average + variable) / 2)
+    state.step.assign_add(1)
+    return {'nll': nll, 'learning_rate': rate} | ({'gradient_norm': rate * nll} if gradient_norm else {})
+
+
+class StubEvaluator:
+  """Measures the first weight of a generator; to the loop it is an evaluator."""
+
+  def __init__(self, generator, dataset, config, **_):
+    self.generator, self.shape = generator, dataset.image_shape
+
+  def likelihood(self, split):
+    return Likelihood(float(tf.reduce_mean(self.generator.trainable_variables[0])), 0.1, 2.0, 0.0, 10)
+
+  def sample(self, n, purpose, step=0):
+    return np.random.default_rng((purpose, step)).random((n, *self.shape), np.float32)
 
 
 def flow_weights(workdir, checkpoint):
@@ -16,8 +46,9 @@ def checkpoint_of(workdir, name='latest'):
   """Every number of the newest checkpoint, by its key."""
   newest = max((workdir / 'checkpoints' / name).glob('*.index'), key=lambda f: int(f.stem.rpartition('-')[2]))
   reader = tf.train.load_checkpoint(str(newest.with_suffix('')))
+  keys = reader.get_variable_to_shape_map()
   return {
-    key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key != '_CHECKPOINTABLE_OBJECT_GRAPH'
+    key: reader.get_tensor(key) for key in keys if not key.startswith(('_CHECKPOINTABLE', 'run/', 'save_counter'))
   }
 
 
@@ -46,7 +77,7 @@ def break_at(monkeypatch, method, at):
 
 
 def poison_after(step, variables, above=0.0):
-  """A `make_step` whose function turns a weight to NaN at the end of a step, if the rate is above a factor."""
+  """A `make_step` whose step turns a weight to NaN at its end, if the rate is above a factor."""
   original = loop.make_step
 
   def make(state, *args):

@@ -4,10 +4,10 @@
   python -m benchmarks.compare --tasks=nice_train,nice_sample --peers=pytorch --dtypes=float32 --json=bench.json
 
 Every library does the tasks of `benchmarks.peers.work` from the same weights and images, in a process of its own with
-the same number of threads. Before it is timed, its log-densities are compared with those of this project, before and
-after a training step. In each round every library is timed once, and so are products of two large square matrices
-in the libraries that have them; rounds start with another library each. The median over the rounds counts. The fastest
-product of a dtype is the peak of that dtype.
+the same number of threads. Before it is timed, its log-densities are compared with this project's: of each image before
+a training step, and on average after it. In each round every library is timed once, and so are products of two large
+square matrices in the libraries that have them; rounds start with another library each. The median over the rounds
+counts. The fastest product of a dtype is the peak of that dtype.
 
 Peers run in an environment of their own, which `make bench` installs. A peer that is not installed is left out.
 """
@@ -182,9 +182,16 @@ def prepare(
 def differences(task: str, name: str, dtype: str, folder: pathlib.Path) -> dict:
   """Compares what a library computed with this project's.
 
+  After a step of NICE, log-densities of single images differ by up to 0.6 nats although every library is right. Of 2.4
+  million inputs of ReLU, a few dozen are closer to 0 than float32 rounds. Where one rounds to the other side, the
+  gradients of earlier layers change by up to a percent, and Adam's first step is as long for small gradients as for
+  large ones. The mean over a batch hardly moves: by 0.005 nats of the 70 that the step gains. It still shows a wrong
+  learning rate, gradient or average.
+
   Returns:
-    `difference`, the largest difference of log-densities in nats, before and, in float32, after training;
-    `relative_difference`, the largest difference of anything that was computed, as a share of its largest value.
+    `difference`, the largest difference of log-densities in nats, of single images before training and, in float32, of
+    their mean after it; `relative_difference`, the largest difference of anything that was computed, as a share of its
+    largest value.
   """
   absolute, relative = [0.0], [0.0]
   with np.load(folder / f'{name}.npz') as found, np.load(folder / f'{REFERENCE}-{dtype}-default.npz') as expected:
@@ -192,10 +199,12 @@ def differences(task: str, name: str, dtype: str, folder: pathlib.Path) -> dict:
       # Each library draws the noise of a hybrid, and bfloat16 rounds small gradients, whose signs Adam follows.
       if key.endswith('_after') and (TASKS[task].action == 'hybrid' or dtype == 'bfloat16'):
         continue
-      difference = float(np.abs(found[key] - expected[key]).max())
+      average = np.mean if key.endswith('_after') else np.asarray
+      wanted = average(expected[key])
+      difference = float(np.abs(average(found[key]) - wanted).max())
       if key.startswith('log_prob'):
         absolute.append(difference)
-      relative.append(difference / float(np.abs(expected[key]).max()))
+      relative.append(difference / float(np.abs(wanted).max()))
   # Unlike `max`, these return NaN if there is one.
   return {'difference': float(np.max(absolute)), 'relative_difference': float(np.max(relative))}
 

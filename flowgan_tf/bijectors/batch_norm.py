@@ -22,14 +22,14 @@ class BatchNormalization(VariableBijector, OnePassBijector):
   ```
 
   With `training=True` the inverse uses the mean `m` and variance `v` of the batch, over all axes but the last, and
-  moves the running statistics towards them. Gradients pass through both. Otherwise the running statistics are used. The
-  forward direction always uses them, because there is no batch of data when samples are drawn. `x` is a function of `y`
-  alone, and the log-det that of a bijection of one event, only with the running statistics.
+  moves the running statistics towards them. Gradients pass through both. Otherwise it uses the running statistics. The
+  forward direction always uses them, because there is no batch of data when samples are drawn. Only with the running
+  statistics is the bijector a bijection of single events.
 
   `is_constant_jacobian` is true, because with the running statistics the bijector is affine. TFP reads it where a
-  distribution computes its mean or entropy, and these are not defined in training.
+  distribution computes its mean or entropy, which are not defined in training.
 
-  `tfb.BatchNormalization` wraps a layer of Keras 2 and takes `training` in its constructor, so that one bijector cannot
+  `tfb.BatchNormalization` wraps a layer of Keras 2 and takes `training` in its constructor. So one such bijector cannot
   both train and evaluate.
 
   #### References
@@ -57,8 +57,7 @@ class BatchNormalization(VariableBijector, OnePassBijector):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If `event_shape` is not one or more integers of at least 1, `momentum` not a number in [0, 1), or
-        `epsilon` not a number of at least 0.
+      UsageError: If `momentum` is not a number in [0, 1), or `epsilon` not a number of at least 0.
     """
     parameters = dict(locals())
     check_number('momentum', momentum, 'a number of at least 0 and below 1', lambda v: 0 <= v < 1)
@@ -89,7 +88,7 @@ class BatchNormalization(VariableBijector, OnePassBijector):
       mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
         batch = tf.cast(tf.stop_gradient(batch), running.dtype)
-        # The moments of an empty batch are NaN, from which the running statistics would never recover.
+        # The moments of an empty batch are NaN. The running statistics would never recover from them.
         running.assign_sub((1 - self._momentum) * (running - tf.where(tf.size(y) > 0, batch, running)))
     else:
       mean, variance = tf.cast(self._mean, y.dtype), tf.cast(self._variance, y.dtype)

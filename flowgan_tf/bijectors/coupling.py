@@ -66,8 +66,8 @@ class AdditiveCoupling(_Coupling):
   y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
   ```
 
-  `is_constant_jacobian` is false: the determinant is constant, but not the matrix, and TFP would take the mean of a
-  distribution for `forward(mean)`.
+  `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. Otherwise TFP would take
+  `forward(mean)` for the mean of a distribution.
 
   #### Examples
 
@@ -101,7 +101,7 @@ class AdditiveCoupling(_Coupling):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If the conditioner has no trainable variables or returns another shape.
+      UsageError: If the conditioner has no trainable variables, or, at a call, returns another shape.
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
@@ -129,9 +129,9 @@ class AffineCoupling(_Coupling):
   s = b tanh((a tanh(h) + c) / b)
   ```
 
-  `h` and `t` are the two halves of the conditioner's output channels, and `a` and `c` are learned scalars that start at
-  `initial_scale` and 0, of the dtype of the conditioner's weights. `b` bounds the log-scale, because the inverse of a
-  stack of unbounded couplings is lost to rounding.
+  `t` and `h` are the two halves of the conditioner's output channels. `a` and `c` are learned scalars that start at
+  `initial_scale` and 0, with the dtype of the conditioner's weights. `b` bounds the log-scale, because rounding would
+  destroy the inverse of a stack of unbounded couplings.
 
   #### Examples
 
@@ -168,8 +168,8 @@ class AffineCoupling(_Coupling):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      ValueError: If the conditioner has no trainable variables or returns another shape, or if
-        `log_scale_bound` or `initial_scale` is out of range.
+      UsageError: If the conditioner has no trainable variables, `log_scale_bound` or `initial_scale` is out of range,
+        or, at a call, the conditioner returns another shape.
     """
     parameters = dict(locals())
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
@@ -177,7 +177,7 @@ class AffineCoupling(_Coupling):
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, parameters, name)
       self._bound = float(log_scale_bound)
-      # Of the precision of the network's weights, which are float32 under mixed policies.
+      # The precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype
       self._scale = tf.Variable(tf.constant(initial_scale, dtype), name='scale')
       self._offset = tf.Variable(tf.zeros((), dtype), name='offset')

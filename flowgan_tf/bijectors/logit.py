@@ -24,17 +24,18 @@ class AlphaLogit(OnePassBijector):
   The range of the inverse is `(-a, 1 - a) / (1 - 2a)`, which is slightly longer than the unit interval. A density on
   the real line becomes a density on that longer interval, and samples can lie up to `a / (1 - 2a)` outside [0, 1].
 
-  In floating point the support is a closed interval, `support(dtype)`. It holds the numbers of the range except those
-  within a few roundings of its ends, whose `p` or `1 - p` would be rounded to 0. The inverse returns only numbers of
-  the support, so every sample has a finite density. A logit beyond that of an end is mapped to the end, by which `x`
-  moves at most one spacing of the numbers there, or 8 roundings of `a`. In float32 with `a = 1e-7`, the upper end is 1
-  and its logit 16.12. The gradient of the inverse, which is as small as that rounding, is 0 there.
+  In floating point the support is a closed interval, `support(dtype)`. It leaves out the numbers within a few roundings
+  of the ends of the range, because their `p` or `1 - p` would be rounded to 0. The inverse returns only numbers of the
+  support, so every sample has a finite density. It maps a logit beyond the logit of an end to that end. This moves `x`
+  by at most one spacing of the numbers there, or 8 roundings of `a`. In float32 with `a = 1e-7`, the upper end is 1 and
+  its logit 16.12. The gradient of the inverse, which would be as small as that rounding, is 0 there.
 
-  So a sample near an end of the support stands for all logits beyond it, and its density is that of the end's. TFP's
-  cache remembers the logit that the sample came from: until then, `log_prob` of the very tensor that `sample` returned
-  is the density there, and that of `tf.identity` of it, or of the same numbers read from a file, the one at the end.
+  So a sample at an end of the support stands for all logits beyond it, and has the density of the end. But TFP's cache
+  remembers the logit that a sample came from. `log_prob` of the very tensor that `sample` returned is the density at
+  that logit. `log_prob` of the same numbers in another tensor, or from a file, is the density at the end.
 
-  Outside the support the density is 0: `log|dy/dx|` is -inf, and `y` is that of the nearest end. Both have gradient 0.
+  Outside the support the density is 0: `log|dy/dx|` is -inf, and `y` is the logit of the nearest end. Both have
+  gradient 0.
 
   `tfb.Invert(tfb.Sigmoid(low, high))` with the ends of that interval is inexact near 1, where it rounds `high - x`: in
   float32 with `a = 1e-7`, it maps 1 to 15.94 instead of 16.12.
@@ -48,12 +49,11 @@ class AlphaLogit(OnePassBijector):
     """Builds the bijector.
 
     Args:
-      alpha: `a` above, a Python number from 0 to 0.499. The paper's code uses 1e-7, and Dinh et al. use
-        0.05.
+      alpha: `a` above, a Python number from 0 to 0.499. The paper's code uses 1e-7, and Dinh et al. use 0.05.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `alpha` is not a number in [0, 0.499].
+      UsageError: If `alpha` is not a number in [0, 0.499].
     """
     parameters = dict(locals())
     check_number('alpha', alpha, 'a number from 0 to 0.499', lambda v: 0 <= v <= 0.499)
@@ -76,7 +76,7 @@ class AlphaLogit(OnePassBijector):
       dtype: Floating-point type of `x`.
 
     Raises:
-      ValueError: If `dtype` is not a floating-point type.
+      UsageError: If `dtype` is not a floating-point type.
     """
     dtype = tf.as_dtype(dtype)
     check('dtype', dtype.name, 'a floating-point type', dtype.is_floating)

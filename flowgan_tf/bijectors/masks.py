@@ -1,9 +1,9 @@
 """Masks that divide an event into a part that a coupling keeps and a part that it changes.
 
-A mask does three things for a coupling. It splits the event into the two parts, merges them again, and says which
-entries of a conditioner's output count. If the parts are plain slices (even/odd, channel), they are handled as slices,
-so that the first and last layers of a conditioner do half the work. The parts of a checkerboard, of rows and of columns
-keep the image's shape for the sake of networks that see images, with zeros in place of the other part.
+A mask does three things for a coupling. It splits the event into two parts, merges them again, and says which entries
+of a conditioner's output count. If the parts are plain slices (even/odd, channel), the mask handles them as slices, so
+that the first and last layers of a conditioner do half the work. The parts of a checkerboard, of rows and of columns
+keep the shape of the image, because networks need to see an image. Zeros take the place of the other part.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class BinaryMask(Mask):
       ones: Array of the event's shape, 1 where the entry is kept and 0 where it is changed.
 
     Raises:
-      ValueError: If `ones` holds anything else than 0 and 1, or only one of them.
+      UsageError: If `ones` holds anything but 0 and 1, or only one of them.
     """
     ones = np.asarray(ones)
     if set(np.unique(ones)) != {0, 1}:
@@ -93,8 +93,7 @@ class HalvesMask(Mask):
       swap: Whether the second part is kept instead of the first.
 
     Raises:
-      ValueError: If `event_shape` is not one or more integers of at least 1, or its last axis has fewer than two
-        entries.
+      UsageError: If the last axis of `event_shape` has fewer than two entries.
     """
     *front, size = event_shape = tuple(tf.TensorShape(event_shape))
     check('event_shape', event_shape, 'a shape with at least 2 entries in its last axis', size >= 2)
@@ -147,7 +146,7 @@ def checkerboard(event_shape: Sequence[int], swap: bool = False, size: int = 1) 
     size: Height and width of a square, in pixels.
 
   Raises:
-    ValueError: If `event_shape` is not `(height, width, channels)`, or fits into one square.
+    UsageError: If the image fits into one square.
 
   Source: Dinh et al. 2017, section 3.4, for squares of one pixel.
   """

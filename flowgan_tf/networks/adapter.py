@@ -21,13 +21,15 @@ class KerasModule(tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
   TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
-  `keras.Variable`s, so a bijector that holds one as an attribute would report no trainable variables, without an error.
-  This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
+  `keras.Variable`s. A bijector that holds a layer as an attribute would report no trainable variables, without an
+  error. This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
 
-  `trainable_variables` follows `layer.trainable`, and that of the layers inside, also when they change later. The
-  module's own `trainable` is that of its layer.
+  `trainable_variables` follows the `trainable` of the layer and of the layers inside it, even if they change later.
 
   `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
+
+  A Keras layer does not see the variables of a module that it holds, and would neither train nor save them. So a call
+  within the `call` of a layer that does not see the variables raises a `UsageError`.
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
@@ -56,21 +58,22 @@ class KerasModule(tf.Module):
         layer.build((None, *self._input_shape))
       output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
     self._output_event_shape = tuple(output.shape[1:])
-    # The layer is kept out of the object graph, or its variables would be tracked a second time.
+    # Not in the object graph, where the variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
-    # A checkpoint relies on the keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
+    # Checkpoints store these keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
     # Keras' paths as keys, the running statistics of batch norms would not be restored.
     self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
     self._follow_trainable()
 
   def _follow_trainable(self):
-    """Makes the `tf.Variable`s trainable where Keras' variables are now; TensorFlow fixes that at their creation."""
+    """Makes each `tf.Variable` as trainable as Keras' is now. TensorFlow decides that once, at its creation."""
     for source, variable in zip(self._layer.variables, self._tf_variables.values(), strict=True):
       variable._trainable = self._layer.trainable and source.trainable
 
   @property
   def _TF_MODULE_IGNORED_PROPERTIES(self):
-    # Every module that collects its variables reads this of each module inside, just before it looks at them.
+    # A module that collects its variables reads this property of each module inside it, just before it looks at them.
+    # TensorFlow has no public hook for that.
     if hasattr(self, '_tf_variables'):
       self._follow_trainable()
     return super()._TF_MODULE_IGNORED_PROPERTIES
@@ -158,7 +161,7 @@ class KerasModule(tf.Module):
     if not self.recompute:
       return self._layer(x, training=training)
     weights = self._layer.trainable_variables
-    # Both passes start from the same statistics and seeds, and the first alone changes them.
+    # Both passes start from the same statistics and seeds. Only the first changes them.
     state = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._layer.non_trainable_variables]
     after = []
 
@@ -171,7 +174,7 @@ class KerasModule(tf.Module):
     @tf.custom_gradient
     def recomputed(x, *values):
       def gradient(dy):
-        # Not before its turn, or the activations of all networks would be there at once. XLA sees only the sum.
+        # Wait for `dy`, or the activations of all networks would be in memory at once. XLA honours only the sum.
         with tf.control_dependencies([dy]):
           later = x + 0.0 * tf.cast(tf.reduce_sum(tf.reshape(dy, (-1,))[:1]), x.dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -43,7 +43,7 @@ def dcgan_critic(
     A built model that maps images `[batch, height, width, channels]` to numbers `[batch, 1]`.
 
   Raises:
-    ValueError: If an argument is out of range.
+    UsageError: If an argument is out of range.
 
   #### References
 

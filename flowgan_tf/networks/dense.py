@@ -22,8 +22,7 @@ def dense_conditioner(
 ) -> keras.Sequential:
   """A multilayer perceptron with a norm before each dense layer and a ReLU after each hidden one.
 
-  With six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'` it is the network
-  of the paper's NICE.
+  The paper's NICE has six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'`.
 
   Args:
     output_units: Size of the output vector: the changed part of an additive coupling, twice that of an affine one.
@@ -31,15 +30,15 @@ def dense_conditioner(
     hidden_layers: Number of hidden layers.
     normalization: A key of `NORMALIZATIONS`.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
-    initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, except for that of the last
-      layer: the output is zero until it is trained. 'paper' draws all of them from a normal distribution with a
-      standard deviation of 0.02, truncated at two of these, as the paper's code does.
+    initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, but starts the last one at
+      zero, so that the output is zero until it is trained. 'paper' draws all kernels from a normal distribution with a
+      standard deviation of 0.02, truncated at two standard deviations, as the paper's code does.
 
   Returns:
     A model that maps `[batch, units]` to `[batch, output_units]`. It is built when it is first called.
 
   Raises:
-    ValueError: If `normalization` is not a key of `NORMALIZATIONS`, or `initial_weights` is unknown.
+    UsageError: If `normalization` is not a key of `NORMALIZATIONS`, or `initial_weights` is unknown.
   """
   check_choice('initial_weights', initial_weights, _INITIAL_WEIGHTS)
 

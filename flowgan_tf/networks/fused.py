@@ -1,4 +1,4 @@
-"""Functions of tensors with gradients of their own, compiled with XLA where the graph around them is not compiled."""
+"""Functions with gradients of their own that XLA compiles within any graph, and the activation made of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ['fused', 'gelu']
 
 
 def fused(value: Callable, gradient: Callable) -> Callable:
-  """Returns `value` with a gradient of its own, as one pass over memory each, where the shapes are known.
+  """Returns `value` with a gradient of its own. Where the shapes are known, each is one pass over memory.
 
-  TensorFlow makes a pass for each operation, and in half precision each of them converts all entries to float32 and
-  back. So XLA compiles the two functions, as parts of any graph that knows the shapes of the arguments. Eagerly, and in
-  graphs that do not know them, such as exported ones, they are called as they are: XLA would compile them again for
-  each new shape. Automatic differentiation would keep what `value` computes on the way; a gradient that computes it
-  again is faster.
+  TensorFlow makes a pass for each operation, and in half precision each pass converts all entries to float32 and back.
+  So XLA compiles the two functions within any graph that knows the shapes of the arguments. In eager mode, and in
+  graphs with unknown shapes such as exported ones, they run uncompiled, because XLA would compile them again for each
+  new shape. Automatic differentiation would keep what `value` computes on the way. A gradient that computes it again is
+  faster.
 
-  A gradient within a graph is registered with TensorFlow for ever, and with it the graph. So there is a small graph for
-  each signature, which the graphs of models call.
+  TensorFlow keeps the gradient of a graph for ever, and with it the graph. So each signature has a small graph of its
+  own, which the graphs of models call.
 
   Args:
     value: Maps tensors to a tensor. It uses no variables.
-    gradient: Maps these tensors, and the gradient with respect to the value, to those with respect to the tensors, or
-      to the first of them if the others have none. It can be differentiated.
+    gradient: Maps these tensors and the gradient with respect to the value to the gradients with respect to the
+      tensors, or to the first gradient if the other tensors have none. It can be differentiated.
   """
 
   def with_gradient(value, gradient):
@@ -64,7 +64,7 @@ _GELU = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the weight of the cube
 def gelu(x: tf.Tensor) -> tf.Tensor:
   """Gaussian error linear unit, approximated by a tanh: `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
 
-  Values and gradients are those of `keras.activations.gelu(x, approximate=True)`, computed in float32 at least.
+  It has the values and gradients of `keras.activations.gelu(x, approximate=True)`, computed in float32 at least.
 
   #### References
 

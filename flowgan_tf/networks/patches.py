@@ -40,12 +40,7 @@ class PatchConditioner(keras.layers.Layer):
 
     Args:
       make_block: Returns a new block, which maps `[patches, batch, width]` to the same shape.
-      output_channels: Channels of the output.
-      patch_size: Height and width of a patch, which must divide those of the image.
-      width: Features of each patch.
-      blocks: Number of blocks.
-      dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
-      **kwargs: Further arguments of `keras.layers.Layer`.
+      output_channels: Channels of the output. The subclasses describe this and the other arguments.
 
     """
     super().__init__(dtype=dtype, **kwargs)

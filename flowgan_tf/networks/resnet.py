@@ -104,7 +104,7 @@ class ResidualConditioner(keras.layers.Layer):
       **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: If `normalization` is not a key of `NORMALIZATIONS`.
+      UsageError: If `normalization` is not a key of `NORMALIZATIONS`.
     """
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks

@@ -256,9 +256,9 @@ def test_events_of_another_shape_are_refused(spec, passes):
   assert f'shape {tf.TensorShape(spec)}.' in str(error.value)
 
 
-@pytest.mark.parametrize('direction', ['forward', 'inverse'])
 @pytest.mark.parametrize('name', ['scaling', 'normalization', 'affine', 'additive'])
-def test_bijectors_refuse_events_of_another_shape(name, direction):
-  for shape in ((2, 1), (2, 5)):
+def test_bijectors_refuse_events_of_another_shape(name):
+  bijector = build(name)
+  for call in (bijector.forward, bijector.inverse):
     with pytest.raises(ValueError, match=r'events of shape \(4,\)'):
-      getattr(build(name), direction)(tf.zeros(shape))
+      call(tf.zeros((2, 1)))

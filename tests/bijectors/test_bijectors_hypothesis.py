@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flowgan_tf import bijectors
 from flowgan_tf.bijectors import masks
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
+from tests.bijectors.test_masks import any_mask
 
 SIDES = st.integers(1, 3)
 SHAPES = st.lists(SIDES, min_size=1, max_size=3).map(tuple)
@@ -34,33 +35,17 @@ class Conditioner(tf.Module):
     return tf.reshape(output, (*batch_shape, *front, self.outputs_per_entry * channels))
 
 
-def any_mask(draw):
-  kinds = ['even_odd', 'channel', 'checkerboard', 'rows', 'columns', 'array']
-  kind, swap = draw(st.sampled_from(kinds)), draw(st.booleans())
-  if kind == 'array':
-    return masks.BinaryMask(np.array(draw(st.permutations([0, 1, 1, 0, 1, 0]))).reshape(draw(SIDES), -1))
-  if kind == 'checkerboard':
-    size = draw(st.integers(1, 2))
-    return masks.checkerboard(draw(st.tuples(SIDES, st.integers(size + 1, size + 2), SIDES)), swap, size)
-  if kind == 'rows':
-    return masks.rows(draw(st.tuples(st.integers(2, 3), SIDES, SIDES)), swap)
-  if kind == 'columns':
-    return masks.columns(draw(st.tuples(SIDES, st.integers(2, 3), SIDES)), swap)
-  shape = (*draw(st.lists(SIDES, max_size=2)), draw(st.integers(2, 5)))
-  return (masks.even_odd if kind == 'even_odd' else masks.channel)(shape, swap)
-
-
 def coupling(kind, outputs_per_entry, mask, dtype, rng):
   return kind(Conditioner(mask, outputs_per_entry, dtype, rng), mask)
 
 
 def additive(draw, dtype, rng):
-  mask = any_mask(draw)
+  mask, *_ = draw(any_mask())
   return coupling(bijectors.AdditiveCoupling, 1, mask, dtype, rng), mask.event_shape
 
 
 def affine(draw, dtype, rng):
-  mask = any_mask(draw)
+  mask, *_ = draw(any_mask())
   bijector = coupling(bijectors.AffineCoupling, 2, mask, dtype, rng)
   for variable in bijector.variables:
     variable.assign_add(rng.normal(0.0, 0.5, variable.shape))

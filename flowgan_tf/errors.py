@@ -9,7 +9,6 @@ import errno
 import math
 import numbers
 import os
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -125,9 +124,12 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def renamed(error: ValueError, names: Mapping[str, str]) -> str:
-  """Returns the message about arguments with other names for them, such as those of settings."""
-  return re.sub(r'`(\w+)`', lambda match: f'`{names.get(match[1], match[1])}`', str(error))
+def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:
+  """Returns an error about arguments with other names for them, for instance the names of settings."""
+  message = str(error)
+  for name, other in names.items():
+    message = message.replace(f'`{name}`', f'`{other}`')
+  return UsageError(message, names.get(error.argument, error.argument))
 
 
 def _is_finite(value):

@@ -115,7 +115,8 @@ def write_record(
     UsageError: If a file cannot be written.
   """
   path = pathlib.Path(path)
-  make_writable(path.parent)
+  with refusal_named(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
   record, name = as_json(record), None
   if arrays:
     name = f'{path.stem}-{seal({}, arrays)[:8]}.npz'

@@ -33,7 +33,7 @@ def jet(
   width: int = 128,
   blocks: int = 1,
   hidden_units: int = 256,
-  log_scale_bound: float = _LOG_SCALE_BOUND,
+  log_scale_bound: float = 2.0,
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,

@@ -49,8 +49,8 @@ def nice(
     couplings: Number of additive couplings, at least 2.
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
-    normalization: Norm before each dense layer: 'layer', 'scalar_batch' (the paper's), 'batch' or 'none', or
-      'scalar_batch_1e-3' as in version 0.1.0; see `dense_conditioner`.
+    normalization: Norm before each dense layer: 'layer', 'scalar_batch' (the paper's), 'batch' or 'none'; see
+      `dense_conditioner`.
     initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
       `dense_conditioner`.
     prior: 'logistic' (the paper's) or 'normal'.

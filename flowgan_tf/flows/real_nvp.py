@@ -32,7 +32,7 @@ def real_nvp(
   architecture: str = 'preactivation',
   normalization: str = 'batch',
   batch_norm_between: bool = False,
-  log_scale_bound: float = _LOG_SCALE_BOUND,
+  log_scale_bound: float = 2.0,
   prior: str = 'normal',
   components: int = 1,
   alpha: float = 1e-7,
@@ -64,8 +64,8 @@ def real_nvp(
     channels: Channels of the couplings' residual networks.
     blocks: Residual blocks of each network; at least 1 with `architecture='paper'`.
     architecture: 'preactivation' or 'paper', as described above.
-    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none', or
-      'scalar_batch_1e-3' as in version 0.1.0. Only 'batch' goes with `architecture='paper'`.
+    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'. Only 'batch' goes
+      with `architecture='paper'`.
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
     log_scale_bound: Largest absolute log-scale of a coupling. With `architecture='paper'` there is no bound, and this
       must be left as it is.

@@ -219,8 +219,6 @@ NORMALIZATIONS = {
   'batch': lambda dtype: GuardedBatchNormalization(momentum=0.95, dtype=dtype),
   'layer': lambda dtype: LastAxisNormalization(dtype=dtype),
   'scalar_batch': lambda dtype: ScalarBatchNormalization(dtype=dtype),
-  # What 'scalar_batch' was in version 0.1.0, whose runs keep it.
-  'scalar_batch_1e-3': lambda dtype: ScalarBatchNormalization(momentum=0.95, epsilon=1e-3, dtype=dtype),
   'none': lambda dtype: keras.layers.Identity(dtype=dtype),
 }
 
@@ -230,8 +228,8 @@ def normalization(name: str, dtype: str) -> keras.layers.Layer:
 
   Args:
     name: 'batch' (one mean and variance per feature, with running statistics), 'scalar_batch' (one mean and variance
-      for all features, the norm of the paper's NICE), 'scalar_batch_1e-3' (the same with an epsilon of 1e-3 and a
-      momentum of 0.95), 'layer' (over the last axis, the same in training and evaluation) or 'none'.
+      for all features, the norm of the paper's NICE), 'layer' (over the last axis, the same in training and evaluation)
+      or 'none'.
     dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
 
   Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowgan_tf.errors import check_choice, check_integer, check_number
+from flowgan_tf.errors import UsageError, check_choice, check_integer, check_number
 
 __all__ = ['DIVERGENCE_NAMES', 'OBJECTIVES', 'PENALTY_NAMES', 'check_arguments']
 
@@ -39,7 +39,7 @@ def check_arguments(
   """Checks the arguments of `make`, which says what they are.
 
   Raises:
-    ValueError: If one is wrong.
+    UsageError: If one is wrong.
   """
   check_choice('name', name, OBJECTIVES)
   check_choice('divergence', divergence, DIVERGENCE_NAMES)
@@ -51,4 +51,5 @@ def check_arguments(
     if weight is not None or argument == 'lambda_':
       check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= _LARGEST)
   if final_lambda is not None and (lambda_ == 0) != (final_lambda == 0):
-    raise ValueError(f'`final_lambda` must be 0 if and only if `lambda_` is, here {lambda_}. Got: {final_lambda}.')
+    said = f'`final_lambda` must be 0 if and only if `lambda_` is, here {lambda_}. Got: {final_lambda}.'
+    raise UsageError(said, 'final_lambda')

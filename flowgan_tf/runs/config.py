@@ -6,9 +6,11 @@ flag.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import numbers
+import pathlib
 import re
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ __all__ = [
   'check_settings',
   'check_strategy',
   'default_config',
+  'hindrance',
   'objective_arguments',
   'run_identity',
   'settings',
@@ -56,47 +59,34 @@ ON_NAN = ('stop', 'rollback')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
-# The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder,
-# which says what they are, with the same defaults.
-GENERATOR_SETTINGS = {
-  'nice': {
-    'couplings': 4,
-    'hidden_units': 1000,
-    'hidden_layers': 6,
-    'normalization': 'layer',
-    'initial_weights': 'zero_output',
-    'prior': 'logistic',
-    'components': 1,
-    'alpha': 1e-7,
-  },
-  'real_nvp': {
-    'scales': 2,
-    'channels': 64,
-    'blocks': 8,
-    'architecture': 'preactivation',
-    'normalization': 'batch',
-    'batch_norm_between': False,
-    'log_scale_bound': 2.0,
-    'prior': 'normal',
-    'components': 1,
-    'alpha': 1e-7,
-  },
-  'jet': {
-    'couplings': 12,
-    'coupling': 'affine',
-    'conditioner': 'mixer',
-    'patch_size': 4,
-    'width': 128,
-    'blocks': 1,
-    'hidden_units': 256,
-    'log_scale_bound': 2.0,
-    'prior': 'logistic',
-    'components': 1,
-    'alpha': 1e-7,
-  },
-  'dcgan': {'channels': (256, 128, 64), 'prior': 'normal'},
-}
-CRITIC_SETTINGS = {'dcgan_critic': {'channels': (1, 64), 'dense_units': 1024, 'layer_norm': False}}
+_PACKAGE = pathlib.Path(__file__).parent.parent
+
+
+def _arguments(function: str, module: str) -> dict[str, object]:
+  """Returns the keywords of a builder and their defaults. To import it would load TensorFlow, so its source is read."""
+  functions = [node for node in ast.parse((_PACKAGE / module).read_text()).body if isinstance(node, ast.FunctionDef)]
+  [arguments] = [node.args for node in functions if node.name == function]
+  pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+  return {a.arg: ast.literal_eval(default) for a, default in pairs if a.arg not in ('dtype', 'name')}
+
+
+# The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder.
+GENERATOR_SETTINGS = {name: _arguments(name, f'flows/{name}.py') for name in ('nice', 'real_nvp', 'jet', 'dcgan')}
+CRITIC_SETTINGS = {'dcgan_critic': _arguments('dcgan_critic', 'networks/critic.py')}
+
+_OF_A_HYBRID = ('lambda', 'final_lambda')
+_OF_A_CRITIC = (
+  'critic',
+  'critic_optimizer',
+  'critic_steps',
+  'critic_warmup',
+  'divergence',
+  'gradient_penalty',
+  'penalty',
+  'penalty_interval',
+  'reuse_batch',
+  *CRITIC_SETTINGS,
+)
 
 # The settings of the objective, by argument of `objectives.make`.
 _OBJECTIVE_ARGUMENTS = {
@@ -201,11 +191,8 @@ def check_settings(config: config_dict.ConfigDict) -> None:
   Raises:
     UsageError: If it does not. The message says what the setting must be and what it is.
   """
-  try:
-    check('config', config, 'a ConfigDict', isinstance(config, config_dict.ConfigDict))
-    _check_settings(config, default_config(), '')
-  except ValueError as error:
-    raise UsageError(str(error)) from error
+  check('config', config, 'a ConfigDict', isinstance(config, config_dict.ConfigDict))
+  _check_settings(config, default_config(), '')
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -215,50 +202,50 @@ def validate(config: config_dict.ConfigDict) -> None:
     UsageError: If a setting is wrong. The message says what it must be and what it is.
   """
   check_settings(config)
+  for name in _PATHS:
+    check_path(name, config[name])
+  for name, choices in (
+    ('generator', GENERATOR_SETTINGS),
+    ('critic', CRITIC_SETTINGS),
+    ('precision', PRECISIONS),
+    ('scorer', SCORERS),
+    ('on_nan', ON_NAN),
+  ):
+    check_choice(name, config[name], choices)
+  check_strategy(config.strategy)
+  for name, largest in _LARGEST.items():
+    check_integer(name, config[name], 1, largest)
   try:
-    for name in _PATHS:
-      check_path(name, config[name])
-    for name, choices in (
-      ('generator', GENERATOR_SETTINGS),
-      ('critic', CRITIC_SETTINGS),
-      ('precision', PRECISIONS),
-      ('scorer', SCORERS),
-      ('on_nan', ON_NAN),
-    ):
-      check_choice(name, config[name], choices)
-    check_strategy(config.strategy)
-    for name, largest in _LARGEST.items():
-      check_integer(name, config[name], 1, largest)
-    objective_arguments(config)
-    samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
-    check_integer('image_size', config.image_size, 0, LARGEST_IMAGE)
-    check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
-    check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
-    check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
-    if config.init_checkpoint is not None:
-      check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
-      check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
-    labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
-    expected = f'False for a generator without several components, which here is {config.generator}'
-    check('pseudo_labels', config.pseudo_labels, expected, labelled)
-    likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
-    expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"
-    check('pseudo_labels', config.pseudo_labels, expected, likely or not config.pseudo_labels)
-    check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
-    check_integer('seed', config.seed, 0, 2**31 - 1)
-    for name in ('optimizer', 'critic_optimizer'):
-      check_choice(f'{name}.schedule', config[name].schedule, SCHEDULES)
-      for key, expected in {
-        'learning_rate': ('a positive number', lambda v: v > 0),
-        'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
-        'clip_norm': ('a number of at least 0', lambda v: v >= 0),
-        'beta_1': _BELOW_ONE,
-        'beta_2': _BELOW_ONE,
-      }.items():
-        check_number(f'{name}.{key}', config[name][key], *expected)
-      check_integer(f'{name}.warmup_steps', config[name].warmup_steps, 0, _LARGEST['steps'])
-  except ValueError as error:
-    raise UsageError(str(error)) from error
+    check_arguments(**objective_arguments(config))
+  except UsageError as error:
+    raise renamed(error, _OBJECTIVE_ARGUMENTS) from error
+  samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
+  check_integer('image_size', config.image_size, 0, LARGEST_IMAGE)
+  check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
+  check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
+  check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
+  if config.init_checkpoint is not None:
+    check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
+    check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
+  labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
+  expected = f'False for a generator without several components, which here is {config.generator}'
+  check('pseudo_labels', config.pseudo_labels, expected, labelled)
+  likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
+  expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"
+  check('pseudo_labels', config.pseudo_labels, expected, likely or not config.pseudo_labels)
+  check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
+  check_integer('seed', config.seed, 0, 2**31 - 1)
+  for name in ('optimizer', 'critic_optimizer'):
+    check_choice(f'{name}.schedule', config[name].schedule, SCHEDULES)
+    for key, expected in {
+      'learning_rate': ('a positive number', lambda v: v > 0),
+      'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
+      'clip_norm': ('a number of at least 0', lambda v: v >= 0),
+      'beta_1': _BELOW_ONE,
+      'beta_2': _BELOW_ONE,
+    }.items():
+      check_number(f'{name}.{key}', config[name][key], *expected)
+    check_integer(f'{name}.warmup_steps', config[name].warmup_steps, 0, _LARGEST['steps'])
 
 
 def check_strategy(strategy: str) -> None:
@@ -269,22 +256,14 @@ def check_strategy(strategy: str) -> None:
   """
   if not _STRATEGY.fullmatch(strategy):
     raise UsageError(
-      f"`strategy` must be 'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'. Got: {strategy!r}."
+      f"`strategy` must be 'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'. Got: {strategy!r}.",
+      'strategy',
     )
 
 
 def objective_arguments(config: config_dict.ConfigDict) -> dict[str, object]:
-  """Returns the arguments of `objectives.make` that a configuration describes, after checking them.
-
-  Raises:
-    UsageError: If a setting is wrong.
-  """
-  found = {argument: config[name] for argument, name in _OBJECTIVE_ARGUMENTS.items()}
-  try:
-    check_arguments(**found)
-  except ValueError as error:
-    raise UsageError(renamed(error, _OBJECTIVE_ARGUMENTS)) from error
-  return found
+  """Returns the arguments of `objectives.make` that a configuration describes."""
+  return {argument: config[name] for argument, name in _OBJECTIVE_ARGUMENTS.items()}
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
@@ -301,6 +280,22 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Returns the settings that a training uses, without the blocks of the other generators and critics."""
   unused = {*GENERATOR_SETTINGS, *CRITIC_SETTINGS} - {config.generator, config.critic}
   return config_dict.ConfigDict({name: value for name, value in config.items() if name not in unused})
+
+
+def hindrance(name: str, config: config_dict.ConfigDict) -> str:
+  """Returns why a setting has no effect, such as 'objective mle' for the divergence; '' if it has an effect."""
+  block = name.partition('.')[0]
+  if block in GENERATOR_SETTINGS and block != config.generator:
+    reason = 'generator'
+  elif block in CRITIC_SETTINGS and block != config.critic:
+    reason = 'critic'
+  elif (block in _OF_A_CRITIC and config.objective == 'mle') or (name in _OF_A_HYBRID and config.objective != 'hybrid'):
+    reason = 'objective'
+  elif name == 'inception_weights' and config.scorer != 'inception':
+    reason = 'scorer'
+  else:
+    return ''
+  return f'{reason} {config[reason]}'
 
 
 def training_settings(config: config_dict.ConfigDict) -> dict[str, object]:
@@ -326,10 +321,12 @@ def shared_settings(config: config_dict.ConfigDict, dataset: Dataset) -> dict[st
 def _check_settings(found, expected, prefix):
   for name, value in found.items():
     if name not in expected:
-      raise ValueError(f'`{prefix}{name}` must be left out, as there is no such setting. Got: {value!r}.')
+      raise UsageError(
+        f'`{prefix}{name}` must be left out, as there is no such setting. Got: {value!r}.', f'{prefix}{name}'
+      )
   for name, default in expected.items():
     if name not in found:
-      raise ValueError(f'`{prefix}{name}` must be set. Got: nothing.')
+      raise UsageError(f'`{prefix}{name}` must be set. Got: nothing.', f'{prefix}{name}')
     path, value = f'{prefix}{name}', found[name]
     if isinstance(default, config_dict.ConfigDict):
       check(path, value, 'a block of settings', isinstance(value, config_dict.ConfigDict))

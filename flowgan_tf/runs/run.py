@@ -137,6 +137,6 @@ def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
   try:
     return builders[name](image_shape, dtype=dtype, **config[name])
   except ValueError as error:
-    message = renamed(error, {argument: f'{name}.{argument}' for argument in config[name]})
-    fault = '' if f'`{name}.' in message else f'`{setting}` {name!r} does not fit: '
-    raise UsageError(fault + message) from error
+    if getattr(error, 'argument', None) in config[name]:
+      raise renamed(error, {argument: f'{name}.{argument}' for argument in config[name]}) from error
+    raise UsageError(f'`{setting}` {name!r} does not fit: {error}', setting) from error

@@ -59,12 +59,7 @@ def test_what_is_no_run(tmp_path, run):
     ),
     ({'generator': 'dcgan', 'dcgan.channels': (65_536, 65_536)}, (4, 4, 1), "`generator` 'dcgan' does not fit"),
     ({'nice.couplings': 10**9}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1000000000.'),
-    ({'nice.hidden_units': 10**11}, (4, 4, 1), '`nice.hidden_units` must be an integer from 1 to 65536.'),
-    ({'nice.hidden_layers': 10**6}, (4, 4, 1), '`nice.hidden_layers` must be an integer from 1 to 256.'),
     ({'generator': 'real_nvp', 'real_nvp.scales': 10**400}, (4, 4, 1), '`real_nvp.scales` must be an integer from 1 '),
-    ({'generator': 'real_nvp', 'real_nvp.blocks': 10**6}, (4, 4, 1), '`real_nvp.blocks` must be an integer from 0 to'),
-    ({'generator': 'jet', 'jet.couplings': 10**9}, (4, 4, 1), '`jet.couplings` must be an integer from 2 to 256.'),
-    ({'generator': 'jet', 'jet.width': 10**11}, (4, 4, 1), '`jet.width` must be an integer from 1 to 65536.'),
     ({'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor of height and'),
     ({'generator': 'dcgan', 'dcgan.channels': (1,) * 100}, (4, 4, 1), '`dcgan.channels` must be at most 16 integers'),
   ],
@@ -73,6 +68,7 @@ def test_generators_that_no_machine_can_hold_are_refused_before_they_are_built(s
   with pytest.raises(UsageError) as caught:
     make_generator(make_config(settings), image_shape)
   assert named in str(caught.value) and '\n' not in str(caught.value)
+  assert f'`{caught.value.argument}`' in named
 
 
 @pytest.mark.parametrize(
@@ -87,6 +83,7 @@ def test_critics_that_no_machine_can_hold_are_refused_before_they_are_built(sett
   with pytest.raises(UsageError) as caught:
     make_critic(make_config(settings), IMAGE_SHAPE)
   assert named in str(caught.value) and '\n' not in str(caught.value)
+  assert f'`{caught.value.argument}`' in named
 
 
 def test_arguments_of_builders_are_named_as_settings():
@@ -105,12 +102,3 @@ def test_the_objective_is_that_of_the_settings():
   assert (made.name, made.likelihood_weight, made.final_likelihood_weight) == ('hybrid', 0.5, 0.25)
   assert made.divergence is DIVERGENCES['kl']
   assert (made.gradient_penalty_weight, made.penalty, made.penalty_interval) == (3.0, 'zero_centered', 4)
-
-
-def test_arguments_of_the_objective_are_named_as_settings():
-  with pytest.raises(UsageError, match=r'^`objective` must be one of mle, adversarial, hybrid\. Got: .gan.\.$'):
-    make_objective(make_config(objective='gan'))
-  with pytest.raises(
-    UsageError, match=r'^`final_lambda` must be 0 if and only if `lambda` is, here 0\.1\. Got: 0\.0\.$'
-  ):
-    make_objective(make_config({'lambda': 0.1, 'final_lambda': 0.0}))

@@ -51,7 +51,7 @@ test-all: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' $(PYTEST_ARGS)
 
 faults: $(TESTABLE)
-	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 tests/faults $(PYTEST_ARGS)
+	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)
 
 # Stopped, it goes on where it was; after a change of the package, remove build/mutants*. The limits, of a whole room's
 # tests, are generous, so that no other load of a machine kills a fault.

@@ -16,4 +16,9 @@ def run(program: str) -> None:
   """Starts `flowgan_tf/programs/<program>.py`, in .venv if there is one and no environment is active."""
   if sys.prefix == sys.base_prefix and os.path.exists(_PYTHON):
     os.execv(_PYTHON, [_PYTHON, *sys.argv])
-  importlib.import_module('flowgan_tf.programs.start').start(program)
+  try:
+    start = importlib.import_module('flowgan_tf.programs.start')
+  except ModuleNotFoundError:
+    print(f'{program}: flowgan_tf is not installed; `make demo` installs it, with all that it needs', file=sys.stderr)
+    sys.exit(2)
+  start.start(program)

@@ -213,7 +213,7 @@ def _meet(own, addresses):
     both = socket.has_dualstack_ipv6()
     listening = socket.create_server(port, family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
   except OSError as error:
-    raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.strerror})') from error
+    raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.strerror})', 'strategy') from error
   with listening:
     for address in addresses:
       while address != own:
@@ -251,7 +251,8 @@ def _read_cluster(text):
   raise UsageError(
     "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, which must be JSON such as "
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}. '
-    f'Got: {text or "nothing"}.'
+    f'Got: {text or "nothing"}.',
+    'strategy',
   )
 
 

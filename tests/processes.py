@@ -134,8 +134,8 @@ def wait_for_records(workdir: pathlib.Path, count: int, process: multiprocessing
 
 def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
   """The newest checkpoints and the metrics are the same, bit for bit; apart from the seconds."""
-  for name in ('latest', 'best_nll'):
-    a, b = _numbers(first / 'checkpoints' / name), _numbers(second / 'checkpoints' / name)
+  for name in sorted(path.name for path in (first / 'checkpoints').iterdir()):
+    a, b = (_numbers(newest(run, name)) for run in (first, second))
     assert a.keys() == b.keys() and a
     for key, value in a.items():
       np.testing.assert_array_equal(value, b[key], err_msg=f'{name} {key}')
@@ -143,11 +143,16 @@ def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
   assert records[0] == records[1]
 
 
-def _numbers(folder):
-  newest = max(folder.glob('*.index'), key=lambda file: int(file.stem.rpartition('-')[2])).with_suffix('')
-  reader = tf.train.load_checkpoint(str(newest))
+def newest(run: pathlib.Path, name: str = 'latest') -> pathlib.Path:
+  """Returns the path of the newest checkpoint of a name, without the suffix of a file."""
+  files = (run / 'checkpoints' / name).glob('*.index')
+  return max(files, key=lambda file: int(file.stem.rpartition('-')[2])).with_suffix('')
+
+
+def _numbers(path):
+  reader = tf.train.load_checkpoint(str(path))
   keys = [key for key in reader.get_variable_to_shape_map() if key != '_CHECKPOINTABLE_OBJECT_GRAPH']
-  return {key: reader.get_tensor(key) for key in keys} | {'name': np.array(newest.name)}
+  return {key: reader.get_tensor(key) for key in keys} | {'name': np.array(path.name)}
 
 
 def _default_signals():

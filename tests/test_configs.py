@@ -1,4 +1,4 @@
-"""Every configuration that ships is valid and builds the flow it promises."""
+"""Every configuration that ships is valid, builds its flow, and has the paper's settings where it says so."""
 
 import importlib
 import pathlib
@@ -17,21 +17,30 @@ CONFIGS = pathlib.Path(__file__).parent.parent / 'flowgan_tf' / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem != '__init__')
 
 
+def test_the_link_at_the_top_leads_to_the_packaged_configs():
+  assert (CONFIGS.parent.parent / 'configs').resolve() == CONFIGS.resolve()
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_config_is_valid_and_adds_no_setting(name):
-  config = importlib.import_module(f'flowgan_tf.configs.{name}').get_config()
-  validate(config)
-  assert config.dataset == name
-  assert set(config.keys()) == set(default_config().keys())
+  module = importlib.import_module(f'flowgan_tf.configs.{name}')
+  assert 'bin/train' in module.__doc__
+  for variant in getattr(module, 'VARIANTS', [None]):
+    config = module.get_config(variant) if variant else module.get_config()
+    validate(config)
+    assert config.dataset == name
+    assert set(config.keys()) == set(default_config().keys())
+  if hasattr(module, 'VARIANTS'):
+    expected = rf'{name}\.py:large: no such variant; expected one of {", ".join(module.VARIANTS)}'
+    with pytest.raises(UsageError, match=expected):
+      module.get_config('large')
 
 
-# Where nothing else is said: a Real-NVP of the paper's size, with batch norm in the conditioners.
+# The paper's Real-NVP: one size, critic and optimizer for all variants.
 PAPER = {
-  'dataset': 'cifar10',
   'batch_size': 64,
   'steps': 200_000,
   'flip': True,
-  'jit': False,
   'scorer': 'inception',
   'generator': 'real_nvp',
   'real_nvp.prior': 'normal',
@@ -43,7 +52,6 @@ PAPER = {
   'real_nvp.blocks': 8,
   'real_nvp.batch_norm_between': False,
   'dcgan.channels': [512, 256, 128],
-  'dcgan.prior': 'normal',
   'dcgan_critic.channels': [64, 128, 256, 512],
   'dcgan_critic.dense_units': 0,
   'dcgan_critic.layer_norm': True,
@@ -56,82 +64,39 @@ PAPER = {
   'optimizer.beta_2': 0.9,
   'optimizer.schedule': 'exponential',
 }
-LIKELIHOOD = {
-  'objective': 'mle',
-  'optimizer.learning_rate': 1e-3,
-  'optimizer.beta_1': 0.9,
-  'optimizer.decay_rate': 0.999995,
-}
-ADVERSARIAL = {
-  'objective': 'adversarial',
-  'optimizer.learning_rate': 1e-4,
-  'optimizer.beta_1': 0.5,
-  'optimizer.decay_rate': 1.0,
-}
+
+
+def trained(objective, learning_rate, beta_1, decay_rate):
+  optimizer = {'learning_rate': learning_rate, 'beta_1': beta_1, 'decay_rate': decay_rate}
+  return {'objective': objective} | {f'optimizer.{name}': value for name, value in optimizer.items()}
+
+
+LIKELIHOOD, ADVERSARIAL = trained('mle', 1e-3, 0.9, 0.999995), trained('adversarial', 1e-4, 0.5, 1.0)
 VARIANTS = {
   'mle': LIKELIHOOD,
   'adversarial': ADVERSARIAL,
-  'hybrid': {
-    'objective': 'hybrid',
-    'lambda': 1.0,
-    'optimizer.learning_rate': 1e-3,
-    'optimizer.beta_1': 0.5,
-    'optimizer.decay_rate': 0.99999,
-  },
+  'hybrid': trained('hybrid', 1e-3, 0.5, 0.99999) | {'lambda': 1.0},
   'dcgan': ADVERSARIAL | {'generator': 'dcgan'},
-  'dinh': LIKELIHOOD
-  | {
-    'real_nvp.alpha': 0.05,
-    'real_nvp.scales': 3,
-    'real_nvp.batch_norm_between': True,
-  },
-  'small': LIKELIHOOD
-  | {
-    'batch_size': 32,
-    'steps': 3000,
-    'scorer': 'classifier',
-    'real_nvp.alpha': 0.05,
-    'real_nvp.normalization': 'layer',
-    'real_nvp.channels': 32,
-    'real_nvp.blocks': 2,
-    'optimizer.learning_rate': 2e-3,
-    'optimizer.schedule': 'cosine',
-  },
-  'jet': LIKELIHOOD
-  | {
-    'generator': 'jet',
-    'batch_size': 64,
-    'steps': 2500,
-    'jit': True,
-    'scorer': 'classifier',
-    'jet.alpha': 0.05,
-    'jet.couplings': 20,
-    'optimizer.learning_rate': 1.5e-3,
-    'optimizer.beta_2': 0.99,
-    'optimizer.schedule': 'cosine',
-  },
+  'dinh': LIKELIHOOD | {'real_nvp.alpha': 0.05, 'real_nvp.scales': 3, 'real_nvp.batch_norm_between': True},
   'paper': LIKELIHOOD | {'real_nvp.architecture': 'paper', 'steps': 300 * 703, 'ema_decay': 0.0},
 }
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_settings_of_the_variants_of_cifar10(variant):
-  config = cifar10.get_config(variant)
-  validate(config)
-  found = settings(config)
-  expected = PAPER | VARIANTS[variant]
+  found, expected = settings(cifar10.get_config(variant)), PAPER | VARIANTS[variant]
   assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet'])
 def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
-  """With few channels and blocks; all else as it ships."""
+  """With few channels, blocks and couplings; all else as it ships."""
   config = cifar10.get_config(variant)
-  config.update_from_flattened_dict({'real_nvp.channels': 2, 'real_nvp.blocks': 1, 'dcgan.channels': (4, 3, 2)})
+  small = {'real_nvp.channels': 2, 'real_nvp.blocks': 1, 'dcgan.channels': (4, 3, 2), 'jet.couplings': 2}
+  config.update_from_flattened_dict(small)
   generator = make_generator(config, (32, 32, 3))
   assert generator.has_density == (variant != 'dcgan')
-  between = [v for v in generator.variables if 'running_mean' in v.name]
-  assert bool(between) == (variant == 'dinh')
+  assert any('running_mean' in v.name for v in generator.variables) == (variant == 'dinh')
   images = generator.sample(2, seed=(0, 0))
   assert images.shape == (2, 32, 32, 3)
   if variant != 'dcgan':
@@ -140,26 +105,11 @@ def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
 
 def test_each_command_for_cifar10_has_a_folder_of_its_own():
   commands = re.findall(r'bin/train --config=configs/cifar10\.py:(\w+) --workdir=(\S+)', cifar10.__doc__)
-  assert [variant for variant, _ in commands] == list(VARIANTS)
-  assert len({workdir for _, workdir in commands}) == len(VARIANTS)
-  assert cifar10.__doc__.count('bin/train') == len(VARIANTS)
+  assert [variant for variant, _ in commands] == list(cifar10.VARIANTS)
+  assert len({workdir for _, workdir in commands}) == len(cifar10.VARIANTS) == cifar10.__doc__.count('bin/train')
 
 
-@pytest.mark.parametrize(
-  ('module', 'message'),
-  [
-    (
-      cifar10,
-      r'cifar10\.py:large: no such variant; expected one of mle, adversarial, hybrid, dcgan, dinh, small, jet, paper',
-    ),
-    (mnist, r'mnist\.py:large: no such variant; expected one of default, hybrid, adversarial, jet, jet_hybrid, paper'),
-  ],
-)
-def test_an_unknown_variant_is_refused(module, message):
-  with pytest.raises(UsageError, match=message):
-    module.get_config('large')
-
-
+@pytest.mark.slow
 def test_the_papers_flow_for_cifar10_has_as_many_parameters_as_that_of_its_code():
   """Of the network for c channels: 1x1 convolution, norm; 8 blocks of two 3x3 convolutions and a norm; 1x1 convolution.
 
@@ -178,9 +128,7 @@ def test_the_papers_flow_for_cifar10_has_as_many_parameters_as_that_of_its_code(
 
 
 def test_the_papers_settings_for_mnist():
-  """Those of the README and the source of the paper's code: 500 epochs of 500 batches."""
-  config = mnist.get_config('paper')
-  validate(config)
+  """As the README and the source of the paper's code have them: 500 epochs of 500 batches."""
   expected = {
     'dataset': 'mnist',
     'batch_size': 100,
@@ -202,19 +150,11 @@ def test_the_papers_settings_for_mnist():
     'gradient_penalty': None,
     'ema_decay': 0.0,
     'lambda': 0.1,
-    **{
-      f'{name}.{key}': value
-      for name in ('optimizer', 'critic_optimizer')
-      for key, value in {
-        'learning_rate': 1e-4,
-        'beta_1': 0.5,
-        'beta_2': 0.9,
-        'schedule': 'constant',
-        'clip_norm': 0.0,
-      }.items()
-    },
   }
-  found = settings(config)
+  for name in ('optimizer', 'critic_optimizer'):
+    adam = {'learning_rate': 1e-4, 'beta_1': 0.5, 'beta_2': 0.9, 'schedule': 'constant', 'clip_norm': 0.0}
+    expected |= {f'{name}.{key}': value for key, value in adam.items()}
+  found = settings(mnist.get_config('paper'))
   assert {name: found[name] for name in expected} == expected
 
 
@@ -231,13 +171,3 @@ def test_the_papers_critic_for_mnist_sees_196_linear_features():
   image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
   seen, unseen = (np.abs(critic(image + 100 * directions[i]) - critic(image)) for i in (0, -1))
   assert seen > 0.05 and unseen < 1e-3
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_docstring_states_the_command(name):
-  module = importlib.import_module(f'flowgan_tf.configs.{name}')
-  assert 'bin/train' in module.__doc__
-
-
-def test_the_link_at_the_top_leads_to_the_packaged_configs():
-  assert (CONFIGS.parent.parent / 'configs').resolve() == CONFIGS.resolve()

@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 
 import flowgan_tf as fg
-from tests.programs.conftest import _forget_programs, _untouched, parsed_config
+from tests.programs.conftest import parsed_config, untouched
 from tests.tiny import make_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -97,14 +97,6 @@ def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
         assert check(value), (page, lines[statement.end_lineno - 1], value)
 
 
-def import_program(program):
-  """A program whose flags are defined."""
-  module = importlib.import_module(f'flowgan_tf.programs.{program}')
-  if hasattr(module, 'analysis_flags'):
-    module.analysis_flags.define(module.__name__)
-  return module
-
-
 @pytest.mark.parametrize(('command', 'page'), commands())
 def test_commands_parse(command, page, monkeypatch):
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
@@ -114,11 +106,8 @@ def test_commands_parse(command, page, monkeypatch):
   if program == 'train':
     fg.runs.config.validate(parsed_config(arguments))
     return
-  with _untouched(), mock.patch.object(sys, 'argv', [program, *arguments]):
-    _forget_programs()
-    module = import_program(program)
-    if program == 'sweep':
-      module.config_flag.rewrite_arguments()
+  with untouched(), mock.patch.object(sys, 'argv', [program, *arguments]):
+    importlib.import_module(f'flowgan_tf.programs.{program}')
     flags.FLAGS(sys.argv)
     if 'what' in flags.FLAGS:
       assert set(flags.FLAGS['what'].value or ()) <= set(fg.study.ANALYSES)
@@ -129,9 +118,8 @@ def all_flags() -> set[str]:
   """Names of the flags of all programs."""
   names = set()
   for program in PROGRAMS:
-    with _untouched(), mock.patch.object(sys, 'argv', [program]):
-      _forget_programs()
-      module = import_program(program)
+    with untouched():
+      module = importlib.import_module(f'flowgan_tf.programs.{program}')
       names |= {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module.__name__)}
   return names
 

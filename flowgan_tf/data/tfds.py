@@ -61,7 +61,7 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
     raise _unknown(dataset)
   if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
     raise UsageError(
-      f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.'
+      f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.', 'data_dir'
     )
   root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   folder = _prepared_folder(root, dataset) or _prepare(dataset, root)
@@ -211,7 +211,8 @@ def _prepare(dataset: str, root: str) -> pathlib.Path:
   if address and not host_answers(address):
     raise UsageError(
       f'{dataset}: not prepared in {root}, and {address} cannot be reached; prepare it on another {elsewhere}, or use '
-      "the `dataset` 'digits', which needs no download"
+      "the `dataset` 'digits', which needs no download",
+      'dataset',
     )
   try:
     builder = tfds.builder(dataset, data_dir=root)
@@ -235,7 +236,9 @@ def _unknown(dataset: str) -> UsageError:
   """Returns the error for what is neither a name nor a path."""
   names = ', '.join(('digits', *NAMES))
   return UsageError(
-    f'`dataset` must be one of {names}, another data set of TFDS, a folder of images or an .npz file. Got: {dataset!r}.'
+    f'`dataset` must be one of {names}, another data set of TFDS, a folder of images or an .npz file. '
+    f'Got: {dataset!r}.',
+    'dataset',
   )
 
 

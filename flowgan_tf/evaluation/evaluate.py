@@ -137,7 +137,7 @@ def evaluate_run(
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
     Beside them are the scores of as many real test images, if there are so many, as `real_mode_score` and the like:
     what a perfect sampler would have. With `float64` there are `nll_float64` and the like. A generator without a
-    likelihood has only scores.
+    likelihood has only scores. Workers other than the chief get an empty list.
 
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
@@ -176,7 +176,7 @@ def evaluate_run(
       merged = merge_records(read_evaluation(run.workdir), records)
       write_record(run.workdir / _RECORD, {'records': merged})
     replicas.any(False)  # No worker ends before the others have what they need of it.
-    return records
+    return records if replicas.is_chief else []
 
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:

@@ -169,7 +169,8 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
   arrays = samples(run, n, seed, temperature).arrays
   if bad := np.count_nonzero(~np.isfinite(arrays['images']).all(axis=(1, 2, 3))):
     raise UsageError(
-      f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another `checkpoint`'
+      f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another `checkpoint`',
+      'checkpoint',
     )
   training, levels = dataset.train.images, dataset.levels
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))

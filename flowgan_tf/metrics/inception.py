@@ -111,7 +111,10 @@ def load_inception(weights: str | None) -> Inception:
   """
   path = _download() if weights is None else os.path.expanduser(weights)
   if not os.path.isfile(path):
-    raise UsageError(f'{path}: no such file; `inception_weights` must be weights of Inception-v3, .weights.h5 or .h5')
+    raise UsageError(
+      f'{path}: no such file; `inception_weights` must be weights of Inception-v3, .weights.h5 or .h5',
+      'inception_weights',
+    )
   model = _network()
   try:
     with warnings.catch_warnings():
@@ -121,7 +124,8 @@ def load_inception(weights: str | None) -> Inception:
   except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others.
     raise UsageError(
       f'{path}: damaged or not of this network ({type(error).__name__}); `inception_weights` must be .weights.h5 or '
-      '.h5 of keras.applications.InceptionV3 with its 1000 classes'
+      '.h5 of keras.applications.InceptionV3 with its 1000 classes',
+      'inception_weights',
     ) from error
   return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))
 

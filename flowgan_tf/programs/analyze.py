@@ -12,8 +12,9 @@ import sys
 
 from absl import flags
 
+import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError
-from flowgan_tf.programs import analysis_flags, command
+from flowgan_tf.programs import command, options
 from flowgan_tf.runs.config import CHECKPOINTS
 from flowgan_tf.study import ANALYSES
 
@@ -22,15 +23,10 @@ flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum(
   'checkpoint',
   None,
-  [*CHECKPOINTS],
+  CHECKPOINTS,
   'Checkpoint to analyse. Default: best_score, as in the paper, if there is one.',
 )
-
-
-def run() -> None:
-  """Entry point of `bin/analyze` and `flowgan-analyze`."""
-  analysis_flags.define(__name__)
-  command.run_program(main, __name__)
+options.define_analyses(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -38,45 +34,35 @@ def main(arguments: list[str]) -> int:
   if not arguments:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')
   if not FLAGS.what:
-    raise UsageError(f'`what` must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
-  settings = analysis_flags.settings_of(FLAGS.what, __name__)
+    raise UsageError(f'--what must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
+  settings = options.analysis_settings(FLAGS.what, __name__)
   command.load_tensorflow()
-  from flowgan_tf.runs.run import find_run
+  statuses = [0]
 
-  failures = []
-  for workdir in [find_run(argument) for argument in arguments]:
-    _analyze(workdir, settings, failures)
-  return max(map(command.status_of, failures), default=0)
+  @contextlib.contextmanager
+  def noted():
+    try:
+      yield
+    except UsageError as error:
+      statuses.append(command.status_of(error))
+      print(f'analyze: {command.message(error)}', file=sys.stderr, flush=True)
 
-
-def _analyze(workdir, settings, failures):
-  from flowgan_tf.study import studying
-
-  with _noted(failures), studying(workdir, FLAGS.checkpoint) as apply:
-    for what, values in settings.items():
-      with _noted(failures):
-        _show(workdir, what, apply(what, **values))
-
-
-@contextlib.contextmanager
-def _noted(failures):
-  try:
-    yield
-  except UsageError as error:
-    failures.append(error)
-    print(f'{command.program()}: {command.message(error)}', file=sys.stderr, flush=True)
+  for workdir in [fg.runs.run.find_run(argument) for argument in arguments]:
+    with noted(), fg.study.studying(workdir, FLAGS.checkpoint) as apply:
+      for what, values in settings.items():
+        with noted():
+          _show(workdir, what, apply(what, **values))
+  return max(statuses)
 
 
 def _show(workdir, what, study):
-  from flowgan_tf.study import read_summary
-
-  analysis = ANALYSES[what]
+  analysis, folder = ANALYSES[what], workdir / 'analysis'
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
   print('\n'.join(f'  {line}' for line in analysis.lines(study.record)))
-  folder, summary = workdir / 'analysis', read_summary(workdir)
+  summary = fg.study.read_summary(workdir)
   files = [folder / f'{what}.json', *(f.save(folder / name) for name, f in analysis.figures([summary]).items())]
   print('\n'.join(f'  {file}' for file in files), flush=True)
 
 
 if __name__ == '__main__':
-  run()
+  command.run_program(sys.modules[__name__])

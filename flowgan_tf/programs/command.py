@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import errno
 import importlib
@@ -11,32 +10,23 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Iterator
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError, is_path
-from flowgan_tf.signals import end_on_signals
 
-__all__ = [
-  'FAILURE',
-  'USAGE_ERROR',
-  'load_tensorflow',
-  'message',
-  'program',
-  'require_path',
-  'run_argument',
-  'run_program',
-  'status_of',
-]
+__all__ = ['load_tensorflow', 'message', 'program', 'require_path', 'run_argument', 'run_program', 'status_of']
 
-FAILURE = 1
-USAGE_ERROR = 2
+FLAGS = flags.FLAGS
 
-# An argument or a setting in backticks, such as `steps` or `critic.channels`; not `analyze runs/demo`.
-_NAME = re.compile(r'`([A-Za-z_]\w*(?:\.\w+)*)`')
+# Before TensorFlow is imported, which a config file may do.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+_FAILURE = 1
+_USAGE_ERROR = 2
 
 # What TensorFlow puts before and after the message of an error of one of its operations, or of Python in `tf.data`.
 _OPERATION = re.compile(
@@ -45,70 +35,26 @@ _OPERATION = re.compile(
   re.DOTALL,
 )
 
-# A `UsageError` that says one of these was no mistake of the user.
+# An error that says one of these is not the user's mistake.
 _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
 
 
-def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
-  """Runs a program and exits. Errors that a user can do something about are reported in one line.
+def run_program(module: types.ModuleType) -> None:
+  """Runs a program and exits. Reports in one line the errors that a user can do something about.
 
-  `main` calls `load_tensorflow` before anything that imports TensorFlow, and checks what it can before that, so that
-  --help and refusals take no time.
-
-  The exit status is 2 for a user's mistake, a `UsageError`: a setting, data, or a path that the user named and that
-  cannot be written, as without permission or on a read-only file system. It is 1 if reading or writing fails in another
-  way, as on a disk that is full or broken, or if memory is full; and 130, 143 or 129 for SIGINT, SIGTERM or SIGHUP.
+  The exit status is 2 for a user's mistake: a flag or a `UsageError`, such as for a setting, for data, or for a path
+  that cannot be written because of its permissions. It is 1 if reading or writing fails in another way, as on a full
+  disk, or if memory is full; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
 
   Args:
-    main: Takes the positional arguments without the program's name, and returns an exit status or None.
-    module: Name of the program's module. `--helpshort` shows its docstring and flags.
+    module: The program's module. Its `main` takes the positional arguments, and returns an exit status or None. It
+      checks what it can before it calls `load_tensorflow`, so that --help and refusals take no time. `--helpshort`
+      shows the module's docstring and flags.
   """
-  end_on_signals()
-  _quieten_tensorflow()  # Here, because a config file may import it.
-
-  def fail(error: object, status: int = USAGE_ERROR) -> None:
-    _give_up_output()
-    print(f'{program()}: {message(error)}', file=sys.stderr)
-    sys.exit(status)
-
-  def parse(argv: list[str]) -> list[str]:
-    try:
-      try:
-        return flags.FLAGS(argv)
-      finally:
-        sys.stdout.flush()  # Flags such as --help print, and exit.
-    except SystemExit:  # With 1, although nothing is wrong.
-      sys.exit(0)
-    except flags.Error as error:
-      fail(error)
-    except OSError as error:
-      fail(error, FAILURE)
-    except AttributeError as error:
-      text = str(error)
-      with contextlib.suppress(ValueError, SyntaxError):  # ml_collections quotes the message of another error.
-        text = str(ast.literal_eval(text))
-      fail(f'--config has no such setting: {text}')
-    except Exception as error:  # Overrides that name no setting, or files of flags that are no text.
-      fail(f'--config or --flagfile: cannot be read or has no such setting ({type(error).__name__}: {error})')
-
-  def checked_main(argv: list[str]) -> int | None:
-    try:
-      for argument in argv[1:]:
-        if not argument or not is_path(argument):
-          raise UsageError(f'arguments must be paths. Got: {argument!r}.')
-      status = main(argv[1:])
-      sys.stdout.flush()  # At exit, Python would only say that it ignores an error.
-      return status
-    # TensorFlow's errors of a disk are of its own classes, and some are wrapped as a user's mistake.
-    except Exception as error:
-      if (status := status_of(error)) is None:
-        raise
-      fail(error, status)
-
   # --help shows the docstring and the flags of the main module, which is the script that calls our module.
-  sys.modules['__main__'].__doc__ = sys.modules[module].__doc__
-  for flag in flags.FLAGS.get_key_flags_for_module(module):
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  sys.modules['__main__'].__doc__ = module.__doc__
+  for flag in FLAGS.get_key_flags_for_module(module.__name__):
+    FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   # Our own log lines go to the terminal as they are; those of other libraries only if they are warnings or worse.
   notes = logging.getLogger('flowgan_tf')
   notes.addHandler(logging.StreamHandler())
@@ -116,16 +62,41 @@ def run_program(main: Callable[[list[str]], int | None], module: str) -> None:
   notes.propagate = False
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
-  app.run(checked_main, flags_parser=parse)
+
+  def main(argv: list[str]) -> int | None:
+    with _errors_reported():
+      if '' in argv:
+        raise UsageError('arguments must be paths. Got: an empty one.')
+      return module.main(argv[1:])
+
+  app.run(main, flags_parser=_parse)
 
 
-def _give_up_output() -> None:
-  """If standard output cannot be written, what is left of it goes nowhere, so that Python does not try it at exit."""
+def _parse(argv: list[str]) -> list[str]:
+  with _errors_reported():
+    try:
+      return FLAGS(argv)
+    except SystemExit:  # From --help, with status 1.
+      pass
+    except ValueError as error:  # From a file that is not text.
+      raise UsageError(f'--flagfile cannot be read ({error})') from error
+  sys.exit(0)
+
+
+@contextlib.contextmanager
+def _errors_reported() -> Iterator[None]:
   try:
-    sys.stdout.flush()
-  except OSError:
-    with contextlib.suppress(io.UnsupportedOperation), open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    yield
+    sys.stdout.flush()  # At exit, Python would only say that it ignores an error.
+  except Exception as error:
+    if (status := status_of(error)) is None:
+      raise
+    try:
+      sys.stdout.flush()
+    except OSError:  # Then Python must not try it again at exit.
+      sys.stdout = None
+    print(f'{program()}: {message(error)}', file=sys.stderr)
+    sys.exit(status)
 
 
 def status_of(error: Exception) -> int | None:
@@ -133,61 +104,40 @@ def status_of(error: Exception) -> int | None:
   # By name, as TensorFlow may not be loaded: this is what it raises without memory.
   without_memory = isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError'
   if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _FAULTS):
-    return FAILURE
-  return USAGE_ERROR if isinstance(error, UsageError) else None
+    return _FAILURE
+  return _USAGE_ERROR if isinstance(error, UsageError | flags.Error) else None
 
 
 def program() -> str:
-  """The name of the running program; of `python -m flowgan_tf.programs.train` it is train, too."""
+  """Returns the name of the running program, such as train, also for `python -m flowgan_tf.programs.train`."""
   return os.path.basename(sys.argv[0]).removesuffix('.py')
 
 
 def require_path(flag: str) -> None:
-  """Refuses values of a flag that can be no path: an empty one, or one that is too long."""
+  """Makes a flag refuse what cannot be a path: an empty text, or one that is too long."""
   flags.register_validator(flag, lambda value: value is None or (value and is_path(value)), 'must be a path')
 
 
-def message(error: object) -> str:
-  """The text of an error as a program prints it: on one line, with flags in place of the library's arguments.
+def message(error: Exception | str) -> str:
+  """Returns the text of an error as a program prints it: on one line, with a flag in place of the library's argument.
 
-  The library writes its arguments and settings in backticks. `steps` becomes --steps if the program has that flag.
-  `lambda_`, whose underscore only avoids a keyword of Python, becomes --lambda. In a program that takes --config, a
-  setting such as `critic.channels` becomes --config.critic.channels if the configuration has it, unless it has a flag
-  of its own. All other words in backticks stay as they are.
-
-  Args:
-    error: The error, or its text.
-
-  Returns:
-    The text on one line.
+  An error's argument `steps` becomes --steps if the program has that flag. An argument such as `critic.channels`
+  becomes --config.critic.channels, as settings without a flag of their own are set. The underscore of `lambda_`, which
+  only avoids a keyword of Python, is dropped.
   """
   text = str(error)
   if isinstance(error, OSError) and error.strerror:
     text = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-  return _NAME.sub(_as_flag, ' '.join(_OPERATION.sub('', text).split()))
-
-
-def _as_flag(match: re.Match) -> str:
-  name = match[1].rstrip('_')
-  if name in flags.FLAGS:
-    return f'--{name}'
-  if 'config' in flags.FLAGS and _has_setting(flags.FLAGS['config'].value, name):
-    return f'--config.{name}'
-  return match[0]
-
-
-def _has_setting(config: object, name: str) -> bool:
-  for key in name.split('.'):
-    # A file that cannot be read leaves no configuration at all.
-    if not isinstance(config, config_dict.ConfigDict) or key not in config:
-      return False
-    config = config[key]
-  return True
+  text = ' '.join(_OPERATION.sub('', text).split())
+  if argument := getattr(error, 'argument', None):
+    name = argument.rstrip('_')
+    flag = next((flag for flag in (name, f'config.{name}') if flag in FLAGS), None)
+    text = text.replace(f'`{argument}`', f'--{flag}' if flag else f'`{argument}`')
+  return text
 
 
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
-  _quieten_tensorflow()
   # The messages of the import cannot be turned off by any setting. A failed import is still reported, because its
   # exception is raised after standard error has been restored.
   sys.stderr.flush()
@@ -210,16 +160,8 @@ def load_tensorflow() -> None:
   logger.addFilter(lambda record: 'triggered tf.function retracing' not in record.getMessage())
 
 
-def _quieten_tensorflow() -> None:
-  """Turns off messages that the user did not ask for, which must happen before TensorFlow is imported."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
-
 def run_argument(arguments: list[str]) -> str:
   """Returns RUN, the only positional argument of a program.
-
-  Args:
-    arguments: All positional arguments.
 
   Raises:
     UsageError: If there is no argument, or more than one.

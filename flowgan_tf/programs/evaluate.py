@@ -8,10 +8,13 @@ evaluate RUN --scorer=inception --inception_weights=FILE
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
+import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import CHECKPOINTS
+from flowgan_tf.runs.config import CHECKPOINTS, SCORERS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', 'all', ['all', *CHECKPOINTS], 'Checkpoint to evaluate.')
@@ -23,33 +26,21 @@ flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=10**6,
 )
-flags.DEFINE_enum('scorer', None, ['classifier', 'inception'], 'Network behind the scores. Default: that of the run.')
+flags.DEFINE_enum('scorer', None, SCORERS, 'Network behind the scores. Default: the one of the run.')
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
 flags.DEFINE_string('strategy', '', 'Devices that share the work: mirrored, mirrored:N or multi_worker.')
 command.require_path('inception_weights')
 
 
-def run() -> None:
-  """Entry point of `bin/evaluate` and `flowgan-evaluate`."""
-  command.run_program(main, __name__)
-
-
 def main(arguments: list[str]) -> None:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run."""
   argument = command.run_argument(arguments)
   command.load_tensorflow()
-  from flowgan_tf.evaluation.evaluate import evaluate_run
-  from flowgan_tf.replicas import make_replicas
-  from flowgan_tf.report import evaluation_table
-  from flowgan_tf.runs.checkpoints import available
-  from flowgan_tf.runs.run import find_run
-
-  workdir = find_run(argument)
-  checkpoints = available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint]
-  records = evaluate_run(
+  workdir = fg.runs.run.find_run(argument)
+  records = fg.evaluation.evaluate_run(
     workdir,
-    checkpoints,
+    fg.runs.checkpoints.available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint],
     FLAGS.split,
     FLAGS.samples,
     float64=FLAGS.float64,
@@ -57,11 +48,9 @@ def main(arguments: list[str]) -> None:
     inception_weights=FLAGS.inception_weights,
     strategy=FLAGS.strategy,
   )
-  if not make_replicas(FLAGS.strategy).is_chief:
-    return
-  print(evaluation_table(records))
-  print(f'\n{workdir}/evaluation.json')
+  if records:  # Only the chief of several workers has them.
+    print(f'{fg.report.evaluation_table(records)}\n\n{workdir}/evaluation.json')
 
 
 if __name__ == '__main__':
-  run()
+  command.run_program(sys.modules[__name__])

@@ -13,7 +13,9 @@ import sys
 
 from absl import flags
 
+import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_atomically
 from flowgan_tf.programs import command
 
 FLAGS = flags.FLAGS
@@ -21,29 +23,19 @@ flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the 
 command.require_path('out')
 
 
-def run() -> None:
-  """Entry point of `bin/report` and `flowgan-report`."""
-  command.run_program(main, __name__)
-
-
 def main(arguments: list[str]) -> None:
   """Writes the page."""
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
   command.load_tensorflow()
-  from flowgan_tf.display.tables import printable
-  from flowgan_tf.files import write_atomically
-  from flowgan_tf.report import make_report, render
-  from flowgan_tf.study import summarize
-
-  runs, damage = summarize(arguments)
+  runs, damage = fg.study.summarize(arguments)
   for line in damage:
-    print(f'report: {command.message(printable(line))}', file=sys.stderr)
+    print(f'report: {command.message(line)}', file=sys.stderr)
   first = pathlib.Path(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
-  write_atomically(out, render(make_report(runs, damage)))
+  write_atomically(out, fg.report.render(fg.report.make_report(runs, damage)))
   print(out)
 
 
 if __name__ == '__main__':
-  run()
+  command.run_program(sys.modules[__name__])

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 
 import numpy as np
 from absl import flags
 
+import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import save_arrays
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
 
@@ -22,7 +25,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'checkpoint',
   None,
-  [*CHECKPOINTS],
+  CHECKPOINTS,
   'Checkpoint to sample from. Default: best_nll, or best_score for an adversarial run.',
 )
 flags.DEFINE_integer(
@@ -42,41 +45,25 @@ command.require_path('out')
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 
 
-def run() -> None:
-  """Entry point of `bin/sample` and `flowgan-sample`."""
-  command.run_program(main, __name__)
-
-
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
   if not FLAGS.temperature <= float(np.finfo(np.float32).max):
-    raise UsageError(f'`temperature` must be a finite number of at least 0. Got: {FLAGS.temperature}.')
+    raise UsageError(f'--temperature must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
-    raise UsageError('`interpolate` must be left out with `neighbors`.')
+    raise UsageError('--interpolate must be left out with --neighbors.')
   if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
-    raise UsageError(f'`out` must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
+    raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
   argument = command.run_argument(arguments)
   command.load_tensorflow()
-  import tensorflow as tf
-
-  from flowgan_tf.evaluation import pictures
-  from flowgan_tf.evaluation.pictures import save_png
-  from flowgan_tf.files import save_arrays
-  from flowgan_tf.runs.run import load_run
-
-  run = load_run(argument, FLAGS.checkpoint)
+  run = fg.runs.load_run(argument, FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
-  picture = getattr(pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
+  picture = getattr(fg.evaluation.pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
   default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'
   out = pathlib.Path(FLAGS.out or default)
-  try:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_arrays(f'{out}.npz', picture.arrays)
-    save_png(picture.grid, f'{out}.png')
-  except (OSError, tf.errors.OpError) as error:
-    raise UsageError(f'{out}: cannot be written ({error})') from error
+  save_arrays(f'{out}.npz', picture.arrays)
+  fg.evaluation.save_png(picture.grid, f'{out}.png')
   print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
 
 
 if __name__ == '__main__':
-  run()
+  command.run_program(sys.modules[__name__])

@@ -13,7 +13,8 @@ __all__ = ['analyze', 'evaluate', 'export', 'report', 'sample', 'start', 'sweep'
 def start(program: str) -> None:
   """Runs `flowgan_tf/programs/<program>.py`, and exits."""
   end_on_signals()
-  importlib.import_module(f'flowgan_tf.programs.{program}').run()
+  command = importlib.import_module('flowgan_tf.programs.command')
+  command.run_program(importlib.import_module(f'flowgan_tf.programs.{program}'))
 
 
 analyze, evaluate, export, report, sample, sweep, train = (

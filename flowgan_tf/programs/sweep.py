@@ -16,9 +16,10 @@ import sys
 
 from absl import flags
 
+import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError
-from flowgan_tf.programs import analysis_flags, command, config_flag, train
-from flowgan_tf.runs.config import validate
+from flowgan_tf.files import write_atomically
+from flowgan_tf.programs import command, options, train
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
@@ -26,104 +27,85 @@ flags.adopt_module_key_flags(train)
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
 flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `analyze`; none if empty.')
-
-
-def run() -> None:
-  """Entry point of `bin/sweep` and `flowgan-sweep`."""
-  config_flag.rewrite_arguments()
-  analysis_flags.define(__name__)
-  command.run_program(main, __name__)
+options.define_analyses(__name__)
 
 
 def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  for name, instead in (('objective', 'lambdas'), ('lambda', 'lambdas'), ('seed', 'seeds')):
-    if FLAGS[name].value is not None:
-      raise UsageError(f'`{name}` must be left out, as `{instead}` sets it. Got: {FLAGS[name].value}.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
-  analyses = analysis_flags.settings_of(FLAGS.what, __name__)
-  base = train.configuration()
-  if base.strategy == 'multi_worker':
-    raise UsageError('`strategy` must be for one machine, such as mirrored. Got: multi_worker.')
-  from flowgan_tf.replicas import make_replicas
-
-  make_replicas(base.strategy)  # Before TensorFlow makes its devices, for what follows.
-  from flowgan_tf.display.tables import printable
-  from flowgan_tf.files import write_atomically
-  from flowgan_tf.report import make_report, render
-  from flowgan_tf.report.commands import short
-  from flowgan_tf.report.comparisons import condition_numbers, front, sweep_table
-  from flowgan_tf.report.evaluations import nll_unit
-  from flowgan_tf.study import studying, summarize
-
-  folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(base.dataset).stem}-sweep')
-  configs = {}
-  for seed, weight in itertools.product(seeds, lambdas):
-    config = base.copy_and_resolve_references()
-    config.seed = seed
-    config.objective = {0: 'adversarial', math.inf: 'mle'}.get(weight, 'hybrid')
-    if config.objective == 'hybrid':
-      config['lambda'] = weight
-    configs[folder / f'lambda-{short(weight)}-seed-{seed}'] = config
-  _check(base, configs.values(), analyses)
-  for i, (workdir, config) in enumerate(configs.items(), 1):
-    print(f'{workdir} ({i} of {len(configs)})', file=sys.stderr)
+  analyses = options.analysis_settings(FLAGS.what, __name__)
+  grid = [(seed, weight) for seed, weight in itertools.product(seeds, lambdas)]
+  configs = options.configurations([_settings(*point) for point in grid])
+  first = configs[0]
+  if first.strategy == 'multi_worker':
+    raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
+  fg.training.loop.make_replicas(first.strategy)  # Before TensorFlow makes its devices, for what follows.
+  folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(first.dataset).stem}-sweep')
+  names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
+  runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
+  _check(configs, analyses)
+  for i, (workdir, config) in enumerate(runs.items(), 1):
+    print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)
     if _is_finished(workdir, config, analyses):
       continue
     if status := train.train_and_evaluate(config, workdir):
       return status
     if analyses:
-      with studying(workdir) as apply:
+      with fg.study.studying(workdir) as apply:
         for what, settings in analyses.items():
           apply(what, **settings)
-  runs, damage = summarize(configs)
+  summaries, damage = fg.study.summarize(runs)
   for line in damage:
-    print(f'sweep: {command.message(printable(line))}', file=sys.stderr)
-  print(sweep_table(runs))
-  figures = {'front': front(runs, nll_unit(base.dataset)), 'condition_numbers': condition_numbers(runs)}
+    print(f'sweep: {command.message(line)}', file=sys.stderr)
+  comparisons = fg.report.comparisons
+  print(comparisons.sweep_table(summaries))
+  figures = {
+    'front': comparisons.front(summaries, fg.report.evaluations.nll_unit(first.dataset)),
+    'condition_numbers': comparisons.condition_numbers(summaries),
+  }
   for name, figure in figures.items():
     if figure:
       print(figure.save(folder / name))
   page = folder / 'report.html'
-  write_atomically(page, render(make_report(runs, damage)))
+  write_atomically(page, fg.report.render(fg.report.make_report(summaries, damage)))
   print(page)
   return 0
 
 
-def _check(base, configs, analyses):
-  """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
-  from flowgan_tf import data
-  from flowgan_tf.runs.run import make_critic, make_generator, make_objective
+def _settings(seed, weight):
+  """The settings of the run of a seed and a lambda."""
+  if weight in (0, math.inf):
+    return {'seed': seed, 'objective': 'mle' if weight else 'adversarial'}
+  return {'seed': seed, 'objective': 'hybrid', 'lambda': weight}
 
-  for config in configs:
-    validate(config)
-  objectives = [make_objective(config) for config in configs]
-  dataset = data.load(base.dataset, base.data_dir, base.image_size)
-  generator = make_generator(base, dataset.image_shape)
-  if not generator.has_density:
+
+def _check(configs, analyses):
+  """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
+  config = configs[0]
+  objectives = list(map(fg.runs.run.make_objective, configs))
+  dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
+  if not fg.runs.run.make_generator(config, dataset.image_shape).has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)
-      raise UsageError(f'`lambdas` must be 0 for a generator without a likelihood, {base.generator}. Got: {lambdas}.')
+      raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
-      raise UsageError(f'`what` must be without {needy[0]}, which needs a likelihood. Got: generator {base.generator}.')
+      said = f'--what must be without {needy[0]}, which needs a likelihood. Got: generator {config.generator}.'
+      raise UsageError(said)
   if any(objective.uses_critic for objective in objectives):
-    make_critic(base, dataset.image_shape)
+    fg.runs.run.make_critic(config, dataset.image_shape)
   for what, settings in analyses.items():
-    ANALYSES[what].check(ANALYSES[what].Settings(**settings), base, dataset)
+    ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
 
 
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
-  from flowgan_tf.runs.folder import training_changes
-  from flowgan_tf.study import read_summary
-
   if not (workdir / 'evaluation.json').exists():
     return False
   try:
-    found = read_summary(workdir)  # What is damaged is missing, and is measured again.
+    found = fg.study.read_summary(workdir)  # What is damaged is missing, and is measured again.
   except UsageError:  # The training says what is wrong.
     return False
   tested = found.tested()
@@ -137,7 +119,7 @@ def _is_finished(workdir, config, analyses):
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
   return bool(
-    not training_changes(config, found.config)
+    not fg.runs.folder.training_changes(config, found.config)
     and found.step == config.steps
     and tested
     and samples <= {FLAGS.samples}
@@ -152,9 +134,9 @@ def _numbers(name, kind, allowed, expected):
   except ValueError:
     values = []
   if not values or not all(map(allowed, values)) or len(set(values)) < len(values):
-    raise UsageError(f'`{name}` must be different {expected}. Got: {",".join(FLAGS[name].value)}.')
+    raise UsageError(f'--{name} must be different {expected}. Got: {",".join(FLAGS[name].value)}.')
   return values
 
 
 if __name__ == '__main__':
-  run()
+  command.run_program(sys.modules[__name__])

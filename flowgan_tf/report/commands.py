@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, mnist
-from flowgan_tf.runs.config import settings, used
+from flowgan_tf.runs.config import hindrance, settings
 from flowgan_tf.study.summary import Summary
 
 __all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
@@ -40,9 +40,7 @@ _FLAGS = (
 def train(run: Summary) -> str:
   """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
   config = run.config
-  wanted = {name: value for name, value in settings(used(config)).items() if name not in _PLACES}
-  if config.objective != 'hybrid':
-    del wanted['lambda'], wanted['final_lambda']
+  wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not hindrance(n, config)}
   wanted['init_from'] = _from_here(config.init_from)
   bases = {path: settings(base) for path, base in _shipped().items()}
   # No flag can take a number back that a configuration has and this one leaves open.

@@ -136,13 +136,17 @@ def open_workdir(
   new = Description(config, facts, init)
   if old is None:
     if any(workdir.iterdir()):
-      raise UsageError(f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run')
+      raise UsageError(
+        f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run', 'workdir'
+      )
   elif available(workdir):
     _check_same(workdir, new, old)
     new = old._replace(config=config)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     raise UsageError(
-      f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another `workdir`'
+      f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
+      '`workdir`',
+      'workdir',
     )
   write_description(workdir, new)
   return workdir
@@ -172,8 +176,10 @@ def _check_same(workdir, new, old):
     changes.pop('steps', None)  # Otherwise a learning rate or lambda depends on the last step.
   if changes:
     changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
-    raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`')
+    raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`', 'workdir')
   if new.data != old.data:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
   if (done := latest_step(workdir)) > config.steps:
-    raise UsageError(f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.')
+    raise UsageError(
+      f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.', 'steps'
+    )

@@ -129,7 +129,7 @@ def _other(settings, config, dataset, whose) -> data.Dataset:
   try:
     other = data.load(settings.other_dataset, config.data_dir, config.image_size)
   except UsageError as error:
-    raise UsageError(str(error).replace('`dataset`', '`other_dataset`')) from error
+    raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
   argument = f'`other_dataset` must be another data set than that of {whose}, with images of '
   argument += f'shape {dataset.image_shape}. Got: {settings.other_dataset}'
   if other.fingerprint == dataset.fingerprint:

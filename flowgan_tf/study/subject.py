@@ -63,7 +63,9 @@ class Subject:
       return self._samples[n, seed]
     images = self._samples[n, seed] = self.evaluator.sample(n, Purpose.ANALYSIS, seed)
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
-      raise UsageError(f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`')
+      raise UsageError(
+        f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
+      )
     return images
 
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:

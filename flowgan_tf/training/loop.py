@@ -124,7 +124,9 @@ class _Loop:
         '%s step %d of %d in %s.', 'Resuming at' if step < config.steps else 'Already at', step, config.steps, folder
       )
     elif folder and (rest := available(folder)):
-      raise UsageError(f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`')
+      raise UsageError(
+        f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
+      )
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:

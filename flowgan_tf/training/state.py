@@ -166,15 +166,18 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   try:
     run = load_run(path, config.init_checkpoint)
   except UsageError as error:
-    raise UsageError(f'`init_from`: {error}') from error
+    raise UsageError(f'`init_from`: {error}', 'init_from') from error
   found, wanted = _generator_of(run.config, run.image_shape), _generator_of(config, dataset.image_shape)
   if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
     raise UsageError(
       f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]} instead of '
-      f'{wanted[name]}.'
+      f'{wanted[name]}.',
+      'init_from',
     )
   if config.pseudo_labels and not run.config.pseudo_labels:  # There, images have left for other components.
-    raise UsageError(f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.')
+    raise UsageError(
+      f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.', 'init_from'
+    )
   for part in (state.generator, state.ema):
     for variable, source in zip(part.variables, run.generator.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))

@@ -1,7 +1,7 @@
 """How often each fault is tried, and the table of what was survived.
 
-The suite tries each fault a few times. `make faults` sets FLOWGAN_TEST_FAULTS=long, which tries it as often as
-docs/reliability.md says.
+`make test` tries once what is cheap, and `make test-all` the rest. `make faults` sets FLOWGAN_TEST_FAULTS=long, which
+tries each fault as often as docs/reliability.md says.
 """
 
 import os
@@ -16,13 +16,13 @@ class Faults:
   def __init__(self):
     self.case, self.tried, self.survived = '', 0, 0
 
-  def trials(self, case: str, short: int, long: int) -> Iterator[int]:
+  def trials(self, case: str, long: int, short: int = 1) -> Iterator[int]:
     """Yields the number of each trial. A trial is survived if the body of the loop ends without an error.
 
     Args:
       case: What is tried, as the first column of the table says it.
-      short: Number of trials in the suite.
       long: Number of trials of `make faults`.
+      short: Number of trials otherwise.
     """
     self.case = case
     for trial in range(long if os.environ.get('FLOWGAN_TEST_FAULTS') == 'long' else short):

@@ -34,9 +34,10 @@ def fill(disk: pathlib.Path, leave: int) -> pathlib.Path:
   return disk / 'full'
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(whole, disk, tmp_path, faults):
   flags, uninterrupted = whole
-  for trial in faults.trials('full disk during a training', short=1, long=12):
+  for trial in faults.trials('full disk during a training', long=12):
     moments = random.Random(trial)
     for attempt in attempts():
       workdir, output = disk / f'run{trial}', tmp_path / f'output{trial}-{attempt}'

@@ -29,7 +29,7 @@ def test_a_checkpoint_that_is_being_replaced_is_read_whole(tmp_path, faults):
   training = threading.Thread(target=train)
   training.start()
   try:
-    for _ in faults.trials('reads of best_nll while a training replaces it', short=30, long=1000):
+    for _ in faults.trials('reads of best_nll while a training replaces it', long=1000, short=10):
       step = restore_generator(tmp_path, 'best_nll', flow)
       for variable in flow.variables:
         np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, step))

@@ -58,7 +58,7 @@ def test_a_page_is_made_of_damaged_runs(tmp_path, faults):
   (whole / 'samples' / 'step_0000006.png').write_bytes(grid)
   files = [path.relative_to(whole) for path in sorted(whole.rglob('*')) if path.is_file() and 'ckpt' not in path.name]
   expected = [json.loads(line)['step'] for line in (whole / 'metrics.jsonl').read_text().splitlines()][-1]
-  for _ in faults.trials('a page of a run with a damaged file', short=4, long=300):
+  for _ in faults.trials('a page of a run with a damaged file', long=300, short=2):
     odd = shutil.copytree(whole, tmp_path / 'odd')
     damage(odd / rng.choice(files), rng)
     with warnings.catch_warnings():

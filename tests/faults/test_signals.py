@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,6 +13,7 @@ from tests.processes import (
   STEPS,
   assert_same_run,
   attempts,
+  start,
   start_program,
   status_of,
   wait_for,
@@ -22,16 +22,25 @@ from tests.processes import (
 from tests.programs.conftest import CHECKOUT
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SECONDS = 10  # from the signal to the end
+SECONDS = 60  # from the signal to the end, on a machine with other work to do
 
 
 def stopped(program, number):
   return f'{program}: stopped by {number.name}; repeat the command to go on'
 
 
+def ended_by(number, process, output):
+  """Sends a signal, and returns the status of the process and the lines of its output."""
+  with contextlib.suppress(ProcessLookupError):  # It has ended.
+    os.kill(process.pid, number)
+  process.join(SECONDS)
+  return process.exitcode, output.read_text().splitlines()
+
+
+@pytest.mark.slow
 def test_a_signal_at_any_moment_of_a_training(whole, tmp_path, faults):
   flags, uninterrupted = whole
-  for trial in faults.trials('a signal at a random moment of bin/train', short=2, long=40):
+  for trial in faults.trials('a signal at a random moment of bin/train', long=40, short=2):
     moments, number = random.Random(trial), NUMBERS[trial % 3]
     for attempt in attempts():
       workdir, output = tmp_path / f'run{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
@@ -51,18 +60,11 @@ def test_a_signal_at_any_moment_of_a_training(whole, tmp_path, faults):
     assert_same_run(uninterrupted, workdir)
 
 
-def ended_by(number, process, output):
-  """Sends a signal, and returns the status of the process and the lines of its output."""
-  with contextlib.suppress(ProcessLookupError):  # It has ended.
-    os.kill(process.pid, number)
-  process.join(6 * SECONDS)  # Of a machine with other work to do.
-  return process.exitcode, output.read_text().splitlines()
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize('program', ['evaluate', 'analyze', 'sample', 'export', 'report', 'sweep'])
 def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, program):
   flags, run = whole
-  for trial in faults.trials(f'a signal at a random moment of bin/{program}', short=1, long=6):
+  for trial in faults.trials(f'a signal at a random moment of bin/{program}', long=6):
     moments, number = random.Random(trial), NUMBERS[trial % 3]
     for attempt in attempts():
       out, output = tmp_path / f'{trial}-{attempt}', tmp_path / f'output{trial}-{attempt}'
@@ -86,7 +88,7 @@ def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, p
 @pytest.mark.parametrize('program', ['bin/train', 'bin/report'])
 def test_a_signal_while_a_program_starts(tmp_path, faults, program):
   """From the moment when the script's first line is run; before that, the signal is Python's."""
-  for trial in faults.trials(f'a signal while {program} starts', short=1, long=10):
+  for trial in faults.trials(f'a signal while {program} starts', long=10):
     moments, number = random.Random(trial), NUMBERS[trial % 3]
     # What bin/_checkout.py does first, so that the test knows when it was done.
     code = f"""
@@ -94,14 +96,12 @@ import os, runpy, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 os.write(1, b'started')
 sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}][:1 if 'report' in {program!r} else None]
-sys.path.insert(0, {str(CHECKOUT / 'bin')!r})
+sys.path[:0] = [{str(CHECKOUT / 'bin')!r}, {str(CHECKOUT)!r}]
 runpy.run_path({str(CHECKOUT / program)!r}, run_name='__main__')
 """
-    process = subprocess.Popen(
-      [sys.executable, '-c', code], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start([sys.executable, '-c', code], cwd=CHECKOUT)
     assert process.stdout.read(7) == 'started'
     time.sleep(moments.uniform(0, 3) if trial else 0)
     process.send_signal(number)
-    _, err = process.communicate(timeout=6 * SECONDS)
+    _, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, err.splitlines()[-1:]) == (128 + number, [stopped(program[4:], number)]), err

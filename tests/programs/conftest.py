@@ -9,7 +9,6 @@ import logging
 import os
 import pathlib
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,21 +20,29 @@ from absl import logging as absl_logging
 from ml_collections import config_dict
 
 from flowgan_tf import programs
-from flowgan_tf.programs import command
+from flowgan_tf.programs import command, options
+from tests import processes
 from tests.tiny import write_images
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
+PROGRAMS = ('train', 'sweep', 'evaluate', 'sample', 'export', 'analyze', 'report')
 
-# A hybrid training on the digits whose networks are tiny. One step takes 5 of the 29 batches of an epoch.
-TINY = (
-  '--objective=hybrid',
-  '--batch_size=50',
-  '--critic_steps=4',
+# Tiny networks.
+NICE = (
   '--nojit',
-  '--samples=50',
   '--config.nice.hidden_units=16',
   '--config.nice.hidden_layers=1',
   '--config.nice.couplings=2',
+)
+# A training by maximum likelihood that takes a second; `--dataset` and `--workdir` are still to be named.
+FAST = (*NICE, '--objective=mle', '--steps=2', '--batch_size=8', '--samples=10', '--config.eval_every=1')
+# A hybrid training on the digits. One step takes 5 of the 29 batches of an epoch.
+TINY = (
+  *NICE,
+  '--objective=hybrid',
+  '--batch_size=50',
+  '--critic_steps=4',
+  '--samples=50',
   '--config.dcgan_critic.channels=(4,)',
   '--config.dcgan_critic.dense_units=8',
   '--config.log_every=1',
@@ -51,19 +58,24 @@ class Outcome(NamedTuple):
 
 
 @contextlib.contextmanager
-def _untouched() -> Iterator[None]:
-  """Flags, loggers and the main module's docstring are global: a program leaves them as it found them."""
+def untouched() -> Iterator[None]:
+  """Lets programs define their flags, and removes these afterwards, with what else is global.
+
+  Programs define flags of the same names. Their modules are therefore imported anew.
+  """
   app.define_help_flags()  # Once in a process.
   names, loggers = set(flags.FLAGS), [logging.getLogger(name) for name in ('flowgan_tf', 'tensorflow')]
   kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
   handler = absl_logging.get_absl_handler()
   level, documentation = handler.level, sys.modules['__main__'].__doc__
+  for name in PROGRAMS:
+    sys.modules.pop(f'flowgan_tf.programs.{name}', None)
+    vars(programs).pop(name, None)  # Where `from flowgan_tf.programs import train` looks first.
   try:
     yield
   finally:
     for name in set(flags.FLAGS) - names:
       delattr(flags.FLAGS, name)
-    sys.modules.pop('config_config', None)  # Where ml_collections leaves the functions of a config file.
     for logger, handlers, logger_level, propagate in kept:
       logger.handlers[:], logger.propagate = handlers, propagate
       logger.setLevel(logger_level)
@@ -71,66 +83,48 @@ def _untouched() -> Iterator[None]:
     sys.modules['__main__'].__doc__ = documentation
 
 
-def _forget_programs() -> None:
-  """Has their modules define their flags again."""
-  for name in ('train', 'evaluate', 'sample', 'export', 'analyze', 'report', 'sweep'):
-    sys.modules.pop(f'flowgan_tf.programs.{name}', None)
-    vars(programs).pop(name, None)  # Where `from flowgan_tf.programs import train` looks first.
+def call(program: str, *arguments: object, as_module: bool = False, out: io.TextIOBase | None = None) -> Outcome:
+  """Does what `bin/<program> arguments...` does, inside of this process, which spares the import of TensorFlow.
 
-
-def call(program: str, *arguments: object, as_module: bool = False) -> Outcome:
-  """What `bin/<program> arguments...` does; inside of this process, which spares the import of TensorFlow.
-
-  With `as_module`, what `python -m flowgan_tf.programs.<program> arguments...` does.
+  With `as_module`, does what `python -m flowgan_tf.programs.<program> arguments...` does. `out` takes the output.
   """
-  out, err = io.StringIO(), io.StringIO()
+  out, err = out or io.StringIO(), io.StringIO()
   name = f'flowgan_tf.programs.{program}'
   with (
-    _untouched(),
+    untouched(),
     mock.patch.object(sys, 'argv', [f'bin/{program}', *map(str, arguments)]),
-    mock.patch.object(command, 'end_on_signals'),  # Which are pytest's.
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     pytest.raises(SystemExit) as ended,
   ):
-    # Programs define flags of the same names, so that each call starts with none of them; and the flags of a config
-    # file's settings are made when that of the file is defined.
-    _forget_programs()
     if as_module:
       runpy.run_module(name, run_name='__main__', alter_sys=True)
     else:
-      importlib.import_module(name).run()
-  return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
+      command.run_program(importlib.import_module(name))
+  return Outcome(ended.value.code or 0, '' if out.closed else out.getvalue(), err.getvalue())
 
 
 def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
-  """The configuration that `train` makes of flags."""
-  with _untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
-    _forget_programs()
-    program = importlib.import_module('flowgan_tf.programs.train')
-    program.config_flag.rewrite_arguments()
+  """Returns the configuration that `train` makes of flags."""
+  with untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
+    importlib.import_module('flowgan_tf.programs.train')
     flags.FLAGS(sys.argv)
-    return program.configuration()
+    [config] = options.configurations()
+    return config
 
 
 def call_outside(program: str, *arguments: object, prelude: str = '') -> Outcome:
-  """The same in a process of its own, after some Python code."""
+  """Runs a program in a process of its own, after some Python code."""
   command = [sys.executable, CHECKOUT / 'bin' / program]
   if prelude:
-    code = f'{prelude}\nimport sys\nfrom flowgan_tf.programs.{program} import run\nsys.argv[0] = {program!r}\nrun()'
-    command = [sys.executable, '-c', code]
-  done = subprocess.run(
-    [*command, *map(str, arguments)],
-    env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+    start = f'import sys\nfrom flowgan_tf.programs import start\nsys.argv[0] = {program!r}\nstart.start({program!r})'
+    command = [sys.executable, '-c', f'{prelude}\n{start}']
+  done = processes.run([*command, *map(str, arguments)], env=os.environ | {'PYTHONPATH': str(CHECKOUT)})
   return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def assert_one_line(outcome: Outcome, program: str, *parts: str) -> None:
-  """A user's mistake: exit status 2, and one line on standard error that names what is wrong."""
+  """Checks for a user's mistake: exit status 2, and one line on standard error that names what is wrong."""
   assert outcome.status == 2, outcome
   assert outcome.out == ''
   assert outcome.err.count('\n') == 1 and outcome.err.startswith(f'{program}: '), outcome.err
@@ -140,7 +134,7 @@ def assert_one_line(outcome: Outcome, program: str, *parts: str) -> None:
 
 @pytest.fixture(scope='session')
 def cache(tmp_path_factory) -> pathlib.Path:
-  """Cache with a classifier of the digits that has hardly been trained."""
+  """A cache with a classifier of the digits that has hardly been trained."""
   from flowgan_tf import data
   from flowgan_tf.metrics import classifier
 

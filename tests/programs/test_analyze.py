@@ -1,5 +1,6 @@
-"""`analyze`: numbers and figures of a run, in the run."""
+"""`analyze`: numbers and figures of a run, in the run; and an analysis of one file, whose flags and table follow."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,9 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from flowgan_tf.runs.run import load_run, make_generator
-from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.study import spectrum
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.study import ANALYSES, Analysis, Settings, setting
 from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import assert_one_line, call
 
@@ -36,15 +38,18 @@ FILES = {
 
 
 def analysis_files(workdir):
-  """The names of the files; those of arrays without the first digits of their seal."""
+  """Returns the names of the files; of arrays without the first digits of their seal."""
   return sorted(re.sub(r'-[0-9a-f]{8}(?=\.npz$)', '', file.name) for file in (workdir / 'analysis').iterdir())
+
+
+def read_studies(workdir):
+  return read_summary(workdir).studies
 
 
 @pytest.fixture(scope='module')
 def analyzed(finished, tmp_path_factory):
   """A run with every analysis, and what the program said."""
-  workdir = tmp_path_factory.mktemp('analyzed') / 'run'
-  shutil.copytree(finished[0], workdir)
+  workdir = shutil.copytree(finished[0], tmp_path_factory.mktemp('analyzed') / 'run')
   outcome = call('analyze', workdir, f'--what={",".join(FILES)}', *QUICK)
   assert outcome.status == 0, outcome
   return workdir, outcome
@@ -58,21 +63,16 @@ def test_every_analysis_leaves_its_files_and_says_so(analyzed):
     assert f'{workdir}/analysis/{name}' in outcome.out
   with Image.open(workdir / 'analysis' / 'gmm_samples.png') as picture:
     assert picture.size[0] == picture.size[1] > 8 * 8
-
-
-def test_records_say_what_they_rest_on(analyzed):
-  workdir, _ = analyzed
   for what in FILES:
     record = json.loads((workdir / 'analysis' / f'{what}.json').read_text())
     assert (record['what'], record['checkpoint'], record['settings']['seed']) == (what, 'best_score', 0)
     assert record['step'] == load_run(workdir, 'best_score').step and record['seconds'] >= 0
-  assert record['settings'] == {'seed': 0, 'critic_steps': 2}  # Those that count for it, and no others.
+  assert record['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
 
 
 def test_numbers_agree_with_each_other(analyzed):
   """Of one run: its exact likelihood, by whatever way; log-determinants; the sets of the outliers."""
-  workdir, _ = analyzed
-  studies = read_summary(workdir).studies
+  studies = read_studies(analyzed[0])
   kde, outliers = studies['kde'].record, studies['outliers'].record
   # 180 test images; the outliers look at 50 of them.
   log_prob = studies['outliers'].arrays['test']
@@ -91,23 +91,22 @@ def test_numbers_agree_with_each_other(analyzed):
   assert gmm['model']['score_samples'] == gmm['bandwidths'][0]['score_samples'] == 100
 
 
-def test_the_same_seed_gives_the_same_numbers(analyzed, finished, tmp_path):
-  again = tmp_path / 'run'
-  shutil.copytree(finished[0], again)
-  assert call('analyze', again, '--what=kde,jacobian', *QUICK).status == 0
-  for what in ('kde', 'jacobian'):
-    first, second = (read_summary(w).studies[what].record for w in (analyzed[0], again))
-    numbers = [name for name, value in first.items() if isinstance(value, float) and name != 'seconds']
-    assert len(numbers) > 3
-    for name in numbers:
-      assert first[name] == pytest.approx(second[name], rel=1e-5), name
+def test_many_runs(analyzed, finished, images, tmp_path):
+  """The same seed gives the same numbers; TensorFlow warns where a function is traced again and again."""
+  workdirs = [shutil.copytree(finished[0], tmp_path / str(i)) for i in range(6)]
+  with mock.patch.object(tf.get_logger(), 'warning') as warning:
+    outcome = call('analyze', *workdirs, '--what=kde,outliers', f'--other_dataset={images}', *QUICK)
+  assert outcome.status == 0 and 'images' in outcome.out
+  assert [said for said in warning.call_args_list if 'log_prob' in str(said)] == []
+  assert set(read_studies(workdirs[0])['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
+  first, second = (read_studies(workdir)['kde'].record for workdir in (analyzed[0], workdirs[-1]))
+  for name in ('nll', 'bandwidth', 'exact_nll'):
+    assert first[name] == pytest.approx(second[name], rel=1e-5), name
 
 
-def test_what_one_run_cannot_have_does_not_stop_the_others(finished, images, tmp_path):
+def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
   """Each failure is one line, and the exit status says that there was one."""
-  workdirs = [tmp_path / name for name in ('first', 'second')]
-  for workdir in workdirs:
-    shutil.copytree(finished[0], workdir)
+  workdirs = [shutil.copytree(finished[0], tmp_path / name) for name in ('first', 'second')]
   shutil.rmtree(workdirs[0] / 'checkpoints' / 'best_nll')
   outcome = call('analyze', *workdirs, '--what=outliers,jacobian', '--other_dataset=digits', *QUICK)
   lines = outcome.err.splitlines()
@@ -116,77 +115,72 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, images, tmp
     assert line.startswith('analyze: --other_dataset must be another data set than') and str(workdir) in line
     assert analysis_files(workdir) == sorted(FILES['jacobian'])
     assert f'{workdir}/analysis/jacobian.svg' in outcome.out
-  outcome = call('analyze', *workdirs, '--what=outliers', '--checkpoint=best_nll', *QUICK)
+  # Nor does a damaged file.
+  (workdirs[1] / 'analysis' / 'jacobian.json').write_text('{')
+  outcome = call('analyze', *workdirs, '--what=kde', '--checkpoint=best_nll', *QUICK)
   assert outcome.status == 2 and outcome.err.count('\n') == 1 and 'best_nll' in outcome.err
-  assert 'outliers' not in read_summary(workdirs[0]).studies and 'outliers' in read_summary(workdirs[1]).studies
+  assert 'kde' not in read_studies(workdirs[0]) and 'kde' in read_studies(workdirs[1])
 
 
-def test_a_generator_without_inverse(cache, tmp_path):
-  """It has no likelihood; its Jacobian, which no exact log-determinant checks, is taken in double precision."""
-  workdir = tmp_path / 'run'
-  flags = (
-    '--generator=dcgan',
-    '--objective=adversarial',
-    '--batch_size=8',
-    '--critic_steps=2',
-    '--steps=2',
-    '--samples=10',
-  )
-  tiny = ('--config.dcgan.channels=(8, 4)', '--config.dcgan_critic.channels=(4,)', '--config.score_samples=0')
-  assert call('train', *flags, *tiny, f'--config.cache_dir={cache}', f'--workdir={workdir}').status == 0
-  outcome = call('analyze', workdir, '--what=outliers,jacobian', *QUICK)
-  assert outcome.status == 2 and outcome.err.count('\n') == 1
-  assert outcome.err == f'analyze: {workdir}: outliers needs a likelihood, which generator dcgan does not have\n'
-  found = read_summary(workdir).studies['jacobian']
-  run = load_run(workdir)
-  noise = run.generator.distribution.sample(3, seed=stateless_seed(0, Purpose.ANALYSIS))
-  wide = make_generator(run.config, run.image_shape, 'float64')
-  for variable, narrow in zip(wide.variables, run.generator.variables, strict=True):
-    variable.assign(tf.cast(narrow, variable.dtype))
-  values = found.arrays['singular_values']
-  assert values.dtype == np.float64
-  expected = spectrum(wide, noise).singular_values
-  np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-13 * expected.max())
+def test_mistakes(finished):
+  for arguments, said in (
+    (['--what=jacobian'], 'expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none'),
+    ([finished[0]], '--what must be one or more of kde, ais, gmm, '),
+    ([finished[0], '--what=kde,guess'], '--what must be one of kde, ais, gmm, jacobian, temperature, classifiers, '),
+    ([finished[0], '--what=kde', '--samples=1'], '--samples must be an integer from '),
+    ([finished[0], 'missing', '--what=kde'], 'missing: no such folder'),
+    ([finished[0], '--what=outliers', '--other_dataset=nothing'], '--other_dataset must be '),
+    ([finished[0], '--what=jacobian', '--checkpoint=oldest'], '--checkpoint=oldest: '),
+  ):
+    assert_one_line(call('analyze', *arguments), 'analyze', said)
 
 
-def test_many_sets_of_images_of_many_runs_are_one_program_each(finished, tmp_path):
-  """TensorFlow warns where a function is traced again and again."""
-  workdirs = [tmp_path / str(i) for i in range(6)]
-  for workdir in workdirs:
-    shutil.copytree(finished[0], workdir)
-  with mock.patch.object(tf.get_logger(), 'warning') as warning:
-    assert call('analyze', *workdirs, '--what=kde,outliers', *QUICK).status == 0
-  assert [said for said in warning.call_args_list if 'log_prob' in str(said)] == []
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BrightnessSettings(Settings):
+  shades: int = setting(7, 'Shades of grey.', minimum=2)
+  samples: int = setting(5000, 'A flag of other analyses, too.', minimum=10)
 
 
-def test_other_data_can_be_compared(finished, images, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished[0], workdir)
-  outcome = call('analyze', workdir, '--what=outliers', f'--other_dataset={images}', *QUICK)
-  assert outcome.status == 0 and 'images' in outcome.out
-  assert set(read_summary(workdir).studies['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
+class Brightness(Analysis):
+  name = 'brightness'
+  title = 'Brightness of samples'
+  description = 'mean grey level of samples'
+  caption = 'Mean grey level of samples'
+  Settings = BrightnessSettings
+  columns = (Column('mean grey level', 'mean', '.3f', 'standard_error'),)
+  details = (Column('shades', 'shades'), Column('samples', 'n', ','))
+
+  def measure(self, subject, settings):
+    means = subject.samples(settings.samples, settings.seed).mean(axis=(1, 2, 3))
+    numbers = {'mean': means.mean(), 'standard_error': means.std() / 10, 'n': len(means), 'shades': settings.shades}
+    return numbers, {'means': means}
+
+  def figures(self, runs):
+    pixels = np.full((8, 8, 1), 100, np.uint8)
+    return {self.name: Figure.of_pixels(pixels, 'A grey square.', f'{len(runs)} run.')}
 
 
-@pytest.mark.parametrize(
-  ('arguments', 'said'),
-  [
-    (['--what=jacobian'], ['run folder']),
-    (['RUN'], ['--what', 'kde, ais, gmm']),
-    (['RUN', '--what=kde,guess'], ['--what', "'guess'", 'kde, ais, gmm']),
-    (['RUN', '--what=kde', '--samples=1'], ['samples']),
-    (['RUN', 'missing', '--what=kde'], ['missing', 'no such folder']),
-    (['RUN', '--what=outliers', '--other_dataset=nothing'], ['nothing']),
-    (['RUN', '--what=outliers', '--other_dataset=digits'], ['--other_dataset', 'another data set', 'digits']),
-    (['RUN', '--what=jacobian', '--checkpoint=oldest'], ['checkpoint']),
-  ],
-)
-def test_mistakes(finished, arguments, said):
-  assert_one_line(call('analyze', *[str(finished[0]) if a == 'RUN' else a for a in arguments]), 'analyze', *said)
-
-
-def test_a_damaged_analysis_does_not_stop_another(analyzed, tmp_path):
-  workdir = shutil.copytree(analyzed[0], tmp_path / 'run')
-  (workdir / 'analysis' / 'kde.json').write_text('{')
-  (workdir / 'analysis' / 'jacobian.svg').unlink()
-  assert call('analyze', workdir, '--what=jacobian', *QUICK).status == 0
-  assert (workdir / 'analysis' / 'jacobian.svg').exists()
+def test_an_analysis_of_one_file_has_flags_help_a_table_and_a_section(monkeypatch, finished, tmp_path):
+  monkeypatch.setitem(ANALYSES, 'brightness', Brightness())
+  said = ' '.join(call('analyze', '--helpshort').out.split())
+  assert 'mean grey level of samples' in said and '--shades: brightness: Shades of grey.' in said
+  assert '--samples: kde, gmm, temperature, classifiers, brightness:' in said
+  run = shutil.copytree(finished[0], tmp_path / 'run')
+  outcome = call('analyze', run, '--what=kde,brightness', '--shades=1')
+  assert_one_line(outcome, 'analyze', '--shades must be an integer from 2 to 10000000. Got: 1.')
+  assert not (run / 'analysis').exists()
+  outcome = call('analyze', run, '--what=brightness,kde', '--shades=5', '--samples=100')
+  assert outcome.status == 0, outcome
+  study = read_studies(run)['brightness']
+  assert study.record['settings'] == {'seed': 0, 'samples': 100, 'shades': 5}
+  assert study.record['mean'] == pytest.approx(study.arrays['means'].mean())
+  _, caption, header, _, row, json_file, picture, *_ = outcome.out.splitlines()
+  assert caption.strip() == 'Mean grey level of samples'
+  assert [cell.strip() for cell in header.split('   ') if cell.strip()] == ['mean grey level', 'shades', 'samples']
+  assert row.startswith(f'  {study.record["mean"]:.3f} +- ') and row.split()[-2:] == ['5', '100']
+  assert (json_file.strip(), picture.strip()) == (f'{run}/analysis/brightness.json', f'{run}/analysis/brightness.png')
+  assert call('report', run).status == 0
+  page = (run / 'report.html').read_text()
+  for text in ('Brightness of samples', 'mean grey level', 'A grey square.', f'{study.record["mean"]:.3f}'):
+    assert text in page
+  assert f'bin/analyze {run} --what=brightness --checkpoint=best_score --seed=0 --shades=5 --samples=100' in page

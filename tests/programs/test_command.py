@@ -1,110 +1,39 @@
-"""What all programs do before and after their own work."""
+"""What all programs do before and after their own work: they start, report errors in a line, and end with a status."""
 
 import errno
 import io
 import os
-from unittest import mock
+import pathlib
+import re
+import sys
+import types
 
 import pytest
 import tensorflow as tf
 from absl import flags
-from ml_collections import config_dict
-from ml_collections.config_flags import config_flags
-from PIL import Image
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.programs import command
-from tests.programs import conftest
-from tests.programs.conftest import assert_one_line, call
-
-CONFIG = """
-from ml_collections import config_dict
-
-def get_config():
-  return config_dict.ConfigDict({'cache_dir': '', 'steps': 1, 'critic': {'channels': (1,), 'lambda': 0.5}})
-"""
+from flowgan_tf.programs import command, start
+from tests import processes
+from tests.programs.conftest import CHECKOUT, PROGRAMS, assert_one_line, call, call_outside, untouched
 
 
-@pytest.fixture
-def defined(monkeypatch) -> flags.FlagValues:
-  """Flags of a program that takes steps and lambda, in place of all that other tests have defined."""
+@pytest.mark.parametrize(
+  ('argument', 'text', 'printed'),
+  [
+    ('steps', '`steps` must be at least 1; see `steps`', '--steps must be at least 1; see --steps'),
+    ('lambda_', 'two\n  lines of `lambda_`\n', 'two lines of --lambda'),
+    ('critic.channels', '`critic.channels` and `steps` must', '--config.critic.channels and `steps` must'),
+    ('channels', '`channels` must', '`channels` must'),
+    (None, '`steps` must', '`steps` must'),
+  ],
+)
+def test_an_argument_becomes_a_flag(monkeypatch, argument, text, printed):
   values = flags.FlagValues()
-  flags.DEFINE_integer('steps', 1, '', flag_values=values)
-  flags.DEFINE_float('lambda', 1.0, '', flag_values=values)
-  monkeypatch.setattr(flags, 'FLAGS', values)
-  return values
-
-
-@pytest.fixture
-def configured(defined, tmp_path) -> flags.FlagValues:
-  """The same program with --config."""
-  (tmp_path / 'config.py').write_text(CONFIG)
-  with mock.patch('sys.argv', ['program', f'--config={tmp_path / "config.py"}']):
-    config_flags.DEFINE_config_file('config', flag_values=defined)
-    defined(['program', f'--config={tmp_path / "config.py"}'])
-  return defined
-
-
-@pytest.mark.parametrize(
-  ('text', 'printed'),
-  [
-    ('`steps` must be at least 1. Got: 0.', '--steps must be at least 1. Got: 0.'),
-    ('`lambda_` must be finite; see `steps`', '--lambda must be finite; see --steps'),
-    # Neither flags of this program nor settings: it takes no configuration.
-    ('`cache_dir` and `critic.channels` must', '`cache_dir` and `critic.channels` must'),
-    ('`stepson` must', '`stepson` must'),
-    ('`steps.size` must', '`steps.size` must'),
-    ('steps must, as in `steps runs/demo --steps=3`', 'steps must, as in `steps runs/demo --steps=3`'),
-    ('a/`b`: `--steps`, ``, ` steps`', 'a/`b`: `--steps`, ``, ` steps`'),
-    ('two\n  lines of `steps`\n', 'two lines of --steps'),
-  ],
-)
-def test_arguments_become_flags(defined, text, printed):
-  assert command.message(UsageError(text)) == command.message(text) == printed
-
-
-@pytest.mark.parametrize(
-  ('text', 'printed'),
-  [
-    ('`steps` must', '--steps must'),  # Its own flag, although it is a setting too.
-    ('`cache_dir` must', '--config.cache_dir must'),
-    ('`critic` must', '--config.critic must'),
-    ('`critic.channels` and `critic.lambda_`', '--config.critic.channels and --config.critic.lambda'),
-    ('`critic.nosuch` must', '`critic.nosuch` must'),
-    ('`critic.channels.nosuch` must', '`critic.channels.nosuch` must'),
-    ('`channels` must', '`channels` must'),
-    ('`config` must', '--config must'),
-  ],
-)
-def test_settings_become_overrides_of_the_configuration(configured, text, printed):
-  assert isinstance(configured['config'].value, config_dict.ConfigDict)
-  assert command.message(UsageError(text)) == printed
-
-
-def test_a_configuration_that_is_not_there_has_no_settings(defined, tmp_path):
-  with mock.patch('sys.argv', ['program']):
-    config_flags.DEFINE_config_file('config', flag_values=defined)
-  assert command.message('`cache_dir` of `steps`') == '`cache_dir` of --steps'
-  with mock.patch('sys.argv', ['program', f'--config={tmp_path}/missing.py']):
-    defined(['program', f'--config={tmp_path}/missing.py'])  # ml_collections raises when it is first looked at.
-  assert command.message('`cache_dir` of `steps`') == '`cache_dir` of --steps'
-
-
-def test_a_program_prints_the_library_s_errors_in_its_own_words(finished, tmp_path, monkeypatch):
-  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
-  outcome = call('evaluate', finished[0], '--scorer=inception', f'--inception_weights={tmp_path}/missing.h5')
-  assert_one_line(outcome, 'evaluate', f'{tmp_path}/missing.h5: no such file; --inception_weights must be ')
-  data_dir = tmp_path / 'missing'
-  outcome = call('train', '--dataset=mnist', f'--data_dir={data_dir}', f'--workdir={tmp_path / "run"}')
-  assert_one_line(outcome, 'train', f'--data_dir must be a folder with prepared TFDS data sets. Got: {data_dir}')
-
-
-def test_images_of_several_sizes_name_the_flag_that_mends_them(tmp_path):
-  for i in range(3):
-    Image.new('L', (8, 8 + i)).save(tmp_path / f'{i}.png')
-  outcome = call('train', f'--dataset={tmp_path}', f'--workdir={tmp_path / "run"}')
-  hint = 'set --config.image_size, for example to 64'
-  assert_one_line(outcome, 'train', f'{tmp_path}/1.png: expected an image like 0.png, ', hint)
+  for name in ('steps', 'lambda', 'config.steps', 'config.critic.channels'):
+    flags.DEFINE_integer(name, 1, '', flag_values=values)
+  monkeypatch.setattr(command, 'FLAGS', values)
+  assert command.message(UsageError(text, argument)) == printed
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/runs/demo/metrics.jsonl')
@@ -129,78 +58,175 @@ CUT_OFF = tf.errors.UnknownError(
     (OSError(errno.EIO, os.strerror(errno.EIO)), 1, 'Input/output error'),
     (EXHAUSTED, 1, '/runs/demo/ckpt-6; No space left on device'),
     (CUT_OFF, 1, "OSError: [Errno 5] Input/output error: 'photos/train.npy'"),
-    (
-      UsageError('a/b: cannot be written (No space left on device)'),
-      1,
-      'a/b: cannot be written (No space left on device)',
-    ),
-    (UsageError('a/b: cannot be written (Input/output error)'), 1, 'a/b: cannot be written (Input/output error)'),
-    (UsageError('a/b: cannot be written (Read-only file system)'), 2, 'a/b: cannot be written (Read-only file system)'),
-    (UsageError('a/b: cannot be written (Permission denied)'), 2, 'a/b: cannot be written (Permission denied)'),
+    (MemoryError('no room'), 1, 'no room'),
+    (UsageError('a: cannot be written (No space left on device)'), 1, 'a: cannot be written (No space left on device)'),
+    (UsageError('a: cannot be written (Permission denied)'), 2, 'a: cannot be written (Permission denied)'),
   ],
 )
-def test_a_disk_that_fails_is_no_mistake_of_the_user(monkeypatch, capsys, error, status, printed):
+def test_an_error_is_one_line_and_a_status(monkeypatch, capsys, error, status, printed):
   def main(arguments):
     raise error
 
   monkeypatch.setattr('sys.argv', ['bin/demo'])
-  monkeypatch.setattr(command, 'end_on_signals', lambda: None)
-  with conftest._untouched(), pytest.raises(SystemExit) as ended:
-    command.run_program(main, __name__)
+  with untouched(), pytest.raises(SystemExit) as ended:
+    command.run_program(types.SimpleNamespace(main=main, __name__=__name__, __doc__=''))
   assert ended.value.code == status
   assert capsys.readouterr().err == f'demo: {printed}\n'
   assert command.status_of(ValueError('a defect')) is None
 
 
-class Full(io.StringIO):
-  """Standard output in a file on a full disk."""
-
-  def __init__(self, method: str):
-    super().__init__()
-    setattr(self, method, self.fail)
-
-  def fail(self, *_):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def closed_pipe():
-  reader, writer = os.pipe()
-  os.close(reader)
-  return os.fdopen(writer, 'w', buffering=1)
+@pytest.mark.parametrize('arguments', [['--help'], []])
+def test_output_that_cannot_be_written_is_no_mistake_of_the_user(arguments):
+  """And Python says nothing more at exit."""
+  main = 'def main(arguments): print("x" * 100)'
+  program = f"""{main}
+import sys, types
+from flowgan_tf.programs import command
+sys.argv = ['bin/demo', *{arguments}]
+command.run_program(types.SimpleNamespace(main=main, __name__='demo', __doc__='A demo.'))
+"""
+  with open('/dev/full', 'w') as full:
+    done = processes.run([sys.executable, '-c', program], stdout=full, cwd=CHECKOUT)
+  assert (done.returncode, done.stderr) == (1, f'demo: {os.strerror(errno.ENOSPC)}\n')
 
 
-@pytest.mark.parametrize('arguments', [['--help'], ['--helpfull'], []])
-def test_output_that_cannot_be_written_is_no_mistake_of_the_user(monkeypatch, capsys, arguments):
-  monkeypatch.setattr(command, 'end_on_signals', lambda: None)
-  monkeypatch.setattr('sys.argv', ['bin/demo', *arguments])
-  outputs = {closed_pipe: 'Broken pipe', lambda: Full('write'): os.strerror(errno.ENOSPC)}
-  outputs[lambda: Full('flush')] = os.strerror(errno.ENOSPC)
-  for make, reason in outputs.items():
-    monkeypatch.setattr('sys.stdout', make())
-    with conftest._untouched(), pytest.raises(SystemExit) as ended:
-      command.run_program(print, __name__)
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == f'demo: {reason}\n'
-
-
-def test_more_or_less_than_one_run_is_a_mistake(monkeypatch):
+def test_arguments(monkeypatch):
   monkeypatch.setattr('sys.argv', ['/somewhere/bin/export'])
   assert command.run_argument(['runs/demo']) == 'runs/demo'
   for arguments in ([], ['a', 'b']):
     with pytest.raises(UsageError, match=rf'as in `export runs/demo`; got {len(arguments)} arguments$'):
       command.run_argument(arguments)
+  assert_one_line(call('export', ''), 'export', 'arguments must be paths. Got: an empty one.')
 
 
-@pytest.mark.parametrize('program', ['analyze', 'evaluate', 'export', 'report', 'sample', 'sweep', 'train'])
-def test_float32_products_are_float32(program, tmp_path):
+def test_output_with_a_path_that_is_not_utf8(finished, tmp_path):
+  run = tmp_path / os.fsdecode(b'run-\xff')
+  run.symlink_to(finished[0])
+  out = io.TextIOWrapper(io.BytesIO(), encoding='utf-8', write_through=True)
+  out.getvalue = lambda: os.fsdecode(out.buffer.getvalue())
+  assert call('report', run, out=out) == (0, f'{run}/report.html\n', '')
+
+
+@pytest.mark.parametrize('program', PROGRAMS)
+def test_a_program_is_a_module_too(program):
+  """As in `python -m flowgan_tf.programs.train`."""
+  assert_one_line(call(program, '--nosuch=1', as_module=True), program, 'nosuch')
+  said = call(program, '--helpshort', as_module=True)
+  first = (CHECKOUT / 'flowgan_tf' / 'programs' / f'{program}.py').read_text().splitlines()[0].strip('"')
+  assert said.status == 0 and said.err == ''
+  assert first in said.out and ('--workdir:' in said.out or '--out:' in said.out or '--checkpoint:' in said.out)
+
+
+ENTRY_POINTS = re.findall(r"'flowgan-(\w+)=flowgan_tf\.programs\.(\w+):(\w+)'", (CHECKOUT / 'setup.py').read_text())
+
+
+def test_each_program_has_its_entry_point():
+  names = {path.name for path in (CHECKOUT / 'bin').iterdir() if not path.name.startswith('_')}
+  assert {(name, 'start', name) for name in names} == set(ENTRY_POINTS)
+  assert names == set(PROGRAMS) == set(start.__all__) - {'start'}
+
+
+def test_signals_are_handled_before_the_imports(monkeypatch):
+  done = []
+  monkeypatch.setattr(start, 'end_on_signals', lambda: done.append('signals'))
+  program = types.SimpleNamespace(run_program=lambda module: done.append('run'))
+  monkeypatch.setattr(start.importlib, 'import_module', lambda name: done.append(name) or program)
+  for name in PROGRAMS:
+    done.clear()
+    getattr(start, name)()
+    assert done[0] == 'signals' and done[-2:] == [f'flowgan_tf.programs.{name}', 'run']
+
+
+# Calls programs one after another, and ends with the status of the last. No call may import what takes seconds.
+WITHOUT_TENSORFLOW = """
+import importlib, sys
+from absl import app, flags
+from flowgan_tf import programs
+from flowgan_tf.programs import command
+
+def load_tensorflow():
+  print('has loaded TensorFlow', file=sys.stderr)
+  sys.exit(9)
+
+command.load_tensorflow = load_tensorflow
+app.define_help_flags()
+names = set(flags.FLAGS)
+for program, *arguments in eval(sys.argv[1]):
+  sys.argv = [program, *arguments]
+  for name in set(flags.FLAGS) - names:
+    delattr(flags.FLAGS, name)
+  for name in ('train', program):
+    sys.modules.pop(f'flowgan_tf.programs.{name}', None)
+    vars(programs).pop(name, None)
+  try:
+    command.run_program(importlib.import_module(f'flowgan_tf.programs.{program}'))
+  except SystemExit as ended:
+    print(program, 'ends with', ended.code, file=sys.stderr)
+  for name in ('tensorflow', 'keras', 'tensorflow_probability', 'sklearn', 'scipy'):
+    assert name not in sys.modules, (program, arguments, name)
+"""
+
+
+def test_help_and_refusals_do_without_tensorflow():
+  cases = {
+    ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',
+    ('evaluate', 'RUN', '--split=nonsense'): '--split=nonsense: value should be one of ',
+    ('export',): 'expected one run folder',
+    ('report',): 'expected one or more run folders',
+    ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a finite number of at least 0.',
+    ('train', '--objective=nonsense'): "--objective must be one of mle, adversarial, hybrid. Got: 'nonsense'.",
+    ('sweep', '--lambdas=-1'): '--lambdas must be different numbers of at least 0, or inf. Got: -1.',
+  }
+  calls = [(program, '--help') for program in PROGRAMS] + list(cases)
+  done = processes.run([sys.executable, '-c', WITHOUT_TENSORFLOW, repr(calls)], cwd=CHECKOUT)
+  assert done.returncode == 0, done.stderr
+  lines = iter(done.stderr.splitlines())
+  for program in PROGRAMS:
+    assert next(lines) == f'{program} ends with 0'
+  for (program, *_), said in cases.items():
+    line = next(lines)
+    assert line.startswith(f'{program}: ') and said in line
+    assert next(lines) == f'{program} ends with 2'
+  # What is sound loads TensorFlow where it is set up.
+  calls = [('analyze', 'RUN', '--what=kde'), ('sweep',), ('train',)]
+  done = processes.run([sys.executable, '-c', WITHOUT_TENSORFLOW, repr(calls)], cwd=CHECKOUT)
+  assert done.stderr.count('has loaded TensorFlow\n') == 3, done.stderr
+
+
+def test_float32_products_are_float32(tmp_path):
   """And not TF32, TensorFlow's default on newer GPUs."""
-  folder = f'{tmp_path}/missing'
-  arguments = {'train': [f'--dataset={folder}'], 'sweep': [f'--dataset={folder}'], 'analyze': [folder, '--what=kde']}
   setting = tf.config.experimental
   kept = setting.tensor_float_32_execution_enabled()
   try:
     setting.enable_tensor_float_32_execution(True)
-    assert_one_line(call(program, *arguments.get(program, [folder])), program, folder)
+    assert_one_line(call('train', f'--dataset={tmp_path}/missing'), 'train', f'{tmp_path}/missing')
     assert not setting.tensor_float_32_execution_enabled()
   finally:
     setting.enable_tensor_float_32_execution(kept)
+
+
+def test_a_process_of_its_own(tmp_path):
+  """The script in bin/, with a config file that loads TensorFlow: nothing but our line on standard error."""
+  (tmp_path / 'own.py').write_text("""
+import tensorflow as tf
+import flowgan_tf as fg
+
+def get_config():
+  config = fg.runs.default_config()
+  config.steps = int(tf.constant(3) - 3)
+  return config
+""")
+  outcome = call_outside('train', f'--config={tmp_path}/own.py', f'--workdir={tmp_path}/run')
+  assert outcome.err.splitlines()[-1] == 'train: --steps must be an integer from 1 to 1000000000. Got: 0.'
+  assert (outcome.status, outcome.out, [path.name for path in tmp_path.iterdir()]) == (2, '', ['own.py'])
+
+
+def test_a_checkout_without_its_environment_says_how_to_make_it(tmp_path):
+  bin_folder = tmp_path / 'bin'
+  bin_folder.mkdir()
+  for name in ('train', '_checkout.py'):
+    (bin_folder / name).write_text((CHECKOUT / 'bin' / name).read_text())
+  # Without the packages of this environment.
+  done = processes.run([pathlib.Path(sys.executable).resolve(), '-S', bin_folder / 'train'], env={}, cwd=tmp_path)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr == 'train: flowgan_tf is not installed; `make demo` installs it, with all that it needs\n'

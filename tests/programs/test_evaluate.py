@@ -1,13 +1,16 @@
+"""`evaluate`: likelihood and scores of a run, by the network that `--scorer` names."""
+
 import json
 import shutil
 
-import numpy as np
+import keras
 import pytest
 
 from flowgan_tf import data
+from flowgan_tf.metrics import inception
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
-from tests.programs.conftest import assert_one_line, call
+from tests.programs.conftest import FAST, assert_one_line, call
 from tests.tiny import edit_record
 
 
@@ -16,26 +19,27 @@ def workdir(finished, tmp_path):
   return shutil.copytree(finished[0], tmp_path / 'run')
 
 
+def evaluation(workdir):
+  return json.loads((workdir / 'evaluation.json').read_text())['records']
+
+
 def test_what_is_reported_and_kept(workdir):
   outcome = call('evaluate', workdir, '--split=validation', '--samples=40')
   assert outcome.status == 0, outcome
-  records = json.loads((workdir / 'evaluation.json').read_text())['records']
-  assert [r['split'] for r in records] == ['validation'] * 3 + ['test'] * 3  # Those of the training stay.
+  records = evaluation(workdir)
+  assert [r['split'] for r in records] == ['validation'] * 3 + ['test'] * 3  # The training measured these.
   records = records[:3]
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
-  dataset = data.load('digits')
-  x = data.dequantize(dataset.validation.images, 17, Purpose.EVALUATION)
+  x = data.dequantize(data.load('digits').validation.images, 17, Purpose.EVALUATION)
   for record in records:
     run = load_run(workdir, record['checkpoint'])
     assert record['step'] == run.step
     assert record['nll'] == pytest.approx(-run.generator.log_prob(x).numpy().mean(), rel=1e-4)
-    expected = {'split': 'validation', 'n': 180, 'score_samples': 40, 'score_splits': 10}
+    expected = {'split': 'validation', 'n': 180, 'score_samples': 40, 'score_splits': 10, 'scorer': 'classifier'}
     assert record | expected == record
-    assert record['scorer'] == 'classifier' and len(record['scorer_hash']) == 16
-    assert record['fid'] > 0 and record['reference_images'] == 1437
-    assert 0 <= record['classifier_accuracy'] <= 1
-    assert 0 < record['round_trip_error'] < 1e-4
-    assert 1 <= record['inception_score'] <= 10
+    assert len(record['scorer_hash']) == 16 and record['reference_images'] == 1437
+    assert record['fid'] > 0 and 0 <= record['classifier_accuracy'] <= 1
+    assert 0 < record['round_trip_error'] < 1e-4 and 1 <= record['inception_score'] <= 10
   header, _, *rows, real, scores, _, path = outcome.out.splitlines()
   assert 'validation NLL (nats)' in header and 'MODE' in header
   assert len(rows) == len({record['step'] for record in records})
@@ -46,70 +50,106 @@ def test_what_is_reported_and_kept(workdir):
   assert records[0]['real_score_samples'] == 40
   assert f'classifier {records[0]["scorer_hash"]}' in scores
   assert path == f'{workdir}/evaluation.json'
-  # Nothing is random: the same numbers again.
-  again = call('evaluate', workdir, '--split=validation', '--samples=40')
-  assert again.out == outcome.out
 
 
-def test_one_checkpoint(workdir):
-  before = json.loads((workdir / 'evaluation.json').read_text())['records']
-  outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=20')
-  [record, *others] = json.loads((workdir / 'evaluation.json').read_text())['records']
+def test_one_checkpoint_and_the_likelihood_alone(workdir):
+  before = evaluation(workdir)
+  outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=0')
+  assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
+  assert len(outcome.out.splitlines()) == 5
+  [record, *others] = evaluation(workdir)
   assert others == [other for other in before if other['checkpoint'] != 'best_score']
   assert (record['checkpoint'], record['split'], record['n']) == ('best_score', 'test', 180)
-  assert len(outcome.out.splitlines()) == 7  # One row for the checkpoint, and one for real images.
+  assert 'nll' in record and 'fid' in record  # The earlier scores stay.
 
 
-def test_the_likelihood_alone(workdir):
-  outcome = call('evaluate', workdir, '--checkpoint=latest', '--samples=0')
-  assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
-  [record, *_] = json.loads((workdir / 'evaluation.json').read_text())['records']
-  assert 'nll' in record and 'fid' in record  # The scores of before.
-  (workdir / 'evaluation.json').unlink()
-  assert call('evaluate', workdir, '--checkpoint=latest', '--samples=0').status == 0
-  [record] = json.loads((workdir / 'evaluation.json').read_text())['records']
-  assert 'nll' in record and 'fid' not in record
+@pytest.mark.parametrize('program', ['evaluate', 'sample', 'export', 'analyze'])
+def test_what_is_not_a_run_ends_in_one_line(workdir, tmp_path, program):
+  what = ['--what=kde'] if program == 'analyze' else []
+  for run, said in (
+    (tmp_path / 'missing', f'{tmp_path}/missing: no such folder'),
+    (workdir / 'config.json', f'{workdir}/config.json: no such folder'),
+    (tmp_path, f'{tmp_path}: holds no config.json'),
+  ):
+    assert_one_line(call(program, run, *what), program, said)
+  assert_one_line(call(program, workdir, '--checkpoint=newest', *what), program, '--checkpoint=newest')
+  index = next((workdir / 'checkpoints' / 'best_nll').glob('*.index'))
+  index.write_bytes(index.read_bytes()[:50])
+  outcome = call(program, workdir, '--checkpoint=best_nll', *what)
+  assert_one_line(outcome, program, f'{index.with_suffix("")}: the checkpoint is damaged')
+  shutil.rmtree(workdir / 'checkpoints' / 'best_nll')
+  outcome = call(program, workdir, '--checkpoint=best_nll', *what)
+  assert_one_line(outcome, program, "'best_nll'", 'it has: latest, best_score')
+  config = (workdir / 'config.json').read_text()
+  for damaged in (config[: len(config) // 2], '[]', config.replace('"nice"', '"glow"')):
+    (workdir / 'config.json').write_text(damaged)
+    assert_one_line(call(program, workdir, *what), program, f'{workdir}/config.json', 'damaged')
+  shutil.rmtree(workdir / 'checkpoints')
+  assert_one_line(call(program, workdir, *what), program, f'{workdir}: has no checkpoint yet')
 
 
-def test_data_that_changed_are_refused(workdir, monkeypatch):
-  monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint is refused otherwise.
+def test_mistakes(workdir, images, tmp_path, monkeypatch):
+  before = (workdir / 'evaluation.json').read_bytes()
+  (tmp_path / 'bad.h5').write_bytes(b'not HDF5')
+  for flags, said in (
+    (['--samples=9'], '--samples must be 0 or at least 10. Got: 9.'),
+    (['--samples=1000000000000'], '--samples=1000000000000: '),
+    (['--split=all'], '--split=all: '),
+    ([f'--inception_weights={tmp_path}/bad.h5'], "--inception_weights must go with `scorer` 'inception'"),
+    (['--scorer=inception', f'--inception_weights={tmp_path}/bad.h5'], 'bad.h5: damaged'),
+    (
+      ['--scorer=inception', f'--inception_weights={tmp_path}/no.h5'],
+      'no.h5: no such file; --inception_weights must be',
+    ),
+  ):
+    assert_one_line(call('evaluate', workdir, *flags), 'evaluate', said)
+  # Without a download, one line names what helps.
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  monkeypatch.setattr('flowgan_tf.data.tfds.host_answers', lambda url, **_: False)
+  outcome = call('evaluate', workdir, '--scorer=inception')
+  assert_one_line(outcome, 'evaluate', 'pass a local copy as --inception_weights, ', "`scorer` 'classifier'")
+  assert (workdir / 'evaluation.json').read_bytes() == before
+  monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint would be refused, too.
   edit_record(workdir / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
   assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
 
 
-@pytest.mark.parametrize('program', ['evaluate', 'sample', 'export', 'analyze', 'report'])
-@pytest.mark.parametrize('argument', ['', 'x' * 5000, 'a\0b', 'a/' * 3000])
-def test_what_is_no_path_ends_in_one_line(program, argument):
-  assert_one_line(call(program, argument), program, 'arguments must be paths. Got: ')
+def test_inception_scores_a_run(images, tmp_path, monkeypatch):
+  """Trained with it, and evaluated by it; unlabelled data will do. Here it is a small network, with the same shapes."""
+
+  def network():
+    images = keras.Input((299, 299, 3))
+    features = keras.layers.GlobalAveragePooling2D(name='avg_pool')(keras.layers.Conv2D(4, 9, strides=32)(images))
+    return keras.Model(images, keras.layers.Dense(1000)(features))
+
+  monkeypatch.setattr(inception, '_network', network)
+  keras.utils.set_random_seed(0)
+  weights = tmp_path / 'inception.weights.h5'
+  network().save_weights(weights)
+  run = tmp_path / 'run'
+  common = [*FAST, f'--dataset={images}', f'--config.cache_dir={tmp_path}/cache', f'--workdir={run}']
+  flags = ['--scorer=inception', f'--inception_weights={weights}', '--config.score_samples=10']
+  outcome = call('train', *common, *flags)
+  assert outcome.status == 0, outcome
+  assert 'inception_v3' in outcome.out and 'FID' in outcome.out and 'MODE' not in outcome.out
+  [record, *others] = evaluation(run)
+  assert (record['scorer'], record['reference_images'], record['score_samples']) == ('inception_v3', 32, 10)
+  assert 'best_score' in {other['checkpoint'] for other in [record, *others]}
+  # The run remembers the file, and the reference is read from the cache.
+  again = call('evaluate', run, '--samples=10', '--checkpoint=latest')
+  assert again.status == 0 and record['scorer_hash'] in again.out and 'Computing' not in again.err
+  weights.unlink()
+  assert_one_line(call('evaluate', run), 'evaluate', '--inception_weights', 'no such file')
 
 
-@pytest.mark.parametrize('program', ['evaluate', 'sample', 'export'])
-def test_what_is_no_run_ends_in_one_line(workdir, tmp_path, program):
-  assert_one_line(call(program), program, 'expected one run folder', 'got 0')
-  assert_one_line(call(program, workdir, workdir), program, 'expected one run folder', 'got 2')
-  assert_one_line(call(program, tmp_path / 'missing'), program, f'{tmp_path}/missing', 'no such folder')
-  assert_one_line(call(program, workdir / 'config.json'), program, 'config.json', 'no such folder')
-  assert_one_line(call(program, tmp_path), program, str(tmp_path), 'no config.json')
-  assert_one_line(call(program, workdir, '--checkpoint=newest'), program, 'checkpoint', 'newest')
-  assert_one_line(call(program, workdir, '--nosuch=1'), program, 'nosuch')
-  newest = next((workdir / 'checkpoints' / 'best_nll').glob('*.index'))
-  content = newest.read_bytes()
-  newest.write_bytes(content[:50])
-  flags = ['--checkpoint=best_nll', *(['--samples=20'] if program == 'evaluate' else [])]
-  assert_one_line(call(program, workdir, *flags), program, str(newest.with_suffix('')), 'damaged')
-  shutil.rmtree(workdir / 'checkpoints' / 'best_nll')
-  assert_one_line(call(program, workdir, *flags), program, "'best_nll'", 'it has: latest, best_score')
-  config = (workdir / 'config.json').read_text()
-  for damaged in (config[: len(config) // 2], '[]', config.replace('"nice"', '"glow"')):
-    (workdir / 'config.json').write_text(damaged)
-    assert_one_line(call(program, workdir), program, f'{workdir}/config.json', 'damaged')
-  (workdir / 'config.json').write_text(config)
-  shutil.rmtree(workdir / 'checkpoints')
-  assert_one_line(call(program, workdir), program, str(workdir), 'no checkpoint yet')
-
-
-@pytest.mark.parametrize('flags', [['--samples=9'], ['--samples=1000000000000'], ['--split=all'], ['--samples=many']])
-def test_bad_values(workdir, flags):
-  before = np.frombuffer((workdir / 'evaluation.json').read_bytes(), np.uint8)
-  assert_one_line(call('evaluate', workdir, *flags), 'evaluate', flags[0].partition('=')[2])
-  np.testing.assert_array_equal(np.frombuffer((workdir / 'evaluation.json').read_bytes(), np.uint8), before)
+def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path, monkeypatch):
+  """Without being asked for, it is left out: the run has no scores."""
+  common = [*FAST, f'--dataset={images}', f'--workdir={tmp_path}/run']
+  said = ["--scorer must be 'inception'", images, 'no labels']
+  assert_one_line(call('train', *common, '--scorer=classifier'), 'train', *said)
+  # A training without scores needs no scorer, at its end neither: Inception-v3 cannot be had here.
+  monkeypatch.setenv('KERAS_HOME', str(tmp_path))
+  monkeypatch.setattr('flowgan_tf.data.tfds.host_answers', lambda url, **_: False)
+  outcome = call('train', *common, '--scorer=inception', '--config.score_samples=0')
+  assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
+  assert_one_line(call('evaluate', tmp_path / 'run', '--scorer=classifier'), 'evaluate', *said)

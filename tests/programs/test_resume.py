@@ -1,13 +1,13 @@
 """A run that was cut off goes on, in a new process, as if nothing had been: bit for bit."""
 
+import json
 import shutil
 import signal
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from flowgan_tf.runs.log import read_metrics
+from tests.processes import assert_same_run, newest
 from tests.programs.conftest import TINY, assert_one_line, call, call_outside
 
 # A process that ends itself with a signal after one of its steps.
@@ -24,93 +24,96 @@ def interrupted(log):
 RunLog.advance = interrupted
 """
 
-
-def newest(workdir, name='latest'):
-  found = (workdir / 'checkpoints' / name).glob('*.index')
-  return max(found, key=lambda f: int(f.stem.rpartition('-')[2])).with_suffix('')
-
-
-def everything(workdir, name='latest'):
-  reader = tf.train.load_checkpoint(str(newest(workdir, name)))
-  keys = [key for key in reader.get_variable_to_shape_map() if key != '_CHECKPOINTABLE_OBJECT_GRAPH']
-  return {key: reader.get_tensor(key) for key in keys}
+# All that a training uses which goes on from maximum likelihood.
+RECIPE = (
+  *TINY,
+  '--divergence=relativistic',
+  '--critic_steps=1',
+  '--steps=7',
+  '--config.reuse_batch=True',
+  '--config.critic_warmup=3',
+  '--config.penalty_interval=2',
+  '--config.final_lambda=0.01',
+  '--config.optimizer.warmup_steps=4',
+  '--config.critic_optimizer.warmup_steps=2',
+  '--config.optimizer.schedule=cosine',
+)
 
 
 def records(workdir):
   return [{k: v for k, v in record.items() if k != 'seconds'} for record in read_metrics(workdir)]
 
 
-def assert_same(first, second):
-  for name in ('latest', 'best_nll', 'best_score'):
-    a, b = everything(first, name), everything(second, name)
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-      np.testing.assert_array_equal(value, b[key], err_msg=f'{name} {key}')
-  parts = {key.partition('/')[0] for key in everything(first)}
-  assert {'generator', 'ema', 'critic', 'optimizer', 'critic_optimizer', 'step', 'best_nll', 'best_score'} <= parts
-  assert records(first) == records(second)
-
-
-@pytest.fixture(scope='module')
-def in_parts(tmp_path_factory, cache):
-  """The run of 20 steps, in three parts, and how each of them ended."""
-  workdir = tmp_path_factory.mktemp('parts') / 'run'
+def test_a_run_in_three_parts(finished, cache, tmp_path):
+  """Ten steps, over the border of the first epoch; two more before it is killed; and the rest."""
+  workdir = tmp_path / 'run'
   flags = (*TINY, f'--config.cache_dir={cache}', f'--workdir={workdir}')
-  ends = [
-    # Ten steps, over the border of the first epoch.
-    call('train', *flags, '--steps=10'),
-    # Killed in step 13, with step 12 in the log and a checkpoint of step 10.
-    call_outside('train', *flags, '--steps=20', prelude=SIGNAL_AFTER.format(count=3, number=int(signal.SIGKILL))),
-  ]
-  ends.append(newest(workdir).name)
-  ends.append([record['step'] for record in read_metrics(workdir)][-1])
-  ends.append(call('train', *flags, '--steps=20'))
-  return workdir, ends
-
-
-def test_how_the_parts_ended(in_parts):
-  _, (first, killed, checkpoint, logged, last) = in_parts
+  first = call('train', *flags, '--steps=10')
   assert first.status == 0, first
+  killed = call_outside('train', *flags, '--steps=20', prelude=SIGNAL_AFTER.format(count=3, number=int(signal.SIGKILL)))
   assert killed.status == -signal.SIGKILL, killed
-  assert (checkpoint, logged) == ('ckpt-10', 12)
+  assert (newest(workdir).name, read_metrics(workdir)[-1]['step']) == ('ckpt-10', 12)
+  last = call('train', *flags, '--steps=20')
   assert last.status == 0, last
-
-
-def test_weights_optimizers_and_metrics_are_bit_equal(finished, in_parts):
-  assert_same(finished[0], in_parts[0])
-  steps = [(record['kind'], record['step']) for record in read_metrics(in_parts[0])]
+  assert_same_run(finished[0], workdir)
+  steps = [(record['kind'], record['step']) for record in records(workdir)]
   assert len(set(steps)) == len(steps) == 20 + 4
-
-
-def test_the_tables_are_equal(finished, in_parts):
-  def table(outcome):
-    return outcome.out[: outcome.out.index('\nsamples  ')]
-
-  assert table(finished[1]) == table(in_parts[1][-1])
-  evaluations = [(run[0] / 'evaluation.json').read_text() for run in (finished, in_parts)]
-  assert evaluations[0] == evaluations[1]
+  assert last.out.replace(str(workdir), str(finished[0])) == finished[1].out
+  assert (finished[0] / 'evaluation.json').read_text() == (workdir / 'evaluation.json').read_text()
 
 
 def test_the_same_command_again_trains_nothing(finished, cache, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished[0], workdir)
+  workdir = shutil.copytree(finished[0], tmp_path / 'run')
   before = records(workdir)
-  again = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
+  flags = (*TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
+  again = call('train', *flags)
   assert again.status == 0
   assert again.out.replace(str(workdir), str(finished[0])) == finished[1].out
   assert again.err.splitlines() == [f'Already at step 20 of 20 in {workdir}.']
-  assert records(workdir) == before
-  assert_same(workdir, finished[0])
-
-
-def test_a_damaged_checkpoint_ends_in_one_line_and_trains_nothing(finished, cache, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished[0], workdir)
+  assert_same_run(workdir, finished[0])
+  # Nor does a damaged checkpoint.
   data = newest(workdir).with_suffix('.data-00000-of-00001')
   data.write_bytes(data.read_bytes()[:-200])
-  before = records(workdir)
-  flags = (*TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
   assert_one_line(call('train', *flags), 'train', f'{newest(workdir)}: the checkpoint is damaged')
-  newest(workdir).with_suffix('.index').unlink()
-  assert_one_line(call('train', *flags), 'train', f'{workdir}/checkpoints/latest/ckpt-20: the checkpoint is damaged')
   assert records(workdir) == before
+
+
+@pytest.fixture(scope='module')
+def recipe(tmp_path_factory, finished, cache):
+  """A training that starts from another run, in one go."""
+  folder = tmp_path_factory.mktemp('recipe')
+  flags = (*RECIPE, f'--config.cache_dir={cache}', f'--init_from={finished[0]}')
+  return folder / 'whole', flags, call('train', *flags, f'--workdir={folder / "whole"}')
+
+
+def test_a_training_that_starts_from_another_run(recipe, finished):
+  workdir, flags, outcome = recipe
+  last = json.loads((finished[0] / 'evaluation.json').read_text())['records']
+  step = next(record['step'] for record in last if record['checkpoint'] == 'best_nll')
+  assert f'The generator starts from {finished[0]}, checkpoint best_nll, step {step}.\n' in outcome.err, outcome
+  validations = [record for record in read_metrics(workdir) if record['kind'] == 'validation']
+  best = min(record['nll'] for record in read_metrics(finished[0]) if record['kind'] == 'validation' and record['step'])
+  # The curve begins where the other ended, and a critic that is warmed up alone leaves the flow as it is.
+  assert [record['step'] for record in validations] == [0, 5, 7]
+  assert validations[0]['nll'] == pytest.approx(best)
+  warmup = [record for record in read_metrics(workdir) if record['kind'] == 'train'][:3]
+  assert all('critic_gap' in record and 'nll' not in record for record in warmup)
+  page = workdir / 'report.html'
+  report = call('report', workdir)
+  assert report.status == 0 and report.err == '', report
+  for text in ('starts from', 'run, iteration ', f'--init_from={finished[0]}', 'Hybrid λ = 0.1 to 0.01 relativistic'):
+    assert text in page.read_text()
+  outcome = call('train', *flags[:-1], f'--workdir={workdir}', f'--init_from={workdir.parent}')
+  assert_one_line(outcome, 'train', 'another configuration', f'init_from {finished[0]} -> {workdir.parent}')
+
+
+@pytest.mark.slow
+def test_it_goes_on_after_a_kill_without_the_run_that_it_started_from(recipe, finished, cache, tmp_path):
+  source = shutil.copytree(finished[0], tmp_path / 'source')
+  flags = (*RECIPE, f'--config.cache_dir={cache}', f'--init_from={source}', f'--workdir={tmp_path / "parts"}')
+  killed = call_outside('train', *flags, prelude=SIGNAL_AFTER.format(count=6, number=int(signal.SIGKILL)))
+  assert killed.status == -signal.SIGKILL, killed
+  source.rename(tmp_path / 'moved')
+  resumed = call('train', *flags)
+  assert resumed.status == 0 and 'Resuming at step 5 of 7' in resumed.err and 'starts from' not in resumed.err
+  assert_same_run(recipe[0], tmp_path / 'parts')

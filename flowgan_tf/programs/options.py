@@ -1,0 +1,194 @@
+"""The flags that programs share: the settings of a training, and those of the analyses."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import pathlib
+import runpy
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict
+
+import flowgan_tf as fg  # imports its parts where they are used first
+from flowgan_tf.errors import UsageError, check_choice
+from flowgan_tf.programs import command
+from flowgan_tf.runs.config import check_settings, default_config, hindrance, validate
+
+__all__ = ['analysis_settings', 'configurations', 'define_analyses', 'define_settings']
+
+FLAGS = flags.FLAGS
+
+# The settings that have a short flag, --NAME, besides --config.NAME.
+_SHORT = {
+  'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
+  'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
+  'generator': 'Name of the generator, such as nice.',
+  'objective': 'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
+  'lambda': 'Weight of the likelihood in the hybrid objective, in V - lambda log p.',
+  'divergence': 'Name of the divergence that the critic estimates, such as wasserstein.',
+  'init_from': 'Run whose generator the training starts from.',
+  'critic_steps': 'Updates of the critic per step.',
+  'steps': 'Step at which training ends.',
+  'batch_size': 'Images per batch.',
+  'seed': 'Seed of everything random.',
+  'precision': 'float32, mixed_bfloat16 or mixed_float16.',
+  'jit': 'Compile with XLA.',
+  'strategy': 'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
+  'on_nan': 'When a loss is no longer finite: stop, or rollback with half the learning rate.',
+  'scorer': 'Network behind the scores: classifier or inception.',
+  'inception_weights': 'File with the weights of Inception-v3. Default: a download.',
+}
+_CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+class _TupleParser(flags.ArgumentParser):
+  syntactic_help = 'a tuple such as (8, 4), or a single value'
+
+  def parse(self, argument):
+    try:
+      value = ast.literal_eval(argument) if isinstance(argument, str) else argument
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+      raise ValueError(f'must be {self.syntactic_help}') from error
+    return value if isinstance(value, tuple) else (value,)
+
+
+def define_settings(module: str) -> None:
+  """Defines the flag --config, a flag --config.NAME for each setting, and the short flags.
+
+  Args:
+    module: Name of the program's module. Its help shows --config and the short flags.
+  """
+  flags.DEFINE_string('config', None, 'Config file. Default: configs/digits.py.', module_name=module)
+  for name, kind in _kinds(default_config()):
+    _define(f'config.{name}', kind, f'The setting {name}.', __name__)
+    if name in _SHORT:
+      _define(name, kind, _SHORT[name], module)
+
+
+def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config_dict.ConfigDict]:
+  """Returns the configurations that the flags describe. TensorFlow is loaded once they are checked.
+
+  A lambda that is given without an objective makes a hybrid of a configuration for maximum likelihood.
+
+  Args:
+    variants: For each configuration, the settings that the program itself makes, by name.
+
+  Raises:
+    UsageError: If the config file cannot be used, a setting is wrong, or a flag has no effect on any configuration.
+  """
+  base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
+  names = [name for name, _ in _kinds(base)]
+  given = {name: value for name in names if (value := FLAGS[f'config.{name}'].value) is not None}
+  given |= {name: value for name in _SHORT if (value := FLAGS[name].value) is not None}
+  if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
+    base.objective = 'hybrid'
+  configs = []
+  for variant in variants:
+    config = base.copy_and_resolve_references()
+    with config.ignore_type():  # `validate` says which type is wrong.
+      config.update_from_flattened_dict(given | variant)
+    validate(config)
+    for name in ('data_dir', 'cache_dir', 'inception_weights', 'init_from'):  # Valid in any working directory.
+      config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
+    configs.append(config)
+  for name, value in given.items():
+    if any(name in variant for variant in variants):
+      raise UsageError(f'`{name}` must be left out, as {command.program()} sets it. Got: {value}.', name)
+    if all(reasons := [hindrance(name, config) for config in configs]):
+      raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
+  if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Before a folder is made.
+    said = f'{weights}: no such file; `inception_weights` must be weights of Inception-v3'
+    raise UsageError(said, 'inception_weights')
+  command.load_tensorflow()
+  for config in configs:
+    path = os.path.abspath(os.path.expanduser(config.dataset))
+    if config.dataset not in fg.data.NAMES and os.path.exists(path):
+      config.dataset = path
+  return configs
+
+
+def define_analyses(module: str) -> None:
+  """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
+
+  Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
+  keeps its meaning, and the analyses use their default.
+
+  Args:
+    module: Name of the program's module.
+  """
+  analyses, users = fg.study.ANALYSES, {}
+  for analysis in analyses.values():
+    for field in dataclasses.fields(analysis.Settings):
+      users.setdefault(field.name, (field, []))[1].append(analysis.name)
+  for name, (field, found) in users.items():
+    if name not in FLAGS:
+      whose = '' if len(found) == len(analyses) else f'{", ".join(found)}: '
+      _define(name, type(field.default), whose + field.metadata['description'], module, field.default)
+  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in analyses.values()]
+  about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
+  sys.modules[module].__doc__ = '\n'.join([sys.modules[module].__doc__.rstrip(), '', 'Analyses:', *about, ''])
+
+
+def analysis_settings(what: Sequence[str], module: str) -> dict[str, dict[str, Any]]:
+  """Returns the settings of each analysis, from the flags that `define_analyses` made.
+
+  Args:
+    what: Names of the analyses.
+    module: Name of the program's module.
+
+  Raises:
+    UsageError: If there is no such analysis, or a value is out of range.
+  """
+  ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}
+  found = {}
+  for name in what:
+    check_choice('what', name, fg.study.ANALYSES)
+    kind = fg.study.ANALYSES[name].Settings
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in ours}
+    found[name] = dataclasses.asdict(kind(**values))
+  return found
+
+
+def _kinds(config: config_dict.ConfigDict, prefix: str = '') -> Iterator[tuple[str, type]]:
+  """Yields the dotted name of each setting, and its type."""
+  for name, value in config.items():
+    if isinstance(value, config_dict.ConfigDict):
+      yield from _kinds(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, config.get_type(name)
+
+
+def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:
+  if kind is tuple:
+    flags.DEFINE(_TupleParser(), name, default, description, module_name=module)
+    return
+  define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+  define[kind](name, default, description, module_name=module)
+
+
+def _read_config(path: str) -> config_dict.ConfigDict:
+  file, colon, variant = path.partition(':')
+  shipped = str(_CONFIGS / os.path.basename(file))
+  if not os.path.exists(file) and os.path.isfile(shipped):  # As outside of a checkout.
+    file = shipped
+  try:
+    get_config = runpy.run_path(file)['get_config']
+    config = get_config(variant) if colon else get_config()
+  except OSError as error:
+    raise UsageError(f'{file or repr(file)}: --config cannot be read ({error.strerror or error})') from error
+  except UsageError as error:
+    raise UsageError(str(error) if os.path.basename(file) in str(error) else f'{file}: {error}') from error
+  except (Exception, SystemExit) as error:  # A file may do anything.
+    raise UsageError(f'{file}: --config cannot be used ({type(error).__name__}: {error})') from error
+  try:
+    check_settings(config)
+  except UsageError as error:
+    said = f'{file}: get_config() must return a changed flowgan_tf.runs.default_config(); {error}'
+    raise UsageError(said, error.argument) from error
+  return config

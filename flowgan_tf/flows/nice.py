@@ -54,8 +54,8 @@ def nice(
     initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
       `dense_conditioner`.
     prior: 'logistic' (the paper's) or 'normal'.
-    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; before
-      training, `initialize_prior` should place them.
+    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
+      `initialize_prior` before the training.
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.

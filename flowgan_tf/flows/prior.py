@@ -38,17 +38,9 @@ def make_prior(
 ) -> tfp.distributions.Distribution:
   """Returns the standard prior or, for more than one component, a mixture whose means can be trained.
 
-  Args:
-    name: A key of `PRIORS`.
-    components: Number of components.
-    event_shape: Shape of the noise behind one image.
-    dtype: Floating-point type of the noise.
-
   Raises:
-    ValueError: If an argument is out of range.
-    UsageError: If the components do not fit into memory.
+    UsageError: If an argument is out of range, or the components do not fit into memory.
   """
-  dtype = tf.as_dtype(dtype)
   check_integer('components', components, 1, _MOST_COMPONENTS)
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
@@ -171,11 +163,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return prototypes is not None and bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
 
   def component_probs(self, noise: tf.Tensor) -> tf.Tensor:
-    """Returns the probability of each component given the noise, `p(k | z)`, of shape `[..., K]`.
-
-    Args:
-      noise: Noise `[..., *event_shape]`.
-    """
+    """Returns the probability of each component given noise `[..., *event_shape]`: `p(k | z)`, of shape `[..., K]`."""
     return tf.nn.softmax(self._of_components(tf.convert_to_tensor(noise, self.dtype)), axis=-1)
 
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
@@ -272,17 +260,6 @@ class MixturePrior(tfp.distributions.Distribution):
       around /= self._scale
       constant += self.event_shape.num_elements() * tf.math.log(self._scale)
     return self._standard.log_prob(around) - constant
-
-  def _mean(self):
-    return tf.reduce_mean(self._means, axis=0)
-
-  def _variance(self):
-    between = tf.math.reduce_variance(tf.convert_to_tensor(self._means), axis=0)
-    within = self._standard.variance()
-    return (within if self._scale is None else self._scale**2 * within) + between
-
-  def _stddev(self):
-    return tf.sqrt(self._variance())
 
 
 def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tensor) -> tfp.distributions.Distribution:

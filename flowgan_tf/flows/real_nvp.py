@@ -70,16 +70,11 @@ def real_nvp(
     log_scale_bound: Largest absolute log-scale of a coupling. With `architecture='paper'` there is no bound, and this
       must be left as it is.
     prior: 'normal' (the paper's) or 'logistic'.
-    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; before
-      training, `initialize_prior` should place them.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
-    dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
-      affect only the networks.
-    name: Name of the distribution.
+    components, dtype, name: As for `nice`.
 
   Returns:
-    A distribution over images `[..., height, width, channels]`, with log densities in nats with respect to the unit
-    cube. Its noise has the shape of the images.
+    A distribution over images, as `nice` does.
 
   Raises:
     ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.

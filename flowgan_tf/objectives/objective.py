@@ -29,16 +29,15 @@ class Objective:
     divergence: Defines the losses of critic and generator. With `jensen_shannon`, `least_squares` and `relativistic`
       the generator minimises that divergence's own generator loss instead of V.
     likelihood_weight: Lambda, at least 0.
-    final_likelihood_weight: Lambda at the end of the training. Between, lambda changes by a constant factor a step.
+    final_likelihood_weight: Lambda at the end of the training. In between, each step changes it by the same factor.
     gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
     penalty: Kind of that penalty, a key of `PENALTIES`.
-    penalty_interval: Number of critic updates from one with the penalty to the next, which has it with this number
-      times its weight.
+    penalty_interval: Only one in so many critic updates has the penalty, with this number times its weight [2].
 
   #### References
 
   [1]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
-  [2]: T. Karras et al. Analyzing and Improving the Image Quality of StyleGAN. CVPR 2020, section 3.1, of lazy
+  [2]: T. Karras et al. Analyzing and Improving the Image Quality of StyleGAN. CVPR 2020, section 3.1 on lazy
        regularisation. https://arxiv.org/abs/1912.04958
   """
 
@@ -68,14 +67,14 @@ class Objective:
     seed: tf.Tensor,
     penalized: bool = True,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Computes the divergence's critic loss plus the weighted gradient penalty.
+    """Returns the divergence's critic loss plus the weighted gradient penalty, and what to log.
 
     Args:
       critic: Maps images to outputs of shape `[n]` or `[n, 1]`.
       real: Data, float tensor `[n, ...]`.
       fake: Samples of the model, float tensor `[n, ...]`.
       seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
-      penalized: Whether the penalty is part of this update; it is of each `penalty_interval`-th one.
+      penalized: Whether this update has the penalty.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
@@ -97,14 +96,14 @@ class Objective:
     real_outputs: tf.Tensor | None = None,
     progress: float | tf.Tensor = 0.0,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Computes the adversarial generator loss plus lambda times the negative log-likelihood.
+    """Returns the adversarial generator loss plus lambda times the negative log-likelihood, and what to log.
 
     Args:
       nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. With pseudo-labels k it is -log p(x, k),
         which is at least as large. Ignored unless `uses_likelihood`.
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
       real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
-      progress: Share of the training that is over, from 0 to 1, which determines lambda.
+      progress: How much of the training is over, from 0 to 1. It determines lambda.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the
@@ -144,9 +143,9 @@ def make(
 
   Args:
     name: One of `OBJECTIVES`.
-    lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. It is checked for every objective, but
-      `mle` always has weight 1 and `adversarial` 0.
-    final_lambda: Weight at the end of a hybrid training, to which `lambda_` moves. None means `lambda_`.
+    lambda_: Weight of the negative log-likelihood (nats per image) in `hybrid`. `mle` always has weight 1 and
+      `adversarial` 0.
+    final_lambda: Weight at the end of a hybrid training. None means `lambda_`.
     divergence: A key of `DIVERGENCES`.
     gradient_penalty_weight: Weight of the critic's gradient penalty. None means the divergence's default: 10 for
       `wasserstein`, 1 for `relativistic`, 0 for all others.
@@ -155,8 +154,8 @@ def make(
     penalty_interval: Number of critic updates from one penalty to the next.
 
   Raises:
-    ValueError: If `name`, `divergence` or `penalty` is unknown, a weight is not a finite number of at least 0, only one
-      of `lambda_` and `final_lambda` is 0, or `penalty_interval` is not a positive integer.
+    ValueError: If a name is unknown, a weight is not a finite number of at least 0, only one of `lambda_` and
+      `final_lambda` is 0, or `penalty_interval` is not a positive integer.
   """
   check_arguments(
     name,
@@ -167,17 +166,15 @@ def make(
     penalty=penalty,
     penalty_interval=penalty_interval,
   )
-  penalty = DIVERGENCES[divergence].default_penalty if penalty is None else penalty
-  final_lambda = lambda_ if final_lambda is None else final_lambda
+  chosen, fixed = DIVERGENCES[divergence], {'mle': 1.0, 'adversarial': 0.0}
   if gradient_penalty_weight is None:
-    gradient_penalty_weight = DIVERGENCES[divergence].default_gradient_penalty
-  fixed = {'mle': 1.0, 'adversarial': 0.0}
+    gradient_penalty_weight = chosen.default_gradient_penalty
   return Objective(
     name=name,
-    divergence=DIVERGENCES[divergence],
+    divergence=chosen,
     likelihood_weight=fixed.get(name, float(lambda_)),
-    final_likelihood_weight=fixed.get(name, float(final_lambda)),
+    final_likelihood_weight=fixed.get(name, float(lambda_ if final_lambda is None else final_lambda)),
     gradient_penalty_weight=float(gradient_penalty_weight),
-    penalty=penalty,
+    penalty=penalty or chosen.default_penalty,
     penalty_interval=penalty_interval,
   )

@@ -69,8 +69,6 @@ def test_samples_of_a_mixture_have_its_distribution(name):
   family = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[name]
   found = scipy.stats.kstest(samples.ravel(), lambda z: family.cdf(z[:, None], means.ravel(), 0.5).mean(axis=1))
   assert found.pvalue > 0.01
-  assert samples.mean() == pytest.approx(float(prior.mean()[0]), abs=0.3)
-  assert samples.std() == pytest.approx(float(prior.stddev()[0]), rel=0.03)
 
 
 def test_samples_move_with_the_means():

@@ -1,10 +1,12 @@
 import math
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, PENALTIES, gradient_penalty, make
+from flowgan_tf.objectives.choices import DIVERGENCE_NAMES, PENALTY_NAMES
 
 SEED = (1, 2)
 
@@ -132,7 +134,7 @@ def test_penalty_of_weight_0_is_not_computed(model):
   np.testing.assert_array_equal(loss, -metrics['critic_gap'])
 
 
-@pytest.mark.parametrize('jit_compile', [False, True])
+@pytest.mark.parametrize('jit_compile', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_losses_are_the_eager_ones(model, jit_compile):
   # XLA draws other interpolates from the same seed.
   objective = make('hybrid', lambda_=0.1, gradient_penalty_weight=0.0 if jit_compile else 10.0)
@@ -160,15 +162,13 @@ def test_unused_parts_do_not_reach_the_loss():
   assert make('mle').generator_loss(tf.constant(2.0), bad[tf.newaxis])[0] == 2.0
 
 
-@pytest.mark.parametrize('arguments', [(None, tf.constant([1.0])), (tf.constant(1.0), None)])
-def test_missing_parts_are_refused(arguments):
+@pytest.mark.parametrize(
+  ('divergence', 'arguments'),
+  [('kl', (None, tf.constant([1.0]))), ('kl', (tf.constant(1.0), None)), ('relativistic', (0.0, tf.constant([1.0])))],
+)
+def test_missing_parts_are_refused(divergence, arguments):
   with pytest.raises(ValueError, match='None'):
-    make('hybrid').generator_loss(*arguments)
-
-
-def test_a_relativistic_generator_needs_the_outputs_on_data():
-  with pytest.raises(ValueError, match='None'):
-    make('adversarial', divergence='relativistic').generator_loss(None, tf.constant([1.0]))
+    make('hybrid', divergence=divergence).generator_loss(*arguments)
 
 
 def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
@@ -209,27 +209,26 @@ def test_make_weights(name):
   assert make(name, divergence='hellinger').gradient_penalty_weight == 0.0
 
 
+def test_the_names_without_tensorflow_are_those_of_the_functions():
+  assert tuple(DIVERGENCES) == DIVERGENCE_NAMES
+  assert tuple(PENALTIES) == PENALTY_NAMES
+
+
 @pytest.mark.parametrize(
-  ('arguments', 'expected'),
+  ('argument', 'value', 'expected'),
   [
-    ({'name': 'gan'}, ['`name`', "'gan'", 'mle, adversarial, hybrid']),
-    ({'divergence': 'wgan'}, ['divergence', "'wgan'", 'wasserstein, jensen_shannon, kl, reverse_kl, hellinger']),
-    ({'lambda_': -0.5}, ['`lambda_`', '-0.5', 'at least 0']),
-    ({'lambda_': math.nan}, ['`lambda_`', 'nan']),
-    ({'lambda_': math.inf}, ['`lambda_`', 'inf']),
-    ({'lambda_': '0.1'}, ['`lambda_`', "'0.1'"]),
-    ({'gradient_penalty_weight': -1.0}, ['gradient_penalty_weight', '-1.0', 'at least 0']),
-    ({'gradient_penalty_weight': math.nan}, ['gradient_penalty_weight', 'nan']),
-    ({'penalty': 'r1'}, ['`penalty`', "'r1'", 'one_centered, zero_centered']),
-    ({'penalty_interval': 0}, ['`penalty_interval`', 'at least 1', '0']),
-    ({'lambda_': 0.1, 'final_lambda': 0.0}, ['`final_lambda`', '0.0']),
-    ({'final_lambda': -1}, ['`final_lambda`', '-1', 'at least 0']),
-    ({'name': 'mle', 'lambda_': -1.0}, ['`lambda_`', '-1.0']),
+    ('name', 'gan', 'one of mle, adversarial, hybrid'),
+    ('divergence', 'wgan', 'one of wasserstein, jensen_shannon, '),
+    ('penalty', 'r1', 'one of one_centered, zero_centered'),
+    ('penalty_interval', 0, 'an integer of at least 1'),
+    ('lambda_', None, 'a finite number of at least 0'),
+    ('lambda_', '0.1', 'a finite number of at least 0'),
+    ('lambda_', 1e39, 'a finite number of at least 0'),
+    ('final_lambda', -1.0, 'a finite number of at least 0'),
+    ('final_lambda', 0, '0 if and only if `lambda_` is, here 0.5'),
+    ('gradient_penalty_weight', math.nan, 'a finite number of at least 0'),
   ],
 )
-def test_mistakes_are_named_in_one_line(arguments, expected):
-  with pytest.raises(ValueError) as error:
-    make(**{'name': 'hybrid', **arguments})
-  message = str(error.value)
-  assert '\n' not in message
-  assert message.startswith('`') and all(part in message for part in expected), message
+def test_a_wrong_argument_is_named(argument, value, expected):
+  with pytest.raises(ValueError, match=rf'^`{argument}` must be {expected}.* Got: {re.escape(repr(value))}\.$'):
+    make(**{'name': 'hybrid', 'lambda_': 0.5, argument: value})

@@ -1,20 +1,17 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf.objectives.penalties import gradient_penalty, zero_centered_penalty
 
-MODES = {
-  'eager': lambda function: function,
-  'graph': tf.function,
-  'xla': lambda function: tf.function(function, jit_compile=True),
-}
 SEED = (3, 14)
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=['graph', 'XLA'])
 def compiled(request):
-  return request.param
+  return functools.partial(tf.function, jit_compile=request.param)
 
 
 def images(shape, seed):
@@ -33,12 +30,8 @@ def test_linear_critic(compiled, shape):
   result = penalty(images(shape, seed=2), images(shape, seed=3))
   assert result.dtype == tf.float32 and result.shape == ()
   np.testing.assert_allclose(result, expected, rtol=1e-5)
-
-
-def test_output_column_is_the_same_as_a_vector():
-  real, fake, weights = images([4, 3, 3, 1], 1), images([4, 3, 3, 1], 2), images([9], 3)
-  column = gradient_penalty(lambda x: linear(weights)(x)[:, tf.newaxis], real, fake, SEED)
-  np.testing.assert_array_equal(column, gradient_penalty(linear(weights), real, fake, SEED))
+  column = lambda x: linear(weights)(x)[:, tf.newaxis]  # noqa: E731
+  np.testing.assert_allclose(gradient_penalty(column, images(shape, 2), images(shape, 3), SEED), expected, rtol=1e-5)
 
 
 def test_quadratic_critic_where_real_equals_fake(compiled):
@@ -105,21 +98,6 @@ def test_one_vanishing_gradient_leaves_the_others_alone():
   norm = np.linalg.norm(weights)
   np.testing.assert_allclose(penalty, (1 + (norm - 1) ** 2) / 2, rtol=1e-6)
   np.testing.assert_allclose(tape.gradient(penalty, weights), (norm - 1) * weights.numpy() / norm, rtol=1e-6)
-
-
-def test_gradient_with_respect_to_the_weights(compiled):
-  # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|.
-  weights = tf.Variable(images([12], seed=1))
-
-  @compiled
-  def gradient_of_penalty(real, fake):
-    with tf.GradientTape() as tape:
-      penalty = gradient_penalty(linear(weights), real, fake, SEED)
-    return tape.gradient(penalty, weights)
-
-  norm = np.linalg.norm(weights)
-  gradient = gradient_of_penalty(images([5, 2, 3, 2], 2), images([5, 2, 3, 2], 3))
-  np.testing.assert_allclose(gradient, 2 * (norm - 1) * weights.numpy() / norm, rtol=1e-5)
 
 
 def test_gradient_of_a_nonlinear_critic_against_differences(compiled):

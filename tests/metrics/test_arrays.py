@@ -1,6 +1,7 @@
 """Checks, batches, standard errors and the cache."""
 
 import errno
+import hashlib
 import math
 import re
 
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics.arrays import cached, check_images, map_batches, standard_error
+from flowgan_tf.metrics.arrays import cached, check_images, map_batches, standard_error, weights_hash
 
 
 def test_images_are_finite_floats_of_any_range():
@@ -57,9 +58,16 @@ def test_narrow_types_are_summed_in_float64():
   assert standard_error(values) == pytest.approx(stats.sem(values.astype(np.float64), axis=None), rel=1e-12)
 
 
+@pytest.mark.filterwarnings('error')
 def test_fewer_than_two_values_have_no_standard_error():
   assert math.isnan(standard_error([2.5])) and math.isnan(standard_error([]))
   assert standard_error([2.5, 2.5]) == 0.0
+
+
+def test_the_hash_is_of_all_weights():
+  weights = [np.arange(4, dtype=np.float32), np.ones((2, 3))]
+  expected = hashlib.sha256(weights[0].tobytes() + weights[1].tobytes()).hexdigest()
+  assert weights_hash(weights) == expected[:16]
 
 
 # The cache.

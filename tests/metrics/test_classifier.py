@@ -66,6 +66,7 @@ def test_training_learns_and_says_how_long_it_takes(trained):
   images = data.dequantize(dataset.test.images, dataset.levels, 7)
   right = np.mean(classifier.predict(images)[1].argmax(axis=1) == dataset.test.labels)
   assert right == classifier.test_accuracy == 1.0
+  assert not classifier.model.jit_compile  # XLA's gradients of convolutions are ten times slower on a CPU.
 
 
 def test_accuracy_is_of_the_test_images_in_pieces(untrained, tmp_path, monkeypatch):
@@ -87,9 +88,10 @@ def test_label_distribution_is_of_the_training_images(untrained, tmp_path):
 # Predictions.
 
 
-def test_predictions_are_of_the_last_two_layers_without_dropout(classifier):
+def test_predictions_are_of_the_last_two_layers_without_dropout(classifier, capsys):
   images = uniform_images(501)  # two batches, the last one of a single image
   features, probabilities = classifier.predict(images)
+  assert capsys.readouterr() == ('', '')
   assert (features.dtype, probabilities.dtype) == (np.float32, np.float64)
   hidden = tf.constant(images, tf.float32)
   for layer in classifier.model.layers:

@@ -262,3 +262,20 @@ def test_bijectors_refuse_events_of_another_shape(name):
   for call in (bijector.forward, bijector.inverse):
     with pytest.raises(ValueError, match=r'events of shape \(4,\)'):
       call(tf.zeros((2, 1)))
+
+
+def test_a_chain_with_a_users_network_in_a_program_of_tfp_and_a_saved_model(tmp_path):
+  network = keras.Sequential([keras.layers.Dense(8, 'tanh', dtype='mixed_bfloat16'), keras.layers.Dense(4)])
+  coupling = AffineCoupling(network, masks.even_odd(4))
+  chain = tfb.Chain([tfb.Sigmoid(), coupling, BatchNormalization((4,))])
+  module = tf.Module()
+  module.distribution = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), chain)
+  module.log_prob = tf.function(module.distribution.log_prob, input_signature=[tf.TensorSpec((None, 4))])
+  x = module.distribution.sample(3, seed=(0, 0))
+  tf.saved_model.save(module, str(tmp_path / 'model'))
+  loaded = tf.saved_model.load(str(tmp_path / 'model'))
+  assert len(module.trainable_variables) == 6
+  expected = module.distribution.log_prob(tf.identity(x))
+  # The compilers round bfloat16 at other places.
+  np.testing.assert_allclose(loaded.log_prob(x), expected, atol=0.02)
+  np.testing.assert_allclose(tf.function(module.distribution.log_prob, jit_compile=True)(x), expected, atol=0.02)

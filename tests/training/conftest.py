@@ -24,6 +24,7 @@ def stubbed(monkeypatch):
   """Trainings whose steps and measurements are stubs, for tests of the loop around them."""
   monkeypatch.setattr(loop, 'make_step', StubStep)
   monkeypatch.setattr(loop, 'Evaluator', StubEvaluator)
+  monkeypatch.setattr(loop, 'explain', lambda *_: '')
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_the_coupling_that_fails_is_named(coupling):
   assert text == f'nll, loss (first in {coupling}); the gradient of diagonal_scaling/log_scale'
 
 
+@pytest.mark.slow
 def test_a_coupling_inside_of_a_scale_is_named():
   config = make_config({'generator': 'real_nvp', 'real_nvp.channels': 2, 'real_nvp.blocks': 1}, objective='mle')
   state = make_state(config, SHAPE)

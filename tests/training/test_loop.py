@@ -80,7 +80,7 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
     np.testing.assert_array_equal(a, b)
 
 
-def test_the_start_from_another_run_is_evaluated_and_is_not_a_candidate(config, tmp_path):
+def test_the_start_from_another_run_is_evaluated_and_is_not_a_candidate(stubbed, config, tmp_path):
   config.steps = 1
   assert train(config, tmp_path / 'start')
   config.init_from = str(tmp_path / 'start')

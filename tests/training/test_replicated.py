@@ -26,7 +26,7 @@ from tests.test_replicas import OBJECTIVES, start_workers
 from tests.tiny import IMAGE_SHAPE, make_config, write_images
 from tests.training.trainings import checkpoint_of, records_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 LOST = 'train: another worker has ended or cannot be reached'
 FLAGS = ('--objective=mle', '--batch_size=8', '--nojit', '--config.nice.couplings=2', '--config.nice.hidden_units=8')

@@ -16,7 +16,7 @@ from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
 
 
-def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
+def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_path):
   first, second = tmp_path / 'first', tmp_path / 'second'
   train(config, first)
   config.update_from_flattened_dict({'objective': 'hybrid', 'init_from': str(first), 'steps': 2, 'seed': 5})
@@ -24,7 +24,7 @@ def test_a_training_starts_from_the_weights_of_another_run(config, tmp_path):
   source, start = load_run(first), read_metrics(second)[0]
   assert start['step'] == 0
   best = min(r['nll'] for r in read_metrics(first) if r['kind'] == 'validation' and r['step'])
-  assert start['nll'] == pytest.approx(best, abs=0.01)  # The noise of dequantization follows the seed.
+  assert start['nll'] == pytest.approx(best, rel=1e-6)
   origin = read_description(second).init
   assert (origin['run'], origin['checkpoint'], origin['step']) == (str(first), source.checkpoint, source.step)
   assert origin['data'] == source.fingerprint and origin['config']['objective'] == 'mle'
@@ -104,6 +104,7 @@ def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
   """They are those of the first training, also in a training that starts from it with another seed."""
   config.update_from_flattened_dict({'nice.components': 5, 'pseudo_labels': True, 'steps': 2})

@@ -57,8 +57,8 @@ faults: $(TESTABLE)
 # tests, are generous, so that no other load of a machine kills a fault.
 mutants: $(TESTABLE)
 	mkdir -p build
-	[ -e build/mutants.json ] || $(BIN)/python -m tests.mutants draw --count=150 --seed=0 --json=build/mutants.json
-	$(BIN)/python -m tests.mutants run build/mutants.json --whole_room --cpu=1800 --wall=7200 \
+	[ -e build/mutants.json ] || $(BIN)/python -m benchmarks.mutants draw --count=150 --seed=0 --json=build/mutants.json
+	$(BIN)/python -m benchmarks.mutants run build/mutants.json --whole_room --cpu=1800 --wall=7200 \
 	  --json=build/mutants-result.json
 
 examples: $(TESTABLE)

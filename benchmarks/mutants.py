@@ -1,8 +1,8 @@
 """Mutation tests: small faults that are put into the package on purpose, and that the tests should find.
 
-`python -m tests.mutants draw --json=FILE` draws the faults, and `python -m tests.mutants run FILE --json=RESULT` puts
-each into a copy of the checkout and runs tests there. A fault is known by the text of its statement, so that one drawn
-before a refactoring is found again after it. A run that was stopped goes on where it was.
+`python -m benchmarks.mutants draw --json=FILE` draws the faults. `python -m benchmarks.mutants run FILE --json=RESULT`
+puts each into a copy of the checkout and runs tests there. A fault is known by the text of its statement, so that one
+drawn before a refactoring is found again after it. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -121,13 +121,15 @@ def test_all_names_what_exists(module):
 
 
 def imported_rooms(path):
-  """The rooms that a file imports from anywhere in it, functions included, and the line of each import."""
+  """The rooms that a file imports from anywhere in it, now or `later`, and the line of each import."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       targets = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, f'{path}, line {node.lineno}: a relative import'
       targets = [f'{node.module}.{alias.name}' for alias in node.names]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'later':
+      targets = [node.args[0].value]
     else:
       continue
     for target in targets:

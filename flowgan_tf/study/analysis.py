@@ -19,7 +19,7 @@ if TYPE_CHECKING:
   from flowgan_tf.study.subject import Subject
   from flowgan_tf.study.summary import Summary
 
-__all__ = ['Analysis', 'Settings', 'setting']
+__all__ = ['Analysis', 'Settings', 'scored_alike', 'setting']
 
 
 def setting(default: Any, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
@@ -142,3 +142,8 @@ class Analysis(abc.ABC):
     if len(rows) > 1:
       columns = [Column('', 'name'), *columns]
     return [self.caption, *str(Table(self.caption, columns, rows)).splitlines()]
+
+
+def scored_alike(record: dict, other: dict) -> bool:
+  """Whether two records have scores by the same network, of the same number of samples."""
+  return all(record.get(key) == other.get(key) for key in ('scorer', 'scorer_hash', 'score_samples'))

@@ -1,4 +1,4 @@
-"""Applies analyses to a run, and saves the results in its folder `analysis`."""
+"""The analyses by name, and how they are applied to a run: the results are saved in its folder `analysis`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,32 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-from flowgan_tf.bijectors.base import clear_caches
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
-from flowgan_tf.runs.checkpoints import available
-from flowgan_tf.runs.run import load_run
-from flowgan_tf.study import ANALYSES
-from flowgan_tf.study.analysis import Settings
+from flowgan_tf.lazy import later
+from flowgan_tf.study.ais import Ais
+from flowgan_tf.study.analysis import Analysis, Settings
+from flowgan_tf.study.classifiers import Classifiers
+from flowgan_tf.study.gmm import Gmm
+from flowgan_tf.study.independent_critic import IndependentCritic
+from flowgan_tf.study.jacobian import Jacobian
+from flowgan_tf.study.kde import Kde
+from flowgan_tf.study.outliers import Outliers
 from flowgan_tf.study.subject import Subject
 from flowgan_tf.study.summary import Study
+from flowgan_tf.study.temperature import Temperature
 
-__all__ = ['analyze', 'studying']
+__all__ = ['ANALYSES', 'analyze', 'studying']
+
+bijectors = later('flowgan_tf.bijectors.base')
+checkpoints = later('flowgan_tf.runs.checkpoints')
+runs = later('flowgan_tf.runs.run')
+
+# In the order of the page.
+_ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic())
+
+ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in _ALL}
+"""Every analysis by its name."""
 
 
 @contextlib.contextmanager
@@ -45,9 +60,9 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   Raises:
     UsageError: If the run or its data cannot be read.
   """
-  if checkpoint is None and 'best_score' in available(pathlib.Path(workdir)):
+  if checkpoint is None and 'best_score' in checkpoints.available(pathlib.Path(workdir)):
     checkpoint = 'best_score'
-  subject = Subject(load_run(workdir, checkpoint))
+  subject = Subject(runs.load_run(workdir, checkpoint))
 
   def apply(what: str, **settings: int | str) -> Study:
     check_choice('what', what, ANALYSES)
@@ -56,7 +71,7 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   try:
     yield apply
   finally:
-    clear_caches()
+    bijectors.clear_caches()
 
 
 def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:

@@ -11,7 +11,7 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.analysis import Analysis, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 
 if TYPE_CHECKING:
@@ -104,22 +104,22 @@ class Gmm(Analysis):
         record |= scorer(np.clip(mixture.sample(settings.samples, bandwidth, settings.seed), 0, 1))
       bandwidths.append(record)
     best = mixture.choose_bandwidth(validation)
-    [test] = mixture.log_prob(subject.images('test'), [best.bandwidth])
+    [at_best], [test] = (mixture.log_prob(images, [best]) for images in (validation, subject.images('test')))
     likelihood = subject.evaluator.likelihood('validation')
     samples = subject.samples(settings.samples, settings.seed)
     numbers = {
       'centers': len(mixture.centers),
       'selection': scorer and scorer.selection,
-      'best_bandwidth': best.bandwidth,
-      'best_nll': -best.mean_log_density,
-      'best_standard_error': best.standard_error,
+      'best_bandwidth': best,
+      'best_nll': -at_best.mean(),
+      'best_standard_error': arrays.standard_error(at_best),
       'test_nll': -test.mean(),
       'test_standard_error': arrays.standard_error(test),
       'test_n': len(test),
       'model': {'nll': likelihood.nll if likelihood else None} | metrics.score_samples(samples, scorer),
       'bandwidths': bandwidths,
     }
-    grid = np.clip(mixture.sample(_GRID_IMAGES, best.bandwidth, settings.seed), 0, 1)
+    grid = np.clip(mixture.sample(_GRID_IMAGES, best, settings.seed), 0, 1)
     return numbers, {'samples': grid}
 
   def records(self, record: dict) -> dict[str, dict]:
@@ -136,7 +136,11 @@ class Gmm(Analysis):
     figures = {}
     if name := record['selection']:
       # Only models that were measured with the same network and number of samples.
-      models = {label: _nll_and_score(study.record) for label, study in studies.items() if _alike(study.record, record)}
+      models = {
+        label: _nll_and_score(study.record)
+        for label, study in studies.items()
+        if study.record['selection'] == name and scored_alike(study.record['model'], record['bandwidths'][0])
+      }
       lines = {label: model for label, model in models.items() if model}
       rival = next((label for label in lines if label.startswith('ADV')), next(iter(lines), None))
       winning = winning_range(record['bandwidths'], *lines[rival], name) if rival else None
@@ -167,10 +171,3 @@ def _nll_and_score(record: dict) -> tuple[float, float] | None:
   if name is None or model.get('nll') is None or model.get(name) is None:
     return None
   return model['nll'], model[name]
-
-
-def _alike(record: dict, other: dict) -> bool:
-  keys = ('scorer', 'scorer_hash', 'score_samples')
-  return record['selection'] == other['selection'] and all(
-    record['model'].get(key) == other['bandwidths'][0].get(key) for key in keys
-  )

@@ -8,7 +8,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import threadpoolctl
@@ -22,7 +22,7 @@ from flowgan_tf.study.analysis import Analysis, Settings, setting
 if TYPE_CHECKING:
   from flowgan_tf.study.subject import Subject
 
-__all__ = ['BandwidthChoice', 'GaussianMixture', 'Kde', 'KdeSettings']
+__all__ = ['GaussianMixture', 'Kde', 'KdeSettings']
 
 arrays = later('flowgan_tf.metrics.arrays')
 
@@ -34,20 +34,6 @@ _IMAGES, _CENTERS = 256, 2048
 # differ by 0.1 %.
 _LOWEST, _HIGHEST, _GRID, _ROUNDS = 1e-4, 1.0, 17, 4
 _SEARCH_IMAGES = 1000
-
-
-class BandwidthChoice(NamedTuple):
-  """The bandwidth that a search found.
-
-  Attributes:
-    bandwidth: The bandwidth with the highest mean log density.
-    mean_log_density: Mean log density of all images at that bandwidth, in nats.
-    standard_error: Standard error of `mean_log_density` over images, NaN for a single image.
-  """
-
-  bandwidth: float
-  mean_log_density: float
-  standard_error: float
 
 
 class GaussianMixture:
@@ -169,14 +155,13 @@ class GaussianMixture:
     samples += self.centers[chosen]
     return samples
 
-  def choose_bandwidth(self, images: np.ndarray) -> BandwidthChoice:
+  def choose_bandwidth(self, images: np.ndarray) -> float:
     """Finds the bandwidth in [1e-4, 1] that maximises the mean log density of held-out images.
 
     It is a line search to 0.1 %. The first round visits 17 bandwidths over the whole range, at equal ratios. Three more
     rounds each visit 17 bandwidths between the neighbours of the best one. The search uses at most 1,000 of the images,
-    drawn at random but always the same. The mean log density that is returned is taken over all images. If the density
-    still rises at an end of the range, that end is the best bandwidth: 1e-4 if the images are copies of centres, and 1
-    if they are far from all centres.
+    drawn at random but always the same. If the density still rises at an end of the range, that end is the best
+    bandwidth: 1e-4 if the images are copies of centres, and 1 if they are far from all centres.
 
     Args:
       images: Validation images, finite floats `[m, *image_shape]`. They must not be among the centres.
@@ -196,9 +181,7 @@ class GaussianMixture:
       grid = np.geomspace(low, high, _GRID)
       best = int(np.argmax(self.log_prob(subset, grid).mean(axis=1)))
       low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
-    [log_densities] = self.log_prob(images, grid[[best]])
-    error = arrays.standard_error(log_densities)
-    return BandwidthChoice(float(grid[best]), float(log_densities.mean()), error)
+    return float(grid[best])
 
 
 def _checked(name, images):
@@ -273,12 +256,12 @@ class Kde(Analysis):
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
     validation, test = subject.images('validation'), subject.images('test')
     window = GaussianMixture(subject.samples(settings.samples, settings.seed))
-    choice = window.choose_bandwidth(validation)
-    [log_densities] = window.log_prob(test, [choice.bandwidth])
+    bandwidth = window.choose_bandwidth(validation)
+    [log_densities] = window.log_prob(test, [bandwidth])
     numbers = {
       'nll': -log_densities.mean(),
       'standard_error': arrays.standard_error(log_densities),
-      'bandwidth': choice.bandwidth,
+      'bandwidth': bandwidth,
       'n_samples': len(window.centers),
       'n_validation': len(validation),
       'n_test': len(test),

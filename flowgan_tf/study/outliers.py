@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, setting
 
@@ -130,10 +130,7 @@ def _other(settings, config, dataset, whose) -> data.Dataset:
     other = data.load(settings.other_dataset, config.data_dir, config.image_size)
   except UsageError as error:
     raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
-  argument = f'`other_dataset` must be another data set than that of {whose}, with images of '
-  argument += f'shape {dataset.image_shape}. Got: {settings.other_dataset}'
-  if other.fingerprint == dataset.fingerprint:
-    raise UsageError(f'{argument}, the same data.')
-  if other.image_shape != dataset.image_shape:
-    raise UsageError(f'{argument}, of shape {other.image_shape}.')
+  expected = f'another data set than {whose} has, with images of shape {dataset.image_shape}'
+  differs = other.fingerprint != dataset.fingerprint
+  check('other_dataset', settings.other_dataset, expected, differs and other.image_shape == dataset.image_shape)
   return other

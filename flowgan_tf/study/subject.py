@@ -5,19 +5,27 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.metrics.arrays import map_batches, standard_error
-from flowgan_tf.metrics.scorer import Scorer, make_scorer
-from flowgan_tf.runs.run import Run, load_data
-from flowgan_tf.runs.seeds import Purpose
+from flowgan_tf.lazy import later
+
+if TYPE_CHECKING:
+  from flowgan_tf.evaluation.evaluate import Evaluator
+  from flowgan_tf.metrics import Scorer
+  from flowgan_tf.runs.run import Run
 
 __all__ = ['Subject']
+
+tf = later('tensorflow')
+arrays = later('flowgan_tf.metrics.arrays')
+data = later('flowgan_tf.data')
+evaluate = later('flowgan_tf.evaluation.evaluate')
+metrics = later('flowgan_tf.metrics')
+runs = later('flowgan_tf.runs.run')
+seeds = later('flowgan_tf.runs.seeds')
 
 _LOG = logging.getLogger(__name__)
 _IMAGES_PER_CALL = 100
@@ -39,19 +47,19 @@ class Subject:
       UsageError: If the data cannot be read or have changed.
     """
     self.run = run
-    self.dataset = load_data(run)
+    self.dataset = runs.load_data(run)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     self._log_prob = tf.function(run.generator.log_prob, autograph=False)
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
     """Measures the likelihood, as in `bin/evaluate`."""
-    return Evaluator(self.run.generator, self.dataset, self.run.config)
+    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config)
 
   @functools.cached_property
   def scorer(self) -> Scorer | None:
     """Scores samples, as in `bin/evaluate`; None if the data have no labels for a classifier."""
-    return make_scorer(self.run.config, self.dataset)
+    return metrics.make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples of the generator, float `[n, height, width, channels]`.
@@ -61,7 +69,7 @@ class Subject:
     """
     if (n, seed) in self._samples:
       return self._samples[n, seed]
-    images = self._samples[n, seed] = self.evaluator.sample(n, Purpose.ANALYSIS, seed)
+    images = self._samples[n, seed] = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed)
     if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
       raise UsageError(
         f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
@@ -80,7 +88,7 @@ class Subject:
     """
     dataset = dataset or self.dataset
     levels = self.grey_levels(split, n, seed, dataset)
-    return data.dequantize(levels, dataset.levels, self.run.config.seed + Purpose.EVALUATION)
+    return data.dequantize(levels, dataset.levels, self.run.config.seed + seeds.Purpose.EVALUATION)
 
   def grey_levels(
     self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None
@@ -95,14 +103,14 @@ class Subject:
 
   def log_prob(self, images: np.ndarray) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`."""
-    return map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
+    return arrays.map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
 
   def exact(self, images: np.ndarray) -> dict:
     """Computes the exact NLL of images in nats, to compare with an estimate; empty if there is no density."""
     if not self.run.generator.has_density:
       return {}
     values = self.log_prob(images)
-    return {'exact_nll': -values.mean(), 'exact_standard_error': standard_error(values), 'exact_n': len(values)}
+    return {'exact_nll': -values.mean(), 'exact_standard_error': arrays.standard_error(values), 'exact_n': len(values)}
 
 
 def _chosen(dataset: data.Dataset, split: str, n: int | None, seed: int) -> np.ndarray | slice:

@@ -16,14 +16,16 @@ from ml_collections import config_dict
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
-from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.files import read_record
-from flowgan_tf.metrics.likelihood import bits_per_dim
-from flowgan_tf.runs.folder import read_description
-from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.runs.run import find_run
+from flowgan_tf.lazy import later
 
 __all__ = ['Study', 'Summary', 'read_summary', 'summarize']
+
+evaluate = later('flowgan_tf.evaluation.evaluate')
+folders = later('flowgan_tf.runs.folder')
+log = later('flowgan_tf.runs.log')
+metrics = later('flowgan_tf.metrics')
+runs = later('flowgan_tf.runs.run')
 
 _KINDS = ['MLE', 'ADV', 'Hybrid']
 
@@ -84,7 +86,7 @@ class Summary:
     """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
     if nll is None or unit == 'nats':
       return nll
-    return bits_per_dim(nll, self.image_shape, self.levels)
+    return metrics.bits_per_dim(nll, self.image_shape, self.levels)
 
   def error_in_unit(self, error: float | None, unit: str) -> float | None:
     """Converts the standard error of an NLL in nats to the unit 'nats' or 'bits/dim'."""
@@ -152,7 +154,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   summaries, damage = [], []
   for workdir in workdirs:
     if not os.path.lexists(os.path.join(workdir, 'config.json')):
-      find_run(workdir)  # Raises: a mistake in the arguments is not damage.
+      runs.find_run(workdir)  # Raises: a mistake in the arguments is not damage.
     try:
       summaries.append(read_summary(workdir))
       damage += summaries[-1].damage
@@ -182,13 +184,13 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  config, facts, init, _ = read_description(find_run(workdir))
+  config, facts, init, _ = folders.read_description(runs.find_run(workdir))
   damage: list[str] = []
-  metrics = _read(lambda: read_metrics(workdir), damage) or []
-  evaluation = _read(lambda: read_evaluation(workdir), damage) or []
+  records = _read(lambda: log.read_metrics(workdir), damage) or []
+  evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
-    if record := _read(lambda path=path: read_record(path, '; measure it again'), damage, ', or remove it'):
+    if record := _read(lambda path=path: read_record(path, '; measure it again, or remove it'), damage):
       studies[path.stem] = Study(*record)
   summary = Summary(
     label='',
@@ -198,7 +200,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     fingerprint=facts['fingerprint'],
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
-    metrics=metrics,
+    metrics=records,
     evaluation=evaluation,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
@@ -208,12 +210,12 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   return dataclasses.replace(summary, label=summary.objective)
 
 
-def _read(reader: Callable[[], Any], damage: list[str], addition: str = '') -> Any:
+def _read(reader: Callable[[], Any], damage: list[str]) -> Any:
   """Returns what a reader returns; None if the file is damaged, which is then noted in a line."""
   try:
     return reader()
   except UsageError as error:
-    damage.append(f'{error}{addition}')
+    damage.append(str(error))
     return None
 
 

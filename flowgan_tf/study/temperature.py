@@ -11,7 +11,7 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.analysis import Analysis, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
@@ -58,15 +58,9 @@ def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[floa
 class Temperature(Analysis):
   """Exact NLL and scores of the flow whose noise is multiplied by a temperature (Kingma and Dhariwal 2018).
 
-  ```
-  x = G(t z),   log p_t(x) = log p(x) - log prior(z) + log prior(z / t) - d log t
-  ```
-
-  Of a prior with several components, `t` scales the noise around each mean.
-
   At temperatures below 1 images are more typical and less varied. The flow at a temperature is a flow with another
-  prior, and has an exact likelihood. So this is a second way to give up likelihood for sample quality, one that needs
-  no training: what a hybrid gains can be compared with it.
+  prior, and has an exact likelihood: see `tempered_log_prob`. So this is a second way to give up likelihood for sample
+  quality, one that needs no training. What a hybrid gains can be compared with it.
 
   #### References
 
@@ -137,9 +131,8 @@ class Temperature(Analysis):
 
 def _alike(record: dict, other: dict) -> bool:
   """Whether all temperatures of a record have the other's score, by the same network and number of samples."""
-  keys, reference = ('scorer', 'scorer_hash', 'score_samples'), other['temperatures'][0]
   return all(
-    own.get(other['selection']) is not None and all(own.get(key) == reference.get(key) for key in keys)
+    own.get(other['selection']) is not None and scored_alike(own, other['temperatures'][0])
     for own in record['temperatures']
   )
 

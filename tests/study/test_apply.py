@@ -35,8 +35,8 @@ def test_what_is_found_is_kept(run, monkeypatch):
     variables.extend(weakref.ref(variable) for variable in found.generator.variables)
     return found
 
-  monkeypatch.setattr(module, 'load_run', load)
-  monkeypatch.setattr(module, 'available', lambda workdir: ['best_nll', 'best_score', 'latest'])
+  monkeypatch.setattr('flowgan_tf.runs.run.load_run', load)
+  monkeypatch.setattr('flowgan_tf.runs.checkpoints.available', lambda workdir: ['best_nll', 'best_score', 'latest'])
   with studying(run) as apply:
     studies = {what: apply(what, seed=3, **settings) for what, settings in FEW.items()}
   assert loaded == [(run, 'best_score')]  # as in the paper's Table 3
@@ -112,7 +112,7 @@ def test_log_densities_of_any_number_of_images(subject):
 
 
 def test_samples_are_scored_as_in_an_evaluation(subject, monkeypatch):
-  monkeypatch.setattr(subject_module, 'make_scorer', lambda *arguments: arguments)
+  monkeypatch.setattr('flowgan_tf.metrics.make_scorer', lambda *arguments: arguments)
   assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
 
 

@@ -135,12 +135,7 @@ def test_what_would_give_wrong_densities_is_refused(centers, images, bandwidth, 
 def test_the_bandwidth_is_the_closed_form_of_one_centre(spread):
   """For a single Gaussian, h^2 = mean |x - c|^2 / d."""
   x = spread * np.random.default_rng(0).standard_normal((300, 50))
-  choice = GaussianMixture(np.zeros([1, 50])).choose_bandwidth(x)
-  best = math.sqrt(np.mean(x**2))
-  assert choice.bandwidth == pytest.approx(best, rel=1e-3)
-  expected = stats.norm(scale=best).logpdf(x).sum(axis=1)
-  assert choice.mean_log_density == pytest.approx(expected.mean(), abs=1e-3)
-  assert choice.standard_error == pytest.approx(stats.sem(expected), rel=1e-2)
+  assert GaussianMixture(np.zeros([1, 50])).choose_bandwidth(x) == pytest.approx(math.sqrt(np.mean(x**2)), rel=1e-3)
 
 
 def test_the_bandwidth_is_sklearns_grid_search():
@@ -154,30 +149,24 @@ def test_the_bandwidth_is_sklearns_grid_search():
     cv=PredefinedSplit(np.repeat([-1, 0], [len(centers), len(x)])),
     refit=False,
   ).fit(np.concatenate([centers, x]))
-  choice = GaussianMixture(centers).choose_bandwidth(x)
-  assert grid[0] < search.best_params_['bandwidth'] < grid[-1]
-  assert choice.bandwidth == pytest.approx(search.best_params_['bandwidth'], rel=grid[1] / grid[0] - 1)
-  assert choice.mean_log_density * len(x) == pytest.approx(search.best_score_, abs=0.02)
+  best = search.best_params_['bandwidth']
+  assert grid[0] < best < grid[-1]
+  assert GaussianMixture(centers).choose_bandwidth(x) == pytest.approx(best, rel=grid[1] / grid[0] - 1)
 
 
-def test_the_search_uses_some_images_and_the_result_all(monkeypatch):
+def test_the_search_uses_some_images_at_random(monkeypatch):
   monkeypatch.setattr(kde, '_SEARCH_IMAGES', 100)
   # Sorted, as if by class: the first or the last 100 would give 0.1 or 0.4.
   x = np.repeat([0.1, 0.4], 500)[:, np.newaxis] * np.random.default_rng(0).standard_normal((1000, 20))
-  choice = GaussianMixture(np.zeros([1, 20])).choose_bandwidth(x)
-  best = math.sqrt(np.mean(x**2))
-  assert choice.bandwidth == pytest.approx(best, rel=0.1) and choice.bandwidth != pytest.approx(best, rel=2e-3)
-  expected = stats.norm(scale=choice.bandwidth).logpdf(x).sum(axis=1)
-  assert choice.mean_log_density == pytest.approx(expected.mean(), rel=1e-9)
-  assert choice.standard_error == pytest.approx(stats.sem(expected), rel=1e-9)
+  best, found = math.sqrt(np.mean(x**2)), GaussianMixture(np.zeros([1, 20])).choose_bandwidth(x)
+  assert found == pytest.approx(best, rel=0.1) and found != pytest.approx(best, rel=2e-3)
 
 
 def test_the_search_ends_at_the_ends_of_its_range():
   centers = uniform(20, 5)
   mixture = GaussianMixture(centers)
-  assert mixture.choose_bandwidth(centers).bandwidth == 1e-4
-  assert mixture.choose_bandwidth(centers + 100).bandwidth == 1
-  assert math.isnan(mixture.choose_bandwidth(centers[:1]).standard_error)
+  assert mixture.choose_bandwidth(centers) == 1e-4
+  assert mixture.choose_bandwidth(centers + 100) == 1
 
 
 def test_the_estimate_is_far_from_the_likelihood_in_many_dimensions():
@@ -188,7 +177,7 @@ def test_the_estimate_is_far_from_the_likelihood_in_many_dimensions():
       0.5 + 0.1 * np.random.default_rng(seed).standard_normal((n, d)) for seed, n in enumerate([3000, 1000, 1000])
     )
     window = GaussianMixture(samples)
-    nll = -window.log_prob(test, [window.choose_bandwidth(validation).bandwidth]).mean()
+    nll = -window.log_prob(test, [window.choose_bandwidth(validation)]).mean()
     return nll / d - stats.norm(scale=0.1).entropy()
 
   assert abs(excess(1)) < 0.1

@@ -72,7 +72,7 @@ def test_divergences_and_generators_are_named_where_they_differ(workdir, tmp_pat
 def test_labels_are_one_line_and_tell_folders_apart(workdir, tmp_path):
   """A name may hold a line end, and bytes that are not UTF-8."""
   names = [b'a\nb', b'\xff', b'<b>', '犬'.encode()]
-  paths = [copy(workdir, tmp_path / os.fsdecode(name)) for name in names]
+  paths = [shutil.copytree(workdir, tmp_path / os.fsdecode(name)) for name in names]
   found = {run.path: run.label for run in summarize(paths)[0]}
   said = [r'a\nb', r'\xff', '<b>', '犬']
   assert found == {str(path): f'MLE ({name})' for path, name in zip(paths, said, strict=True)}

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import zipfile
 
 import numpy as np
@@ -35,46 +34,42 @@ def test_indices_mean_what_they_mean_for_an_array(path, monkeypatch):
     assert type(found) is np.ndarray and found.flags.owndata  # It keeps no map of the file.
     np.testing.assert_array_equal(found, IMAGES[index])
   np.testing.assert_array_equal(np.asarray(stored, np.float32), IMAGES)
-  with pytest.raises(IndexError):
-    stored[11]
-
-
-def test_a_file_that_is_cut_off_while_it_is_open(path):
-  stored = StoredImages(path)
+  # A file that is cut off while it is open.
   os.truncate(path, path.stat().st_size - 1)
   with pytest.raises(ValueError, match='mmap length is greater than file size'):
     stored[10]
 
 
-@pytest.mark.parametrize('shape', [(2, 3, 4), (2, 3, 4, 4), (2, 3, 4, 3, 1)])
-def test_other_arrays_are_refused(path, shape):
-  np.save(path, np.zeros(shape, np.uint8))
-  raises_stored(path, rf'expected uint8 \[n, height, width, 1 or 3\], got uint8 {re.escape(str(list(shape)))}$')
-  np.save(path, np.zeros((2, 3, 4, 3)))
-  raises_stored(path, 'expected uint8 .*, got float64')
+def member(array: np.ndarray, **claims) -> bytes:
+  """The bytes of an .npy file whose header claims another shape."""
+  file = io.BytesIO()
+  header = {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape} | claims
+  np.lib.format.write_array_header_1_0(file, header)
+  return file.getvalue() + array.tobytes()
 
 
-def raises_stored(path, message: str) -> None:
-  with pytest.raises(UsageError, match=f'^{path}: {message}'):
-    StoredImages(path)
+def test_other_arrays_and_damaged_files_are_refused(path):
+  def refused(message: str) -> None:
+    with pytest.raises(UsageError, match=f'^{path}: {message}$'):
+      StoredImages(path)
 
-
-def test_damaged_files_are_refused(path):
   whole = path.read_bytes()
   for content, message in (
-    (b'', r'not a readable \.npy file \(\w+\)$'),
-    (b'text', r'not a readable \.npy file \(\w+\)$'),
-    (whole[:50], r'not a readable \.npy file \(\w+\)$'),
-    (whole[:-1], r'not a readable \.npy file \(ValueError\)$'),
-    (member(IMAGES, shape=(-11, 3, -4, 3)), r'not a readable \.npy file \(ValueError\)$'),
-    (whole + b'0', r'damaged; expected 524 bytes for \[11, 3, 4, 3\], got 525$'),
+    (member(IMAGES[0]), r'expected uint8 \[n, height, width, 1 or 3\], got uint8 \[3, 4, 3\]'),
+    (member(np.zeros((2, 3, 4, 4), np.uint8)), r'expected uint8 .*, got uint8 \[2, 3, 4, 4\]'),
+    (member(np.zeros((2, 3, 4, 3))), r'expected uint8 .*, got float64 \[2, 3, 4, 3\]'),
+    (b'', r'not a readable \.npy file \(\w+\)'),
+    (whole[:50], r'not a readable \.npy file \(\w+\)'),
+    (whole[:-1], r'not a readable \.npy file \(ValueError\)'),
+    (member(IMAGES, shape=(-11, 3, -4, 3)), r'not a readable \.npy file \(ValueError\)'),
+    (whole + b'0', r'damaged; expected 524 bytes for \[11, 3, 4, 3\], got 525'),
   ):
     path.write_bytes(content)
-    raises_stored(path, message)
+    refused(message)
   path.unlink()
-  raises_stored(path, 'not a regular file$')
+  refused('not a regular file')
   os.mkfifo(path)
-  raises_stored(path, 'not a regular file$')  # To open it would wait.
+  refused('not a regular file')  # To open it would wait.
 
 
 # Folders of .npy files.
@@ -92,9 +87,8 @@ def write(folder, labels: bool = False) -> dict[str, Split]:
   return splits
 
 
-@pytest.mark.parametrize('labels', [False, True])
-@pytest.mark.parametrize(('in_memory', 'stored'), [(9 * 60, True), (9 * 60 + 1, False)])
-def test_the_files_are_the_splits(tmp_path, monkeypatch, labels, in_memory, stored):
+@pytest.mark.parametrize(('in_memory', 'stored', 'labels'), [(9 * 60, True, True), (9 * 60 + 1, False, False)])
+def test_the_files_are_the_splits(tmp_path, monkeypatch, in_memory, stored, labels):
   splits = write(tmp_path / 'photos', labels)
   (tmp_path / 'photos' / '.hidden').write_text('')
   monkeypatch.setattr(arrays, 'IN_MEMORY', in_memory)
@@ -120,8 +114,6 @@ def test_what_is_missing_or_does_not_fit(tmp_path):
   write(tmp_path, labels=True)
   np.save(tmp_path / 'test_labels.npy', np.arange(5))
   raises(tmp_path, r'/test_labels\.npy: expected labels as 4 integers from 0, .*, got int64 \[5\] from 0 to 4$')
-  np.save(tmp_path / 'test_labels.npy', np.array([None] * 4))
-  raises(tmp_path, r'/test_labels\.npy: not a readable \.npy file \(ValueError\)$')
   (tmp_path / 'test_labels.npy').unlink()
   raises(tmp_path, ': expected labels for all splits or for none$')
   np.save(tmp_path / 'test.npy', np.zeros((4, 5, 5, 3), np.uint8))
@@ -130,7 +122,7 @@ def test_what_is_missing_or_does_not_fit(tmp_path):
   raises(tmp_path, r': expected train\.npy, .*, perhaps train_labels\.npy, .* and nothing else; got extra\.npy, test')
   (tmp_path / 'extra.npy').unlink()
   (tmp_path / 'test.npy').unlink()
-  raises(tmp_path, r': expected .*; got train\.npy, train_labels\.npy, validation\.npy, validation_labels\.npy$')
+  raises(tmp_path, r': expected .*; got train\.npy, ')
 
 
 def test_as_many_images_are_written_as_there_are_numbers(tmp_path):
@@ -172,6 +164,7 @@ def test_npz_of_images(tmp_path, shape):
   unlabelled = load(str(path))
   assert unlabelled.num_classes is None
   np.testing.assert_array_equal(unlabelled.test.images, dataset.test.images)
+  assert load(str(path), image_size=5).image_shape == (5, 5, dataset.image_shape[2])
 
 
 def test_npz_as_keras_lays_it_out(tmp_path):
@@ -195,35 +188,19 @@ def test_npz_as_keras_lays_it_out(tmp_path):
   assert len(dataset.test) == 1
 
 
-def test_npz_of_other_size(tmp_path):
-  images = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), np.uint8)
-  path = tmp_path / 'faces.npz'
-  np.savez(path, images=images, labels=np.arange(5))
-  found, labels = joined(load(str(path), image_size=4))
-  np.testing.assert_array_equal(found, images[labels, 1:5])
-  np.savez(path, x_train=images, x_test=images[:, :5])
-  assert load(str(path), image_size=2).image_shape == (2, 2, 3)
-
-
 @pytest.mark.parametrize(
   ('contents', 'message'),
   [
     ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
-    ({'images': GOOD[0]}, r'got uint8 \[2, 5\]$'),
     ({'images': np.zeros((4, 3, 8, 8), np.uint8)}, r'got uint8 \[4, 3, 8, 8\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
-    ({'images': GOOD[:2]}, 'expected at least 3 images'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
-    ({'images': GOOD, 'labels': np.zeros(3, int)}, r'got int64 \[3\]'),
     ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
     ({'images': GOOD, 'labels': np.array([0, 1, 1000, 2])}, r'from 0 to 1000$'),
     ({'images': np.zeros((28, 28, 3), np.uint8)}, r'got uint8 \[28, 28, 3\], which could be one image; if it is not'),
-    ({'images': np.zeros((28, 28, 1), np.uint8)}, r'got uint8 \[28, 28, 1\], which could be one image'),
     ({'images': GOOD, 'labelr': np.zeros(4, int)}, 'expected arrays "images" and .*; got images, labelr$'),
     ({'x_train': GOOD, 'x_test': GOOD, 'labels': np.zeros(4, int)}, 'got labels, x_test, x_train$'),
-    ({'x_train': GOOD}, 'got x_train$'),
     ({}, 'got nothing$'),
-    ({'x_train': GOOD[:1], 'x_test': GOOD}, 'expected at least 2 images to divide, got 1$'),
     ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, 'expected images of one shape'),
     ({'x_train': GOOD, 'x_test': GOOD, 'y_test': np.zeros(4, int)}, 'expected labels for all splits or for none$'),
     ({'images': np.array([GOOD, None], dtype=object)}, r'not a readable \.npz file'),
@@ -234,14 +211,6 @@ def test_other_npz_contents_are_refused(tmp_path, contents, message):
   raises(tmp_path / 'data.npz', rf'data\.npz: .*{message}')
 
 
-def member(array: np.ndarray, **claims) -> bytes:
-  """The bytes of an .npy file whose header claims another shape or type."""
-  file = io.BytesIO()
-  header = {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape} | claims
-  np.lib.format.write_array_header_1_0(file, header)
-  return file.getvalue() + array.tobytes()
-
-
 def test_absent_and_damaged_npz(tmp_path):
   raises(tmp_path / 'absent.npz', r'absent\.npz: no such file$')
   path = tmp_path / 'damaged.npz'
@@ -250,16 +219,13 @@ def test_absent_and_damaged_npz(tmp_path):
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
-    for damaged in (b'', whole[: len(whole) // 2], b'PK' + whole[:50], b'text', bytes(flipped), member(GOOD)):
+    for damaged in (b'', whole[: len(whole) // 2], b'text', bytes(flipped), member(GOOD)):
       path.write_bytes(damaged)
       raises(path, r'damaged\.npz: not a readable \.npz file')
   for content in (member(GOOD, shape=(10**12, 1024, 1024)), member(GOOD, shape=(10**400,)), member(GOOD)[:-1]):
     with zipfile.ZipFile(path, 'w') as archive:
       archive.writestr('images.npy', content)
     raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('images', b'no array')
-  raises(path, r'damaged\.npz: expected "images" as uint8')
 
 
 def test_a_flipped_bit_that_hides_an_array(tmp_path):
@@ -268,8 +234,6 @@ def test_a_flipped_bit_that_hides_an_array(tmp_path):
   np.savez(path, images=GOOD, labels=np.arange(4))
   damaged = bytearray(path.read_bytes())
   damaged[damaged.index(b'PK\1\2') + 32] ^= 64
-  with zipfile.ZipFile(io.BytesIO(damaged)) as archive:
-    assert archive.namelist() == ['images.npy']
   path.write_bytes(damaged)
   raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(ValueError: damaged\)$')
 

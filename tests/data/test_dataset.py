@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from flowgan_tf.data import Dataset, Split, load
 from flowgan_tf.data.dataset import crop_and_resize, hold_out, three_way
 from flowgan_tf.errors import UsageError
+from tests.data.loading import joined
 from tests.tiny import write_images
 
 
@@ -19,15 +20,18 @@ def numbered(n: int) -> Split:
   return Split((numbers % 256).astype(np.uint8).reshape(n, 1, 1, 1), numbers.astype(np.int64))
 
 
-@pytest.mark.parametrize(('n', 'fraction', 'expected'), [(60, 1 / 6, 10), (3_500, 1 / 10, 350), (2, 1 / 10, 1)])
 @pytest.mark.parametrize('shuffle', [False, True])
-def test_hold_out_divides_without_loss(n, fraction, expected, shuffle):
-  kept, held_out = hold_out(numbered(n), fraction, shuffle, 'source')
-  assert len(held_out) == expected
-  np.testing.assert_array_equal(np.sort(np.concatenate([kept.labels, held_out.labels])), np.arange(n))
-  for part in (kept, held_out):
-    np.testing.assert_array_equal(part.images.ravel(), part.labels % 256)
-    assert np.all(np.diff(part.labels) > 0)
+@pytest.mark.parametrize('labels', [False, True])
+def test_hold_out_divides_without_loss(labels, shuffle):
+  for n, fraction, expected in ((60, 1 / 6, 10), (2, 1 / 10, 1)):
+    everything = numbered(n) if labels else Split(numbered(n).images, None)
+    parts = hold_out(everything, fraction, shuffle, 'source')
+    assert [len(part) for part in parts] == [n - expected, expected]
+    found = [part.images.ravel() for part in parts]
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(n))
+    for part, pixels in zip(parts, found, strict=True):
+      assert np.all(np.diff(pixels) > 0)
+      assert np.array_equal(part.labels, pixels) if labels else part.labels is None
 
 
 def test_hold_out_takes_the_last_or_a_fixed_random_part():
@@ -36,12 +40,6 @@ def test_hold_out_takes_the_last_or_a_fixed_random_part():
   _, random = hold_out(numbered(60), 1 / 6, shuffle=True, source='source')
   # Written down, so that no later version moves the border between training and validation.
   np.testing.assert_array_equal(random.labels, [2, 3, 6, 11, 18, 21, 35, 36, 52, 59])
-
-
-def test_hold_out_keeps_missing_labels_missing():
-  kept, held_out = hold_out(Split(numbered(5).images, None), 1 / 5, shuffle=True, source='source')
-  assert kept.labels is None
-  assert held_out.labels is None
 
 
 def test_too_few_images():
@@ -59,9 +57,6 @@ def test_three_way_is_80_10_10_without_loss():
   for part in parts:
     np.testing.assert_array_equal(part.images.ravel(), part.labels % 256)
     assert np.any(np.diff(part.labels) > 1)  # Drawn at random, and not a run of neighbours.
-  again = three_way(numbered(200), 'another name')
-  for part, same in zip(parts, again, strict=True):
-    np.testing.assert_array_equal(part.labels, same.labels)
 
 
 def test_fingerprint_tells_every_part():
@@ -84,9 +79,7 @@ def test_fingerprint_tells_every_part():
     dataset(train=numbered(2), validation=numbered(4)),
     dataset(test=numbered(3)),
   ]
-  assert dataset().fingerprint == dataset().fingerprint
   assert len({variant.fingerprint for variant in variants}) == len(variants)
-  assert len(dataset().fingerprint) == 64
 
 
 def test_fingerprint_is_the_hash_of_name_levels_and_arrays():
@@ -95,20 +88,12 @@ def test_fingerprint_is_the_hash_of_name_levels_and_arrays():
   arrays = ''.join(f' |u1 (1, 1, 1, 1) {chr(value)} none' for value in (7, 8, 9))
   expected = hashlib.sha256(f'name 17{arrays}'.encode()).hexdigest()
   assert Dataset('name', 17, *splits, num_classes=None).fingerprint == expected
-
-
-def test_the_memory_layout_does_not_count():
+  # The layout in memory does not count.
   images = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 2)).astype(np.uint8)
-  reference, *others = (
-    Dataset('name', 256, *3 * [Split(layout, None)], num_classes=None).fingerprint
-    for layout in (images, np.asfortranarray(images), images[:, ::-1].copy()[:, ::-1])
-  )
-  assert others == [reference, reference]
-
-
-def test_image_shape():
-  splits = [Split(np.zeros((n, 4, 5, 3), np.uint8), None) for n in (2, 1, 1)]
-  assert Dataset('name', 256, *splits, num_classes=None).image_shape == (4, 5, 3)
+  layouts = images, np.asfortranarray(images), images[:, ::-1].copy()[:, ::-1]
+  datasets = [Dataset('name', 256, *3 * [Split(layout, None)], num_classes=None) for layout in layouts]
+  assert len({dataset.fingerprint for dataset in datasets}) == 1
+  assert datasets[0].image_shape == (4, 5, 2)
 
 
 def test_splits_and_data_sets_are_compared_by_identity():
@@ -121,9 +106,10 @@ def test_splits_and_data_sets_are_compared_by_identity():
 # Resizing.
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-@pytest.mark.parametrize(('height', 'width', 'top', 'left'), [(6, 6, 0, 0), (6, 9, 0, 1), (11, 6, 2, 0)])
-def test_of_an_image_of_that_height_or_width_the_middle_is_left(channels, height, width, top, left):
+@pytest.mark.parametrize(
+  ('height', 'width', 'channels', 'top', 'left'), [(6, 6, 3, 0, 0), (6, 9, 1, 0, 1), (11, 6, 3, 2, 0)]
+)
+def test_of_an_image_of_that_height_or_width_the_middle_is_left(height, width, channels, top, left):
   pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
   found = crop_and_resize(pixels, 6)
   assert found.dtype == np.uint8
@@ -137,21 +123,18 @@ def test_a_ramp_stays_a_ramp_of_the_means():
   np.testing.assert_allclose(found, ramp[::4, :, 0].reshape(16, 16, 4).mean(axis=-1)[:, 3:-3], atol=0.51)
 
 
-def test_fine_stripes_become_grey():
+def test_fine_stripes_become_grey_and_smaller_images_are_enlarged():
   """Without a filter as wide as the scale, every fourth column would be black, or every one."""
   stripes = np.zeros((64, 64, 3), np.uint8)
   stripes[:, ::2] = 200
   np.testing.assert_allclose(crop_and_resize(stripes, 16)[:, 3:-3], 100, atol=4)
+  np.testing.assert_array_equal(crop_and_resize(np.full((2, 3, 3), 9, np.uint8), 5), np.full((5, 5, 3), 9))
 
 
 def test_what_lies_beyond_the_square_does_not_count():
   pixels = np.full((8, 16, 1), 255, np.uint8)
   pixels[:, 4:12] = 50
   np.testing.assert_array_equal(crop_and_resize(pixels, 4), np.full((4, 4, 1), 50))
-
-
-def test_smaller_images_are_enlarged():
-  np.testing.assert_array_equal(crop_and_resize(np.full((2, 3, 3), 9, np.uint8), 5), np.full((5, 5, 3), 9))
 
 
 # Sources.
@@ -161,34 +144,31 @@ def test_digits():
   dataset = load('digits')
   assert (dataset.name, dataset.levels, dataset.num_classes, dataset.image_shape) == ('digits', 17, 10, (8, 8, 1))
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [1437, 180, 180]
-  splits = (dataset.train, dataset.validation, dataset.test)
-  assert all(split.images.dtype == np.uint8 and split.labels.dtype == np.int64 for split in splits)
-  images = np.concatenate([split.images for split in splits])
-  labels = np.concatenate([split.labels for split in splits])
+  images, labels = joined(dataset)
+  assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
   found = np.column_stack([images.reshape(len(images), -1), labels])
   expected = np.column_stack([load_digits().data, load_digits().target])
   np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(expected, axis=0))
   assert len(np.unique(expected, axis=0)) == len(found)
   # A random part of 180 misses one of ten classes with probability below 1e-7.
-  assert all(set(split.labels) == set(range(10)) for split in splits)
+  assert set(dataset.validation.labels) == set(dataset.test.labels) == set(range(10))
+  assert load('digits').fingerprint == dataset.fingerprint
 
 
-def test_the_same_data_each_time():
-  assert load('digits').fingerprint == load('digits').fingerprint
-
-
-def test_home_is_found_in_paths(tmp_path, monkeypatch):
+def test_paths_and_names(tmp_path, monkeypatch):
+  """Home is found in paths, a name comes before a folder of that name, and an unknown one lists the choices."""
   monkeypatch.setenv('HOME', str(tmp_path))
   path = write_images(tmp_path / 'images.npz')
   assert load('~/images.npz').fingerprint == load(path).fingerprint
-
-
-def test_a_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
   (tmp_path / 'digits').mkdir()
   monkeypatch.chdir(tmp_path)
   assert load('digits').levels == 17
   with pytest.raises(UsageError, match=r'^digits: expected '):
     load('./digits')
+  names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
+  message = rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .* Got: 'mnits'\.$"
+  with pytest.raises(UsageError, match=message):
+    load('mnits')
 
 
 def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
@@ -202,14 +182,6 @@ def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
       load(path)
     assert str(error.value).isprintable()
   assert load('digits').levels == 17
-
-
-def test_unknown_name_lists_the_choices():
-  names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
-  with pytest.raises(
-    UsageError, match=rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .* Got: 'mnits'\.$"
-  ):
-    load('mnits')
 
 
 def test_what_is_not_resized(tmp_path):

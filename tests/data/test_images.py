@@ -26,12 +26,11 @@ def test_folder_of_images(tmp_path, caplog):
   for i in range(20):
     save(tmp_path / f'{i}.png', grey(i))
   (tmp_path / '.thumbnail.png').write_bytes(b'not an image')
-  (tmp_path / 'notes.txt').write_text('not an image')
-  (tmp_path / 'LICENSE').write_text('not an image')
+  for note in ('notes.txt', 'LICENSE'):
+    (tmp_path / note).write_text('not an image')
   dataset = load(str(tmp_path))
   assert caplog.messages == [f'{tmp_path}: not read, because they are not images: LICENSE, notes.txt.']
   assert (dataset.name, dataset.levels, dataset.num_classes) == (tmp_path.name, 256, None)
-  assert dataset.image_shape == (3, 5, 1)
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [16, 2, 2]
   images, labels = joined(dataset)
   assert labels is None
@@ -67,18 +66,14 @@ def test_every_format_gives_its_pixels(tmp_path):
   assert (exact.sum(), close.sum()) == (3, 2)
 
 
-@pytest.mark.parametrize('odd', [grey(0, (3, 4)), np.zeros((3, 5, 3), np.uint8)], ids=['size', 'channels'])
-def test_first_image_that_differs_is_named(tmp_path, odd):
+def test_first_image_that_differs_is_named(tmp_path):
   for i in range(4):
-    save(tmp_path / f'{i}.png', grey(i))
-  save(tmp_path / '2.png', odd)
-  save(tmp_path / '3.png', odd)
-  hint = '' if odd.ndim == 3 else '; to crop and resize all of them, set `image_size`, for example to 64'
-  shape = r'\[3, 5, 1\], got \[3, [45], [13]\]'
-  raises(tmp_path, rf'2\.png: expected an image like 0\.png, \[height, width, channels\] {shape}{hint}$')
-  if odd.ndim == 3:
-    with pytest.raises(UsageError, match=r'2\.png: .* \[4, 4, 1\], got \[4, 4, 3\]$'):
-      load(str(tmp_path), image_size=4)
+    save(tmp_path / f'{i}.png', grey(i, (3, 4) if i > 1 else (3, 5)))
+  expected = r'2\.png: expected an image like 0\.png, \[height, width, channels\]'
+  hint = '; to crop and resize all of them, set `image_size`, for example to 64$'
+  raises(tmp_path, rf'{expected} \[3, 5, 1\], got \[3, 4, 1\]{hint}')
+  save(tmp_path / '2.png', np.zeros((3, 5, 3), np.uint8))
+  raises(tmp_path, rf'{expected} \[3, 5, 1\], got \[3, 5, 3\]$')
 
 
 def test_images_of_several_sizes(tmp_path, caplog):
@@ -88,7 +83,6 @@ def test_images_of_several_sizes(tmp_path, caplog):
   for i, size in enumerate(sizes):
     save(tmp_path / f'{i}.png', rng.integers(0, 256, (*size, 3), np.uint8))
   dataset = load(str(tmp_path), image_size=8)
-  assert dataset.image_shape == (8, 8, 3)
   assert caplog.messages == [f'{tmp_path}: images are cropped to their central square and resized to 8 x 8 (Lanczos).']
   expected = set()
   for i, (height, width) in enumerate(sizes):
@@ -135,8 +129,7 @@ def refused(path, image: Image.Image, message: str, **options) -> None:
 
 
 def test_pixel_formats_that_would_lose_something_are_refused(tmp_path):
-  for mode in ('RGBA', 'LA'):
-    refused(tmp_path / '0.png', Image.new(mode, (5, 3)), 'transparency')
+  refused(tmp_path / '0.png', Image.new('RGBA', (5, 3)), 'transparency')
   refused(tmp_path / '0.png', Image.new('L', (5, 3)), 'transparency', transparency=0)
   refused(tmp_path / '0.png', Image.new('P', (5, 3)), 'transparency', transparency=b'\0\xff')
   refused(tmp_path / '0.jpg', Image.new('CMYK', (5, 3)), 'mode CMYK')
@@ -144,10 +137,7 @@ def test_pixel_formats_that_would_lose_something_are_refused(tmp_path):
   frames = {'save_all': True, 'append_images': [Image.new('RGB', (5, 3), 'red')]}
   refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'an animation of 2 frames', **frames)
   refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'format TIFF', format='TIFF')
-
-
-def test_colours_of_16_bits_are_refused(tmp_path):
-  """Pillow would keep the upper 8 bits. It cannot write such a file."""
+  # Of 16 bits per colour, which Pillow cannot write, it would keep the upper 8.
   rows = b''.join(b'\0' + row.tobytes() for row in np.arange(18, dtype='>u2').reshape(2, 9))
   chunks = {b'IHDR': struct.pack('>2L5B', 3, 2, 16, 2, 0, 0, 0), b'IDAT': zlib.compress(rows), b'IEND': b''}
   content = [
@@ -188,26 +178,19 @@ def test_a_flipped_bit_behind_the_pixels_of_a_png(tmp_path):
   raises(tmp_path, r'1\.png: not a readable image \(SyntaxError\)$')
 
 
-@pytest.mark.parametrize(('extension', 'kept'), [('png', 0.5), ('jpg', 0.5), ('bmp', 0.5), ('png', 0)])
-def test_damaged_image_is_named(tmp_path, extension, kept):
+@pytest.mark.parametrize('extension', ['png', 'jpg', 'bmp'])
+def test_damaged_image_is_named(tmp_path, extension):
   noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
   for i in range(3):
     save(tmp_path / f'{i}.{extension}', noise)
   damaged = tmp_path / f'1.{extension}'
-  damaged.write_bytes(damaged.read_bytes()[: int(kept * damaged.stat().st_size)])
+  damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
   raises(tmp_path, rf'1\.{extension}: not a readable image \(\w+\)$')
-
-
-def test_folder_without_or_with_too_few_images(tmp_path):
-  raises(tmp_path, rf'{tmp_path.name}: expected \.png, .* got none$')
-  save(tmp_path / '0.png', grey(0))
-  raises(tmp_path, f'{tmp_path.name}: expected at least 3 images, one for each split, got 1$')
-  save(tmp_path / 'ant' / '0.png', grey(0))
-  raises(tmp_path, r'got both: 0\.png and ant/$')
 
 
 def test_no_part_of_a_folder_is_dropped(tmp_path):
   """Without what is not read, there would be fewer images or classes, and other labels."""
+  raises(tmp_path, rf'{tmp_path.name}: expected \.png, .* got none$')
   a, b = tmp_path / 'a', tmp_path / 'b'
   for i in range(4):
     save(a / f'{i}.png', grey(i))
@@ -216,16 +199,17 @@ def test_no_part_of_a_folder_is_dropped(tmp_path):
   save(b / '0.png', grey(0))
   (b / 'deep').mkdir()
   raises(tmp_path, r'/b: expected .* files of one class, got the folder deep$')
+  save(tmp_path / '0.png', grey(0))
+  raises(tmp_path, r'got both: 0\.png and a/$')
+  os.remove(tmp_path / '0.png')
   os.rename(b, tmp_path / '.b')
   assert load(str(tmp_path)).num_classes == 1
-  for name in ('4.webp', '4.png.part', '4'):
-    save(a / name, grey(4), format='TIFF')
+  save(a / '4.webp', grey(4))
+  os.symlink('nowhere', a / '5.png')
+  os.mkfifo(a / '6.png')
+  for name in ('4.webp', '5.png', '6.png'):
     for folder in (tmp_path, a):
       raises(folder, rf'/a/{name}: expected only regular \.png, \.jpg, \.jpeg, \.bmp files or sub-folders of them$')
     os.remove(a / name)
-  for make in (lambda path: os.symlink('nowhere', path), os.mkfifo):
-    make(a / '5.png')
-    raises(a, r'/a/5\.png: expected only regular ')
-    os.remove(a / '5.png')
   os.symlink('3.png', a / '5.png')  # A link to an image is one.
   assert len(joined(load(str(a)))[0]) == 5

@@ -42,35 +42,6 @@ def test_an_objective_keeps_its_colour():
 
 
 @pytest.mark.parametrize(
-  ('first', 'last', 'ticks'),
-  [
-    (1000, 99_999, [1e3, 1e4]),
-    (1000, 1e5, [1e3, 1e4, 1e5]),
-    (0.1, 3, [0.1, 1]),
-    (1000, 1e8, [1e3, 1e4, 1e5, 1e6, 1e7, 1e8]),
-    # The smallest would be too close to 0 where there are so many decades.
-    (1000, 1e13, [1e4, 1e6, 1e8, 1e10, 1e12]),
-  ],
-)
-def test_powers_of_ten(first, last, ticks):
-  np.testing.assert_allclose(looks.powers_of_ten(first, last), ticks)
-
-
-@pytest.mark.parametrize('largest', [1e5, 1e7, 1e9, 1e13, 1e20])
-def test_labels_of_far_values_do_not_overlap(largest):
-  figure, (axes,) = looks.make_panels(1)
-  looks.keep_apart(axes, [[0.0, -3290.0], [0.0, largest]])
-  axes.plot([0, 1], [0, -3290])
-  axes.plot([0, 1], [0, largest])
-  figure.draw_without_rendering()
-  low, high = axes.get_ylim()
-  ticks = [tick for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
-  boxes = [tick.get_window_extent() for tick in ticks]
-  assert '0' in [tick.get_text() for tick in ticks] and 3 <= len(ticks) <= 8
-  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-
-
-@pytest.mark.parametrize(
   ('labels', 'columns'),
   [(['MLE', 'ADV', 'Hybrid λ = 0.1'], 3), ([f'Hybrid λ = 0.1, seed {i}' for i in range(12)], 2), (['long ' * 20], 1)],
 )

@@ -1,9 +1,7 @@
-import base64
 import io
 import pathlib
 import xml.etree.ElementTree as ET
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure as Plot
@@ -39,12 +37,6 @@ def test_hostile_text_does_not_break_the_svg():
   assert not list(ET.fromstring(data).iter(f'{SVG}script')) and b'<script' not in data
 
 
-def test_global_settings_are_left_alone():
-  before = dict(mpl.rcParams)
-  Figure.of_plot(plot(), 'a', 'b')
-  assert dict(mpl.rcParams) == before
-
-
 @pytest.mark.parametrize('pixels', [PIXELS, PIXELS[:, :, :1]])
 def test_pixels(pixels):
   figure = Figure.of_pixels(pixels, 'a', 'b')
@@ -52,13 +44,6 @@ def test_pixels(pixels):
   shown = np.asarray(Image.open(io.BytesIO(figure.data)))
   np.testing.assert_array_equal(shown.reshape(pixels.shape), pixels)
   assert figure == Figure.of_pixels(pixels, 'a', 'b')
-
-
-@pytest.mark.parametrize(('figure', 'kind'), [(Figure.of_plot(plot(), 'a', 'b'), 'svg+xml'), (None, 'png')])
-def test_data_uri(figure, kind):
-  figure = figure or Figure.of_pixels(PIXELS, 'a', 'b')
-  start, data = figure.data_uri.split(',')
-  assert start == f'data:image/{kind};base64' and base64.b64decode(data, validate=True) == figure.data
 
 
 def test_save(tmp_path):

@@ -187,9 +187,3 @@ def test_each_run_has_its_own_histograms(shown):
     f'bin/analyze runs/{n} --what=outliers --checkpoint=latest --seed=0 --images=50' for n in ('mle', 'adversarial')
   ]
   assert all('Not drawn: uniform noise' in figure.caption for figure in figures)
-
-
-def test_a_section_without_numbers_names_its_command(shown):
-  [code] = items(shown, 'Critic gap')
-  assert isinstance(code, Code)
-  assert code.text.splitlines()[-1] == 'bin/analyze runs/mle runs/adversarial runs/hybrid --what=critic_gap'

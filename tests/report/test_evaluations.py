@@ -138,10 +138,3 @@ def test_other_data_have_no_row_of_the_paper():
   [row] = cells(table)
   assert row['test NLL (nats)'] == '-90.00 ± 1.50' and not any(name.startswith('the paper') for name in row)
   assert 'the paper' not in table.caption
-
-
-def test_numbers_that_are_not_finite_leave_their_cell_empty(runs):
-  broken = summary('mle', evaluation=[evaluated('best_nll', 4, float('nan'), float('inf'))])
-  first, second = cells(checkpoints_table([broken, dataclasses.replace(runs[0], evaluation=[LIKELIHOOD])]))
-  assert first['test NLL (nats)'] == '' and first['iteration'] == '4'
-  assert second['test NLL (nats)'] == '-3,334.56 ± 1.25'

@@ -41,21 +41,16 @@ def _rotation(d, seed):
 # Statistics.
 
 
-@pytest.mark.parametrize('n', [2, 1024, 3000])
-@pytest.mark.parametrize('dtype', [np.float16, np.float64])
-def test_statistics_are_those_of_numpy_in_float64(n, dtype):
-  features = (10 * np.random.default_rng(n).normal(size=[n, 5])).astype(dtype)
+@pytest.mark.parametrize(
+  ('n', 'dtype', 'offset'), [(2, np.float16, 0), (1024, np.float64, 0), (3000, np.float16, 0), (3000, np.float32, 1e4)]
+)
+def test_statistics_are_those_of_numpy_in_float64(n, dtype, offset):
+  """Float32 features far from zero would lose the digits of their covariance."""
+  features = (offset + np.random.default_rng(n).normal(size=[n, 5])).astype(dtype)
   mean, covariance, count = feature_statistics(features)
   np.testing.assert_allclose(mean, features.astype(np.float64).mean(axis=0), rtol=1e-12)
-  np.testing.assert_allclose(covariance, np.cov(features.astype(np.float64), rowvar=False), rtol=1e-12, atol=1e-12)
+  np.testing.assert_allclose(covariance, np.cov(features.astype(np.float64), rowvar=False), rtol=1e-11, atol=1e-12)
   assert (count, mean.dtype, covariance.dtype) == (n, np.float64, np.float64)
-
-
-def test_statistics_of_float32_features_far_from_zero_keep_their_digits():
-  features = (1e4 + np.random.default_rng(0).normal(size=[3000, 8])).astype(np.float32)
-  np.testing.assert_allclose(
-    feature_statistics(features).covariance, np.cov(features.astype(np.float64), rowvar=False), rtol=1e-11, atol=1e-13
-  )
 
 
 def test_statistics_make_no_float64_copy_of_all_features():
@@ -71,37 +66,20 @@ def test_statistics_make_no_float64_copy_of_all_features():
 
 
 @pytest.mark.parametrize('d', [1, 2, 40])
-@pytest.mark.parametrize('seed', range(3))
-def test_distance_is_that_of_the_formula_with_the_matrix_square_root_of_scipy(d, seed):
-  a, b = _random(d, seed), _random(d, seed + 100)
+def test_distance_is_that_of_the_formula_with_the_matrix_square_root_of_scipy(d):
+  a, b = _random(d, d), _random(d, d + 100)
   root = scipy.linalg.sqrtm(a.covariance @ b.covariance).real
   expected = np.sum((a.mean - b.mean) ** 2) + np.trace(a.covariance + b.covariance - 2 * root)
   np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize('rank', [None, 3])
-def test_distance_of_equal_covariances_is_the_squared_distance_of_the_means(rank):
-  a = _random(20, 0, rank)
-  b = a._replace(mean=a.mean + np.arange(20))
-  np.testing.assert_allclose(frechet_distance(a, b), np.sum(np.arange(20) ** 2), rtol=1e-12)
-
-
 @pytest.mark.parametrize('rank', [None, 1, 5, 19])
-def test_distance_of_equal_gaussians_is_zero_and_never_below(rank):
+def test_distance_of_equal_covariances_is_the_squared_distance_of_the_means(rank):
   for seed in range(10):
     a = _random(20, seed, rank)
     assert 0 <= frechet_distance(a, a) < 1e-12 * np.trace(a.covariance)
-
-
-def test_distance_of_commuting_covariances_is_the_distance_of_the_standard_deviations():
-  rng = np.random.default_rng(0)
-  a, b = rng.exponential(size=[2, 30])
-  zero, q = np.zeros(30), _rotation(30, 1)
-  distance = frechet_distance(_gaussian(zero, q * a @ q.T), _gaussian(zero, q * b @ q.T))
-  np.testing.assert_allclose(distance, np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rtol=1e-10)
-
-
-# Symmetries.
+  moved = a._replace(mean=a.mean + np.arange(20))
+  np.testing.assert_allclose(frechet_distance(a, moved), np.sum(np.arange(20) ** 2), rtol=1e-12)
 
 
 @hypothesis.given(
@@ -122,15 +100,6 @@ def test_distance_is_symmetric_invariant_under_rotation_and_quadratic_in_scale(d
   np.testing.assert_allclose(frechet_distance(*rotated), distance, **close)
   scaled = (_gaussian(scale * g.mean, scale**2 * g.covariance) for g in (a, b))
   np.testing.assert_allclose(frechet_distance(*scaled) / scale**2, distance, **close)
-
-
-# Singular covariances.
-
-
-def test_distance_to_a_point_is_the_trace():
-  a, point = _random(10, 0), _gaussian(np.zeros(10), np.zeros([10, 10]))
-  np.testing.assert_allclose(frechet_distance(a, point), np.sum(a.mean**2) + np.trace(a.covariance), rtol=1e-14)
-  assert frechet_distance(point, point) == 0
 
 
 @pytest.mark.parametrize(('n', 'm'), [(10, 15), (10, 200), (2, 2)])
@@ -182,10 +151,7 @@ def test_estimate_is_the_sum_over_pairs(n, m, d):
   rng = np.random.default_rng(n)
   x, y = rng.normal(size=[n, d]), 0.5 + rng.normal(size=[m, d])
   np.testing.assert_allclose(squared_mmd(x, y), _by_hand(x, y), rtol=1e-10)
-
-
-def test_float32_features_are_computed_in_float64():
-  x, y = (1e3 + np.random.default_rng(0).normal(size=[2, 20, 4])).astype(np.float32)
+  x, y = (1e3 + x).astype(np.float32), (1e3 + y).astype(np.float32)
   assert squared_mmd(x, y) == squared_mmd(x.astype(np.float64), y.astype(np.float64))
 
 
@@ -231,45 +197,35 @@ def test_mean_and_standard_deviation_are_over_all_subsets_of_that_size():
 
 
 def test_smaller_set_bounds_the_size_of_both_subsets():
+  """The subsets of y have three rows, and not always the same three."""
   x, y = np.zeros([3, 1]), np.arange(10.0)[:, np.newaxis]
-  # The subsets of y have three rows, and not always the same three.
-  score = kernel_distance(x, y, subsets=20)
   possible = [squared_mmd(x, y[list(rows)]) for rows in itertools.combinations(range(10), 3)]
-  assert min(possible) <= score.mean <= max(possible)
-  assert score.std > 0
-  score = kernel_distance(y, x, subsets=20)
-  assert min(possible) <= score.mean <= max(possible)
+  for score in (kernel_distance(x, y, subsets=20), kernel_distance(y, x, subsets=20)):
+    assert min(possible) <= score.mean <= max(possible) and score.std > 0
 
 
 def test_subsets_follow_the_seed():
   x, y = np.random.default_rng(0).normal(size=[2, 40, 4])
-  scores = [kernel_distance(x, y, subsets=3, subset_size=10, seed=seed) for seed in (0, 0, 1)]
-  assert scores[0] == scores[1] != scores[2]
-  assert scores[0] == kernel_distance(x, y, subsets=3, subset_size=10)
+  scores = [kernel_distance(x, y, subsets=100, subset_size=10, seed=seed) for seed in (0, 1)]
+  assert scores[0] == kernel_distance(x, y, subset_size=10) != scores[1]
 
 
 # Mistakes.
 
 
-def _good(bad_row=None):
-  features = np.ones([4, 3])
-  if bad_row is not None:
-    features[3, 1] = bad_row
-  return features
+GOOD = np.ones([4, 3])
+BAD = np.append(np.zeros(999), np.nan)[:, None]  # Most subsets do not hold the bad row.
 
 
 @pytest.mark.parametrize(
   ('distance', 'message'),
   [
-    (lambda: feature_statistics(np.ones([1, 3])), r'`features` must be of shape \[n, d\] .* Got: \(1, 3\)'),
-    (lambda: feature_statistics(np.ones([4])), r'`features` must be of shape .* Got: \(4,\)'),
-    (lambda: feature_statistics(_good(math.nan)), '`features` must be finite. Got: 1 of 4 rows'),
-    (lambda: kernel_distance(_good()[:1], _good()), r'`x` must be of shape \[n, d\] .* Got: \(1, 3\)'),
-    (lambda: kernel_distance(_good(), _good(math.inf)), '`y` must be finite. Got: 1 of 4 rows'),
-    # Whether a subset holds the bad row or not.
-    (lambda: kernel_distance(np.append(np.zeros(999), np.nan)[:, None], np.ones([5, 1]), 1, 2), 'Got: 1 of 1000 rows'),
-    (lambda: kernel_distance(_good(), _good(), subsets=0), '`subsets` must be .* Got: 0'),
-    (lambda: kernel_distance(_good(), _good(), subset_size=1), '`subset_size` must be .* Got: 1'),
+    (lambda: feature_statistics(GOOD[:1]), r'`features` must be of shape \[n, d\] .* Got: \(1, 3\)'),
+    (lambda: feature_statistics(GOOD[0]), r'`features` must be of shape .* Got: \(3,\)'),
+    (lambda: kernel_distance(BAD, GOOD[:, :1], 1, 2), '`x` must be finite. Got: 1 of 1000 rows'),
+    (lambda: kernel_distance(GOOD, np.inf * GOOD), '`y` must be finite. Got: 4 of 4 rows'),
+    (lambda: kernel_distance(GOOD, GOOD, subsets=0), '`subsets` must be .* Got: 0'),
+    (lambda: kernel_distance(GOOD, GOOD, subset_size=1), '`subset_size` must be .* Got: 1'),
   ],
 )
 def test_refuses_what_has_no_distance(distance, message):

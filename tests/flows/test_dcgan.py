@@ -1,10 +1,10 @@
+import copy
 import inspect
 import math
 
 import keras
 import numpy as np
 import pytest
-import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -15,8 +15,8 @@ from flowgan_tf.networks import KerasModule, dcgan_critic
 SHAPE = (4, 4, 1)
 
 BUILDERS = {
-  'nice': {'hidden_units': 4, 'hidden_layers': 1},
-  'real_nvp': {'channels': 2, 'blocks': 1, 'batch_norm_between': True},
+  'nice': {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1},
+  'real_nvp': {'scales': 1, 'channels': 2, 'blocks': 0},
   'jet': {'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 4},
   'dcgan': {'channels': (4, 2)},
 }
@@ -44,10 +44,6 @@ def noise(*batch_shape, seed=0):
   return tf.random.stateless_normal((*batch_shape, *SHAPE), seed=(seed, 1))
 
 
-def statistics(generator):
-  return [v.numpy() for v in generator.non_trainable_variables]
-
-
 def test_it_has_what_is_used_of_a_flow():
   generator = dcgan((7, 5, 2), channels=(6, 4))
   assert generator.event_shape == tf.TensorShape((7, 5, 2)) and isinstance(generator.event_shape, tf.TensorShape)
@@ -61,85 +57,28 @@ def test_it_has_what_is_used_of_a_flow():
   assert len(generator.variables) == 12 and all(isinstance(v, tf.Variable) for v in generator.variables)
 
 
-@pytest.mark.parametrize('name, scipy_prior', [('normal', scipy.stats.norm), ('logistic', scipy.stats.logistic)])
-def test_the_prior(name, scipy_prior):
-  prior = tiny(prior=name).distribution
-  z = noise(3)
-  np.testing.assert_allclose(prior.log_prob(z), scipy_prior.logpdf(z).sum(axis=(1, 2, 3)), rtol=1e-5)
-  samples = prior.sample(500, seed=(0, 0)).numpy().ravel()
-  assert scipy.stats.kstest(samples, scipy_prior.cdf).pvalue > 0.001
-
-
-@pytest.mark.parametrize('dtype', ['float32', 'float64', 'mixed_bfloat16', 'mixed_float16'])
-def test_only_double_precision_changes_the_type_of_noise_and_images(dtype):
-  generator = tiny(dtype=dtype)
-  wide = tf.float64 if dtype == 'float64' else tf.float32
-  assert generator.dtype == generator.distribution.dtype == wide
-  assert {v.dtype for v in generator.variables} == {wide}
-  images = generator.sample(5, seed=(0, 0), training=True)
-  assert images.dtype == wide and np.all((images > 0) & (images < 1))
-
-
-def test_samples_are_decoded_noise():
-  generator = trained()
-  images = generator.sample(5, seed=(3, 4))
-  np.testing.assert_array_equal(images, generator.decode(generator.distribution.sample(5, seed=(3, 4))))
-  np.testing.assert_array_equal(images, generator.sample(5, seed=(3, 4)))
-  assert np.abs(images - generator.sample(5, seed=(3, 5))).max() > 0.1
-
-
-def test_any_number_of_batch_dimensions():
-  generator = trained()
-  z = noise(2, 3)
+def test_samples_are_decoded_noise_of_any_batch_shape():
+  generator, z = trained(), noise(2, 3)
   images = generator.decode(z)
   assert images.shape == (2, 3, *SHAPE)
   np.testing.assert_allclose(images[1, 2], generator.decode(z[1, 2]), rtol=1e-5)
   np.testing.assert_allclose(images[1], generator.decode(z[1].numpy()), rtol=1e-5)
   assert generator.sample(seed=(0, 0)).shape == SHAPE
-  assert generator.sample((2, 3), seed=(0, 0)).shape == (2, 3, *SHAPE)
+  samples = generator.sample((2, 3), seed=(3, 4))
+  np.testing.assert_array_equal(samples, generator.decode(generator.distribution.sample((2, 3), seed=(3, 4))))
+  assert np.abs(samples - generator.sample((2, 3), seed=(3, 5))).max() > 0.1
 
 
 @pytest.mark.parametrize('jit', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_functions_compute_the_same(jit):
-  generator = trained()
-  z = noise(6)
-  decode = tf.function(generator.decode, jit_compile=jit)
-  np.testing.assert_allclose(decode(z), generator.decode(z), rtol=1e-5)
-  before = statistics(generator)
-  expected = generator.decode(z, training=True)
-  moved = statistics(generator)
-  for variable, value in zip(generator.non_trainable_variables, before, strict=True):
-    variable.assign(value)
-  np.testing.assert_allclose(decode(z, training=True), expected, rtol=1e-4)
-  for value, once in zip(statistics(generator), moved, strict=True):
-    np.testing.assert_allclose(value, once, rtol=1e-4, atol=1e-7)
-  # XLA makes other noise of the same seed.
-  sample = tf.function(lambda: generator.sample(3, seed=(0, 1)), jit_compile=jit)
-  images = sample()
-  np.testing.assert_array_equal(images, sample())
-  if not jit:
-    np.testing.assert_allclose(images, generator.sample(3, seed=(0, 1)), rtol=1e-4)
-
-
-def test_batch_statistics_count_in_training_only():
-  generator = trained()
-  start = statistics(generator)
-  z = noise(8)
-  in_evaluation = generator.decode(z)
-  generator.sample(8, seed=(0, 0))
-  for value, before in zip(statistics(generator), start, strict=True):
-    np.testing.assert_array_equal(value, before)
-  decode = tf.function(lambda: generator.decode(z, training=True))
-  in_training = decode()
-  assert np.abs(in_training - in_evaluation).max() > 0.1
-  for value, before in zip(statistics(generator), start, strict=True):
-    assert np.all(value != before)
-  # Running statistics that have settled on those of one batch make both modes agree.
-  for _ in range(150):
-    decode()
-  np.testing.assert_allclose(generator.decode(z), in_training, rtol=1e-3)
-  generator.sample(8, seed=(0, 0), training=True)
-  assert np.abs(generator.decode(z) - in_training).max() > 1e-3
+  generator, z = trained(), noise(6)
+  signature = [tf.TensorSpec([None, *SHAPE])]
+  decode = tf.function(generator.decode, input_signature=signature, jit_compile=jit)
+  for n in (1, 6):
+    np.testing.assert_allclose(decode(z[:n]), generator.decode(z[:n]), rtol=1e-5)
+  if not jit:  # XLA makes other noise of the same seed.
+    sample = tf.function(lambda n: generator.sample(n, seed=(0, 1)), input_signature=[tf.TensorSpec([], tf.int32)])
+    np.testing.assert_allclose(sample(3), generator.sample(3, seed=(0, 1)), rtol=1e-4)
 
 
 def test_training_is_a_python_bool():
@@ -150,17 +89,19 @@ def test_training_is_a_python_bool():
       call()
 
 
-def test_checkpoint_round_trip_is_exact(tmp_path):
+def test_checkpoints_and_copies_are_exact(tmp_path):
   first, second = trained(seed=1), trained(seed=2)
-  first.decode(noise(8), training=True)
   path = tf.train.Checkpoint(generator=first).write(str(tmp_path / 'checkpoint'))
   assert np.abs(first.decode(noise(4)) - second.decode(noise(4))).max() > 0.1
   status = tf.train.Checkpoint(generator=second).read(path)
   status.assert_consumed()
   status.assert_existing_objects_matched()
-  for a, b in zip(first.variables, second.variables, strict=True):
-    np.testing.assert_array_equal(a, b)
-  np.testing.assert_array_equal(first.decode(noise(4)), second.decode(noise(4)))
+  wide, copied = first.with_dtype('float64'), copy.deepcopy(first)
+  for other in (second, copied):
+    np.testing.assert_array_equal(other.decode(noise(4)), first.decode(noise(4)))
+  assert (wide.dtype, wide.name, copied.with_dtype('float64').dtype) == (tf.float64, 'dcgan', tf.float64)
+  np.testing.assert_allclose(wide.decode(tf.cast(noise(4), tf.float64)), first.decode(noise(4)), atol=1e-5)
+  assert not {id(v) for v in first.variables} & {id(v) for v in (*copied.variables, *wide.variables)}
 
 
 @pytest.mark.parametrize('method', ['log_prob', 'encode'])
@@ -179,9 +120,8 @@ def test_signatures_are_those_of_a_flow(method):
   assert ours['training'].kind is ours['training'].KEYWORD_ONLY and ours['training'].default is False
 
 
-@pytest.mark.parametrize('name', ['nice', 'dcgan'])
-def test_operations_are_named(name):
-  generator = GENERATORS[name](SHAPE, **BUILDERS[name])
+def test_operations_are_named():
+  generator = tiny()
   graph = tf.function(lambda: generator.sample(2, (0, 1), 'drawn')).get_concrete_function().graph
   assert any('drawn/' in operation.name for operation in graph.get_operations())
 
@@ -190,7 +130,17 @@ def make_critic():
   return KerasModule(dcgan_critic(SHAPE, channels=(4,), dense_units=4), SHAPE)
 
 
-@pytest.mark.parametrize('divergence', objectives.DIVERGENCES)
+@pytest.mark.parametrize(
+  'divergence',
+  [
+    *('wasserstein', 'relativistic'),
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in objectives.DIVERGENCES
+      if name not in ('wasserstein', 'relativistic')
+    ),
+  ],
+)
 def test_every_divergence_trains_it(divergence):
   """Gradients reach every weight, losses stay finite, and grey images become as bright as the data."""
   generator, critic = tiny(), make_critic()
@@ -248,28 +198,13 @@ def test_a_network_that_changes_the_shape_is_refused():
     ImplicitGenerator(prior, keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(16)]), name='flat')
 
 
-@pytest.mark.parametrize('name', GENERATORS)
-def test_a_copy_in_double_precision_has_the_same_weights(name):
-  generator = GENERATORS[name](SHAPE, name='another', **BUILDERS[name])
-  rng = np.random.default_rng(0)
-  for variable in generator.variables:
-    variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-  copy = generator.with_dtype('float64')
-  assert copy.dtype == tf.float64 and copy.name == 'another'
-  for a, b in zip(copy.variables, generator.variables, strict=True):
-    assert a is not b
-    np.testing.assert_array_equal(a, tf.cast(b, a.dtype))
-  z = noise(3)
-  wide, narrow = copy.decode(tf.cast(z, tf.float64)), generator.decode(z)
-  np.testing.assert_allclose(wide, narrow, atol=1e-5)
-  assert np.any(wide != tf.cast(narrow, tf.float64))
-  # Once more: a copy can be copied.
-  np.testing.assert_allclose(copy.with_dtype('float32').decode(z), narrow, atol=1e-6)
-
-
-def test_a_generator_says_whether_it_has_a_density():
-  built = {name: build(SHAPE, **BUILDERS[name]) for name, build in GENERATORS.items()}
-  assert {name: g.has_density for name, g in built.items()} == {name: name != 'dcgan' for name in BUILDERS}
+def test_all_generators_and_whether_they_have_a_density():
+  assert {name: build(SHAPE, **BUILDERS[name]).has_density for name, build in GENERATORS.items()} == {
+    'nice': True,
+    'real_nvp': True,
+    'jet': True,
+    'dcgan': False,
+  }
 
 
 def network_of(shape, **arguments):

@@ -153,7 +153,12 @@ JOINTS = {
 
 
 @pytest.mark.parametrize(
-  'joint, mode', [('Sequential', 'graph'), ('SequentialAutoBatched', 'eager'), ('CoroutineAutoBatched', 'eager')]
+  'joint, mode',
+  [
+    ('Sequential', 'eager'),
+    pytest.param('SequentialAutoBatched', 'graph', marks=pytest.mark.slow),
+    pytest.param('CoroutineAutoBatched', 'eager', marks=pytest.mark.slow),
+  ],
 )
 def test_two_flows_fit_into_one_joint_distribution(joint, mode):
   parts_of = small_flow('left', 1), small_flow('right', 2)

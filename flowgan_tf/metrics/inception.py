@@ -80,13 +80,12 @@ class Inception:
     """
     images = check_images(images)
     silent = len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty()
-    features, logits = [], []
+    outputs = []
     for start in tqdm.trange(0, len(images), _BATCH_SIZE, desc=self.name, dynamic_ncols=True, disable=silent):
       grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
-      outputs = self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1)))
-      features.append(outputs[0].numpy())
-      logits.append(outputs[1].numpy())
-    return np.concatenate(features), tf.nn.softmax(np.concatenate(logits).astype(np.float64)).numpy()
+      outputs.append(self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
+    features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 
   # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU. The signature leaves the batch
   # size open, so that a smaller last batch uses the same graph.
@@ -130,7 +129,7 @@ def load_inception(weights: str | None) -> Inception:
   return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))
 
 
-def _network() -> keras.Model:
+def _network():
   policy = keras.config.dtype_policy()
   keras.config.set_dtype_policy('float32')  # InceptionV3 has no dtype argument.
   try:
@@ -139,8 +138,7 @@ def _network() -> keras.Model:
     keras.config.set_dtype_policy(policy)
 
 
-def _download() -> str:
-  """Returns the path of ImageNet's weights in Keras' cache, and downloads them if they are not there or damaged."""
+def _download():
   keras_home = os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras')
   path = os.path.join(keras_home, 'models', _FILE_NAME)
   # Without this check Keras could wait for minutes, or for ever if the network drops its packets.

@@ -33,10 +33,15 @@ TINY_NICE = (
 )
 
 
+def run(module, *arguments):
+  """Runs a benchmark; returns the finished process."""
+  command = [sys.executable, '-m', f'benchmarks.{module}', *arguments]
+  return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow
 def test_size():
-  command = [sys.executable, '-m', 'benchmarks.size', '--objectives=mle', '--batch_size=2', *TINY_NICE]
-  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+  result = run('size', '--objectives=mle', '--batch_size=2', *TINY_NICE)
   assert (result.returncode, result.stderr) == (0, '')  # Errors are seen, and nothing else.
   sizes, flops, runs = (table.splitlines() for table in result.stdout.split('\n\n'))
   # Per coupling two layers of 8 x 8 with bias; 16 log-scales.
@@ -56,8 +61,8 @@ def test_size():
   ('dtype', 'product'), [('float32', 'MatMul'), pytest.param('bfloat16', 'MklMatMul', marks=pytest.mark.slow)]
 )
 def test_profile(dtype, product):
-  command = [sys.executable, '-m', 'benchmarks.profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}']
-  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+  result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')
+  assert result.returncode == 0, result.stderr
   *table, last = result.stdout.splitlines()
   operations = {name.strip('_'): (float(ms), float(number)) for name, ms, number, _ in map(str.split, table[2:])}
   assert product in operations
@@ -67,14 +72,12 @@ def test_profile(dtype, product):
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='memory is read from /proc')
 @pytest.mark.slow
-@pytest.mark.parametrize(('images', 'steps'), [(1000, 10), (200_000, 200)])
-def test_training_from_a_file_takes_no_more_memory(images, steps, tmp_path):
-  command = [sys.executable, '-m', 'benchmarks.data', f'--images={images}', f'--steps={steps}', f'--folder={tmp_path}']
-  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+def test_training_from_a_file_takes_no_more_memory(tmp_path):
+  result = run('data', '--images=200000', '--steps=200', f'--folder={tmp_path}')
+  assert result.returncode == 0, result.stderr
   size, memory, _, *times = result.stdout.splitlines()
-  assert size == f'{images:,} images, {images * 64 * 64 * 3 / 1e9:.2f} GB of file'
-  growth = float(re.search(r'growth (\S+)%$', memory)[1])
-  assert growth < 5
+  assert size == '200,000 images, 2.46 GB of file'
+  assert float(re.search(r'growth (\S+)%$', memory)[1]) < 5
   assert [line.split()[0] for line in times] == ['file', 'memory']
   assert not list(tmp_path.iterdir())
 
@@ -82,8 +85,7 @@ def test_training_from_a_file_takes_no_more_memory(images, steps, tmp_path):
 def run_compare(folder, *arguments):
   """Runs the comparison on tiny flows. Returns the finished process, and the records by task, peer and dtype."""
   path = folder / 'bench.json'
-  command = [sys.executable, '-m', 'benchmarks.compare', '--tiny', '--seconds=0', f'--json={path}', *arguments]
-  result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+  result = run('compare', '--tiny', '--seconds=0', f'--json={path}', *arguments)
   assert path.exists(), result.stderr
   records = json.loads(path.read_text())['results']
   return result, {(r['task'], r['peer'], r['dtype']): r for r in records}
@@ -104,9 +106,8 @@ def test_peers_that_are_missing_are_left_out_and_a_share_that_is_too_small_fails
     assert record['ms'] == sorted(record['ms_of_rounds'])[1]
     assert record['ratio'] == 1
     assert record['share'] == pytest.approx(record['gflop'] / (record['ms'] / 1e3) / record['peak_gflops'])
-  header, _, *rows = result.stdout.splitlines()
-  assert header.startswith('task')
-  assert [row.split()[:4] for row in rows[:2]] == [
+  rows = result.stdout.splitlines()[2:4]
+  assert [row.split()[:4] for row in rows] == [
     ['nice_sample', 'flowgan_tf', 'default', dtype] for dtype in ('float32', 'bfloat16')
   ]
 
@@ -149,18 +150,6 @@ def test_wrong_results_are_noticed(tmp_path):
   ]
   assert not list(compare.find_faults([record | {'relative_difference': 1e-4}]))
   assert list(compare.find_faults([record | {'relative_difference': math.nan}]))
-
-
-def test_inputs_are_read_as_they_were_written(tmp_path):
-  def arrays(*sizes):
-    return [np.full(size, size, np.float32) for size in sizes]
-
-  weights = {'coupling_0': arrays(*range(1, 13)), 'diagonal_scaling': arrays(3)}
-  written = work.Inputs(*arrays(2, 4), weights, {'coupling_0': arrays(5)}, arrays(6, 7))
-  written.save(tmp_path / 'inputs.npz')
-  read = work.Inputs.load(tmp_path / 'inputs.npz')
-  for name in ('images', 'noise', 'weights', 'statistics', 'critic'):
-    np.testing.assert_equal(getattr(read, name), getattr(written, name))
 
 
 @pytest.mark.parametrize('name', ['real_nvp_train', 'jet_train'])

@@ -8,7 +8,6 @@ import os
 import pathlib
 import stat
 import struct
-import tempfile
 
 import numpy as np
 import pytest
@@ -22,73 +21,56 @@ class Killed(BaseException):
   """What nothing catches, as a signal."""
 
 
+def refused(path, why: str):
+  return pytest.raises(UsageError, match=rf'^{path}: cannot be written \({why}\)$')
+
+
 def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
-  with pytest.raises(UsageError, match=r'pipe: cannot be written \(it is a device or a pipe\)$'):
+  with refused(tmp_path / 'pipe', 'it is a device or a pipe'):
     write_atomically(tmp_path / 'pipe', 'x')
   assert (tmp_path / 'pipe').is_fifo()
   (tmp_path / 'link').symlink_to('file')
-  write_atomically(tmp_path / 'link', 'x')
-  assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_text() == 'x'
+  for content in ('Fréchet, λ\n', b'\x00\xff\r\n'):  # Text is written as UTF-8.
+    write_atomically(tmp_path / 'link', content)
+    assert (tmp_path / 'file').read_bytes() == (content if isinstance(content, bytes) else content.encode())
+  assert (tmp_path / 'link').is_symlink()
   (tmp_path / 'folder').mkdir()
-  with pytest.raises(UsageError, match=rf'^{tmp_path}/folder: cannot be written \(Is a directory\)$'):
+  with refused(tmp_path / 'folder', 'Is a directory'):
     write_atomically(tmp_path / 'folder', 'text')
+  assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
+def test_a_folder_is_made_with_its_parents_and_left_as_it_was(tmp_path):
   folder = tmp_path / 'a' / 'b'
   assert make_writable(str(folder)) == folder
   assert folder.is_dir() and not list(folder.iterdir())
   (folder / 'file').write_text('kept')
   make_writable(folder)
   assert [path.name for path in folder.iterdir()] == ['file']
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
-  (tmp_path / 'file').write_text('')
-  for folder in (tmp_path / 'file', tmp_path / 'file' / 'folder'):
-    with pytest.raises(UsageError, match=rf'^{folder}: cannot be written \((File exists|Not a directory)\)$'):
-      make_writable(folder)
-  with pytest.raises(UsageError) as caught:  # TensorFlow could not write there, after the training.
-    make_writable(tmp_path / os.fsdecode(b'run\xff'))
-  assert str(caught.value) == f'{tmp_path}/run\\xff: cannot be written (its name must be UTF-8)'
-  assert [path.name for path in tmp_path.iterdir()] == ['file']
+  for path in (folder / 'file', folder / 'file' / 'folder'):
+    with refused(path, '(File exists|Not a directory)'):
+      make_writable(path)
+  with refused(rf'{folder}/run\\xff', 'its name must be UTF-8'):  # TensorFlow could not write there.
+    make_writable(folder / os.fsdecode(b'run\xff'))
+  assert [path.name for path in folder.iterdir()] == ['file']
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='has no folder in which nobody can create files')
 def test_a_folder_that_cannot_be_written_to_is_refused():
   """Root may write to folders without permissions, but not there."""
-  with pytest.raises(UsageError, match=r'^/proc/self: cannot be written \(.+\)$'):
+  with refused('/proc/self', '.+'):
     make_writable('/proc/self')
 
 
-def test_two_processes_may_check_a_folder_at_the_same_time(tmp_path, monkeypatch):
-  """Neither removes a file of the other."""
-  temporary_file = tempfile.TemporaryFile
-
-  def other_process_first(**arguments):
-    monkeypatch.setattr(tempfile, 'TemporaryFile', temporary_file)
-    make_writable(tmp_path)
-    return temporary_file(**arguments)
-
-  monkeypatch.setattr(tempfile, 'TemporaryFile', other_process_first)
-  make_writable(tmp_path)
-  assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('kind', [str, pathlib.Path])
-def test_arrays_numbers_and_strings_are_read_again(tmp_path, kind):
+def test_arrays_numbers_and_strings_are_read_again(tmp_path):
   path = tmp_path / 'new' / 'folder' / 'arrays.npz'
   array = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
   # `np.savez` takes the names as keywords, and has its own `file` and `allow_pickle`.
-  save_arrays(kind(path), {'array': array, 'number': 0.25, 'text': '0123abcd', 'file': 1.0, 'allow_pickle': 2.0})
+  save_arrays(str(path), {'array': array, 'text': '0123abcd', 'file': 1.0, 'allow_pickle': 2.0})
   with np.load(path, allow_pickle=False) as saved:
     np.testing.assert_array_equal(saved['array'], array, strict=True)
-    assert (float(saved['number']), str(saved['text'])) == (0.25, '0123abcd')
-    assert (float(saved['file']), float(saved['allow_pickle'])) == (1.0, 2.0)
-  save_arrays(kind(path), {'other': array})
-  with np.load(path, allow_pickle=False) as saved:
-    assert saved.files == ['other']
+    assert (str(saved['text']), float(saved['file']), float(saved['allow_pickle'])) == ('0123abcd', 1.0, 2.0)
   assert [file.name for file in path.parent.iterdir()] == ['arrays.npz']
 
 
@@ -139,14 +121,6 @@ def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch)
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_text_is_written_as_utf_8_and_bytes_as_they_are(tmp_path):
-  path = tmp_path / 'text'
-  for content in ('first', 'Fréchet, λ\n', b'\x00\xff\r\n'):
-    write_atomically(path, content)
-    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode('utf-8'))
-  assert list(tmp_path.iterdir()) == [path]
-
-
 def is_folder(descriptor):
   return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
@@ -159,27 +133,22 @@ def test_a_power_cut_finds_the_content_on_the_disk_before_the_name_and_then_the_
   assert done == ['file', 'replace', 'folder']
 
 
-@pytest.mark.parametrize('number', [errno.EINVAL, errno.EACCES, errno.EIO])
-def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk(tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(
+  ('number', 'folder', 'passed_over'),
+  [(errno.EINVAL, True, True), (errno.EACCES, True, True), (errno.EIO, True, False), (errno.EINVAL, False, False)],
+)
+def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk(
+  tmp_path, monkeypatch, number, folder, passed_over
+):
   def fsync(descriptor):
-    if is_folder(descriptor):
+    if is_folder(descriptor) == folder:
       raise OSError(number, os.strerror(number))
 
   monkeypatch.setattr(files.os, 'fsync', fsync)
-  refused = pytest.raises(UsageError, match='Input/output error') if number == errno.EIO else contextlib.nullcontext()
-  with refused:
-    write_atomically(tmp_path / 'file', 'text')
-  assert [file.name for file in tmp_path.iterdir()] == ['file']
-
-
-def test_a_file_that_cannot_be_synchronised_is_refused(tmp_path, monkeypatch):
-  def fsync(descriptor):
-    raise OSError(errno.EINVAL, 'Invalid argument')
-
-  monkeypatch.setattr(files.os, 'fsync', fsync)
-  with pytest.raises(UsageError, match='Invalid argument'):
-    write_atomically(tmp_path / 'file', 'text')
-  assert not list(tmp_path.iterdir())
+  path = tmp_path / 'file'
+  with contextlib.nullcontext() if passed_over else refused(path, os.strerror(number)):
+    write_atomically(path, 'text')
+  assert path.exists() == folder  # A file is replaced only when it is on the disk.
 
 
 def test_json_has_only_numbers_of_python_that_are_finite():
@@ -223,9 +192,7 @@ def test_a_record_is_read_as_it_was_written(path):
   assert len(files_of(path)) == 2
 
 
-@pytest.mark.parametrize(
-  'change', [{'a': 0.2}, {'b': [1, None]}, {'c': {'d': 1}}, {'e': 1}, {'sha256': None}, {'sha256': '0' * 64}]
-)
+@pytest.mark.parametrize('change', [{'b': [1, None]}, {'e': 1}, {'sha256': None}])
 def test_a_record_that_was_edited_is_damaged(path, change):
   write_record(path, RECORD)
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -234,13 +201,13 @@ def test_a_record_that_was_edited_is_damaged(path, change):
   assert str(caught.value) == f'{path}: damaged (not what was written); make it again'
 
 
-@pytest.mark.parametrize('content', [b'', b'{', b'[]', b'3', b'\xff"', b'{"a": 1}', b'[' * 200_000, b'9' * 5000])
+@pytest.mark.parametrize('content', [b'', b'[]', b'\xff"', b'{"a": 1}', b'[' * 200_000])
 def test_what_was_not_written_so_is_damaged(path, content):
   path.parent.mkdir()
   path.write_bytes(content)
-  with pytest.raises(UsageError) as caught:
+  with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$') as caught:
     read_record(path)
-  assert str(caught.value).startswith(f'{path}: damaged (') and '\n' not in str(caught.value)
+  assert '\n' not in str(caught.value)
 
 
 def test_lost_or_edited_arrays_are_damage(path):
@@ -269,6 +236,8 @@ def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):
   write_record(path, RECORD | {'a': 0.3}, {'x': 3.0})
   assert read_record(path)[0]['a'] == 0.3 and len(files_of(path)) == 3
   assert 'record-notes.npz' in files_of(path)
+  with refused(path, 'File exists'):
+    write_record(path / 'record.json', RECORD)
 
 
 def test_a_record_that_another_process_replaces_meanwhile_is_read_again(path, monkeypatch):
@@ -282,9 +251,3 @@ def test_a_record_that_another_process_replaces_meanwhile_is_read_again(path, mo
 
   monkeypatch.setattr(np, 'load', replaced)
   assert float(read_record(path)[1]['x']) == 2.0
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-  (tmp_path / 'folder').write_text('a file')
-  with pytest.raises(UsageError, match='folder: cannot be written'):
-    write_record(tmp_path / 'folder' / 'record.json', RECORD)

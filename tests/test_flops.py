@@ -7,7 +7,6 @@ import tensorflow as tf
 from benchmarks.flops import count_flops
 from flowgan_tf import flows, networks
 
-
 X = tf.TensorSpec((3, 3))
 
 

@@ -28,7 +28,7 @@ def test_images_are_finite_floats_of_any_range():
     assert caught.value.argument == 'images'
 
 
-@pytest.mark.parametrize('n', [1, 3, 4, 5, 9])
+@pytest.mark.parametrize('n', [1, 4, 9])
 def test_batches_are_full_and_results_are_of_all_entries(n):
   sizes = []
 
@@ -43,25 +43,14 @@ def test_batches_are_full_and_results_are_of_all_entries(n):
   assert sizes == [4] * -(-n // 4)
 
 
-# Standard errors.
-
-
-def test_standard_error_by_hand():
-  """Mean 3; the squared deviations 4, 1, 9 sum to 14, over n - 1 = 2 and n = 3."""
-  assert standard_error([1.0, 2.0, 6.0]) == pytest.approx(math.sqrt(14 / 2 / 3), rel=1e-15)
-  assert type(standard_error([1, 2, 6])) is float
-
-
-def test_narrow_types_are_summed_in_float64():
-  """The sum of 10,000 numbers near 100 overflows float16, and their squares lose all digits of a spread of 1."""
+@pytest.mark.filterwarnings('error')
+def test_standard_errors():
+  """Of 1, 2 and 6 the squared deviations from the mean 3 sum to 14, over n - 1 = 2 and n = 3."""
+  assert standard_error([1, 2, 6]) == pytest.approx(math.sqrt(14 / 2 / 3), rel=1e-15)
+  assert math.isnan(standard_error([2.5])) and math.isnan(standard_error([]))
+  # The sum of these overflows float16, and their squares lose all digits of a spread of 1.
   values = (100 + np.random.default_rng(1).normal(size=(100, 100))).astype(np.float16)
   assert standard_error(values) == pytest.approx(stats.sem(values.astype(np.float64), axis=None), rel=1e-12)
-
-
-@pytest.mark.filterwarnings('error')
-def test_fewer_than_two_values_have_no_standard_error():
-  assert math.isnan(standard_error([2.5])) and math.isnan(standard_error([]))
-  assert standard_error([2.5, 2.5]) == 0.0
 
 
 def test_the_hash_is_of_all_weights():
@@ -101,12 +90,7 @@ def flipped(content):
   return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-DAMAGES = {
-  'empty': lambda content: b'',
-  'truncated': lambda content: content[: len(content) // 2],
-  'text': lambda content: b'text',
-  'flipped bit': flipped,
-}
+DAMAGES = {'truncated': lambda content: content[: len(content) // 2], 'text': lambda content: b'text', 'bit': flipped}
 
 
 @pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
@@ -121,10 +105,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(tmp_path, caplog, damage):
   assert len(caplog.messages) == 1 and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-  'change',
-  [{'numbers': np.arange(5.0)}, {'numbers': np.arange(4)}, {'others': np.ones(1)}, {'sha256': np.ones(1)}],
-)
+@pytest.mark.parametrize('change', [{'numbers': np.arange(4)}, {'others': np.ones(1)}, {'sha256': np.ones(1)}])
 def test_arrays_that_were_edited_are_made_again(tmp_path, caplog, change):
   path = tmp_path / 'sum.npz'
   cached(tmp_path, 'sum', arrays)

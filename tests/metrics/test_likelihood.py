@@ -1,7 +1,6 @@
 import math
 import types
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -33,13 +32,12 @@ def test_an_untrained_nice_is_uniform():
   flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1)
   images = np.random.default_rng(0).uniform(0.01, 0.99, (50, 4, 4, 1))
   likelihood = make_likelihood_fn(flow, 256, 20, jit=True)(images)
-  assert likelihood.bits_per_dim == pytest.approx(8.0, abs=1e-5)
-  assert likelihood.nll == pytest.approx(0.0, abs=1e-4)
-  assert likelihood.round_trip_error < 1e-6
-  assert likelihood.n == 50
+  assert likelihood.bits_per_dim == pytest.approx(8.0, abs=1e-5) and likelihood.nll == pytest.approx(0.0, abs=1e-4)
+  # It is computed: TFP's bijectors remember the input of an output, which would have no error.
+  assert 0 < likelihood.round_trip_error < 1e-6
 
 
-@pytest.mark.parametrize('n', [1, 19, 20, 21, 47])
+@pytest.mark.parametrize('n', [1, 20, 47])
 def test_the_last_partial_batch_counts(n):
   images = np.random.default_rng(n).random((n, 3, 2, 1)).astype(np.float32)
   likelihood = make_likelihood_fn(stub(), 256, 20, jit=False)(images)
@@ -51,20 +49,6 @@ def test_the_last_partial_batch_counts(n):
     assert math.isnan(likelihood.standard_error)
   else:
     assert likelihood.standard_error == pytest.approx(np.std(sums, ddof=1) / math.sqrt(n), rel=1e-5)
-
-
-def test_batches_of_a_trained_looking_flow_are_one_batch():
-  """The round trip is computed: TFP's bijectors remember the input of an output, which would have no error."""
-  keras.utils.set_random_seed(0)
-  flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1)
-  rng = np.random.default_rng(0)
-  for variable in flow.trainable_variables:
-    variable.assign_add(rng.normal(0, 0.1, variable.shape))
-  images = rng.uniform(0.05, 0.95, (23, 4, 4, 1)).astype(np.float32)
-  log_prob = flow.log_prob(images).numpy()
-  likelihood = make_likelihood_fn(flow, 256, 10, jit=False)(images)
-  assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
-  assert 0 < likelihood.round_trip_error < 1e-5
 
 
 def test_a_broken_inverse_is_seen():
@@ -80,7 +64,7 @@ def test_a_broken_inverse_is_seen():
   assert measure(images).round_trip_error == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize('round_trips', [1, 7, 12, 99])
+@pytest.mark.parametrize('round_trips', [1, 12, 99])
 @pytest.mark.parametrize('chunk_size', [10, 25])
 def test_the_round_trip_of_the_first_images_alone_is_measured(round_trips, chunk_size):
   """Image i comes back with an error of i / 1000; the likelihood is of all images."""
@@ -91,13 +75,7 @@ def test_the_round_trip_of_the_first_images_alone_is_measured(round_trips, chunk
   assert likelihood.n == 25 and likelihood.nll == pytest.approx(-24.0)
 
 
-def test_no_number_is_no_number():
-  images = np.random.default_rng(0).random((5, 2, 2, 1))
-  likelihood = make_likelihood_fn(stub(log_prob=lambda x: x[:, 0, 0, 0] * math.nan), 256, 5, jit=False)(images)
-  assert math.isnan(likelihood.nll) and math.isnan(likelihood.bits_per_dim)
-
-
-@pytest.mark.parametrize('chunk_size', [5, 10, 100])
+@pytest.mark.parametrize('chunk_size', [5, 10])
 def test_chunks_of_whole_batches_are_measured_as_one(chunk_size):
   images = np.random.default_rng(0).random((23, 3, 2, 1)).astype(np.float32)
   measure = make_likelihood_fn(stub(decode=lambda z: 0.9 * z), 256, 5, jit=False)

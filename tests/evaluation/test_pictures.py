@@ -38,9 +38,7 @@ def test_geometry(channels):
   ('images', 'shape'),
   [
     ((5, 10, 4, 1), (2 * 62 + 2, 3 * 26 + 2, 1)),  # As many rows as columns, or one fewer; small images are enlarged.
-    ((65, 64, 4, 1), (8 * 66 + 2, 9 * 6 + 2, 1)),
     ((64, 32, 32, 3), (8 * 66 + 2, 8 * 66 + 2, 3)),
-    ((1, 28, 28, 3), (60, 60, 3)),
     ((1, 70, 80, 3), (74, 84, 3)),  # Large images are not shrunk.
   ],
 )
@@ -48,12 +46,10 @@ def test_shapes(images, shape):
   assert image_grid(np.zeros(images)).shape == shape
 
 
-@pytest.mark.parametrize(
-  ('value', 'grey'),
-  [(0.0, 0), (1.0, 255), (-0.5, 0), (1.5, 255), (0.5, 128), (np.nan, 128), (np.inf, 128), (-np.inf, 128), (1e30, 255)],
-)
-def test_values_outside_of_the_unit_interval(value, grey):
-  assert image_grid(np.full((1, 1, 1, 1), value), tile=1)[2, 2, 0] == grey
+def test_values_outside_of_the_unit_interval():
+  values = np.array([0.0, 1.0, -0.5, 1.5, 0.5, np.nan, np.inf, -np.inf, 1e30]).reshape(9, 1, 1, 1)
+  greys = image_grid(values, columns=9, tile=1)[2, 2::3, 0]
+  np.testing.assert_array_equal(greys, [0, 255, 0, 255, 128, 128, 128, 128, 255])
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -79,36 +75,25 @@ def test_sample_first_then_its_neighbours(channels):
   assert set(np.unique(picture[unseen])) == {LINE, PAPER}
 
 
-@pytest.mark.parametrize(
-  ('n', 'k', 'rows', 'columns'), [(1, 5, 1, 1), (4, 5, 4, 1), (8, 5, 8, 1), (16, 5, 8, 2), (64, 5, 16, 4), (3, 1, 2, 2)]
-)
+@pytest.mark.parametrize(('n', 'k', 'rows', 'columns'), [(1, 5, 1, 1), (8, 5, 8, 1), (64, 5, 16, 4), (3, 1, 2, 2)])
 def test_many_samples_take_several_columns(n, k, rows, columns):
   picture = neighbor_grid(np.zeros((n, 28, 28, 1)), np.zeros((n, k, 28, 28, 1)))
   column = (58 + 2) + 10 + (k * 58 + 2)
   assert picture.shape == (rows * 58 + 2, columns * column + (columns - 1) * 40, 1)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_png_reads_back(tmp_path, channels):
-  pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(np.uint8)
-  save_png(pixels, tmp_path / 'grid.png')
-  np.testing.assert_array_equal(tf.io.decode_png((tmp_path / 'grid.png').read_bytes()), pixels)
-
-
 def test_a_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-  pixels = np.zeros((5, 7, 1), np.uint8)
-  save_png(pixels, tmp_path / 'grid.png')
-  kept = (tmp_path / 'grid.png').read_bytes()
+  path, pixels = tmp_path / 'grid.png', np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+  save_png(pixels, path)
 
   def fail(*paths):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(os, 'replace', fail)
   with pytest.raises(UsageError, match=r'grid\.png: cannot be written \(No space left on device\)$'):
-    save_png(pixels + 1, tmp_path / 'grid.png')
-  assert [path.name for path in tmp_path.iterdir()] == ['grid.png'] and (tmp_path / 'grid.png').read_bytes() == kept
-  with pytest.raises(UsageError, match=r'nowhere/grid\.png: cannot be written'):
-    save_png(pixels, tmp_path / 'nowhere' / 'grid.png')
+    save_png(pixels[::-1], path)
+  assert list(tmp_path.iterdir()) == [path]
+  np.testing.assert_array_equal(tf.io.decode_png(path.read_bytes()), pixels)
 
 
 # Pictures of a run.

@@ -192,25 +192,6 @@ def test_the_api_reference_is_up_to_date():
   assert {page for page in PAGES if page.startswith('docs/api/')} == {f'docs/api/{name}' for name in pages}
 
 
-def test_rooms_import_only_from_rooms_above_them_in_the_table():
-  table = PAGES['CONTRIBUTING.md'].partition('| in `flowgan_tf/` |')[2].partition('\n\n')[0]
-  rows = [re.findall(r'`(\w+)/?`', line.split('|')[1]) for line in table.splitlines()[2:]]
-  level = {room: i for i, row in enumerate(rows) for room in row}
-  package = ROOT / 'flowgan_tf'
-  assert level.keys() == {path.stem for path in package.iterdir() if path.suffix in ('', '.py') and path.name[0] != '_'}
-  upwards = []
-  for path in sorted(package.rglob('*.py')):
-    room = path.relative_to(package).parts[0].removesuffix('.py')
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-      if room == '__init__' or not isinstance(node, ast.ImportFrom) or node.module.split('.')[0] != 'flowgan_tf':
-        continue
-      rooms = [node.module.split('.')[1]] if '.' in node.module else [alias.name for alias in node.names]
-      for other in rooms:
-        if room != other and (level[other] >= level[room] or (room, other) == ('study', 'training')):
-          upwards.append(f'{path.relative_to(ROOT)}:{node.lineno} imports {other}')
-  assert upwards == []
-
-
 def test_the_readme_is_short_and_shows_python_at_once():
   assert len(PAGES['README.md'].split()) <= 1000
   assert PAGES['README.md'].splitlines().index('```python') <= 20

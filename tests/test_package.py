@@ -4,6 +4,7 @@ import ast
 import importlib
 import pathlib
 import pkgutil
+import re
 import rlcompleter
 import subprocess
 import sys
@@ -15,45 +16,7 @@ import flowgan_tf as fg
 
 PACKAGE = pathlib.Path(fg.__file__).parent
 
-# Every room, in the order of imports: a room may import those above it.
-ROOMS = [
-  'errors',
-  'files',
-  'lazy',
-  'replicas',
-  'signals',
-  'version',
-  'networks',
-  'bijectors',
-  'flows',
-  'data',
-  'objectives',
-  'metrics',
-  'saved_model',
-  'keras',
-  'display',
-  'runs',
-  'evaluation',
-  'training',
-  'study',
-  'report',
-  'configs',
-  'programs',
-]
-
-# Rooms that may not import everything above them.
-ONLY = {
-  'errors': [],
-  'files': ['errors'],
-  'lazy': [],
-  'signals': [],
-  'replicas': ['errors'],
-  'version': [],
-  'display': ['errors', 'files'],
-  'study': [room for room in ROOMS[: ROOMS.index('study')] if room != 'training'],
-}
-
-# Rooms that `fg` does not offer: helpers of the other rooms, and what belongs to the command line.
+# Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
 NOT_SHOWN = {'files', 'lazy', 'replicas', 'signals', 'version', 'configs', 'programs'}
 
 
@@ -69,13 +32,8 @@ MODULES = dict(modules())
 IMPORTABLE = [name for name in MODULES if not name.startswith('flowgan_tf.programs')]
 
 
-def test_every_room_has_its_place():
-  assert {name.split('.')[1] for name in MODULES if name != 'flowgan_tf'} == set(ROOMS)
-  assert set(ROOMS) == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
-
-
 def test_dir_shows_the_rooms():
-  assert set(dir(fg)) == {*ROOMS, '__version__'} - NOT_SHOWN
+  assert set(dir(fg)) == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])} - NOT_SHOWN | {'__version__'}
   assert all(isinstance(getattr(fg, name), types.ModuleType) for name in dir(fg) if name != '__version__')
   # Importing a module by its full name makes it an attribute of the package, and no more.
   importlib.import_module('flowgan_tf.files')
@@ -137,13 +95,18 @@ def imported_rooms(path):
         yield target.split('.')[1], node.lineno
 
 
-@pytest.mark.parametrize('module', [name for name in MODULES if name != 'flowgan_tf'])
-def test_no_import_runs_upwards(module):
-  room = module.split('.')[1]
-  allowed = {room, *ONLY.get(room, ROOMS[: ROOMS.index(room)])}
-  path = MODULES[module]
-  wrong = [f'line {line} imports {other}' for other, line in {*imported_rooms(path)} if other not in allowed]
-  assert not wrong, f'{module}: {", ".join(wrong)}'
+def test_modules_import_only_from_rows_above_their_own_in_the_table_of_contributing():
+  table = (PACKAGE.parent / 'CONTRIBUTING.md').read_text().partition('| in `flowgan_tf/` |')[2].partition('\n\n')[0]
+  rows = [re.findall(r'`(\w+)/?`', line.split('|')[1]) for line in table.splitlines()[2:]]
+  level = {name: i for i, row in enumerate(rows) for name in row}
+  assert level.keys() == {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
+  upwards = []
+  for module, path in MODULES.items():
+    room = module.removeprefix('flowgan_tf').split('.')[1:2]
+    for other, line in imported_rooms(path) if room else ():
+      if other not in room and (level[other] >= level[room[0]] or (room[0], other) == ('study', 'training')):
+        upwards.append(f'{module}, line {line}, imports {other}')
+  assert upwards == []
 
 
 def test_imports_inside_of_functions_are_found_too(tmp_path):

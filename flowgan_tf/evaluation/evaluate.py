@@ -17,7 +17,7 @@ from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import tempered
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
-from flowgan_tf.metrics.scorer import Scorer, make_scorer, score_samples
+from flowgan_tf.metrics.scorer import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings
@@ -180,7 +180,10 @@ def evaluate_run(
 
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
-  real = _real_scores(dataset, n, scorer)
+  real = {}
+  if scorer and len(dataset.test) >= n:  # Scores of fewer images are lower, and no bound.
+    scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
+    real = {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
   evaluator = Evaluator(run.generator, dataset, run.config, spread=replicas.map)
   by_step, records = {}, []
   for checkpoint in checkpoints:
@@ -208,13 +211,6 @@ def _found_by_chief(checkpoints, replicas):
     return checkpoints
   found = replicas.from_chief(sum(2**i for i, name in enumerate(CHECKPOINTS) if name in checkpoints))
   return [name for i, name in enumerate(CHECKPOINTS) if found & 2**i] or checkpoints
-
-
-def _real_scores(dataset: data.Dataset, n: int, scorer: Scorer | None) -> dict[str, float | int]:
-  if scorer is None or len(dataset.test) < n:  # Scores of fewer images are lower, and no bound.
-    return {}
-  scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
-  return {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
 
 
 def read_evaluation(workdir: pathlib.Path) -> list[dict]:

@@ -97,7 +97,9 @@ def load_classifier(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 
 
   def train():
     _train(model, dataset, seed)
-    test_accuracy = _accuracy(model, dataset, seed)
+    chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, _BATCH_SIZE_OF_TEST)
+    logits = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0) for chunk in chunks]
+    test_accuracy = float(np.mean(np.concatenate(logits).argmax(axis=1) == dataset.test.labels))
     _LOG.info('The classifier of %s labels %.2f %% of the test images correctly.', dataset.name, 100 * test_accuracy)
     weights = model.get_weights()
     arrays = {f'weight_{i}': weight for i, weight in enumerate(weights)}
@@ -160,9 +162,3 @@ def _train(model, dataset, seed):
   for batch in batches:
     images = dequantize(dataset.train.images[batch], dataset.levels, seed=int(rng.integers(2**63)))
     model.train_on_batch(images, dataset.train.labels[batch])
-
-
-def _accuracy(model, dataset, seed):
-  chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, _BATCH_SIZE_OF_TEST)
-  predictions = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0).argmax(axis=1) for chunk in chunks]
-  return float(np.mean(np.concatenate(predictions) == dataset.test.labels))

@@ -169,7 +169,6 @@ def _mean_off_diagonal(kernel):
 
 
 def _check_features(features, name):
-  """Checks features, real `[n, d]`, and returns them as an array, without a copy if they are one."""
   features = np.asarray(features)
   check(name, features.shape, 'of shape [n, d] with n at least 2', features.ndim == 2 and len(features) >= 2)
   if bad := np.count_nonzero(~np.isfinite(features).all(axis=1)):

@@ -53,7 +53,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
 
   Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, Section 4. Used in Flow-GAN, Section 3.2.
   """
-  return _over_splits(probabilities, splits, _log_inception_score)
+  return _over_splits(probabilities, splits, lambda part: np.mean(_kl(part, part.mean(axis=0))))
 
 
 def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits: int = 1) -> Score:
@@ -94,15 +94,7 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
   holds = labels.shape == np.shape(probabilities)[1:] and np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE
   check('label_distribution', labels.tolist(), 'greater than 0 in each class and sum to 1', holds)
   labels = labels / labels.sum()
-  return _over_splits(probabilities, splits, lambda part: _log_mode_score(part, labels))
-
-
-def _log_inception_score(probabilities):
-  return np.mean(_kl(probabilities, probabilities.mean(axis=0)))
-
-
-def _log_mode_score(probabilities, labels):
-  return np.mean(_kl(probabilities, labels)) - _kl(labels, probabilities.mean(axis=0))
+  return _over_splits(probabilities, splits, lambda part: np.mean(_kl(part, labels)) - _kl(labels, part.mean(axis=0)))
 
 
 def _kl(p, q):
@@ -114,20 +106,17 @@ def _kl(p, q):
 def _over_splits(probabilities, splits, log_score):
   probabilities = _distributions(probabilities)
   check_integer('splits', splits, 1, len(probabilities))
-  # Part i runs from i n // k to (i + 1) n // k, as in torch-fidelity. np.array_split divides differently if k does not
-  # divide n.
+  # np.array_split divides differently if `splits` does not divide the number of samples.
   bounds = np.arange(splits + 1) * len(probabilities) // splits
   scores = np.exp([log_score(probabilities[start:stop]) for start, stop in itertools.pairwise(bounds)])
   return Score(mean=float(scores.mean()), std=float(scores.std()))
 
 
 def _distributions(probabilities):
-  """Checks the rows and returns them as float64 distributions that sum to 1."""
   probabilities = np.asarray(probabilities, np.float64)
   check('probabilities', probabilities.shape, 'of shape [samples, classes]', probabilities.ndim == 2)
   sums = probabilities.sum(axis=1, keepdims=True)
-  # NaN is not within the tolerance either.
-  good = (probabilities >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) <= _SUM_TOLERANCE)
+  good = (probabilities >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) <= _SUM_TOLERANCE)  # False for NaN.
   if bad := np.count_nonzero(~good):
     raise UsageError(
       f'`probabilities` must be at least 0 and sum to 1 in each row. Got: {bad} of {len(good)} rows that are not.',

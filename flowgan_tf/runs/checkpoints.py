@@ -78,9 +78,9 @@ class Checkpoints:
     with _literal(folder) as literal:
       try:
         tf.train.CheckpointManager(self._checkpoints[name], literal, keep).save(step, options=options)
-      except tf.errors.OpError as error:
+      except (tf.errors.OpError, ValueError) as error:
         _sweep(folder)
-        raise OSError(f'{folder}/ckpt-{step}: cannot be written ({error.message.splitlines()[0]})') from error
+        raise OSError(f'{folder}/ckpt-{step}: cannot be written ({str(error).splitlines()[0]})') from error
     _sync_all(folder, 'checkpoint')
 
   def restore(self) -> bool:
@@ -131,14 +131,14 @@ def restore_generator(
   check_choice('checkpoint', checkpoint, CHECKPOINTS)
   folder = workdir / 'checkpoints' / checkpoint
   step = tf.Variable(0, dtype=tf.int64)
-  reader = tf.train.Checkpoint(ema=generator, step=step)
   for attempt in range(_ATTEMPTS):
     path = _newest(folder)
     if path is None:
       have = ', '.join(available(workdir)) or 'none'
       raise UsageError(f'{workdir}: no checkpoint {checkpoint!r} in this run; it has: {have}')
     try:
-      _restore(reader, path, identity or {}, whole=False)
+      # A new object each time: TensorFlow's would go on to restore what it did not find in the last one.
+      _restore(tf.train.Checkpoint(ema=generator, step=step), path, identity or {}, whole=False)
       break
     except UsageError:
       if attempt == _ATTEMPTS - 1 or _newest(folder) == path:
@@ -151,21 +151,23 @@ def _newest(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
-  """Returns the steps of the finished checkpoints in a folder, oldest first; without those that a user removed."""
+  """Returns the steps of the finished checkpoints in a folder, oldest first; without those that a user removed.
+
+  TensorFlow keeps a list of them. Its own function to read that sees half of it while a training replaces it.
+  """
   listing = folder / 'checkpoint'
   try:
-    with _literal(folder) as literal:
-      listed = tf.train.get_checkpoint_state(literal)
-    if listed is None and listing.exists():
-      raise ValueError
-    paths = {listed.model_checkpoint_path, *listed.all_model_checkpoint_paths} if listed else ()
-    steps = sorted(int(os.path.basename(path).removeprefix('ckpt-')) for path in paths)
-    return [step for step in steps if any(folder.glob(f'ckpt-{step}.*'))]
-  except ValueError:
-    # TensorFlow would find no checkpoint, and a training would start again.
+    text = listing.read_text()
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except (OSError, ValueError):
+    text = ''
+  steps = {int(step) for step in re.findall(r'^(?:all_)?model_checkpoint_paths?: "ckpt-(\d+)"$', text, re.MULTILINE)}
+  if not steps:  # TensorFlow would find no checkpoint, and a training would start again.
     raise UsageError(
       f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'
-    ) from None
+    )
+  return [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
 
 
 def _sweep(folder: pathlib.Path) -> None:
@@ -202,8 +204,10 @@ def _restore(
         f'{name} {found[name]} and not {value}' for name, value in identity.items() if found.get(name, value) != value
       ]
       if not changes:
-        status = checkpoint.restore(prefix)
-        status.assert_consumed() if whole else status.assert_existing_objects_matched().expect_partial()
+        if whole:
+          checkpoint.restore(prefix).assert_consumed()
+        else:
+          checkpoint.read(prefix).assert_existing_objects_matched().expect_partial()
     except _DAMAGE as error:
       # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
       text = re.sub(r'^{{.*?}} *', '', str(error).strip()).replace(prefix, str(path))

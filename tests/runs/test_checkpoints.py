@@ -319,16 +319,16 @@ def test_a_power_cut_finds_the_new_one_on_the_disk_before_the_older_one_goes(wor
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_up_again(workdir, state, flow, monkeypatch):
-  checkpoints, restore = Checkpoints(workdir, state.checkpoint()), tf.train.Checkpoint.restore
+  checkpoints, read = Checkpoints(workdir, state.checkpoint()), tf.train.Checkpoint.read
   steps = iter(range(10, 10 + 3))
 
   def replaced(self, path, options=None):
     if (step := next(steps, None)) is not None:
       fill(state, step)
       checkpoints.save('best_nll')
-    return restore(self, path, options)
+    return read(self, path, options)
 
-  monkeypatch.setattr(tf.train.Checkpoint, 'restore', replaced)
+  monkeypatch.setattr(tf.train.Checkpoint, 'read', replaced)
   assert restore_generator(workdir, 'best_nll', flow) == 12
   assert_all(flow.variables, 12)
   # One that is replaced every time is an error in the end.

@@ -151,7 +151,8 @@ def newest(run: pathlib.Path, name: str = 'latest') -> pathlib.Path:
 
 def _numbers(path):
   reader = tf.train.load_checkpoint(str(path))
-  keys = [key for key in reader.get_variable_to_shape_map() if key != '_CHECKPOINTABLE_OBJECT_GRAPH']
+  # `save_counter` counts the saves of a process; TensorFlow keeps it.
+  keys = [k for k in reader.get_variable_to_shape_map() if not k.startswith(('_CHECKPOINTABLE', 'save_counter'))]
   return {key: reader.get_tensor(key) for key in keys} | {'name': np.array(path.name)}
 
 

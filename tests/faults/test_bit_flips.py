@@ -40,7 +40,7 @@ def run(tmp_path_factory):
   records = [EVALUATION | {'checkpoint': name, 'scorer_hash': 'abc'} for name in ('latest', 'best_nll')]
   write_record(workdir / 'evaluation.json', {'records': records})
   write_record(workdir / 'analysis' / 'jacobian.json', ANALYSIS, {'values': rng.normal(size=(3, 4))})
-  cached(workdir / 'cache', 'reference', lambda: ARRAYS, dict)
+  cached(workdir / 'cache', 'reference', lambda: ARRAYS)
   return workdir, make_generator(config, IMAGE_SHAPE)
 
 
@@ -61,7 +61,7 @@ def analysis(workdir, flow):
 
 
 def reference(workdir, flow):
-  return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}, dict)
+  return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0})
 
 
 # The file and its reader.

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability.python.internal import cache_util
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.networks.adapter import HiddenFromKeras
 
 __all__ = ['OnePassBijector', 'VariableBijector', 'check_event_shape', 'clear_caches']
 
@@ -58,7 +59,7 @@ class OnePassBijector(tfp.bijectors.Bijector):
     return self._inverse_and_log_det(y, **kwargs)[1]
 
 
-class VariableBijector(tfp.bijectors.Bijector):
+class VariableBijector(HiddenFromKeras, tfp.bijectors.Bijector):
   """A bijector whose constructor creates its variables, instead of taking them as arguments.
 
   TFP considers bijectors with equal arguments to be equal. It would share cached results between two of them, and copy

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.errors import check, check_choice, check_integers
+from flowgan_tf.networks.adapter import HiddenFromKeras
 
 __all__ = ['MOST_LAYERS', 'MOST_UNITS', 'Generator', 'builder']
 
@@ -28,7 +29,7 @@ _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 T = TypeVar('T', bound='Generator')
 
 
-class Generator:
+class Generator(HiddenFromKeras):
   """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`.
 
   Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,10 +15,35 @@ from keras.src.backend.common import global_state
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['KerasModule', 'refuse_to_pickle']
+__all__ = ['HiddenFromKeras', 'KerasModule', 'refuse_to_pickle']
 
 
-class KerasModule(tf.Module):
+class HiddenFromKeras:
+  """Base of modules whose variables a Keras layer does not see: they refuse to become an attribute of one.
+
+  A Keras 3 layer trains and saves only `keras.Variable`s. It would accept a `tf.Module` as an attribute, and neither
+  train it nor save it, without an error.
+  """
+
+  def _maybe_initialize_trackable(self):
+    super()._maybe_initialize_trackable()
+    # TensorFlow calls this method when the module becomes an attribute of an object, and neither TensorFlow nor Keras
+    # has a public hook for that. Only the caller knows the object.
+    owner = sys._getframe(1).f_locals.get('self')
+    if isinstance(owner, keras.Layer):
+      _check_owner(owner, self.variables, self.name)
+
+
+def _check_owner(owner: keras.Layer, variables: Sequence[tf.Variable], name: str) -> None:
+  seen = {id(v._value) for v in owner.variables}  # `value` would be a cast copy under mixed precision.
+  if any(id(v) not in seen for v in variables):
+    raise UsageError(
+      f'`{owner.name}` is a Keras layer and does not see the variables of {name!r}: it would neither train nor save '
+      'them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
+    )
+
+
+class KerasModule(HiddenFromKeras, tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
   TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
@@ -28,8 +54,8 @@ class KerasModule(tf.Module):
 
   `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
 
-  A Keras layer does not see the variables of a module that it holds, and would neither train nor save them. So a call
-  within the `call` of a layer that does not see the variables raises a `UsageError`.
+  A Keras layer does not see the variables of a module that it holds, and would neither train nor save them. So a module
+  raises a `UsageError` if it becomes an attribute of such a layer, or is called within its `call`.
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
@@ -136,7 +162,9 @@ class KerasModule(tf.Module):
     Returns:
       Tensor of shape `[..., *output_event_shape]` and of the dtype of `x`.
     """
-    self._check_owner()
+    context = global_state.get_global_attribute('current_call_ctx')
+    if context is not None:
+      _check_owner(context.entry_layer, [v._value for v in self._layer.variables], self._layer.name)
     self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     if x.shape.rank == event_ndims + 1:
@@ -144,18 +172,6 @@ class KerasModule(tf.Module):
     flat = self._apply(tf.reshape(x, (-1, *self._input_shape)), training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
     return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
-
-  def _check_owner(self):
-    context = global_state.get_global_attribute('current_call_ctx')
-    if context is None:
-      return
-    owner = context.entry_layer
-    seen = {id(v) for v in owner.variables}
-    if any(id(v) not in seen for v in self._layer.variables):
-      raise UsageError(
-        f'`{owner.name}` is a Keras layer and does not see the variables of {self._layer.name!r}: it would neither '
-        'train nor save them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
-      )
 
   def _apply(self, x, training):
     if not self.recompute:

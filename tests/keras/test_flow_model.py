@@ -312,9 +312,8 @@ def test_a_flow_inside_of_a_larger_model(tmp_path):
   first.save_weights(tmp_path / 'larger.weights.h5')
   second.load_weights(tmp_path / 'larger.weights.h5')
   assert_equal_lists(numbers(first.variables), numbers(second.variables))
-  bare = Larger(flow=by_hand())
   with pytest.raises(ValueError, match=r"`larger_\d+` is a Keras layer and does not see the variables of '"):
-    bare(images)
+    Larger(flow=by_hand())
   Larger(first.model, first.model.flow)  # Its variables are seen.
 
 

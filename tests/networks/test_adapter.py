@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import flowgan_tf as fg
 from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import (
   KerasModule,
@@ -237,17 +238,33 @@ class Owner(keras.Model):
     return bijector.forward(x)
 
 
+@pytest.mark.parametrize('make', ['coupling', 'network', 'flow', 'dcgan', 'scaling'])
+def test_nothing_becomes_an_attribute_of_a_keras_layer_that_would_not_train_it(make):
+  mask = fg.bijectors.masks.even_odd(4)
+  module = {
+    'coupling': lambda: fg.bijectors.AdditiveCoupling(keras.layers.Dense(2), mask),
+    'network': lambda: KerasModule(keras.layers.Dense(2), (3,)),
+    'flow': lambda: fg.flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1),
+    'dcgan': lambda: fg.flows.dcgan((4, 4, 1), channels=(2,)),
+    'scaling': lambda: fg.bijectors.DiagonalScaling((4,)),
+  }[make]()
+  owner = keras.layers.Layer()
+  with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
+    owner.part = module
+
+
 def test_a_keras_layer_does_not_call_what_it_would_not_train():
   module = KerasModule(keras.layers.Dense(3), (3,))
   coupling = AdditiveCoupling(module, masks.even_odd(6))
   chain = tfp.bijectors.Chain([coupling])
-  owners = [Owner(held) for held in (coupling, [coupling], (chain,))]
+  owners = [Owner(held) for held in ([coupling], (chain,))]
   for owner in (*owners, keras.layers.Lambda(coupling.forward)):
     with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
       owner(tf.ones((2, 6)))
   coupling.forward(tf.ones((2, 6)))  # Nothing is left behind.
-  seeing = Owner(coupling)
+  seeing = Owner([coupling])
   seeing.layer = module.layer
+  seeing.held = coupling  # Which is no error for a layer that sees the variables.
   assert seeing(tf.ones((2, 6))).shape == (2, 6) and len(seeing.trainable_variables) == 2
 
 

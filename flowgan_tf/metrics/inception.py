@@ -143,10 +143,12 @@ def _download():
   path = os.path.join(keras_home, 'models', _FILE_NAME)
   # Without this check Keras could wait for minutes, or for ever if the network drops its packets.
   if not (os.path.isfile(path) or tfds.host_answers(_URL)):
-    raise UsageError(f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}')
+    said = f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}'
+    raise UsageError(said, 'inception_weights')
   try:
     with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output.
       return keras.utils.get_file(_FILE_NAME, _URL, cache_subdir='models', file_hash=_MD5, cache_dir=keras_home)
   except Exception as error:  # Keras wraps network errors in a bare Exception.
     reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
-    raise UsageError(f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}') from error
+    said = f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}'
+    raise UsageError(said, 'inception_weights') from error

@@ -44,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 class TrainingDiverged(Exception):
   """A metric or a weight is no longer finite."""
 
+  argument = 'on_nan'  # The message names this setting, as a `UsageError` does.
+
 
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.

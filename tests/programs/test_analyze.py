@@ -55,6 +55,7 @@ def analyzed(finished, tmp_path_factory):
   return workdir, outcome
 
 
+@pytest.mark.slow
 def test_every_analysis_leaves_its_files_and_says_so(analyzed):
   workdir, outcome = analyzed
   expected = set().union(*FILES.values())
@@ -70,6 +71,7 @@ def test_every_analysis_leaves_its_files_and_says_so(analyzed):
   assert record['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
 
 
+@pytest.mark.slow
 def test_numbers_agree_with_each_other(analyzed):
   """Of one run: its exact likelihood, by whatever way; log-determinants; the sets of the outliers."""
   studies = read_studies(analyzed[0])
@@ -91,15 +93,15 @@ def test_numbers_agree_with_each_other(analyzed):
   assert gmm['model']['score_samples'] == gmm['bandwidths'][0]['score_samples'] == 100
 
 
-def test_many_runs(analyzed, finished, images, tmp_path):
+def test_many_runs(finished, images, tmp_path):
   """The same seed gives the same numbers; TensorFlow warns where a function is traced again and again."""
-  workdirs = [shutil.copytree(finished[0], tmp_path / str(i)) for i in range(6)]
+  workdirs = [shutil.copytree(finished[0], tmp_path / str(i)) for i in range(5)]
   with mock.patch.object(tf.get_logger(), 'warning') as warning:
     outcome = call('analyze', *workdirs, '--what=kde,outliers', f'--other_dataset={images}', *QUICK)
   assert outcome.status == 0 and 'images' in outcome.out
   assert [said for said in warning.call_args_list if 'log_prob' in str(said)] == []
   assert set(read_studies(workdirs[0])['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
-  first, second = (read_studies(workdir)['kde'].record for workdir in (analyzed[0], workdirs[-1]))
+  first, second = (read_studies(workdir)['kde'].record for workdir in (workdirs[0], workdirs[-1]))
   for name in ('nll', 'bandwidth', 'exact_nll'):
     assert first[name] == pytest.approx(second[name], rel=1e-5), name
 

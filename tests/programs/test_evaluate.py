@@ -65,27 +65,14 @@ def test_one_checkpoint_and_the_likelihood_alone(workdir):
 
 @pytest.mark.parametrize('program', ['evaluate', 'sample', 'export', 'analyze'])
 def test_what_is_not_a_run_ends_in_one_line(workdir, tmp_path, program):
-  what = ['--what=kde'] if program == 'analyze' else []
-  for run, said in (
-    (tmp_path / 'missing', f'{tmp_path}/missing: no such folder'),
-    (workdir / 'config.json', f'{workdir}/config.json: no such folder'),
-    (tmp_path, f'{tmp_path}: holds no config.json'),
-  ):
-    assert_one_line(call(program, run, *what), program, said)
-  assert_one_line(call(program, workdir, '--checkpoint=newest', *what), program, '--checkpoint=newest')
-  index = next((workdir / 'checkpoints' / 'best_nll').glob('*.index'))
-  index.write_bytes(index.read_bytes()[:50])
-  outcome = call(program, workdir, '--checkpoint=best_nll', *what)
-  assert_one_line(outcome, program, f'{index.with_suffix("")}: the checkpoint is damaged')
+  flags = ['--what=kde'] if program == 'analyze' else []
+  assert_one_line(call(program, tmp_path / 'no', *flags), program, f'{tmp_path}/no: no such folder')
+  assert_one_line(call(program, workdir, '--checkpoint=newest', *flags), program, '--checkpoint=newest')
   shutil.rmtree(workdir / 'checkpoints' / 'best_nll')
-  outcome = call(program, workdir, '--checkpoint=best_nll', *what)
+  outcome = call(program, workdir, '--checkpoint=best_nll', *flags)
   assert_one_line(outcome, program, "'best_nll'", 'it has: latest, best_score')
-  config = (workdir / 'config.json').read_text()
-  for damaged in (config[: len(config) // 2], '[]', config.replace('"nice"', '"glow"')):
-    (workdir / 'config.json').write_text(damaged)
-    assert_one_line(call(program, workdir, *what), program, f'{workdir}/config.json', 'damaged')
-  shutil.rmtree(workdir / 'checkpoints')
-  assert_one_line(call(program, workdir, *what), program, f'{workdir}: has no checkpoint yet')
+  (workdir / 'config.json').write_text('[]')
+  assert_one_line(call(program, workdir, *flags), program, f'{workdir}/config.json', 'damaged')
 
 
 def test_mistakes(workdir, images, tmp_path, monkeypatch):
@@ -114,6 +101,7 @@ def test_mistakes(workdir, images, tmp_path, monkeypatch):
   assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
 
 
+@pytest.mark.slow
 def test_inception_scores_a_run(images, tmp_path, monkeypatch):
   """Trained with it, and evaluated by it; unlabelled data will do. Here it is a small network, with the same shapes."""
 
@@ -142,6 +130,7 @@ def test_inception_scores_a_run(images, tmp_path, monkeypatch):
   assert_one_line(call('evaluate', run), 'evaluate', '--inception_weights', 'no such file')
 
 
+@pytest.mark.slow
 def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path, monkeypatch):
   """Without being asked for, it is left out: the run has no scores."""
   common = [*FAST, f'--dataset={images}', f'--workdir={tmp_path}/run']

@@ -44,6 +44,7 @@ def records(workdir):
   return [{k: v for k, v in record.items() if k != 'seconds'} for record in read_metrics(workdir)]
 
 
+@pytest.mark.slow
 def test_a_run_in_three_parts(finished, cache, tmp_path):
   """Ten steps, over the border of the first epoch; two more before it is killed; and the rest."""
   workdir = tmp_path / 'run'
@@ -86,6 +87,7 @@ def recipe(tmp_path_factory, finished, cache):
   return folder / 'whole', flags, call('train', *flags, f'--workdir={folder / "whole"}')
 
 
+@pytest.mark.slow
 def test_a_training_that_starts_from_another_run(recipe, finished):
   workdir, flags, outcome = recipe
   last = json.loads((finished[0] / 'evaluation.json').read_text())['records']

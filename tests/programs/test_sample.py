@@ -122,5 +122,5 @@ def test_export(finished, tmp_path):
   np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'latest').generator.log_prob(images), atol=1e-3)
   (tmp_path / 'file').write_text('precious')
   for path in (tmp_path / 'file', tmp_path / 'file' / 'model'):
-    assert_one_line(call('export', workdir, f'--out={path}'), 'export', f'{path}: cannot be written')
+    assert_one_line(call('export', workdir, f'--out={path}'), 'export', str(path), 'cannot be written')
   assert (tmp_path / 'file').read_text() == 'precious'

@@ -26,6 +26,7 @@ def swept(tmp_path_factory, cache):
   return folder, outcome, command
 
 
+@pytest.mark.slow
 def test_a_run_for_each_lambda(swept):
   folder, outcome, _ = swept
   objectives = {'lambda-0-seed-0': 'adversarial', 'lambda-0.5-seed-0': 'hybrid', 'lambda-inf-seed-0': 'mle'}
@@ -43,6 +44,7 @@ def test_a_run_for_each_lambda(swept):
   assert 'nats' in (folder / 'front.svg').read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_goes_on(swept):
   """Finished runs are left alone; what is missing, stale or damaged is made again; another lambda may come to them."""
   folder, _, command = swept
@@ -66,6 +68,7 @@ def test_the_same_command_again_goes_on(swept):
   assert evaluation(folder, 0).stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_finished_runs_are_left_alone(swept, images, tmp_path):
   """Also those on images without labels, which have no scores."""
   folder, _, command = swept
@@ -84,6 +87,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
   assert evaluation(tmp_path, 'inf').stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(swept):
   _, _, command = swept
   last = call(*command, '--batch_size=20').err.splitlines()[-1]

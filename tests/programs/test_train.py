@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
+from flowgan_tf.training import TrainingDiverged
 from tests.programs.conftest import FAST, TINY, assert_one_line, call
 from tests.tiny import write_images
 
@@ -98,15 +100,15 @@ def test_folders_that_cannot_be_a_run(tmp_path, images, finished, cache):
   assert_one_line(outcome, 'train', f'{tmp_path}/cut/config.json', 'damaged')
 
 
-def test_divergence_is_one_line_and_exit_status_1(tmp_path, images):
-  flags = (*FAST, f'--dataset={images}', f'--workdir={tmp_path / "run"}', '--config.optimizer.learning_rate=1e30')
-  outcome = call('train', *flags)
-  assert (outcome.status, outcome.out) == (1, '')
-  *_, last = outcome.err.splitlines()
-  assert last.startswith('train: ') and 'not finite at step 2: the weight coupling_1/' in last
-  assert 'the last good checkpoint, of step 0, is kept' in last and 'Traceback' not in outcome.err
+def test_a_training_that_diverges_is_one_line_and_exit_status_1(images, monkeypatch):
+  error = TrainingDiverged("not finite at step 2: the last good one is kept, or `on_nan` 'rollback'")
+  monkeypatch.setattr('flowgan_tf.training.train', mock.Mock(side_effect=error))
+  outcome = call('train', *FAST, f'--dataset={images}')
+  said = "train: not finite at step 2: the last good one is kept, or --on_nan 'rollback'\n"
+  assert outcome == (1, '', said)
 
 
+@pytest.mark.slow
 def test_unlabelled_images_and_a_fresh_folder(tmp_path, images):
   """The flags win over the config file, and the table has no scores."""
   (tmp_path / 'mine.py').write_text("""
@@ -164,6 +166,7 @@ def dcgan(tmp_path_factory, cache):
   return workdir, outcome
 
 
+@pytest.mark.slow
 def test_a_generator_without_a_likelihood(dcgan):
   """Its best checkpoint is chosen by score; programs say why it has no likelihood."""
   workdir, outcome = dcgan
@@ -180,6 +183,7 @@ def test_a_generator_without_a_likelihood(dcgan):
   assert set(model.signatures) == {'sample', 'decode'} and not hasattr(model, 'log_prob')
 
 
+@pytest.mark.slow
 def test_pictures_of_a_generator_without_a_likelihood(dcgan, tmp_path):
   for flags in ([], ['--interpolate'], ['--neighbors']):
     assert call('sample', dcgan[0], '--n=2', f'--out={tmp_path}/x', *flags).status == 0
@@ -188,15 +192,13 @@ def test_pictures_of_a_generator_without_a_likelihood(dcgan, tmp_path):
       assert 0 <= arrays['images'].min() < arrays['images'].max() <= 1
 
 
-def test_what_cannot_be_a_start_is_refused_before_anything_is_made(finished, dcgan, tmp_path):
-  young = shutil.copytree(dcgan[0], tmp_path / 'young')
+def test_what_cannot_be_a_start_is_refused_before_anything_is_made(finished, tmp_path):
+  young = shutil.copytree(finished[0], tmp_path / 'young')
   shutil.rmtree(young / 'checkpoints')
-  before = sorted(tmp_path.iterdir())
   for run, flags, said in (
     (young, [], f'--init_from: {young}: has no checkpoint yet'),
     (finished[0], ['--config.nice.hidden_units=17'], f'{finished[0]}, whose nice.hidden_units is 16 instead of 17.'),
-    (dcgan[0], [], f'{dcgan[0]}, whose generator is dcgan instead of nice.'),
   ):
     outcome = call('train', *TINY, f'--init_from={run}', *flags, f'--workdir={tmp_path / "run"}')
     assert_one_line(outcome, 'train', '--init_from', said)
-  assert sorted(tmp_path.iterdir()) == before
+  assert list(tmp_path.iterdir()) == [young]

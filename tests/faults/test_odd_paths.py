@@ -16,6 +16,7 @@ from tests.tiny import IMAGE_SHAPE, make_config, write_images
 NAMES = ('*[!a]?\\[b] %\'"é{}$x#\n~', '[a]', 'a\\b', 'a*', '*', '?', 'a[', ']', 'a b', "a'b", 'a"b', 'é', '%s', '-a')
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_with_odd_characters(tmp_path, faults):
   images = np.full((1, *IMAGE_SHAPE), 0.3, np.float32)
   for trial in faults.trials('a run in a folder with odd characters in its path', long=len(NAMES)):

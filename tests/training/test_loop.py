@@ -196,7 +196,7 @@ def test_a_signal_whose_handler_returns_ends_the_training(stubbed, config, tmp_p
   assert load_run(tmp_path, 'latest').step == 2
 
 
-def test_a_thread_trains_too(config, tmp_path):
+def test_a_thread_trains_too(stubbed, config, tmp_path):
   config.steps = 2
   with concurrent.futures.ThreadPoolExecutor() as pool:
     assert pool.submit(train, config, tmp_path).result()
@@ -248,6 +248,7 @@ def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
   assert read_metrics(tmp_path)[-1]['nll'] is None
 
 
+@pytest.mark.slow
 def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):
   """The weights of step 1 are large and finite; those of step 2 are not finite."""
   config.update({'eval_every': 4, 'optimizer': {'learning_rate': 1e30}})
@@ -258,6 +259,7 @@ def test_an_absurd_learning_rate_leaves_the_start_alone(config, tmp_path):
   assert all(np.isfinite(v).all() for v in flow_weights(tmp_path, 'latest'))
 
 
+@pytest.mark.slow
 def test_overflown_gradients_of_float16_are_no_divergence(config, tmp_path, monkeypatch):
   config.update({'precision': 'mixed_float16', 'steps': 2, 'eval_every': 2})
   original = loop.make_step

@@ -92,12 +92,12 @@ def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(stubbed, 
 
 
 def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path):
-  config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 4, 'eval_every': 2})
+  config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 2, 'critic_steps': 1})
   config.pseudo_labels = True
   train(config, tmp_path / 'whole')
-  config.steps = 2
+  config.steps = 1
   train(config, tmp_path / 'parts')
-  config.steps = 4
+  config.steps = 2
   train(config, tmp_path / 'parts')
   whole, parts = (load_run(tmp_path / name, 'latest').generator.variables for name in ('whole', 'parts'))
   for one, other in zip(whole, parts, strict=True):

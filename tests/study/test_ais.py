@@ -116,9 +116,7 @@ def test_a_flow_as_decoder_against_its_own_density():
   for variable in flow.trainable_variables:
     variable.assign(rng.normal(0, 0.5, variable.shape))
   images, sigma = flow.sample(4, seed=(0, 0)).numpy(), 0.1
-  sampler = AnnealedImportanceSampler(
-    flow.decode, flow.distribution, chains=200, steps=100, leapfrog_steps=5, batch_size=800
-  )
+  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=200, steps=100, batch_size=800)
   estimate = sampler.estimate(images, sigma, seed=0)
   grid = (np.arange(400) + 0.5) / 400
   points = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2, 1, 1)

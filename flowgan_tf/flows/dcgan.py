@@ -67,7 +67,7 @@ class ImplicitGenerator(Generator, tf.Module):
 
   @property
   def event_shape(self) -> tf.TensorShape:
-    """Shape of one image, which is that of its noise."""
+    """Shape of one image, and of its noise."""
     return self.distribution.event_shape
 
   @property

@@ -81,7 +81,7 @@ class Flow(Generator, _TransformedDistribution):
         raise TypeError(f'The keywords of a flow are `training` and `component`. Got: {", ".join(sorted(unknown))}.')
       of_prior = {}
       if (component := kwargs.get('component')) is not None:
-        expected = 'None for a flow whose prior is no mixture'
+        expected = 'None unless the prior of the flow is a mixture'
         check('component', component, expected, isinstance(distribution, MixturePrior))
         of_prior['component'] = component
       return of_prior, training_kwargs(bijector, kwargs.get('training', False))
@@ -160,8 +160,7 @@ class Flow(Generator, _TransformedDistribution):
       seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
         as everywhere in TFP.
       name: Name of the operations in a graph.
-      training: Whether the couplings' networks run in training mode: their batch norms then use the statistics of this
-        batch and update their running statistics.
+      training: Whether the batch norms of couplings use the statistics of this batch and update their running ones.
 
     Returns:
       Images of shape `[*sample_shape, *event_shape]`.
@@ -224,7 +223,7 @@ class Flow(Generator, _TransformedDistribution):
       **override_parameters_kwargs: Arguments of the constructor to replace. A copy with another `distribution` or
         `bijector` is not what the builder made, and has no `with_dtype`.
     """
-    # TFP's method would keep the original inside of the copy, and list its variables beside those of another bijector.
+    # TFP's method would keep the original inside the copy, and list its variables beside those that a new bijector has.
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
       other._build = self._build

@@ -61,7 +61,7 @@ def jet(
     couplings: Number of couplings, at least 2.
     coupling: 'affine' or 'additive'.
     conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
-    patch_size: Height and width of a patch, which must divide those of the image.
+    patch_size: Height and width of a patch, a divisor of height and width of the image.
     width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer a multiple
       of 4, its number of attention heads.
     blocks: Mixer or transformer blocks of each network.

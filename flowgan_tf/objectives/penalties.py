@@ -19,8 +19,8 @@ def gradient_penalty(
   ```
 
   The norm runs over all elements of a sample. The paper's code sums over one image axis only. That is a mistake, and a
-  different constraint: it holds the gradient of each image column at norm 1, and so that of an image of MNIST at
-  sqrt(28).
+  different constraint: it holds the gradient of each image column at norm 1, so the gradient of a whole image of MNIST
+  at norm sqrt(28).
 
   Args:
     critic: Maps images to outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch

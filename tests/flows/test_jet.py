@@ -50,8 +50,15 @@ def test_the_default_has_the_parameters_that_can_be_counted():
   assert sum(math.prod(v.shape) for v in flow.trainable_variables) == 12 * (network + 2) + 784
 
 
-@pytest.mark.parametrize('shape, patch_size', [((2, 1, 1), 1), ((1, 6, 3), 1), ((3, 3, 1), 3)])
-@pytest.mark.parametrize('coupling, conditioner', [('affine', 'mixer'), ('additive', 'transformer')])
+@pytest.mark.parametrize(
+  'shape, patch_size, coupling, conditioner',
+  [
+    ((2, 1, 1), 1, 'affine', 'mixer'),
+    ((1, 6, 3), 1, 'additive', 'transformer'),
+    ((3, 3, 1), 3, 'additive', 'mixer'),
+    ((3, 3, 1), 3, 'affine', 'transformer'),
+  ],
+)
 def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, patch_size, coupling, conditioner):
   flow = randomise(
     small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')

@@ -167,7 +167,7 @@ def test_the_nearest_prototype_is_that_of_the_logits():
 
 
 def test_components_are_refused_where_there_are_none():
-  with pytest.raises(ValueError, match=r'`component` must be None for a flow whose prior is no mixture'):
+  with pytest.raises(ValueError, match=r'`component` must be None unless the prior of the flow is a mixture'):
     flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1).log_prob(
       np.full((1, 2, 2, 1), 0.5), component=[0]
     )

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all and carry a seal, and folders that can be written to.
+"""One way to keep a file: it is written whole or not at all, and carries a hash that shows damage.
 
-A seal is a hash over what a file holds, kept in the file. It shows that a file was damaged or edited, whichever bit it
-was. It is no signature: whoever edits a file on purpose can seal it again.
+`write_record` and `read_record` keep records in JSON, with arrays beside them. The hash detects any changed bit. It is
+not a signature: whoever edits a file on purpose can compute it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,17 +24,17 @@ from flowgan_tf.errors import UsageError
 
 __all__ = [
   'as_json',
+  'digest',
   'make_writable',
   'read_record',
   'refusal_named',
   'save_arrays',
-  'seal',
   'sync',
   'write_atomically',
   'write_record',
 ]
 
-_SEAL = 'sha256'  # the key of a seal in a JSON object
+_KEY = 'sha256'  # of the hash in a JSON object
 
 
 def make_writable(folder: str | os.PathLike) -> pathlib.Path:
@@ -48,8 +47,8 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
     The folder's path.
 
   Raises:
-    UsageError: If the folder cannot be made, no file can be created in it, or its name is not UTF-8, as TensorFlow
-      wants it.
+    UsageError: If the folder cannot be made, no file can be created in it, or its name is not UTF-8, which
+      TensorFlow needs.
   """
   folder = pathlib.Path(folder)
   try:
@@ -59,7 +58,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
     raise UsageError(f'{readable}: cannot be written (its name must be UTF-8)') from None
   with refusal_named(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):  # It has no name where the system can do without, so a kill leaves none.
+    with tempfile.TemporaryFile(dir=folder):  # Most systems give it no name, so that a kill leaves nothing.
       pass
   return folder
 
@@ -77,11 +76,8 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float
   path = pathlib.Path(path)
   with _replacing(path) as temporary:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # `np.savez` takes names as keywords, some of which are its own, such as `file`.
-    with zipfile.ZipFile(temporary, 'w') as archive:
-      for name, array in arrays.items():
-        with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
-          np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    with temporary.open('wb') as file:
+      np.savez(file, **arrays)
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
@@ -119,10 +115,10 @@ def write_record(
     path.parent.mkdir(parents=True, exist_ok=True)
   record, name = as_json(record), None
   if arrays:
-    name = f'{path.stem}-{seal({}, arrays)[:8]}.npz'
+    name = f'{path.stem}-{digest({}, arrays)[:8]}.npz'
     save_arrays(path.with_name(name), arrays)
     record |= {'arrays': name}
-  write_atomically(path, json.dumps(record | {_SEAL: seal(record, arrays)}, indent=2) + '\n')
+  write_atomically(path, json.dumps(record | {_KEY: digest(record, arrays)}, indent=2) + '\n')
   old = re.compile(rf'{re.escape(path.stem)}-[0-9a-f]{{8}}\.npz')
   for file in list(path.parent.iterdir()):
     if old.fullmatch(file.name) and file.name != name:
@@ -149,12 +145,12 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
   try:
     content, arrays = path.read_bytes(), {}
     record = json.loads(content)
-    digest, name = record.pop(_SEAL), record.get('arrays')
+    expected, name = record.pop(_KEY), record.get('arrays')
     if name:
       # NumPy leaves a damaged file open if it opened it itself.
       with path.with_name(name).open('rb') as file, np.load(file) as saved:
         arrays = {key: saved[key] for key in saved.files}
-    if digest != seal(record, arrays):
+    if expected != digest(record, arrays):
       raise ValueError('not what was written')
   except Exception as error:  # A zip file with flipped bits can raise anything.
     if content is not None and path.exists() and path.read_bytes() != content:  # Another process has just replaced it.
@@ -164,8 +160,8 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
   return record, arrays
 
 
-def seal(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
-  """Returns the seal of a value and of arrays: a SHA-256, in hexadecimal digits.
+def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
+  """Returns a SHA-256 over a value and arrays, in hexadecimal digits.
 
   Args:
     value: A value as JSON gives it back. The order of keys does not matter.
@@ -182,8 +178,7 @@ def seal(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = Non
 def sync(path: str | os.PathLike) -> None:
   """Waits until a file, or the names in a folder, are on the disk and would survive a power cut.
 
-  A folder for which that cannot be asked is passed over: one that may not be read, or on a network file system that
-  does not offer it.
+  It passes over folders that do not support this: those that may not be read, and those on some network file systems.
 
   Raises:
     OSError: If it fails.

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import save_arrays, seal
+from flowgan_tf.files import digest, save_arrays
 
 __all__ = ['cached', 'check_images', 'map_batches', 'standard_error', 'weights_hash']
 
@@ -101,7 +101,7 @@ def cached(
     # NumPy leaves a file open that is damaged, if it has opened it.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
       arrays = {name: saved[name] for name in saved.files}
-    if str(arrays.pop(_SEAL)) != seal(None, arrays):
+    if str(arrays.pop(_SEAL)) != digest(None, arrays):
       raise ValueError('not what was written')
     return arrays
   except (FileNotFoundError, NotADirectoryError):
@@ -111,7 +111,7 @@ def cached(
   made = make()
   try:
     # A flipped bit in a zip file's directory can drop the members after the first.
-    save_arrays(path, {_SEAL: seal(None, made), **made})
+    save_arrays(path, {_SEAL: digest(None, made), **made})
   except UsageError as error:
     _LOG.warning('%s, and will be computed every time.', error)
   return made

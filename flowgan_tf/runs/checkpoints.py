@@ -73,7 +73,7 @@ class Checkpoints:
       return
     folder.mkdir(parents=True, exist_ok=True)  # This error names what is in the way; TensorFlow's does not.
     keep = 2 if name == 'latest' else 1
-    # Older ones go only after the new one would survive a power cut.
+    # The manager calls this before it removes the older ones: a power cut must leave one of them.
     options = tf.train.CheckpointOptions(experimental_write_callbacks=[lambda: _sync_all(folder, f'ckpt-{step}.*')])
     with _literal(folder) as literal:
       try:
@@ -137,7 +137,7 @@ def restore_generator(
       have = ', '.join(available(workdir)) or 'none'
       raise UsageError(f'{workdir}: no checkpoint {checkpoint!r} in this run; it has: {have}')
     try:
-      # A new object each time: TensorFlow's would go on to restore what it did not find in the last one.
+      # A new object each time: one that failed would restore from the lost checkpoint again.
       _restore(tf.train.Checkpoint(ema=generator, step=step), path, identity or {}, whole=False)
       break
     except UsageError:
@@ -153,7 +153,7 @@ def _newest(folder: pathlib.Path) -> pathlib.Path | None:
 def _steps(folder: pathlib.Path) -> list[int]:
   """Returns the steps of the finished checkpoints in a folder, oldest first; without those that a user removed.
 
-  TensorFlow keeps a list of them. Its own function to read that sees half of it while a training replaces it.
+  TensorFlow keeps a list of them. Its own reader may see half of the list while a training replaces it.
   """
   listing = folder / 'checkpoint'
   try:

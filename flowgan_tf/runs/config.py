@@ -1,7 +1,6 @@
 """The settings of a training, with their defaults and checks.
 
-This module and the config files, which import it, do without TensorFlow: a program says at once what is wrong with a
-flag.
+Neither this module nor the config files import TensorFlow, so that a program refuses a wrong flag within a second.
 """
 
 from __future__ import annotations
@@ -129,7 +128,7 @@ _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 
 
 def default_config() -> config_dict.ConfigDict:
-  """Returns all settings. The defaults are those of the paper's MNIST model where the paper states them."""
+  """Returns all settings. Where the paper states a value for its MNIST model, that is the default."""
   config = config_dict.ConfigDict()
   config.seed = 0
 
@@ -196,7 +195,7 @@ def check_settings(config: config_dict.ConfigDict) -> None:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks, before any work, the settings that are not checked as arguments of another function.
+  """Checks all settings but the arguments of generator and critic, which their builders check.
 
   Raises:
     UsageError: If a setting is wrong. The message says what it must be and what it is.
@@ -252,7 +251,7 @@ def check_strategy(strategy: str) -> None:
   """Checks the name of a strategy; see `make_replicas`.
 
   Raises:
-    UsageError: If it is none.
+    UsageError: If it is not '', 'mirrored', 'mirrored:N' or 'multi_worker'.
   """
   if not _STRATEGY.fullmatch(strategy):
     raise UsageError(

@@ -15,14 +15,13 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import make_writable, read_record, write_record
+from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.runs.checkpoints import available, latest_step
 from flowgan_tf.runs.config import default_config, training_settings, used
 
 __all__ = [
   'Description',
   'count_rollback',
-  'describe_data',
   'exclusive',
   'open_workdir',
   'read_description',
@@ -41,7 +40,7 @@ class Description(NamedTuple):
 
   Attributes:
     config: Configuration of the training.
-    data: What `describe_data` says about its data.
+    data: `name`, `image_shape`, `levels` and `fingerprint` of its data set.
     init: Where the training started, from `start_from_run`; None for a new generator.
     rollbacks: How often the training went back to a checkpoint, with half the learning rates each time.
   """
@@ -50,16 +49,6 @@ class Description(NamedTuple):
   data: dict
   init: dict | None = None
   rollbacks: int = 0
-
-
-def describe_data(dataset: data.Dataset) -> dict:
-  """Returns what `config.json` records about the data."""
-  return {
-    'name': dataset.name,
-    'image_shape': list(dataset.image_shape),
-    'levels': dataset.levels,
-    'fingerprint': dataset.fingerprint,
-  }
 
 
 def write_description(workdir: pathlib.Path, description: Description) -> None:
@@ -132,8 +121,8 @@ def open_workdir(
   for file in list(workdir.iterdir()):
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
-  facts, old = describe_data(dataset), read_description(workdir)
-  new = Description(config, facts, init)
+  facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
+  new, old = Description(config, as_json(facts), init), read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):
       raise UsageError(

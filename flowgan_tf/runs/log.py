@@ -75,7 +75,7 @@ class RunLog:
     self._postfix: dict[str, str] = {}
 
   def warn_of_lost_end(self, step: int, log_every: int, eval_every: int) -> None:
-    """Warns if records are missing between the last one and the checkpoint from which a training goes on.
+    """Warns if records are missing between the last one and the checkpoint from which a training resumes.
 
     Args:
       step: Step of the checkpoint, whose own evaluation may have been cut off.

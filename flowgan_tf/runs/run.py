@@ -119,7 +119,7 @@ def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], d
 
 
 def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
-  """Builds the critic that a configuration describes. Arguments and errors are those of `make_generator`."""
+  """Builds the critic that a configuration describes, with the arguments and errors of `make_generator`."""
   return _build(CRITICS, 'critic', config, image_shape, dtype)
 
 

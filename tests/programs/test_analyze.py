@@ -38,7 +38,7 @@ FILES = {
 
 
 def analysis_files(workdir):
-  """Returns the names of the files; of arrays without the first digits of their seal."""
+  """Returns the names of the files; of arrays without the first digits of their hash."""
   return sorted(re.sub(r'-[0-9a-f]{8}(?=\.npz$)', '', file.name) for file in (workdir / 'analysis').iterdir())
 
 

@@ -198,8 +198,7 @@ def load_npz(path: str, image_size: int = 0) -> Dataset:
   arrays = _read_arrays(path)
   name = pathlib.Path(path).stem
   if 'images' in arrays:
-    splits = three_way(_npz_split(path, arrays, 'images', 'labels', image_size), path)
-    return make_dataset(path, name, *splits)
+    return make_dataset(path, name, *three_way(_npz_split(path, arrays, 'images', 'labels', image_size), path))
   splits = {p: _npz_split(path, arrays, f'x_{p}', f'y_{p}', image_size) for p in PARTS if f'x_{p}' in arrays}
   if 'validation' not in splits:
     splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)

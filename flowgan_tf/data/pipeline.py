@@ -46,11 +46,10 @@ def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator)
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.1.
   """
   images = np.asarray(images)
-  expected = f'integers from 0 to {levels - 1}'
-  if not np.issubdtype(images.dtype, np.integer):
-    raise ValueError(f'`images` must be {expected}. Got: numbers of type {images.dtype}.')
-  if images.size and not 0 <= images.min() <= images.max() < levels:
-    raise ValueError(f'`images` must be {expected}. Got: {images.min()} to {images.max()}.')
+  is_integer = np.issubdtype(images.dtype, np.integer)
+  if not is_integer or (images.size and not 0 <= images.min() <= images.max() < levels):
+    got = f'{images.min()} to {images.max()}' if is_integer else f'numbers of type {images.dtype}'
+    raise ValueError(f'`images` must be integers from 0 to {levels - 1}. Got: {got}.')
   x = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
   x *= np.float32(_MAX_NOISE)
   x += images

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import pathlib
 import re
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import requests
@@ -18,11 +18,11 @@ import tensorflow as tf
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, hold_out, three_way
 from flowgan_tf.errors import UsageError
-
-if TYPE_CHECKING:  # Importing TFDS takes long, and other sources do not need it.
-  import tensorflow_datasets as tfds
+from flowgan_tf.lazy import later
 
 __all__ = ['NAMES', 'host_answers', 'load_tfds']
+
+tfds = later('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
 # The data sets whose splits are those of the literature.
 NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
@@ -66,14 +66,12 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
   root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
   folder = _prepared_folder(root, dataset) or _prepare(dataset, root)
 
-  import tensorflow_datasets as tfds
-
   try:
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
     stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
     if stored.is_dir() or records.size >= arrays.IN_MEMORY:
       if not stored.is_dir():
-        _write(stored, records)
+        records.write(stored)
       found = arrays.load_array_folder(stored)
       splits = (found.train, found.validation, found.test)
     else:
@@ -121,10 +119,18 @@ class _Records:
       return splits
     return {name: Split(split.images, None) for name, split in splits.items()}
 
+  def write(self, folder: pathlib.Path) -> None:
+    """Writes all images into a folder of .npy files, whose splits are those of `_divide`."""
+    numbered, first = {}, 0
+    for name, length in self.lengths.items():
+      numbered[name] = Split(np.arange(first, first + length), None)
+      first += length
+    parts = {part: split.images for part, split in zip(arrays.PARTS, _divide(self.dataset, numbered), strict=True)}
+    images = itertools.chain.from_iterable(map(self.images, self.lengths))
+    arrays.write_array_folder(folder, images, self.image_shape, parts)
+
   def images(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Reads the images of a split one after the other, each with its label, or -1 if it has none."""
-    import tensorflow_datasets as tfds
-
     if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # TFDS offers no `as_dataset` for it.
       keys = [key for key in (self._image_key, self._label_key) if key]
       examples = tf.data.Dataset.from_generator(
@@ -138,9 +144,8 @@ class _Records:
     no_label = tf.constant(-1, tf.int64)
     examples = examples.map(lambda example: (example[self._image_key], example.get(self._label_key, no_label)))
     # Images that may differ in shape cannot be batched.
-    for images, labels in (
-      examples.batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-    ):
+    batches = examples.batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE)
+    for images, labels in batches.as_numpy_iterator():
       for image, label in zip(images, labels, strict=True):
         image = crop_and_resize(image, self._image_size) if self._image_size else image
         if None not in self.image_shape and image.shape != self.image_shape:
@@ -151,8 +156,6 @@ class _Records:
 
 def _keys(dataset: str, features: tfds.features.FeaturesDict) -> tuple[str, str | None]:
   """Returns the names of the features with the images and with the labels, or None without labels."""
-  import tensorflow_datasets as tfds
-
   images = [name for name, feature in features.items() if type(feature) is tfds.features.Image]
   if len(images) != 1 and 'image' not in images:
     raise UsageError(f'{dataset}: expected one feature of images, got {len(images)} among {", ".join(features)}')
@@ -172,20 +175,8 @@ def _divide(dataset: str, splits: dict[str, Split]) -> tuple[Split, Split, Split
   if len(splits) == 3:
     return splits['train'], splits['validation'], splits['test']
   test = splits['test' if 'test' in splits else 'validation']
-  if dataset in ('mnist', 'fashion_mnist'):
-    return *hold_out(splits['train'], 1 / 6, shuffle=False, source=dataset), test
-  return *hold_out(splits['train'], 1 / 10, shuffle=True, source=dataset), test
-
-
-def _write(folder: pathlib.Path, records: _Records) -> None:
-  """Writes the images of a data set into a folder of .npy files."""
-  numbered, first = {}, 0
-  for name, length in records.lengths.items():
-    numbered[name] = Split(np.arange(first, first + length), None)
-    first += length
-  parts = zip(arrays.PARTS, _divide(records.dataset, numbered), strict=True)
-  images = (pair for name in records.lengths for pair in records.images(name))
-  arrays.write_array_folder(folder, images, records.image_shape, {part: split.images for part, split in parts})
+  is_mnist = dataset in ('mnist', 'fashion_mnist')
+  return *hold_out(splits['train'], 1 / 6 if is_mnist else 1 / 10, shuffle=not is_mnist, source=dataset), test
 
 
 def _prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
@@ -197,8 +188,6 @@ def _prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
 
 def _prepare(dataset: str, root: str) -> pathlib.Path:
   """Downloads and prepares a data set; returns its folder."""
-  import tensorflow_datasets as tfds
-
   elsewhere = (
     f"machine, python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\", and pass DIR "
     'as `data_dir`'

@@ -29,14 +29,15 @@ class Case(NamedTuple):
   output_shape: tuple[int, ...] | None = None  # The event's shape unless given.
 
 
-def dense(coupling, mask):
-  outputs = mask.changed_shape[-1] * (2 if coupling is bijectors.AffineCoupling else 1)
-  return lambda dtype: coupling(dense_conditioner(outputs, 6, 1, dtype=dtype), mask)
+def coupling(kind, mask):
+  outputs = mask.changed_shape[-1] * (2 if kind is bijectors.AffineCoupling else 1)
 
+  def build(dtype):
+    if len(mask.event_shape) == 1:
+      return kind(dense_conditioner(outputs, 6, 1, dtype=dtype), mask)
+    return kind(ResidualConditioner(outputs, 4, 1, dtype=dtype), mask)
 
-def convolutional(coupling, mask, event_shape, channels):
-  outputs = channels * (2 if coupling is bijectors.AffineCoupling else 1)
-  return lambda dtype: coupling(ResidualConditioner(outputs, 4, 1, dtype=dtype), mask), event_shape
+  return Case(build, mask.event_shape)
 
 
 def factor_out(dtype):
@@ -50,16 +51,14 @@ def flow(build, event_shape, **arguments):
 
 ADDITIVE, AFFINE = bijectors.AdditiveCoupling, bijectors.AffineCoupling
 SQUARES, PATCHES = masks.checkerboard((4, 2, 2), size=2), {'patch_size': 2, 'width': 8, 'hidden_units': 8}
-ARRAY_MASK = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 1]]])
 
 CASES = {
-  'AdditiveCoupling even': Case(dense(ADDITIVE, masks.even_odd(7)), (7,)),
-  'AdditiveCoupling channel': Case(*convolutional(ADDITIVE, masks.channel((2, 2, 5)), (2, 2, 5), 2)),
-  'AdditiveCoupling checkerboard': Case(*convolutional(ADDITIVE, masks.checkerboard((3, 2, 2)), (3, 2, 2), 2)),
-  'AffineCoupling odd': Case(dense(AFFINE, masks.even_odd(7, swap=True)), (7,)),
-  'AffineCoupling channel': Case(*convolutional(AFFINE, masks.channel((2, 2, 5), swap=True), (2, 2, 5), 3)),
-  'AffineCoupling checkerboard': Case(*convolutional(AFFINE, masks.checkerboard((3, 2, 2), swap=True), (3, 2, 2), 2)),
-  'AffineCoupling array': Case(*convolutional(AFFINE, ARRAY_MASK, (2, 2, 2), 2)),
+  'AdditiveCoupling even': coupling(ADDITIVE, masks.even_odd(7)),
+  'AdditiveCoupling channel': coupling(ADDITIVE, masks.channel((2, 2, 5))),
+  'AffineCoupling odd': coupling(AFFINE, masks.even_odd(7, swap=True)),
+  'AffineCoupling channel': coupling(AFFINE, masks.channel((2, 2, 5), swap=True)),
+  'AffineCoupling checkerboard': coupling(AFFINE, masks.checkerboard((3, 2, 2), swap=True)),
+  'AffineCoupling array': coupling(AFFINE, masks.BinaryMask([[[1, 0], [0, 0]], [[1, 1], [0, 1]]])),
   'AffineCoupling of a mixer': Case(
     lambda dtype: AFFINE(MixerConditioner(4, 2, 4, 2, 3, 5, dtype), masks.rows((4, 2, 2))), (4, 2, 2)
   ),

@@ -60,23 +60,6 @@ def test_each_block_of_pixels_becomes_channels(batch_shape, half_sides, c):
   np.testing.assert_array_equal(Squeeze().inverse(tf.identity(y)), x)
 
 
-@pytest.mark.parametrize('spec', [(None, 4, 2, 3), (None, None, 4, 2, 3), (2, None, 4, 2, 3)])
-def test_batch_of_unknown_size(spec):
-  squeeze = Squeeze()
-
-  @tf.function(input_signature=[tf.TensorSpec(spec)])
-  def there_and_back(x):
-    y = squeeze.forward(x)
-    assert y.shape[-3:] == (2, 1, 12)
-    return y, squeeze.inverse(tf.identity(y))
-
-  for n in (1, 3):
-    x = tf.random.stateless_uniform([n if side is None else side for side in spec], seed=(0, n))
-    y, x_again = there_and_back(x)
-    np.testing.assert_array_equal(y, squeeze.forward(tf.identity(x)))
-    np.testing.assert_array_equal(x_again, x)
-
-
 def test_images_that_are_no_blocks_are_refused():
   for shape in ((2, 3, 4, 1), (2, 4, 3, 1)):
     with pytest.raises(ValueError, match=r'even height and width.*Got: '):

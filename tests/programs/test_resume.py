@@ -83,16 +83,18 @@ def test_the_same_command_again_trains_nothing(finished, cache, tmp_path):
 def recipe(tmp_path_factory, finished, cache):
   """A training that starts from another run, in one go."""
   folder = tmp_path_factory.mktemp('recipe')
-  flags = (*RECIPE, f'--config.cache_dir={cache}', f'--init_from={finished[0]}')
+  source = shutil.copytree(finished[0], folder / 'source')
+  flags = (*RECIPE, f'--config.cache_dir={cache}', f'--init_from={source}')
   return folder / 'whole', flags, call('train', *flags, f'--workdir={folder / "whole"}')
 
 
 @pytest.mark.slow
 def test_a_training_that_starts_from_another_run(recipe, finished):
   workdir, flags, outcome = recipe
+  source = workdir.parent / 'source'
   last = json.loads((finished[0] / 'evaluation.json').read_text())['records']
   step = next(record['step'] for record in last if record['checkpoint'] == 'best_nll')
-  assert f'The generator starts from {finished[0]}, checkpoint best_nll, step {step}.\n' in outcome.err, outcome
+  assert f'The generator starts from {source}, checkpoint best_nll, step {step}.\n' in outcome.err, outcome
   validations = [record for record in read_metrics(workdir) if record['kind'] == 'validation']
   best = min(record['nll'] for record in read_metrics(finished[0]) if record['kind'] == 'validation' and record['step'])
   # The curve begins where the other ended, and a critic that is warmed up alone leaves the flow as it is.
@@ -103,19 +105,20 @@ def test_a_training_that_starts_from_another_run(recipe, finished):
   page = workdir / 'report.html'
   report = call('report', workdir)
   assert report.status == 0 and report.err == '', report
-  for text in ('starts from', 'run, iteration ', f'--init_from={finished[0]}', 'Hybrid λ = 0.1 to 0.01 relativistic'):
+  for text in ('starts from', 'source, iteration ', f'--init_from={source}', 'Hybrid λ = 0.1 to 0.01 relativistic'):
     assert text in page.read_text()
   outcome = call('train', *flags[:-1], f'--workdir={workdir}', f'--init_from={workdir.parent}')
-  assert_one_line(outcome, 'train', 'another configuration', f'init_from {finished[0]} -> {workdir.parent}')
+  assert_one_line(outcome, 'train', 'another configuration', f'init_from {source} -> {workdir.parent}')
 
 
 @pytest.mark.slow
-def test_it_goes_on_after_a_kill_without_the_run_that_it_started_from(recipe, finished, cache, tmp_path):
-  source = shutil.copytree(finished[0], tmp_path / 'source')
-  flags = (*RECIPE, f'--config.cache_dir={cache}', f'--init_from={source}', f'--workdir={tmp_path / "parts"}')
-  killed = call_outside('train', *flags, prelude=SIGNAL_AFTER.format(count=6, number=int(signal.SIGKILL)))
+def test_it_goes_on_after_a_kill_without_the_run_that_it_started_from(recipe, tmp_path):
+  whole, flags, _ = recipe
+  command = (*flags, f'--workdir={tmp_path / "parts"}')
+  killed = call_outside('train', *command, prelude=SIGNAL_AFTER.format(count=6, number=int(signal.SIGKILL)))
   assert killed.status == -signal.SIGKILL, killed
-  source.rename(tmp_path / 'moved')
-  resumed = call('train', *flags)
+  source = (whole.parent / 'source').rename(whole.parent / 'moved')
+  resumed = call('train', *command)
+  source.rename(whole.parent / 'source')
   assert resumed.status == 0 and 'Resuming at step 5 of 7' in resumed.err and 'starts from' not in resumed.err
-  assert_same_run(recipe[0], tmp_path / 'parts')
+  assert_same_run(whole, tmp_path / 'parts')

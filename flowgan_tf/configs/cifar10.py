@@ -21,13 +21,13 @@ bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
   233 PFLOP, 2.6 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
 
 All but `paper`, `small` and `jet` have the size of the paper's flow, but another architecture, which
-`fg.flows.real_nvp` describes. `--config.real_nvp.architecture=paper` gives them that of the paper's code. Its README
-trains maximum likelihood with a norm of the whole batch, without running statistics and without the learned gains and
-biases; here it has batch norm, the default of that code.
+`fg.flows.real_nvp` describes. `--config.real_nvp.architecture=paper` gives them the architecture of the paper's code.
+The README of that code trains maximum likelihood with a norm of the whole batch, without running statistics and
+without the learned gains and biases; here it has batch norm, the default of that code.
 
-Only `small` and `jet` have been trained to their end. `python -m benchmarks.size` counts the PFLOP, which are those of
-all training steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in
-float32, on one GPU of the H100's class, and leave out kernel launches, evaluations and the host's work.
+We have trained only `small` and `jet` to their end. `python -m benchmarks.size` counts the PFLOP of all training steps.
+The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU like
+the H100, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict
@@ -45,8 +45,8 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
     variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; 'dcgan', the generator without a
       likelihood of its Figure 8; 'dinh', maximum likelihood in a variation on Dinh et al. 2017, with their batch norm
       between the couplings (running statistics in evaluation) and their alpha of 0.05, but a third scale; 'small',
-      maximum likelihood for two CPU cores; 'jet', that of Jet for as long; 'paper', maximum likelihood with the flow
-      and the 300 epochs of the paper's code, and without averaged weights.
+      maximum likelihood for two CPU cores; 'jet', maximum likelihood with Jet, for as long; 'paper', maximum
+      likelihood with the flow and the 300 epochs of the paper's code, and without averaged weights.
 
   Raises:
     UsageError: If there is no such variant.

@@ -5,9 +5,9 @@ bin/train --config=configs/mnist.py:hybrid                          7 minutes: t
 bin/train --config=configs/mnist.py:adversarial                     6 minutes: test NLL -2,208 nats, MODE 9.5, FID 18
 
 Measured on 2 CPU cores, in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors that have it). With
-`--config.pseudo_labels=True` the first of these has -3,278 nats, 9.4 and 12, and a hybrid from there, without it,
--3,277 nats, 9.6 and 8.1. `hybrid` goes on from the first of these, in runs/mnist-mle, and `jet_hybrid` from Jet, which
-has pseudo-labels in both:
+`--config.pseudo_labels=True` the first command reaches -3,278 nats, MODE 9.4 and FID 12. A hybrid that starts from
+that run, without pseudo-labels, reaches -3,277 nats, 9.6 and 8.1. `hybrid` starts from the run of the first command,
+runs/mnist-mle. `jet_hybrid` starts from the run of `jet`; both have pseudo-labels:
 
 bin/train --config=configs/mnist.py:jet --workdir=runs/mnist-jet-mle
   57 minutes in bfloat16, beside other work: test NLL -3,610 nats, MODE 9.4, FID 7.3
@@ -24,7 +24,7 @@ bin/train --config=configs/mnist.py:jet --config.jet.components=1 --config.pseud
 
 docs/results.md has more.
 
-The variant `paper` has the flow of the paper's code and the settings of its trainings: 500 epochs.
+The variant `paper` has the flow of the paper's code and trains it as that code does, for 500 epochs.
 
 bin/train --config=configs/mnist.py:paper --objective=mle --workdir=runs/mnist-paper-mle
   7 hours (estimate); the paper: test NLL -3,334.56 nats, MODE 7.42
@@ -33,12 +33,12 @@ bin/train --config=configs/mnist.py:paper --objective=adversarial --workdir=runs
 bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnist-paper-hybrid
   39 hours (estimate); the paper: test NLL -3,342.95 nats, MODE 9.37
 
-It has not been trained to its end here. The estimates follow from the time of a step on 2 CPU cores. What stays
-different from the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are
-Glorot's, and layers of the same shape do not start with the same weights. The README of that code trains the hybrid
-with --lambda=1, the paper with 0.1. Its penalty, over one axis, allows slopes up to sqrt(28) = 5.3 times as steep, so
-that these weigh the likelihood as 0.19 and 0.02 do here. The critic is that of the paper's code: it sees 196 linear
-features of the 784 pixels.
+We have not trained it to its end. The estimates follow from the time of a step on 2 CPU cores. Three things differ
+from the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are Glorot's,
+and layers of the same shape do not start with the same weights. The README of the paper's code trains the hybrid with
+--lambda=1, the paper with 0.1. The code's penalty, over one axis, allows slopes up to sqrt(28) = 5.3 times as steep.
+Its lambdas of 1 and 0.1 therefore weigh the likelihood as 0.19 and 0.02 do here. The critic is the one of the paper's
+code: it sees 196 linear features of the 784 pixels.
 """
 
 from ml_collections import config_dict
@@ -53,11 +53,11 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   """Returns the paper's flow, or Jet.
 
   Args:
-    variant: 'default', NICE with a prior of several components, layer norm, an output of zero from the networks of a
-      new flow, averaged weights and learning rates that fall to zero; 'hybrid', which goes on from that with a
-      relativistic critic; 'adversarial', that critic alone, from a new flow; 'jet', maximum likelihood of Jet with
-      pseudo-labels, and 'jet_hybrid', which goes on from that; 'paper', NICE with what the paper's code has instead:
-      one component, batch norm with one mean and variance for all features, normal initial weights, constant
+    variant: 'default', NICE with a prior of several components, layer norm, networks that return zero in a new flow,
+      averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a
+      relativistic critic; 'adversarial', this critic alone, from a new flow; 'jet', maximum likelihood with Jet and
+      pseudo-labels; 'jet_hybrid', which starts from a run of 'jet'; 'paper', NICE with what the paper's code has
+      instead: one component, batch norm with one mean and variance for all features, normal initial weights, constant
       learning rates, and one batch for all critic steps.
 
   Raises:
@@ -82,7 +82,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
   elif variant in ('hybrid', 'adversarial', 'jet_hybrid'):
-    # A relativistic critic, which sees the samples of the flow's own pass. In hybrids that flow is trained already.
+    # A relativistic critic, which sees the samples of the flow's own step. In hybrids, the flow is already trained.
     if variant == 'adversarial':
       config.objective = 'adversarial'
       config.steps = 1500

@@ -8,13 +8,7 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.bijectors import AdditiveCoupling, masks
-from flowgan_tf.networks import (
-  KerasModule,
-  ResidualConditioner,
-  TransformerConditioner,
-)
-
-SHIFT = tfp.bijectors.Shift(1.0)
+from flowgan_tf.networks import KerasModule, ResidualConditioner, TransformerConditioner
 
 
 @pytest.fixture(autouse=True)
@@ -28,48 +22,29 @@ def untrainable():
   return layer
 
 
-class WithoutVariables(tf.Module):
-  def __call__(self, x, training=False):
-    return x
-
-
 @pytest.mark.parametrize(
   'conditioner',
   [
     lambda x, training=False: x,
-    None,
     untrainable(),
     keras.Sequential([keras.layers.BatchNormalization(center=False, scale=False)]),
-    WithoutVariables(),
-    tf.Variable(1.0),
+    tf.Module(),
   ],
-  ids=['function', 'None', 'untrainable', 'statistics only', 'empty module', 'variable'],
+  ids=['function', 'untrainable', 'statistics only', 'empty module'],
 )
 def test_what_could_not_be_trained_is_refused(conditioner):
   with pytest.raises(ValueError, match=r'`conditioner` must be a Keras layer or .* trainable variables\. Got: '):
     AdditiveCoupling(conditioner, masks.even_odd(6))
 
 
-@pytest.mark.parametrize('units', [1, 4])
-def test_another_output_shape_is_refused(units):
-  coupling = AdditiveCoupling(keras.layers.Dense(units), masks.even_odd(6))
+def test_another_output_shape_is_refused():
   # One unit would broadcast, and pass for a coupling.
-  with pytest.raises(ValueError, match=rf'`conditioner` must return shape \(3,\).*Got: \(2, {units}\)'):
-    coupling.forward(tf.ones((2, 6)))
+  with pytest.raises(ValueError, match=r'`conditioner` must return shape \(3,\).*Got: \(2, 1\)'):
+    AdditiveCoupling(keras.layers.Dense(1), masks.even_odd(6)).forward(tf.ones((2, 6)))
 
 
 def layer_with_statistics():
   return keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(4), keras.layers.Dense(3)])
-
-
-def test_each_variable_is_tracked_once_however_deep_the_module_is_held():
-  layer = layer_with_statistics()
-  holder = tf.Module()
-  holder.parts = {'a': [AdditiveCoupling(layer, masks.even_odd(6))]}
-  assert len(layer.trainable_variables) == 6 and len(layer.variables) >= 8
-  assert {id(v) for v in holder.trainable_variables} == {id(v.value) for v in layer.trainable_variables}
-  assert {id(v) for v in holder.variables} == {id(v.value) for v in layer.variables}
-  assert len(holder.variables) == len(layer.variables)
 
 
 def test_checkpoint_brings_back_statistics_too(tmp_path):
@@ -102,44 +77,34 @@ def test_any_number_of_batch_dimensions(batch_spec):
     np.testing.assert_allclose(y, x.numpy() @ kernel + bias, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize('hold', [lambda b: b, lambda b: tfp.bijectors.Chain([tfp.bijectors.Invert(b), SHIFT])])
-def test_freezing_after_building_is_seen_wherever_the_module_is_held(hold):
+def test_freezing_after_building_is_seen_wherever_the_module_is_held():
   layer = layer_with_statistics()
-  held = hold(AdditiveCoupling(layer, masks.even_odd(6)))
+  coupling = AdditiveCoupling(layer, masks.even_odd(6))
+  held = tfp.bijectors.Chain([tfp.bijectors.Invert(coupling), tfp.bijectors.Shift(1.0)])
   everything = [id(v) for v in held.variables]
+  assert sorted(everything) == sorted(id(v.value) for v in layer.variables)
   names = {id(v.value): v.name for v in layer.variables}
 
   def trainable():
-    assert [id(v) for v in held.variables] == everything
     assert sorted(map(id, [*held.trainable_variables, *held.non_trainable_variables])) == sorted(everything)
     return sorted(names[id(v)] for v in held.trainable_variables)
+
+  def watched():
+    with tf.GradientTape() as tape:
+      held.forward(tf.ones((1, 6)))
+    return len(tape.watched_variables())
 
   assert trainable() == ['beta', 'bias', 'bias', 'gamma', 'kernel', 'kernel']
   layer.layers[1].trainable = False
   assert trainable() == ['beta', 'bias', 'gamma', 'kernel']
-  layer.trainable = False
-  assert trainable() == []
-  layer.layers[2].trainable = True  # Keras: whatever is inside of a frozen layer is frozen.
+  coupling.conditioner.trainable = False
+  assert not layer.trainable and trainable() == [] and watched() == 0
+  layer.layers[1].trainable = True  # Keras: whatever is inside of a frozen layer is frozen.
   assert trainable() == []
   layer.trainable = True
+  assert watched() == 6 and coupling.conditioner.trainable is True  # Before `trainable_variables` is read.
   layer.layers[0].gamma.trainable = False
   assert trainable() == ['beta', 'bias', 'bias', 'kernel', 'kernel']
-
-
-def test_a_module_is_frozen_as_its_layer_is():
-  layer = layer_with_statistics()
-  coupling = AdditiveCoupling(layer, masks.even_odd(6))
-  assert coupling.conditioner.trainable is True
-  coupling.conditioner.trainable = False
-  assert not layer.trainable and coupling.trainable_variables == () and len(coupling.variables) >= 8
-  with tf.GradientTape() as tape:
-    coupling.forward(tf.ones((1, 6)))
-  assert tape.watched_variables() == ()
-  layer.trainable = True
-  with tf.GradientTape() as tape:  # Before `trainable_variables` is read.
-    coupling.forward(tf.ones((1, 6)))
-  assert len(tape.watched_variables()) == 6
-  assert coupling.conditioner.trainable is True and len(coupling.trainable_variables) == 6
 
 
 class Unregistered(keras.layers.Layer):
@@ -173,6 +138,7 @@ def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
   shape = (2, 2, 3)
   module = KerasModule(make(), shape)
   rng = np.random.default_rng(0)
+  module.layer.variables[0].trainable = False
   for variable in module.variables:
     if variable.dtype.is_floating:
       variable.assign(rng.uniform(0.5, 1.5, variable.shape))
@@ -182,6 +148,8 @@ def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
   np.testing.assert_array_equal(copied(x), expected)
   assert not {id(v) for v in module.variables} & {id(v) for v in copied.variables}
   assert len(copied.variables) == len(module.variables)
+  frozen = [[v.trainable for v in owner.layer.variables] for owner in (module, copied)]
+  assert frozen[0] == frozen[1] and len(copied.trainable_variables) == sum(frozen[0])
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(copied(x, training=True) ** 2)
   assert None not in tape.gradient(loss, copied.trainable_variables)
@@ -207,18 +175,6 @@ def test_copied_couplings_share_a_network_as_the_originals_do():
   assert third.trainable_variables == () and len(first.trainable_variables) == 2
 
 
-def test_a_copy_is_as_frozen_as_the_original():
-  layer = layer_with_statistics()
-  module = KerasModule(layer, (3,))
-  layer.layers[0].trainable = False
-  copied = copy.deepcopy(module)
-  assert [part.trainable for part in copied.layer.layers] == [False, True, True]
-  assert len(copied.trainable_variables) == 4
-  layer.trainable = False
-  copied = copy.deepcopy(module)
-  assert copied.trainable_variables == () and not copied.layer.trainable
-
-
 def test_networks_with_a_part_in_common_are_not_copied():
   shared = keras.layers.Dense(3)
   networks = [keras.Sequential([shared, keras.layers.Dense(3)]) for _ in range(2)]
@@ -226,45 +182,42 @@ def test_networks_with_a_part_in_common_are_not_copied():
     copy.deepcopy([AdditiveCoupling(network, masks.even_odd(6)) for network in networks])
 
 
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda: KerasModule(keras.layers.Dense(2), (3,)),
+    lambda: fg.bijectors.DiagonalScaling((4,)),
+    lambda: fg.flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1),
+    lambda: fg.flows.dcgan((4, 4, 1), channels=(2,)),
+  ],
+  ids=['network', 'scaling', 'flow', 'dcgan'],
+)
+def test_nothing_becomes_an_attribute_of_a_keras_layer_that_would_not_train_it(make):
+  with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
+    keras.layers.Layer().part = make()
+
+
 class Owner(keras.Model):
-  """A Keras model that holds a bijector and uses it."""
+  """A Keras model that holds a bijector in a list, where no attribute gives it away, and uses it."""
 
   def __init__(self, held):
     super().__init__()
     self.held = held
 
   def call(self, x):
-    bijector = self.held[0] if isinstance(self.held, (list, tuple)) else self.held
-    return bijector.forward(x)
-
-
-@pytest.mark.parametrize('make', ['coupling', 'network', 'flow', 'dcgan', 'scaling'])
-def test_nothing_becomes_an_attribute_of_a_keras_layer_that_would_not_train_it(make):
-  mask = fg.bijectors.masks.even_odd(4)
-  module = {
-    'coupling': lambda: fg.bijectors.AdditiveCoupling(keras.layers.Dense(2), mask),
-    'network': lambda: KerasModule(keras.layers.Dense(2), (3,)),
-    'flow': lambda: fg.flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1),
-    'dcgan': lambda: fg.flows.dcgan((4, 4, 1), channels=(2,)),
-    'scaling': lambda: fg.bijectors.DiagonalScaling((4,)),
-  }[make]()
-  owner = keras.layers.Layer()
-  with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
-    owner.part = module
+    return self.held[0].forward(x)
 
 
 def test_a_keras_layer_does_not_call_what_it_would_not_train():
   module = KerasModule(keras.layers.Dense(3), (3,))
   coupling = AdditiveCoupling(module, masks.even_odd(6))
-  chain = tfp.bijectors.Chain([coupling])
-  owners = [Owner(held) for held in ([coupling], (chain,))]
-  for owner in (*owners, keras.layers.Lambda(coupling.forward)):
+  for owner in (Owner([coupling]), keras.layers.Lambda(coupling.forward)):
     with pytest.raises(ValueError, match=r'is a Keras layer and does not see the variables.*FlowModel\(flow\)'):
       owner(tf.ones((2, 6)))
   coupling.forward(tf.ones((2, 6)))  # Nothing is left behind.
   seeing = Owner([coupling])
   seeing.layer = module.layer
-  seeing.held = coupling  # Which is no error for a layer that sees the variables.
+  seeing.part = coupling  # Which is no error for a layer that sees the variables.
   assert seeing(tf.ones((2, 6))).shape == (2, 6) and len(seeing.trainable_variables) == 2
 
 

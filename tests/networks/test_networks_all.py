@@ -59,7 +59,7 @@ MODELS = {
 }
 
 
-def test_every_layer_of_the_room_is_tested_here():
+def test_every_layer_of_the_package_is_tested_here():
   modules = [importlib.import_module(f'{networks.__name__}.{m.name}') for m in pkgutil.iter_modules(networks.__path__)]
   layers = {
     member

@@ -333,12 +333,9 @@ def test_there_are_three_rollbacks_at_most_and_the_run_can_resume_then(stubbed, 
 @pytest.mark.parametrize(
   ('precision', 'error', 'announced'),
   [
-    ('float32', 1e-4, False),
     ('float32', 0.03, True),
     ('mixed_bfloat16', 0.03, False),  # As in trainings of NICE on MNIST with a test NLL of -3,310 nats.
-    ('mixed_bfloat16', float('nan'), True),
-    ('mixed_float16', 0.01, False),
-    ('mixed_float16', 0.5, True),
+    ('mixed_float16', float('nan'), True),
   ],
 )
 def test_a_flow_without_an_inverse_is_announced(

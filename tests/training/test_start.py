@@ -92,8 +92,7 @@ def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(stubbed, 
 
 
 def test_a_training_with_a_mixture_resumes_as_if_it_had_not_stopped(config, tmp_path):
-  config.update_from_flattened_dict({'nice.components': 5, 'objective': 'hybrid', 'steps': 2, 'critic_steps': 1})
-  config.pseudo_labels = True
+  config.update_from_flattened_dict({'nice.components': 5, 'pseudo_labels': True, 'steps': 2})
   train(config, tmp_path / 'whole')
   config.steps = 1
   train(config, tmp_path / 'parts')

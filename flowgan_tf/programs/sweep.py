@@ -85,6 +85,8 @@ def _settings(seed, weight):
 def _check(configs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
   config = configs[0]
+  if config.init_from:
+    fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.runs.run.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
   if not fg.runs.run.make_generator(config, dataset.image_shape).has_density:

@@ -111,6 +111,7 @@ def test_another_configuration_is_refused(swept):
     (['--what=outliers', '--other_dataset=digits'], '--other_dataset must be another data set'),
     (['--what=outliers', '--generator=dcgan', '--lambdas=0'], '--what must be without outliers, which needs'),
     (['--what=jacobian', '--noise_vectors=1000000000000'], '--noise_vectors must be an integer from 1 to 100000'),
+    (['--init_from=/missing'], '/missing: no such folder'),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )

@@ -48,7 +48,7 @@ test: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-all: $(TESTABLE)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' --timeout=1200 $(PYTEST_ARGS)
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)

@@ -122,7 +122,8 @@ class Replicas:
     if differing:
       name = differing[0]
       raise UsageError(
-        f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike on the chief.'
+        f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike on the chief.',
+        name,
       )
     raise ConnectionError('another worker was refused, as its settings or data are unlike those of the chief')
 

@@ -95,8 +95,19 @@ def test_a_new_coupling_is_the_identity():
   np.testing.assert_array_equal(coupling.forward_log_det_jacobian(x, event_ndims=1), 0.0)
 
 
+class Narrow(tf.Module):
+  """A conditioner whose weights and results are float32 whatever its input is."""
+
+  def __init__(self):
+    super().__init__()
+    self.weights = tf.Variable(tf.ones((2, 4)))
+
+  def __call__(self, x, training=False):
+    return tf.cast(x, tf.float32) @ self.weights
+
+
 def test_the_result_has_the_dtype_of_the_input():
-  coupling = AffineCoupling(keras.layers.Dense(4), masks.even_odd(4))
+  coupling = AffineCoupling(Narrow(), masks.even_odd(4))
   assert {v.dtype for v in coupling.variables} == {tf.float32}
   x = tf.ones((3, 4), tf.float64)
   assert coupling.forward(x).dtype == coupling.inverse(x).dtype == tf.float64

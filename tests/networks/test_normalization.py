@@ -144,6 +144,14 @@ def test_last_axis_normalization_against_keras(mode, shape, dtype, tolerance):
     np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
 
 
+def test_last_axis_normalization_of_a_large_mean_is_as_exact_as_keras():
+  x = np.random.default_rng(0).normal(100.0, 1.0, (2000, 32)).astype(np.float32)
+  ours, reference = layer_norms()
+  exact = layer_norms('float64')[1](x.astype(np.float64))
+  errors = [np.abs(layer(x) - tf.cast(exact, tf.float32)).max() for layer in (ours, reference)]
+  assert errors[0] <= errors[1] < 1e-4
+
+
 @pytest.mark.parametrize(('mode', 'shape'), [('eager', (1, 5, 32)), ('graph', (5, 32))])
 def test_second_derivatives_of_last_axis_normalization(mode, shape):
   """Against automatic differentiation of the formula; Keras' own layer gives something else."""

@@ -65,7 +65,8 @@ def as_restructured_text(app, what, name, obj, options, lines: list[str]) -> Non
     else:
       part = re.sub(r'^#### (.*)$', r'.. rubric:: \1', part, flags=re.MULTILINE)
       part = re.sub(r'^\[(\d+)\]: (.*(?:\n {2,}\S.*)*)', reference, part, flags=re.MULTILINE)
-      parts[i] = re.sub(r'(?<!`)`([^`]+)`(?!`)', r'``\1``', part)
+      # The s of a plural would otherwise not end the literal.
+      parts[i] = re.sub(r'(?<!`)`([^`]+)`(?!`)(s?)', r'``\1``\\ \2', part)
   lines[:] = ''.join(parts).splitlines()
 
 
@@ -76,6 +77,9 @@ def with_links_of_the_site(app, path, document: str, content: list[str]) -> None
 
 
 def setup(app) -> None:
-  """Registers both: docstrings are converted before Napoleon reads their sections."""
+  """Registers both, so that docstrings are converted before Napoleon reads them, and shows each class once."""
+  app.connect(
+    'autodoc-skip-member', lambda app, what, name, obj, *_: (what == 'class' and isinstance(obj, type)) or None
+  )
   app.connect('autodoc-process-docstring', as_restructured_text, priority=100)
   app.connect('include-read', with_links_of_the_site)

@@ -56,12 +56,16 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
   """Returns the squared Fréchet (2-Wasserstein) distance of two Gaussians.
 
-      |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))
+  ```none
+  |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))
+  ```
 
   With Inception-v3's features this is the FID. For any factors `S = F F^T`, the eigenvalues of `S_a S_b` are the
   squares of the singular values of `F_a^T F_b`, so that
 
-      tr (S_a S_b)^(1/2) = sum_i s_i(F_a^T F_b).
+  ```none
+  tr (S_a S_b)^(1/2) = sum_i s_i(F_a^T F_b)
+  ```
 
   Covariances may be singular, since none is inverted and nothing is added to a diagonal. The rounding error is about
   1e-16 of the traces, or up to about 1e-8 if a covariance is singular and the two have different ranges.
@@ -78,10 +82,10 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
   #### References
 
-  Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter. GANs trained by a two time-scale update rule converge to a local
-    Nash equilibrium. NIPS 2017, section 3 (FID).
-  Dowson, Landau. The Fréchet distance between multivariate normal distributions. J. Multivariate Analysis 12, 1982.
-  Chong, Forsyth. Effectively unbiased FID and Inception score and where to find them. CVPR 2020 (the bias).
+  [1]: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter. GANs trained by a two time-scale update rule converge to a
+       local Nash equilibrium. NIPS 2017, section 3 (FID).
+  [2]: Dowson, Landau. The Fréchet distance between multivariate normal distributions. J. Multivariate Anal. 12, 1982.
+  [3]: Chong, Forsyth. Effectively unbiased FID and Inception score and where to find them. CVPR 2020 (the bias).
   """
   singular_values = np.linalg.svd(_factor(a.covariance).T @ _factor(b.covariance), compute_uv=False)
   covariance_term = np.trace(a.covariance) + np.trace(b.covariance) - 2 * singular_values.sum()

@@ -13,7 +13,6 @@ from flowgan_tf.errors import check_number
 from flowgan_tf.flows import builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import standard_prior
-from flowgan_tf.objectives import choices
 from flowgan_tf.runs import config
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
@@ -51,7 +50,6 @@ def registered(monkeypatch):
   monkeypatch.setitem(flows.GENERATORS, 'toy', toy)
   monkeypatch.setitem(config.GENERATOR_SETTINGS, 'toy', {'spread': 1.0, 'shifts': (0.0, 0.0)})
   monkeypatch.setitem(objectives.DIVERGENCES, 'toy_divergence', TOY_DIVERGENCE)
-  monkeypatch.setattr(choices, 'DIVERGENCE_NAMES', (*choices.DIVERGENCE_NAMES, 'toy_divergence'))
 
 
 FLAGS = (

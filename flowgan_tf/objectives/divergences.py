@@ -45,13 +45,18 @@ return a float32 scalar: differences of means lose too much in half precision.
      2024. https://arxiv.org/abs/2501.05441
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Callable
 
-import tensorflow as tf
+from flowgan_tf.lazy import later
 
 __all__ = ['DIVERGENCES', 'Divergence']
+
+tf = later('tensorflow')
+replicas = later('flowgan_tf.replicas')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Divergence:
     value: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as
       `critic_gap`. If P = Q, the value of the best critic is 0.
     default_gradient_penalty: Weight of the gradient penalty if the user sets none.
-    default_penalty: Kind of the gradient penalty if the user sets none: a key of `penalties.PENALTIES`.
+    default_penalty: Kind of the gradient penalty if the user sets none: a key of `PENALTIES`.
     relativistic: Whether the generator's loss needs the outputs on real images.
   """
 
@@ -81,9 +86,9 @@ class Divergence:
   relativistic: bool = False
 
 
-# AutoGraph has nothing to do here, and warns that it cannot tell two lambdas on one line apart.
-@tf.autograph.experimental.do_not_convert
 def _mean(function: Callable[[tf.Tensor], tf.Tensor], outputs: tf.Tensor) -> tf.Tensor:
+  # AutoGraph has nothing to do there, and warns that it cannot tell two lambdas on one line apart.
+  function = tf.autograph.experimental.do_not_convert(function)
   return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
 
 
@@ -138,7 +143,8 @@ def _relativistic() -> Divergence:
   """The critic and the generator minimise mirror images of one loss, over all pairs of a real and a fake image."""
 
   def loss(winner: tf.Tensor, loser: tf.Tensor) -> tf.Tensor:
-    winner, loser = (tf.reshape(tf.cast(outputs, tf.float32), (-1,)) for outputs in (winner, loser))
+    # Replicas share the images, but not the pairs.
+    winner, loser = (replicas.gather(tf.reshape(tf.cast(outputs, tf.float32), (-1,))) for outputs in (winner, loser))
     return tf.reduce_mean(tf.nn.softplus(loser[tf.newaxis, :] - winner[:, tf.newaxis]))
 
   return Divergence(
@@ -153,16 +159,19 @@ def _relativistic() -> Divergence:
 
 
 _ALL = (
-  _minimax('wasserstein', activation=tf.identity, conjugate=tf.identity, default_gradient_penalty=10.0),
+  _minimax('wasserstein', activation=lambda v: v, conjugate=lambda v: v, default_gradient_penalty=10.0),
   # With D = sigmoid(v): E_P[log D] + E_Q[log(1 - D)] = 2 JS(P, Q) - log 4 at the optimum [2]. The generator minimises
   # -E_Q[log D], because the minimax term has no gradient where the critic wins [2].
   _non_saturating(
-    'jensen_shannon', real_loss=lambda v: tf.nn.softplus(-v), fake_loss=tf.nn.softplus, chance_loss=math.log(4.0)
+    'jensen_shannon',
+    real_loss=lambda v: tf.nn.softplus(-v),
+    fake_loss=lambda v: tf.nn.softplus(v),
+    chance_loss=math.log(4.0),
   ),
-  _minimax('kl', activation=tf.identity, conjugate=lambda v: tf.exp(v - 1.0)),
+  _minimax('kl', activation=lambda v: v, conjugate=lambda v: tf.exp(v - 1.0)),
   _minimax('reverse_kl', activation=lambda v: -tf.exp(-v), conjugate=lambda v: v - 1.0),
   # expm1 keeps the digits that 1 - exp(-v) loses near v = 0.
-  _minimax('hellinger', activation=lambda v: -tf.math.expm1(-v), conjugate=tf.math.expm1),
+  _minimax('hellinger', activation=lambda v: -tf.math.expm1(-v), conjugate=lambda v: tf.math.expm1(v)),
   _minimax('total_variation', activation=lambda v: 0.5 * tf.math.tanh(v), conjugate=lambda v: 0.5 * tf.math.tanh(v)),
   # Labels 1 for real and 0 for fake; the generator aims at 1 ([4], eq. 9, the choice of the paper's code).
   _non_saturating(

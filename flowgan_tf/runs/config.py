@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ml_collections import config_dict
 
+from flowgan_tf import objectives
 from flowgan_tf.errors import (
   LARGEST_IMAGE,
   UsageError,
@@ -25,7 +26,6 @@ from flowgan_tf.errors import (
   check_path,
   renamed,
 )
-from flowgan_tf.objectives.choices import check_arguments
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
@@ -215,7 +215,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   for name, largest in _LARGEST.items():
     check_integer(name, config[name], 1, largest)
   try:
-    check_arguments(**objective_arguments(config))
+    objectives.make(**objective_arguments(config))
   except UsageError as error:
     raise renamed(error, _OBJECTIVE_ARGUMENTS) from error
   samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES

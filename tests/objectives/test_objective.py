@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, PENALTIES, gradient_penalty, make
-from flowgan_tf.objectives.choices import DIVERGENCE_NAMES, PENALTY_NAMES
 
 SEED = (1, 2)
 
@@ -207,11 +206,6 @@ def test_make_weights(name):
   assert (objective.uses_critic, objective.uses_likelihood) == (name != 'mle', name != 'adversarial')
   assert make(name).gradient_penalty_weight == 10.0
   assert make(name, divergence='hellinger').gradient_penalty_weight == 0.0
-
-
-def test_the_names_without_tensorflow_are_those_of_the_functions():
-  assert tuple(DIVERGENCES) == DIVERGENCE_NAMES
-  assert tuple(PENALTIES) == PENALTY_NAMES
 
 
 @pytest.mark.parametrize(

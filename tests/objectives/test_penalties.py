@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives.penalties import gradient_penalty, zero_centered_penalty
+from flowgan_tf.objectives import gradient_penalty, zero_centered_penalty
 
 SEED = (3, 14)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.objectives.penalties import gradient_penalty
+from flowgan_tf.objectives import gradient_penalty
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import TrainStep, batches_per_step, graph

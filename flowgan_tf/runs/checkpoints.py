@@ -167,7 +167,9 @@ def _steps(folder: pathlib.Path) -> list[int]:
     raise UsageError(
       f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'
     )
-  return [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
+  found = [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
+  # A training may have replaced all of them since the list was read; a run must not seem to have none.
+  return found if found or listing.read_text() == text else _steps(folder)
 
 
 def _sweep(folder: pathlib.Path) -> None:

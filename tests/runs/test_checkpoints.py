@@ -338,6 +338,21 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_up_again(workd
   assert next(steps) < 40
 
 
+def test_checkpoints_that_are_all_replaced_since_their_list_was_read_are_looked_up_again(workdir, state, monkeypatch):
+  checkpoints, read_text, saved = Checkpoints(workdir, state.checkpoint()), pathlib.Path.read_text, []
+
+  def replaced(path):
+    text = read_text(path)
+    if not saved:
+      saved.append(path)
+      fill(state, 10)
+      checkpoints.save('best_nll')
+    return text
+
+  monkeypatch.setattr(pathlib.Path, 'read_text', replaced)
+  assert runs_checkpoints._newest(workdir / 'checkpoints' / 'best_nll').name == 'ckpt-10'
+
+
 def test_what_is_in_the_place_of_a_folder_is_named_in_one_line(workdir, state):
   best = workdir / 'checkpoints' / 'best_nll'
   shutil.rmtree(best)

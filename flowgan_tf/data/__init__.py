@@ -50,8 +50,8 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
 
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
-      files, or the path of an .npz file. `tfds.load_tfds`, `images.load_folder`,
-      `arrays.load_array_folder` and `arrays.load_npz` say what these may hold.
+      files, or the path of an .npz file. Images are uint8 `[n, height, width, 1 or 3]`, in an .npz file also `[n,
+      height, width]`; labels are integers from 0. The page "Data" says what the sources may hold.
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR,
       or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.

@@ -9,7 +9,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -81,19 +81,9 @@ def is_array_folder(path: str | os.PathLike) -> bool:
 
 
 def load_array_folder(path: str | os.PathLike) -> Dataset:
-  """Opens a folder with `train.npy`, `validation.npy` and `test.npy`, and perhaps labels.
+  """Opens a folder with `train.npy`, `validation.npy` and `test.npy`, and perhaps `train_labels.npy` and so on.
 
-  Images are uint8 `[n, height, width, 1 or 3]`. A file of 1 GiB or more becomes `StoredImages`. Labels are integers
-  from 0, in `train_labels.npy` and so on, for all three splits or for none.
-
-  Args:
-    path: The folder. Names that start with a dot are passed over, and no other files may be there.
-
-  Returns:
-    A `Dataset` with 256 levels, named after the folder.
-
-  Raises:
-    UsageError: If a file is missing, damaged or unknown, or holds something else.
+  A file of 1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a dot.
   """
   folder = pathlib.Path(path)
   names = {child.name for child in folder.iterdir() if not child.name.startswith('.')}
@@ -116,57 +106,49 @@ def _map(path: pathlib.Path) -> np.ndarray:
     raise UsageError(f'{path}: not a regular file')
   try:
     array = np.load(path, mmap_mode='r')
-    size = array.offset + array.nbytes
+    if path.stat().st_size != array.offset + array.nbytes:
+      raise ValueError('of another size than its header says')
+    return array
   except Exception as error:  # A damaged file can raise anything.
     raise UsageError(f'{path}: not a readable .npy file ({type(error).__name__})') from error
-  if path.stat().st_size != size:
-    raise UsageError(f'{path}: damaged; expected {size} bytes for {list(array.shape)}, got {path.stat().st_size}')
-  return array
 
 
 def write_array_folder(
   path: str | os.PathLike,
   images: Iterable[tuple[np.ndarray, int]],
   image_shape: tuple[int, int, int],
-  parts: Mapping[str, np.ndarray],
+  splits: Sequence[Split],
 ) -> None:
-  """Writes a folder for `load_array_folder`, whole or not at all. One image is in memory at a time.
+  """Writes a folder for `load_array_folder`, whole or not at all. If another process was faster, its folder is kept.
 
   Args:
-    path: The folder. If another process has written it meanwhile, that folder is kept.
+    path: The folder.
     images: All images, uint8 `image_shape`, each with its label, or -1 if it has none. If any image has none, no labels
-      are written.
+      are written. One image is in memory at a time.
     image_shape: `(height, width, channels)`.
-    parts: For each split the numbers of its images in `images`, from 0, in ascending order. Each number is in one.
-
-  Raises:
-    UsageError: If the folder cannot be written, or the disk has no room for it.
-    ValueError: If `images` are not as many as `parts` name.
+    splits: Train, validation and test; in place of images, the numbers of these in `images`, ascending from 0.
   """
   folder = pathlib.Path(path)
   parent = make_writable(folder.parent)
-  total = sum(map(len, parts.values()))
+  total = sum(map(len, splits))
   if (size := total * math.prod(image_shape)) > (free := shutil.disk_usage(parent).free):
     raise UsageError(f'{folder}: needs {size / 1e9:,.1f} GB of disk, of which {free / 1e9:,.1f} GB are free')
   _LOG.info('%s: %.1f GB of images are written there, once.', folder, size / 1e9)
-  part_of = np.empty(total, np.uint8)
-  for number, part in enumerate(PARTS):
-    part_of[parts[part]] = number
-  labels = np.empty(total, np.int64)
+  labels, file_of = np.empty(total, np.int64), np.empty(total, object)
   with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=f'.{folder.name}-') as temporary:
     written = pathlib.Path(temporary, 'written')
     written.mkdir()
     with contextlib.ExitStack() as stack:
-      files = [stack.enter_context((written / name).open('wb')) for name in _IMAGES]
-      for part, file in zip(PARTS, files, strict=True):
-        shape = (len(parts[part]), *image_shape)
-        np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
-      for i, (part, (image, label)) in enumerate(zip(part_of, images, strict=True)):
-        files[part].write(image.tobytes())
+      for name, split in zip(_IMAGES, splits, strict=True):
+        file_of[split.images] = file = stack.enter_context((written / name).open('wb'))
+        header = {'descr': '|u1', 'fortran_order': False, 'shape': (len(split), *image_shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+      for i, (file, (image, label)) in enumerate(zip(file_of, images, strict=True)):
+        file.write(image.tobytes())
         labels[i] = label
     if labels.min() >= 0:
-      for part, name in zip(PARTS, _LABELS, strict=True):
-        np.save(written / name, labels[parts[part]])
+      for name, split in zip(_LABELS, splits, strict=True):
+        np.save(written / name, labels[split.images])
     for file in (*written.iterdir(), written):
       sync(file)
     try:
@@ -177,23 +159,9 @@ def write_array_folder(
 
 
 def load_npz(path: str, image_size: int = 0) -> Dataset:
-  """Loads an .npz file of images.
+  """Loads an .npz file of `images` and perhaps `labels`, or of `x_train`, `x_test` and so on as Keras names them.
 
-  It holds either an array `images` and optionally `labels`, or the arrays of Keras' data sets: `x_train`, `x_test` and
-  optionally `x_validation`, with labels `y_train`, `y_test` and `y_validation` for all of them or for none. No other
-  array may be there, because it could be one of these under a wrong name.
-
-  Args:
-    path: The file. Images are uint8 `[n, height, width]` or `[n, height, width, 1 or 3]`. Three dimensions of which the
-      last is 1 or 3 are refused, because they could be one image. Labels are integers from 0, `[n]` or `[n, 1]`.
-    image_size: Height and width to which `crop_and_resize` brings the images; 0 leaves them as they are.
-
-  Returns:
-    A `Dataset` with 256 levels. `images` are split at random into 80 % train, 10 % validation and 10 % test. Without
-    `x_validation`, a random 10 % of `x_train` is held out.
-
-  Raises:
-    UsageError: If the file is missing or damaged, or holds something else.
+  No other array may be there, because it could be one of these under a wrong name.
   """
   arrays = _read_arrays(path)
   name = pathlib.Path(path).stem

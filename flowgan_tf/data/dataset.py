@@ -87,11 +87,7 @@ class Dataset:
 
 
 def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
-  """Returns a `Dataset` with 256 levels, whose classes are counted.
-
-  Raises:
-    UsageError: If the images of the splits differ in shape, or only some of the splits have labels. It names `source`.
-  """
+  """Returns a `Dataset` with 256 levels, whose splits must have one shape, and all have labels or none."""
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
     raise UsageError(f'{source}: expected images of one shape, got {" and ".join(map(str, map(list, shapes)))}')
@@ -102,16 +98,7 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
 
 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
-  """Returns the labels of n images as int64 `[n]`.
-
-  Args:
-    source: File or data set, for error messages.
-    labels: Integers from 0, `[n]` or `[n, 1]`.
-    n: Number of images.
-
-  Raises:
-    UsageError: If they are something else.
-  """
+  """Returns the labels of n images, which must be integers from 0, `[n]` or `[n, 1]`, as int64 `[n]`."""
   is_integer = np.issubdtype(labels.dtype, np.integer)
   # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
   if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
@@ -123,19 +110,9 @@ def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
 
 
 def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:
-  """Divides a split in two, each part in the order of the original.
+  """Returns the part of a split that is kept and the part that is held out, each in the order of the original.
 
-  Args:
-    split: The images to divide.
-    fraction: Share of the images to hold out. It is rounded to whole images, and at least one is held out.
-    shuffle: Whether to hold out a random subset rather than the last images. The subset depends only on the length.
-    source: File or data set, for error messages.
-
-  Returns:
-    The part that is kept and the part that is held out.
-
-  Raises:
-    UsageError: If no image would be kept.
+  The last images are held out, or a random subset, which depends only on the length; at least one image.
   """
   n = len(split)
   count = max(1, round(fraction * n))
@@ -149,11 +126,7 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
 
 
 def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
-  """Divides images at random into 80 % train, 10 % validation and 10 % test, the same way each time.
-
-  Raises:
-    UsageError: If there are fewer than 3 images. It names `source`.
-  """
+  """Divides images at random into 80 % train, 10 % validation and 10 % test, the same way each time."""
   if len(everything) < 3:
     raise UsageError(f'{source}: expected at least 3 images, one for each split, got {len(everything)}')
   rest, test = hold_out(everything, 1 / 10, shuffle=True, source=source)
@@ -162,17 +135,9 @@ def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:
 
 
 def crop_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
-  """Crops an image to its central square, and resizes the square with a Lanczos filter.
+  """Crops an image, uint8 `[height, width, 1 or 3]`, to its central square, and resizes that with a Lanczos filter.
 
-  If the number of rows or columns to crop is odd, one more is taken from the bottom or the right. The filter is as wide
-  as the scale demands, so that nothing is aliased. A square image of the right size stays as it is.
-
-  Args:
-    pixels: Grey levels, uint8 `[height, width, 1 or 3]`.
-    size: Height and width of the result.
-
-  Returns:
-    uint8 `[size, size, 1 or 3]`.
+  The filter is as wide as the scale demands, so that nothing is aliased.
   """
   height, width, channels = pixels.shape
   side = min(height, width)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
-from flowgan_tf.data.arrays import PARTS, write_array_folder
+from flowgan_tf.data.arrays import write_array_folder
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
 
@@ -26,25 +26,9 @@ _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a JPEG of a phone, with a pre
 
 
 def load_folder(path: str, image_size: int = 0) -> Dataset:
-  """Loads a folder of images, or a folder with one sub-folder of images for each class.
+  """Loads a folder of images, or a folder with one sub-folder of images for each class, in the order of their names.
 
-  *.png, *.jpg, *.jpeg and *.bmp files are read. Names that start with a dot are passed over; so are texts, such as
-  *.txt and *.csv, with a warning. Anything else is refused, because it may be a part of the data. Labels number the
-  sub-folders in the order of their names. Images must be 8-bit grey or RGB without transparency. Palettes become RGB.
-  Images are turned upright as their EXIF data say. Colour profiles are ignored.
-
-  Args:
-    path: The folder.
-    image_size: Height and width to which `crop_and_resize` brings the images. With 0 they stay as they are, and must
-      have one size.
-
-  Returns:
-    A `Dataset` with 256 levels, split at random into 80 % train, 10 % validation and 10 % test.
-
-  Raises:
-    UsageError: If there are too few images, the images differ in shape or do not fit into memory, or an image is
-      damaged, animated, transparent, of more than 8 bits, or neither grey nor RGB; if a sub-folder is empty or holds
-      folders; or if a file is not an image.
+  Whatever would lose information is refused, and so is a file that may be a part of the data but cannot be read.
   """
   paths, labels = _find_images(path)
   image_shape = _read_image(paths[0], image_size).shape
@@ -63,24 +47,22 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
   is in memory at a time.
 
   Args:
-    path: The folder, as for `load_folder`.
+    path: A folder of images, as for `load`.
     to: The folder to write, which must not exist. It must not lie in the other folder.
-    image_size: As for `load_folder`.
+    image_size: As for `load`.
 
   Raises:
-    UsageError: As for `load_folder`; or if `to` exists or cannot be written, the disk has no room for it, or
-      `image_size` is not an integer from 0 to 4096.
+    UsageError: As for `load`; or if `to` exists or cannot be written, or the disk has no room for it.
   """
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   if os.path.lexists(to):
     raise UsageError(f'{to}: exists already')
   paths, labels = _find_images(path)
-  numbered = three_way(Split(np.arange(len(paths)), None), path)
   write_array_folder(
     to,
     zip(_read_images(paths, image_size), itertools.repeat(-1) if labels is None else labels, strict=False),
     _read_image(paths[0], image_size).shape,
-    {part: split.images for part, split in zip(PARTS, numbered, strict=True)},
+    three_way(Split(np.arange(len(paths)), None), path),
   )
 
 

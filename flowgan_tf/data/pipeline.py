@@ -106,7 +106,7 @@ def training_batches(
   Args:
     split: The images, which may be fewer than a batch.
     levels: Number of grey levels, at most 256.
-    batch_size: Images in each element.
+    batch_size: Images in each element, of all workers together.
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2.

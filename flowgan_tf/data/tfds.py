@@ -32,30 +32,11 @@ _TIMEOUT_SECONDS = 5
 
 
 def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Dataset:
-  """Loads a data set of TFDS with 8-bit images, in the order of the records.
-
-  The newest version that is prepared under `data_dir` is read without a network. If there is none, the data set is
-  downloaded, provided that its host answers.
+  """Loads the newest prepared version of a data set, in the order of the records, or downloads the data set.
 
   Images of 1 GiB or more are written once into a folder for `load_array_folder`, `flowgan_tf/...` in `data_dir`, and
   read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew,
   which takes far longer than reading it.
-
-  Args:
-    dataset: Its name, NAME or NAME/CONFIGURATION. It must have images in one feature, and may have labels in `label`.
-      They are left out if some images have none.
-    data_dir: Folder of prepared data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR, or
-      ~/tensorflow_datasets if that is not set.
-    image_size: Height and width to which `crop_and_resize` brings the images. With 0 they stay as they are, and must
-      have one shape.
-
-  Returns:
-    The `Dataset`. The table of `load` says how it is split.
-
-  Raises:
-    UsageError: If `data_dir` does not exist, there is no such data set, it has no images, images of several shapes or
-      no split `train`, the prepared data are damaged, there are none and the download fails, or the disk has no room
-      for the folder.
   """
   if not re.fullmatch(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?', dataset):
     raise _unknown(dataset)
@@ -69,13 +50,13 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
   try:
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
     stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
-    if stored.is_dir() or records.size >= arrays.IN_MEMORY:
-      if not stored.is_dir():
-        records.write(stored)
+    if not stored.is_dir() and math.prod(records.image_shape) * sum(map(len, records.splits)) >= arrays.IN_MEMORY:
+      arrays.write_array_folder(stored, records.images(), records.image_shape, records.splits)
+    if stored.is_dir():
       found = arrays.load_array_folder(stored)
       splits = (found.train, found.validation, found.test)
     else:
-      splits = _divide(dataset, records.read())
+      splits = records.read()
     return Dataset(dataset, 256, *splits, num_classes=None if splits[0].labels is None else records.num_classes)
   except UsageError:
     raise
@@ -86,10 +67,14 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
 
 
 class _Records:
-  """The records of a prepared data set: images of one shape, and perhaps labels."""
+  """The records of a prepared data set: images of one shape, and perhaps labels.
+
+  Attributes:
+    splits: Train, validation and test, with the numbers of their images among `images()` in place of images.
+  """
 
   def __init__(self, dataset: str, builder: tfds.core.DatasetBuilder, image_size: int):
-    self.dataset, self._builder, self._image_size = dataset, builder, image_size
+    self._dataset, self._builder, self._image_size = dataset, builder, image_size
     features, splits = builder.info.features, builder.info.splits
     self._image_key, self._label_key = _keys(dataset, features)
     self.num_classes = features[self._label_key].num_classes if self._label_key else None
@@ -97,40 +82,28 @@ class _Records:
     names = ('train', 'test') if dataset in NAMES else [name for name in arrays.PARTS if name in splits]
     if 'train' not in names:
       raise UsageError(f"{dataset}: expected a split 'train', got {', '.join(splits)}")
-    self.lengths = {name: splits[name].num_examples for name in names}
+    self._names, numbered, first = names, {}, 0
+    for name in names:
+      numbered[name] = Split(np.arange(first, first + splits[name].num_examples), None)
+      first += splits[name].num_examples
+    self.splits = _divide(dataset, numbered)
     shape = features[self._image_key].shape
     self._is_fixed = None not in shape
     self.image_shape = (image_size, image_size, shape[2]) if image_size else shape
     if None in self.image_shape:
-      self.image_shape = next(self.images('train'))[0].shape
+      self.image_shape = next(self.images())[0].shape
 
-  @property
-  def size(self) -> int:
-    """Bytes of all images."""
-    return sum(self.lengths.values()) * math.prod(self.image_shape)
-
-  def read(self) -> dict[str, Split]:
+  def read(self) -> list[Split]:
     """Reads all splits. They have labels if every image has one."""
-    splits = {}
-    for name in self.lengths:
-      images, labels = zip(*self.images(name), strict=True)
-      splits[name] = Split(np.stack(images), np.array(labels, np.int64))
-    if all(split.labels.min() >= 0 for split in splits.values()):
-      return splits
-    return {name: Split(split.images, None) for name, split in splits.items()}
+    images, labels = zip(*self.images(), strict=True)
+    images, labels = np.stack(images), np.array(labels, np.int64)
+    return [Split(images[s.images], labels[s.images] if labels.min() >= 0 else None) for s in self.splits]
 
-  def write(self, folder: pathlib.Path) -> None:
-    """Writes all images into a folder of .npy files, whose splits are those of `_divide`."""
-    numbered, first = {}, 0
-    for name, length in self.lengths.items():
-      numbered[name] = Split(np.arange(first, first + length), None)
-      first += length
-    parts = {part: split.images for part, split in zip(arrays.PARTS, _divide(self.dataset, numbered), strict=True)}
-    images = itertools.chain.from_iterable(map(self.images, self.lengths))
-    arrays.write_array_folder(folder, images, self.image_shape, parts)
+  def images(self) -> Iterator[tuple[np.ndarray, int]]:
+    """Reads the images one after the other, each with its label, or -1 if it has none."""
+    return itertools.chain.from_iterable(map(self._images_of, self._names))
 
-  def images(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Reads the images of a split one after the other, each with its label, or -1 if it has none."""
+  def _images_of(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
     if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # TFDS offers no `as_dataset` for it.
       keys = [key for key in (self._image_key, self._label_key) if key]
       examples = tf.data.Dataset.from_generator(
@@ -150,7 +123,7 @@ class _Records:
         image = crop_and_resize(image, self._image_size) if self._image_size else image
         if None not in self.image_shape and image.shape != self.image_shape:
           shapes = f'{list(self.image_shape)} and {list(image.shape)}'
-          raise UsageError(f'{self.dataset}: expected images of one shape, got {shapes}{RESIZE}')
+          raise UsageError(f'{self._dataset}: expected images of one shape, got {shapes}{RESIZE}')
         yield image, label
 
 
@@ -196,7 +169,7 @@ def _prepare(dataset: str, root: str) -> pathlib.Path:
     builder_cls = tfds.builder_cls(dataset.partition('/')[0])
   except tfds.core.DatasetNotFoundError as error:
     raise _unknown(dataset) from error
-  address = next(iter(builder_cls.url_infos), None)
+  address = next(iter(builder_cls.url_infos or ()), None)  # It is None for data that need no download.
   if address and not host_answers(address):
     raise UsageError(
       f'{dataset}: not prepared in {root}, and {address} cannot be reached; prepare it on another {elsewhere}, or use '
@@ -232,11 +205,7 @@ def _unknown(dataset: str) -> UsageError:
 
 
 def host_answers(url: str) -> bool:
-  """Returns, within 5 seconds, whether a host answers, because TFDS and Keras would try for minutes.
-
-  Args:
-    url: Address of a file of the host. An answer that refuses the file counts, too.
-  """
+  """Returns within 5 seconds whether the host of a file answers. TFDS and Keras would try for minutes."""
   answered = threading.Event()
 
   def ask() -> None:

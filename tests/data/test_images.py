@@ -93,28 +93,23 @@ def test_images_of_several_sizes(tmp_path, caplog):
   assert {image.tobytes() for image in joined(dataset)[0]} == expected
 
 
-def test_images_beyond_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
-  for i in range(3):
-    save(tmp_path / f'{i}.png', grey(i))
-  monkeypatch.setattr(os, 'sysconf', lambda name: 6)
-  message = rf'^{tmp_path}: its 3 images, unless `\S+write_folder` writes them, must fit into the 0\.0 GB of memory'
-  raises(tmp_path, message)
-
-
 @pytest.mark.parametrize('classes', [False, True])
-def test_a_folder_can_be_written_into_files(tmp_path, classes):
+def test_a_folder_can_be_written_into_files(tmp_path, monkeypatch, classes):
   rng = np.random.default_rng(0)
   for i in range(20):
     save(tmp_path / 'photos' / (f'{i % 3}/' * classes) / f'{i}.png', rng.integers(0, 256, (5 + i, 7, 3), np.uint8))
   photos, new = str(tmp_path / 'photos'), str(tmp_path / 'new' / 'photos')
   write_folder(photos, new, image_size=4)
   written, read = load(new), load(photos, image_size=4)
+  monkeypatch.setattr(os, 'sysconf', lambda name: 1)
+  with pytest.raises(
+    UsageError, match=r': its 20 images, unless `\S+write_folder` writes them, must fit into the 0\.0 '
+  ):
+    load(photos, image_size=4)
   assert written.fingerprint == read.fingerprint  # Their names are alike, too.
   assert written.num_classes == read.num_classes == (3 if classes else None)
   with pytest.raises(UsageError, match=r'/new/photos: exists already$'):
     write_folder(photos, new, image_size=4)
-  with pytest.raises(UsageError, match=r'`image_size` must be an integer from 0 to 4096\. Got: -1\.'):
-    write_folder(photos, f'{new}er', image_size=-1)
   # What cannot be written leaves nothing.
   with pytest.raises(UsageError, match=r'\.png: expected an image like 0\.png'):
     write_folder(photos, f'{new}er')
@@ -130,7 +125,6 @@ def refused(path, image: Image.Image, message: str, **options) -> None:
 
 def test_pixel_formats_that_would_lose_something_are_refused(tmp_path):
   refused(tmp_path / '0.png', Image.new('RGBA', (5, 3)), 'transparency')
-  refused(tmp_path / '0.png', Image.new('L', (5, 3)), 'transparency', transparency=0)
   refused(tmp_path / '0.png', Image.new('P', (5, 3)), 'transparency', transparency=b'\0\xff')
   refused(tmp_path / '0.jpg', Image.new('CMYK', (5, 3)), 'mode CMYK')
   refused(tmp_path / '0.png', Image.fromarray(np.zeros((3, 5), np.uint16)), '16 bits per channel')
@@ -168,12 +162,11 @@ def test_a_flipped_bit_behind_the_pixels_of_a_png(tmp_path):
   exif[ExifTags.Base.Orientation] = 7
   for i in range(3):
     save(tmp_path / f'{i}.png', grey(0, (4, 4)), exif=exif)
-    whole = (tmp_path / f'{i}.png').read_bytes()
-    at = whole.index(b'eXIf') - 4
-    chunk = whole[at : at + 12 + struct.unpack('>L', whole[at : at + 4])[0]]
-    whole = whole.replace(chunk, b'')
-    (tmp_path / f'{i}.png').write_bytes(whole[:-12] + chunk + whole[-12:])
   load(str(tmp_path))
+  whole = (tmp_path / '1.png').read_bytes()
+  at = whole.index(b'eXIf') - 4
+  chunk = whole[at : at + 12 + struct.unpack('>L', whole[at : at + 4])[0]]
+  whole = whole.replace(chunk, b'')
   (tmp_path / '1.png').write_bytes(whole[:-12] + chunk.replace(b'\7', b'\3') + whole[-12:])
   raises(tmp_path, r'1\.png: not a readable image \(SyntaxError\)$')
 
@@ -195,8 +188,6 @@ def test_no_part_of_a_folder_is_dropped(tmp_path):
   for i in range(4):
     save(a / f'{i}.png', grey(i))
   b.mkdir()
-  raises(tmp_path, r'/b: expected .* files of one class, got none$')
-  save(b / '0.png', grey(0))
   (b / 'deep').mkdir()
   raises(tmp_path, r'/b: expected .* files of one class, got the folder deep$')
   save(tmp_path / '0.png', grey(0))

@@ -1,13 +1,11 @@
 """Data sets of TFDS: prepared ones, those to download, and whether a host answers."""
 
-import hashlib
 import http.server
 import io
 import json
 import pathlib
 import shutil
 import socket
-import tarfile
 import threading
 import time
 
@@ -17,7 +15,6 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets
 from PIL import Image
-from tensorflow_datasets.core.download import checksums
 
 from flowgan_tf.data import StoredImages, arrays, load, tfds
 from flowgan_tf.errors import UsageError
@@ -90,11 +87,10 @@ def numbers(split) -> np.ndarray:
   return split.images[:][:, 0, 0, 0]
 
 
-def raises(root, message: str, dataset: str = 'faces', **arguments) -> UsageError:
+def raises(root, message: str, dataset: str = 'faces') -> None:
   with pytest.raises(UsageError, match=message) as error:
-    load(dataset, str(root), **arguments)
+    load(dataset, str(root))
   assert '\n' not in str(error.value)
-  return error.value
 
 
 def load_both(root, dataset: str = 'faces', **arguments):
@@ -139,26 +135,18 @@ def test_three_splits_are_taken_as_they_are(copy, monkeypatch):
   assert load('faces', str(copy)).fingerprint == dataset.fingerprint
 
 
-@pytest.mark.parametrize('other', ['test', 'validation'])
-def test_of_two_splits_a_random_tenth_of_train_validates(tmp_path, other):
-  prepare(tmp_path, splits=('train', other))
+@pytest.mark.parametrize(('other', 'sizes'), [(['test'], [36, 4, 9]), (['validation'], [36, 4, 7]), ([], [32, 4, 4])])
+def test_missing_splits_are_drawn_from_train(tmp_path, other, sizes):
+  prepare(tmp_path, splits=['train', *other])
   dataset = load_both(tmp_path)
-  held_out = numbers(dataset.validation)
-  assert len(held_out) == 4
-  assert not np.array_equal(held_out, np.arange(36, 40))
+  assert list(map(len, parts(dataset))) == sizes
+  held_out = np.concatenate(list(map(numbers, parts(dataset)[1 : 3 - len(other)])))
+  assert not np.array_equal(held_out, np.arange(40 - len(held_out), 40))
   np.testing.assert_array_equal(np.sort(np.concatenate([numbers(dataset.train), held_out])), np.arange(40))
-  assert len(dataset.test) == LENGTHS[other] and numbers(dataset.test).min() >= 40
+  assert not other or numbers(dataset.test).min() >= 40
   for split in parts(dataset):
     assert np.all(np.diff(numbers(split).astype(int)) > 0)
     np.testing.assert_array_equal(numbers(split), split.labels)
-
-
-def test_train_alone_is_divided_in_three(tmp_path):
-  prepare(tmp_path, splits=('train',), label=None)
-  dataset = load_both(tmp_path)
-  assert list(map(len, parts(dataset))) == [32, 4, 4]
-  np.testing.assert_array_equal(np.sort(joined(dataset)[0][:, 0, 0, 0]), np.arange(40))
-  assert dataset.num_classes is None and dataset.train.labels is None
 
 
 def test_mnist_validates_on_the_last_sixth_and_cifar10_on_a_random_tenth(prepared):
@@ -258,11 +246,7 @@ def drop_test_split(folder: pathlib.Path) -> None:
   (folder / 'dataset_info.json').write_text(json.dumps(info))
 
 
-def drop_features(folder: pathlib.Path) -> None:
-  (folder / 'features.json').unlink()
-
-
-@pytest.mark.parametrize('damage', [flip_a_bit, drop_a_record, drop_test_split, drop_features])
+@pytest.mark.parametrize('damage', [flip_a_bit, drop_a_record, drop_test_split])
 def test_damaged_data_name_their_folder(copy, damage):
   folder = copy / 'mnist' / '1.0.0'
   damage(folder)
@@ -280,7 +264,6 @@ def test_names_and_configurations(tmp_path, monkeypatch):
   for name in ('no_such/data', 'faces//large'):
     raises(tmp_path, rf"^`dataset` must be one of digits, .* Got: '{name}'\.$", name)
   raises(tmp_path, r'^emnist: must have a configuration, such as emnist/byclass$', 'emnist')
-  raises(tmp_path, rf'^emnist/small: cannot be prepared in {tmp_path} \(.*small.*\); try again', 'emnist/small')
   raises(tmp_path, r'^ag_news_subset: expected one feature of images, got 0 among ', 'ag_news_subset')
   prepare(tmp_path, splits=('validation', 'test'))
   raises(tmp_path, r"^faces: expected a split 'train', got (validation, test|test, validation)$")
@@ -302,154 +285,77 @@ def test_unprepared_data_whose_host_does_not_answer(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-# Downloads, from a host of CIFAR-10's archive on this machine.
-
-BATCHES = [*(f'data_batch_{i}.bin' for i in range(1, 6)), 'test_batch.bin']
-PIXELS = np.random.default_rng(0).integers(0, 256, (len(BATCHES), 4, 3072)).astype(np.uint8)
-LABELS = np.arange(24).reshape(6, 4, 1).astype(np.uint8) % 10
+# Data sets that are prepared here.
 
 
-def cifar10_archive() -> bytes:
-  """A small cifar-10-binary.tar.gz: a record is its label and 3 x 32 x 32 bytes."""
-  content = np.concatenate([LABELS, PIXELS], axis=2)
-  members = {name: batch.tobytes() for name, batch in zip(BATCHES, content, strict=True)}
-  members['batches.meta.txt'] = b'airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n'
-  file = io.BytesIO()
-  with tarfile.open(fileobj=file, mode='w:gz') as archive:
-    for name, data in members.items():
-      member = tarfile.TarInfo(f'cifar-10-batches-bin/{name}')
-      member.size = len(data)
-      archive.addfile(member, io.BytesIO(data))
-  return file.getvalue()
+class Squares(tensorflow_datasets.core.GeneratorBasedBuilder):
+  """A data set that TFDS knows by the name of this class."""
+
+  VERSION = tensorflow_datasets.core.Version('1.0.0')
+  generated, broken = 0, None
+
+  def _info(self):
+    features = tensorflow_datasets.features.FeaturesDict({'image': tensorflow_datasets.features.Image(shape=SHAPE)})
+    return self.dataset_info_from_configs(features=features)
+
+  def _split_generators(self, dl_manager):
+    return {'train': self._generate_examples()}
+
+  def _generate_examples(self):
+    Squares.generated += 1
+    for i in range(20):
+      yield i, {'image': np.full(SHAPE, i, np.uint8)}
+    if Squares.broken:
+      raise Squares.broken
 
 
-@pytest.fixture
-def server():
-  """Answers requests for `/STATUS/...` with that status and `content[:cut]`, and keeps the requests."""
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-      self.server.asked.append(self.command)
-      self.send_response(int(self.path.split('/')[1]))
-      self.send_header('Content-Length', str(len(self.server.content)))
-      self.end_headers()
-
-    def do_GET(self) -> None:
-      self.do_HEAD()
-      self.wfile.write(self.server.content[: self.server.cut])
-
-    def log_message(self, *args) -> None:
-      pass
-
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as served:
-    served.content, served.cut, served.asked = b'', None, []
-    served.url = f'http://127.0.0.1:{served.server_port}'
-    thread = threading.Thread(target=served.serve_forever, kwargs={'poll_interval': 0.01}, daemon=True)
-    thread.start()
-    yield served
-    served.shutdown()
-    thread.join()
-
-
-@pytest.fixture
-def mirror(server, monkeypatch):
-  """Makes TFDS take CIFAR-10 from the server, whose archive is as good as the real one."""
-  server.content = cifar10_archive()
-  url = f'{server.url}/200/cifar-10-binary.tar.gz'
-  monkeypatch.setattr(tfds, 'host_answers', lambda url: True)
-  cifar10 = tensorflow_datasets.image_classification.Cifar10
-  real = cifar10._cifar_info.fget
-  monkeypatch.setattr(cifar10, '_cifar_info', property(lambda builder: real(builder)._replace(url=url)))
-  info = checksums.UrlInfo(len(server.content), hashlib.sha256(server.content).hexdigest(), 'cifar-10-binary.tar.gz')
-  monkeypatch.setitem(checksums.get_all_url_infos(), url, info)
-  return server
-
-
-def fails(root: pathlib.Path, reason: str) -> None:
-  """Loads twice: what the first try leaves behind must not be taken for prepared data."""
-  for _ in range(2):
+def test_a_data_set_is_prepared_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(Squares, 'broken', EOFError('cut off\nin two'))
+  for _ in range(2):  # What the first try leaves behind must not be taken for prepared data.
     raises(
-      root,
-      rf'^cifar10: cannot be prepared in {root} \({reason}\); try again, without {root}/downloads if a file there is '
-      'damaged, or prepare it on another machine, .*, and pass DIR as `data_dir`$',
-      'cifar10',
+      tmp_path,
+      rf'^squares: cannot be prepared in {tmp_path} \(EOFError: .*\); try again, without {tmp_path}/downloads if a '
+      'file there is damaged, or prepare it on another machine, .*, and pass DIR as `data_dir`$',
+      'squares',
     )
-    assert not [path for path in root.glob('cifar10/*') if path.is_dir()]
-
-
-def assert_prepared(root: pathlib.Path) -> None:
-  dataset = load('cifar10', str(root))
-  # There are 5 batches of 4 training records, and a tenth of the records is held out.
-  assert [len(split) for split in parts(dataset)] == [18, 2, 4]
-  images, labels = joined(dataset)
-  expected = PIXELS.reshape(24, 3, 32, 32).transpose(0, 2, 3, 1)
-  order = [np.flatnonzero((expected == image).all(axis=(1, 2, 3)))[0] for image in images]
-  assert sorted(order[:20]) == list(range(20)) and sorted(order[20:]) == list(range(20, 24))
-  np.testing.assert_array_equal(labels, LABELS.ravel()[order])
-
-
-def test_cifar10_is_downloaded_and_prepared_once(tmp_path, mirror):
-  mirror.cut = 1000
-  fails(tmp_path, r'\w+: .*IncompleteRead.*')
-  mirror.cut = None
-  assert_prepared(tmp_path)
-  downloads = mirror.asked.count('GET')
-  assert_prepared(tmp_path)
-  assert mirror.asked.count('GET') == downloads
-  # An archive is damaged after its download, when TFDS no longer looks at its checksum.
-  shutil.rmtree(tmp_path / 'cifar10')
-  shutil.rmtree(tmp_path / 'downloads' / 'extracted')
-  (archive,) = (tmp_path / 'downloads' / 'cifar10').glob('*.tar.gz')
-  archive.write_bytes(mirror.content[:50])
-  fails(tmp_path, 'EOFError: .*')
-
-
-def test_an_archive_put_there_by_hand_and_a_wrong_one(tmp_path, mirror):
-  (tmp_path / 'downloads' / 'manual').mkdir(parents=True)
-  archive = tmp_path / 'downloads' / 'manual' / 'cifar-10-binary.tar.gz'
-  archive.write_bytes(mirror.content)
-  assert_prepared(tmp_path)
-  assert not mirror.asked
-  mirror.content = b'<html>'  # A proxy's log-in page.
-  (tmp_path / 'new').mkdir()
-  fails(tmp_path / 'new', 'NonMatchingChecksumError: .* has wrong checksum:')
+  monkeypatch.setattr(Squares, 'broken', None)
+  monkeypatch.setattr(Squares, 'generated', 0)
+  for _ in range(2):
+    images, labels = joined(load('squares', str(tmp_path)))
+    np.testing.assert_array_equal(np.sort(images[:, 0, 0, 0]), np.arange(20))
+  assert labels is None and Squares.generated == 1
 
 
 # Whether a host answers.
 
 
-@pytest.fixture
-def host_answers(monkeypatch):
+class Forbidding(http.server.BaseHTTPRequestHandler):
+  """An answer that refuses the file, and only to those who do not download it."""
+
+  def do_HEAD(self) -> None:
+    self.send_error(403)
+
+  def log_message(self, *args) -> None:
+    pass
+
+
+def test_whether_a_host_answers(monkeypatch):
+  """Any answer counts. The timeout of requests does not apply to a name that is not resolved."""
   monkeypatch.undo()  # `no_network`
   monkeypatch.setenv('NO_PROXY', '*')
-  return tfds.host_answers
-
-
-def test_any_answer_counts_and_nothing_is_downloaded(host_answers, server):
-  assert host_answers(f'{server.url}/200/file') and host_answers(f'{server.url}/403/file')
-  assert server.asked == ['HEAD', 'HEAD']
-  with socket.create_server(('127.0.0.1', 0)) as free:
-    port = free.getsockname()[1]
-  assert not host_answers(f'http://127.0.0.1:{port}/file')
-
-
-@pytest.mark.parametrize('hangs', ['connection', 'name'])
-def test_a_host_that_stays_silent_is_given_up(host_answers, monkeypatch, hangs):
-  """Its name may not be resolved, either. The timeout of requests does not apply to that."""
-  ended = threading.Event()
-
-  def hang(url, **options):
-    ended.wait(10)
-    raise requests.ConnectionError('at last')
-
-  if hangs == 'name':
-    monkeypatch.setattr(requests, 'head', hang)
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Forbidding) as server:
+    threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01}, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}/file'
+    assert tfds.host_answers(url)
+    server.shutdown()
+  assert not tfds.host_answers(url)
   monkeypatch.setattr(tfds, '_TIMEOUT_SECONDS', 0.2)
   with socket.create_server(('127.0.0.1', 0)) as silent:
-    start = time.monotonic()
-    assert not host_answers(f'http://127.0.0.1:{silent.getsockname()[1]}/file')
+    start, url = time.monotonic(), f'http://127.0.0.1:{silent.getsockname()[1]}/file'
+    assert not tfds.host_answers(url)
+    monkeypatch.setattr(requests, 'head', lambda url, **options: time.sleep(5))
+    assert not tfds.host_answers(url)
   assert time.monotonic() - start < 2
-  ended.set()
 
 
 # Real data.

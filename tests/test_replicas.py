@@ -18,9 +18,8 @@ from flowgan_tf.replicas import SINGLE, Replicas, draw, gather, make_replicas, m
 from flowgan_tf.runs.config import check_strategy
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.signals import end_on_signals
-from flowgan_tf.training.replicated import make_step
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests import processes
 from tests.processes import status_of, wait_for
 from tests.tiny import IMAGE_SHAPE, make_config
@@ -215,7 +214,7 @@ def compare_steps(settings):
   found = []
   for kind in (SINGLE, replicas):
     state = TrainState(config, IMAGE_SHAPE, objective, kind.scope())
-    step, rng = make_step(state, objective, config, kind), np.random.default_rng(0)
+    step, rng = TrainStep(state, objective, config, kind), np.random.default_rng(0)
     metrics = [step(tf.constant(rng.random((count, *IMAGE_SHAPE)), tf.float32)) for _ in range(2)]
     found.append([{k: float(v) for k, v in m.items()} for m in metrics] + [v.numpy() for v in state.variables])
   for one, other in zip(*found, strict=True):

@@ -74,25 +74,6 @@ class RunLog:
     )
     self._postfix: dict[str, str] = {}
 
-  def warn_of_lost_end(self, step: int, log_every: int, eval_every: int) -> None:
-    """Warns if records are missing between the last one and the checkpoint from which a training resumes.
-
-    Args:
-      step: Step of the checkpoint, whose own evaluation may have been cut off.
-      log_every: How many steps apart 'train' records are now. Before, they may have been further apart.
-      eval_every: How many steps apart evaluations are.
-    """
-    if not self.records:
-      return
-    expected = max(step - 1, 0) // eval_every * eval_every
-    if trained := [record['step'] for record in self.records if record.get('kind') == 'train']:
-      before, last = [0, *trained][-2:]
-      apart = max(log_every, last - before)
-      expected = max(expected, step // apart * apart)
-    last = self.records[-1]['step']
-    if last < expected:
-      _LOG.warning('%s: the records of steps %d to %d are missing at its end.', self._path, last + 1, expected)
-
   def advance(self) -> None:
     """Counts one finished step."""
     self._bar.update()
@@ -158,7 +139,7 @@ class NoLog:
   def _ignore(self, *_):
     pass
 
-  warn_of_lost_end = advance = record = sync = image = close = _ignore
+  advance = record = sync = image = close = _ignore
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:

@@ -29,13 +29,7 @@ _METHODS = (
 
 
 def not_finite(metrics: dict[str, tf.Tensor], state: TrainState, config: config_dict.ConfigDict) -> list[str]:
-  """Returns what is not finite after a step: names of its metrics, and 'weights'.
-
-  Args:
-    metrics: What the step returned.
-    state: The state after the step.
-    config: The training's configuration.
-  """
+  """Returns what is not finite after a step: names of its metrics, and 'weights'."""
   # With float16 a gradient that overflows is no failure: the optimizer skips that step and lowers its loss scale.
   excused = {'gradient_norm'} if config.precision == 'mixed_float16' else set()
   found = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
@@ -46,49 +40,38 @@ def not_finite(metrics: dict[str, tf.Tensor], state: TrainState, config: config_
 def explain(state: TrainState, objective: Objective, config: config_dict.ConfigDict, images: tf.Tensor) -> str:
   """Makes a step that fails, operation by operation, and says what is the first in it that is not finite.
 
-  Args:
-    state: The state before the step. It is of no use afterwards.
-    objective: The objective.
-    config: The training's configuration.
-    images: The images of the step.
-
-  Returns:
-    The terms of the loss with the bijector whose output is not finite, and the variable whose gradient or value is not;
-    such as 'nll, loss (first in coupling_1); the gradient of coupling_1/dense/kernel'. Empty if all is finite, which is
-    possible, as a compiled step rounds differently.
+  The state is that before the step, and of no use afterwards. The text names the terms of the loss with the bijector
+  whose output is not finite, and the variable whose gradient or value is not; such as 'nll, loss (first in coupling_1);
+  the gradient of coupling_1/dense/kernel'. It is empty if all is finite, which is possible, as a compiled step rounds
+  differently.
   """
-  found: list[str] = []
-  eager = tf.config.functions_run_eagerly()
+  step, eager = TrainStep(state, objective, config), tf.config.functions_run_eagerly()
   tf.config.run_functions_eagerly(True)
   try:
-    with _watched(state.generator) as culprits, contextlib.suppress(_FoundError):
-      _InspectedStep(state, objective, config, found, culprits)(images)
-      found += [f'the weight {_name(v)}' for v in _trained(state) if not _is_finite(v)][:1]
+    with _watched(state.generator) as culprits:
+
+      def inspect(metrics, gradients, variables):
+        found = []
+        if terms := [name for name, value in metrics.items() if not _is_finite(value)]:
+          found.append(', '.join(terms) + (f' (first in {culprits[0]})' if culprits else ''))
+        # Gradients of float16 overflow without harm; see `not_finite`.
+        if config.precision != 'mixed_float16':
+          pairs = zip(gradients, variables, strict=True)
+          found += [f'the gradient of {_name(v)}' for g, v in pairs if g is not None and not _is_finite(g)][:1]
+        if found:
+          raise _FoundError('; '.join(found))
+
+      step.inspect = inspect
+      step(images)
+  except _FoundError as error:
+    return str(error)
   finally:
     tf.config.run_functions_eagerly(eager)
-  return '; '.join(found)
+  return next((f'the weight {_name(v)}' for v in _trained(state) if not _is_finite(v)), '')
 
 
 class _FoundError(Exception):
   pass
-
-
-class _InspectedStep(TrainStep):
-  """A step that ends at the first update whose metrics or gradients are not finite."""
-
-  def __init__(self, state, objective, config, found, culprits):
-    super().__init__(state, objective, config)
-    self._found, self._culprits = found, culprits
-
-  def _inspect(self, metrics, gradients, variables):
-    if terms := [name for name, value in metrics.items() if not _is_finite(value)]:
-      self._found.append(', '.join(terms) + (f' (first in {self._culprits[0]})' if self._culprits else ''))
-    # Gradients of float16 overflow without harm; see `not_finite`.
-    if self.config.precision != 'mixed_float16':
-      pairs = zip(gradients, variables, strict=True)
-      self._found += [f'the gradient of {_name(v)}' for g, v in pairs if g is not None and not _is_finite(g)][:1]
-    if self._found:
-      raise _FoundError
 
 
 @contextlib.contextmanager

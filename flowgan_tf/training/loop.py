@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import math
@@ -26,9 +25,8 @@ from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
-from flowgan_tf.training.replicated import make_step
 from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
-from flowgan_tf.training.step import batches_per_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 
 __all__ = ['TrainingDiverged', 'train']
 
@@ -143,10 +141,9 @@ class _Loop:
       # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
       self._save('latest')
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map)
-    self._train_step = make_step(state, objective, config, replicas)
+    self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
-    self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
@@ -154,7 +151,6 @@ class _Loop:
     with self._logging():
       if self._began is None:  # A log that is opened again in this process knows some of its seconds.
         self._began = time.monotonic() - self._log.seconds
-        self._log.warn_of_lost_end(start, config.log_every, config.eval_every)
       self._rollbacks = replicas.from_chief(read_description(self._folder).rollbacks if self._folder else 0)
       self._state.rate_factor.assign(0.5**self._rollbacks)
       self._forget_lost_checkpoints()
@@ -182,10 +178,6 @@ class _Loop:
             f'another worker was stopped; repeat the command on all workers to go on at step {step}'
           )
         self._evaluate(step)
-    if start < config.steps:
-      total = time.perf_counter() - self._opened
-      shares = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
-      _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, *shares)
     return True
 
   def _step(self, batches, step):
@@ -197,11 +189,9 @@ class _Loop:
     return metrics
 
   def _advance(self, batches, step):
-    with self._timed('input'):
-      images = next(batches)
     # The gradient's norm is for those who look at it; a repeated step must do as the first one did.
     looks = step % self._config.log_every == 0 or self._is_evaluated(step)
-    return self._train_step(images, step=step - 1, gradient_norm=looks)
+    return self._train_step(next(batches), step=step - 1, gradient_norm=looks)
 
   def _check_finite(self, metrics):
     # The metrics belong to the weights before the step; the weights after it are what would be saved.
@@ -215,30 +205,27 @@ class _Loop:
     return step % self._config.eval_every == 0 and bool(step or self._config.init_from)
 
   def _evaluate(self, step):
-    with self._timed('evaluation'):
-      metrics = {}
-      if likelihood := self._evaluator.likelihood('validation'):
-        metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
-      samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-      grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
-      if not self._folder:
-        return
-      metrics |= score_samples(samples, self._scorer)
-      error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
-      if not error <= largest:
-        text = (
-          'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
-        )
-        _LOG.warning(text, step, error)
-      grid = image_grid(grid)
-      (self._folder / 'samples').mkdir(exist_ok=True)
-      save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
-      self._log.image('samples', step, grid)
-      with deferred_signals():
-        for name in self._improves({'step': step} | metrics):
-          self._save(name)
-        # At last: an evaluation is finished if it has a record.
-        self._log.record('validation', step, metrics, self._seconds())
+    metrics = {}
+    if likelihood := self._evaluator.likelihood('validation'):
+      metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
+    samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
+    grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
+    if not self._folder:
+      return
+    metrics |= score_samples(samples, self._scorer)
+    error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
+    if not error <= largest:
+      text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
+      _LOG.warning(text, step, error)
+    grid = image_grid(grid)
+    (self._folder / 'samples').mkdir(exist_ok=True)
+    save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
+    self._log.image('samples', step, grid)
+    with deferred_signals():
+      for name in self._improves({'step': step} | metrics):
+        self._save(name)
+      # At last: an evaluation is finished if it has a record.
+      self._log.record('validation', step, metrics, self._seconds())
 
   def _improves(self, record):
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
@@ -305,21 +292,21 @@ class _Loop:
     """
     state, reached = self._state, int(self._state.step)
     _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
-    self._restore()
-    start, found = int(state.step), []
-    batches = self._batches(start)
-    while not found and int(state.step) < reached:
-      found = not_finite(self._advance(batches, int(state.step) + 1), state, self._config)
-    step = int(state.step)
-    reason = ', '.join(found or names)
+    found, _ = self._repeat(reached)
+    step, reason = int(state.step), ', '.join(found or names)
     if self._replicas.count == 1:  # On several replicas, nobody looks for the first operation that fails.
-      self._restore()
-      batches = self._batches(start)
-      while int(state.step) < step - 1:
-        self._advance(batches, int(state.step) + 1)
+      _, batches = self._repeat(step - 1)
       reason = explain(state, self._objective, self._config, next(batches)) or reason
     self._restore()
-    return start, step, reason
+    return int(state.step), step, reason
+
+  def _repeat(self, last):
+    """Repeats the steps since the last checkpoint, up to one that fails; returns what fails, and the next batches."""
+    self._restore()
+    batches, found = self._batches(int(self._state.step)), []
+    while not found and int(self._state.step) < last:
+      found = not_finite(self._advance(batches, int(self._state.step) + 1), self._state, self._config)
+    return found, batches
 
   def _restore(self):
     """Gives all workers the chief's latest state; returns whether there is one."""
@@ -351,9 +338,3 @@ class _Loop:
   def _seconds(self):
     """For how long the run has been trained, by earlier processes as well."""
     return time.monotonic() - self._began
-
-  @contextlib.contextmanager
-  def _timed(self, work):
-    began = time.perf_counter()
-    yield
-    self._spent[work] += time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Sequence
 
@@ -10,10 +11,13 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.objectives import Objective
+from flowgan_tf.replicas import SINGLE, Replicas, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
 
 __all__ = ['TrainStep', 'batches_per_step', 'graph']
+
+_LOG = logging.getLogger(__name__)
 
 _AVERAGED_AT_FIRST = 100  # steps
 
@@ -55,45 +59,50 @@ class TrainStep:
 
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
+
+  On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
+  noise. Gradients, metrics and running statistics are means over replicas. So the numbers are those of one device, but
+  for rounding and for batch norms, which see one share each.
   """
 
-  # Whether functions may be compiled in which an optimizer updates variables.
-  _compiles_updates = True
-
-  def __init__(self, state: TrainState, objective: Objective, config: config_dict.ConfigDict):
-    """Prepares the steps; nothing is traced or compiled yet.
-
-    Args:
-      state: State that the steps update.
-      objective: Objective that they minimise.
-      config: A training configuration.
-    """
-    self.state, self.objective, self.config = state, objective, config
-    self._batch_size = config.batch_size
+  def __init__(
+    self, state: TrainState, objective: Objective, config: config_dict.ConfigDict, replicas: Replicas = SINGLE
+  ):
+    """Prepares the steps; nothing is traced or compiled yet. The state must have been made in the replicas' scope."""
+    self.state, self.objective, self.config, self._replicas = state, objective, config, replicas
+    self._batch_size = config.batch_size // replicas.count
     self._shares_samples = config.reuse_batch and config.critic_steps == 1
     self._graphs = {}
+    alone = replicas.count == 1
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
-    self._compiles_all = config.jit and self._compiles_updates and not objective.uses_critic
+    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
+    self._compiles_all = config.jit and alone and not objective.uses_critic
 
     def compiled(function):
       # Nothing is nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else graph(function, jit_compile=config.jit)
 
     self._log_prob, self._decode = compiled(self._log_prob), compiled(self._decode)
-    if self._compiles_updates:
-      self._apply_to_critic, self._apply_to_generator = (
-        compiled(self._apply_to_critic),
-        compiled(self._apply_to_generator),
-      )
+    if alone:
+      self._apply_to_critic = compiled(self._apply_to_critic)
+      self._apply_to_generator = compiled(self._apply_to_generator)
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-    self._average = graph(self.update_average, jit_compile=True)
+    self._average = graph(functools.partial(replicas.run, graph(self.update_average, jit_compile=True)))
+    self._running = []
+    if not alone:
+      _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
+      # What no optimizer updates but each pass in training: the running statistics of batch norms.
+      fixed = {id(variable) for variable in state.generator.distribution.variables}
+      self._running = [v for v in state.generator.non_trainable_variables if id(v) not in fixed]
+    if self._running:
+      _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 
   def __call__(self, images: tf.Tensor, step: int | None = None, gradient_norm: bool = True) -> dict[str, tf.Tensor]:
     """Makes one step.
 
     Args:
-      images: Real images `[batches_per_step * batch_size, height, width, channels]`.
+      images: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them.
       step: Number of steps before this one; None reads it from the state.
       gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory.
 
@@ -121,38 +130,32 @@ class TrainStep:
     return metrics
 
   def _step(self, images, *pattern):
-    metrics = self.update(images, *pattern)
+    metrics = self._replicas.run(lambda images: self.update(images, *pattern), images)
     self.state.step.assign_add(1)
     return metrics
 
   def update(
     self, images: tf.Tensor, penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
   ) -> dict[str, tf.Tensor]:
-    """Makes the updates of critic and generator; returns their metrics.
+    """Makes the updates of critic and generator on one replica, from the images of its worker; returns their metrics.
 
-    Args:
-      images: The images of the step.
-      penalized: For each critic update, whether the gradient penalty is part of its loss.
-      trains_generator: Whether the generator is updated.
-      gradient_norm: Whether `gradient_norm` is among the metrics.
+    `penalized` says for each critic update whether the gradient penalty is part of its loss.
     """
     config, batch_size, metrics = self.config, self._batch_size, {}
+    images = share(images, batches_per_step(self.objective, config.critic_steps, config.reuse_batch), of_worker=True)
     if self.objective.uses_critic and not (trains_generator and self._shares_samples):
       real = images if config.reuse_batch else images[: config.critic_steps * batch_size]
       batches = 1 if config.reuse_batch else config.critic_steps
       metrics |= self.update_critic(real, self._sample(batches, Purpose.CRITIC), penalized)
     if trains_generator:
       metrics |= self.update_generator(images[-batch_size:], penalized, gradient_norm)
-    return metrics
+    if self._running:  # Each replica has moved them by its own share.
+      for variable, value in zip(self._running, mean([tf.convert_to_tensor(v) for v in self._running]), strict=True):
+        variable.assign(value)
+    return mean(metrics)
 
   def update_critic(self, real: tf.Tensor, fake: tf.Tensor, penalized: Sequence[bool]) -> dict[str, tf.Tensor]:
-    """Makes the critic's updates of a step; returns the metrics of the last one.
-
-    Args:
-      real: One batch of images, or one for each update, end to end.
-      fake: Samples of the generator, likewise.
-      penalized: For each update, whether the gradient penalty is part of its loss.
-    """
+    """Makes the critic's updates of a step; images and samples are one batch, or one for each update, end to end."""
     state, metrics = self.state, {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
     real, fake = (tf.split(images, images.shape[0] // self._batch_size) for images in (real, fake))
@@ -164,19 +167,13 @@ class TrainStep:
         )
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
-      self._inspect(found, gradients, state.critic.trainable_variables)
+      self.inspect(found, gradients, state.critic.trainable_variables)
       self._apply_to_critic(gradients)
       metrics |= found
     return metrics
 
   def update_generator(self, real: tf.Tensor, penalized: Sequence[bool], gradient_norm: bool) -> dict[str, tf.Tensor]:
-    """Makes the generator's update; returns its metrics.
-
-    Args:
-      real: A batch of images.
-      penalized: As in `update_critic`, for a critic update that shares the samples of this one.
-      gradient_norm: Whether `gradient_norm` is among the metrics.
-    """
+    """Makes the generator's update, and the critic's from the same samples if the two share them."""
     state, objective, metrics = self.state, self.objective, {}
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -196,7 +193,7 @@ class TrainStep:
       loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
     gradients = self._gradients(tape, scaled, variables)
-    self._inspect(found, gradients, variables)
+    self.inspect(found, gradients, variables)
     metrics |= found
     if gradient_norm:
       # The scale is not scaled / loss, which is NaN for a loss of 0. It is read before the update, which may change it.
@@ -221,7 +218,9 @@ class TrainStep:
 
   def _sample(self, batches, purpose):
     # Not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
-    return self._decode(self._noise(batches, stateless_seed(self.config.seed, purpose, self.state.step)))
+    seed = stateless_seed(self.config.seed, purpose, self.state.step)
+    noise = self.state.generator.distribution.sample(batches * self.config.batch_size, seed=seed)
+    return self._decode(share(noise, batches))
 
   def _decode(self, noise):
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
@@ -234,18 +233,12 @@ class TrainStep:
   def _apply_to_generator(self, gradients):
     self.state.optimizer.apply(gradients, self.state.generator.trainable_variables)
 
-  # What follows is for subclasses to change.
-
-  def _noise(self, batches, seed):
-    """Draws noise of some batches, end to end."""
-    return self.state.generator.distribution.sample(batches * self.config.batch_size, seed=seed)
-
   def _gradients(self, tape, loss, variables):
     # The gradient of a mixture's means comes from a gather, in parts whose norm is not the norm of their sum.
-    return [g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+    return mean([g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)])
 
-  def _inspect(self, metrics, gradients, variables):
-    """Called before each update, with the objective's metrics and the gradients of some variables."""
+  def inspect(self, metrics: dict, gradients: Sequence, variables: Sequence) -> None:
+    """Called before each update with what led to it; `explain` puts its own function here."""
 
 
 def _averaged_steps(step, every):

@@ -192,31 +192,3 @@ def test_an_error_of_tensorflow_is_an_os_error_that_names_tensorboard(tmp_path, 
       log.record('train', 1, TRAIN, 0.0)
   assert str(caught.value) == f'{tmp_path}/tensorboard: cannot be written (No space left on device)'
   log.close()
-
-
-@pytest.mark.parametrize(
-  ('trained', 'evaluated', 'checkpoint', 'log_every', 'missing'),
-  [
-    (range(1, 5), (0, 4), 8, 1, '5 to 8'),
-    (range(1, 9), (0, 4), 8, 1, None),  # The evaluation of the checkpoint was cut off.
-    (range(1, 8), (0, 4), 8, 1, '8 to 8'),
-    ((), (0,), 8, 1, '1 to 4'),  # The first evaluation after the start must be there.
-    ((), (0,), 3, 5, None),
-    ((5,), (0, 4), 9, 5, '6 to 8'),
-    ((5,), (0, 4, 8), 9, 1, None),  # It logs more often from now on.
-    ((2, 4, 6), (0, 4), 7, 5, None),  # It logs less often from now on.
-  ],
-)
-def test_a_lost_end_is_announced(tmp_path, caplog, trained, evaluated, checkpoint, log_every, missing):
-  """Of a training that is evaluated every 4 steps."""
-  log = RunLog(tmp_path, 0, 20)
-  for step in sorted({*trained, *evaluated}):
-    for kind, steps in (('train', trained), ('validation', evaluated)):
-      if step in steps:
-        log.record(kind, step, VALIDATION, 1.0)
-  log.close()
-  log = RunLog(tmp_path, checkpoint, 20)
-  log.warn_of_lost_end(checkpoint, log_every, 4)
-  log.close()
-  expected = [f'{tmp_path}/metrics.jsonl: the records of steps {missing} are missing at its end.'] if missing else []
-  assert caplog.messages == expected

@@ -22,7 +22,7 @@ def config(images):
 @pytest.fixture
 def stubbed(monkeypatch):
   """Trainings whose steps and measurements are stubs, for tests of the loop around them."""
-  monkeypatch.setattr(loop, 'make_step', StubStep)
+  monkeypatch.setattr(loop, 'TrainStep', StubStep)
   monkeypatch.setattr(loop, 'Evaluator', StubEvaluator)
   monkeypatch.setattr(loop, 'explain', lambda *_: '')
 

@@ -17,9 +17,8 @@ from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.run import make_objective
-from flowgan_tf.training.replicated import make_step
 from flowgan_tf.training.state import TrainState
-from flowgan_tf.training.step import batches_per_step
+from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests import processes
 from tests.processes import start_program, start_training, status_of, wait_for_records
 from tests.test_replicas import OBJECTIVES, start_workers
@@ -242,7 +241,7 @@ def check_overflow(config):
   scale = state.optimizer.dynamic_scale.value
   scale.assign(2.0**100)
   images = np.random.default_rng(0).random((config.batch_size, *IMAGE_SHAPE))
-  make_step(state, objective, config, replicas)(tf.constant(images, tf.float32))
+  TrainStep(state, objective, config, replicas)(tf.constant(images, tf.float32))
   assert [copy.numpy() for copy in scale.values] == [2.0**99] * 2
   for variable, old in zip(state.generator.variables, before, strict=True):
     for copy in variable.values:
@@ -305,7 +304,7 @@ def check_warm_up(config):
   before = [variable.numpy() for variable in state.generator.non_trainable_variables]
   rng = np.random.default_rng(0)
   images = rng.random((batches_per_step(objective, config.critic_steps, False) * config.batch_size, *IMAGE_SHAPE))
-  make_step(state, objective, config, replicas)(tf.constant(images, tf.float32))
+  TrainStep(state, objective, config, replicas)(tf.constant(images, tf.float32))
   for variable, old in zip(state.generator.non_trainable_variables, before, strict=True):
     first, second = (copy.numpy() for copy in variable.values)
     np.testing.assert_array_equal(first, second)

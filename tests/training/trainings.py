@@ -77,8 +77,8 @@ def break_at(monkeypatch, method, at):
 
 
 def poison_after(step, variables, above=0.0):
-  """A `make_step` whose step turns a weight to NaN at its end, if the rate is above a factor."""
-  original = loop.make_step
+  """A `TrainStep` that turns a weight to NaN at its end, if the rate is above a factor."""
+  original = loop.TrainStep
 
   def make(state, *args):
     train_step = original(state, *args)

@@ -38,17 +38,9 @@ _KEY = 'sha256'  # of the hash in a JSON object
 
 
 def make_writable(folder: str | os.PathLike) -> pathlib.Path:
-  """Makes a folder if there is none, and checks that files can be created in it.
+  """Makes a folder with its parents if there is none, and returns its path.
 
-  Args:
-    folder: The folder. Missing parents are made as well.
-
-  Returns:
-    The folder's path.
-
-  Raises:
-    UsageError: If the folder cannot be made, no file can be created in it, or its name is not UTF-8, which
-      TensorFlow needs.
+  It is a `UsageError` if no file can be created in it, or if its name is not UTF-8, which TensorFlow needs.
   """
   folder = pathlib.Path(folder)
   try:
@@ -66,12 +58,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:
   """Writes an .npz file so that a kill, a full disk or a power cut never leaves part of a file under its name.
 
-  Args:
-    path: The file. Its folder is made if there is none.
-    arrays: The arrays, numbers and strings to keep, by name.
-
-  Raises:
-    UsageError: If the file cannot be written. Whatever had been written is removed.
+  Its folder is made if there is none. A `UsageError` says that it cannot be written.
   """
   path = pathlib.Path(path)
   with _replacing(path) as temporary:
@@ -83,12 +70,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file so that a kill, a full disk or a power cut leaves the old file as it was, or the new one.
 
-  Args:
-    path: The file, in a folder that exists.
-    content: Its new content. Text is written as UTF-8.
-
-  Raises:
-    UsageError: If the file cannot be written. Whatever had been written is removed.
+  Its folder must exist. Text is written as UTF-8. A `UsageError` says that the file cannot be written.
   """
   with _replacing(path) as temporary:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -102,13 +84,7 @@ def write_record(
   A kill or a full disk leaves the old record or the new one: the arrays get a file of their own, whose name holds the
   first digits of their hash, and the JSON file, which names it as `arrays`, is then replaced in one step.
 
-  Args:
-    path: The JSON file. Its folder is made if there is none. Arrays go into an .npz file beside it.
-    record: Values that JSON can hold; see `as_json`.
-    arrays: Arrays by name.
-
-  Raises:
-    UsageError: If a file cannot be written.
+  The folder of `path` is made if there is none. The record may hold what `as_json` takes.
   """
   path = pathlib.Path(path)
   with refusal_named(path.parent):
@@ -126,17 +102,10 @@ def write_record(
 
 
 def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[str, np.ndarray]] | None:
-  """Reads what `write_record` wrote. Nothing that it returns needs to be checked again.
+  """Reads the record and the arrays that `write_record` wrote; None if there is no such file.
 
-  Args:
-    path: The JSON file.
-    remedy: What helps if it is damaged; the end of the message.
-
-  Returns:
-    The record, and the arrays by name; None if there is no such file.
-
-  Raises:
-    UsageError: If a file was damaged or edited, or the two do not belong together.
+  Nothing that it returns needs to be checked again: a file that was damaged or edited is a `UsageError`, whose message
+  ends with `remedy`.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -161,12 +130,7 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
 
 
 def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
-  """Returns a SHA-256 over a value and arrays, in hexadecimal digits.
-
-  Args:
-    value: A value as JSON gives it back. The order of keys does not matter.
-    arrays: Arrays, numbers and strings by name.
-  """
+  """Returns a SHA-256 over a value as JSON gives it back, with its keys sorted, and over arrays."""
   found = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
   for name, array in sorted((arrays or {}).items()):
     array = np.asarray(array)
@@ -179,9 +143,6 @@ def sync(path: str | os.PathLike) -> None:
   """Waits until a file, or the names in a folder, are on the disk and would survive a power cut.
 
   It passes over folders that do not support this: those that may not be read, and those on some network file systems.
-
-  Raises:
-    OSError: If it fails.
   """
   try:
     descriptor = os.open(path, os.O_RDONLY)

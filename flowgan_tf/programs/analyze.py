@@ -20,12 +20,7 @@ from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
-flags.DEFINE_enum(
-  'checkpoint',
-  None,
-  CHECKPOINTS,
-  'Checkpoint to analyse. Default: best_score, as in the paper, if there is one.',
-)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_score, as in the paper, if there is one.')
 options.define_analyses(__name__)
 
 

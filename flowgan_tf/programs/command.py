@@ -46,10 +46,8 @@ def run_program(module: types.ModuleType) -> None:
   that cannot be written because of its permissions. It is 1 if reading or writing fails in another way, as on a full
   disk, or if memory is full; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
 
-  Args:
-    module: The program's module. Its `main` takes the positional arguments, and returns an exit status or None. It
-      checks what it can before it calls `load_tensorflow`, so that --help and refusals take no time. `--helpshort`
-      shows the module's docstring and flags.
+  The module's `main` takes the positional arguments, and returns an exit status or None. It checks what it can before
+  it calls `load_tensorflow`, so that --help and refusals take no time.
   """
   # --help shows the docstring and the flags of the main module, which is the script that calls our module.
   sys.modules['__main__'].__doc__ = module.__doc__
@@ -161,11 +159,7 @@ def load_tensorflow() -> None:
 
 
 def run_argument(arguments: list[str]) -> str:
-  """Returns RUN, the only positional argument of a program.
-
-  Raises:
-    UsageError: If there is no argument, or more than one.
-  """
+  """Returns RUN, the only positional argument of a program."""
   if len(arguments) != 1:
     raise UsageError(f'expected one run folder, as in `{program()} runs/demo`; got {len(arguments)} arguments')
   return arguments[0]

@@ -16,12 +16,7 @@ from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-  'checkpoint',
-  None,
-  CHECKPOINTS,
-  'Checkpoint to export. Default: best_nll, or best_score for an adversarial run.',
-)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
 flags.DEFINE_string('out', None, 'Folder of the SavedModel. Default: the folder export in the run.')
 command.require_path('out')
 

@@ -9,7 +9,7 @@ import pathlib
 import runpy
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -18,7 +18,7 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import check_settings, default_config, hindrance, validate
+from flowgan_tf.runs.config import check_settings, default_config, flat, hindrance, validate
 
 __all__ = ['analysis_settings', 'configurations', 'define_analyses', 'define_settings']
 
@@ -61,11 +61,10 @@ class _TupleParser(flags.ArgumentParser):
 def define_settings(module: str) -> None:
   """Defines the flag --config, a flag --config.NAME for each setting, and the short flags.
 
-  Args:
-    module: Name of the program's module. Its help shows --config and the short flags.
+  The help of the program, which is `module`, shows --config and the short flags.
   """
   flags.DEFINE_string('config', None, 'Config file. Default: configs/digits.py.', module_name=module)
-  for name, kind in _kinds(default_config()):
+  for name, _, kind in flat(default_config()):
     _define(f'config.{name}', kind, f'The setting {name}.', __name__)
     if name in _SHORT:
       _define(name, kind, _SHORT[name], module)
@@ -74,17 +73,11 @@ def define_settings(module: str) -> None:
 def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config_dict.ConfigDict]:
   """Returns the configurations that the flags describe. TensorFlow is loaded once they are checked.
 
-  A lambda that is given without an objective makes a hybrid of a configuration for maximum likelihood.
-
-  Args:
-    variants: For each configuration, the settings that the program itself makes, by name.
-
-  Raises:
-    UsageError: If the config file cannot be used, a setting is wrong, or a flag has no effect on any configuration.
+  A lambda that is given without an objective makes a hybrid of a configuration for maximum likelihood. Each variant
+  holds the settings that the program itself makes, by name, and gives one configuration.
   """
   base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
-  names = [name for name, _ in _kinds(base)]
-  given = {name: value for name in names if (value := FLAGS[f'config.{name}'].value) is not None}
+  given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
   given |= {name: value for name in _SHORT if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
@@ -103,8 +96,8 @@ def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config
     if all(reasons := [hindrance(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
   if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Before a folder is made.
-    said = f'{weights}: no such file; `inception_weights` must be weights of Inception-v3'
-    raise UsageError(said, 'inception_weights')
+    name = 'inception_weights'
+    raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
   command.load_tensorflow()
   for config in configs:
     path = os.path.abspath(os.path.expanduser(config.dataset))
@@ -118,9 +111,6 @@ def define_analyses(module: str) -> None:
 
   Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
   keeps its meaning, and the analyses use their default.
-
-  Args:
-    module: Name of the program's module.
   """
   analyses, users = fg.study.ANALYSES, {}
   for analysis in analyses.values():
@@ -136,15 +126,7 @@ def define_analyses(module: str) -> None:
 
 
 def analysis_settings(what: Sequence[str], module: str) -> dict[str, dict[str, Any]]:
-  """Returns the settings of each analysis, from the flags that `define_analyses` made.
-
-  Args:
-    what: Names of the analyses.
-    module: Name of the program's module.
-
-  Raises:
-    UsageError: If there is no such analysis, or a value is out of range.
-  """
+  """Returns the settings of each analysis that `what` names, from the flags that `define_analyses` made."""
   ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}
   found = {}
   for name in what:
@@ -153,15 +135,6 @@ def analysis_settings(what: Sequence[str], module: str) -> dict[str, dict[str, A
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in ours}
     found[name] = dataclasses.asdict(kind(**values))
   return found
-
-
-def _kinds(config: config_dict.ConfigDict, prefix: str = '') -> Iterator[tuple[str, type]]:
-  """Yields the dotted name of each setting, and its type."""
-  for name, value in config.items():
-    if isinstance(value, config_dict.ConfigDict):
-      yield from _kinds(value, f'{prefix}{name}.')
-    else:
-      yield prefix + name, config.get_type(name)
 
 
 def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:
@@ -180,8 +153,6 @@ def _read_config(path: str) -> config_dict.ConfigDict:
   try:
     get_config = runpy.run_path(file)['get_config']
     config = get_config(variant) if colon else get_config()
-  except OSError as error:
-    raise UsageError(f'{file or repr(file)}: --config cannot be read ({error.strerror or error})') from error
   except UsageError as error:
     raise UsageError(str(error) if os.path.basename(file) in str(error) else f'{file}: {error}') from error
   except (Exception, SystemExit) as error:  # A file may do anything.

@@ -22,12 +22,7 @@ from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-  'checkpoint',
-  None,
-  CHECKPOINTS,
-  'Checkpoint to sample from. Default: best_nll, or best_score for an adversarial run.',
-)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
 flags.DEFINE_integer(
   'n',
   None,

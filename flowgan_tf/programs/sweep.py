@@ -94,8 +94,7 @@ def _check(configs, analyses):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
-      said = f'--what must be without {needy[0]}, which needs a likelihood. Got: generator {config.generator}.'
-      raise UsageError(said)
+      raise UsageError(f'--what must be without {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   if any(objective.uses_critic for objective in objectives):
     fg.runs.run.make_critic(config, dataset.image_shape)
   for what, settings in analyses.items():
@@ -104,30 +103,21 @@ def _check(configs, analyses):
 
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
-  if not (workdir / 'evaluation.json').exists():
-    return False
   try:
     found = fg.study.read_summary(workdir)  # What is damaged is missing, and is measured again.
-  except UsageError:  # The training says what is wrong.
+  except UsageError:  # There is none, or the training says what is wrong.
     return False
   tested = found.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}
-
-  def is_current(what):
-    record = found.studies[what].record
-    # A resumed run may still hold analyses of an earlier step.
-    return record['step'] == steps.get(record['checkpoint']) and record['settings'] == analyses[what]
-
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
-  return bool(
-    not fg.runs.folder.training_changes(config, found.config)
-    and found.step == config.steps
-    and tested
-    and samples <= {FLAGS.samples}
-    and found.studies.keys() >= analyses.keys()
-    and all(map(is_current, analyses))
-  )
+  measured = {
+    what: study.record['settings']
+    for what, study in found.studies.items()
+    if study.record['step'] == steps.get(study.record['checkpoint'])  # Not of an earlier step of a resumed run.
+  }
+  trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
+  return trained and bool(tested) and samples <= {FLAGS.samples} and analyses.items() <= measured.items()
 
 
 def _numbers(name, kind, allowed, expected):

@@ -42,12 +42,10 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, state: tf.train.Checkpoint, identity: Mapping[str, object] | None = None):
-    """Prepares saving; nothing is read or written yet.
+    """Reads and writes nothing yet.
 
-    Args:
-      workdir: Folder of the run.
-      state: The whole state, with at least `ema`, the averaged generator, and `step`.
-      identity: What the run is, from `config.run_identity`. By default, checkpoints fit every run.
+    `state` has at least `ema`, the averaged generator, and `step`. `identity` says what the run is, from
+    `config.run_identity`. Without it, checkpoints fit every run.
     """
     self._folder, self._step, self._identity = workdir / 'checkpoints', state.step, identity or {}
     with tf.device('CPU'):  # The device of all strings.
@@ -59,14 +57,8 @@ class Checkpoints:
   def save(self, name: str) -> None:
     """Saves a checkpoint, numbered by the step, and removes older ones, except for the last but one of `latest`.
 
-    A checkpoint of this step that is there already stays as it is: to replace its files would risk them.
-
-    Args:
-      name: One of `CHECKPOINTS`.
-
-    Raises:
-      OSError: If it cannot be written.
-      UsageError: If the file `checkpoint` in its folder is damaged.
+    A checkpoint of this step that is there already stays as it is: to replace its files would risk them. An `OSError`
+    says that it cannot be written.
     """
     folder, step = self._folder / name, int(self._step)
     if step in _steps(folder):
@@ -84,14 +76,9 @@ class Checkpoints:
     _sync_all(folder, 'checkpoint')
 
   def restore(self) -> bool:
-    """Restores the latest state, if there is one, and removes what a kill or a full disk left of a save.
+    """Restores the latest state, and removes what a kill or a full disk left of a save. Returns whether there was one.
 
-    Returns:
-      Whether there was a state to restore.
-
-    Raises:
-      UsageError: If the latest checkpoint cannot be read, as training must not silently start again, or belongs to
-        another run.
+    One that cannot be read or belongs to another run is a `UsageError`: no training may silently start again.
     """
     for name in CHECKPOINTS:
       _sweep(self._folder / name)
@@ -114,19 +101,9 @@ def latest_step(workdir: pathlib.Path) -> int:
 def restore_generator(
   workdir: pathlib.Path, checkpoint: str, generator: Generator, identity: Mapping[str, object] | None = None
 ) -> int:
-  """Restores the averaged weights of a run into a generator. A training may be running in the run's folder.
+  """Restores the averaged weights of a run into a generator, which overwrites its own, and returns their step.
 
-  Args:
-    workdir: Folder of the run.
-    checkpoint: One of `CHECKPOINTS`.
-    generator: A generator built with the run's configuration. Its weights are overwritten.
-    identity: What the run is, as in `Checkpoints`.
-
-  Returns:
-    The training step of the checkpoint.
-
-  Raises:
-    UsageError: If the run has no such checkpoint, or it cannot be read or belongs to another run.
+  A training may be running in the run's folder.
   """
   check_choice('checkpoint', checkpoint, CHECKPOINTS)
   folder = workdir / 'checkpoints' / checkpoint

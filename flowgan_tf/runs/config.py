@@ -6,11 +6,11 @@ Neither this module nor the config files import TensorFlow, so that a program re
 from __future__ import annotations
 
 import ast
-import json
 import math
 import numbers
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ml_collections import config_dict
@@ -26,6 +26,7 @@ from flowgan_tf.errors import (
   check_path,
   renamed,
 )
+from flowgan_tf.files import as_json
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
@@ -34,27 +35,24 @@ __all__ = [
   'CHECKPOINTS',
   'CRITIC_SETTINGS',
   'GENERATOR_SETTINGS',
-  'ON_NAN',
   'PRECISIONS',
-  'SCHEDULES',
   'SCORERS',
   'check_settings',
   'check_strategy',
   'default_config',
+  'flat',
   'hindrance',
-  'objective_arguments',
+  'make_objective',
   'run_identity',
   'settings',
   'shared_settings',
-  'training_settings',
+  'training_changes',
   'used',
   'validate',
 ]
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
-SCHEDULES = ('constant', 'cosine', 'exponential')
 SCORERS = ('classifier', 'inception')
-ON_NAN = ('stop', 'rollback')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
@@ -98,20 +96,9 @@ _OBJECTIVE_ARGUMENTS = {
   'penalty_interval': 'penalty_interval',
 }
 
-# The largest integers: far more than any training needs, and less than TensorFlow or a machine fails at.
-_LARGEST = {
-  'batch_size': 65_536,
-  'steps': 10**9,
-  'critic_steps': 1000,
-  'penalty_interval': 10**9,
-  'ema_every': 100,  # The average may lag behind by as many steps, less one.
-  'log_every': 10**9,
-  'eval_every': 10**9,
-}
 # Settings that may differ when a run is resumed: where files are, how often it logs, what it does if it diverges, and
 # which devices share the work.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan', 'strategy'}
-_LARGEST_SCORE_SAMPLES = 10**6
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
@@ -124,7 +111,43 @@ _KINDS = {
   tuple: lambda v: ('a tuple', isinstance(v, tuple | list)),
 }
 
+_SCHEDULES = ('constant', 'cosine', 'exponential')
+_CHOICES = {
+  'generator': GENERATOR_SETTINGS,
+  'critic': CRITIC_SETTINGS,
+  'precision': PRECISIONS,
+  'scorer': SCORERS,
+  'on_nan': ('stop', 'rollback'),
+  'optimizer.schedule': _SCHEDULES,
+  'critic_optimizer.schedule': _SCHEDULES,
+}
+# The smallest and the largest integers. The largest are far more than any training needs, and less than TensorFlow or a
+# machine fails at.
+_INTEGERS = {
+  'seed': (0, 2**31 - 1),
+  'image_size': (0, LARGEST_IMAGE),
+  'batch_size': (1, 65_536),
+  'steps': (1, 10**9),
+  'critic_steps': (1, 1000),
+  'critic_warmup': (0, 10**9),
+  'penalty_interval': (1, 10**9),
+  'ema_every': (1, 100),  # The average may lag behind by as many steps, less one.
+  'log_every': (1, 10**9),
+  'eval_every': (1, 10**9),
+  'optimizer.warmup_steps': (0, 10**9),
+  'critic_optimizer.warmup_steps': (0, 10**9),
+}
 _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
+_OF_ADAM = {
+  'learning_rate': ('a positive number', lambda v: v > 0),
+  'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
+  'clip_norm': ('a number of at least 0', lambda v: v >= 0),
+  'beta_1': _BELOW_ONE,
+  'beta_2': _BELOW_ONE,
+}
+_NUMBERS = {'ema_decay': _BELOW_ONE} | {
+  f'{name}.{key}': expected for name in ('optimizer', 'critic_optimizer') for key, expected in _OF_ADAM.items()
+}
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -185,43 +208,38 @@ def default_config() -> config_dict.ConfigDict:
 
 
 def check_settings(config: config_dict.ConfigDict) -> None:
-  """Checks that a configuration has the settings of `default_config`, no others, and values of the same kinds.
-
-  Raises:
-    UsageError: If it does not. The message says what the setting must be and what it is.
-  """
+  """Checks that a configuration has the settings of `default_config`, no others, and values of the same types."""
   check('config', config, 'a ConfigDict', isinstance(config, config_dict.ConfigDict))
-  _check_settings(config, default_config(), '')
+  found, defaults = {name: value for name, value, _ in flat(config)}, list(flat(default_config()))
+  for name in found.keys() - {name for name, *_ in defaults}:
+    raise UsageError(f'`{name}` must be left out, as there is no such setting. Got: {found[name]!r}.', name)
+  for name, default, kind in defaults:
+    if name not in found:
+      raise UsageError(f'`{name}` must be set. Got: nothing.', name)
+    if (value := found[name]) is None and default is None:  # A setting that may be left open.
+      continue
+    check(name, value, *_KINDS[kind](value))
+    if kind is float:
+      held = value == 0 or _SMALLEST_FLOAT <= abs(value) <= _LARGEST_FLOAT or math.isnan(value)
+      check(name, value, f'0 or a finite number from {_SMALLEST_FLOAT} to {_LARGEST_FLOAT} in absolute value', held)
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks all settings but the arguments of generator and critic, which their builders check.
-
-  Raises:
-    UsageError: If a setting is wrong. The message says what it must be and what it is.
-  """
+  """Checks all settings but the arguments of generator and critic, which their builders check."""
   check_settings(config)
+  values = {name: value for name, value, _ in flat(config)}
   for name in _PATHS:
-    check_path(name, config[name])
-  for name, choices in (
-    ('generator', GENERATOR_SETTINGS),
-    ('critic', CRITIC_SETTINGS),
-    ('precision', PRECISIONS),
-    ('scorer', SCORERS),
-    ('on_nan', ON_NAN),
-  ):
-    check_choice(name, config[name], choices)
+    check_path(name, values[name])
+  for name, choices in _CHOICES.items():
+    check_choice(name, values[name], choices)
+  for name, bounds in _INTEGERS.items():
+    check_integer(name, values[name], *bounds)
+  for name, expected in _NUMBERS.items():
+    check_number(name, values[name], *expected)
   check_strategy(config.strategy)
-  for name, largest in _LARGEST.items():
-    check_integer(name, config[name], 1, largest)
-  try:
-    objectives.make(**objective_arguments(config))
-  except UsageError as error:
-    raise renamed(error, _OBJECTIVE_ARGUMENTS) from error
-  samples, most = config.score_samples, _LARGEST_SCORE_SAMPLES
-  check_integer('image_size', config.image_size, 0, LARGEST_IMAGE)
-  check('score_samples', samples, f'0 or an integer from 10 to {most}', samples == 0 or 10 <= samples <= most)
-  check_integer('critic_warmup', config.critic_warmup, 0, _LARGEST['steps'])
+  make_objective(config)
+  samples = config.score_samples
+  check('score_samples', samples, '0 or an integer from 10 to 1000000', samples == 0 or 10 <= samples <= 10**6)
   check('critic_warmup', config.critic_warmup, f'below `steps` {config.steps}', config.critic_warmup < config.steps)
   if config.init_checkpoint is not None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
@@ -232,47 +250,34 @@ def validate(config: config_dict.ConfigDict) -> None:
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
   expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"
   check('pseudo_labels', config.pseudo_labels, expected, likely or not config.pseudo_labels)
-  check_number('ema_decay', config.ema_decay, *_BELOW_ONE)
-  check_integer('seed', config.seed, 0, 2**31 - 1)
-  for name in ('optimizer', 'critic_optimizer'):
-    check_choice(f'{name}.schedule', config[name].schedule, SCHEDULES)
-    for key, expected in {
-      'learning_rate': ('a positive number', lambda v: v > 0),
-      'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
-      'clip_norm': ('a number of at least 0', lambda v: v >= 0),
-      'beta_1': _BELOW_ONE,
-      'beta_2': _BELOW_ONE,
-    }.items():
-      check_number(f'{name}.{key}', config[name][key], *expected)
-    check_integer(f'{name}.warmup_steps', config[name].warmup_steps, 0, _LARGEST['steps'])
 
 
 def check_strategy(strategy: str) -> None:
-  """Checks the name of a strategy; see `make_replicas`.
-
-  Raises:
-    UsageError: If it is not '', 'mirrored', 'mirrored:N' or 'multi_worker'.
-  """
-  if not _STRATEGY.fullmatch(strategy):
-    raise UsageError(
-      f"`strategy` must be 'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'. Got: {strategy!r}.",
-      'strategy',
-    )
+  """Checks the name of a strategy; see `make_replicas`."""
+  expected = "'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'"
+  check('strategy', strategy, expected, bool(_STRATEGY.fullmatch(strategy)))
 
 
-def objective_arguments(config: config_dict.ConfigDict) -> dict[str, object]:
-  """Returns the arguments of `objectives.make` that a configuration describes."""
-  return {argument: config[name] for argument, name in _OBJECTIVE_ARGUMENTS.items()}
+def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
+  """Builds the objective that a configuration describes."""
+  try:
+    return objectives.make(**{argument: config[name] for argument, name in _OBJECTIVE_ARGUMENTS.items()})
+  except UsageError as error:
+    raise renamed(error, _OBJECTIVE_ARGUMENTS) from error
+
+
+def flat(config: config_dict.ConfigDict, prefix: str = '') -> Iterator[tuple[str, object, type]]:
+  """Yields the dotted name of each setting, such as 'nice.couplings', its value and its type."""
+  for name, value in config.items():
+    if isinstance(value, config_dict.ConfigDict):
+      yield from flat(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, value, config.get_type(name)
 
 
 def settings(config: config_dict.ConfigDict) -> dict[str, object]:
   """Returns the settings by dotted name, with values as in JSON: `{'seed': 0, 'nice.couplings': 4, ...}`."""
-
-  def flatten(nested, prefix):
-    for key, value in nested.items():
-      yield from flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else [(prefix + key, value)]
-
-  return dict(flatten(json.loads(config.to_json_best_effort()), ''))
+  return as_json({name: value for name, value, _ in flat(config)})
 
 
 def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -297,14 +302,19 @@ def hindrance(name: str, config: config_dict.ConfigDict) -> str:
   return f'{reason} {config[reason]}'
 
 
-def training_settings(config: config_dict.ConfigDict) -> dict[str, object]:
-  """Returns the `settings` on which a training depends."""
+def _of_training(config):
   return {name: value for name, value in settings(used(config)).items() if name not in _FREE}
+
+
+def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
+  """Returns the old and the new value of each setting that changes a training, unlike where files are, by its name."""
+  before, now = _of_training(old), _of_training(config)
+  return {name: (before.get(name), value) for name, value in now.items() if value != before.get(name)}
 
 
 def run_identity(config: config_dict.ConfigDict, fingerprint: str) -> dict[str, object]:
   """Returns what tells a run from others: its settings but `steps`, which may grow, and its data."""
-  found = training_settings(config) | {'data': fingerprint}
+  found = _of_training(config) | {'data': fingerprint}
   del found['steps']
   return found
 
@@ -315,28 +325,3 @@ def shared_settings(config: config_dict.ConfigDict, dataset: Dataset) -> dict[st
   names = [name for name in settings(config) if name not in {*_PATHS, 'strategy'}]
   identity = f'{dataset.name} with SHA-256 {dataset.fingerprint[:16]}...'
   return {name: found.get(name) for name in names} | {'dataset': identity}
-
-
-def _check_settings(found, expected, prefix):
-  for name, value in found.items():
-    if name not in expected:
-      raise UsageError(
-        f'`{prefix}{name}` must be left out, as there is no such setting. Got: {value!r}.', f'{prefix}{name}'
-      )
-  for name, default in expected.items():
-    if name not in found:
-      raise UsageError(f'`{prefix}{name}` must be set. Got: nothing.', f'{prefix}{name}')
-    path, value = f'{prefix}{name}', found[name]
-    if isinstance(default, config_dict.ConfigDict):
-      check(path, value, 'a block of settings', isinstance(value, config_dict.ConfigDict))
-      _check_settings(value, default, f'{path}.')
-    elif value is not None or default is not None:  # None is the default of a setting that may be left open.
-      kind = expected.get_type(name)
-      if kind in _KINDS:
-        check(path, value, *_KINDS[kind](value))
-      if kind is float:
-        held = value == 0 or _SMALLEST_FLOAT <= abs(value) <= _LARGEST_FLOAT or math.isnan(value)
-        check(path, value, f'0 or a finite number from {_SMALLEST_FLOAT} to {_LARGEST_FLOAT} in absolute value', held)
-      if isinstance(default, tuple) and default and type(default[0]) in _KINDS:
-        alike = all(_KINDS[type(default[0])](element)[1] for element in value)
-        check(path, value, f'a tuple like {default}', alike)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import re
@@ -17,17 +16,9 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.runs.checkpoints import available, latest_step
-from flowgan_tf.runs.config import default_config, training_settings, used
+from flowgan_tf.runs.config import default_config, training_changes, used
 
-__all__ = [
-  'Description',
-  'count_rollback',
-  'exclusive',
-  'open_workdir',
-  'read_description',
-  'training_changes',
-  'write_description',
-]
+__all__ = ['count_rollback', 'exclusive', 'open_workdir', 'read_description', 'write_description']
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
@@ -36,37 +27,22 @@ _LEFT = ('metrics.jsonl', 'evaluation.json', 'export', 'analysis')
 
 
 class Description(NamedTuple):
-  """The content of `config.json`.
-
-  Attributes:
-    config: Configuration of the training.
-    data: `name`, `image_shape`, `levels` and `fingerprint` of its data set.
-    init: Where the training started, from `start_from_run`; None for a new generator.
-    rollbacks: How often the training went back to a checkpoint, with half the learning rates each time.
-  """
+  """The content of `config.json`."""
 
   config: config_dict.ConfigDict
-  data: dict
-  init: dict | None = None
-  rollbacks: int = 0
+  data: dict  # `name`, `image_shape`, `levels` and `fingerprint` of the data set
+  init: dict | None = None  # where the training started, from `start_from_run`; None for a new generator
+  rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
 
 
 def write_description(workdir: pathlib.Path, description: Description) -> None:
-  """Writes `config.json`, without the settings of other generators and critics than the run's.
-
-  Raises:
-    UsageError: If it cannot be written.
-  """
-  config = json.loads(used(description.config).to_json_best_effort())
+  """Writes `config.json`, without the settings of other generators and critics than the run's."""
+  config = as_json(used(description.config).to_dict())
   write_record(workdir / 'config.json', description._asdict() | {'config': config})
 
 
 def read_description(workdir: pathlib.Path) -> Description | None:
-  """Reads `config.json`; None if there is no such file.
-
-  Raises:
-    UsageError: If the file was damaged or edited, or another version of flowgan_tf wrote it.
-  """
+  """Reads `config.json`, which must be as this version of flowgan_tf wrote it; None if there is no such file."""
   path = workdir / 'config.json'
   if (found := read_record(path)) is None:
     return None
@@ -86,36 +62,14 @@ def count_rollback(workdir: pathlib.Path) -> int:
   return description.rollbacks
 
 
-def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
-  """Compares two configurations, apart from what does not change a training, such as where files are.
-
-  Returns:
-    The old and the new value of each setting that differs, by its dotted name.
-  """
-  before, now = training_settings(old), training_settings(config)
-  return {name: (before.get(name), value) for name, value in now.items() if value != before.get(name)}
-
-
 def open_workdir(
   workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset, init: dict | None = None
 ) -> pathlib.Path:
-  """Makes the folder of a run, or checks that an existing one has the same configuration and data.
+  """Makes the folder of a run, or refuses one that holds something else or a run with another configuration or data.
 
   A run that has no checkpoint yet, such as one that failed at its start, may change its configuration. One that has
-  lost its checkpoints may not start again.
-
-  Args:
-    workdir: Folder of the run.
-    config: Configuration of the training that starts or resumes.
-    dataset: Data of that training.
-    init: Where a new training starts; see `Description`. A run that resumes keeps its own.
-
-  Returns:
-    The folder.
-
-  Raises:
-    UsageError: If the folder cannot be written, or holds files that are not a run, or a run with another configuration,
-      with other data, with more steps than `config.steps` or without the checkpoints that it had.
+  lost its checkpoints may not start again. `init` says where a new training starts, as in `Description`; a run that
+  resumes keeps its own.
   """
   workdir = make_writable(workdir)
   for file in list(workdir.iterdir()):
@@ -125,29 +79,21 @@ def open_workdir(
   new, old = Description(config, as_json(facts), init), read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):
-      raise UsageError(
-        f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run', 'workdir'
-      )
+      said = f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run'
+      raise UsageError(said, 'workdir')
   elif available(workdir):
     _check_same(workdir, new, old)
     new = old._replace(config=config)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
-    raise UsageError(
-      f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
-      '`workdir`',
-      'workdir',
-    )
+    said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
+    raise UsageError(f'{said}`workdir`', 'workdir')
   write_description(workdir, new)
   return workdir
 
 
 @contextlib.contextmanager
 def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
-  """Keeps other trainings out of a folder until the block or the process ends. A missing folder is made.
-
-  Raises:
-    UsageError: If the folder cannot be written, or a training is running in it.
-  """
+  """Keeps other trainings out of a folder, which is made, until the block or the process ends."""
   folder = os.open(make_writable(workdir), os.O_RDONLY)
   try:
     try:
@@ -169,6 +115,5 @@ def _check_same(workdir, new, old):
   if new.data != old.data:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
   if (done := latest_step(workdir)) > config.steps:
-    raise UsageError(
-      f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.', 'steps'
-    )
+    said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
+    raise UsageError(said, 'steps')

@@ -38,24 +38,12 @@ _BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score', 'fid
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  On a terminal it also shows a progress bar with the newest numbers.
-
-  Attributes:
-    records: The records that the log held when it was opened.
-    seconds: Time at the last of them; 0 if there was none.
+  On a terminal it also shows a progress bar with the newest numbers. `records` are those that the log held when it was
+  opened, and `seconds` is the time at the last of them.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
-    """Opens the log at step `start`, and removes records of later steps, which an interrupted run may have left.
-
-    Args:
-      workdir: Folder of the run.
-      start: Step from which the training starts.
-      steps: Step at which the training ends.
-
-    Raises:
-      OSError: If a file cannot be written.
-    """
+    """Opens the log at step `start`, and removes records of later steps, which an interrupted run may have left."""
     self._tensorboard = workdir / 'tensorboard'
     with self._writing():
       self._tensorboard.mkdir(exist_ok=True)
@@ -81,11 +69,7 @@ class RunLog:
   def record(self, kind: str, step: int, metrics: dict[str, float | int | str], seconds: float) -> None:
     """Logs metrics; TensorBoard shows those that are numbers. Records other than 'train' are on the disk then.
 
-    Args:
-      kind: 'train', 'validation' or 'rollback'; the prefix of the names in TensorBoard.
-      step: The training step.
-      metrics: Names and values.
-      seconds: Time for which the run has been trained, by earlier processes as well.
+    `kind` is 'train', 'validation' or 'rollback'. `seconds` counts the training by earlier processes as well.
     """
     self._file.write(_line({'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}))
     self._file.flush()
@@ -146,9 +130,6 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   """Reads the records of a run's `metrics.jsonl`, oldest first; an empty list if there is no file.
 
   Lines that cannot be read are left out, and a warning names them, except for the end of the file that a kill cut off.
-
-  Raises:
-    UsageError: If the file cannot be read.
   """
   path = workdir / 'metrics.jsonl'
   try:

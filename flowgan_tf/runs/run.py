@@ -10,23 +10,15 @@ from collections.abc import Callable, Sequence
 import keras
 from ml_collections import config_dict
 
-from flowgan_tf import data, objectives
+from flowgan_tf import data
 from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
-from flowgan_tf.runs.config import objective_arguments, run_identity
+from flowgan_tf.runs.config import make_objective, run_identity
 from flowgan_tf.runs.folder import read_description
 
-__all__ = [
-  'Run',
-  'find_run',
-  'load_data',
-  'load_run',
-  'make_critic',
-  'make_generator',
-  'make_objective',
-]
+__all__ = ['Run', 'find_run', 'load_data', 'load_run', 'make_critic', 'make_generator', 'make_objective']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +81,7 @@ def load_data(run: Run) -> data.Dataset:
 
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run, after checking that the folder is one and has a checkpoint.
-
-  Raises:
-    UsageError: If the folder is not a run or has no checkpoint yet.
-  """
+  """Returns the path of a run, after checking that the folder is one and has a checkpoint."""
   workdir = pathlib.Path(workdir)
   if not os.path.isdir(workdir):  # False, too, for what can be no path.
     raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
@@ -105,31 +93,16 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
-  """Builds the generator that a configuration describes.
+  """Builds the generator that a configuration describes, with a Keras dtype policy.
 
-  Args:
-    config: A training configuration.
-    image_shape: `(height, width, channels)`.
-    dtype: Name of a Keras dtype policy.
-
-  Raises:
-    UsageError: If a setting is wrong or does not fit the shape of the images.
+  A `UsageError` says which setting is wrong or does not fit the shape of the images.
   """
   return _build(GENERATORS, 'generator', config, image_shape, dtype)
 
 
 def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
-  """Builds the critic that a configuration describes, with the arguments and errors of `make_generator`."""
+  """Builds the critic that a configuration describes, like `make_generator`."""
   return _build(CRITICS, 'critic', config, image_shape, dtype)
-
-
-def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """Builds the objective that a configuration describes.
-
-  Raises:
-    UsageError: If one of its settings is wrong.
-  """
-  return objectives.make(**objective_arguments(config))
 
 
 def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):

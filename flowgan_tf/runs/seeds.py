@@ -24,9 +24,6 @@ class Purpose(enum.IntEnum):
 def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:
   """Returns a stateless seed, an int32 tensor of shape `[2]`, so that a resumed run repeats an uninterrupted one.
 
-  Args:
-    seed: Seed of the run.
-    purpose: What the draw is for.
-    step: Training step, or another integer that distinguishes draws of one purpose.
+  `step` is the training step, or another integer that distinguishes draws of one purpose.
   """
   return tf.random.experimental.stateless_fold_in([seed, int(purpose)], tf.cast(step, tf.int32))

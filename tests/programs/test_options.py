@@ -21,13 +21,14 @@ def get_config():
     ('1 / 0', '--config cannot be used (ZeroDivisionError: division by zero)'),
     ('raise SystemExit', '--config cannot be used (SystemExit'),
     ('return get_config()', 'RecursionError'),
-    ('raise OSError("unreadable")', '--config cannot be read (unreadable)'),
-    ('raise ValueError("two\\nlines")', 'ValueError: two lines'),
     ('config.stpes = 3', 'stpes'),
     ('config.batch_size = "many"', "TypeError: Could not override field 'batch_size'"),
     ('return None', 'flowgan_tf.runs.default_config(); --config must be a ConfigDict. Got: None.'),
     ('config.unlock(); config.nice.new = 3', '`nice.new` must be left out, as there is no such setting. Got: 3.'),
-    ('config.unlock(); del config.nice; config.nice = 5', '`nice` must be a block of settings. Got: 5.'),
+    (
+      'config.unlock(); del config.nice; config.nice = 5',
+      '`nice` must be left out, as there is no such setting. Got: 5.',
+    ),
     ('config._fields["steps"] = "many"', "--steps must be an integer. Got: 'many'."),
   ],
 )
@@ -40,21 +41,13 @@ def test_a_config_file_may_do_anything(tmp_path, body, said):
 
 def test_files_without_a_configuration(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  for content in (b'def get_config(:', b'', b'\xff\x00', b'import nosuchmodule', b'exit(0)'):
+  for content in (b'def get_config(:', b'', b'\xff\x00', b'exit(0)'):
     (tmp_path / 'odd.py').write_bytes(content)
     assert_one_line(call('train', '--config=odd.py'), 'train', 'train: odd.py: --config cannot be used (')
-  for path in ('', '.', 'missing.py', 'missing.py:x', 'x' * 5000, ':'):
+  for path in ('', '.', 'missing.py:x', 'x' * 5000):
     assert_one_line(call('train', f'--config={path}'), 'train', '--config cannot be ')
-
-
-def test_a_variant_that_the_file_does_not_have(tmp_path):
-  outcome = call('train', '--config=configs/cifar10.py:foo')
-  assert_one_line(
-    outcome, 'train', 'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, '
-  )
-  (tmp_path / 'plain.py').write_text(FILE.format('pass'))
-  outcome = call('train', f'--config={tmp_path}/plain.py:foo')
-  assert_one_line(outcome, 'train', f'{tmp_path}/plain.py: --config cannot be used (TypeError: get_config() takes 0 ')
+  said = 'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, '
+  assert_one_line(call('train', '--config=configs/cifar10.py:foo'), 'train', said)
 
 
 def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch):
@@ -67,48 +60,43 @@ def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ('flag', 'said'),
+  ('flags', 'said'),
   [
-    ('--config.jett.width=3', "Unknown command line flag 'config.jett.width'. Did you mean: config.jet.width ?"),
-    ('--config.generator.hidden_units=32', "Unknown command line flag 'config.generator.hidden_units'."),
-    ('--config.nice=3', "Unknown command line flag 'config.nice'"),
-    (f'--config.{"(" * 300}=3', 'Unknown command line flag'),
-    ('--nosuchflag=1', 'nosuchflag'),
-    ('--config.nice.hidden_units=many', '--config.nice.hidden_units=many: '),
-    ('--config.dcgan.channels=(', 'must be a tuple such as (8, 4), or a single value'),
-    (f'--steps={"9" * 5000}', '--steps'),
-    (f'--steps={"9" * 400}', '--steps must be an integer from 1 to 1000000000.'),
-    ('--lambda=nan', '--lambda must be a finite number of at least 0. Got: nan.'),
-    ('--lambda=', '--lambda=: '),
-    ('--objective=foo', "--objective must be one of mle, adversarial, hybrid. Got: 'foo'."),
-    ('--config.optimizer.warmup_steps=-1', '--config.optimizer.warmup_steps must be an integer from 0 to '),
-    ('--config.nice.couplings=1', '--config.nice.couplings must be an integer from 2 to 256. Got: 1.'),
-    ('--dataset=nosuch', '--dataset must be one of digits, mnist, '),
-    ('--init_from=missing', '/missing: no such folder; expected the folder of a training'),
-    (f'--data_dir={"x" * 5000}', '--data_dir must be a path.'),
-    ('--workdir=', 'must be a path'),
-    ('--samples=3', '--samples=3: '),
-    ('--inception_weights=/w', '--inception_weights must be left out, as it has no effect with scorer classifier.'),
-    ('--flagfile=missing.txt', 'missing.txt'),
-    ('--flagfile', '--flagfile'),
-    ('junk', "unexpected argument 'junk'"),
+    (['--config.jett.width=3'], "Unknown command line flag 'config.jett.width'. Did you mean: config.jet.width ?"),
+    (['--config.nice=3'], "Unknown command line flag 'config.nice'"),
+    (['--config.nice.hidden_units=many'], '--config.nice.hidden_units=many: '),
+    (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), or a single value'),
+    ([f'--steps={"9" * 5000}'], '--steps'),
+    ([f'--steps={"9" * 400}'], '--steps must be an integer from 1 to 1000000000.'),
+    (['--lambda=nan'], '--lambda must be a finite number of at least 0. Got: nan.'),
+    (['--objective=foo'], "--objective must be one of mle, adversarial, hybrid. Got: 'foo'."),
+    (['--config.optimizer.warmup_steps=-1'], '--config.optimizer.warmup_steps must be an integer from 0 to '),
+    (['--config.nice.couplings=1'], '--config.nice.couplings must be an integer from 2 to 256. Got: 1.'),
+    (['--dataset=nosuch'], '--dataset must be one of digits, mnist, '),
+    (['--init_from=missing'], '/missing: no such folder; expected the folder of a training'),
+    ([f'--data_dir={"x" * 5000}'], '--data_dir must be a path.'),
+    (['--workdir='], 'must be a path'),
+    (['--samples=3'], '--samples=3: '),
+    (['--flagfile=missing.txt'], 'missing.txt'),
+    (['--flagfile=odd'], '--flagfile cannot be read'),
+    (['junk'], "unexpected argument 'junk'"),
+    (['--objective=hybrid', '--config.final_lambda=0'], '--config.final_lambda must be 0 if and only if `lambda` is, '),
+    (['--generator=dcgan', '--objective=mle'], "--objective must be 'adversarial' with generator dcgan, which is not "),
+    (['--scorer=inception', '--inception_weights=/w'], '/w: no such file; --inception_weights must be '),
+    # What would have no effect.
+    (['--inception_weights=/w'], '--inception_weights must be left out, as it has no effect with scorer classifier.'),
+    (['--objective=adversarial', '--lambda=5'], '--lambda must be left out, as it has no effect with objective adv'),
+    (['--config=configs/mnist.py:adversarial', '--lambda=5'], '--lambda must be left out, as it has no effect with '),
+    (['--critic_steps=7'], '--critic_steps must be left out, as it has no effect with objective mle. Got: 7.'),
+    (['--config.critic_optimizer.beta_1=0'], '--config.critic_optimizer.beta_1 must be left out, as it has no effect'),
+    (['--objective=hybrid', '--config.jet.width=3'], '--config.jet.width must be left out, as it has no effect with '),
   ],
 )
-def test_a_bad_flag_ends_in_one_line_before_anything_is_made(tmp_path, monkeypatch, flag, said):
+def test_a_bad_flag_ends_in_one_line_before_anything_is_made(tmp_path, monkeypatch, flags, said):
+  (tmp_path / 'odd').write_bytes(b'--steps=\xff\n')
   monkeypatch.chdir(tmp_path)
-  assert_one_line(call('train', '--workdir=run', flag), 'train', said)
-  assert list(tmp_path.iterdir()) == []
-
-
-def test_other_refusals_of_a_training(tmp_path):
-  outcome = call('train', '--objective=hybrid', '--config.final_lambda=0')
-  assert_one_line(outcome, 'train', '--config.final_lambda must be 0 if and only if `lambda` is, here 0.1. Got: 0.0.')
-  outcome = call('train', '--generator=dcgan', '--objective=mle')
-  assert_one_line(outcome, 'train', "--objective must be 'adversarial' with generator dcgan, which is not invertible")
-  outcome = call('train', '--scorer=inception', '--inception_weights=/missing')
-  assert_one_line(outcome, 'train', '/missing: no such file; --inception_weights must be ')
-  (tmp_path / 'flags').write_bytes(b'--steps=\xff\n')
-  assert_one_line(call('train', f'--flagfile={tmp_path}/flags'), 'train', '--flagfile cannot be read')
+  assert_one_line(call('train', '--workdir=run', *flags), 'train', said)
+  assert [path.name for path in tmp_path.iterdir()] == ['odd']
 
 
 @pytest.mark.parametrize(
@@ -127,24 +115,6 @@ def test_a_lambda_alone_makes_a_hybrid(flags, objective, weight):
   assert (config.objective, config['lambda']) == (objective, weight)
 
 
-@pytest.mark.parametrize(
-  ('flags', 'name'),
-  [
-    (['--objective=adversarial', '--lambda=5'], 'lambda'),
-    (['--objective=mle', '--lambda=0.1'], 'lambda'),
-    (['--config=configs/mnist.py:adversarial', '--lambda=5'], 'lambda'),
-    (['--objective=mle', '--divergence=kl'], 'divergence'),
-    (['--critic_steps=7'], 'critic_steps'),
-    (['--config.critic_warmup=3'], 'config.critic_warmup'),
-    (['--config.critic_optimizer.beta_1=0'], 'config.critic_optimizer.beta_1'),
-    (['--config.dcgan_critic.layer_norm'], 'config.dcgan_critic.layer_norm'),
-    (['--objective=hybrid', '--config.jet.width=3'], 'config.jet.width'),
-  ],
-)
-def test_a_setting_without_effect_is_refused(flags, name):
-  assert_one_line(call('train', *flags), 'train', f'--{name} must be left out, as it has no effect with ')
-
-
 def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
   """Also in a file of flags, which may name the configuration."""
   flags = tmp_path / 'flags.txt'
@@ -156,20 +126,12 @@ def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):
-  (tmp_path / 'cwd').mkdir()
-  (tmp_path / 'cwd' / 'images').mkdir()
-  (tmp_path / 'cwd' / 'digits').mkdir()
+  for folder in ('cwd', 'cwd/images', 'cwd/digits'):
+    (tmp_path / folder).mkdir()
   monkeypatch.chdir(tmp_path / 'cwd')
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-  paths = {
-    'runs/a': f'{tmp_path}/cwd/runs/a',
-    '../b/': f'{tmp_path}/b',
-    '~/a': f'{tmp_path}/home/a',
-    '/c/d': '/c/d',
-    '': '',
-  }
+  paths = {'../b/': f'{tmp_path}/b', '~/a': f'{tmp_path}/home/a', '/c/d': '/c/d', '': ''}
   for given, expected in paths.items():
     assert parsed_config([f'--init_from={given}']).init_from == expected
-  assert parsed_config([]).init_from == ''
   assert parsed_config(['--dataset=images']).dataset == f'{tmp_path}/cwd/images'
   assert parsed_config(['--dataset=digits']).dataset == 'digits'

@@ -7,14 +7,7 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.folder import (
-  count_rollback,
-  exclusive,
-  open_workdir,
-  read_description,
-  training_changes,
-  write_description,
-)
+from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description, write_description
 from flowgan_tf.runs.run import find_run, load_run
 from tests.tiny import edit_record, make_config, write_images
 
@@ -24,12 +17,8 @@ def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
   assert [f.name for f in workdir.iterdir()] == ['config.json']
   found = read_description(workdir)
   assert found.config.to_json() == config.to_json()
-  assert found.data == {
-    'name': dataset.name,
-    'image_shape': [4, 4, 1],
-    'levels': 256,
-    'fingerprint': dataset.fingerprint,
-  }
+  facts = {'name': dataset.name, 'image_shape': [4, 4, 1], 'levels': 256, 'fingerprint': dataset.fingerprint}
+  assert found.data == facts
   assert (found.init, found.rollbacks) == ({'run': '/runs/first', 'step': 3}, 0)
   assert 'real_nvp' not in json.loads((workdir / 'config.json').read_text())['config']
   assert read_description(tmp_path) is None
@@ -47,31 +36,22 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   assert (config.steps, init, rollbacks) == (77, {'run': 'first'}, 2)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"config": {}}', '{"a": 1, "sha256": 3}', '\xff', '[' * 100_000])
-def test_a_file_that_was_not_written_so_is_damaged(run, config, dataset, text):
+def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run, config, dataset):
   path = run[0] / 'config.json'
-  path.write_text(text, encoding='latin-1')
-  for read in (lambda: load_run(run[0], 'latest'), lambda: open_workdir(run[0], config, dataset)):
-    with pytest.raises(UsageError) as caught:
-      read()
-    assert str(caught.value).startswith(f'{path}: damaged (') and '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-  'edit',
-  [
+  for edit in (
     lambda record: record['config'].update(newer=1),
     lambda record: record['config'].update(seed='a'),
     lambda record: record.update(newer=1),
     lambda record: record.pop('data'),
-  ],
-)
-def test_a_file_of_another_version_is_one_line(run, edit):
-  edit_record(run[0] / 'config.json', edit)
-  with pytest.raises(UsageError) as caught:
-    load_run(run[0])
-  assert str(caught.value).startswith(f'{run[0]}/config.json: is of another version of flowgan_tf (')
-  assert '\n' not in str(caught.value)
+  ):
+    edit_record(path, edit)
+    with pytest.raises(UsageError, match=rf'^{path}: is of another version of flowgan_tf \(.*') as caught:
+      load_run(run[0])
+    assert '\n' not in str(caught.value)
+  path.write_text('{"config": {}}')
+  for read in (lambda: load_run(run[0], 'latest'), lambda: open_workdir(run[0], config, dataset)):
+    with pytest.raises(UsageError, match=rf'^{path}: damaged \('):
+      read()
 
 
 def test_free_settings_may_change(run, config, dataset):
@@ -96,24 +76,24 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
     open_workdir(workdir, config, dataset)
 
 
-@pytest.mark.parametrize(
-  ('key', 'value', 'change'),
-  [
-    ('batch_size', 9, 'batch_size 8 -> 9'),
-    ('generator', 'real_nvp', 'generator nice -> real_nvp'),
-    ('nice.hidden_units', 9, 'nice.hidden_units 8 -> 9'),
-    ('gradient_penalty', 1.0, 'gradient_penalty None -> 1.0'),
-    ('init_from', '/runs/first', 'init_from  -> /runs/first'),
-    ('dcgan_critic.channels', (3,), r'dcgan_critic.channels \[2\] -> \[3\]'),
-  ],
-)
-def test_another_configuration_is_refused(run, config, dataset, key, value, change):
+def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, dataset, tmp_path):
   workdir, _ = run
   before = (workdir / 'config.json').read_bytes()
-  config.update_from_flattened_dict({key: value})
-  with pytest.raises(UsageError, match=f'{workdir}: holds a run with another configuration .*{change}'):
+  other = {'batch_size': 9, 'gradient_penalty': 1.0, 'dcgan_critic.channels': (3,)}
+  changes = r'batch_size 8 -> 9, dcgan_critic.channels \[2\] -> \[3\], gradient_penalty None -> 1.0'
+  with pytest.raises(UsageError, match=rf'^{workdir}: holds a run with another configuration \({changes}\); '):
+    open_workdir(workdir, make_config(other, objective='mle', dataset=config.dataset, steps=6), dataset)
+  (tmp_path / 'other').mkdir()
+  with pytest.raises(UsageError, match='run on other data'):
+    open_workdir(workdir, config, data.load(write_images(tmp_path / 'other' / 'images.npz', count=41)))
+  config.steps = 5
+  with pytest.raises(
+    UsageError, match=rf'^`steps` must be at least 6, which the run in {workdir} has done\. Got: 5\.$'
+  ):
     open_workdir(workdir, config, dataset)
   assert (workdir / 'config.json').read_bytes() == before
+  config.steps = 6
+  open_workdir(workdir, config, dataset)
 
 
 def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, config, dataset):
@@ -124,17 +104,6 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   open_workdir(tmp_path, config, dataset)
   config, _, init, rollbacks = read_description(tmp_path)
   assert (config.scorer, init, rollbacks) == ('inception', None, 0)
-
-
-def test_fewer_steps_than_the_run_has_done_are_refused(run, config, dataset):
-  before = (run[0] / 'config.json').read_bytes()
-  config.steps = 5
-  with pytest.raises(UsageError) as caught:
-    open_workdir(run[0], config, dataset)
-  assert str(caught.value) == f'`steps` must be at least 6, which the run in {run[0]} has done. Got: 5.'
-  assert (run[0] / 'config.json').read_bytes() == before
-  config.steps = 6
-  open_workdir(run[0], config, dataset)
 
 
 @pytest.mark.parametrize('what', ['metrics.jsonl', 'evaluation.json', 'export', 'analysis'])
@@ -164,13 +133,6 @@ def test_what_a_kill_left_of_the_first_files_is_removed(tmp_path, config, datase
   assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_other_data_under_the_same_name_are_refused(run, config, tmp_path):
-  (tmp_path / 'other').mkdir()
-  other = data.load(write_images(tmp_path / 'other' / 'images.npz', count=41))
-  with pytest.raises(UsageError, match='run on other data'):
-    open_workdir(run[0], config, other)
-
-
 def test_folders_that_hold_something_else_or_cannot_be_written_are_refused(tmp_path, config, dataset):
   thesis = tmp_path / 'thesis.tex'
   thesis.write_text('precious')
@@ -187,11 +149,3 @@ def test_two_trainings_in_one_folder_are_refused(tmp_path):
     raise AssertionError('the second training got in')
   with exclusive(tmp_path / 'new' / 'folder'):
     assert (tmp_path / 'new' / 'folder').is_dir()
-
-
-def test_changes_of_a_training_leave_out_where_files_are_and_unused_blocks():
-  old, new = make_config(), make_config()
-  new.data_dir, new.log_every, new.real_nvp.scales = 'elsewhere', 7, 9
-  assert training_changes(new, old) == {}
-  new.nice.hidden_units, new.steps = 16, 5
-  assert training_changes(new, old) == {'nice.hidden_units': (8, 16), 'steps': (4, 5)}

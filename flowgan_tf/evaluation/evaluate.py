@@ -17,7 +17,7 @@ from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import tempered
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
-from flowgan_tf.metrics.scorer import make_scorer, score_samples
+from flowgan_tf.metrics.samples import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings

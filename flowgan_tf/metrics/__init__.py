@@ -5,7 +5,7 @@ from flowgan_tf.metrics.distances import FeatureStatistics, feature_statistics, 
 from flowgan_tf.metrics.inception import Inception, load_inception
 from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, make_likelihood_fn
 from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
-from flowgan_tf.metrics.scorer import (
+from flowgan_tf.metrics.samples import (
   Reference,
   ScoreNetwork,
   Scorer,

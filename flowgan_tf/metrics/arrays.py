@@ -24,13 +24,9 @@ _SEAL = 'sha256'
 
 
 def check_images(images: np.ndarray) -> np.ndarray:
-  """Returns images as an array. Grey levels and NaN are refused, because a metric would take them for other images.
+  """Returns images, which must be finite floats `[n, height, width, channels]`, as an array.
 
-  Args:
-    images: Finite floats `[n, height, width, channels]`.
-
-  Raises:
-    UsageError: If they are not.
+  A metric would take grey levels and NaN for other images.
   """
   images = np.asarray(images)
   if not np.issubdtype(images.dtype, np.floating) or images.ndim != 4:
@@ -44,18 +40,10 @@ def check_images(images: np.ndarray) -> np.ndarray:
 
 
 def map_batches(function: Callable, array: np.ndarray, batch_size: int):
-  """Applies a function to an array, batch by batch.
+  """Applies a function to an array `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
   The last batch is filled up with copies of the first entry, whose results are dropped, because XLA would compile
   another program for a smaller batch.
-
-  Args:
-    function: Maps a batch `[batch_size, ...]` to a result `[batch_size, ...]` or a structure of such results.
-    array: Array `[n, ...]` with `n` at least 1.
-    batch_size: Number of entries per call.
-
-  Returns:
-    The results as NumPy arrays `[n, ...]`, in the structure that `function` returns.
   """
   n = len(array)
   padded = np.concatenate([array, np.repeat(array[:1], -n % batch_size, axis=0)])
@@ -64,14 +52,7 @@ def map_batches(function: Callable, array: np.ndarray, batch_size: int):
 
 
 def standard_error(values: ArrayLike) -> float:
-  """Returns the standard error of the mean of independent values, `sqrt(sum_i (v_i - mean)^2 / (n - 1) / n)`.
-
-  Args:
-    values: The n values, real numbers of any shape. They are summed in float64 whatever their precision.
-
-  Returns:
-    The standard error. NaN for fewer than two values.
-  """
+  """Returns the standard error of the mean of n independent values, in float64; NaN for fewer than two of them."""
   values = np.asarray(values, np.float64)
   return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
 
@@ -84,17 +65,10 @@ def weights_hash(weights: Iterable[np.ndarray]) -> str:
 def cached(
   folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str, np.ndarray | float | str]]
 ) -> Mapping[str, np.ndarray]:
-  """Reads arrays from their file in a cache, or makes them and keeps them there.
+  """Reads arrays, numbers and strings from their file in a cache, or makes them and keeps them there.
 
-  Args:
-    folder: Folder of the cache, made if there is none. If it cannot be written to, a warning says so and the arrays are
-      not kept.
-    name: Name of the file, without suffix. Unusual characters are replaced, so that the file stays in the folder.
-    make: Makes the arrays, numbers and strings to keep, by name. It is called if there is no file, and with a warning
-      if the file was damaged or edited.
-
-  Returns:
-    The arrays, numbers and strings by name.
+  A file that was damaged or edited is made again, with a warning. If the folder cannot be written to, a warning says
+  so. Unusual characters in the name are replaced, so that the file stays in the folder.
   """
   path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
   try:

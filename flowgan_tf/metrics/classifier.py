@@ -37,15 +37,13 @@ _PIXELS_PER_SECOND = 3e6  # Training speed on two CPU cores, used only to tell t
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A trained classifier, with what must be reported about it beside a score.
+  """A trained classifier, with what must be reported about it beside a score: a `ScoreNetwork`.
 
   Attributes:
     model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named
       `features` is the last hidden layer, `[n, 128]`.
     test_accuracy: Fraction of the dequantised test images that are classified correctly.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights.
     label_distribution: Label frequencies p*(y) of the training images, float64 `[classes]`.
-    name: Always 'classifier'.
   """
 
   model: keras.Model
@@ -87,11 +85,8 @@ def load_classifier(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 
 
   Args:
     dataset: Labelled data. The training images train the classifier, and the test images give its accuracy.
-    cache_dir: Folder of the cache; see `cached`.
+    cache_dir: Folder of the cache. If it cannot be written to, a warning says so.
     seed: Seed of the initial weights, the order of the images, dropout and noise.
-
-  Returns:
-    The `Classifier`.
   """
   model = _network(dataset.image_shape, dataset.num_classes, seed)
 

@@ -36,9 +36,6 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
   Args:
     features: Real numbers `[n, d]`.
 
-  Returns:
-    The `FeatureStatistics`.
-
   Raises:
     UsageError: If `features` is not a matrix with at least 2 rows, or not finite.
   """
@@ -103,30 +100,18 @@ def _factor(covariance):
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-  """Returns an unbiased estimate of the squared maximum mean discrepancy with the kernel `k(u, v) = (u.v / d + 1)^3`.
-
-      mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
-
-  Its expectation is `|E k(x, .) - E k(y, .)|^2` in the kernel's Hilbert space, which is 0 if and only if all moments up
-  to the third agree. The estimate itself may be negative.
-
-  Args:
-    x: Features of one set of images, real `[n, d]` with `n >= 2`.
-    y: Features of the other set, real `[m, d]` with `m >= 2`.
-
-  Returns:
-    The estimate, computed in float64. The three kernel matrices take most of the memory.
-
-  #### References
-
-  Gretton, Borgwardt, Rasch, Schölkopf, Smola. A kernel two-sample test. JMLR 13, 2012, lemma 6.
-  """
+  """Returns the estimate of `kernel_distance` for one pair of sets `[n, d]` and `[m, d]`, in float64."""
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   return float(_mean_off_diagonal(_kernel(x, x)) + _mean_off_diagonal(_kernel(y, y)) - 2 * _kernel(x, y).mean())
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Score:
-  """Returns the kernel distance: the mean of `squared_mmd` over random subsets of x and y.
+  """Returns the kernel distance: estimates of the squared maximum mean discrepancy over random subsets of x and y.
+
+  The mean over subsets is an unbiased estimate of `|E k(x, .) - E k(y, .)|^2` in the Hilbert space of the kernel
+  `k(u, v) = (u.v / d + 1)^3`, which is 0 if and only if all moments up to the third agree. Each estimate is
+
+      mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
   With Inception-v3's features this is the KID. Unlike the FID it is unbiased at any number of images. It may therefore
   be negative if the true distance is small.
@@ -148,6 +133,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
 
   #### References
 
+  Gretton, Borgwardt, Rasch, Schölkopf, Smola. A kernel two-sample test. JMLR 13, 2012, lemma 6.
   Bińkowski, Sutherland, Arbel, Gretton. Demystifying MMD GANs. ICLR 2018, section 4 (KID).
   """
   # A subset may hold no bad row, or a single row, for which the estimate has no value.

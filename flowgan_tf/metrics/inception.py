@@ -28,21 +28,14 @@ _SIZE = 299
 _BATCH_SIZE = 50
 _PROGRESS_BAR_FROM = 2000  # images, which take minutes on a few CPU cores
 
-# keras.applications has the same name, address and MD5, so that a file it has already downloaded is found.
+# The name and address that keras.applications has.
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
 _URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
-_MD5 = '9a0d58056eeedaa3f26cb7ebd46da564'
 _REMEDIES = "pass a local copy as `inception_weights`, or use the `scorer` 'classifier', which needs no download"
 
 
 class Inception:
-  """Inception-v3 with its weights, in float32.
-
-  Attributes:
-    name: Always 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights.
-    label_distribution: None, because it knows ImageNet's classes and not the data set's.
-    test_accuracy: None, for the same reason.
+  """Inception-v3 with its weights, in float32: a `ScoreNetwork` that knows ImageNet's classes, not the data set's.
 
   #### References
 
@@ -55,11 +48,7 @@ class Inception:
   test_accuracy = None
 
   def __init__(self, model: keras.Model):
-    """Wraps a model.
-
-    Args:
-      model: Maps images `[n, 299, 299, 3]` in [-1, 1] to features and logits.
-    """
+    """Wraps a model that maps images `[n, 299, 299, 3]` in [-1, 1] to features and logits."""
     self.hash = weights_hash(model.get_weights())
     self._model = model
 
@@ -101,54 +90,43 @@ def load_inception(weights: str | None) -> Inception:
     weights: A file of the whole network with its 1000-class layer: `.weights.h5`, `.keras` or Keras' older `.h5`. None
       stands for the ImageNet weights of `keras.applications`, which Keras downloads once (96 MB) and keeps in ~/.keras.
 
-  Returns:
-    The network as an `Inception`.
-
   Raises:
     UsageError: If the weights cannot be downloaded, or the file is missing, damaged or of another network. Without a
       network connection this takes only seconds.
   """
-  path = _download() if weights is None else os.path.expanduser(weights)
-  if not os.path.isfile(path):
+  if weights is None:
+    path = os.path.join(os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras'), 'models', _FILE_NAME)
+    # Without this check Keras could wait for minutes, or for ever if the network drops its packets.
+    if not (os.path.isfile(path) or tfds.host_answers(_URL)):
+      said = f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}'
+      raise UsageError(said, 'inception_weights')
+  elif not os.path.isfile(path := os.path.expanduser(weights)):
     raise UsageError(
       f'{path}: no such file; `inception_weights` must be weights of Inception-v3, .weights.h5 or .h5',
       'inception_weights',
     )
-  model = _network()
-  try:
-    with warnings.catch_warnings():
-      # For the file of another network Keras gives a hundred warnings before it raises.
-      warnings.simplefilter('ignore')
-      model.load_weights(path)
-  except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others.
-    raise UsageError(
-      f'{path}: damaged or not of this network ({type(error).__name__}); `inception_weights` must be .weights.h5 or '
-      '.h5 of keras.applications.InceptionV3 with its 1000 classes',
-      'inception_weights',
-    ) from error
-  return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))
-
-
-def _network():
   policy = keras.config.dtype_policy()
   keras.config.set_dtype_policy('float32')  # InceptionV3 has no dtype argument.
   try:
-    return keras.applications.InceptionV3(weights=None, classifier_activation=None)
+    # Keras' progress bar is not part of a program's output.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+      # For the file of another network Keras gives a hundred warnings before it raises.
+      warnings.simplefilter('ignore')
+      model = keras.applications.InceptionV3(
+        weights='imagenet' if weights is None else None, classifier_activation=None
+      )
+      if weights is not None:
+        model.load_weights(path)
+  except Exception as error:  # HDF5 and Keras raise OSError, KeyError, ValueError and others, and a bare Exception.
+    if weights is None:
+      reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
+      said = f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}'
+    else:
+      said = (
+        f'{path}: damaged or not of this network ({type(error).__name__}); `inception_weights` must be .weights.h5 or '
+        '.h5 of keras.applications.InceptionV3 with its 1000 classes'
+      )
+    raise UsageError(said, 'inception_weights') from error
   finally:
     keras.config.set_dtype_policy(policy)
-
-
-def _download():
-  keras_home = os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras')
-  path = os.path.join(keras_home, 'models', _FILE_NAME)
-  # Without this check Keras could wait for minutes, or for ever if the network drops its packets.
-  if not (os.path.isfile(path) or tfds.host_answers(_URL)):
-    said = f'Inception-v3: no weights in {path}, and {_URL} cannot be reached; {_REMEDIES}'
-    raise UsageError(said, 'inception_weights')
-  try:
-    with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar is not part of a program's output.
-      return keras.utils.get_file(_FILE_NAME, _URL, cache_subdir='models', file_hash=_MD5, cache_dir=keras_home)
-  except Exception as error:  # Keras wraps network errors in a bare Exception.
-    reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
-    said = f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}'
-    raise UsageError(said, 'inception_weights') from error
+  return Inception(keras.Model(model.input, [model.get_layer('avg_pool').output, model.output]))

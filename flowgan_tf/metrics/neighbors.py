@@ -20,7 +20,7 @@ _BLOCK_VALUES = 2**27
 
 
 class Neighbors(NamedTuple):
-  """The k nearest training images of each of n samples, nearest first.
+  """The k nearest training images of each of n samples, nearest first; at equal distance, in the order of the images.
 
   Attributes:
     indices: Positions in the training images, int64 `[n, k]`.
@@ -49,9 +49,6 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray | StoredImages, l
       block by block.
     levels: Number of grey levels.
     k: Number of neighbours of each sample, from 1 to m.
-
-  Returns:
-    The `Neighbors`. Those at equal distance are in the order of the training images.
 
   Raises:
     UsageError: If the images are not finite floats, if the training images are not uint8 of their shape, or if `k` is

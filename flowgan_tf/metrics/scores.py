@@ -43,9 +43,6 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
     splits: Number k of consecutive parts that are scored separately. Part i, from 0 to k - 1, holds the samples from
       `i n // k` up to `(i + 1) n // k`, as in torch-fidelity.
 
-  Returns:
-    The `Score`, without unit.
-
   Raises:
     UsageError: If `probabilities` is not a matrix of finite distributions, or `splits` is not between 1 and n.
 
@@ -73,17 +70,13 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
   maximum is above `exp(H(p*))`, at `p(y) = p* / (c + log p*)`, where c makes this sum to 1.
 
   Args:
-    probabilities: p(y|x) of the n samples, `[n, classes]`. Rows are rescaled to sum to 1 exactly.
+    probabilities: As for `inception_score`.
     label_distribution: p*(y), `[classes]`, greater than 0 for each class. It is rescaled to sum to 1 exactly.
-    splits: Number k of consecutive parts that are scored separately. Part i, from 0 to k - 1, holds the samples from
-      `i n // k` up to `(i + 1) n // k`, as in torch-fidelity.
-
-  Returns:
-    The `Score`, without unit.
+    splits: As for `inception_score`.
 
   Raises:
-    UsageError: If `probabilities` is not a matrix of finite distributions, `label_distribution` is not a positive
-      distribution over the same number of classes, or `splits` is not between 1 and n.
+    UsageError: As for `inception_score`; or if `label_distribution` is not a positive distribution over the same number
+      of classes.
 
   #### References
 

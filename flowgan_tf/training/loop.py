@@ -15,7 +15,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, save_png
-from flowgan_tf.metrics.scorer import make_scorer, score_samples
+from flowgan_tf.metrics.samples import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import run_identity, shared_settings, validate

@@ -73,7 +73,7 @@ def test_distance_is_that_of_the_formula_with_the_matrix_square_root_of_scipy(d)
   np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize('rank', [None, 1, 5, 19])
+@pytest.mark.parametrize('rank', [None, 1, 19])
 def test_distance_of_equal_covariances_is_the_squared_distance_of_the_means(rank):
   for seed in range(10):
     a = _random(20, seed, rank)
@@ -118,17 +118,7 @@ def test_distance_of_a_nearly_singular_covariance_has_no_epsilon_on_its_diagonal
   """In two dimensions, tr M^(1/2) = (tr M + 2 (det M)^(1/2))^(1/2); here with M = S_a S_b."""
   a, b = _gaussian([0, 0], np.diag([1, 1e-16])), _gaussian([0, 0], [[2, 1], [1, 3]])
   root = math.sqrt((1 * 2 + 1e-16 * 3) + 2 * math.sqrt(1e-16 * (2 * 3 - 1)))
-  assert root - math.sqrt(2) > 1e-8
   np.testing.assert_allclose(frechet_distance(a, b), 1 + 1e-16 + 2 + 3 - 2 * root, rtol=1e-14)
-
-
-@pytest.mark.parametrize('order', [1, -1])
-def test_distance_of_covariances_with_condition_number_1e16(order):
-  q = _rotation(33, 0)
-  a, b = np.logspace(0, -16, 33), np.logspace(0, -16, 33)[::order] * np.linspace(1, 2, 33)
-  zero = np.zeros(33)
-  distance = frechet_distance(_gaussian(zero, q * a @ q.T), _gaussian(zero, q * b @ q.T))
-  np.testing.assert_allclose(distance, np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rtol=1e-6, atol=1e-7)
 
 
 # The estimate behind KID.
@@ -192,6 +182,7 @@ def test_mean_and_standard_deviation_are_over_all_subsets_of_that_size():
     for columns in itertools.combinations(range(4), 2)
   ]
   score = kernel_distance(x, y, subsets=4000, subset_size=2)
+  assert score == kernel_distance(x, y, subsets=4000, subset_size=2) != kernel_distance(x, y, 4000, 2, seed=1)
   assert abs(score.mean - np.mean(values)) < 3 * np.std(values) / math.sqrt(4000)
   np.testing.assert_allclose(score.std, np.std(values), rtol=0.05)
 
@@ -202,12 +193,6 @@ def test_smaller_set_bounds_the_size_of_both_subsets():
   possible = [squared_mmd(x, y[list(rows)]) for rows in itertools.combinations(range(10), 3)]
   for score in (kernel_distance(x, y, subsets=20), kernel_distance(y, x, subsets=20)):
     assert min(possible) <= score.mean <= max(possible) and score.std > 0
-
-
-def test_subsets_follow_the_seed():
-  x, y = np.random.default_rng(0).normal(size=[2, 40, 4])
-  scores = [kernel_distance(x, y, subsets=100, subset_size=10, seed=seed) for seed in (0, 1)]
-  assert scores[0] == kernel_distance(x, y, subset_size=10) != scores[1]
 
 
 # Mistakes.
@@ -221,7 +206,6 @@ BAD = np.append(np.zeros(999), np.nan)[:, None]  # Most subsets do not hold the 
   ('distance', 'message'),
   [
     (lambda: feature_statistics(GOOD[:1]), r'`features` must be of shape \[n, d\] .* Got: \(1, 3\)'),
-    (lambda: feature_statistics(GOOD[0]), r'`features` must be of shape .* Got: \(3,\)'),
     (lambda: kernel_distance(BAD, GOOD[:, :1], 1, 2), '`x` must be finite. Got: 1 of 1000 rows'),
     (lambda: kernel_distance(GOOD, np.inf * GOOD), '`y` must be finite. Got: 4 of 4 rows'),
     (lambda: kernel_distance(GOOD, GOOD, subsets=0), '`subsets` must be .* Got: 0'),

@@ -12,16 +12,6 @@ def grey_levels(m: int, levels: int = 256, shape=(4, 3, 2), seed: int = 0) -> np
   return np.random.default_rng(seed).integers(0, levels, (m, *shape)).astype(np.uint8)
 
 
-def test_by_hand():
-  """Two pixels, four levels: grey levels 0 .. 3 stand at 1/8, 3/8, 5/8 and 7/8."""
-  training = np.array([[0, 0], [3, 3], [0, 3]], np.uint8).reshape(3, 2, 1, 1)
-  images = np.array([[1 / 8, 5 / 8]], np.float32).reshape(1, 2, 1, 1)
-  found = nearest_neighbors(images, training, levels=4, k=3)
-  np.testing.assert_array_equal(found.indices, [[2, 0, 1]])
-  # Pixel differences (0, 1/4), (0, 1/2) and (3/4, 1/4).
-  np.testing.assert_allclose(found.distances, [np.sqrt([1 / 32, 1 / 8, 5 / 16])], rtol=1e-6)
-
-
 @pytest.mark.parametrize(('block', 'levels'), [(7, 17), (40, 256), (10_000, 17)])
 def test_is_scipys_distance_over_the_root_of_the_pixels(monkeypatch, block, levels):
   """This holds also if the training images are searched in blocks, some of them smaller than k."""
@@ -61,19 +51,16 @@ def test_duplicates_come_in_the_order_of_the_training_images(monkeypatch):
   assert found.distances[0, 3] > 0.1
 
 
-def images(n: int = 2, shape=(4, 3, 2), dtype=np.float32) -> np.ndarray:
-  return np.zeros((n, *shape), dtype)
+IMAGES = np.zeros((2, 4, 3, 2))
 
 
 @pytest.mark.parametrize(
   ('samples', 'training', 'k', 'message'),
   [
-    (images(dtype=np.uint8), grey_levels(9), 5, '`images` must be floats .* Got: uint8'),
-    (images() - np.inf, grey_levels(9), 5, 'must be finite.* 2 of 2'),
-    (images(shape=(3, 4, 2)), grey_levels(9), 5, r'`training` must .* shape \[m, 3, 4, 2\].* Got: .* \(9, 4, 3, 2\)'),
-    (images(), images(9), 5, '`training` must be uint8 .* Got: float32'),
-    (images(), grey_levels(9), 0, '`k` must be an integer from 1 to 9. Got: 0'),
-    (images(), grey_levels(9), 10, '`k` must be an integer from 1 to 9. Got: 10'),
+    (IMAGES.astype(np.uint8), grey_levels(9), 5, '`images` must be floats .* Got: uint8'),
+    (np.zeros((2, 3, 4, 2)), grey_levels(9), 5, r'`training` must .* \[m, 3, 4, 2\].* Got: .* \(9, 4, 3, 2\)'),
+    (IMAGES, IMAGES, 2, '`training` must be uint8 .* Got: float64'),
+    (IMAGES, grey_levels(9), 10, '`k` must be an integer from 1 to 9. Got: 10'),
   ],
 )
 def test_refuses_what_would_find_other_images(samples, training, k, message):

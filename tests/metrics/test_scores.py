@@ -115,9 +115,7 @@ def test_scores_differ_by_the_marginals_and_the_inception_score_has_its_range(pr
   ('score', 'message'),
   [
     (lambda: inception_score([0.5, 0.5]), r'`probabilities` must be of shape \[samples, classes\]'),
-    (lambda: inception_score([[0.5, 0.5], [np.nan, 1.0], [np.inf, 0.0]]), '`probabilities` must .* Got: 2 of 3 rows'),
-    (lambda: inception_score([[1.5, -0.5], [0.5, 0.49]]), '`probabilities` must .* Got: 2 of 2 rows'),
-    (lambda: inception_score(np.eye(3), 0), '`splits` must be an integer from 1 to 3'),
+    (lambda: inception_score([[0.5, 0.5], [np.nan, 1.0], [1.5, -0.5], [0.5, 0.49]]), 'Got: 3 of 4 rows'),
     (lambda: inception_score(np.eye(3), 4), '`splits` must be an integer from 1 to 3'),
     (lambda: mode_score([[0.5, 0.5]], [1.0]), '`label_distribution` must'),
     (lambda: mode_score([[0.5, 0.5]], [1.0, 0.0]), '`label_distribution` must'),

@@ -7,7 +7,6 @@ import keras
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.metrics import inception
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from tests.programs.conftest import FAST, assert_one_line, call
@@ -110,7 +109,7 @@ def test_inception_scores_a_run(images, tmp_path, monkeypatch):
     features = keras.layers.GlobalAveragePooling2D(name='avg_pool')(keras.layers.Conv2D(4, 9, strides=32)(images))
     return keras.Model(images, keras.layers.Dense(1000)(features))
 
-  monkeypatch.setattr(inception, '_network', network)
+  monkeypatch.setattr(keras.applications, 'InceptionV3', lambda **_: network())
   keras.utils.set_random_seed(0)
   weights = tmp_path / 'inception.weights.h5'
   network().save_weights(weights)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow_probability as tfp
 
 from flowgan_tf.flows import nice
-from flowgan_tf.metrics.scorer import score_samples
+from flowgan_tf.metrics.samples import score_samples
 from flowgan_tf.study import temperature as module
 from flowgan_tf.study.temperature import Temperature, tempered_log_prob
 from tests.summaries import summary, temperature

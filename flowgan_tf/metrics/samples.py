@@ -1,7 +1,8 @@
-"""The scores of a generator's samples: a network, its features of real images, and what both say of samples."""
+"""What is said of a generator's samples: scores by a network, beside its features of real images, and their health."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -76,14 +77,6 @@ def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.
   """Returns the reference of a data set, from the cache if it is there and newly computed otherwise.
 
   The training images are dequantised, to look like a flow's samples, with noise that is always the same.
-
-  Args:
-    dataset: The data set.
-    network: Network that gives the features. Its name and hash are part of the cache file's name.
-    cache_dir: Folder of the cache; see `cached`.
-
-  Returns:
-    The `Reference`.
   """
   n = len(dataset.train)
   used = min(n, _MOST_IMAGES)
@@ -107,23 +100,22 @@ def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.
   return Reference(FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n'])), saved['features'])
 
 
+@dataclasses.dataclass(frozen=True)
 class Scorer:
   """Inception score, FID and KID of samples, and the MODE score if the network knows the data set's classes.
 
   Attributes:
-    selection: Name of the score that chooses the best checkpoint: 'mode_score' if there is one, as in the paper's MNIST
-      table, and otherwise 'inception_score', as in its CIFAR-10 table.
+    network: Network that predicts features and classes.
+    reference: Features of real images from the same network, for FID and KID.
   """
 
-  def __init__(self, network: ScoreNetwork, reference: Reference):
-    """Prepares the scores.
+  network: ScoreNetwork
+  reference: Reference
 
-    Args:
-      network: Network that predicts features and classes.
-      reference: Features of real images from the same network, for FID and KID.
-    """
-    self._network, self._reference = network, reference
-    self.selection = 'inception_score' if network.label_distribution is None else 'mode_score'
+  @property
+  def selection(self) -> str:
+    """The score that chooses the best checkpoint: as in the paper's tables, the MODE score if there is one."""
+    return 'inception_score' if self.network.label_distribution is None else 'mode_score'
 
   def __call__(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
     """Scores samples.
@@ -137,15 +129,15 @@ class Scorer:
       A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
       splits and reference images.
     """
-    network = self._network
+    network = self.network
     features, probabilities = network.predict(images)
     scores = {
       'inception_score': inception_score(probabilities, splits),
-      'kid': kernel_distance(features, self._reference.features, subsets=_SUBSETS_PER_SPLIT * splits),
+      'kid': kernel_distance(features, self.reference.features, subsets=_SUBSETS_PER_SPLIT * splits),
     }
     if network.label_distribution is not None:
       scores['mode_score'] = mode_score(probabilities, network.label_distribution, splits)
-    record = {'fid': frechet_distance(feature_statistics(features), self._reference.statistics)}
+    record = {'fid': frechet_distance(feature_statistics(features), self.reference.statistics)}
     for name, score in scores.items():
       record |= {name: score.mean, f'{name}_std': score.std}
     if network.test_accuracy is not None:
@@ -155,7 +147,7 @@ class Scorer:
       'score_splits': splits,
       'scorer': network.name,
       'scorer_hash': network.hash,
-      'reference_images': self._reference.statistics.n,
+      'reference_images': self.reference.statistics.n,
     }
 
 
@@ -167,11 +159,8 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
 
   Args:
     config: A training configuration, of which `scorer`, `inception_weights` and `cache_dir` are used.
-    dataset: The data.
+    dataset: The data. If they have no labels for a classifier, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
-
-  Returns:
-    The scorer; None if it would be a classifier and the data have no labels.
 
   Raises:
     UsageError: If `required` and the data have no labels, a label has no training image, or the weights of Inception-v3
@@ -210,7 +199,7 @@ def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) ->
   Args:
     images: Samples, float `[n, height, width, channels]`.
     scorer: Scores the samples; None for no scores.
-    splits: Number of parts that are scored separately; see `Scorer`.
+    splits: As for `Scorer`.
 
   Returns:
     A dictionary of `saturated`, the share of pixels that are beyond 0 or 1 or within 1e-6 of them; `non_finite`, the

@@ -5,18 +5,13 @@ import types
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 
-from flowgan_tf import data, metrics
+from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics import scorer as scorer_module
+from flowgan_tf.metrics import samples
 from flowgan_tf.metrics.distances import feature_statistics, kernel_distance
-from flowgan_tf.metrics.scorer import (
-  Reference,
-  Scorer,
-  load_reference,
-  make_scorer,
-  score_samples,
-)
+from flowgan_tf.metrics.samples import Reference, Scorer, load_reference, make_scorer, score_samples
 from tests.tiny import make_config, write_images
 
 LEVELS = 256
@@ -88,48 +83,28 @@ def colours(name='colours', seed=0, train=40):
   return data.Dataset(name, LEVELS, *splits, None)
 
 
-def test_a_scorer_can_be_built_of_public_names(tmp_path):
-  network: metrics.ScoreNetwork = Colours()
-  dataset = colours()
-  reference = metrics.load_reference(dataset, network, tmp_path)
-  same = data.dequantize(dataset.train.images, LEVELS, 5)
-  assert metrics.Scorer(network, reference)(same)['fid'] < 1e-3
-
-
-def test_statistics_are_those_of_the_training_images(tmp_path, caplog):
-  dataset, network = colours(), Colours()
-  with caplog.at_level('INFO', logger='flowgan_tf.metrics'):
-    reference = load_reference(dataset, network, tmp_path)
-  assert caplog.messages == ['Computing classifier features of the 40 train images of colours.']
-  images = np.concatenate(network.seen)
-  np.testing.assert_array_equal(np.floor(LEVELS * images), dataset.train.images)
-  # The noise adds half a level on average, with a standard deviation of 0.29; each mean is over 20 pixels.
-  means = (dataset.train.images.astype(np.float64) + 0.5).mean(axis=(1, 2)) / LEVELS
-  np.testing.assert_allclose(reference.features, means, atol=5 * 0.29 / np.sqrt(20) / LEVELS)
-  assert (reference.features.dtype, reference.statistics.n) == (np.float32, 40)
-  features = images.mean(axis=(1, 2), dtype=np.float64)
-  np.testing.assert_allclose(reference.statistics.mean, features.mean(axis=0), rtol=1e-6)
-  np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
-
-
-def test_chunks_hold_all_images_in_order_with_noise_of_their_own(tmp_path, monkeypatch):
+@pytest.mark.parametrize(('values', 'chunks'), [(10_000, [40]), (1000, [16, 16, 8])])  # 60 values in an image
+def test_reference_is_of_the_training_images_in_order_with_noise_of_their_own(tmp_path, monkeypatch, values, chunks):
   """All features make the statistics, and the first of them are kept."""
-  monkeypatch.setattr(scorer_module, '_CHUNK_VALUES', 1000)
-  monkeypatch.setattr(scorer_module, '_KERNEL_FEATURES', 6)
+  monkeypatch.setattr(samples, '_CHUNK_VALUES', values)
+  monkeypatch.setattr(samples, '_KERNEL_FEATURES', 6)
   dataset, network = colours(), Colours()
   reference = load_reference(dataset, network, tmp_path)
-  assert [len(images) for images in network.seen] == [16, 16, 8]  # 60 values in an image
+  assert [len(images) for images in network.seen] == chunks
   images = np.concatenate(network.seen)
-  features = images.mean(axis=(1, 2)).astype(np.float32)
-  np.testing.assert_array_equal(reference.features, features[:6])
-  np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
-  assert reference.statistics.n == 40
   np.testing.assert_array_equal(np.floor(LEVELS * images), dataset.train.images)
-  assert len(np.unique((LEVELS * images % 1).reshape(40, -1)[:, :4], axis=0)) == 40
+  noise = (LEVELS * images % 1).reshape(40, -1)
+  assert len(np.unique(noise[:, :4], axis=0)) == 40 and scipy.stats.kstest(noise.ravel(), 'uniform').pvalue > 1e-3
+  features = images.mean(axis=(1, 2), dtype=np.float64)
+  np.testing.assert_allclose(reference.features, features[:6], rtol=1e-6)
+  np.testing.assert_allclose(reference.statistics.mean, features.mean(axis=0), rtol=1e-6)
+  np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
+  assert (reference.features.dtype, reference.statistics.n) == (np.float32, 40)
+  assert Scorer(network, reference)(data.dequantize(dataset.train.images, LEVELS, 5))['fid'] < 1e-3
 
 
 def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr(scorer_module, '_MOST_IMAGES', 30)
+  monkeypatch.setattr(samples, '_MOST_IMAGES', 30)
   dataset, network = colours(), Colours()
   with caplog.at_level('INFO', logger='flowgan_tf.metrics'):
     reference = load_reference(dataset, network, tmp_path)
@@ -142,7 +117,7 @@ def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog)
   assert order != sorted(order)  # KID uses the first of them, which must not be of one class.
 
 
-def test_the_second_call_reads_the_cache(tmp_path):
+def test_each_network_and_data_set_has_a_file_which_the_second_call_reads(tmp_path):
   network, dataset = Colours(), colours(name='../my data/v1.0')
   first, second = (load_reference(dataset, network, tmp_path) for _ in range(2))
   assert len(network.seen) == 1
@@ -151,12 +126,9 @@ def test_the_second_call_reads_the_cache(tmp_path):
   for array, same in zip((*first.statistics, first.features), (*second.statistics, second.features), strict=True):
     np.testing.assert_array_equal(array, same)
   assert (second.features.dtype, type(second.statistics.n)) == (np.float32, int)
-
-
-def test_another_network_or_data_set_has_its_own_file(tmp_path):
   variants = [(colours(), '01'), (colours(), '23'), (colours(name='others'), '01'), (colours(seed=1), '01')]
-  for number, (dataset, hash_) in enumerate(variants, 1):
-    load_reference(dataset, Colours(hash=hash_), tmp_path)
+  for number, (other, hash_) in enumerate(variants, 2):
+    load_reference(other, Colours(hash=hash_), tmp_path)
     assert len(list(tmp_path.iterdir())) == number
 
 
@@ -177,8 +149,8 @@ def networks(monkeypatch):
     asked.append(folder)
     return types.SimpleNamespace(label_distribution=None)
 
-  monkeypatch.setattr(scorer_module, 'load_classifier', load_classifier)
-  monkeypatch.setattr(scorer_module, 'load_reference', lambda *_: None)
+  monkeypatch.setattr(samples, 'load_classifier', load_classifier)
+  monkeypatch.setattr(samples, 'load_reference', lambda *_: None)
   return asked
 
 
@@ -193,20 +165,18 @@ def test_a_classifier_needs_images_of_each_label(config, tmp_path):
     make_scorer(config, data.load(str(path)))
 
 
-def test_the_cache_is_in_the_home_by_default(config, tmp_path, monkeypatch, networks):
+def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(
+  config, tmp_path, monkeypatch, caplog, networks
+):
   monkeypatch.setenv('HOME', str(tmp_path))
   make_scorer(config, data.load(config.dataset))
   assert networks == [tmp_path / '.cache' / 'flowgan_tf']
-
-
-def test_a_cache_that_cannot_be_written_is_said_before_the_work(config, tmp_path, caplog, networks):
   (tmp_path / 'file').touch()
   config.cache_dir = str(tmp_path / 'file' / 'cache')
-  with caplog.at_level('WARNING', logger='flowgan_tf'):
-    assert make_scorer(config, data.load(config.dataset)) is not None
-  [message] = [record.getMessage() for record in caplog.records]
+  assert make_scorer(config, data.load(config.dataset)) is not None
+  [message] = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
   assert message.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in message
-  assert len(networks) == 1
+  assert len(networks) == 2
 
 
 # Samples.
@@ -217,20 +187,13 @@ def scorer(images, splits=1):
   return {'mode_score': float(images.mean()), 'score_splits': splits}
 
 
-def test_scores_stand_beside_the_health_of_the_samples():
-  images = np.full((20, 4, 4, 1), 0.2)
-  images[:10, :2] = 0.7
-  health = {'saturated': 0.0, 'non_finite': 0.0, 'sample_std': pytest.approx(0.125)}
-  assert score_samples(images, scorer, splits=2) == health | {'mode_score': pytest.approx(0.325), 'score_splits': 2}
-  assert score_samples(images, None) == health
-
-
-def test_health_by_hand():
+def test_health_by_hand_stands_beside_the_scores():
   """Three samples of 2 x 1 pixels, with population standard deviations sqrt(1/6) and sqrt(0.06)."""
   images = np.array([[0.0, 0.2], [0.5, 0.5], [1.0, 0.8]]).reshape(3, 2, 1, 1)
   std = (np.sqrt(1 / 6) + np.sqrt(0.06)) / 2
   health = {'saturated': pytest.approx(2 / 6), 'non_finite': 0.0, 'sample_std': pytest.approx(std)}
   assert score_samples(images, None) == health
+  assert score_samples(images, scorer, splits=2) == health | {'mode_score': pytest.approx(0.5), 'score_splits': 2}
 
 
 @pytest.mark.parametrize(('value', 'saturated'), [(-3, 1), (5e-7, 1), (2e-6, 0), (1 - 2e-6, 0), (1 - 5e-7, 1), (7, 1)])

@@ -37,17 +37,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class Replicas:
-  """The replicas of a strategy, in this process and in those of other workers.
+  """The `count` replicas of a strategy, in the processes of `workers` workers; this one is number `worker`.
 
-  Attributes:
-    count: Number of replicas, of all workers together.
-    workers: Number of processes, which have as many replicas each.
-    worker: Number of this process; the chief is 0.
-    is_chief: Whether this process is the one that reads and writes the run's folder.
+  Worker 0 is the chief, which alone reads and writes the run's folder. Without a strategy there is one replica.
   """
 
   def __init__(self, strategy: tf.distribute.Strategy | None = None):
-    """Takes the replicas of a strategy; without one there is one replica."""
     self._strategy = strategy
     self.count = strategy.num_replicas_in_sync if strategy else 1
     self.workers, self.worker = _place(strategy) if strategy else (1, 0)
@@ -66,13 +61,9 @@ class Replicas:
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
   def map(self, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
-    """Spreads a function of batches over the replicas.
+    """Spreads a function over the replicas that maps `[n, ...]` to such tensors and treats each entry by itself.
 
-    Args:
-      function: Maps `[n, ...]` to a structure of tensors `[n, ...]`, and treats each entry by itself.
-
-    Returns:
-      The same function. If there are fewer entries than a multiple of `count`, copies of the first one fill them up.
+    If there are fewer entries than a multiple of `count`, copies of the first one fill them up.
     """
     if self._strategy is None:
       return function
@@ -88,23 +79,21 @@ class Replicas:
     return tf.function(spread, autograph=False)
 
   def any(self, flag: bool) -> bool:
-    """Returns whether a flag is set on any worker. Every worker must ask, and waits until all have asked."""
+    """Returns whether a flag is set on any worker. Every worker must ask, and waits for all; also in the next three."""
     return flag if self.workers == 1 else bool(self._sum([int(flag)], of=range(self.count))[0])
 
   def from_chief(self, value: int) -> int:
-    """Returns the chief's value. Every worker must ask, and waits until all have asked."""
+    """Returns the chief's value."""
     return value if self.workers == 1 else int(self._sum([int(value)], of=[0])[0])
 
   def broadcast(self, variables: Sequence[tf.Variable]) -> None:
-    """Gives variables the values that they have in the chief's process. Every worker must call this."""
+    """Gives variables the values that they have in the chief's process."""
     if self.workers > 1:
       for variable, value in zip(variables, self._sum(variables, of=[0]), strict=True):
         variable.assign(value)
 
   def check_same(self, facts: dict[str, Any]) -> None:
-    """Checks that all workers have the same facts, which are values of JSON by name, as the chief.
-
-    Every worker must ask, with the same names, and waits until all have asked.
+    """Checks that all workers have the same facts as the chief: values of JSON, by the same names.
 
     Raises:
       UsageError: If a fact of this worker differs from the chief's.
@@ -142,11 +131,7 @@ class Replicas:
 
   @contextlib.contextmanager
   def reporting_lost_workers(self) -> Iterator[None]:
-    """Turns TensorFlow's errors of an exchange into one line, which says that a worker has ended if that is certain.
-
-    Raises:
-      ConnectionError: Instead of the error of an operation, if there are other workers.
-    """
+    """Turns TensorFlow's errors of an exchange with other workers into a `ConnectionError` of one line."""
     try:
       yield
     except (*_LOST, *_FAILED) as error:
@@ -173,10 +158,8 @@ SINGLE = Replicas()
 def make_replicas(strategy: str) -> Replicas:
   """Makes the strategy of a name, once in a process, before the first operation of TensorFlow.
 
-  Args:
-    strategy: '' for one device; 'mirrored' for all devices of this machine, GPUs if it has any; 'mirrored:N' for the
-      first N GPUs, or without a GPU for N parts of the CPU; 'multi_worker' for the cluster that the environment
-      variable `TF_CONFIG` describes.
+  '' is one device; 'mirrored' is all devices of this machine, GPUs if it has any; 'mirrored:N' is the first N GPUs, or
+  without a GPU N parts of the CPU; 'multi_worker' is the cluster that the environment variable `TF_CONFIG` describes.
 
   Raises:
     UsageError: If there are not as many devices, `TF_CONFIG` describes no cluster of workers, or its port for this
@@ -287,17 +270,10 @@ def _count():
 
 
 def share(tensor: tf.Tensor, batches: int = 1, *, of_worker: bool = False) -> tf.Tensor:
-  """Returns what this replica works on.
+  """Returns this replica's share `[batches * n / count, ...]` of batches `[batches * n, ...]` that lie end to end.
 
   Entries go to the workers in turn, as in `data.training_batches`, and a worker's entries to its replicas in turn.
-
-  Args:
-    tensor: Entries of all replicas, `[batches * n, ...]`.
-    batches: Number of batches that lie end to end in it.
-    of_worker: Whether these are the entries of this worker's replicas alone.
-
-  Returns:
-    This replica's share of each batch, end to end, `[batches * n / count, ...]`.
+  `of_worker` says that these are already the entries of this worker alone.
   """
   if _count() == 1:
     return tensor

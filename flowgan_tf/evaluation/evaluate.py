@@ -53,7 +53,7 @@ class Evaluator:
     Args:
       generator: The generator; its variables may change between calls.
       dataset: Data set whose splits are measured.
-      config: A training configuration, of which `seed`, `batch_size` and `jit` are used.
+      config: A training configuration.
       round_trips: Number of images whose round trip is measured with their likelihood. All by default.
       spread: Spreads a function of batches over devices, such as `Replicas.map`.
     """
@@ -68,14 +68,7 @@ class Evaluator:
       )
 
   def likelihood(self, split: str) -> Likelihood | None:
-    """Measures the likelihood of all images of a split, with a dequantisation that the seed determines.
-
-    Args:
-      split: 'train', 'validation' or 'test'.
-
-    Returns:
-      The likelihood, or None if the generator has none.
-    """
+    """Measures the likelihood of all images of 'train', 'validation' or 'test'; None if the generator has none."""
     if self._likelihood is None:
       return None
     images = getattr(self._dataset, split).images
@@ -88,7 +81,7 @@ class Evaluator:
     Args:
       n: Number of samples.
       purpose: What the samples are for. It determines the noise, together with `step`.
-      step: Training step, or another integer that distinguishes draws of one purpose.
+      step: Training step, or another integer that tells draws of one purpose apart.
       temperature: Factor of the noise, or of the noise around the means of a mixture.
 
     Raises:

@@ -58,17 +58,10 @@ def image_grid(images: np.ndarray, columns: int | None = None, tile: int = 64) -
 
 
 def neighbor_grid(images: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-  """Lays out samples, with the nearest training images of each on its right, nearest first.
+  """Lays out samples `[n, height, width, channels]` and on their right neighbours `[n, k, height, width, channels]`.
 
   Samples run down the picture. Many samples fill several columns from left to right, so that the picture is about 1.5
   times as wide as it is high.
-
-  Args:
-    images: Samples, float `[n, height, width, channels]`, drawn as in `image_grid`.
-    neighbors: Neighbours of each sample, float `[n, k, height, width, channels]`.
-
-  Returns:
-    The picture, uint8 `[picture height, picture width, channels]`.
   """
   n, k = neighbors.shape[:2]
   rows = math.ceil(n / max(1, round(math.sqrt(1.5 * n / (1 + k)))))
@@ -95,43 +88,27 @@ def save_png(pixels: np.ndarray, path: str | os.PathLike) -> None:
 
 
 class Picture(NamedTuple):
-  """A picture and the numbers behind it.
+  """A picture and the numbers behind it."""
 
-  Attributes:
-    grid: The picture, uint8 `[height, width, channels]`.
-    arrays: Arrays by name: always `images`, float `[n, height, width, channels]`, and their `noise`.
-    note: A line that explains the picture, possibly empty.
-  """
-
-  grid: np.ndarray
-  arrays: dict[str, np.ndarray]
-  note: str = ''
+  grid: np.ndarray  # uint8 `[height, width, channels]`
+  arrays: dict[str, np.ndarray]  # always `images`, float `[n, height, width, channels]`, and their `noise`
+  note: str = ''  # A line that explains the picture.
 
 
 def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws samples `G(t z)`, `z ~ prior`. Of a mixture, `t` scales the noise around each mean.
+  """Draws samples `G(t z)`, `z ~ prior`. Of a mixture, the temperature `t` scales the noise around each mean.
 
-  Args:
-    run: The run.
-    n: Number of samples; the grid shows the first 1,024.
-    seed: Seed of the noise.
-    temperature: The factor `t`.
+  The grid shows the first 1,024.
   """
   check_memory('samples and their noise', 2 * 4 * n * run.generator.event_shape.num_elements())
   return _decoded(run, tempered(run.generator.distribution, temperature).sample(n, seed=[seed, 0]))
 
 
 def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws rows of images from one sample to another, `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
+  """Draws `n` rows of images from one sample to another, `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
 
   For every `a` the combination of `z1, z2 ~ prior` has the variance of the prior. If that is a mixture, `z1` and `z2`
   are the noise around two means, to which `(1 - u) m1 + u m2` with `u = 2 a / pi` is added.
-
-  Args:
-    run: The run.
-    n: Number of rows.
-    seed: Seed of the noise.
-    temperature: The factor `t`.
   """
   check_memory('samples and their noise', 2 * 4 * _STEPS * n * run.generator.event_shape.num_elements())
   prior = tempered(run.generator.distribution, temperature)
@@ -151,16 +128,10 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
 
 
 def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws samples, each beside the training images nearest to it, which would reveal copies.
+  """Draws samples, each beside the 5 training images nearest to it, which would reveal copies.
 
   Distances are root mean squares over pixels. The note has the median distance from samples to the nearest training
   image, and from test images, which no model has seen. If the model memorises, the first is far lower.
-
-  Args:
-    run: The run.
-    n: Number of samples. Each has 5 neighbours, or fewer if there are fewer training images.
-    seed: Seed of the noise.
-    temperature: The factor `t`.
 
   Raises:
     UsageError: If the run's data cannot be read or have changed, or a sample is not finite.

@@ -97,13 +97,11 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       try:
         return loop.run()
       except _NotFiniteError as error:
-        loop.roll_back(error.names)
+        loop.roll_back(error.args)
 
 
 class _NotFiniteError(Exception):
-  def __init__(self, names):
-    super().__init__()
-    self.names = names
+  """Its arguments are the names of what is not finite."""
 
 
 class _Loop:
@@ -196,7 +194,7 @@ class _Loop:
   def _check_finite(self, metrics):
     # The metrics belong to the weights before the step; the weights after it are what would be saved.
     if names := not_finite(metrics, self._state, self._config):
-      raise _NotFiniteError(names)
+      raise _NotFiniteError(*names)
 
   def _is_evaluated(self, step):
     if step == self._config.steps:
@@ -269,8 +267,19 @@ class _Loop:
         _LOG.warning('%s: is gone; the best one from now on replaces it.', self._folder / 'checkpoints' / name)
 
   def roll_back(self, names):
-    """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`."""
-    start, step, reason = self._find_failure(names)
+    """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`.
+
+    Before that it repeats the steps since then, to find the first that fails and what fails in it.
+    """
+    state, reached = self._state, int(self._state.step)
+    _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
+    found, _ = self._repeat(reached)
+    step, reason = int(state.step), ', '.join(found or names)
+    if self._replicas.count == 1:  # On several replicas, nobody looks for the first operation that fails.
+      _, batches = self._repeat(step - 1)
+      reason = explain(state, self._objective, self._config, next(batches)) or reason
+    self._restore()
+    start = int(state.step)
     if self._config.on_nan == 'stop' or self._rollbacks == _MAX_ROLLBACKS:
       after = f' after {self._rollbacks} rollbacks' if self._rollbacks else ''
       rollback = ", or `on_nan` 'rollback'" if self._config.on_nan == 'stop' else ''
@@ -284,21 +293,6 @@ class _Loop:
     with self._logging():
       self._log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
     _LOG.warning('Back to step %d with half the learning rate; not finite at step %d: %s.', start, step, reason)
-
-  def _find_failure(self, names):
-    """Repeats the steps since the last checkpoint, and leaves the state at that checkpoint.
-
-    Returns the checkpoint's step, the first step that fails, and what fails in it.
-    """
-    state, reached = self._state, int(self._state.step)
-    _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
-    found, _ = self._repeat(reached)
-    step, reason = int(state.step), ', '.join(found or names)
-    if self._replicas.count == 1:  # On several replicas, nobody looks for the first operation that fails.
-      _, batches = self._repeat(step - 1)
-      reason = explain(state, self._objective, self._config, next(batches)) or reason
-    self._restore()
-    return int(state.step), step, reason
 
   def _repeat(self, last):
     """Repeats the steps since the last checkpoint, up to one that fails; returns what fails, and the next batches."""

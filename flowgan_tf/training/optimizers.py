@@ -19,16 +19,9 @@ class FusedAdam(keras.optimizers.Adam):
 
   The update, the state and the checkpoints are the same. Keras makes about ten passes over the memory of a variable and
   the kernel makes one. Without XLA the passes take most of the optimizer's time in a step of the paper's NICE.
-
-  Attributes:
-    rate_factor: Factor of the learning rate: a number, or a variable that may change between steps.
-
-  #### References
-
-  [1]: Diederik P. Kingma, Jimmy Ba. Adam: A Method for Stochastic Optimization. ICLR 2015.
   """
 
-  rate_factor: float | tf.Variable = 1.0
+  rate_factor: float | tf.Variable = 1.0  # of the learning rate; a variable may change between steps
 
   def _all_reduce_sum_gradients(self, grads_and_vars):
     # Under a strategy, Keras would clip the gradients of each device and then sum them. Ours are the mean already.
@@ -60,22 +53,11 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
   """
 
   def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule, steps: int):
-    """Builds the schedule.
-
-    Args:
-      rate: Learning rate, or a schedule of it.
-      steps: Number of updates after which it is followed.
-    """
-    super().__init__()
     self.rate, self.steps = rate, steps
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
-    """Returns the learning rate of an update."""
     rate = self.rate(step) if callable(self.rate) else self.rate
     return rate * tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / self.steps)
-
-  def get_config(self) -> dict:
-    return {'rate': self.rate, 'steps': self.steps}
 
 
 def make_adam(
@@ -83,12 +65,7 @@ def make_adam(
 ) -> keras.Optimizer:
   """Returns Adam with a schedule that counts training steps rather than updates, and with loss scaling for float16.
 
-  Args:
-    settings: `config.optimizer` or `config.critic_optimizer`.
-    steps: Steps of the training in which there are updates.
-    updates_per_step: Updates in each of them.
-    rate_factor: Factor of the learning rate.
-    precision: One of `PRECISIONS`.
+  `settings` are `config.optimizer` or `config.critic_optimizer`; `steps` are those in which there are updates.
   """
   rate = settings.learning_rate
   if settings.schedule == 'cosine':

@@ -56,11 +56,7 @@ class TrainState:
   ):
     """Builds everything, with initial weights that `config.seed` determines.
 
-    Args:
-      config: A training configuration.
-      image_shape: `(height, width, channels)`.
-      objective: The objective, which determines whether there is a critic.
-      scope: Context in which the variables are made that a step changes, such as the scope of a strategy.
+    A step may change only variables that are made in `scope`, such as the scope of a strategy.
 
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
@@ -122,12 +118,7 @@ class TrainState:
 
 
 def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> None:
-  """Places the means of a mixture prior in the clusters of training images; see `initialize_prior`.
-
-  Args:
-    config: The configuration of the training.
-    dataset: Its data.
-    state: Its state, of which generator and averaged generator take means and prototypes. Another prior stays as it is.
+  """Places the means of a mixture prior in the clusters of training images, also those of the averaged generator.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
@@ -151,13 +142,7 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:
   """Gives a training the averaged weights of the run `config.init_from`, of its checkpoint `config.init_checkpoint`.
 
-  Args:
-    config: The configuration of the training.
-    dataset: Its data, which may differ from the run's.
-    state: Its state. Generator and averaged generator take the weights.
-
-  Returns:
-    Where they come from, for `init` in `config.json`: the run's folder, checkpoint, step, data and settings.
+  Returns where they come from, for `init` in `config.json`: the run's folder, checkpoint, step, data and settings.
 
   Raises:
     UsageError: If there is no such run, its generator is another one, or only the new training has `pseudo_labels`.

@@ -1,9 +1,12 @@
-"""The base class of analyses: what an analysis measures, and how its results are shown."""
+"""What an analysis measures and shows, its settings, and the run as it sees it."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,17 +15,31 @@ from ml_collections import config_dict
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import check, check_integer
+from flowgan_tf.errors import UsageError, check, check_integer
+from flowgan_tf.lazy import later
+from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
-  from flowgan_tf import data
-  from flowgan_tf.study.subject import Subject
-  from flowgan_tf.study.summary import Summary
+  from flowgan_tf.evaluation.evaluate import Evaluator
+  from flowgan_tf.metrics import Scorer
+  from flowgan_tf.runs.run import Run
 
-__all__ = ['Analysis', 'Settings', 'scored_alike', 'setting']
+__all__ = ['Analysis', 'Settings', 'Subject', 'mean_nll', 'scored_alike', 'setting']
+
+tf = later('tensorflow')
+arrays = later('flowgan_tf.metrics.arrays')
+data = later('flowgan_tf.data')
+evaluate = later('flowgan_tf.evaluation.evaluate')
+metrics = later('flowgan_tf.metrics')
+runs = later('flowgan_tf.runs.run')
+seeds = later('flowgan_tf.runs.seeds')
+
+_LOG = logging.getLogger(__name__)
+_IMAGES_PER_CALL = 100
+_MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
-def setting(default: Any, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
+def setting(default: int | str, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
   """Declares a field of an analysis's settings, which is also a flag of `bin/analyze`.
 
   Args:
@@ -37,7 +54,7 @@ def setting(default: Any, description: str, minimum: int = 1, maximum: int = 10*
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """The settings that all analyses share; each analysis adds its own.
+  """The settings that all analyses share. Each analysis adds its own.
 
   Raises:
     UsageError: If a value has the wrong type or is out of range.
@@ -54,6 +71,88 @@ class Settings:
         check(field.name, value, 'a string', isinstance(value, str))
 
 
+class Subject:
+  """A run with its data, and with what several analyses need. The subject computes it on first use.
+
+  Attributes:
+    run: The run.
+    dataset: The data that it was trained on.
+  """
+
+  def __init__(self, run: Run):
+    """Loads the run's data.
+
+    Raises:
+      UsageError: If the data cannot be read or have changed.
+    """
+    self.run = run
+    self.dataset = runs.load_data(run)
+    self._samples: dict[tuple[int, int], np.ndarray] = {}
+    self._log_prob = tf.function(run.generator.log_prob, autograph=False)
+
+  @functools.cached_property
+  def evaluator(self) -> Evaluator:
+    """Measures the likelihood, as in `bin/evaluate`."""
+    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config)
+
+  @functools.cached_property
+  def scorer(self) -> Scorer | None:
+    """Scores samples, as in `bin/evaluate`; None if the data have no labels for a classifier."""
+    return metrics.make_scorer(self.run.config, self.dataset)
+
+  def samples(self, n: int, seed: int) -> np.ndarray:
+    """Draws samples of the generator, float `[n, height, width, channels]`.
+
+    Raises:
+      UsageError: If a sample is not finite.
+    """
+    if (n, seed) not in self._samples:
+      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed)
+      if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
+        raise UsageError(
+          f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
+        )
+      self._samples[n, seed] = images
+    return self._samples[n, seed]
+
+  def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
+    """Returns dequantised images of a split.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      n: Number of images, drawn at random. If it is None, or if there are no more, all are returned. At most 2 GiB in
+        float32 are drawn from images that stay in files, and a line of the log says so.
+      seed: Seed of the draw.
+      dataset: A data set; by default the run's own.
+    """
+    dataset = dataset or self.dataset
+    levels = self.split(split, n, seed, dataset).images
+    return data.dequantize(levels, dataset.levels, self.run.config.seed + seeds.Purpose.EVALUATION)
+
+  def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
+    """Returns the grey levels and the labels of `images`, for the same arguments."""
+    dataset = dataset or self.dataset
+    whole: data.Split = getattr(dataset, name)
+    total = len(whole)
+    if isinstance(whole.images, data.StoredImages):
+      most = max(1, _MOST_VALUES // math.prod(dataset.image_shape))
+      if most < min(total, n or total):
+        _LOG.info('%s: %d of its %d %s images are used, drawn at random.', dataset.name, most, total, name)
+        n = most
+    chosen = slice(None)
+    if n is not None and n < total:
+      chosen = np.sort(np.random.default_rng(seed).permutation(total)[:n])
+    return data.Split(whole.images[chosen], None if whole.labels is None else whole.labels[chosen])
+
+  def log_prob(self, images: np.ndarray) -> np.ndarray:
+    """Computes exact log-densities of images in nats, float64 `[n]`."""
+    return arrays.map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
+
+  def exact(self, images: np.ndarray) -> dict:
+    """Computes the exact NLL of images in nats, to compare with an estimate; empty if there is no density."""
+    return mean_nll(self.log_prob(images), 'exact_') if self.run.generator.has_density else {}
+
+
 class Analysis(abc.ABC):
   """An analysis of a trained run.
 
@@ -61,17 +160,17 @@ class Analysis(abc.ABC):
   `bin/analyze` and `bin/sweep`, its table on the terminal and its section on the page.
 
   Attributes:
-    name: The name that selects it, and that of its files in the run's folder `analysis`.
+    name: The name that selects it. Its files in the run's folder `analysis` have this name.
     title: Heading of its section of the page. Analyses with the same title share a section and its tables.
     description: What it measures, in half a line.
     paper: The paper's figures and tables that show it; empty if there are none.
     caption: Caption of its table.
     needs_density: Whether it can only measure generators with a density.
-    draws_runs_together: Whether one figure shows several runs; otherwise each run has its own figure.
+    draws_runs_together: Whether one figure shows several runs. Otherwise each run has its own figure.
     Settings: A dataclass whose fields are its flags.
     columns: Columns of its results. Their keys are those of `records`; the source 'paper' means `published`.
-    details: Columns that say how the results were measured, such as the number of images.
-    ranked: Keys of the columns with an NLL by which runs are ranked below the table.
+    details: Columns that say how it measured, such as the number of images.
+    ranked: Keys of the columns with an NLL. The page ranks runs by them below the table.
     published: The paper's numbers, by data set and objective.
   """
 
@@ -92,10 +191,6 @@ class Analysis(abc.ABC):
   def measure(self, subject: Subject, settings: Any) -> tuple[dict, dict[str, np.ndarray]]:
     """Measures a run.
 
-    Args:
-      subject: The run.
-      settings: An instance of the class's `Settings`.
-
     Returns:
       Numbers by name, which may also be strings, lists and dictionaries; and arrays by name.
 
@@ -106,13 +201,8 @@ class Analysis(abc.ABC):
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that only `measure` would find wrong.
 
-    Args:
-      settings: An instance of the class's `Settings`.
-      config: Configuration of the run.
-      dataset: Data of the run.
-
     Raises:
-      UsageError: If a run of this configuration cannot be analysed with these settings.
+      UsageError: If a run of this configuration and data cannot be analysed with these settings.
     """
 
   def records(self, record: dict) -> dict[str, dict]:
@@ -147,3 +237,12 @@ class Analysis(abc.ABC):
 def scored_alike(record: dict, other: dict) -> bool:
   """Whether two records have scores by the same network, of the same number of samples."""
   return all(record.get(key) == other.get(key) for key in ('scorer', 'scorer_hash', 'score_samples'))
+
+
+def mean_nll(log_probs: np.ndarray, prefix: str = '') -> dict[str, float]:
+  """Returns the mean NLL of log-densities, its standard error and their number, as entries of a record."""
+  return {
+    f'{prefix}nll': -log_probs.mean(),
+    f'{prefix}standard_error': arrays.standard_error(log_probs),
+    f'{prefix}n': len(log_probs),
+  }

@@ -1,9 +1,10 @@
-"""The analyses by name, and how they are applied to a run: the results are saved in its folder `analysis`."""
+"""The analyses by name, and functions that apply them to a run and save the results in its folder `analysis`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -13,14 +14,13 @@ from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.lazy import later
 from flowgan_tf.study.ais import Ais
-from flowgan_tf.study.analysis import Analysis, Settings
+from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
 from flowgan_tf.study.gmm import Gmm
 from flowgan_tf.study.independent_critic import IndependentCritic
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.outliers import Outliers
-from flowgan_tf.study.subject import Subject
 from flowgan_tf.study.summary import Study
 from flowgan_tf.study.temperature import Temperature
 
@@ -53,9 +53,8 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
-    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, a setting is out of range, or the
-    generator cannot be analysed because it has no density or its samples are not finite. Other analyses can still be
-    applied.
+    `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, if a setting is out of range, or
+    if the generator has no density or its samples are not finite. It can then still apply other analyses.
 
   Raises:
     UsageError: If the run or its data cannot be read.
@@ -63,35 +62,26 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
   if checkpoint is None and 'best_score' in checkpoints.available(pathlib.Path(workdir)):
     checkpoint = 'best_score'
   subject = Subject(runs.load_run(workdir, checkpoint))
-
-  def apply(what: str, **settings: int | str) -> Study:
-    check_choice('what', what, ANALYSES)
-    return _apply(subject, what, ANALYSES[what].Settings(**settings))
-
   try:
-    yield apply
+    yield functools.partial(_apply, subject)
   finally:
     bijectors.clear_caches()
 
 
 def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:
-  """Applies one analysis to a run, and saves the result in the run's folder `analysis`; see `studying`.
+  """Applies one analysis to a run, and saves the result in the run's folder `analysis`.
 
-  Args:
-    workdir: Folder of the run.
-    what: One of `ANALYSES`.
-    checkpoint: Name of a checkpoint, as in `studying`.
-    **settings: Fields of `ANALYSES[what].Settings`.
-
-  Raises:
-    UsageError: If the run or its data cannot be read, or for the reasons that `studying` names.
+  The arguments and errors are those of `studying` and of the function that it yields.
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)
 
 
-def _apply(subject: Subject, what: str, settings: Settings) -> Study:
-  run, analysis, chosen = subject.run, ANALYSES[what], dataclasses.asdict(settings)
+def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
+  check_choice('what', what, ANALYSES)
+  run, analysis = subject.run, ANALYSES[what]
+  settings = analysis.Settings(**settings)
+  chosen = dataclasses.asdict(settings)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   folder = run.workdir / 'analysis'

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ml_collections import config_dict
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, setting
+from flowgan_tf.study.analysis import Analysis, Subject, setting
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
-  from ml_collections import config_dict
-
   from flowgan_tf import data
-  from flowgan_tf.study.subject import Subject
 
 __all__ = ['Classifiers']
 
@@ -40,11 +38,10 @@ class ClassifiersSettings(KdeSettings):
 class Classifiers(Analysis):
   """MODE and Inception score of the same samples by perceptrons that have been trained for longer and longer.
 
-  Both scores are exponentials of a mean KL divergence between a classifier's predictions, so that they measure how
-  certain the classifier is. A network that is trained until it is certain of everything gives high scores to images
-  that another one doubts, and scores by different classifiers cannot be compared. Here a perceptron with two hidden
-  layers of 512 units (Adam, batches of 128, no regularisation) scores samples, and as many real test images if there
-  are so many, after a quarter, after half and after all of its epochs.
+  Both scores measure how certain a classifier is. A network that is trained until it is certain of everything gives
+  high scores to images that another one doubts, so that scores by different classifiers cannot be compared. Here a
+  perceptron with two hidden layers of 512 units (Adam, batches of 128, no regularisation) scores the samples after a
+  quarter, after half and after all of its epochs. It also scores as many real test images, if there are so many.
 
   #### References
 
@@ -71,8 +68,8 @@ class Classifiers(Analysis):
   def measure(self, subject: Subject, settings: ClassifiersSettings) -> tuple[dict, dict[str, np.ndarray]]:
     self.check(settings, subject.run.config, subject.dataset)
     samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
-    images, labels = subject.images('train'), subject.labels('train')
-    tests, test_labels = subject.images('test'), subject.labels('test')
+    images, labels = subject.images('train'), subject.split('train').labels
+    tests, test_labels = subject.images('test'), subject.split('test').labels
     counts = _counts(subject.dataset)
     frequencies = counts / counts.sum()
     keras.utils.set_random_seed(settings.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,18 +10,14 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, scored_alike
+from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
-
-if TYPE_CHECKING:
-  from flowgan_tf.study.subject import Subject
-  from flowgan_tf.study.summary import Summary
+from flowgan_tf.study.summary import Summary
 
 __all__ = ['Gmm', 'winning_range']
 
 pictures = later('flowgan_tf.evaluation.pictures')
 metrics = later('flowgan_tf.metrics')
-arrays = later('flowgan_tf.metrics.arrays')
 
 _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)
@@ -31,17 +26,8 @@ _BANDWIDTHS = np.geomspace(0.01, 1, 17)
 def winning_range(records: Sequence[dict], nll: float, score: float, score_name: str) -> tuple[float, float] | None:
   """Returns the bandwidths at which the mixture beats a model on both measures: the shaded region of Figures 3 and 6.
 
-  Between the visited bandwidths, NLL and score are interpolated linearly in the logarithm of the bandwidth. Beyond them
-  nothing is assumed. If there are several ranges, the one with the largest ratio of its ends is returned.
-
-  Args:
-    records: Dictionaries with `bandwidth`, `nll` and the score, for two or more bandwidths.
-    nll: The model's NLL of the same images, in nats per image.
-    score: The model's score, by the same scorer and for the same number of samples.
-    score_name: Name of the score in the records. Higher must be better.
-
-  Returns:
-    The lowest and highest bandwidth of the range, or None if there is no such range.
+  Between the bandwidths of the records, NLL and score are linear in the logarithm of the bandwidth. A higher score is
+  better. Of several ranges, the one with the largest ratio of its ends counts. None if there is none.
   """
   bandwidths, nlls, scores = np.transpose(sorted((r['bandwidth'], r['nll'], r[score_name]) for r in records))
   log_h = np.log(bandwidths)
@@ -93,12 +79,7 @@ class Gmm(Analysis):
     mixture = GaussianMixture(subject.images('train'))
     bandwidths = []
     for bandwidth, log_prob in zip(_BANDWIDTHS, mixture.log_prob(validation, _BANDWIDTHS), strict=True):
-      record = {
-        'bandwidth': bandwidth,
-        'nll': -log_prob.mean(),
-        'standard_error': arrays.standard_error(log_prob),
-        'n': len(log_prob),
-      }
+      record = {'bandwidth': bandwidth} | mean_nll(log_prob)
       if scorer:
         # The likelihood is the mixture's own, without clipping. Samples are clipped as if they were to be shown.
         record |= scorer(np.clip(mixture.sample(settings.samples, bandwidth, settings.seed), 0, 1))
@@ -111,11 +92,8 @@ class Gmm(Analysis):
       'centers': len(mixture.centers),
       'selection': scorer and scorer.selection,
       'best_bandwidth': best,
-      'best_nll': -at_best.mean(),
-      'best_standard_error': arrays.standard_error(at_best),
-      'test_nll': -test.mean(),
-      'test_standard_error': arrays.standard_error(test),
-      'test_n': len(test),
+      **mean_nll(at_best, 'best_'),
+      **mean_nll(test, 'test_'),
       'model': {'nll': likelihood.nll if likelihood else None} | metrics.score_samples(samples, scorer),
       'bandwidths': bandwidths,
     }
@@ -132,31 +110,29 @@ class Gmm(Analysis):
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
     studies = {run.label: run.studies[self.name] for run in runs}
     first = next(iter(studies.values()))
-    record = first.record
-    figures = {}
+    record, figures = first.record, {}
     if name := record['selection']:
+      at = record['bandwidths'][0]
       # Only models that were measured with the same network and number of samples.
-      models = {
-        label: _nll_and_score(study.record)
+      lines = {
+        label: model
         for label, study in studies.items()
-        if study.record['selection'] == name and scored_alike(study.record['model'], record['bandwidths'][0])
+        if study.record['selection'] == name and scored_alike(study.record['model'], at)
+        if (model := _nll_and_score(study.record))
       }
-      lines = {label: model for label, model in models.items() if model}
       rival = next((label for label in lines if label.startswith('ADV')), next(iter(lines), None))
       winning = winning_range(record['bandwidths'], *lines[rival], name) if rival else None
-      columns = np.transpose([(b['bandwidth'], b['nll'], b[name]) for b in record['bandwidths']])
       said = f' At no bandwidth does the mixture beat {rival} on both.' if rival else ''
       if winning:
         low, high = winning
         said = f' Shaded: bandwidths from {low:.2g} to {high:.2g}, at which the mixture beats {rival} on both.'
-      any_bandwidth = record['bandwidths'][0]
+      columns = np.transpose([(b['bandwidth'], b['nll'], b[name]) for b in record['bandwidths']])
+      score = SCORE_NAMES[name]
       figures[self.name] = Figure.of_plot(
-        plots.bandwidth_study(*columns, SCORE_NAMES[name], lines, winning),
-        f'NLL and {SCORE_NAMES[name]} of a mixture of Gaussians against its bandwidth, with horizontal lines for '
-        f'{listed(lines)}.',
-        f'Mixture of {record["centers"]:,} isotropic Gaussians, one on each training image: NLL of '
-        f'{any_bandwidth["n"]:,} validation images and {SCORE_NAMES[name]} of {any_bandwidth["score_samples"]:,} '
-        f'samples.{said}',
+        plots.bandwidth_study(*columns, score, lines, winning),
+        f'NLL and {score} of a mixture of Gaussians against its bandwidth, with horizontal lines for {listed(lines)}.',
+        f'Mixture of {record["centers"]:,} isotropic Gaussians, one on each training image: NLL of {at["n"]:,} '
+        f'validation images and {score} of {at["score_samples"]:,} samples.{said}',
       )
     figures[f'{self.name}_samples'] = Figure.of_pixels(
       pictures.image_grid(first.arrays['samples']),

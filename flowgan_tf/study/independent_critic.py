@@ -3,34 +3,22 @@
 A generator without a density has no validation likelihood, and the critic that it was trained against has seen the
 training images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation
 images and the samples of a finished generator.
-
-#### References
-
-[1]: Ivo Danihelka, Balaji Lakshminarayanan, Benigno Uria, Daan Wierstra, Peter Dayan. Comparison of Maximum Likelihood
-     and GAN-based training of Real NVPs. 2017. https://arxiv.org/abs/1705.05263
-[2]: Ishaan Gulrajani et al. Improved Training of Wasserstein GANs. NIPS 2017. https://arxiv.org/abs/1704.00028
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import random
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tqdm
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
-if TYPE_CHECKING:
-  from flowgan_tf.study.subject import Subject
-
-__all__ = ['CriticDistances', 'IndependentCritic', 'critic_distances']
+__all__ = ['IndependentCritic', 'critic_distances']
 
 tf = later('tensorflow')
 keras = later('keras')
@@ -43,34 +31,6 @@ arrays = later('flowgan_tf.metrics.arrays')
 _TRAINING, _MEASUREMENT = range(2)
 
 
-class CriticDistances(NamedTuple):
-  """Approximate Wasserstein distances between samples and images, as one independent critic sees them.
-
-  Distances are in units of the Euclidean distance between images in [0, 1]. Standard errors are over images and
-  samples, with the critic held fixed.
-
-  Attributes:
-    train: Distance to the training images, `mean f(training images) - mean f(samples)`.
-    train_standard_error: Standard error of `train`.
-    validation: Distance to the validation images that the critic was not trained on,
-      `mean f(validation images) - mean f(samples)`.
-    validation_standard_error: Standard error of `validation`.
-    gap: `validation - train`. Its expectation is 0 if the generator treats training and validation images alike.
-    gap_standard_error: Standard error of `gap`.
-    steps: Number of updates of the critic.
-    n: Number of images of each kind that were measured: training images, validation images and samples.
-  """
-
-  train: float
-  train_standard_error: float
-  validation: float
-  validation_standard_error: float
-  gap: float
-  gap_standard_error: float
-  steps: int
-  n: int
-
-
 def critic_distances(
   sample: Callable[[int, tf.Tensor], tf.Tensor],
   train: np.ndarray | data.StoredImages,
@@ -81,7 +41,7 @@ def critic_distances(
   batch_size: int,
   seed: int,
   learning_rate: float = 1e-4,
-) -> CriticDistances:
+) -> dict[str, float]:
   """Trains a critic to tell validation images from samples, and measures the distance of the samples to either split.
 
   ```none
@@ -90,13 +50,12 @@ def critic_distances(
   ```
 
   The critic sees training images only through the samples. If these repeat training images, it learns to rate them
-  lower than validation images, and the gap is positive. A critic that was trained on the training images could not tell
-  them from their copies. If it were measured on images that it was trained on, it would find a gap for every generator,
-  caused by its own overfitting. If the samples depend on neither split, training images and the other half are
-  exchangeable for the critic, whatever it has learned. The expected gap is then exactly 0.
+  lower than validation images, and the gap is positive. If the samples depend on neither split, training images and the
+  other half are exchangeable for the critic, and the expected gap is 0. It must not be measured on images that it was
+  trained on, because its own overfitting would look like a gap.
 
-  The longer the critic is trained, the more a gap can show: a critic with few steps finds no gap for any generator. A
-  generator that is far from all images, or has collapsed, has a large distance and may have no gap.
+  A critic with few steps finds no gap for any generator. A generator that is far from all images, or has collapsed, has
+  a large distance and may have no gap.
 
   Args:
     sample: Function `(n, seed) -> images [n, height, width, channels]` in [0, 1], such as `flow.sample`. The seed is
@@ -112,29 +71,40 @@ def critic_distances(
     learning_rate: Learning rate of Adam, whose betas are 0.5 and 0.9.
 
   Returns:
-    The `CriticDistances`.
+    `train`, `validation` and `gap`: the distances of the samples to the training images and to the validation images
+    that the critic was not trained on, and the difference of the two, in units of the Euclidean distance between images
+    in [0, 1]. `train_standard_error` and so on: their standard errors, with the critic held fixed. `n`: how many images
+    of each kind were measured. `steps`.
 
   Raises:
-    ValueError: If there are fewer than 2 training or 4 validation images, or the critic's outputs are not finite.
+    ValueError: If the critic's outputs are not finite.
 
-  #### Examples
+  #### References
 
-  ```python
-  critic = fg.networks.dcgan_critic(dataset.image_shape, channels=(64, 128, 256), dense_units=0)
-  measured = critic_distances(
-    flow.sample, dataset.train.images, dataset.validation.images, dataset.levels, critic, 5000, 64, seed=0
-  )
-  measured.gap / measured.gap_standard_error
-  ```
+  [1]: Ivo Danihelka, Balaji Lakshminarayanan, Benigno Uria, Daan Wierstra, Peter Dayan. Comparison of Maximum
+       Likelihood and GAN-based training of Real NVPs. 2017. https://arxiv.org/abs/1705.05263
+  [2]: Ishaan Gulrajani et al. Improved Training of Wasserstein GANs. NIPS 2017. https://arxiv.org/abs/1704.00028
   """
-  if len(train) < 2 or len(validation) < 4:  # Their standard errors would be NaN.
-    raise ValueError(
-      f'there must be at least 2 training and 4 validation images. Got: {len(train)} and {len(validation)}.'
-    )
   rng = np.random.default_rng(seed)
   seen, unseen = np.array_split(rng.permutation(len(validation)), 2)
   n = min(len(unseen), len(train))
-  _train_critic(critic, sample, validation[seen], levels, steps, batch_size, seed, learning_rate)
+  objective = objectives.make('adversarial', divergence='wasserstein')
+  optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.5, beta_2=0.9)
+  optimizer.build(critic.trainable_variables)
+
+  # Without XLA, whose convolution gradients are many times slower on a CPU.
+  @tf.function(autograph=False)
+  def update(real, step):
+    noise_seed = _seed(seed, _TRAINING, step)
+    fake = tf.cast(sample(batch_size, noise_seed), tf.float32)
+    penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, 1)
+    with tf.GradientTape() as tape:
+      loss, _ = objective.critic_loss(critic, real, fake, penalty_seed)
+    optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
+
+  images = data.training_batches(data.Split(validation[seen], None), levels, batch_size, seed).take(steps)
+  for step, real in enumerate(tqdm.tqdm(images, 'critic', steps, unit='step', dynamic_ncols=True, disable=None)):
+    update(real, tf.constant(step))
 
   outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], autograph=False)
   sample_for = tf.function(sample, autograph=False)
@@ -151,32 +121,12 @@ def critic_distances(
   of_validation = outputs(data.dequantize(validation[unseen[:n]], levels, seed + 1))
   if not np.isfinite([of_samples, of_train, of_validation]).all():
     raise ValueError("the critic's outputs must be finite. Got: NaN or infinity.")
-  results = [
-    (a.mean() - b.mean(), math.hypot(arrays.standard_error(a), arrays.standard_error(b)))
-    for a, b in ((of_train, of_samples), (of_validation, of_samples), (of_validation, of_train))
-  ]
-  return CriticDistances(*(float(x) for pair in results for x in pair), steps=steps, n=n)
-
-
-def _train_critic(critic, sample, validation, levels, steps, batch_size, seed, learning_rate):
-  objective = objectives.make('adversarial', divergence='wasserstein')
-  optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.5, beta_2=0.9)
-  optimizer.build(critic.trainable_variables)
-
-  # Without XLA, whose convolution gradients are many times slower on a CPU.
-  @tf.function(autograph=False)
-  def update(real, step):
-    noise_seed = _seed(seed, _TRAINING, step)
-    fake = tf.cast(sample(batch_size, noise_seed), tf.float32)
-    penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, 1)
-    with tf.GradientTape() as tape:
-      loss, _ = objective.critic_loss(critic, real, fake, penalty_seed)
-    optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
-
-  images = data.training_batches(data.Split(validation, None), levels, batch_size, seed).take(steps)
-  bar = tqdm.tqdm(images, 'critic', steps, unit='step', dynamic_ncols=True, disable=not sys.stderr.isatty())
-  for step, real in enumerate(bar):
-    update(real, tf.constant(step))
+  pairs = {'train': (of_train, of_samples), 'validation': (of_validation, of_samples), 'gap': (of_validation, of_train)}
+  found = {}
+  for name, (a, b) in pairs.items():
+    found[name] = float(a.mean() - b.mean())
+    found[f'{name}_standard_error'] = math.hypot(arrays.standard_error(a), arrays.standard_error(b))
+  return found | {'steps': steps, 'n': n}
 
 
 def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
@@ -212,19 +162,16 @@ class IndependentCritic(Analysis):
 
   def measure(self, subject: Subject, settings: IndependentCriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
     config, dataset = subject.run.config, subject.dataset
-    # Python's generator decides the initial weights of Keras' layers.
-    state = random.getstate()
-    random.seed(settings.seed)
+    keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
     critic = runs.make_critic(config, dataset.image_shape)
-    random.setstate(state)
     found = critic_distances(
       subject.run.generator.sample,
       dataset.train.images,
-      subject.grey_levels('validation'),
+      subject.split('validation').images,
       dataset.levels,
       critic,
       settings.critic_steps,
       config.batch_size,
       settings.seed,
     )
-    return found._asdict(), {}
+    return found, {}

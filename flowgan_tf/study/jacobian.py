@@ -3,18 +3,12 @@
 From noise to image, volume changes by `|det dG/dz|`. A generator that squeezes the noise into a thin set of images has
 singular values of many magnitudes and a low log-determinant, and images outside that set have a low likelihood. The
 paper plots the distribution of the singular values at 64 noise vectors and reports the mean log-determinant.
-
-#### References
-
-[1]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in
-     Generative Models. AAAI 2018, section 5.1, appendix D, Figures 4 and 8. https://arxiv.org/abs/1705.08868
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -25,12 +19,11 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
-  from flowgan_tf.study.subject import Subject
-  from flowgan_tf.study.summary import Summary
 
 __all__ = ['Jacobian', 'JacobianSpectrum', 'jacobian_matrix', 'spectrum']
 
@@ -48,29 +41,22 @@ class JacobianSpectrum(NamedTuple):
     log_det: Sum of the log singular values in nats, float64 `[n]`. Singular values below float64's `eps` times the
       largest one, including zeros, are rounding errors and are replaced by that bound. `log_det` is then finite, but
       not reliable.
-    mean_log_det: Mean of `flow_log_det` if there is one, since it is not limited by rounding, and of `log_det`
-      otherwise.
-    standard_error: Standard error of `mean_log_det` over noise vectors, NaN for a single one.
-    condition_number: Ratio of the largest to the smallest singular value, float64 `[n]`. Infinite if the smallest is 0.
+    flow_log_det: The flow's own `forward_log_det_jacobian` in nats, float64 `[n]`, which rounding does not limit. None
+      for a generator that is not a flow.
     below_precision: Number of singular values below `eps` of the generator's dtype times the largest, int64 `[n]`.
-    flow_log_det: The flow's own `forward_log_det_jacobian` in nats, to compare with `log_det`, float64 `[n]`. None for
-      a generator that is not a flow.
   """
 
   singular_values: np.ndarray
   log_det: np.ndarray
-  mean_log_det: float
-  standard_error: float
-  condition_number: np.ndarray
-  below_precision: np.ndarray
   flow_log_det: np.ndarray | None
+  below_precision: np.ndarray
 
 
 def jacobian_matrix(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, block_size: int = 112) -> tf.Tensor:
   """Returns the Jacobian `J[i, j] = dG_i / dz_j` at one noise vector, over flattened images and noise.
 
-  It is computed in reverse mode: one forward pass, and then one backward pass for each block of `block_size` rows. The
-  memory is that of one backward pass, whatever d is.
+  After one forward pass, a backward pass computes each block of `block_size` rows. It needs the memory of one backward
+  pass, whatever d is.
 
   Args:
     decode: `G`, TensorFlow code that maps noise `[batch, ...]` to images `[batch, ...]`.
@@ -98,23 +84,20 @@ def jacobian_matrix(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, 
 def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   """Returns singular values and log-determinants of the generator's Jacobian at each noise vector, in evaluation mode.
 
-  The entries are computed in the precision of the generator, and decomposed in float64. Singular values far below `eps`
-  times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. Rows that are small
-  because of the final sigmoid, as for dark pixels, are an exception: they keep their digits. Rows of bright pixels do
-  not. From a logit of 17 (float32) or 37 (float64) on, the sigmoid is rounded to 1, the row is 0, and a singular value
-  is lost. Use float64 for generators trained adversarially, whose singular values spread most:
+  The entries have the precision of the generator, and the decomposition is in float64. Singular values far below `eps`
+  times the largest, where `eps` is 1e-7 for float32 and 2e-16 for float64, are rounding errors. Rows of dark pixels are
+  small because of the final sigmoid, and keep their digits. Rows of bright pixels do not: from a logit of 17 (float32)
+  or 37 (float64) on, the sigmoid is rounded to 1, the row is 0, and a singular value is lost. Use float64 for
+  generators trained adversarially, whose singular values spread most:
 
   ```python
   wide = flow.with_dtype('float64')
-  spectrum(wide, wide.distribution.sample(64, seed=(0, 0))).mean_log_det
+  spectrum(wide, wide.distribution.sample(64, seed=(0, 0))).log_det
   ```
 
   Args:
     generator: A flow, or a generator without a density.
     noise: Noise vectors `[n, *event_shape]`. The paper takes 64 draws from the prior, `generator.distribution`.
-
-  Returns:
-    The `JacobianSpectrum` at the noise vectors.
 
   Raises:
     ValueError: If a Jacobian is not finite.
@@ -122,30 +105,23 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   noise = tf.cast(noise, generator.dtype)
   jacobian_at = tf.function(lambda z: jacobian_matrix(generator.decode, z), autograph=False)
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
-  for i in tqdm.trange(len(noise), desc='Jacobians', dynamic_ncols=True, disable=not sys.stderr.isatty()):
+  for i in tqdm.trange(len(noise), desc='Jacobians', dynamic_ncols=True, disable=None):
     matrix = jacobian_at(noise[i]).numpy().astype(np.float64)
     if not np.isfinite(matrix).all():
       raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
     singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
-  largest, smallest = singular_values[:, :1], singular_values[:, -1]
   tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator
-  log_det = np.log(np.maximum(singular_values, np.finfo(np.float64).eps * largest + tiny)).sum(axis=1)
+  largest, eps = singular_values[:, :1], np.finfo(generator.dtype.as_numpy_dtype).eps
   flow_log_det = None
   if generator.has_density:
     training = bijectors.training_kwargs(generator.bijector, False)
     flow_log_det = generator.bijector.forward_log_det_jacobian(noise, event_ndims=len(noise.shape) - 1, **training)
     flow_log_det = flow_log_det.numpy().astype(np.float64)
-  reported = log_det if flow_log_det is None else flow_log_det
   return JacobianSpectrum(
     singular_values=singular_values,
-    log_det=log_det,
-    mean_log_det=float(reported.mean()),
-    standard_error=arrays.standard_error(reported),
-    condition_number=np.divide(largest[:, 0], smallest, out=np.full(len(noise), np.inf), where=smallest > 0),
-    below_precision=np.count_nonzero(
-      singular_values < np.finfo(generator.dtype.as_numpy_dtype).eps * largest + tiny, axis=1
-    ),
+    log_det=np.log(np.maximum(singular_values, np.finfo(np.float64).eps * largest + tiny)).sum(axis=1),
     flow_log_det=flow_log_det,
+    below_precision=np.count_nonzero(singular_values < eps * largest + tiny, axis=1),
   )
 
 
@@ -157,7 +133,13 @@ class JacobianSettings(Settings):
 
 
 class Jacobian(Analysis):
-  """Singular values, log-determinant and condition number at random noise vectors (the paper's Figures 4 and 8)."""
+  """Singular values, log-determinant and condition number at random noise vectors.
+
+  #### References
+
+  Grover, Dhar, Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative Models. AAAI 2018,
+  section 5.1, appendix D, Figures 4 and 8. https://arxiv.org/abs/1705.08868
+  """
 
   name = 'jacobian'
   title = 'Jacobian of the generator'
@@ -185,19 +167,21 @@ class Jacobian(Analysis):
     seed = seeds.stateless_seed(settings.seed, seeds.Purpose.ANALYSIS)
     noise = subject.run.generator.distribution.sample(settings.noise_vectors, seed=seed)
     found = spectrum(generator, noise)
-    n, d = found.singular_values.shape
+    values, own = found.singular_values, found.flow_log_det
+    log_det = found.log_det if own is None else own
+    conditions = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)
     numbers = {
-      'n': n,
-      'd': d,
-      'mean_log_det': found.mean_log_det,
-      'standard_error': found.standard_error,
-      'median_condition_number': np.median(found.condition_number),
-      'largest_condition_number': found.condition_number.max(),
+      'n': values.shape[0],
+      'd': values.shape[1],
+      'mean_log_det': log_det.mean(),
+      'standard_error': arrays.standard_error(log_det),
+      'median_condition_number': np.median(conditions),
+      'largest_condition_number': conditions.max(),
       'below_precision': found.below_precision.mean(),
     }
-    if found.flow_log_det is not None:
-      numbers['largest_relative_difference'] = np.max(np.abs(found.log_det / found.flow_log_det - 1))
-    return numbers, {'singular_values': found.singular_values}
+    if own is not None:
+      numbers['largest_relative_difference'] = np.max(np.abs(found.log_det / own - 1))
+    return numbers, {'singular_values': values}
 
   def records(self, record: dict) -> dict[str, dict]:
     return {'': record | {'share_below_precision': record['below_precision'] / record['d']}}

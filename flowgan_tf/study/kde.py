@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import threadpoolctl
 import tqdm
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, setting
-
-if TYPE_CHECKING:
-  from flowgan_tf.study.subject import Subject
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 
 __all__ = ['GaussianMixture', 'Kde', 'KdeSettings']
 
@@ -50,7 +45,7 @@ class GaussianMixture:
   confined to the cube.
 
   Attributes:
-    centers: The images, floats `[n, *image_shape]`.
+    centers: The images, floats `[n, height, width, channels]`.
 
   #### References
 
@@ -60,16 +55,12 @@ class GaussianMixture:
   """
 
   def __init__(self, centers: np.ndarray):
-    """Builds the mixture.
-
-    Args:
-      centers: Samples or dequantised images in [0, 1], finite floats `[n, *image_shape]` with n > 0. `d` is the product
-        of the dimensions after the first.
+    """Builds the mixture on samples or dequantised images in [0, 1], floats `[n, height, width, channels]` with n > 0.
 
     Raises:
-      UsageError: If they are not.
+      UsageError: If they are integers or not finite.
     """
-    self.centers = _checked('centers', centers)
+    self.centers = arrays.check_images(centers)
 
   def log_prob(self, images: np.ndarray, bandwidths: Sequence[float]) -> np.ndarray:
     """Returns log densities of images for several bandwidths at once, which hardly costs more than for one.
@@ -80,73 +71,56 @@ class GaussianMixture:
     down to a bandwidth of 1e-5 if an image is itself a centre, and even further if not.
 
     Args:
-      images: The images, finite floats `[m, *image_shape]` with m > 0.
+      images: The images, finite floats `[m, height, width, channels]` with m > 0.
       bandwidths: The k standard deviations `h` of the Gaussians, in units of the images.
 
     Returns:
       The log densities in nats, float64 `[k, m]`.
 
     Raises:
-      UsageError: If the images are not finite floats of the centres' shape, or a bandwidth is outside [1e-100, 1e100].
+      UsageError: If the images are integers or not finite.
     """
-    images, centers = _checked('images', images), self.centers
-    check('images', images.shape, f"of the centres' shape, {centers.shape[1:]}", images.shape[1:] == centers.shape[1:])
+    images, centers = (a.reshape(len(a), -1) for a in (arrays.check_images(images), self.centers))
     h = np.asarray(bandwidths, np.float64)
-    # Within these bounds the square of a bandwidth neither overflows nor vanishes, so that log densities are finite.
-    check('bandwidths', bandwidths, 'numbers from 1e-100 to 1e100', np.all((h >= 1e-100) & (h <= 1e100)))
-    x = images.reshape(len(images), -1).astype(np.float64)
-    x_norms = np.einsum('md,md->m', x, x)
     precisions = 0.5 / h**2
-    # log-sum-exp over blocks of centres. At every bandwidth the largest term is that of the nearest centre.
-    nearest, sums = np.full(len(x), np.inf), np.zeros([len(h), len(x)])
 
-    def add(rows, c, c_norms):
-      squared = x[rows] @ c.T
-      squared *= -2
-      squared += x_norms[rows, np.newaxis]
-      squared += c_norms
-      np.maximum(squared, 0, out=squared)
-      previous, nearest[rows] = nearest[rows].copy(), np.minimum(nearest[rows], squared.min(axis=1))
-      excess = np.subtract(nearest[rows, np.newaxis], squared, out=squared)
-      terms = np.empty_like(excess)
-      with np.errstate(under='ignore'):
-        sums[:, rows] *= np.exp(np.multiply.outer(precisions, nearest[rows] - previous))
-        for i, precision in enumerate(precisions):
+    def log_sums(start):
+      """Returns `log sum_j exp(-|x - c_j|^2 / (2 h^2))` of a block of images, by log-sum-exp over blocks of centres."""
+      x = images[start : start + _IMAGES].astype(np.float64)
+      found = np.full((len(h), len(x)), -np.inf)
+      for i in range(0, len(centers), _CENTERS):
+        c = centers[i : i + _CENTERS].astype(np.float64)
+        squared = x @ c.T
+        squared *= -2
+        squared += np.einsum('md,md->m', x, x)[:, np.newaxis]
+        squared += np.einsum('nd,nd->n', c, c)
+        np.maximum(squared, 0, out=squared)
+        nearest = squared.min(axis=1)  # of the largest term at every bandwidth
+        excess = np.subtract(nearest[:, np.newaxis], squared, out=squared)
+        terms = np.empty_like(excess)
+        for sums, precision in zip(found, precisions, strict=True):
           np.multiply(excess, precision, out=terms)
           # NumPy takes up to 50 times as long if a result underflows. e^-700 vanishes beside the nearest centre's 1.
           np.maximum(terms, -700, out=terms)
           np.exp(terms, out=terms)
-          sums[i, rows] += terms.sum(axis=1)
+          np.logaddexp(sums, np.log(terms.sum(axis=1)) - precision * nearest, out=sums)
+      return found
 
-    blocks = [slice(i, i + _IMAGES) for i in range(0, len(x), _IMAGES)]
+    starts = range(0, len(images), _IMAGES)
     with (
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
       # If the product started threads of its own inside ours, it would take twice as long.
       threadpoolctl.threadpool_limits(1, user_api='blas'),
-      tqdm.tqdm(
-        total=len(centers), desc='log density', unit='centre', delay=3, dynamic_ncols=True, disable=None
-      ) as bar,
     ):
-      for start in range(0, len(centers), _CENTERS):
-        c = centers[start : start + _CENTERS].reshape(-1, x.shape[1]).astype(np.float64)
-        c_norms = np.einsum('nd,nd->n', c, c)
-        list(pool.map(functools.partial(add, c=c, c_norms=c_norms), blocks))
-        bar.update(len(c))
-    normalizer = math.log(len(centers)) + x.shape[1] / 2 * np.log(2 * np.pi * h**2)
-    return np.log(sums) - np.multiply.outer(precisions, nearest) - normalizer[:, np.newaxis]
+      blocks = pool.map(log_sums, starts)
+      bar = tqdm.tqdm(blocks, 'log density', len(starts), unit='block', delay=3, dynamic_ncols=True, disable=None)
+      found = np.concatenate(list(bar), axis=1)
+    return found - (math.log(len(centers)) + images.shape[1] / 2 * np.log(2 * np.pi * h**2))[:, np.newaxis]
 
   def sample(self, n: int, bandwidth: float, seed: int) -> np.ndarray:
-    """Draws samples `c_j + h e`, where j is uniform and e is standard normal.
+    """Draws samples `c_j + h e`, where j is uniform and e is standard normal, float32 `[n, height, width, channels]`.
 
     For the same seed, j and e are the same at every bandwidth. Samples are not clipped to [0, 1].
-
-    Args:
-      n: Number of samples.
-      bandwidth: Standard deviation of the Gaussians.
-      seed: Non-negative seed of NumPy's default generator.
-
-    Returns:
-      The samples, float32 `[n, *image_shape]`.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(self.centers), size=n)
@@ -158,21 +132,14 @@ class GaussianMixture:
   def choose_bandwidth(self, images: np.ndarray) -> float:
     """Finds the bandwidth in [1e-4, 1] that maximises the mean log density of held-out images.
 
-    It is a line search to 0.1 %. The first round visits 17 bandwidths over the whole range, at equal ratios. Three more
-    rounds each visit 17 bandwidths between the neighbours of the best one. The search uses at most 1,000 of the images,
-    drawn at random but always the same. If the density still rises at an end of the range, that end is the best
-    bandwidth: 1e-4 if the images are copies of centres, and 1 if they are far from all centres.
+    This is a line search to 0.1 %, as in section 3.4 of the paper. The first round visits 17 bandwidths over the whole
+    range, at equal ratios. Three more rounds each visit 17 bandwidths between the neighbours of the best one. The
+    search uses at most 1,000 of the images, drawn at random but always the same. If the density still rises at an end
+    of the range, that end is the best bandwidth: 1e-4 if the images are copies of centres, and 1 if they are far from
+    all centres.
 
     Args:
-      images: Validation images, finite floats `[m, *image_shape]`. They must not be among the centres.
-
-    Raises:
-      UsageError: As in `log_prob`.
-
-    #### References
-
-    Grover, Dhar, Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative Models. AAAI
-    2018, section 3.4: "optimized for the lowest validation NLL by doing a line search in (0, 1]".
+      images: Validation images, as in `log_prob`. They must not be among the centres.
     """
     # Not simply the first images, because a data set may be sorted by class.
     subset = images[np.random.default_rng(0).permutation(len(images))[:_SEARCH_IMAGES]]
@@ -182,18 +149,6 @@ class GaussianMixture:
       best = int(np.argmax(self.log_prob(subset, grid).mean(axis=1)))
       low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
     return float(grid[best])
-
-
-def _checked(name, images):
-  images = np.asarray(images)
-  check(
-    name,
-    f'{images.dtype} of {images.shape}',
-    'floats [n, *image_shape], dequantised',
-    np.issubdtype(images.dtype, np.floating) and images.ndim > 1 and images.size > 0,
-  )
-  check(name, 'NaN or infinity', 'finite', np.isfinite(images).all())
-  return images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,19 +166,15 @@ class Kde(Analysis):
   ```
 
   This is the exact likelihood of another model, a mixture of Gaussians with one on each sample s_j, and says little
-  about that of the generator. Theis et al. show that it is far from the true likelihood even for patches of 6 x 6
-  pixels and a very large number of samples. They also show that it does not rank models as their likelihoods do, and
-  that it prefers k-means centroids to samples from the true distribution. They conclude that it should be avoided. The
-  paper finds the same for flows, whose likelihood is known. The estimate is provided for that comparison, and for
-  generators that have no other. Its standard error does not include the randomness of the samples.
+  about the generator's own. Theis et al. show that it is far from the true likelihood even for patches of 6 x 6 pixels
+  and a very large number of samples, and that it does not rank models as their likelihoods do. The paper finds the same
+  for flows. Use it for that comparison, and for generators that have no other estimate. Its standard error does not
+  include the randomness of the samples.
 
   #### References
 
   Breuleux, Bengio, Vincent. Unlearning for better mixing. Technical report 1349, Université de Montréal, 2009.
-  Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio. Generative adversarial nets. NIPS 2014,
-  section 5.
-  Grover, Dhar, Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in Generative Models. AAAI 2018,
-  section 5.
+  Goodfellow et al. Generative adversarial nets. NIPS 2014, section 5.
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.
   """
 
@@ -259,8 +210,7 @@ class Kde(Analysis):
     bandwidth = window.choose_bandwidth(validation)
     [log_densities] = window.log_prob(test, [bandwidth])
     numbers = {
-      'nll': -log_densities.mean(),
-      'standard_error': arrays.standard_error(log_densities),
+      **mean_nll(log_densities),
       'bandwidth': bandwidth,
       'n_samples': len(window.centers),
       'n_validation': len(validation),

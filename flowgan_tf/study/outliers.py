@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import config_dict
@@ -14,11 +13,8 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, setting
-
-if TYPE_CHECKING:
-  from flowgan_tf.study.subject import Subject
-  from flowgan_tf.study.summary import Summary
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.summary import Summary
 
 __all__ = ['Outliers']
 
@@ -45,9 +41,8 @@ class Outliers(Analysis):
 
   A density may be high where there are no data. Flows trained on CIFAR-10 give images of SVHN a higher likelihood than
   they give their own test images. The AUROC is the probability that a test image has a higher log-density than an image
-  of the other set, where a tie counts one half: 1 if a threshold on the likelihood separates the two sets, 0.5 for
-  chance, and below 0.5 if the other images tend to be more likely. The difference between training and test images
-  shows how far the model overfits.
+  of the other set, where a tie counts one half. It is below 0.5 if the other images tend to be more likely. The
+  difference between training and test images shows how far the model overfits.
 
   #### References
 

@@ -48,8 +48,8 @@ class Summary:
   """What the files of a run say about it.
 
   Attributes:
-    label: The objective, with the generator if runs on the same data have different ones, and with the folder's name
-      if several runs would have the same label.
+    label: The objective. The generator follows if runs on the same data have different ones, and the folder's name if
+      several runs would have the same label.
     path: The folder, as it was given.
     config: Configuration of the training.
     dataset: Name of the data.
@@ -136,10 +136,7 @@ class Summary:
 def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], list[str]]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 
-  A run whose `config.json` is damaged, or that has no checkpoint, is left out. So is a damaged file of a run.
-
-  Args:
-    workdirs: Folders of the runs.
+  It leaves out a run whose `config.json` is damaged or that has no checkpoint, and a damaged file of a run.
 
   Returns:
     The summaries, and a line about each run and file that is left out.
@@ -176,9 +173,6 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
 
 def read_summary(workdir: str | os.PathLike) -> Summary:
   """Reads one run.
-
-  Args:
-    workdir: Folder of the run.
 
   Raises:
     UsageError: If the folder is not a run, or its `config.json` is damaged.

@@ -11,13 +11,12 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, scored_alike
+from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
+from flowgan_tf.study.summary import Study, Summary
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Flow
-  from flowgan_tf.study.subject import Subject
-  from flowgan_tf.study.summary import Study, Summary
 
 __all__ = ['Temperature', 'tempered_log_prob']
 
@@ -42,13 +41,7 @@ def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[floa
   prior_t(z) = prior(z / t) / t^d                          for a mixture: t times its scale, the same means
   ```
 
-  Args:
-    flow: The flow, whose noise has one part.
-    images: Images `[n, *event_shape]`.
-    temperatures: The positive numbers `t`, as many as `k`.
-
-  Returns:
-    Tensor `[n, k]`, in nats.
+  The k temperatures must be positive. Returns a tensor `[n, k]`, in nats.
   """
   noise = flow.encode(images)
   rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
@@ -59,8 +52,8 @@ class Temperature(Analysis):
   """Exact NLL and scores of the flow whose noise is multiplied by a temperature (Kingma and Dhariwal 2018).
 
   At temperatures below 1 images are more typical and less varied. The flow at a temperature is a flow with another
-  prior, and has an exact likelihood: see `tempered_log_prob`. So this is a second way to give up likelihood for sample
-  quality, one that needs no training. What a hybrid gains can be compared with it.
+  prior, and has an exact likelihood: see `tempered_log_prob`. So this trades likelihood for sample quality as a hybrid
+  does, but without a training.
 
   #### References
 
@@ -91,11 +84,7 @@ class Temperature(Analysis):
     for split, prefix in (('validation', 'validation_'), ('test', '')):
       values = arrays.map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)
       for record, own in zip(numbers, values.T, strict=True):
-        record |= {
-          f'{prefix}nll': -own.mean(),
-          f'{prefix}standard_error': arrays.standard_error(own),
-          f'{prefix}n': len(own),
-        }
+        record |= mean_nll(own, prefix)
     pictures = []
     for record in numbers:
       images = subject.evaluator.sample(settings.samples, seeds.Purpose.ANALYSIS, settings.seed, record['temperature'])

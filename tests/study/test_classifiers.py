@@ -36,7 +36,6 @@ def test_longer_training_makes_a_classifier_certain(subject):
 def test_grey_images_score_1_and_more_than_there_are_real_ones_have_no_counterpart(subject):
   subject.samples = lambda n, seed: np.full((n, *subject.dataset.image_shape), 0.5)
   numbers, _ = Classifiers().measure(subject, Classifiers.Settings(samples=21, epochs=1))
-  assert len(Classifiers().lines(numbers)) == 4
   [(name, own)] = numbers['classifiers'].items()
   assert name == '1 epoch' and own['inception_score'] == pytest.approx(1) and own['mode_score'] <= 1 + 1e-6
   assert 'real_mode_score' not in own  # Scores of fewer images are lower.

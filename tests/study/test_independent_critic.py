@@ -1,7 +1,5 @@
 """An independent critic of generators that are known to repeat training images, or not to, on scikit-learn's digits."""
 
-import random
-
 import keras
 import numpy as np
 import pytest
@@ -35,36 +33,33 @@ def replay(images):
   return sample
 
 
-def measure(sample, train, validation, steps, seed=0):
+def measure(sample, train, validation, steps):
   keras.utils.set_random_seed(0)
   critic = dcgan_critic((8, 8, 1), channels=(16, 32), dense_units=0)
-  return critic_distances(sample, train, validation, LEVELS, critic, steps, 50, seed, learning_rate=1e-3)
+  return critic_distances(sample, train, validation, LEVELS, critic, steps, 50, 0, learning_rate=1e-3)
 
 
 def test_a_generator_that_replays_its_training_images_has_a_gap():
   train, validation, _ = digits()
   found = measure(replay(train), train, validation, steps=400)
-  assert found.gap > 3 * found.gap_standard_error > 0
-  assert abs(found.train) < 3 * found.train_standard_error
-  assert found.validation > 2 * found.validation_standard_error
-  assert found.gap == pytest.approx(found.validation - found.train)
-  assert (found.n, found.steps) == (60, 400)
+  assert found['gap'] > 3 * found['gap_standard_error'] > 0
+  assert abs(found['train']) < 3 * found['train_standard_error']
+  assert found['validation'] > 2 * found['validation_standard_error']
+  assert found['gap'] == pytest.approx(found['validation'] - found['train'])
+  assert (found['n'], found['steps']) == (60, 400)
 
 
 @pytest.mark.slow
 def test_a_generator_of_fresh_images_has_none():
   train, validation, others = digits()
   found = measure(replay(others), train, validation, steps=500)
-  assert abs(found.gap) < 2.5 * found.gap_standard_error
+  assert abs(found['gap']) < 2.5 * found['gap_standard_error']
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_outputs_that_are_not_finite_are_refused():
   train, validation, _ = digits()
   with pytest.raises(ValueError, match=r"^the critic's outputs must be finite\. Got: NaN or infinity\.$"):
     measure(lambda n, seed: replay(train)(n, seed) * np.nan, train, validation, steps=1)
-  for few in ((train[:1], validation), (train, validation[:3])):
-    with pytest.raises(ValueError, match=r'^there must be at least 2 training and 4 validation images'):
-      measure(replay(train), *few, steps=1)
 
 
 def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
@@ -78,15 +73,5 @@ def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
     found.append(
       critic_distances(subject.run.generator.sample, *images, dataset.levels, critic, 2, config.batch_size, seed)
     )
-  assert numbers == pytest.approx(found[0]._asdict())
-  assert numbers['gap'] != pytest.approx(found[1].gap)
-  assert arrays == {}
-
-
-def test_the_callers_random_numbers_continue(subject):
-  random.seed(7)
-  expected = random.random(), random.random()
-  random.seed(7)
-  first = random.random()
-  IndependentCritic().measure(subject, IndependentCritic.Settings(critic_steps=1))
-  assert (first, random.random()) == expected
+  assert numbers == pytest.approx(found[0]) and arrays == {}
+  assert numbers['gap'] != pytest.approx(found[1]['gap'])

@@ -48,19 +48,17 @@ def test_the_analysis(subject, monkeypatch):
   np.testing.assert_allclose(noise, 0.5 * unscaled, atol=1e-3)
 
 
-def test_a_line_and_a_grid_for_each_run():
-  studies = {'temperature': temperature()}
-  figures = Temperature().figures([summary('mle', studies=studies), summary('hybrid', studies=studies)])
-  assert list(figures) == ['temperature', 'temperature_samples', 'temperature_samples_1']
-  assert 'MODE score against test NLL of MLE and Hybrid' in figures['temperature'].alt
-  assert figures['temperature_samples'].alt == 'Samples of MLE, a row for each of the temperatures 0.5, 1.'
-
-
-def test_runs_scored_by_other_networks_are_not_drawn_together():
+def test_figures_show_runs_scored_by_the_same_network_and_a_grid_of_each():
   other = temperature()
   other.record['temperatures'][0]['scorer_hash'] = 'another'
-  runs = [summary('mle', studies={'temperature': temperature()}), summary('hybrid', studies={'temperature': other})]
-  assert Temperature().figures(runs)['temperature'].alt.endswith('of MLE, a line through the temperatures of each.')
+  for second, drawn in ((temperature(), 'MLE and Hybrid λ = 0.1'), (other, 'MLE')):
+    runs = [summary('mle', studies={'temperature': temperature()}), summary('hybrid', studies={'temperature': second})]
+    figures = Temperature().figures(runs)
+    assert list(figures) == ['temperature', 'temperature_samples', 'temperature_samples_1']
+    assert figures['temperature'].alt == (
+      f'MODE score against test NLL of {drawn}, a line through the temperatures of each.'
+    )
+  assert figures['temperature_samples'].alt == 'Samples of MLE, a row for each of the temperatures 0.5, 1.'
 
 
 def test_without_scores_there_is_a_grid_only():

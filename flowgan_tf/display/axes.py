@@ -171,7 +171,7 @@ def annotate(figure: Figure, axes: Axes, notes: Sequence[tuple[float, float, str
       note.set(position=position, horizontalalignment=horizontal, verticalalignment=vertical)
       box = note.get_window_extent()
       inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
-      crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
+      crossed = sum(line.intersects_bbox(box.padded(3), filled=False) for line in lines)  # Markers are wider.
       return 10 * (box.count_overlaps(placed) + (not inside)) + crossed
 
     cost(min(_SIDES, key=cost))

@@ -19,7 +19,6 @@ __all__ = ['Figure', 'png_size']
 
 # Paths instead of text look the same whatever fonts a reader has. Without a salt, ids would differ from run to run.
 _STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_threshold': 0.3}
-_MEDIA_TYPES = {'svg': 'image/svg+xml', 'png': 'image/png'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +43,6 @@ class Figure:
   caption: str
   command: str | None = None
 
-  def __post_init__(self):
-    if not self.alt.strip():
-      raise ValueError(f'`alt` must be a text. Got: {self.alt!r}.')
-
   @classmethod
   def of_plot(cls, plot: matplotlib.figure.Figure, alt: str, caption: str, command: str | None = None) -> Figure:
     """Draws a plot as an SVG with a transparent background."""
@@ -67,36 +62,24 @@ class Figure:
 
   @classmethod
   def of_png(cls, data: bytes, alt: str, caption: str, command: str | None = None) -> Figure:
-    """Takes the bytes of a PNG file as they are.
-
-    Raises:
-      ValueError: If they are no whole PNG file.
-    """
-    width, height = png_size(data)
-    return cls(data, 'png', width, height, alt, caption, command)
+    """Takes the bytes of a PNG file as they are."""
+    return cls(data, 'png', *png_size(data), alt, caption, command)
 
   @property
   def data_uri(self) -> str:
     """The picture as the address of an `<img>`."""
-    return f'data:{_MEDIA_TYPES[self.suffix]};base64,{base64.b64encode(self.data).decode()}'
+    kind = {'svg': 'svg+xml', 'png': 'png'}[self.suffix]
+    return f'data:image/{kind};base64,{base64.b64encode(self.data).decode()}'
 
   def save(self, path: pathlib.Path) -> pathlib.Path:
-    """Writes the picture alone to the path, with the suffix added, and returns that path.
-
-    Raises:
-      UsageError: If the file cannot be written.
-    """
+    """Writes the picture alone to the path, with the suffix added, and returns that path."""
     path = path.with_name(f'{path.name}.{self.suffix}')
     write_atomically(path, self.data)
     return path
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-  """Returns the width and the height of a PNG file in pixels.
-
-  Raises:
-    ValueError: If the bytes are of another format, damaged or cut off.
-  """
+  """Returns the width and the height of a PNG file in pixels, or raises a ValueError if it is damaged or none."""
   try:
     with Image.open(io.BytesIO(data), formats=['PNG']) as image:
       image.load()

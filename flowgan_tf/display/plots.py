@@ -31,12 +31,11 @@ from flowgan_tf.display.axes import (
 __all__ = [
   'bandwidth_study',
   'condition_numbers',
+  'front',
   'learning_curves',
   'likelihood_histograms',
-  'likelihood_quality_front',
   'score_curves',
   'singular_values',
-  'temperature_front',
 ]
 
 
@@ -140,13 +139,8 @@ def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
   Args:
     spectra: For each label, the singular values at all noise vectors, of any shape. Zeros count at the left end of the
       axis. Values that are not finite are left out.
-
-  Raises:
-    ValueError: If no value is positive and finite.
   """
   finite = {label: np.ravel(values)[np.isfinite(np.ravel(values))] for label, values in spectra.items()}
-  if not any((values > 0).any() for values in finite.values()):
-    raise ValueError(f'`spectra` must have a positive, finite value. Got: {dict(spectra)}')
   figure, (axes,) = make_panels(1)
   axes.set_xscale('log')
   for label, look in choose_looks(spectra).items():
@@ -183,21 +177,18 @@ def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], uni
   return figure
 
 
-def likelihood_quality_front(
-  points: Sequence[tuple[str, float | None, float, float, float, float]],
-  unit: str = 'nats',
-  score_name: str = 'MODE score',
+def front(
+  points: Sequence[tuple[str, float, float, float, float, float, str]], score_name: str, unit: str = 'nats'
 ) -> Figure:
-  """Plots sample-quality score against NLL for a sweep over lambda. Up and to the left is better.
+  """Plots sample-quality score against NLL, with bars of their errors. Up and to the left is better.
 
   If one NLL is far from most others, the axis shows differences from the lowest on an asinh scale.
 
   Args:
-    points: `(label, lambda, nll, score, nll's standard error, score's standard deviation)` of each run. Lambda may be
-      None, or else is written beside its point. Points of one label are joined in the order of lambda, unless several
-      have the same lambda.
-    unit: Unit of the NLL.
+    points: `(label, order, nll, score, nll's standard error, score's standard deviation, note)` of each. Points of
+      one label are joined in their order, unless several have the same. The note is written beside the point.
     score_name: Name of the score, such as `'MODE score'`.
+    unit: Unit of the NLL.
   """
   figure, (axes,) = make_panels(1)
   all_nll = [point[2] for point in points if math.isfinite(point[2])] or [0]
@@ -208,17 +199,13 @@ def likelihood_quality_front(
     width = linear_width(middle - lowest)
     axes.set_xscale('asinh', linear_width=width)
   notes: list[tuple[float, float, str]] = []
-  for label, look in choose_looks(dict.fromkeys(point[0] for point in points)).items():
-    own = sorted((p for p in points if p[0] == label), key=lambda p: (p[1] is not None, p[1]))
-    _, lambdas, nll, score, nll_se, score_sd = zip(*own, strict=True)
+  for label, look in choose_looks(point[0] for point in points).items():
+    own = sorted((point for point in points if point[0] == label), key=lambda point: point[1])
+    _, orders, nll, score, nll_se, score_sd, texts = zip(*own, strict=True)
     x = np.subtract(nll, origin)
-    style = look | {'linestyle': 'none'} if len(set(lambdas)) < len(lambdas) else look  # Seeds have no order.
+    style = look | {'linestyle': 'none'} if len(set(orders)) < len(orders) else look  # Seeds have no order.
     axes.errorbar(x, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)
-    notes += [
-      (*at, f'λ = {format_number(weight)}')
-      for *at, weight in zip(x, score, lambdas, strict=True)
-      if weight is not None and np.isfinite(at).all()
-    ]
+    notes += [(*at, text) for *at, text in zip(x, score, texts, strict=True) if text and np.isfinite(at).all()]
   axes.margins(0.22, 0.17)
   set_plain_ticks(axes.xaxis)
   axes.set_xlabel(f'test NLL ({unit})')
@@ -226,34 +213,6 @@ def likelihood_quality_front(
     axes.set_xticks([0, *powers_of_ten(10 * width, highest - lowest)])
     axes.minorticks_off()
     axes.set_xlabel(f'test NLL above the lowest, {format_number(round(lowest, 2))} ({unit})')
-  axes.set_ylabel(score_name)
-  draw_legend(figure)
-  annotate(figure, axes, notes)
-  return figure
-
-
-def temperature_front(series: Mapping[str, ArrayLike], score_name: str, unit: str = 'nats') -> Figure:
-  """Plots sample-quality score against NLL for temperatures of the noise.
-
-  The lowest and the highest temperature, and 1, are written beside their points.
-
-  Args:
-    series: For each label, rows `(temperature, nll, score, nll's standard error, score's standard deviation)`, as an
-      array `[5, temperatures]`. A point that is not finite leaves a gap.
-    score_name: Name of the score, such as `'MODE score'`.
-    unit: Unit of the NLL.
-  """
-  figure, (axes,) = make_panels(1)
-  notes: list[tuple[float, float, str]] = []
-  for label, look in choose_looks(series).items():
-    temperatures, nll, score, nll_se, score_sd = np.asarray(series[label], np.float64)
-    axes.errorbar(nll, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **look | {'linestyle': '-'})
-    named = (temperatures.min(), 1, temperatures.max())
-    points = zip(nll, score, temperatures, strict=True)
-    notes += [(x, y, f't = {t:g}') for x, y, t in points if t in named and np.isfinite([x, y]).all()]
-  axes.margins(0.12, 0.15)
-  set_plain_ticks(axes.xaxis)
-  axes.set_xlabel(f'test NLL ({unit})')
   axes.set_ylabel(score_name)
   draw_legend(figure)
   annotate(figure, axes, notes)

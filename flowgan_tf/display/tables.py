@@ -108,18 +108,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-  """Writes what would break a line, or cannot be written at all, as an escape.
+  """Writes what would break a line, such as a line end or a byte of a path that is not UTF-8, as an escape."""
 
-  Args:
-    text: A text, or a path, whose bytes that are not UTF-8 are surrogates in Python.
+  def escape(character: str) -> str:
+    if '\udc80' <= character <= '\udcff':  # A byte of a path that is not UTF-8, as Python reads it.
+      return f'\\x{ord(character) - 0xDC00:x}'
+    return character.encode('unicode_escape').decode()
 
-  Returns:
-    The text with escapes such as `\\n`, and `\\xff` for such a byte.
-  """
-  return ''.join(_escape(c) if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in text)
-
-
-def _escape(character: str) -> str:
-  if '\udc80' <= character <= '\udcff':
-    return f'\\x{ord(character) - 0xDC00:x}'
-  return character.encode('unicode_escape').decode()
+  return ''.join(escape(c) if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in text)

@@ -106,7 +106,7 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Score:
-  """Returns the kernel distance: estimates of the squared maximum mean discrepancy over random subsets of x and y.
+  """Returns the kernel distance: the mean estimate of the squared maximum mean discrepancy over random subsets.
 
   The mean over subsets is an unbiased estimate of `|E k(x, .) - E k(y, .)|^2` in the Hilbert space of the kernel
   `k(u, v) = (u.v / d + 1)^3`, which is 0 if and only if all moments up to the third agree. Each estimate is

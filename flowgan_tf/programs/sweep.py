@@ -60,11 +60,10 @@ def main(arguments: list[str]) -> int:
   summaries, damage = fg.study.summarize(runs)
   for line in damage:
     print(f'sweep: {command.message(line)}', file=sys.stderr)
-  comparisons = fg.report.comparisons
-  print(comparisons.sweep_table(summaries))
+  print(fg.report.tables.sweep_table(summaries))
   figures = {
-    'front': comparisons.front(summaries, fg.report.evaluations.nll_unit(first.dataset)),
-    'condition_numbers': comparisons.condition_numbers(summaries),
+    'front': fg.report.figures.front(summaries, fg.report.tables.nll_unit(first.dataset)),
+    'condition_numbers': fg.report.figures.condition_numbers(summaries),
   }
   for name, figure in figures.items():
     if figure:

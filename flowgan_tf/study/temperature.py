@@ -102,14 +102,10 @@ class Temperature(Analysis):
     figures = {}
     name, drawn = first['selection'], {k: study.record for k, study in studies.items() if _alike(study.record, first)}
     if drawn:
-      own = ('temperature', 'nll', name, 'standard_error', f'{name}_std')
-      series = {
-        label: np.transpose([[at[key] for key in own] for at in record['temperatures']])
-        for label, record in drawn.items()
-      }
+      points = [point for label, record in drawn.items() for point in _points(label, record['temperatures'], name)]
       figures[self.name] = Figure.of_plot(
-        plots.temperature_front(series, SCORE_NAMES[name]),
-        f'{SCORE_NAMES[name]} against test NLL of {listed(series)}, a line through the temperatures of each.',
+        plots.front(points, SCORE_NAMES[name]),
+        f'{SCORE_NAMES[name]} against test NLL of {listed(drawn)}, a line through the temperatures of each.',
         'Likelihood and quality at temperatures t of the noise, in steps of 0.1; up and to the left is better. Bars: '
         'standard error over test images, standard deviation over splits of the samples.',
       )
@@ -124,6 +120,14 @@ def _alike(record: dict, other: dict) -> bool:
     own.get(other['selection']) is not None and scored_alike(own, other['temperatures'][0])
     for own in record['temperatures']
   )
+
+
+def _points(label: str, numbers: list[dict], name: str) -> list[tuple]:
+  """The points of `plots.front`. The lowest and the highest temperature, and 1, stand beside theirs."""
+  keys = ('temperature', 'nll', name, 'standard_error', f'{name}_std')
+  rows = np.array([[at[key] for key in keys] for at in numbers], np.float64)
+  named = (rows[0, 0], 1, rows[-1, 0])
+  return [(label, *row, f't = {row[0]:g}' if row[0] in named else '') for row in rows]
 
 
 def _grid(label: str, study: Study) -> Figure:

@@ -1,5 +1,4 @@
 import io
-import pathlib
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -8,7 +7,6 @@ from matplotlib.figure import Figure as Plot
 from PIL import Image
 
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.errors import UsageError
 
 SVG = '{http://www.w3.org/2000/svg}'
 PIXELS = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
@@ -23,18 +21,14 @@ def plot(title='a title'):
 
 
 def test_svg():
-  figure = Figure.of_plot(plot(), 'a line', 'Figure 1.', 'bin/report')
+  figure = Figure.of_plot(plot('</svg><script>alert("1")</script> & --'), 'a line', 'Figure 1.', 'bin/report')
   assert (figure.suffix, figure.width, figure.height) == ('svg', 384, 240)
   assert (figure.alt, figure.caption, figure.command) == ('a line', 'Figure 1.', 'bin/report')
   root = ET.fromstring(figure.data)
   assert root.tag == f'{SVG}svg' and root.attrib['viewBox'] == '0 0 288 180'
+  assert not list(root.iter(f'{SVG}script')) and b'<script' not in figure.data
   # No font of a reader's is needed, nothing says when or by what it was drawn, and what is behind it shows through.
   assert not list(root.iter(f'{SVG}text')) and b'metadata' not in figure.data and b'#ffffff' not in figure.data
-
-
-def test_hostile_text_does_not_break_the_svg():
-  data = Figure.of_plot(plot('</svg><script>alert("1")</script> & --'), 'a', 'b').data
-  assert not list(ET.fromstring(data).iter(f'{SVG}script')) and b'<script' not in data
 
 
 @pytest.mark.parametrize('pixels', [PIXELS, PIXELS[:, :, :1]])
@@ -53,21 +47,7 @@ def test_save(tmp_path):
     assert path == tmp_path / f'sweep_0.1.{figure.suffix}' and path.read_bytes() == figure.data
 
 
-def test_a_file_that_cannot_be_written(tmp_path):
-  path = tmp_path / 'missing' / 'figure'
-  with pytest.raises(UsageError, match=rf'^{path}\.png: cannot be written \(No such file or directory\)$'):
-    Figure.of_pixels(PIXELS, 'a', 'b').save(pathlib.Path(path))
-
-
-@pytest.mark.parametrize('alt', ['', ' \n'])
-def test_alternative_text_is_needed(alt):
-  with pytest.raises(ValueError, match=r'^`alt` must be a text\. Got: '):
-    Figure.of_pixels(PIXELS, alt, 'b')
-
-
-@pytest.mark.parametrize(
-  'change', [lambda data: data[:-40], lambda data: data[:40], lambda data: data[:60] + bytes(60)]
-)
+@pytest.mark.parametrize('change', [lambda data: data[:-40], lambda data: data[:60] + bytes(60)])
 def test_a_png_that_is_not_whole_is_refused(change):
   data = Figure.of_pixels(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8), 'a', 'b').data
   with pytest.raises(ValueError, match=r'^`data` must be the bytes of a PNG file\. Got: .*Error\)\.$'):

@@ -31,10 +31,7 @@ FIGURES = {
     {'MLE': np.geomspace(1e-3, 1, 40), 'ADV': [[1e-9, 1e-6], [0.0, 1.0]]}
   ),
   'likelihood_histograms': lambda: plots.likelihood_histograms([-3, -2, -1, 0], {'train': [1, 2, 1]}, 'nats'),
-  'likelihood_quality_front': lambda: plots.likelihood_quality_front([('MLE', math.inf, -3334.56, 7.42, 2.0, 0.1)]),
-  'temperature_front': lambda: plots.temperature_front(
-    {'MLE': [[0.5, 1.0], [-3100.0, -3340.0], [7.0, 6.1], [2.0, 2.0], [0.1, 0.1]]}, 'MODE score'
-  ),
+  'front': lambda: plots.front([('MLE', 1.0, -3334.56, 7.42, 2.0, 0.1, 'a note')], 'MODE score'),
   'condition_numbers': lambda: plots.condition_numbers([0, 0.1, math.inf], [[1e9, 1e10], [1e4, 1e5], [1e3, 1e3]]),
 }
 
@@ -75,7 +72,6 @@ def test_learning_curves():
 @pytest.mark.parametrize(
   ('curves', 'scale'),
   [
-    ([FALLING], 'linear'),
     ([RISING], 'linear'),
     ([FALLING, RISING], 'asinh'),
     ([FALLING, [np.nan] * 4], 'linear'),
@@ -99,10 +95,9 @@ def test_a_diverging_model_leaves_the_others_apart(curves, scale):
 def test_score_curves():
   figure = plots.score_curves({'MLE': (STEPS, [1, 5, 7, 7.42]), 'ADV': (STEPS[:2], [2, 9])}, 'Inception score')
   (axes,) = figure.axes
-  assert labels(figure) == [('training iteration', 'Inception score')]
+  assert labels(figure) == [('training iteration', 'Inception score')] and legend(figure) == ['MLE', 'ADV']
   np.testing.assert_array_equal(line(axes, 'MLE').get_xydata(), np.stack([STEPS, [1, 5, 7, 7.42]], axis=1))
   np.testing.assert_array_equal(line(axes, 'ADV').get_xydata(), [[0, 2], [1000, 9]])
-  assert legend(figure) == ['MLE', 'ADV']
 
 
 def test_bandwidth_study():
@@ -134,17 +129,12 @@ def test_singular_values():
     np.testing.assert_allclose(y[1:], expected.probabilities)
 
 
-def test_singular_values_that_underflowed_count():
-  (axes,) = plots.singular_values({'ADV': [0.0, 0.0, 1e-3, 1.0]}).axes
-  x, y = line(axes, 'ADV').get_data()
-  assert y[np.searchsorted(x, 1e-3) - 1] == 0.5
-  assert 0 < axes.get_xlim()[0] <= 1e-3
-
-
-def test_singular_values_that_are_not_finite_are_left_out():
-  (axes,) = plots.singular_values({'MLE': [np.nan, 1.0, np.inf, 2.0], 'ADV': [np.nan]}).axes
+def test_of_singular_values_zeros_count_and_those_that_are_not_finite_do_not():
+  (axes,) = plots.singular_values({'MLE': [np.nan, 1.0, np.inf, 2.0], 'ADV': [0.0, 0.0, 1e-3, 1.0], 'x': [np.nan]}).axes
   np.testing.assert_array_equal(line(axes, 'MLE').get_xdata()[1:], [1, 2])
-  assert legend(axes.figure) == ['MLE', 'ADV'] and line(axes, 'ADV').get_xdata().size == 0
+  x, y = line(axes, 'ADV').get_data()
+  assert y[np.searchsorted(x, 1e-3) - 1] == 0.5 and 0 < axes.get_xlim()[0] <= 1e-3
+  assert legend(axes.figure) == ['MLE', 'ADV', 'x'] and line(axes, 'x').get_xdata().size == 0
 
 
 @pytest.mark.parametrize(
@@ -171,39 +161,39 @@ def test_likelihood_histograms():
   np.testing.assert_array_equal(outlines['test'].edges, [-3, -2, 0, 1])
 
 
-def test_likelihood_quality_front():
+def test_front():
   points = [
-    ('Hybrid', 1.0, -3300.0, 8.0, 3.0, 0.1),
-    ('ADV', 0.0, -1604.0, 9.2, 9.0, 0.2),
-    ('Hybrid', 0.1, -3200.0, 9.0, 4.0, 0.3),
-    ('MLE', math.inf, -3334.0, 7.4, 2.0, 0.4),
-    ('other', None, -3000.0, 5.0, 1.0, 0.5),
+    ('Hybrid', 1.0, -3300.0, 8.0, 3.0, 0.1, 'λ = 1'),
+    ('ADV', 0.0, -1604.0, 9.2, 9.0, 0.2, ''),
+    ('Hybrid', 0.1, -3200.0, 9.0, 4.0, 0.3, 'λ = 0.1'),
+    ('Hybrid', 2.0, np.nan, 9.0, 4.0, 0.3, 'λ = 2'),
+    ('seeds', 1.0, -3000.0, 5.0, 1.0, 0.5, ''),
+    ('seeds', 1.0, -3001.0, 5.0, 1.0, 0.5, ''),
   ]
-  figure = plots.likelihood_quality_front(points)
+  figure = plots.front(points, 'MODE score')
   (axes,) = figure.axes
-  assert labels(figure) == [('test NLL (nats)', 'MODE score')]
+  assert labels(figure) == [('test NLL (nats)', 'MODE score')] and legend(figure) == ['Hybrid', 'ADV', 'seeds']
   drawn = {c.get_label(): c for c in axes.containers}
-  # Joined in the order of lambda.
-  np.testing.assert_array_equal(drawn['Hybrid'].lines[0].get_xydata(), [[-3200, 9], [-3300, 8]])
-  np.testing.assert_array_equal(drawn['ADV'].lines[0].get_xydata(), [[-1604, 9.2]])
-  horizontal, vertical = (bars.get_segments() for bars in drawn['Hybrid'].lines[2])
-  np.testing.assert_allclose(horizontal, [[[-3204, 9], [-3196, 9]], [[-3303, 8], [-3297, 8]]])
-  np.testing.assert_allclose(vertical, [[[-3200, 8.7], [-3200, 9.3]], [[-3300, 7.9], [-3300, 8.1]]])
-  notes = {text.get_text(): text.xy for text in axes.texts}
-  assert notes == {'λ = 0.1': (-3200, 9), 'λ = 1': (-3300, 8), 'λ = 0': (-1604, 9.2), 'λ = ∞': (-3334, 7.4)}
+  # Joined in their order, which seeds have not.
+  np.testing.assert_array_equal(drawn['Hybrid'].lines[0].get_xydata()[:2], [[-3200, 9], [-3300, 8]])
+  assert drawn['Hybrid'].lines[0].get_linestyle() != drawn['seeds'].lines[0].get_linestyle() == 'None'
+  horizontal, vertical = (bars.get_segments() for bars in drawn['ADV'].lines[2])
+  np.testing.assert_allclose(horizontal, [[[-1613, 9.2], [-1595, 9.2]]])
+  np.testing.assert_allclose(vertical, [[[-1604, 9.0], [-1604, 9.4]]])
+  assert {text.get_text(): text.xy for text in axes.texts} == {'λ = 0.1': (-3200, 9), 'λ = 1': (-3300, 8)}
 
 
 def sweep(adversarial):
   """What a sweep over lambda gives on MNIST, with adversarial training's NLL."""
   nll = {0.001: -1800, 0.01: -2900, 0.1: -3222, 1: -3260, 10: -3282, 100: -3288}
   scores = [5.2, 6.2, 6.63, 6.4, 6.0, 5.7]
-  points = [('Hybrid', weight, x, y, 2.0, 0.1) for (weight, x), y in zip(nll.items(), scores, strict=True)]
-  return [*points, ('MLE', math.inf, -3290, 5.63, 1.7, 0.14), ('ADV', 0, adversarial, 4.65, 8.1, 0.08)]
+  points = [('Hybrid', w, x, y, 2.0, 0.1, f'λ = {w:g}') for (w, x), y in zip(nll.items(), scores, strict=True)]
+  return [*points, ('MLE', 0, -3290, 5.63, 1.7, 0.14, 'λ = ∞'), ('ADV', 0, adversarial, 4.65, 8.1, 0.08, 'λ = 0')]
 
 
 @pytest.mark.parametrize('adversarial', [270, 1e5])
-def test_a_sweep_fills_the_axis_however_far_its_ends(adversarial):
-  figure = plots.likelihood_quality_front(sweep(adversarial))
+def test_a_sweep_fills_the_axis_however_far_its_ends_and_its_notes_stand_apart(adversarial):
+  figure = plots.front(sweep(adversarial), 'MODE score')
   (axes,) = figure.axes
   figure.draw_without_rendering()
   drawn = np.concatenate([container.lines[0].get_xydata() for container in axes.containers])
@@ -214,41 +204,23 @@ def test_a_sweep_fills_the_axis_however_far_its_ends(adversarial):
   ticks = dict(zip([t.get_text() for t in axes.get_xticklabels()], axes.get_xticks(), strict=True))
   assert ticks['0'] == 0 and ticks['100'] == 100
   assert axes.get_xlabel() == 'test NLL above the lowest, −3,290 (nats)'
+  boxes = [text.get_window_extent() for text in axes.texts]
+  assert len(boxes) == 8 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+  assert all(axes.bbox.contains(*corner) for box in boxes for corner in box.corners())
 
 
-@pytest.mark.parametrize('adversarial', [270, 1e5, np.nan])
-def test_lambdas_stand_apart(adversarial):
-  figure = plots.likelihood_quality_front(sweep(adversarial))
-  figure.draw_without_rendering()
-  boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-  assert len(boxes) == 8 - np.isnan(adversarial)
-  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-  assert all(figure.axes[0].bbox.contains(*corner) for box in boxes for corner in box.corners())
-
-
-def test_infinite_and_missing_condition_numbers():
-  values = [[np.inf] * 3, [1e4, 1e5, np.inf], [np.nan, 3000.0], [np.nan]]
-  figure = plots.condition_numbers([0, 0.1, 1, math.inf], values)
+def test_condition_numbers_may_be_infinite_or_missing():
+  figure = plots.condition_numbers([0, 0.1, 1, math.inf], [[np.inf] * 3, [1e4, 1e5, 1e6], [np.nan, 3000.0], [np.nan]])
   (axes,) = figure.axes
   figure.draw_without_rendering()
+  assert labels(figure) == [('λ', 'condition number of the Jacobian')] and axes.get_yscale() == 'log'
+  assert [t.get_text().strip() for t in axes.get_xticklabels()] == ['0\nADV', '0.1', '1', '∞\nMLE']
   ticks = dict(zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True))
-  _, median = axes.containers[0].lines[0].get_data()
-  np.testing.assert_allclose(median, [ticks['∞'], 1e5, 3000, np.nan])
+  (drawn,) = axes.containers
+  np.testing.assert_allclose(drawn.lines[0].get_ydata(), [ticks['∞'], 1e5, 3000, np.nan])
+  np.testing.assert_allclose(drawn.lines[2][0].get_segments()[1][:, 1], [5.5e4, 5.5e5])
   assert ticks['∞'] >= 1e6 and max(ticks.values()) == ticks['∞'] and power(4) in ticks
   assert axes.get_xlim()[1] > 3
-
-
-def test_condition_numbers():
-  values = [[1e8, 1e9, 1e10, 1e11, 1e12], [1e4, 1e5, 1e6], 300.0]
-  figure = plots.condition_numbers([0, 0.1, math.inf], values)
-  (axes,) = figure.axes
-  assert labels(figure) == [('λ', 'condition number of the Jacobian')]
-  assert axes.get_yscale() == 'log'
-  assert [t.get_text().strip() for t in axes.get_xticklabels()] == ['0\nADV', '0.1', '∞\nMLE']
-  (drawn,) = axes.containers
-  np.testing.assert_allclose(drawn.lines[0].get_xydata(), [[0, 1e10], [1, 1e5], [2, 300]])
-  bars = np.array(drawn.lines[2][0].get_segments())
-  np.testing.assert_allclose(bars[:, :, 1], [[1e9, 1e11], [5.5e4, 5.5e5], [300, 300]])
 
 
 @pytest.mark.parametrize('name', FIGURES)
@@ -261,12 +233,5 @@ def test_names_that_no_font_can_write():
   """Matplotlib warns about each glyph, which is an error here and noise on a terminal."""
   series = {f'{name} (犬 \N{BRAHMI LETTER A} $x^2_$)': (STEPS, [1, 5, 7, 7.42]) for name in ('MLE', 'ADV')}
   assert Figure.of_plot(plots.score_curves(series, '猫'), 'a', 'b').data.startswith(b'<?xml')
-  points = [('犬', 0.1, -3.0, 4.0, 1.0, 1.0), ('犬', 1.0, -2.0, 5.0, 1.0, 1.0)]
-  assert Figure.of_plot(plots.likelihood_quality_front(points, 'nats', '猫'), 'a', 'b').data.startswith(b'<?xml')
-
-
-def test_temperature_front_names_the_ends_and_1_where_they_are_finite():
-  rows = [[0.4, 0.5, 0.7, 1.0, 1.1], [np.inf, -3100.0, -3200.0, -3340.0, -3350.0], [7.2, 7.0, 6.5, 6.1, 6.0]]
-  figure = plots.temperature_front({'MLE': [*rows, [2.0] * 5, [0.1] * 5]}, 'MODE score')
-  assert labels(figure) == [('test NLL (nats)', 'MODE score')] and legend(figure) == ['MLE']
-  assert [text.get_text() for text in figure.axes[0].texts] == ['t = 1', 't = 1.1']
+  points = [('犬', 0.1, -3.0, 4.0, 1.0, 1.0, 'λ = 0.1'), ('犬', 1.0, -2.0, 5.0, 1.0, 1.0, '')]
+  assert Figure.of_plot(plots.front(points, '猫'), 'a', 'b').data.startswith(b'<?xml')

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.report import comparisons, make_report, render
+from flowgan_tf.report import make_report, render, tables
 from flowgan_tf.study import summarize
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
@@ -66,7 +66,7 @@ def test_a_page_is_made_of_damaged_runs(tmp_path, faults):
       warnings.simplefilter('default', RuntimeWarning)
       runs, lines = summarize([whole, odd])
       page = render(make_report(runs, lines))
-      table = str(comparisons.sweep_table(runs))
+      table = str(tables.sweep_table(runs))
     assert not [line for line in lines if '\n' in line or not line.startswith(str(odd))]
     assert runs[0].step == expected or runs[1].step == expected
     assert len(table.splitlines()) == 2 + len(runs) and f'{whole}' in page

@@ -68,3 +68,11 @@ def test_without_scores_there_is_a_grid_only():
   for own in study.record['temperatures']:  # Pixels that were not finite have no scores.
     del own['mode_score']
   assert list(Temperature().figures([summary('mle', studies={'temperature': study})])) == ['temperature_samples']
+
+
+def test_the_ends_and_1_are_named_beside_their_points():
+  rest = {'standard_error': 1.0, 'mode_score': 2.0, 'mode_score_std': 0.1}
+  numbers = [{'temperature': t, 'nll': nll} | rest for t, nll in ((0.4, None), (0.7, 5.0), (1.0, 4.0), (1.1, 6.0))]
+  points = module._points('MLE', numbers, 'mode_score')
+  assert [point[-1] for point in points] == ['t = 0.4', '', 't = 1', 't = 1.1']
+  assert points[1][:-1] == ('MLE', 0.7, 5.0, 2.0, 1.0, 0.1) and np.isnan(points[0][2])

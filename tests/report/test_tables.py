@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgan_tf.report.evaluations import checkpoints_table, evaluation_table, paper_table
-from tests.summaries import evaluated, summary
+from flowgan_tf.report.tables import checkpoints_table, evaluation_table, paper_table, runs_table, sweep_table
+from tests.summaries import evaluated, jacobian, summary
 from tests.tables import cells
 
 LIKELIHOOD = {
@@ -44,13 +44,27 @@ def split(line):
   return [cell.strip() for cell in line.split('  ') if cell.strip()]
 
 
+def test_settings_and_the_start_of_a_training_if_one_has_a_start(runs):
+  metrics = [{'kind': 'validation', 'step': 5, 'seconds': 90.0, 'nll': -90.0}]
+  start = {'run': '/somewhere/mnist-mle', 'checkpoint': 'best_nll', 'step': 5000}
+  runs[0] = dataclasses.replace(runs[0], metrics=metrics)
+  mle, adv, _ = cells(runs_table(runs))
+  assert (mle['wall time (min)'], mle['iterations'], mle['seed'], mle['critic steps']) == ('1.5', '5', '0', '')
+  assert (adv['wall time (min)'], adv['iterations'], adv['critic steps']) == ('', '', '5')
+  assert 'starts from' not in mle
+  table = cells(runs_table([runs[0], dataclasses.replace(runs[2], start=start)]))
+  assert [row['starts from'] for row in table] == ['', 'mnist-mle, iteration 5,000']
+
+
 def test_evaluation_with_scores():
-  other = LIKELIHOOD | {'checkpoint': 'latest', 'step': 20, 'nll': 5.0}
-  header, rule, first, second, note = evaluation_table([LIKELIHOOD | SCORES, other | SCORES]).splitlines()
+  """Checkpoints of one step share a row."""
+  same, other = {'checkpoint': 'latest'}, {'checkpoint': 'best_score', 'step': 20, 'nll': 5.0}
+  records = [LIKELIHOOD | SCORES | change for change in ({}, same, other)]
+  header, rule, first, second, note = evaluation_table(records).splitlines()
   assert len(header) == len(rule) == len(first) == len(second)
   shown = dict(zip(split(header), split(first), strict=True))
   assert shown == {
-    'checkpoint': 'best_nll',
+    'checkpoint': 'best_nll, latest',
     'iteration': '10,000',
     'test NLL (nats)': '-3,334.56 +- 1.25',
     'bits/dim': '1.864',
@@ -82,12 +96,6 @@ def test_real_images_have_a_row_of_their_own():
   assert [row['MODE'] for row in cells(table)[3:]] == ['9.67 ± 0.04', '9.50 ± 0.04']
 
 
-def test_checkpoints_of_one_step_share_a_row():
-  latest = LIKELIHOOD | {'checkpoint': 'latest'}
-  _, _, row = evaluation_table([LIKELIHOOD, latest]).splitlines()
-  assert split(row)[:2] == ['best_nll, latest', '10,000']
-
-
 def test_evaluation_without_a_likelihood():
   scores = {k: v for k, v in SCORES.items() if not k.startswith(('mode', 'classifier'))}
   record = {'checkpoint': 'latest', 'step': 7, 'split': 'test'} | scores | {'scorer': 'inception_v3'}
@@ -99,7 +107,7 @@ def test_evaluation_without_a_likelihood():
 
 
 def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
-  table = paper_table(runs, 'bits/dim')
+  table = paper_table(runs)
   mle, adv, hybrid = cells(table)
   assert mle['MODE score'] == '7.00 ± 0.10' and mle['test NLL (nats)'] == '-3,300.00 ± 1.50'
   assert mle['iteration of each'] == '5, 4' and mle['test images'] == '10,000'
@@ -111,30 +119,34 @@ def test_the_papers_table_is_filled_with_what_the_runs_hold(runs):
   assert table.caption.endswith('(the paper: Table 1)')
 
 
-def test_rows_of_the_paper_without_a_run_stand_alone(runs):
-  rows = cells(paper_table(runs[:1], 'nats'))
-  assert [row['run'] for row in rows] == ['MLE', 'ADV (the paper)', 'Hybrid λ = 0.1 (the paper)']
-
-
 def test_the_papers_numbers_stay_with_runs_of_its_generator(runs):
+  """Rows of the paper without a run stand alone."""
   seeds = [dataclasses.replace(runs[0], label=f'MLE ({name})') for name in 'ab']
-  assert [row['the paper: NLL'] for row in cells(paper_table(seeds, 'nats'))[:2]] == ['-3,334.56'] * 2
+  rows = cells(paper_table(seeds))
+  assert [row['run'] for row in rows] == ['MLE (a)', 'MLE (b)', 'ADV (the paper)', 'Hybrid λ = 0.1 (the paper)']
+  assert [row['the paper: NLL'] for row in rows[:2]] == ['-3,334.56'] * 2
   runs[0].config.generator = 'real_nvp'
-  first, *_ = cells(paper_table(runs[:1], 'nats'))
-  assert first['the paper: NLL'] == ''
+  assert cells(paper_table(runs[:1]))[0]['the paper: NLL'] == ''
 
 
-def test_bits_per_dim_of_the_table_that_has_them():
+def test_bits_per_dim_and_data_that_the_paper_has_not():
   evaluation = [evaluated('best_nll', 4, -3072 * np.log(2) * 4, 6.0) | {'bits_per_dim': 4.0}]
   run = summary('mle', dataset='cifar10', shape=(32, 32, 3), evaluation=evaluation)
-  row, *_ = cells(paper_table([run], 'nats'))
+  row, *_ = cells(paper_table([run]))
   # The standard error of 1.5 nats, over 3072 ln 2.
   assert row['test NLL (bits/dim)'] == '4.000 ± 0.001' and row['the paper: NLL'] == '3.54'
-
-
-def test_other_data_have_no_row_of_the_paper():
-  run = summary('mle', dataset='digits', evaluation=[evaluated('best_nll', 4, -90.0, 6.0)])
-  table = paper_table([run], 'nats')
+  table = paper_table([summary('mle', dataset='digits', evaluation=[evaluated('best_nll', 4, -90.0, 6.0)])])
   [row] = cells(table)
   assert row['test NLL (nats)'] == '-90.00 ± 1.50' and not any(name.startswith('the paper') for name in row)
   assert 'the paper' not in table.caption
+
+
+def test_a_sweep_is_shown_at_its_best_scores():
+  """A training that was interrupted, or evaluated by hand, has no best score."""
+  study = {'jacobian': jacobian([[3, 2, 1], [9, 3, 1]])}
+  hybrid = summary('hybrid', evaluation=[evaluated('best_score', 5, -3000.1, 6.9)], studies=study)
+  alone = summary('mle', evaluation=[evaluated('best_nll', 5, -3000.0, 7.0)])
+  header, _, first, *others = str(sweep_table([hybrid, alone, summary('adversarial')])).splitlines()
+  assert split(header) == ['run', 'seed', 'iteration', 'test NLL (nats)', 'MODE', 'condition number']
+  assert split(first) == ['Hybrid λ = 0.1', '0', '5', '-3,000.10 +- 1.50', '6.90 +- 0.10', '10']
+  assert [split(line)[:3] for line in others] == [['MLE', '0', '-'], ['ADV', '0', '-']]

@@ -1,4 +1,4 @@
-"""One page about any set of runs, as in the paper's study: tables beside the paper's numbers, figures, commands."""
+"""The sections of the page about any set of runs: tables beside the paper's numbers, figures, commands."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ from markupsafe import Markup
 
 from flowgan_tf.display.tables import Column, Row, Table, listed, printable
 from flowgan_tf.report import commands
-from flowgan_tf.report.comparisons import (
-  condition_numbers,
-  front,
-  learning_curves,
-  runs_table,
-  sample_grids,
-  score_curves,
-)
-from flowgan_tf.report.evaluations import PAPER, RUN, checkpoints_table, nll_unit, paper_row, paper_table
+from flowgan_tf.report.figures import condition_numbers, front, learning_curves, sample_grids, score_curves
 from flowgan_tf.report.page import Code, Page, Section
+from flowgan_tf.report.tables import PAPER, RUN, checkpoints_table, nll_unit, paper_row, paper_table, runs_table
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
@@ -69,7 +62,7 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
   grids = sample_grids(runs)
   return [
     Section('Runs', [runs_table(runs)]),
-    Section('Likelihood and sample quality', _likelihood(runs, unit)),
+    Section('Likelihood and sample quality', _likelihood(runs)),
     Section('Samples', [grids] if grids else []),
     Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
     *_analysis_sections(runs),
@@ -77,10 +70,10 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
   ]
 
 
-def _likelihood(runs: Sequence[Summary], unit: str) -> list:
+def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
     return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *commands.missing(runs, [])]))]
-  items = [paper_table(runs, unit), checkpoints_table(runs)]
+  items = [paper_table(runs), checkpoints_table(runs)]
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
     items.append(
@@ -92,16 +85,9 @@ def _likelihood(runs: Sequence[Summary], unit: str) -> list:
 
 
 def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
-  """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it.
-
-  Args:
-    runs: Runs on one data set.
-  """
-  by_title: dict[str, list[Analysis]] = {}
-  for analysis in ANALYSES.values():
-    by_title.setdefault(analysis.title, []).append(analysis)
-  for title, analyses in by_title.items():
-    yield Section(title, _items(analyses, runs))
+  """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
+  for title in dict.fromkeys(analysis.title for analysis in ANALYSES.values()):
+    yield Section(title, _items([analysis for analysis in ANALYSES.values() if analysis.title == title], runs))
 
 
 def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
@@ -111,19 +97,16 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
     lines = commands.missing(runs, [analysis.name for analysis in analyses])
     return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *lines]))]
   rows = _rows(studied)
-  columns = [column for analysis in studied for column in analysis.own_columns() if column.source != 'paper']
-  published = [column for analysis in studied for column in analysis.own_columns() if column.source == 'paper']
+  columns = [column for analysis in studied for column in analysis.own_columns()]
+  published = [column for column in columns if column.source == 'paper']
+  details = [column for analysis in studied for column in analysis.own_columns()[len(analysis.columns) :]]
+  found = [column for column in columns if column not in (*published, *details)]
   name = (RUN, Column('iteration', 'step', ',', source='run'))
-  found = [c for analysis in studied for c in analysis.own_columns()[: len(analysis.columns)] if c.source != 'paper']
-  if len(studied) == 1:
-    tables = [Table(_caption(studied, rows), (*name, *columns, *published), rows)]
-  else:
-    # Several analyses side by side are wide enough without their details.
-    details = [column for column in columns if column not in found]
-    tables = [
-      Table(_caption(studied, rows), (*name, *found, *published), rows),
-      Table('Details of the estimates', (*name, *details), rows),
-    ]
+  several = len(studied) > 1  # Side by side they are wide enough without their details.
+  shown = (*name, *found, *published) if several else (*name, *found, *details, *published)
+  tables = [Table(_caption(studied, rows), shown, rows)]
+  if several:
+    tables.append(Table('Details of the estimates', (*name, *details), rows))
   notes = [*_orders(studied), *itertools.chain(*(a.notes(found) for a, found in studied.items()))]
   figures = itertools.chain(*(_figures(analysis, found) for analysis, found in studied.items()))
   return [tables[0], *notes, *tables[1:], *figures]

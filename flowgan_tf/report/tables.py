@@ -1,4 +1,4 @@
-"""Tables of evaluations: likelihood and sample scores, for the terminal and for the page, beside the paper's numbers.
+"""Tables of runs, for the terminal and for the page: settings, and evaluations beside the paper's numbers.
 
 #### References
 
@@ -8,22 +8,25 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.report import commands
+from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
 __all__ = [
   'PAPER',
   'RUN',
   'checkpoints_table',
-  'evaluation_columns',
   'evaluation_table',
   'nll_unit',
   'paper_row',
   'paper_table',
+  'runs_table',
+  'sweep_table',
 ]
 
 PAPER = 'https://arxiv.org/abs/1705.08868'
@@ -35,7 +38,6 @@ _PAPERS_GENERATORS = {'mnist': 'nice', 'cifar10': 'real_nvp'}
 _PAPER = {
   'mnist': {
     'number': 1,
-    'unit': 'nats',
     'score': 'mode_score',
     'rows': {
       'MLE': {'score': 7.42, 'nll': -3334.56},
@@ -45,7 +47,6 @@ _PAPER = {
   },
   'cifar10': {
     'number': 2,
-    'unit': 'bits/dim',
     'score': 'inception_score',
     'rows': {
       'MLE': {'score': 2.92, 'nll': 3.54},
@@ -66,7 +67,36 @@ def nll_unit(dataset: str) -> str:
   return 'bits/dim' if dataset in _IN_BITS else 'nats'
 
 
-def evaluation_columns(split: str) -> tuple[Column, ...]:
+def runs_table(runs: Sequence[Summary]) -> Table:
+  """Makes the table of the most important settings and the wall time."""
+  rows = []
+  for run in runs:
+    config = run.config
+    record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
+    plain = {'path': run.path, 'generator': config.generator, 'precision': config.precision}
+    if run.start:
+      plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
+    if config.objective != 'mle':
+      record['critic_steps'] = config.critic_steps
+    if run.seconds is not None:
+      record['minutes'] = run.seconds / 60
+    rows.append(Row({'run': record, 'config': plain}, {'run': commands.train(run)}))
+  columns = (
+    RUN,
+    Column('folder', 'path', source='config'),
+    Column('generator', 'generator', source='config'),
+    Column('starts from', 'start', source='config'),
+    Column('iterations', 'step', ',', source='run'),
+    Column('batch', 'batch_size', ',', source='run'),
+    Column('critic steps', 'critic_steps', ',', source='run'),
+    Column('seed', 'seed', source='run'),
+    Column('wall time (min)', 'minutes', ',.1f', source='run'),
+    Column('precision', 'precision', source='config'),
+  )
+  return Table('How the runs were trained', columns, rows)
+
+
+def _evaluation_columns(split: str) -> tuple[Column, ...]:
   """Returns columns for everything that `evaluate_run` measures of a checkpoint on a split."""
   return (
     Column('iteration', 'step', ','),
@@ -86,14 +116,10 @@ def evaluation_columns(split: str) -> tuple[Column, ...]:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """Formats an evaluation for the terminal: the table, and below it the network and the images behind the scores.
-
-  Args:
-    records: What `evaluation.evaluate_run` returned. Checkpoints of the same step share a row.
-  """
+  """Formats what `evaluation.evaluate_run` returned for the terminal: a table, and what is behind its scores."""
   split = records[0]['split']
   rows = [Row({'': record}) for record in [*_by_step(records), *_of_real_images(records)]]
-  lines = [str(Table('', (_CHECKPOINT, *evaluation_columns(split)), rows))]
+  lines = [str(Table('', (_CHECKPOINT, *_evaluation_columns(split)), rows))]
   if 'nll' not in records[0]:
     lines.append('no likelihood: the generator is not invertible')
   scored = next((record for record in records if 'scorer' in record), None)
@@ -121,18 +147,13 @@ def checkpoints_table(runs: Sequence[Summary]) -> Table:
   measured = {(r['scorer_hash'], r['score_samples']): (run, r) for run in runs for r in run.tested() if 'scorer' in r}
   for run, record in measured.values():
     rows += [Row({'': real}, {'': commands.evaluate(run, record)}) for real in _of_real_images([record])]
-  return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *evaluation_columns('test')), rows)
+  return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *_evaluation_columns('test')), rows)
 
 
-def paper_table(runs: Sequence[Summary], unit: str) -> Table:
-  """Makes the paper's Table 1 or 2: the score at the best score and the NLL at the best NLL, beside the paper's.
-
-  Args:
-    runs: Runs on one data set.
-    unit: 'nats' or 'bits/dim', for data sets that are not in the paper's tables.
-  """
-  table = _PAPER.get(runs[0].dataset, {'score': 'mode_score', 'unit': unit, 'rows': {}})
-  score, unit = table['score'], table['unit']
+def paper_table(runs: Sequence[Summary]) -> Table:
+  """Makes the paper's Table 1 or 2 of runs on one data set: the best score and the best NLL, beside the paper's."""
+  table = _PAPER.get(runs[0].dataset, {'score': 'mode_score', 'rows': {}})
+  score, unit = table['score'], nll_unit(runs[0].dataset)
   nll = ('nll', ',.2f', 'standard_error') if unit == 'nats' else ('bits_per_dim', '.3f', 'bits_per_dim_error')
   columns = (
     RUN,
@@ -161,6 +182,23 @@ def paper_table(runs: Sequence[Summary], unit: str) -> Table:
   if 'number' in table:
     caption += f' (the paper: Table {table["number"]})'
   return Table(caption, columns, rows)
+
+
+def sweep_table(runs: Sequence[Summary]) -> Table:
+  """Makes the table of runs at their best score, with the condition number of the Jacobian."""
+  shown = ('step', 'nll', 'mode_score', 'inception_score', 'fid')
+  columns = [column for column in _evaluation_columns('test') if column.key in shown]
+  condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
+  rows = []
+  for run in runs:
+    records = {
+      'run': {'label': run.label, 'seed': run.config.seed},
+      '': run.evaluated('best_score') or run.evaluated('latest') or {},
+    }
+    if study := run.studies.get(Jacobian.name):
+      records[Jacobian.name] = study.record
+    rows.append(Row(records))
+  return Table('Runs at their best score', (RUN, Column('seed', 'seed', source='run'), *columns, condition), rows)
 
 
 def paper_row(

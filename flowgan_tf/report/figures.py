@@ -1,64 +1,22 @@
-"""How runs were trained and how they compare: settings, samples, curves, and what lambda changes.
-
-The figures are the paper's Figures 1, 2 and 5.
-"""
+"""Figures of runs: samples, curves of their training, and what lambda changes (the paper's Figures 1, 2 and 5)."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from flowgan_tf.display import plots
+from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
-from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table, listed
+from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report import commands
-from flowgan_tf.report.evaluations import RUN, evaluation_columns
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
-__all__ = [
-  'condition_numbers',
-  'front',
-  'learning_curves',
-  'runs_table',
-  'sample_grids',
-  'score_curves',
-  'sweep_table',
-]
-
-_COLUMNS = (
-  RUN,
-  Column('folder', 'path', source='config'),
-  Column('generator', 'generator', source='config'),
-  Column('starts from', 'start', source='config'),
-  Column('iterations', 'step', ',', source='run'),
-  Column('batch', 'batch_size', ',', source='run'),
-  Column('critic steps', 'critic_steps', ',', source='run'),
-  Column('seed', 'seed', source='run'),
-  Column('wall time (min)', 'minutes', ',.1f', source='run'),
-  Column('precision', 'precision', source='config'),
-)
-
-
-def runs_table(runs: Sequence[Summary]) -> Table:
-  """Makes the table of the most important settings and the wall time."""
-  rows = []
-  for run in runs:
-    config = run.config
-    record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
-    plain = {'path': run.path, 'generator': config.generator, 'precision': config.precision}
-    if run.start:
-      plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
-    if config.objective != 'mle':
-      record['critic_steps'] = config.critic_steps
-    if run.seconds is not None:
-      record['minutes'] = run.seconds / 60
-    rows.append(Row({'run': record, 'config': plain}, {'run': commands.train(run)}))
-  return Table('How the runs were trained', _COLUMNS, rows)
+__all__ = ['condition_numbers', 'front', 'learning_curves', 'sample_grids', 'score_curves']
 
 
 def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
@@ -79,7 +37,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     validation = [record for record in run.records('validation') if 'nll' in record]
     if validation:
       steps = [record['step'] for record in validation]
-      nll = [_nan(run.in_unit(record['nll'], unit)) for record in validation]
+      nll = np.array([run.in_unit(record['nll'], unit) for record in validation], np.float64)
       series[run.label] = steps, _train_nll(run, steps, unit), nll
     gaps = [(r['step'], r['critic_gap']) for r in run.records('train') if r.get('critic_gap') is not None]
     if gaps:
@@ -106,7 +64,7 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
   if name is None:
     return None
   series = {
-    label: ([r['step'] for r in records], [_nan(r.get(name)) for r in records])
+    label: ([r['step'] for r in records], np.array([r.get(name) for r in records], np.float64))
     for label, records in scored.items()
     if records
   }
@@ -119,23 +77,6 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
   )
 
 
-def sweep_table(runs: Sequence[Summary]) -> Table:
-  """Makes the table of runs at their best score, with the condition number of the Jacobian."""
-  shown = ('step', 'nll', 'mode_score', 'inception_score', 'fid')
-  columns = [column for column in evaluation_columns('test') if column.key in shown]
-  condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
-  rows = []
-  for run in runs:
-    records = {
-      'run': {'label': run.label, 'seed': run.config.seed},
-      '': run.evaluated('best_score') or run.evaluated('latest') or {},
-    }
-    if study := run.studies.get(Jacobian.name):
-      records[Jacobian.name] = study.record
-    rows.append(Row(records))
-  return Table('Runs at their best score', (RUN, Column('seed', 'seed', source='run'), *columns, condition), rows)
-
-
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   """Draws score against test NLL, for runs at their best score; None without two runs, one of them hybrid."""
   points = []
@@ -144,12 +85,12 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
     record = run.evaluated('best_score')
     if record and record.get(name) is not None and record.get('nll') is not None:
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
-      weight = run.weight if run.kind == 'Hybrid' else None
-      points.append((run.kind, weight, nll, record[name], error, record.get(f'{name}_std') or 0.0))
-  if len(points) < 2 or all(point[1] is None for point in points):
+      note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
+      points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))
+  if len(points) < 2 or not any(note for *_, note in points):
     return None
   return Figure.of_plot(
-    plots.likelihood_quality_front(points, unit, SCORE_NAMES[name]),
+    plots.front(points, SCORE_NAMES[name], unit),
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
     f'Likelihood and quality for different λ, each run at its best {SCORE_NAMES[name]}; up and to the left is better. '
     'Bars: standard error over test images, standard deviation over splits of the samples.',
@@ -198,7 +139,3 @@ def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | N
 def _thinned(rows: Sequence[tuple], points: int = 100) -> list[np.ndarray]:
   """Means of neighbouring rows, which smooth the fluctuations of single batches."""
   return [part.mean(axis=0) for part in np.array_split(np.asarray(rows, np.float64), min(points, len(rows)))]
-
-
-def _nan(value: float | None) -> float:
-  return math.nan if value is None else value

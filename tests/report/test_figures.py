@@ -1,0 +1,101 @@
+"""Figures of runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.report import figures
+from tests.summaries import evaluated, jacobian, summary
+
+METRICS = [
+  {'kind': 'validation', 'step': 0, 'seconds': 1.0, 'nll': 0.0},
+  {'kind': 'train', 'step': 3, 'seconds': 20.0, 'nll': -80.0},
+  {'kind': 'train', 'step': 5, 'seconds': 30.0, 'nll': -100.0},
+  {'kind': 'validation', 'step': 5, 'seconds': 90.0, 'nll': -90.0},
+]
+
+
+@pytest.fixture
+def runs():
+  return [summary('mle', metrics=METRICS), summary('adversarial'), summary('hybrid')]
+
+
+def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
+  drawn = []
+  learning_curves = plots.learning_curves
+  monkeypatch.setattr(
+    plots, 'learning_curves', lambda *arguments: drawn.append(arguments) or learning_curves(*arguments)
+  )
+  figure = figures.learning_curves(runs, 'nats')
+  assert 'MLE' in figure.alt and 'ADV' not in figure.alt and 'validation and training images' in figure.caption
+  [(series, unit, critic)] = drawn
+  steps, train, validation = series['MLE']
+  assert (steps, list(validation), unit, critic) == ([0, 5], [0.0, -90.0], 'nats', {})
+  np.testing.assert_equal(train, [np.nan, -90.0])  # the mean of the batches since the validation before
+  assert 'components' not in figure.caption
+  config = runs[0].config.copy_and_resolve_references()
+  config.pseudo_labels = True
+  figure = figures.learning_curves([dataclasses.replace(runs[0], config=config)], 'nats')
+  assert '(of training images with `pseudo_labels`: together with their components)' in figure.caption
+  assert figures.learning_curves(runs[1:], 'nats') is None
+
+
+def test_score_curves_need_a_score_that_all_have(runs):
+  scored = {'kind': 'validation', 'seconds': 1.0, 'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
+  first = dataclasses.replace(runs[0], metrics=[scored | {'step': 5, 'inception_score': 3.0, 'mode_score': 2.0}])
+  second = dataclasses.replace(runs[1], metrics=[scored | {'step': 5, 'inception_score': 3.0}])
+  assert figures.score_curves(runs) is None
+  assert figures.score_curves([first]).caption.startswith('MODE score of 500 samples')
+  assert figures.score_curves([first, second]).caption.startswith('Inception score of 500 samples')
+
+
+def test_sample_grids(runs):
+  png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
+  [grid] = figures.sample_grids([dataclasses.replace(runs[0], sample_grid=(40, png)), runs[1]])
+  assert (grid.data, grid.width, grid.height) == (png, 4, 3)
+  assert grid.caption == 'MLE, iteration 40.' and grid.command.startswith('bin/train')
+
+
+@pytest.fixture
+def swept():
+  return [
+    summary(
+      'hybrid',
+      weight,
+      evaluation=[evaluated('best_score', 5, -3000.0 - weight, 7.0 - weight)],
+      studies={'jacobian': jacobian([[3, 2, 1], [9, 3, 1]])},
+    )
+    for weight in (0.1, 1.0)
+  ]
+
+
+def test_front_and_condition_numbers(swept, monkeypatch):
+  drawn = []
+  for name in ('front', 'condition_numbers'):
+    draw = getattr(plots, name)
+    monkeypatch.setattr(plots, name, lambda *arguments, draw=draw: drawn.append(arguments) or draw(*arguments))
+  assert 'a point for each of 2 runs' in figures.front(swept, 'nats').alt
+  assert figures.condition_numbers(swept).alt == 'Condition number of the Jacobian at 2 values of λ.'
+  (points, score, unit), (weights, values) = drawn
+  assert points[0] == ('Hybrid', 0.1, -3000.1, 6.9, 1.5, 0.1, 'λ = 0.1') and (unit, score) == ('nats', 'MODE score')
+  assert weights == [0.1, 1.0] and [list(v) for v in values] == [[3, 9], [3, 9]]
+
+
+def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept):
+  for runs in ([summary('mle'), summary('adversarial')], swept[:1]):
+    assert figures.front(runs, 'nats') is None and figures.condition_numbers(runs) is None
+  for run in swept:
+    del run.evaluation[0]['nll']
+    del run.studies['jacobian'].record['largest_relative_difference']
+  assert figures.front(swept, 'nats') is None and figures.condition_numbers(swept) is None
+
+
+def test_runs_on_different_data(swept):
+  other = summary('hybrid', 3.0, dataset='cifar10', shape=(32, 32, 3), studies={'jacobian': jacobian([[2, 1]])})
+  scored = evaluated('best_score', 5, -3000.0, 7.0) | {'inception_score': 3.0}
+  other = dataclasses.replace(other, evaluation=[{n: v for n, v in scored.items() if n != 'mode_score'}])
+  assert figures.front([*swept, other], 'nats') is None  # They have no score in common.
+  assert figures.condition_numbers([*swept, other]).alt == 'Condition number of the Jacobian at 3 values of λ.'

@@ -5,12 +5,11 @@ The suite may run as a background job, in which SIGINT and SIGHUP are ignored. I
 process has run no operation of TensorFlow, because a fork would lose TensorFlow's threads.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -37,17 +36,9 @@ _FORKS.set_forkserver_preload([__name__])
 STEPS = 12  # of the trainings that programs are interrupted in
 
 # A training by the program that takes seconds; `--dataset`, `--workdir` and `--steps` are still to be named.
-TINY = (
-  '--objective=mle',
-  '--batch_size=8',
-  '--nojit',
-  '--config.nice.couplings=2',
-  '--config.nice.hidden_units=8',
-  '--config.nice.hidden_layers=1',
-  '--config.log_every=1',
-  '--config.eval_every=4',
-  '--config.score_samples=0',
-)
+TINY = shlex.split("""--objective=mle --batch_size=8 --nojit
+  --config.nice.couplings=2 --config.nice.hidden_units=8 --config.nice.hidden_layers=1
+  --config.log_every=1 --config.eval_every=4 --config.score_samples=0""")
 
 
 def start(command: list, **options) -> subprocess.Popen:
@@ -99,13 +90,7 @@ def start_program(program: str, arguments: tuple, output: pathlib.Path) -> multi
 
 
 def attempts(most: int = 20) -> Iterator[int]:
-  """Yields the numbers of the attempts of a trial, which ends with the first in which the fault has struck.
-
-  It may come too late, when the process has ended. Then nothing was tried.
-
-  Raises:
-    AssertionError: If it has struck in none.
-  """
+  """Yields the numbers of the attempts of a trial, which ends with the first in which the fault has struck in time."""
   yield from range(most)
   raise AssertionError(f'the fault has not struck in {most} attempts')
 

@@ -1,7 +1,5 @@
 """Summaries of runs that never were, with studies that nobody measured."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from flowgan_tf.runs.config import default_config
@@ -92,9 +90,3 @@ def temperature() -> Study:
   record = {'what': 'temperature', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'samples': 500}}
   rest = {'selection': 'mode_score', 'temperatures': temperatures}
   return Study(record | rest, {'samples': np.zeros((2, 3, 4, 4, 1), np.float32)})
-
-
-def critic_gap(gap: float) -> Study:
-  record = {'what': 'critic_gap', 'checkpoint': 'latest', 'step': 9, 'settings': SETTINGS | {'critic_steps': 20}}
-  numbers = {'train': 0.1, 'validation': 0.1 + gap, 'gap': gap, 'n': 90, 'steps': 20}
-  return Study(record | numbers | {f'{n}_standard_error': 0.01 for n in ('train', 'validation', 'gap')}, {})

@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -12,25 +13,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import compare, plot
+from benchmarks import compare
 from benchmarks.peers import work
 from flowgan_tf import flows
 from flowgan_tf.bijectors import AffineCoupling
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
-TINY_NICE = (
-  '--config=flowgan_tf/configs/digits.py',
-  '--image_shape=4,4,1',
-  '--config.nice.components=1',
-  '--config.steps=1000',
-  '--config.batch_size=100',
-  '--config.jit=False',
-  '--config.nice.couplings=2',
-  '--config.nice.hidden_layers=1',
-  '--config.nice.hidden_units=8',
-  '--config.nice.normalization=none',
-)
+TINY_NICE = shlex.split("""--config=flowgan_tf/configs/digits.py --image_shape=4,4,1 --config.steps=1000
+  --config.batch_size=100 --config.jit=False --config.nice.components=1 --config.nice.couplings=2
+  --config.nice.hidden_layers=1 --config.nice.hidden_units=8 --config.nice.normalization=none""")
 
 
 def run(module, *arguments):
@@ -141,13 +133,11 @@ def test_wrong_results_are_noticed(tmp_path):
 
   # After a step, single images may differ, but their mean may not.
   assert differences([-100.0, 200.0], [-99.0, 199.0]) == {'difference': 0, 'relative_difference': 0}
-  assert differences([-100.0, 200.0], [-99.0, 200.0])['relative_difference'] == pytest.approx(0.01)
   found = differences([-100.0, 200.6], [-100.0, 200.0])
   assert found == {'difference': pytest.approx(0.6), 'relative_difference': pytest.approx(0.003)}
   record = {'task': 'nice_train', 'dtype': 'float32', 'peer': 'jax', 'variant': 'jit', 'share': 0.5} | found
-  assert list(compare.find_faults([record])) == [
-    'nice_train in float32: jax jit differs from flowgan_tf by 0.003 of it'
-  ]
+  [said] = compare.find_faults([record])
+  assert said == 'nice_train in float32: jax jit differs from flowgan_tf by 0.003 of it'
   assert not list(compare.find_faults([record | {'relative_difference': 1e-4}]))
   assert list(compare.find_faults([record | {'relative_difference': math.nan}]))
 
@@ -162,19 +152,3 @@ def test_masks_of_the_peers_are_those_of_the_flows(name):
       kept, _ = module.mask.split(tf.ones(module.mask.event_shape))
       np.testing.assert_array_equal(kept, found.pop(module.name))
   assert not found
-
-
-def test_the_plot_shows_every_task():
-  records = [
-    {'task': task, 'peer': peer, 'variant': variant, 'dtype': 'float32', 'ms': 2.0, 'ratio': 1.5}
-    for task in ('jet_train', 'nice_train', 'jet_log_prob')
-    for peer, variant in (('flowgan_tf', 'default'), ('pytorch', 'eager'), ('pytorch', 'compile'))
-  ]
-  axes = plot.draw(records).axes
-  assert [a.get_title('left') for a in axes] == [
-    'NICE: step of maximum likelihood',
-    'Jet: step of maximum likelihood',
-    'Jet: log-density of 100 images',
-  ]
-  assert [t.get_text() for t in axes[0].get_yticklabels()] == ['flowgan_tf', 'pytorch eager', 'pytorch compile']
-  assert {t.get_text() for t in axes[0].texts} == {' 2', ' 2 (×1.50)'}

@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import re
 
 import keras
 import numpy as np
@@ -79,10 +78,10 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_settings_of_the_variants_of_cifar10(variant):
-  found, expected = settings(cifar10.get_config(variant)), PAPER | VARIANTS[variant]
-  assert {name: found[name] for name in expected} == expected
+def test_settings_of_the_variants_of_cifar10():
+  for variant, settings_of_its_own in VARIANTS.items():
+    found, expected = settings(cifar10.get_config(variant)), PAPER | settings_of_its_own
+    assert {name: found[name] for name in expected} == expected, variant
 
 
 @pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet'])
@@ -96,12 +95,6 @@ def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
   images = generator.sample(2, seed=(0, 0))
   assert images.shape == (2, 32, 32, 3)
   assert not generator.has_density if variant == 'dcgan' else generator.log_prob(images).shape == (2,)
-
-
-def test_each_command_for_cifar10_has_a_folder_of_its_own():
-  commands = re.findall(r'bin/train --config=configs/cifar10\.py:(\w+) --workdir=(\S+)', cifar10.__doc__)
-  assert [variant for variant, _ in commands] == list(cifar10.VARIANTS)
-  assert len({workdir for _, workdir in commands}) == len(cifar10.VARIANTS) == cifar10.__doc__.count('bin/train')
 
 
 @pytest.mark.slow

@@ -53,10 +53,6 @@ def execute(notebook, folder, monkeypatch):
   client.execute(env=environment, cleanup_kc=True)
 
 
-def test_there_are_notebooks():
-  assert [path.stem for path in NOTEBOOKS] == sorted(CLAIMS)
-
-
 @each_notebook
 def test_a_committed_notebook_is_valid_and_has_no_outputs(path):
   notebook = nbformat.read(path, as_version=4)

@@ -47,30 +47,14 @@ def test_a_folder_is_made_with_its_parents_and_left_as_it_was(tmp_path):
   assert folder.is_dir() and not list(folder.iterdir())
   (folder / 'file').write_text('kept')
   make_writable(folder)
-  assert [path.name for path in folder.iterdir()] == ['file']
-  for path in (folder / 'file', folder / 'file' / 'folder'):
-    with refused(path, '(File exists|Not a directory)'):
-      make_writable(path)
+  with refused(folder / 'file' / 'folder', 'Not a directory'):
+    make_writable(folder / 'file' / 'folder')
   with refused(rf'{folder}/run\\xff', 'its name must be UTF-8'):  # TensorFlow could not write there.
     make_writable(folder / os.fsdecode(b'run\xff'))
   assert [path.name for path in folder.iterdir()] == ['file']
-
-
-@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='has no folder in which nobody can create files')
-def test_a_folder_that_cannot_be_written_to_is_refused():
-  """Root may write to folders without permissions, but not there."""
-  with refused('/proc/self', '.+'):
-    make_writable('/proc/self')
-
-
-def test_arrays_numbers_and_strings_are_read_again(tmp_path):
-  path = tmp_path / 'new' / 'folder' / 'arrays.npz'
-  array = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-  save_arrays(str(path), {'array': array, 'text': '0123abcd', 'uniform noise': 1.0})
-  with np.load(path, allow_pickle=False) as saved:
-    np.testing.assert_array_equal(saved['array'], array, strict=True)
-    assert (str(saved['text']), float(saved['uniform noise'])) == ('0123abcd', 1.0)
-  assert [file.name for file in path.parent.iterdir()] == ['arrays.npz']
+  if os.path.isdir('/proc/self'):  # Root may write to folders without permissions, but nobody here.
+    with refused('/proc/self', '.+'):
+      make_writable('/proc/self')
 
 
 @pytest.mark.parametrize(
@@ -150,16 +134,13 @@ def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk
   assert path.exists() == folder  # A file is replaced only when it is on the disk.
 
 
-def test_json_has_only_numbers_of_python_that_are_finite():
-  value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
-  assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
-  assert json.loads(json.dumps(as_json(value))) == as_json(value)
-
-
 RECORD = {'a': 0.1, 'b': [1, None, 'λ'], 'c': {'d': True}}
 
 
-def test_a_digest_is_a_sha_256_of_the_json_with_sorted_keys_and_of_the_arrays():
+def test_json_and_its_digest():
+  value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
+  assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
+  # SHA-256 of the JSON with sorted keys and of the arrays.
   text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
   assert digest(RECORD) == hashlib.sha256(text).hexdigest()
   arrays = {'y': np.asarray([[1, 2]], np.uint8), 'x': 2.0}
@@ -185,9 +166,10 @@ def test_a_record_is_read_as_it_was_written(path):
   # The order of keys says nothing.
   path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
   assert read_record(path)[0] == record
-  write_record(path, RECORD, {'x': np.arange(3), 'n': 2})
+  write_record(path, RECORD, {'x': np.arange(3), 'n': 2, 'uniform noise': '0123abcd'})
   record, arrays = read_record(path)
   assert record == RECORD and (list(arrays['x']), int(arrays['n'])) == ([0, 1, 2], 2)
+  assert str(arrays['uniform noise']) == '0123abcd'
   assert len(files_of(path)) == 2
 
 
@@ -200,16 +182,7 @@ def test_a_record_that_was_edited_is_damaged(path, change):
   assert str(caught.value) == f'{path}: damaged (not what was written); make it again'
 
 
-@pytest.mark.parametrize('content', [b'', b'[]', b'\xff"', b'{"a": 1}', b'[' * 200_000])
-def test_what_was_not_written_so_is_damaged(path, content):
-  path.parent.mkdir()
-  path.write_bytes(content)
-  with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$') as caught:
-    read_record(path)
-  assert '\n' not in str(caught.value)
-
-
-def test_lost_or_edited_arrays_are_damage(path):
+def test_what_was_not_written_so_or_lost_its_arrays_is_damaged(path):
   write_record(path, RECORD, {'x': np.asarray([1.0])})
   [arrays] = path.parent.glob('*.npz')
   content = arrays.read_bytes()
@@ -217,10 +190,12 @@ def test_lost_or_edited_arrays_are_damage(path):
     lambda: np.savez(arrays, x=np.asarray([2.0])),
     lambda: arrays.write_bytes(content[:50]),
     arrays.unlink,
+    *(lambda text=text: path.write_bytes(text) for text in (b'', b'[]', b'\xff"', b'{"a": 1}', b'[' * 200_000)),
   ):
     damage()
-    with pytest.raises(UsageError, match=r'record\.json: damaged'):
+    with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$') as caught:
       read_record(path)
+    assert '\n' not in str(caught.value)
 
 
 def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):

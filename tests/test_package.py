@@ -5,7 +5,6 @@ import importlib
 import pathlib
 import pkgutil
 import re
-import rlcompleter
 import subprocess
 import sys
 import types
@@ -40,11 +39,6 @@ def test_dir_shows_the_rooms():
   assert 'files' not in dir(fg)
 
 
-def test_tab_completion_shows_the_rooms():
-  matches = rlcompleter.Completer({'fg': fg}).attr_matches('fg.e')
-  assert matches == ['fg.errors', 'fg.evaluation']
-
-
 def test_a_type_checker_sees_the_rooms():
   tree = ast.parse((PACKAGE / '__init__.py').read_text())
   [checked] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING']
@@ -52,9 +46,11 @@ def test_a_type_checker_sees_the_rooms():
   assert (PACKAGE / 'py.typed').is_file()
 
 
-def test_an_unknown_name_is_no_attribute():
-  with pytest.raises(AttributeError, match="module 'flowgan_tf' has no attribute 'flws'"):
-    fg.flws  # noqa: B018
+def test_a_room_shows_its_names_and_has_no_others():
+  assert {'Run', 'load_data', 'load_run', 'default_config'} <= set(dir(fg.runs))
+  for room, name in ((fg, 'flowgan_tf'), (fg.runs, 'flowgan_tf.runs')):
+    with pytest.raises(AttributeError, match=f"^module '{name}' has no attribute 'flws'$"):
+      room.flws  # noqa: B018
 
 
 def test_importing_the_package_and_its_settings_does_not_load_tensorflow():
@@ -62,7 +58,7 @@ def test_importing_the_package_and_its_settings_does_not_load_tensorflow():
 import sys
 import flowgan_tf as fg
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
-dir(fg), fg.errors.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
+dir(fg), dir(fg.runs), fg.errors.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
 digits.get_config(), mnist.get_config('paper'), fashion_mnist.get_config(), cifar10.get_config('paper')
 assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)
 fg.flows
@@ -107,13 +103,3 @@ def test_modules_import_only_from_rows_above_their_own_in_the_table_of_contribut
       if other not in room and (level[other] >= level[room[0]] or (room[0], other) == ('study', 'training')):
         upwards.append(f'{module}, line {line}, imports {other}')
   assert upwards == []
-
-
-def test_imports_inside_of_functions_are_found_too(tmp_path):
-  path = tmp_path / 'module.py'
-  path.write_text("""import os, flowgan_tf.runs.run
-def f():
-  from flowgan_tf import study, version as v
-  from flowgan_tf.training.loop import train
-""")
-  assert [*imported_rooms(path)] == [('runs', 1), ('study', 3), ('version', 3), ('training', 4)]

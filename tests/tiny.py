@@ -1,7 +1,5 @@
 """Settings and data so small that a training takes a second or two."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Callable
 

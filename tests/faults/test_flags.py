@@ -46,20 +46,8 @@ LITERALS = ('[]', '()', '(1,)', '[1, 2]', '(4, "a")', '(1.5,)', '(-1,)', '(1,) *
 PATHS = ('.', '..', '~', '~nobody', 'missing', 'missing.npz', 'file', 'file/x', 'folder', 'folder/', 'new/run', '[a]*?')
 PATHS += ('/dev/null/x', '/proc/x', 'x' * 300 + '/x', 'cut.npz', 'RUN', 'RUN/config.json', '--')
 NAMES = ('digits', 'mnist', 'nice', 'real_nvp', 'jet', 'dcgan', 'dcgan_critic', 'mle', 'adversarial', 'hybrid')
-NAMES += (
-  'wasserstein',
-  'kl',
-  'relativistic',
-  'zero_centered',
-  'float32',
-  'mixed_float16',
-  'classifier',
-  'inception',
-  'latest',
-  'best_nll',
-  'test',
-)
-NAMES += ('layer', 'cosine', 'additive', 'transformer')
+NAMES += ('wasserstein', 'kl', 'relativistic', 'zero_centered', 'float32', 'mixed_float16', 'classifier', 'inception')
+NAMES += ('latest', 'best_nll', 'test', 'layer', 'cosine', 'additive', 'transformer')
 NAMES += ('kde', 'jacobian,outliers', 'outliers', 'configs/mnist.py', 'configs/cifar10.py:small', 'configs/digits.py:x')
 VALUES = (NUMBERS, ODD_NUMBERS, TEXTS, LITERALS, PATHS, NAMES)
 

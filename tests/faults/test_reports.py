@@ -1,7 +1,5 @@
 """Damaged files of a run: the page is made, and what is damaged is said in a line."""
 
-from __future__ import annotations
-
 import json
 import pathlib
 import shutil

@@ -9,16 +9,8 @@ import time
 
 import pytest
 
-from tests.processes import (
-  STEPS,
-  assert_same_run,
-  attempts,
-  start,
-  start_program,
-  status_of,
-  wait_for,
-  wait_for_records,
-)
+from tests import processes
+from tests.processes import STEPS, assert_same_run, attempts, start_program, status_of, wait_for, wait_for_records
 from tests.programs.conftest import CHECKOUT
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -99,7 +91,7 @@ sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}][
 sys.path[:0] = [{str(CHECKOUT / 'bin')!r}, {str(CHECKOUT)!r}]
 runpy.run_path({str(CHECKOUT / program)!r}, run_name='__main__')
 """
-    process = start([sys.executable, '-c', code], cwd=CHECKOUT)
+    process = processes.start([sys.executable, '-c', code], cwd=CHECKOUT)
     assert process.stdout.read(7) == 'started'
     time.sleep(moments.uniform(0, 3) if trial else 0)
     process.send_signal(number)

@@ -1,8 +1,8 @@
 """`analyze`: numbers and figures of a run, in the run; and an analysis of one file, whose flags and table follow."""
 
 import dataclasses
-import json
 import re
+import shlex
 import shutil
 from unittest import mock
 
@@ -18,15 +18,8 @@ from flowgan_tf.study import ANALYSES, Analysis, Settings, setting
 from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import assert_one_line, call
 
-QUICK = (
-  '--samples=100',
-  '--noise_vectors=3',
-  '--ais_images=2',
-  '--ais_chains=2',
-  '--ais_steps=3',
-  '--critic_steps=2',
-  '--images=50',
-)
+QUICK = shlex.split("""--samples=100 --noise_vectors=3 --ais_images=2 --ais_chains=2 --ais_steps=3
+  --critic_steps=2 --images=50""")
 FILES = {
   'gmm': {'gmm.json', 'gmm.npz', 'gmm.svg', 'gmm_samples.png'},
   'kde': {'kde.json'},
@@ -46,48 +39,33 @@ def read_studies(workdir):
   return read_summary(workdir).studies
 
 
-@pytest.fixture(scope='module')
-def analyzed(finished, tmp_path_factory):
-  """A run with every analysis, and what the program said."""
-  workdir = shutil.copytree(finished[0], tmp_path_factory.mktemp('analyzed') / 'run')
+@pytest.mark.slow
+def test_every_analysis_leaves_its_files_and_their_numbers_agree(finished, tmp_path):
+  workdir = shutil.copytree(finished[0], tmp_path / 'run')
   outcome = call('analyze', workdir, f'--what={",".join(FILES)}', *QUICK)
   assert outcome.status == 0, outcome
-  return workdir, outcome
-
-
-@pytest.mark.slow
-def test_every_analysis_leaves_its_files_and_says_so(analyzed):
-  workdir, outcome = analyzed
   expected = set().union(*FILES.values())
   assert analysis_files(workdir) == sorted(expected)
   for name in expected - {name for name in expected if name.endswith('.npz')}:
     assert f'{workdir}/analysis/{name}' in outcome.out
   with Image.open(workdir / 'analysis' / 'gmm_samples.png') as picture:
     assert picture.size[0] == picture.size[1] > 8 * 8
+  studies, step = read_studies(workdir), load_run(workdir, 'best_score').step
   for what in FILES:
-    record = json.loads((workdir / 'analysis' / f'{what}.json').read_text())
+    record = studies[what].record
     assert (record['what'], record['checkpoint'], record['settings']['seed']) == (what, 'best_score', 0)
-    assert record['step'] == load_run(workdir, 'best_score').step and record['seconds'] >= 0
+    assert record['step'] == step and record['seconds'] >= 0
   assert record['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
-
-
-@pytest.mark.slow
-def test_numbers_agree_with_each_other(analyzed):
-  """Of one run: its exact likelihood, by whatever way; log-determinants; the sets of the outliers."""
-  studies = read_studies(analyzed[0])
+  # The exact likelihood, by whatever way. There are 180 test images; the outliers look at 50 of them.
   kde, outliers = studies['kde'].record, studies['outliers'].record
-  # 180 test images; the outliers look at 50 of them.
   log_prob = studies['outliers'].arrays['test']
   assert kde['exact_n'] == kde['n_test'] == 180 and len(log_prob) == outliers['sets']['test']['n'] == 50
   assert abs(kde['exact_nll'] + log_prob.mean()) < 4 * log_prob.std() / np.sqrt(50)
   assert outliers['sets']['test']['auroc'] is None and outliers['sets']['uniform noise']['auroc'] > 0.9
   values, jacobian = studies['jacobian'].arrays['singular_values'], studies['jacobian'].record
-  assert values.shape == (3, 64)
+  assert values.shape == (3, 64) and jacobian['largest_relative_difference'] < 1e-3
   assert np.log(values.astype(np.float64)).sum(axis=1).mean() == pytest.approx(jacobian['mean_log_det'], rel=1e-3)
-  assert jacobian['largest_relative_difference'] < 1e-3
-  ais = studies['ais']
-  assert ais.record['nll'] == pytest.approx(-ais.arrays['log_likelihood'].mean())
-  assert ais.record['exact_n'] == ais.record['n'] == 2
+  assert studies['ais'].record['nll'] == pytest.approx(-studies['ais'].arrays['log_likelihood'].mean())
   gmm = studies['gmm'].record
   assert gmm['centers'] == 1437 and gmm['best_nll'] <= min(b['nll'] for b in gmm['bandwidths'])
   assert gmm['model']['score_samples'] == gmm['bandwidths'][0]['score_samples'] == 100

@@ -36,19 +36,13 @@ def test_what_is_reported_and_kept(workdir):
     assert record['nll'] == pytest.approx(-run.generator.log_prob(x).numpy().mean(), rel=1e-4)
     expected = {'split': 'validation', 'n': 180, 'score_samples': 40, 'score_splits': 10, 'scorer': 'classifier'}
     assert record | expected == record
-    assert len(record['scorer_hash']) == 16 and record['reference_images'] == 1437
-    assert record['fid'] > 0 and 0 <= record['classifier_accuracy'] <= 1
-    assert 0 < record['round_trip_error'] < 1e-4 and 1 <= record['inception_score'] <= 10
   header, _, *rows, real, scores, _, path = outcome.out.splitlines()
   assert 'validation NLL (nats)' in header and 'MODE' in header
-  assert len(rows) == len({record['step'] for record in records})
   row_of = {name: row for row in rows for name in row.split('   ')[0].split(', ')}
   for record in records:
     assert f'{record["bits_per_dim"]:.3f}' in row_of[record['checkpoint']]
   assert real.startswith('real test images') and f'{records[0]["real_fid"]:.2f}' in real
-  assert records[0]['real_score_samples'] == 40
-  assert f'classifier {records[0]["scorer_hash"]}' in scores
-  assert path == f'{workdir}/evaluation.json'
+  assert f'classifier {records[0]["scorer_hash"]}' in scores and path == f'{workdir}/evaluation.json'
 
 
 def test_one_checkpoint_and_the_likelihood_alone(workdir):
@@ -74,19 +68,13 @@ def test_what_is_not_a_run_ends_in_one_line(workdir, tmp_path, program):
   assert_one_line(call(program, workdir, *flags), program, f'{workdir}/config.json', 'damaged')
 
 
-def test_mistakes(workdir, images, tmp_path, monkeypatch):
+def test_mistakes(workdir, tmp_path, monkeypatch):
   before = (workdir / 'evaluation.json').read_bytes()
   (tmp_path / 'bad.h5').write_bytes(b'not HDF5')
   for flags, said in (
     (['--samples=9'], '--samples must be 0 or at least 10. Got: 9.'),
-    (['--samples=1000000000000'], '--samples=1000000000000: '),
-    (['--split=all'], '--split=all: '),
     ([f'--inception_weights={tmp_path}/bad.h5'], "--inception_weights must go with `scorer` 'inception'"),
     (['--scorer=inception', f'--inception_weights={tmp_path}/bad.h5'], 'bad.h5: damaged'),
-    (
-      ['--scorer=inception', f'--inception_weights={tmp_path}/no.h5'],
-      'no.h5: no such file; --inception_weights must be',
-    ),
   ):
     assert_one_line(call('evaluate', workdir, *flags), 'evaluate', said)
   # Without a download, one line names what helps.

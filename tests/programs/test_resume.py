@@ -1,6 +1,7 @@
 """A run that was cut off goes on, in a new process, as if nothing had been: bit for bit."""
 
 import json
+import shlex
 import shutil
 import signal
 
@@ -27,21 +28,10 @@ RunLog.advance = interrupted
 # All that a training uses which goes on from maximum likelihood.
 RECIPE = (
   *TINY,
-  '--divergence=relativistic',
-  '--critic_steps=1',
-  '--steps=7',
-  '--config.reuse_batch=True',
-  '--config.critic_warmup=3',
-  '--config.penalty_interval=2',
-  '--config.final_lambda=0.01',
-  '--config.optimizer.warmup_steps=4',
-  '--config.critic_optimizer.warmup_steps=2',
-  '--config.optimizer.schedule=cosine',
+  *shlex.split("""--divergence=relativistic --critic_steps=1 --steps=7 --config.reuse_batch=True
+    --config.critic_warmup=3 --config.penalty_interval=2 --config.final_lambda=0.01 --config.optimizer.warmup_steps=4
+    --config.critic_optimizer.warmup_steps=2 --config.optimizer.schedule=cosine"""),
 )
-
-
-def records(workdir):
-  return [{k: v for k, v in record.items() if k != 'seconds'} for record in read_metrics(workdir)]
 
 
 @pytest.mark.slow
@@ -57,7 +47,7 @@ def test_a_run_in_three_parts(finished, cache, tmp_path):
   last = call('train', *flags, '--steps=20')
   assert last.status == 0, last
   assert_same_run(finished[0], workdir)
-  steps = [(record['kind'], record['step']) for record in records(workdir)]
+  steps = [(record['kind'], record['step']) for record in read_metrics(workdir)]
   assert len(set(steps)) == len(steps) == 20 + 4
   assert last.out.replace(str(workdir), str(finished[0])) == finished[1].out
   assert (finished[0] / 'evaluation.json').read_text() == (workdir / 'evaluation.json').read_text()
@@ -65,18 +55,11 @@ def test_a_run_in_three_parts(finished, cache, tmp_path):
 
 def test_the_same_command_again_trains_nothing(finished, cache, tmp_path):
   workdir = shutil.copytree(finished[0], tmp_path / 'run')
-  before = records(workdir)
-  flags = (*TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
-  again = call('train', *flags)
+  again = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
   assert again.status == 0
   assert again.out.replace(str(workdir), str(finished[0])) == finished[1].out
   assert again.err.splitlines() == [f'Already at step 20 of 20 in {workdir}.']
   assert_same_run(workdir, finished[0])
-  # Nor does a damaged checkpoint.
-  data = newest(workdir).with_suffix('.data-00000-of-00001')
-  data.write_bytes(data.read_bytes()[:-200])
-  assert_one_line(call('train', *flags), 'train', f'{newest(workdir)}: the checkpoint is damaged')
-  assert records(workdir) == before
 
 
 @pytest.fixture(scope='module')

@@ -85,27 +85,18 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
   before = evaluation(tmp_path, 'inf').stat().st_mtime_ns
   assert call(*command).status == 0
   assert evaluation(tmp_path, 'inf').stat().st_mtime_ns == before
-
-
-@pytest.mark.slow
-def test_another_configuration_is_refused(swept):
-  _, _, command = swept
   last = call(*command, '--batch_size=20').err.splitlines()[-1]
-  assert last.startswith('sweep: ') and 'lambda-0-seed-0' in last and 'batch_size' in last
+  assert last.startswith('sweep: ') and 'lambda-inf-seed-0' in last and 'batch_size' in last
 
 
 @pytest.mark.parametrize(
   ('flags', 'said'),
   [
     (['--lambdas=nan'], '--lambdas must be different numbers of at least 0, or inf. Got: nan.'),
-    (['--lambdas=1,1.0'], '--lambdas must be different'),
     (['--seeds=0.5'], '--seeds must be different integers from 0 to 2147483647. Got: 0.5.'),
-    (['--lambda=1'], '--lambda must be left out, as sweep sets it. Got: 1.0.'),
     (['--config.seed=1'], '--seed must be left out, as sweep sets it. Got: 1.'),
     (['--lambdas=0,inf', '--config.final_lambda=1'], '--config.final_lambda must be left out, as it has no effect'),
-    (['--what=guess'], '--what must be one of kde, ais, '),
     (['--generator=dcgan'], '--lambdas must be 0 for a generator without a likelihood, dcgan. Got: 0.01,0.1,1.'),
-    (['runs/mnist'], "unexpected argument 'runs/mnist'"),
     (['--lambdas=1,1e-300'], '--lambda must be 0 or a finite number'),
     (['--lambdas=inf,0', '--config.dcgan_critic.channels=()'], '--config.dcgan_critic.channels'),
     (['--what=outliers', '--other_dataset=digits'], '--other_dataset must be another data set'),

@@ -198,7 +198,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, state, flow):
 
 
 # The last has several of the characters that TensorFlow would take for patterns, and other odd ones.
-@pytest.mark.parametrize('name', ['[a]', '*', 'a\\b', "*[!a]?\\[b] %'é\n"])
+@pytest.mark.parametrize('name', ['[a]', '*', 'a\\b', "*[!a]?\\[b] %'é\n", os.fsdecode(b'\xff')])
 def test_a_path_is_never_a_pattern(saved, tmp_path, state, flow, monkeypatch, name):
   workdir = pathlib.Path(shutil.copytree(saved, tmp_path / name / 'run'))
   neighbor = pathlib.Path(shutil.copytree(saved, tmp_path / 'a' / 'run'))  # What '[a]' and '*' would match.
@@ -214,15 +214,6 @@ def test_a_path_is_never_a_pattern(saved, tmp_path, state, flow, monkeypatch, na
   with pytest.raises(UsageError) as caught:
     restore_generator(workdir, 'latest', flow)
   assert str(caught.value).startswith(f'{workdir}/checkpoints/latest/ckpt-7: the checkpoint is damaged (')
-
-
-def test_a_folder_whose_name_is_not_utf_8_is_read(saved, tmp_path, flow):
-  workdir = tmp_path / os.fsdecode(b'\xff')
-  try:
-    shutil.copytree(saved, workdir)
-  except OSError:
-    pytest.skip('this file system has names in UTF-8 only')
-  assert restore_generator(workdir, 'best_nll', flow) == 3
 
 
 @pytest.mark.parametrize('moved', ['nothing', 'part of the index', 'everything'])
@@ -248,19 +239,6 @@ def test_a_save_that_was_cut_off_is_removed(workdir, latest, state, flow, caplog
   fill(state, 8)
   checkpoints.save('latest')
   assert files(latest) == files_of(5, 8)
-
-
-def test_a_save_that_only_missed_the_list_is_made_again(workdir, latest, state, flow):
-  before = (latest / 'checkpoint').read_bytes()
-  checkpoints = Checkpoints(workdir, state.checkpoint())
-  for _ in range(2):
-    fill(state, 8)
-    checkpoints.save('latest')
-    (latest / 'checkpoint').write_bytes(before)
-    assert restore_generator(workdir, 'latest', flow) == 5
-  fill(state, 8)
-  checkpoints.save('latest')
-  assert restore_generator(workdir, 'latest', flow) == 8 and files(latest) == files_of(5, 8)
 
 
 def test_what_is_left_of_the_first_save_or_behind_a_finished_one_is_removed(tmp_path, workdir, latest, state, caplog):
@@ -342,13 +320,10 @@ def test_checkpoints_that_are_all_replaced_since_their_list_was_read_are_looked_
   assert runs_checkpoints._newest(workdir / 'checkpoints' / 'best_nll').name == 'ckpt-10'
 
 
-def test_what_is_in_the_place_of_a_folder_is_named_in_one_line(workdir, state):
+def test_what_is_in_the_place_of_a_folder_is_named(workdir, state):
   best = workdir / 'checkpoints' / 'best_nll'
   shutil.rmtree(best)
-  fill(state, 8)
-  for put in (best.touch, lambda: best.symlink_to('nowhere')):
-    put()
-    with pytest.raises(OSError) as caught:
-      Checkpoints(workdir, state.checkpoint()).save('best_nll')
-    assert caught.value.filename == str(best)
-    best.unlink()
+  best.symlink_to('nowhere')
+  with pytest.raises(OSError) as caught:
+    Checkpoints(workdir, state.checkpoint()).save('best_nll')
+  assert caught.value.filename == str(best)

@@ -139,16 +139,6 @@ def test_pictures_reach_tensorboard(tmp_path):
   np.testing.assert_array_equal(tf.io.decode_png(png), pixels)
 
 
-def test_what_is_in_the_place_of_tensorboard_is_named(tmp_path):
-  path = tmp_path / 'tensorboard'
-  for put in (path.touch, lambda: path.symlink_to('nowhere')):
-    put()
-    with pytest.raises(OSError) as caught:
-      RunLog(tmp_path, 0, 1)
-    assert caught.value.filename == str(path)
-    path.unlink()
-
-
 def test_an_error_of_tensorflow_is_an_os_error_that_names_tensorboard(tmp_path, monkeypatch):
   def full(*_, **__):
     raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device\nmore')

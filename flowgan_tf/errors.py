@@ -3,8 +3,6 @@
 Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import numbers
@@ -100,7 +98,11 @@ def check_memory(what: str, size: float) -> None:
 
 def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
   """Checks for a finite real number that satisfies `holds`."""
-  check(name, value, expected, _is_finite(value) and holds(value))
+  try:
+    finite = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+  except OverflowError:  # An integer that no float can hold.
+    finite = False
+  check(name, value, expected, finite and holds(value))
 
 
 def check_path(name: str, value: object) -> None:
@@ -130,13 +132,6 @@ def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:
   for name, other in names.items():
     message = message.replace(f'`{name}`', f'`{other}`')
   return UsageError(message, names.get(error.argument, error.argument))
-
-
-def _is_finite(value):
-  try:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-  except OverflowError:  # An integer that no float can hold.
-    return False
 
 
 def _shown(value):

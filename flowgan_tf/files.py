@@ -4,8 +4,6 @@
 not a signature: whoever edits a file on purpose can compute it again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -13,7 +11,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,18 +18,6 @@ from typing import Any
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-
-__all__ = [
-  'as_json',
-  'digest',
-  'make_writable',
-  'read_record',
-  'refusal_named',
-  'save_arrays',
-  'sync',
-  'write_atomically',
-  'write_record',
-]
 
 _KEY = 'sha256'  # of the hash in a JSON object
 
@@ -95,10 +80,9 @@ def write_record(
     save_arrays(path.with_name(name), arrays)
     record |= {'arrays': name}
   write_atomically(path, json.dumps(record | {_KEY: digest(record, arrays)}, indent=2) + '\n')
-  old = re.compile(rf'{re.escape(path.stem)}-[0-9a-f]{{8}}\.npz')
-  for file in list(path.parent.iterdir()):
-    if old.fullmatch(file.name) and file.name != name:
-      file.unlink(missing_ok=True)
+  for old in list(path.parent.glob(f'{path.stem}-{"[0-9a-f]" * 8}.npz')):
+    if old.name != name:
+      old.unlink(missing_ok=True)
 
 
 def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[str, np.ndarray]] | None:

@@ -1,9 +1,8 @@
 """Modules that are imported at their first use, because TensorFlow takes seconds to load."""
 
-from __future__ import annotations
-
 import importlib
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,14 +41,6 @@ def later(module: str) -> Any:
   tf = later('tensorflow')
   ```
   """
-  return _Later(module)
-
-
-class _Later:
-  """A stand-in for a module."""
-
-  def __init__(self, module: str):
-    self._module = module
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(importlib.import_module(self._module), name)
+  stand_in = types.ModuleType(module)
+  stand_in.__getattr__ = lambda name: getattr(importlib.import_module(module), name)
+  return stand_in

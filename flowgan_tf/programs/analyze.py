@@ -5,8 +5,6 @@ analyze RUN --what=jacobian --checkpoint=latest --noise_vectors=64
 analyze RUN --what=outliers --other_dataset=fashion_mnist
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 

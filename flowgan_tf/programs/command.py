@@ -1,7 +1,5 @@
 """What all programs share: how they start, how they report errors, and their exit statuses."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import importlib

@@ -6,8 +6,6 @@ evaluate RUN --float64
 evaluate RUN --scorer=inception --inception_weights=FILE
 """
 
-from __future__ import annotations
-
 import sys
 
 from absl import flags

@@ -4,8 +4,6 @@ export RUN
 export RUN --checkpoint=best_score --out=DIR
 """
 
-from __future__ import annotations
-
 import pathlib
 import sys
 

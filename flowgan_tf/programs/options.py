@@ -1,7 +1,5 @@
 """The flags that programs share: the settings of a training, and those of the analyses."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import os

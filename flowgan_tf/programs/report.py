@@ -6,8 +6,6 @@ report runs/mnist-* --out=report.html
 A file of a run that is damaged is named in a line here and on the page, which does without it.
 """
 
-from __future__ import annotations
-
 import pathlib
 import sys
 

@@ -6,8 +6,6 @@ sample RUN --interpolate      rows that lead from one sample to another
 sample RUN --neighbors        samples beside the training images nearest to them, which shows memorisation
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 import sys

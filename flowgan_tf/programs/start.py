@@ -1,7 +1,5 @@
 """Entry points of the programs: what handles signals is in place before the imports, which take seconds."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 

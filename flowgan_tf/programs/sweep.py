@@ -7,8 +7,6 @@ A lambda of 0 means adversarial training, inf means maximum likelihood. All flag
 --lambda and --seed can be set, and apply to all runs.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import pathlib

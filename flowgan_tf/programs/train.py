@@ -6,8 +6,6 @@
 Flags override the config file. --config.NAME=VALUE sets anything else, for example --config.nice.hidden_units=500.
 """
 
-from __future__ import annotations
-
 import pathlib
 import sys
 

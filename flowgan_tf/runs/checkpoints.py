@@ -5,8 +5,6 @@ saves that were finished, so that a kill or a full disk costs the save at work a
 settings and the data of its run as the string variable `run`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

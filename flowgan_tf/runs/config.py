@@ -3,8 +3,6 @@
 Neither this module nor the config files import TensorFlow, so that a program refuses a wrong flag within a second.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import numbers
@@ -30,26 +28,6 @@ from flowgan_tf.files import as_json
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
-
-__all__ = [
-  'CHECKPOINTS',
-  'CRITIC_SETTINGS',
-  'GENERATOR_SETTINGS',
-  'PRECISIONS',
-  'SCORERS',
-  'check_settings',
-  'check_strategy',
-  'default_config',
-  'flat',
-  'hindrance',
-  'make_objective',
-  'run_identity',
-  'settings',
-  'shared_settings',
-  'training_changes',
-  'used',
-  'validate',
-]
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'inception')
@@ -319,7 +297,7 @@ def run_identity(config: config_dict.ConfigDict, fingerprint: str) -> dict[str, 
   return found
 
 
-def shared_settings(config: config_dict.ConfigDict, dataset: Dataset) -> dict[str, object]:
+def shared_settings(config: config_dict.ConfigDict, dataset: 'Dataset') -> dict[str, object]:
   """Returns what must be the same on all workers, by name: all settings but paths, and what identifies the data."""
   found = settings(used(config))
   names = [name for name in settings(config) if name not in {*_PATHS, 'strategy'}]

@@ -1,7 +1,5 @@
 """The folder of a run, which one training at a time may use, and its `config.json`."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

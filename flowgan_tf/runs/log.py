@@ -1,7 +1,5 @@
 """The log of a training: `metrics.jsonl`, one JSON object a line, TensorBoard, and lines on the terminal."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A run: what its settings describe, and what is restored from its folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pathlib

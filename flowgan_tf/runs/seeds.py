@@ -1,7 +1,5 @@
 """Stateless randomness: every draw is determined by (seed, purpose, step)."""
 
-from __future__ import annotations
-
 import enum
 
 import tensorflow as tf

@@ -59,7 +59,8 @@ class Gmm(Analysis):
   name = 'gmm'
   title = 'Mixture of Gaussians'
   description = (
-    'a Gaussian on each training image: NLL and score against the bandwidth, and where this beats the run on both'
+    'a Gaussian on each training image: NLL and score against the bandwidth, and the bandwidths at which the mixture '
+    'beats the run in both'
   )
   paper = 'Figures 3, 6, 7'
   caption = (

@@ -5,9 +5,13 @@ one without `custom_objects`.
 """
 
 from flowgan_tf.networks.adapter import KerasModule
+from flowgan_tf.networks.conditioners import (
+  PaperConditioner,
+  ResidualConditioner,
+  WeightNormConv2D,
+  dense_conditioner,
+)
 from flowgan_tf.networks.critic import CRITICS, dcgan_critic
-from flowgan_tf.networks.dense import dense_conditioner
-from flowgan_tf.networks.mixer import MixerConditioner
 from flowgan_tf.networks.normalization import (
   NORMALIZATIONS,
   GuardedBatchNormalization,
@@ -15,8 +19,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.resnet import PaperConditioner, ResidualConditioner, WeightNormConv2D
-from flowgan_tf.networks.transformer import TransformerConditioner
+from flowgan_tf.networks.patches import MixerConditioner, TransformerConditioner
 
 __all__ = [
   'CRITICS',

@@ -46,21 +46,22 @@ def _check_owner(owner: keras.Layer, variables: Sequence[tf.Variable], name: str
 class KerasModule(HiddenFromKeras, tf.Module):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
-  TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not a `tf.Module`, and its variables are
-  `keras.Variable`s. A bijector that holds a layer as an attribute would report no trainable variables, without an
-  error. This adapter builds the layer at once and tracks the `tf.Variable` behind each of its variables exactly once.
+  TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not one, and a bijector that holds it as an attribute
+  would report no trainable variables, without an error. This adapter builds the layer at once and tracks the
+  `tf.Variable` behind each of its variables exactly once.
 
   `trainable_variables` follows the `trainable` of the layer and of the layers inside it, even if they change later.
 
   `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
 
-  A Keras layer does not see the variables of a module that it holds, and would neither train nor save them. So a module
-  raises a `UsageError` if it becomes an attribute of such a layer, or is called within its `call`.
+  A module raises a `UsageError` if it becomes an attribute of a Keras layer that does not see its variables, or is
+  called within the `call` of one.
 
   The output is cast to the dtype of the input, so that a bfloat16 or float16 network hands float32 numbers to the
   arithmetic of a float32 bijector.
 
   Attributes:
+    output_event_shape: Shape of one output, without a batch dimension.
     recompute: Whether a gradient computes the network again instead of keeping its activations (gradient
       checkpointing, Chen et al. 2016): less memory, more time, the same numbers. Running statistics are updated once,
       and random numbers are the same in both passes. A gradient of such a gradient is an error.
@@ -69,13 +70,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
   recompute: bool = False
 
   def __init__(self, layer: keras.Layer, input_shape: Sequence[int], name: str | None = None):
-    """Builds `layer` and tracks its variables.
-
-    Args:
-      layer: Keras layer or model that maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
-      input_shape: Shape of one input, without the batch dimension.
-      name: Name of the module.
-    """
+    """Builds `layer`, which maps `[batch, *input_shape]` to `[batch, *output_event_shape]`."""
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
     with tf.init_scope():
@@ -83,7 +78,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
         # The call below would give the model a batch size of 1, which it would keep when saved, loaded and exported.
         layer.build((None, *self._input_shape))
       output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
-    self._output_event_shape = tuple(output.shape[1:])
+    self.output_event_shape = tuple(output.shape[1:])
     # Not in the object graph, where the variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
     # Checkpoints store these keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
@@ -105,12 +100,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     return super()._TF_MODULE_IGNORED_PROPERTIES
 
   def __deepcopy__(self, memo: dict) -> KerasModule:
-    """Copies the module with a copy of the layer.
-
-    Raises:
-      TypeError: If a part of the layer also belongs to another network. If Keras cannot make another layer from the
-        layer's configuration, Keras says so.
-    """
+    """Copies the module with a copy of the layer. A TypeError says if a part also belongs to another network."""
     layer = memo.get(id(self._layer))
     if layer is None:
       if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
@@ -147,21 +137,8 @@ class KerasModule(HiddenFromKeras, tf.Module):
   def trainable(self, value: bool) -> None:
     self._layer.trainable = value
 
-  @property
-  def output_event_shape(self) -> tuple[int, ...]:
-    """Shape of one output, without batch dimensions. (Keras' `output_shape` has one.)"""
-    return self._output_event_shape
-
   def __call__(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Applies the layer.
-
-    Args:
-      x: Tensor of shape `[..., *input_shape]`, with any number of batch dimensions, or none.
-      training: Passed on to the layer.
-
-    Returns:
-      Tensor of shape `[..., *output_event_shape]` and of the dtype of `x`.
-    """
+    """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`."""
     context = global_state.get_global_attribute('current_call_ctx')
     if context is not None:
       _check_owner(context.entry_layer, [v._value for v in self._layer.variables], self._layer.name)
@@ -171,7 +148,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
       return tf.cast(self._apply(x, training), x.dtype)
     flat = self._apply(tf.reshape(x, (-1, *self._input_shape)), training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
-    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self._output_event_shape], axis=0)), x.dtype)
+    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self.output_event_shape], axis=0)), x.dtype)
 
   def _apply(self, x, training):
     if not self.recompute:

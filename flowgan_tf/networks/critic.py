@@ -36,7 +36,7 @@ def dcgan_critic(
     channels: Output channels of the convolutions.
     dense_units: Units of a hidden dense layer before the output. With 0 there is no such layer.
     layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
-    dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+    dtype: Name of a Keras dtype policy.
     name: Name of the model.
 
   Returns:

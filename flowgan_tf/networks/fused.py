@@ -66,9 +66,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
 
   It has the values and gradients of `keras.activations.gelu(x, approximate=True)`, computed in float32 at least.
 
-  #### References
-
-  Dan Hendrycks, Kevin Gimpel. Gaussian Error Linear Units. 2016, section 2.
+  Source: Dan Hendrycks, Kevin Gimpel. Gaussian Error Linear Units. 2016, section 2.
   """
   return _gelu(tf.convert_to_tensor(x))
 

@@ -78,13 +78,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
   """
 
   def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs):
-    """Builds the layer.
-
-    Args:
-      momentum: Share of the old running statistics that an update keeps, between 0 and 1.
-      epsilon: `e` above.
-      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
-    """
+    """Builds the layer. An update keeps the share `momentum` of the old running statistics, and `epsilon` is `e`."""
     super().__init__(**kwargs)
     self.momentum, self.epsilon = momentum, epsilon
 
@@ -114,12 +108,6 @@ class ScalarBatchNormalization(keras.layers.Layer):
 
 class _WithEpsilon(keras.layers.Layer):
   def __init__(self, epsilon: float = 1e-3, **kwargs):
-    """Builds the layer.
-
-    Args:
-      epsilon: `e` above.
-      **kwargs: Arguments of `keras.layers.Layer`, such as `dtype`.
-    """
     super().__init__(**kwargs)
     self.epsilon = epsilon
 
@@ -139,9 +127,7 @@ class LastAxisNormalization(_WithEpsilon):
   shapes it is `fused`, and sums along rows are written as products of matrices, which are faster. Its second
   derivatives are correct, unlike Keras'; `ImageNormalization` says why.
 
-  #### References
-
-  [1]: Jimmy Lei Ba, Jamie Ryan Kiros, Geoffrey E. Hinton. Layer Normalization. 2016.
+  Source: Jimmy Lei Ba, Jamie Ryan Kiros, Geoffrey E. Hinton. Layer Normalization. 2016.
   """
 
   def build(self, input_shape):
@@ -224,16 +210,6 @@ NORMALIZATIONS = {
 
 
 def normalization(name: str, dtype: str) -> keras.layers.Layer:
-  """Returns a new normalisation layer, which keeps the shape of its input.
-
-  Args:
-    name: 'batch' (one mean and variance per feature, with running statistics), 'scalar_batch' (one mean and variance
-      for all features, the norm of the paper's NICE), 'layer' (over the last axis, the same in training and evaluation)
-      or 'none'.
-    dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
-
-  Raises:
-    UsageError: If `name` is not a key of `NORMALIZATIONS`.
-  """
+  """Returns a new layer of a kind in `NORMALIZATIONS`, with the Keras dtype policy `dtype`."""
   check_choice('normalization', name, NORMALIZATIONS)
   return NORMALIZATIONS[name](dtype)

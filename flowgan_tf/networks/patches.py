@@ -1,34 +1,102 @@
-"""Networks over the patches of an image, for couplings whose masks keep the image's shape."""
+"""Networks over the patches of an image, an MLP-Mixer and a vision transformer, for masks that keep its shape."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from flowgan_tf.errors import check, check_integer
+from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
 
-__all__ = ['PatchConditioner', 'check_patch_size', 'from_patches', 'to_patches']
+__all__ = ['MixerConditioner', 'TransformerConditioner', 'check_patch_size', 'from_patches', 'to_patches']
+
+
+class Block(keras.layers.Layer):
+  """Base of the blocks: mixes the patches `[patches, batch, width]`, then the features of each by a perceptron."""
+
+  def __init__(self, hidden_units: int, **kwargs):
+    super().__init__(**kwargs)
+    self._hidden_units = hidden_units
+
+  def build(self, input_shape):
+    patches, _, width = input_shape
+    self._norms = [LastAxisNormalization(dtype=self.dtype_policy) for _ in range(2)]
+    for norm in self._norms:
+      norm.build((None, width))
+    self._build_mixing(patches, width)
+    self._wide = self._dense(width, self._hidden_units, gelu)
+    self._narrow = self._dense(self._hidden_units, width)
+
+  def _dense(self, inputs, units, activation=None):
+    layer = keras.layers.Dense(units, activation, dtype=self.dtype_policy)
+    layer.build((None, inputs))
+    return layer
+
+  def call(self, h):
+    patches, _, width = h.shape
+    first, second = self._norms
+    features = ops.reshape(h, (-1, width))
+    features = features + self._mix(first(features), patches, width)
+    features = features + self._narrow(self._wide(second(features)))
+    return ops.reshape(features, (patches, -1, width))
+
+
+class MixerBlock(Block):
+  """A block that mixes the patches of each feature by a perceptron."""
+
+  def __init__(self, patch_units: int, hidden_units: int, **kwargs):
+    super().__init__(hidden_units, **kwargs)
+    self._patch_units = patch_units
+
+  def _build_mixing(self, patches, width):
+    weights = {'initializer': 'glorot_uniform'}
+    self._up = self.add_weight(shape=(self._patch_units, patches), name='patch_kernel_1', **weights)
+    self._up_bias = self.add_weight(shape=(self._patch_units, 1), initializer='zeros', name='patch_bias_1')
+    self._down = self.add_weight(shape=(patches, self._patch_units), name='patch_kernel_2', **weights)
+    self._down_bias = self.add_weight(shape=(patches, 1), initializer='zeros', name='patch_bias_2')
+
+  def _mix(self, features, patches, width):
+    y = ops.reshape(features, (patches, -1))
+    y = gelu(ops.matmul(self._up, y) + self._up_bias)
+    y = ops.matmul(self._down, y) + self._down_bias
+    return ops.reshape(y, (-1, width))
+
+
+class TransformerBlock(Block):
+  """A block that mixes the patches by attention."""
+
+  def __init__(self, heads: int, hidden_units: int, **kwargs):
+    super().__init__(hidden_units, **kwargs)
+    self._heads = heads
+
+  def _build_mixing(self, patches, width):
+    self._query_key_value = self._dense(width, 3 * width)
+    self._output = self._dense(width, width)
+
+  def _mix(self, features, patches, width):
+    size = width // self._heads
+    projected = ops.reshape(self._query_key_value(features), (patches, -1, 3, self._heads, size))
+    # Queries, keys and values as [batch, heads, patches, width / heads].
+    query, key, value = ops.unstack(ops.transpose(projected, (2, 1, 3, 0, 4)), axis=0, num=3)
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * size**-0.5
+    mixed = ops.matmul(tf.nn.softmax(scores), value)  # Keras' softmax warns of an image with a single patch.
+    return self._output(ops.reshape(ops.transpose(mixed, (2, 0, 1, 3)), (-1, width)))
 
 
 class PatchConditioner(keras.layers.Layer):
-  """Base of the networks that see an image as patches, and return zero until they are trained.
+  """Base of both networks, which map images `[batch, height, width, channels]` to `[..., output_channels]`.
 
-  ```none
-  h = patches(x / 4) E + e;   repeated:  h = block(h);   y = images(norm(h) F)
-  ```
-
-  It maps images `[batch, height, width, channels]` to `[batch, height, width, output_channels]`, and `h` has shape
-  `[patches, batch, width]`. All patches share the matrices `E` and `F`, and each product also adds a bias. Each patch
-  has a learned position `e`. The logits of pixels lie within +-16. They are divided by 4, so that the first layer sees
-  numbers of order 1. A subclass says what a block is.
+  The logits of pixels lie within +-16. They are divided by 4, so that the first layer sees numbers of order 1.
   """
 
   def __init__(
     self,
-    make_block: Callable[[], keras.Layer],
+    make_block: Callable[[], keras.layers.Layer],
     output_channels: int,
     patch_size: int,
     width: int,
@@ -36,13 +104,6 @@ class PatchConditioner(keras.layers.Layer):
     dtype: str,
     **kwargs,
   ):
-    """Builds the network.
-
-    Args:
-      make_block: Returns a new block, which maps `[patches, batch, width]` to the same shape.
-      output_channels: Channels of the output. The subclasses describe this and the other arguments.
-
-    """
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.patch_size, self.width, self.blocks = output_channels, patch_size, width, blocks
     self._embedding = keras.layers.Dense(width, dtype=dtype)
@@ -72,21 +133,108 @@ class PatchConditioner(keras.layers.Layer):
     return from_patches(y, self.patch_size, (height, width, self.output_channels))
 
   def get_config(self):
-    return {
-      **super().get_config(),
-      'output_channels': self.output_channels,
-      'patch_size': self.patch_size,
-      'width': self.width,
-      'blocks': self.blocks,
-    }
+    names = 'output_channels', 'patch_size', 'width', 'blocks', 'hidden_units'
+    return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class MixerConditioner(PatchConditioner):
+  """An MLP-Mixer over the patches of an image, whose output is zero until it is trained.
+
+  ```none
+  h = patches(x / 4) E + e;   `blocks` times:  h = h + V_p gelu(U_p norm(h)),   h = h + gelu(norm(h) U_f) V_f
+  y = images(norm(h) F)
+  ```
+
+  `e` are learned positions of the patches, each product also adds a bias, norm is a `LastAxisNormalization`, and gelu
+  is approximated by a tanh. The paper has no positions, and one output for the mean over the patches instead of one for
+  each patch.
+
+  Source: Ilya Tolstikhin et al. MLP-Mixer: An all-MLP Architecture for Vision. NeurIPS 2021.
+  """
+
+  def __init__(
+    self,
+    output_channels: int,
+    patch_size: int = 4,
+    width: int = 128,
+    blocks: int = 1,
+    patch_units: int = 128,
+    hidden_units: int = 256,
+    dtype: str = 'float32',
+    **kwargs,
+  ):
+    """Builds the network.
+
+    Args:
+      output_channels: Channels of the event for an additive coupling, twice as many for an affine one.
+      patch_size: Height and width of a patch, which must divide those of the image.
+      width: Features of each patch.
+      blocks: Number of blocks.
+      patch_units: Size between `U_p` and `V_p`, which mix patches.
+      hidden_units: Size between `U_f` and `V_f`, which mix features.
+      dtype: Name of a Keras dtype policy.
+      **kwargs: Further arguments of `keras.layers.Layer`.
+    """
+    block = functools.partial(MixerBlock, patch_units, hidden_units, dtype=dtype)
+    super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)
+    self.patch_units, self.hidden_units = patch_units, hidden_units
+
+  def get_config(self):
+    return {**super().get_config(), 'patch_units': self.patch_units}
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class TransformerConditioner(PatchConditioner):
+  """A vision transformer over the patches of an image, whose output is zero until it is trained.
+
+  ```none
+  h = patches(x / 4) E + e;   `blocks` times:  h = h + attention(norm(h)),   h = h + gelu(norm(h) U) V
+  y = images(norm(h) F)
+  attention(h) = [softmax(Q_i K_i^T / sqrt(width / heads)) V_i]_i O,   [Q_i, K_i, V_i]_i = h W,   i = 1, ..., heads
+  ```
+
+  The other letters are those of a `MixerConditioner`. There is no class token: each patch has an output, as in [2].
+
+  #### References
+
+  [1]: Alexey Dosovitskiy et al. An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale. ICLR 2021.
+  [2]: Alexander Kolesnikov, André Susano Pinto, Michael Tschannen. Jet: A Modern Transformer-Based Normalizing Flow.
+       2024. https://arxiv.org/abs/2412.15129
+  """
+
+  def __init__(
+    self,
+    output_channels: int,
+    patch_size: int = 4,
+    width: int = 128,
+    blocks: int = 1,
+    heads: int = 4,
+    hidden_units: int = 256,
+    dtype: str = 'float32',
+    **kwargs,
+  ):
+    """Builds the network. Arguments that are not described here are those of a `MixerConditioner`.
+
+    Args:
+      width: Features of each patch, a multiple of `heads`.
+      heads: Attention heads of each block.
+      hidden_units: Size between `U` and `V`.
+
+    Raises:
+      UsageError: If `width` is not a multiple of `heads`.
+    """
+    block = functools.partial(TransformerBlock, heads, hidden_units, dtype=dtype)
+    super().__init__(block, output_channels, patch_size, width, blocks, dtype, **kwargs)
+    check('width', width, f'a multiple of the number of heads, {heads}', width % heads == 0)
+    self.heads, self.hidden_units = heads, hidden_units
+
+  def get_config(self):
+    return {**super().get_config(), 'heads': self.heads}
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:
-  """Checks that square patches of this size cover the image exactly.
-
-  Raises:
-    UsageError: If `patch_size` is not a positive integer that divides height and width.
-  """
+  """Checks that square patches of this size cover the image exactly."""
   check_integer('patch_size', patch_size, 1)
   fits = height % patch_size == width % patch_size == 0
   check('patch_size', patch_size, f'a divisor of height and width, {height} and {width}', fits)

@@ -68,33 +68,6 @@ def test_training_reaches_the_norms_inside(make, normalization):
   assert not any(np.array_equal(v, b) for v, b in zip(statistics, before, strict=True))
 
 
-@both
-@pytest.mark.parametrize(
-  ('policy', 'normalization'),
-  [('mixed_float16', 'layer'), ('mixed_bfloat16', 'batch'), ('mixed_float16', 'scalar_batch')],
-)
-def test_half_precision_stays_near_single(make, policy, normalization):
-  (half, shape), (single, _) = make(normalization, policy), make(normalization)
-  half, single = KerasModule(half, shape), KerasModule(single, shape)
-  randomise(single.trainable_variables, 0.1)
-  for a, b in zip(half.layer.variables, single.layer.variables, strict=True):
-    a.assign(b)
-  x = tf.random.stateless_normal((6, *shape), seed=(0, 0))
-  for training in (False, True):
-    a, b = half(x, training=training), single(x, training=training)
-    assert a.dtype == b.dtype == tf.float32
-    assert np.abs(a - b).max() < 0.05 * np.abs(b).max()
-
-
-@both
-def test_dtype_and_normalization_reach_all_layers(make):
-  network, shape = make(dtype='float64')
-  network(np.ones((1, *shape)))
-  assert {v.dtype for v in network.trainable_variables} == {'float64'}
-  with pytest.raises(ValueError, match=r"`normalization` must be one of batch, .*Got: 'group'"):
-    make('group')
-
-
 def test_dense_conditioner_against_numpy_in_double_precision():
   network = dense_conditioner(2, 5, 2, normalization='scalar_batch', dtype='float64')
   module = KerasModule(network, (3,))

@@ -43,7 +43,7 @@ def test_a_small_critic_by_hand():
 
 
 @pytest.mark.parametrize(
-  ('layer_norm', 'dtype'), [(True, 'float32'), (False, 'float32'), (True, 'mixed_bfloat16'), (True, 'mixed_float16')]
+  ('layer_norm', 'dtype'), [(True, 'float32'), (False, 'mixed_bfloat16'), (True, 'mixed_float16')]
 )
 def test_one_output_and_its_gradient_do_not_depend_on_the_other_images(layer_norm, dtype):
   """The gradient penalty takes the gradient of the summed outputs for the gradient of each output."""
@@ -68,13 +68,12 @@ def test_one_output_and_its_gradient_do_not_depend_on_the_other_images(layer_nor
   np.testing.assert_array_equal(gradient_beside_others, gradient)
 
 
-@pytest.mark.parametrize('layer_norm', [True, False])
-def test_second_order_gradients(layer_norm):
+def test_second_order_gradients():
   """Of the squared norm of the input gradient, against central differences of that norm in float64.
 
   Keras' own norms fail here: `tf.nn.moments` is made for first derivatives.
   """
-  critic = dcgan_critic((4, 4, 1), channels=(2, 3), dense_units=4, layer_norm=layer_norm, dtype='float64')
+  critic = dcgan_critic((4, 4, 1), channels=(2, 3), dense_units=4, layer_norm=True, dtype='float64')
   images = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 1)))
 
   def penalty():

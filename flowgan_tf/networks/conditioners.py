@@ -1,25 +1,65 @@
-"""Residual convolutional conditioners, the networks of Real-NVP."""
+"""The dense conditioner, the network of NICE, and the residual convolutional ones of Real-NVP."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from flowgan_tf.errors import check_choice
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
-__all__ = ['PaperConditioner', 'ResidualConditioner', 'WeightNormConv2D']
+__all__ = ['PaperConditioner', 'ResidualConditioner', 'WeightNormConv2D', 'dense_conditioner']
+
+
+def dense_conditioner(
+  output_units: int,
+  hidden_units: int = 1000,
+  hidden_layers: int = 6,
+  normalization: str = 'layer',
+  dtype: str = 'float32',
+  initial_weights: str = 'zero_output',
+) -> keras.Sequential:
+  """A multilayer perceptron with a norm before each dense layer and a ReLU after each hidden one.
+
+  The paper's NICE has six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'`.
+
+  Args:
+    output_units: Size of the output vector: the changed part of an additive coupling, twice that of an affine one.
+    hidden_units: Units of each hidden layer.
+    hidden_layers: Number of hidden layers.
+    normalization: A key of `NORMALIZATIONS`: 'batch' (one mean and variance per feature), 'scalar_batch' (one for all
+      features), 'layer' (over the last axis, the same in training and evaluation) or 'none'.
+    dtype: Name of a Keras dtype policy.
+    initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, but starts the last one at
+      zero, so that the output is zero until it is trained. 'paper' draws all kernels from a normal distribution with a
+      standard deviation of 0.02, truncated at two standard deviations, as the paper's code does.
+
+  Returns:
+    A model that maps `[batch, units]` to `[batch, output_units]`. It is built when it is first called.
+
+  Raises:
+    UsageError: If `normalization` or `initial_weights` is unknown.
+  """
+  check_choice('initial_weights', initial_weights, ('zero_output', 'paper'))
+
+  def dense(units, usual, activation=None):
+    # A new initializer for each layer: a Keras initializer gives the same numbers every time.
+    initializer = usual if initial_weights == 'zero_output' else keras.initializers.TruncatedNormal(stddev=0.02)
+    return keras.layers.Dense(units, activation, kernel_initializer=initializer, dtype=dtype)
+
+  layers: list[keras.Layer] = []
+  for _ in range(hidden_layers):
+    layers += [make_normalization(normalization, dtype), dense(hidden_units, 'glorot_uniform', 'relu')]
+  layers += [make_normalization(normalization, dtype), dense(output_units, 'zeros')]
+  return keras.Sequential(layers)
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
 class WeightNormConv2D(keras.layers.Layer):
-  """Convolution whose kernel has a learned norm per output channel: `w = g v / |v|`.
+  """Convolution with stride 1, padding and a bias, whose kernel has a learned norm per output channel: `w = g v / |v|`.
 
-  Stride 1, zero padding to the size of the input, and a bias.
-
-  #### References
-
-  [1]: Tim Salimans, Diederik P. Kingma. Weight Normalization. NeurIPS 2016.
+  Source: Tim Salimans, Diederik P. Kingma. Weight Normalization. NeurIPS 2016.
   """
 
   def __init__(
@@ -70,17 +110,13 @@ class WeightNormConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
 class ResidualConditioner(keras.layers.Layer):
-  """Residual network of 3x3 convolutions whose output is zero until it is trained.
+  """Residual network of weight-normalised 3x3 convolutions whose output is zero until it is trained.
 
   ```none
   h = conv(x);   repeated:  h = h + conv(relu(norm(conv(relu(norm(h))))));   y = conv1x1(relu(norm(h)))
   ```
 
-  All convolutions are weight-normalised.
-
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
   """
 
   def __init__(
@@ -95,12 +131,11 @@ class ResidualConditioner(keras.layers.Layer):
     """Builds the network.
 
     Args:
-      output_channels: Channels of the output: those of the changed part of an additive coupling, twice that of an
-        affine one.
+      output_channels: Channels of the changed part of an additive coupling, twice as many for an affine one.
       channels: Channels of every hidden layer.
       blocks: Number of residual blocks of two convolutions.
-      normalization: A key of `NORMALIZATIONS`.
-      dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+      normalization: A key of `NORMALIZATIONS`, as for `dense_conditioner`.
+      dtype: Name of a Keras dtype policy.
       **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
@@ -109,27 +144,14 @@ class ResidualConditioner(keras.layers.Layer):
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
     self.normalization = normalization
+
+    def convolution(filters, kernel_size, **initializer):
+      norm, relu = make_normalization(normalization, dtype), keras.layers.ReLU(dtype=dtype)
+      return norm, relu, WeightNormConv2D(filters, kernel_size, dtype=dtype, **initializer)
+
     self._first = WeightNormConv2D(channels, 3, dtype=dtype)
-    self._blocks = [
-      keras.Sequential(
-        [
-          make_normalization(normalization, dtype),
-          keras.layers.ReLU(dtype=dtype),
-          WeightNormConv2D(channels, 3, dtype=dtype),
-          make_normalization(normalization, dtype),
-          keras.layers.ReLU(dtype=dtype),
-          WeightNormConv2D(channels, 3, dtype=dtype),
-        ]
-      )
-      for _ in range(blocks)
-    ]
-    self._last = keras.Sequential(
-      [
-        make_normalization(normalization, dtype),
-        keras.layers.ReLU(dtype=dtype),
-        WeightNormConv2D(output_channels, 1, gain_initializer='zeros', dtype=dtype),
-      ]
-    )
+    self._blocks = [keras.Sequential([*convolution(channels, 3), *convolution(channels, 3)]) for _ in range(blocks)]
+    self._last = keras.Sequential([*convolution(output_channels, 1, gain_initializer='zeros')])
 
   def build(self, input_shape):
     # Keras restores weights only into sublayers that exist by then.
@@ -145,13 +167,8 @@ class ResidualConditioner(keras.layers.Layer):
     return self._last(h, training=training)
 
   def get_config(self):
-    return {
-      **super().get_config(),
-      'output_channels': self.output_channels,
-      'channels': self.channels,
-      'blocks': self.blocks,
-      'normalization': self.normalization,
-    }
+    names = 'output_channels', 'channels', 'blocks', 'normalization'
+    return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -168,21 +185,11 @@ class PaperConditioner(keras.layers.Layer):
   and bias. All convolutions are weight-normalised, with random gains. So the output is not zero before training, as it
   is with a `ResidualConditioner`.
 
-  #### References
-
-  [1]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
+  Source: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
 
   def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs):
-    """Builds the network.
-
-    Args:
-      output_channels: Channels of the output, twice those of the changed part.
-      channels: Channels of every hidden layer.
-      blocks: Number of residual blocks of two convolutions.
-      dtype: Name of a Keras dtype policy: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
-      **kwargs: Further arguments of `keras.layers.Layer`.
-    """
+    """Builds the network. The arguments are those of a `ResidualConditioner`."""
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
 
@@ -215,9 +222,4 @@ class PaperConditioner(keras.layers.Layer):
     return ops.concatenate([ops.tanh(shift), log_scale], axis=-1)
 
   def get_config(self):
-    return {
-      **super().get_config(),
-      'output_channels': self.output_channels,
-      'channels': self.channels,
-      'blocks': self.blocks,
-    }
+    return super().get_config() | {name: getattr(self, name) for name in ('output_channels', 'channels', 'blocks')}

@@ -1,12 +1,12 @@
 """Bijectors that can be used in any `tfb.Chain`."""
 
 from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.base import training_kwargs
 from flowgan_tf.bijectors.batch_norm import BatchNormalization
 from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from flowgan_tf.bijectors.logit import AlphaLogit
 from flowgan_tf.bijectors.multiscale import FactorOut, Squeeze
 from flowgan_tf.bijectors.scaling import DiagonalScaling
-from flowgan_tf.bijectors.training import training_kwargs
 
 __all__ = [
   'AdditiveCoupling',

@@ -1,7 +1,8 @@
-"""The bases of our bijectors: value and log-determinant in one pass, and variables of their own."""
+"""What our bijectors share: value and log-determinant in one pass, variables of their own, and `training`."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -10,10 +11,10 @@ import tensorflow_probability as tfp
 # This module is private to TFP. tfb.FFJORD uses it in the same way, to keep the value and log-det of one solve.
 from tensorflow_probability.python.internal import cache_util
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_bool
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
-__all__ = ['OnePassBijector', 'VariableBijector', 'check_event_shape', 'clear_caches']
+__all__ = ['OnePassBijector', 'VariableBijector', 'check_event_shape', 'clear_caches', 'training_kwargs']
 
 
 class OnePassBijector(tfp.bijectors.Bijector):
@@ -76,26 +77,16 @@ class VariableBijector(HiddenFromKeras, tfp.bijectors.Bijector):
     return id(self)
 
   def copy(self, **override_parameters_kwargs):
-    """Returns the bijector itself, with its variables.
-
-    Raises:
-      NotImplementedError: If any argument is given. TFP's method takes them.
-    """
+    """Returns the bijector itself, with its variables. Arguments, which TFP's method takes, are an error."""
     if override_parameters_kwargs:
       raise NotImplementedError(f'{self.name} owns variables and cannot be copied with other arguments.')
     return self
 
 
 def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> None:
-  """Checks that the shape of `x` ends in `event_shape`. Otherwise it might broadcast and give a wrong log-det.
+  """Checks that the shape of `x` ends in `event_shape`, which `owner` expects.
 
-  Args:
-    x: A tensor `[..., *event_shape]`. Unknown dimensions are accepted.
-    event_shape: Shape of an event.
-    owner: Name of what expects the events, for the message.
-
-  Raises:
-    UsageError: If the shape of `x` ends in another shape.
+  Otherwise it might broadcast and give a wrong log-det. Unknown dimensions are accepted.
   """
   rank, event_ndims = x.shape.rank, len(event_shape)
   if rank is not None and (rank < event_ndims or not x.shape[rank - event_ndims :].is_compatible_with(event_shape)):
@@ -111,3 +102,54 @@ def clear_caches() -> None:
   """
   for owner in (tfp.bijectors.Bijector, OnePassBijector):
     vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.
+
+
+def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
+  """Returns the keyword arguments that pass `training` to every coupling and batch normalisation inside `bijector`.
+
+  TFP passes keyword arguments through a `tfb.Chain` or `tfb.JointMap` as dictionaries nested by bijector name. It
+  silently ignores names that it does not know, so this function builds the dictionaries.
+
+  ```python
+  chain.inverse(x, **training_kwargs(chain, training=True))
+  ```
+
+  A bijector takes `training` if its class says `accepts_training = True`, as ours do, or if its `_forward` has an
+  argument of this name. `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` pass keyword arguments to their function, not
+  to the bijector that it returns. They take `training` if the function has such an argument. What else a function
+  refers to is not examined.
+
+  The result is empty if nothing inside takes `training`.
+
+  Raises:
+    UsageError: If `training` is not True or False, two bijectors of one chain have the same name, or `bijector` holds a
+      bijector that takes `training` where TFP does not pass it on, as in `tfb.TransformDiagonal`.
+  """
+  check_bool('training', training)
+  if _takes_training(bijector):
+    return {'training': training}
+  if hasattr(bijector, 'bijectors'):  # Chain, JointMap
+    children = tf.nest.flatten(bijector.bijectors)
+    nested = {child.name: kwargs for child in children if (kwargs := training_kwargs(child, training))}
+    names = [child.name for child in children]
+    if nested and len(set(names)) < len(names):
+      raise UsageError(f'`bijector` must have parts with different names to be called with `training`. Got: {names}.')
+    return nested
+  if hasattr(bijector, 'bijector'):  # Invert and FactorOut pass keyword arguments on as they are.
+    return training_kwargs(bijector.bijector, training)
+  for part in bijector.submodules:
+    if _takes_training(part):
+      raise UsageError(
+        f'`bijector` must pass `training` on to what it holds. Got: {bijector.name!r}, which does not pass it on to '
+        f'{part.name!r}.'
+      )
+  return {}
+
+
+def _takes_training(module: tf.Module) -> bool:
+  if not isinstance(module, tfp.bijectors.Bijector):
+    return False
+  functions = [module.parameters.get(name) for name in ('bijector_fn', 'shift_and_log_scale_fn')]
+  return getattr(module, 'accepts_training', False) or any(
+    'training' in inspect.signature(function).parameters for function in (module._forward, *functions) if function
+  )

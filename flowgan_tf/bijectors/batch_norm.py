@@ -29,12 +29,9 @@ class BatchNormalization(VariableBijector, OnePassBijector):
   `is_constant_jacobian` is true, because with the running statistics the bijector is affine. TFP reads it where a
   distribution computes its mean or entropy, which are not defined in training.
 
-  `tfb.BatchNormalization` wraps a layer of Keras 2 and takes `training` in its constructor. So one such bijector cannot
-  both train and evaluate.
+  One `tfb.BatchNormalization` cannot both train and evaluate: it takes `training` in its constructor.
 
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
   """
 
   accepts_training = True

@@ -49,12 +49,9 @@ class _Coupling(VariableBijector, OnePassBijector):
   def _condition(self, kept, training):
     # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
     output = self._conditioner(kept, training=training)
-    if output.shape.rank is not None and not output.shape[-len(self._output_shape) :].is_compatible_with(
-      self._output_shape
-    ):
-      raise UsageError(
-        f'`conditioner` must return shape {self._output_shape} per event. Got: {tuple(output.shape)}.', 'conditioner'
-      )
+    shape = self._output_shape
+    if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):
+      raise UsageError(f'`conditioner` must return shape {shape} per event. Got: {tuple(output.shape)}.', 'conditioner')
     return tf.cast(output, kept.dtype)
 
 
@@ -69,19 +66,8 @@ class AdditiveCoupling(_Coupling):
   `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. Otherwise TFP would take
   `forward(mean)` for the mean of a distribution.
 
-  #### Examples
-
-  ```python
-  mask = fg.bijectors.masks.even_odd(784)
-  net = fg.networks.dense_conditioner(392)
-  coupling = fg.bijectors.AdditiveCoupling(net, mask)
-  y = coupling.forward(tf.zeros([16, 784]))
-  ```
-
-  #### References
-
-  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014,
-       section 3.2.
+  Source: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section
+  3.2.
   """
 
   _outputs_per_entry = 1
@@ -133,17 +119,7 @@ class AffineCoupling(_Coupling):
   `initial_scale` and 0, with the dtype of the conditioner's weights. `b` bounds the log-scale, because rounding would
   destroy the inverse of a stack of unbounded couplings.
 
-  #### Examples
-
-  ```python
-  mask = fg.bijectors.masks.checkerboard((32, 32, 3))
-  net = fg.networks.ResidualConditioner(6, channels=64, blocks=8)
-  coupling = fg.bijectors.AffineCoupling(net, mask)
-  ```
-
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.
   """
 
   _outputs_per_entry = 2
@@ -159,13 +135,10 @@ class AffineCoupling(_Coupling):
     """Builds the coupling.
 
     Args:
-      conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
-        `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]` with a last axis twice as long, which holds first the
-        shift and then the log-scale.
-      mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
+      conditioner, mask, name: As for an `AdditiveCoupling`. The last axis of the conditioner's output is twice as long,
+        and holds first the shift and then the log-scale.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
       initial_scale: Initial value of `a` above.
-      name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
       UsageError: If the conditioner has no trainable variables, `log_scale_bound` or `initial_scale` is out of range,

@@ -40,9 +40,7 @@ class AlphaLogit(OnePassBijector):
   `tfb.Invert(tfb.Sigmoid(low, high))` with the ends of that interval is inexact near 1, where it rounds `high - x`: in
   float32 with `a = 1e-7`, it maps 1 to 15.94 instead of 16.12.
 
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 4.1.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 4.1.
   """
 
   def __init__(self, alpha: float = 1e-7, name: str = 'alpha_logit'):
@@ -50,10 +48,9 @@ class AlphaLogit(OnePassBijector):
 
     Args:
       alpha: `a` above, a Python number from 0 to 0.499. The paper's code uses 1e-7, and Dinh et al. use 0.05.
-      name: Name of the bijector.
 
     Raises:
-      UsageError: If `alpha` is not a number in [0, 0.499].
+      UsageError: If `alpha` is out of range.
     """
     parameters = dict(locals())
     check_number('alpha', alpha, 'a number from 0 to 0.499', lambda v: 0 <= v <= 0.499)
@@ -70,14 +67,7 @@ class AlphaLogit(OnePassBijector):
     return True
 
   def support(self, dtype: tf.DType) -> tuple[float, float]:
-    """Returns the least and the greatest `x` with a density: numbers of `dtype`, and every sample lies between them.
-
-    Args:
-      dtype: Floating-point type of `x`.
-
-    Raises:
-      UsageError: If `dtype` is not a floating-point type.
-    """
+    """Returns the least and the greatest `x` with a density, numbers of a floating-point `dtype`."""
     dtype = tf.as_dtype(dtype)
     check('dtype', dtype.name, 'a floating-point type', dtype.is_floating)
     return _support(self._alpha, dtype)

@@ -49,17 +49,10 @@ class Mask:
 
 
 class BinaryMask(Mask):
-  """A mask given by ones (kept) and zeros (changed). Both parts have the shape of the event."""
+  """A mask given by an array of ones (kept) and zeros (changed). Both parts have the shape of the event."""
 
   def __init__(self, ones: np.ndarray):
-    """Builds the mask.
-
-    Args:
-      ones: Array of the event's shape, 1 where the entry is kept and 0 where it is changed.
-
-    Raises:
-      UsageError: If `ones` holds anything but 0 and 1, or only one of them.
-    """
+    """Builds the mask from an array of the event's shape; a UsageError says if it does not hold both 0 and 1."""
     ones = np.asarray(ones)
     if set(np.unique(ones)) != {0, 1}:
       raise UsageError(f'`mask` must hold both zeros and ones, and nothing else. Got: {np.unique(ones)[:5]}.', 'mask')
@@ -85,16 +78,7 @@ class HalvesMask(Mask):
   """A mask whose parts are slices of the last axis: its even and odd entries, or its first and second half."""
 
   def __init__(self, event_shape: Sequence[int], interleaved: bool, swap: bool):
-    """Builds the mask.
-
-    Args:
-      event_shape: Shape of the event, whose last axis is divided.
-      interleaved: Whether the parts are the even and odd entries, rather than the first and second half.
-      swap: Whether the second part is kept instead of the first.
-
-    Raises:
-      UsageError: If the last axis of `event_shape` has fewer than two entries.
-    """
+    """Builds the mask; with `swap` the second part is kept instead of the first."""
     *front, size = event_shape = tuple(tf.TensorShape(event_shape))
     check('event_shape', event_shape, 'a shape with at least 2 entries in its last axis', size >= 2)
     sizes = ((size + 1) // 2, size // 2)
@@ -140,15 +124,11 @@ def channel(event_shape: Sequence[int], swap: bool = False) -> Mask:
 def checkerboard(event_shape: Sequence[int], swap: bool = False, size: int = 1) -> Mask:
   """Keeps the squares of a checkerboard whose row and column add up to an odd number, or to an even one if `swap`.
 
-  Args:
-    event_shape: `(height, width, channels)`.
-    swap: Whether to keep the squares of the other colour.
-    size: Height and width of a square, in pixels.
+  A square has `size` x `size` pixels of an image `(height, width, channels)`. Dinh et al. 2017, section 3.4, have
+  squares of one pixel.
 
   Raises:
     UsageError: If the image fits into one square.
-
-  Source: Dinh et al. 2017, section 3.4, for squares of one pixel.
   """
   check_integer('size', size, 1)
   return _pixels(event_shape, lambda row, column: row // size + column // size, swap)

@@ -17,17 +17,10 @@ class Squeeze(tfp.bijectors.Bijector):
 
   It only permutes the entries, so that `log|det dy/dx| = 0`.
 
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
   """
 
   def __init__(self, name: str = 'squeeze'):
-    """Builds the bijector.
-
-    Args:
-      name: Name of the bijector.
-    """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
       super().__init__(forward_min_event_ndims=3, is_constant_jacobian=True, parameters=parameters, name=name)
@@ -91,9 +84,7 @@ class FactorOut(VariableBijector, OnePassBijector):
   coarser scales. The latent keeps the size of the image, and scales can be nested. `tfb.Blockwise` splits vectors, but
   not images.
 
-  #### References
-
-  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
+  Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.6.
   """
 
   def __init__(self, bijector: tfp.bijectors.Bijector, event_shape: tuple[int, int, int], name: str = 'factor_out'):
@@ -102,7 +93,6 @@ class FactorOut(VariableBijector, OnePassBijector):
     Args:
       bijector: `g` above, a bijector of events `[height, width, channels // 2]` that keeps their shape.
       event_shape: Shape of the event, `(height, width, channels)`.
-      name: Name of the bijector.
 
     Raises:
       UsageError: If the number of channels is odd, or `bijector` changes the shape of its event.

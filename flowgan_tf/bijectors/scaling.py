@@ -21,10 +21,8 @@ class DiagonalScaling(VariableBijector):
 
   `v` is learned and starts at zero, and `b` bounds the log-scale.
 
-  #### References
-
-  [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014,
-       section 3.3.
+  Source: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section
+  3.3.
   """
 
   def __init__(
@@ -40,7 +38,6 @@ class DiagonalScaling(VariableBijector):
       event_shape: Shape of the event, `()` for a scalar.
       log_scale_bound: `b` above, the largest absolute log-scale, in nats.
       dtype: Floating-point type of the variable. The computation has the type of the input.
-      name: Name of the bijector.
 
     Raises:
       UsageError: If `log_scale_bound` is out of range.

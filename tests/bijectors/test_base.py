@@ -1,10 +1,8 @@
-"""One pass for value and log-determinant, variables that stay with their bijector, and events of the right shape."""
+"""One pass for value and log-determinant, variables of each bijector, events of the right shape, and `training`."""
 
 import copy
-import gc
 import pickle
 import re
-import weakref
 
 import keras
 import numpy as np
@@ -14,66 +12,18 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf import bijectors
-from flowgan_tf.bijectors import AffineCoupling, BatchNormalization, masks
-from flowgan_tf.bijectors.base import check_event_shape, clear_caches
+from flowgan_tf.bijectors import (
+  AdditiveCoupling,
+  AffineCoupling,
+  BatchNormalization,
+  FactorOut,
+  Squeeze,
+  masks,
+  training_kwargs,
+)
+from flowgan_tf.bijectors.base import check_event_shape
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-
-class Counting(tf.Module):
-  """A conditioner that counts its calls."""
-
-  def __init__(self):
-    super().__init__()
-    self.weight = tf.Variable(tf.random.stateless_normal((2, 4), seed=(0, 0)))
-    self.calls = 0
-
-  def __call__(self, x, training=False):
-    self.calls += 1
-    return tf.sin(x @ self.weight)
-
-
-def distribution(couplings):
-  conditioners = [Counting() for _ in range(couplings)]
-  chain = tfb.Chain(
-    [
-      AffineCoupling(conditioner, masks.even_odd(4, swap=i % 2 == 1), name=f'coupling_{i}')
-      for i, conditioner in enumerate(conditioners)
-    ]
-  )
-  return tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), chain), conditioners
-
-
-@pytest.mark.parametrize(
-  'call',
-  [
-    lambda d: d.log_prob(tf.ones((5, 4))),
-    lambda d: d.sample(5, seed=(0, 1)),
-    lambda d: d.experimental_sample_and_log_prob(5, seed=(0, 1)),
-    lambda d: tf.function(lambda: d.log_prob(tf.ones((5, 4)))).get_concrete_function(),
-  ],
-  ids=['log_prob', 'sample', 'sample_and_log_prob', 'log_prob in a graph'],
-)
-def test_value_and_log_det_take_one_pass_of_each_network(call):
-  flow, conditioners = distribution(3)
-  call(flow)
-  assert [conditioner.calls for conditioner in conditioners] == [1, 1, 1]
-
-
-def test_cleared_caches_let_go_of_graphs_and_flows():
-  """Otherwise TFP's caches keep both alive, as the first assertion shows."""
-
-  def traced():
-    flow, _ = distribution(2)
-    concrete = tf.function(flow.log_prob).get_concrete_function(tf.TensorSpec((5, 4)))
-    return weakref.ref(concrete.graph), weakref.ref(flow.bijector)
-
-  references = traced()
-  gc.collect()
-  assert all(reference() is not None for reference in references)
-  clear_caches()
-  gc.collect()
-  assert all(reference() is None for reference in references)
 
 
 def build(name):
@@ -173,17 +123,21 @@ def test_pickle_is_right_or_refused():
     assert len(loaded.trainable_variables) == len(bijector.trainable_variables)
 
 
-@pytest.mark.parametrize('spec', [(2, 3), (0, 2, 3), (2, 2, 2, 3), None, (None, None, 3)])
-def test_events_of_the_right_or_an_unknown_shape_pass(spec):
-  tf.function(lambda x: check_event_shape(x, (2, 3), 'owner')).get_concrete_function(tf.TensorSpec(spec))
-
-
-@pytest.mark.parametrize('shape', [(), (3,), (2, 1), (4, 1, 3), (None, 2)])  # Some of these would broadcast.
-def test_events_of_another_shape_are_refused(shape):
-  graph = tf.function(lambda x: check_event_shape(x, (2, 3), 'owner'))
+@pytest.mark.parametrize(
+  ('shape', 'right'),
+  [
+    *[(shape, True) for shape in ((2, 3), (2, 2, 2, 3), None, (None, None, 3))],
+    *[(shape, False) for shape in ((), (2, 1), (4, 1, 3), (None, 2))],  # Some of these would broadcast.
+  ],
+)
+def test_only_events_of_the_right_or_an_unknown_shape_pass(shape, right):
+  trace = tf.function(lambda x: check_event_shape(x, (2, 3), 'owner')).get_concrete_function
+  if right:
+    trace(tf.TensorSpec(shape))
+    return
   message = rf'^owner expects events of shape \(2, 3\)\. Got: input of shape {re.escape(str(tf.TensorShape(shape)))}\.$'
   with pytest.raises(ValueError, match=message):
-    graph.get_concrete_function(tf.TensorSpec(shape))
+    trace(tf.TensorSpec(shape))
 
 
 def test_bijectors_and_masks_check_the_shapes_of_events():
@@ -194,18 +148,133 @@ def test_bijectors_and_masks_check_the_shapes_of_events():
       call(tf.zeros((2, 1)))
 
 
-def test_a_chain_with_a_users_network_in_a_program_of_tfp_and_a_saved_model(tmp_path):
+def test_a_chain_with_a_users_network_in_a_saved_model(tmp_path):
   network = keras.Sequential([keras.layers.Dense(8, 'tanh', dtype='mixed_bfloat16'), keras.layers.Dense(4)])
-  coupling = AffineCoupling(network, masks.even_odd(4))
-  chain = tfb.Chain([tfb.Sigmoid(), coupling, BatchNormalization((4,))])
+  chain = tfb.Chain([tfb.Sigmoid(), AffineCoupling(network, masks.even_odd(4)), BatchNormalization((4,))])
   module = tf.Module()
   module.distribution = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), chain)
   module.log_prob = tf.function(module.distribution.log_prob, input_signature=[tf.TensorSpec((None, 4))])
   x = module.distribution.sample(3, seed=(0, 0))
   tf.saved_model.save(module, str(tmp_path / 'model'))
-  loaded = tf.saved_model.load(str(tmp_path / 'model'))
   assert len(module.trainable_variables) == 6
   expected = module.distribution.log_prob(tf.identity(x))
   # The compilers round bfloat16 at other places.
+  loaded = tf.saved_model.load(str(tmp_path / 'model'))
   np.testing.assert_allclose(loaded.log_prob(x), expected, atol=0.02)
-  np.testing.assert_allclose(tf.function(module.distribution.log_prob, jit_compile=True)(x), expected, atol=0.02)
+
+
+class Recorder(tf.Module):
+  """A conditioner that records each `training` it is called with."""
+
+  def __init__(self):
+    super().__init__()
+    self.weight = tf.Variable(0.5)
+    self.seen = self._no_dependency([])
+
+  def __call__(self, x, training='not given'):
+    self.seen.append(training)
+    return self.weight * x
+
+
+def coupling(name, shape):
+  recorder = Recorder()
+  return AdditiveCoupling(recorder, masks.channel(shape), name=name), recorder
+
+
+def nested():
+  """A chain that holds an invert that holds a factor-out that holds a chain that holds an invert."""
+  outer, outer_seen = coupling('outer', (4, 4, 2))
+  middle, middle_seen = coupling('middle', (2, 2, 8))
+  inner, inner_seen = coupling('inner', (2, 2, 4))
+  coarse = tfb.Chain([tfb.Invert(inner, name='inverse_inner'), BatchNormalization((2, 2, 4), name='norm'), tfb.Exp()])
+  factor_out = FactorOut(tfb.Invert(coarse, name='inverse_coarse'), (2, 2, 8), name='factor')
+  chain = tfb.Chain([tfb.Invert(factor_out, name='inverse_factor'), middle, Squeeze(), outer])
+  return chain, [outer_seen, middle_seen, inner_seen]
+
+
+@pytest.mark.parametrize('training', [True, False, None])
+def test_training_reaches_every_coupling_in_one_pass(training):
+  chain, recorders = nested()
+  kwargs = {}
+  if training is not None:  # Without it couplings are in evaluation.
+    kwargs, on = training_kwargs(chain, training), {'training': training}
+    assert kwargs == {'outer': on, 'middle': on, 'inverse_factor': {'inverse_inner': on, 'norm': on}}
+  x, y = tf.ones((3, 4, 4, 2)), tf.ones((3, 2, 2, 8))
+  values = chain.forward(x, **kwargs), chain.inverse(y, **kwargs)
+  for recorder in recorders:
+    assert recorder.seen == [bool(training)] * 2
+  chain.forward_log_det_jacobian(x, event_ndims=3, **kwargs)
+  chain.inverse_log_det_jacobian(y, event_ndims=3, **kwargs)
+  assert [len(recorder.seen) for recorder in recorders] == [2, 2, 2]  # TFP's cache kept the log-determinants.
+  del values
+
+
+def test_joint_maps_of_any_structure():
+  joint = tfb.JointMap({'a': BatchNormalization((2,), name='norm'), 'b': [tfb.Exp(), coupling('c', (1, 1, 2))[0]]})
+  kwargs = training_kwargs(joint, np.True_)
+  assert kwargs == {'norm': {'training': True}, 'c': {'training': True}}
+  y = tf.constant([[1.0, 5.0], [3.0, 9.0]])
+  x = joint.inverse({'a': y, 'b': [tf.ones(2), tf.ones((2, 1, 1, 2))]}, **kwargs)
+  np.testing.assert_allclose(x['a'], [[-1, -1], [1, 1]], atol=1e-4)
+
+
+class Noisy(tfb.Bijector):
+  """A user's bijector that takes `training`, as its signature says, or holds another one."""
+
+  def __init__(self, part=None):
+    super().__init__(forward_min_event_ndims=0, parameters={}, name='noisy')
+    self.part = part
+
+  def _forward(self, x, training=False):
+    return x + 1.0 if training else x
+
+
+class Holder(Noisy):
+  def _forward(self, x):
+    return x
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_bijectors_and_functions_of_users_may_take_it(training):
+  chain = tfb.Chain([tfb.Exp(), Noisy()])
+  kwargs = training_kwargs(chain, training)
+  assert kwargs == {'noisy': {'training': training}}
+  np.testing.assert_allclose(chain.forward(2.0, **kwargs), np.exp(2.0 + training), rtol=1e-6)
+  seen = []
+
+  def scale(x, units=1, training=None):
+    seen.append(training)
+    return tfb.Scale(2.0)
+
+  for bijector in (
+    tfb.RealNVP(2, bijector_fn=scale),
+    tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x, training: scale(x, training=training)),
+    tfb.RealNVP(2, shift_and_log_scale_fn=lambda x, units, training: (scale(x, training=training).forward(x), None)),
+  ):
+    chain = tfb.Chain([tfb.Invert(bijector, name='inverse')])
+    chain.inverse(tf.ones((3, 4)), **training_kwargs(chain, training))
+  assert set(seen) == {training} and len(seen) >= 3
+
+
+def test_bijectors_that_do_not_depend_on_it_get_nothing():
+  for bijector in (
+    tfb.Chain([tfb.Exp(), tfb.Invert(tfb.Chain([tfb.Exp(), tfb.Exp()]))]),
+    tfb.RealNVP(2, bijector_fn=lambda x, units: tfb.Scale(2.0)),
+    tfb.MaskedAutoregressiveFlow(tfb.AutoregressiveNetwork(params=2, hidden_units=[4])),
+    tfb.TransformDiagonal(tfb.Exp()),
+  ):
+    assert training_kwargs(bijector, True) == {}
+
+
+def test_what_tfp_would_ignore_silently_is_refused():
+  pair = [coupling('same', (1, 1, 2))[0] for _ in range(2)]
+  for chain in (tfb.Chain(pair), FactorOut(tfb.Invert(tfb.Chain(pair)), (1, 1, 4)), tfb.JointMap(pair)):
+    with pytest.raises(ValueError, match=r'different names.*same.*same'):
+      training_kwargs(chain, True)
+  norm = BatchNormalization((2,), name='norm')
+  for bijector in (Holder(norm), Holder(tfb.Chain([tfb.Exp(), norm])), tfb.Chain([tfb.TransformDiagonal(norm)])):
+    with pytest.raises(ValueError, match=r"^`bijector` must pass `training` on .*Got: '\w+', .* 'norm'\.$"):
+      training_kwargs(bijector, False)
+  for training in (None, 1, tf.constant(True)):
+    with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
+      training_kwargs(tfb.Exp(), training)

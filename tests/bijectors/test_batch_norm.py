@@ -36,8 +36,9 @@ def test_running_statistics_move_once_and_only_in_training():
   bijector = new()
   mean, variance = statistics(bijector)
   before = mean.numpy(), variance.numpy()
-  bijector.inverse(tf.constant(Y))
-  bijector.forward(tf.constant(Y), training=True)
+  std = np.sqrt(before[1] + EPSILON)
+  np.testing.assert_allclose(bijector.inverse(tf.constant(Y)), (Y - before[0]) / std, rtol=1e-10)
+  np.testing.assert_allclose(bijector.forward(tf.constant(Y), training=True), Y * std + before[0], rtol=1e-10)
   np.testing.assert_array_equal(mean, before[0])
   np.testing.assert_array_equal(variance, before[1])
   y = tf.constant(Y)
@@ -46,13 +47,6 @@ def test_running_statistics_move_once_and_only_in_training():
   np.testing.assert_allclose(mean, 0.9 * before[0] + 0.1 * MEAN, rtol=1e-12)
   np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * VARIANCE, rtol=1e-12)
   del x
-
-
-def test_evaluation_uses_running_statistics_in_both_directions():
-  bijector = new()
-  mean, variance = (v.numpy() for v in statistics(bijector))
-  np.testing.assert_allclose(bijector.inverse(tf.constant(Y)), (Y - mean) / np.sqrt(variance + EPSILON), rtol=1e-10)
-  np.testing.assert_allclose(bijector.forward(tf.constant(Y)), Y * np.sqrt(variance + EPSILON) + mean, rtol=1e-10)
 
 
 def test_gradients_pass_through_the_moments_of_the_batch():
@@ -74,13 +68,9 @@ def test_an_empty_batch_leaves_the_running_statistics_alone():
     assert function(tf.constant(Y[:0]), training=True).shape == (0, 2, 3, 4)
     for variable, value in zip(statistics(bijector), before, strict=True):
       np.testing.assert_array_equal(variable, value)
-  bijector.inverse(tf.constant(Y), training=True)
-  np.testing.assert_allclose(statistics(bijector)[0], 0.9 * before[0] + 0.1 * MEAN, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-  'argument', [{'epsilon': -1e-9}, {'epsilon': tf.Variable(0.1)}, {'momentum': -0.1}, {'momentum': 1.0}]
-)
+@pytest.mark.parametrize('argument', [{'epsilon': -1e-9}, {'momentum': -0.1}, {'momentum': 1.0}])
 def test_arguments_out_of_range_are_refused(argument):
   [name] = argument
   with pytest.raises(ValueError, match=rf'`{name}` must be a number .*Got: '):

@@ -88,13 +88,6 @@ def test_affine_by_hand():
   np.testing.assert_allclose(coupling.forward(tf.constant(x)), bounded, rtol=1e-6)
 
 
-def test_a_new_coupling_is_the_identity():
-  coupling = AffineCoupling(dense_conditioner(6, 8, 1), masks.even_odd(6))
-  x = tf.random.stateless_normal((4, 6), seed=(0, 1))
-  np.testing.assert_array_equal(coupling.forward(x), x)
-  np.testing.assert_array_equal(coupling.forward_log_det_jacobian(x, event_ndims=1), 0.0)
-
-
 class Narrow(tf.Module):
   """A conditioner whose weights and results are float32 whatever its input is."""
 
@@ -114,9 +107,7 @@ def test_the_result_has_the_dtype_of_the_input():
   assert coupling.forward_log_det_jacobian(tf.identity(x), event_ndims=1).dtype == tf.float64
 
 
-@pytest.mark.parametrize(
-  'argument', [{'log_scale_bound': 0.0}, {'log_scale_bound': '2'}, {'log_scale_bound': 1e39}, {'initial_scale': 1e31}]
-)
+@pytest.mark.parametrize('argument', [{'log_scale_bound': 0.0}, {'log_scale_bound': 1e39}, {'initial_scale': 1e31}])
 def test_arguments_out_of_range_are_refused(argument):
   [name] = argument
   with pytest.raises(ValueError, match=rf'`{name}`.*Got: '):

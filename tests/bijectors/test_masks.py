@@ -4,8 +4,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from flowgan_tf.bijectors import AdditiveCoupling, masks
-from flowgan_tf.networks import dense_conditioner
+from flowgan_tf.bijectors import masks
 
 SIDES = st.integers(1, 5)
 
@@ -24,20 +23,12 @@ KINDS = {
 }
 
 
-@st.composite
-def any_mask(draw):
-  """A mask of any kind, with the array of its kept entries built by hand, and a shape of batches."""
-  shapes, make, kept = KINDS[draw(st.sampled_from([*KINDS]))]
-  shape, swap = draw(shapes), draw(st.booleans())
-  ones = kept(np.indices(shape), shape) != swap
-  return make(shape, swap), ones.astype(float), draw(st.sampled_from([(), (3,), (2, 3)]))
-
-
 @hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
-@hypothesis.given(any_mask())
-def test_split_and_merge_are_inverse_and_the_parts_a_partition(case):
-  mask, ones, batch_shape = case
-  event_ndims = ones.ndim
+@hypothesis.given(st.data())
+def test_split_and_merge_are_inverse_and_the_parts_a_partition(data):
+  shapes, make, kept = KINDS[data.draw(st.sampled_from([*KINDS]))]
+  shape, swap, batch_shape = data.draw(shapes), data.draw(st.booleans()), data.draw(st.sampled_from([(), (3,), (2, 3)]))
+  mask, ones = make(shape, swap), (kept(np.indices(shape), shape) != swap).astype(float)
   assert mask.event_shape == ones.shape
   x = 1.0 + np.random.default_rng(0).uniform(size=(*batch_shape, *ones.shape))
   kept, changed = mask.split(tf.constant(x))
@@ -45,7 +36,7 @@ def test_split_and_merge_are_inverse_and_the_parts_a_partition(case):
   np.testing.assert_array_equal(mask.merge(kept, changed), x)
 
   # The kept part alone: everything else is zero after merging, and the other way round.
-  axes = tuple(range(-event_ndims, 0))
+  axes = tuple(range(-ones.ndim, 0))
   np.testing.assert_array_equal(mask.merge(kept, tf.zeros_like(changed)), x * ones)
   np.testing.assert_array_equal(mask.merge(tf.zeros_like(kept), changed), x * (1 - ones))
   np.testing.assert_allclose(tf.reduce_sum(kept, axes), np.sum(x * ones, axes))
@@ -66,14 +57,12 @@ def test_masks_that_would_keep_or_change_nothing_are_refused():
   for build in (
     lambda: masks.even_odd(1),
     lambda: masks.channel((4, 4, 1)),
-    lambda: masks.checkerboard((1, 1, 3)),
     lambda: masks.checkerboard((2, 2, 3), size=2),
     lambda: masks.checkerboard((4, 4, 1), size=0),
     lambda: masks.rows((1, 4, 3)),
     lambda: masks.columns((4, 1, 3)),
     lambda: masks.BinaryMask(np.zeros((2, 2))),
     lambda: masks.BinaryMask(np.array([0.0, 0.5, 1.0])),
-    lambda: AdditiveCoupling(dense_conditioner(2, 4, 1), np.array([0, 2, 1])),
   ):
     with pytest.raises(ValueError, match=r'`(mask|event_shape|size)`.*Got: '):
       build()

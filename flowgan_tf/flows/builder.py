@@ -1,30 +1,33 @@
-"""What all generators have in common: their base class, and the decorator of the functions that build them.
+"""What all generators have in common: their base class, the decorator of their builders, and checks of images.
 
-Such a builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A wrong argument
-raises a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training, with
-their names and defaults.
+A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A wrong argument raises
+a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence, Sized
 from typing import Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import check, check_choice, check_integers
+from flowgan_tf.errors import UsageError, check, check_choice, check_integers
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
-__all__ = ['MOST_LAYERS', 'MOST_UNITS', 'Generator', 'builder']
+__all__ = ['DEQUANTIZE', 'MOST_LAYERS', 'MOST_UNITS', 'Generator', 'builder', 'check_events', 'check_values']
 
 # The largest sizes of a network: far more than any model has, and few enough to be refused or built.
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
+
+# How a user makes images out of grey levels.
+DEQUANTIZE = 'grey levels become such images by `flowgan_tf.data.dequantize`'
 
 T = TypeVar('T', bound='Generator')
 
@@ -43,7 +46,7 @@ class Generator(HiddenFromKeras):
     """Copies the generator, with the same weights, in another dtype.
 
     Args:
-      dtype: Name of a Keras dtype policy, such as 'float64', or a dtype of NumPy or TensorFlow.
+      dtype: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or a dtype of NumPy or TensorFlow.
 
     Raises:
       ValueError: If no builder, such as `nice`, made the generator.
@@ -59,8 +62,7 @@ class Generator(HiddenFromKeras):
 def builder(build: Callable[..., T]) -> Callable[..., T]:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
-  The function receives `dtype` as the name of a Keras dtype policy, even if its caller gives a dtype of NumPy or
-  TensorFlow.
+  The function receives `dtype` as a name, even if its caller gives a dtype of NumPy or TensorFlow.
 
   ```python
   @builder
@@ -100,3 +102,29 @@ def _policy(dtype: str | tf.DType | np.dtype | type) -> str:
   policy = tf.as_dtype(dtype).name if is_dtype else dtype
   check_choice('dtype', policy, _DTYPES)
   return policy
+
+
+def check_events(
+  name: str, value: tf.Tensor | np.ndarray, event_shape: tf.TensorShape, batch: str = '...', dtype: tf.DType = None
+) -> None:
+  """Checks for a batch of images or of their noise, which TFP would cast and broadcast silently.
+
+  `batch` is '...' for any number of batch dimensions, or the name of the only one. Without a `dtype` any floating-point
+  type is right.
+  """
+  given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
+  suits = given.is_floating if dtype is None else given == dtype
+  if suits and shape.rank is not None and event_shape.rank is not None:
+    ndims = shape.rank - event_shape.rank
+    suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
+  if not suits:
+    expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
+    hint = f'; {DEQUANTIZE}' if given.is_integer and name != 'noise' else ''
+    raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
+
+
+def check_values(images: np.ndarray) -> None:
+  """Checks for values in [0, 1]; a UsageError says the smallest and the largest one."""
+  low, high = float(np.min(images, initial=math.inf)), float(np.max(images, initial=-math.inf))
+  if not (low >= 0 and high <= 1):
+    raise UsageError(f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got: {low:g} to {high:g}.', 'images')

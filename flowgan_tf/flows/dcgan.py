@@ -4,11 +4,6 @@ The paper explains the likelihood of adversarial training by the singular values
 that the flow's architecture is not what makes them small, it trains a DCGAN whose noise has the dimension of the images
 (k = d), under the Wasserstein distance and under the Jensen-Shannon divergence, and plots both beside the flows:
 section 5.1 with Figure 4 (MNIST), appendix D with Figure 8 (CIFAR-10).
-
-#### References
-
-[1]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN: Combining Maximum Likelihood and Adversarial Learning in
-     Generative Models. AAAI 2018. https://arxiv.org/abs/1705.08868
 """
 
 from __future__ import annotations
@@ -17,7 +12,6 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NoReturn
 
 import keras
 import tensorflow as tf
@@ -36,11 +30,10 @@ class ImplicitGenerator(Generator, tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
-  intractable integral over the noise, so `log_prob` and `encode` are not implemented.
+  intractable integral over the noise, so there is neither `log_prob` nor `encode`.
 
   Attributes:
     distribution: Prior of the noise, as in a `Flow`.
-    has_density: Always False.
   """
 
   has_density = False
@@ -51,7 +44,6 @@ class ImplicitGenerator(Generator, tf.Module):
     Args:
       distribution: Prior of the noise `z`, with the `event_shape` of one image.
       network: `G`, a Keras layer that maps noise `[batch, *event_shape]` to images of the same shape.
-      name: Name of the generator.
 
     Raises:
       ValueError: If the network changes the shape.
@@ -76,12 +68,7 @@ class ImplicitGenerator(Generator, tf.Module):
     return self.distribution.dtype
 
   def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
-    """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise.
-
-    Args:
-      noise: Noise, of the generator's dtype.
-      training: Whether batch norms use the statistics of this batch and update their running statistics.
-    """
+    """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise; `training` as in `Flow.sample`."""
     check_bool('training', training)
     return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
 
@@ -93,27 +80,9 @@ class ImplicitGenerator(Generator, tf.Module):
     *,
     training: bool = False,
   ) -> tf.Tensor:
-    """Draws samples of shape `[*sample_shape, *event_shape]`.
-
-    Args:
-      sample_shape: Number of images, or several batch dimensions.
-      seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
-        as everywhere in TFP.
-      name: Name of the operations in a graph.
-      training: As in `decode`.
-    """
+    """Draws samples of shape `[*sample_shape, *event_shape]`, as `Flow.sample` does."""
     with tf.name_scope(name):
       return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
-
-  def log_prob(
-    self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
-  ) -> NoReturn:
-    """Raises `NotImplementedError`: there is no density to evaluate."""
-    raise NotImplementedError(f'log_prob is not implemented: generator {self.name!r} has no inverse, hence no density.')
-
-  def encode(self, images: tf.Tensor, *, training: bool = False) -> NoReturn:
-    """Raises `NotImplementedError`: there is no inverse."""
-    raise NotImplementedError(f'encode is not implemented: generator {self.name!r} has no inverse.')
 
   def __deepcopy__(self, memo: dict) -> ImplicitGenerator:
     """Copies the generator, with variables of its own. Both share the prior, which has none."""
@@ -147,21 +116,12 @@ def dcgan(
     prior: 'normal' or 'logistic'.
     dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64' and otherwise float32: bfloat16 has
       no numbers between 0.996 and 1 for bright pixels.
-    name: Name of the generator.
 
   Returns:
     A generator whose Jacobian is square, like a flow's, so that the two can be compared.
 
   Raises:
     ValueError: If an argument is out of range.
-
-  #### Examples
-
-  ```python
-  generator = fg.flows.dcgan((28, 28, 1))
-  images = generator.sample(16, seed=(0, 0))   # [16, 28, 28, 1]
-  generator.log_prob(images)                   # NotImplementedError: no inverse
-  ```
 
   #### References
 

@@ -15,8 +15,7 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 
 from flowgan_tf.bijectors import training_kwargs
 from flowgan_tf.errors import check
-from flowgan_tf.flows.builder import Generator
-from flowgan_tf.flows.images import check_events
+from flowgan_tf.flows.builder import Generator, check_events
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import refuse_to_pickle
 
@@ -37,22 +36,6 @@ class Flow(Generator, _TransformedDistribution):
   In eager mode TFP caches results for as long as their tensors live: while `z = flow.encode(x)` is alive,
   `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
   between calls.
-
-  Attributes:
-    has_density: Always True: the flow has `log_prob` and `encode`.
-
-  #### Examples
-
-  ```python
-  mask = fg.bijectors.masks.even_odd(4)
-  couplings = [
-    fg.bijectors.AffineCoupling(fg.networks.dense_conditioner(4), mask, name='first'),
-    fg.bijectors.AffineCoupling(fg.networks.dense_conditioner(4), ~mask, name='second'),
-  ]
-  prior = tfd.Sample(tfd.Normal(0.0, 1.0), 4)
-  flow = fg.flows.Flow(prior, tfb.Chain([tfb.Sigmoid(), *couplings]), name='small')
-  flow.log_prob(flow.sample(16))   # [16], nats
-  ```
   """
 
   has_density = True
@@ -94,14 +77,6 @@ class Flow(Generator, _TransformedDistribution):
     # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
 
-  def __repr__(self):
-    return (
-      f'<flowgan_tf.flows.Flow {self.name!r} batch_shape={self.batch_shape} '
-      f'event_shape={self.event_shape} dtype={self.dtype.name}>'
-    )
-
-  __str__ = __repr__
-
   # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the
   # keywords of a flow in their signatures, and refuse images of another dtype or shape.
 
@@ -117,7 +92,6 @@ class Flow(Generator, _TransformedDistribution):
 
     Args:
       value: Images of shape `[..., *event_shape]`, with values in [0, 1].
-      name: Name of the operations in a graph.
       training: Whether batch norms use the statistics of this batch and update their running statistics.
       component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is then
         the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
@@ -159,7 +133,6 @@ class Flow(Generator, _TransformedDistribution):
       sample_shape: Number of images, or several batch dimensions.
       seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
         as everywhere in TFP.
-      name: Name of the operations in a graph.
       training: Whether the batch norms of couplings use the statistics of this batch and update their running ones.
 
     Returns:
@@ -172,38 +145,19 @@ class Flow(Generator, _TransformedDistribution):
 
     Args:
       images: Images of shape `[..., *event_shape]`, with values in [0, 1].
-      training: Whether batch norms use the statistics of this batch and update their running statistics.
+      training: As in `log_prob`.
 
     Returns:
       Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package. A value outside the
-      support is encoded as the nearest value inside.
-
-    Raises:
-      ValueError: If `images` has another shape or dtype. NumPy's arrays and lists of floats are converted.
+      support is encoded as the nearest value inside. Errors are those of `log_prob`.
     """
     images = self._as_events('images', images, self)
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
 
   def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
-    """Maps noise to images: `x = G(z)`.
-
-    Args:
-      noise: Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package.
-      training: As in `sample`.
-
-    Returns:
-      Images of shape `[..., *event_shape]`.
-
-    Raises:
-      ValueError: If `noise` has another shape or dtype. NumPy's arrays and lists of floats are converted.
-    """
+    """Maps noise to images, `x = G(z)`: the inverse of `encode`, with `training` as in `sample`."""
     noise = self._as_events('noise', noise, self.distribution)
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
-
-  def _entropy(self, **kwargs):
-    if kwargs.get('training', False):
-      raise NotImplementedError('entropy is not implemented for training=True: there is no batch of data.')
-    return super()._entropy(**kwargs)
 
   @staticmethod
   def _as_events(name, value, distribution):
@@ -217,20 +171,15 @@ class Flow(Generator, _TransformedDistribution):
     return tf.convert_to_tensor(value, dtype, name=name)
 
   def copy(self, **override_parameters_kwargs) -> Flow:
-    """Copies the flow. The copy shares its variables.
+    """Copies the flow, with other arguments of the constructor if they are given. The copy shares its variables.
 
-    Args:
-      **override_parameters_kwargs: Arguments of the constructor to replace. A copy with another `distribution` or
-        `bijector` is not what the builder made, and has no `with_dtype`.
+    A copy with another `distribution` or `bijector` is not what the builder made, and has no `with_dtype`.
     """
     # TFP's method would keep the original inside the copy, and list its variables beside those that a new bijector has.
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
       other._build = self._build
     return other
-
-  def __copy__(self) -> Flow:
-    return self.copy()
 
   def __deepcopy__(self, memo: dict) -> Flow:
     """Copies the flow, with variables of its own."""

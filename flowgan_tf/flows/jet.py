@@ -69,21 +69,10 @@ def jet(
     log_scale_bound: Largest absolute log-scale of an affine coupling. With `coupling='additive'` this must be left as
       it is.
     prior: 'logistic' or 'normal'.
-    components, alpha, dtype, name: As for `nice`.
-
-  Returns:
-    A distribution over images, as `nice` does.
+    components, alpha, dtype: As for `nice`, which returns the same kind of distribution.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
-
-  #### Examples
-
-  ```python
-  flow = fg.flows.jet((28, 28, 1))
-  images = flow.sample(16, seed=0)
-  flow.log_prob(images)           # [16], nats
-  ```
 
   #### References
 

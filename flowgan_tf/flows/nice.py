@@ -59,7 +59,6 @@ def nice(
     alpha: Alpha of the alpha-logit.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.
-    name: Name of the distribution.
 
   Returns:
     A distribution over images `[..., height, width, channels]`, with log densities in nats with respect to the unit
@@ -67,14 +66,6 @@ def nice(
 
   Raises:
     ValueError: If an argument is out of range.
-
-  #### Examples
-
-  ```python
-  flow = fg.flows.nice((28, 28, 1))
-  images = flow.sample(16, seed=0)
-  flow.log_prob(images)           # [16], nats
-  ```
 
   #### References
 

@@ -15,7 +15,7 @@ from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.bijectors import AlphaLogit, BatchNormalization
 from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
-from flowgan_tf.flows.images import check_events, check_values
+from flowgan_tf.flows.builder import check_events, check_values
 
 __all__ = ['PRIORS', 'MixturePrior', 'initialize_prior', 'make_prior', 'standard_prior', 'tempered']
 
@@ -36,11 +36,7 @@ def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tf
 def make_prior(
   name: str, components: int, event_shape: Sequence[int], dtype: tf.DType
 ) -> tfp.distributions.Distribution:
-  """Returns the standard prior or, for more than one component, a mixture whose means can be trained.
-
-  Raises:
-    UsageError: If an argument is out of range, or the components do not fit into memory.
-  """
+  """Returns the standard prior or, for more than one component, a mixture whose means can be trained."""
   check_integer('components', components, 1, _MOST_COMPONENTS)
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
@@ -102,7 +98,6 @@ class MixturePrior(tfp.distributions.Distribution):
       standard: Distribution of `e`, a key of `PRIORS`.
       scale: The scale `s` of all components, a scalar; 1 if it is None. With 0 there are samples, and no densities.
       prototypes: An image for each component, floats `[K, ...]` in [0, 1], for `nearest_prototype`.
-      name: Name of the distribution.
 
     Raises:
       ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there are not as many prototypes,
@@ -137,10 +132,6 @@ class MixturePrior(tfp.distributions.Distribution):
     """Copies the prior, with variables of its own."""
     return type(self)(**copy.deepcopy(self.parameters, memo))
 
-  def __getitem__(self, slices):
-    # TFP's method would ignore the index.
-    raise TypeError('a MixturePrior has no batch dimensions, and cannot be indexed')
-
   @property
   def means(self) -> tf.Variable | tf.Tensor:
     """The means `[K, *event_shape]`."""
@@ -169,11 +160,7 @@ class MixturePrior(tfp.distributions.Distribution):
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
     """Returns for each image the component whose prototype has the nearest logits.
 
-    Args:
-      images: Images in [0, 1] `[..., *image_shape]` of the prototypes' shape, in the prior's dtype or as an array.
-
-    Returns:
-      Ints of shape `[...]`, from 0 to K - 1.
+    Images `[..., *image_shape]` in [0, 1] have the prototypes' shape. The result is ints `[...]` from 0 to K - 1.
 
     Raises:
       ValueError: If there are no prototypes, the images have another shape or are integers, or `initialize_prior` has
@@ -199,12 +186,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return tf.reshape(nearest, tf.shape(images)[: images.shape.rank - image_shape.rank])
 
   def sample_parts(self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws means and the noise around them, `m_k` and `s e`, both `[n, *event_shape]`; their sum is `sample(n, seed)`.
-
-    Args:
-      n: Number of samples.
-      seed: As for `sample`.
-    """
+    """Draws means `m_k` and the noise around them `s e`, `[n, *event_shape]`; their sum is `sample(n, seed)`."""
     noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
     component = tf.random.stateless_uniform([n], component_seed, 0, self.num_components, tf.int32)
     noise = self._standard.sample(n, seed=noise_seed)
@@ -265,9 +247,7 @@ class MixturePrior(tfp.distributions.Distribution):
 def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tensor) -> tfp.distributions.Distribution:
   """Returns the prior of noise that is scaled by a temperature: `t z` or, for a mixture, `m_k + t s e`.
 
-  Args:
-    prior: A prior.
-    temperature: The number `t`. With 0 there are samples, but no densities.
+  With a temperature of 0 there are samples, but no densities.
   """
   if isinstance(prior, MixturePrior):
     return prior.copy(scale=temperature if prior._scale is None else temperature * prior._scale)
@@ -288,21 +268,20 @@ def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np
   ```
 
   Args:
-    flow: The flow.
+    flow: A new flow, without batch norms between its couplings, which make other noise in training.
     images: A random sample of the training images, floats `[n, *event_shape]` in [0, 1]; ten thousand are enough.
     seed: Seed of the clusters' first centres, not negative.
 
   Raises:
-    ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has batch norms
-      between its couplings, which make other noise in training; if the images have another shape or dtype, values
-      outside [0, 1] or noise that is not finite, or fewer of them differ than there are components.
+    ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has such batch norms;
+      if the images have another shape or dtype, values outside [0, 1] or noise that is not finite, or fewer of them
+      differ than there are components.
   """
   prior = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'
   check('flow', flow, expected, isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable))
   normed = any(isinstance(part, BatchNormalization) for part in flow.submodules)
   check('flow', flow, 'without batch norms between its couplings', not normed)
-  check('images', images, 'an array', images is not None)
   images, count = np.asarray(images), prior.num_components
   check_events('images', images, flow.event_shape, 'n')
   check_values(images)

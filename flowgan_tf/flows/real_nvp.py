@@ -17,7 +17,6 @@ from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
 __all__ = ['real_nvp']
 
-_ARCHITECTURES = ('preactivation', 'paper')
 _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, in float32 as well.
 
@@ -71,10 +70,7 @@ def real_nvp(
       must be left as it is.
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
-    components, dtype, name: As for `nice`.
-
-  Returns:
-    A distribution over images, as `nice` does.
+    components, dtype: As for `nice`, which returns the same kind of distribution.
 
   Raises:
     ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.
@@ -87,7 +83,7 @@ def real_nvp(
   check_integer('scales', scales, 1, 16)
   check_integer('channels', channels, 1, MOST_UNITS)
   check_bool('batch_norm_between', batch_norm_between)
-  check_choice('architecture', architecture, _ARCHITECTURES)
+  check_choice('architecture', architecture, ('preactivation', 'paper'))
   of_paper = architecture == 'paper'
   # Without a block the paper's network has only 1x1 convolutions, which see nothing of a checkerboard's other pixels.
   check_integer('blocks', blocks, 1 if of_paper else 0, MOST_LAYERS)

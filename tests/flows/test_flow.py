@@ -1,5 +1,5 @@
+import functools
 import inspect
-import pydoc
 import re
 
 import keras
@@ -9,7 +9,6 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import flowgan_tf as fg
 from flowgan_tf import bijectors, flows
 from flowgan_tf.flows import Flow
 from flowgan_tf.networks import dense_conditioner
@@ -41,50 +40,42 @@ def images(*batch_shape):
   return tf.constant(np.random.default_rng(0).uniform(0.05, 0.95, (*batch_shape, 4)), tf.float32)
 
 
-@pytest.mark.parametrize('bijector', [tfb.Sigmoid(), tfb.Invert(tfb.Chain([bijectors.AlphaLogit()]))])
-def test_a_flow_with_nothing_to_learn_is_refused(bijector):
+def test_a_flow_with_nothing_to_learn_is_refused():
   with pytest.raises(ValueError, match=r'`bijector` must be trainable, .*Got: '):
-    Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 4), bijector, name='empty')
+    Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Chain([bijectors.AlphaLogit()]), name='empty')
 
 
 @pytest.mark.parametrize('method', ['log_prob', 'sample'])
-def test_help_and_signatures(method):
+def test_signatures(method):
   """They are those of TFP, and keywords, so that whatever calls a distribution may call a flow."""
   ours, theirs = (inspect.signature(getattr(c, method)).parameters for c in (Flow, tfd.TransformedDistribution))
   keywords = ['training', 'component'] if method == 'log_prob' else ['training']
   assert [*ours] == [*(name for name in theirs if name != 'kwargs'), *keywords]
   assert all(ours[name].default == theirs[name].default for name in ours if name not in keywords)
   assert all(ours[name].kind == inspect.Parameter.KEYWORD_ONLY for name in keywords)
-  page = pydoc.plain(pydoc.render_doc(getattr(small_flow('flow'), method)))
-  # TFP's metaclass appends to docstrings, and TFP's own speak of keywords in general.
-  assert 'kwargs' not in page and 'Additional documentation' not in page
 
 
-@pytest.mark.parametrize(
-  'call',
-  [
-    lambda flow, **kwargs: flow.log_prob(images(2), **kwargs),
-    lambda flow, **kwargs: flow.prob(images(2), **kwargs),
-    lambda flow, **kwargs: flow.sample(2, seed=(0, 0), **kwargs),
-    lambda flow, **kwargs: flow.experimental_sample_and_log_prob(2, seed=(0, 0), **kwargs),
-    lambda flow, **kwargs: flow.encode(images(2), **kwargs),
-    lambda flow, **kwargs: flow.decode(images(2), **kwargs),
-    lambda flow, **kwargs: flow.unnormalized_log_prob(images(2), **kwargs),
-  ],
-  ids=['log_prob', 'prob', 'sample', 'experimental_sample_and_log_prob', 'encode', 'decode', 'unnormalized_log_prob'],
-)
-def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused(call):
-  flow = small_flow('flow')
-  before = [v.numpy() for v in flow.variables]
-  call(flow)
-  call(flow, training=False)
-  for variable, value in zip(flow.variables, before, strict=True):
-    np.testing.assert_array_equal(variable, value)
-  call(flow, training=True)
-  changed = [v for v, value in zip(flow.variables, before, strict=True) if np.any(v != value)]
-  assert changed and not any(v.trainable for v in changed)
-  with pytest.raises(TypeError, match='trainig'):
-    call(flow, trainig=True)
+def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
+  flow, x = small_flow('flow'), images(2)
+  start = [v.numpy() for v in flow.variables]
+  for call in (
+    *(functools.partial(method, x) for method in (flow.log_prob, flow.prob, flow.unnormalized_log_prob, flow.encode)),
+    functools.partial(flow.decode, x),
+    functools.partial(flow.sample, 2, seed=(0, 0)),
+    functools.partial(flow.experimental_sample_and_log_prob, 2, seed=(0, 0)),
+  ):
+    for variable, value in zip(flow.variables, start, strict=True):
+      variable.assign(value)
+    call()
+    call(training=False)
+    assert all(np.array_equal(v, value) for v, value in zip(flow.variables, start, strict=True))
+    call(training=True)
+    changed = [v for v, value in zip(flow.variables, start, strict=True) if np.any(v != value)]
+    assert changed and not any(v.trainable for v in changed)
+    with pytest.raises(TypeError, match='trainig'):
+      call(trainig=True)
+    with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
+      call(training=1)
 
 
 def log_prob_by_hand(flow, x):
@@ -123,19 +114,6 @@ def test_densities_and_samples(mode):
   assert np.abs(in_training - expected).max() > 0.1
 
 
-def test_a_saved_model_of_the_methods(tmp_path):
-  flow = small_flow('flow')
-  module = tf.Module()
-  module.weights = list(flow.variables)
-  signature = [tf.TensorSpec([None, 4])]
-  module.log_prob = tf.function(flow.log_prob, input_signature=signature)
-  module.sample = tf.function(lambda n: flow.sample(n, seed=(0, 1)), input_signature=[tf.TensorSpec([], tf.int32)])
-  tf.saved_model.save(module, str(tmp_path))
-  loaded = tf.saved_model.load(str(tmp_path))
-  np.testing.assert_allclose(loaded.log_prob(images(3)), flow.log_prob(images(3)), rtol=1e-5)
-  np.testing.assert_allclose(loaded.sample(3), flow.sample(3, seed=(0, 1)), rtol=1e-5)
-
-
 def coroutine(left, right):
   @tfd.JointDistributionCoroutineAutoBatched
   def model():
@@ -147,7 +125,6 @@ def coroutine(left, right):
 
 JOINTS = {
   'Sequential': lambda left, right: tfd.JointDistributionSequential([left, right]),
-  'SequentialAutoBatched': lambda left, right: tfd.JointDistributionSequentialAutoBatched([left, right]),
   'CoroutineAutoBatched': coroutine,
 }
 
@@ -156,8 +133,7 @@ JOINTS = {
   'joint, mode',
   [
     ('Sequential', 'eager'),
-    pytest.param('SequentialAutoBatched', 'graph', marks=pytest.mark.slow),
-    pytest.param('CoroutineAutoBatched', 'eager', marks=pytest.mark.slow),
+    pytest.param('CoroutineAutoBatched', 'graph', marks=pytest.mark.slow),
   ],
 )
 def test_two_flows_fit_into_one_joint_distribution(joint, mode):
@@ -171,11 +147,6 @@ def test_two_flows_fit_into_one_joint_distribution(joint, mode):
   value = tf.nest.pack_sequence_as(joint.dtype, parts)
   np.testing.assert_allclose(run(joint.log_prob)(value), expected, rtol=1e-3)
   assert [part.shape for part in tf.nest.flatten(run(lambda: joint.sample(5, seed=1))())] == [(5, 4), (5, 4)]
-
-
-def test_a_flow_says_what_it_is():
-  text = "<flowgan_tf.flows.Flow 'left' batch_shape=() event_shape=(4,) dtype=float32>"
-  assert repr(small_flow('left')) == str(small_flow('left')) == text
 
 
 SHAPE = (4, 4, 1)
@@ -201,9 +172,7 @@ def test_images_of_another_dtype_or_shape_are_refused(flow, method, argument):
   """Each would be cast, broadcast, or computed in a mixture of dtypes."""
   for found, value in {
     'uint8 of shape (2, 4, 4, 1)': np.zeros((2, *SHAPE), np.uint8),
-    'bool of shape (2, 4, 4, 1)': tf.zeros((2, *SHAPE), tf.bool),
     'float64 of shape (2, 4, 4, 1)': tf.fill((2, *SHAPE), tf.constant(0.5, tf.float64)),
-    'float16 of shape (4, 4, 1)': tf.Variable(tf.zeros(SHAPE, tf.float16)),
     'float32 of shape (2, 4, 4, 2)': tf.zeros((2, 4, 4, 2)),
     'float64 of shape (4, 1, 1)': np.zeros((4, 1, 1)),
     'float32 of shape ()': 0.5,
@@ -232,26 +201,7 @@ def test_arrays_and_lists_are_converted_as_in_tfp(flow, method, argument):
   np.testing.assert_allclose(unknown(x), expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize('training', [tf.constant(True), None, 1, 'yes'])
-def test_training_is_a_python_bool(flow, training):
-  for call in (flow.log_prob, flow.encode, flow.decode):
-    with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
-      call(tf.fill(SHAPE, 0.5), training=training)
-  with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
-    flow.sample(2, training=training)
-
-
-def test_dtypes_of_numpy_and_tensorflow_name_policies(flow):
-  for dtype in (np.float64, np.dtype('float64'), tf.float64):
-    wide = flow.with_dtype(dtype)
-    assert {wide.dtype, wide.log_prob(np.full(SHAPE, 0.5)).dtype} == {tf.float64}
-  for dtype in (float, 1, np.float16, tf.int32, 'double', tf.keras.Model):
-    with pytest.raises(ValueError, match=r'^`dtype` must be one of float32, float64, .*Got: '):
-      flows.nice(SHAPE, dtype=dtype)
-
-
-def test_the_entropy_in_training_is_refused():
-  """It is that of no batch: TFP would normalise an event of zeros and move the running statistics towards it."""
+def test_mean_and_entropy_of_an_affine_flow():
   scaling, norm = bijectors.DiagonalScaling((3,)), bijectors.BatchNormalization((3,), epsilon=0.0)
   flow = flows.Flow(flows.prior.standard_prior('normal', (3,), tf.float32), tfb.Chain([norm, scaling]), 'affine')
   norm.variables[0].assign([1.0, 2.0, 3.0])
@@ -259,13 +209,3 @@ def test_the_entropy_in_training_is_refused():
   expected = scipy.stats.norm(0, [2.0, 3.0, 4.0]).entropy().sum()
   assert flow.entropy().numpy() == pytest.approx(expected, rel=1e-5)
   np.testing.assert_allclose(flow.mean(), [1.0, 2.0, 3.0])
-  with pytest.raises(NotImplementedError, match='training'):
-    flow.entropy(training=True)
-  np.testing.assert_array_equal(norm.variables[0], [1.0, 2.0, 3.0])
-
-
-def test_the_example_runs():
-  code = re.search(r'```python\n(.*?)```', inspect.getdoc(Flow), re.DOTALL).group(1)
-  names = {'fg': fg, 'tfb': tfb, 'tfd': tfd}
-  exec(code, names)  # the docstring is ours
-  assert names['flow'].log_prob(names['flow'].sample(16)).shape == (16,)

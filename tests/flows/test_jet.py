@@ -1,5 +1,4 @@
 import math
-import re
 import sys
 
 import numpy as np
@@ -7,8 +6,6 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
-from flowgan_tf.networks.mixer import MixerBlock
-from flowgan_tf.networks.transformer import TransformerBlock
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
 
 
@@ -55,76 +52,20 @@ def test_the_default_has_the_parameters_that_can_be_counted():
   [
     ((2, 1, 1), 1, 'affine', 'mixer'),
     ((1, 6, 3), 1, 'additive', 'transformer'),
-    ((3, 3, 1), 3, 'additive', 'mixer'),
     ((3, 3, 1), 3, 'affine', 'transformer'),
   ],
 )
 def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, patch_size, coupling, conditioner):
-  flow = randomise(
-    small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')
-  )
+  arguments = {'couplings': 6, 'coupling': coupling, 'conditioner': conditioner, 'patch_size': patch_size}
+  flow = randomise(small(shape, **arguments, dtype='float64'))
   x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (2, *shape)))
   z = flow.encode(x)
   np.testing.assert_allclose(flow.decode(tf.identity(z)), x, rtol=0, atol=1e-11)
   log_det = flow.bijector.inverse_log_det_jacobian(tf.identity(x), event_ndims=3)
   np.testing.assert_allclose(log_det, log_det_by_autodiff(flow.encode, x), rtol=1e-9)
-  new = small(shape, couplings=6, coupling=coupling, conditioner=conditioner, patch_size=patch_size, dtype='float64')
-  assert np.abs(z - new.encode(x)).max() > 0.01
 
 
-@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
-def test_two_couplings_let_every_pixel_depend_on_others(conditioner):
-  flow = randomise(small((4, 4, 1), conditioner=conditioner, dtype='float64'))
-  x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (1, 4, 4, 1)))
-  with tf.GradientTape() as tape:
-    tape.watch(x)
-    z = flow.encode(x)
-  jacobian = tape.jacobian(z, x).numpy().reshape(16, 16)
-  assert np.all(np.count_nonzero(jacobian, axis=1) > 8)
-
-
-@pytest.mark.parametrize('conditioner, block', [('mixer', MixerBlock), ('transformer', TransformerBlock)])
-def test_training_reaches_the_layers_inside(conditioner, block, monkeypatch):
-  """Also through a layer whose own `call` does not take it."""
-  seen = []
-  original = block.call
-
-  def call(self, h, training=None):
-    seen.append(training)
-    return original(self, h)
-
-  monkeypatch.setattr(block, 'call', call)
-  flow = small(conditioner=conditioner)
-  for training in (True, False):
-    for run in (
-      lambda training: flow.log_prob(tf.fill((1, 4, 4, 1), 0.3), training=training),
-      lambda training: flow.sample(2, seed=(0, 0), training=training),
-    ):
-      seen.clear()
-      run(training)
-      assert seen == [training, training]
-
-
-@pytest.mark.parametrize(
-  'arguments, message',
-  [
-    ({'patch_size': 3}, '`patch_size` must be a divisor of height and width, 4 and 4. Got: 3.'),
-    ({'image_shape': (7, 7, 1)}, '`patch_size` must be a divisor of height and width, 7 and 7. Got: 2.'),
-    ({'width': 6, 'conditioner': 'transformer'}, '`width` must be a multiple of the number of heads, 4. Got: 6.'),
-    ({'image_shape': (1, 1, 3), 'patch_size': 1}, '`image_shape` must be of more than one pixel. Got: (1, 1, 3).'),
-    (
-      {'coupling': 'additive', 'log_scale_bound': 1.0},
-      "`log_scale_bound` must be 2.0 if `coupling` is 'additive', which scales nothing. Got: 1.0.",
-    ),
-  ],
-)
-def test_arguments_that_do_not_fit_each_other_are_refused(arguments, message):
-  with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
-    small(**arguments)
-
-
-@pytest.mark.parametrize('conditioner', ['mixer', 'transformer'])
-@pytest.mark.parametrize('coupling', ['affine', 'additive'])
+@pytest.mark.parametrize(('coupling', 'conditioner'), [('affine', 'mixer'), ('additive', 'transformer')])
 def test_the_memory_that_is_checked_is_that_of_the_matrices(coupling, conditioner, monkeypatch):
   counts = []
   module = sys.modules['flowgan_tf.flows.jet']

@@ -72,14 +72,6 @@ def test_it_has_the_numbers_of_the_papers_code():
   reference.check(flow, numbers, statistics)
 
 
-@pytest.mark.parametrize(('argument', 'value'), [('normalization', 'layer'), ('log_scale_bound', 3.0)])
-def test_what_does_not_go_with_the_papers_architecture_is_refused(argument, value):
-  with pytest.raises(ValueError, match=rf"^`{argument}` must be .* if `architecture` is 'paper'.* Got: {value!r}\.$"):
-    flows.real_nvp(SHAPE, architecture='paper', **{argument: value})
-  with pytest.raises(ValueError, match=r'^`blocks` must be an integer from 1 to 256\. Got: 0\.$'):
-    flows.real_nvp(SHAPE, architecture='paper', blocks=0)
-
-
 def test_a_new_flow_of_the_paper():
   """Checkerboard couplings start without a scale; networks start with random gains of weight normalisation."""
   flow = flows.real_nvp((4, 4, 3), channels=48, blocks=1, architecture='paper')

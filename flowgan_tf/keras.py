@@ -1,12 +1,13 @@
-"""The class of flows as Keras models."""
+"""A flow as a Keras model: `compile`, `fit`, `evaluate`, `save`, on the negative log-likelihood.
+
+`keras.saving.load_model` knows the model once this module is imported.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
-from flowgan_tf.flows.images import DEQUANTIZE, check_events, check_values
+from flowgan_tf.flows.builder import DEQUANTIZE, check_events, check_values
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
@@ -52,23 +53,12 @@ class FlowModel(keras.Model):
   by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
   generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
 
-  A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments (`save`, `.keras`) and can be
-  loaded by `keras.saving.load_model` once `flowgan_tf.keras` is imported. A builder of your own is found under its name
-  in Keras' registry (`keras.saving.register_keras_serializable()` above `@builder`) or in `custom_objects`. A flow put
-  together by hand has weights (`save_weights`), but no description to build it from.
+  A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. A builder of your own is found
+  under its name in Keras' registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
+  `custom_objects`. A flow put together by hand has weights (`save_weights`), but no description to build it from.
 
   Attributes:
     flow: The flow.
-
-  #### Examples
-
-  ```python
-  model = fg.keras.FlowModel(fg.flows.nice((28, 28, 1)))
-  model.compile(optimizer='adam')
-  model.fit(images, batch_size=100, epochs=10)
-  model.evaluate(test_images)     # nats per image
-  model.save('flow.keras')
-  ```
   """
 
   def __init__(self, flow: Flow, name: str | None = None):
@@ -85,7 +75,9 @@ class FlowModel(keras.Model):
     super().__init__(name=name or flow.name, dtype=flow.dtype.name)
     of_layers = {id(v._value): v for module in _keras_modules(flow) for v in module.layer.variables}
     self._flow_variables = [
-      of_layers[id(v)] if id(v) in of_layers else _BijectorVariable(v, trainable=v.trainable, name=_base_name(v))
+      of_layers[id(v)]
+      if id(v) in of_layers
+      else _BijectorVariable(v, trainable=v.trainable, name=v.name.split('/')[-1].split(':')[0])
       for v in flow.variables
     ]
     self.flow = flow
@@ -106,9 +98,9 @@ class FlowModel(keras.Model):
     """Configures the training, as in `keras.Model`, but without a loss and metrics.
 
     Args:
-      optimizer: An optimizer, or the name of one. If a network of the flow computes in float16, it is wrapped in a
-        `keras.optimizers.LossScaleOptimizer`, because the gradients of float16 would vanish.
-      auto_scale_loss: Whether to wrap the optimizer.
+      optimizer: An optimizer, or the name of one.
+      auto_scale_loss: Whether to wrap the optimizer in a `keras.optimizers.LossScaleOptimizer` if a network of the flow
+        computes in float16, because the gradients of float16 would vanish.
       **kwargs: Further arguments of `keras.Model.compile`.
 
     Raises:
@@ -119,7 +111,8 @@ class FlowModel(keras.Model):
     optimizer = keras.optimizers.get(optimizer)
     scaled = optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     # Keras looks at the dtype of the model, which is the dtype of the densities.
-    if auto_scale_loss and not scaled and any(layer.compute_dtype == 'float16' for layer in self._network_layers()):
+    layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
+    if auto_scale_loss and not scaled and any(layer.compute_dtype == 'float16' for layer in layers):
       # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
       optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**12)
     super().compile(optimizer, **kwargs)
@@ -132,14 +125,10 @@ class FlowModel(keras.Model):
       self.optimizer.build(self.trainable_variables)
 
   def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
-    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus what the networks add.
-
-    They add the losses of their regularizers, of weights and of activities, and of `add_loss`.
-    """
+    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the regularizers of weights."""
     # As [n, 1] they would be broadcast against [n].
     weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
-    added = [tf.reduce_sum(tf.cast(loss, y_pred.dtype)) for loss in self.losses]
-    return tf.add_n([-tf.reduce_mean(weights * y_pred), *added])
+    return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
 
   def sample(self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None) -> tf.Tensor:
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
@@ -163,37 +152,25 @@ class FlowModel(keras.Model):
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
     y = _labels(x, y, sample_weight)
-    with self._errors():
-      return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
+    return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
 
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
     """Returns the loss; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
     self._check_data(x)
-    y = _labels(x, y, sample_weight)
-    with self._errors():
-      return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+    return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
   def predict(self, x, *args, **kwargs) -> np.ndarray:
-    """Log-densities in nats; see `keras.Model.predict`. An image outside the support has -inf.
-
-    Raises:
-      ValueError: If the data are not batches of images.
-    """
+    """Log-densities in nats; see `keras.Model.predict`. An image outside the support has -inf."""
     self._check_data(x, any_values=True)
-    with self._errors():
-      return super().predict(x, *args, **kwargs)
+    return super().predict(x, *args, **kwargs)
 
   def train_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `fit`. Keras calls this."""
-    return super().train_step(self._batch(data))
+    return super().train_step(self._checked(data))
 
   def test_step(self, data) -> dict[str, tf.Tensor]:
     """One step of `evaluate`. Keras calls this."""
-    return super().test_step(self._batch(data))
-
-  def predict_step(self, data) -> tf.Tensor:
-    """One step of `predict`. Keras calls this."""
-    return super().predict_step(self._batch(data, any_values=True)[0])
+    return super().test_step(self._checked(data))
 
   def _check_data(self, x, any_values=False):
     """Checks arrays and datasets before anything is traced. Data of another kind appear in the steps only."""
@@ -213,44 +190,20 @@ class FlowModel(keras.Model):
       raise UsageError(f'Batches must be images, (images, labels) or (images, labels, weights). Got: {found}.')
     check_events('images', x, self.flow.event_shape, 'batch')
 
-  def _batch(self, data, any_values=False):
-    """Returns the batch of a step, which fails if its images are wrong. XLA leaves the check of their values out."""
+  def _checked(self, data):
+    """Returns the batch of a step, which fails if values of its images are wrong. XLA leaves that check out."""
     x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    self._check_images(x)
-    # TensorFlow may have forgotten the shape between two traces.
-    images = tf.ensure_shape(x, (None, *self.flow.event_shape))
-    if not self._in_unit_cube or any_values:
-      return images, *others
-    if tf.executing_eagerly():
-      check_values(images.numpy())
-      return images, *others
+    if not self._in_unit_cube:
+      return x, *others
     # TensorFlow's minimum may pass over a NaN.
-    inside = tf.reduce_all(tf.logical_and(images >= 0, images <= 1))
+    inside = tf.reduce_all((x >= 0) & (x <= 1))
     message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
-    with tf.control_dependencies(
-      [tf.debugging.Assert(inside, [message, tf.reduce_min(images), tf.reduce_max(images)])]
-    ):
-      return tf.identity(images), *others
-
-  @contextmanager
-  def _errors(self) -> Iterator[None]:
-    try:
-      yield
-    except Exception as error:
-      # A function whose first trace has failed would fail for good data, too.
-      self.train_function = self.test_function = self.predict_function = None
-      # TensorFlow puts what `_batch` has asserted at the end of a long list of Python's calls.
-      found = re.search(r'\[(`images` must have .* Got:)\] \[(\S+)\] \[(\S+)\]', str(error))
-      if found and isinstance(error, tf.errors.InvalidArgumentError):
-        raise UsageError(f'{found[1]} {found[2]} to {found[3]}.', 'images') from None
-      raise
+    with tf.control_dependencies([tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)])]):
+      return tf.identity(x), *others
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
-    """Writes a `.keras` file; see `keras.Model.save`.
-
-    Raises:
-      ValueError: If `filepath` is a file of HDF5, which would hold neither the flow nor its weights.
-    """
+    """Writes a `.keras` file; see `keras.Model.save`."""
+    # A file of HDF5 would hold neither the flow nor its weights.
     check('filepath', filepath, 'a `.keras` file', not str(filepath).endswith(('.h5', '.hdf5')))
     super().save(filepath, *args, **kwargs)
 
@@ -259,25 +212,11 @@ class FlowModel(keras.Model):
     images = keras.InputSpec(shape=(None, *self.flow.event_shape), dtype=self.flow.dtype.name)
     super().export(filepath, *args, input_signature=input_signature or [images], **kwargs)
 
-  # Keras looks for what a call has added to the loss in the layers of a model, and does not see the layers of a flow.
-
-  def _network_layers(self) -> list[keras.Layer]:
-    layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
-    return list({id(layer): layer for layer in layers}.values())
-
-  def _clear_losses(self) -> None:
-    super()._clear_losses()
-    for layer in self._network_layers():
-      layer._clear_losses()
-
-  def _get_own_losses(self) -> list[tf.Tensor]:
-    return [*super()._get_own_losses(), *(loss for layer in self._network_layers() for loss in layer._get_own_losses())]
-
   def get_config(self) -> dict[str, Any]:
     """Describes the model: the flow's builder, the shape of an image, all arguments, and what is frozen.
 
     Raises:
-      ValueError: If no builder made the flow, or one that hides behind a name of this package.
+      ValueError: If no builder made the flow.
     """
     if self.flow._build is None:
       raise ValueError(
@@ -287,22 +226,21 @@ class FlowModel(keras.Model):
     build, [image_shape], arguments = self.flow._build.func, self.flow._build.args, self.flow._build.keywords
     return {
       'version': _VERSION,
-      'builder': _builder_name(build),
+      'builder': next((name for name, b in GENERATORS.items() if b is build), keras.saving.get_registered_name(build)),
       'image_shape': [int(size) for size in image_shape],
       'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
       'name': self.name,
       'trainable': self.trainable,
-      'frozen': [_frozen(module) for module in _keras_modules(self.flow)],
+      'frozen': [
+        [i for i, layer in enumerate(module.layer._flatten_layers()) if not layer.trainable]
+        for module in _keras_modules(self.flow)
+      ],
       'frozen_variables': [i for i, v in enumerate(self._flow_variables) if not v.trainable],
     }
 
   @classmethod
   def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Callable] | None = None) -> FlowModel:
-    """Builds the model from what `get_config` returned.
-
-    Raises:
-      ValueError: If the version of the file or the builder is unknown.
-    """
+    """Builds the model from what `get_config` returned. A ValueError says if the version or the builder is unknown."""
     version, name = config.get('version'), config['builder']
     check('version', version, f'{_VERSION}, which is what this flowgan_tf can read', version == _VERSION)
     build = GENERATORS.get(name) or keras.saving.get_registered_object(name, custom_objects)
@@ -332,19 +270,12 @@ class FlowModel(keras.Model):
       store[name] = variable
 
   def load_own_variables(self, store) -> None:
-    """Assigns what `save_own_variables` has put there.
-
-    Raises:
-      ValueError: If number, names or shapes of the variables differ.
-    """
-    named = self._named_variables()
-    expected = {name: tuple(v.shape) for name, v in named.items()}
-    found = {name: tuple(store[name].shape) for name in store.keys()}  # noqa: SIM118  (not a dict)
-    if found != expected:
-      first = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    """Assigns what `save_own_variables` has put there. Keras refuses other shapes."""
+    named, found = self._named_variables(), [*store.keys()]
+    if {*found} != {*named}:
       raise ValueError(
-        f'The weights must come from a flow like {self.flow.name!r}, with {len(expected)} variables. Got: '
-        f'{len(found)} variables; {first} has shape {found.get(first)} instead of {expected.get(first)}.'
+        f'The weights must come from a flow like {self.flow.name!r}, with {len(named)} variables. Got: {len(found)} '
+        f'variables, of which {len({*found} & {*named})} have the right names.'
       )
     for name, variable in named.items():
       variable.assign(store[name])
@@ -359,27 +290,5 @@ def _labels(x: Any, y: Any, sample_weight: Any) -> Any:
   return np.zeros(len(x)) if y is None and sample_weight is not None and _is_array(x) else y
 
 
-def _builder_name(build: Callable) -> str:
-  """Returns the name under which `from_config` finds a builder again."""
-  for name, known in GENERATORS.items():
-    if known is build:
-      return name
-  name = keras.saving.get_registered_name(build)
-  if name in GENERATORS:
-    raise ValueError(
-      '`flow` must come from a builder whose name this package does not use, or which is registered by '
-      f'`keras.saving.register_keras_serializable()`. Got: {name}.'
-    )
-  return name
-
-
 def _keras_modules(flow: Flow) -> list[KerasModule]:
   return [module for module in flow.submodules if isinstance(module, KerasModule)]
-
-
-def _base_name(variable: tf.Variable) -> str:
-  return variable.name.split('/')[-1].split(':')[0]
-
-
-def _frozen(module: KerasModule) -> list[int]:
-  return [i for i, layer in enumerate(module.layer._flatten_layers()) if not layer.trainable]

@@ -13,24 +13,12 @@ from flowgan_tf.saved_model import export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """
-import importlib.abc
 import sys
 
-class Absent(importlib.abc.MetaPathFinder):
-  def find_spec(self, name, path=None, target=None):
-    if name.partition('.')[0] in ('flowgan_tf', 'tensorflow_probability', 'tf_keras'):
-      raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
+for name in ('flowgan_tf', 'tensorflow_probability', 'tf_keras'):
+  sys.modules[name] = None  # An import of it fails.
 import numpy as np
 import tensorflow as tf
-
-for name in ('flowgan_tf', 'tensorflow_probability'):
-  try:
-    __import__(name)
-  except ModuleNotFoundError:
-    continue
-  raise SystemExit(f'{name} can be imported')
 
 folder, given, result = sys.argv[1:]
 arrays = np.load(given)
@@ -89,6 +77,12 @@ def test_densities_are_those_of_the_flow_and_mappings_are_inverse(exported):
   noise = model.encode(images)
   np.testing.assert_allclose(noise, flow.encode(images), atol=1e-5)
   np.testing.assert_allclose(model.decode(tf.identity(noise)), images, atol=1e-5)
+  # Four times the noise is what a flow of four times the scale would sample: many pixels lie where float32 ends.
+  samples = model.sample(n=200, seed=3, temperature=4.0)
+  assert np.mean((samples <= 0) | (samples >= 1)) > 0.01
+  assert np.all(np.isfinite(model.log_prob(samples)))
+  images[:3, 1, 2, 0] = [-0.01, 1.01, np.inf]
+  assert np.all(np.isneginf(model.log_prob(images[:3]))) and np.all(np.isfinite(model.encode(images)))
 
 
 def test_samples_follow_the_seed_and_the_temperature(exported):
@@ -103,17 +97,6 @@ def test_samples_follow_the_seed_and_the_temperature(exported):
     np.testing.assert_array_equal(model.sample(20, seed), samples)
   np.testing.assert_allclose(model.sample(20, (3, 4)), flow.sample(20, seed=(3, 4)), atol=1e-5)
   np.testing.assert_array_equal(model.sample(2), model.sample(n=2, seed=0, temperature=1.0))
-
-
-def test_every_sample_has_a_finite_density_and_images_outside_have_none(exported):
-  flow, _, model = exported
-  # Four times the noise is what a flow of four times the scale would sample: many pixels lie where float32 ends.
-  samples = model.sample(n=200, seed=3, temperature=4.0)
-  assert np.mean((samples <= 0) | (samples >= 1)) > 0.01
-  assert np.all(np.isfinite(model.log_prob(samples)))
-  images = make_images(flow, 3)
-  images[:, 1, 2, 0] = [-0.01, 1.01, np.inf]
-  assert np.all(np.isneginf(model.log_prob(images))) and np.all(np.isfinite(model.encode(images)))
 
 
 @pytest.mark.parametrize('exported', ['nice'], indirect=True)
@@ -136,12 +119,11 @@ def test_a_process_without_the_package(exported, tmp_path):
 
 
 def test_signatures_for_serving(exported):
-  flow, _, model = exported
+  _, _, model = exported
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   arguments = {'n': 4, 'seed': 3, 'temperature': 1.0}
   [samples] = model.signatures['sample'](**{k: tf.constant(v) for k, v in arguments.items()}).values()
   np.testing.assert_array_equal(samples, model.sample(**arguments))
-  assert [tuple(v.shape) for v in model.weights] == [tuple(v.shape) for v in flow.variables]
 
 
 def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
@@ -167,18 +149,16 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
   np.testing.assert_array_equal(found.log_prob(images), older.log_prob(images))
 
 
-def test_other_files_in_the_folder_are_left_alone(tmp_path):
+def test_a_folder_with_other_files_or_that_cannot_be_written_is_named(tmp_path):
   export(make_flow('nice'), tmp_path)
   (tmp_path / 'notes.txt').write_text('precious')
-  with pytest.raises(UsageError, match=r'holds notes\.txt, and the SavedModel cannot be written beside other files'):
-    export(make_flow('nice'), tmp_path)
+  for folder, message in (
+    (tmp_path, r'holds notes\.txt, and'),
+    (tmp_path / 'notes.txt' / 'export', 'cannot be written'),
+  ):
+    with pytest.raises(UsageError, match=message):
+      export(make_flow('nice'), folder)
   assert (tmp_path / 'notes.txt').read_text() == 'precious'
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-  (tmp_path / 'file').write_text('')
-  with pytest.raises(UsageError, match='SavedModel cannot be written'):
-    export(flows.nice((2, 2, 1), hidden_units=4, hidden_layers=1), tmp_path / 'file' / 'export')
 
 
 def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):

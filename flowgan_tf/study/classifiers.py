@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +29,6 @@ _HIDDEN_UNITS = (512, 512)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifiersSettings(KdeSettings):
-  """Settings of `Classifiers`."""
-
   epochs: int = setting(20, 'Epochs of the last classifier.', maximum=1000)
 
 
@@ -73,7 +70,10 @@ class Classifiers(Analysis):
     counts = _counts(subject.dataset)
     frequencies = counts / counts.sum()
     keras.utils.set_random_seed(settings.seed)
-    classifier = _perceptron(images.shape[1:], len(frequencies))
+    hidden = [keras.layers.Dense(units, activation='relu') for units in _HIDDEN_UNITS]
+    logits = keras.layers.Dense(len(frequencies))
+    classifier = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), *hidden, logits])
+    classifier.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     numbers, done = {}, 0
     for epochs in sorted({-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}):
       classifier.fit(images, labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
@@ -103,13 +103,6 @@ class Classifiers(Analysis):
 
 def _counts(dataset: data.Dataset) -> np.ndarray:
   return np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-
-
-def _perceptron(image_shape: Sequence[int], num_classes: int) -> keras.Model:
-  hidden = [keras.layers.Dense(units, activation='relu') for units in _HIDDEN_UNITS]
-  model = keras.Sequential([keras.Input(image_shape), keras.layers.Flatten(), *hidden, keras.layers.Dense(num_classes)])
-  model.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-  return model
 
 
 def _probabilities(classifier: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -135,8 +135,6 @@ def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndependentCriticSettings(Settings):
-  """Settings of `IndependentCritic`."""
-
   critic_steps: int = setting(2000, 'Updates of the independent critic.', maximum=10**6)
 
 

@@ -127,8 +127,6 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JacobianSettings(Settings):
-  """Settings of `Jacobian`."""
-
   noise_vectors: int = setting(64, 'Noise vectors.', maximum=10**5)
 
 

@@ -153,8 +153,6 @@ class GaussianMixture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KdeSettings(Settings):
-  """Settings of `Kde`."""
-
   samples: int = setting(5000, 'Samples of the generator, and of each mixture.', minimum=10, maximum=10**6)
 
 

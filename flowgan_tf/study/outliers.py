@@ -30,8 +30,6 @@ _NOISE = 'uniform noise'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutliersSettings(Settings):
-  """Settings of `Outliers`."""
-
   images: int = setting(5000, 'Images of each set.', minimum=2, maximum=10**6)
   other_dataset: str = setting('', 'Name or path of other images of the same shape.')
 

@@ -8,7 +8,7 @@ from scipy import optimize, stats
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
-from flowgan_tf.study import AnnealedImportanceSampler, ais
+from flowgan_tf.study import AnnealedImportanceSampler
 from flowgan_tf.study.ais import Ais, AisEstimate
 
 
@@ -115,47 +115,34 @@ def test_the_seed_decides(identity):
     sampler_of(lambda z: tf.concat([z, z], -1), 1).estimate([[0.5]], 0.2, seed=0)  # TensorFlow would broadcast it.
 
 
-class StubbedSampler(AnnealedImportanceSampler):
-  """Finds what depends on its arguments alone."""
+def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, monkeypatch):
+  """With estimates that depend on their arguments alone, and are best at a sigma of 0.1."""
+  seen = {}
 
-  def choose_sigma(self, images, seed):
-    assert (len(images), seed, self.chains, self.steps, self.leapfrog_steps) == (4, 7, 2, 50, 5)
-    return 0.2, [(0.1, 10.0), (0.2, 9.0)]
-
-  def estimate(self, images, sigma, seed):
-    assert (seed, sigma, self.chains, self.steps) == (7, 0.2, 2, 40)
-    values = -5.0 - np.arange(len(images))
+  def estimate(self, images, sigma, seed, posterior_samples=None):
+    seen.setdefault((self.steps, self.leapfrog_steps, seed), images)
+    bound = -5.0 - np.log(10 * sigma) ** 2 + 10 * (posterior_samples is not None)
+    values = bound - np.arange(len(images)) * self.steps
     return AisEstimate(values, 1 + values**2, 0.6)
 
-  def bidirectional(self, sigma, n, seed):
-    return np.full(n, -30.0), np.full(n, -20.0), None
-
-
-def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, monkeypatch):
-  monkeypatch.setattr(ais, 'AnnealedImportanceSampler', StubbedSampler)
+  monkeypatch.setattr(AnnealedImportanceSampler, 'estimate', estimate)
   numbers, arrays = Ais().measure(subject, Ais.Settings(ais_images=3, ais_chains=2, ais_steps=40, seed=7))
-  np.testing.assert_array_equal(arrays['log_likelihood'], [-5, -6, -7])
-  exact = -subject.run.generator.log_prob(subject.images('test', 3, 7)).numpy().mean()
-  assert numbers['exact_nll'] == pytest.approx(exact, abs=1e-4)
-  assert (
-    numbers.items()
-    >= {
-      'nll': 6.0,
-      'standard_error': pytest.approx(1 / np.sqrt(3)),
-      'effective_sample_size': 1 + (25 + 36 + 49) / 3,
-      'acceptance': 0.6,
-      'sigma': 0.2,
-      'n': 3,
-      'sigma_images': 4,
-      'sigmas_tried': [(0.1, 10.0), (0.2, 9.0)],
-      'bracket_lower': -30.0,
-      'bracket_upper': -20.0,
-      'bracket_gap': 10.0,
-      'bracket_gap_standard_error': 0.0,
-      'bracket_n': 4,
-      'exact_n': 3,
-    }.items()
-  )
+  validation, test = subject.images('validation', 4, 7), subject.images('test', 3, 7)
+  np.testing.assert_array_equal(seen[50, 5, 7], validation)
+  np.testing.assert_array_equal(seen[40, 10, 7], test)
+  assert numbers['sigma'] == pytest.approx(0.1, rel=0.05)
+  values = numbers['bracket_lower'] + 60 - 40 * np.arange(3)
+  np.testing.assert_allclose(arrays['log_likelihood'], values)
+  assert numbers['sigma'] == min(numbers['sigmas_tried'], key=lambda pair: pair[1])[0]
+  assert (numbers['nll'], numbers['standard_error']) == pytest.approx((-values.mean(), stats.sem(values)))
+  assert numbers['effective_sample_size'] == pytest.approx(np.mean(1 + values**2))
+  assert (numbers['bracket_gap'], numbers['bracket_gap_standard_error']) == pytest.approx((10, 0))
+  assert numbers['bracket_upper'] == pytest.approx(numbers['bracket_lower'] + 10)
+  counts = {'chains': 2, 'steps': 40, 'n': 3, 'exact_n': 3, 'sigma_images': 4, 'bracket_n': 4, 'acceptance': 0.6}
+  assert numbers.items() >= counts.items()
+  exact = -subject.run.generator.log_prob(test).numpy()
+  assert numbers['exact_nll'] == pytest.approx(exact.mean(), abs=1e-4)
+  assert numbers['exact_standard_error'] == pytest.approx(stats.sem(exact), rel=1e-4)
 
 
 def test_an_order_is_not_claimed_within_the_gap_of_the_bounds():

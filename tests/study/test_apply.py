@@ -93,14 +93,6 @@ def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject, m
   assert subject.exact(subject.images('test')) == {}
 
 
-def test_log_densities_of_any_number_of_images(subject):
-  images = subject.images('train')[:130]
-  expected = subject.run.generator.log_prob(images).numpy()
-  np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5, atol=1e-4)
-  np.testing.assert_allclose(subject.log_prob(images[:1]), expected[:1], rtol=1e-5, atol=1e-4)
-  assert subject.log_prob(images).dtype == np.float64
-
-
 def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):
   first = subject.samples(30, 0)
   assert first.shape == (30, 4, 4, 1) and subject.samples(30, 0) is first

@@ -75,9 +75,7 @@ def test_a_closed_form(block_size):
   np.testing.assert_allclose(jacobian_matrix(decode, tf.constant(z), block_size), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-  'make', [nice, small_dcgan, *(pytest.param(m, marks=pytest.mark.slow) for m in (real_nvp, jet))]
-)
+@pytest.mark.parametrize('make', [nice, small_dcgan])
 def test_derivatives_of_the_generators(make):
   generator = make()
   z = noise_of(generator, 1)[0]

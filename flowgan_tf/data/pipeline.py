@@ -93,15 +93,8 @@ def training_batches(
   Epoch `e` visits the images in the order of a permutation drawn from (seed, e). Element `i` holds positions
   `i * batch_size .. (i + 1) * batch_size - 1` of the epochs laid end to end, so that each epoch shows every image once.
   Its noise and flips are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees exactly the
-  batches that the uninterrupted run would have seen, bit for bit.
-
-  With `num_shards`, each worker reads a share of the images of every batch. Worker `shard` has rows `shard`,
-  `shard + num_shards`, ... of the batch that a single worker would have, bit for bit. So each consecutive part of a
-  batch whose length `num_shards` divides is shared evenly too, such as the images of one update among those of a step.
-  Order and noise are drawn for whole batches on each worker.
-
-  Images in memory become a constant, from which batches are gathered. Those of a `StoredImages` are read batch by batch
-  and never kept. Both give the same batches.
+  batches that the uninterrupted run would have seen, bit for bit. Images in memory and `StoredImages`, which are read
+  batch by batch and never kept, give the same batches.
 
   Args:
     split: The images, which may be fewer than a batch.
@@ -110,7 +103,9 @@ def training_batches(
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2.
-    shard: Number of the worker, from 0 to `num_shards - 1`.
+    shard: Number of the worker, from 0 to `num_shards - 1`. It reads and has rows `shard`, `shard + num_shards`, ... of
+      the batch that a single worker would have, bit for bit. So each consecutive part of a batch whose length
+      `num_shards` divides is shared evenly too, such as the images of one update among those of a step.
     num_shards: Number of workers, which must divide `batch_size`.
 
   Returns:

@@ -46,11 +46,10 @@ def learning_curves(
 ) -> Figure:
   """Plots negative log-likelihood against training iteration, and the critic's gap below it (the paper's Figure 2).
 
-  If one series dwarfs another, the scale is asinh: linear near 0 and logarithmic far from it.
+  If one series dwarfs another, the scale is asinh. A value that is not finite leaves a gap.
 
   Args:
-    series: For each label, the iterations `[n]`, the NLL of training images `[n]` or None, and the NLL of validation
-      images `[n]`, in `unit`. A value that is not finite leaves a gap.
+    series: For each label, the iterations `[n]`, the NLL of training images `[n]` or None, and of validation images.
     unit: `'nats'` or `'bits/dim'`.
     critic: For each label, the iterations `[m]` and the gap `E[f(x)] - E[f(G(z))]` of the Wasserstein critic `[m]`.
   """
@@ -75,12 +74,7 @@ def learning_curves(
 
 
 def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -> Figure:
-  """Plots a sample-quality score against training iteration (the paper's Figure 5).
-
-  Args:
-    series: For each label, the iterations `[n]` and the scores `[n]`.
-    name: Name of the score, such as `'MODE score'`.
-  """
+  """Plots a sample-quality score `[n]` against training iteration `[n]` for each label (the paper's Figure 5)."""
   figure, (axes,) = make_panels(1)
   for label, look in choose_looks(series).items():
     plot_marked(axes, *series[label], look, label)
@@ -103,13 +97,12 @@ def bandwidth_study(
   """Plots NLL and score of a mixture of Gaussians against its bandwidth (the paper's Figures 3 and 6).
 
   Args:
-    bandwidths: Standard deviations `[n]` of the components, positive.
-    nll: NLL `[n]` of held-out images in `unit`. Its scale is chosen as in `learning_curves`.
-    score: Sample-quality scores `[n]`.
+    bandwidths: Standard deviations `[n]` of the components.
+    nll: NLL `[n]` of held-out images in `unit`.
+    score: Scores `[n]`.
     score_name: Name of the score, such as `'MODE score'`.
     model_lines: NLL and score of each model, drawn as horizontal lines.
-    winning: The smallest and the largest bandwidth at which the mixture beats the model on both, or None. The range
-      between them is shaded.
+    winning: The smallest and the largest bandwidth at which the mixture beats the model on both, or None.
     unit: Unit of the NLL.
   """
   figure, panels = make_panels(2)
@@ -134,11 +127,9 @@ def bandwidth_study(
 
 
 def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
-  """Plots distribution functions of the singular values of generators' Jacobians (the paper's Figures 4 and 8).
+  """Plots distribution functions of singular values of generators' Jacobians (the paper's Figures 4 and 8).
 
-  Args:
-    spectra: For each label, the singular values at all noise vectors, of any shape. Zeros count at the left end of the
-      axis. Values that are not finite are left out.
+  Zeros count at the left end of the axis. Values that are not finite are left out.
   """
   finite = {label: np.ravel(values)[np.isfinite(np.ravel(values))] for label, values in spectra.items()}
   figure, (axes,) = make_panels(1)
@@ -158,13 +149,7 @@ def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
 
 
 def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], unit: str) -> Figure:
-  """Plots histograms of the NLL of single images. Each shows shares of its own set of images.
-
-  Args:
-    edges: Edges of the bins `[bins + 1]` in `unit`, ascending.
-    counts: For each label, the number of images in each bin `[bins]`.
-    unit: `'nats'` or `'bits/dim'`.
-  """
+  """Plots histograms of the NLL of single images: the share of its own images in each bin `[bins]`, for each label."""
   figure, (axes,) = make_panels(1)
   for label, look in choose_looks(counts).items():
     shares = np.asarray(counts[label]) / max(np.sum(counts[label]), 1)
@@ -224,8 +209,7 @@ def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> 
 
   Args:
     lambdas: Lambda of each model, ascending. 0 is adversarial training, infinity is maximum likelihood.
-    values: For each lambda, the condition numbers at the noise vectors `[noise vectors]`, or one number. NaN is left
-      out. Infinity, which stands for a numerically singular Jacobian, is drawn at the uppermost tick.
+    values: For each lambda, the condition numbers. NaN is left out. Infinity is drawn at the uppermost tick.
   """
   figure, (axes,) = make_panels(1)
   valid = [np.ravel(v)[~np.isnan(np.ravel(v))] for v in values]

@@ -1,7 +1,6 @@
 """Measures of a model: its likelihood, scores of its samples, and signs of memorisation."""
 
 from flowgan_tf.metrics.classifier import Classifier, load_classifier
-from flowgan_tf.metrics.distances import FeatureStatistics, feature_statistics, frechet_distance, kernel_distance
 from flowgan_tf.metrics.inception import Inception, load_inception
 from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, make_likelihood_fn
 from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
@@ -13,7 +12,15 @@ from flowgan_tf.metrics.samples import (
   make_scorer,
   score_samples,
 )
-from flowgan_tf.metrics.scores import Score, inception_score, mode_score
+from flowgan_tf.metrics.scores import (
+  FeatureStatistics,
+  Score,
+  feature_statistics,
+  frechet_distance,
+  inception_score,
+  kernel_distance,
+  mode_score,
+)
 
 __all__ = [
   'Classifier',

@@ -61,8 +61,7 @@ class Classifier:
         image is shown or saved. The images go through the network in batches, so n may be large.
 
     Returns:
-      Features, float32 `[n, 128]`, and probabilities, float64 `[n, classes]`. The softmax is computed in float64,
-      because float32 would round small probabilities to 0.
+      Features, float32 `[n, 128]`, and probabilities, float64 `[n, classes]`; float32 would round small ones to 0.
     """
     clipped = np.clip(check_images(images), 0, 1).astype(np.float32)
     features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)

@@ -60,12 +60,10 @@ class Inception:
     299 x 299 by bilinear interpolation without an anti-aliasing filter, and scaled to [-1, 1], `k / 127.5 - 1`.
 
     Args:
-      images: Finite floats `[n, height, width, 1 or 3]` in [0, 1]. They go through the network in batches, so n may be
-        large.
+      images: Finite floats `[n, height, width, 1 or 3]` in [0, 1]. They go through the network in batches.
 
     Returns:
       The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
-      The softmax is computed in float64, because float32 would round small probabilities to 0.
     """
     images = check_images(images)
     silent = len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty()

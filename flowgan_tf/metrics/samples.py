@@ -17,9 +17,15 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable
 from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.metrics.classifier import load_classifier
-from flowgan_tf.metrics.distances import FeatureStatistics, feature_statistics, frechet_distance, kernel_distance
 from flowgan_tf.metrics.inception import load_inception
-from flowgan_tf.metrics.scores import inception_score, mode_score
+from flowgan_tf.metrics.scores import (
+  FeatureStatistics,
+  feature_statistics,
+  frechet_distance,
+  inception_score,
+  kernel_distance,
+  mode_score,
+)
 
 __all__ = ['Reference', 'ScoreNetwork', 'Scorer', 'load_reference', 'make_scorer', 'score_samples']
 
@@ -46,10 +52,8 @@ class ScoreNetwork(Protocol):
     name: Either 'classifier' or 'inception_v3'.
     hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
       hash, number of samples and number of splits.
-    label_distribution: p*(y) of the data set for the MODE score, float64 `[k]`. None if the network does not know the
-      data set's classes.
-    test_accuracy: Fraction of the data set's test images that are classified correctly. None if the network does not
-      know the data set's classes.
+    label_distribution: p*(y) of the data set, float64 `[k]`; None if the network does not know its classes.
+    test_accuracy: Fraction of its test images that are classified correctly; None if the network does not know them.
   """
 
   name: str

@@ -23,12 +23,10 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """A chapter of the page.
+  """A chapter of the page: a title, which the table of contents shows too, and items in order.
 
-  Attributes:
-    title: Its heading, which the table of contents shows too.
-    items: Paragraphs, tables, figures and code, in order. Figures in a list stand side by side where the screen is
-      wide enough. A paragraph is escaped, unless it is a `markupsafe.Markup`, which is HTML.
+  Figures in a list stand side by side where the screen is wide enough. A paragraph is escaped, unless it is a
+  `markupsafe.Markup`, which is HTML.
   """
 
   title: str
@@ -37,13 +35,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """A page.
-
-  Attributes:
-    title: Its heading, and the title of its window.
-    sections: In order.
-    lead: A paragraph under the title, escaped like those of a section.
-  """
+  """A page: a title, sections in order, and a paragraph under the title, escaped like those of a section."""
 
   title: str
   sections: Sequence[Section]

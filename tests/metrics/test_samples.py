@@ -10,8 +10,8 @@ import scipy.stats
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import samples
-from flowgan_tf.metrics.distances import feature_statistics, kernel_distance
 from flowgan_tf.metrics.samples import Reference, Scorer, load_reference, make_scorer, score_samples
+from flowgan_tf.metrics.scores import feature_statistics, kernel_distance
 from tests.tiny import make_config, write_images
 
 LEVELS = 256

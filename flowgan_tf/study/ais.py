@@ -17,8 +17,6 @@ from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, set
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['Ais', 'AisEstimate', 'AnnealedImportanceSampler']
-
 tf = later('tensorflow')
 tfp = later('tensorflow_probability')
 optimize = later('scipy.optimize')

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
   from flowgan_tf.metrics import Scorer
   from flowgan_tf.runs.run import Run
 
-__all__ = ['Analysis', 'Settings', 'Subject', 'mean_nll', 'scored_alike', 'setting']
-
 tf = later('tensorflow')
 arrays = later('flowgan_tf.metrics.arrays')
 data = later('flowgan_tf.data')

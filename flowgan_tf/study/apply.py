@@ -1,7 +1,5 @@
 """The analyses by name, and functions that apply them to a run and save the results in its folder `analysis`."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -23,8 +21,6 @@ from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.outliers import Outliers
 from flowgan_tf.study.summary import Study
 from flowgan_tf.study.temperature import Temperature
-
-__all__ = ['ANALYSES', 'analyze', 'studying']
 
 bijectors = later('flowgan_tf.bijectors.base')
 checkpoints = later('flowgan_tf.runs.checkpoints')

@@ -17,8 +17,6 @@ from flowgan_tf.study.kde import KdeSettings
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-__all__ = ['Classifiers']
-
 keras = later('keras')
 special = later('scipy.special')
 metrics = later('flowgan_tf.metrics')

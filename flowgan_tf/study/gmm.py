@@ -1,7 +1,5 @@
 """The analysis `gmm`: a mixture of Gaussians on the training images, the paper's baseline that only memorises."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +11,6 @@ from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 from flowgan_tf.study.summary import Summary
-
-__all__ = ['Gmm', 'winning_range']
 
 pictures = later('flowgan_tf.evaluation.pictures')
 metrics = later('flowgan_tf.metrics')

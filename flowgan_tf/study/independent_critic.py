@@ -18,8 +18,6 @@ from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
-__all__ = ['IndependentCritic', 'critic_distances']
-
 tf = later('tensorflow')
 keras = later('keras')
 data = later('flowgan_tf.data')

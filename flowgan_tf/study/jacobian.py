@@ -25,8 +25,6 @@ from flowgan_tf.study.summary import Summary
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
 
-__all__ = ['Jacobian', 'JacobianSpectrum', 'jacobian_matrix', 'spectrum']
-
 tf = later('tensorflow')
 bijectors = later('flowgan_tf.bijectors')
 seeds = later('flowgan_tf.runs.seeds')

@@ -17,8 +17,6 @@ from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 
-__all__ = ['GaussianMixture', 'Kde', 'KdeSettings']
-
 arrays = later('flowgan_tf.metrics.arrays')
 
 # Numbers of images and of centres whose squared distances a thread holds at a time. They take 4 MB, so that the

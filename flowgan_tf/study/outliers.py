@@ -16,8 +16,6 @@ from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
-__all__ = ['Outliers']
-
 data = later('flowgan_tf.data')
 metrics = later('flowgan_tf.metrics')
 sklearn_metrics = later('sklearn.metrics')

@@ -1,7 +1,5 @@
 """What the files of a run say about it, read without restoring a generator, for tables and figures."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import math
@@ -18,8 +16,6 @@ from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_record
 from flowgan_tf.lazy import later
-
-__all__ = ['Study', 'Summary', 'read_summary', 'summarize']
 
 evaluate = later('flowgan_tf.evaluation.evaluate')
 folders = later('flowgan_tf.runs.folder')

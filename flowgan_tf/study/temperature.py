@@ -18,8 +18,6 @@ from flowgan_tf.study.summary import Study, Summary
 if TYPE_CHECKING:
   from flowgan_tf.flows import Flow
 
-__all__ = ['Temperature', 'tempered_log_prob']
-
 tf = later('tensorflow')
 pictures = later('flowgan_tf.evaluation.pictures')
 priors = later('flowgan_tf.flows.prior')

@@ -55,10 +55,11 @@ def test_other_arrays_and_damaged_files_are_refused(path):
 
   whole = path.read_bytes()
   for content, message in (
-    (member(IMAGES[0]), r'expected uint8 \[n, height, width, 1 or 3\], got uint8 \[3, 4, 3\]'),
-    (member(np.zeros((2, 3, 4, 4), np.uint8)), r'expected uint8 .*, got uint8 \[2, 3, 4, 4\]'),
+    (
+      member(np.zeros((2, 3, 4, 4), np.uint8)),
+      r'expected uint8 \[n, height, width, 1 or 3\], got uint8 \[2, 3, 4, 4\]',
+    ),
     (member(np.zeros((2, 3, 4, 3))), r'expected uint8 .*, got float64 \[2, 3, 4, 3\]'),
-    (b'', r'not a readable \.npy file \(\w+\)'),
     (whole[:-1], r'not a readable \.npy file \(ValueError\)'),
     (whole + b'0', r'not a readable \.npy file \(ValueError\)'),
   ):
@@ -172,18 +173,13 @@ def test_npz_as_keras_lays_it_out(tmp_path):
   # Keras' CIFAR-10 has labels of shape [n, 1].
   np.savez(path, x_train=train, x_test=test, y_train=np.arange(20).reshape(20, 1), y_test=np.array([0, 1, 2, 24]))
   dataset = load(str(path))
-  assert dataset.num_classes == 25
-  np.testing.assert_array_equal(dataset.test.images, test)
-  assert len(dataset.validation) == 2
-  seen = np.concatenate([dataset.train.images, dataset.validation.images]).ravel()
-  np.testing.assert_array_equal(np.sort(seen), np.arange(20))
-  np.testing.assert_array_equal(dataset.train.images.ravel(), dataset.train.labels)
-
+  assert dataset.num_classes == 25 and len(dataset.validation) == 2
+  images, labels = joined(dataset)
+  np.testing.assert_array_equal(np.sort(images[:20].ravel()), np.arange(20))
+  np.testing.assert_array_equal(images[:20].ravel(), labels[:20])
+  np.testing.assert_array_equal(images[20:], test)
   np.savez(path, x_train=train, x_validation=test, x_test=test[:1])
-  dataset = load(str(path))
-  np.testing.assert_array_equal(dataset.train.images.ravel(), np.arange(20))
-  np.testing.assert_array_equal(dataset.validation.images.ravel(), np.arange(100, 104))
-  assert len(dataset.test) == 1
+  np.testing.assert_array_equal(joined(load(str(path)))[0], np.concatenate([train, test, test[:1]]))
 
 
 @pytest.mark.parametrize(
@@ -192,8 +188,7 @@ def test_npz_as_keras_lays_it_out(tmp_path):
     ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
-    ({'images': GOOD, 'labels': np.array([0, 1, -1, 2])}, r'got int64 \[4\] from -1 to 2$'),
-    ({'images': GOOD, 'labels': np.array([0, 1, 1000, 2])}, r'from 0 to 1000$'),
+    ({'images': GOOD, 'labels': np.array([0, 1, 1000, -1])}, r'got int64 \[4\] from -1 to 1000$'),
     ({'images': np.zeros((28, 28, 3), np.uint8)}, r'got uint8 \[28, 28, 3\], which could be one image; if it is not'),
     ({'images': GOOD, 'labelr': np.zeros(4, int)}, 'expected arrays "images" and .*; got images, labelr$'),
     ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, 'expected images of one shape'),
@@ -212,24 +207,16 @@ def test_other_npz_contents_are_refused(tmp_path, monkeypatch, contents, message
 def test_absent_and_damaged_npz(tmp_path):
   raises(tmp_path / 'absent.npz', r'absent\.npz: no such file$')
   path = tmp_path / 'damaged.npz'
-  for save in (np.savez, np.savez_compressed):
-    save(path, images=np.random.default_rng(0).integers(0, 256, (50, 8, 8), np.uint8))
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 0xFF
-    for damaged in (b'', whole[: len(whole) // 2], bytes(flipped), member(GOOD)):
-      path.write_bytes(damaged)
-      raises(path, r'damaged\.npz: not a readable \.npz file')
   with zipfile.ZipFile(path, 'w') as archive:
     archive.writestr('images.npy', member(GOOD, shape=(10**12, 1024, 1024)))
-  raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')
-
-
-def test_a_flipped_bit_that_hides_an_array(tmp_path):
-  """The length of a member's comment takes what follows for the comment."""
-  path = tmp_path / 'data.npz'
-  np.savez(path, images=GOOD, labels=np.arange(4))
-  damaged = bytearray(path.read_bytes())
-  damaged[damaged.index(b'PK\1\2') + 32] ^= 64
-  path.write_bytes(damaged)
-  raises(path, r'data\.npz: not a readable \.npz file of plain arrays \(ValueError: damaged\)$')
+  damaged = [path.read_bytes(), b'', member(GOOD)]
+  for save in (np.savez, np.savez_compressed):
+    save(path, images=np.random.default_rng(0).integers(0, 256, (50, 8, 8), np.uint8), labels=np.arange(50))
+    whole = path.read_bytes()
+    flipped, hidden = bytearray(whole), bytearray(whole)
+    flipped[len(whole) // 3] ^= 0xFF
+    hidden[whole.index(b'PK\1\2') + 32] ^= 64  # The length of a comment, which takes the second array for a part of it.
+    damaged += [whole[: len(whole) // 2], flipped, hidden]
+  for content in damaged:
+    path.write_bytes(content)
+    raises(path, r'damaged\.npz: not a readable \.npz file of plain arrays \(\w+: .+\)$')

@@ -25,8 +25,7 @@ def save(path, pixels: np.ndarray, **options) -> None:
 def test_folder_of_images(tmp_path, caplog):
   for i in range(20):
     save(tmp_path / f'{i}.png', grey(i))
-  (tmp_path / '.thumbnail.png').write_bytes(b'not an image')
-  for note in ('notes.txt', 'LICENSE'):
+  for note in ('.thumbnail.png', 'notes.txt', 'LICENSE'):
     (tmp_path / note).write_text('not an image')
   dataset = load(str(tmp_path))
   assert caplog.messages == [f'{tmp_path}: not read, because they are not images: LICENSE, notes.txt.']

@@ -1,10 +1,10 @@
 """What signals do to programs, also while they are imported, and to a block that holds them back."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
 import sys
-import threading
 
 import pytest
 
@@ -38,12 +38,6 @@ print('ready', flush=True)
 """
 
 
-def outcome(*command, **options):
-  """Runs a command; returns its status, output and errors."""
-  process = run(command, **options)
-  return process.returncode, process.stdout, process.stderr
-
-
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_process_ends_with_one_line_whatever_it_is_doing(number, status):
   processes = {}
@@ -75,7 +69,8 @@ assert not waiting
 print('goes on', flush=True)
 signal.raise_signal(signal.SIGTERM)
 """
-  assert outcome(sys.executable, '-c', code)[:2] == (143, 'goes on\n')
+  process = run([sys.executable, '-c', code])
+  assert (process.returncode, process.stdout) == (143, 'goes on\n')
 
 
 @pytest.mark.parametrize(
@@ -93,7 +88,8 @@ with open({str(tmp_path / 'numbers')!r}, 'w') as file:
   file.write(f'{{file.fileno() > 2}} {{[sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno()]}}')
 print('printed')
 """
-  assert outcome('sh', '-c', f'exec "$0" -c "$1" {closed}', sys.executable, code) == (0, printed, '')
+  process = run(['sh', '-c', f'exec "$0" -c "$1" {closed}', sys.executable, code])
+  assert (process.returncode, process.stdout, process.stderr) == (0, printed, '')
   assert (tmp_path / 'numbers').read_text() == 'True [0, 1, 2]'
 
 
@@ -103,9 +99,10 @@ def test_a_signal_while_a_program_is_imported_ends_it_with_one_line(tmp_path, co
   script = tmp_path / 'flowgan-train'  # as pip writes it
   script.write_text('import sys\nfrom flowgan_tf.programs.start import train\nsys.exit(train())')
   path = os.pathsep.join(map(str, (tmp_path, pathlib.Path(__file__).parents[1])))
-  found = outcome(sys.executable, *command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path})
+  process = run([sys.executable, *command], cwd=tmp_path, env=os.environ | {'PYTHONPATH': path})
   program = command[0] if len(command) == 1 else 'train'
-  assert found == (130, '', f'{program}: stopped by SIGINT; repeat the command to go on\n')
+  assert (process.returncode, process.stdout) == (130, '')
+  assert process.stderr == f'{program}: stopped by SIGINT; repeat the command to go on\n'
 
 
 @pytest.fixture
@@ -118,21 +115,15 @@ def received():
     signal.signal(number, handler)
 
 
-def test_signals_wait_for_the_end_of_the_block(received):
+def test_signals_wait_for_the_end_of_the_block_even_if_it_fails(received):
   handlers = [signal.getsignal(number) for number in SIGNALS]
-  with deferred_signals() as waiting:
+  with pytest.raises(ZeroDivisionError), deferred_signals() as waiting:
     assert waiting == []
     signal.raise_signal(signal.SIGTERM)
     assert (waiting, received) == ([signal.SIGTERM], [])
+    raise ZeroDivisionError
   assert received == [signal.SIGTERM]
   assert [signal.getsignal(number) for number in SIGNALS] == handlers
-
-
-def test_signals_are_not_lost_if_the_block_fails(received):
-  with pytest.raises(ZeroDivisionError), deferred_signals():
-    signal.raise_signal(signal.SIGINT)
-    raise ZeroDivisionError
-  assert received == [signal.SIGINT]
 
 
 def test_a_second_signal_does_not_wait(monkeypatch, received):
@@ -149,16 +140,12 @@ def test_a_second_signal_does_not_wait(monkeypatch, received):
 
 
 def test_other_threads_are_left_alone():
-  lists = []
-
   def work():
     with deferred_signals() as waiting:
-      lists.append(waiting)
+      return waiting
 
-  thread = threading.Thread(target=work)
-  thread.start()
-  thread.join()
-  assert lists == [[]]
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    assert pool.submit(work).result() == []
 
 
 def test_programs_alone_change_the_handlers():

@@ -4,12 +4,14 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.run import make_objective
 from flowgan_tf.training.state import TrainState
+from flowgan_tf.training.step import batches_per_step
 
 IMAGE_SHAPE = (4, 4, 1)
 
@@ -38,6 +40,12 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
 def make_state(config: config_dict.ConfigDict, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> TrainState:
   """The state of a training that has not begun."""
   return TrainState(config, image_shape, make_objective(config))
+
+
+def images_for(config: config_dict.ConfigDict, seed: int = 0) -> tf.Tensor:
+  """Random images for one step."""
+  count = batches_per_step(make_objective(config), config.critic_steps, config.reuse_batch) * config.batch_size
+  return tf.constant(np.random.default_rng(seed).uniform(0.05, 0.95, (count, *IMAGE_SHAPE)), tf.float32)
 
 
 def edit_record(path: pathlib.Path, edit: Callable[[dict], object]) -> None:

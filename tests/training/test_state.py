@@ -17,13 +17,14 @@ def weights(*parts):
   return [v.numpy() for part in parts for v in part.variables]
 
 
-def test_initial_weights_follow_the_seed():
-  first, same, other = (
-    weights(state.generator, state.critic)
-    for state in (make_state(make_config(objective='hybrid', seed=seed)) for seed in (3, 3, 4))
-  )
+def test_initial_weights_follow_the_seed_and_the_average_is_the_flow():
+  states = [make_state(make_config(objective='hybrid', seed=seed)) for seed in (3, 3, 4)]
+  first, same, other = (weights(state.generator, state.critic) for state in states)
   assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
+  generator, ema = states[0].generator, states[0].ema
+  assert ema is not generator
+  assert all(np.array_equal(a, b) for a, b in zip(weights(generator), weights(ema), strict=True))
 
 
 def test_a_training_needs_more_memory_than_its_generator(monkeypatch):
@@ -34,12 +35,6 @@ def test_a_training_needs_more_memory_than_its_generator(monkeypatch):
   make_generator(config, IMAGE_SHAPE)
   with pytest.raises(UsageError, match=r'^weights, their average and the moments of Adam must fit into'):
     make_state(config)
-
-
-def test_initial_average_is_the_flow():
-  state = make_state(make_config(objective='hybrid'))
-  assert state.ema is not state.generator
-  assert all(np.array_equal(a, b) for a, b in zip(weights(state.generator), weights(state.ema), strict=True))
 
 
 @pytest.mark.parametrize('precision', ['float32', 'mixed_float16'])
@@ -91,20 +86,16 @@ def test_warmup_rises_to_the_rate(rate):
   expected = [0.8 if isinstance(rate, float) else 0.4 * (1 + math.cos(math.pi * t / 8)) for t in range(8)]
   for t, value in enumerate(expected):
     assert float(warmup(tf.constant(t, tf.int64))) == pytest.approx(value * min(1, (t + 1) / 4), rel=1e-5)
-  assert warmup.get_config() == {'rate': rate, 'steps': 4}
 
 
-@pytest.mark.parametrize('schedule', [0.05, keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.9)])
-def test_the_rate_has_a_factor_that_may_change_between_steps(schedule):
+def test_the_rate_has_a_factor_that_may_change_between_steps():
   """The first update of Adam has the size of the rate, whatever the gradient."""
-  optimizer, variable = FusedAdam(schedule, 0.0, 0.0), tf.Variable(1.0)
+  optimizer, variable = FusedAdam(0.05, 0.0, 0.0), tf.Variable(1.0)
   optimizer.rate_factor = tf.Variable(0.25)
   optimizer.build([variable])
-  names = [v.name for v in optimizer.variables]
   step = tf.function(lambda: optimizer.apply([tf.constant(3.0)], [variable]))
-  step()
-  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
-  optimizer.rate_factor.assign(0.0)
-  step()
-  assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
-  assert [v.name for v in optimizer.variables] == names  # Older checkpoints have no factor.
+  for factor in (0.25, 0.0):
+    optimizer.rate_factor.assign(factor)
+    step()
+    assert float(variable) == pytest.approx(1 - 0.25 * 0.05, abs=1e-6)
+  assert len(optimizer.variables) == 4  # Older checkpoints have no factor.

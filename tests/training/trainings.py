@@ -7,6 +7,7 @@ from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
+from tests.processes import newest
 
 
 class StubStep:
@@ -44,12 +45,10 @@ def flow_weights(workdir, checkpoint):
 
 def checkpoint_of(workdir, name='latest'):
   """Every number of the newest checkpoint, by its key."""
-  newest = max((workdir / 'checkpoints' / name).glob('*.index'), key=lambda f: int(f.stem.rpartition('-')[2]))
-  reader = tf.train.load_checkpoint(str(newest.with_suffix('')))
+  reader = tf.train.load_checkpoint(str(newest(workdir, name)))
   keys = reader.get_variable_to_shape_map()
-  return {
-    key: reader.get_tensor(key) for key in keys if not key.startswith(('_CHECKPOINTABLE', 'run/', 'save_counter'))
-  }
+  apart = ('_CHECKPOINTABLE', 'run/', 'save_counter')
+  return {key: reader.get_tensor(key) for key in keys if not key.startswith(apart)}
 
 
 def records_of(workdir):

@@ -77,7 +77,7 @@ def test_a_signal_at_any_moment_of_the_other_programs(whole, tmp_path, faults, p
     assert 'Traceback' not in ' '.join(lines), lines
 
 
-@pytest.mark.parametrize('program', ['bin/train', 'bin/report'])
+@pytest.mark.parametrize('program', ['bin/train', 'bin/sweep'])
 def test_a_signal_while_a_program_starts(tmp_path, faults, program):
   """From the moment when the script's first line is run; before that, the signal is Python's."""
   for trial in faults.trials(f'a signal while {program} starts', long=10):
@@ -87,7 +87,7 @@ def test_a_signal_while_a_program_starts(tmp_path, faults, program):
 import os, runpy, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 os.write(1, b'started')
-sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}][:1 if 'report' in {program!r} else None]
+sys.argv[:] = [{program!r}, '--steps=1000000', {f'--workdir={tmp_path}/run'!r}]
 sys.path[:0] = [{str(CHECKOUT / 'bin')!r}, {str(CHECKOUT)!r}]
 runpy.run_path({str(CHECKOUT / program)!r}, run_name='__main__')
 """

@@ -65,12 +65,9 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows under columns. The first column names the row.
+  """Rows under columns, of which the first names the row. The terminal shows no caption.
 
-  Attributes:
-    caption: Above it, on the page alone.
-    columns: Those that are empty in every row are left out, as are their headers.
-    rows: At least one.
+  Columns that are empty in every row are left out, as are their headers.
   """
 
   caption: str

@@ -66,11 +66,11 @@ class ScoreNetwork(Protocol):
 
 
 class Reference(NamedTuple):
-  """Features of the training images, with which FID and KID compare the features of samples.
+  """Features of the training images, with which the features of samples are compared.
 
   Attributes:
-    statistics: Mean and covariance of the features of all images, or of 250,000 of them drawn at random, for FID.
-    features: Features of the first m of the images behind the statistics, at most 10,000, for KID, float32 `[m, d]`.
+    statistics: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
+    features: For KID: float32 `[m, d]` of the first of these images, at most 10,000.
   """
 
   statistics: FeatureStatistics

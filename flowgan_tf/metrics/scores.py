@@ -30,12 +30,7 @@ _BLOCK_ROWS = 1024
 
 
 class Score(NamedTuple):
-  """A score over the splits of the samples.
-
-  Attributes:
-    mean: Mean over the splits.
-    std: Population standard deviation over the splits, 0 for a single split.
-  """
+  """Mean and population standard deviation of a score over the splits of the samples, or over subsets."""
 
   mean: float
   std: float
@@ -70,9 +65,7 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
 
       MODE score = Inception score * exp(KL(p(y) || p*) - KL(p* || p(y))).
 
-  If no sample gives a class any probability, `KL(p* || p(y))` is infinite. The score is then 0, which is the limit of
-  the formula. A lower bound on p(y) would only replace that limit by an arbitrary number. The softmax of finite logits
-  never reaches it, but gives small probabilities and a small score.
+  If no sample gives a class any probability, `KL(p* || p(y))` is infinite, and the score 0, the limit of the formula.
 
   If predictions are certain and `p(y) = p*`, the score is `exp(H(p*))`, where H is the entropy in nats. For a uniform
   p* that is the number of classes, and the maximum. For any other p* the formula rewards an excess of rare classes: its
@@ -129,13 +122,7 @@ def _distributions(probabilities):
 
 
 class FeatureStatistics(NamedTuple):
-  """The Gaussian fitted to the features of n images.
-
-  Attributes:
-    mean: Mean of the features, float64 `[d]`.
-    covariance: Unbiased covariance (divided by n - 1), float64 `[d, d]`.
-    n: Number of images.
-  """
+  """The Gaussian fitted to the features of n images: mean `[d]` and unbiased covariance `[d, d]`, float64."""
 
   mean: np.ndarray
   covariance: np.ndarray
@@ -175,7 +162,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
   tr (S_a S_b)^(1/2) = sum_i s_i(F_a^T F_b)
   ```
 
-  Covariances may be singular, since none is inverted and nothing is added to a diagonal. The rounding error is about
+  Covariances may be singular: none is inverted, and nothing is added to a diagonal. The rounding error is about
   1e-16 of the traces, or up to about 1e-8 if a covariance is singular and the two have different ranges. The distance
   is never negative, and 0 exactly if means and covariances agree.
 

@@ -41,7 +41,8 @@ def train(run: Summary) -> str:
   """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
   config = run.config
   wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not hindrance(n, config)}
-  wanted['init_from'] = _from_here(config.init_from)
+  if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
+    wanted['init_from'] = os.path.relpath(config.init_from)  # As from here, as the commands name the runs.
   bases = {path: settings(base) for path, base in _shipped().items()}
   # No flag can take a number back that a configuration has and this one leaves open.
   left_open = [name for name, value in wanted.items() if value is None]
@@ -51,13 +52,15 @@ def train(run: Summary) -> str:
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
   flags = [] if nearest == _DEFAULT else [f'--config={nearest}']
   for name in different:
-    value = config['lambda'] if name == 'lambda' else wanted[name]
+    value = wanted.get(name)
     if name == 'jit':
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
-      flags.append(f'--lambda={short(value)}')
+      flags.append(f'--lambda={short(config["lambda"])}')
+    elif name in _FLAGS:
+      flags.append(f'--{name}={value}')
     else:
-      flags.append(f'--{name}={value}' if name in _FLAGS else f'--config.{name}={_literal(value)}')
+      flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
   return shlex.join(['bin/train', *flags, f'--workdir={run.path}'])
 
 
@@ -100,13 +103,3 @@ def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
 def short(number: float) -> str:
   """The shortest text that still reads as the same number."""
   return short if float(short := f'{number:g}') == number else repr(number)
-
-
-def _from_here(path: str) -> str:
-  """The path of a folder as from here if it lies below, as the commands name the runs."""
-  here = pathlib.Path.cwd()
-  return os.path.relpath(path) if pathlib.Path(path).is_relative_to(here) else path
-
-
-def _literal(value):
-  return str(tuple(value)) if isinstance(value, list) else value

@@ -104,11 +104,18 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   name = (RUN, Column('iteration', 'step', ',', source='run'))
   several = len(studied) > 1  # Side by side they are wide enough without their details.
   shown = (*name, *found, *published) if several else (*name, *found, *details, *published)
-  tables = [Table(_caption(studied, rows), shown, rows)]
+  first = next(iter(studied))
+  caption = first.caption + (f' (the paper: {first.paper})' if any('paper' in row.records for row in rows) else '')
+  tables = [Table(caption, shown, rows)]
   if several:
     tables.append(Table('Details of the estimates', (*name, *details), rows))
   notes = [*_orders(studied), *itertools.chain(*(a.notes(found) for a, found in studied.items()))]
-  figures = itertools.chain(*(_figures(analysis, found) for analysis, found in studied.items()))
+  figures = [
+    dataclasses.replace(figure, command=commands.analyze(group, analysis.name))
+    for analysis, found in studied.items()
+    for group in ([found] if analysis.draws_runs_together else [[run] for run in found])
+    for figure in analysis.figures(group).values()
+  ]
   return [tables[0], *notes, *tables[1:], *figures]
 
 
@@ -130,19 +137,6 @@ def _rows(studied: dict[Analysis, list[Summary]]) -> list[Row]:
   # The rows of a run that was analysed at several steps stay together.
   order = list(dict.fromkeys(path for path, *_ in rows))
   return [Row(*rows[key]) for key in sorted(rows, key=lambda key: (order.index(key[0]), key[2]))]
-
-
-def _caption(studied: dict[Analysis, list[Summary]], rows: Sequence[Row]) -> str:
-  first = next(iter(studied))
-  return first.caption + (f' (the paper: {first.paper})' if any('paper' in row.records for row in rows) else '')
-
-
-def _figures(analysis: Analysis, runs: Sequence[Summary]) -> Iterator:
-  groups = [runs] if analysis.draws_runs_together else [[run] for run in runs]
-  for group in groups:
-    command = commands.analyze(group, analysis.name)
-    for figure in analysis.figures(group).values():
-      yield dataclasses.replace(figure, command=command)
 
 
 def _orders(studied: dict[Analysis, list[Summary]]) -> list[str]:

@@ -1,22 +1,9 @@
 import math
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 
 from flowgan_tf.display import axes as looks
-
-
-def luminance(colour):
-  """Of WCAG 2."""
-  channels = np.array(mpl.colors.to_rgb(colour))
-  linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-  return linear @ [0.2126, 0.7152, 0.0722]
-
-
-def test_ink_is_legible_on_white_and_on_black():
-  ink = luminance(looks.INK)
-  assert 1.05 / (ink + 0.05) >= 4.5 and (ink + 0.05) / 0.05 >= 4.5
 
 
 @pytest.mark.parametrize(

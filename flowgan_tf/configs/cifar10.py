@@ -42,11 +42,9 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
   """Returns a flow of the paper's size, with the optimizer that the paper's code uses for each objective.
 
   Args:
-    variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; 'dcgan', the generator without a
-      likelihood of its Figure 8; 'dinh', maximum likelihood in a variation on Dinh et al. 2017, with their batch norm
-      between the couplings (running statistics in evaluation) and their alpha of 0.05, but a third scale; 'small',
-      maximum likelihood for two CPU cores; 'jet', maximum likelihood with Jet, for as long; 'paper', maximum
-      likelihood with the flow and the 300 epochs of the paper's code, and without averaged weights.
+    variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; or another one of `VARIANTS`. 'dinh' has
+      the batch norm of Dinh et al. between the couplings (running statistics in evaluation), their alpha of 0.05, but a
+      third scale. 'paper' has the flow and the 300 epochs of the paper's code, without averaged weights.
 
   Raises:
     UsageError: If there is no such variant.

@@ -19,7 +19,7 @@ from flowgan_tf.study import ANALYSES
 FLAGS = flags.FLAGS
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_score, as in the paper, if there is one.')
-options.define_analyses(__name__)
+analysis_settings = options.define_analyses(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     raise UsageError('expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none')
   if not FLAGS.what:
     raise UsageError(f'--what must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
-  settings = options.analysis_settings(FLAGS.what, __name__)
+  settings = analysis_settings(FLAGS.what)
   command.load_tensorflow()
   statuses = [0]
 

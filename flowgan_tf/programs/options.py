@@ -7,7 +7,7 @@ import pathlib
 import runpy
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -16,32 +16,12 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts where they are used first
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import check_settings, default_config, flat, hindrance, validate
+from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
 
-__all__ = ['analysis_settings', 'configurations', 'define_analyses', 'define_settings']
+__all__ = ['configurations', 'define_analyses', 'define_settings']
 
 FLAGS = flags.FLAGS
 
-# The settings that have a short flag, --NAME, besides --config.NAME.
-_SHORT = {
-  'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
-  'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
-  'generator': 'Name of the generator, such as nice.',
-  'objective': 'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
-  'lambda': 'Weight of the likelihood in the hybrid objective, in V - lambda log p.',
-  'divergence': 'Name of the divergence that the critic estimates, such as wasserstein.',
-  'init_from': 'Run whose generator the training starts from.',
-  'critic_steps': 'Updates of the critic per step.',
-  'steps': 'Step at which training ends.',
-  'batch_size': 'Images per batch.',
-  'seed': 'Seed of everything random.',
-  'precision': 'float32, mixed_bfloat16 or mixed_float16.',
-  'jit': 'Compile with XLA.',
-  'strategy': 'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
-  'on_nan': 'When a loss is no longer finite: stop, or rollback with half the learning rate.',
-  'scorer': 'Network behind the scores: classifier or inception.',
-  'inception_weights': 'File with the weights of Inception-v3. Default: a download.',
-}
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
 
@@ -64,8 +44,8 @@ def define_settings(module: str) -> None:
   flags.DEFINE_string('config', None, 'Config file. Default: configs/digits.py.', module_name=module)
   for name, _, kind in flat(default_config()):
     _define(f'config.{name}', kind, f'The setting {name}.', __name__)
-    if name in _SHORT:
-      _define(name, kind, _SHORT[name], module)
+    if name in SHORT_FLAGS:
+      _define(name, kind, SHORT_FLAGS[name], module)
 
 
 def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config_dict.ConfigDict]:
@@ -76,7 +56,7 @@ def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config
   """
   base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
-  given |= {name: value for name in _SHORT if (value := FLAGS[name].value) is not None}
+  given |= {name: value for name in SHORT_FLAGS if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
   configs = []
@@ -104,35 +84,36 @@ def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config
   return configs
 
 
-def define_analyses(module: str) -> None:
+def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str, Any]]]:
   """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
 
   Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
-  keeps its meaning, and the analyses use their default.
+  keeps its meaning, and the analyses use their default. Returns a function that reads the settings of the analyses that
+  it is given by name.
   """
   analyses, users = fg.study.ANALYSES, {}
   for analysis in analyses.values():
     for field in dataclasses.fields(analysis.Settings):
       users.setdefault(field.name, (field, []))[1].append(analysis.name)
+  ours = users.keys() - set(FLAGS)
   for name, (field, found) in users.items():
-    if name not in FLAGS:
+    if name in ours:
       whose = '' if len(found) == len(analyses) else f'{", ".join(found)}: '
       _define(name, type(field.default), whose + field.metadata['description'], module, field.default)
   about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in analyses.values()]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
   sys.modules[module].__doc__ = '\n'.join([sys.modules[module].__doc__.rstrip(), '', 'Analyses:', *about, ''])
 
+  def read(what: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name in what:
+      check_choice('what', name, analyses)
+      kind = analyses[name].Settings
+      values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in ours}
+      found[name] = dataclasses.asdict(kind(**values))
+    return found
 
-def analysis_settings(what: Sequence[str], module: str) -> dict[str, dict[str, Any]]:
-  """Returns the settings of each analysis that `what` names, from the flags that `define_analyses` made."""
-  ours = {flag.name for flag in FLAGS.flags_by_module_dict()[module]}
-  found = {}
-  for name in what:
-    check_choice('what', name, fg.study.ANALYSES)
-    kind = fg.study.ANALYSES[name].Settings
-    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in ours}
-    found[name] = dataclasses.asdict(kind(**values))
-  return found
+  return read
 
 
 def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:

@@ -25,7 +25,7 @@ flags.adopt_module_key_flags(train)
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
 flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `analyze`; none if empty.')
-options.define_analyses(__name__)
+analysis_settings = options.define_analyses(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
-  analyses = options.analysis_settings(FLAGS.what, __name__)
+  analyses = analysis_settings(FLAGS.what)
   grid = [(seed, weight) for seed, weight in itertools.product(seeds, lambdas)]
   configs = options.configurations([_settings(*point) for point in grid])
   first = configs[0]

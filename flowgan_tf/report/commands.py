@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, mnist
-from flowgan_tf.runs.config import hindrance, settings
+from flowgan_tf.runs.config import SHORT_FLAGS, hindrance, settings
 from flowgan_tf.study.summary import Summary
 
 __all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
@@ -21,20 +21,6 @@ __all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')
 _CONFIGS = ('digits', 'mnist', 'fashion_mnist')
 _DEFAULT = 'configs/digits.py'  # what bin/train uses without --config
-_FLAGS = (
-  'dataset',
-  'generator',
-  'objective',
-  'divergence',
-  'init_from',
-  'critic_steps',
-  'steps',
-  'batch_size',
-  'seed',
-  'precision',
-  'on_nan',
-  'scorer',
-)
 
 
 def train(run: Summary) -> str:
@@ -57,7 +43,7 @@ def train(run: Summary) -> str:
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
       flags.append(f'--lambda={short(config["lambda"])}')
-    elif name in _FLAGS:
+    elif name in SHORT_FLAGS:
       flags.append(f'--{name}={value}')
     else:
       flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')

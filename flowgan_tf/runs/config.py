@@ -50,18 +50,29 @@ GENERATOR_SETTINGS = {name: _arguments(name, f'flows/{name}.py') for name in ('n
 CRITIC_SETTINGS = {'dcgan_critic': _arguments('dcgan_critic', 'networks/critic.py')}
 
 _OF_A_HYBRID = ('lambda', 'final_lambda')
-_OF_A_CRITIC = (
-  'critic',
-  'critic_optimizer',
-  'critic_steps',
-  'critic_warmup',
-  'divergence',
-  'gradient_penalty',
-  'penalty',
-  'penalty_interval',
-  'reuse_batch',
-  *CRITIC_SETTINGS,
-)
+# The settings that only a critic needs, besides those whose names begin with `critic`.
+_OF_A_CRITIC = ('divergence', 'gradient_penalty', 'penalty', 'penalty_interval', 'reuse_batch', *CRITIC_SETTINGS)
+
+# The settings that have a short flag, --NAME, besides --config.NAME, and its help.
+SHORT_FLAGS = {
+  'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
+  'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
+  'generator': 'Name of the generator, such as nice.',
+  'objective': 'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
+  'lambda': 'Weight of the likelihood in the hybrid objective, in V - lambda log p.',
+  'divergence': 'Name of the divergence that the critic estimates, such as wasserstein.',
+  'init_from': 'Run whose generator the training starts from.',
+  'critic_steps': 'Updates of the critic per step.',
+  'steps': 'Step at which training ends.',
+  'batch_size': 'Images per batch.',
+  'seed': 'Seed of everything random.',
+  'precision': 'float32, mixed_bfloat16 or mixed_float16.',
+  'jit': 'Compile with XLA.',
+  'strategy': 'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
+  'on_nan': 'When a loss is no longer finite: stop, or rollback with half the learning rate.',
+  'scorer': 'Network behind the scores: classifier or inception.',
+  'inception_weights': 'File with the weights of Inception-v3. Default: a download.',
+}
 
 # The settings of the objective, by argument of `objectives.make`.
 _OBJECTIVE_ARGUMENTS = {
@@ -267,11 +278,12 @@ def used(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 def hindrance(name: str, config: config_dict.ConfigDict) -> str:
   """Returns why a setting has no effect, such as 'objective mle' for the divergence; '' if it has an effect."""
   block = name.partition('.')[0]
+  of_a_critic = block.startswith('critic') or block in _OF_A_CRITIC
   if block in GENERATOR_SETTINGS and block != config.generator:
     reason = 'generator'
   elif block in CRITIC_SETTINGS and block != config.critic:
     reason = 'critic'
-  elif (block in _OF_A_CRITIC and config.objective == 'mle') or (name in _OF_A_HYBRID and config.objective != 'hybrid'):
+  elif (config.objective == 'mle' and of_a_critic) or (config.objective != 'hybrid' and name in _OF_A_HYBRID):
     reason = 'objective'
   elif name == 'inception_weights' and config.scorer != 'inception':
     reason = 'scorer'

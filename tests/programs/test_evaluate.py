@@ -70,13 +70,9 @@ def test_what_is_not_a_run_ends_in_one_line(workdir, tmp_path, program):
 
 def test_mistakes(workdir, tmp_path, monkeypatch):
   before = (workdir / 'evaluation.json').read_bytes()
-  (tmp_path / 'bad.h5').write_bytes(b'not HDF5')
-  for flags, said in (
-    (['--samples=9'], '--samples must be 0 or at least 10. Got: 9.'),
-    ([f'--inception_weights={tmp_path}/bad.h5'], "--inception_weights must go with `scorer` 'inception'"),
-    (['--scorer=inception', f'--inception_weights={tmp_path}/bad.h5'], 'bad.h5: damaged'),
-  ):
-    assert_one_line(call('evaluate', workdir, *flags), 'evaluate', said)
+  assert_one_line(call('evaluate', workdir, '--samples=9'), 'evaluate', '--samples must be 0 or at least 10. Got: 9.')
+  outcome = call('evaluate', workdir, '--inception_weights=w.h5')
+  assert_one_line(outcome, 'evaluate', "--inception_weights must go with `scorer` 'inception'")
   # Without a download, one line names what helps.
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
   monkeypatch.setattr('flowgan_tf.data.tfds.host_answers', lambda url, **_: False)

@@ -318,12 +318,3 @@ def test_checkpoints_that_are_all_replaced_since_their_list_was_read_are_looked_
 
   monkeypatch.setattr(pathlib.Path, 'read_text', replaced)
   assert runs_checkpoints._newest(workdir / 'checkpoints' / 'best_nll').name == 'ckpt-10'
-
-
-def test_what_is_in_the_place_of_a_folder_is_named(workdir, state):
-  best = workdir / 'checkpoints' / 'best_nll'
-  shutil.rmtree(best)
-  best.symlink_to('nowhere')
-  with pytest.raises(OSError) as caught:
-    Checkpoints(workdir, state.checkpoint()).save('best_nll')
-  assert caught.value.filename == str(best)

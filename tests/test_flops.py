@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.flops import count_flops
-from flowgan_tf import flows, networks
+from flowgan_tf import flows
 
 X = tf.TensorSpec((3, 3))
 
@@ -31,7 +31,6 @@ def gradient(function, variables, watched=True):
 @pytest.mark.parametrize(
   ('product', 'shapes'),
   [
-    (lambda a, b: a @ b, [(3, 4), (4, 5)]),
     (lambda a, b: tf.matmul(a, b, transpose_a=True), [(4, 3), (4, 5)]),
     (lambda a, b: tf.matmul(a, b, transpose_b=True), [(3, 4), (5, 4)]),
     (lambda a, b: tf.matmul(a, b, adjoint_a=True), [(1, 4, 3), (1, 4, 5)]),
@@ -50,7 +49,6 @@ def test_matrix_product(product, shapes):
   ('layer', 'flops'),
   [
     (keras.layers.Conv2D(8, 5, strides=2, padding='same'), 2 * (2 * 5 * 5 * 8) * (5 * 5 * 6)),
-    (keras.layers.Conv2D(8, 5, strides=2, padding='valid'), 2 * (2 * 3 * 3 * 8) * (5 * 5 * 6)),
     (keras.layers.Conv2D(8, 3, groups=2, padding='same'), 2 * (2 * 9 * 9 * 8) * (3 * 3 * 3)),
     (keras.layers.DepthwiseConv2D(5, padding='same', depth_multiplier=2), 2 * (2 * 9 * 9 * 12) * (5 * 5)),
     (keras.layers.Dense(5), 2 * (2 * 9 * 9 * 5) * 6),
@@ -76,12 +74,6 @@ def test_nice():
   assert count_flops(step, images) == 5 * (3 * one_image - 2 * 8 * 10)
 
 
-def test_real_nvp_conditioner():
-  layer = networks.ResidualConditioner(6, channels=4, blocks=2)
-  flops = 2 * 3 * (8 * 8) * (9 * 5 * 4 + 2 * 2 * 9 * 4 * 4 + 4 * 6)
-  assert count_flops(layer, tf.TensorSpec((3, 8, 8, 5))) == flops
-
-
 def test_tensorflows_profiler_agrees(tmp_path):
   """On a network whose other operations are so few that they cannot hide a missing product."""
   conv, dense = built(keras.layers.Conv2D(16, 3, use_bias=False), 8, 8, 16), keras.layers.Dense(32, use_bias=False)
@@ -98,20 +90,12 @@ def test_tensorflows_profiler_agrees(tmp_path):
   assert count_flops(network, images) == expected > 0
 
 
-def test_each_call_of_an_inner_function_counts():
+def test_each_call_of_an_inner_function_counts_and_work_without_use_does_not():
+  total = tf.Variable(tf.zeros((3, 3)))
+
   @tf.function
   def square(x):
     return x @ x
-
-  @tf.function
-  def outer(x):
-    return square(square(x))
-
-  assert count_flops(outer, X) == 2 * 2 * 27
-
-
-def test_work_without_use_is_pruned():
-  total = tf.Variable(tf.zeros((3, 3)))
 
   @tf.function
   def pair(x):
@@ -122,6 +106,7 @@ def test_work_without_use_is_pruned():
     total.assign_add(x @ x)
     return x @ x, x + 1.0
 
+  assert count_flops(tf.function(lambda x: square(square(x))), X) == 2 * 2 * 27
   assert count_flops(lambda x: pair(x)[0], X) == 0
   assert count_flops(lambda x: pair(x)[1], X) == 2 * 27
   assert count_flops(lambda x: with_side_effect(x)[0], X) == 2 * 2 * 27
@@ -146,11 +131,6 @@ def test_a_function_whose_gradient_was_taken_before():
   assert count_flops(by_input, X) == 6 * 2 * 27
 
 
-def test_unknown_shape():
-  with pytest.raises(ValueError, match=r"`inputs` must make every shape known\. Got: \(None, 5\) at MatMul '"):
-    count_flops(built(keras.layers.Dense(5), 4), tf.TensorSpec((None, 4)))
-
-
 @pytest.mark.parametrize(
   ('function', 'op'),
   [
@@ -165,9 +145,11 @@ def test_a_count_that_would_be_a_guess(function, op):
     count_flops(function, X)
 
 
-def test_loops_and_branches_without_products():
+def test_loops_and_branches_without_products_and_an_unknown_shape():
   def function(x):
     y = tf.cond(x[0, 0] > 0, lambda: x + 1.0, lambda: x)
     return tf.map_fn(tf.sin, y) @ x
 
   assert count_flops(function, X) == 2 * 27
+  with pytest.raises(ValueError, match=r"`inputs` must make every shape known\. Got: \(None, 5\) at MatMul '"):
+    count_flops(built(keras.layers.Dense(5), 4), tf.TensorSpec((None, 4)))

@@ -69,11 +69,9 @@ def flow_with_a_trained_prior():
 
 # What is copied, the shape of an event, and a method whose result depends on all trained variables.
 COPIED = {
-  **{name: (lambda name=name: build(name), (4,), 'inverse') for name in ('scaling', 'normalization', 'affine')},
   'chain': (chain, (4,), 'forward'),
   'factor_out': (factor_out, (2, 2, 2), 'inverse'),
   'by_hand': (flow_with_a_trained_prior, (4,), 'log_prob'),
-  'dcgan': (lambda: fg.flows.dcgan((2, 2, 1), channels=(2,)), (2, 2, 1), 'decode'),
 }
 
 
@@ -111,9 +109,9 @@ def test_a_deep_copy_is_equal_and_trained_apart(name, tmp_path):
 
 
 def test_pickle_is_right_or_refused():
-  for name in ('chain', 'by_hand', 'dcgan'):
+  for made in (chain(), flow_with_a_trained_prior(), fg.flows.dcgan((2, 2, 1), channels=(2,))):
     with pytest.raises(TypeError, match=r'cannot be pickled: networks of Keras.*FlowModel.*`copy\.deepcopy`'):
-      pickle.dumps(COPIED[name][0]())
+      pickle.dumps(made)
   for bijector in (build('scaling'), build('normalization')):  # They have no network.
     for variable in bijector.variables:
       variable.assign_add(tf.ones_like(variable))

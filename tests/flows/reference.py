@@ -30,13 +30,7 @@ def assign(variables, values: np.ndarray) -> None:
 
 
 def check(flow, reference: dict[str, np.ndarray], statistics: dict[str, list]) -> None:
-  """Compares a flow that has the weights of the reference.
-
-  Args:
-    flow: The flow.
-    reference: From `load`.
-    statistics: By name of the coupling, the running means and variances of its norms.
-  """
+  """Compares a flow that has the weights of the reference; `statistics` are those of the norms of each coupling."""
   for part, training in (('training', True), ('evaluation', False)):
     images = tf.constant((reference[f'{part}/pixels'] + reference[f'{part}/dequantization']) / 256)
     noise = flow.encode(images, training=training)

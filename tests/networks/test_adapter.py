@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.bijectors import AdditiveCoupling, masks
-from flowgan_tf.networks import KerasModule, ResidualConditioner, TransformerConditioner
+from flowgan_tf.networks import KerasModule
 
 
 @pytest.fixture(autouse=True)
@@ -87,62 +87,11 @@ def test_freezing_after_building_is_seen_wherever_the_module_is_held():
   assert trainable() == ['beta', 'bias', 'bias', 'kernel', 'kernel']
 
 
-class Unregistered(keras.layers.Layer):
-  """Keras cannot find its class by name, nor build what is inside before a first call."""
-
-  def __init__(self, units, **kwargs):
-    super().__init__(**kwargs)
-    self.units = units
-    self.norm, self.dropout, self.dense = (
-      keras.layers.BatchNormalization(),
-      keras.layers.Dropout(0.1),
-      keras.layers.Dense(units, dtype=self.dtype_policy),
-    )
-
-  def call(self, x, training=False):
-    return self.dense(self.dropout(self.norm(x, training=training), training=training))
-
-
-@pytest.mark.parametrize(
-  'make',
-  [
-    lambda: keras.Sequential([Unregistered(3), keras.layers.Lambda(lambda x: 2 * x)]),
-    lambda: ResidualConditioner(3, channels=4, blocks=1),
-    lambda: TransformerConditioner(3, patch_size=1, width=4, heads=2, hidden_units=5),
-  ],
-  ids=['Lambda', 'ResidualConditioner', 'TransformerConditioner'],
-)
-def test_a_copy_has_a_network_of_its_own_with_the_same_weights(make):
-  shape = (2, 2, 3)
-  module = KerasModule(make(), shape)
-  rng = np.random.default_rng(0)
-  module.layer.variables[0].trainable = False
-  for variable in module.variables:
-    if variable.dtype.is_floating:
-      variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-  copied = copy.deepcopy(module)
-  x = tf.random.stateless_normal((4, *shape), seed=(0, 0))
-  expected = module(x)
-  np.testing.assert_array_equal(copied(x), expected)
-  assert not {id(v) for v in module.variables} & {id(v) for v in copied.variables}
-  assert len(copied.variables) == len(module.variables)
-  frozen = [[v.trainable for v in owner.layer.variables] for owner in (module, copied)]
-  assert frozen[0] == frozen[1] and len(copied.trainable_variables) == sum(frozen[0])
-  with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(copied(x, training=True) ** 2)
-  assert None not in tape.gradient(loss, copied.trainable_variables)
-  for variable in copied.trainable_variables:
-    variable.assign_add(0.1 * tf.ones_like(variable))
-  assert np.abs(copied(x) - expected).max() > 1e-3
-  np.testing.assert_array_equal(copied.layer(x), copied(x))
-  np.testing.assert_array_equal(module(x), expected)
-
-
 def test_copied_couplings_share_a_network_as_the_originals_do():
   layer = keras.layers.Dense(3)
   frozen = keras.layers.Dense(3)
   pair = [AdditiveCoupling(net, masks.even_odd(6)) for net in (layer, layer, frozen, frozen)]
-  frozen.trainable = False
+  frozen.trainable = layer.bias.trainable = False
   first, second, third, fourth = copy.deepcopy(pair)
   assert first.conditioner.layer is second.conditioner.layer is not layer
   assert third.conditioner.layer is fourth.conditioner.layer is not first.conditioner.layer
@@ -150,7 +99,7 @@ def test_copied_couplings_share_a_network_as_the_originals_do():
   x = tf.ones((1, 6))
   np.testing.assert_array_equal(first.forward(x), second.forward(x))
   assert np.abs(first.forward(x) - pair[0].forward(x)).max() > 0.1
-  assert third.trainable_variables == () and len(first.trainable_variables) == 2
+  assert third.trainable_variables == () and len(first.trainable_variables) == 1
 
 
 def test_networks_with_a_part_in_common_are_not_copied():

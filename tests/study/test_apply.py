@@ -13,7 +13,7 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.study import ANALYSES, analyze, read_summary, studying
+from flowgan_tf.study import ANALYSES, Subject, analyze, read_summary, studying
 from flowgan_tf.study import analysis as module
 from flowgan_tf.study.apply import _apply
 
@@ -91,6 +91,11 @@ def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject, m
   with pytest.raises(UsageError, match='outliers needs a likelihood, which generator nice does not have'):
     _apply(subject, 'outliers')
   assert subject.exact(subject.images('test')) == {}
+
+
+def test_samples_are_scored_as_in_an_evaluation(subject, monkeypatch):
+  monkeypatch.setattr('flowgan_tf.metrics.make_scorer', lambda *arguments: arguments)
+  assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
 
 
 def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):

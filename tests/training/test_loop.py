@@ -33,16 +33,6 @@ from tests.training.trainings import (
 )
 
 
-class Scripted:
-  """Scores that follow a script, one entry a call, whatever the samples."""
-
-  def __init__(self, script, selection='mode_score'):
-    self.script, self.selection = iter(script), selection
-
-  def __call__(self, images, splits=1):
-    return {'mode_score': 1.0, 'inception_score': 1.0, self.selection: next(self.script)}
-
-
 def validations(workdir):
   return [r for r in read_metrics(workdir) if r['kind'] == 'validation']
 
@@ -62,7 +52,8 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
   """By script, the score is best at step 2 and the likelihood at step 3."""
   config.score_samples = 64
   nlls = iter([5.0, 6.0, 4.0, 7.0])
-  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: Scripted([1.1, 3.0, 2.0, 2.5], selection))
+  scores = [{'mode_score': 1.0, 'inception_score': 1.0, selection: score} for score in (1.1, 3.0, 2.0, 2.5)]
+  monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: mock.Mock(selection=selection, side_effect=scores))
   monkeypatch.setattr(StubEvaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
   averages, evaluate = [], loop._Loop._evaluate
 

@@ -30,13 +30,18 @@ def assert_identical(first, second):
     np.testing.assert_array_equal(a, b)
 
 
+def prepared(config):
+  """A state and the step that trains it."""
+  state = make_state(config)
+  return state, TrainStep(state, make_objective(config), config)
+
+
 def train(config, steps=1):
   """State and metrics after some steps."""
-  state = make_state(config)
+  state, step = prepared(config)
   if config.pseudo_labels:
     prototypes = state.generator.distribution.prototypes
     prototypes.assign(np.random.default_rng(1).uniform(size=prototypes.shape))
-  step = TrainStep(state, make_objective(config), config)
   metrics = [step(images_for(config, i)) for i in range(steps)]
   return state, [{k: float(v) for k, v in m.items()} for m in metrics]
 
@@ -170,7 +175,7 @@ def test_each_third_critic_update_has_the_penalty_and_lambda_knows_the_progress(
 
 def test_a_step_can_be_a_part_of_another_graph():
   config = make_config(objective='hybrid', penalty_interval=2)
-  step = TrainStep(make_state(config), make_objective(config), config)
+  _, step = prepared(config)
   graph = tf.function(step).get_concrete_function(tf.TensorSpec(images_for(config).shape))
   assert {'nll', 'critic_loss', 'gradient_penalty'} <= graph.structured_outputs.keys()
 
@@ -235,8 +240,7 @@ def test_first_update_is_adam_on_the_nll(clip_norm):
 def test_the_norm_of_the_gradient_of_means_that_several_samples_share():
   settings = {'nice.components': 3, 'optimizer.clip_norm': 1e-3}
   config = make_config(settings, objective='adversarial', batch_size=20)
-  state, found = make_state(config), []
-  step = TrainStep(state, make_objective(config), config)
+  (state, step), found = prepared(config), []
   step.inspect = lambda *arguments: found.append(arguments)
   metrics = step(images_for(config))
   [gradients] = [gradients for _, gradients, variables in found if variables[-1] is state.generator.distribution.means]
@@ -251,8 +255,8 @@ def test_learning_rates_follow_training_steps(schedule):
   config = make_config(objective='hybrid', critic_steps=critic_steps, steps=steps)
   for name, rate in (('optimizer', 1e-3), ('critic_optimizer', 3e-3)):
     config[name].update(schedule=schedule, decay_rate=decay, warmup_steps=warmup, learning_rate=rate)
-  state = make_state(config)
-  step = TrainStep(state, make_objective(config), config)
+  state, step = prepared(config)
+  state.rate_factor.assign(0.5)  # After a rollback.
 
   def factor(t, per_step=1):
     decayed = {'cosine': 0.5 * (1 + math.cos(math.pi * t / steps)), 'exponential': decay**t}[schedule]
@@ -261,7 +265,7 @@ def test_learning_rates_follow_training_steps(schedule):
   for t in range(1, steps + 1):
     metrics = step(images_for(config, t))
     # The rate that this step used, and the rates of the next one.
-    assert float(metrics['learning_rate']) / 1e-3 == factor(t - 1)
+    assert float(metrics['learning_rate']) / 0.5e-3 == factor(t - 1)
     assert float(state.optimizer.learning_rate) / 1e-3 == factor(t)
     assert float(state.critic_optimizer.learning_rate) / 3e-3 == factor(t, critic_steps)
 
@@ -270,8 +274,7 @@ def test_learning_rates_follow_training_steps(schedule):
 def test_average_is_the_warmed_up_recursion(start, count, decay):
   """After the first 100 steps it is updated by each fifth. It keeps as much of what it was as five updates would."""
   config = make_config({'optimizer.learning_rate': 0.01}, objective='mle', ema_decay=decay, ema_every=5)
-  state = make_state(config)
-  step = TrainStep(state, make_objective(config), config)
+  state, step = prepared(config)
   state.step.assign(start)
   expected, current = [v.numpy() for v in state.ema.trainable_variables], state.generator.trainable_variables
   assert_identical(expected, [v.numpy() for v in current])
@@ -284,16 +287,15 @@ def test_average_is_the_warmed_up_recursion(start, count, decay):
       np.testing.assert_allclose(average.numpy(), e, atol=1e-6)
 
 
-@pytest.mark.parametrize(('objective', 'jit'), [pytest.param('hybrid', False, marks=pytest.mark.slow), ('mle', True)])
-def test_a_step_without_the_gradient_norm_is_the_same_step(objective, jit):
-  config = make_config({'optimizer.clip_norm': 0.01, 'jit': jit}, objective=objective)
-  states, metrics = [make_state(config) for _ in range(2)], []
-  for state, gradient_norm in zip(states, (True, False), strict=True):
-    step = TrainStep(state, make_objective(config), config)
-    metrics.append(step(images_for(config), step=0, gradient_norm=gradient_norm))
-  assert metrics[0].keys() - metrics[1].keys() == {'gradient_norm'}
-  parts = ['generator', 'ema', 'optimizer', *(['critic'] if objective == 'hybrid' else [])]
-  assert_identical(*(weights(*(getattr(state, part) for part in parts)) for state in states))
+@pytest.mark.parametrize('jit', [True])
+def test_a_step_without_the_gradient_norm_is_the_same_step(jit):
+  config, found = make_config({'optimizer.clip_norm': 0.01, 'jit': jit}, objective='mle'), []
+  for gradient_norm in (True, False):
+    state, step = prepared(config)
+    metrics = step(images_for(config), step=0, gradient_norm=gradient_norm)
+    assert ('gradient_norm' in metrics) == gradient_norm
+    found.append(weights(state.generator, state.ema, state.optimizer))
+  assert_identical(*found)
 
 
 def test_running_statistics_follow_the_likelihood_where_there_is_one():
@@ -324,9 +326,8 @@ def test_mixed_precision_keeps_float32_weights():
 
 def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
   config = make_config(objective='hybrid', precision='mixed_float16')
-  state = make_state(config)
+  state, step = prepared(config)
   optimizers = state.optimizer, state.critic_optimizer
-  step = TrainStep(state, make_objective(config), config)
   step(images_for(config))
   assert float(state.optimizer.dynamic_scale) == 2.0**12
   before = weights(state.generator, state.critic)

@@ -263,8 +263,8 @@ PRECISE = {
 
 
 @functools.cache
-def precise_flow(name):
-  """Weights with which the shifts and log-scales of couplings are of order 0.3."""
+def precise_flow_and_images(name):
+  """A flow whose shifts and log-scales are of order 0.3, and smooth shades with noise, as in photographs."""
   keras.utils.set_random_seed(0)
   flow, rng = PRECISE[name]((8, 8, 3)), np.random.default_rng(0)
   for variable in flow.variables:
@@ -273,37 +273,31 @@ def precise_flow(name):
     else:
       scale = 0.3 / np.sqrt(np.prod(variable.shape[:-1])) if variable.shape.rank > 1 else 0.15
       variable.assign(variable + rng.normal(0.0, scale, variable.shape))
-  return flow
-
-
-@functools.cache
-def shades():
-  """Smooth shades with some noise, saturated here and there, as in photographs."""
-  rng = np.random.default_rng(1)
   row, column = np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), indexing='ij')
   a, b, c = rng.normal(0.0, 50.0, (3, 64, 1, 1, 3))
   levels = 128 + a * row[..., np.newaxis] + b * column[..., np.newaxis] + c + rng.normal(0.0, 8.0, (64, 8, 8, 3))
-  return data.dequantize(levels.clip(0, 255).astype(np.uint8), 256, seed=0)
+  return flow, data.dequantize(levels.clip(0, 255).astype(np.uint8), 256, seed=0)
 
 
 @pytest.mark.parametrize('policy', ['mixed_float16', pytest.param('mixed_bfloat16', marks=pytest.mark.slow), 'float64'])
 @pytest.mark.parametrize('name', PRECISE)
 def test_other_precisions_change_the_likelihood_little(name, policy):
-  flow, single = precise_flow(name).with_dtype(policy), precise_flow(name)
+  single, shades = precise_flow_and_images(name)
+  flow = single.with_dtype(policy)
   wide = tf.float64 if policy == 'float64' else tf.float32
   networks = [m for m in flow.submodules if isinstance(m, KerasModule)]
   # A container has a dtype, but computes nothing.
   leaves = [part for n in networks for part in n.layer._flatten_layers() if part.weights and not part._layers]
   assert {leaf.compute_dtype for leaf in leaves} == {policy.removeprefix('mixed_')}
   assert {v.dtype for v in flow.variables} == {flow.dtype} == {wide}
-  x, of_single = tf.constant(shades(), wide), single.log_prob(shades())
+  x, of_single = tf.constant(shades, wide), single.log_prob(shades)
   log_prob, z = flow.log_prob(x), flow.encode(x)
   assert {log_prob.dtype, z.dtype} == {wide}
-  errors = np.abs(flow.decode(tf.identity(z)) - shades())
+  errors = np.abs(flow.decode(tf.identity(z)) - shades)
   if policy == 'float64':
     np.testing.assert_allclose(of_single, log_prob, rtol=1e-4, atol=1e-4)
     assert errors.max() < 1e-9
-    assert np.abs(single.decode(tf.identity(single.encode(shades()))) - shades()).max() < 1e-4
+    assert np.abs(single.decode(tf.identity(single.encode(shades))) - shades).max() < 1e-4
     return
   assert np.any(log_prob != of_single)
   assert abs(np.diff([bits_per_dim(-np.mean(each), (8, 8, 3), 256) for each in (of_single, log_prob)])) < 0.01

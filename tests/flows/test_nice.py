@@ -1,4 +1,5 @@
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
@@ -12,14 +13,10 @@ def test_the_defaults_are_the_papers_size():
   assert sum(v.shape.num_elements() for v in flow.trainable_variables) == 4 * dense + 28 * 28
 
 
-def test_a_new_flow_is_the_alpha_logit_and_its_couplings_take_turns():
+def test_alpha_is_that_of_the_logit_and_couplings_take_turns():
   flow = flows.nice((4, 4, 1), hidden_units=6, hidden_layers=1, couplings=3, alpha=0.05)
   x = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
-  p = 0.05 + 0.9 * x.astype(np.float64)
-  np.testing.assert_allclose(flow.encode(x), np.log(p / (1 - p)), rtol=1e-4, atol=1e-5)
-  log_det = np.log(0.9 / (p * (1 - p))).sum(axis=(1, 2, 3))
-  # A logistic prior has the density p (1 - p) at the logit of p.
-  np.testing.assert_allclose(flow.log_prob(x), np.log(p * (1 - p)).sum(axis=(1, 2, 3)) + log_det, rtol=1e-4, atol=1e-3)
+  np.testing.assert_allclose(flow.encode(x), scipy.special.logit(0.05 + 0.9 * x), rtol=1e-4, atol=1e-5)
   couplings = {m.name: m for m in flow.submodules if isinstance(m, bijectors.AdditiveCoupling)}
   kept = [couplings[f'coupling_{i}'].mask.split(tf.range(16.0))[0].numpy().tolist() for i in range(3)]
   assert kept == [list(range(first, 16, 2)) for first in (0, 1, 0)]

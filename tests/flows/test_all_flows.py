@@ -373,14 +373,19 @@ def test_the_density_of_two_pixels_integrates_to_1_and_samples_follow_it(name):
     assert share.mean() == pytest.approx(mass[of_density].sum(), abs=4 * np.sqrt(0.25 / 10_000))
 
 
+def kept(coupling):
+  """Ones where a coupling keeps the event."""
+  first, second = coupling.mask.split(tf.ones(coupling.mask.event_shape))
+  return coupling.mask.merge(first, tf.zeros_like(second)).numpy()
+
+
 def test_neighbouring_couplings_of_one_kind_keep_what_the_other_changes():
   by_prefix = collections.defaultdict(dict)
   for module in random_flow('real_nvp 2 scales').submodules:
     if isinstance(module, bijectors.AffineCoupling):
       prefix, _, number = module.name.rpartition('_')
-      kept, changed = module.mask.split(tf.ones(module.mask.event_shape))
-      by_prefix[prefix][int(number)] = module.mask.merge(kept, tf.zeros_like(changed)).numpy()
-  for kept in by_prefix.values():
-    assert sorted(kept) == list(range(len(kept))) and len(kept) > 1
-    for i in range(1, len(kept)):
-      np.testing.assert_array_equal(kept[i - 1] + kept[i], 1)
+      by_prefix[prefix][int(number)] = kept(module)
+  for masks in by_prefix.values():
+    assert sorted(masks) == list(range(len(masks))) and len(masks) > 1
+    for i in range(1, len(masks)):
+      np.testing.assert_array_equal(masks[i - 1] + masks[i], 1)

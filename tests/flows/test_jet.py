@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
+from tests.flows.test_all_flows import kept
 
 
 def small(image_shape=(4, 4, 1), **arguments):
@@ -18,11 +19,6 @@ def randomise(flow, scale=0.2):
   for variable in flow.variables:
     variable.assign(variable + rng.normal(0.0, scale, variable.shape))
   return flow
-
-
-def kept(coupling):
-  first, second = coupling.mask.split(tf.ones(coupling.mask.event_shape))
-  return coupling.mask.merge(first, tf.zeros_like(second)).numpy()
 
 
 @pytest.mark.parametrize('channels', [1, 3])

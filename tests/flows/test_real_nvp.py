@@ -5,10 +5,10 @@ import collections
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
 from tests.flows import reference
+from tests.flows.test_all_flows import kept
 
 SHAPE = (8, 8, 3)
 SETTINGS = {
@@ -81,11 +81,7 @@ def test_a_new_flow_of_the_paper():
     # Uniform between -a and a with a variance of 1 / channels.
     gain = coupling.conditioner.layer._convolutions[0].gain.numpy() * np.sqrt(48)
     assert np.abs(gain).max() < np.sqrt(3) and 0.5 < gain.var() < 1.5 and np.abs(gain.mean()) < 0.6
-    mask = coupling.mask
-    kept, changed = mask.split(tf.ones((1, *mask.event_shape)))
-    assert mask.kept_shape == mask.changed_shape == mask.event_shape
-    np.testing.assert_array_equal(kept + changed, tf.ones((1, *mask.event_shape)))
-  channels = {c.name: c.mask for c in flow.submodules if isinstance(c, bijectors.AffineCoupling)}
-  for i, name in enumerate(['scale_0_channel_0', 'scale_0_channel_1', 'scale_0_channel_2']):
-    kept, _ = channels[name].split(tf.ones((2, 2, 12)))
-    np.testing.assert_array_equal(kept[0, 0], [1 - i % 2] * 6 + [i % 2] * 6)
+    assert coupling.mask.kept_shape == coupling.mask.changed_shape == coupling.mask.event_shape
+  couplings = {c.name: c for c in flow.submodules if isinstance(c, bijectors.AffineCoupling)}
+  for i in range(3):
+    np.testing.assert_array_equal(kept(couplings[f'scale_0_channel_{i}'])[0, 0], [1 - i % 2] * 6 + [i % 2] * 6)

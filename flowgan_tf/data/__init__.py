@@ -56,9 +56,6 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
       or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
 
-  Returns:
-    The `Dataset`.
-
   Raises:
     UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, as a
       run's files want it, or it cannot be resized.

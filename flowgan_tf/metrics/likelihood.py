@@ -63,8 +63,7 @@ def make_likelihood_fn(
     levels: Number of grey levels of the data.
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
-    round_trips: Number of images whose round trip is measured, which takes as long as their density. The first images
-      are chosen; all by default.
+    round_trips: How many of the first images make the round trip, which takes as long as their density; None for all.
     spread: Spreads a function of batches over devices, such as `Replicas.map`.
 
   Returns:

@@ -39,9 +39,9 @@ def nearest_neighbors(images: np.ndarray, training: np.ndarray | StoredImages, l
   ```
 
   A grey level t stands for the centre of its bin, because dequantised images `(t + u) / levels` are spread over the
-  whole bin. The distance between a training image and its own dequantised copy is therefore not 0, but about
+  whole bin. The distance between a training image and its own dequantised copy is therefore about
   `1 / (sqrt(12) levels)`. A sample has been memorised if it is much closer to a training image than test images are.
-  The converse does not hold: a copy shifted by one pixel is far away. All n m pairs are compared, without an index.
+  The converse does not hold: a copy shifted by one pixel is far away.
 
   Args:
     images: Samples, floats `[n, height, width, channels]` with n > 0, in [0, 1]. Values outside are not clipped.

@@ -28,6 +28,9 @@ def test_svg():
   assert root.tag == f'{SVG}svg' and root.attrib['viewBox'] == '0 0 288 180'
   assert not list(root.iter(f'{SVG}script')) and b'<script' not in figure.data
   # No font of a reader's is needed, nothing says when or by what it was drawn, and what is behind it shows through.
+  assert figure == Figure.of_plot(
+    plot('</svg><script>alert("1")</script> & --'), figure.alt, figure.caption, figure.command
+  )
   assert not list(root.iter(f'{SVG}text')) and b'metadata' not in figure.data and b'#ffffff' not in figure.data
 
 

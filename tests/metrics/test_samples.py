@@ -1,6 +1,6 @@
 """Scores of samples, the reference behind them, and what a run makes of both."""
 
-import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -140,20 +140,6 @@ def config(tmp_path):
   return make_config(dataset=write_images(tmp_path / 'images.npz', count=150, labels=True))
 
 
-@pytest.fixture
-def networks(monkeypatch):
-  """The cache folder of each classifier that was asked for, none of which is trained."""
-  asked = []
-
-  def load_classifier(dataset, folder):
-    asked.append(folder)
-    return types.SimpleNamespace(label_distribution=None)
-
-  monkeypatch.setattr(samples, 'load_classifier', load_classifier)
-  monkeypatch.setattr(samples, 'load_reference', lambda *_: None)
-  return asked
-
-
 def test_a_classifier_needs_images_of_each_label(config, tmp_path):
   unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
   assert make_scorer(config, unlabelled) is None
@@ -165,18 +151,19 @@ def test_a_classifier_needs_images_of_each_label(config, tmp_path):
     make_scorer(config, data.load(str(path)))
 
 
-def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(
-  config, tmp_path, monkeypatch, caplog, networks
-):
+def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(config, tmp_path, monkeypatch, caplog):
+  load_network = mock.Mock(return_value=Colours())
+  monkeypatch.setattr(samples, 'load_classifier', load_network)
   monkeypatch.setenv('HOME', str(tmp_path))
-  make_scorer(config, data.load(config.dataset))
-  assert networks == [tmp_path / '.cache' / 'flowgan_tf']
   (tmp_path / 'file').touch()
+  dataset = data.load(config.dataset)
+  make_scorer(config, dataset)
   config.cache_dir = str(tmp_path / 'file' / 'cache')
-  assert make_scorer(config, data.load(config.dataset)) is not None
-  [message] = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
-  assert message.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in message
-  assert len(networks) == 2
+  make_scorer(config, dataset)
+  folders = [tmp_path / '.cache' / 'flowgan_tf', tmp_path / 'file' / 'cache']
+  assert load_network.call_args_list == [mock.call(dataset, folder) for folder in folders]
+  first, _ = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+  assert first.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in first
 
 
 # Samples.

@@ -285,7 +285,8 @@ def test_mean_and_standard_deviation_are_over_all_subsets_of_that_size():
     for columns in itertools.combinations(range(4), 2)
   ]
   score = kernel_distance(x, y, subsets=4000, subset_size=2)
-  assert score == kernel_distance(x, y, subsets=4000, subset_size=2) != kernel_distance(x, y, 4000, 2, seed=1)
+  assert score == kernel_distance(x, y, 4000, 2) != kernel_distance(x, y, 4000, 2, seed=1)
+  assert kernel_distance(x, y) == kernel_distance(x, y, subsets=100, subset_size=4)
   assert abs(score.mean - np.mean(values)) < 3 * np.std(values) / math.sqrt(4000)
   np.testing.assert_allclose(score.std, np.std(values), rtol=0.05)
 

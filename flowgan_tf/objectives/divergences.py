@@ -86,17 +86,17 @@ class Divergence:
   relativistic: bool = False
 
 
-def _mean(function: Callable[[tf.Tensor], tf.Tensor], outputs: tf.Tensor) -> tf.Tensor:
+_Function = Callable[['tf.Tensor'], 'tf.Tensor']
+
+
+def _mean(function: _Function, outputs: tf.Tensor) -> tf.Tensor:
   # AutoGraph has nothing to do there, and warns that it cannot tell two lambdas on one line apart.
   function = tf.autograph.experimental.do_not_convert(function)
   return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
 
 
 def _minimax(
-  name: str,
-  activation: Callable[[tf.Tensor], tf.Tensor],
-  conjugate: Callable[[tf.Tensor], tf.Tensor],
-  default_gradient_penalty: float = 0.0,
+  name: str, activation: _Function, conjugate: _Function, default_gradient_penalty: float = 0.0
 ) -> Divergence:
   """A divergence whose critic maximises and whose generator minimises the same V.
 
@@ -117,12 +117,7 @@ def _minimax(
   )
 
 
-def _non_saturating(
-  name: str,
-  real_loss: Callable[[tf.Tensor], tf.Tensor],
-  fake_loss: Callable[[tf.Tensor], tf.Tensor],
-  chance_loss: float,
-) -> Divergence:
+def _non_saturating(name: str, real_loss: _Function, fake_loss: _Function, chance_loss: float) -> Divergence:
   """The critic classifies; the generator minimises the loss that its samples would have if they were labelled real.
 
   `chance_loss` is the critic's optimal loss for P = Q, so that `chance_loss - critic_loss` bounds a divergence.

@@ -2,6 +2,7 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -36,6 +37,9 @@ def test_the_ends_of_the_interval_and_of_the_range(dtype):
   np.testing.assert_allclose(bijector.inverse(far), [-0.05 / 0.9, 0.95 / 0.9], rtol=1e-6)
   np.testing.assert_allclose(bijector.inverse_log_det_jacobian(far), -200 - np.log(0.9), rtol=1e-6)
   assert np.isnan(bijector.inverse(np.nan))
+  # Cumulative probabilities need to know that it is increasing. The sigmoid of logistic noise is uniform.
+  uniform = tfp.bijectors.Invert(AlphaLogit(0.0))(tfp.distributions.Logistic(tf.zeros((), dtype), 1.0))
+  np.testing.assert_allclose(uniform.cdf(tf.constant([0.2, 0.7], dtype)), [0.2, 0.7], rtol=1e-6)
 
 
 MODES = {

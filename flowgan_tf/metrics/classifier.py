@@ -126,10 +126,7 @@ def _network(image_shape, num_classes, seed):
     layer.Dropout(0.3, seed=seed + 1, **float32),
     layer.Dense(num_classes, kernel_initializer=he_normal(seed + 2), name='logits', **float32),
   ]
-  model = keras.Sequential(layers, name='classifier')
-  # Keras would use XLA, whose convolution gradients are ten times slower on a CPU.
-  model.compile(jit_compile=False)
-  return model
+  return keras.Sequential(layers, name='classifier')
 
 
 def _train(model, dataset, seed):
@@ -151,7 +148,7 @@ def _train(model, dataset, seed):
   model.compile(
     optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, decay_steps=len(batches))),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    jit_compile=False,
+    jit_compile=False,  # The gradients of XLA's convolutions are ten times slower on a CPU.
   )
   for batch in batches:
     images = dequantize(dataset.train.images[batch], dataset.levels, seed=int(rng.integers(2**63)))

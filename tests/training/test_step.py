@@ -1,4 +1,5 @@
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -135,7 +136,9 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
   config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)
   images = images_for(config)
-  state, recorder, before = record(config, images, divergence='relativistic')
+  with mock.patch.object(TrainStep, '_sample', autospec=True, side_effect=TrainStep._sample) as sample:
+    state, recorder, before = record(config, images, divergence='relativistic')
+  assert sample.call_count == 1
   [(real, fake, _)], [(_, fake_outputs, real_outputs, _)] = recorder.critic_inputs, recorder.generator_inputs
   noise_seed = stateless_seed(config.seed, Purpose.CRITIC, tf.constant(2, tf.int64))
   assert_identical([real], [images.numpy()])

@@ -8,8 +8,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf.files import read_record, write_record
-from flowgan_tf.runs.config import default_config
-from flowgan_tf.runs.run import make_objective
+from flowgan_tf.runs.config import default_config, make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step
 

@@ -1,7 +1,5 @@
 """What our bijectors share: value and log-determinant in one pass, variables of their own, and `training`."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 
@@ -13,8 +11,6 @@ from tensorflow_probability.python.internal import cache_util
 
 from flowgan_tf.errors import UsageError, check_bool
 from flowgan_tf.networks.adapter import HiddenFromKeras
-
-__all__ = ['OnePassBijector', 'VariableBijector', 'check_event_shape', 'clear_caches', 'training_kwargs']
 
 
 class OnePassBijector(tfp.bijectors.Bijector):

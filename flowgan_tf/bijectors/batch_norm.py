@@ -1,7 +1,5 @@
 """Batch normalisation as a bijector."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +7,6 @@ import tensorflow as tf
 
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
 from flowgan_tf.errors import check_number
-
-__all__ = ['BatchNormalization']
 
 
 class BatchNormalization(VariableBijector, OnePassBijector):

@@ -1,7 +1,5 @@
 """Additive (NICE) and affine (Real-NVP) coupling layers."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,8 +8,6 @@ from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
 from flowgan_tf.errors import UsageError, check, check_number
 from flowgan_tf.networks.adapter import KerasModule
-
-__all__ = ['AdditiveCoupling', 'AffineCoupling']
 
 
 class _Coupling(VariableBijector, OnePassBijector):

@@ -1,7 +1,5 @@
 """The alpha-logit, which maps the unit interval to the real line without infinities at its ends."""
 
-from __future__ import annotations
-
 import functools
 import math
 
@@ -10,8 +8,6 @@ import tensorflow as tf
 
 from flowgan_tf.bijectors.base import OnePassBijector
 from flowgan_tf.errors import check, check_number
-
-__all__ = ['AlphaLogit']
 
 
 class AlphaLogit(OnePassBijector):

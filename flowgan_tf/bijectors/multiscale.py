@@ -1,15 +1,11 @@
 """The two steps of the multi-scale architecture: space-to-depth, and factoring out half of the channels."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
 from flowgan_tf.errors import UsageError, check
-
-__all__ = ['FactorOut', 'Squeeze']
 
 
 class Squeeze(tfp.bijectors.Bijector):

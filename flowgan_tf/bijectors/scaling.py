@@ -1,15 +1,11 @@
 """Diagonal scaling, the last layer of NICE."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
 from flowgan_tf.errors import check_number
-
-__all__ = ['DiagonalScaling']
 
 
 class DiagonalScaling(VariableBijector):

@@ -1,7 +1,5 @@
 """Images in NumPy's files: .npz files, and folders of .npy files, whose images may be larger than memory."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -16,16 +14,6 @@ import numpy as np
 from flowgan_tf.data.dataset import Dataset, Split, check_labels, crop_and_resize, hold_out, make_dataset, three_way
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.files import make_writable, refusal_named, sync
-
-__all__ = [
-  'IN_MEMORY',
-  'PARTS',
-  'StoredImages',
-  'is_array_folder',
-  'load_array_folder',
-  'load_npz',
-  'write_array_folder',
-]
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,8 +16,6 @@ from flowgan_tf.errors import UsageError
 if TYPE_CHECKING:
   from flowgan_tf.data.arrays import StoredImages
 
-__all__ = ['RESIZE', 'Dataset', 'Split', 'check_labels', 'crop_and_resize', 'hold_out', 'make_dataset', 'three_way']
-
 # All random splits have this seed, because a run's own seed must not decide which images are held out.
 _SPLIT_SEED = 2018
 

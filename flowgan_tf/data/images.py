@@ -1,7 +1,5 @@
 """The user's own images: folders of PNG, JPEG and BMP files."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import math
@@ -15,8 +13,6 @@ from PIL import Image, ImageOps
 from flowgan_tf.data.arrays import write_array_folder
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
-
-__all__ = ['load_folder', 'write_folder']
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')

@@ -1,7 +1,5 @@
 """Dequantisation and the stream of training batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -10,8 +8,6 @@ import tensorflow as tf
 
 from flowgan_tf.data.arrays import StoredImages
 from flowgan_tf.data.dataset import Split
-
-__all__ = ['dequantize', 'dequantized_chunks', 'training_batches']
 
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.

@@ -20,8 +20,6 @@ from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, hol
 from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import later
 
-__all__ = ['NAMES', 'host_answers', 'load_tfds']
-
 tfds = later('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
 # The data sets whose splits are those of the literature.

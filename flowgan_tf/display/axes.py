@@ -5,8 +5,6 @@ black. The first six colours are those of Okabe and Ito (2008), which colour-bli
 differ in their dashes or markers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import warnings

@@ -15,8 +15,6 @@ from PIL import Image
 from flowgan_tf.display.axes import glyphs_may_be_missing
 from flowgan_tf.files import write_atomically
 
-__all__ = ['Figure', 'png_size']
-
 # Paths instead of text look the same whatever fonts a reader has. Without a salt, ids would differ from run to run.
 _STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_threshold': 0.3}
 

@@ -1,7 +1,5 @@
 """The paper's figures, drawn from arrays. Each function returns a Matplotlib figure for `Figure.of_plot`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,16 +25,6 @@ from flowgan_tf.display.axes import (
   set_log_ticks,
   set_plain_ticks,
 )
-
-__all__ = [
-  'bandwidth_study',
-  'condition_numbers',
-  'front',
-  'learning_curves',
-  'likelihood_histograms',
-  'score_curves',
-  'singular_values',
-]
 
 
 def learning_curves(

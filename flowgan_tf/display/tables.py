@@ -8,8 +8,6 @@ import numbers
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ['SCORE_NAMES', 'Column', 'Row', 'Table', 'listed', 'printable']
-
 SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
 
 

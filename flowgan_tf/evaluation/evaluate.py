@@ -1,7 +1,5 @@
 """Measures a run: likelihood of a split, samples and their scores; `evaluation.json` keeps the results."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -23,8 +21,6 @@ from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings
 from flowgan_tf.runs.run import Run, load_data, load_run
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-
-__all__ = ['IMAGES_PER_CALL', 'Evaluator', 'evaluate_run', 'merge_records', 'read_evaluation']
 
 IMAGES_PER_CALL = 500
 

@@ -1,7 +1,5 @@
 """Pictures of images and of a run: grids, samples, interpolations, and samples beside the nearest training images."""
 
-from __future__ import annotations
-
 import math
 import os
 import pathlib
@@ -18,8 +16,6 @@ from flowgan_tf.flows.prior import MixturePrior, tempered
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
-
-__all__ = ['Picture', 'image_grid', 'interpolations', 'neighbor_grid', 'neighbors', 'samples', 'save_png']
 
 _BACKGROUND = 110  # Grey that stands out from white, black and most photographs.
 _LINE = 2

@@ -4,8 +4,6 @@ A builder takes the shape of an image and keywords with defaults, among them `dt
 a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math
@@ -17,8 +15,6 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check, check_choice, check_integers
 from flowgan_tf.networks.adapter import HiddenFromKeras
-
-__all__ = ['DEQUANTIZE', 'MOST_LAYERS', 'MOST_UNITS', 'Generator', 'builder', 'check_events', 'check_values']
 
 # The largest sizes of a network: far more than any model has, and few enough to be refused or built.
 MOST_UNITS = 65_536

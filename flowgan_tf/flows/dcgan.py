@@ -23,8 +23,6 @@ from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 
-__all__ = ['ImplicitGenerator', 'dcgan']
-
 
 class ImplicitGenerator(Generator, tf.Module):
   """A generator that can only be sampled: `x = G(z)`, `z ~ prior`, where `G` has no inverse.

@@ -19,8 +19,6 @@ from flowgan_tf.flows.builder import Generator, check_events
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import refuse_to_pickle
 
-__all__ = ['Flow']
-
 
 class Flow(Generator, _TransformedDistribution):
   """A normalizing flow: `x = G(z)`, `z ~ prior`, with the exact density of `x`.

@@ -1,7 +1,5 @@
 """Jet: couplings whose networks are MLP-Mixers or vision transformers over patches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -15,8 +13,6 @@ from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import check_patch_size
-
-__all__ = ['jet']
 
 _HEADS = 4
 _LOG_SCALE_BOUND = 2.0

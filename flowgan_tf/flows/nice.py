@@ -1,7 +1,5 @@
 """NICE: additive couplings and a diagonal scaling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -14,8 +12,6 @@ from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner
-
-__all__ = ['nice']
 
 
 @builder

@@ -17,8 +17,6 @@ from flowgan_tf.bijectors import AlphaLogit, BatchNormalization
 from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import check_events, check_values
 
-__all__ = ['PRIORS', 'MixturePrior', 'initialize_prior', 'make_prior', 'standard_prior', 'tempered']
-
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
 _MOST_COMPONENTS = 1000

@@ -1,7 +1,5 @@
 """Real-NVP: affine couplings over several scales."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +12,6 @@ from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
-
-__all__ = ['real_nvp']
 
 _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, in float32 as well.

@@ -1,7 +1,5 @@
 """What several metrics do with arrays: check images, go through them in batches, keep results, and give their error."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
@@ -16,8 +14,6 @@ from numpy.typing import ArrayLike
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import digest, save_arrays
-
-__all__ = ['cached', 'check_images', 'map_batches', 'standard_error', 'weights_hash']
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'

@@ -4,8 +4,6 @@ The scores need p(y|x) from a classifier that knows the data. A network pretrain
 and a download is not always possible. This classifier trains in about a minute on two CPU cores and is kept in a cache.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging
@@ -19,8 +17,6 @@ import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks
 from flowgan_tf.metrics.arrays import cached, check_images, weights_hash
-
-__all__ = ['Classifier', 'load_classifier']
 
 _LOG = logging.getLogger(__name__)
 

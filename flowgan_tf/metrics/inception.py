@@ -6,8 +6,6 @@ have the same scale as published ones, but are not comparable to the last digit.
 number of samples and number of splits.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -21,8 +19,6 @@ import tqdm
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.arrays import check_images, weights_hash
-
-__all__ = ['Inception', 'load_inception']
 
 _SIZE = 299
 _BATCH_SIZE = 50

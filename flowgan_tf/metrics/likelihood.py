@@ -1,7 +1,5 @@
 """Likelihood of images in nats and in bits per dimension, with the round-trip error of the flow."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,8 +9,6 @@ import tensorflow as tf
 
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics.arrays import map_batches, standard_error
-
-__all__ = ['Likelihood', 'bits_per_dim', 'make_likelihood_fn']
 
 
 class Likelihood(NamedTuple):

@@ -1,7 +1,5 @@
 """Training images nearest to samples, which show whether a generator has memorised them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +8,6 @@ from sklearn.neighbors import NearestNeighbors
 from flowgan_tf.data import StoredImages
 from flowgan_tf.errors import UsageError, check_integer
 from flowgan_tf.metrics.arrays import check_images
-
-__all__ = ['Neighbors', 'nearest_neighbors']
 
 # Training images, and their values, that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images
 # would take 614 MB.

@@ -1,7 +1,5 @@
 """What is said of a generator's samples: scores by a network, beside its features of real images, and their health."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import math
@@ -26,8 +24,6 @@ from flowgan_tf.metrics.scores import (
   kernel_distance,
   mode_score,
 )
-
-__all__ = ['Reference', 'ScoreNetwork', 'Scorer', 'load_reference', 'make_scorer', 'score_samples']
 
 _LOG = logging.getLogger(__name__)
 

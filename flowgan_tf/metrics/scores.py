@@ -4,25 +4,12 @@ Scores are comparable only if they come from the same network and from about the
 samples, p(y) is a rough estimate, and all scores but KID are biased.
 """
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from flowgan_tf.errors import UsageError, check, check_integer
-
-__all__ = [
-  'FeatureStatistics',
-  'Score',
-  'feature_statistics',
-  'frechet_distance',
-  'inception_score',
-  'kernel_distance',
-  'mode_score',
-  'squared_mmd',
-]
 
 # A float32 softmax or a table of label frequencies is rounded, but not by more than this.
 _SUM_TOLERANCE = 1e-3

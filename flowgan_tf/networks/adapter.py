@@ -15,8 +15,6 @@ from keras.src.backend.common import global_state
 
 from flowgan_tf.errors import UsageError
 
-__all__ = ['HiddenFromKeras', 'KerasModule', 'refuse_to_pickle']
-
 
 class HiddenFromKeras:
   """Base of modules whose variables a Keras layer does not see: they refuse to become an attribute of one.

@@ -1,15 +1,11 @@
 """The dense conditioner, the network of NICE, and the residual convolutional ones of Real-NVP."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 
 from flowgan_tf.errors import check_choice
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
-
-__all__ = ['PaperConditioner', 'ResidualConditioner', 'WeightNormConv2D', 'dense_conditioner']
 
 
 def dense_conditioner(

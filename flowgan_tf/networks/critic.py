@@ -1,7 +1,5 @@
 """Critics: networks that tell images of the data from samples."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -10,8 +8,6 @@ import keras
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.networks.normalization import ImageNormalization
-
-__all__ = ['CRITICS', 'dcgan_critic']
 
 _MOST_UNITS = 65_536  # As of the generators: far more than any critic has, and few enough to be refused or built.
 

@@ -1,13 +1,9 @@
 """Functions with gradients of their own that XLA compiles within any graph, and the activation made of them."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 
 import tensorflow as tf
-
-__all__ = ['fused', 'gelu']
 
 
 def fused(value: Callable, gradient: Callable) -> Callable:

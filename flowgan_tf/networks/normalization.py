@@ -1,22 +1,11 @@
 """Normalisation layers of conditioners, chosen by name, and of critics."""
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.errors import check_choice
 from flowgan_tf.networks.fused import fused
-
-__all__ = [
-  'NORMALIZATIONS',
-  'GuardedBatchNormalization',
-  'ImageNormalization',
-  'LastAxisNormalization',
-  'ScalarBatchNormalization',
-  'normalization',
-]
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')

@@ -1,7 +1,5 @@
 """Networks over the patches of an image, an MLP-Mixer and a vision transformer, for masks that keep its shape."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 
@@ -12,8 +10,6 @@ from keras import ops
 from flowgan_tf.errors import check, check_integer
 from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.normalization import LastAxisNormalization
-
-__all__ = ['MixerConditioner', 'TransformerConditioner', 'check_patch_size', 'from_patches', 'to_patches']
 
 
 class Block(keras.layers.Layer):

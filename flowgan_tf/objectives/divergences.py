@@ -53,8 +53,6 @@ from collections.abc import Callable
 
 from flowgan_tf.lazy import later
 
-__all__ = ['DIVERGENCES', 'Divergence']
-
 tf = later('tensorflow')
 replicas = later('flowgan_tf.replicas')
 

@@ -11,8 +11,6 @@ from flowgan_tf.errors import UsageError, check_choice, check_integer, check_num
 from flowgan_tf.lazy import later
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 
-__all__ = ['OBJECTIVES', 'PENALTIES', 'Objective', 'gradient_penalty', 'make', 'zero_centered_penalty']
-
 tf = later('tensorflow')
 replicas = later('flowgan_tf.replicas')
 

@@ -16,8 +16,6 @@ from absl import logging as absl_logging
 
 from flowgan_tf.errors import UsageError, is_path
 
-__all__ = ['load_tensorflow', 'message', 'program', 'require_path', 'run_argument', 'run_program', 'status_of']
-
 FLAGS = flags.FLAGS
 
 # Before TensorFlow is imported, which a config file may do.

@@ -18,8 +18,6 @@ from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
 
-__all__ = ['configurations', 'define_analyses', 'define_settings']
-
 FLAGS = flags.FLAGS
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

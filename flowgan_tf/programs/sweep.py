@@ -84,7 +84,7 @@ def _check(configs, analyses):
   config = configs[0]
   if config.init_from:
     fg.runs.run.find_run(config.init_from)
-  objectives = list(map(fg.runs.run.make_objective, configs))
+  objectives = list(map(fg.runs.config.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
   if not fg.runs.run.make_generator(config, dataset.image_shape).has_density:
     if any(objective.uses_likelihood for objective in objectives):

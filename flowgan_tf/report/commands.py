@@ -1,7 +1,5 @@
 """The commands that reproduce a run's numbers, from what its files say, on any machine."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import os
@@ -14,8 +12,6 @@ from ml_collections import config_dict
 from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.runs.config import SHORT_FLAGS, hindrance, settings
 from flowgan_tf.study.summary import Summary
-
-__all__ = ['analyze', 'evaluate', 'missing', 'short', 'train']
 
 # Folders of the machine that trained the run, which the commands leave out.
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')

@@ -1,7 +1,5 @@
 """Figures of runs: samples, curves of their training, and what lambda changes (the paper's Figures 1, 2 and 5)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,8 +13,6 @@ from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
-
-__all__ = ['condition_numbers', 'front', 'learning_curves', 'sample_grids', 'score_curves']
 
 
 def sample_grids(runs: Sequence[Summary]) -> list[Figure]:

@@ -1,7 +1,5 @@
 """One HTML file that needs nothing else: text, tables whose numbers name their commands, figures, code."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -10,8 +8,6 @@ import jinja2
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Table, printable
-
-__all__ = ['Code', 'Page', 'Section', 'render']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The sections of the page about any set of runs: tables beside the paper's numbers, figures, commands."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
@@ -17,8 +15,6 @@ from flowgan_tf.report.tables import PAPER, RUN, checkpoints_table, nll_unit, pa
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
-
-__all__ = ['make_report']
 
 _TITLES = {
   'mnist': 'MNIST',

@@ -6,8 +6,6 @@
      Generative Models. AAAI 2018. https://arxiv.org/abs/1705.08868
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,18 +14,6 @@ from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
-
-__all__ = [
-  'PAPER',
-  'RUN',
-  'checkpoints_table',
-  'evaluation_table',
-  'nll_unit',
-  'paper_row',
-  'paper_table',
-  'runs_table',
-  'sweep_table',
-]
 
 PAPER = 'https://arxiv.org/abs/1705.08868'
 

@@ -22,8 +22,6 @@ from flowgan_tf.files import sync
 from flowgan_tf.flows import Generator
 from flowgan_tf.runs.config import CHECKPOINTS
 
-__all__ = ['CHECKPOINTS', 'Checkpoints', 'available', 'latest_step', 'restore_generator']
-
 _LOG = logging.getLogger(__name__)
 
 # What TensorFlow raises for a checkpoint that lost a file, is truncated, has flipped bits or belongs to something else.

@@ -16,8 +16,6 @@ from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.runs.checkpoints import available, latest_step
 from flowgan_tf.runs.config import default_config, training_changes, used
 
-__all__ = ['count_rollback', 'exclusive', 'open_workdir', 'read_description', 'write_description']
-
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
 # What a training that has saved its first checkpoint leaves, and what the other programs make of one.

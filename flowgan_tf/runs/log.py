@@ -15,8 +15,6 @@ import tqdm
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, write_atomically
 
-__all__ = ['NoLog', 'RunLog', 'read_metrics']
-
 _LOG = logging.getLogger(__name__)
 
 # The terminal has room only for these, in the line of an evaluation and beside the progress bar.

@@ -13,10 +13,8 @@ from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
-from flowgan_tf.runs.config import make_objective, run_identity
+from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import read_description
-
-__all__ = ['Run', 'find_run', 'load_data', 'load_run', 'make_critic', 'make_generator', 'make_objective']
 
 
 @dataclasses.dataclass(frozen=True)

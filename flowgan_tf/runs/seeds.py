@@ -4,8 +4,6 @@ import enum
 
 import tensorflow as tf
 
-__all__ = ['Purpose', 'stateless_seed']
-
 
 class Purpose(enum.IntEnum):
   """What a draw is for; two purposes never share a stream."""

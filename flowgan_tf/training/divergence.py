@@ -1,7 +1,5 @@
 """What was no longer finite in a training that diverged, and where that began."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator
@@ -14,8 +12,6 @@ from flowgan_tf.flows import Generator
 from flowgan_tf.objectives import Objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
-
-__all__ = ['explain', 'not_finite']
 
 # What computes values and log-determinants in a bijector; the last two only in those that compute both together.
 _METHODS = (

@@ -1,7 +1,5 @@
 """The training loop, from a configuration to a trained run."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -18,17 +16,14 @@ from flowgan_tf.evaluation.pictures import image_grid, save_png
 from flowgan_tf.metrics.samples import make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import run_identity, shared_settings, validate
+from flowgan_tf.runs.config import make_objective, run_identity, shared_settings, validate
 from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
-from flowgan_tf.runs.run import make_objective
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
 from flowgan_tf.training.step import TrainStep, batches_per_step
-
-__all__ = ['TrainingDiverged', 'train']
 
 _GRID_IMAGES = 64
 _MAX_ROLLBACKS = 3

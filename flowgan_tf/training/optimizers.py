@@ -1,12 +1,8 @@
 """Adam as one fused operation per variable, and its learning rates."""
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 from ml_collections import config_dict
-
-__all__ = ['FusedAdam', 'Warmup', 'make_adam']
 
 
 class FusedAdam(keras.optimizers.Adam):

@@ -1,7 +1,5 @@
 """The state of a training: everything that a checkpoint must hold, in one object, and how it starts."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -22,8 +20,6 @@ from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.run import load_run, make_critic, make_generator
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.optimizers import make_adam
-
-__all__ = ['TrainState', 'start_from_data', 'start_from_run']
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,7 +1,5 @@
 """One training step: updates of the critic, one update of the generator, and one of the averaged weights."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import math
@@ -14,8 +12,6 @@ from flowgan_tf.objectives import Objective
 from flowgan_tf.replicas import SINGLE, Replicas, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
-
-__all__ = ['TrainStep', 'batches_per_step', 'graph']
 
 _LOG = logging.getLogger(__name__)
 

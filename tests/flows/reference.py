@@ -7,8 +7,6 @@ weights of the coupling NAME, flattened one after the other in the order in whic
 layout: noise is laid out like the image.
 """
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np

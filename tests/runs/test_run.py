@@ -7,7 +7,8 @@ import pytest
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
-from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator, make_objective
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator
 from tests.tiny import edit_record, make_config
 
 

@@ -1,7 +1,5 @@
 """A tiny run that the analyses are applied to."""
 
-from __future__ import annotations
-
 import pathlib
 
 import pytest

@@ -82,14 +82,9 @@ def check_integers(name: str, value: Sequence[int], at_most: int | None = None) 
 
 
 def check_memory(what: str, size: float) -> None:
-  """Checks, before something is made, that the memory of this machine can hold it.
+  """Checks, before something of `size` bytes is made, that the memory of this machine can hold it.
 
-  Args:
-    what: What takes the memory, as the subject of the message.
-    size: Its size in bytes.
-
-  Raises:
-    UsageError: If it is larger than the memory.
+  `what` takes the memory: the subject of the message.
   """
   memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   if size > memory:

@@ -12,15 +12,11 @@ __all__ = ['later', 'offer']
 def offer(
   package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-  """Makes the functions `__getattr__` and `__dir__` of a package.
+  """Makes the functions `__getattr__` and `__dir__` of a package, from the names that it has from each module.
 
   ```python
   __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_run']})
   ```
-
-  Args:
-    package: The package's `__name__`.
-    modules: The names that the package has from each of its modules.
   """
   homes = {name: module for module, names in modules.items() for name in names}
 

@@ -28,16 +28,11 @@ RESIZE = '; to crop and resize all of them, set `image_size`, for example to 64'
 # Without `eq=False`, dataclasses would compare arrays element by element, and raise.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """One part of a data set.
+  """One part of a data set."""
 
-  Attributes:
-    images: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a
-      file.
-    labels: Classes of the images, int64 `[n]`, or None if there are none.
-  """
-
+  #: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a file.
   images: np.ndarray | StoredImages
-  labels: np.ndarray | None
+  labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None if there are none.
 
   def __len__(self) -> int:
     return len(self.images)
@@ -45,23 +40,14 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """Integer images with their training, validation and test splits.
+  """Integer images with their training, validation and test splits."""
 
-  Attributes:
-    name: Name of the data set, of the folder or of the file.
-    levels: Number of grey levels of a pixel: 17 for the digits, otherwise 256.
-    train: Images that a model is fitted to.
-    validation: Images that choose among models.
-    test: Images that results are reported for.
-    num_classes: Number of classes, or None without labels.
-  """
-
-  name: str
-  levels: int
-  train: Split
-  validation: Split
-  test: Split
-  num_classes: int | None
+  name: str  #: Name of the data set, of the folder or of the file.
+  levels: int  #: Number of grey levels of a pixel: 17 for the digits, otherwise 256.
+  train: Split  #: Images that a model is fitted to.
+  validation: Split  #: Images that choose among models.
+  test: Split  #: Images that results are reported for.
+  num_classes: int | None  #: Number of classes, or None without labels.
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

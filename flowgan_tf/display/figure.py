@@ -21,25 +21,15 @@ _STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_t
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A picture with its caption. Equal plots and pixels give equal bytes.
+  """A picture with its caption. Equal plots and pixels give equal bytes."""
 
-  Attributes:
-    data: The file's bytes.
-    suffix: Its format, 'svg' or 'png'.
-    width: In CSS pixels.
-    height: In CSS pixels.
-    alt: What the picture shows, for those who cannot see it.
-    caption: The text below it.
-    command: The command that made it, if there is one.
-  """
-
-  data: bytes
-  suffix: str
-  width: int
-  height: int
-  alt: str
-  caption: str
-  command: str | None = None
+  data: bytes  #: The file's bytes.
+  suffix: str  #: Its format, 'svg' or 'png'.
+  width: int  #: In CSS pixels.
+  height: int  #: In CSS pixels.
+  alt: str  #: What the picture shows, for those who cannot see it.
+  caption: str  #: The text below it.
+  command: str | None = None  #: The command that made it, if there is one.
 
   @classmethod
   def of_plot(cls, plot: matplotlib.figure.Figure, alt: str, caption: str, command: str | None = None) -> Figure:

@@ -34,12 +34,9 @@ def learning_curves(
 ) -> Figure:
   """Plots negative log-likelihood against training iteration, and the critic's gap below it (the paper's Figure 2).
 
-  If one series dwarfs another, the scale is asinh. A value that is not finite leaves a gap.
-
-  Args:
-    series: For each label, the iterations `[n]`, the NLL of training images `[n]` or None, and of validation images.
-    unit: `'nats'` or `'bits/dim'`.
-    critic: For each label, the iterations `[m]` and the gap `E[f(x)] - E[f(G(z))]` of the Wasserstein critic `[m]`.
+  If one series dwarfs another, the scale is asinh. A value that is not finite leaves a gap. `series` has for each label
+  the iterations `[n]`, the NLL of training images `[n]` or None, and of validation images; `critic` has the iterations
+  `[m]` and the critic's gap `E[f(x)] - E[f(G(z))]` `[m]`.
   """
   figure, panels = make_panels(2 if critic else 1)
   looks = choose_looks([*series, *(critic or {})])
@@ -84,14 +81,8 @@ def bandwidth_study(
 ) -> Figure:
   """Plots NLL and score of a mixture of Gaussians against its bandwidth (the paper's Figures 3 and 6).
 
-  Args:
-    bandwidths: Standard deviations `[n]` of the components.
-    nll: NLL `[n]` of held-out images in `unit`.
-    score: Scores `[n]`.
-    score_name: Name of the score, such as `'MODE score'`.
-    model_lines: NLL and score of each model, drawn as horizontal lines.
-    winning: The smallest and the largest bandwidth at which the mixture beats the model on both, or None.
-    unit: Unit of the NLL.
+  Bandwidths, NLL and score are `[n]`. `model_lines` has the NLL and the score of each model, drawn as horizontal lines.
+  `winning` is the smallest and the largest bandwidth at which the mixture beats the model on both, or None.
   """
   figure, panels = make_panels(2)
   panels[1].set_xscale('log')
@@ -155,13 +146,9 @@ def front(
 ) -> Figure:
   """Plots sample-quality score against NLL, with bars of their errors. Up and to the left is better.
 
-  If one NLL is far from most others, the axis shows differences from the lowest on an asinh scale.
-
-  Args:
-    points: `(label, order, nll, score, nll's standard error, score's standard deviation, note)` of each. Points of
-      one label are joined in their order, unless several have the same. The note is written beside the point.
-    score_name: Name of the score, such as `'MODE score'`.
-    unit: Unit of the NLL.
+  If one NLL is far from most others, the axis shows differences from the lowest on an asinh scale. A point is `(label,
+  order, nll, score, nll's standard error, score's standard deviation, note)`. Points of one label are joined in their
+  order, unless several have the same. The note is written beside the point.
   """
   figure, (axes,) = make_panels(1)
   all_nll = [point[2] for point in points if math.isfinite(point[2])] or [0]
@@ -195,9 +182,8 @@ def front(
 def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> Figure:
   """Plots the median condition number of the generator's Jacobian against lambda, with bars between the quartiles.
 
-  Args:
-    lambdas: Lambda of each model, ascending. 0 is adversarial training, infinity is maximum likelihood.
-    values: For each lambda, the condition numbers. NaN is left out. Infinity is drawn at the uppermost tick.
+  The lambdas ascend; 0 is adversarial training, infinity maximum likelihood. `values` has the condition numbers for
+  each. NaN is left out, and infinity is drawn at the uppermost tick.
   """
   figure, (axes,) = make_panels(1)
   valid = [np.ravel(v)[~np.isnan(np.ravel(v))] for v in values]

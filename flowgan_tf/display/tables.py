@@ -13,22 +13,14 @@ SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score',
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What a column shows of each row.
+  """What a column shows of each row."""
 
-  Attributes:
-    header: Its name.
-    key: Where a row's record holds the value: a number, or a text, which is shown on one line.
-    format: Of the number, such as ',.2f'.
-    error: Where the record holds the number's error, which has the same format; none if None.
-    source: Which of the row's records, and whose link.
-    infinite: What stands for a number that the record holds as None, as JSON has no infinity; nothing if empty.
-  """
-
-  header: str
-  key: str
-  format: str = ''
-  error: str | None = None
-  source: str = ''
+  header: str  #: Its name.
+  key: str  #: Where a row's record holds the value: a number, or a text, which is shown on one line.
+  format: str = ''  #: Of the number, such as ',.2f'.
+  error: str | None = None  #: Where the record holds the number's error, which has the same format; none if None.
+  source: str = ''  #: Which of the row's records, and whose link.
+  #: What stands for a number that the record holds as None, as JSON has no infinity; nothing if empty.
   infinite: str = ''
 
   def value(self, row: Row) -> float | str | None:
@@ -50,14 +42,10 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Records that a table shows side by side.
+  """Records that a table shows side by side."""
 
-  Attributes:
-    records: By source, values by key.
-    links: By source, the command that made its numbers, or the address (https://...) where they are published.
-  """
-
-  records: Mapping[str, Mapping[str, object]]
+  records: Mapping[str, Mapping[str, object]]  #: By source, values by key.
+  #: By source, the command that made its numbers, or the address (https://...) where they are published.
   links: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

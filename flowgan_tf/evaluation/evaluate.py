@@ -44,14 +44,10 @@ class Evaluator:
     round_trips: int | None = None,
     spread: Callable[[Callable], Callable] = lambda function: function,
   ):
-    """Prepares the measurements.
+    """Prepares the measurements of a generator, whose variables may change between calls.
 
-    Args:
-      generator: The generator; its variables may change between calls.
-      dataset: Data set whose splits are measured.
-      config: A training configuration.
-      round_trips: Number of images whose round trip is measured with their likelihood. All by default.
-      spread: Spreads a function of batches over devices, such as `Replicas.map`.
+    `round_trips` is the number of images whose round trip is measured with their likelihood, by default all. `spread`
+    spreads a function of batches over devices, such as `Replicas.map`.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
     self._decode = spread(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
@@ -72,13 +68,9 @@ class Evaluator:
     return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._batch_size))
 
   def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
-    """Draws samples, float `[n, height, width, channels]`.
+    """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
-    Args:
-      n: Number of samples.
-      purpose: What the samples are for. It determines the noise, together with `step`.
-      step: Training step, or another integer that tells draws of one purpose apart.
-      temperature: Factor of the noise, or of the noise around the means of a mixture.
+    `temperature` is the factor of the noise, or of the noise around the means of a mixture.
 
     Raises:
       UsageError: If the samples would not fit into memory.

@@ -12,22 +12,14 @@ from flowgan_tf.metrics.arrays import map_batches, standard_error
 
 
 class Likelihood(NamedTuple):
-  """The likelihood of a set of images under a flow.
+  """The likelihood of a set of images under a flow."""
 
-  Attributes:
-    nll: Mean negative log-likelihood in nats per image, for the density over the unit cube.
-    standard_error: Standard error of `nll` over images.
-    bits_per_dim: `nll` in bits per dimension of the grey levels.
-    round_trip_error: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1, of the images whose round trip
-      was measured.
-    n: Number of images.
-  """
-
-  nll: float
-  standard_error: float
-  bits_per_dim: float
+  nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
+  standard_error: float  #: Standard error of `nll` over images.
+  bits_per_dim: float  #: `nll` in bits per dimension of the grey levels.
+  #: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1, of the images whose round trip was measured.
   round_trip_error: float
-  n: int
+  n: int  #: Number of images.
 
 
 def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:

@@ -16,14 +16,10 @@ _BLOCK_VALUES = 2**27
 
 
 class Neighbors(NamedTuple):
-  """The k nearest training images of each of n samples, nearest first; at equal distance, in the order of the images.
+  """The k nearest training images of each of n samples, nearest first; ties are in the order of the images."""
 
-  Attributes:
-    indices: Positions in the training images, int64 `[n, k]`.
-    distances: Root mean square differences of the pixels, float64 `[n, k]`. The range from black to white is 1.
-  """
-
-  indices: np.ndarray
+  indices: np.ndarray  #: Positions in the training images, int64 `[n, k]`.
+  #: Root mean square differences of the pixels, float64 `[n, k]`. The range from black to white is 1.
   distances: np.ndarray
 
 

@@ -62,15 +62,11 @@ class ScoreNetwork(Protocol):
 
 
 class Reference(NamedTuple):
-  """Features of the training images, with which the features of samples are compared.
+  """Features of the training images, with which the features of samples are compared."""
 
-  Attributes:
-    statistics: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
-    features: For KID: float32 `[m, d]` of the first of these images, at most 10,000.
-  """
-
+  #: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
   statistics: FeatureStatistics
-  features: np.ndarray
+  features: np.ndarray  #: For KID: float32 `[m, d]` of the first of these images, at most 10,000.
 
 
 def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.PathLike) -> Reference:
@@ -102,15 +98,10 @@ def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """Inception score, FID and KID of samples, and the MODE score if the network knows the data set's classes.
+  """Inception score, FID and KID of samples, and the MODE score if the network knows the data set's classes."""
 
-  Attributes:
-    network: Network that predicts features and classes.
-    reference: Features of real images from the same network, for FID and KID.
-  """
-
-  network: ScoreNetwork
-  reference: Reference
+  network: ScoreNetwork  #: Network that predicts features and classes.
+  reference: Reference  #: Features of real images from the same network, for FID and KID.
 
   @property
   def selection(self) -> str:

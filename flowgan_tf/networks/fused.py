@@ -18,10 +18,9 @@ def fused(value: Callable, gradient: Callable) -> Callable:
   TensorFlow keeps the gradient of a graph for ever, and with it the graph. So each signature has a small graph of its
   own, which the graphs of models call.
 
-  Args:
-    value: Maps tensors to a tensor. It uses no variables.
-    gradient: Maps these tensors and the gradient with respect to the value to the gradients with respect to the
-      tensors, or to the first gradient if the other tensors have none. It can be differentiated.
+  `value` maps tensors to a tensor and uses no variables. `gradient` maps these tensors and the gradient with respect to
+  the value to the gradients with respect to the tensors, or to the first if the others have none. It can be
+  differentiated.
   """
 
   def with_gradient(value, gradient):

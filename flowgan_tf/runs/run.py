@@ -19,27 +19,16 @@ from flowgan_tf.runs.folder import read_description
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A trained generator with its configuration.
+  """A trained generator with its configuration."""
 
-  Attributes:
-    workdir: Folder of the run.
-    config: Configuration of the training.
-    image_shape: `(height, width, channels)`.
-    fingerprint: Hash of the data.
-    checkpoint: Name of the restored checkpoint.
-    step: Training step of that checkpoint.
-    generator: The generator, with averaged weights.
-    identity: What the run is, from `run_identity`.
-  """
-
-  workdir: pathlib.Path
-  config: config_dict.ConfigDict
-  image_shape: tuple[int, int, int]
-  fingerprint: str
-  checkpoint: str
-  step: int
-  generator: Generator
-  identity: dict[str, object]
+  workdir: pathlib.Path  #: Folder of the run.
+  config: config_dict.ConfigDict  #: Configuration of the training.
+  image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
+  fingerprint: str  #: Hash of the data.
+  checkpoint: str  #: Name of the restored checkpoint.
+  step: int  #: Training step of that checkpoint.
+  generator: Generator  #: The generator, with averaged weights.
+  identity: dict[str, object]  #: What the run is, from `run_identity`.
 
 
 def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:

@@ -39,17 +39,12 @@ _BRACKETED_IMAGES = 4
 
 
 class AisEstimate(NamedTuple):
-  """Log-likelihoods by annealed importance sampling.
+  """Log-likelihoods by annealed importance sampling."""
 
-  Attributes:
-    log_likelihood: `log p(x)` of each image in nats, float64 `[n]`.
-    effective_sample_size: `(sum w)^2 / sum w^2` of each image's weights, from 1 to the number of chains, float64 `[n]`.
-    acceptance: Mean acceptance probability of the transitions.
-  """
-
-  log_likelihood: np.ndarray
+  log_likelihood: np.ndarray  #: `log p(x)` of each image in nats, float64 `[n]`.
+  #: `(sum w)^2 / sum w^2` of each image's weights, from 1 to the number of chains, float64 `[n]`.
   effective_sample_size: np.ndarray
-  acceptance: float
+  acceptance: float  #: Mean acceptance probability of the transitions.
 
 
 @dataclasses.dataclass(eq=False)

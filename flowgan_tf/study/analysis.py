@@ -38,13 +38,9 @@ _MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
 def setting(default: int | str, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
-  """Declares a field of an analysis's settings, which is also a flag of `bin/analyze`.
+  """Declares a field of an analysis's settings, an integer in a range or a string, which is also a flag.
 
-  Args:
-    default: Default value, an integer or a string.
-    description: Help text of the flag.
-    minimum: Smallest value of an integer.
-    maximum: Largest value of an integer.
+  `bin/analyze` shows the description in its help.
   """
   metadata = {'description': description, 'minimum': minimum, 'maximum': maximum}
   return dataclasses.field(default=default, metadata=metadata)
@@ -114,14 +110,10 @@ class Subject:
     return self._samples[n, seed]
 
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
-    """Returns dequantised images of a split.
+    """Returns dequantised images of the split 'train', 'validation' or 'test', by default of the run's own data set.
 
-    Args:
-      split: 'train', 'validation' or 'test'.
-      n: Number of images, drawn at random. If it is None, or if there are no more, all are returned. At most 2 GiB in
-        float32 are drawn from images that stay in files, and a line of the log says so.
-      seed: Seed of the draw.
-      dataset: A data set; by default the run's own.
+    `n` of them are drawn at random with `seed`; all if it is None, or if there are no more. At most 2 GiB in float32
+    are drawn from images that stay in files, and a line of the log says so.
     """
     dataset = dataset or self.dataset
     levels = self.split(split, n, seed, dataset).images
@@ -156,33 +148,23 @@ class Analysis(abc.ABC):
 
   A subclass defines the class attributes and `measure`. Once it is registered in `ANALYSES`, it has its flags in
   `bin/analyze` and `bin/sweep`, its table on the terminal and its section on the page.
-
-  Attributes:
-    name: The name that selects it. Its files in the run's folder `analysis` have this name.
-    title: Heading of its section of the page. Analyses with the same title share a section and its tables.
-    description: What it measures, in half a line.
-    paper: The paper's figures and tables that show it; empty if there are none.
-    caption: Caption of its table.
-    needs_density: Whether it can only measure generators with a density.
-    draws_runs_together: Whether one figure shows several runs. Otherwise each run has its own figure.
-    Settings: A dataclass whose fields are its flags.
-    columns: Columns of its results. Their keys are those of `records`; the source 'paper' means `published`.
-    details: Columns that say how it measured, such as the number of images.
-    ranked: Keys of the columns with an NLL. The page ranks runs by them below the table.
-    published: The paper's numbers, by data set and objective.
   """
 
-  name: ClassVar[str]
+  name: ClassVar[str]  #: The name that selects it. Its files in the run's folder `analysis` have this name.
+  #: Heading of its section of the page. Analyses with the same title share a section and its tables.
   title: ClassVar[str]
-  description: ClassVar[str]
-  paper: ClassVar[str] = ''
-  caption: ClassVar[str]
-  needs_density: ClassVar[bool] = False
+  description: ClassVar[str]  #: What it measures, in half a line.
+  paper: ClassVar[str] = ''  #: The paper's figures and tables that show it; empty if there are none.
+  caption: ClassVar[str]  #: Caption of its table.
+  needs_density: ClassVar[bool] = False  #: Whether it can only measure generators with a density.
+  #: Whether one figure shows several runs. Otherwise each run has its own figure.
   draws_runs_together: ClassVar[bool] = True
-  Settings: ClassVar[type[Settings]] = Settings
+  Settings: ClassVar[type[Settings]] = Settings  #: A dataclass whose fields are its flags.
+  #: Columns of its results. Their keys are those of `records`; the source 'paper' means `published`.
   columns: ClassVar[Sequence[Column]]
-  details: ClassVar[Sequence[Column]] = ()
-  ranked: ClassVar[Sequence[str]] = ()
+  details: ClassVar[Sequence[Column]] = ()  #: Columns that say how it measured, such as the number of images.
+  ranked: ClassVar[Sequence[str]] = ()  #: Keys of the columns with an NLL. The page ranks runs by them below the table.
+  #: The paper's numbers, by data set and objective.
   published: ClassVar[Mapping[str, Mapping[str, Mapping[str, float]]]] = {}
 
   @abc.abstractmethod

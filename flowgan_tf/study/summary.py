@@ -28,51 +28,34 @@ _KINDS = ['MLE', 'ADV', 'Hybrid']
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """The result of an analysis of a run.
+  """The result of an analysis of a run."""
 
-  Attributes:
-    record: Content of `RUN/analysis/WHAT.json`: `what`, `checkpoint`, `step`, `seconds`, `settings`, and the results.
-    arrays: Content of the .npz file that the record's file names: arrays by name.
-  """
-
-  record: dict
-  arrays: dict[str, np.ndarray]
+  record: dict  #: Content of `RUN/analysis/WHAT.json`: `checkpoint`, `step`, `seconds`, `settings`, and the results.
+  arrays: dict[str, np.ndarray]  #: Content of the .npz file that the record's file names: arrays by name.
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What the files of a run say about it.
+  """What the files of a run say about it."""
 
-  Attributes:
-    label: The objective. The generator follows if runs on the same data have different ones, and the folder's name if
-      several runs would have the same label.
-    path: The folder, as it was given.
-    config: Configuration of the training.
-    dataset: Name of the data.
-    fingerprint: Hash of the data.
-    image_shape: `(height, width, channels)`.
-    levels: Number of grey levels.
-    metrics: Records of `metrics.jsonl`.
-    evaluation: Records of `evaluation.json`; empty if there is no such file.
-    studies: Results of analyses, by name of the analysis.
-    sample_grid: Step and PNG file of the newest grid of samples from the training; None if there is none.
-    start: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
-    damage: A line about each file that is damaged and left out.
-  """
-
+  #: The objective. The generator follows if runs on the same data have different ones, and the folder's name if several
+  #: runs would have the same label.
   label: str
-  path: str
-  config: config_dict.ConfigDict
-  dataset: str
-  fingerprint: str
-  image_shape: tuple[int, int, int]
-  levels: int
-  metrics: Sequence[dict] = ()
-  evaluation: Sequence[dict] = ()
+  path: str  #: The folder, as it was given.
+  config: config_dict.ConfigDict  #: Configuration of the training.
+  dataset: str  #: Name of the data.
+  fingerprint: str  #: Hash of the data.
+  image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
+  levels: int  #: Number of grey levels.
+  metrics: Sequence[dict] = ()  #: Records of `metrics.jsonl`.
+  evaluation: Sequence[dict] = ()  #: Records of `evaluation.json`; empty if there is no such file.
+  #: Results of analyses, by name of the analysis.
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
+  #: Step and PNG file of the newest grid of samples from the training; None if there is none.
   sample_grid: tuple[int, bytes] | None = None
+  #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
-  damage: Sequence[str] = ()
+  damage: Sequence[str] = ()  #: A line about each file that is damaged and left out.
 
   def records(self, kind: str) -> list[dict]:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""

@@ -146,7 +146,6 @@ class _Loop:
         self._began = time.monotonic() - self._log.seconds
       self._rollbacks = replicas.from_chief(read_description(self._folder).rollbacks if self._folder else 0)
       self._state.rate_factor.assign(0.5**self._rollbacks)
-      self._forget_lost_checkpoints()
       self._resume_evaluation(start)
       batches, step = self._batches(start), start
       while step < config.steps:
@@ -250,16 +249,6 @@ class _Loop:
       for name in self._improves(found[-1]):
         if name not in available(self._folder):
           self._save(name)
-
-  def _forget_lost_checkpoints(self):
-    """Forgets the best values whose checkpoints are gone, or it could be long until there is another."""
-    state = self._state
-    if not self._folder:
-      return
-    for name, value, worst in (('best_nll', state.best_nll, math.inf), ('best_score', state.best_score, -math.inf)):
-      if math.isfinite(float(value)) and name not in available(self._folder):
-        value.assign(worst)
-        _LOG.warning('%s: is gone; the best one from now on replaces it.', self._folder / 'checkpoints' / name)
 
   def roll_back(self, names):
     """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`.

@@ -30,17 +30,10 @@ _VALUES = 2**26  # of these images, at most
 class TrainState:
   """Generator, averaged generator, critic, optimizers, step and best values.
 
-  Attributes:
-    generator: The generator being trained.
-    ema: The generator with averaged weights, which is evaluated, sampled and exported; `generator` itself if weights
-      are not averaged.
-    critic: The critic as a `KerasModule`, or None if the objective does not use one.
-    optimizer: Optimizer of the generator.
-    critic_optimizer: Optimizer of the critic, or None.
-    rate_factor: Factor of both learning rates. It is not part of the checkpoint, as the run counts its rollbacks.
-    step: Number of finished steps; with the seed it is also the position in the data.
-    best_nll: Lowest validation NLL so far, in nats.
-    best_score: Highest score so far.
+  `ema` is the generator with averaged weights, which is evaluated, sampled and exported; if weights are not averaged,
+  it is `generator` itself. `critic` and `critic_optimizer` are None if the objective does not use them. `rate_factor`
+  multiplies both learning rates; it is not part of the checkpoint, as the run counts its rollbacks. `step` counts the
+  finished steps, and with the seed it is also the position in the data. `best_nll` is in nats.
   """
 
   def __init__(

@@ -51,7 +51,7 @@ class TrainStep:
   `critic_warmup` steps train the critic alone.
 
   The average is updated after each of the first 100 steps, and then after each `ema_every`-th step, with the product of
-  the decays of the steps since its last update.
+  the decays of the steps since its last update. Keras' own average (`use_ema`) has one decay for all steps.
 
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.

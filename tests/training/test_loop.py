@@ -287,18 +287,6 @@ def test_a_lost_latest_checkpoint_does_not_start_again(stubbed, tmp_path, whole)
   assert read_metrics(workdir) == before
 
 
-def test_a_lost_best_checkpoint_is_announced_and_replaced(stubbed, tmp_path, whole, caplog):
-  """At a step that was evaluated, the generator at hand is the best one from now on."""
-  workdir, config = shutil.copytree(whole[0], tmp_path / 'run'), whole[1]
-  best = workdir / 'checkpoints' / 'best_nll'
-  shutil.rmtree(best)
-  for expected in ([f'{best}: is gone; the best one from now on replaces it.'], []):
-    caplog.clear()
-    assert train(config, workdir)
-    assert [m for m in caplog.messages if 'gone' in m] == expected
-  assert load_run(workdir, 'best_nll').step == 6
-
-
 def test_an_interrupted_start_from_another_run_logs_step_zero_once(stubbed, whole, config, tmp_path, monkeypatch):
   config.update({'eval_every': 100, 'steps': 3, 'init_from': str(whole[0])})
   config.nice.components = 3

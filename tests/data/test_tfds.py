@@ -225,12 +225,6 @@ def records(folder: pathlib.Path, split: str = 'train') -> pathlib.Path:
   return next(folder.glob(f'*-{split}.tfrecord*'))
 
 
-def flip_a_bit(folder: pathlib.Path) -> None:
-  content = bytearray(records(folder).read_bytes())
-  content[len(content) // 2] ^= 1
-  records(folder).write_bytes(content)
-
-
 def drop_a_record(folder: pathlib.Path) -> None:
   *kept, _ = [example.numpy() for example in tf.data.TFRecordDataset(str(records(folder)))]
   with tf.io.TFRecordWriter(str(records(folder))) as writer:
@@ -244,7 +238,7 @@ def drop_test_split(folder: pathlib.Path) -> None:
   (folder / 'dataset_info.json').write_text(json.dumps(info))
 
 
-@pytest.mark.parametrize('damage', [flip_a_bit, drop_a_record, drop_test_split])
+@pytest.mark.parametrize('damage', [drop_a_record, drop_test_split])
 def test_damaged_data_name_their_folder(copy, damage):
   folder = copy / 'mnist' / '1.0.0'
   damage(folder)

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 
 import keras
 import numpy as np
@@ -12,16 +11,8 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf import bijectors
-from flowgan_tf.bijectors import (
-  AdditiveCoupling,
-  AffineCoupling,
-  BatchNormalization,
-  FactorOut,
-  Squeeze,
-  masks,
-  training_kwargs,
-)
-from flowgan_tf.bijectors.base import check_event_shape
+from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, BatchNormalization, FactorOut, Squeeze, masks
+from flowgan_tf.bijectors.base import check_event_shape, training_kwargs
 from flowgan_tf.networks import KerasModule
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -31,7 +22,7 @@ def build(name):
   if name == 'scaling':
     return bijectors.DiagonalScaling((4,))
   if name == 'normalization':
-    return bijectors.BatchNormalization((4,))
+    return BatchNormalization((4,))
   return AffineCoupling(keras.layers.Dense(4), masks.even_odd(4))
 
 
@@ -52,15 +43,15 @@ def test_results_are_cached_for_one_bijector_and_its_weights():
 
 def chain():
   """Two couplings with one network, and other bijectors, in the wrappers of TFP and of this package."""
-  mask, network = bijectors.masks.even_odd(4), keras.layers.Dense(2)
-  couplings = [bijectors.AdditiveCoupling(network, m, name=n) for n, m in (('first', mask), ('second', ~mask))]
+  mask, network = masks.even_odd(4), keras.layers.Dense(2)
+  couplings = [AdditiveCoupling(network, m, name=n) for n, m in (('first', mask), ('second', ~mask))]
   parts = [couplings[0], tfb.Invert(couplings[1]), build('normalization'), build('scaling')]
   return tfb.Chain([tfb.Invert(tfb.Chain(parts)), build('affine')])
 
 
 def factor_out():
-  inner = bijectors.AffineCoupling(fg.networks.ResidualConditioner(2, 2, 0), bijectors.masks.checkerboard((2, 2, 1)))
-  return bijectors.FactorOut(inner, (2, 2, 2))
+  inner = AffineCoupling(fg.networks.ResidualConditioner(2, 2, 0), masks.checkerboard((2, 2, 1)))
+  return FactorOut(inner, (2, 2, 2))
 
 
 def flow_with_a_trained_prior():
@@ -74,11 +65,8 @@ class Unregistered(keras.layers.Layer):
   def __init__(self, units, **kwargs):
     super().__init__(**kwargs)
     self.units = units
-    self.norm, self.dropout, self.dense = (
-      keras.layers.BatchNormalization(),
-      keras.layers.Dropout(0.1),
-      keras.layers.Dense(units, dtype=self.dtype_policy),
-    )
+    self.norm, self.dropout = keras.layers.BatchNormalization(), keras.layers.Dropout(0.1)
+    self.dense = keras.layers.Dense(units, dtype=self.dtype_policy)
 
   def call(self, x, training=False):
     return self.dense(self.dropout(self.norm(x, training=training), training=training))
@@ -150,44 +138,20 @@ def test_pickle_is_right_or_refused():
     assert len(loaded.trainable_variables) == len(bijector.trainable_variables)
 
 
-@pytest.mark.parametrize(
-  ('shape', 'right'),
-  [
-    *[(shape, True) for shape in ((2, 3), (2, 2, 2, 3), None, (None, None, 3))],
-    *[(shape, False) for shape in ((), (2, 1), (4, 1, 3), (None, 2))],  # Some of these would broadcast.
-  ],
-)
-def test_only_events_of_the_right_or_an_unknown_shape_pass(shape, right):
-  trace = tf.function(lambda x: check_event_shape(x, (2, 3), 'owner')).get_concrete_function
-  if right:
-    trace(tf.TensorSpec(shape))
-    return
-  message = rf'^owner expects events of shape \(2, 3\)\. Got: input of shape {re.escape(str(tf.TensorShape(shape)))}\.$'
-  with pytest.raises(ValueError, match=message):
-    trace(tf.TensorSpec(shape))
+def test_events_of_another_shape_are_refused():
+  def trace(spec):
+    tf.function(lambda x: check_event_shape(x, (2, 3), 'owner')).get_concrete_function(spec)
 
-
-def test_bijectors_and_masks_check_the_shapes_of_events():
+  for shape in ((2, 3), (2, 2, 2, 3), None, (None, None, 3)):
+    trace(tf.TensorSpec(shape))
+  for shape in ((), (2, 1), (4, 1, 3), (None, 2)):  # Some of these would broadcast.
+    with pytest.raises(ValueError, match=r'^owner expects events of shape \(2, 3\)\. Got: input of shape '):
+      trace(tf.TensorSpec(shape))
   owners = [build('scaling'), build('normalization')]
   checked = [masks.even_odd(4).split, masks.BinaryMask([1, 0, 1, 0]).split]
   for call in (*checked, *(method for owner in owners for method in (owner.forward, owner.inverse))):
     with pytest.raises(ValueError, match=r'events of shape \(4,\)'):
       call(tf.zeros((2, 1)))
-
-
-def test_a_chain_with_a_users_network_in_a_saved_model(tmp_path):
-  network = keras.Sequential([keras.layers.Dense(8, 'tanh', dtype='mixed_bfloat16'), keras.layers.Dense(4)])
-  chain = tfb.Chain([tfb.Sigmoid(), AffineCoupling(network, masks.even_odd(4)), BatchNormalization((4,))])
-  module = tf.Module()
-  module.distribution = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 4), chain)
-  module.log_prob = tf.function(module.distribution.log_prob, input_signature=[tf.TensorSpec((None, 4))])
-  x = module.distribution.sample(3, seed=(0, 0))
-  tf.saved_model.save(module, str(tmp_path / 'model'))
-  assert len(module.trainable_variables) == 6
-  expected = module.distribution.log_prob(tf.identity(x))
-  # The compilers round bfloat16 at other places.
-  loaded = tf.saved_model.load(str(tmp_path / 'model'))
-  np.testing.assert_allclose(loaded.log_prob(x), expected, atol=0.02)
 
 
 class Recorder(tf.Module):
@@ -208,21 +172,16 @@ def coupling(name, shape):
   return AdditiveCoupling(recorder, masks.channel(shape), name=name), recorder
 
 
-def nested():
-  """A chain that holds an invert that holds a factor-out that holds a chain that holds an invert."""
+@pytest.mark.parametrize('training', [True, False, None])
+def test_training_reaches_every_coupling_in_one_pass(training):
+  """In a chain that holds an invert that holds a factor-out that holds a chain that holds an invert."""
   outer, outer_seen = coupling('outer', (4, 4, 2))
   middle, middle_seen = coupling('middle', (2, 2, 8))
   inner, inner_seen = coupling('inner', (2, 2, 4))
   coarse = tfb.Chain([tfb.Invert(inner, name='inverse_inner'), BatchNormalization((2, 2, 4), name='norm'), tfb.Exp()])
   factor_out = FactorOut(tfb.Invert(coarse, name='inverse_coarse'), (2, 2, 8), name='factor')
   chain = tfb.Chain([tfb.Invert(factor_out, name='inverse_factor'), middle, Squeeze(), outer])
-  return chain, [outer_seen, middle_seen, inner_seen]
-
-
-@pytest.mark.parametrize('training', [True, False, None])
-def test_training_reaches_every_coupling_in_one_pass(training):
-  chain, recorders = nested()
-  kwargs = {}
+  kwargs, recorders = {}, (outer_seen, middle_seen, inner_seen)
   if training is not None:  # Without it couplings are in evaluation.
     kwargs, on = training_kwargs(chain, training), {'training': training}
     assert kwargs == {'outer': on, 'middle': on, 'inverse_factor': {'inverse_inner': on, 'norm': on}}

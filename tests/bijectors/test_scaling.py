@@ -7,7 +7,7 @@ from scipy import stats
 from flowgan_tf.bijectors import DiagonalScaling
 
 
-def test_against_a_diagonal_matrix():
+def test_against_the_formula():
   bijector = DiagonalScaling((2, 2), log_scale_bound=1.5, dtype=tf.float64)
   x = np.random.default_rng(0).normal(size=(3, 2, 2))
   np.testing.assert_array_equal(bijector.forward(tf.constant(x)), x)
@@ -15,12 +15,8 @@ def test_against_a_diagonal_matrix():
   raw.assign([[0.5, -3.0], [100.0, 0.0]])
   s = 1.5 * np.tanh(np.array([[0.5, -3.0], [100.0, 0.0]]) / 1.5)
   np.testing.assert_allclose(bijector.log_scale(), s, rtol=1e-12)
-  np.testing.assert_allclose(
-    bijector.forward(tf.constant(x)).numpy().reshape(3, 4), x.reshape(3, 4) @ np.diag(np.exp(s).ravel()), rtol=1e-12
-  )
-  assert np.linalg.slogdet(np.diag(np.exp(s).ravel()))[1] == pytest.approx(
-    bijector.forward_log_det_jacobian(tf.constant(x)).numpy(), rel=1e-12
-  )
+  np.testing.assert_allclose(bijector.forward(tf.constant(x)), x * np.exp(s), rtol=1e-12)
+  np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.constant(x)), s.sum(), rtol=1e-12)
 
 
 def test_the_computation_follows_the_input_and_a_bound_out_of_range_is_refused():

@@ -7,23 +7,12 @@ import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
-from tests.flows.test_all_flows import kept
-
-
-def small(image_shape=(4, 4, 1), **arguments):
-  return flows.jet(image_shape, **{'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 4} | arguments)
-
-
-def randomise(flow, scale=0.2):
-  rng = np.random.default_rng(0)
-  for variable in flow.variables:
-    variable.assign(variable + rng.normal(0.0, scale, variable.shape))
-  return flow
+from tests.flows.test_all_flows import jet, kept, randomise
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_the_masks_take_turns(channels):
-  flow = small((8, 8, channels), couplings=12)
+  flow = jet((8, 8, channels), couplings=12)
   couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
   masks = {int(c.name.removeprefix('coupling_')): kept(c) for c in couplings}
   row, column, channel = np.indices((8, 8, channels))
@@ -44,16 +33,15 @@ def test_the_default_has_the_parameters_that_can_be_counted():
 
 
 @pytest.mark.parametrize(
-  'shape, patch_size, coupling, conditioner',
+  'shape, arguments',
   [
-    ((2, 1, 1), 1, 'affine', 'mixer'),
-    ((1, 6, 3), 1, 'additive', 'transformer'),
-    ((3, 3, 1), 3, 'affine', 'transformer'),
+    ((2, 1, 1), {'patch_size': 1}),
+    ((1, 6, 3), {'patch_size': 1, 'coupling': 'additive', 'conditioner': 'transformer'}),
+    ((3, 3, 1), {'patch_size': 3, 'conditioner': 'transformer'}),
   ],
 )
-def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, patch_size, coupling, conditioner):
-  arguments = {'couplings': 6, 'coupling': coupling, 'conditioner': conditioner, 'patch_size': patch_size}
-  flow = randomise(small(shape, **arguments, dtype='float64'))
+def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, arguments):
+  flow = randomise(jet(shape, couplings=6, **arguments, dtype='float64'), scale=0.2)
   x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (2, *shape)))
   z = flow.encode(x)
   np.testing.assert_allclose(flow.decode(tf.identity(z)), x, rtol=0, atol=1e-11)
@@ -66,6 +54,6 @@ def test_the_memory_that_is_checked_is_that_of_the_matrices(coupling, conditione
   counts = []
   module = sys.modules['flowgan_tf.flows.jet']
   monkeypatch.setattr(module, 'check_memory', lambda what, size: counts.append(size))
-  flow = small((4, 8, 3), blocks=2, width=8, hidden_units=5, coupling=coupling, conditioner=conditioner)
+  flow = jet((4, 8, 3), blocks=2, width=8, hidden_units=5, coupling=coupling, conditioner=conditioner)
   matrices = [v for v in flow.trainable_variables if 'kernel' in v.name or 'positions' in v.name]
   assert counts == [4 * sum(v.shape.num_elements() for v in matrices)]

@@ -10,28 +10,21 @@ from flowgan_tf import bijectors, flows
 from tests.flows import reference
 from tests.flows.test_all_flows import kept
 
-SHAPE = (8, 8, 3)
-SETTINGS = {
-  'default': {'blocks': 0},
-  'paper': {'blocks': 1, 'architecture': 'paper'},
-  '3 scales, norm between': {'blocks': 0, 'scales': 3, 'batch_norm_between': True},
-}
+TWO_SCALES = {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}
+THREE_SCALES = TWO_SCALES | {(1, 'checkerboard'): 3, (1, 'channel'): 3, (2, 'checkerboard'): 4}
 
 
 @pytest.mark.parametrize(
-  'name, expected',
+  'settings, expected',
   [
-    ('default', {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}),
-    ('paper', {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 4}),
-    (
-      '3 scales, norm between',
-      {(0, 'checkerboard'): 3, (0, 'channel'): 3, (1, 'checkerboard'): 3, (1, 'channel'): 3, (2, 'checkerboard'): 4},
-    ),
+    ({'blocks': 0}, TWO_SCALES),
+    ({'blocks': 1, 'architecture': 'paper'}, TWO_SCALES),
+    ({'blocks': 0, 'scales': 3, 'batch_norm_between': True}, THREE_SCALES),
   ],
 )
-def test_couplings_by_scale_and_kind(name, expected):
+def test_couplings_by_scale_and_kind(settings, expected):
   """Paper, section 5.2: 3 checkerboard and 3 channel couplings, then 4 checkerboard ones at the last scale."""
-  flow = flows.real_nvp(SHAPE, channels=2, **SETTINGS[name])
+  flow = flows.real_nvp((8, 8, 3), channels=2, **settings)
   counts = {kind: collections.Counter() for kind in (bijectors.AffineCoupling, bijectors.BatchNormalization)}
   for module in flow.submodules:
     if type(module) in counts:
@@ -42,7 +35,11 @@ def test_couplings_by_scale_and_kind(name, expected):
       halvings = int(scale) + (mask == 'channel')
       assert shape == (8 >> halvings, 8 >> halvings, (3 << int(scale)) * (4 if mask == 'channel' else 1))
   assert counts[bijectors.AffineCoupling] == expected
-  assert counts[bijectors.BatchNormalization] == (expected if 'between' in name else {})
+  assert counts[bijectors.BatchNormalization] == (expected if 'scales' in settings else {})
+
+
+def couplings_of(flow):
+  return {m.name: m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)}
 
 
 def scale_and_offset(coupling):
@@ -55,7 +52,7 @@ def test_it_has_the_numbers_of_the_papers_code():
   numbers = reference.load('real_nvp')
   keras.utils.set_random_seed(0)
   flow = flows.real_nvp((4, 4, 3), channels=4, blocks=1, architecture='paper', dtype='float64')
-  couplings = {m.name: m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)}
+  couplings = couplings_of(flow)
   assert len(couplings) == 10
   statistics = {}
   for name, coupling in couplings.items():
@@ -75,13 +72,13 @@ def test_it_has_the_numbers_of_the_papers_code():
 def test_a_new_flow_of_the_paper():
   """Checkerboard couplings start without a scale; networks start with random gains of weight normalisation."""
   flow = flows.real_nvp((4, 4, 3), channels=48, blocks=1, architecture='paper')
-  for coupling in (m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)):
+  couplings = couplings_of(flow)
+  for coupling in couplings.values():
     scale, offset = scale_and_offset(coupling)
     assert (scale.numpy(), offset.numpy()) == (0.0 if 'checkerboard' in coupling.name else 1.0, 0.0)
     # Uniform between -a and a with a variance of 1 / channels.
     gain = coupling.conditioner.layer._convolutions[0].gain.numpy() * np.sqrt(48)
     assert np.abs(gain).max() < np.sqrt(3) and 0.5 < gain.var() < 1.5 and np.abs(gain.mean()) < 0.6
     assert coupling.mask.kept_shape == coupling.mask.changed_shape == coupling.mask.event_shape
-  couplings = {c.name: c for c in flow.submodules if isinstance(c, bijectors.AffineCoupling)}
   for i in range(3):
     np.testing.assert_array_equal(kept(couplings[f'scale_0_channel_{i}'])[0, 0], [1 - i % 2] * 6 + [i % 2] * 6)

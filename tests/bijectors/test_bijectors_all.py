@@ -49,7 +49,7 @@ SQUARES = masks.checkerboard((4, 2, 2), size=2)
 
 CASES = {
   'AdditiveCoupling even': coupling(ADDITIVE, masks.even_odd(7)),
-  'AdditiveCoupling channel': coupling(ADDITIVE, masks.channel((2, 2, 5))),
+  'AdditiveCoupling checkerboard': coupling(ADDITIVE, masks.checkerboard((3, 2, 2))),
   'AffineCoupling odd': coupling(AFFINE, masks.even_odd(7, swap=True)),
   'AffineCoupling channel': coupling(AFFINE, masks.channel((2, 2, 5), swap=True)),
   'AffineCoupling checkerboard': coupling(AFFINE, masks.checkerboard((3, 2, 2), swap=True)),

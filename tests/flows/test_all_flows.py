@@ -45,11 +45,6 @@ each_flow = pytest.mark.parametrize('name', FLOWS)
 one_of_each_kind = pytest.mark.parametrize('name', ['nice', 'real_nvp 1 scale', 'jet mixer'])
 
 
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
-
-
 def randomise(flow, seed=0, scale=0.1):
   """Moves every weight by N(0, scale) and running statistics away from (0, 1)."""
   rng = np.random.default_rng(seed)

@@ -14,11 +14,6 @@ from flowgan_tf.flows import ImplicitGenerator, dcgan
 SHAPE = (4, 4, 1)
 
 
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
-
-
 def trained(shape=SHAPE, seed=0, **arguments):
   """A generator whose images are not all grey, and whose statistics are not those of a new one."""
   generator = dcgan(shape, **{'channels': (6, 4)} | arguments)

@@ -1,7 +1,6 @@
 import functools
 import re
 
-import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -13,11 +12,6 @@ from flowgan_tf.flows import Flow
 from flowgan_tf.networks import dense_conditioner
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
 
 
 def small_flow(name, seed=0):

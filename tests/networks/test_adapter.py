@@ -11,27 +11,16 @@ from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import KerasModule
 
 
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
-
-
-@pytest.mark.parametrize(
-  ('conditioner', 'message'),
-  [
-    (lambda x, training=False: x, r'`conditioner` must be a Keras layer or .* trainable variables\. Got: '),
-    (
-      keras.Sequential([keras.layers.BatchNormalization(center=False, scale=False)]),
-      r'`conditioner` must be a Keras layer or .* trainable variables\. Got: ',
-    ),
+def test_wrong_conditioners_are_refused():
+  without_weights = keras.Sequential([keras.layers.BatchNormalization(center=False, scale=False)])
+  for conditioner, message in (
+    (lambda x, training=False: x, r'be a Keras layer or .* trainable variables\. Got: '),
+    (without_weights, r'be a Keras layer or .* trainable variables\. Got: '),
     # One unit would broadcast, and pass for a coupling.
-    (keras.layers.Dense(1), r'`conditioner` must return shape \(3,\).*Got: \(2, 1\)'),
-  ],
-  ids=['function', 'statistics only', 'another shape'],
-)
-def test_wrong_conditioners_are_refused(conditioner, message):
-  with pytest.raises(ValueError, match=message):
-    AdditiveCoupling(conditioner, masks.even_odd(6)).forward(tf.ones((2, 6)))
+    (keras.layers.Dense(1), r'return shape \(3,\).*Got: \(2, 1\)'),
+  ):
+    with pytest.raises(ValueError, match=f'`conditioner` must {message}'):
+      AdditiveCoupling(conditioner, masks.even_odd(6)).forward(tf.ones((2, 6)))
 
 
 def layer_with_statistics():

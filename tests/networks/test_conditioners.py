@@ -1,6 +1,5 @@
 """The dense and the convolutional conditioners, the networks of NICE and Real-NVP."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,11 +13,6 @@ from flowgan_tf.networks import (
   WeightNormConv2D,
   dense_conditioner,
 )
-
-
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
 
 
 def randomise(variables, scale=0.3):

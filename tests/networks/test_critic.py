@@ -1,16 +1,10 @@
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import dcgan_critic
-
-
-@pytest.fixture(autouse=True)
-def seeded_initial_weights():
-  keras.utils.set_random_seed(0)
 
 
 @pytest.mark.parametrize(

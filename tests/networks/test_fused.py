@@ -77,47 +77,33 @@ def test_graphs_around_it_and_their_variables_are_let_go(shape):
   assert [reference() for reference in references] == [None, None]
 
 
+def slope_of(function):
+  def slope(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      total = tf.reduce_sum(function(x))
+    return tape.gradient(total, x)
+
+  return slope
+
+
 @pytest.mark.parametrize(
   ('mode', 'dtype', 'tolerance'),
   [('eager', 'float64', 1e-6), ('eager', 'float16', 3e-3), ('graph', 'float32', 1e-5), ('graph', 'bfloat16', 0.02)],
 )
 def test_gelu_and_its_gradient_against_keras(mode, dtype, tolerance):
   x = tf.cast(X, dtype)
-
-  def value_and_gradient(function):
-    def calculate(x):
-      with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = function(x)
-        loss = tf.reduce_sum(tf.sin(y))
-      return y, tape.gradient(loss, x)
-
-    return calculate
-
-  function = value_and_gradient(gelu)
-  found = (tf.function(function, autograph=False) if mode == 'graph' else function)(x)
+  value_and_slope = lambda x: (gelu(x), slope_of(lambda x: tf.sin(gelu(x)))(x))  # noqa: E731
+  found = (tf.function(value_and_slope, autograph=False) if mode == 'graph' else value_and_slope)(x)
   # Keras rounds sqrt(2 / pi) to float32.
-  expected = value_and_gradient(lambda x: keras.activations.gelu(x, approximate=True))(tf.cast(x, tf.float64))
-  for ours, reference in zip(found, expected, strict=True):
+  wide, of_keras = tf.cast(x, tf.float64), lambda x: keras.activations.gelu(x, approximate=True)
+  for ours, reference in zip(found, (of_keras(wide), slope_of(lambda x: tf.sin(of_keras(x)))(wide)), strict=True):
     assert ours.dtype == dtype
     np.testing.assert_allclose(tf.cast(ours, tf.float64), reference, atol=tolerance)
 
 
 def test_second_derivatives_of_gelu():
   """Against central differences of the first."""
-
-  def slope(x):
-    with tf.GradientTape() as tape:
-      tape.watch(x)
-      y = tf.reduce_sum(gelu(x))
-    return tape.gradient(y, x)
-
-  def curvature(x):
-    with tf.GradientTape() as tape:
-      tape.watch(x)
-      y = tf.reduce_sum(slope(x))
-    return tape.gradient(y, x)
-
-  x, step = tf.constant(X), 1e-5
+  x, step, slope = tf.constant(X), 1e-5, slope_of(gelu)
   differences = (slope(x + step) - slope(x - step)) / (2 * step)
-  np.testing.assert_allclose(tf.function(curvature, autograph=False)(x), differences, atol=1e-8)
+  np.testing.assert_allclose(tf.function(slope_of(slope), autograph=False)(x), differences, atol=1e-8)

@@ -62,6 +62,19 @@ MODES = {
 }
 
 
+def values_and_gradients(layer, weights, mode, **kwargs):
+  """A function of the input: the layer's values, and a loss's gradients by the input and by the layer's weights."""
+
+  def calculate(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = layer(x, **kwargs)
+      loss = tf.reduce_sum(weights * tf.sin(tf.cast(y, weights.dtype)))
+    return [y, *tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])]
+
+  return MODES[mode](calculate)
+
+
 def layer_norms(dtype='float32'):
   """Ours and Keras', with the same gain and bias."""
   layers = LastAxisNormalization(dtype=dtype), keras.layers.LayerNormalization(dtype=dtype)
@@ -87,18 +100,7 @@ def layer_norms(dtype='float32'):
 def test_last_axis_normalization_against_keras(mode, shape, dtype, tolerance):
   rng = np.random.default_rng(0)
   x, weights = (tf.constant(rng.normal(size=shape), dtype) for _ in range(2))
-  results = []
-  for layer in layer_norms(dtype):
-
-    def values_and_gradients(x, layer=layer):
-      with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x)
-        loss = tf.reduce_sum(weights * tf.sin(y))
-      return [y, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])]
-
-    results.append(MODES[mode](values_and_gradients)(x))
-  assert [v.name for v in layer_norms()[0].variables] == [v.name for v in layer_norms()[1].variables]
+  results = [values_and_gradients(layer, weights, mode)(x) for layer in layer_norms(dtype)]
   for ours, reference in zip(*results, strict=True):
     assert ours.shape == reference.shape
     np.testing.assert_allclose(ours, reference, rtol=0, atol=tolerance * np.abs(reference).max())
@@ -174,16 +176,7 @@ def test_fused_batch_normalization_against_keras(mode, affine, policy, tolerance
     layer.build((None, 5, 4, 3))
     for variable in layer.trainable_variables:
       variable.assign([0.5, 1.0, 1.5])
-    variables = [variable.value for variable in layer.trainable_variables]
-
-    def values_and_gradients(x, layer=layer, variables=variables):
-      with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x, training=True)
-        loss = tf.reduce_sum(weights * tf.sin(tf.cast(y, tf.float64)))
-      return [y, *tape.gradient(loss, [x, *variables])]
-
-    run = MODES[mode](values_and_gradients)
+    run = values_and_gradients(layer, weights, mode, training=True)
     for batch in images:
       found = run(tf.constant(batch, layer.compute_dtype))
     assert found[0].dtype == layer.compute_dtype
@@ -200,10 +193,8 @@ def test_fused_batch_normalization_of_a_single_pixel():
   np.testing.assert_array_equal(layer.moving_variance, [0.5, 0.5])
 
 
-@pytest.mark.parametrize('shape', [(6, 3), (6, 5, 4, 3)])
-@pytest.mark.parametrize('name', ['batch', 'scalar_batch'])
+@pytest.mark.parametrize('name, shape', [('batch', (6, 3)), ('batch', (6, 5, 4, 3)), ('scalar_batch', (6, 3))])
 def test_a_frozen_batch_norm_is_that_of_evaluation(name, shape):
-  """As Keras' is."""
   x = tf.random.stateless_normal(shape, (0, 1), 3.0)
   layer = normalization(name, 'float32')
   layer(x, training=True)

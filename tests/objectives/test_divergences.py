@@ -80,13 +80,6 @@ def integrated_divergence(name, pair):
   return integrate.quad(lambda x: INTEGRANDS[name](pair[0].pdf(x), pair[1].pdf(x)), low, high, limit=200)[0]
 
 
-def test_registry():
-  assert all(divergence.name == name for name, divergence in DIVERGENCES.items())
-  assert [name for name, divergence in DIVERGENCES.items() if divergence.relativistic] == ['relativistic']
-  penalties = {name: divergence.default_gradient_penalty for name, divergence in DIVERGENCES.items()}
-  assert penalties == dict.fromkeys(LOSSES, 0.0) | {'wasserstein': 10.0, 'relativistic': 1.0}
-
-
 @pytest.mark.parametrize('pair', PAIRS.values(), ids=PAIRS.keys())
 @pytest.mark.parametrize('name', OPTIMAL_CRITICS)
 def test_value_of_the_optimal_critic_is_the_divergence(name, pair):
@@ -95,9 +88,7 @@ def test_value_of_the_optimal_critic_is_the_divergence(name, pair):
   np.testing.assert_allclose(optimal_value(name, pair), expected, rtol=0.01, atol=2e-4)
 
 
-@pytest.mark.parametrize(
-  ('pair', 'difference', 's', 't'), [('shifted normals', 0.7, 1, 1), ('wider normal', 0.3, 1, 1.2)]
-)
+@pytest.mark.parametrize('pair, difference, s, t', [('shifted normals', 0.7, 1, 1), ('wider normal', 0.3, 1, 1.2)])
 def test_closed_forms_of_two_normals(pair, difference, s, t):
   """They check the integrals above as well, and that KL is from data to model."""
   variance = s**2 + t**2
@@ -171,19 +162,10 @@ def test_jensen_shannon_is_linear_in_outputs_beyond_the_range_of_exp():
 
 @pytest.mark.parametrize('name', DIVERGENCES)
 def test_shapes_and_dtypes(name):
+  assert DIVERGENCES[name].relativistic == (name == 'relativistic')
   real, fake = tf.constant([0.5, -0.25, 2.0]), tf.constant([0.75, -1.5])
   for loss in (getattr(DIVERGENCES[name], kind) for kind in ('critic_loss', 'generator_loss', 'value')):
     for dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
       result = loss(*(tf.cast(v[:, tf.newaxis], dtype) for v in (real, fake)))
       assert result.dtype == tf.float32 and result.shape == ()
       np.testing.assert_array_equal(result, loss(real, fake))
-
-
-def test_the_best_relativistic_critic_of_two_points():
-  """Only the difference of its outputs matters: the best one is log(p1 q2 / (p2 q1))."""
-  p, q = np.array([0.7, 0.3]), np.array([0.4, 0.6])
-  first, second = p[0] * q[1], p[1] * q[0]
-  best = np.log(first / second)
-  closed = (first + second) * math.log(2) + first * special.log_expit(best) + second * special.log_expit(-best)
-  outputs = [np.repeat([best, 0.0], np.round(10 * weights).astype(int)) for weights in (p, q)]
-  np.testing.assert_allclose(DIVERGENCES['relativistic'].value(*outputs), closed, rtol=1e-5)

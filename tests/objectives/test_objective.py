@@ -144,9 +144,9 @@ def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
 
 
 def test_lambda_moves_by_a_constant_factor():
-  objective = make('hybrid', lambda_=0.8, final_lambda=0.05)
+  objective = make('hybrid', lambda_=1.0, final_lambda=0.25)
   outputs, nll = tf.constant([0.0]), tf.constant(2.0)
-  for progress, weight in ((0.0, 0.8), (0.5, 0.2), (1.0, 0.05)):
+  for progress, weight in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.25)):
     np.testing.assert_allclose(objective.generator_loss(nll, outputs, progress=progress)[0], 2 * weight, rtol=1e-6)
   assert make('hybrid', lambda_=0.8).final_likelihood_weight == 0.8
   assert make('mle', lambda_=0.8, final_lambda=0.05).final_likelihood_weight == 1.0

@@ -38,16 +38,16 @@ def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_
   assert latest_step(second) == 2
 
 
-def test_a_start_from_another_kind_of_run_is_refused(stubbed, config, tmp_path):
-  config.update_from_flattened_dict({'nice.components': 5, 'steps': 1})
+def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbed, config, tmp_path):
+  config.update_from_flattened_dict({'nice.components': 900, 'steps': 1})
+  with pytest.raises(UsageError, match=r'^`nice.components` 900 does not fit: `images` must be at least 900 different'):
+    train(config, tmp_path / 'few')
+  config.nice.components = 5
   train(config, tmp_path / 'first')
   first = str(tmp_path / 'first')
   for settings, said in (
     ({'init_from': str(tmp_path / 'none')}, r'none: no such folder'),
-    (
-      {'init_from': first, 'pseudo_labels': True},
-      r'`init_from` must be a run with `pseudo_labels`, .*Got: .*first',
-    ),
+    ({'init_from': first, 'pseudo_labels': True}, r'`init_from` must be a run with `pseudo_labels`, .*Got: .*first'),
     ({'nice.hidden_units': 9}, r'must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9'),
   ):
     config.update_from_flattened_dict(settings)
@@ -100,11 +100,3 @@ def test_pseudo_labels_stay_with_the_flow(config, tmp_path):
   first, second = (run.generator.distribution for run in runs)
   assert not np.array_equal(first.means, second.means)
   np.testing.assert_array_equal(first.prototypes, second.prototypes)
-
-
-def test_more_components_than_images_are_refused(stubbed, config, tmp_path):
-  config.nice.components = 900
-  with pytest.raises(
-    UsageError, match=r'`nice.components` 900 does not fit: `images` must be at least 900 different images'
-  ):
-    train(config, tmp_path / 'run')

@@ -1,7 +1,5 @@
 """What a state holds, and the optimizers in it."""
 
-import math
-
 import keras
 import numpy as np
 import pytest
@@ -9,12 +7,9 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import make_generator
-from flowgan_tf.training.optimizers import FusedAdam, Warmup
+from flowgan_tf.training.optimizers import FusedAdam
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
-
-
-def weights(*parts):
-  return [v.numpy() for part in parts for v in part.variables]
+from tests.training.trainings import weights
 
 
 def test_initial_weights_follow_the_seed_and_the_average_is_the_flow():
@@ -78,14 +73,6 @@ def test_same_updates_as_keras_adam():
   for fused, plain in zip(*results, strict=True):
     np.testing.assert_allclose(fused, plain, rtol=1e-6, atol=1e-7)
   assert not np.allclose(results[0][0], [[1.0, -2.0], [3.0, 0.5]])
-
-
-@pytest.mark.parametrize('rate', [0.8, keras.optimizers.schedules.CosineDecay(0.8, 8)])
-def test_warmup_rises_to_the_rate(rate):
-  warmup = Warmup(rate, 4)
-  expected = [0.8 if isinstance(rate, float) else 0.4 * (1 + math.cos(math.pi * t / 8)) for t in range(8)]
-  for t, value in enumerate(expected):
-    assert float(warmup(tf.constant(t, tf.int64))) == pytest.approx(value * min(1, (t + 1) / 4), rel=1e-5)
 
 
 def test_the_rate_has_a_factor_that_may_change_between_steps():

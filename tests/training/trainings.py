@@ -10,6 +10,10 @@ from flowgan_tf.training import loop
 from tests.processes import newest
 
 
+def weights(*parts):
+  return [v.numpy() for part in parts for v in part.variables]
+
+
 class StubStep:
   """Moves all weights by the mean of the images; to the loop it is a training step."""
 

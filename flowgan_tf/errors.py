@@ -1,4 +1,4 @@
-"""The error for what a user can mend, and the checks of arguments that raise it.
+"""The error for mistakes that a user can correct, and the checks of arguments that raise it.
 
 Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."
 """
@@ -38,7 +38,7 @@ class UsageError(ValueError):
   `ValueError`.
 
   Attributes:
-    argument: Name of the argument or setting that is wrong; None if it is something else.
+    argument: Name of the argument or setting that is wrong; None if something else is.
   """
 
   # Without this, AutoGraph would turn an error raised inside a tf.function into one of another class, many lines long.
@@ -84,7 +84,7 @@ def check_integers(name: str, value: Sequence[int], at_most: int | None = None) 
 def check_memory(what: str, size: float) -> None:
   """Checks, before something of `size` bytes is made, that the memory of this machine can hold it.
 
-  `what` takes the memory: the subject of the message.
+  `what` is the subject of the message: the thing that takes the memory.
   """
   memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   if size > memory:
@@ -122,7 +122,7 @@ def is_integer(value: object) -> bool:
 
 
 def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:
-  """Returns an error about arguments with other names for them, for instance the names of settings."""
+  """Returns an error with other names for its arguments, for instance the names of settings."""
   message = str(error)
   for name, other in names.items():
     message = message.replace(f'`{name}`', f'`{other}`')

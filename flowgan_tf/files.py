@@ -1,4 +1,4 @@
-"""One way to keep a file: it is written whole or not at all, and carries a hash that shows damage.
+"""How files are kept: they are written whole or not at all, and carry a hash that shows damage.
 
 `write_record` and `read_record` keep records in JSON, with arrays beside them. The hash detects any changed bit. It is
 not a signature: whoever edits a file on purpose can compute it again.
@@ -23,9 +23,9 @@ _KEY = 'sha256'  # of the hash in a JSON object
 
 
 def make_writable(folder: str | os.PathLike) -> pathlib.Path:
-  """Makes a folder with its parents if there is none, and returns its path.
+  """Makes a folder and its parents if necessary, and returns its path.
 
-  It is a `UsageError` if no file can be created in it, or if its name is not UTF-8, which TensorFlow needs.
+  It raises a `UsageError` if no file can be created in the folder, or if its name is not UTF-8, which TensorFlow needs.
   """
   folder = pathlib.Path(folder)
   try:
@@ -43,7 +43,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:
   """Writes an .npz file so that a kill, a full disk or a power cut never leaves part of a file under its name.
 
-  Its folder is made if there is none. A `UsageError` says that it cannot be written.
+  It makes the folder if necessary, and raises a `UsageError` if the file cannot be written.
   """
   path = pathlib.Path(path)
   with _replacing(path) as temporary:
@@ -55,7 +55,7 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file so that a kill, a full disk or a power cut leaves the old file as it was, or the new one.
 
-  Its folder must exist. Text is written as UTF-8. A `UsageError` says that the file cannot be written.
+  The folder must exist. Text is written as UTF-8. It raises a `UsageError` if the file cannot be written.
   """
   with _replacing(path) as temporary:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -69,7 +69,7 @@ def write_record(
   A kill or a full disk leaves the old record or the new one: the arrays get a file of their own, whose name holds the
   first digits of their hash, and the JSON file, which names it as `arrays`, is then replaced in one step.
 
-  The folder of `path` is made if there is none. The record may hold what `as_json` takes.
+  It makes the folder of `path` if necessary. The record may hold what `as_json` takes.
   """
   path = pathlib.Path(path)
   with refusal_named(path.parent):
@@ -88,8 +88,8 @@ def write_record(
 def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[str, np.ndarray]] | None:
   """Reads the record and the arrays that `write_record` wrote; None if there is no such file.
 
-  Nothing that it returns needs to be checked again: a file that was damaged or edited is a `UsageError`, whose message
-  ends with `remedy`.
+  What it returns needs no further check: a file that was damaged or edited raises a `UsageError`, whose message ends
+  with `remedy`.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -114,7 +114,7 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
 
 
 def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
-  """Returns a SHA-256 over a value as JSON gives it back, with its keys sorted, and over arrays."""
+  """Returns the SHA-256 of a value as it comes back from JSON, with its keys sorted, and of arrays."""
   found = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
   for name, array in sorted((arrays or {}).items()):
     array = np.asarray(array)
@@ -126,7 +126,7 @@ def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = N
 def sync(path: str | os.PathLike) -> None:
   """Waits until a file, or the names in a folder, are on the disk and would survive a power cut.
 
-  It passes over folders that do not support this: those that may not be read, and those on some network file systems.
+  It skips folders that do not support this: unreadable folders, and folders on some network file systems.
   """
   try:
     descriptor = os.open(path, os.O_RDONLY)
@@ -156,7 +156,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
   if path.exists() and not (path.is_file() or path.is_dir()):
     raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
-  target = pathlib.Path(os.path.realpath(path))  # A link stays one.
+  target = pathlib.Path(os.path.realpath(path))  # A link stays a link.
   temporary = target.parent / f'{target.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
   with refusal_named(path):
     try:

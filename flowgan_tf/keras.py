@@ -25,7 +25,7 @@ _VERSION = 1  # of what `get_config` returns.
 
 
 class _BijectorVariable(keras.Variable):
-  """A variable that a bijector owns. It is frozen where TensorFlow's is, and freezes that."""
+  """A variable that a bijector owns. It reads and sets the `trainable` of TensorFlow's variable."""
 
   @property
   def trainable(self) -> bool:
@@ -53,9 +53,9 @@ class FlowModel(keras.Model):
   by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
   generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
 
-  A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. A builder of your own is found
-  under its name in Keras' registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
-  `custom_objects`. A flow put together by hand has weights (`save_weights`), but no description to build it from.
+  A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. Keras finds a builder of your
+  own under its name in its registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
+  `custom_objects`. A flow put together by hand can save its weights (`save_weights`), but Keras cannot rebuild it.
 
   Attributes:
     flow: The flow.
@@ -88,7 +88,7 @@ class FlowModel(keras.Model):
 
   def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube."""
-    # `fit` traces one function for batches of several shapes, and knows the shape of none of them.
+    # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
     return self.flow.log_prob(images, training=bool(training))
 
@@ -100,7 +100,7 @@ class FlowModel(keras.Model):
     Args:
       optimizer: An optimizer, or the name of one.
       auto_scale_loss: Whether to wrap the optimizer in a `keras.optimizers.LossScaleOptimizer` if a network of the flow
-        computes in float16, because the gradients of float16 would vanish.
+        computes in float16, because gradients in float16 would vanish.
       **kwargs: Further arguments of `keras.Model.compile`.
 
     Raises:
@@ -113,7 +113,7 @@ class FlowModel(keras.Model):
     # Keras looks at the dtype of the model, which is the dtype of the densities.
     layers = [layer for module in _keras_modules(self.flow) for layer in module.layer._flatten_layers()]
     if auto_scale_loss and not scaled and any(layer.compute_dtype == 'float16' for layer in layers):
-      # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
+      # The default scale of 2**15 overflows in a flow's first steps, which would then be skipped.
       optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**12)
     super().compile(optimizer, **kwargs)
 
@@ -137,7 +137,7 @@ class FlowModel(keras.Model):
   def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
-    It warns if the prior has several components whose means are where the builder put them, at random.
+    It warns if the prior has several components whose means are still where the builder put them, at random.
 
     Raises:
       ValueError: If the data are not batches of images, or a builder made the flow and they have values outside [0, 1].
@@ -173,7 +173,7 @@ class FlowModel(keras.Model):
     return super().test_step(self._checked(data))
 
   def _check_data(self, x, any_values=False):
-    """Checks arrays and datasets before anything is traced. Data of another kind appear in the steps only."""
+    """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps."""
     check('x', x, 'images, or a dataset of them', x is not None)
     if isinstance(x, tf.data.Dataset):
       check('x', x, 'a dataset with images in it', int(x.cardinality()) != 0)
@@ -203,7 +203,7 @@ class FlowModel(keras.Model):
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""
-    # A file of HDF5 would hold neither the flow nor its weights.
+    # An HDF5 file would hold neither the flow nor its weights.
     check('filepath', filepath, 'a `.keras` file', not str(filepath).endswith(('.h5', '.hdf5')))
     super().save(filepath, *args, **kwargs)
 
@@ -240,7 +240,7 @@ class FlowModel(keras.Model):
 
   @classmethod
   def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Callable] | None = None) -> FlowModel:
-    """Builds the model from what `get_config` returned. A ValueError says if the version or the builder is unknown."""
+    """Builds the model from what `get_config` returned. Raises a ValueError if the version or builder is unknown."""
     version, name = config.get('version'), config['builder']
     check('version', version, f'{_VERSION}, which is what this flowgan_tf can read', version == _VERSION)
     build = GENERATORS.get(name) or keras.saving.get_registered_object(name, custom_objects)
@@ -270,7 +270,7 @@ class FlowModel(keras.Model):
       store[name] = variable
 
   def load_own_variables(self, store) -> None:
-    """Assigns what `save_own_variables` has put there. Keras refuses other shapes."""
+    """Assigns what `save_own_variables` has stored. Keras refuses other shapes."""
     named, found = self._named_variables(), [*store.keys()]
     if {*found} != {*named}:
       raise ValueError(

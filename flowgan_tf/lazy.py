@@ -12,7 +12,7 @@ __all__ = ['later', 'offer']
 def offer(
   package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-  """Makes the functions `__getattr__` and `__dir__` of a package, from the names that it has from each module.
+  """Makes the functions `__getattr__` and `__dir__` of a package, from the names that it takes from each module.
 
   ```python
   __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_run']})

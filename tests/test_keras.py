@@ -343,7 +343,7 @@ def dataset(data, batch_size=20):
 @pytest.mark.parametrize('method', ['fit', 'evaluate', 'predict'])
 def test_data_of_another_form_are_refused(trained, method):
   form = '`images` must be floats of shape [batch, 2, 2, 1]'
-  hint = '; grey levels become such images by `flowgan_tf.data.dequantize`'
+  hint = '; `flowgan_tf.data.dequantize` turns grey levels into such images'
   for data, message in (
     (make_images(6, 4), f'{form}. Got: float32 of shape (6, 4).'),
     (make_images(2, 3, *SHAPE), f'{form}. Got: float32 of shape (2, 3, 2, 2, 1).'),
@@ -376,7 +376,7 @@ def test_values_outside_of_the_unit_interval_are_refused(value):
   ):
     model.compile('adam', run_eagerly=not np.isnan(value), jit_compile=False)
     with pytest.raises(
-      (ValueError, tf.errors.InvalidArgumentError), match=r'`images` must have values in \[0, 1\]; grey'
+      (ValueError, tf.errors.InvalidArgumentError), match=r'`images` must have values in \[0, 1\]; `flowgan_tf'
     ):
       call()
   assert_equal_lists(before, numbers(model.flow.variables))  # Also running statistics.

@@ -17,8 +17,8 @@ class OnePassBijector(tfp.bijectors.Bijector):
   """A bijector that computes `y` and `log|det dy/dx|` together.
 
   A plain `tfb.Bijector` computes the value in `_forward` and the log-det in `_forward_log_det_jacobian`, so that a
-  coupling would run its network twice for each `log_prob`. TFP may also ask for the log-det at the value instead of at
-  the argument, where rounding has removed what distinguished the argument. A subclass of this class implements
+  coupling would run its network twice for each `log_prob`. TFP may also compute the log-det from the value instead of
+  the argument, although rounding has removed what distinguished the argument. A subclass of this class implements
 
   ```none
   _forward_and_log_det(x, training)  ->  y, log|det dy/dx|
@@ -47,7 +47,7 @@ class OnePassBijector(tfp.bijectors.Bijector):
   def _inverse(self, y, **kwargs):
     return self._inverse_and_log_det(y, **kwargs)[0]
 
-  # TFP calls these only if the log-det is asked for before the value.
+  # TFP calls these only if a caller asks for the log-det before the value.
 
   def _forward_log_det_jacobian(self, x, **kwargs):
     return self._forward_and_log_det(x, **kwargs)[1]
@@ -73,7 +73,7 @@ class VariableBijector(HiddenFromKeras, tfp.bijectors.Bijector):
     return id(self)
 
   def copy(self, **override_parameters_kwargs):
-    """Returns the bijector itself, with its variables. Arguments, which TFP's method takes, are an error."""
+    """Returns the bijector itself, with its variables. It refuses the arguments that TFP's method takes."""
     if override_parameters_kwargs:
       raise NotImplementedError(f'{self.name} owns variables and cannot be copied with other arguments.')
     return self
@@ -112,8 +112,8 @@ def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
 
   A bijector takes `training` if its class says `accepts_training = True`, as ours do, or if its `_forward` has an
   argument of this name. `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` pass keyword arguments to their function, not
-  to the bijector that it returns. They take `training` if the function has such an argument. What else a function
-  refers to is not examined.
+  to the bijector that it returns. They take `training` if the function has such an argument. Nothing else that such a
+  function uses is examined.
 
   The result is empty if nothing inside takes `training`.
 

@@ -19,8 +19,8 @@ class BatchNormalization(VariableBijector, OnePassBijector):
 
   With `training=True` the inverse uses the mean `m` and variance `v` of the batch, over all axes but the last, and
   moves the running statistics towards them. Gradients pass through both. Otherwise it uses the running statistics. The
-  forward direction always uses them, because there is no batch of data when samples are drawn. Only with the running
-  statistics is the bijector a bijection of single events.
+  forward direction always uses them, because there is no batch of data when samples are drawn. The bijector is a
+  bijection of single events only with the running statistics.
 
   `is_constant_jacobian` is true, because with the running statistics the bijector is affine. TFP reads it where a
   distribution computes its mean or entropy, which are not defined in training.
@@ -46,11 +46,11 @@ class BatchNormalization(VariableBijector, OnePassBijector):
       event_shape: Shape of the event; the last axis holds the channels.
       momentum: Share of the old running statistics that an update keeps, at least 0 and below 1.
       epsilon: `e` above, added to the variance.
-      dtype: Floating-point type of the running statistics. The computation has the type of the input.
+      dtype: Floating-point type of the running statistics. The computation uses the input's type.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      UsageError: If `momentum` is not a number in [0, 1), or `epsilon` not a number of at least 0.
+      UsageError: If `momentum` is not a number in [0, 1), or `epsilon` is not a number of at least 0.
     """
     parameters = dict(locals())
     check_number('momentum', momentum, 'a number of at least 0 and below 1', lambda v: 0 <= v < 1)

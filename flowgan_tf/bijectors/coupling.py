@@ -83,7 +83,7 @@ class AdditiveCoupling(_Coupling):
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
 
     Raises:
-      UsageError: If the conditioner has no trainable variables, or, at a call, returns another shape.
+      UsageError: If the conditioner has no trainable variables, or returns another shape when it is called.
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
@@ -138,7 +138,7 @@ class AffineCoupling(_Coupling):
 
     Raises:
       UsageError: If the conditioner has no trainable variables, `log_scale_bound` or `initial_scale` is out of range,
-        or, at a call, the conditioner returns another shape.
+        or the conditioner returns another shape when it is called.
     """
     parameters = dict(locals())
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)

@@ -63,7 +63,7 @@ class AlphaLogit(OnePassBijector):
     return True
 
   def support(self, dtype: tf.DType) -> tuple[float, float]:
-    """Returns the least and the greatest `x` with a density, numbers of a floating-point `dtype`."""
+    """Returns the smallest and the largest `x` that have a density, in the floating-point type `dtype`."""
     dtype = tf.as_dtype(dtype)
     check('dtype', dtype.name, 'a floating-point type', dtype.is_floating)
     return _support(self._alpha, dtype)
@@ -72,12 +72,12 @@ class AlphaLogit(OnePassBijector):
     """Returns `value` where `x` is in the support, and otherwise its value at the nearest end."""
     lowest, highest = self.support(x.dtype)
     at_lowest, at_highest = tf.constant(at_lowest, x.dtype), tf.constant(at_highest, x.dtype)
-    # Not tf.clip_by_value, because a NaN must stay one.
+    # This is not tf.clip_by_value, because NaN must stay NaN.
     return tf.where(x < lowest, at_lowest, tf.where(x > highest, at_highest, value))
 
   def _log_p_log_q(self, x):
-    # q = 1 - p is computed from 1 - x, because 1 - p would be rounded to 0 near x = 1 in float32, with an infinite log.
-    # 1 - x is clipped, and not x before it: grappler would add `alpha + shrink * (1 - x)` in another order, where
+    # q = 1 - p is computed from 1 - x, because 1 - p would be rounded to 0 near x = 1 in float32, and its log would be
+    # infinite. We clip 1 - x and not x, because grappler would add `alpha + shrink * (1 - x)` in another order, where
     # `alpha + 1` is rounded to 1.
     lowest, highest = self.support(x.dtype)
     shrink = 1 - 2 * self._alpha
@@ -101,11 +101,11 @@ class AlphaLogit(OnePassBijector):
 def _support(alpha: float, dtype: tf.DType) -> tuple[float, float]:
   real = dtype.as_numpy_dtype
   epsilon = float(np.nextafter(real(1), real(2))) - 1
-  # The least p and q: 8 roundings of their terms, of which 2 are made, and a normal number (4 / max is the smallest),
-  # because others are flushed to 0.
+  # The smallest p and q: at least 8 roundings of their terms, of which 2 occur, and at least 4 / max, the smallest
+  # normal number, because smaller ones are flushed to 0.
   least = max(8 * epsilon * alpha, 4 / float(dtype.max))
   beyond = (alpha - least) / (1 - 2 * alpha) if alpha > 2 * least else -least
   lowest, highest = real(-beyond), real(1 + beyond)
-  # Rounding must not lengthen the upper end, around which the numbers are far apart.
+  # Rounding must not move the upper end outwards, where floating-point numbers are far apart.
   highest = highest if float(highest) - 1 <= beyond else np.nextafter(highest, real(0))
   return float(lowest), float(highest)

@@ -2,8 +2,8 @@
 
 A mask does three things for a coupling. It splits the event into two parts, merges them again, and says which entries
 of a conditioner's output count. If the parts are plain slices (even/odd, channel), the mask handles them as slices, so
-that the first and last layers of a conditioner do half the work. The parts of a checkerboard, of rows and of columns
-keep the shape of the image, because networks need to see an image. Zeros take the place of the other part.
+that the first and last layers of a conditioner do half the work. Checkerboard, row and column masks keep the shape of
+the image, with zeros in place of the other part, because networks need to see an image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Mask:
     raise NotImplementedError
 
   def restrict(self, h: tf.Tensor) -> tf.Tensor:
-    """Sets the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part to zero."""
+    """Sets to zero the entries of `h`, of shape `[..., *changed_shape]`, that belong to the kept part."""
     raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ class BinaryMask(Mask):
   """A mask given by an array of ones (kept) and zeros (changed). Both parts have the shape of the event."""
 
   def __init__(self, ones: np.ndarray):
-    """Builds the mask from an array of the event's shape; a UsageError says if it does not hold both 0 and 1."""
+    """Builds the mask from an array of the event's shape; raises a UsageError unless it holds both 0 and 1."""
     ones = np.asarray(ones)
     if set(np.unique(ones)) != {0, 1}:
       raise UsageError(f'`mask` must hold both zeros and ones, and nothing else. Got: {np.unique(ones)[:5]}.', 'mask')
@@ -124,7 +124,7 @@ def channel(event_shape: Sequence[int], swap: bool = False) -> Mask:
 def checkerboard(event_shape: Sequence[int], swap: bool = False, size: int = 1) -> Mask:
   """Keeps the squares of a checkerboard whose row and column add up to an odd number, or to an even one if `swap`.
 
-  A square has `size` x `size` pixels of an image `(height, width, channels)`. Dinh et al. 2017, section 3.4, have
+  A square has `size` x `size` pixels of an image `(height, width, channels)`. Dinh et al. 2017, section 3.4, use
   squares of one pixel.
 
   Raises:

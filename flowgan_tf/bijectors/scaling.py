@@ -33,7 +33,7 @@ class DiagonalScaling(VariableBijector):
     Args:
       event_shape: Shape of the event, `()` for a scalar.
       log_scale_bound: `b` above, the largest absolute log-scale, in nats.
-      dtype: Floating-point type of the variable. The computation has the type of the input.
+      dtype: Floating-point type of the variable. The computation uses the input's type.
 
     Raises:
       UsageError: If `log_scale_bound` is out of range.

@@ -1,7 +1,7 @@
 """CIFAR-10: Real-NVP and critic at the paper's size, for a GPU, and small flows for two CPU cores.
 
-The data are downloaded unless TFDS has prepared them, and so is Inception-v3 for the scores, except for `small`
-and `jet`.
+The data are downloaded unless TFDS has prepared them. All variants but `small` and `jet` also download Inception-v3 for
+the scores.
 
 bin/train --config=configs/cifar10.py:mle --workdir=runs/cifar10-mle
   221 PFLOP, 2.5 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
@@ -22,10 +22,10 @@ bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
 
 All but `paper`, `small` and `jet` have the size of the paper's flow, but another architecture, which
 `fg.flows.real_nvp` describes. `--config.real_nvp.architecture=paper` gives them the architecture of the paper's code.
-The README of that code trains maximum likelihood with a norm of the whole batch, without running statistics and
-without the learned gains and biases; here it has batch norm, the default of that code.
+The README of that code trains by maximum likelihood with one norm for the whole batch, without running statistics or
+learned gains and biases; here `paper` has batch norm, the default of that code.
 
-We have trained only `small` and `jet` to their end. `python -m benchmarks.size` counts the PFLOP of all training steps.
+We have trained only `small` and `jet` to the end. `python -m benchmarks.size` counts the PFLOP of all training steps.
 The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU like
 the H100, and leave out kernel launches, evaluations and the host's work.
 """

@@ -33,11 +33,11 @@ bin/train --config=configs/mnist.py:paper --objective=adversarial --workdir=runs
 bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnist-paper-hybrid
   39 hours (estimate); the paper: test NLL -3,342.95 nats, MODE 9.37
 
-We have not trained it to its end. The estimates follow from the time of a step on 2 CPU cores. Three things differ
-from the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are Glorot's,
-and layers of the same shape do not start with the same weights. The README of the paper's code trains the hybrid with
+We have not trained it to the end. The estimates follow from the time of a step on 2 CPU cores. Three things differ from
+the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are Glorot's, and
+layers of the same shape do not start with the same weights. The README of the paper's code trains the hybrid with
 --lambda=1, the paper with 0.1. The code's penalty, over one axis, allows slopes up to sqrt(28) = 5.3 times as steep.
-Its lambdas of 1 and 0.1 therefore weigh the likelihood as 0.19 and 0.02 do here. The critic is the one of the paper's
+Its lambdas of 1 and 0.1 therefore weigh the likelihood as 0.19 and 0.02 do here. The critic comes from the paper's
 code: it sees 196 linear features of the 784 pixels.
 """
 

@@ -44,21 +44,21 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   | `digits`, a folder, an .npz of `images` | 80 % | a random 10 % | a random 10 % |
   | an .npz of `x_train` and `x_test` | 90 % of `x_train` | `x_validation`, else a random 10 % of `x_train` | `x_test` |
 
-  Random parts are always drawn with the same seed. The names of `NAMES` come before paths: a folder called `mnist` is
-  `./mnist`. Other names of TFDS come after them. Images of .npy files and of TFDS that take 1 GiB or more stay in
-  files; all others are loaded.
+  Random parts are always drawn with the same seed. `load` tries the names in `NAMES` first, then paths, then other TFDS
+  names: to load a folder called `mnist`, write `./mnist`. Images from .npy files or TFDS that take 1 GiB or more stay
+  in files; all others are loaded.
 
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
       files, or the path of an .npz file. Images are uint8 `[n, height, width, 1 or 3]`, in an .npz file also `[n,
       height, width]`; labels are integers from 0. The page "Data" says what the sources may hold.
-    data_dir: Folder of prepared TFDS data sets. If it is None or empty, it is the environment variable TFDS_DATA_DIR,
-      or ~/tensorflow_datasets if that is not set. Other sources do not need it.
+    data_dir: Folder of prepared TFDS data sets. If it is None or empty, the folder is TFDS_DATA_DIR from the
+      environment, or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
 
   Raises:
-    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, as a
-      run's files want it, or it cannot be resized.
+    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, which
+      a run's files need, or it cannot be resized.
     ValueError: If `image_size` is not an integer from 0 to 4096.
 
   #### References

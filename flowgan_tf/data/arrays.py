@@ -21,15 +21,15 @@ PARTS = ('train', 'validation', 'test')
 _IMAGES = tuple(f'{part}.npy' for part in PARTS)
 _LABELS = tuple(f'{part}_labels.npy' for part in PARTS)
 
-# Images of fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
+# Images that take fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
 IN_MEMORY = 2**30
 
 
 class StoredImages:
   """The images of an .npy file, which are read when they are indexed.
 
-  It stands for the array `[n, height, width, channels]` wherever that is only indexed along its first axis. Each read
-  maps the file anew: a map that stays open would keep all pages that were ever read in the memory of the process.
+  It replaces the array `[n, height, width, channels]` wherever code only indexes the first axis. Each read maps the
+  file anew: a map that stays open would keep every page ever read in the memory of the process.
 
   Attributes:
     path: The file.
@@ -40,7 +40,7 @@ class StoredImages:
   dtype = np.dtype(np.uint8)
 
   def __init__(self, path: str | os.PathLike):
-    """Opens a file, of which only the header is read.
+    """Opens a file, and reads only its header.
 
     Raises:
       UsageError: If the file cannot be read, or does not hold uint8 images `[n, height, width, 1 or 3]`.
@@ -90,7 +90,7 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
 
 def _map(path: pathlib.Path) -> np.ndarray:
   """Returns the array of an .npy file, which stays in the file."""
-  if not path.is_file():  # To open a pipe would wait for its other end.
+  if not path.is_file():  # Opening a pipe would wait for its other end.
     raise UsageError(f'{path}: not a regular file')
   try:
     array = np.load(path, mmap_mode='r')
@@ -107,21 +107,21 @@ def write_array_folder(
   image_shape: tuple[int, int, int],
   splits: Sequence[Split],
 ) -> None:
-  """Writes a folder for `load_array_folder`, whole or not at all. If another process was faster, its folder is kept.
+  """Writes a folder for `load_array_folder`, whole or not at all. If another process was faster, its folder stays.
 
   Args:
     path: The folder.
     images: All images, uint8 `image_shape`, each with its label, or -1 if it has none. If any image has none, no labels
       are written. One image is in memory at a time.
     image_shape: `(height, width, channels)`.
-    splits: Train, validation and test; in place of images, the numbers of these in `images`, ascending from 0.
+    splits: Train, validation and test, with positions in `images`, ascending from 0, in place of images.
   """
   folder = pathlib.Path(path)
   parent = make_writable(folder.parent)
   total = sum(map(len, splits))
   if (size := total * math.prod(image_shape)) > (free := shutil.disk_usage(parent).free):
     raise UsageError(f'{folder}: needs {size / 1e9:,.1f} GB of disk, of which {free / 1e9:,.1f} GB are free')
-  _LOG.info('%s: %.1f GB of images are written there, once.', folder, size / 1e9)
+  _LOG.info('%s: writing %.1f GB of images there, once.', folder, size / 1e9)
   labels, file_of = np.empty(total, np.int64), np.empty(total, object)
   with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=f'.{folder.name}-') as temporary:
     written = pathlib.Path(temporary, 'written')
@@ -149,7 +149,7 @@ def write_array_folder(
 def load_npz(path: str, image_size: int = 0) -> Dataset:
   """Loads an .npz file of `images` and perhaps `labels`, or of `x_train`, `x_test` and so on as Keras names them.
 
-  No other array may be there, because it could be one of these under a wrong name.
+  The file may hold no other array, because that could be one of these under a wrong name.
   """
   arrays = _read_arrays(path)
   name = pathlib.Path(path).stem

@@ -1,4 +1,4 @@
-"""What every source returns: images of integers in three splits."""
+"""What every source returns: integer images in three splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLIT_SEED = 2018
 
 _HASHED_AT_ONCE = 2**26  # bytes of images
 
-# The end of messages about images of several shapes.
+# The end of messages about images that differ in shape.
 RESIZE = '; to crop and resize all of them, set `image_size`, for example to 64'
 
 
@@ -71,7 +71,7 @@ class Dataset:
 
 
 def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
-  """Returns a `Dataset` with 256 levels, whose splits must have one shape, and all have labels or none."""
+  """Returns a `Dataset` with 256 levels. Its splits must have one shape, and all or none must have labels."""
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
     raise UsageError(f'{source}: expected images of one shape, got {" and ".join(map(str, map(list, shapes)))}')
@@ -94,9 +94,9 @@ def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
 
 
 def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:
-  """Returns the part of a split that is kept and the part that is held out, each in the order of the original.
+  """Returns the part of a split that is kept and the part that is held out, each in the original order.
 
-  The last images are held out, or a random subset, which depends only on the length; at least one image.
+  It holds out the last images or, with `shuffle`, a random subset that depends only on the length; at least one image.
   """
   n = len(split)
   count = max(1, round(fraction * n))

@@ -18,13 +18,13 @@ _LOG = logging.getLogger(__name__)
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
 # Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
 _NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
-_FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a JPEG of a phone, with a preview behind the picture.
+_FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a preview after the picture.
 
 
 def load_folder(path: str, image_size: int = 0) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class, in the order of their names.
 
-  Whatever would lose information is refused, and so is a file that may be a part of the data but cannot be read.
+  It refuses whatever would lose information, and any file that may be part of the data but cannot be read.
   """
   paths, labels = _find_images(path)
   image_shape = _read_image(paths[0], image_size).shape
@@ -44,7 +44,7 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
 
   Args:
     path: A folder of images, as for `load`.
-    to: The folder to write, which must not exist. It must not lie in the other folder.
+    to: The folder to write. It must not exist yet, and must not lie in the other folder.
     image_size: As for `load`.
 
   Raises:
@@ -83,7 +83,7 @@ def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
 
 
 def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-  """Returns the images and the folders in a folder, by name. Texts cause a warning."""
+  """Returns the images and the folders in a folder, sorted by name, and warns of `_NOTES`."""
   images, folders, notes = [], [], []
   for child in sorted(child for child in folder.iterdir() if not child.name.startswith('.')):
     suffix = child.suffix.lower()
@@ -101,7 +101,7 @@ def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Pa
 
 
 def _read_images(paths: list[pathlib.Path], image_size: int) -> Iterator[np.ndarray]:
-  """Reads one image after the other, all of one shape."""
+  """Reads images one by one; they must have one shape."""
   image_shape = None
   for path in paths:
     image = _read_image(path, image_size)
@@ -119,7 +119,7 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
   # TensorFlow's decoder would take the palette indices of a BMP for grey levels.
   try:
     with Image.open(path) as image:
-      image.verify()  # Without it, Pillow ignores the checksums of a PNG from its pixels on.
+      image.verify()  # Otherwise Pillow ignores a PNG's checksums from the pixels on.
     with Image.open(path) as image:
       found = _difference(image)
       if found is None:
@@ -133,7 +133,7 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
 
 
 def _difference(image: Image.Image) -> str | None:
-  """Says what would be lost of an image as 8-bit grey levels or colours; None if nothing would."""
+  """Says what an image would lose as 8-bit grey levels or colours; None if nothing."""
   if image.format not in _FORMATS:
     return f'format {image.format}'
   if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:

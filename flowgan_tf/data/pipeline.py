@@ -59,10 +59,10 @@ def dequantized_chunks(
   """Dequantises images chunk by chunk: laid end to end, the chunks are `dequantize(images, levels, seed)`, bit for bit.
 
   Args:
-    images: As for `dequantize`. Those of a file are read chunk by chunk.
+    images: As for `dequantize`. Images in a file are read chunk by chunk.
     levels: Number of grey levels, at most 256.
     seed: Non-negative seed of the noise.
-    batch_size: Each chunk but the last has whole batches of so many images, as many as 256 MiB hold, or one.
+    batch_size: Images in a batch. Each chunk but the last has as many whole batches as 256 MiB hold, or one.
 
   Yields:
     float32 `[chunk, height, width, channels]`.
@@ -95,13 +95,13 @@ def training_batches(
   Args:
     split: The images, which may be fewer than a batch.
     levels: Number of grey levels, at most 256.
-    batch_size: Images in each element, of all workers together.
+    batch_size: Images in each element, over all workers.
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2.
-    shard: Number of the worker, from 0 to `num_shards - 1`. It reads and has rows `shard`, `shard + num_shards`, ... of
-      the batch that a single worker would have, bit for bit. So each consecutive part of a batch whose length
-      `num_shards` divides is shared evenly too, such as the images of one update among those of a step.
+    shard: Number of the worker, from 0 to `num_shards - 1`. It reads and yields rows `shard`, `shard + num_shards`, ...
+      of the batch that a single worker would have, bit for bit. So workers also share each part of a batch evenly if
+      `num_shards` divides its length, such as the images of one update of a step.
     num_shards: Number of workers, which must divide `batch_size`.
 
   Returns:

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets (TFDS): prepared data are read first, and the network is used only if it answers."""
+"""TensorFlow Datasets (TFDS): it reads prepared data first, and uses the network only if that answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowgan_tf.lazy import later
 
 tfds = later('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
-# The data sets whose splits are those of the literature.
+# The data sets that are split here as in the literature.
 NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
 
 _BATCH = 256  # images that are decoded at a time
@@ -68,7 +68,7 @@ class _Records:
   """The records of a prepared data set: images of one shape, and perhaps labels.
 
   Attributes:
-    splits: Train, validation and test, with the numbers of their images among `images()` in place of images.
+    splits: Train, validation and test, with positions in `images()` in place of images.
   """
 
   def __init__(self, dataset: str, builder: tfds.core.DatasetBuilder, image_size: int):
@@ -98,7 +98,7 @@ class _Records:
     return [Split(images[s.images], labels[s.images] if labels.min() >= 0 else None) for s in self.splits]
 
   def images(self) -> Iterator[tuple[np.ndarray, int]]:
-    """Reads the images one after the other, each with its label, or -1 if it has none."""
+    """Reads the images one by one, each with its label, or -1 if it has none."""
     return itertools.chain.from_iterable(map(self._images_of, self._names))
 
   def _images_of(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
@@ -109,7 +109,7 @@ class _Records:
         output_signature={key: self._builder.info.features[key].get_tensor_spec() for key in keys},
       )
     else:
-      # Shards are read one after the other: which are 'the first 50,000' must not depend on how readers interleave.
+      # Shards are read one by one, because 'the first 50,000' must not depend on how readers interleave.
       config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
       examples = self._builder.as_dataset(split=name, shuffle_files=False, read_config=config)
     no_label = tf.constant(-1, tf.int64)
@@ -140,7 +140,7 @@ def _keys(dataset: str, features: tfds.features.FeaturesDict) -> tuple[str, str 
 
 
 def _divide(dataset: str, splits: dict[str, Split]) -> tuple[Split, Split, Split]:
-  """Makes training, validation and test images of the splits that TFDS has."""
+  """Makes training, validation and test images from the splits that TFDS has."""
   if len(splits) == 1:
     return three_way(splits['train'], dataset)
   if len(splits) == 3:

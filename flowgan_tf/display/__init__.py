@@ -1,4 +1,4 @@
-"""How things look: tables, figures, and the plots in them. Knows no runs."""
+"""How things look: tables, figures, and the plots in them. It knows nothing of runs."""
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table

@@ -1,8 +1,8 @@
 """How every plot looks: colours, panels, scales, ticks and legends.
 
 Panels are stacked, so that a plot can be read on a phone. Text and axes have a grey that is legible on white and on
-black. The first six colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Lines also
-differ in their dashes or markers.
+black. The first six colours come from Okabe and Ito (2008); colour-blind readers can tell them apart. Lines also differ
+in their dashes or markers.
 """
 
 import contextlib
@@ -101,13 +101,13 @@ def plot_marked(axes: Axes, x: ArrayLike, y: ArrayLike, look: Mapping, label: st
 
 
 def set_plain_ticks(axis: Axis, integer: bool = False) -> None:
-  """Sets a few ticks with long labels. Matplotlib would choose as many as have room for short ones."""
+  """Sets a few ticks with long labels. Matplotlib would set as many as fit with short labels."""
   axis.set_major_locator(MaxNLocator(5, integer=integer, steps=_STEPS))
   axis.set_major_formatter(PLAIN)
 
 
 def set_log_ticks(axis: Axis) -> None:
-  """Adds ticks between the powers of ten where an axis holds few of these. Call it after drawing.
+  """Adds ticks between the powers of ten if an axis holds few of these. Call it after drawing.
 
   Matplotlib would leave such ticks without labels, or write them as 9 × 10⁻².
   """
@@ -135,12 +135,12 @@ def keep_apart(axes: Axes, curves: Sequence[ArrayLike], others: Sequence[ArrayLi
 
 
 def linear_width(smallest: float) -> float:
-  """Returns the width of the linear part of an asinh scale, a power of ten, for a smallest difference worth seeing."""
+  """Returns the width of the linear part of an asinh scale, a power of ten, for the least difference worth seeing."""
   return 10.0 ** max(math.floor(math.log10(smallest)), -30)
 
 
 def powers_of_ten(first: float, last: float) -> np.ndarray:
-  """Returns at most six ticks for an asinh scale. The labels of Matplotlib's would overlap near 0."""
+  """Returns at most six ticks for an asinh scale. The labels of Matplotlib's ticks would overlap near 0."""
   decades = math.floor(math.log10(last / first) + 1e-9)
   stride = decades // 6 + 1
   return first * 10.0 ** np.arange(min(stride - 1, 1), decades + 1, stride)

@@ -67,7 +67,7 @@ class Figure:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-  """Returns the width and the height of a PNG file in pixels, or raises a ValueError if it is damaged or none."""
+  """Returns the width and the height of a PNG file in pixels, or raises a ValueError if it is damaged or not a PNG."""
   try:
     with Image.open(io.BytesIO(data), formats=['PNG']) as image:
       image.load()

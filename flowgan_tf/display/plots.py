@@ -34,9 +34,9 @@ def learning_curves(
 ) -> Figure:
   """Plots negative log-likelihood against training iteration, and the critic's gap below it (the paper's Figure 2).
 
-  If one series dwarfs another, the scale is asinh. A value that is not finite leaves a gap. `series` has for each label
-  the iterations `[n]`, the NLL of training images `[n]` or None, and of validation images; `critic` has the iterations
-  `[m]` and the critic's gap `E[f(x)] - E[f(G(z))]` `[m]`.
+  If one series dwarfs another, the scale is asinh. A value that is not finite leaves a gap. For each label, `series`
+  has the iterations `[n]`, the NLL of training images `[n]` or None, and the NLL of validation images; `critic` has the
+  iterations `[m]` and the critic's gap `E[f(x)] - E[f(G(z))]` `[m]`.
   """
   figure, panels = make_panels(2 if critic else 1)
   looks = choose_looks([*series, *(critic or {})])
@@ -148,7 +148,7 @@ def front(
 
   If one NLL is far from most others, the axis shows differences from the lowest on an asinh scale. A point is `(label,
   order, nll, score, nll's standard error, score's standard deviation, note)`. Points of one label are joined in their
-  order, unless several have the same. The note is written beside the point.
+  order, unless several have the same order. The note is written beside the point.
   """
   figure, (axes,) = make_panels(1)
   all_nll = [point[2] for point in points if math.isfinite(point[2])] or [0]
@@ -204,7 +204,7 @@ def condition_numbers(lambdas: Sequence[float], values: Sequence[ArrayLike]) -> 
     ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick < top / 2]
     axes.set_yticks([*ticks, top], [*map(axes.yaxis.get_major_formatter(), ticks), '∞'])
   names = {0: '0\nADV', math.inf: '∞\nMLE'}
-  # Labels of equally many lines share a baseline.
+  # Labels with the same number of lines share a baseline.
   axes.set_xticks(places, [names.get(weight, f'{format_number(weight)}\n') for weight in lambdas])
   axes.set_xlabel('λ')
   axes.set_ylabel('condition number of the Jacobian')

@@ -13,18 +13,18 @@ SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score',
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What a column shows of each row."""
+  """What a column shows in each row."""
 
   header: str  #: Its name.
   key: str  #: Where a row's record holds the value: a number, or a text, which is shown on one line.
-  format: str = ''  #: Of the number, such as ',.2f'.
-  error: str | None = None  #: Where the record holds the number's error, which has the same format; none if None.
-  source: str = ''  #: Which of the row's records, and whose link.
-  #: What stands for a number that the record holds as None, as JSON has no infinity; nothing if empty.
+  format: str = ''  #: Format of the number, such as ',.2f'.
+  error: str | None = None  #: Where the record holds the number's error, shown in the same format; None for none.
+  source: str = ''  #: Which of the row's records and links it takes.
+  #: What to show for an infinite number, which the record holds as None because JSON has no infinity; nothing if empty.
   infinite: str = ''
 
   def value(self, row: Row) -> float | str | None:
-    """The number or text in a row; None if it has none, or one that is not finite."""
+    """The number or text in a row; None if it has none, or a number that is not finite."""
     value = row.records.get(self.source, {}).get(self.key)
     return value if isinstance(value, str) or _is_finite(value) else None
 
@@ -53,7 +53,7 @@ class Row:
 class Table:
   """Rows under columns, of which the first names the row. The terminal shows no caption.
 
-  Columns that are empty in every row are left out, as are their headers.
+  A table leaves out columns that are empty in every row, with their headers.
   """
 
   caption: str
@@ -80,7 +80,7 @@ class Table:
 def _is_finite(value: object) -> bool:
   try:
     return isinstance(value, numbers.Real) and math.isfinite(value)
-  except OverflowError:  # An integer beyond all floats.
+  except OverflowError:  # An integer that no float can hold.
     return False
 
 
@@ -91,7 +91,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-  """Writes what would break a line, such as a line end or a byte of a path that is not UTF-8, as an escape."""
+  """Escapes what would break a line, such as a line end or a byte of a path that is not UTF-8."""
 
   def escape(character: str) -> str:
     if '\udc80' <= character <= '\udcff':  # A byte of a path that is not UTF-8, as Python reads it.

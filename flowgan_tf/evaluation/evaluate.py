@@ -27,8 +27,8 @@ IMAGES_PER_CALL = 500
 _RECORD = 'evaluation.json'
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
-_REAL_SEED = 1  # The reference has another.
-# What a scorer returns for real images as it does for samples.
+_REAL_SEED = 1  # The reference's noise has another seed.
+# What a scorer returns that is the same for real images and for samples.
 _SAME = ('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images')
 
 
@@ -46,8 +46,8 @@ class Evaluator:
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
-    `round_trips` is the number of images whose round trip is measured with their likelihood, by default all. `spread`
-    spreads a function of batches over devices, such as `Replicas.map`.
+    `round_trips` is the number of images whose round trip is measured with their likelihood, by default all. `spread`,
+    such as `Replicas.map`, spreads a function of batches over devices.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
     self._decode = spread(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
@@ -70,14 +70,14 @@ class Evaluator:
   def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
-    `temperature` is the factor of the noise, or of the noise around the means of a mixture.
+    `temperature` scales the noise, or a mixture's noise around its means.
 
     Raises:
       UsageError: If the samples would not fit into memory.
     """
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
-    # Full batches, as the noise of the first samples must not depend on how many there are.
+    # The batches are full, because the noise of the first samples must not depend on the number of samples.
     noise = tempered(self._generator.distribution, temperature).sample(
       -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, seed=seed
     )
@@ -107,7 +107,7 @@ def evaluate_run(
     samples: Number of samples, scored in 10 splits. The default is 50,000 with Inception-v3 and otherwise 5,000; 0
       measures only the likelihood.
     float64: Whether to measure the likelihood in double precision, too.
-    scorer: 'classifier' or 'inception'. By default the run's configuration says which, and data without labels get no
+    scorer: 'classifier' or 'inception'. By default the run's configuration decides, and data without labels get no
       scores instead of an error.
     inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
     strategy: Devices that share the work, as in `make_replicas`, whatever the training used. Every worker of
@@ -116,9 +116,9 @@ def evaluate_run(
 
   Returns:
     One record for each checkpoint: step, likelihood, scores, and the network and numbers of images behind the scores.
-    Beside them are the scores of as many real test images, if there are so many, as `real_mode_score` and the like:
-    what a perfect sampler would have. With `float64` there are `nll_float64` and the like. A generator without a
-    likelihood has only scores. Workers other than the chief get an empty list.
+    If there are as many test images as samples, `real_mode_score` and the like are the scores of that many real images:
+    what a perfect sampler would have. `float64` adds `nll_float64` and the like. A generator without a likelihood has
+    only scores. Workers other than the chief get an empty list.
 
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
@@ -130,7 +130,7 @@ def evaluate_run(
   replicas = make_replicas(strategy)
   with replicas.reporting_lost_workers():
     checkpoints = _found_by_chief(checkpoints, replicas)
-    with replicas.scope():  # On several workers all take part in making a variable, so that nothing else is made here.
+    with replicas.scope():  # All workers take part in making a variable, so nothing else is made here.
       run = load_run(workdir, checkpoints[0])
     if scorer:
       check_choice('scorer', scorer, _SAMPLES)
@@ -145,7 +145,7 @@ def evaluate_run(
       raise UsageError(
         f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.', 'float64'
       )
-    read_evaluation(run.workdir)  # Before the work, as it may be damaged.
+    read_evaluation(run.workdir)  # Before the work, because the file may be damaged.
     dataset = load_data(run)
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))
@@ -153,16 +153,16 @@ def evaluate_run(
     made = make_scorer(run.config, dataset, required=bool(scorer)) if n and replicas.is_chief else None
     records = _measure(run, dataset, checkpoints, split, n, float64, made, replicas)
     if replicas.is_chief:
-      # Read again, as another process may have evaluated the run meanwhile.
+      # We read it again, because another process may have evaluated the run meanwhile.
       merged = merge_records(read_evaluation(run.workdir), records)
       write_record(run.workdir / _RECORD, {'records': merged})
-    replicas.any(False)  # No worker ends before the others have what they need of it.
+    replicas.any(False)  # No worker ends before the others have what they need from it.
     return records if replicas.is_chief else []
 
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
   real = {}
-  if scorer and len(dataset.test) >= n:  # Scores of fewer images are lower, and no bound.
+  if scorer and len(dataset.test) >= n:  # Scores of fewer images are lower, and give no bound.
     scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
     real = {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
   evaluator = Evaluator(run.generator, dataset, run.config, spread=replicas.map)
@@ -200,7 +200,7 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   Raises:
     UsageError: If the file was damaged or edited.
   """
-  # To measure it again is no remedy, as an evaluation reads the file first.
+  # Measuring again does not help, because an evaluation reads the file first.
   found = read_record(workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again')
   return found[0]['records'] if found else []
 
@@ -216,7 +216,7 @@ def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
   merged = []
   for record in new:
     before = old.pop((record['checkpoint'], record['split']), {})
-    if 'scorer' in record:  # The old scores may be of another network.
+    if 'scorer' in record:  # The old scores may come from another network.
       before = {name: value for name, value in before.items() if name.endswith('_float64')}
     merged.append(before | record)
   return merged + list(old.values())

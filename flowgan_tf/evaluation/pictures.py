@@ -33,7 +33,7 @@ def image_grid(images: np.ndarray, columns: int | None = None, tile: int = 64) -
 
   Args:
     images: Float `[n, height, width, channels]`. Values outside [0, 1] are clipped; non-finite ones become mid-grey.
-    columns: Number of images per row. The default makes the number of rows about the same.
+    columns: Number of images per row. By default there are about as many rows.
     tile: Small images are enlarged by a whole factor, without smoothing, to about this height in pixels.
 
   Returns:
@@ -54,7 +54,7 @@ def image_grid(images: np.ndarray, columns: int | None = None, tile: int = 64) -
 
 
 def neighbor_grid(images: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-  """Lays out samples `[n, height, width, channels]` and on their right neighbours `[n, k, height, width, channels]`.
+  """Lays out samples `[n, height, width, channels]`, with neighbours `[n, k, height, width, channels]` on their right.
 
   Samples run down the picture. Many samples fill several columns from left to right, so that the picture is about 1.5
   times as wide as it is high.
@@ -92,7 +92,7 @@ class Picture(NamedTuple):
 
 
 def samples(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
-  """Draws samples `G(t z)`, `z ~ prior`. Of a mixture, the temperature `t` scales the noise around each mean.
+  """Draws samples `G(t z)`, `z ~ prior`. For a mixture, the temperature `t` scales the noise around each mean.
 
   The grid shows the first 1,024.
   """
@@ -126,8 +126,8 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0) -> Pic
 def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0) -> Picture:
   """Draws samples, each beside the 5 training images nearest to it, which would reveal copies.
 
-  Distances are root mean squares over pixels. The note has the median distance from samples to the nearest training
-  image, and from test images, which no model has seen. If the model memorises, the first is far lower.
+  Distances are root mean squares over pixels. The note gives the median distance to the nearest training image, from
+  samples and from test images, which no model has seen. If the model memorises, the first is far lower.
 
   Raises:
     UsageError: If the run's data cannot be read or have changed, or a sample is not finite.

@@ -16,14 +16,14 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError, check, check_choice, check_integers
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
-# The largest sizes of a network: far more than any model has, and few enough to be refused or built.
+# The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 
 # How a user makes images out of grey levels.
-DEQUANTIZE = 'grey levels become such images by `flowgan_tf.data.dequantize`'
+DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'
 
 T = TypeVar('T', bound='Generator')
 
@@ -36,7 +36,7 @@ class Generator(HiddenFromKeras):
   """
 
   has_density: bool
-  _build: Callable[..., Self] | None = None  # Builds the generator again. Without a builder it is None.
+  _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
 
   def with_dtype(self, dtype: str) -> Self:
     """Copies the generator, with the same weights, in another dtype.
@@ -105,8 +105,8 @@ def check_events(
 ) -> None:
   """Checks for a batch of images or of their noise, which TFP would cast and broadcast silently.
 
-  `batch` is '...' for any number of batch dimensions, or the name of the only one. Without a `dtype` any floating-point
-  type is right.
+  `batch` is '...' for any number of batch dimensions, or the name of the only one. Without a `dtype`, any
+  floating-point type is accepted.
   """
   given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
   suits = given.is_floating if dtype is None else given == dtype
@@ -120,7 +120,7 @@ def check_events(
 
 
 def check_values(images: np.ndarray) -> None:
-  """Checks for values in [0, 1]; a UsageError says the smallest and the largest one."""
+  """Checks for values in [0, 1]; a UsageError names the smallest and the largest value."""
   low, high = float(np.min(images, initial=math.inf)), float(np.max(images, initial=-math.inf))
   if not (low >= 0 and high <= 1):
     raise UsageError(f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got: {low:g} to {high:g}.', 'images')

@@ -47,7 +47,7 @@ class Flow(Generator, _TransformedDistribution):
       distribution: Prior of the noise `z`.
       bijector: `G`. Its forward direction maps noise to images. It may hold couplings and batch norms of
         `flowgan_tf.bijectors` at any depth; inside one `tfb.Chain` their names must differ.
-      name: Name of the flow. The parts of a `tfd.JointDistribution` need different names.
+      name: Name of the flow. The parts of a `tfd.JointDistribution` must have different names.
 
     Raises:
       ValueError: If `bijector` has no trainable variables.
@@ -100,7 +100,8 @@ class Flow(Generator, _TransformedDistribution):
 
     Raises:
       ValueError: If `value` or `component` has another shape or dtype, a component does not exist (a compiled function
-        does not see that), or the prior is not a mixture. NumPy's arrays and lists are converted.
+        does not check that), or `component` is given and the prior is not a mixture. It converts lists and NumPy
+        arrays.
     """
     value = self._as_events('value', value, self)
     return super().log_prob(value, name, training=training, component=component)
@@ -147,7 +148,7 @@ class Flow(Generator, _TransformedDistribution):
 
     Returns:
       Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package. A value outside the
-      support is encoded as the nearest value inside. Errors are those of `log_prob`.
+      support is encoded as the nearest value inside. It raises the same errors as `log_prob`.
     """
     images = self._as_events('images', images, self)
     return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
@@ -159,21 +160,21 @@ class Flow(Generator, _TransformedDistribution):
 
   @staticmethod
   def _as_events(name, value, distribution):
-    """Converts `value` as TFP does, and refuses what is not a batch of the distribution's events."""
+    """Converts `value` as TFP does, and refuses anything but a batch of the distribution's events."""
     dtype = distribution.dtype
     if not isinstance(dtype, tf.DType):
-      return value  # An event of several parts, as of a `tfb.JointMap`.
+      return value  # An event of several parts, as with a `tfb.JointMap`.
     # Without a dtype, integers in a list stay integers, so that they can be refused. Floats become float32.
     found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=name)
     check_events(name, found, distribution.event_shape, dtype=dtype if tf.is_tensor(value) else None)
     return tf.convert_to_tensor(value, dtype, name=name)
 
   def copy(self, **override_parameters_kwargs) -> Flow:
-    """Copies the flow, with other arguments of the constructor if they are given. The copy shares its variables.
+    """Copies the flow, with other constructor arguments if they are given. The copy shares its variables.
 
     A copy with another `distribution` or `bijector` is not what the builder made, and has no `with_dtype`.
     """
-    # TFP's method would keep the original inside the copy, and list its variables beside those that a new bijector has.
+    # TFP's method would keep the original inside the copy, and list its variables beside a new bijector's.
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
       other._build = self._build

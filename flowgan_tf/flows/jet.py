@@ -40,17 +40,16 @@ def jet(
 
   From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
   checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
-  Those that do not divide the image, such as channels if there is only one, are left out.
+  Masks that do not divide the image are left out, such as channels if there is only one.
 
   It differs from the flow of [1] in these points:
 
-  - The masks are regular. Jet divides the features of every patch, by random permutations that are fixed, and after two
-    or four couplings of that kind the patches. Its networks see the kept half alone, instead of zeros in place of the
-    other half.
-  - An MLP-Mixer is the default, whose large products suit a CPU. Jet has vision transformers.
+  - The masks are regular. Jet divides the features of every patch by fixed random permutations and, after two or four
+    such couplings, divides the patches. Its networks see only the kept half, without zeros in place of the other half.
+  - The default networks are MLP-Mixers, whose large products suit a CPU. Jet has vision transformers.
   - Couplings scale and then shift on the way from noise to image, with a log-scale between `-log_scale_bound` and
-    `log_scale_bound`. Jet's shift and then scale from image to noise, by a factor between 0 and 2.
-  - Jet has neither the alpha-logit nor the diagonal scaling, and a normal prior.
+    `log_scale_bound`. Jet's couplings shift and then scale on the way from image to noise, by a factor between 0 and 2.
+  - Jet has a normal prior, and neither the alpha-logit nor the diagonal scaling.
 
   Args:
     image_shape: `(height, width, channels)`, with more than one pixel.
@@ -58,12 +57,11 @@ def jet(
     coupling: 'affine' or 'additive'.
     conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
     patch_size: Height and width of a patch, a divisor of height and width of the image.
-    width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer a multiple
-      of 4, its number of attention heads.
+    width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer it must be a
+      multiple of 4, the number of attention heads.
     blocks: Mixer or transformer blocks of each network.
     hidden_units: Hidden units of the perceptrons that mix features.
-    log_scale_bound: Largest absolute log-scale of an affine coupling. With `coupling='additive'` this must be left as
-      it is.
+    log_scale_bound: Largest absolute log-scale of an affine coupling. Leave this out with `coupling='additive'`.
     prior: 'logistic' or 'normal'.
     components, alpha, dtype: As for `nice`, which returns the same kind of distribution.
 

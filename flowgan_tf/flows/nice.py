@@ -29,13 +29,13 @@ def nice(
   dtype: str = 'float32',
   name: str = 'nice',
 ) -> Flow:
-  """Builds NICE over images in [0, 1]. The defaults have the architecture of the paper's MNIST generator but its norm.
+  """Builds NICE over images in [0, 1]. The defaults have the layers of the paper's MNIST generator, but another norm.
 
   From image to noise: alpha-logit, flatten, additive couplings that leave the even and the odd pixels unchanged in
   turn, diagonal scaling.
 
-  With `normalization='scalar_batch'` and `initial_weights='paper'` it is the flow of the paper's code, up to two
-  details. The log-scales of the diagonal scaling are bounded by 10. And its couplings subtract on the way from image to
+  With `normalization='scalar_batch'` and `initial_weights='paper'` it is the flow of the paper's code, with two
+  exceptions. The log-scales of the diagonal scaling are bounded by 10. Its couplings subtract on the way from image to
   noise, where the paper's add; the sign of a network's last layer makes up for that. The defaults differ because with
   layer norm an image has the same density in training and in evaluation, and because a flow that shifts nothing starts
   near its prior.

@@ -20,7 +20,7 @@ from flowgan_tf.flows.builder import check_events, check_values
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
 _MOST_COMPONENTS = 1000
-_ALPHA = 1e-7  # of the logits in which prototypes are compared with images
+_ALPHA = 1e-7  # of the logits by which we compare prototypes with images
 _IMAGES_PER_CALL = 500
 
 
@@ -39,7 +39,7 @@ def make_prior(
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
     return standard
-  # What a density of so many images keeps, without XLA.
+  # What the density of that many images keeps in memory without XLA.
   size = _IMAGES_PER_CALL * components * math.prod(event_shape)
   check_memory(f'`components` {components} for {_IMAGES_PER_CALL} images', 5 * dtype.size * size)
   # Equal means would have equal gradients, and stay equal.
@@ -56,20 +56,20 @@ class MixturePrior(tfp.distributions.Distribution):
   log p(z) = log sum_k p_e((z - m_k) / s) - log K - d log s,   z in R^d
   ```
 
-  A flow is continuous and invertible, so from noise in one piece it makes images in one piece: between two classes of
+  A flow is continuous and invertible, so it maps noise in one piece to images in one piece: between two classes of
   images there are always some that belong to neither. A mixture gives each kind of image a place of its own. Samples
   are differentiable with respect to the means, so adversarial training moves them, too.
 
-  The likelihood takes `K` times the time and memory that it takes with the standard prior: for 100 components on MNIST
-  about a fifth of NICE's step. `log_prob(z, component=k)`, with ints of the shape of the result, is the density of
-  noise and component together (not of noise given the component). It costs about as much as with the standard prior:
+  The likelihood takes `K` times the time and memory that it takes with the standard prior: for 100 components on MNIST,
+  that is about a fifth of NICE's step. `log_prob(z, component=k)`, with ints of the shape of the result, is the density
+  of noise and component together (not of noise given the component). It costs about as much as with the standard prior:
 
   ```none
   log p(z, k) = log p_e((z - m_k) / s) - log K - d log s   <=   log p(z)
   ```
 
   Training on it, with the `nearest_prototype` of each image as its pseudo-label, keeps each component for the images
-  that it began with. With `log p(z)` alone, images leave for fewer and fewer components.
+  that it began with. With `log p(z)` alone, images gather in fewer and fewer components.
 
   #### References
 
@@ -94,12 +94,12 @@ class MixturePrior(tfp.distributions.Distribution):
     Args:
       means: The means `m_k`, floats `[K, *event_shape]` with K > 0. A variable is trained with the flow.
       standard: Distribution of `e`, a key of `PRIORS`.
-      scale: The scale `s` of all components, a scalar; 1 if it is None. With 0 there are samples, and no densities.
+      scale: The scale `s` of all components, a scalar; 1 if it is None. With 0 the prior has samples, but no densities.
       prototypes: An image for each component, floats `[K, ...]` in [0, 1], for `nearest_prototype`.
 
     Raises:
-      ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there are not as many prototypes,
-        or `standard` is not a key of `PRIORS`.
+      ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there is not one prototype for each
+        mean, or `standard` is not a key of `PRIORS`.
     """
     parameters = dict(locals())
     means = tensor_util.convert_nonref_to_tensor(means)
@@ -156,7 +156,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return tf.nn.softmax(self._of_components(tf.convert_to_tensor(noise, self.dtype)), axis=-1)
 
   def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
-    """Returns for each image the component whose prototype has the nearest logits.
+    """Returns, for each image, the component whose prototype has the nearest logits.
 
     Images `[..., *image_shape]` in [0, 1] have the prototypes' shape. The result is ints `[...]` from 0 to K - 1.
 
@@ -236,7 +236,7 @@ class MixturePrior(tfp.distributions.Distribution):
 
   def _of_component(self, around):
     constant = math.log(self.num_components)
-    if self._scale is not None:  # Another pass over memory.
+    if self._scale is not None:  # The division is another pass over memory.
       around /= self._scale
       constant += self.event_shape.num_elements() * tf.math.log(self._scale)
     return self._standard.log_prob(around) - constant
@@ -245,7 +245,7 @@ class MixturePrior(tfp.distributions.Distribution):
 def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tensor) -> tfp.distributions.Distribution:
   """Returns the prior of noise that is scaled by a temperature: `t z` or, for a mixture, `m_k + t s e`.
 
-  With a temperature of 0 there are samples, but no densities.
+  With a temperature of 0 it has samples, but no densities.
   """
   if isinstance(prior, MixturePrior):
     return prior.copy(scale=temperature if prior._scale is None else temperature * prior._scale)
@@ -257,7 +257,7 @@ def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np
 
   A new flow of the default architectures only takes the logit of each pixel, so these are clusters of images. Training
   keeps them apart. With means that start at random, all images come to share one of them. If the prototypes of the
-  prior are a variable, as in flows of this package, they become the images that the flow makes of the means.
+  prior are a variable, as in flows of this package, they become the images that the flow makes from the means.
 
   ```python
   flow = fg.flows.nice((28, 28, 1), components=20)
@@ -266,14 +266,14 @@ def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np
   ```
 
   Args:
-    flow: A new flow, without batch norms between its couplings, which make other noise in training.
+    flow: A new flow, without batch norms between its couplings: with them, the noise differs in training.
     images: A random sample of the training images, floats `[n, *event_shape]` in [0, 1]; ten thousand are enough.
     seed: Seed of the clusters' first centres, not negative.
 
   Raises:
     ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has such batch norms;
-      if the images have another shape or dtype, values outside [0, 1] or noise that is not finite, or fewer of them
-      differ than there are components.
+      if the images have another shape or dtype, values outside [0, 1] or noise that is not finite, or there are fewer
+      different images than components.
   """
   prior = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'

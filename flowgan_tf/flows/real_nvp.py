@@ -14,7 +14,7 @@ from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
 _LOG_SCALE_BOUND = 2.0
-_NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, in float32 as well.
+_NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, even in float32.
 
 
 @builder
@@ -43,8 +43,8 @@ def real_nvp(
 
   - The networks are `ResidualConditioner`s instead of `PaperConditioner`s. Their output is zero until they are trained,
     so that a new flow is the identity on logits. Their first convolution is 3x3 instead of 1x1, so that the hidden
-    layers see the neighbours of a pixel at once. Batch norm precedes each ReLU instead of following it, there is none
-    of the input, and its epsilon and momentum are 1e-3 and 0.95 instead of 1e-4 and 0.9.
+    layers see the neighbours of a pixel at once. Batch norm precedes each ReLU instead of following it, the input has
+    none, and its epsilon and momentum are 1e-3 and 0.95 instead of 1e-4 and 0.9.
   - Shifts have no bound. In the paper's code a tanh bounds them by 1, while logits reach 16.
   - Log-scales are bounded by `log_scale_bound`, because the inverse of a stack of unbounded couplings is lost to
     rounding, and their learned factor starts at 1. In the paper's code they have no such bound, and the factor starts
@@ -62,8 +62,8 @@ def real_nvp(
     normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'. Only 'batch' goes
       with `architecture='paper'`.
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
-    log_scale_bound: Largest absolute log-scale of a coupling. With `architecture='paper'` there is no bound, and this
-      must be left as it is.
+    log_scale_bound: Largest absolute log-scale of a coupling. Leave this out with `architecture='paper'`, which has no
+      bound.
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
     components, dtype: As for `nice`, which returns the same kind of distribution.
@@ -81,7 +81,7 @@ def real_nvp(
   check_bool('batch_norm_between', batch_norm_between)
   check_choice('architecture', architecture, ('preactivation', 'paper'))
   of_paper = architecture == 'paper'
-  # Without a block the paper's network has only 1x1 convolutions, which see nothing of a checkerboard's other pixels.
+  # Without a block the paper's network has only 1x1 convolutions, which cannot see a checkerboard's other pixels.
   check_integer('blocks', blocks, 1 if of_paper else 0, MOST_LAYERS)
   if of_paper:
     check('normalization', normalization, "'batch' if `architecture` is 'paper'", normalization == 'batch')
@@ -94,7 +94,7 @@ def real_nvp(
       f'`image_shape` must have height and width divisible by {factor} for {scales} scales, and more than one pixel '
       f'after the division. Got: {tuple(image_shape)}.'
     )
-  # Of the 3x3 convolutions between hidden layers, and of the first one: 4 couplings at the last scale, 6 at the others.
+  # 3x3 convolutions, the first one and all between hidden layers. The last scale has 4 couplings, the others have 6.
   weights = (6 * scales - 2) * 9 * channels * (2 * blocks * channels + image_shape[-1])
   check_memory('weights', 4 * weights)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
@@ -144,7 +144,7 @@ def real_nvp(
 def _channel_of_full_size(event_shape, swap):
   """`masks.channel` with zeros in place of the other part, as in the paper's code.
 
-  The zeros do not affect the output, but their weights have a part in the norms of the first convolution's kernels.
+  The zeros do not affect the output, but their weights contribute to the norms of the first convolution's kernels.
   """
   first = np.broadcast_to(np.arange(event_shape[-1]) < event_shape[-1] // 2, event_shape)
   return bijectors.masks.BinaryMask(first != swap)

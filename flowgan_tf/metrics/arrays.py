@@ -22,7 +22,7 @@ _SEAL = 'sha256'
 def check_images(images: np.ndarray) -> np.ndarray:
   """Returns images, which must be finite floats `[n, height, width, channels]`, as an array.
 
-  A metric would take grey levels and NaN for other images.
+  Otherwise a metric would score grey levels or NaN without an error.
   """
   images = np.asarray(images)
   if not np.issubdtype(images.dtype, np.floating) or images.ndim != 4:
@@ -68,7 +68,7 @@ def cached(
   """
   path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
   try:
-    # NumPy leaves a file open that is damaged, if it has opened it.
+    # NumPy leaves a damaged file open if it opened it itself.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
       arrays = {name: saved[name] for name in saved.files}
     if str(arrays.pop(_SEAL)) != digest(None, arrays):

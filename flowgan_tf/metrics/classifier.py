@@ -33,7 +33,7 @@ _PIXELS_PER_SECOND = 3e6  # Training speed on two CPU cores, used only to tell t
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A trained classifier, with what must be reported about it beside a score: a `ScoreNetwork`.
+  """A trained classifier, with what a report must say about it beside a score: a `ScoreNetwork`.
 
   Attributes:
     model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named
@@ -53,8 +53,8 @@ class Classifier:
     """Returns the features of the last hidden layer and p(y|x), `softmax(model(x))`.
 
     Args:
-      images: Finite floats `[n, height, width, channels]` in [0, 1]. Values outside are clipped, as they are when an
-        image is shown or saved. The images go through the network in batches, so n may be large.
+      images: Finite floats `[n, height, width, channels]` in [0, 1]. Values outside are clipped, as when an image is
+        shown or saved. The images go through the network in batches, so n may be large.
 
     Returns:
       Features, float32 `[n, 128]`, and probabilities, float64 `[n, classes]`; float32 would round small ones to 0.
@@ -127,7 +127,7 @@ def _network(image_shape, num_classes, seed):
 
 def _train(model, dataset, seed):
   images = len(dataset.train)
-  count = min(images, _IMAGES_SEEN[1])  # Of more images, a random part is seen once.
+  count = min(images, _IMAGES_SEEN[1])  # Of more images, the network sees a random part once.
   epochs = math.ceil(np.clip(_EPOCHS * count, *_IMAGES_SEEN) / count)
   pixels = epochs * count * np.prod(dataset.image_shape[:2])
   _LOG.info(

@@ -24,7 +24,7 @@ _SIZE = 299
 _BATCH_SIZE = 50
 _PROGRESS_BAR_FROM = 2000  # images, which take minutes on a few CPU cores
 
-# The name and address that keras.applications has.
+# The name and address that keras.applications uses.
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
 _URL = f'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE_NAME}'
 _REMEDIES = "pass a local copy as `inception_weights`, or use the `scorer` 'classifier', which needs no download"

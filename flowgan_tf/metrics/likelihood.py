@@ -52,7 +52,7 @@ def make_likelihood_fn(
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
     round_trips: How many of the first images make the round trip, which takes as long as their density; None for all.
-    spread: Spreads a function of batches over devices, such as `Replicas.map`.
+    spread: Function, such as `Replicas.map`, that spreads a function of batches over devices.
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes

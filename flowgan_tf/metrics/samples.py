@@ -1,4 +1,4 @@
-"""What is said of a generator's samples: scores by a network, beside its features of real images, and their health."""
+"""Measures of a generator's samples: scores by a network, which compares them with real images, and their health."""
 
 import dataclasses
 import logging
@@ -28,11 +28,11 @@ from flowgan_tf.metrics.scores import (
 _LOG = logging.getLogger(__name__)
 
 _SUBSETS_PER_SPLIT = 10  # for KID: 100 subsets for the usual 10 splits
-# In dequantised real images one pixel in thousands comes this close to 0 or 1. In the samples of a generator that has
-# blown up nearly all pixels do.
+# In dequantised real images one pixel in thousands comes this close to 0 or 1. If a generator has blown up, nearly all
+# pixels of its samples do.
 _SATURATION_MARGIN = 1e-6
 # Part of the name of a reference's file, beside the data's fingerprint and the network's hash. Raise it with every
-# change that makes a different reference of the same two: to what is kept, to `feature_statistics`, to what a network's
+# change that makes another reference from the same two: to what is kept, to `feature_statistics`, to what a network's
 # `predict` does before and after its weights, or to the dequantisation in `data/pipeline.py`.
 _VERSION = 1
 _KERNEL_FEATURES = 10_000
@@ -150,7 +150,7 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
 
   Args:
     config: A training configuration, of which `scorer`, `inception_weights` and `cache_dir` are used.
-    dataset: The data. If they have no labels for a classifier, there is no scorer.
+    dataset: The data. Without labels for a classifier, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
 
   Raises:

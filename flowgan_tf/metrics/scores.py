@@ -52,7 +52,7 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
 
       MODE score = Inception score * exp(KL(p(y) || p*) - KL(p* || p(y))).
 
-  If no sample gives a class any probability, `KL(p* || p(y))` is infinite, and the score 0, the limit of the formula.
+  If no sample gives a class any probability, `KL(p* || p(y))` is infinite, and the score is 0, its limit.
 
   If predictions are certain and `p(y) = p*`, the score is `exp(H(p*))`, where H is the entropy in nats. For a uniform
   p* that is the number of classes, and the maximum. For any other p* the formula rewards an excess of rare classes: its

@@ -10,14 +10,14 @@ from typing import NoReturn
 import keras
 import tensorflow as tf
 
-# This module is private to Keras. Nothing public knows which layer is being called.
+# This module is private to Keras. No public API tells which layer is being called.
 from keras.src.backend.common import global_state
 
 from flowgan_tf.errors import UsageError
 
 
 class HiddenFromKeras:
-  """Base of modules whose variables a Keras layer does not see: they refuse to become an attribute of one.
+  """Base of modules whose variables a Keras layer does not see: they refuse to become a layer's attribute.
 
   A Keras 3 layer trains and saves only `keras.Variable`s. It would accept a `tf.Module` as an attribute, and neither
   train it nor save it, without an error.
@@ -77,7 +77,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
         layer.build((None, *self._input_shape))
       output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
     self.output_event_shape = tuple(output.shape[1:])
-    # Not in the object graph, where the variables would be tracked a second time.
+    # It stays out of the object graph, where the variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
     # Checkpoints store these keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
     # Keras' paths as keys, the running statistics of batch norms would not be restored.
@@ -85,7 +85,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     self._follow_trainable()
 
   def _follow_trainable(self):
-    """Makes each `tf.Variable` as trainable as Keras' is now. TensorFlow decides that once, at its creation."""
+    """Makes each `tf.Variable` trainable if Keras' is now. TensorFlow sets that once, at creation."""
     for source, variable in zip(self._layer.variables, self._tf_variables.values(), strict=True):
       variable._trainable = self._layer.trainable and source.trainable
 
@@ -98,7 +98,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     return super()._TF_MODULE_IGNORED_PROPERTIES
 
   def __deepcopy__(self, memo: dict) -> KerasModule:
-    """Copies the module with a copy of the layer. A TypeError says if a part also belongs to another network."""
+    """Copies the module with a copy of the layer. Raises a TypeError if a part also belongs to another network."""
     layer = memo.get(id(self._layer))
     if layer is None:
       if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
@@ -183,7 +183,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
 
 
 def refuse_to_pickle(module: tf.Module) -> NoReturn:
-  """Raises the TypeError of a module that cannot be pickled, and says what to do instead."""
+  """Raises a TypeError that says that a module cannot be pickled, and what to do instead."""
   raise TypeError(
     f'{module.name!r} cannot be pickled: networks of Keras and priors of TFP would not come back whole. Use '
     '`tf.train.Checkpoint`, `flowgan_tf.saved_model.export` or `flowgan_tf.keras.FlowModel(flow).save`. For a copy, '

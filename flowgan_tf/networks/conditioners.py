@@ -1,4 +1,4 @@
-"""The dense conditioner, the network of NICE, and the residual convolutional ones of Real-NVP."""
+"""The dense conditioner of NICE, and the residual convolutional conditioners of Real-NVP."""
 
 import keras
 from keras import ops
@@ -21,7 +21,7 @@ def dense_conditioner(
   The paper's NICE has six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'`.
 
   Args:
-    output_units: Size of the output vector: the changed part of an additive coupling, twice that of an affine one.
+    output_units: Size of the output vector: the changed part's for an additive coupling, twice that for an affine one.
     hidden_units: Units of each hidden layer.
     hidden_layers: Number of hidden layers.
     normalization: A key of `NORMALIZATIONS`: 'batch' (one mean and variance per feature), 'scalar_batch' (one for all
@@ -82,7 +82,7 @@ class WeightNormConv2D(keras.layers.Layer):
 
   def build(self, input_shape):
     shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-    # Never autocast: in float16 the squares of a short direction vanish, and those of a long one overflow.
+    # Never autocast: in float16 the squares of a short direction vanish, and the squares of a long one overflow.
     self.direction = self.add_weight(
       shape=shape, initializer=self.direction_initializer, name='direction', autocast=False
     )
@@ -127,7 +127,7 @@ class ResidualConditioner(keras.layers.Layer):
     """Builds the network.
 
     Args:
-      output_channels: Channels of the changed part of an additive coupling, twice as many for an affine one.
+      output_channels: Channels of the changed part for an additive coupling, twice as many for an affine one.
       channels: Channels of every hidden layer.
       blocks: Number of residual blocks of two convolutions.
       normalization: A key of `NORMALIZATIONS`, as for `dense_conditioner`.
@@ -178,14 +178,14 @@ class PaperConditioner(keras.layers.Layer):
 
   `t` is the shift and `s` the log-scale of an `AffineCoupling`, which itself applies a tanh to `s`. The norms are batch
   norms with running statistics, epsilon 1e-4 and momentum 0.9. The first norm and the norms inside blocks have no gain
-  and bias. All convolutions are weight-normalised, with random gains. So the output is not zero before training, as it
-  is with a `ResidualConditioner`.
+  and bias. All convolutions are weight-normalised, with random gains. So its output before training is not zero, unlike
+  the output of a `ResidualConditioner`.
 
   Source: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
 
   def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs):
-    """Builds the network. The arguments are those of a `ResidualConditioner`."""
+    """Builds the network. It takes the arguments of a `ResidualConditioner`."""
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
 

@@ -1,4 +1,4 @@
-"""Critics: networks that tell images of the data from samples."""
+"""Critics: networks that tell real images from samples."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import keras
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.networks.normalization import ImageNormalization
 
-_MOST_UNITS = 65_536  # As of the generators: far more than any critic has, and few enough to be refused or built.
+_MOST_UNITS = 65_536  # As for generators: far above any critic, and small enough to be built or refused.
 
 
 def dcgan_critic(
@@ -70,5 +70,5 @@ def dcgan_critic(
   return model
 
 
-# As `flows.GENERATORS`.
+# Like `flows.GENERATORS`.
 CRITICS = {'dcgan_critic': dcgan_critic}

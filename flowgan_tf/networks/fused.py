@@ -38,7 +38,7 @@ def fused(value: Callable, gradient: Callable) -> Callable:
 
   @functools.cache
   def graph_of(*signature):
-    # A new partial function for each: TensorFlow warns of one that it traces five times.
+    # We make new partial functions each time, because TensorFlow warns of one that it traces five times.
     parts = [functools.partial(part) for part in (value, gradient)]
     if all(spec.shape.is_fully_defined() for spec in signature):
       parts = [tf.function(part, jit_compile=True, autograph=False) for part in parts]

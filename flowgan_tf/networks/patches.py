@@ -164,7 +164,7 @@ class MixerConditioner(PatchConditioner):
 
     Args:
       output_channels: Channels of the event for an additive coupling, twice as many for an affine one.
-      patch_size: Height and width of a patch, which must divide those of the image.
+      patch_size: Height and width of a patch, a divisor of the image's height and width.
       width: Features of each patch.
       blocks: Number of blocks.
       patch_units: Size between `U_p` and `V_p`, which mix patches.
@@ -190,7 +190,7 @@ class TransformerConditioner(PatchConditioner):
   attention(h) = [softmax(Q_i K_i^T / sqrt(width / heads)) V_i]_i O,   [Q_i, K_i, V_i]_i = h W,   i = 1, ..., heads
   ```
 
-  The other letters are those of a `MixerConditioner`. There is no class token: each patch has an output, as in [2].
+  The other letters are as for a `MixerConditioner`. There is no class token: each patch has an output, as in [2].
 
   #### References
 
@@ -210,7 +210,7 @@ class TransformerConditioner(PatchConditioner):
     dtype: str = 'float32',
     **kwargs,
   ):
-    """Builds the network. Arguments that are not described here are those of a `MixerConditioner`.
+    """Builds the network. The other arguments mean the same as for a `MixerConditioner`.
 
     Args:
       width: Features of each patch, a multiple of `heads`.

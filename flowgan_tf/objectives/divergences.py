@@ -21,7 +21,7 @@ model, so `kl` is KL(P || Q), which maximum likelihood minimises too, and `rever
 | `relativistic`    | not of this form            || JS(P x Q, Q x P), at most log 2             | log(p / q)        |
 
 The relativistic critic compares each image `x` of the data with each sample `y`, rather than with a fixed threshold:
-V(v) = log 2 - E_P,Q[softplus(v(y) - v(x))]. It tells which of two is the image, so that its maximum is the
+V(v) = log 2 - E_P,Q[softplus(v(y) - v(x))]. It tells which of the two is the image, so that its maximum is the
 Jensen-Shannon divergence between the pair and the pair swapped. A constant that is added to `v` changes nothing. Papers
 compare the i-th image with the i-th sample; the mean over all pairs has the same expectation and a smaller variance.
 
@@ -88,7 +88,7 @@ _Function = Callable[['tf.Tensor'], 'tf.Tensor']
 
 
 def _mean(function: _Function, outputs: tf.Tensor) -> tf.Tensor:
-  # AutoGraph has nothing to do there, and warns that it cannot tell two lambdas on one line apart.
+  # AutoGraph has nothing to do here, and warns that it cannot tell two lambdas on one line apart.
   function = tf.autograph.experimental.do_not_convert(function)
   return tf.reduce_mean(function(tf.cast(outputs, tf.float32)))
 
@@ -99,8 +99,8 @@ def _minimax(
   """A divergence whose critic maximises and whose generator minimises the same V.
 
   `conjugate` is f* after `activation`, as one stable function of v. The generator loss is the fake term of V. The
-  paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead. That heuristic against vanishing gradients, of [1],
-  section 3.2, does not minimise the named divergence.
+  paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead. That heuristic against vanishing gradients ([1],
+  section 3.2) does not minimise the named divergence.
   """
 
   def value(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:

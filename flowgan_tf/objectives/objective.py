@@ -16,7 +16,7 @@ replicas = later('flowgan_tf.replicas')
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
-# The weights must be finite as a float32, too.
+# The weights must be finite in float32, too.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -30,8 +30,8 @@ def gradient_penalty(
   ```
 
   The norm runs over all elements of a sample. The paper's code sums over one image axis only. That is a mistake, and a
-  different constraint: it holds the gradient of each image column at norm 1, so the gradient of a whole image of MNIST
-  at norm sqrt(28).
+  different constraint: it holds the gradient of each image column at norm 1, so it holds the gradient of a whole MNIST
+  image at norm sqrt(28).
 
   Args:
     critic: Maps images to outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch
@@ -127,7 +127,7 @@ class Objective:
     final_likelihood_weight: Lambda at the end of the training. In between, each step changes it by the same factor.
     gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
     penalty: Kind of that penalty, a key of `PENALTIES`.
-    penalty_interval: Only one in so many critic updates has the penalty, with this number times its weight [2].
+    penalty_interval: Only one in this many critic updates has the penalty, with this many times its weight [2].
 
   #### References
 
@@ -198,7 +198,7 @@ class Objective:
         which is at least as large. Ignored unless `uses_likelihood`.
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
       real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
-      progress: How much of the training is over, from 0 to 1. It determines lambda.
+      progress: Fraction of the training that is over, from 0 to 1. It determines lambda.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the

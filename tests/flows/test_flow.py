@@ -96,7 +96,7 @@ def test_images_of_another_dtype_or_shape_are_refused(flow, method, argument):
     'int32 of shape (4, 4, 1)': np.full(SHAPE, 128).tolist(),
   }.items():
     grey = 'int' in found and method != 'decode'
-    hint = '; grey levels become such images by `flowgan_tf.data.dequantize`' if grey else ''
+    hint = '; `flowgan_tf.data.dequantize` turns grey levels into such images' if grey else ''
     kind = 'float32' if tf.is_tensor(value) else 'floats'
     message = f'`{argument}` must be {kind} of shape [..., 4, 4, 1]{hint}. Got: {found}.'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):

@@ -1,7 +1,7 @@
 """Replicas that share each batch: several devices or machines, by the strategies of `tf.distribute`.
 
-A function that `Replicas.run` calls runs on every replica. It works on its `share` of a batch, and exchanges numbers by
-`mean` and `gather`. Without a strategy there is one replica, and these functions return what they are given.
+A function that `Replicas.run` calls runs on every replica. It works on its `share` of a batch, and exchanges numbers
+through `mean` and `gather`. Without a strategy there is one replica, and these functions return what they are given.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class Replicas:
-  """The `count` replicas of a strategy, in the processes of `workers` workers; this one is number `worker`.
+  """The `count` replicas of a strategy, in the processes of `workers` workers; this is worker number `worker`.
 
-  Worker 0 is the chief, which alone reads and writes the run's folder. Without a strategy there is one replica.
+  Worker 0 is the chief; only the chief reads and writes the run's folder. Without a strategy there is one replica.
   """
 
   def __init__(self, strategy: tf.distribute.Strategy | None = None):
@@ -56,14 +56,14 @@ class Replicas:
     """Calls a function on every replica of this process, in a graph; returns what it returned on the first of them."""
     if self._strategy is None:
       return function(*arguments)
-    # A compiled function that is given as it is would become one for all replicas, and XLA keeps to one device.
+    # Without the lambda, a compiled function would become one function for all replicas, and XLA uses one device only.
     results = self._strategy.run(lambda *given: function(*given), arguments)
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
   def map(self, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
-    """Spreads a function over the replicas that maps `[n, ...]` to such tensors and treats each entry by itself.
+    """Spreads over the replicas a function that maps `[n, ...]` to such tensors and treats each entry by itself.
 
-    If there are fewer entries than a multiple of `count`, copies of the first one fill them up.
+    If `n` is not a multiple of `count`, copies of the first entry fill the tensor up.
     """
     if self._strategy is None:
       return function
@@ -79,7 +79,7 @@ class Replicas:
     return tf.function(spread, autograph=False)
 
   def any(self, flag: bool) -> bool:
-    """Returns whether a flag is set on any worker. Every worker must ask, and waits for all; also in the next three."""
+    """Returns whether any worker has set a flag. All workers must call this and the next three, which wait for all."""
     return flag if self.workers == 1 else bool(self._sum([int(flag)], of=range(self.count))[0])
 
   def from_chief(self, value: int) -> int:
@@ -93,11 +93,11 @@ class Replicas:
         variable.assign(value)
 
   def check_same(self, facts: dict[str, Any]) -> None:
-    """Checks that all workers have the same facts as the chief: values of JSON, by the same names.
+    """Checks that all workers have the same facts as the chief: JSON values, by the same names.
 
     Raises:
       UsageError: If a fact of this worker differs from the chief's.
-      ConnectionError: If a fact of another worker does.
+      ConnectionError: If a fact of another worker differs.
     """
     if self.workers == 1:
       return
@@ -106,7 +106,7 @@ class Replicas:
     differing = [name for name, a, b in zip(facts, hashes, expected.numpy(), strict=True) if a != b]
     if not self.any(bool(differing)):
       return
-    with contextlib.suppress(*_LOST, *_FAILED):  # Nobody leaves before all know.
+    with contextlib.suppress(*_LOST, *_FAILED):  # No worker leaves before all know.
       self.any(False)
     if differing:
       name = differing[0]
@@ -114,10 +114,10 @@ class Replicas:
         f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike on the chief.',
         name,
       )
-    raise ConnectionError('another worker was refused, as its settings or data are unlike those of the chief')
+    raise ConnectionError("another worker was refused, because its settings or data differ from the chief's")
 
   def _sum(self, values, of):
-    """Returns the sum of each of some numbers or tensors over the replicas `of`."""
+    """Returns the sum of each number or tensor over the replicas `of`."""
     return self._summed([tf.convert_to_tensor(v) for v in values], tf.constant([i in of for i in range(self.count)]))
 
   @functools.cached_property
@@ -156,14 +156,14 @@ SINGLE = Replicas()
 
 @functools.cache
 def make_replicas(strategy: str) -> Replicas:
-  """Makes the strategy of a name, once in a process, before the first operation of TensorFlow.
+  """Makes the strategy with a name. Call it once in a process, before the first operation of TensorFlow.
 
-  '' is one device; 'mirrored' is all devices of this machine, GPUs if it has any; 'mirrored:N' is the first N GPUs, or
-  without a GPU N parts of the CPU; 'multi_worker' is the cluster that the environment variable `TF_CONFIG` describes.
+  '' is one device; 'mirrored' is all devices of this machine, GPUs if it has any; 'mirrored:N' is the first N GPUs, or,
+  without a GPU, N parts of the CPU; 'multi_worker' is the cluster that the environment variable `TF_CONFIG` describes.
 
   Raises:
-    UsageError: If there are not as many devices, `TF_CONFIG` describes no cluster of workers, or its port for this
-      worker is taken.
+    UsageError: If there are too few devices, `TF_CONFIG` describes no cluster of workers, or its port for this worker
+      is taken.
   """
   if not strategy:
     return SINGLE
@@ -190,14 +190,14 @@ def _meet(own, addresses):
   """Waits until all workers listen at their addresses.
 
   TensorFlow would wait for them, too, but hears no signal meanwhile: it takes SIGTERM for a notice of preemption, and
-  lets no other thread of Python run.
+  lets no other Python thread run.
   """
   try:
     port = '', _host_and_port(own)[1]
     both = socket.has_dualstack_ipv6()
     listening = socket.create_server(port, family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
   except OSError as error:
-    raise UsageError(f'`strategy`: {own} of TF_CONFIG cannot be listened at ({error.strerror})', 'strategy') from error
+    raise UsageError(f'`strategy`: cannot listen at {own} from TF_CONFIG ({error.strerror})', 'strategy') from error
   with listening:
     for address in addresses:
       while address != own:
@@ -246,7 +246,7 @@ def _host_and_port(address):
 
 
 def _place(strategy):
-  """Returns the number of workers, and this worker's own number."""
+  """Returns how many workers there are, and which one this is."""
   resolver = strategy.cluster_resolver
   if not (resolver and resolver.task_type):
     return 1, 0
@@ -256,7 +256,7 @@ def _place(strategy):
 
 
 def _here():
-  """Returns the number of workers, of replicas of each, of this worker, and of this replica among the worker's."""
+  """Returns how many workers and replicas per worker there are, and which worker and which of its replicas this is."""
   context = tf.distribute.get_replica_context()
   workers, worker = _place(context.strategy)
   local = context.num_replicas_in_sync // workers

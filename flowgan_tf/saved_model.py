@@ -40,7 +40,7 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   Args:
     generator: The generator.
     folder: Folder of the SavedModel. An older SavedModel there is replaced once the new one is whole. If TensorFlow
-      cannot load from that path, because it takes it for a pattern, a warning says so.
+      cannot load from that path, because it takes the path for a pattern, a warning says so.
 
   Raises:
     UsageError: If the folder cannot be written, or holds other files.
@@ -61,7 +61,7 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
     for left in (new, old):
       shutil.rmtree(left, ignore_errors=True)
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
-    _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern, and loads it only after it was moved.', folder)
+    _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern; move the folder before you load it.', folder)
 
 
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
@@ -88,7 +88,7 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   number = tf.TensorSpec((), tf.int32)
   of_int, *_ = [
     module.sample.get_concrete_function(n, seed, temperature)
-    # An int, a pair in a tensor, and a pair of Python's ints.
+    # An int, a pair in a tensor, and a pair of Python ints.
     for seed in (tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number))
   ]
   return module, {'sample': of_int, **{name: getattr(module, name).get_concrete_function() for name in names}}

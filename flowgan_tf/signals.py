@@ -1,4 +1,4 @@
-"""SIGINT of Ctrl-C, SIGTERM, and SIGHUP of a closed terminal: a program ends with one line; a training saves first."""
+"""On SIGINT (Ctrl-C), SIGTERM or SIGHUP (closed terminal) a program ends with one line; a training saves first."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def end_on_signals() -> None:
   raises it only when the main thread returns from the call that it is in, which for XLA can take minutes. A second
   thread therefore waits for the signals, too.
 
-  Programs call this in the main thread, before they import anything that takes time. Standard streams that the caller
-  has closed are opened to nowhere.
+  Programs call this in the main thread, before they import anything that takes time. If the caller has closed standard
+  streams, this opens them to the null device.
   """
   global _handled, _standard_error
   if _handled:
@@ -41,7 +41,7 @@ def end_on_signals() -> None:
   os.set_blocking(writer, False)
   signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
   for number in SIGNALS:
-    if signal.getsignal(number) is not signal.SIG_IGN:  # SIGINT in the background jobs of a script; SIGHUP by nohup.
+    if signal.getsignal(number) is not signal.SIG_IGN:  # Scripts' background jobs ignore SIGINT; nohup ignores SIGHUP.
       signal.signal(number, _leave)
   _thread.start_new_thread(_watch, (reader,))
   # The scripts in bin/ block them, so that none is lost before there is a handler.
@@ -50,11 +50,11 @@ def end_on_signals() -> None:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-  """Holds `SIGNALS` back until the block ends, when they have the effect that they would have had before it.
+  """Holds `SIGNALS` back until the block ends; then they take the effect that they would have had before it.
 
-  Yields a list with the first that has come, so that the block can end early. Another one, more than a second later, is
-  not held back. Those that are ignored stay so. In threads other than the main one, which receive no signals, the list
-  stays empty.
+  Yields a list that receives the first signal, so that the block can end early. It does not hold back another signal
+  more than a second later. Ignored signals stay ignored. In threads other than the main one, which receive no signals,
+  the list stays empty.
   """
   received: list[int] = []
   when = 0.0
@@ -70,7 +70,7 @@ def deferred_signals() -> Iterator[list[int]]:
 
   def restore():
     for number, handler in before.items():
-      signal.signal(number, handler or signal.SIG_DFL)  # None is a handler that is not Python's.
+      signal.signal(number, handler or signal.SIG_DFL)  # None stands for a handler that is not Python's.
 
   before = {}
   with contextlib.suppress(ValueError):  # Only the main thread can set handlers.
@@ -86,7 +86,7 @@ def deferred_signals() -> Iterator[list[int]]:
 
 
 def _open_closed_streams():
-  # The first file that is opened would get the number of a closed stream, as by `2>&-`, and what others write to it.
+  # Otherwise the next file to be opened would get the number of a stream closed by `2>&-`, and what others write to it.
   # The system gives the lowest free number, so that each stream gets its own.
   for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
     if getattr(sys, name) is None:

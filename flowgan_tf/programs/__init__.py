@@ -4,6 +4,6 @@ import sys
 
 from flowgan_tf.signals import end_on_signals
 
-# Of `python -m flowgan_tf.programs.train`, which imports this first, and for a second more before it can call anything.
+# `python -m flowgan_tf.programs.train` imports this first, and can call nothing until a second of imports later.
 if sys.argv[0] == '-m':
   end_on_signals()

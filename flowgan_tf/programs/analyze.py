@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, options
 from flowgan_tf.runs.config import CHECKPOINTS

@@ -24,7 +24,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _FAILURE = 1
 _USAGE_ERROR = 2
 
-# What TensorFlow puts before and after the message of an error of one of its operations, or of Python in `tf.data`.
+# What TensorFlow puts around the message of an error in one of its operations, or in Python code of `tf.data`.
 _OPERATION = re.compile(
   r'{{.*?}} *| *\[Op:\w+\]|Error in user-defined function passed to .*? Iterator::\S+: '
   r'|\s*Traceback \(most recent call last\):.*',
@@ -38,9 +38,9 @@ _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, e
 def run_program(module: types.ModuleType) -> None:
   """Runs a program and exits. Reports in one line the errors that a user can do something about.
 
-  The exit status is 2 for a user's mistake: a flag or a `UsageError`, such as for a setting, for data, or for a path
-  that cannot be written because of its permissions. It is 1 if reading or writing fails in another way, as on a full
-  disk, or if memory is full; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
+  The exit status is 2 for a user's mistake: a wrong flag, or a `UsageError` about a setting, data, or a path whose
+  permissions forbid writing. It is 1 if reading or writing fails in another way, as on a full disk, or if memory runs
+  out; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
 
   The module's `main` takes the positional arguments, and returns an exit status or None. It checks what it can before
   it calls `load_tensorflow`, so that --help and refusals take no time.
@@ -49,7 +49,7 @@ def run_program(module: types.ModuleType) -> None:
   sys.modules['__main__'].__doc__ = module.__doc__
   for flag in FLAGS.get_key_flags_for_module(module.__name__):
     FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-  # Our own log lines go to the terminal as they are; those of other libraries only if they are warnings or worse.
+  # Our own log lines go to the terminal unchanged, and lines of other libraries only if they are warnings or worse.
   notes = logging.getLogger('flowgan_tf')
   notes.addHandler(logging.StreamHandler())
   notes.setLevel(logging.INFO)
@@ -87,15 +87,15 @@ def _errors_reported() -> Iterator[None]:
       raise
     try:
       sys.stdout.flush()
-    except OSError:  # Then Python must not try it again at exit.
+    except OSError:  # Python must not try it again at exit.
       sys.stdout = None
     print(f'{program()}: {message(error)}', file=sys.stderr)
     sys.exit(status)
 
 
 def status_of(error: Exception) -> int | None:
-  """Returns the exit status for an error that is reported in one line; None for others, which are defects."""
-  # By name, as TensorFlow may not be loaded: this is what it raises without memory.
+  """Returns the exit status for an error that is reported in one line; None for others, which are bugs."""
+  # We compare names because TensorFlow, which raises this when memory runs out, may not be loaded.
   without_memory = isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError'
   if isinstance(error, OSError) or without_memory or any(text in str(error) for text in _FAULTS):
     return _FAILURE
@@ -116,8 +116,8 @@ def message(error: Exception | str) -> str:
   """Returns the text of an error as a program prints it: on one line, with a flag in place of the library's argument.
 
   An error's argument `steps` becomes --steps if the program has that flag. An argument such as `critic.channels`
-  becomes --config.critic.channels, as settings without a flag of their own are set. The underscore of `lambda_`, which
-  only avoids a keyword of Python, is dropped.
+  becomes --config.critic.channels, the way to set what has no flag of its own. It drops the underscore of `lambda_`,
+  which only avoids a Python keyword.
   """
   text = str(error)
   if isinstance(error, OSError) and error.strerror:
@@ -132,8 +132,8 @@ def message(error: Exception | str) -> str:
 
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
-  # The messages of the import cannot be turned off by any setting. A failed import is still reported, because its
-  # exception is raised after standard error has been restored.
+  # No setting turns off the messages of the import. A failed import is still reported, because its exception is raised
+  # after standard error has been restored.
   sys.stderr.flush()
   standard_error = os.dup(2)
   try:
@@ -150,7 +150,7 @@ def load_tensorflow() -> None:
   absl_logging.get_absl_handler().setLevel(logging.WARNING)
   logger = logging.getLogger('tensorflow')
   logger.setLevel(logging.WARNING)
-  # It warns of functions that are traced often, and knows them by their code. Each run of a sweep has its own.
+  # TensorFlow warns of functions that it traces often, and knows them by their code. Each run of a sweep has its own.
   logger.addFilter(lambda record: 'triggered tf.function retracing' not in record.getMessage())
 
 

@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS, SCORERS
 
@@ -24,7 +24,7 @@ flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=10**6,
 )
-flags.DEFINE_enum('scorer', None, SCORERS, 'Network behind the scores. Default: the one of the run.')
+flags.DEFINE_enum('scorer', None, SCORERS, "Network behind the scores. Default: the run's.")
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
 flags.DEFINE_string('strategy', '', 'Devices that share the work: mirrored, mirrored:N or multi_worker.')

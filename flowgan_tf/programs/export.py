@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
 

@@ -1,4 +1,4 @@
-"""The flags that programs share: the settings of a training, and those of the analyses."""
+"""The flags that programs share, for the settings of a training and of the analyses."""
 
 import ast
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
@@ -47,10 +47,10 @@ def define_settings(module: str) -> None:
 
 
 def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config_dict.ConfigDict]:
-  """Returns the configurations that the flags describe. TensorFlow is loaded once they are checked.
+  """Returns the configurations that the flags describe. It checks them before it loads TensorFlow.
 
-  A lambda that is given without an objective makes a hybrid of a configuration for maximum likelihood. Each variant
-  holds the settings that the program itself makes, by name, and gives one configuration.
+  A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
+  settings that the program itself chooses, by name, and gives one configuration.
   """
   base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
@@ -86,8 +86,8 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
 
   Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
-  keeps its meaning, and the analyses use their default. Returns a function that reads the settings of the analyses that
-  it is given by name.
+  keeps its meaning, and the analyses use their default. Returns a function that takes names of analyses and reads their
+  settings.
   """
   analyses, users = fg.study.ANALYSES, {}
   for analysis in analyses.values():
@@ -132,7 +132,7 @@ def _read_config(path: str) -> config_dict.ConfigDict:
     config = get_config(variant) if colon else get_config()
   except UsageError as error:
     raise UsageError(str(error) if os.path.basename(file) in str(error) else f'{file}: {error}') from error
-  except (Exception, SystemExit) as error:  # A file may do anything.
+  except (Exception, SystemExit) as error:  # A file can raise anything.
     raise UsageError(f'{file}: --config cannot be used ({type(error).__name__}: {error})') from error
   try:
     check_settings(config)

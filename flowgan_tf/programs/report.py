@@ -3,7 +3,7 @@
 report RUN...
 report runs/mnist-* --out=report.html
 
-A file of a run that is damaged is named in a line here and on the page, which does without it.
+If a file of a run is damaged, a line here and on the page names it, and the page does without it.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
 from flowgan_tf.programs import command

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import save_arrays
 from flowgan_tf.programs import command
@@ -32,7 +32,7 @@ flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
 flags.DEFINE_bool('neighbors', False, 'Draw the training images nearest to each sample, in pixels, beside it.')
-flags.DEFINE_string('out', None, 'Path of the files, without extension. Default: in the folder samples of the run.')
+flags.DEFINE_string('out', None, "Path of the files, without extension. Default: in the run's folder samples.")
 command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}

@@ -1,4 +1,4 @@
-"""Entry points of the programs: what handles signals is in place before the imports, which take seconds."""
+"""Entry points of the programs. They handle signals before the imports, which take seconds."""
 
 import functools
 import importlib

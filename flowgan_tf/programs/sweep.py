@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
 from flowgan_tf.programs import command, options, train
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
   first = configs[0]
   if first.strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
-  fg.training.loop.make_replicas(first.strategy)  # Before TensorFlow makes its devices, for what follows.
+  fg.training.loop.make_replicas(first.strategy)  # This must come before TensorFlow makes its devices.
   folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(first.dataset).stem}-sweep')
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _settings(seed, weight):
-  """The settings of the run of a seed and a lambda."""
+  """Returns the settings of the run for a seed and a lambda."""
   if weight in (0, math.inf):
     return {'seed': seed, 'objective': 'mle' if weight else 'adversarial'}
   return {'seed': seed, 'objective': 'hybrid', 'lambda': weight}
@@ -101,8 +101,8 @@ def _check(configs, analyses):
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
   try:
-    found = fg.study.read_summary(workdir)  # What is damaged is missing, and is measured again.
-  except UsageError:  # There is none, or the training says what is wrong.
+    found = fg.study.read_summary(workdir)  # Damaged results count as missing.
+  except UsageError:  # There is no run, or the training will say what is wrong.
     return False
   tested = found.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}

@@ -12,7 +12,7 @@ import sys
 from absl import flags
 from ml_collections import config_dict
 
-import flowgan_tf as fg  # imports its parts where they are used first
+import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, options
 

@@ -24,9 +24,9 @@ def train(run: Summary) -> str:
   config = run.config
   wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not hindrance(n, config)}
   if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
-    wanted['init_from'] = os.path.relpath(config.init_from)  # As from here, as the commands name the runs.
+    wanted['init_from'] = os.path.relpath(config.init_from)  # Relative to here, like the runs in the commands.
   bases = {path: settings(base) for path, base in _shipped().items()}
-  # No flag can take a number back that a configuration has and this one leaves open.
+  # No flag can unset a number that a shipped configuration has and this one leaves open.
   left_open = [name for name, value in wanted.items() if value is None]
   bases = {path: base for path, base in bases.items() if all(base[name] is None for name in left_open)}
   differences = {path: [n for n, value in wanted.items() if value != base[n]] for path, base in bases.items()}

@@ -31,7 +31,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """A page: a title, sections in order, and a paragraph under the title, escaped like those of a section."""
+  """A page: a title, sections in order, and a paragraph under the title, escaped like a section's."""
 
   title: str
   sections: Sequence[Section]

@@ -28,7 +28,7 @@ _TITLES = {
 def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
   """Builds the page.
 
-  A cell is empty if the run has no such number. If no run has been measured, a section shows the command that does so.
+  A cell is empty if the run has no such number. If no run has been measured, a section shows the command for it.
 
   Args:
     runs: What `summarize` returned. Runs on the same data are compared with each other.
@@ -98,7 +98,7 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   details = [column for analysis in studied for column in analysis.own_columns()[len(analysis.columns) :]]
   found = [column for column in columns if column not in (*published, *details)]
   name = (RUN, Column('iteration', 'step', ',', source='run'))
-  several = len(studied) > 1  # Side by side they are wide enough without their details.
+  several = len(studied) > 1  # Side by side, the columns are wide enough without details.
   shown = (*name, *found, *published) if several else (*name, *found, *details, *published)
   first = next(iter(studied))
   caption = first.caption + (f' (the paper: {first.paper})' if any('paper' in row.records for row in rows) else '')

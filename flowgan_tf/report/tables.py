@@ -209,7 +209,7 @@ def _by_step(records: Sequence[dict]) -> list[dict]:
 
 
 def _of_real_images(records: Sequence[dict]) -> list[dict]:
-  """The row of the test images' own scores; none if no record has them."""
+  """The row of the test images' own scores; empty if no record has them."""
   real = next((record for record in records if 'real_score_samples' in record), {})
   scores = {name.removeprefix('real_'): value for name, value in real.items() if name.startswith('real_')}
   return [scores | {'checkpoints': 'real test images'}] if scores else []

@@ -1,7 +1,7 @@
 """Checkpoints of a run: the latest state, and the best generators by NLL and by score.
 
 `tf.train.CheckpointManager` keeps them in `checkpoints/NAME`, numbered by the step. Its file `checkpoint` lists the
-saves that were finished, so that a kill or a full disk costs the save at work and no other. Each checkpoint holds the
+saves that were finished, so that a kill or a full disk loses only the save in progress. Each checkpoint holds the
 settings and the data of its run as the string variable `run`.
 """
 
@@ -38,7 +38,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, state: tf.train.Checkpoint, identity: Mapping[str, object] | None = None):
-    """Reads and writes nothing yet.
+    """Does not read or write anything yet.
 
     `state` has at least `ema`, the averaged generator, and `step`. `identity` says what the run is, from
     `config.run_identity`. Without it, checkpoints fit every run.
@@ -53,8 +53,8 @@ class Checkpoints:
   def save(self, name: str) -> None:
     """Saves a checkpoint, numbered by the step, and removes older ones, except for the last but one of `latest`.
 
-    A checkpoint of this step that is there already stays as it is: to replace its files would risk them. An `OSError`
-    says that it cannot be written.
+    It keeps an existing checkpoint of this step, because replacing its files would risk them. It raises an `OSError` if
+    it cannot write the checkpoint.
     """
     folder, step = self._folder / name, int(self._step)
     if step in _steps(folder):
@@ -74,7 +74,7 @@ class Checkpoints:
   def restore(self) -> bool:
     """Restores the latest state, and removes what a kill or a full disk left of a save. Returns whether there was one.
 
-    One that cannot be read or belongs to another run is a `UsageError`: no training may silently start again.
+    A state that cannot be read or belongs to another run raises a `UsageError`: no training may silently start again.
     """
     for name in CHECKPOINTS:
       _sweep(self._folder / name)
@@ -116,7 +116,7 @@ def restore_generator(
     except UsageError:
       if attempt == _ATTEMPTS - 1 or _newest(folder) == path:
         raise
-  return int(step.numpy())  # The copies of a strategy have no `int`.
+  return int(step.numpy())  # A strategy's copies have no `int`.
 
 
 def _newest(folder: pathlib.Path) -> pathlib.Path | None:
@@ -124,7 +124,7 @@ def _newest(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
-  """Returns the steps of the finished checkpoints in a folder, oldest first; without those that a user removed.
+  """Returns the steps of the finished checkpoints in a folder, oldest first, without the ones that a user removed.
 
   TensorFlow keeps a list of them. Its own reader may see half of the list while a training replaces it.
   """
@@ -153,8 +153,8 @@ def _sweep(folder: pathlib.Path) -> None:
     if int(name.removeprefix('ckpt-')) not in steps:
       for file in folder.glob(f'{name}.*'):
         file.unlink()
-      before = f'ckpt-{steps[-1]}, the checkpoint before it, is used' if steps else 'there is none before it'
-      _LOG.warning('%s: was not saved to its end and is removed; %s.', folder / name, before)
+      before = f'ckpt-{steps[-1]}, the checkpoint before it, is used' if steps else 'no checkpoint precedes it'
+      _LOG.warning('%s: was not saved completely and is removed; %s.', folder / name, before)
     shutil.rmtree(leftover)
   for file in folder.glob('checkpoint.tmp*'):
     file.unlink()
@@ -169,12 +169,12 @@ def _sync_all(folder: pathlib.Path, pattern: str) -> None:
 def _restore(
   checkpoint: tf.train.Checkpoint, path: pathlib.Path, identity: Mapping[str, object], *, whole: bool
 ) -> None:
-  """Restores a checkpoint of the run with this identity, all of it or what `checkpoint` has."""
+  """Restores a checkpoint of the run with this identity: all of it, or only what `checkpoint` has."""
   with _literal(path.parent) as literal:
     prefix = os.path.join(literal, path.name)
     try:
       found = json.loads(tf.train.load_checkpoint(prefix).get_tensor('run/.ATTRIBUTES/VARIABLE_VALUE'))
-      # Settings that only one of two versions has say nothing.
+      # Settings that only one of two versions has are ignored.
       changes = [
         f'{name} {found[name]} and not {value}' for name, value in identity.items() if found.get(name, value) != value
       ]

@@ -38,7 +38,7 @@ _PACKAGE = pathlib.Path(__file__).parent.parent
 
 
 def _arguments(function: str, module: str) -> dict[str, object]:
-  """Returns the keywords of a builder and their defaults. To import it would load TensorFlow, so its source is read."""
+  """Returns the keywords of a builder and their defaults, from its source: importing it would load TensorFlow."""
   functions = [node for node in ast.parse((_PACKAGE / module).read_text()).body if isinstance(node, ast.FunctionDef)]
   [arguments] = [node.args for node in functions if node.name == function]
   pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
@@ -69,7 +69,7 @@ SHORT_FLAGS = {
   'precision': 'float32, mixed_bfloat16 or mixed_float16.',
   'jit': 'Compile with XLA.',
   'strategy': 'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
-  'on_nan': 'When a loss is no longer finite: stop, or rollback with half the learning rate.',
+  'on_nan': 'What to do when a loss is not finite: stop, or rollback with half the learning rate.',
   'scorer': 'Network behind the scores: classifier or inception.',
   'inception_weights': 'File with the weights of Inception-v3. Default: a download.',
 }
@@ -110,8 +110,8 @@ _CHOICES = {
   'optimizer.schedule': _SCHEDULES,
   'critic_optimizer.schedule': _SCHEDULES,
 }
-# The smallest and the largest integers. The largest are far more than any training needs, and less than TensorFlow or a
-# machine fails at.
+# The smallest and the largest integers. The largest are far above what any training needs, and below what makes
+# TensorFlow or a machine fail.
 _INTEGERS = {
   'seed': (0, 2**31 - 1),
   'image_size': (0, LARGEST_IMAGE),
@@ -155,14 +155,14 @@ def default_config() -> config_dict.ConfigDict:
   config.objective = 'mle'  # 'mle', 'adversarial' or 'hybrid': V(G, D) - lambda E[log p]
   config['lambda'] = 0.1
   config.divergence = 'wasserstein'
-  config.final_lambda = config_dict.placeholder(float)  # lambda at the last step; None for one that does not change
+  config.final_lambda = config_dict.placeholder(float)  # lambda at the last step; None for a constant lambda
   config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
   config.penalty = config_dict.placeholder(str)  # 'one_centered' or 'zero_centered'; None for the divergence's own
   config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
-  config.init_checkpoint = config_dict.placeholder(str)  # of that run; None for the one that other programs take
-  config.pseudo_labels = False  # likelihood of an image with the component of its cluster; see `MixturePrior`
+  config.init_checkpoint = config_dict.placeholder(str)  # of that run; None for the one that other programs use
+  config.pseudo_labels = False  # likelihood of an image together with its cluster's component; see `MixturePrior`
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
 
@@ -179,7 +179,7 @@ def default_config() -> config_dict.ConfigDict:
     config[name].schedule = 'constant'  # or 'cosine', which falls to 0 at the last step, or 'exponential'
     config[name].decay_rate = 1.0  # factor of the learning rate per step of training, for 'exponential'
     config[name].warmup_steps = 0  # steps at the start in which the learning rate rises from 0
-    config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for none
+    config[name].clip_norm = 0.0  # largest global norm of the gradient; 0 for no limit
   config.ema_decay = 0.999  # average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none
   config.ema_every = 10  # steps from one update of that average to the next, after the first 100 steps; at most 100
 
@@ -205,7 +205,7 @@ def check_settings(config: config_dict.ConfigDict) -> None:
   for name, default, kind in defaults:
     if name not in found:
       raise UsageError(f'`{name}` must be set. Got: nothing.', name)
-    if (value := found[name]) is None and default is None:  # A setting that may be left open.
+    if (value := found[name]) is None and default is None:  # The user may leave it open.
       continue
     check(name, value, *_KINDS[kind](value))
     if kind is float:
@@ -297,13 +297,13 @@ def _of_training(config):
 
 
 def training_changes(config: config_dict.ConfigDict, old: config_dict.ConfigDict) -> dict[str, tuple]:
-  """Returns the old and the new value of each setting that changes a training, unlike where files are, by its name."""
+  """Returns, by name, the old and new values of settings that change a training; file paths do not change it."""
   before, now = _of_training(old), _of_training(config)
   return {name: (before.get(name), value) for name, value in now.items() if value != before.get(name)}
 
 
 def run_identity(config: config_dict.ConfigDict, fingerprint: str) -> dict[str, object]:
-  """Returns what tells a run from others: its settings but `steps`, which may grow, and its data."""
+  """Returns what identifies a run: its data, and its settings except `steps`, which may grow."""
   found = _of_training(config) | {'data': fingerprint}
   del found['steps']
   return found

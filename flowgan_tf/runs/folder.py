@@ -1,4 +1,4 @@
-"""The folder of a run, which one training at a time may use, and its `config.json`."""
+"""The folder of a run, which only one training may use at a time, and its `config.json`."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ from flowgan_tf.runs.config import default_config, training_changes, used
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
-# What a training that has saved its first checkpoint leaves, and what the other programs make of one.
+# What a training leaves after its first checkpoint, and what the other programs make from a run.
 _LEFT = ('metrics.jsonl', 'evaluation.json', 'export', 'analysis')
 
 
@@ -32,13 +32,13 @@ class Description(NamedTuple):
 
 
 def write_description(workdir: pathlib.Path, description: Description) -> None:
-  """Writes `config.json`, without the settings of other generators and critics than the run's."""
+  """Writes `config.json`, without the settings of generators and critics that the run does not use."""
   config = as_json(used(description.config).to_dict())
   write_record(workdir / 'config.json', description._asdict() | {'config': config})
 
 
 def read_description(workdir: pathlib.Path) -> Description | None:
-  """Reads `config.json`, which must be as this version of flowgan_tf wrote it; None if there is no such file."""
+  """Reads `config.json`, which this version of flowgan_tf must have written; None if there is no such file."""
   path = workdir / 'config.json'
   if (found := read_record(path)) is None:
     return None
@@ -46,12 +46,12 @@ def read_description(workdir: pathlib.Path) -> Description | None:
   try:
     config.update(record['config'])
     return Description(**record | {'config': config})
-  except (KeyError, TypeError, ValueError) as error:  # The file is as it was written, so its settings are others.
+  except (KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
     raise UsageError(f'{path}: is of another version of flowgan_tf ({error})') from error
 
 
 def count_rollback(workdir: pathlib.Path) -> int:
-  """Adds one to the `rollbacks` in `config.json`, and returns their number."""
+  """Adds one to the `rollbacks` in `config.json`, and returns the sum."""
   description = read_description(workdir)
   description = description._replace(rollbacks=description.rollbacks + 1)
   write_description(workdir, description)
@@ -89,7 +89,7 @@ def open_workdir(
 
 @contextlib.contextmanager
 def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
-  """Keeps other trainings out of a folder, which is made, until the block or the process ends."""
+  """Makes a folder, and keeps other trainings out of it until the block or the process ends."""
   folder = os.open(make_writable(workdir), os.O_RDONLY)
   try:
     try:

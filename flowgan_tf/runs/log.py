@@ -1,4 +1,4 @@
-"""The log of a training: `metrics.jsonl`, one JSON object a line, TensorBoard, and lines on the terminal."""
+"""The log of a training: `metrics.jsonl`, one JSON object per line, TensorBoard, and lines on the terminal."""
 
 import contextlib
 import itertools
@@ -34,8 +34,8 @@ _BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score', 'fid
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  On a terminal it also shows a progress bar with the newest numbers. `records` are those that the log held when it was
-  opened, and `seconds` is the time at the last of them.
+  On a terminal it also shows a progress bar with the newest numbers. `records` is what the log held when it was opened,
+  and `seconds` is the time of its last record.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int):
@@ -63,13 +63,13 @@ class RunLog:
     self._bar.update()
 
   def record(self, kind: str, step: int, metrics: dict[str, float | int | str], seconds: float) -> None:
-    """Logs metrics; TensorBoard shows those that are numbers. Records other than 'train' are on the disk then.
+    """Logs metrics; TensorBoard shows the numbers. Unless the kind is 'train', the record is then on the disk.
 
     `kind` is 'train', 'validation' or 'rollback'. `seconds` counts the training by earlier processes as well.
     """
     self._file.write(_line({'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}))
     self._file.flush()
-    if kind != 'train':  # Those are too many; see `sync`.
+    if kind != 'train':  # There are too many 'train' records; see `sync`.
       self.sync()
     with self._writing(), self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
@@ -125,7 +125,7 @@ class NoLog:
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
   """Reads the records of a run's `metrics.jsonl`, oldest first; an empty list if there is no file.
 
-  Lines that cannot be read are left out, and a warning names them, except for the end of the file that a kill cut off.
+  Lines that cannot be read are left out, and a warning names them, except for a last line that a kill cut off.
   """
   path = workdir / 'metrics.jsonl'
   try:

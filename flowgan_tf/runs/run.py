@@ -66,9 +66,9 @@ def load_data(run: Run) -> data.Dataset:
 
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run, after checking that the folder is one and has a checkpoint."""
+  """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
   workdir = pathlib.Path(workdir)
-  if not os.path.isdir(workdir):  # False, too, for what can be no path.
+  if not os.path.isdir(workdir):  # Also False for what cannot be a path.
     raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
   if not (workdir / 'config.json').exists():
     raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')

@@ -1,4 +1,4 @@
-"""The analysis `ais`: the likelihood by annealed importance sampling (AIS), without the use of the density."""
+"""The analysis `ais`: the likelihood by annealed importance sampling (AIS), without using the density."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class AnnealedImportanceSampler:
 
   Attributes:
     decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
-    prior: `p(z)`, with event shape `noise_shape`. All computations have its dtype, except for the sum of the weights,
+    prior: `p(z)`, with event shape `noise_shape`. All computations use its dtype, except for the sum of the weights,
       which is in float64.
     chains: Number of chains per image and direction.
     steps: Number of temperatures.
@@ -124,7 +124,7 @@ class AnnealedImportanceSampler:
         back from the samples to the prior, and the estimate is a stochastic upper bound. See `bidirectional`.
 
     Raises:
-      UsageError: If the images have another shape than the generator's.
+      UsageError: If the images do not have the generator's shape.
     """
     images = np.asarray(images)
     forward = posterior_samples is None

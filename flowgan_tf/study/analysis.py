@@ -112,8 +112,8 @@ class Subject:
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
     """Returns dequantised images of the split 'train', 'validation' or 'test', by default of the run's own data set.
 
-    `n` of them are drawn at random with `seed`; all if it is None, or if there are no more. At most 2 GiB in float32
-    are drawn from images that stay in files, and a line of the log says so.
+    It draws `n` images at random with `seed`, or takes all if `n` is None or there are no more. From images that stay
+    in files it draws at most 2 GiB in float32, and logs that it did.
     """
     dataset = dataset or self.dataset
     levels = self.split(split, n, seed, dataset).images
@@ -139,7 +139,7 @@ class Subject:
     return arrays.map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
 
   def exact(self, images: np.ndarray) -> dict:
-    """Computes the exact NLL of images in nats, to compare with an estimate; empty if there is no density."""
+    """Computes the exact NLL of images in nats, to compare with an estimate; empty without a density."""
     return mean_nll(self.log_prob(images), 'exact_') if self.run.generator.has_density else {}
 
 
@@ -160,7 +160,7 @@ class Analysis(abc.ABC):
   #: Whether one figure shows several runs. Otherwise each run has its own figure.
   draws_runs_together: ClassVar[bool] = True
   Settings: ClassVar[type[Settings]] = Settings  #: A dataclass whose fields are its flags.
-  #: Columns of its results. Their keys are those of `records`; the source 'paper' means `published`.
+  #: Columns of its results. Their keys are keys of `records`; the source 'paper' means `published`.
   columns: ClassVar[Sequence[Column]]
   details: ClassVar[Sequence[Column]] = ()  #: Columns that say how it measured, such as the number of images.
   ranked: ClassVar[Sequence[str]] = ()  #: Keys of the columns with an NLL. The page ranks runs by them below the table.
@@ -172,14 +172,14 @@ class Analysis(abc.ABC):
     """Measures a run.
 
     Returns:
-      Numbers by name, which may also be strings, lists and dictionaries; and arrays by name.
+      Numbers, strings, lists and dictionaries by name; and arrays by name.
 
     Raises:
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
-    """Checks, before a training, the settings that only `measure` would find wrong.
+    """Checks, before a training, the settings that otherwise only `measure` would find wrong.
 
     Raises:
       UsageError: If a run of this configuration and data cannot be analysed with these settings.
@@ -215,7 +215,7 @@ class Analysis(abc.ABC):
 
 
 def scored_alike(record: dict, other: dict) -> bool:
-  """Whether two records have scores by the same network, of the same number of samples."""
+  """Whether two records have scores by the same network, for the same number of samples."""
   return all(record.get(key) == other.get(key) for key in ('scorer', 'scorer_hash', 'score_samples'))
 
 

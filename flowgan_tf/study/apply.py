@@ -67,7 +67,7 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
 def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:
   """Applies one analysis to a run, and saves the result in the run's folder `analysis`.
 
-  The arguments and errors are those of `studying` and of the function that it yields.
+  It takes the arguments, and raises the errors, of `studying` and of the function that it yields.
   """
   with studying(workdir, checkpoint) as apply:
     return apply(what, **settings)

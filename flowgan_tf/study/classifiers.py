@@ -36,7 +36,7 @@ class Classifiers(Analysis):
   Both scores measure how certain a classifier is. A network that is trained until it is certain of everything gives
   high scores to images that another one doubts, so that scores by different classifiers cannot be compared. Here a
   perceptron with two hidden layers of 512 units (Adam, batches of 128, no regularisation) scores the samples after a
-  quarter, after half and after all of its epochs. It also scores as many real test images, if there are so many.
+  quarter, after half and after all of its epochs. It also scores as many real test images, if there are enough.
 
   #### References
 

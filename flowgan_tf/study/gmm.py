@@ -23,12 +23,12 @@ def winning_range(records: Sequence[dict], nll: float, score: float, score_name:
   """Returns the bandwidths at which the mixture beats a model on both measures: the shaded region of Figures 3 and 6.
 
   Between the bandwidths of the records, NLL and score are linear in the logarithm of the bandwidth. A higher score is
-  better. Of several ranges, the one with the largest ratio of its ends counts. None if there is none.
+  better. Of several ranges, it returns the one with the largest ratio of its ends; None without a range.
   """
   bandwidths, nlls, scores = np.transpose(sorted((r['bandwidth'], r['nll'], r[score_name]) for r in records))
   log_h = np.log(bandwidths)
   margins = nll - nlls, scores - score
-  # No margin changes its sign between two neighbouring points of these.
+  # No margin changes its sign between two neighbours among these points.
   points = np.unique(np.concatenate([log_h, *(_crossings(log_h, margin) for margin in margins)]))
   middles = (points[:-1] + points[1:]) / 2
   wins = np.all([np.interp(middles, log_h, margin) > 0 for margin in margins], axis=0)

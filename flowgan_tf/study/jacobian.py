@@ -74,7 +74,7 @@ def jacobian_matrix(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, 
     noise,
     unconnected_gradients=tf.UnconnectedGradients.ZERO,
     parallel_iterations=block_size,
-    experimental_use_pfor=block_size > 1,  # It refuses blocks of 1.
+    experimental_use_pfor=block_size > 1,  # pfor refuses blocks of 1.
   )
   return tf.reshape(rows, (-1, noise.shape.num_elements()))
 

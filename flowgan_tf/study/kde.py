@@ -93,7 +93,7 @@ class GaussianMixture:
         squared += np.einsum('md,md->m', x, x)[:, np.newaxis]
         squared += np.einsum('nd,nd->n', c, c)
         np.maximum(squared, 0, out=squared)
-        nearest = squared.min(axis=1)  # of the largest term at every bandwidth
+        nearest = squared.min(axis=1)  # its term is the largest at every bandwidth
         excess = np.subtract(nearest[:, np.newaxis], squared, out=squared)
         terms = np.empty_like(excess)
         for sums, precision in zip(found, precisions, strict=True):

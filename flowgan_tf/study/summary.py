@@ -85,7 +85,7 @@ class Summary:
 
   @property
   def kind(self) -> str:
-    """'MLE', 'ADV' or 'Hybrid', as the paper has it."""
+    """'MLE', 'ADV' or 'Hybrid', as in the paper."""
     return _KINDS[('mle', 'adversarial', 'hybrid').index(self.config.objective)]
 
   @property
@@ -115,7 +115,7 @@ class Summary:
 def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], list[str]]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 
-  It leaves out a run whose `config.json` is damaged or that has no checkpoint, and a damaged file of a run.
+  It leaves out runs that have a damaged `config.json` or no checkpoint, and damaged files of other runs.
 
   Returns:
     The summaries, and a line about each run and file that is left out.
@@ -139,7 +139,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   if not summaries and damage:
     raise UsageError(damage[0])
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))
-  # One data set at a time, labels that say too little say the generator, and then the folder.
+  # Within each data set, labels that say too little get the generator, and then the folder.
   generators = collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
@@ -184,7 +184,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
 
 
 def _read(reader: Callable[[], Any], damage: list[str]) -> Any:
-  """Returns what a reader returns; None if the file is damaged, which is then noted in a line."""
+  """Returns what a reader returns, or None if the file is damaged; then `damage` gets a line about it."""
   try:
     return reader()
   except UsageError as error:

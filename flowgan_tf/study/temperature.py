@@ -51,7 +51,7 @@ class Temperature(Analysis):
 
   At temperatures below 1 images are more typical and less varied. The flow at a temperature is a flow with another
   prior, and has an exact likelihood: see `tempered_log_prob`. So this trades likelihood for sample quality as a hybrid
-  does, but without a training.
+  does, but without training.
 
   #### References
 
@@ -121,7 +121,7 @@ def _alike(record: dict, other: dict) -> bool:
 
 
 def _points(label: str, numbers: list[dict], name: str) -> list[tuple]:
-  """The points of `plots.front`. The lowest and the highest temperature, and 1, stand beside theirs."""
+  """The points of `plots.front`. The lowest and highest temperatures and 1 have notes."""
   keys = ('temperature', 'nll', name, 'standard_error', f'{name}_std')
   rows = np.array([[at[key] for key in keys] for at in numbers], np.float64)
   named = (rows[0, 0], 1, rows[-1, 0])

@@ -1,4 +1,4 @@
-"""What was no longer finite in a training that diverged, and where that began."""
+"""Finds what was no longer finite in a training that diverged, and where that began."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from flowgan_tf.objectives import Objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 
-# What computes values and log-determinants in a bijector; the last two only in those that compute both together.
+# What computes values and log-determinants in a bijector. Only bijectors that compute both together have the last two.
 _METHODS = (
   '_forward',
   '_inverse',
@@ -26,20 +26,20 @@ _METHODS = (
 
 def not_finite(metrics: dict[str, tf.Tensor], state: TrainState, config: config_dict.ConfigDict) -> list[str]:
   """Returns what is not finite after a step: names of its metrics, and 'weights'."""
-  # With float16 a gradient that overflows is no failure: the optimizer skips that step and lowers its loss scale.
+  # In float16, a gradient that overflows is not a failure: the optimizer skips that step and lowers its loss scale.
   excused = {'gradient_norm'} if config.precision == 'mixed_float16' else set()
   found = [name for name, value in metrics.items() if name not in excused and not math.isfinite(float(value))]
-  # Each by itself: a norm over weights that are large but finite would overflow.
+  # We check each by itself: a norm over weights that are large but finite would overflow.
   return found if all(map(_is_finite, _trained(state))) else [*found, 'weights']
 
 
 def explain(state: TrainState, objective: Objective, config: config_dict.ConfigDict, images: tf.Tensor) -> str:
-  """Makes a step that fails, operation by operation, and says what is the first in it that is not finite.
+  """Makes a step that fails, operation by operation, and says what first is not finite in it.
 
-  The state is that before the step, and of no use afterwards. The text names the terms of the loss with the bijector
-  whose output is not finite, and the variable whose gradient or value is not; such as 'nll, loss (first in coupling_1);
-  the gradient of coupling_1/dense/kernel'. It is empty if all is finite, which is possible, as a compiled step rounds
-  differently.
+  `state` must be the state before the step, and cannot be used afterwards. The text names the terms of the loss with
+  the bijector whose output is not finite, and the variable whose gradient or value is not; such as 'nll, loss (first in
+  coupling_1); the gradient of coupling_1/dense/kernel'. It is empty if everything is finite, which can happen because a
+  compiled step rounds differently.
   """
   step, eager = TrainStep(state, objective, config), tf.config.functions_run_eagerly()
   tf.config.run_functions_eagerly(True)

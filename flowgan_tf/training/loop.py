@@ -43,14 +43,14 @@ class TrainingDiverged(Exception):
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 
-  SIGINT, SIGTERM and SIGHUP are held back until the step at work is finished and saved; then they have their usual
-  effect, which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for the others. They have it at
-  once while there is nothing to save: before the first step is finished, and during an evaluation, which a resumed
+  SIGINT, SIGTERM and SIGHUP are held back until the current step is finished and saved; then they have their usual
+  effect, which in Python is `KeyboardInterrupt` for SIGINT and the end of the process for the others. They take effect
+  at once while there is nothing to save: before the first step is finished, and during an evaluation, which a resumed
   training makes again. A second signal, more than a second later, is not held back. So a signal waits for one step and
   one checkpoint. In a thread other than the main one, which receives no signals, the training continues.
 
   With the strategy 'multi_worker' every worker calls this, and the chief alone reads and writes the folder. A signal to
-  some of the workers ends all of them after the same step; those that received none raise `ConnectionError`.
+  some of the workers ends all of them after the same step; workers that received none raise `ConnectionError`.
 
   Args:
     config: A configuration; see `default_config`.
@@ -96,7 +96,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
 
 
 class _NotFiniteError(Exception):
-  """Its arguments are the names of what is not finite."""
+  """Its arguments name what is not finite."""
 
 
 class _Loop:
@@ -158,7 +158,7 @@ class _Loop:
             step += 1
             metrics = self._step(batches, step)
           self._check_finite(metrics)
-          self._log.sync()  # Records that a power cut takes are made again only if they are later than the checkpoint.
+          self._log.sync()  # If a power cut loses records, only those after the checkpoint are made again.
           # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
@@ -181,7 +181,7 @@ class _Loop:
     return metrics
 
   def _advance(self, batches, step):
-    # The gradient's norm is for those who look at it; a repeated step must do as the first one did.
+    # The gradient's norm is only for steps that are logged or evaluated; a repeated step must do as the first one did.
     looks = step % self._config.log_every == 0 or self._is_evaluated(step)
     return self._train_step(next(batches), step=step - 1, gradient_norm=looks)
 
@@ -193,7 +193,7 @@ class _Loop:
   def _is_evaluated(self, step):
     if step == self._config.steps:
       return True
-    # The evaluation of a new flow would tell nothing, and only delay the first step.
+    # Evaluating a new flow would tell nothing, and only delay the first step.
     return step % self._config.eval_every == 0 and bool(step or self._config.init_from)
 
   def _evaluate(self, step):
@@ -216,7 +216,7 @@ class _Loop:
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
         self._save(name)
-      # At last: an evaluation is finished if it has a record.
+      # This comes last: the record marks the evaluation as finished.
       self._log.record('validation', step, metrics, self._seconds())
 
   def _improves(self, record):
@@ -235,10 +235,10 @@ class _Loop:
     return better
 
   def _resume_evaluation(self, step):
-    """Makes the evaluation of a step if it was cut off; else takes the best values from its record.
+    """Evaluates a step if its evaluation was cut off; otherwise takes the best values from its record.
 
-    The checkpoint was saved before the evaluation, so that it does not know them. Best checkpoints that are gone are
-    saved again.
+    The checkpoint was saved before the evaluation, so that it does not hold them. Missing best checkpoints are saved
+    again.
     """
     if not self._is_evaluated(step):
       return
@@ -272,7 +272,7 @@ class _Loop:
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
         f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
       )
-    if self._folder:  # Before the record, which is for the reader.
+    if self._folder:  # Before the record, which is only for readers.
       count_rollback(self._folder)
     with self._logging():
       self._log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())
@@ -314,5 +314,5 @@ class _Loop:
     )
 
   def _seconds(self):
-    """For how long the run has been trained, by earlier processes as well."""
+    """How long the run has been trained, including earlier processes."""
     return time.monotonic() - self._began

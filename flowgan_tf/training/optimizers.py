@@ -45,7 +45,7 @@ class FusedAdam(keras.optimizers.Adam):
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
   """A learning rate that rises linearly to the rate of another schedule: `rate(t) min(1, (t + 1) / steps)`.
 
-  Keras' `CosineDecay` has a warm-up that comes before the decay, starts at a rate of 0 and exists only there.
+  Keras has a warm-up only in `CosineDecay`, where it comes before the decay and starts at a rate of 0.
   """
 
   def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule, steps: int):
@@ -61,7 +61,7 @@ def make_adam(
 ) -> keras.Optimizer:
   """Returns Adam with a schedule that counts training steps rather than updates, and with loss scaling for float16.
 
-  `settings` are `config.optimizer` or `config.critic_optimizer`; `steps` are those in which there are updates.
+  `settings` are `config.optimizer` or `config.critic_optimizer`; `steps` is the number of steps that make updates.
   """
   rate = settings.learning_rate
   if settings.schedule == 'cosine':
@@ -73,6 +73,6 @@ def make_adam(
   adam = FusedAdam(rate, settings.beta_1, settings.beta_2, global_clipnorm=settings.clip_norm or None)
   adam.rate_factor = rate_factor
   if precision == 'mixed_float16':
-    # The default scale of 2**15 overflows in the first steps of a flow, which would be skipped.
+    # The default scale of 2**15 overflows in a flow's first steps, which would then be skipped.
     return keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**12)
   return adam

@@ -52,7 +52,7 @@ class TrainState:
     """
     with scope or contextlib.nullcontext():
       self._build(config, image_shape, objective)
-    # Outside, as they change between the steps.
+    # These are outside, because they change between steps.
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
@@ -107,7 +107,7 @@ class TrainState:
 
 
 def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> None:
-  """Places the means of a mixture prior in the clusters of training images, also those of the averaged generator.
+  """Places the means of a mixture prior in the clusters of training images, in the averaged generator too.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
@@ -129,12 +129,12 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
 
 
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:
-  """Gives a training the averaged weights of the run `config.init_from`, of its checkpoint `config.init_checkpoint`.
+  """Gives a training the averaged weights from checkpoint `config.init_checkpoint` of the run `config.init_from`.
 
   Returns where they come from, for `init` in `config.json`: the run's folder, checkpoint, step, data and settings.
 
   Raises:
-    UsageError: If there is no such run, its generator is another one, or only the new training has `pseudo_labels`.
+    UsageError: If there is no such run, it has another generator, or only the new training has `pseudo_labels`.
   """
   path = config.init_from
   try:
@@ -148,7 +148,7 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
       f'{wanted[name]}.',
       'init_from',
     )
-  if config.pseudo_labels and not run.config.pseudo_labels:  # There, images have left for other components.
+  if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
     raise UsageError(
       f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.', 'init_from'
     )

@@ -29,7 +29,7 @@ def graph(function, **settings) -> tf.types.experimental.PolymorphicFunction:
   """Returns a function as a `tf.function`.
 
   Tracing takes longer with AutoGraph, which nothing here needs. TensorFlow warns of a function that it traces five
-  times, and knows it by its code. It takes a partial function for a new one, as our steps and runs are.
+  times, and knows it by its code. It counts a partial function as new, as each run's step is.
   """
   return tf.function(functools.partial(function), autograph=False, **settings)
 
@@ -46,7 +46,7 @@ class TrainStep:
   average     <- d average + (1 - d) generator,   d = min(ema_decay, (1 + t) / (10 + t))
   ```
 
-  All samples of the critic's updates come from one pass of the generator. If there is one critic update a step and it
+  All samples of the critic's updates come from one pass of the generator. If there is one critic update per step and it
   sees the same noise as the generator's update (`reuse_batch`), they come from the generator's own pass. The first
   `critic_warmup` steps train the critic alone.
 
@@ -57,8 +57,8 @@ class TrainStep:
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
-  noise. Gradients, metrics and running statistics are means over replicas. So the numbers are those of one device, but
-  for rounding and for batch norms, which see one share each.
+  noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
+  device, except for rounding and for batch norms, which see one share each.
   """
 
   def __init__(
@@ -76,7 +76,7 @@ class TrainStep:
     self._compiles_all = config.jit and alone and not objective.uses_critic
 
     def compiled(function):
-      # Nothing is nested: XLA would recompile a function inside a compiled function at every call.
+      # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else graph(function, jit_compile=config.jit)
 
     self._log_prob, self._decode = compiled(self._log_prob), compiled(self._decode)
@@ -88,7 +88,7 @@ class TrainStep:
     self._running = []
     if not alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
-      # What no optimizer updates but each pass in training: the running statistics of batch norms.
+      # What each pass in training updates, and no optimizer: the running statistics of batch norms.
       fixed = {id(variable) for variable in state.generator.distribution.variables}
       self._running = [v for v in state.generator.non_trainable_variables if id(v) not in fixed]
     if self._running:
@@ -238,8 +238,8 @@ class TrainStep:
 
 
 def _averaged_steps(step, every):
-  """The steps since the last update of the averaged weights; none if there is no update after this step."""
-  # At first in each step: short trainings have an average, too, and it is warmed up to more than `every` steps.
+  """The steps since the last update of the averaged weights; empty without an update after this step."""
+  # At first in every step: short trainings have an average, too, and it is warmed up to more than `every` steps.
   if step < _AVERAGED_AT_FIRST:
     return range(step, step + 1)
   if (step + 1) % every:

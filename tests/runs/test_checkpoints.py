@@ -234,7 +234,7 @@ def test_a_save_that_was_cut_off_is_removed(workdir, latest, state, flow, caplog
   assert checkpoints.restore() and int(state.step) == 5
   assert files(latest) == files_of(3, 5)
   assert caplog.messages == [
-    f'{latest}/ckpt-8: was not saved to its end and is removed; ckpt-5, the checkpoint before it, is used.'
+    f'{latest}/ckpt-8: was not saved completely and is removed; ckpt-5, the checkpoint before it, is used.'
   ]
   fill(state, 8)
   checkpoints.save('latest')
@@ -248,7 +248,7 @@ def test_what_is_left_of_the_first_save_or_behind_a_finished_one_is_removed(tmp_
   folder = tmp_path / 'checkpoints' / 'latest'
   (folder / 'ckpt-0_temp').mkdir(parents=True)
   assert not Checkpoints(tmp_path, state.checkpoint()).restore() and files(folder) == []
-  assert caplog.messages == [f'{folder}/ckpt-0: was not saved to its end and is removed; there is none before it.']
+  assert caplog.messages == [f'{folder}/ckpt-0: was not saved completely and is removed; no checkpoint precedes it.']
 
 
 def test_a_full_disk_leaves_the_older_ones(workdir, latest, state, flow, monkeypatch):

@@ -289,7 +289,7 @@ def test_a_worker_with_other_settings_is_refused(images, tmp_path):
   workers = start_workers(processes._run, lambda i: ('train', [*arguments, rates[i]], outputs[i]))
   assert [status_of(worker) for worker in workers] == [1, 2]
   lines = [printed_by('train', output) for output in outputs]
-  expected = 'train: another worker was refused, as its settings or data are unlike those of the chief'
+  expected = "train: another worker was refused, because its settings or data differ from the chief's"
   assert lines[0] == [expected]
   assert lines[1] == [
     'train: --config.optimizer.learning_rate must be the same on all workers. Got: 0.002 on worker 1, unlike on the '

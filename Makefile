@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 EXTRA ?= $(if $(wildcard $(VENV)/.installed-gpu),gpu,cpu)
 PYTEST_ARGS ?=
 
-# The interpreter that the user names, or else the first of these that TensorFlow 2.21 has wheels for.
+# The interpreter that the user names, or else the first of these for which TensorFlow 2.21 has wheels.
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
@@ -53,8 +53,8 @@ test-all: $(TESTABLE)
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)
 
-# Stopped, it goes on where it was; after a change of the package, remove build/mutants*. The limits, of a whole room's
-# tests, are generous, so that no other load of a machine kills a fault.
+# A stopped run continues where it was; after a change to the package, remove build/mutants*. The limits are for a whole
+# room's tests, and generous, so that other load on the machine kills no fault.
 mutants: $(TESTABLE)
 	mkdir -p build
 	[ -e build/mutants.json ] || $(BIN)/python -m benchmarks.mutants draw --count=150 --seed=0 --json=build/mutants.json
@@ -78,7 +78,7 @@ bench: $(INSTALLED) $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.plot build/bench.json build/bench.png
 	$(BIN)/python -m benchmarks.size
 
-# A third to a half is usual. The check is of the same run's products, and generous, so that no other load of a machine fails it.
+# A third to a half is usual. The check compares with products of the same run, and is generous in case of other load.
 speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare --tasks=nice_train --peers= --dtypes=float32 --rounds=9 --least_share=0.1
 

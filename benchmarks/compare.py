@@ -4,10 +4,10 @@
   python -m benchmarks.compare --tasks=nice_train,nice_sample --peers=pytorch --dtypes=float32 --json=bench.json
 
 Every library does the tasks of `benchmarks.peers.work` from the same weights and images, in a process of its own with
-the same number of threads. Before it is timed, its log-densities are compared with this project's: of each image before
-a training step, and on average after it. In each round every library is timed once, and so are products of two large
-square matrices in the libraries that have them; rounds start with another library each. The median over the rounds
-counts. The fastest product of a dtype is the peak of that dtype.
+the same number of threads. Before it is timed, its log-densities are compared with this project's: for each image
+before a training step, and on average after it. In each round every library is timed once, and so are products of two
+large square matrices in the libraries that have them; rounds start with another library each. The median over the
+rounds counts. The fastest product of a dtype is the peak of that dtype.
 
 Peers run in an environment of their own, which `make bench` installs. A peer that is not installed is left out.
 """
@@ -65,7 +65,7 @@ for flag, choices in (('tasks', TASKS), ('peers', PEERS), ('dtypes', DTYPES)):
 
 
 class PeerError(Exception):
-  """A peer is missing, or cannot do what it was asked for."""
+  """A peer is missing, or cannot do what it was asked to do."""
 
 
 class Worker:
@@ -150,7 +150,7 @@ def prepare(
 ) -> tuple[list[Timed], int]:
   """Prepares a task in every library. Returns what can be timed, and the operations of the task.
 
-  A library that fails is left out, and is one of the `faults`.
+  A library that fails is left out, and counts among the `faults`.
   """
   workers[REFERENCE].ask('make_inputs', task=task, tiny=TINY.value, folder=str(folder))
   found, flops = [], 0

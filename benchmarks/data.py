@@ -2,10 +2,10 @@
 
   python -m benchmarks.data --images=200000 --steps=200
 
-Writes images of 64x64x3 into a temporary folder, 2.5 GB for 200,000, and trains NICE on them. The memory is that of the
-process, after the first 20 steps and at most after any later one. For the times, rounds of steps from the file and from
-memory alternate, so that both see the same load of the machine; in memory are 40,000 of the images, as tf.data takes
-several times their size there. The best round of each counts. The processor time is that of all cores.
+Writes images of 64x64x3 into a temporary folder, 2.5 GB for 200,000, and trains NICE on them. The memory is what the
+process uses after the first 20 steps, and its most after a later one. For the times, rounds of steps from the file and
+from memory alternate, so that both see the same load of the machine; memory holds 40,000 of the images, because tf.data
+takes several times their size there. The best round of each counts. The processor time counts all cores.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ def count_flops(function: Callable, *inputs: tf.TensorSpec) -> int:
 
   A multiply-add counts as two operations, even where it meets padding. A transposed convolution is the gradient of a
   convolution by its image. Depthwise kernels have one channel. Operations per element (activation, norm, optimizer,
-  random numbers) are not counted, nor are products with a constant column, as which norms write sums along rows.
-  Functions inside the function are counted at each call, and so are gradients that the function takes. Operations that
-  neither a result nor a side effect needs are pruned by TensorFlow and not counted.
+  random numbers) are not counted, nor are products with a constant column, which is how norms sum along rows. Functions
+  inside the function are counted at each call, and so are gradients that the function takes. TensorFlow prunes
+  operations that neither a result nor a side effect needs, and they are not counted.
 
   Args:
     function: A Python function or `tf.function` of tensors.

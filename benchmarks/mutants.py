@@ -1,8 +1,8 @@
 """Mutation tests: small faults that are put into the package on purpose, and that the tests should find.
 
 `python -m benchmarks.mutants draw --json=FILE` draws the faults. `python -m benchmarks.mutants run FILE --json=RESULT`
-puts each into a copy of the checkout and runs tests there. A fault is known by the text of its statement, so that one
-drawn before a refactoring is found again after it. A run that was stopped goes on where it was.
+puts each into a copy of the checkout and runs tests there. The text of its statement identifies a fault, so that one
+drawn before a refactoring is found again after it. A stopped run continues where it was.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROOMS = {
   'metrics': ['metrics/*.py'],
   'runs': ['runs/*.py'],
 }
-# Tests of a room that are of each of its modules, beside the file of the module's own name.
+# Tests of a room that belong to each of its modules, besides the file named like the module.
 SHARED_TESTS = {
   'bijectors': ['test_bijectors_all.py'],
   'flows': ['test_flows.py', 'test_densities.py'],
@@ -59,7 +59,7 @@ _UNTOUCHED_FIELDS = ('annotation', 'returns', 'type_params', 'decorator_list')
 
 @dataclasses.dataclass
 class Place:
-  """A place in the package and a fault for it; texts are those of `ast.unparse`, of compound statements the header."""
+  """A place in the package and a fault for it. Texts come from `ast.unparse`; a compound statement has its header."""
 
   module: str
   function: str
@@ -175,7 +175,7 @@ def places(root: pathlib.Path, module: str) -> tuple[ast.Module, list[Place]]:
 
 
 def draw(root: pathlib.Path, count: int, seed: int) -> list[dict]:
-  """Draws faults: as many of each room, in turns of its modules, and of each kind as likely as of another."""
+  """Draws equally many faults from each room, from its modules in turn; all kinds are equally likely."""
   rng = random.Random(seed)
   drawn = []
   for number, (room, patterns) in enumerate(ROOMS.items()):
@@ -221,7 +221,7 @@ def find(mutant: dict, package: list[Place]) -> tuple[str, Place | None]:
 
 
 def own_tests(root: pathlib.Path, module: str, room: str, whole_room: bool) -> list[str]:
-  """Returns a module's test files, before those of the rest of its room if `whole_room` or if it has none."""
+  """Returns a module's test files, and then the rest of its room's if `whole_room` or if it has none."""
   parts = pathlib.Path(module).with_suffix('').parts[1:]
   folder = pathlib.Path('tests', parts[0] if len(parts) > 1 else room)
   own = pathlib.Path('tests', *parts[:-1], f'test_{parts[-1]}.py')
@@ -262,9 +262,9 @@ def run_tests(checkout: pathlib.Path, tests: list[str], marks: str, cpu: int, wa
 
 
 def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: argparse.Namespace) -> list[dict]:
-  """Runs the tests of each fault, and keeps what came of it in `results`."""
+  """Runs the tests of each fault, and keeps the outcomes in `results`."""
   known = {r['id']: r for r in json.loads(results.read_text())} if results.exists() else {}
-  # What survived its module's tests may yet be killed by the rest of the room's.
+  # The rest of the room's tests may yet kill what survived its module's tests.
   done = {i for i, r in known.items() if r['outcome'] != 'survived' or r['whole_room'] or not args.whole_room}
   modules = sorted(path.relative_to(root).as_posix() for path in (root / PACKAGE).rglob('*.py'))
   trees, package = {}, []

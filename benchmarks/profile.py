@@ -2,8 +2,8 @@
 
   python -m benchmarks.profile --task=nice_train --dtype=bfloat16
 
-The times are those of operations, or of what XLA made of them, added up over all threads. Two that run at once share
-the bandwidth of memory, so that the sum is more than the time of the call.
+It adds up the times of operations, or of what XLA made of them, over all threads. Operations that run at once share the
+bandwidth of memory, so that the sum is more than the time of the call.
 """
 
 from __future__ import annotations

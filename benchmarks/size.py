@@ -3,8 +3,8 @@
   python -m benchmarks.size
   python -m benchmarks.size --config=configs/mnist.py --image_shape=28,28,1 --batch_size=100 --objectives=mle
 
-FLOPs are those of matrix products and convolutions, 2 per multiply-add. The step that is run has a small batch, so that
-a model made for a GPU can be tried on any machine. Each objective has its own process, whose peak of resident memory
+FLOPs count matrix products and convolutions, 2 per multiply-add. The step that is run has a small batch, so that a
+model made for a GPU can be tried on any machine. Each objective has its own process, whose peak of resident memory
 includes TensorFlow. For the time of a full training, divide its FLOPs by what a device delivers.
 """
 

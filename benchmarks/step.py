@@ -4,10 +4,10 @@
   python -m benchmarks.step --nojit --precision=mixed_bfloat16 --objectives=mle
 
 NICE at the paper's size on images of 28x28x1, batch 100: a maximum-likelihood step, and an adversarial and a hybrid
-iteration with 5 critic steps. FLOPs are those of the step's matrix products and convolutions, 2 per multiply-add, as
-counted by `benchmarks.flops`. Each step is compared with two peaks: a product of two large square matrices, and one of
-the flow's own layers, [100, 1000] x [1000, 1000], which bounds the speed of a layer at that batch size. Rounds of
-products and of steps alternate, so that both see the same load of the machine; the best round of each counts.
+iteration with 5 critic steps. `benchmarks.flops` counts the FLOPs of the step's matrix products and convolutions, 2 per
+multiply-add. Each step is compared with two peaks: a product of two large square matrices, and one of the flow's own
+layers, [100, 1000] x [1000, 1000], which bounds the speed of a layer at that batch size. Rounds of products and of
+steps alternate, so that both see the same load of the machine; the best round of each counts.
 """
 
 from __future__ import annotations

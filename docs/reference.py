@@ -57,7 +57,7 @@ def _page(room: str) -> str:
 
 
 def _summary(value: object) -> str:
-  """Returns the first paragraph of a docstring on one line; of a constant, its type and what it holds."""
+  """Returns the first paragraph of a docstring on one line, or the type and entries of a constant."""
   if isinstance(value, types.ModuleType | type) or inspect.isroutine(value):
     return ' '.join(inspect.getdoc(value).split('\n\n')[0].split()).replace('|', '\\|')
   entries = value if isinstance(value, dict | tuple | list) else [value]

@@ -1,6 +1,6 @@
 """This project, by its own training step, as its configurations run it on a CPU.
 
-Without XLA in bfloat16, whose products XLA does in float32, and for convolutions, whose gradients XLA makes slow.
+It avoids XLA in bfloat16, whose products XLA computes in float32, and for convolutions, whose gradients XLA slows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VARIANTS = {'float32': ['default'], 'bfloat16': ['default']}
 _PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
 _KINDS = {True: 'weights', False: 'statistics'}  # By whether a variable is trained.
 
-# TensorFlow warns of functions that it traces for each task anew.
+# TensorFlow warns of functions that it traces anew for each task.
 tf.get_logger().setLevel('ERROR')
 
 
@@ -70,7 +70,7 @@ def _state(task, dtype, jit):
     optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2 = work.LEARNING_RATE, work.BETA_1, work.BETA_2
   objective = make_objective(config)
   state = TrainState(config, task.image_shape, objective)
-  # Without the norm of the gradient, which only logs show.
+  # We leave out the norm of the gradient, which only logs show.
   step = functools.partial(TrainStep(state, objective, config), gradient_norm=False)
   return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
 
@@ -87,7 +87,7 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
   images, noise = tf.constant(inputs.images), tf.constant(inputs.noise)
   batch = images[: task.batch_size]
 
-  # Without the caches of eager mode; with XLA only if it is timed.
+  # A graph has none of the caches of eager mode. XLA compiles it only if it is timed.
   @tf.function(jit_compile=jit and task.action == 'log_prob')
   def log_prob(images):
     return state.ema.log_prob(images)

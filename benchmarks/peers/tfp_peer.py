@@ -1,7 +1,8 @@
 """TensorFlow Probability as shipped: `tfb.RealNVP` with shifts alone, stock layers of Keras, and Keras' Adam.
 
-With XLA in float32. In bfloat16 without, because XLA on a CPU multiplies in float32 there. Only NICE: `tfb.RealNVP`
-divides vectors, not images. There is no hybrid, for which users would write the loop of `flowgan_tf.training`.
+It uses XLA in float32, but not in bfloat16, because there XLA on a CPU multiplies in float32. It only has NICE:
+`tfb.RealNVP` divides vectors, not images. There is no hybrid, for which users would write the loop of
+`flowgan_tf.training`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from benchmarks.peers import work
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-# TensorFlow warns of functions that it traces for each task anew.
+# TensorFlow warns of functions that it traces anew for each task.
 tf.get_logger().setLevel('ERROR')
 
 VARIANTS = {'float32': ['XLA'], 'bfloat16': ['graph']}
@@ -56,7 +57,7 @@ def nice(task: work.Task, inputs: work.Inputs, dtype: str) -> tuple[tfd.Distribu
     def shift(kept, units):
       return tf.cast(networks[i](kept), tf.float32), None
 
-    # The first half of the vector is kept, or the last one.
+    # The coupling keeps the first half of the vector, or the last.
     return tfb.RealNVP(num_masked=pixels // 2 if i % 2 == 0 else -(pixels // 2), shift_and_log_scale_fn=shift)
 
   even_then_odd = tf.concat([tf.range(0, pixels, 2), tf.range(1, pixels, 2)], axis=0)

@@ -291,7 +291,7 @@ class Critic(nn.Module):
   def forward(self, images):
     x = images.movedim(-1, 1)
     for kernel, bias in zip(self.kernels, self.biases, strict=True):
-      # As much as makes the output half as large: the odd row and column at the end.
+      # Enough to make the output half as large; an odd row or column goes at the end.
       padding = [max(0, (-(-size // 2) - 1) * 2 + 5 - size) for size in x.shape[2:]]
       before, after = [p // 2 for p in padding], [p - p // 2 for p in padding]
       x = F.pad(x, (before[1], after[1], before[0], after[0]))
@@ -334,7 +334,7 @@ def prepare_flow(flow: nn.Module, task: work.Task, inputs: work.Inputs, dtype: s
   def compiled(function):
     return torch.compile(function, dynamic=False) if compiles else function
 
-  # Only what is timed: to compile takes a minute.
+  # We compile only what is timed: it takes a minute.
   log_prob = compiled(flow.log_prob)
   average_log_prob = compiled(average.log_prob) if task.action == 'log_prob' else average.log_prob
   decode = compiled(flow.decode) if task.action == 'hybrid' else None

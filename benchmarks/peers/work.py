@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ['CRITIC_STEPS', 'TASKS', 'TINY', 'Inputs', 'Prepared', 'Task', 'coupling_masks', 'decay']
 
-# Of the hybrid iteration, and of Adam.
+# Constants of the hybrid iteration and of Adam.
 CRITIC_STEPS = 5
 GRADIENT_PENALTY = 10.0
 LIKELIHOOD_WEIGHT = 0.1
@@ -36,7 +36,7 @@ class Task:
     action: 'train', a step of maximum likelihood: loss, gradients, Adam, averaged weights; 'hybrid', an iteration of
       `CRITIC_STEPS` updates of a critic with gradient penalty, each on images of its own, and such a step of the flow
       on likelihood and critic; 'sample' or 'log_prob', without gradients.
-    batch_size: Images of a step, of an update of the critic, or to be drawn or to be given a density.
+    batch_size: Images of a step or of an update of the critic, or images to draw or to give a density.
     image_shape: `(height, width, channels)`.
     sizes: Arguments of the flow's builder.
   """
@@ -92,8 +92,8 @@ class Inputs:
   Attributes:
     images: float32 `[n, height, width, channels]`, within the unit interval; one batch, or what the critic needs too.
     noise: Noise for one batch, from the prior.
-    weights: Of the flow, by part: 'coupling_0', ..., 'diagonal_scaling'; 'scale_0_checkerboard_0', ... of Real-NVP.
-      Each part is a list in the order in which its Keras layers list them, with their shapes.
+    weights: Weights of the flow, by part: 'coupling_0', ..., 'diagonal_scaling'; 'scale_0_checkerboard_0', ... of
+      Real-NVP. Each part is a list in the order in which its Keras layers list them, with their shapes.
     statistics: Running means and variances of batch norms in the same form, in turn.
     critic: Weights of the critic in the order of its layers.
   """

@@ -22,7 +22,7 @@ from benchmarks.peers.work import TASKS, TINY, Inputs, Task
 
 
 class Worker:
-  """The tasks that one peer has prepared, by the names that it was given for them."""
+  """The tasks that one peer has prepared, by the names that the requests gave them."""
 
   def __init__(self, module: str):
     self._peer = importlib.import_module(f'benchmarks.peers.{module}')
@@ -41,8 +41,9 @@ class Worker:
   def prepare(self, name: str, task: str, tiny: bool, dtype: str, variant: str, folder: str) -> dict:
     """Builds a task, and calls it until it is warm: the first call may compile it.
 
-    The outputs before and after training are written to the folder, so that they can be compared: after one step, as
-    the rounding of a large flow grows to nats within three, or after three of a tiny one, which show Adam's moments.
+    The outputs before and after training are written to the folder, so that they can be compared: after one step of a
+    large flow, whose rounding errors grow to nats within three, or after three of a tiny one, which show Adam's
+    moments.
     """
     folder = pathlib.Path(folder)
     start = time.perf_counter()

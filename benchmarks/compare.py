@@ -95,7 +95,7 @@ class Worker:
     """Sends a request, and waits for its answer.
 
     Raises:
-      PeerError: If the answer is an error, or there is none.
+      PeerError: If the answer is an error, or no answer comes.
     """
     try:
       self._process.stdin.write(json.dumps({'do': do} | arguments) + '\n')
@@ -118,7 +118,7 @@ class Worker:
 
 @dataclasses.dataclass
 class Timed:
-  """One library at one task, or at matrix products, and what was measured of it."""
+  """One library at one task or at matrix products, with its measurements."""
 
   worker: Worker
   name: str
@@ -150,7 +150,7 @@ def prepare(
 ) -> tuple[list[Timed], int]:
   """Prepares a task in every library. Returns what can be timed, and the operations of the task.
 
-  A library that fails is left out, and counts among the `faults`.
+  A library that fails is left out, and added to the `faults`.
   """
   workers[REFERENCE].ask('make_inputs', task=task, tiny=TINY.value, folder=str(folder))
   found, flops = [], 0
@@ -299,7 +299,7 @@ def main(argv: list[str]) -> None:
     result['results'] = []
     for task in TASK_NAMES.value:
       result['results'] += measure(task, workers, described, folder, faults)
-      if JSON.value:  # After each task, so that a run that is cut short leaves something.
+      if JSON.value:  # Write after each task, so that a run that is cut short leaves something.
         pathlib.Path(JSON.value).write_text(json.dumps(result, indent=1) + '\n')
     for worker in workers.values():
       worker.close()

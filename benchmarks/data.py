@@ -1,4 +1,4 @@
-"""Memory and time of training on images that stay in a file, beside the same images in memory. On Linux.
+"""Memory and time of training on images that stay in a file, beside the same images in memory. It runs on Linux.
 
   python -m benchmarks.data --images=200000 --steps=200
 

@@ -136,7 +136,7 @@ def _untouched(node: ast.AST) -> bool:
   match node:
     case ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
       return True
-    case ast.keyword(arg='strict' | 'autograph'):  # Without them nothing changes, but for speed.
+    case ast.keyword(arg='strict' | 'autograph'):  # Without them only the speed changes.
       return True
     case ast.Assign(targets=[ast.Name(id='__all__')]) | ast.If(test=ast.Name(id='TYPE_CHECKING')):
       return True

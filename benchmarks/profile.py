@@ -30,7 +30,7 @@ CALLS = flags.DEFINE_integer('calls', 20, 'Calls to time, and to profile.', lowe
 TINY_FLOW = flags.DEFINE_bool('tiny_flow', False, 'Whether the flow is tiny, to try the profile itself.')
 
 _ROWS = 12
-# What runs other operations, whose time it would count again.
+# These run other operations, whose time would be counted again.
 _CALLS_OTHERS = re.compile(
   r'__inference_.*|\w*PartitionedCall|\w*Xla(Launch|Run|Compile)|call|while|While|If|conditional'
 )

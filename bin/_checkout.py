@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-# These wait, over a restart too, until flowgan_tf.signals handles them: Ctrl-C, SIGTERM, and a terminal that closes.
+# These signals wait, even across a restart, until flowgan_tf.signals handles them: Ctrl-C, SIGTERM, a closed terminal.
 # Python has loaded most of what is imported above before it comes here.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 

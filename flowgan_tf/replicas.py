@@ -226,7 +226,7 @@ def _read_cluster(text):
     jobs, task = found['cluster'], found['task']
     addresses = [address for job in jobs.values() for address in job]
     ports = [port for host, port in map(_host_and_port, addresses) if host]
-    index, own = int(str(task['index'])), jobs[task['type']]  # Not 1.5, which `int` would take for 1.
+    index, own = int(str(task['index'])), jobs[task['type']]  # Refuse 1.5, which `int` would take for 1.
     lists = all(isinstance(job, list) and job for job in jobs.values())
     known = jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1
     distinct = len(set(addresses)) == len(addresses) == len(ports) and all(0 < port < 2**16 for port in ports)

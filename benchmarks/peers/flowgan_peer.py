@@ -20,7 +20,7 @@ from flowgan_tf.training.step import TrainStep, batches_per_step
 
 VARIANTS = {'float32': ['default'], 'bfloat16': ['default']}
 _PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
-_KINDS = {True: 'weights', False: 'statistics'}  # By whether a variable is trained.
+_KINDS = {True: 'weights', False: 'statistics'}  # The key says whether a variable is trained.
 
 # TensorFlow warns of functions that it traces anew for each task.
 tf.get_logger().setLevel('ERROR')
@@ -35,7 +35,7 @@ def supports(task: work.Task) -> bool:
 
 
 def make_inputs(task: work.Task) -> work.Inputs:
-  """Draws images and weights. The weights are a new flow's with noise, as the output of new networks is zero."""
+  """Draws images and weights. The weights are a new flow's plus noise, because the output of new networks is zero."""
   generator = np.random.default_rng(0)
   state, _, batches = _state(task, 'float32', True)
 
@@ -62,7 +62,7 @@ def _state(task, dtype, jit):
   config.objective = 'hybrid' if task.action == 'hybrid' else 'mle'
   config.generator, config.precision, config.jit = task.flow, _PRECISIONS[dtype], jit
   config.batch_size, config.critic_steps = task.batch_size, work.CRITIC_STEPS
-  config.ema_every = 1  # As the peers do; by default it is 10.
+  config.ema_every = 1  # The peers do the same; by default it is 10.
   config['lambda'] = work.LIKELIHOOD_WEIGHT
   for name, value in task.sizes.items():
     config[task.flow][name] = value
@@ -95,7 +95,7 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
   decode = tf.function(state.ema.decode, jit_compile=jit)
 
   @tf.function
-  def sample(seed):  # As the programs do: XLA would draw random numbers on a CPU slower.
+  def sample(seed):  # Like the programs, without XLA, which draws random numbers on a CPU slower.
     return decode(state.ema.distribution.sample(task.batch_size, seed=seed))
 
   @tf.function

@@ -124,7 +124,7 @@ class LogScale(nn.Module):
 class Shift(nn.Module):
   def __init__(self, log_scale: LogScale):
     super().__init__()
-    self.found = [log_scale]  # In a list, so that the weights are not registered twice.
+    self.found = [log_scale]  # The list keeps the weights from being registered twice.
 
   def forward(self, kept):
     return self.found[0].shift
@@ -173,7 +173,7 @@ class RealNvp(nn.Module):
         merges.append(nf.flows.Merge('channel_inv'))
       priors.append(nf.distributions.DiagGaussian((channels, height, width), trainable=False))
       levels.append(to_noise[::-1])
-    # From the coarsest scale to the image.
+    # normflows wants the levels from the coarsest scale to the image.
     levels[0].append(Logits())
     self.flow = nf.MultiscaleFlow(priors[::-1], levels[::-1], merges[::-1], class_cond=False)
 

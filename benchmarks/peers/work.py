@@ -1,6 +1,6 @@
 """The work that all peers do: tasks, sizes, and the file of images and weights that they start from.
 
-It needs NumPy alone. The flows are those of `flowgan_tf.flows`; their docstrings say what each computes.
+It needs only NumPy. The docstrings of the flows in `flowgan_tf.flows` say what each computes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CRITIC_STEPS = 5
 GRADIENT_PENALTY = 10.0
 LIKELIHOOD_WEIGHT = 0.1
 LEARNING_RATE, BETA_1, BETA_2, EPSILON = 2e-4, 0.5, 0.9, 1e-7
-ALPHA = 1e-7  # Of the alpha-logit.
+ALPHA = 1e-7  # Alpha of the alpha-logit.
 
 
 def decay(step: float) -> float:
@@ -72,7 +72,7 @@ TASKS = _tasks(
   batch_size=100,
   real_nvp_batch_size=32,
 )
-# For tests: every part, and next to no work.
+# Tasks for tests: they have every part, and hardly any work.
 TINY = _tasks(
   nice={'couplings': 2, 'hidden_units': 16, 'hidden_layers': 1},
   nice_shape=(8, 8, 1),

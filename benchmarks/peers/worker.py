@@ -104,7 +104,7 @@ def main() -> None:
         worker = Worker(sys.argv[1])
       answer = getattr(worker, do)(**request)
     except Exception as error:  # A peer may raise anything, which the other process says, and counts as a failure.
-      traceback.print_exc()  # In its log.
+      traceback.print_exc()  # It goes to the log.
       answer = {'error': f'{type(error).__name__}: {" ".join(str(error).split())[:500]}'}
     print(json.dumps(answer), file=answers, flush=True)
 

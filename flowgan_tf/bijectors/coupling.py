@@ -59,7 +59,7 @@ class AdditiveCoupling(_Coupling):
   y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
   ```
 
-  `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. Otherwise TFP would take
+  `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. If it were true, TFP would take
   `forward(mean)` for the mean of a distribution.
 
   Source: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section

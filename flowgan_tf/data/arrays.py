@@ -111,8 +111,8 @@ def write_array_folder(
 
   Args:
     path: The folder.
-    images: All images, uint8 `image_shape`, each with its label, or -1 if it has none. If any image has none, no labels
-      are written. One image is in memory at a time.
+    images: All images, uint8 `image_shape`, each with its label, or -1 if it has none. If any image has none, it writes
+      no labels. One image is in memory at a time.
     image_shape: `(height, width, channels)`.
     splits: Train, validation and test, with positions in `images`, ascending from 0, in place of images.
   """

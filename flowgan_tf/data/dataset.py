@@ -32,7 +32,7 @@ class Split:
 
   #: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a file.
   images: np.ndarray | StoredImages
-  labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None if there are none.
+  labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None without labels.
 
   def __len__(self) -> int:
     return len(self.images)
@@ -84,7 +84,7 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
   """Returns the labels of n images, which must be integers from 0, `[n]` or `[n, 1]`, as int64 `[n]`."""
   is_integer = np.issubdtype(labels.dtype, np.integer)
-  # A label beyond the number of images is a mistake, and would ask for a network with as many outputs.
+  # A label beyond the number of images is a mistake, and would need a network with that many outputs.
   if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
     raise UsageError(
       f'{source}: expected labels as {n} integers from 0, one for each image, got {labels.dtype} {list(labels.shape)}'

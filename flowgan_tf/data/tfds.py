@@ -25,7 +25,7 @@ tfds = later('tensorflow_datasets')  # It takes long to import, and other source
 # The data sets that are split here as in the literature.
 NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
 
-_BATCH = 256  # images that are decoded at a time
+_BATCH = 256  # images to decode at a time
 _TIMEOUT_SECONDS = 5
 
 
@@ -211,8 +211,8 @@ def host_answers(url: str) -> bool:
       requests.head(url, timeout=_TIMEOUT_SECONDS, allow_redirects=True)
       answered.set()
 
-  # In a thread, because the timeout of `requests` applies to each address of a host in turn, and does not apply to the
-  # resolution of its name.
+  # A thread asks, because the timeout of `requests` applies to each address of a host in turn, and does not apply to
+  # the resolution of its name.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(_TIMEOUT_SECONDS)

@@ -147,7 +147,7 @@ def powers_of_ten(first: float, last: float) -> np.ndarray:
 
 
 def _size(values: ArrayLike) -> float:
-  """Returns the largest finite absolute value, or 0 if there is none."""
+  """Returns the largest finite absolute value, or 0 without one."""
   values = np.abs(np.asarray(values, np.float64))
   return np.max(values, initial=0, where=np.isfinite(values))
 

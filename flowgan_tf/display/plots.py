@@ -128,7 +128,7 @@ def singular_values(spectra: Mapping[str, ArrayLike]) -> Figure:
 
 
 def likelihood_histograms(edges: ArrayLike, counts: Mapping[str, ArrayLike], unit: str) -> Figure:
-  """Plots histograms of the NLL of single images: the share of its own images in each bin `[bins]`, for each label."""
+  """Plots histograms of the NLL of single images: for each label, the share of its images in each bin `[bins]`."""
   figure, (axes,) = make_panels(1)
   for label, look in choose_looks(counts).items():
     shares = np.asarray(counts[label]) / max(np.sum(counts[label]), 1)

@@ -29,7 +29,7 @@ class Column:
     return value if isinstance(value, str) or _is_finite(value) else None
 
   def text(self, row: Row, plus_minus: str = '±') -> str:
-    """What the cell shows; '' if there is nothing."""
+    """What the cell shows; '' if it is empty."""
     value = self.value(row)
     record = row.records.get(self.source, {})
     if value is None:
@@ -65,7 +65,7 @@ class Table:
     object.__setattr__(self, 'columns', tuple(filled))
 
   def __str__(self) -> str:
-    """The table for a terminal: first column to the left, others to the right, a dash where there is nothing."""
+    """Formats the table for a terminal: the first column to the left, others to the right, a dash for an empty cell."""
     lines = [[column.header for column in self.columns]]
     lines += [[column.text(row, '+-') or '-' for column in self.columns] for row in self.rows]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]

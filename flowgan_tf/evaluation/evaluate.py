@@ -60,7 +60,7 @@ class Evaluator:
       )
 
   def likelihood(self, split: str) -> Likelihood | None:
-    """Measures the likelihood of all images of 'train', 'validation' or 'test'; None if the generator has none."""
+    """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density."""
     if self._likelihood is None:
       return None
     images = getattr(self._dataset, split).images
@@ -145,7 +145,7 @@ def evaluate_run(
       raise UsageError(
         f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.', 'float64'
       )
-    read_evaluation(run.workdir)  # Before the work, because the file may be damaged.
+    read_evaluation(run.workdir)  # Read it before the work, because it may be damaged.
     dataset = load_data(run)
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))

@@ -22,7 +22,7 @@ MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 
-# How a user makes images out of grey levels.
+# How a user turns grey levels into images.
 DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'
 
 T = TypeVar('T', bound='Generator')

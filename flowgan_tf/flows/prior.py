@@ -147,7 +147,7 @@ class MixturePrior(tfp.distributions.Distribution):
 
   @property
   def is_placed(self) -> bool:
-    """Whether the prototypes differ, as after `initialize_prior`. It has no value in a graph."""
+    """Whether the prototypes differ, as after `initialize_prior`. A graph cannot compute it."""
     prototypes = self._prototypes
     return prototypes is not None and bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
 

@@ -127,7 +127,7 @@ def _network(image_shape, num_classes, seed):
 
 def _train(model, dataset, seed):
   images = len(dataset.train)
-  count = min(images, _IMAGES_SEEN[1])  # Of more images, the network sees a random part once.
+  count = min(images, _IMAGES_SEEN[1])  # If there are more, the network sees a random part once.
   epochs = math.ceil(np.clip(_EPOCHS * count, *_IMAGES_SEEN) / count)
   pixels = epochs * count * np.prod(dataset.image_shape[:2])
   _LOG.info(

@@ -85,8 +85,8 @@ def load_inception(weights: str | None) -> Inception:
       stands for the ImageNet weights of `keras.applications`, which Keras downloads once (96 MB) and keeps in ~/.keras.
 
   Raises:
-    UsageError: If the weights cannot be downloaded, or the file is missing, damaged or of another network. Without a
-      network connection this takes only seconds.
+    UsageError: If the weights cannot be downloaded, or the file is missing or damaged, or belongs to another network.
+      Without a connection this takes only seconds.
   """
   if weights is None:
     path = os.path.join(os.path.expanduser(os.environ.get('KERAS_HOME') or '~/.keras'), 'models', _FILE_NAME)
@@ -104,7 +104,7 @@ def load_inception(weights: str | None) -> Inception:
   try:
     # Keras' progress bar is not part of a program's output.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-      # For the file of another network Keras gives a hundred warnings before it raises.
+      # For another network's file, Keras gives a hundred warnings before it raises.
       warnings.simplefilter('ignore')
       model = keras.applications.InceptionV3(
         weights='imagenet' if weights is None else None, classifier_activation=None

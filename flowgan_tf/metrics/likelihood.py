@@ -17,7 +17,7 @@ class Likelihood(NamedTuple):
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
   standard_error: float  #: Standard error of `nll` over images.
   bits_per_dim: float  #: `nll` in bits per dimension of the grey levels.
-  #: Largest `|x - G(G^-1(x))|` over all pixels, whose full range is 1, of the images whose round trip was measured.
+  #: Largest `|x - G(G^-1(x))|` over all pixels (full range 1) of the images whose round trip was measured.
   round_trip_error: float
   n: int  #: Number of images.
 

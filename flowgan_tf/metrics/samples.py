@@ -37,7 +37,7 @@ _SATURATION_MARGIN = 1e-6
 _VERSION = 1
 _KERNEL_FEATURES = 10_000
 _REFERENCE_SEED = 0
-_MOST_IMAGES = 250_000  # Inception-v3's features of so many take 2 GB.
+_MOST_IMAGES = 250_000  # Inception-v3's features of that many images take 2 GB.
 _CHUNK_VALUES = 2**25  # 128 MiB of float32 images, of which a network makes a few copies
 
 

@@ -62,7 +62,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     output_event_shape: Shape of one output, without a batch dimension.
     recompute: Whether a gradient computes the network again instead of keeping its activations (gradient
       checkpointing, Chen et al. 2016): less memory, more time, the same numbers. Running statistics are updated once,
-      and random numbers are the same in both passes. A gradient of such a gradient is an error.
+      and random numbers are the same in both passes. A gradient of such a gradient raises an error.
   """
 
   recompute: bool = False

@@ -16,7 +16,7 @@ def dense_conditioner(
   dtype: str = 'float32',
   initial_weights: str = 'zero_output',
 ) -> keras.Sequential:
-  """A multilayer perceptron with a norm before each dense layer and a ReLU after each hidden one.
+  """Builds a multilayer perceptron, with a norm before each dense layer and a ReLU after each hidden one.
 
   The paper's NICE has six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'`.
 
@@ -195,7 +195,7 @@ class PaperConditioner(keras.layers.Layer):
     def norm(affine):
       return GuardedBatchNormalization(momentum=0.9, epsilon=1e-4, center=affine, scale=affine, dtype=dtype)
 
-    # In the order in which they are applied.
+    # The layers are in the order in which they are applied.
     hidden = [conv(channels, 3) for _ in range(2 * blocks)]
     self._convolutions = [conv(channels, 1), *hidden, conv(output_channels, 1)]
     self._norms = [norm(affine) for _ in range(blocks + 1) for affine in (False, True)]

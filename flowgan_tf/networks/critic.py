@@ -24,13 +24,13 @@ def dcgan_critic(
   """A critic of 5x5 convolutions with stride 2 and leaky ReLU (slope 0.2).
 
   The defaults are the paper's MNIST critic. Its CIFAR-10 critic has `channels=(64, 128, 256, 512)`, `dense_units=0` and
-  `layer_norm=True`. There is no batch norm: a gradient penalty needs a critic whose output for one image does not
+  `layer_norm=True`. It has no batch norm, because a gradient penalty needs a critic whose output for one image does not
   depend on the other images of the batch [2, section 4].
 
   Args:
     image_shape: `(height, width, channels)` of the images.
     channels: Output channels of the convolutions.
-    dense_units: Units of a hidden dense layer before the output. With 0 there is no such layer.
+    dense_units: Units of a hidden dense layer before the output. 0 leaves this layer out.
     layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
     dtype: Name of a Keras dtype policy.
     name: Name of the model.

@@ -70,8 +70,8 @@ class Divergence:
       `real`.
     value: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as
       `critic_gap`. If P = Q, the value of the best critic is 0.
-    default_gradient_penalty: Weight of the gradient penalty if the user sets none.
-    default_penalty: Kind of the gradient penalty if the user sets none: a key of `PENALTIES`.
+    default_gradient_penalty: Weight of the gradient penalty unless the user sets one.
+    default_penalty: Kind of the gradient penalty unless the user sets one: a key of `PENALTIES`.
     relativistic: Whether the generator's loss needs the outputs on real images.
   """
 
@@ -96,7 +96,7 @@ def _mean(function: _Function, outputs: tf.Tensor) -> tf.Tensor:
 def _minimax(
   name: str, activation: _Function, conjugate: _Function, default_gradient_penalty: float = 0.0
 ) -> Divergence:
-  """A divergence whose critic maximises and whose generator minimises the same V.
+  """Makes a divergence in which the critic maximises the V that the generator minimises.
 
   `conjugate` is f* after `activation`, as one stable function of v. The generator loss is the fake term of V. The
   paper's code uses -E_Q[g(v)] for `kl` and `hellinger` instead. That heuristic against vanishing gradients ([1],

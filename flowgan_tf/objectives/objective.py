@@ -146,7 +146,7 @@ class Objective:
 
   @property
   def uses_critic(self) -> bool:
-    """Whether there is an adversarial part, and therefore a critic to train."""
+    """Whether the objective has an adversarial part, and needs a critic."""
     return self.name != 'mle'
 
   @property

@@ -18,7 +18,7 @@ from flowgan_tf.errors import UsageError, is_path
 
 FLAGS = flags.FLAGS
 
-# Before TensorFlow is imported, which a config file may do.
+# This must come before anything imports TensorFlow, as a config file may do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 _FAILURE = 1
@@ -70,9 +70,9 @@ def _parse(argv: list[str]) -> list[str]:
   with _errors_reported():
     try:
       return FLAGS(argv)
-    except SystemExit:  # From --help, with status 1.
+    except SystemExit:  # --help raises this, with status 1.
       pass
-    except ValueError as error:  # From a file that is not text.
+    except ValueError as error:  # A file that is not text raises this.
       raise UsageError(f'--flagfile cannot be read ({error})') from error
   sys.exit(0)
 
@@ -81,7 +81,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _errors_reported() -> Iterator[None]:
   try:
     yield
-    sys.stdout.flush()  # At exit, Python would only say that it ignores an error.
+    sys.stdout.flush()  # If this failed at exit, Python would only say that it ignores an error.
   except Exception as error:
     if (status := status_of(error)) is None:
       raise

@@ -71,7 +71,7 @@ def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config
       raise UsageError(f'`{name}` must be left out, as {command.program()} sets it. Got: {value}.', name)
     if all(reasons := [hindrance(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
-  if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Before a folder is made.
+  if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
     name = 'inception_weights'
     raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
   command.load_tensorflow()
@@ -125,7 +125,7 @@ def _define(name: str, kind: type, description: str, module: str, default: objec
 def _read_config(path: str) -> config_dict.ConfigDict:
   file, colon, variant = path.partition(':')
   shipped = str(_CONFIGS / os.path.basename(file))
-  if not os.path.exists(file) and os.path.isfile(shipped):  # As outside of a checkout.
+  if not os.path.exists(file) and os.path.isfile(shipped):  # We may be outside of a checkout.
     file = shipped
   try:
     get_config = runpy.run_path(file)['get_config']

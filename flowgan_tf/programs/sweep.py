@@ -111,7 +111,7 @@ def _is_finished(workdir, config, analyses):
   measured = {
     what: study.record['settings']
     for what, study in found.studies.items()
-    if study.record['step'] == steps.get(study.record['checkpoint'])  # Not of an earlier step of a resumed run.
+    if study.record['step'] == steps.get(study.record['checkpoint'])  # It may be of an earlier step of a resumed run.
   }
   trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
   return trained and bool(tested) and samples <= {FLAGS.samples} and analyses.items() <= measured.items()

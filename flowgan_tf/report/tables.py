@@ -83,7 +83,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
 
 
 def _evaluation_columns(split: str) -> tuple[Column, ...]:
-  """Returns columns for everything that `evaluate_run` measures of a checkpoint on a split."""
+  """Returns columns for everything that `evaluate_run` measures for a checkpoint on a split."""
   return (
     Column('iteration', 'step', ','),
     Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
@@ -102,7 +102,7 @@ def _evaluation_columns(split: str) -> tuple[Column, ...]:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """Formats what `evaluation.evaluate_run` returned for the terminal: a table, and what is behind its scores."""
+  """Formats what `evaluation.evaluate_run` returned for the terminal: a table, and the basis of its scores."""
   split = records[0]['split']
   rows = [Row({'': record}) for record in [*_by_step(records), *_of_real_images(records)]]
   lines = [str(Table('', (_CHECKPOINT, *_evaluation_columns(split)), rows))]

@@ -91,7 +91,7 @@ _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan', 's
 _PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
-# For each type of a setting, what a value must be, and whether it is.
+# What a value must be, and whether it is, for each type of setting.
 _KINDS = {
   bool: lambda v: ('True or False', isinstance(v, bool)),
   int: lambda v: ('an integer', isinstance(v, numbers.Integral) and not isinstance(v, bool)),

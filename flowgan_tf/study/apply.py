@@ -26,7 +26,7 @@ bijectors = later('flowgan_tf.bijectors.base')
 checkpoints = later('flowgan_tf.runs.checkpoints')
 runs = later('flowgan_tf.runs.run')
 
-# In the order of the page.
+# The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic())
 
 ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in _ALL}
@@ -81,7 +81,7 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   folder = run.workdir / 'analysis'
-  make_writable(folder if folder.exists() else run.workdir)  # Before the work, which leaves no folder if it fails.
+  make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()
   try:
     numbers, arrays = analysis.measure(subject, settings)

@@ -110,7 +110,7 @@ class Gmm(Analysis):
     record, figures = first.record, {}
     if name := record['selection']:
       at = record['bandwidths'][0]
-      # Only models that were measured with the same network and number of samples.
+      # Draw only models that were measured with the same network and number of samples.
       lines = {
         label: model
         for label, study in studies.items()

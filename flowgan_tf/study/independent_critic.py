@@ -90,7 +90,7 @@ def critic_distances(
   optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.5, beta_2=0.9)
   optimizer.build(critic.trainable_variables)
 
-  # Without XLA, whose convolution gradients are many times slower on a CPU.
+  # This does not use XLA, whose convolution gradients are many times slower on a CPU.
   @tf.function(autograph=False)
   def update(real, step):
     noise_seed = _seed(seed, _TRAINING, step)

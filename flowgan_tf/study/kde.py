@@ -61,7 +61,7 @@ class GaussianMixture:
     self.centers = arrays.check_images(centers)
 
   def log_prob(self, images: np.ndarray, bandwidths: Sequence[float]) -> np.ndarray:
-    """Returns log densities of images for several bandwidths at once, which hardly costs more than for one.
+    """Returns log densities of images for several bandwidths at once, at hardly more cost than for one.
 
     The squared distances cost one product of matrices, `2 m n d` operations, whatever the number of bandwidths. Each
     bandwidth adds `m n` exponentials. Neither matrix is ever held as a whole. Distances are computed as
@@ -139,7 +139,7 @@ class GaussianMixture:
     Args:
       images: Validation images, as in `log_prob`. They must not be among the centres.
     """
-    # Not simply the first images, because a data set may be sorted by class.
+    # Do not take the first images, because a data set may be sorted by class.
     subset = images[np.random.default_rng(0).permutation(len(images))[:_SEARCH_IMAGES]]
     low, high = _LOWEST, _HIGHEST
     for _ in range(_ROUNDS):

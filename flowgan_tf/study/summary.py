@@ -41,7 +41,7 @@ class Summary:
   #: The objective. The generator follows if runs on the same data have different ones, and the folder's name if several
   #: runs would have the same label.
   label: str
-  path: str  #: The folder, as it was given.
+  path: str  #: The folder, as given.
   config: config_dict.ConfigDict  #: Configuration of the training.
   dataset: str  #: Name of the data.
   fingerprint: str  #: Hash of the data.

@@ -28,8 +28,8 @@ from flowgan_tf.training.step import TrainStep, batches_per_step
 _GRID_IMAGES = 64
 _MAX_ROLLBACKS = 3
 _ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
-# In pixels of [0, 1]; a grey level of 8 bits is 0.004. In half precision the networks of a sound flow round differently
-# on the way back: errors of 0.03 are usual in bfloat16, and float16 has three bits more.
+# Pixels lie in [0, 1], where one of 256 grey levels is 0.004 wide. In half precision the networks of a sound flow round
+# differently on the way back: errors of 0.03 are usual in bfloat16, and float16 has three bits more.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _LOG = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class _Loop:
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
     if not restored:
-      # Before there is a log or a best checkpoint: either of them without a latest one means that something was lost.
+      # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
       self._save('latest')
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map)
     self._train_step = TrainStep(state, objective, config, replicas)
@@ -159,7 +159,7 @@ class _Loop:
             metrics = self._step(batches, step)
           self._check_finite(metrics)
           self._log.sync()  # If a power cut loses records, only those after the checkpoint are made again.
-          # Before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
+          # Save before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
             replicas.any(True)  # No worker ends before the chief has saved.
@@ -222,7 +222,7 @@ class _Loop:
   def _improves(self, record):
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
     state, scorer, better = self._state, self._scorer, []
-    # An untrained generator is not a candidate, nor is another run's while the critic is warmed up.
+    # An untrained generator is not a candidate, and neither is another run's while the critic warms up.
     if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
       return better
     nll, score = record.get('nll'), scorer and record.get(scorer.selection)
@@ -259,7 +259,7 @@ class _Loop:
     _LOG.info('Not finite at step %d: %s. Looking for the cause.', reached, ', '.join(names))
     found, _ = self._repeat(reached)
     step, reason = int(state.step), ', '.join(found or names)
-    if self._replicas.count == 1:  # On several replicas, nobody looks for the first operation that fails.
+    if self._replicas.count == 1:  # With several replicas we do not look for the first operation that fails.
       _, batches = self._repeat(step - 1)
       reason = explain(state, self._objective, self._config, next(batches)) or reason
     self._restore()
@@ -272,7 +272,7 @@ class _Loop:
         f'not finite at step {step}{after}: {reason}; the last good checkpoint, of step {start}, is kept in '
         f'{kept}; a lower `optimizer.learning_rate` may help' + rollback
       )
-    if self._folder:  # Before the record, which is only for readers.
+    if self._folder:  # Count it before the record, which is only for readers.
       count_rollback(self._folder)
     with self._logging():
       self._log.record('rollback', start, {'diverged_at': step, 'reason': reason}, self._seconds())

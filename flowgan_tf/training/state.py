@@ -32,7 +32,7 @@ class TrainState:
 
   `ema` is the generator with averaged weights, which is evaluated, sampled and exported; if weights are not averaged,
   it is `generator` itself. `critic` and `critic_optimizer` are None if the objective does not use them. `rate_factor`
-  multiplies both learning rates; it is not part of the checkpoint, as the run counts its rollbacks. `step` counts the
+  multiplies both learning rates; checkpoints do not hold it, because the run counts its rollbacks. `step` counts the
   finished steps, and with the seed it is also the position in the data. `best_nll` is in nats.
   """
 

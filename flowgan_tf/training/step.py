@@ -72,7 +72,7 @@ class TrainStep:
     alone = replicas.count == 1
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
-    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a function of its own.
+    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
     self._compiles_all = config.jit and alone and not objective.uses_critic
 
     def compiled(function):
@@ -213,7 +213,7 @@ class TrainStep:
     return generator.log_prob(images, training=True, **labels)
 
   def _sample(self, batches, purpose):
-    # Not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
+    # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
     seed = stateless_seed(self.config.seed, purpose, self.state.step)
     noise = self.state.generator.distribution.sample(batches * self.config.batch_size, seed=seed)
     return self._decode(share(noise, batches))
@@ -239,7 +239,7 @@ class TrainStep:
 
 def _averaged_steps(step, every):
   """The steps since the last update of the averaged weights; empty without an update after this step."""
-  # At first in every step: short trainings have an average, too, and it is warmed up to more than `every` steps.
+  # At first, average at every step: short trainings need it, too, and it is warmed up to more than `every` steps.
   if step < _AVERAGED_AT_FIRST:
     return range(step, step + 1)
   if (step + 1) % every:

@@ -31,7 +31,7 @@ help:
 	@echo 'make test-all  run the tests that take longer, too'
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
-	@echo 'make mutants   put 150 small faults into the package, one at a time, and count those that tests find, for hours'
+	@echo 'make mutants   put 150 small faults into the package, one at a time, for hours, and count how many tests find'
 	@echo 'make lint      check style and formatting'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'

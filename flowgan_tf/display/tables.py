@@ -51,7 +51,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows under columns, of which the first names the row. The terminal shows no caption.
+  """Rows under columns; the first column names the row. The terminal shows no caption.
 
   A table leaves out columns that are empty in every row, with their headers.
   """

@@ -56,7 +56,7 @@ def make_likelihood_fn(
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
-    them in chunks, an iterable of such arrays, of which one is in memory at a time.
+    an iterable of such arrays, as chunks; only one is in memory at a time.
   """
 
   @spread

@@ -38,7 +38,7 @@ _VERSION = 1
 _KERNEL_FEATURES = 10_000
 _REFERENCE_SEED = 0
 _MOST_IMAGES = 250_000  # Inception-v3's features of that many images take 2 GB.
-_CHUNK_VALUES = 2**25  # 128 MiB of float32 images, of which a network makes a few copies
+_CHUNK_VALUES = 2**25  # 128 MiB of float32 images; a network makes a few copies of them
 
 
 class ScoreNetwork(Protocol):
@@ -149,7 +149,7 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
   says so before that work.
 
   Args:
-    config: A training configuration, of which `scorer`, `inception_weights` and `cache_dir` are used.
+    config: A training configuration with `scorer`, `inception_weights` and `cache_dir`.
     dataset: The data. Without labels for a classifier, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
 

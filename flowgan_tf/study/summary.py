@@ -51,7 +51,7 @@ class Summary:
   evaluation: Sequence[dict] = ()  #: Records of `evaluation.json`; empty if there is no such file.
   #: Results of analyses, by name of the analysis.
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
-  #: Step and PNG file of the newest grid of samples from the training; None if there is none.
+  #: Step and PNG file of the newest grid of samples from the training; None without one.
   sample_grid: tuple[int, bytes] | None = None
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
@@ -72,7 +72,7 @@ class Summary:
     return None if error is None else self.in_unit(error, unit) - self.in_unit(0.0, unit)
 
   def evaluated(self, checkpoint: str) -> dict | None:
-    """Returns the record of a checkpoint on the test images, as in `tested`; None if there is none."""
+    """Returns the record of a checkpoint on the test images, as in `tested`, or None."""
     return next((record for record in self.tested() if record['checkpoint'] == checkpoint), None)
 
   def tested(self) -> list[dict]:

@@ -6,8 +6,6 @@ import pytest
 from flowgan_tf.data import load
 from flowgan_tf.errors import UsageError
 
-__all__ = ['joined', 'raises']
-
 
 def joined(dataset) -> tuple[np.ndarray, np.ndarray | None]:
   splits = (dataset.train, dataset.validation, dataset.test)

@@ -57,9 +57,7 @@ def untrained(monkeypatch):
 
 def test_training_learns_and_says_how_long_it_takes(trained):
   classifier, _, (start, _) = trained
-  assert start == (
-    'Training a classifier on shades for the sample scores: 63 epochs of 96 images, about 1 s on two CPU cores.'
-  )
+  assert ': 63 epochs of 96 images, about 1 s ' in start
   dataset = shades()
   images = data.dequantize(dataset.test.images, dataset.levels, 7)
   right = np.mean(classifier.predict(images)[1].argmax(axis=1) == dataset.test.labels)

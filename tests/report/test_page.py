@@ -115,11 +115,8 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere():
 def test_pictures_are_data_with_alternatives_and_sizes():
   tree = Tree(render(whole_page()))
   images = [attributes for attributes, _ in tree.find('img')]
-  assert [(a['alt'], a['width'], a['height']) for a in images] == [
-    ('a line', '384', '288'),
-    ('samples 0', '3', '2'),
-    ('samples 1', '3', '2'),
-  ]
+  expected = [('a line', '384', '288'), ('samples 0', '3', '2'), ('samples 1', '3', '2')]
+  assert [(a['alt'], a['width'], a['height']) for a in images] == expected
   kinds, data = zip(*(a['src'].split(';base64,') for a in images), strict=True)
   assert kinds == ('data:image/svg+xml', 'data:image/png', 'data:image/png')
   svg, png, _ = (base64.b64decode(text, validate=True) for text in data)
@@ -152,31 +149,24 @@ def test_every_command_is_listed_once_and_linked():
   tree = Tree(render(whole_page()))
   listed = {a['id']: text for a, text in tree.find('li') if 'id' in a}
   assert list(listed.values()) == COMMANDS
-  linked = [(text, listed[a['href'][1:]]) for a, text in tree.find('a') if a['href'].startswith('#command-')]
-  assert linked == [
-    ('7.42', COMMANDS[0]),
-    ('−3,334.56 ± 1.50', COMMANDS[0]),
-    ('9.24', COMMANDS[1]),
-    ('∞', COMMANDS[1]),
-    ('command', COMMANDS[1]),
-  ]
-  assert [a['title'] for a, _ in tree.find('a') if 'title' in a] == [command for _, command in linked]
+  linked = [(text, a) for a, text in tree.find('a') if a['href'].startswith('#command-')]
+  assert [text for text, _ in linked] == ['7.42', '−3,334.56 ± 1.50', '9.24', '∞', 'command']
+  commands = [COMMANDS[i] for i in (0, 0, 1, 1, 1)]
+  assert [listed[a['href'][1:]] for _, a in linked] == [a['title'] for _, a in linked] == commands
 
 
 def test_what_comes_from_outside_is_escaped():
   columns = [Column(EVIL, 'a'), Column(EVIL, 'b', infinite=EVIL)]
-  table = Table(
-    EVIL, columns, [Row({'': {'a': EVIL, 'b': None}}, {'': origin}) for origin in (EVIL, f'https://{EVIL}')]
-  )
+  rows = [Row({'': {'a': EVIL, 'b': None}}, {'': origin}) for origin in (EVIL, f'https://{EVIL}')]
   figures = [make(alt=EVIL, caption=EVIL, command=EVIL) for make in (plot, pixels)]
-  tree = Tree(render(Page(EVIL, [Section(EVIL, [EVIL, table, *figures, figures, Code(EVIL)])], lead=EVIL)))
+  items = [EVIL, Table(EVIL, columns, rows), *figures, figures, Code(EVIL)]
+  tree = Tree(render(Page(EVIL, [Section(EVIL, items)], lead=EVIL)))
   assert len(tree.find('script')) == 1  # The page's own.
   texts = [text for _, text in tree.find('title', 'h1', 'p', 'caption', 'th', 'td', 'code')]
   # Title, heading, lead, paragraph, caption, two columns, two rows of two cells, code, command.
   assert texts == [EVIL] * 13
   assert [text for _, text in tree.find('figcaption')] == [f'{EVIL} command'] * 4
-  assert all(a['alt'] == EVIL for a, _ in tree.find('img'))
-  assert {a['title'] for a, _ in tree.find('a') if 'title' in a} == {EVIL}
+  assert {a['alt'] for a, _ in tree.find('img')} == {a['title'] for a, _ in tree.find('a') if 'title' in a} == {EVIL}
   assert {a['href'] for a, _ in tree.find('a') if not a['href'].startswith('#')} == {f'https://{EVIL}'}
 
 

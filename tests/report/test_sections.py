@@ -72,15 +72,17 @@ def test_estimates_stand_beside_the_papers(shown):
 
 
 @pytest.mark.parametrize(
-  ('last', 'said'),
+  ('adv', 'hybrid', 'said'),
   [
-    (ais(-45.0, 3.0, 1.0), 'AIS: MLE ≈ Hybrid λ = 0.1 < ADV.'),
-    (ais(-45.0, 3.0, 70.0), 'AIS: MLE ≈ Hybrid λ = 0.1 ≈ ADV.'),
-    (ais(-45.0, 3.0, 1.0, n=2), None),
+    (ais(20.0, 3.0, None), ais(-45.0, 3.0, 1.0), 'AIS: MLE ≈ Hybrid λ = 0.1 < ADV.'),
+    (ais(20.0, 3.0, None), ais(-45.0, 3.0, 70.0), 'AIS: MLE ≈ Hybrid λ = 0.1 ≈ ADV.'),
+    (ais(20.0, 3.0, 70.0), ais(-45.0, 3.0, 1.0), 'AIS: MLE ≈ Hybrid λ = 0.1 ≈ ADV.'),
+    (ais(20.0, 3.0, 1.0), ais(-45.0, 3.0, 1.0, n=2), None),
   ],
 )
-def test_an_order_is_claimed_only_where_the_estimates_resolve_it(shown, last, said):
-  studies = (ais(-50.0, 3.0, 1.0), ais(20.0, 3.0, 1.0), last)
+def test_an_order_is_claimed_only_where_the_estimates_resolve_it(shown, adv, hybrid, said):
+  """Bounds of AIS that are not finite have no gap."""
+  studies = (ais(-50.0, 3.0, 1.0), adv, hybrid)
   runs = [dataclasses.replace(run, studies={'ais': study}) for run, study in zip(shown, studies, strict=True)]
   order = ' '.join(item for item in items(runs, 'Estimates of the likelihood') if isinstance(item, str))
   assert said in order if said else 'In order' not in order

@@ -14,14 +14,8 @@ from tests.tiny import make_config, write_images
 def workdir(tmp_path_factory) -> pathlib.Path:
   """A run on images of 4 x 4 pixels in two classes. Nothing is scored."""
   folder = tmp_path_factory.mktemp('study')
-  config = make_config(
-    {
-      'dataset': write_images(folder / 'images.npz', count=200, labels=True),
-      'objective': 'mle',
-      'steps': 2,
-    }
-  )
-  assert train(config, folder / 'run')
+  images = write_images(folder / 'images.npz', count=200, labels=True)
+  assert train(make_config(dataset=images, objective='mle', steps=2), folder / 'run')
   return folder / 'run'
 
 

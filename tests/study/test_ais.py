@@ -143,8 +143,3 @@ def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, mon
   exact = -subject.run.generator.log_prob(test).numpy()
   assert numbers['exact_nll'] == pytest.approx(exact.mean(), abs=1e-4)
   assert numbers['exact_standard_error'] == pytest.approx(stats.sem(exact), rel=1e-4)
-
-
-def test_an_order_is_not_claimed_within_the_gap_of_the_bounds():
-  assert Ais().resolution({'bracket_gap': 70.0}) == 70.0
-  assert Ais().resolution({'bracket_gap': None}) == 0.0

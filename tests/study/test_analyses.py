@@ -19,7 +19,6 @@ def test_columns_and_published_numbers_fit_each_other(analysis):
   ('what', 'values', 'said'),
   [
     ('kde', {'samples': 9}, r'`samples` must be an integer from 10 to 1000000\. Got: 9\.'),
-    ('kde', {'seed': -1}, r'`seed` must be an integer from 0 to 2147483647\. Got: -1\.'),
     ('kde', {'samples': 10.0}, '`samples` must be an integer'),
     ('outliers', {'other_dataset': 3}, '`other_dataset` must be a string'),
   ],
@@ -32,13 +31,8 @@ def test_settings_out_of_range(what, values, said):
 def test_the_terminal_shows_columns_and_details_but_not_the_paper():
   caption, header, _, row = ANALYSES['kde'].lines(kde(-100.0, -3300.0).record)
   assert 'nats per image' in caption
-  shown = dict(zip(*([c.strip() for c in line.split('   ') if c.strip()] for line in (header, row)), strict=True))
-  assert shown == {
-    'exact': '-3,300.00 +- 2.00',
-    'KDE': '-100.00 +- 1.00',
-    'KDE: test images': '10,000',
-    'KDE: samples': '5,000',
-    'KDE: bandwidth': '0.2000',
-  }
+  headers, shown = ([cell.strip() for cell in line.split('   ') if cell.strip()] for line in (header, row))
+  assert headers == ['exact', 'KDE', 'KDE: test images', 'KDE: samples', 'KDE: bandwidth']
+  assert shown == ['-3,300.00 +- 2.00', '-100.00 +- 1.00', '10,000', '5,000', '0.2000']
   _, _, _, *rows = ANALYSES['outliers'].lines(outliers().record)
   assert [row.split('  ')[0] for row in rows] == ['train', 'test', 'uniform noise']

@@ -62,10 +62,12 @@ def measure(monkeypatch):
 def test_mistakes_are_found_before_the_work_and_leave_no_file(run, measure):
   measure(lambda *_: pytest.fail('measured in vain'))
   with studying(run, 'latest') as apply:
-    with pytest.raises(UsageError, match=r"`what` must be one of kde, ais, .*\. Got: 'guess'"):
-      apply('guess')
-    with pytest.raises(UsageError, match='`samples` must be'):
-      apply('kde', samples=3)
+    for what, settings, said in (
+      ('guess', {}, r"`what` must be one of kde, .*'guess'"),
+      ('kde', {'samples': 3}, '`samples`'),
+    ):
+      with pytest.raises(UsageError, match=said):
+        apply(what, **settings)
     assert not (run / 'analysis').exists()
     (run / 'analysis').write_text('a file')
     with pytest.raises(UsageError, match='analysis: cannot be written'):
@@ -93,11 +95,6 @@ def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject, m
   assert subject.exact(subject.images('test')) == {}
 
 
-def test_samples_are_scored_as_in_an_evaluation(subject, monkeypatch):
-  monkeypatch.setattr('flowgan_tf.metrics.make_scorer', lambda *arguments: arguments)
-  assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
-
-
 def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):
   first = subject.samples(30, 0)
   assert first.shape == (30, 4, 4, 1) and subject.samples(30, 0) is first
@@ -106,6 +103,8 @@ def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):
   for _ in range(2):  # The second analysis is refused them, too.
     with pytest.raises(UsageError, match='7 of 7 samples are not finite; try another `checkpoint`'):
       subject.samples(7, 0)
+  monkeypatch.setattr('flowgan_tf.metrics.make_scorer', lambda *arguments: arguments)
+  assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
 
 
 def test_some_images_are_drawn_at_random_in_order(subject):
@@ -120,17 +119,17 @@ def test_some_images_are_drawn_at_random_in_order(subject):
 
 
 def test_of_images_in_files_no_more_are_loaded_than_memory_may_hold(subject, tmp_path, monkeypatch, caplog):
-  dataset = subject.dataset
-  np.save(tmp_path / 'test.npy', dataset.test.images)
-  stored = dataclasses.replace(dataset, test=data.Split(data.StoredImages(tmp_path / 'test.npy'), np.arange(20)))
+  test = subject.dataset.test
+  np.save(tmp_path / 'test.npy', test.images)
+  split = data.Split(data.StoredImages(tmp_path / 'test.npy'), np.arange(len(test)))
+  stored = dataclasses.replace(subject.dataset, test=split)
   np.testing.assert_array_equal(subject.images('test', dataset=stored), subject.images('test'))
   assert not caplog.messages
   monkeypatch.setattr(module, '_MOST_VALUES', 7 * 16)
   with caplog.at_level('INFO', logger='flowgan_tf'):
-    some = subject.images('test', dataset=stored)
-  assert caplog.messages == [f'images: 7 of its {len(dataset.test)} test images are used, drawn at random.']
-  np.testing.assert_array_equal(some, subject.images('test', 7))
+    some = subject.split('test', dataset=stored)
+  assert caplog.messages == [f'images: 7 of its {len(test)} test images are used, drawn at random.']
+  np.testing.assert_array_equal(some.images, subject.split('test', 7).images)
+  np.testing.assert_array_equal(test.images[some.labels], some.images)
   assert len(subject.images('test', 5, dataset=stored)) == 5
-  assert len(subject.images('test')) == len(dataset.test)  # In memory they are anyway.
-  split = subject.split('test', dataset=stored)
-  np.testing.assert_array_equal(dataset.test.images[split.labels], split.images)
+  assert len(subject.images('test')) == len(test)  # In memory they are anyway.

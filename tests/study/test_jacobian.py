@@ -29,27 +29,16 @@ def nice(dtype='float64'):
   return perturbed(flows.nice((3, 2, 1), couplings=2, hidden_units=6, hidden_layers=1, dtype=dtype))
 
 
-def real_nvp(dtype='float64'):
-  return perturbed(flows.real_nvp((2, 4, 1), channels=3, blocks=1, dtype=dtype))
-
-
-def jet(dtype='float64'):
-  sizes = {'couplings': 4, 'patch_size': 2, 'width': 4, 'hidden_units': 3}
-  return perturbed(flows.jet((2, 4, 1), conditioner='transformer', dtype=dtype, **sizes))
-
-
 def small_dcgan():
   return perturbed(dcgan((4, 4, 1), channels=(6, 4), dtype='float64'))
 
 
 def linear(matrix):
   """`G(z) = matrix z` over events of shape `[d]`."""
-  matrix = np.asarray(matrix)
   network = keras.layers.Dense(len(matrix), use_bias=False, dtype='float64')
-  zero, one = tf.zeros((), tf.float64), tf.ones((), tf.float64)
-  prior = tfp.distributions.Sample(tfp.distributions.Normal(zero, one), len(matrix))
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(np.float64(0), np.float64(1)), len(matrix))
   generator = ImplicitGenerator(prior, network, name='linear')
-  network.kernel.assign(matrix.T)
+  network.kernel.assign(np.transpose(matrix))
   return generator
 
 
@@ -88,16 +77,9 @@ def test_derivatives_of_the_generators(make):
   np.testing.assert_allclose(matrix @ np.ravel(tangent), np.ravel(forward_mode.jvp(image)), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-  ('make', 'dtype', 'tolerance'),
-  [
-    (nice, 'float32', 1e-3),
-    pytest.param(real_nvp, 'float64', 1e-9, marks=pytest.mark.slow),
-    pytest.param(jet, 'float64', 1e-9, marks=pytest.mark.slow),
-  ],
-)
-def test_singular_values_multiply_to_the_volume_of_the_flow(make, dtype, tolerance):
-  generator = make(dtype)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-3), ('float64', 1e-9)])
+def test_singular_values_multiply_to_the_volume_of_the_flow(dtype, tolerance):
+  generator = nice(dtype)
   z = noise_of(generator, 3)
   measured = spectrum(generator, z)
   np.testing.assert_allclose(np.log(measured.singular_values).sum(axis=1), measured.log_det, rtol=1e-12)
@@ -109,13 +91,12 @@ def test_singular_values_multiply_to_the_volume_of_the_flow(make, dtype, toleran
 
 
 def test_a_generator_without_density():
-  """Its batch statistics stay as they are."""
+  """Its batch statistics stay as they are. Eigenvalues of J^T J are not another SVD."""
   generator = small_dcgan()
   before = [v.numpy() for v in generator.variables]
   z = noise_of(generator, 2)
   measured = spectrum(generator, z)
   matrices = [finite_differences(generator.decode, vector.numpy()) for vector in z]
-  # Eigenvalues of J^T J, not another SVD.
   squares = np.array([np.linalg.eigvalsh(m.T @ m)[::-1] for m in matrices])
   np.testing.assert_allclose(measured.singular_values**2, squares, rtol=1e-5, atol=1e-9 * squares.max())
   assert measured.flow_log_det is None
@@ -124,14 +105,14 @@ def test_a_generator_without_density():
 
 
 def test_singular_matrices_are_counted_and_stay_finite(subject, monkeypatch):
-  generator = linear(np.diag([4.0, 1.0, 1e-18, 0.0]))
-  measured = spectrum(generator, noise_of(generator, 2))
+  noise = tf.ones((2, 4), tf.float64)
+  measured = spectrum(linear(np.diag([4.0, 1.0, 1e-18, 0.0])), noise)
   np.testing.assert_array_equal(measured.below_precision, [2, 2])
   np.testing.assert_allclose(measured.log_det, np.log(4) + 2 * np.log(4 * 2.0**-52), rtol=1e-12)
-  constant = spectrum(linear(np.zeros((3, 3))), noise_of(linear(np.zeros((3, 3))), 1))
-  assert constant.below_precision == 3 and np.isfinite(constant.log_det)
+  constant = spectrum(linear(np.zeros((4, 4))), noise)
+  assert np.all(constant.below_precision == 4) and np.isfinite(constant.log_det).all()
   with pytest.raises(ValueError, match=r'^the generator must have finite derivatives.* at noise vector 0'):
-    spectrum(linear(np.full((3, 3), np.nan)), tf.ones((2, 3), tf.float64))
+    spectrum(linear(np.full((4, 4), np.nan)), noise)
   monkeypatch.setattr(module, 'spectrum', lambda *_: measured)
   numbers, _ = Jacobian().measure(subject, Jacobian.Settings(noise_vectors=2))
   assert numbers['median_condition_number'] == numbers['largest_condition_number'] == np.inf

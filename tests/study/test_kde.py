@@ -95,13 +95,9 @@ def test_the_bandwidth_is_sklearns_grid_search():
   centers = np.concatenate([rng.normal(0.2, 0.05, (80, 2)), rng.normal(0.8, 0.1, (60, 2))])
   x = np.concatenate([rng.normal(0.2, 0.05, (40, 2)), rng.normal(0.8, 0.1, (30, 2))])
   grid = np.geomspace(0.03, 0.1, 60)
-  search = GridSearchCV(
-    KernelDensity(leaf_size=200),
-    {'bandwidth': grid},
-    cv=PredefinedSplit(np.repeat([-1, 0], [len(centers), len(x)])),
-    refit=False,
-  ).fit(np.concatenate([centers, x]))
-  best = search.best_params_['bandwidth']
+  fold = PredefinedSplit(np.repeat([-1, 0], [len(centers), len(x)]))
+  search = GridSearchCV(KernelDensity(leaf_size=200), {'bandwidth': grid}, cv=fold, refit=False)
+  best = search.fit(np.concatenate([centers, x])).best_params_['bandwidth']
   assert grid[0] < best < grid[-1]
   assert chosen(centers, x) == pytest.approx(best, rel=grid[1] / grid[0] - 1)
   # The search ends at the ends of its range.
@@ -116,12 +112,9 @@ def test_the_search_uses_some_images_at_random(monkeypatch):
   assert found == pytest.approx(best, rel=0.1) and found != pytest.approx(best, rel=2e-3)
 
 
-def test_grey_levels_and_nan_are_refused():
-  images = as_images(uniform(2, 4))
+def test_grey_levels_are_refused():
   with pytest.raises(UsageError, match='`images` must be floats'):
-    GaussianMixture((255 * images).astype(np.uint8))
-  with pytest.raises(UsageError, match='`images` must be finite'):
-    GaussianMixture(images).log_prob(images * np.nan, [0.1])
+    GaussianMixture(np.zeros((2, 4, 4, 1), np.uint8))
 
 
 def test_the_analysis_is_a_kernel_density_on_the_samples(subject):
@@ -129,15 +122,13 @@ def test_the_analysis_is_a_kernel_density_on_the_samples(subject):
   images = (subject.samples(60, 0), subject.images('validation'), subject.images('test'))
   samples, validation, test = (x.reshape(len(x), -1) for x in images)
   expected = sklearn_log_prob(test, samples, numbers['bandwidth'])
-  assert numbers['nll'] == pytest.approx(-expected.mean(), rel=1e-6)
-  assert numbers['standard_error'] == pytest.approx(stats.sem(expected), rel=1e-6)
+  assert (numbers['nll'], numbers['standard_error']) == pytest.approx((-expected.mean(), stats.sem(expected)), rel=1e-6)
   assert (numbers['n_samples'], numbers['n_validation'], numbers['n_test']) == (60, len(validation), len(test))
-  assert arrays == {}
   # The bandwidth is chosen on the validation images.
   best = sklearn_log_prob(validation, samples, numbers['bandwidth']).mean()
   for factor in (0.97, 1.03):
     assert best > sklearn_log_prob(validation, samples, factor * numbers['bandwidth']).mean()
   # The exact value is of the same images.
-  exact = subject.run.generator.log_prob(subject.images('test')).numpy().astype(np.float64)
-  np.testing.assert_allclose(numbers['exact_nll'], -exact.mean(), rtol=1e-5, atol=1e-5)
-  assert numbers['exact_n'] == len(exact)
+  exact = subject.run.generator.log_prob(images[-1]).numpy().astype(np.float64)
+  assert numbers['exact_nll'] == pytest.approx(-exact.mean(), rel=1e-5, abs=1e-5)
+  assert numbers['exact_n'] == len(exact) and arrays == {}

@@ -33,13 +33,12 @@ def labels(runs):
 
 def test_a_run_as_its_files_tell_it(workdir):
   [found], damage = summarize([workdir])
-  assert damage == [] and found.damage == []
-  assert (found.label, found.objective, found.path, found.image_shape) == ('MLE', 'MLE', str(workdir), (4, 4, 1))
+  assert damage == found.damage == found.evaluation == []
+  assert (found.label, found.path, found.image_shape) == ('MLE', str(workdir), (4, 4, 1))
   assert found.step == 2 and found.seconds > 0
   assert {record['step'] for record in found.records('validation')} == {2}
   assert found.sample_grid == (2, (workdir / 'samples' / 'step_0000002.png').read_bytes())
-  assert found.evaluation == [] and found.evaluated('latest') is None and found.start is None
-  assert found.studies == {}
+  assert found.evaluated('latest') is None and found.start is None and found.studies == {}
 
 
 def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
@@ -78,20 +77,16 @@ def test_units():
 
 
 def test_a_damaged_run_is_left_out_but_a_mistake_is_not_damage(workdir, tmp_path):
-  for folder, said in (
-    (workdir / '..' / workdir.name, 'named twice'),
-    (tmp_path / 'no', 'no such'),
-    (tmp_path, 'holds no'),
-  ):
+  twice = workdir / '..' / workdir.name
+  for folder, said in ((twice, 'named twice'), (tmp_path / 'no', 'no such'), (tmp_path, 'holds no')):
     with pytest.raises(UsageError, match=said):
       summarize([workdir, folder])
   damaged, new = (copy(workdir, tmp_path / name) for name in ('damaged', 'new'))
   (damaged / 'config.json').write_text(DEEP)
   shutil.rmtree(new / 'checkpoints')
-  [found], lines = summarize([damaged, workdir, new])
+  [found], [first, second] = summarize([damaged, workdir, new])
   assert found.path == str(workdir)
-  assert len(lines) == 2 and lines[0].startswith(f'{damaged}/config.json: damaged (')
-  assert lines[1] == f'{new}: has no checkpoint yet'
+  assert first.startswith(f'{damaged}/config.json: damaged (') and second == f'{new}: has no checkpoint yet'
   with pytest.raises(UsageError, match=r'damaged/config\.json: damaged'):
     summarize([damaged])
 

@@ -14,6 +14,13 @@ from flowgan_tf.training.step import batches_per_step
 
 IMAGE_SHAPE = (4, 4, 1)
 
+# How TensorFlow may run a function.
+MODES = {
+  'eager': lambda function: function,
+  'graph': tf.function,
+  'XLA': lambda function: tf.function(function, jit_compile=True),
+}
+
 
 def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
   """The default configuration with tiny networks; `settings` may have keys such as 'generator'."""

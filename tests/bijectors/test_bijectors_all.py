@@ -98,11 +98,7 @@ def inputs(name, batch_shape, dtype):
 
 
 def log_det_by_autodiff(function, events):
-  """log|det| of the Jacobian of `function` at each event.
-
-  Every event is repeated once for each of its entries, and copy i contributes only the i-th entry of its output: one
-  reverse pass gives all rows.
-  """
+  """log|det| of the Jacobian of `function` at each event: one reverse pass over copies, one for each row."""
   size = math.prod(events.shape[1:])
   copies = tf.repeat(events, size, axis=0)
   with tf.GradientTape() as tape:
@@ -155,10 +151,7 @@ def test_log_det_against_autodiff(name):
 
 @each_case
 def test_eager_graph_and_xla_agree(name):
-  """They agree to 2e-5, relative and absolute, in float32, because the compiler chooses the order of sums.
-
-  The graph does not know the size of the batch.
-  """
+  """The compiler chooses the order of sums, and the graph does not know the size of the batch."""
   bijector, event_ndims = bijector_of(name, 'float32'), len(CASES[name].event_shape)
 
   def run(x, y):

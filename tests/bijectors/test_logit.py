@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from flowgan_tf.bijectors import AlphaLogit
+from tests.tiny import MODES
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1e-7, 0.05, 0.4])
@@ -32,7 +33,6 @@ def test_the_ends_of_the_interval_and_of_the_range(dtype):
   np.testing.assert_allclose(bijector.forward(ends), [end, -end], rtol=1e-6)
   expected = np.log(1 - 2e-7) - np.log(1e-7) - np.log(1 - 1e-7)
   np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.identity(ends)), [expected] * 2, rtol=1e-6)
-  np.testing.assert_allclose(bijector.inverse(bijector.forward(tf.identity(ends)) + 0.0), ends, atol=1e-7)
   bijector, far = AlphaLogit(0.05), tf.constant([-200.0, 200.0], dtype)
   np.testing.assert_allclose(bijector.inverse(far), [-0.05 / 0.9, 0.95 / 0.9], rtol=1e-6)
   np.testing.assert_allclose(bijector.inverse_log_det_jacobian(far), -200 - np.log(0.9), rtol=1e-6)
@@ -40,13 +40,6 @@ def test_the_ends_of_the_interval_and_of_the_range(dtype):
   # Cumulative probabilities need to know that it is increasing. The sigmoid of logistic noise is uniform.
   uniform = tfp.bijectors.Invert(AlphaLogit(0.0))(tfp.distributions.Logistic(tf.zeros((), dtype), 1.0))
   np.testing.assert_allclose(uniform.cdf(tf.constant([0.2, 0.7], dtype)), [0.2, 0.7], rtol=1e-6)
-
-
-MODES = {
-  'eager': lambda function: function,
-  'graph': tf.function,
-  'XLA': lambda function: tf.function(function, jit_compile=True),
-}
 
 
 def real_line(dtype):

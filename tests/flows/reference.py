@@ -1,10 +1,8 @@
 """Numbers that the paper's code gave in double precision, with random weights: `reference_nice.npz` and the other.
 
 A first batch of images was encoded in training mode, a second one with the running statistics that the first had left
-behind, and images were made of noise. Images are kept as pixels and dequantisation noise. `weights/NAME` holds the
-weights of the coupling NAME, flattened one after the other in the order in which its layers are applied, and
-`statistics/NAME` the running mean and variance of each of its norms after the first batch. All arrays are in our
-layout: noise is laid out like the image.
+behind, and images were made of noise. `weights/NAME` holds the weights of a coupling in the order of its layers, and
+`statistics/NAME` the running mean and variance of each of its norms after the first batch.
 """
 
 import pathlib

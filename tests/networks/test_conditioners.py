@@ -67,6 +67,11 @@ def test_initial_weights_of_the_paper():
     dense_conditioner(3, initial_weights='large')
 
 
+def convolutions_with(weights):
+  """A function that is one convolution after the other, with weights from an iterator."""
+  return lambda h: convolution(h, *(next(weights) for _ in range(3)))
+
+
 def convolution(h, direction, gain, bias):
   kernel = gain * direction / np.linalg.norm(direction.reshape(-1, direction.shape[-1]), axis=0)
   return tf.nn.conv2d(h, kernel, 1, 'SAME').numpy() + bias
@@ -111,10 +116,7 @@ def test_residual_conditioner_against_its_formula():
   network(x)
   randomise(network.trainable_variables)
   weights = iter(v.numpy() for v in network.trainable_variables)
-
-  def conv(h):
-    return convolution(h, *(next(weights) for _ in range(3)))
-
+  conv = convolutions_with(weights)
   h = conv(x)
   for _ in range(2):
     h = h + conv(np.maximum(conv(np.maximum(h, 0)), 0))
@@ -129,9 +131,7 @@ def test_paper_conditioner_against_its_formula():
   randomise(network.trainable_variables)
   weights = iter(v.numpy() for layer in network._convolutions for v in layer.trainable_variables)
   affine = iter([(1.0, 0.0)] + [(norm.gamma.numpy(), norm.beta.numpy()) for norm in network._norms[1::2]])
-
-  def conv(h):
-    return convolution(h, *(next(weights) for _ in range(3)))
+  conv = convolutions_with(weights)
 
   def norm(h, gain=1.0, bias=0.0):
     return gain * (h - h.mean(axis=(0, 1, 2))) / np.sqrt(h.var(axis=(0, 1, 2)) + 1e-4) + bias

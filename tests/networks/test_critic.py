@@ -17,7 +17,6 @@ from flowgan_tf.networks import dcgan_critic
       sum(25 * i * o + o for i, o in [(3, 64), (64, 128), (128, 256), (256, 512)]) + 2 * 896 + (2 * 2 * 512 + 1),
     ),
   ],
-  ids=['MNIST', 'CIFAR-10'],
 )
 def test_the_critics_of_the_paper(shape, arguments, parameters):
   critic = dcgan_critic(shape, **arguments)

@@ -1,8 +1,5 @@
 """Functions that XLA compiles as parts of a graph, and the activation made of them."""
 
-import gc
-import weakref
-
 import keras
 import numpy as np
 import pytest
@@ -60,21 +57,6 @@ def test_each_shape_is_traced_once(caplog):
       np.testing.assert_allclose(calls(tf.fill([n], 2.0)), np.full(n, 13.0))
   assert [shape[0] for shape in traced] == list(range(1, 8))
   assert not any('square' in message for message in caplog.messages)  # TensorFlow would warn of its traces.
-
-
-@pytest.mark.parametrize('shape', [(3, 5), (None, 5)])
-def test_graphs_around_it_and_their_variables_are_let_go(shape):
-  """TensorFlow keeps gradients that are registered, as `tf.custom_gradient` does, and the graphs that they are in."""
-
-  def traced():
-    variable = tf.Variable(X)
-    function = tf.function(lambda x: value_and_gradients(x, tf.convert_to_tensor(variable), x))
-    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float64))
-    return weakref.ref(concrete.graph), weakref.ref(variable)
-
-  references = traced()
-  gc.collect()
-  assert [reference() for reference in references] == [None, None]
 
 
 def slope_of(function):

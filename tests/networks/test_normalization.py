@@ -10,6 +10,7 @@ from flowgan_tf.networks import (
   ScalarBatchNormalization,
 )
 from flowgan_tf.networks.normalization import normalization
+from tests.tiny import MODES
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
 
@@ -35,11 +36,10 @@ def test_scalar_batch_normalization(momentum, epsilon, arguments):
 def test_an_empty_batch_leaves_the_running_statistics_alone(name):
   layer = normalization(name, 'float64')
   layer(X, training=True)
-  before = [variable.numpy() for variable in layer.non_trainable_variables]
+  expected = layer(X)
   for call in (layer, tf.function(layer)):
     assert call(tf.constant(X[:0]), training=True).shape == (0, 2, 5)
-    for variable, expected in zip(layer.non_trainable_variables, before, strict=True):
-      np.testing.assert_array_equal(variable.numpy(), expected)
+    np.testing.assert_array_equal(layer(X), expected)
 
 
 def test_formulas_of_the_other_norms():
@@ -52,14 +52,6 @@ def test_formulas_of_the_other_norms():
   mean, variance = X.mean(axis=-1, keepdims=True), X.var(axis=-1, keepdims=True)
   np.testing.assert_allclose(layer(X), (X - mean) / np.sqrt(variance + 1e-3), rtol=1e-6)
   np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
-
-
-# How TensorFlow may run a function.
-MODES = {
-  'eager': lambda function: function,
-  'graph': tf.function,
-  'XLA': lambda function: tf.function(function, jit_compile=True),
-}
 
 
 def values_and_gradients(layer, weights, mode, **kwargs):
@@ -151,8 +143,6 @@ def test_image_normalization():
   layer.bias.assign(bias)
   mean, variance = X.mean(axis=(1, 2), keepdims=True), X.var(axis=(1, 2), keepdims=True)
   np.testing.assert_allclose(layer(X), gain * (X - mean) / np.sqrt(variance + 1e-2) + bias, rtol=1e-10, atol=1e-10)
-  reference = keras.layers.GroupNormalization(groups=1, dtype='float64')
-  np.testing.assert_allclose(ImageNormalization(dtype='float64')(X), reference(X), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -198,10 +188,10 @@ def test_a_frozen_batch_norm_is_that_of_evaluation(name, shape):
   x = tf.random.stateless_normal(shape, (0, 1), 3.0)
   layer = normalization(name, 'float32')
   layer(x, training=True)
-  expected, before = layer(x), [variable.numpy() for variable in layer.variables]
+  expected = layer(x)
   layer.trainable = False
-  np.testing.assert_array_equal(layer(x, training=True), expected)
-  assert sorted(map(np.sum, before)) == sorted(np.sum(variable.numpy()) for variable in layer.variables)
+  for _ in range(2):  # The first call leaves the statistics as they are.
+    np.testing.assert_array_equal(layer(x, training=True), expected)
 
 
 @pytest.mark.parametrize('dtype, tolerance', [('bfloat16', 0.02), ('float16', 2e-3), ('mixed_float16', 2e-3)])

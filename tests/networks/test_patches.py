@@ -2,11 +2,10 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from scipy import special
 
-from flowgan_tf.networks import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks import MixerConditioner
 from flowgan_tf.networks.patches import MixerBlock, TransformerBlock, from_patches, to_patches
 
 
@@ -52,6 +51,7 @@ def test_the_network_around_the_blocks():
     h = block(h).numpy()
   y = dense(normalised(h, network._norm), network._last).reshape(2, 3, 2, 2, 3)
   np.testing.assert_allclose(network(x), np.concatenate([y[0], y[1]], axis=2), rtol=1e-9, atol=1e-9)
+  assert network(x[:0]).shape == (0, 2, 4, 3)
 
 
 def test_a_mixer_block_is_two_perceptrons_over_patches_and_over_features():
@@ -79,16 +79,4 @@ def test_attention_is_that_of_keras():
   mixed = h + attention(normed, normed).numpy().transpose(1, 0, 2)
   expected = mixed + dense(gelu(dense(normalised(mixed, block._norms[1]), block._wide)), block._narrow)
   np.testing.assert_allclose(block(h), expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize('network', [MixerConditioner, TransformerConditioner])
-def test_every_output_depends_on_every_pixel_and_on_no_other_image(network):
-  network = randomised(network(2, patch_size=2, width=4, hidden_units=6, dtype='float64'), (None, 4, 4, 1))
-  x = tf.random.stateless_normal((2, 4, 4, 1), seed=(0, 0), dtype=tf.float64)
-  with tf.GradientTape() as tape:
-    tape.watch(x)
-    y = network(x)
-  jacobian = tape.jacobian(y, x).numpy().reshape(2, 32, 2, 16)
-  assert np.all(jacobian[0, :, 0] != 0) and np.all(jacobian[1, :, 1] != 0)
-  assert not np.any(jacobian[0, :, 1]) and not np.any(jacobian[1, :, 0])
-  assert network(tf.zeros((0, 4, 4, 1))).shape == (0, 4, 4, 2)
+  assert block(h[:, :0]).shape == (5, 0, 6)

@@ -63,10 +63,10 @@ def quantile_grid(distribution, n=N):
   return distribution.ppf((np.arange(n) + 0.5) / n)
 
 
-def optimal_value(name, pair, perturbation=lambda x: 0.0):
+def optimal_value(name, pair):
   n = 2000 if name == 'relativistic' else N  # Whose losses are of all pairs.
   points = [quantile_grid(distribution, n) for distribution in pair]
-  outputs = [OPTIMAL_CRITICS[name](pair[0].logpdf(x) - pair[1].logpdf(x)) + perturbation(x) for x in points]
+  outputs = [OPTIMAL_CRITICS[name](pair[0].logpdf(x) - pair[1].logpdf(x)) for x in points]
   return float(DIVERGENCES[name].value(*map(tf.constant, outputs)))
 
 
@@ -109,25 +109,6 @@ def test_wasserstein_value_of_the_optimal_critic_is_the_distance():
   data, model = quantile_grid(stats.norm(0.0, 1.0)), quantile_grid(stats.norm(0.0, 2.0))
   value = DIVERGENCES['wasserstein'].value(-np.abs(data), -np.abs(model))
   np.testing.assert_allclose(value, stats.wasserstein_distance(data, model), rtol=1e-5)
-
-
-@pytest.mark.parametrize('name', [name for name in OPTIMAL_CRITICS if name != 'total_variation'])
-def test_any_other_critic_has_a_lower_value(name):
-  pair = PAIRS['shifted normals']
-  best = optimal_value(name, pair)
-  for perturbation in (lambda x: 0.2 * np.sin(3 * x), lambda x: 0.2 * x, lambda x: -0.2 * x):
-    assert optimal_value(name, pair, perturbation) < best - 1e-4
-  for constant in (-0.2, 0.2):
-    moved = optimal_value(name, pair, lambda x, constant=constant: constant)
-    assert moved == pytest.approx(best, rel=1e-4) if name == 'relativistic' else moved < best - 1e-4
-
-
-@pytest.mark.parametrize('shift', [-0.5, 0.5])
-def test_total_variation_falls_for_another_threshold(shift):
-  # The bounded activation makes the optimum a plateau, so only a wrong sign can lower the value.
-  pair = PAIRS['shifted normals']
-  outputs = [tf.constant(50.0 * np.sign(0.35 + shift - x)) for x in map(quantile_grid, pair)]
-  assert float(DIVERGENCES['total_variation'].value(*outputs)) < optimal_value('total_variation', pair) - 0.01
 
 
 @pytest.mark.parametrize('scale', [0.01, 1.0, 50.0])

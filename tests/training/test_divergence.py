@@ -10,11 +10,12 @@ from flowgan_tf.training.divergence import explain, not_finite
 from tests.tiny import images_for, make_config, make_state
 
 
-def explained(config, spoil, objective=None):
+def explained(config, spoil=lambda state: None, objective=None, images=None):
   """What is said of a step before which a function has spoilt the state, without Keras' numbering of layers."""
   state = make_state(config)
   spoil(state)
-  text = explain(state, objective or make_objective(config), config, images_for(config))
+  images = images_for(config) if images is None else tf.constant(images)
+  text = explain(state, objective or make_objective(config), config, images)
   watched = {'_forward', '_inverse', '_cached_forward', '_cached_inverse'}
   assert not any(watched & vars(part).keys() for part in state.generator.submodules)
   assert not tf.config.functions_run_eagerly()
@@ -74,10 +75,9 @@ def test_what_fails_first_is_named(settings, spoil, expected):
 
 def test_an_image_that_fails_is_no_coupling_s_fault():
   config = make_config(SHARED, objective='adversarial')
-  state = make_state(config)
   images = images_for(config).numpy()
   images[0, 0, 0, 0] = np.inf
-  text = explain(state, make_objective(config), config, tf.constant(images))
+  text = explained(config, images=images)
   assert text.startswith('critic_gap, ') and '(first in' not in text
 
 
@@ -98,7 +98,7 @@ class InfiniteSlope:
 def test_a_gradient_is_named_if_the_loss_is_finite(precision):
   """Those of float16 may overflow."""
   config = make_config(objective='mle', precision=precision)
-  text = explained(config, lambda state: None, InfiniteSlope(make_objective(config)))
+  text = explained(config, objective=InfiniteSlope(make_objective(config)))
   assert text == ('the gradient of diagonal_scaling/log_scale' if precision == 'float32' else '')
 
 

@@ -25,11 +25,10 @@ from tests.training.trainings import (
   StubEvaluator,
   StubStep,
   assert_same_run,
-  break_at,
   checkpoint_of,
-  flow_weights,
   poison_after,
   records_of,
+  weights,
 )
 
 
@@ -58,7 +57,7 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
   averages, evaluate = [], loop._Loop._evaluate
 
   def note(self, step):
-    averages.append([v.numpy() for v in self._state.ema.variables])
+    averages.append(weights(self._state.ema))
     evaluate(self, step)
 
   monkeypatch.setattr(loop._Loop, '_evaluate', note)
@@ -67,7 +66,7 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
   steps = {name: load_run(tmp_path, name).step for name in available(tmp_path)}
   assert steps == {'latest': 4, 'best_nll': 3, 'best_score': 2}
   # It holds the average of that step, and not the weights of the flow itself.
-  for a, b in zip(flow_weights(tmp_path, 'best_score'), averages[1], strict=True):
+  for a, b in zip(weights(load_run(tmp_path, 'best_score').generator), averages[1], strict=True):
     np.testing.assert_array_equal(a, b)
 
 
@@ -77,9 +76,7 @@ def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):
     train(config, tmp_path / 'required', scorer_required=True)
   assert train(config, tmp_path / 'run')
   assert available(tmp_path / 'run') == ['latest', 'best_nll']
-  keys = {key for record in read_metrics(tmp_path / 'run') for key in record}
-  assert {'nll', 'bits_per_dim', 'round_trip_error', 'saturated', 'non_finite', 'sample_std'} <= keys
-  assert not {k for k in keys if 'score' in k or 'classifier' in k}
+  assert not [k for record in read_metrics(tmp_path / 'run') for k in record if 'score' in k or 'classifier' in k]
 
 
 def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
@@ -209,7 +206,7 @@ def diverging(stubbed, config, monkeypatch):
   return config
 
 
-def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(diverging, tmp_path, monkeypatch):
+def test_rollbacks_halve_the_learning_rate_and_survive_an_interrupt(diverging, interruptible, tmp_path, monkeypatch):
   assert train(diverging, tmp_path / 'whole')
   records = records_of(tmp_path / 'whole')
   assert [r['step'] for r in records if r['kind'] == 'validation'] == [2, 4, 6, 8]
@@ -219,8 +216,8 @@ def test_rollbacks_halve_the_learning_rate_and_survive_a_kill(diverging, tmp_pat
   assert list(rates) == [*range(1, 9)]
   np.testing.assert_allclose([*rates.values()], [0.01] * 4 + [0.0025] * 4, rtol=1e-6)
   with monkeypatch.context() as patch:
-    break_at(patch, '_evaluate', 6)
-    with pytest.raises(ZeroDivisionError):
+    interrupt(patch, 'likelihood', 3)
+    with pytest.raises(KeyboardInterrupt):
       train(diverging, tmp_path / 'parts')
   assert read_description(tmp_path / 'parts').rollbacks == 2
   assert train(diverging, tmp_path / 'parts')

@@ -27,26 +27,16 @@ from tests.training.trainings import checkpoint_of, records_of
 pytestmark = pytest.mark.timeout(300)
 slow = pytest.mark.slow
 
+HYBRID = {'objective': 'hybrid', 'critic_steps': 2}
+RELATIVISTIC = {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True}
+SHORT = {'steps': 2, 'eval_every': 1}
 OBJECTIVES = {
   'mle': {'objective': 'mle', 'optimizer.clip_norm': 1.0},
-  'hybrid': {'objective': 'hybrid', 'critic_steps': 2},
-  'relativistic': {
-    'objective': 'hybrid',
-    'divergence': 'relativistic',
-    'critic_steps': 1,
-    'reuse_batch': True,
-    'nice.components': 3,
-    'pseudo_labels': True,
-  },
-  'mle with XLA': {'objective': 'mle', 'jit': True, 'steps': 2, 'eval_every': 1},
-  'hybrid with XLA': {'objective': 'hybrid', 'jit': True, 'steps': 2, 'eval_every': 1},
-  'float16': {
-    'objective': 'mle',
-    'precision': 'mixed_float16',
-    'optimizer.learning_rate': 0.01,
-    'steps': 2,
-    'eval_every': 1,
-  },
+  'hybrid': HYBRID,
+  'relativistic': RELATIVISTIC | {'nice.components': 3, 'pseudo_labels': True},
+  'mle with XLA': {'objective': 'mle', 'jit': True} | SHORT,
+  'hybrid with XLA': HYBRID | {'jit': True} | SHORT,
+  'float16': {'objective': 'mle', 'precision': 'mixed_float16', 'optimizer.learning_rate': 0.01} | SHORT,
 }
 LOST = 'train: another worker has ended or cannot be reached'
 
@@ -134,8 +124,7 @@ def check_running_statistics():
       for copy in getattr(variable, 'values', []):
         np.testing.assert_array_equal(copy.numpy(), variable.numpy())
     statistics.append([v.numpy() for v in variables])
-  # A new flow is the identity, so that the first norm of each network sees the same numbers as on one device. The mean
-  # of the halves' means is that of all, and the mean of their variances is less.
+  # A new flow is the identity, so that the first norms see the same numbers; the halves' variances are less than all's.
   one, two = statistics
   for i in range(0, len(one), 4):  # Each network has two norms.
     np.testing.assert_allclose(two[i], one[i], atol=1e-6)
@@ -191,10 +180,10 @@ def test_a_run_goes_on_with_another_number_of_replicas(on_one, tmp_path):
       np.testing.assert_allclose(value, b[key], atol=1e-4, rtol=1e-4, err_msg=key)
 
 
-def start_programs(program, arguments, output):
-  """Starts a program as two workers, whose outputs are `output` with the endings 0 and 1."""
-  arguments = [*map(str, arguments), '--strategy=multi_worker']
-  return start_workers(processes._run, lambda i: (program, arguments, output(i)))
+def start_programs(program, arguments, outputs):
+  """Starts a program as two workers, with the arguments and the output of each."""
+  of_both = [[*map(str, each), '--strategy=multi_worker'] for each in arguments]
+  return start_workers(processes._run, lambda i: (program, of_both[i], outputs[i]))
 
 
 def printed_by(program, output):
@@ -205,20 +194,16 @@ def printed_by(program, output):
 @slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_together_and_the_command_goes_on(images, tmp_path, number):
-  run = tmp_path / 'run'
-  flags = (*TINY, f'--dataset={images}', f'--workdir={run}', '--config.eval_every=1000000')
-
-  def output(i):
-    return tmp_path / f'output{i}'
-
-  workers = start_programs('train', (*flags, '--steps=1000000'), output)
+  run, outputs = tmp_path / 'run', [tmp_path / f'output{i}' for i in range(2)]
+  flags = [*TINY, f'--dataset={images}', f'--workdir={run}', '--config.eval_every=1000000']
+  workers = start_programs('train', [[*flags, '--steps=1000000']] * 2, outputs)
   wait_for_records(run, 3, workers[0])
   for worker in workers[1:] if number == signal.SIGKILL else workers:
     os.kill(worker.pid, number)
   began = time.monotonic()
   statuses = [status_of(worker) for worker in workers]
   assert time.monotonic() - began < 60
-  lines = [printed_by('train', output(i)) for i in range(2)]
+  lines = [printed_by('train', output) for output in outputs]
   if number == signal.SIGKILL:
     assert statuses == [1, -signal.SIGKILL]
     assert len(lines[0]) == 1 and lines[0][0].startswith(LOST)
@@ -228,12 +213,12 @@ def test_workers_end_together_and_the_command_goes_on(images, tmp_path, number):
     assert lines[0] == lines[1] == ['train: stopped by SIGTERM; repeat the command to go on']
     saved = int(checkpoint_of(run)['step/.ATTRIBUTES/VARIABLE_VALUE'])
     assert saved == records_of(run)[-1]['step'] >= 2
-  assert 'Traceback' not in output(0).read_text() + output(1).read_text()
+  assert not any('Traceback' in output.read_text() for output in outputs)
   if number != signal.SIGKILL:
     return
   reached = records_of(run)[-1]['step']
-  workers = start_programs('train', (*flags, f'--steps={reached + 2}'), output)
-  assert [status_of(worker) for worker in workers] == [0, 0], output(0).read_text()
+  workers = start_programs('train', [[*flags, f'--steps={reached + 2}']] * 2, outputs)
+  assert [status_of(worker) for worker in workers] == [0, 0], outputs[0].read_text()
   assert records_of(run)[-1]['step'] == reached + 2
 
 
@@ -283,18 +268,14 @@ def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
 
 @slow
 def test_a_worker_with_other_settings_is_refused(images, tmp_path):
-  rates, run = ['--config.optimizer.learning_rate=0.001', '--config.optimizer.learning_rate=0.002'], tmp_path / 'run'
-  arguments = [*TINY, f'--dataset={images}', f'--workdir={run}', '--steps=2', '--strategy=multi_worker']
-  outputs = [tmp_path / f'output{i}' for i in range(2)]
-  workers = start_workers(processes._run, lambda i: ('train', [*arguments, rates[i]], outputs[i]))
-  assert [status_of(worker) for worker in workers] == [1, 2]
-  lines = [printed_by('train', output) for output in outputs]
-  expected = "train: another worker was refused, because its settings or data differ from the chief's"
-  assert lines[0] == [expected]
-  assert lines[1] == [
-    'train: --config.optimizer.learning_rate must be the same on all workers. Got: 0.002 on worker 1, unlike on the '
-    'chief.'
-  ]
+  run, outputs = tmp_path / 'run', [tmp_path / f'output{i}' for i in range(2)]
+  flags = [*TINY, f'--dataset={images}', f'--workdir={run}', '--steps=2']
+  rates = [[*flags, f'--config.optimizer.learning_rate={rate}'] for rate in (0.001, 0.002)]
+  assert [status_of(worker) for worker in start_programs('train', rates, outputs)] == [1, 2]
+  [of_chief], [of_worker] = (printed_by('train', output) for output in outputs)
+  assert of_chief == "train: another worker was refused, because its settings or data differ from the chief's"
+  expected = 'train: --config.optimizer.learning_rate must be the same on all workers. Got: 0.002 on worker 1'
+  assert of_worker.startswith(expected)
   assert not run.exists()
 
 

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
 from tests.processes import newest
 
@@ -43,10 +42,6 @@ class StubEvaluator:
     return np.random.default_rng((purpose, step)).random((n, *self.shape), np.float32)
 
 
-def flow_weights(workdir, checkpoint):
-  return [v.numpy() for v in load_run(workdir, checkpoint).generator.variables]
-
-
 def checkpoint_of(workdir, name='latest'):
   """Every number of the newest checkpoint, by its key."""
   reader = tf.train.load_checkpoint(str(newest(workdir, name)))
@@ -65,18 +60,6 @@ def assert_same_run(first, second):
   for key, value in a.items():
     np.testing.assert_array_equal(value, b[key], err_msg=key)
   assert records_of(first) == records_of(second)
-
-
-def break_at(monkeypatch, method, at):
-  """Has a method of the loop fail at a step, which is its last argument."""
-  original = getattr(loop._Loop, method)
-
-  def broken(*args):
-    if args[-1] == at:
-      raise ZeroDivisionError
-    return original(*args)
-
-  monkeypatch.setattr(loop._Loop, method, broken)
 
 
 def poison_after(step, variables, above=0.0):

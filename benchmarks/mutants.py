@@ -39,7 +39,7 @@ ROOMS = {
 # Tests of a room that belong to each of its modules, besides the file named like the module.
 SHARED_TESTS = {
   'bijectors': ['test_bijectors_all.py'],
-  'flows': ['test_flows.py', 'test_densities.py'],
+  'flows': ['test_all_flows.py', 'test_densities.py'],
   'training': ['test_step.py'],
 }
 

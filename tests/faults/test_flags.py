@@ -4,24 +4,21 @@ A refusal is one line on standard error. What is accepted stops where work would
 measurement, a SavedModel.
 """
 
-import importlib
 import pathlib
 import random
 import shutil
 import time
 
 import pytest
-from absl import flags
 
 from flowgan_tf.data import tfds
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.runs.config import default_config, settings
 from flowgan_tf.study import ANALYSES
-from tests.programs.conftest import call, untouched
+from tests.programs.conftest import PROGRAMS, call, flag_names
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
-PROGRAMS = ('train', 'sweep', 'evaluate', 'sample', 'export', 'analyze', 'report')
 SECONDS = 5  # for a refusal, on a machine with nothing else to do
 
 # A config file whose networks are so small that what is accepted is built at once.
@@ -50,19 +47,6 @@ NAMES += ('wasserstein', 'kl', 'relativistic', 'zero_centered', 'float32', 'mixe
 NAMES += ('latest', 'best_nll', 'test', 'layer', 'cosine', 'additive', 'transformer')
 NAMES += ('kde', 'jacobian,outliers', 'outliers', 'configs/mnist.py', 'configs/cifar10.py:small', 'configs/digits.py:x')
 VALUES = (NUMBERS, ODD_NUMBERS, TEXTS, LITERALS, PATHS, NAMES)
-
-
-def flag_names() -> dict[str, list[str]]:
-  """The flags of each program, with the settings that --config takes."""
-  names = {}
-  for program in PROGRAMS:
-    with untouched():
-      module = importlib.import_module(f'flowgan_tf.programs.{program}')
-      names[program] = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)]
-  overrides = [f'config.{name}' for name in [*settings(default_config()), 'nice', 'optimizer', 'nosuch', 'nice.nosuch']]
-  for program in ('train', 'sweep'):
-    names[program] += overrides
-  return names
 
 
 def arguments(program: str, names: list[str], draw: random.Random) -> list[str]:
@@ -107,7 +91,9 @@ def test_random_flags(faults, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   monkeypatch.setenv('KERAS_HOME', str(tmp_path))
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'missing'))
-  names = flag_names()
+  names = {program: flag_names(program) for program in PROGRAMS}
+  for program in ('train', 'sweep'):
+    names[program] += [f'config.{name}' for name in (*settings(default_config()), 'nice', 'optimizer', 'nosuch')]
   for trial in faults.trials('flags with random values, of all programs', long=4000, short=40):
     folder = tmp_path / 'cwd'
     shutil.rmtree(folder, ignore_errors=True)

@@ -68,12 +68,16 @@ def untouched() -> Iterator[None]:
     sys.modules['__main__'].__doc__ = documentation
 
 
-def call(program: str, *arguments: object, as_module: bool = False, out: io.TextIOBase | None = None) -> Outcome:
-  """Does what `bin/<program> arguments...` does, inside of this process, which spares the import of TensorFlow.
+def flag_names(program: str) -> list[str]:
+  """Returns the names of the flags that a program defines."""
+  with untouched():
+    module = importlib.import_module(f'flowgan_tf.programs.{program}')
+    return [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)]
 
-  With `as_module`, does what `python -m flowgan_tf.programs.<program> arguments...` does. `out` takes the output.
-  """
-  out, err = out or io.StringIO(), io.StringIO()
+
+def call(program: str, *arguments: object, as_module: bool = False) -> Outcome:
+  """Does in this process, which has loaded TensorFlow, what `bin/<program>` does, or `python -m` with `as_module`."""
+  out, err = io.StringIO(), io.StringIO()
   name = f'flowgan_tf.programs.{program}'
   with (
     untouched(),
@@ -86,7 +90,7 @@ def call(program: str, *arguments: object, as_module: bool = False, out: io.Text
       runpy.run_module(name, run_name='__main__', alter_sys=True)
     else:
       command.run_program(importlib.import_module(name))
-  return Outcome(ended.value.code or 0, '' if out.closed else out.getvalue(), err.getvalue())
+  return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
@@ -140,5 +144,4 @@ def finished(tmp_path_factory, cache) -> tuple[pathlib.Path, Outcome]:
 
 @pytest.fixture(scope='session')
 def images(tmp_path_factory) -> str:
-  """Unlabelled images of 8 x 8 pixels."""
   return write_images(tmp_path_factory.mktemp('images') / 'images.npz', shape=(8, 8, 1))

@@ -43,21 +43,17 @@ def test_every_analysis_leaves_its_files_and_their_numbers_agree(finished, tmp_p
   for file in (workdir / 'analysis').iterdir():
     assert (f'{file}\n' in outcome.out) == (file.suffix != '.npz')
   studies = read_summary(workdir).studies
-  for study in studies.values():
-    assert (study.record['checkpoint'], study.record['settings']['seed']) == ('best_score', 0)
-    assert study.record['step'] == load_run(workdir, 'best_score').step
+  expected = {'checkpoint': 'best_score', 'step': load_run(workdir, 'best_score').step}
+  assert all(study.record | expected == study.record for study in studies.values())
   kde, ais, gmm, jacobian, outliers, critic_gap = (studies[name].record for name in FILES)
   assert critic_gap['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
   # 180 test images; the outliers look at 50 of them.
   log_prob = studies['outliers'].arrays['test']
   assert kde['exact_n'] == kde['n_test'] == 180 and len(log_prob) == outliers['sets']['test']['n'] == 50
   assert abs(kde['exact_nll'] + log_prob.mean()) < 4 * log_prob.std() / np.sqrt(50)
-  assert outliers['sets']['uniform noise']['auroc'] > 0.9
   assert studies['jacobian'].arrays['singular_values'].shape == (3, 64)
   assert jacobian['largest_relative_difference'] < 1e-3
-  assert ais['nll'] == pytest.approx(-studies['ais'].arrays['log_likelihood'].mean())
-  assert ais['exact_n'] == ais['n'] == 2
-  assert gmm['centers'] == 1437 and gmm['best_nll'] <= min(b['nll'] for b in gmm['bandwidths'])
+  assert ais['exact_n'] == ais['n'] == 2 and gmm['centers'] == 1437
   assert gmm['model']['score_samples'] == gmm['bandwidths'][0]['score_samples'] == 100
 
 
@@ -75,7 +71,6 @@ def test_many_runs(finished, images, tmp_path):
 
 
 def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
-  """Each failure is one line, and the exit status says that there was one."""
   workdirs = [shutil.copytree(finished[0], tmp_path / name) for name in ('first', 'second')]
   shutil.rmtree(workdirs[0] / 'checkpoints' / 'best_nll')
   outcome = call('analyze', *workdirs, '--what=outliers,jacobian', '--other_dataset=digits', *QUICK)
@@ -96,10 +91,8 @@ def test_mistakes(finished):
   for arguments, said in (
     (['--what=jacobian'], 'expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none'),
     ([finished[0]], '--what must be one or more of kde, ais, gmm, '),
-    ([finished[0], '--what=kde,guess'], '--what must be one of kde, ais, gmm, jacobian, temperature, classifiers, '),
     ([finished[0], 'missing', '--what=kde'], 'missing: no such folder'),
     ([finished[0], '--what=outliers', '--other_dataset=nothing'], '--other_dataset must be '),
-    ([finished[0], '--what=jacobian', '--checkpoint=oldest'], '--checkpoint=oldest: '),
   ):
     assert_one_line(call('analyze', *arguments), 'analyze', said)
 
@@ -142,11 +135,10 @@ def test_an_analysis_of_one_file_has_flags_help_a_table_and_a_section(monkeypatc
   study = read_summary(run).studies['brightness']
   assert study.record['settings'] == {'seed': 0, 'samples': 100, 'shades': 5}
   assert study.record['mean'] == pytest.approx(study.arrays['means'].mean())
-  _, caption, header, _, row, json_file, picture, *_ = outcome.out.splitlines()
-  assert caption.strip() == 'Mean grey level of samples'
-  assert [cell.strip() for cell in header.split('   ') if cell.strip()] == ['mean grey level', 'shades', 'samples']
+  _, caption, header, _, row, *paths = map(str.strip, outcome.out.splitlines())
+  assert caption == 'Mean grey level of samples' and header.split() == ['mean', 'grey', 'level', 'shades', 'samples']
   assert row.split() == [f'{study.record["mean"]:.3f}', '5', '100']
-  assert (json_file.strip(), picture.strip()) == (f'{run}/analysis/brightness.json', f'{run}/analysis/brightness.png')
+  assert paths[:2] == [f'{run}/analysis/brightness.{end}' for end in ('json', 'png')]
   assert call('report', run).status == 0
   page = (run / 'report.html').read_text()
   for text in ('Brightness of samples', 'mean grey level', 'A grey square.', f'{study.record["mean"]:.3f}'):

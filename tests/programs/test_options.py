@@ -20,15 +20,9 @@ def get_config():
   [
     ('1 / 0', '--config cannot be used (ZeroDivisionError: division by zero)'),
     ('raise SystemExit', '--config cannot be used (SystemExit'),
-    ('return get_config()', 'RecursionError'),
     ('config.stpes = 3', 'stpes'),
-    ('config.batch_size = "many"', "TypeError: Could not override field 'batch_size'"),
     ('return None', 'flowgan_tf.runs.default_config(); --config must be a ConfigDict. Got: None.'),
     ('config.unlock(); config.nice.new = 3', '`nice.new` must be left out, as there is no such setting. Got: 3.'),
-    (
-      'config.unlock(); del config.nice; config.nice = 5',
-      '`nice` must be left out, as there is no such setting. Got: 5.',
-    ),
     ('config._fields["steps"] = "many"', "--steps must be an integer. Got: 'many'."),
   ],
 )
@@ -41,10 +35,10 @@ def test_a_config_file_may_do_anything(tmp_path, body, said):
 
 def test_files_without_a_configuration(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  for content in (b'def get_config(:', b'', b'\xff\x00', b'exit(0)'):
+  for content in (b'', b'\xff\x00'):
     (tmp_path / 'odd.py').write_bytes(content)
     assert_one_line(call('train', '--config=odd.py'), 'train', 'train: odd.py: --config cannot be used (')
-  for path in ('', '.', 'missing.py:x', 'x' * 5000):
+  for path in ('.', 'missing.py:x', 'x' * 5000):
     assert_one_line(call('train', f'--config={path}'), 'train', '--config cannot be ')
   said = 'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, '
   assert_one_line(call('train', '--config=configs/cifar10.py:foo'), 'train', said)
@@ -63,21 +57,14 @@ def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch):
   ('flags', 'said'),
   [
     (['--config.jett.width=3'], "Unknown command line flag 'config.jett.width'. Did you mean: config.jet.width ?"),
-    (['--config.nice=3'], "Unknown command line flag 'config.nice'"),
     (['--config.nice.hidden_units=many'], '--config.nice.hidden_units=many: '),
     (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), or a single value'),
-    ([f'--steps={"9" * 5000}'], '--steps'),
     ([f'--steps={"9" * 400}'], '--steps must be an integer from 1 to 1000000000.'),
-    (['--lambda=nan'], '--lambda must be a finite number of at least 0. Got: nan.'),
-    (['--objective=foo'], "--objective must be one of mle, adversarial, hybrid. Got: 'foo'."),
     (['--config.optimizer.warmup_steps=-1'], '--config.optimizer.warmup_steps must be an integer from 0 to '),
     (['--config.nice.couplings=1'], '--config.nice.couplings must be an integer from 2 to 256. Got: 1.'),
-    (['--dataset=nosuch'], '--dataset must be one of digits, mnist, '),
     (['--init_from=missing'], '/missing: no such folder; expected the folder of a training'),
-    ([f'--data_dir={"x" * 5000}'], '--data_dir must be a path.'),
     (['--workdir='], 'must be a path'),
     (['--samples=3'], '--samples=3: '),
-    (['--flagfile=missing.txt'], 'missing.txt'),
     (['--flagfile=odd'], '--flagfile cannot be read'),
     (['junk'], "unexpected argument 'junk'"),
     (['--objective=hybrid', '--config.final_lambda=0'], '--config.final_lambda must be 0 if and only if `lambda` is, '),
@@ -85,10 +72,7 @@ def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch):
     (['--scorer=inception', '--inception_weights=/w'], '/w: no such file; --inception_weights must be '),
     # What would have no effect.
     (['--inception_weights=/w'], '--inception_weights must be left out, as it has no effect with scorer classifier.'),
-    (['--objective=adversarial', '--lambda=5'], '--lambda must be left out, as it has no effect with objective adv'),
     (['--config=configs/mnist.py:adversarial', '--lambda=5'], '--lambda must be left out, as it has no effect with '),
-    (['--critic_steps=7'], '--critic_steps must be left out, as it has no effect with objective mle. Got: 7.'),
-    (['--config.critic_optimizer.beta_1=0'], '--config.critic_optimizer.beta_1 must be left out, as it has no effect'),
     (['--objective=hybrid', '--config.jet.width=3'], '--config.jet.width must be left out, as it has no effect with '),
   ],
 )
@@ -99,20 +83,16 @@ def test_a_bad_flag_ends_in_one_line_before_anything_is_made(tmp_path, monkeypat
   assert [path.name for path in tmp_path.iterdir()] == ['odd']
 
 
-@pytest.mark.parametrize(
-  ('flags', 'objective', 'weight'),
-  [
+def test_a_lambda_alone_makes_a_hybrid():
+  for flags, objective, weight in (
     (['--lambda=0.3'], 'hybrid', 0.3),
-    (['--config.lambda=0.3'], 'hybrid', 0.3),
     (['--config.lambda=0.3', '--lambda=0.2'], 'hybrid', 0.2),
     (['--objective=hybrid'], 'hybrid', 0.1),
     ([], 'mle', 0.1),
     (['--config=configs/cifar10.py:hybrid', '--lambda=2'], 'hybrid', 2),
-  ],
-)
-def test_a_lambda_alone_makes_a_hybrid(flags, objective, weight):
-  config = parsed_config(flags)
-  assert (config.objective, config['lambda']) == (objective, weight)
+  ):
+    config = parsed_config(flags)
+    assert (config.objective, config['lambda']) == (objective, weight)
 
 
 def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
@@ -126,12 +106,11 @@ def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):
-  for folder in ('cwd', 'cwd/images', 'cwd/digits'):
-    (tmp_path / folder).mkdir()
+  for name in ('images', 'digits'):
+    (tmp_path / 'cwd' / name).mkdir(parents=True)
   monkeypatch.chdir(tmp_path / 'cwd')
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-  paths = {'../b/': f'{tmp_path}/b', '~/a': f'{tmp_path}/home/a', '/c/d': '/c/d', '': ''}
-  for given, expected in paths.items():
+  for given, expected in {'../b/': f'{tmp_path}/b', '~/a': f'{tmp_path}/home/a', '/c/d': '/c/d', '': ''}.items():
     assert parsed_config([f'--init_from={given}']).init_from == expected
-  assert parsed_config(['--dataset=images']).dataset == f'{tmp_path}/cwd/images'
-  assert parsed_config(['--dataset=digits']).dataset == 'digits'
+  for given, expected in {'images': f'{tmp_path}/cwd/images', 'digits': 'digits'}.items():
+    assert parsed_config([f'--dataset={given}']).dataset == expected

@@ -9,7 +9,6 @@ from tests.programs.conftest import assert_one_line, call
 
 @pytest.fixture(scope='module')
 def analyzed(finished, tmp_path_factory):
-  """A run with two analyses."""
   workdir = shutil.copytree(finished[0], tmp_path_factory.mktemp('analyzed') / 'run')
   assert call('analyze', workdir, '--what=kde,jacobian', '--samples=50', '--noise_vectors=2').status == 0
   return workdir
@@ -23,7 +22,6 @@ def test_a_report_of_a_run(analyzed, tmp_path):
 
 
 def test_damaged_files_do_not_stop_the_page(analyzed, tmp_path):
-  """Each is named in a line on the terminal and on the page, which shows the rest and the other runs."""
   whole, odd, lost = (shutil.copytree(analyzed, tmp_path / name) for name in ('<b>&', 'odd', 'lost'))
   (odd / 'samples' / 'step_9999999.png').write_text('a text')
   (odd / 'analysis' / 'kde.json').write_text('{')

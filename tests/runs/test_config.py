@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import types
 
 import numpy as np
@@ -29,11 +30,7 @@ from tests.tiny import make_config
   ('key', 'value', 'expected'),
   [
     ('generator', 'glow', 'one of nice, real_nvp, jet, dcgan.'),
-    ('critic', 'resnet', 'one of dcgan_critic.'),
-    ('scorer', 'vgg', 'one of classifier, inception.'),
-    ('on_nan', 'retry', 'one of stop, rollback.'),
     ('precision', 'float8', 'one of float32, mixed_bfloat16, mixed_float16.'),
-    ('optimizer.schedule', 'linear', 'one of constant, cosine, exponential.'),
     ('strategy', 'mirrored:0', "'mirrored', "),
     ('batch_size', 0, 'an integer from 1 to 65536.'),
     ('penalty_interval', 0, 'an integer from 1 to '),
@@ -48,7 +45,6 @@ from tests.tiny import make_config
     ('init_checkpoint', 'best', 'one of latest, best_nll, best_score.'),
     ('ema_decay', 1.0, 'a number of at least 0 and below 1.'),
     ('optimizer.learning_rate', 0.0, 'a positive number.'),
-    ('optimizer.learning_rate', math.nan, 'a positive number.'),
     ('critic_optimizer.decay_rate', 1.5, 'a number above 0 and at most 1.'),
     ('optimizer.clip_norm', -1.0, 'a number of at least 0.'),
     ('critic_optimizer.beta_2', -0.1, 'a number of at least 0 and below 1.'),
@@ -58,16 +54,12 @@ from tests.tiny import make_config
     # What `unlock` and `ignore_type` let a file set, too.
     ('jit', 1, 'True or False.'),
     ('batch_size', True, 'an integer.'),
-    ('batch_size', 2.0, 'an integer.'),
     ('lambda', [0.1], 'a number.'),
     ('init_from', None, 'a text.'),
     ('dcgan.channels', 8, 'a tuple.'),
     ('final_lambda', math.inf, '0 or a finite number from 1.2e-38 to '),
-    (
-      'optimizer.learning_rate',
-      1e-40,
-      '0 or a finite number from 1.2e-38 to ',
-    ),  # 0 in float32: it would learn nothing.
+    # It would be 0 in float32, and learn nothing.
+    ('optimizer.learning_rate', 1e-40, '0 or a finite number from 1.2e-38 to '),
     ('data_dir', 'a\0b', 'a path.'),
     ('new', 3, 'left out, as there is no such setting.'),
     ('nice.new', 3, 'left out, as there is no such setting.'),
@@ -76,40 +68,34 @@ from tests.tiny import make_config
 )
 def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
   config = default_config()
-  *blocks, name = key.split('.')
-  block = config
-  for part in blocks:
-    block = block[part]
+  block, _, name = key.rpartition('.')
   with config.unlocked(), config.ignore_type():
-    block[name] = value
-  with pytest.raises(UsageError) as caught:
+    (config[block] if block else config)[name] = value
+  said = rf'^`{key}` must be {re.escape(expected)}.* Got: {re.escape(repr(value))}\.$'
+  with pytest.raises(UsageError, match=said) as caught:
     validate(config)
-  message = str(caught.value)
-  assert message.startswith(f'`{key}` must be {expected}') and message.endswith(f' Got: {value!r}.')
   assert caught.value.argument == key
 
 
 def test_pseudo_labels_need_a_likelihood():
   config = default_config()
   config.update_from_flattened_dict({'pseudo_labels': True, 'nice.components': 2})
-  for objective, weight in (('mle', 0.0), ('hybrid', 0.1), ('hybrid', 0.0), ('adversarial', 0.1)):
+  for objective, weight in (('mle', 0.0), ('hybrid', 0.1)):
     config.update({'objective': objective, 'lambda': weight})
-    if objective == 'mle' or (objective == 'hybrid' and weight):
-      validate(config)
-      continue
+    validate(config)
+  for objective, weight in (('hybrid', 0.0), ('adversarial', 0.1)):
+    config.update({'objective': objective, 'lambda': weight})
     with pytest.raises(UsageError, match='`pseudo_labels` must be False without a likelihood, as with `objective` '):
       validate(config)
 
 
-def test_what_is_no_configuration_or_lacks_a_setting_is_refused():
+def test_a_configuration_that_lacks_a_setting_is_refused():
   for block, name in (('', 'steps'), ('nice', 'couplings'), ('', 'optimizer')):
     config = default_config()
     with config.unlocked():
       del (config[block] if block else config)[name]
     with pytest.raises(UsageError, match=rf'^`({block}\.)?{name}.*` must be set\. Got: nothing\.$'):
       validate(config)
-  with pytest.raises(UsageError, match=r'^`config` must be a ConfigDict\. Got: {}\.$'):
-    validate({})
 
 
 def test_values_at_the_border_and_of_types_that_mean_the_same_hold():

@@ -30,7 +30,9 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   workdir, _ = run
   edit_record(workdir / 'config.json', lambda record: record.update(init={'run': 'first'}))
   assert [count_rollback(workdir), count_rollback(workdir)] == [1, 2]
-  config.steps = 77
+  # These settings may change.
+  config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
+  config.real_nvp.scales = 3
   open_workdir(workdir, config, dataset)
   config, _, init, rollbacks = read_description(workdir)
   assert (config.steps, init, rollbacks) == (77, {'run': 'first'}, 2)
@@ -45,20 +47,12 @@ def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run
     lambda record: record.pop('data'),
   ):
     edit_record(path, edit)
-    with pytest.raises(UsageError, match=rf'^{path}: is of another version of flowgan_tf \(.*') as caught:
+    with pytest.raises(UsageError, match=rf'^{path}: is of another version of flowgan_tf \(.*$'):
       load_run(run[0])
-    assert '\n' not in str(caught.value)
   path.write_text('{"config": {}}')
   for read in (lambda: load_run(run[0], 'latest'), lambda: open_workdir(run[0], config, dataset)):
     with pytest.raises(UsageError, match=rf'^{path}: damaged \('):
       read()
-
-
-def test_free_settings_may_change(run, config, dataset):
-  config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
-  config.real_nvp.scales = 3
-  open_workdir(run[0], config, dataset)
-  assert load_run(run[0], 'latest').config.steps == 77
 
 
 @pytest.mark.parametrize(
@@ -90,12 +84,9 @@ def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, d
   with pytest.raises(UsageError, match=rf'^`steps` must be at least 6, which the run in {workdir} has done\. Got: 5'):
     open_workdir(workdir, config, dataset)
   assert (workdir / 'config.json').read_bytes() == before
-  config.steps = 6
-  open_workdir(workdir, config, dataset)
 
 
 def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, config, dataset):
-  """For instance when it failed at its start for want of what the configuration asks for."""
   open_workdir(tmp_path, config, dataset, {'run': 'first'})
   count_rollback(tmp_path)
   config.scorer = 'inception'
@@ -111,11 +102,8 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_again(run, config, datas
   shutil.rmtree(workdir / 'checkpoints')
   before = (workdir / 'config.json').read_bytes()
   config.seed = 1
-  with pytest.raises(UsageError) as caught:
+  with pytest.raises(UsageError, match=f'^{workdir}: has {what} but no checkpoint to resume from; put {workdir}/check'):
     open_workdir(workdir, config, dataset)
-  assert str(caught.value) == (
-    f'{workdir}: has {what} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another `workdir`'
-  )
   assert (workdir / 'config.json').read_bytes() == before
 
 

@@ -12,20 +12,15 @@ from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator
 from tests.tiny import edit_record, make_config
 
 
-def test_load_run(run, config, dataset):
+def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
   workdir, state = run
   loaded = load_run(str(workdir), 'latest')
   assert (loaded.step, loaded.checkpoint, loaded.workdir) == (6, 'latest', workdir)
-  assert (loaded.image_shape, loaded.fingerprint) == ((4, 4, 1), dataset.fingerprint)
-  assert loaded.config.to_json() == config.to_json()
+  assert (loaded.image_shape, loaded.config.to_json()) == ((4, 4, 1), config.to_json())
   for a, b in zip(loaded.generator.variables, state.ema.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
-
-
-def test_load_data(run, dataset, images):
-  loaded = load_run(run[0], 'latest')
-  assert load_data(loaded).fingerprint == dataset.fingerprint
-  with pytest.raises(UsageError, match=f'{run[0]}: was trained on other data than {images} holds now'):
+  assert load_data(loaded).fingerprint == loaded.fingerprint == dataset.fingerprint
+  with pytest.raises(UsageError, match=f'{workdir}: was trained on other data than {images} holds now'):
     load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
 
 
@@ -35,44 +30,22 @@ def test_the_checkpoint_of_another_run_is_refused(run):
     load_run(run[0])
 
 
-def test_what_is_no_run(tmp_path, run):
-  with pytest.raises(UsageError, match='no such folder'):
-    load_run(tmp_path / 'missing', 'latest')
+def test_what_is_no_run(tmp_path):
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(UsageError, match=r'holds no config\.json'):
-    load_run(tmp_path / 'empty', 'latest')
-  with pytest.raises(UsageError, match=r"no checkpoint 'best_nll' in this run; it has: latest"):
-    load_run(run[0], 'best_nll')
-  with pytest.raises(UsageError, match=r"`checkpoint` must be one of latest, best_nll, best_score\. Got: '\.\./c"):
-    load_run(run[0], '../checkpoints/latest')
+  for folder, said in (('missing', 'no such folder'), ('empty', r'holds no config\.json')):
+    with pytest.raises(UsageError, match=f'^{tmp_path}/{folder}: {said}'):
+      load_run(tmp_path / folder)
 
 
 @pytest.mark.parametrize(
   ('make', 'settings', 'image_shape', 'named'),
   [
     (make_generator, {'nice.hidden_units': 65_536, 'nice.hidden_layers': 256}, (4, 4, 1), "`generator` 'nice' does "),
-    (
-      make_generator,
-      {'generator': 'jet', 'jet.width': 65_536, 'jet.hidden_units': 65_536},
-      (4, 4, 1),
-      "'jet' does not",
-    ),
     (make_generator, {'nice.couplings': 1}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1.'),
     (make_generator, {'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor'),
     (make_generator, {'generator': 'real_nvp'}, (7, 7, 1), "`generator` 'real_nvp' does not fit: `image_shape` must "),
     (make_critic, {'dcgan_critic.channels': (65_536, 65_536)}, (4, 4, 1), "`critic` 'dcgan_critic' does not fit"),
-    (
-      make_critic,
-      {'dcgan_critic.channels': (10**9,)},
-      (4, 4, 1),
-      '`dcgan_critic.channels` must be one or more integer',
-    ),
-    (
-      make_critic,
-      {'dcgan_critic.channels': (4, 'x')},
-      (4, 4, 1),
-      '`dcgan_critic.channels` must be one or more integer',
-    ),
+    (make_critic, {'dcgan_critic.channels': (10**9,)}, (4, 4, 1), '`dcgan_critic.channels` must be one or more'),
   ],
 )
 def test_what_cannot_be_built_names_its_setting_before_it_is_built(make, settings, image_shape, named):

@@ -62,18 +62,11 @@ def end_all() -> None:
   """Kills whatever a test has started and left running, with the processes that it started in turn."""
   while _processes:
     process = _processes.pop()
-    if process.pid is not None and is_running(process):
+    outside = isinstance(process, subprocess.Popen)
+    if process.poll() is None if outside else process.is_alive():
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    if isinstance(process, subprocess.Popen):
-      process.communicate()
-    else:
-      process.join()
-
-
-def is_running(process: subprocess.Popen | multiprocessing.Process) -> bool:
-  """Returns whether a process has not ended."""
-  return process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
+    process.communicate() if outside else process.join()
 
 
 def start_training(config: config_dict.ConfigDict, workdir: pathlib.Path) -> multiprocessing.Process:
@@ -82,10 +75,7 @@ def start_training(config: config_dict.ConfigDict, workdir: pathlib.Path) -> mul
 
 
 def start_program(program: str, arguments: tuple, output: pathlib.Path) -> multiprocessing.Process:
-  """Starts `bin/<program> arguments...`, whose output and errors are appended to a file.
-
-  Once that file exists, the program handles SIGINT and SIGTERM.
-  """
+  """Starts `bin/<program> arguments...`; a file takes its output and errors, and exists once signals are handled."""
   return _started(_run, (program, list(map(str, arguments)), output))
 
 

@@ -1,11 +1,17 @@
-"""Summaries of runs that never were, with studies that nobody measured."""
+"""Summaries of runs that never were, with studies that nobody measured; and their tables as a reader sees them."""
 
 import numpy as np
 
+from flowgan_tf.display.tables import Table
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.study.summary import Study, Summary
 
 SETTINGS = {'seed': 0}
+
+
+def cells(table: Table) -> list[dict[str, str]]:
+  """What each row shows, by the headers of the columns."""
+  return [{column.header: column.text(row) for column in table.columns} for row in table.rows]
 
 
 def summary(objective: str, weight: float = 0.1, dataset: str = 'mnist', shape=(28, 28, 1), **fields) -> Summary:
@@ -18,21 +24,9 @@ def summary(objective: str, weight: float = 0.1, dataset: str = 'mnist', shape=(
 
 
 def evaluated(checkpoint: str, step: int, nll: float, mode: float) -> dict:
-  return {
-    'step': step,
-    'checkpoint': checkpoint,
-    'split': 'test',
-    'nll': nll,
-    'standard_error': 1.5,
-    'bits_per_dim': 1.9,
-    'round_trip_error': 1e-6,
-    'n': 10_000,
-    'mode_score': mode,
-    'mode_score_std': 0.1,
-    'score_samples': 5000,
-    'scorer': 'classifier',
-    'scorer_hash': 'abc',
-  }
+  likelihood = {'nll': nll, 'standard_error': 1.5, 'bits_per_dim': 1.9, 'round_trip_error': 1e-6, 'n': 10_000}
+  scores = {'mode_score': mode, 'mode_score_std': 0.1, 'score_samples': 5000, 'scorer': 'classifier'}
+  return {'step': step, 'checkpoint': checkpoint, 'split': 'test', 'scorer_hash': 'abc'} | likelihood | scores
 
 
 def kde(nll: float, exact: float) -> Study:

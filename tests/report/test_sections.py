@@ -8,8 +8,7 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Table
 from flowgan_tf.report.page import render
 from flowgan_tf.report.sections import _analysis_sections, make_report
-from tests.summaries import ais, evaluated, gmm, jacobian, kde, outliers, summary
-from tests.tables import cells
+from tests.summaries import ais, cells, evaluated, gmm, jacobian, kde, outliers, summary
 
 
 @pytest.fixture

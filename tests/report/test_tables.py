@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.report.tables import checkpoints_table, evaluation_table, paper_table, runs_table, sweep_table
-from tests.summaries import evaluated, jacobian, summary
-from tests.tables import cells
+from tests.summaries import cells, evaluated, jacobian, summary
 
 SCORED = evaluated('best_nll', 10_000, -3334.5612, 9.371) | {
   'inception_score': 9.4,

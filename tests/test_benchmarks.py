@@ -26,7 +26,6 @@ TINY_NICE = shlex.split("""--config=flowgan_tf/configs/digits.py --image_shape=4
 
 
 def run(module, *arguments):
-  """Runs a benchmark; returns the finished process."""
   command = [sys.executable, '-m', f'benchmarks.{module}', *arguments]
   return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
@@ -43,10 +42,8 @@ def test_size():
   step = 3 * one_pass - 2 * 8 * 8
   assert 'TFLOP, batch 100   PFLOP, 1,000 steps' in flops[0]
   assert flops[2].split() == ['mle', *(f'{x:.4g}' for x in (step / 1e9, 100 * step / 1e12, 1e5 * step / 1e15))]
-  name, loss, build_seconds, step_seconds, peak_gib = runs[2].split()
-  assert name == 'mle'
-  assert math.isfinite(float(loss))
-  assert min(float(build_seconds), float(step_seconds), float(peak_gib)) > 0
+  loss, *others = map(float, runs[2].removeprefix('mle').split())
+  assert math.isfinite(loss) and len(others) == 3 and min(others) > 0
 
 
 @pytest.mark.parametrize(
@@ -56,10 +53,8 @@ def test_profile(dtype, product):
   result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')
   assert result.returncode == 0, result.stderr
   *table, last = result.stdout.splitlines()
-  operations = {name.strip('_'): (float(ms), float(number)) for name, ms, number, _ in map(str.split, table[2:])}
-  assert product in operations
-  assert 0.0 < operations[product][0] < float(re.search(r'in a call of (\S+) ms$', last)[1])
-  assert sum(float(line.split()[-1].rstrip('%')) for line in table[2:]) <= 100.5
+  milliseconds = {name.strip('_'): float(ms) for name, ms, *_ in map(str.split, table[2:])}
+  assert 0.0 < milliseconds[product] < float(re.search(r'in a call of (\S+) ms$', last)[1])
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='memory is read from /proc')
@@ -86,22 +81,16 @@ def run_compare(folder, *arguments):
 @pytest.mark.slow
 def test_peers_that_are_missing_are_left_out_and_a_share_that_is_too_small_fails(tmp_path):
   arguments = '--tasks=nice_sample', '--rounds=3', '--least_share=1.5', f'--peer_python={tmp_path}/python'
-  result, records = run_compare(tmp_path, '--peers=pytorch,jax', *arguments)
+  result, records = run_compare(tmp_path, '--peers=jax', *arguments)
   assert result.returncode == 1
-  for peer in ('pytorch', 'jax'):
-    assert f'{peer} is left out: No such file or directory: {tmp_path}/python' in result.stderr
+  assert f'jax is left out: No such file or directory: {tmp_path}/python' in result.stderr
   assert list(records) == [('nice_sample', 'flowgan_tf', dtype) for dtype in ('float32', 'bfloat16')]
   for (task, _, dtype), record in records.items():
     assert f'{task} in {dtype} runs at ' in result.stderr
     # 4 samples, 2 couplings with layers of 32 x 16 and 16 x 32.
     assert record['gflop'] == pytest.approx(4 * 2 * 2 * 2 * 32 * 16 / 1e9)
     assert record['ms'] == sorted(record['ms_of_rounds'])[1]
-    assert record['ratio'] == 1
     assert record['share'] == pytest.approx(record['gflop'] / (record['ms'] / 1e3) / record['peak_gflops'])
-  rows = result.stdout.splitlines()[2:4]
-  assert [row.split()[:4] for row in rows] == [
-    ['nice_sample', 'flowgan_tf', 'default', dtype] for dtype in ('float32', 'bfloat16')
-  ]
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ def test_what_holds_is_no_error(tmp_path):
   for value in (2, 4, np.int64(2)):
     check_integer('n', value, 2, 4)
     check_integers('n', [value, 1], 4)
-  check_number('x', 0.5, 'below 1', lambda v: v < 1)
-  check_number('x', np.float32(0.5), 'below 1', lambda v: v < 1)
+  for value in (0.5, np.float32(0.5), -1):
+    check_number('x', value, 'below 1', lambda v: v < 1)
   check_choice('c', 'b', {'a': 1, 'b': 2})
   check_bool('flag', np.True_)
   check('x', 3, 'odd', True)
@@ -41,14 +41,9 @@ def test_what_holds_is_no_error(tmp_path):
     ((1, 5, 10**5000), lambda v: check_integer('n', v, 2, 4), 'an integer from 2 to 4'),
     (((), 3, (1, 0), [1, True], '12'), lambda v: check_integers('n', v), 'one or more integers of at least 1'),
     (((1, 5), (2, 10**5000)), lambda v: check_integers('n', v, 4), 'one or more integers from 1 to 4'),
-    (
-      (1.5, True, '0.5', None, math.nan, -math.inf, 10**400),
-      lambda v: check_number('n', v, 'small', lambda v: v < 1),
-      'small',
-    ),
+    ((1.5, True, '0.5', math.nan, -math.inf, 10**400), lambda v: check_number('n', v, 'low', lambda v: v < 1), 'low'),
     (('d', 1, None, ['a']), lambda v: check_choice('n', v, ('a', 'b')), 'one of a, b'),
     ((1, 'True', None), lambda v: check_bool('n', v), 'True or False'),
-    (('4',), lambda v: check('n', v, 'odd', False), 'odd'),
     (('x' * 5000, 'a\0b', '~a\0b', None, 3), lambda v: check_path('n', v), 'a path'),
   ],
 )
@@ -61,9 +56,7 @@ def test_what_does_not_hold_is_named(values, check_value, expected):
     assert type(caught.value) is UsageError and caught.value.argument == 'n'
 
 
-def test_messages_show_the_value():
-  with pytest.raises(UsageError, match=r"^`x` must be odd\. Got: '4'\.$"):
-    check('x', '4', 'odd', False)
+def test_memory_that_is_not_there():
   with pytest.raises(UsageError, match=r'^`n` images must fit into the [\d.]+ GB of memory\. Got: 1,000,000\.0 GB\.$'):
     check_memory('`n` images', 1e15)
 
@@ -74,16 +67,8 @@ def test_an_error_may_name_its_argument_otherwise():
   assert renamed(error, {'b': 'c'}).argument == 'block.a'
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-def test_stays_as_it_is_inside_a_graph(compiled):
+def test_stays_as_it_is_inside_a_graph():
   """AutoGraph turns other errors into ones of its own, over many lines."""
-
-  @tf.function(jit_compile=compiled)
-  def step(x):
-    if x.shape[0] > 2:
-      raise UsageError('`x` must be short. Got: 3.')
-    return x
-
-  with pytest.raises(UsageError) as error:
-    step(tf.zeros(3))
-  assert type(error.value) is UsageError and str(error.value) == '`x` must be short. Got: 3.'
+  with pytest.raises(UsageError) as caught:
+    tf.function(lambda: check('x', 3, 'short', False))()
+  assert type(caught.value) is UsageError and str(caught.value) == '`x` must be short. Got: 3.'

@@ -17,12 +17,12 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, digest, make_writable, read_record, save_arrays, write_atomically, write_record
 
 
-class Killed(BaseException):
-  """What nothing catches, as a signal."""
-
-
 def refused(path, why: str):
   return pytest.raises(UsageError, match=rf'^{path}: cannot be written \({why}\)$')
+
+
+def is_folder(descriptor):
+  return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
@@ -58,7 +58,7 @@ def test_a_folder_is_made_with_its_parents_and_left_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('error', 'raised'), [(OSError(28, 'No space left on device'), UsageError), (Killed(), Killed)]
+  ('error', 'raised'), [(OSError(28, 'No space left on device'), UsageError), (KeyboardInterrupt(), KeyboardInterrupt)]
 )
 def test_a_full_disk_or_a_kill_leaves_the_old_content(tmp_path, monkeypatch, error, raised):
   text, arrays = tmp_path / 'text', tmp_path / 'arrays.npz'
@@ -76,10 +76,10 @@ def test_a_full_disk_or_a_kill_leaves_the_old_content(tmp_path, monkeypatch, err
 
   monkeypatch.setattr(pathlib.Path, 'write_bytes', write_half)
   monkeypatch.setattr(np.lib.format, 'write_array', write_half_array)
-  for path, write in ((text, lambda: write_atomically(text, 'new')), (arrays, lambda: save_arrays(arrays, {'new': 2}))):
+  for path, write, new in ((text, write_atomically, 'new'), (arrays, save_arrays, {'new': 2})):
     with pytest.raises(raised) as caught:
-      write()
-    assert raised is Killed or str(caught.value) == f'{path}: cannot be written (No space left on device)'
+      write(path, new)
+    assert raised is KeyboardInterrupt or str(caught.value) == f'{path}: cannot be written (No space left on device)'
   assert text.read_text() == 'old'
   with np.load(arrays) as saved:
     assert saved.files == ['old']
@@ -102,10 +102,6 @@ def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch)
   with np.load(path) as saved:
     assert saved.files == ['first']
   assert list(tmp_path.iterdir()) == [path]
-
-
-def is_folder(descriptor):
-  return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 def test_a_power_cut_finds_the_content_on_the_disk_before_the_name_and_then_the_name(tmp_path, monkeypatch):
@@ -134,7 +130,7 @@ def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk
   assert path.exists() == folder  # A file is replaced only when it is on the disk.
 
 
-RECORD = {'a': 0.1, 'b': [1, None, 'λ'], 'c': {'d': True}}
+RECORD = {'a': 0.1, 'c': {'d': True}, 'b': [1, None, 'λ']}
 
 
 def test_json_and_its_digest():
@@ -163,26 +159,18 @@ def test_a_record_is_read_as_it_was_written(path):
   record, arrays = read_record(path)
   assert record == RECORD | {'n': float(np.float32(0.1)), 'none': None, 't': [1, 2]} and arrays == {}
   assert path.read_text().startswith('{\n  "a": 0.1,\n') and files_of(path) == ['record.json']
-  # The order of keys says nothing.
-  path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
-  assert read_record(path)[0] == record
-  write_record(path, RECORD, {'x': np.arange(3), 'n': 2, 'uniform noise': '0123abcd'})
+  write_record(path, RECORD, {'x': np.arange(3), 'uniform noise': '0123abcd'})
   record, arrays = read_record(path)
-  assert record == RECORD and (list(arrays['x']), int(arrays['n'])) == ([0, 1, 2], 2)
-  assert str(arrays['uniform noise']) == '0123abcd'
+  assert record == RECORD and (list(arrays['x']), str(arrays['uniform noise'])) == ([0, 1, 2], '0123abcd')
   assert len(files_of(path)) == 2
 
 
-@pytest.mark.parametrize('change', [{'b': [1, None]}, {'e': 1}, {'sha256': None}])
-def test_a_record_that_was_edited_is_damaged(path, change):
-  write_record(path, RECORD)
-  path.write_text(json.dumps(json.loads(path.read_text()) | change))
-  with pytest.raises(UsageError) as caught:
-    read_record(path, '; make it again')
-  assert str(caught.value) == f'{path}: damaged (not what was written); make it again'
-
-
-def test_what_was_not_written_so_or_lost_its_arrays_is_damaged(path):
+def test_a_record_that_was_edited_or_lost_its_arrays_is_damaged(path):
+  for change in ({'b': [1, None]}, {'e': 1}, {'sha256': None}):
+    write_record(path, RECORD)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=rf'^{path}: damaged \(not what was written\); make it again$'):
+      read_record(path, '; make it again')
   write_record(path, RECORD, {'x': np.asarray([1.0])})
   [arrays] = path.parent.glob('*.npz')
   content = arrays.read_bytes()
@@ -193,9 +181,8 @@ def test_what_was_not_written_so_or_lost_its_arrays_is_damaged(path):
     *(lambda text=text: path.write_bytes(text) for text in (b'', b'[]', b'\xff"', b'{"a": 1}', b'[' * 200_000)),
   ):
     damage()
-    with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$') as caught:
+    with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$'):
       read_record(path)
-    assert '\n' not in str(caught.value)
 
 
 def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):

@@ -10,11 +10,6 @@ from flowgan_tf import flows
 X = tf.TensorSpec((3, 3))
 
 
-def built(layer, *input_shape):
-  layer.build((None, *input_shape))
-  return layer
-
-
 def gradient(function, variables, watched=True):
   """Returns a function that returns the gradient of a loss by the variables and, if it is watched, the input."""
 
@@ -57,7 +52,8 @@ def test_matrix_product(product, shapes):
   ],
 )
 def test_layers_and_their_gradients(layer, flops):
-  layer, images = built(layer, 9, 9, 6), tf.TensorSpec((2, 9, 9, 6))
+  layer.build((None, 9, 9, 6))
+  images = tf.TensorSpec((2, 9, 9, 6))
   kernel = layer.trainable_variables[0].value
   assert count_flops(layer, images) == flops
   assert count_flops(gradient(layer, [kernel], watched=False), images) == 2 * flops
@@ -74,16 +70,13 @@ def test_nice():
   assert count_flops(step, images) == 5 * (3 * one_image - 2 * 8 * 10)
 
 
+@tf.function
+def square(x):
+  return x @ x
+
+
 def test_each_call_of_an_inner_function_counts_and_work_without_use_does_not():
   total = tf.Variable(tf.zeros((3, 3)))
-
-  @tf.function
-  def square(x):
-    return x @ x
-
-  @tf.function
-  def pair(x):
-    return x + 1.0, x @ x
 
   @tf.function
   def with_side_effect(x):
@@ -91,18 +84,12 @@ def test_each_call_of_an_inner_function_counts_and_work_without_use_does_not():
     return x @ x, x + 1.0
 
   assert count_flops(tf.function(lambda x: square(square(x))), X) == 2 * 2 * 27
-  assert count_flops(lambda x: pair(x)[0], X) == 0
-  assert count_flops(lambda x: pair(x)[1], X) == 2 * 27
   assert count_flops(lambda x: with_side_effect(x)[0], X) == 2 * 2 * 27
   assert count_flops(lambda x: with_side_effect(x)[1], X) == 2 * 27
 
 
 def test_a_function_whose_gradient_was_taken_before():
   """TensorFlow then keeps more outputs of it than a call has."""
-
-  @tf.function
-  def square(x):
-    return x @ x
 
   @tf.function
   def pair(x):
@@ -136,4 +123,4 @@ def test_loops_and_branches_without_products_and_an_unknown_shape():
 
   assert count_flops(function, X) == 2 * 27
   with pytest.raises(ValueError, match=r"`inputs` must make every shape known\. Got: \(None, 5\) at MatMul '"):
-    count_flops(built(keras.layers.Dense(5), 4), tf.TensorSpec((None, 4)))
+    count_flops(lambda x: x @ tf.zeros((4, 5)), tf.TensorSpec((None, 4)))

@@ -1,6 +1,6 @@
 """What is registered under a name trains, is evaluated and exported, without another edit."""
 
-import json
+import shlex
 
 import numpy as np
 import pytest
@@ -10,10 +10,12 @@ import tensorflow_probability as tfp
 from flowgan_tf import flows, objectives
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.errors import check_number
+from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import builder
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.runs import config
+from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
 from tests.tiny import write_images
@@ -45,53 +47,28 @@ TOY_DIVERGENCE = objectives.Divergence(
 )
 
 
-@pytest.fixture
-def registered(monkeypatch):
+FLAGS = shlex.split("""--generator=toy --objective=hybrid --divergence=toy_divergence --batch_size=8 --critic_steps=1
+  --steps=2 --nojit --config.score_samples=0 --config.dcgan_critic.channels=(2,) --config.dcgan_critic.dense_units=0""")
+
+
+def test_a_toy_generator_and_a_toy_divergence(tmp_path, monkeypatch):
   monkeypatch.setitem(flows.GENERATORS, 'toy', toy)
   monkeypatch.setitem(config.GENERATOR_SETTINGS, 'toy', {'spread': 1.0, 'shifts': (0.0, 0.0)})
   monkeypatch.setitem(objectives.DIVERGENCES, 'toy_divergence', TOY_DIVERGENCE)
-
-
-FLAGS = (
-  '--generator=toy',
-  '--objective=hybrid',
-  '--batch_size=8',
-  '--critic_steps=1',
-  '--steps=2',
-  '--nojit',
-  '--config.dcgan_critic.channels=(2,)',
-  '--config.dcgan_critic.dense_units=0',
-  '--config.score_samples=0',
-)
-
-
-@pytest.mark.usefixtures('registered')
-def test_a_toy_generator_and_a_toy_divergence(tmp_path):
-  data, run = write_images(tmp_path / 'images.npz'), tmp_path / 'run'
-  flags = (*FLAGS, '--divergence=toy_divergence', '--config.toy.spread=2.0', f'--dataset={data}', f'--workdir={run}')
-  trained = call('train', *flags)
-  assert trained.status == 0, trained
-  assert 'toy: 3 parameters' in trained.err
-  written = json.loads((run / 'config.json').read_text())['config']
-  assert written['toy'] == {'spread': 2.0, 'shifts': [0.0, 0.0]}
-  logged = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  assert all(np.isfinite(record['nll']) for record in logged)
-
+  run = tmp_path / 'run'
+  flags = (*FLAGS, f'--dataset={write_images(tmp_path / "images.npz")}', f'--workdir={run}')
+  refused = call('train', *flags, '--config.toy.spread=-1.0')
+  assert_one_line(refused, 'train', '--config.toy.spread must be a positive number. Got: -1.0.')
+  trained = call('train', *flags, '--config.toy.spread=2.0')
+  assert trained.status == 0 and 'toy: 3 parameters' in trained.err, trained
+  assert load_run(run).config.toy.to_dict() == {'spread': 2.0, 'shifts': (0.0, 0.0)}
+  assert all(np.isfinite(record['nll']) for record in read_metrics(run))
   evaluated = call('evaluate', run, '--checkpoint=latest', '--samples=0', '--float64')
   assert evaluated.status == 0, evaluated
-  records = json.loads((run / 'evaluation.json').read_text())['records']
-  [record] = [record for record in records if record['checkpoint'] == 'latest']
+  [record] = [record for record in read_evaluation(run) if record['checkpoint'] == 'latest']
   assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-4)
-
   exported = call('export', run, '--checkpoint=latest', f'--out={tmp_path}/model')
   assert exported.status == 0, exported
   images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4, 4, 1)).astype(np.float32)
-  flow = load_run(run, 'latest').generator
-  model = tf.saved_model.load(f'{tmp_path}/model')
+  flow, model = load_run(run, 'latest').generator, tf.saved_model.load(f'{tmp_path}/model')
   np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.usefixtures('registered')
-def test_what_they_check_is_named_as_their_settings(tmp_path):
-  flags = (*FLAGS, f'--dataset={write_images(tmp_path / "images.npz")}', f'--workdir={tmp_path}/run')
-  assert_one_line(call('train', *flags, '--config.toy.spread=-1.0'), 'train', 'toy.spread', '-1.0', 'a positive number')

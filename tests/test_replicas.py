@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -69,7 +70,6 @@ def test_unknown_strategies_are_refused(name):
 
 
 def test_a_cpu_is_not_split_into_a_thousand_parts(monkeypatch):
-  """Which would take half a minute."""
   monkeypatch.setattr(tf.config, 'set_logical_device_configuration', None)
   with pytest.raises(UsageError, match=r"`strategy` must be for at most \d+ .* Got: 'mirrored:1000'\."):
     make_replicas('mirrored:1000')
@@ -84,53 +84,41 @@ def test_without_a_strategy_nothing_is_shared():
 
 
 @pytest.mark.parametrize(
-  'error, line',
+  ('error', 'text', 'said'),
   [
     (
-      tf.errors.UnavailableError(None, None, '{{node AllReduce}} Connection reset by peer\nMore [Op:AllReduce]'),
+      tf.errors.UnavailableError,
+      '{{node AllReduce}} Connection reset by peer\nMore [Op:AllReduce]',
       'another worker has ended or cannot be reached: Connection reset by peer (UnavailableError); repeat ',
     ),
     (
-      tf.errors.InternalError(
-        None,
-        None,
-        'Graph execution error:\n\nDetected at node \'a\' defined at (most recent call last):\n  File "f.py", line 1\n'
-        "Node: 'a'\nNCCL: unhandled system error\n\t [[{{node a}}]]",
-      ),
+      tf.errors.InternalError,
+      'Graph execution error:\n\nDetected at node \'a\' defined at (most recent call last):\n  File "f.py", line 1\n'
+      "Node: 'a'\nNCCL: unhandled system error\n\t [[{{node a}}]]",
       'an exchange between workers failed: NCCL: unhandled system error (InternalError); repeat ',
     ),
   ],
 )
-def test_an_error_of_an_exchange_is_told_with_its_reason(error, line):
+def test_an_error_of_an_exchange_is_told_with_its_reason(error, text, said):
   replicas = Replicas()
-  with pytest.raises(type(error)), replicas.reporting_lost_workers():
-    raise error
-  replicas.workers = 2
-  with pytest.raises(ConnectionError, match=f'^{re.escape(line)}'), replicas.reporting_lost_workers():
-    raise error
+  for workers, raised, pattern in ((1, error, None), (2, ConnectionError, f'^{re.escape(said)}')):
+    replicas.workers = workers
+    with pytest.raises(raised, match=pattern), replicas.reporting_lost_workers():
+      raise error(None, None, text)
 
 
 @pytest.fixture
 def made(monkeypatch):
-  """When a strategy for several workers was made; it stands for TensorFlow's, and has one replica."""
-  times = []
-
-  class Strategy:
-    num_replicas_in_sync = 1
-
-    def __init__(self):
-      times.append(time.monotonic())
-
-  monkeypatch.setattr(tf.distribute, 'MultiWorkerMirroredStrategy', Strategy)
+  """When a strategy for several workers was made; what stands for TensorFlow's has one replica."""
+  times, strategy = [], types.SimpleNamespace(num_replicas_in_sync=1)
+  monkeypatch.setattr(tf.distribute, 'MultiWorkerMirroredStrategy', lambda: times.append(time.monotonic()) or strategy)
   return times
 
 
 def test_a_worker_waits_until_all_listen(monkeypatch, made, caplog):
   caplog.set_level('INFO', 'flowgan_tf')
   monkeypatch.setenv('TF_CONFIG', cluster()[0])
-  own, other = json.loads(cluster()[0])['cluster']['worker']
-  text = json.dumps({'cluster': {'worker': [own, other]}, 'task': {'type': 'worker', 'index': 0}})
-  monkeypatch.setenv('TF_CONFIG', text)
+  own, other = json.loads(os.environ['TF_CONFIG'])['cluster']['worker']
   listened = []
 
   def listen():
@@ -151,10 +139,8 @@ def test_a_worker_waits_until_all_listen(monkeypatch, made, caplog):
 def test_a_port_that_is_taken_is_refused(monkeypatch, made):
   monkeypatch.setenv('TF_CONFIG', cluster()[0])
   own = json.loads(os.environ['TF_CONFIG'])['cluster']['worker'][0]
-  with (
-    socket.create_server(('', int(own.split(':')[1]))),
-    pytest.raises(UsageError, match=f'{own} of TF_CONFIG cannot be'),
-  ):
+  refused = pytest.raises(UsageError, match=f'{own} of TF_CONFIG cannot be')
+  with socket.create_server(('', int(own.split(':')[1]))), refused:
     make_replicas('multi_worker')
   assert not made
 

@@ -139,7 +139,7 @@ def test_a_worker_waits_until_all_listen(monkeypatch, made, caplog):
 def test_a_port_that_is_taken_is_refused(monkeypatch, made):
   monkeypatch.setenv('TF_CONFIG', cluster()[0])
   own = json.loads(os.environ['TF_CONFIG'])['cluster']['worker'][0]
-  refused = pytest.raises(UsageError, match=f'{own} of TF_CONFIG cannot be')
+  refused = pytest.raises(UsageError, match=f'cannot listen at {own} from TF_CONFIG')
   with socket.create_server(('', int(own.split(':')[1]))), refused:
     make_replicas('multi_worker')
   assert not made

@@ -82,7 +82,7 @@ class Subject:
     self.run = run
     self.dataset = runs.load_data(run)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
-    self._log_prob = tf.function(run.generator.log_prob, autograph=False)
+    self._log_prob = tf.function(lambda images: run.generator.log_prob(images), autograph=False)  # A DCGAN has none.
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:

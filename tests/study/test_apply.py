@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from flowgan_tf import data
+from flowgan_tf import data, flows
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Subject, analyze, read_summary, studying
@@ -88,8 +88,8 @@ def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, measure, err
     analyze(run, 'kde')
 
 
-def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject, monkeypatch):
-  monkeypatch.setattr(type(subject.run.generator), 'has_density', False)
+def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject):
+  subject = Subject(dataclasses.replace(subject.run, generator=flows.dcgan((4, 4, 1), channels=(2,))))
   with pytest.raises(UsageError, match='outliers needs a likelihood, which generator nice does not have'):
     _apply(subject, 'outliers')
   assert subject.exact(subject.images('test')) == {}

@@ -90,7 +90,8 @@ class FlowModel(keras.Model):
     """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube."""
     # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
-    return self.flow.log_prob(images, training=bool(training))
+    # As in Keras' own layers, what is frozen runs in inference mode.
+    return self.flow.log_prob(images, training=bool(training) and self.trainable)
 
   def compile(
     self, optimizer: str | keras.Optimizer = 'rmsprop', *, auto_scale_loss: bool = True, **kwargs: Any
@@ -140,7 +141,8 @@ class FlowModel(keras.Model):
     It warns if the prior has several components whose means are still where the builder put them, at random.
 
     Raises:
-      ValueError: If the data are not batches of images, or a builder made the flow and they have values outside [0, 1].
+      ValueError: If the data are not batches of images, or a builder made the flow and an array has values outside
+        [0, 1]. For a dataset or a generator the step raises `tf.errors.InvalidArgumentError` instead.
     """
     self._check_data(x)
     if isinstance(validation_data, list | tuple):
@@ -193,6 +195,8 @@ class FlowModel(keras.Model):
   def _checked(self, data):
     """Returns the batch of a step, which fails if values of its images are wrong. XLA leaves that check out."""
     x, *others = keras.utils.unpack_x_y_sample_weight(data)
+    self._check_images(x)
+    x = tf.ensure_shape(x, (None, *self.flow.event_shape))  # Keras needs the shape, which a dataset may not know.
     if not self._in_unit_cube:
       return x, *others
     # TensorFlow's minimum may pass over a NaN.
@@ -216,7 +220,7 @@ class FlowModel(keras.Model):
     """Describes the model: the flow's builder, the shape of an image, all arguments, and what is frozen.
 
     Raises:
-      ValueError: If no builder made the flow.
+      ValueError: If no builder made the flow, or one that is named like a builder of this package.
     """
     if self.flow._build is None:
       raise ValueError(
@@ -224,9 +228,11 @@ class FlowModel(keras.Model):
         'together by hand: use `save_weights`, or make a function of it with the decorator `builder`.'
       )
     build, [image_shape], arguments = self.flow._build.func, self.flow._build.args, self.flow._build.keywords
+    name = next((name for name, b in GENERATORS.items() if b is build), keras.saving.get_registered_name(build))
+    check('flow', name, 'a flow whose builder has a name of its own', GENERATORS.get(name, build) is build)
     return {
       'version': _VERSION,
-      'builder': next((name for name, b in GENERATORS.items() if b is build), keras.saving.get_registered_name(build)),
+      'builder': name,
       'image_shape': [int(size) for size in image_shape],
       'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
       'name': self.name,
@@ -270,12 +276,14 @@ class FlowModel(keras.Model):
       store[name] = variable
 
   def load_own_variables(self, store) -> None:
-    """Assigns what `save_own_variables` has stored. Keras refuses other shapes."""
-    named, found = self._named_variables(), [*store.keys()]
-    if {*found} != {*named}:
+    """Assigns what `save_own_variables` has stored. It changes nothing if a name or a shape differs."""
+    named = self._named_variables()
+    expected = {(name, tuple(variable.shape)) for name, variable in named.items()}
+    found = {(name, tuple(store[name].shape)) for name in [*store.keys()]}
+    if found != expected:
       raise ValueError(
         f'The weights must come from a flow like {self.flow.name!r}, with {len(named)} variables. Got: {len(found)} '
-        f'variables, of which {len({*found} & {*named})} have the right names.'
+        f'variables, of which {len(found & expected)} have the right names and shapes.'
       )
     for name, variable in named.items():
       variable.assign(store[name])

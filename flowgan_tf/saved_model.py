@@ -58,6 +58,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   except (OSError, tf.errors.OpError) as error:
     raise UsageError(f'{folder}: the SavedModel cannot be written ({str(error).splitlines()[0]})') from error
   finally:
+    if old.exists() and not folder.exists():  # The second renaming failed.
+      old.rename(folder)
     for left in (new, old):
       shutil.rmtree(left, ignore_errors=True)
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):

@@ -87,6 +87,8 @@ def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained
   labelled = dataset((images, np.arange(40)), 16)
   np.testing.assert_allclose(model.evaluate(labelled, verbose=0), -log_probs.mean(), rtol=1e-5)
   np.testing.assert_allclose(model.predict(labelled, verbose=0), log_probs, rtol=1e-4, atol=1e-5)
+  shapeless = tf.data.Dataset.from_generator(lambda: [images], output_signature=tf.TensorSpec(None))
+  np.testing.assert_allclose(model.evaluate(shapeless, verbose=0), -log_probs.mean(), rtol=1e-5)
   assert_equal_lists(statistics, numbers(model.flow.non_trainable_variables))
   np.testing.assert_array_equal(model.sample(3, seed=(0, 1)), model.flow.sample(3, seed=(0, 1)))
 
@@ -147,6 +149,13 @@ def test_weights_and_checkpoints_of_a_flow_put_together_by_hand(tmp_path):
     model.save(tmp_path / 'by_hand.keras')
   with pytest.raises(ValueError, match=r"must come from a flow like 'nice', with 25 variables\. Got: 8 variables"):
     fg.keras.FlowModel(make_flow()).load_weights(tmp_path / 'by_hand.weights.h5')
+  wider = by_hand(keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(4)]))
+  narrower = fg.keras.FlowModel(by_hand(keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(4)])))
+  fg.keras.FlowModel(wider).save_weights(tmp_path / 'wider.weights.h5')
+  before = numbers(narrower.flow.variables)
+  with pytest.raises(ValueError, match='have the right names and shapes'):
+    narrower.load_weights(tmp_path / 'wider.weights.h5')
+  assert_equal_lists(numbers(narrower.flow.variables), before)
   # A checkpoint of the model is one of its flow.
   path = tf.train.Checkpoint(model=model).write(str(tmp_path / 'checkpoint'))
   tf.train.Checkpoint(model=tf.train.Checkpoint(flow=third)).read(path).assert_existing_objects_matched()
@@ -174,6 +183,12 @@ def test_builders_of_ones_own(tmp_path):
   model = fg.keras.FlowModel(own_builder(SHAPE))
   with pytest.raises(ValueError, match=r"`builder` must be one of nice, .*`custom_objects`\. Got: 'own_builder'"):
     saved_and_loaded(model, tmp_path)
+
+  def nice(image_shape, *, dtype='float32', name='nice'):
+    return own_builder(image_shape, name=name)
+
+  with pytest.raises(ValueError, match=r"whose builder has a name of its own\. Got: 'nice'"):
+    saved_and_loaded(fg.keras.FlowModel(builder(nice)(SHAPE)), tmp_path)
   loaded = saved_and_loaded(model, tmp_path, custom_objects={'own_builder': own_builder})
   assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
 
@@ -202,6 +217,8 @@ def test_what_is_frozen_stays_so_in_training_and_in_a_file(tmp_path):
     assert sorted(id(v.value) for v in getattr(model, name)) == sorted(map(id, getattr(model.flow, name)))
   model.trainable = False
   assert model.flow.trainable_variables == () and model.trainable_variables == []
+  images = make_images(8, *SHAPE)
+  np.testing.assert_array_equal(model(images, training=True), model.flow.log_prob(images))  # Its batch norms, too.
   assert not any(v.trainable for v in other.variables)
   assert saved_and_loaded(model, tmp_path).trainable_variables == []
   model.trainable = True

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -130,9 +131,17 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
     save(module, path, **arguments)
     raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device')
 
-  monkeypatch.setattr(tf.saved_model, 'save', full_disk)
-  with pytest.raises(UsageError, match='No space left'):
-    export(flow, tmp_path / 'export')
+  rename = pathlib.Path.rename
+
+  def failing(path, target):
+    if path.suffix == '.new':
+      raise OSError('No space left')
+    return rename(path, target)
+
+  for owner, name, replacement in ((tf.saved_model, 'save', full_disk), (pathlib.Path, 'rename', failing)):
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match='No space left'):
+      patch.setattr(owner, name, replacement)
+      export(flow, tmp_path / 'export')
   assert {path.name for path in tmp_path.iterdir()} == {'export', 'link'}
   found = tf.saved_model.load(tmp_path / 'export')
   np.testing.assert_array_equal(found.log_prob(images), older.log_prob(images))

@@ -50,10 +50,14 @@ class Squeeze(tfp.bijectors.Bijector):
     return tf.zeros([], y.dtype)
 
   def _forward_event_shape(self, shape):
+    if shape.rank is None:
+      return shape
     *front, height, width, channels = shape
     return tf.TensorShape([*front, height and height // 2, width and width // 2, channels and 4 * channels])
 
   def _inverse_event_shape(self, shape):
+    if shape.rank is None:
+      return shape
     *front, height, width, channels = shape
     return tf.TensorShape([*front, height and 2 * height, width and 2 * width, channels and channels // 4])
 

@@ -74,6 +74,8 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
   # only plain values.
   keywords = inspect.signature(build).parameters.values()
+  takes = {k.name for k in keywords} >= {'dtype', 'name'} or any(k.kind == k.VAR_KEYWORD for k in keywords)
+  check('build', build, 'a function with the keywords `dtype` and `name`', takes)
   plain = str | int | float | list | tuple | None
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
 

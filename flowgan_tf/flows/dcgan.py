@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import check, check_bool, check_integers, check_memory
-from flowgan_tf.flows.builder import MOST_UNITS, Generator, builder
+from flowgan_tf.flows.builder import MOST_UNITS, Generator, builder, check_events
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
@@ -68,7 +68,9 @@ class ImplicitGenerator(Generator, tf.Module):
   def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise; `training` as in `Flow.sample`."""
     check_bool('training', training)
-    return self._network(tf.convert_to_tensor(noise, self.dtype), training=training)
+    noise = tf.convert_to_tensor(noise, self.dtype)
+    check_events('noise', noise, self.event_shape)  # The network would reshape any noise.
+    return self._network(noise, training=training)
 
   def sample(
     self,

@@ -158,6 +158,11 @@ class Flow(Generator, _TransformedDistribution):
     noise = self._as_events('noise', noise, self.distribution)
     return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
 
+  def _entropy(self, **kwargs):
+    if kwargs.get('training', False):
+      raise NotImplementedError('There is no entropy for training=True, because there is no batch of data.')
+    return super()._entropy(**kwargs)
+
   @staticmethod
   def _as_events(name, value, distribution):
     """Converts `value` as TFP does, and refuses anything but a batch of the distribution's events."""

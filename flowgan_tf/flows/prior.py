@@ -99,7 +99,7 @@ class MixturePrior(tfp.distributions.Distribution):
 
     Raises:
       ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there is not one prototype for each
-        mean, or `standard` is not a key of `PRIORS`.
+        mean, `scale` is not a number of at least 0, or `standard` is not a key of `PRIORS`.
     """
     parameters = dict(locals())
     means = tensor_util.convert_nonref_to_tensor(means)
@@ -107,6 +107,9 @@ class MixturePrior(tfp.distributions.Distribution):
     check('means', f'{means.dtype.name} {means.shape}', 'floats [K, *event_shape]', static and means.dtype.is_floating)
     self._means, self._standard = means, standard_prior(standard, means.shape[1:], means.dtype)
     self._scale = tensor_util.convert_nonref_to_tensor(scale, dtype=means.dtype)
+    if self._scale is not None:  # A vector would be broadcast along the events.
+      value = tf.get_static_value(self._scale)
+      check('scale', scale, 'a number of at least 0', self._scale.shape.rank == 0 and (value is None or value >= 0))
     self._prototypes = tensor_util.convert_nonref_to_tensor(prototypes, dtype=means.dtype)
     if self._prototypes is not None:
       shape = self._prototypes.shape

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks
+from flowgan_tf.errors import check
 from flowgan_tf.metrics.arrays import cached, check_images, weights_hash
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class Classifier:
       Features, float32 `[n, 128]`, and probabilities, float64 `[n, classes]`; float32 would round small ones to 0.
     """
     clipped = np.clip(check_images(images), 0, 1).astype(np.float32)
+    shape = self.model.input_shape[1:]
+    check('images', clipped.shape, f'[n, *{shape}], as the classifier was trained on', clipped.shape[1:] == shape)
     features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 

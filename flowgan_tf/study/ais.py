@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check, check_memory
+from flowgan_tf.errors import check, check_integer, check_memory, check_number
 from flowgan_tf.lazy import later
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
@@ -106,6 +106,8 @@ class AnnealedImportanceSampler:
   batch_size: int = 256
 
   def __post_init__(self):
+    for name in ('chains', 'steps', 'leapfrog_steps', 'batch_size'):
+      check_integer(name, getattr(self, name), 1)
     # Traced once for all images, sigmas, temperatures and both directions.
     self._transition = tf.function(self._transition, autograph=False, reduce_retracing=True)
 
@@ -126,6 +128,7 @@ class AnnealedImportanceSampler:
     Raises:
       UsageError: If the images do not have the generator's shape.
     """
+    check_number('sigma', sigma, 'a positive number', lambda v: v > 0)
     images = np.asarray(images)
     forward = posterior_samples is None
     starts = range(0, len(images), max(1, self.batch_size // self.chains))

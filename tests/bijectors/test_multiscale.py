@@ -47,6 +47,8 @@ def test_unknown_dimensions_pass_through_the_static_shapes():
   squeeze = Squeeze()
   assert squeeze.forward_event_shape([None, 6, 3]).as_list() == [None, 3, 12]
   assert squeeze.inverse_event_shape([2, None, None]).as_list() == [4, None, None]
+  for method in (squeeze.forward_event_shape, squeeze.inverse_event_shape):
+    assert method(tf.TensorShape(None)).rank is None
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -41,6 +41,8 @@ def test_samples_are_decoded_noise_of_any_batch_shape():
   assert np.abs(samples - generator.sample((2, 3), seed=(3, 5))).max() > 0.1
   with pytest.raises(ValueError, match=r'`training` must be True or False\. Got: '):
     generator.sample(2, training=None)
+  with pytest.raises(ValueError, match='`noise`'):
+    generator.decode(tf.reshape(z, (2, 3, -1)))  # The network would reshape it.
 
 
 def test_checkpoints_and_copies_are_exact(tmp_path):

@@ -59,6 +59,8 @@ def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
       call(trainig=True)
     with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
       call(training=1)
+  with pytest.raises(NotImplementedError, match='no entropy for training=True'):
+    flow.entropy(training=True)
 
 
 def test_two_flows_fit_into_one_joint_distribution():

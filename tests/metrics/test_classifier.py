@@ -101,6 +101,8 @@ def test_values_outside_the_unit_interval_are_clipped_and_grey_levels_refused(cl
   np.testing.assert_array_equal(classifier.predict(images)[1], classifier.predict(np.clip(images, 0, 1))[1])
   with pytest.raises(UsageError, match=r'^`images` must be floats'):
     classifier.predict(np.zeros([2, 8, 8, 1], np.uint8))
+  with pytest.raises(UsageError, match=r'^`images` must be \[n, \*\(8, 8, 1\)\]'):
+    classifier.predict(np.zeros([2, 4, 16, 1]))  # Its first dense layer would take it.
 
 
 # Cache and repetition.

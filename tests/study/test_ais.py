@@ -113,6 +113,10 @@ def test_the_seed_decides(identity):
   assert first.effective_sample_size == pytest.approx([1, 1])  # A single chain has no spread.
   with pytest.raises(UsageError, match=r"^`images` must be of the generator's shape, \(2,\)"):
     sampler_of(lambda z: tf.concat([z, z], -1), 1).estimate([[0.5]], 0.2, seed=0)  # TensorFlow would broadcast it.
+  with pytest.raises(UsageError, match='`sigma` must be a positive number'):
+    identity.estimate([[0.5]], 0.0, seed=0)
+  with pytest.raises(UsageError, match='`leapfrog_steps` must be an integer of at least 1'):
+    sampler_of(tf.identity, 1, leapfrog_steps=0)
 
 
 def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, monkeypatch):

@@ -29,13 +29,9 @@ T = TypeVar('T', bound='Generator')
 
 
 class Generator(HiddenFromKeras):
-  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`.
+  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`."""
 
-  Attributes:
-    has_density: Whether the generator has `log_prob` and `encode`.
-  """
-
-  has_density: bool
+  has_density: bool  #: Whether the generator has `log_prob` and `encode`.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
 
   def with_dtype(self, dtype: str) -> Self:

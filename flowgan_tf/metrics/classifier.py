@@ -34,19 +34,14 @@ _PIXELS_PER_SECOND = 3e6  # Training speed on two CPU cores, used only to tell t
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-  """A trained classifier, with what a report must say about it beside a score: a `ScoreNetwork`.
+  """A trained classifier, with what a report must say about it beside a score: a `ScoreNetwork`."""
 
-  Attributes:
-    model: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named
-      `features` is the last hidden layer, `[n, 128]`.
-    test_accuracy: Fraction of the dequantised test images that are classified correctly.
-    label_distribution: Label frequencies p*(y) of the training images, float64 `[classes]`.
-  """
-
+  #: Maps float images `[n, height, width, channels]` in [0, 1] to logits `[n, classes]`. The layer named `features` is
+  #: the last hidden layer, `[n, 128]`.
   model: keras.Model
-  test_accuracy: float
+  test_accuracy: float  #: Fraction of the dequantised test images that are classified correctly.
   hash: str
-  label_distribution: np.ndarray
+  label_distribution: np.ndarray  #: Label frequencies p*(y) of the training images, float64 `[classes]`.
 
   name: ClassVar[str] = 'classifier'
 

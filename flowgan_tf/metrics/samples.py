@@ -42,19 +42,15 @@ _CHUNK_VALUES = 2**25  # 128 MiB of float32 images; a network makes a few copies
 
 
 class ScoreNetwork(Protocol):
-  """The network behind the scores: the data set's own `Classifier`, or `Inception`.
+  """The network behind the scores: the data set's own `Classifier`, or `Inception`."""
 
-  Attributes:
-    name: Either 'classifier' or 'inception_v3'.
-    hash: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same
-      hash, number of samples and number of splits.
-    label_distribution: p*(y) of the data set, float64 `[k]`; None if the network does not know its classes.
-    test_accuracy: Fraction of its test images that are classified correctly; None if the network does not know them.
-  """
-
-  name: str
+  name: str  #: Either 'classifier' or 'inception_v3'.
+  #: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same hash,
+  #: number of samples and number of splits.
   hash: str
+  #: p*(y) of the data set, float64 `[k]`; None if the network does not know its classes.
   label_distribution: np.ndarray | None
+  #: Fraction of its test images that are classified correctly; None if the network does not know them.
   test_accuracy: float | None
 
   def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

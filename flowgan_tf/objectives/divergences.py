@@ -59,29 +59,21 @@ replicas = later('flowgan_tf.replicas')
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-  """One divergence, as losses on critic outputs.
+  """One divergence, as losses on critic outputs."""
 
-  Attributes:
-    name: Its key in `DIVERGENCES`.
-    critic_loss: Maps `(real, fake)` to the float32 scalar that the critic minimises: `-value`, up to a constant for
-      `jensen_shannon`, `least_squares` and `relativistic`.
-    generator_loss: Maps `(real, fake)` to the float32 scalar that the generator minimises: the part of `value` that
-      depends on the model, except for `jensen_shannon`, `least_squares` and `relativistic`. Only `relativistic` uses
-      `real`.
-    value: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as
-      `critic_gap`. If P = Q, the value of the best critic is 0.
-    default_gradient_penalty: Weight of the gradient penalty unless the user sets one.
-    default_penalty: Kind of the gradient penalty unless the user sets one: a key of `PENALTIES`.
-    relativistic: Whether the generator's loss needs the outputs on real images.
-  """
-
-  name: str
+  name: str  #: Its key in `DIVERGENCES`.
+  #: Maps `(real, fake)` to the float32 scalar that the critic minimises: `-value`, up to a constant for
+  #: `jensen_shannon`, `least_squares` and `relativistic`.
   critic_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  #: Maps `(real, fake)` to the float32 scalar that the generator minimises: the part of `value` that depends on the
+  #: model, except for `jensen_shannon`, `least_squares` and `relativistic`. Only `relativistic` uses `real`.
   generator_loss: Callable[[tf.Tensor | None, tf.Tensor], tf.Tensor]
+  #: Maps `(real, fake)` to this critic's estimate of the divergence, a float32 scalar that is logged as `critic_gap`.
+  #: If P = Q, the value of the best critic is 0.
   value: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-  default_gradient_penalty: float = 0.0
-  default_penalty: str = 'one_centered'
-  relativistic: bool = False
+  default_gradient_penalty: float = 0.0  #: Weight of the gradient penalty unless the user sets one.
+  default_penalty: str = 'one_centered'  #: Kind of the gradient penalty unless the user sets one: a key of `PENALTIES`.
+  relativistic: bool = False  #: Whether the generator's loss needs the outputs on real images.
 
 
 _Function = Callable[['tf.Tensor'], 'tf.Tensor']

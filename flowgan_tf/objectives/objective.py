@@ -119,16 +119,6 @@ class Objective:
   log-density is in nats per image, averaged over the batch. The paper's code minimises V / lambda + NLL instead. That
   has the same minimiser, but a gradient of another scale, which matters when its norm is clipped.
 
-  Attributes:
-    name: One of `OBJECTIVES`.
-    divergence: Defines the losses of critic and generator. With `jensen_shannon`, `least_squares` and `relativistic`
-      the generator minimises that divergence's own generator loss instead of V.
-    likelihood_weight: Lambda, at least 0.
-    final_likelihood_weight: Lambda at the end of the training. In between, each step changes it by the same factor.
-    gradient_penalty_weight: Weight of the critic's gradient penalty, at least 0.
-    penalty: Kind of that penalty, a key of `PENALTIES`.
-    penalty_interval: Only one in this many critic updates has the penalty, with this many times its weight [2].
-
   #### References
 
   [1]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
@@ -136,13 +126,16 @@ class Objective:
        regularisation. https://arxiv.org/abs/1912.04958
   """
 
-  name: str
+  name: str  #: One of `OBJECTIVES`.
+  #: Defines the losses of critic and generator. With `jensen_shannon`, `least_squares` and `relativistic` the generator
+  #: minimises that divergence's own generator loss instead of V.
   divergence: Divergence
-  likelihood_weight: float
+  likelihood_weight: float  #: Lambda, at least 0.
+  #: Lambda at the end of the training. In between, each step changes it by the same factor.
   final_likelihood_weight: float
-  gradient_penalty_weight: float
-  penalty: str
-  penalty_interval: int
+  gradient_penalty_weight: float  #: Weight of the critic's gradient penalty, at least 0.
+  penalty: str  #: Kind of that penalty, a key of `PENALTIES`.
+  penalty_interval: int  #: Only one in this many critic updates has the penalty, with this many times its weight [2].
 
   @property
   def uses_critic(self) -> bool:

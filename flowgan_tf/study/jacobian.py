@@ -32,21 +32,16 @@ arrays = later('flowgan_tf.metrics.arrays')
 
 
 class JacobianSpectrum(NamedTuple):
-  """The Jacobians `dG/dz` at n noise vectors of d dimensions.
+  """The Jacobians `dG/dz` at n noise vectors of d dimensions."""
 
-  Attributes:
-    singular_values: Singular values in descending order, float64 `[n, d]`.
-    log_det: Sum of the log singular values in nats, float64 `[n]`. Singular values below float64's `eps` times the
-      largest one, including zeros, are rounding errors and are replaced by that bound. `log_det` is then finite, but
-      not reliable.
-    flow_log_det: The flow's own `forward_log_det_jacobian` in nats, float64 `[n]`, which rounding does not limit. None
-      for a generator that is not a flow.
-    below_precision: Number of singular values below `eps` of the generator's dtype times the largest, int64 `[n]`.
-  """
-
-  singular_values: np.ndarray
+  singular_values: np.ndarray  #: Singular values in descending order, float64 `[n, d]`.
+  #: Sum of the log singular values in nats, float64 `[n]`. Singular values below float64's `eps` times the largest one,
+  #: including zeros, are rounding errors and are replaced by that bound. `log_det` is then finite, but not reliable.
   log_det: np.ndarray
+  #: The flow's own `forward_log_det_jacobian` in nats, float64 `[n]`, which rounding does not limit. None for a
+  #: generator that is not a flow.
   flow_log_det: np.ndarray | None
+  #: Number of singular values below `eps` of the generator's dtype times the largest, int64 `[n]`.
   below_precision: np.ndarray
 
 

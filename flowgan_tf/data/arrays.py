@@ -48,7 +48,7 @@ class StoredImages:
     self.path = os.path.abspath(path)
     images = _map(pathlib.Path(path))
     self.shape = images.shape
-    if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3):
+    if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3) or images.size == 0:
       raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {images.dtype} {list(self.shape)}')
 
   def __len__(self) -> int:

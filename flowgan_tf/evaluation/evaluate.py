@@ -198,11 +198,14 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   """Reads the records that `evaluate_run` saved in a run; an empty list if there is no file.
 
   Raises:
-    UsageError: If the file was damaged or edited.
+    UsageError: If the file was damaged or edited, or is a copy of another file.
   """
   # Measuring again does not help, because an evaluation reads the file first.
-  found = read_record(workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again')
-  return found[0]['records'] if found else []
+  path, remedy = workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again'
+  record, _ = read_record(path, remedy) or ({'records': []}, {})
+  if 'records' not in record:
+    raise UsageError(f'{path}: holds no evaluation{remedy}')
+  return record['records']
 
 
 def merge_records(old: list[dict], new: list[dict]) -> list[dict]:

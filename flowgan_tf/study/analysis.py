@@ -74,11 +74,7 @@ class Subject:
   """
 
   def __init__(self, run: Run):
-    """Loads the run's data.
-
-    Raises:
-      UsageError: If the data cannot be read or have changed.
-    """
+    """Loads the run's data; raises a `UsageError` if they cannot be read or have changed."""
     self.run = run
     self.dataset = runs.load_data(run)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
@@ -95,11 +91,7 @@ class Subject:
     return metrics.make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
-    """Draws samples of the generator, float `[n, height, width, channels]`.
-
-    Raises:
-      UsageError: If a sample is not finite.
-    """
+    """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""
     if (n, seed) not in self._samples:
       images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed)
       if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):

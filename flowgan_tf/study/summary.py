@@ -163,8 +163,8 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
-    if record := _read(lambda path=path: read_record(path, '; measure it again, or remove it'), damage):
-      studies[path.stem] = Study(*record)
+    if found := _read(lambda path=path: _read_analysis(path), damage):
+      studies[path.stem] = Study(*found)
   summary = Summary(
     label='',
     path=os.fspath(workdir),
@@ -190,6 +190,14 @@ def _read(reader: Callable[[], Any], damage: list[str]) -> Any:
   except UsageError as error:
     damage.append(str(error))
     return None
+
+
+def _read_analysis(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]] | None:
+  remedy = '; measure it again, or remove it'
+  found = read_record(path, remedy)
+  if found and found[0].get('what') != path.stem:  # It is a copy of another file.
+    raise UsageError(f'{path}: does not hold the analysis {path.stem}{remedy}')
+  return found
 
 
 def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] | None:

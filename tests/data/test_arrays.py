@@ -52,6 +52,7 @@ def test_other_arrays_and_damaged_files_are_refused(path):
   whole, unreadable = path.read_bytes(), r'not a readable \.npy file \(ValueError\)'
   for content, message in (
     (member(np.zeros((2, 3, 4, 4), np.uint8)), r'expected uint8 .*, got uint8 \[2, 3, 4, 4\]'),
+    (member(np.zeros((0, 3, 4, 3), np.uint8)), r'expected uint8 .*, got uint8 \[0, 3, 4, 3\]'),
     (member(np.zeros((2, 3, 4, 3))), r'expected uint8 .*, got float64 \[2, 3, 4, 3\]'),
     (whole[:-1], unreadable),
     (whole + b'0', unreadable),

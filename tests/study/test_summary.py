@@ -95,6 +95,8 @@ def test_evaluations_and_logs(run):
   records = [evaluated('best_nll', 2, 3.0, 4.0), evaluated('latest', 4, 3.0, 4.0)]
   write_record(run / 'evaluation.json', {'records': records})
   assert read_summary(run).evaluation == records
+  shutil.copy(run / 'config.json', run / 'evaluation.json')
+  assert read_summary(run).damage[0].startswith(f'{run}/evaluation.json: holds no evaluation; remove it, and run')
   (run / 'evaluation.json').write_text('{')
   (run / 'metrics.jsonl').unlink()
   found = read_summary(run)
@@ -134,11 +136,12 @@ def test_odd_analyses(run):
   (folder / 'gmm.json').write_text((folder / 'gmm.json').read_text().replace('3.0', '3.5'))
   (folder / 'mine.json').write_text('[1, 2]')
   (folder / 'folder.json').mkdir()
+  shutil.copy(folder / 'kde.json', folder / 'other.json')
   (folder / 'notes.txt').write_text('not read')
   found = read_summary(run)
   assert found.studies.keys() == {'kde'} and found.studies['kde'].record['nll'] == 3.0
   np.testing.assert_array_equal(found.studies['kde'].arrays['numbers'], np.arange(3.0))
   assert [os.path.basename(line.partition(':')[0]) for line in found.damage] == [
-    f'{name}.json' for name in ('ais', 'folder', 'gmm', 'mine')
+    f'{name}.json' for name in ('ais', 'folder', 'gmm', 'mine', 'other')
   ]
   assert all(line.endswith('; measure it again, or remove it') for line in found.damage)

@@ -56,9 +56,6 @@ class FlowModel(keras.Model):
   A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. Keras finds a builder of your
   own under its name in its registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
   `custom_objects`. A flow put together by hand can save its weights (`save_weights`), but Keras cannot rebuild it.
-
-  Attributes:
-    flow: The flow.
   """
 
   def __init__(self, flow: Flow, name: str | None = None):

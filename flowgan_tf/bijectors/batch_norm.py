@@ -19,8 +19,8 @@ class BatchNormalization(VariableBijector, OnePassBijector):
 
   With `training=True` the inverse uses the mean `m` and variance `v` of the batch, over all axes but the last, and
   moves the running statistics towards them. Gradients pass through both. Otherwise it uses the running statistics. The
-  forward direction always uses them, because there is no batch of data when samples are drawn. The bijector is a
-  bijection of single events only with the running statistics.
+  forward direction always uses them, because sampling has no batch of data. The bijector is a bijection of single
+  events only with the running statistics.
 
   `is_constant_jacobian` is true, because with the running statistics the bijector is affine. TFP reads it where a
   distribution computes its mean or entropy, which are not defined in training.

@@ -58,8 +58,7 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
 
   Raises:
     UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, which
-      a run's files need, or it cannot be resized.
-    ValueError: If `image_size` is not an integer from 0 to 4096.
+      a run's files need, `image_size` is not an integer from 0 to 4096, or the images cannot be resized.
 
   #### References
 

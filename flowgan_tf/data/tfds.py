@@ -65,11 +65,7 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
 
 
 class _Records:
-  """The records of a prepared data set: images of one shape, and perhaps labels.
-
-  Attributes:
-    splits: Train, validation and test, with positions in `images()` in place of images.
-  """
+  """A prepared data set: images of one shape, perhaps labels, and `splits` with positions in `images()`."""
 
   def __init__(self, dataset: str, builder: tfds.core.DatasetBuilder, image_size: int):
     self._dataset, self._builder, self._image_size = dataset, builder, image_size

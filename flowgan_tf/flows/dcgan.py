@@ -29,9 +29,6 @@ class ImplicitGenerator(Generator, tf.Module):
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
   intractable integral over the noise, so there is neither `log_prob` nor `encode`.
-
-  Attributes:
-    distribution: Prior of the noise, as in a `Flow`.
   """
 
   has_density = False

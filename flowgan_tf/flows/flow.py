@@ -160,7 +160,7 @@ class Flow(Generator, _TransformedDistribution):
 
   def _entropy(self, **kwargs):
     if kwargs.get('training', False):
-      raise NotImplementedError('There is no entropy for training=True, because there is no batch of data.')
+      raise NotImplementedError('entropy needs training=False, because training=True needs a batch of data.')
     return super()._entropy(**kwargs)
 
   @staticmethod

@@ -129,7 +129,7 @@ class PatchConditioner(keras.layers.Layer):
     return from_patches(y, self.patch_size, (height, width, self.output_channels))
 
   def get_config(self):
-    names = 'output_channels', 'patch_size', 'width', 'blocks', 'hidden_units'
+    names = 'output_channels', 'patch_size', 'width', 'blocks'
     return super().get_config() | {name: getattr(self, name) for name in names}
 
 
@@ -177,7 +177,7 @@ class MixerConditioner(PatchConditioner):
     self.patch_units, self.hidden_units = patch_units, hidden_units
 
   def get_config(self):
-    return {**super().get_config(), 'patch_units': self.patch_units}
+    return super().get_config() | {'patch_units': self.patch_units, 'hidden_units': self.hidden_units}
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -226,7 +226,7 @@ class TransformerConditioner(PatchConditioner):
     self.heads, self.hidden_units = heads, hidden_units
 
   def get_config(self):
-    return {**super().get_config(), 'heads': self.heads}
+    return super().get_config() | {'heads': self.heads, 'hidden_units': self.hidden_units}
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:

@@ -66,12 +66,7 @@ class Settings:
 
 
 class Subject:
-  """A run with its data, and with what several analyses need. The subject computes it on first use.
-
-  Attributes:
-    run: The run.
-    dataset: The data that it was trained on.
-  """
+  """A `run` with its `dataset`, and with what several analyses need. The subject computes it on first use."""
 
   def __init__(self, run: Run):
     """Loads the run's data; raises a `UsageError` if they cannot be read or have changed."""

@@ -1,5 +1,6 @@
 """The training loop, from a configuration to a trained run."""
 
+import collections
 import contextlib
 import logging
 import math
@@ -137,6 +138,7 @@ class _Loop:
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
+    self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
@@ -169,7 +171,12 @@ class _Loop:
           raise ConnectionError(
             f'another worker was stopped; repeat the command on all workers to go on at step {step}'
           )
-        self._evaluate(step)
+        with self._timed('evaluation'):
+          self._evaluate(step)
+    if start < config.steps:
+      total = time.perf_counter() - self._opened
+      shares = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
+      _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, *shares)
     return True
 
   def _step(self, batches, step):
@@ -183,7 +190,9 @@ class _Loop:
   def _advance(self, batches, step):
     # The gradient's norm is only for steps that are logged or evaluated; a repeated step must do as the first one did.
     looks = step % self._config.log_every == 0 or self._is_evaluated(step)
-    return self._train_step(next(batches), step=step - 1, gradient_norm=looks)
+    with self._timed('input'):
+      images = next(batches)
+    return self._train_step(images, step=step - 1, gradient_norm=looks)
 
   def _check_finite(self, metrics):
     # The metrics belong to the weights before the step; the weights after it are what would be saved.
@@ -244,7 +253,8 @@ class _Loop:
       return
     found = [record for record in self._log.records if (record.get('kind'), record['step']) == ('validation', step)]
     if not self._replicas.from_chief(bool(found)):
-      self._evaluate(step)
+      with self._timed('evaluation'):
+        self._evaluate(step)
     elif found:
       for name in self._improves(found[-1]):
         if name not in available(self._folder):
@@ -316,3 +326,9 @@ class _Loop:
   def _seconds(self):
     """How long the run has been trained, including earlier processes."""
     return time.monotonic() - self._began
+
+  @contextlib.contextmanager
+  def _timed(self, work):
+    began = time.perf_counter()
+    yield
+    self._spent[work] += time.perf_counter() - began

@@ -26,7 +26,7 @@ def assign(variables, values: np.ndarray) -> None:
 
 
 def check(flow, reference: dict[str, np.ndarray], statistics: dict[str, list]) -> None:
-  """Compares a flow that has the weights of the reference; `statistics` are those of the norms of each coupling."""
+  """Compares a flow that has the reference's weights; `statistics` holds the statistics of each coupling's norms."""
   for part, training in (('training', True), ('evaluation', False)):
     images = tf.constant((reference[f'{part}/pixels'] + reference[f'{part}/dequantization']) / 256)
     noise = flow.encode(images, training=training)

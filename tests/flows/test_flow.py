@@ -59,7 +59,7 @@ def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
       call(trainig=True)
     with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
       call(training=1)
-  with pytest.raises(NotImplementedError, match='no entropy for training=True'):
+  with pytest.raises(NotImplementedError, match='entropy needs training=False'):
     flow.entropy(training=True)
 
 

@@ -74,8 +74,11 @@ def slope_of(function):
   [('eager', 'float64', 1e-6), ('eager', 'float16', 3e-3), ('graph', 'float32', 1e-5), ('graph', 'bfloat16', 0.02)],
 )
 def test_gelu_and_its_gradient_against_keras(mode, dtype, tolerance):
+
+  def value_and_slope(x):
+    return gelu(x), slope_of(lambda x: tf.sin(gelu(x)))(x)
+
   x = tf.cast(X, dtype)
-  value_and_slope = lambda x: (gelu(x), slope_of(lambda x: tf.sin(gelu(x)))(x))  # noqa: E731
   found = (tf.function(value_and_slope, autograph=False) if mode == 'graph' else value_and_slope)(x)
   # Keras rounds sqrt(2 / pi) to float32.
   wide, of_keras = tf.cast(x, tf.float64), lambda x: keras.activations.gelu(x, approximate=True)

@@ -16,7 +16,10 @@ class AffineModel:
 
   def __init__(self):
     rng = np.random.default_rng(0)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+
+    def draw(*shape):
+      return rng.normal(size=shape).astype(np.float32)
+
     self.log_scale, self.shift = tf.Variable(0.3 * draw(3)), tf.Variable(draw(3))
     self.hidden, self.out = tf.Variable(0.3 * draw(3, 4)), tf.Variable(0.3 * draw(4, 1))
     self.real, self.noise = tf.constant(draw(6, 3)), tf.constant(draw(6, 3))
@@ -194,7 +197,10 @@ def test_linear_critic(compiled, shape):
   result = penalty(images(shape, seed=2), images(shape, seed=3))
   assert result.dtype == tf.float32 and result.shape == ()
   np.testing.assert_allclose(result, expected, rtol=1e-5)
-  column = lambda x: linear(weights)(x)[:, tf.newaxis]  # noqa: E731
+
+  def column(x):
+    return linear(weights)(x)[:, tf.newaxis]
+
   np.testing.assert_allclose(gradient_penalty(column, images(shape, 2), images(shape, 3), SEED), expected, rtol=1e-5)
 
 

@@ -97,7 +97,10 @@ def test_the_chosen_sigma_is_the_one_of_maximum_likelihood(monkeypatch):
   """The search, with closed forms in place of the estimates."""
   decode, exact = linear(2, 8)
   images = exact(0.12).rvs(10, random_state=0)
-  closed_form = lambda self, images, sigma, seed: AisEstimate(exact(sigma).logpdf(images), None, 0)  # noqa: E731
+
+  def closed_form(self, images, sigma, seed):
+    return AisEstimate(exact(sigma).logpdf(images), None, 0)
+
   monkeypatch.setattr(AnnealedImportanceSampler, 'estimate', closed_form)
   sigma, tried = sampler_of(decode, 2).choose_sigma(images, seed=0)
   best = optimize.minimize_scalar(lambda s: -exact(s).logpdf(images).mean(), bounds=(0.01, 0.5), method='bounded')

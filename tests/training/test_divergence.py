@@ -63,7 +63,7 @@ EACH = HYBRID | {'critic_steps': 2, 'critic_warmup': 1, 'penalty_interval': 2}
         ('coupling_0/.*bias', 'critic_gap, critic_loss (first in coupling_0)'),
       )
     ),
-    # The critic's weights are no longer finite after its update, and the generator's loss is that of the new critic.
+    # The update makes the critic's weights infinite, and the generator's loss uses this critic.
     (SHARED, at_an_infinite_rate, 'generator_loss, loss; the gradient of '),
     (MLE, at_an_infinite_rate, 'the weight diagonal_scaling/log_scale'),
   ],

@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
+import time
 import types
 from unittest import mock
 
@@ -227,7 +229,9 @@ def test_rollbacks_halve_the_learning_rate_and_survive_an_interrupt(diverging, i
 def test_the_time_before_a_rollback_counts_once(diverging, tmp_path, monkeypatch):
   """By a clock that moves by one second whenever someone looks at it."""
   looks = itertools.count()
-  monkeypatch.setattr(loop, 'time', types.SimpleNamespace(monotonic=lambda: next(looks)))
+  monkeypatch.setattr(
+    loop, 'time', types.SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter)
+  )
   diverging.steps = 6
   assert train(diverging, tmp_path)
   seconds = [record['seconds'] for record in read_metrics(tmp_path)]
@@ -252,6 +256,7 @@ def test_there_are_three_rollbacks_at_most_and_the_run_can_resume_then(stubbed, 
 
 def test_a_flow_without_an_inverse_is_announced(stubbed, config, tmp_path, monkeypatch, caplog):
   """Rounding in half precision is not a blow-up: NICE on MNIST has that error at a test NLL of -3,310 nats."""
+  caplog.set_level('INFO')
   for precision, error, announced in (
     ('float32', 0.03, True),
     ('mixed_bfloat16', 0.03, False),
@@ -263,6 +268,8 @@ def test_a_flow_without_an_inverse_is_announced(stubbed, config, tmp_path, monke
     caplog.clear()
     train(config, tmp_path / precision)
     assert ('Step 1: the round trip of an image is wrong' in caplog.text) == announced
+    [evaluations] = re.findall(r'of which evaluations took ([\d.]+) % and waits for images [\d.]+ %', caplog.text)
+    assert 0 < float(evaluations) < 100
 
 
 def test_a_lost_latest_checkpoint_does_not_start_again(stubbed, tmp_path, whole):

@@ -1,7 +1,7 @@
 """Bijectors that can be used in any `tfb.Chain`."""
 
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.base import training_kwargs
+from flowgan_tf.bijectors.base import bijector_kwargs
 from flowgan_tf.bijectors.batch_norm import BatchNormalization
 from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from flowgan_tf.bijectors.logit import AlphaLogit
@@ -16,6 +16,6 @@ __all__ = [
   'DiagonalScaling',
   'FactorOut',
   'Squeeze',
+  'bijector_kwargs',
   'masks',
-  'training_kwargs',
 ]

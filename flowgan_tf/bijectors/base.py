@@ -1,4 +1,4 @@
-"""What our bijectors share: value and log-determinant in one pass, variables of their own, and `training`."""
+"""What our bijectors share: value and log-determinant in one pass, variables of their own, and keywords."""
 
 import inspect
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class OnePassBijector(tfp.bijectors.Bijector):
   ```
 
   and TFP's cache keeps both results. The log-determinants have the batch shape of the input, or are scalars if they are
-  constant. `training` reaches these methods as a keyword argument (see `training_kwargs`).
+  constant. `training` and `condition` reach these methods as keyword arguments (see `bijector_kwargs`).
   """
 
   _cache = cache_util.BijectorCacheWithGreedyAttrs(forward_name='_cached_forward', inverse_name='_cached_inverse')
@@ -100,52 +100,70 @@ def clear_caches() -> None:
     vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.
 
 
-def training_kwargs(bijector: tfp.bijectors.Bijector, training: bool) -> dict:
-  """Returns the keyword arguments that pass `training` to every coupling and batch normalisation inside `bijector`.
+def bijector_kwargs(
+  bijector: tfp.bijectors.Bijector, *, training: bool = False, condition: tf.Tensor | None = None
+) -> dict:
+  """Returns the keyword arguments that pass `training` and `condition` to every part of `bijector` that takes them.
 
   TFP passes keyword arguments through a `tfb.Chain` or `tfb.JointMap` as dictionaries nested by bijector name. It
   silently ignores names that it does not know, so this function builds the dictionaries.
 
   ```python
-  chain.inverse(x, **training_kwargs(chain, training=True))
+  chain.inverse(x, **bijector_kwargs(chain, training=True))
   ```
 
   A bijector takes `training` if its class says `accepts_training = True`, as ours do, or if its `_forward` has an
-  argument of this name. `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` pass keyword arguments to their function, not
-  to the bijector that it returns. They take `training` if the function has such an argument. Nothing else that such a
-  function uses is examined.
+  argument of this name; and `condition` in the same way. `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow` pass keyword
+  arguments to their function, not to the bijector that it returns. They take `training` if the function has such an
+  argument. Nothing else that such a function uses is examined.
 
-  The result is empty if nothing inside takes `training`.
+  Args:
+    bijector: A bijector, which may hold others.
+    training: Whether batch norms use the statistics of the batch.
+    condition: What the bijector is conditioned on, or None.
+
+  Returns:
+    A dictionary, empty if nothing inside takes either argument.
 
   Raises:
     UsageError: If `training` is not True or False, two bijectors of one chain have the same name, or `bijector` holds a
-      bijector that takes `training` where TFP does not pass it on, as in `tfb.TransformDiagonal`.
+      bijector that takes an argument where TFP does not pass it on, as in `tfb.TransformDiagonal`.
   """
   check_bool('training', training)
-  if _takes_training(bijector):
-    return {'training': training}
+  return _kwargs(bijector, {'training': training} | ({} if condition is None else {'condition': condition}))
+
+
+def takes_condition(bijector: tfp.bijectors.Bijector) -> bool:
+  """Whether any part of `bijector` takes a `condition`."""
+  return any(_takes(part, 'condition') for part in (bijector, *bijector.submodules))
+
+
+def _kwargs(bijector, given):
+  if taken := {name: value for name, value in given.items() if _takes(bijector, name)}:
+    return taken
   if hasattr(bijector, 'bijectors'):  # Chain, JointMap
     children = tf.nest.flatten(bijector.bijectors)
-    nested = {child.name: kwargs for child in children if (kwargs := training_kwargs(child, training))}
+    nested = {child.name: kwargs for child in children if (kwargs := _kwargs(child, given))}
     names = [child.name for child in children]
     if nested and len(set(names)) < len(names):
       raise UsageError(f'`bijector` must have parts with different names to be called with `training`. Got: {names}.')
     return nested
   if hasattr(bijector, 'bijector'):  # Invert and FactorOut pass keyword arguments on as they are.
-    return training_kwargs(bijector.bijector, training)
+    return _kwargs(bijector.bijector, given)
   for part in bijector.submodules:
-    if _takes_training(part):
-      raise UsageError(
-        f'`bijector` must pass `training` on to what it holds. Got: {bijector.name!r}, which does not pass it on to '
-        f'{part.name!r}.'
-      )
+    for name in given:
+      if _takes(part, name):
+        raise UsageError(
+          f'`bijector` must pass `{name}` on to what it holds. Got: {bijector.name!r}, which does not pass it on to '
+          f'{part.name!r}.'
+        )
   return {}
 
 
-def _takes_training(module: tf.Module) -> bool:
+def _takes(module: tf.Module, name: str) -> bool:
   if not isinstance(module, tfp.bijectors.Bijector):
     return False
-  functions = [module.parameters.get(name) for name in ('bijector_fn', 'shift_and_log_scale_fn')]
-  return getattr(module, 'accepts_training', False) or any(
-    'training' in inspect.signature(function).parameters for function in (module._forward, *functions) if function
-  )
+  if (accepts := getattr(module, f'accepts_{name}', None)) is not None:
+    return accepts
+  functions = [module.parameters.get(key) for key in ('bijector_fn', 'shift_and_log_scale_fn')]
+  return any(name in inspect.signature(function).parameters for function in (module._forward, *functions) if function)

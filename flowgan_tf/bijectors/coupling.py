@@ -1,5 +1,8 @@
 """Additive (NICE) and affine (Real-NVP) coupling layers."""
 
+import inspect
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,21 +14,25 @@ from flowgan_tf.networks.adapter import KerasModule
 
 
 class _Coupling(VariableBijector, OnePassBijector):
-  """Base of both couplings: a mask, and a conditioner that sees the kept part of the event."""
+  """Base of both couplings: a mask, and a conditioner that sees the kept part of the event, and the condition."""
 
   accepts_training = True
   _outputs_per_entry: int
 
-  def __init__(self, conditioner, mask, parameters, name):
+  def __init__(self, conditioner, mask, condition_shape, parameters, name):
     self._mask = mask if isinstance(mask, masks.Mask) else masks.BinaryMask(mask)
     *front, channels = self._mask.changed_shape
     self._output_shape = (*front, self._outputs_per_entry * channels)
     if isinstance(conditioner, keras.Layer):
-      conditioner = KerasModule(conditioner, self._mask.kept_shape)
+      conditioner = KerasModule(conditioner, self._mask.kept_shape, condition_shape)
     # TFP would not see the variables of a function or of a network that it cannot look into.
     trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
     check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
     self._conditioner = conditioner
+    if isinstance(conditioner, KerasModule):
+      self.accepts_condition = conditioner.condition_shape is not None
+    else:
+      self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
       parameters=parameters,
@@ -42,9 +49,12 @@ class _Coupling(VariableBijector, OnePassBijector):
     """The mask that says which part is kept."""
     return self._mask
 
-  def _condition(self, kept, training):
+  def _output(self, kept, training, condition):
     # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
-    output = self._conditioner(kept, training=training)
+    given = condition is not None
+    expected = 'given' if self.accepts_condition else "None, because this coupling's network does not take it"
+    check('condition', 'nothing' if condition is None else condition, expected, given == self.accepts_condition)
+    output = self._conditioner(kept, training=training, **({'condition': condition} if given else {}))
     shape = self._output_shape
     if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):
       raise UsageError(f'`conditioner` must return shape {shape} per event. Got: {tuple(output.shape)}.', 'conditioner')
@@ -73,6 +83,7 @@ class AdditiveCoupling(_Coupling):
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
     name: str = 'additive_coupling',
+    condition_shape: Sequence[int] | None = None,
   ):
     """Builds the coupling.
 
@@ -81,23 +92,26 @@ class AdditiveCoupling(_Coupling):
         `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]`.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
+      condition_shape: Shape of a condition `c`, for a coupling with shift `t(x_kept, c)`. Its methods then need the
+        keyword `condition`, floats `[..., *condition_shape]`. A Keras layer is called as `conditioner([x, c])`, and a
+        `tf.Module` as `conditioner(x, condition=c, training=...)`.
 
     Raises:
       UsageError: If the conditioner has no trainable variables, or returns another shape when it is called.
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, parameters, name)
+      super().__init__(conditioner, mask, condition_shape, parameters, name)
 
-  def _forward_and_log_det(self, x, training=False):
-    return self._shift(x, 1.0, training)
+  def _forward_and_log_det(self, x, training=False, condition=None):
+    return self._shift(x, 1.0, training, condition)
 
-  def _inverse_and_log_det(self, y, training=False):
-    return self._shift(y, -1.0, training)
+  def _inverse_and_log_det(self, y, training=False, condition=None):
+    return self._shift(y, -1.0, training, condition)
 
-  def _shift(self, x, sign, training):
+  def _shift(self, x, sign, training, condition):
     kept, changed = self._mask.split(x)
-    shift = self._mask.restrict(self._condition(kept, training))
+    shift = self._mask.restrict(self._output(kept, training, condition))
     return self._mask.merge(kept, changed + sign * shift), tf.zeros([], x.dtype)
 
 
@@ -127,12 +141,13 @@ class AffineCoupling(_Coupling):
     log_scale_bound: float = 2.0,
     initial_scale: float = 1.0,
     name: str = 'affine_coupling',
+    condition_shape: Sequence[int] | None = None,
   ):
     """Builds the coupling.
 
     Args:
-      conditioner, mask, name: As for an `AdditiveCoupling`. The last axis of the conditioner's output is twice as long,
-        and holds first the shift and then the log-scale.
+      conditioner, mask, name, condition_shape: As for an `AdditiveCoupling`. The last axis of the
+        conditioner's output is twice as long, and holds first the shift and then the log-scale.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
       initial_scale: Initial value of `a` above.
 
@@ -144,25 +159,25 @@ class AffineCoupling(_Coupling):
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, parameters, name)
+      super().__init__(conditioner, mask, condition_shape, parameters, name)
       self._bound = float(log_scale_bound)
       # The precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype
       self._scale = tf.Variable(tf.constant(initial_scale, dtype), name='scale')
       self._offset = tf.Variable(tf.zeros((), dtype), name='offset')
 
-  def _forward_and_log_det(self, x, training=False):
+  def _forward_and_log_det(self, x, training=False, condition=None):
     kept, changed = self._mask.split(x)
-    shift, log_scale = self._shift_and_log_scale(kept, training)
+    shift, log_scale = self._shift_and_log_scale(kept, training, condition)
     return self._mask.merge(kept, changed * tf.exp(log_scale) + shift), self._sum(log_scale)
 
-  def _inverse_and_log_det(self, y, training=False):
+  def _inverse_and_log_det(self, y, training=False, condition=None):
     kept, changed = self._mask.split(y)
-    shift, log_scale = self._shift_and_log_scale(kept, training)
+    shift, log_scale = self._shift_and_log_scale(kept, training, condition)
     return self._mask.merge(kept, (changed - shift) * tf.exp(-log_scale)), -self._sum(log_scale)
 
-  def _shift_and_log_scale(self, kept, training):
-    shift, h = tf.split(self._condition(kept, training), 2, axis=-1)
+  def _shift_and_log_scale(self, kept, training, condition):
+    shift, h = tf.split(self._output(kept, training, condition), 2, axis=-1)
     scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
     log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
     return self._mask.restrict(shift), self._mask.restrict(log_scale)

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError, check, check_choice, check_integers
+from flowgan_tf.errors import UsageError, check, check_bool, check_choice, check_integer, check_integers
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 # The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
@@ -88,6 +88,37 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
     return generator
 
   return checked
+
+
+def network_condition(
+  classes: int | None, condition_shape: Sequence[int] | None, condition_networks: bool, components: int
+) -> tuple[int, ...] | None:
+  """Returns the shape of the condition that the networks of a flow see, `(classes,)` for labels; None without one.
+
+  Raises:
+    UsageError: If the arguments of the builder, which are given, do not fit each other.
+  """
+  check_bool('condition_networks', condition_networks)
+  check('condition_shape', condition_shape, 'None with `classes`', classes is None or condition_shape is None)
+  if classes is not None:
+    check_integer('classes', classes, 2, MOST_UNITS)
+    expected = 'True unless each class has components of the prior'
+    check('condition_networks', condition_networks, expected, condition_networks or components > 1)
+    return (classes,) if condition_networks else None
+  check('condition_networks', condition_networks, 'True without `classes`', condition_networks)
+  if condition_shape is None:
+    return None
+  check_integers('condition_shape', condition_shape, MOST_UNITS)
+  held = len(condition_shape) in (1, 3)
+  check('condition_shape', tuple(condition_shape), '(d,) for vectors, or (height, width, channels) for images', held)
+  return tuple(condition_shape)
+
+
+def uniform_class_probs(classes: int | None, dtype: tf.DType) -> tf.Variable | None:
+  """Returns the probabilities of the classes of a new flow."""
+  if classes is None:
+    return None
+  return tf.Variable(tf.fill([classes], tf.constant(1 / classes, dtype)), trainable=False, name='class_probs')
 
 
 def _policy(dtype: str | tf.DType | np.dtype | type) -> str:

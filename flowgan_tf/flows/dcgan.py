@@ -32,6 +32,7 @@ class ImplicitGenerator(Generator, tf.Module):
   """
 
   has_density = False
+  classes = condition_shape = None
 
   def __init__(self, distribution: tfp.distributions.Distribution, network: keras.Layer, name: str):
     """Builds the generator.

@@ -1,4 +1,4 @@
-"""The class of all flows: a prior, a bijector from noise to images, and the `training` argument."""
+"""The class of all flows: a prior, a bijector from noise to images, and the arguments `training` and `condition`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import tensorflow_probability as tfp
 # `tfd.TransformedDistribution(...)` itself returns this class for bijectors that own networks. The public class is a
 # CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
+from tensorflow_probability.python.internal import tensor_util
 
-from flowgan_tf.bijectors import training_kwargs
-from flowgan_tf.errors import check
+from flowgan_tf.bijectors import bijector_kwargs
+from flowgan_tf.bijectors.base import takes_condition
+from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.builder import Generator, check_events
+from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import refuse_to_pickle
 
@@ -31,6 +34,20 @@ class Flow(Generator, _TransformedDistribution):
   `sample(n, seed, training=True)`. With `training=True` batch norms use the statistics of the batch and update their
   running statistics. Otherwise they use the running statistics, so that no image depends on the others.
 
+  A conditional flow is the density of images given a condition `c`:
+
+  ```none
+  log p(x | c) = log p(z | c) + log|det dz/dx|,   z = G^-1(x; c)
+  ```
+
+  Its methods take the keyword `condition`: class labels, ints `[...]`, if the flow has `classes`, or floats `[...,
+  *condition_shape]`. Conditions and images are broadcast to one batch shape. A flow with classes without a condition is
+  the mixture of its classes, with the weights `class_probs`:
+
+  ```none
+  log p(x) = log sum_y p(y) p(x | y)
+  ```
+
   In eager mode TFP caches results for as long as their tensors live: while `z = flow.encode(x)` is alive,
   `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
   between calls.
@@ -39,7 +56,13 @@ class Flow(Generator, _TransformedDistribution):
   has_density = True
 
   def __init__(
-    self, distribution: tfp.distributions.Distribution, bijector: tfp.bijectors.Bijector, name: str = 'flow'
+    self,
+    distribution: tfp.distributions.Distribution,
+    bijector: tfp.bijectors.Bijector,
+    name: str = 'flow',
+    *,
+    class_probs: tf.Variable | tf.Tensor | None = None,
+    condition_shape: Sequence[int] | None = None,
   ):
     """Builds the flow.
 
@@ -48,24 +71,44 @@ class Flow(Generator, _TransformedDistribution):
       bijector: `G`. Its forward direction maps noise to images. It may hold couplings and batch norms of
         `flowgan_tf.bijectors` at any depth; inside one `tfb.Chain` their names must differ.
       name: Name of the flow. The parts of a `tfd.JointDistribution` must have different names.
+      class_probs: For a flow with classes, their probabilities `p(y)`, floats `[classes]`. The bijector, if it takes a
+        condition, gets labels as one-hot vectors, and a `MixturePrior` with classes gets them as they are.
+      condition_shape: For a flow with other conditions, the shape of one of them.
 
     Raises:
-      ValueError: If `bijector` has no trainable variables.
+      ValueError: If `bijector` has no trainable variables, both `class_probs` and `condition_shape` are given, or
+        neither bijector nor prior takes a condition although one of them is.
     """
     parameters = dict(locals())
+    conditional = class_probs is not None or condition_shape is not None
+    self._networks_take_condition = takes_condition(bijector)
+    of_classes = isinstance(distribution, MixturePrior) and distribution.classes is not None
+    check('condition_shape', condition_shape, 'None with `class_probs`', class_probs is None or condition_shape is None)
+    taken = self._networks_take_condition or (of_classes and class_probs is not None)
+    expected = 'a bijector that takes a `condition` if and only if the flow is conditional'
+    check('bijector', bijector.name, expected, taken if conditional else not self._networks_take_condition)
+    self._class_probs = tensor_util.convert_nonref_to_tensor(class_probs)
+    self._condition_shape = None if condition_shape is None else tuple(condition_shape)
+    if of_classes:
+      expected = f'{distribution.classes} numbers, one for each class of the prior'
+      check('class_probs', class_probs, expected, self.classes == distribution.classes)
     if not bijector.trainable_variables:
       raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
     def split_kwargs(kwargs):
       # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
-      if unknown := kwargs.keys() - {'training', 'component'}:
-        raise TypeError(f'The keywords of a flow are `training` and `component`. Got: {", ".join(sorted(unknown))}.')
+      if unknown := kwargs.keys() - {'training', 'component', 'condition'}:
+        names = '`training`, `component` and `condition`'
+        raise TypeError(f'The keywords of a flow are {names}. Got: {", ".join(sorted(unknown))}.')
       of_prior = {}
       if (component := kwargs.get('component')) is not None:
         expected = 'None unless the prior of the flow is a mixture'
         check('component', component, expected, isinstance(distribution, MixturePrior))
         of_prior['component'] = component
-      return of_prior, training_kwargs(bijector, kwargs.get('training', False))
+      condition = self._as_condition(kwargs.get('condition'))
+      if of_classes:
+        of_prior['label'] = condition
+      return of_prior, self._bijector_kwargs(kwargs.get('training', False), condition)
 
     super().__init__(distribution, bijector, kwargs_split_fn=split_kwargs, name=name)
     self._parameters = parameters
@@ -74,6 +117,96 @@ class Flow(Generator, _TransformedDistribution):
   def _parameter_properties(cls, dtype, num_classes=None):
     # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
+
+  @property
+  def classes(self) -> int | None:
+    """The number of classes, or None for a flow without them."""
+    return None if self._class_probs is None else self._class_probs.shape[0]
+
+  @property
+  def class_probs(self) -> tf.Variable | tf.Tensor | None:
+    """The probabilities of the classes, `[classes]`; a training sets them to the frequencies in its data."""
+    return self._class_probs
+
+  @property
+  def condition_shape(self) -> tuple[int, ...] | None:
+    """The shape of one condition, or None for a flow with classes or without conditions."""
+    return self._condition_shape
+
+  def given(self, condition: tf.Tensor, name: str | None = None) -> Given:
+    """Returns p(x | c) as a distribution, whose batch shape is the batch shape of the condition."""
+    return Given(self, self._as_condition(condition), name or f'{self.name}_given')
+
+  def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+    """Log density of images together with each class: `log p(x, y)` in nats, `[..., classes]`.
+
+    A softmax over the last axis is p(y | x). If the couplings see the condition, this takes as long and as much memory
+    as the density of `classes` times as many images.
+
+    Args:
+      value: Images of shape `[..., *event_shape]`, with values in [0, 1].
+      training: As in `log_prob`.
+
+    Raises:
+      ValueError: If the flow has no classes, or in the cases of `log_prob`.
+    """
+    check('flow', self.name, 'a flow with classes', self.classes is not None)
+    value = self._as_events('value', value, self)
+    if self._networks_take_condition:
+      value = tf.expand_dims(value, -1 - self.event_shape.rank)
+      conditional = self.log_prob(value, training=training, condition=tf.range(self.classes))
+    else:
+      keywords = self._bijector_kwargs(training, None)
+      noise = self.bijector.inverse(value, **keywords)
+      log_det = self.bijector.inverse_log_det_jacobian(value, event_ndims=self.event_shape.rank, **keywords)
+      conditional = self.distribution.class_log_probs(noise) + log_det[..., tf.newaxis]
+    return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
+
+  def _bijector_kwargs(self, training, condition):
+    if not self._networks_take_condition:
+      condition = None
+    elif self.classes is not None:
+      condition = tf.one_hot(condition, self.classes, dtype=self.dtype)
+    return bijector_kwargs(self.bijector, training=training, condition=condition)
+
+  def _as_condition(self, condition):
+    """Converts a condition, and refuses one of another dtype, shape or range, or one that is missing or too much."""
+    if self.classes is None and self.condition_shape is None:
+      check('condition', condition, 'None, as the flow is not conditional', condition is None)
+      return None
+    if condition is None:
+      raise UsageError(f'`condition` must be given, as {self.name!r} is a conditional flow. Got: nothing.', 'condition')
+    if self.classes is None:
+      condition = tf.convert_to_tensor(condition, None if tf.is_tensor(condition) else self.dtype)
+      check_events('condition', condition, tf.TensorShape(self.condition_shape))
+      return tf.cast(condition, self.dtype)
+    condition = tf.convert_to_tensor(condition, None if hasattr(condition, 'dtype') else tf.int32)
+    found = condition.dtype.name
+    suits = condition.dtype.is_integer
+    if suits and tf.executing_eagerly():
+      wrong = set(condition.numpy().ravel()) - set(range(self.classes))
+      suits, found = not wrong, ', '.join(map(str, sorted(wrong)))
+    check('condition', found, f'ints from 0 to {self.classes - 1}', suits)
+    return tf.cast(condition, tf.int32)
+
+  def _broadcast(self, value, condition, event_shape):
+    """Gives events and their conditions one batch shape."""
+    condition = self._as_condition(condition)
+    if condition is None:
+      return value, None
+    ndims, condition_ndims = event_shape.rank, len(self.condition_shape or ())
+    batches = value.shape[: value.shape.rank - ndims], condition.shape[: condition.shape.rank - condition_ndims]
+    if batches[0].is_fully_defined() and batches[0] == batches[1]:
+      return value, condition
+    batch = tf.broadcast_dynamic_shape(
+      tf.shape(value)[: value.shape.rank - ndims], tf.shape(condition)[: condition.shape.rank - condition_ndims]
+    )
+    static = tf.broadcast_static_shape(*batches)
+
+    def expand(tensor, shape):
+      return tf.ensure_shape(tf.broadcast_to(tensor, tf.concat([batch, shape], axis=0)), static + shape)
+
+    return expand(value, event_shape), expand(condition, self.condition_shape or ())
 
   # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the
   # keywords of a flow in their signatures, and refuse images of another dtype or shape.
@@ -85,6 +218,7 @@ class Flow(Generator, _TransformedDistribution):
     *,
     training: bool = False,
     component: tf.Tensor | None = None,
+    condition: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
 
@@ -93,30 +227,31 @@ class Flow(Generator, _TransformedDistribution):
       training: Whether batch norms use the statistics of this batch and update their running statistics.
       component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is then
         the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
+      condition: For a conditional flow, class labels or other conditions, `[..., *condition_shape]`. The result is then
+        `log p(x | c)`. A flow with classes needs none, and then returns the density of the mixture of its classes.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value` or `component` has another shape or dtype, a component does not exist (a compiled function
-        does not check that), or `component` is given and the prior is not a mixture. It converts lists and NumPy
-        arrays.
+      ValueError: If `value`, `component` or `condition` has another shape or dtype, a component or a class does not
+        exist (a compiled function does not check that), `component` is given and the prior is not a mixture, or a
+        condition is missing or too much. It converts lists and NumPy arrays.
     """
     value = self._as_events('value', value, self)
-    return super().log_prob(value, name, training=training, component=component)
+    if condition is None and component is None and self.classes is not None:
+      return tf.reduce_logsumexp(self.class_log_probs(value, training=training), axis=-1)
+    value, condition = self._broadcast(value, condition, self.event_shape)
+    return super().log_prob(value, name, **_given(training=training, component=component, condition=condition))
 
-  def prob(
-    self, value: tf.Tensor, name: str = 'prob', *, training: bool = False, component: tf.Tensor | None = None
-  ) -> tf.Tensor:
+  def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
-    return tf.exp(self.log_prob(value, name, training=training, component=component))
+    return tf.exp(self.log_prob(value, name, **kwargs))
 
-  def unnormalized_log_prob(
-    self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
-  ) -> tf.Tensor:
+  def unnormalized_log_prob(self, value: tf.Tensor, name: str = 'log_prob', **kwargs) -> tf.Tensor:
     """The same as `log_prob`: a flow is normalised."""
-    return self.log_prob(value, name, training=training, component=component)
+    return self.log_prob(value, name, **kwargs)
 
   def sample(
     self,
@@ -125,6 +260,7 @@ class Flow(Generator, _TransformedDistribution):
     name: str = 'sample',
     *,
     training: bool = False,
+    condition: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Draws samples: images with values in [0, 1].
 
@@ -133,30 +269,55 @@ class Flow(Generator, _TransformedDistribution):
       seed: Int tensor of shape `[2]`, a stateless seed: the same seed gives the same images. An int is a stateful seed,
         as everywhere in TFP.
       training: Whether the batch norms of couplings use the statistics of this batch and update their running ones.
+      condition: For a conditional flow, a condition for each sample, or some that can be broadcast with `sample_shape`:
+        `sample(16, condition=3)` draws 16 threes, and `sample([5, 10], condition=tf.range(10))` 5 rows of each digit
+        in turn. A flow with classes needs none; it then draws a class for each sample, with the weights `class_probs`.
 
     Returns:
-      Images of shape `[*sample_shape, *event_shape]`.
+      Images of shape `[*sample_shape, *event_shape]`, or the shape that results with the batch shape of the condition.
     """
-    return super().sample(sample_shape, seed, name, training=training)
+    if self.classes is None and self.condition_shape is None:
+      self._as_condition(condition)
+      return super().sample(sample_shape, seed, name, training=training)
+    shape = tf.convert_to_tensor(sample_shape, tf.int32)
+    shape = tf.reshape(shape, (-1,)) if shape.shape.rank == 0 else shape
+    if condition is None and self.classes is not None:
+      seed, class_seed = tfp.random.split_seed(seed, salt='classes')
+      condition = tfp.distributions.Categorical(probs=self._class_probs).sample(shape, seed=class_seed)
+    condition = self._as_condition(condition)
+    ndims = condition.shape.rank - len(self.condition_shape or ())
+    shape = tf.broadcast_dynamic_shape(shape, tf.shape(condition)[:ndims])
+    condition = tf.broadcast_to(condition, tf.concat([shape, self.condition_shape or ()], axis=0))
+    return super().sample(shape, seed, name, training=training, condition=condition)
 
-  def encode(self, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+  def encode(self, images: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Maps images to noise: `z = G^-1(x)`.
 
     Args:
       images: Images of shape `[..., *event_shape]`, with values in [0, 1].
-      training: As in `log_prob`.
+      training, condition: As in `log_prob`.
 
     Returns:
       Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package. A value outside the
       support is encoded as the nearest value inside. It raises the same errors as `log_prob`.
     """
     images = self._as_events('images', images, self)
-    return self.bijector.inverse(images, **training_kwargs(self.bijector, training))
+    if self._networks_take_condition or condition is not None:
+      images, condition = self._broadcast(images, condition, self.event_shape)
+    return self.bijector.inverse(images, **self._bijector_kwargs(training, condition))
 
-  def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Maps noise to images, `x = G(z)`: the inverse of `encode`, with `training` as in `sample`."""
     noise = self._as_events('noise', noise, self.distribution)
-    return self.bijector.forward(noise, **training_kwargs(self.bijector, training))
+    if self._networks_take_condition or condition is not None:
+      noise, condition = self._broadcast(noise, condition, self.distribution.event_shape)
+    return self.bijector.forward(noise, **self._bijector_kwargs(training, condition))
+
+  def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
+    if self.classes is not None and kwargs.get('condition') is None:
+      value = self.sample(sample_shape, seed, **kwargs)
+      return value, self.log_prob(value, **kwargs)
+    return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
 
   def _entropy(self, **kwargs):
     if kwargs.get('training', False):
@@ -190,9 +351,17 @@ class Flow(Generator, _TransformedDistribution):
     prior = self.distribution
     if prior.variables:  # TFP's `Sample` cannot be copied as a whole.
       prior = type(prior)(**copy.deepcopy(prior.parameters, memo))
-    other = self.copy(distribution=prior, bijector=copy.deepcopy(self.bijector, memo))
+    other = self.copy(
+      distribution=prior,
+      bijector=copy.deepcopy(self.bijector, memo),
+      class_probs=copy.deepcopy(self._class_probs, memo),
+    )
     memo[id(self)], other._build = other, self._build
     return other
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
+
+
+def _given(**keywords):
+  return {name: value for name, value in keywords.items() if value is not None}

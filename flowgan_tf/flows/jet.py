@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
@@ -33,6 +33,9 @@ def jet(
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
+  condition_networks: bool = True,
+  classes: int | None = None,
+  condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'jet',
 ) -> Flow:
@@ -63,7 +66,8 @@ def jet(
     hidden_units: Hidden units of the perceptrons that mix features.
     log_scale_bound: Largest absolute log-scale of an affine coupling. Leave this out with `coupling='additive'`.
     prior: 'logistic' or 'normal'.
-    components, alpha, dtype: As for `nice`, which returns the same kind of distribution.
+    components, alpha, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind
+      of distribution.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -100,19 +104,22 @@ def jet(
       return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
     return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
 
+  seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   masks = _masks(image_shape, patch_size)
   to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
   for i in range(couplings):
     mask, title = masks[i % len(masks)], f'coupling_{i}'
     if affine:
-      part = bijectors.AffineCoupling(network(mask), mask, log_scale_bound, name=title)
+      part = bijectors.AffineCoupling(network(mask), mask, log_scale_bound, name=title, condition_shape=seen)
     else:
-      part = bijectors.AdditiveCoupling(network(mask), mask, name=title)
+      part = bijectors.AdditiveCoupling(network(mask), mask, name=title, condition_shape=seen)
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)
+  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  probs = uniform_class_probs(classes, density_dtype)
+  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
 
 
 def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.Mask]:

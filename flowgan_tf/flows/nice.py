@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
 from flowgan_tf.errors import check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner
@@ -26,6 +26,9 @@ def nice(
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
+  condition_networks: bool = True,
+  classes: int | None = None,
+  condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'nice',
 ) -> Flow:
@@ -53,6 +56,11 @@ def nice(
     components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
       `initialize_prior` before the training.
     alpha: Alpha of the alpha-logit.
+    condition_networks: Whether the networks of the couplings see the condition. If not, a label only chooses among the
+      components of the prior, which are divided among the classes, as in [3].
+    classes: Number of classes, for a flow p(x | y) of images given labels.
+    condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
+      channels)`. None, like `classes`, for a flow without conditions.
     dtype: Name of a Keras dtype policy. Densities are float64 for 'float64' and otherwise float32: mixed policies
       affect only the networks.
 
@@ -67,12 +75,15 @@ def nice(
 
   [1]: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
+  [3]: Pavel Izmailov, Polina Kirichenko, Marc Finzi, Andrew Gordon Wilson. Semi-Supervised Learning with Normalizing
+       Flows. ICML 2020.
   """
   check_integer('couplings', couplings, 2, MOST_LAYERS)  # A single coupling would leave half of the pixels unchanged.
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
   check_memory('weights', 4 * couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
+  seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
     bijectors.AlphaLogit(alpha),
@@ -80,10 +91,14 @@ def nice(
   ]
   for i in range(couplings):
     mask = bijectors.masks.even_odd(pixels, swap=i % 2 == 1)
-    network = dense_conditioner(*mask.changed_shape, hidden_units, hidden_layers, normalization, dtype, initial_weights)
-    coupling = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}')
+    network = dense_conditioner(
+      *mask.changed_shape, hidden_units, hidden_layers, normalization, dtype, initial_weights, seen is not None
+    )
+    coupling = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}', condition_shape=seen)
     to_noise.append(tfp.bijectors.Invert(coupling, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)
+  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  probs = uniform_class_probs(classes, density_dtype)
+  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)

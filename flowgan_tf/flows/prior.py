@@ -32,20 +32,25 @@ def standard_prior(name: str, event_shape: Sequence[int], dtype: tf.DType) -> tf
 
 
 def make_prior(
-  name: str, components: int, event_shape: Sequence[int], dtype: tf.DType
+  name: str, components: int, event_shape: Sequence[int], dtype: tf.DType, classes: int | None = None
 ) -> tfp.distributions.Distribution:
-  """Returns the standard prior or, for more than one component, a mixture whose means can be trained."""
+  """Returns the standard prior or, for more than one component, a mixture whose means can be trained.
+
+  The components of the mixture are divided among the classes, if there are any.
+  """
   check_integer('components', components, 1, _MOST_COMPONENTS)
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
     return standard
+  expected = f'1 or a multiple of the {classes} classes'
+  check('components', components, expected, classes is None or components % classes == 0)
   # What the density of that many images keeps in memory without XLA.
   size = _IMAGES_PER_CALL * components * math.prod(event_shape)
   check_memory(f'`components` {components} for {_IMAGES_PER_CALL} images', 5 * dtype.size * size)
   # Equal means would have equal gradients, and stay equal.
   means = tf.Variable(standard.sample(components), name='prior_means')
   prototypes = tf.Variable(tf.fill(means.shape, tf.constant(0.5, dtype)), trainable=False, name='prior_prototypes')
-  return MixturePrior(means, name, prototypes=prototypes)
+  return MixturePrior(means, name, prototypes=prototypes, classes=classes)
 
 
 class MixturePrior(tfp.distributions.Distribution):
@@ -71,10 +76,17 @@ class MixturePrior(tfp.distributions.Distribution):
   Training on it, with the `nearest_prototype` of each image as its pseudo-label, keeps each component for the images
   that it began with. With `log p(z)` alone, images gather in fewer and fewer components.
 
+  The components may be divided among `C` classes: those of class `y`, counted from 0, are `y K / C, ..., (y + 1) K / C
+  - 1`. With `label=y` the methods mean these alone, as in [1], which has one component for each class:
+
+  ```none
+  log p(z | y) = log sum_{k of y} p_e((z - m_k) / s) - log(K / C) - d log s
+  ```
+
   #### References
 
   [1]: Pavel Izmailov, Polina Kirichenko, Marc Finzi, Andrew Gordon Wilson. Semi-Supervised Learning with Normalizing
-       Flows. ICML 2020. It has one normal component for each class.
+       Flows. ICML 2020.
   [2]: Vincent Stimper, Bernhard Schölkopf, José Miguel Hernández-Lobato. Resampling Base Distributions of Normalizing
        Flows. AISTATS 2022.
   [3]: Steven Liu, Tongzhou Wang, David Bau, Jun-Yan Zhu, Antonio Torralba. Diverse Image Generation via
@@ -87,6 +99,7 @@ class MixturePrior(tfp.distributions.Distribution):
     standard: str = 'logistic',
     scale: float | tf.Tensor | None = None,
     prototypes: tf.Variable | tf.Tensor | None = None,
+    classes: int | None = None,
     name: str = 'mixture_prior',
   ):
     """Builds the mixture.
@@ -96,10 +109,12 @@ class MixturePrior(tfp.distributions.Distribution):
       standard: Distribution of `e`, a key of `PRIORS`.
       scale: The scale `s` of all components, a scalar; 1 if it is None. With 0 the prior has samples, but no densities.
       prototypes: An image for each component, floats `[K, ...]` in [0, 1], for `nearest_prototype`.
+      classes: Number of classes among which the components are divided, a divisor of K. None for no classes.
 
     Raises:
       ValueError: If the means are not floats of a static shape `[K, *event_shape]`, there is not one prototype for each
-        mean, `scale` is not a number of at least 0, or `standard` is not a key of `PRIORS`.
+        mean, `scale` is not a number of at least 0, `classes` does not divide K, or `standard` is not a key of
+        `PRIORS`.
     """
     parameters = dict(locals())
     means = tensor_util.convert_nonref_to_tensor(means)
@@ -115,6 +130,11 @@ class MixturePrior(tfp.distributions.Distribution):
       shape = self._prototypes.shape
       expected = f'[{means.shape[0]}, ...], one for each mean'
       check('prototypes', shape, expected, shape.is_fully_defined() and shape.rank > 1 and shape[0] == means.shape[0])
+    if classes is not None:
+      check_integer('classes', classes, 1)
+      expected = f'a divisor of the number of components, {means.shape[0]}'
+      check('classes', classes, expected, means.shape[0] % classes == 0)
+    self.classes = classes
     super().__init__(
       dtype=means.dtype,
       reparameterization_type=tfp.distributions.FULLY_REPARAMETERIZED,
@@ -154,14 +174,26 @@ class MixturePrior(tfp.distributions.Distribution):
     prototypes = self._prototypes
     return prototypes is not None and bool(tf.reduce_any(prototypes != tf.convert_to_tensor(prototypes)[0]))
 
+  @property
+  def components_per_class(self) -> int:
+    """The number of components of each class, or of all if there are no classes."""
+    return self.num_components // (self.classes or 1)
+
+  def class_log_probs(self, noise: tf.Tensor) -> tf.Tensor:
+    """Returns log p(z | y) of noise `[..., *event_shape]` for each class: `[..., classes]`."""
+    joint = self._of_components(tf.convert_to_tensor(noise, self.dtype))
+    parts = tf.reshape(joint, tf.concat([tf.shape(joint)[:-1], [self.classes, self.components_per_class]], axis=0))
+    return tf.reduce_logsumexp(parts, axis=-1) + math.log(self.classes)
+
   def component_probs(self, noise: tf.Tensor) -> tf.Tensor:
     """Returns the probability of each component given noise `[..., *event_shape]`: `p(k | z)`, of shape `[..., K]`."""
     return tf.nn.softmax(self._of_components(tf.convert_to_tensor(noise, self.dtype)), axis=-1)
 
-  def nearest_prototype(self, images: tf.Tensor) -> tf.Tensor:
+  def nearest_prototype(self, images: tf.Tensor, label: tf.Tensor | None = None) -> tf.Tensor:
     """Returns, for each image, the component whose prototype has the nearest logits.
 
-    Images `[..., *image_shape]` in [0, 1] have the prototypes' shape. The result is ints `[...]` from 0 to K - 1.
+    Images `[..., *image_shape]` in [0, 1] have the prototypes' shape. The result is ints `[...]` from 0 to K - 1. With
+    labels `[...]`, it is the nearest of the components of an image's class.
 
     Raises:
       ValueError: If there are no prototypes, the images have another shape or are integers, or `initialize_prior` has
@@ -183,13 +215,27 @@ class MixturePrior(tfp.distributions.Distribution):
     centers = rows(prototypes)
     # |x - c|^2 without |x|^2, which is the same for all.
     distances = tf.reduce_sum(centers**2, axis=1) - 2.0 * tf.matmul(rows(images), centers, transpose_b=True)
+    if label is not None:
+      others = self._class_of_component() != tf.reshape(tf.cast(label, tf.int32), (-1, 1))
+      distances = tf.where(others, tf.constant(float('inf'), distances.dtype), distances)
     nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
     return tf.reshape(nearest, tf.shape(images)[: images.shape.rank - image_shape.rank])
 
-  def sample_parts(self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws means `m_k` and the noise around them `s e`, `[n, *event_shape]`; their sum is `sample(n, seed)`."""
+  def _class_of_component(self):
+    return tf.range(self.num_components) // self.components_per_class
+
+  def sample_parts(
+    self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None, label: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws means `m_k` and the noise around them `s e`, `[n, *event_shape]`; their sum is `sample(n, seed)`.
+
+    With labels, n ints of any shape, each mean belongs to a component of its class.
+    """
     noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
-    component = tf.random.stateless_uniform([n], component_seed, 0, self.num_components, tf.int32)
+    choices = self.num_components if label is None else self.components_per_class
+    component = tf.random.stateless_uniform([n], component_seed, 0, choices, tf.int32)
+    if label is not None:
+      component += tf.reshape(tf.cast(label, tf.int32), (-1,)) * self.components_per_class
     noise = self._standard.sample(n, seed=noise_seed)
     means = tf.gather(tf.convert_to_tensor(self._means), component)
     return means, noise if self._scale is None else self._scale * noise
@@ -209,15 +255,22 @@ class MixturePrior(tfp.distributions.Distribution):
   def _default_event_space_bijector(self):
     return self._standard.experimental_default_event_space_bijector()
 
-  def _sample_n(self, n, seed=None):
-    means, noise = self.sample_parts(n, seed)
+  def _sample_n(self, n, seed=None, label=None):
+    means, noise = self.sample_parts(n, seed, label)
     return means + noise
 
-  def _log_prob(self, noise, component=None):
+  def _log_prob(self, noise, component=None, label=None):
+    # The weight of a component is 1 / K, and C / K within a class.
+    constant = 0.0 if label is None else math.log(self.classes)
+    means = tf.convert_to_tensor(self._means)
     if component is not None:
       component = self._as_component(component, noise.shape)
-      return self._of_component(noise - tf.gather(tf.convert_to_tensor(self._means), component))
-    return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
+      return self._of_component(noise - tf.gather(means, component)) + constant
+    if label is None:
+      return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
+    of_classes = tf.reshape(means, (self.classes, self.components_per_class, *means.shape[1:]))
+    around = tf.expand_dims(noise, -1 - self.event_shape.rank) - tf.gather(of_classes, label)
+    return tf.reduce_logsumexp(self._of_component(around), axis=-1) + constant
 
   def _as_component(self, component, shape):
     """Converts the component of each noise of `shape`, and refuses one that would be broadcast or does not exist."""
@@ -255,7 +308,24 @@ def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tens
   return tfp.bijectors.Scale(tf.convert_to_tensor(temperature, prior.dtype))(prior)
 
 
-def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np.ndarray, seed: int = 0) -> None:
+def sample_noise(
+  prior: tfp.distributions.Distribution,
+  n: int,
+  seed: tf.Tensor,
+  temperature: float | tf.Tensor | None = None,
+  label: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """Draws noise `[n, *event_shape]`, scaled as in `tempered`; labels choose the components of a divided mixture."""
+  labels = {'label': label} if label is not None and isinstance(prior, MixturePrior) and prior.classes else {}
+  return (prior if temperature is None else tempered(prior, temperature)).sample(n, seed=seed, **labels)
+
+
+def initialize_prior(
+  flow: tfp.distributions.TransformedDistribution,
+  images: np.ndarray,
+  seed: int = 0,
+  labels: np.ndarray | None = None,
+) -> None:
   """Places the means of a new flow's `MixturePrior` at the centres of clusters in the noise of images, by k-means.
 
   A new flow of the default architectures only takes the logit of each pixel, so these are clusters of images. Training
@@ -272,6 +342,8 @@ def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np
     flow: A new flow, without batch norms between its couplings: with them, the noise differs in training.
     images: A random sample of the training images, floats `[n, *event_shape]` in [0, 1]; ten thousand are enough.
     seed: Seed of the clusters' first centres, not negative.
+    labels: Classes of the images, ints `[n]`, if the components are divided among classes. The clusters are then found
+      within each class.
 
   Raises:
     ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has such batch norms;
@@ -283,22 +355,43 @@ def initialize_prior(flow: tfp.distributions.TransformedDistribution, images: np
   check('flow', flow, expected, isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable))
   normed = any(isinstance(part, BatchNormalization) for part in flow.submodules)
   check('flow', flow, 'without batch norms between its couplings', not normed)
-  images, count = np.asarray(images), prior.num_components
+  images = np.asarray(images)
   check_events('images', images, flow.event_shape, 'n')
   check_values(images)
   images = images.astype(prior.dtype.as_numpy_dtype)
-  distinct = len({image.tobytes() for image in images})
-  check('images', distinct, f'at least {count} different images, one for each component', distinct >= count)
-  encode = tf.function(flow.encode, autograph=False)
-  parts = [encode(images[i : i + _IMAGES_PER_CALL]).numpy() for i in range(0, len(images), _IMAGES_PER_CALL)]
-  noise = np.concatenate(parts).reshape(len(images), -1)
+  found, expected = 'nothing' if labels is None else 'labels', 'given if and only if the prior is divided among classes'
+  check('labels', found, expected, (labels is None) == (prior.classes is None))
+  groups = np.zeros(len(images), int) if labels is None else np.asarray(labels)
+  for group in range(prior.classes or 1):
+    distinct, needed = len({image.tobytes() for image in images[groups == group]}), prior.components_per_class
+    of_class = '' if labels is None else f' of class {group}'
+    check(
+      'images', distinct, f'at least {needed} different images{of_class}, one for each component', distinct >= needed
+    )
+
+  def in_parts(method, rows, groups):
+    # A new flow maps images to the same noise under every condition.
+    conditions = getattr(flow, 'condition_shape', None) and np.zeros((len(rows), *flow.condition_shape), 'float32')
+    if getattr(flow, 'classes', None):
+      conditions = groups.astype('int32')
+    function, parts = tf.function(method, autograph=False), []
+    for i in range(0, len(rows), _IMAGES_PER_CALL):
+      part = slice(i, i + _IMAGES_PER_CALL)
+      keywords = {} if conditions is None else {'condition': tf.constant(conditions[part])}
+      parts.append(function(tf.constant(rows[part]), **keywords).numpy())
+    return np.concatenate(parts)
+
+  noise = in_parts(flow.encode, images, groups).reshape(len(images), -1)
   if not np.isfinite(noise).all():
     raise UsageError('`images` must lie inside the support of the flow. Got: an image without finite noise.', 'images')
   with threadpoolctl.threadpool_limits(1, 'openmp'):  # Threads would add numbers up in another order each time.
-    centers = KMeans(count, n_init=1, random_state=seed).fit(noise).cluster_centers_
+    kmeans = [
+      KMeans(prior.components_per_class, n_init=1, random_state=seed).fit(noise[groups == group])
+      for group in range(prior.classes or 1)
+    ]
+    centers = np.concatenate([found.cluster_centers_ for found in kmeans])
   centers = centers.reshape(prior.means.shape).astype(prior.dtype.as_numpy_dtype)
   if isinstance(prior.prototypes, tf.Variable):
-    decode = tf.function(flow.decode, autograph=False)
-    parts = [decode(centers[i : i + _IMAGES_PER_CALL]) for i in range(0, count, _IMAGES_PER_CALL)]
-    prior.prototypes.assign(tf.clip_by_value(tf.concat(parts, axis=0), 0.0, 1.0))
+    prototypes = in_parts(flow.decode, centers, np.arange(prior.num_components) // prior.components_per_class)
+    prior.prototypes.assign(np.clip(prototypes, 0.0, 1.0))
   prior.means.assign(centers)

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
@@ -31,6 +31,9 @@ def real_nvp(
   prior: str = 'normal',
   components: int = 1,
   alpha: float = 1e-7,
+  condition_networks: bool = True,
+  classes: int | None = None,
+  condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'real_nvp',
 ) -> Flow:
@@ -66,7 +69,8 @@ def real_nvp(
       bound.
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
-    components, dtype: As for `nice`, which returns the same kind of distribution.
+    components, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of
+      distribution. The networks of `architecture='paper'` take no condition.
 
   Raises:
     ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.
@@ -87,6 +91,9 @@ def real_nvp(
     check('normalization', normalization, "'batch' if `architecture` is 'paper'", normalization == 'batch')
     expected = f"{_LOG_SCALE_BOUND} if `architecture` is 'paper', which has no bound"
     check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
+  seen = network_condition(classes, condition_shape, condition_networks, components)
+  expected = "no condition of the networks if `architecture` is 'paper'"
+  check('architecture', architecture, expected, seen is None or not of_paper)
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape
   if height % factor or width % factor or height * width == factor**2:
@@ -105,7 +112,7 @@ def real_nvp(
     outputs = 2 * mask.changed_shape[-1]
     if not of_paper:
       network = ResidualConditioner(outputs, channels, blocks, normalization, dtype)
-      return bijectors.AffineCoupling(network, mask, log_scale_bound, name=name)
+      return bijectors.AffineCoupling(network, mask, log_scale_bound, name=name, condition_shape=seen)
     network = PaperConditioner(outputs, channels, blocks, dtype)
     to_noise = bijectors.AffineCoupling(network, mask, _NO_BOUND, initial_scale, name=name)
     return tfp.bijectors.Invert(to_noise, name=f'inverse_{name}')
@@ -138,7 +145,9 @@ def real_nvp(
 
   from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  return Flow(make_prior(prior, components, image_shape, density_dtype), to_image, name)
+  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  probs = uniform_class_probs(classes, density_dtype)
+  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

@@ -59,6 +59,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
   arithmetic of a float32 bijector.
 
   Attributes:
+    condition_shape: Shape of one condition, or None if the layer takes none.
     output_event_shape: Shape of one output, without a batch dimension.
     recompute: Whether a gradient computes the network again instead of keeping its activations (gradient
       checkpointing, Chen et al. 2016): less memory, more time, the same numbers. Running statistics are updated once,
@@ -67,15 +68,26 @@ class KerasModule(HiddenFromKeras, tf.Module):
 
   recompute: bool = False
 
-  def __init__(self, layer: keras.Layer, input_shape: Sequence[int], name: str | None = None):
-    """Builds `layer`, which maps `[batch, *input_shape]` to `[batch, *output_event_shape]`."""
+  def __init__(
+    self,
+    layer: keras.Layer,
+    input_shape: Sequence[int],
+    condition_shape: Sequence[int] | None = None,
+    name: str | None = None,
+  ):
+    """Builds `layer`, which maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
+
+    With a `condition_shape` it maps a list, `[x, c]`, with conditions `c` of shape `[batch, *condition_shape]`.
+    """
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
+    self.condition_shape = None if condition_shape is None else tuple(condition_shape)
     with tf.init_scope():
       if isinstance(layer, keras.Sequential) and not layer.built:
         # The call below would give the model a batch size of 1, which it would keep when saved, loaded and exported.
         layer.build((None, *self._input_shape))
-      output = layer(tf.zeros((1, *self._input_shape), layer.compute_dtype), training=False)
+      shapes = [self._input_shape] if condition_shape is None else [self._input_shape, self.condition_shape]
+      output = self._call(layer, [tf.zeros((1, *shape), layer.compute_dtype) for shape in shapes], training=False)
     self.output_event_shape = tuple(output.shape[1:])
     # It stays out of the object graph, where the variables would be tracked a second time.
     self._layer = self._no_dependency(layer)
@@ -104,7 +116,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
       if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
         raise TypeError(f'{self._layer.name!r} cannot be copied: it shares a layer with another network.')
       layer = _clone(self._layer)
-    module = KerasModule(layer, self._input_shape, self.name)
+    module = KerasModule(layer, self._input_shape, self.condition_shape, self.name)
     for source, part in zip(self._layer._flatten_layers(), layer._flatten_layers(), strict=True):
       part.trainable = source.trainable
       memo[id(source)] = part
@@ -135,47 +147,61 @@ class KerasModule(HiddenFromKeras, tf.Module):
   def trainable(self, value: bool) -> None:
     self._layer.trainable = value
 
-  def __call__(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`."""
+  @staticmethod
+  def _call(layer, inputs, training):
+    return layer(inputs[0] if len(inputs) == 1 else list(inputs), training=training)
+
+  def __call__(self, x: tf.Tensor, condition: tf.Tensor | None = None, *, training: bool = False) -> tf.Tensor:
+    """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`.
+
+    A condition `[..., *condition_shape]` may lack the first batch dimensions of `x`.
+    """
     context = global_state.get_global_attribute('current_call_ctx')
     if context is not None:
       _check_owner(context.entry_layer, [v._value for v in self._layer.variables], self._layer.name)
     self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
-    if x.shape.rank == event_ndims + 1:
-      return tf.cast(self._apply(x, training), x.dtype)
-    flat = self._apply(tf.reshape(x, (-1, *self._input_shape)), training)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
-    return tf.cast(tf.reshape(flat, tf.concat([batch_shape, self.output_event_shape], axis=0)), x.dtype)
+    inputs = [tf.reshape(x, (-1, *self._input_shape)) if x.shape.rank != event_ndims + 1 else x]
+    if self.condition_shape is not None:
+      condition = tf.broadcast_to(condition, tf.concat([batch_shape, self.condition_shape], axis=0))
+      inputs.append(tf.cast(tf.reshape(condition, (-1, *self.condition_shape)), x.dtype))
+    y = tf.cast(self._apply(inputs, training), x.dtype)
+    return (
+      y if x.shape.rank == event_ndims + 1 else tf.reshape(y, tf.concat([batch_shape, self.output_event_shape], axis=0))
+    )
 
-  def _apply(self, x, training):
+  def _apply(self, inputs, training):
     if not self.recompute:
-      return self._layer(x, training=training)
+      return self._call(self._layer, inputs, training)
     weights = self._layer.trainable_variables
     # Both passes start from the same statistics and seeds. Only the first changes them.
     state = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._layer.non_trainable_variables]
     after = []
 
-    def network(x, *values):
+    count = len(inputs)
+
+    def network(*arguments):
+      values = arguments[count:]
       with keras.StatelessScope([*zip(weights, values, strict=True), *state]) as scope:
-        y = self._layer(x, training=training)
+        y = self._call(self._layer, arguments[:count], training)
       after.append([scope.get_current_value(variable) for variable, _ in state])
       return y
 
     @tf.custom_gradient
-    def recomputed(x, *values):
+    def recomputed(x, *others):
       def gradient(dy):
         # Wait for `dy`, or the activations of all networks would be in memory at once. XLA honours only the sum.
         with tf.control_dependencies([dy]):
           later = x + 0.0 * tf.cast(tf.reduce_sum(tf.reshape(dy, (-1,))[:1]), x.dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-          tape.watch((later, values))
-          y = network(later, *values)
-        return tape.gradient(y, (later, *values), dy)
+          tape.watch((later, others))
+          y = network(later, *others)
+        return tape.gradient(y, (later, *others), dy)
 
-      return network(x, *values), gradient
+      return network(x, *others), gradient
 
-    y = recomputed(x, *(tf.convert_to_tensor(variable.value) for variable in weights))
+    y = recomputed(*inputs, *(tf.convert_to_tensor(variable.value) for variable in weights))
     for (variable, before), value in zip(state, after[0], strict=True):
       if value is not before:
         variable.assign(value)

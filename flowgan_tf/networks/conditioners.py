@@ -4,6 +4,14 @@ import keras
 from keras import ops
 
 from flowgan_tf.errors import check_choice
+from flowgan_tf.networks.modulation import (
+  ConditionalSequential,
+  Modulation,
+  beside,
+  is_image,
+  shape_beside,
+  split_inputs,
+)
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 
@@ -15,7 +23,8 @@ def dense_conditioner(
   normalization: str = 'layer',
   dtype: str = 'float32',
   initial_weights: str = 'zero_output',
-) -> keras.Sequential:
+  conditional: bool = False,
+) -> keras.Sequential | ConditionalSequential:
   """Builds a multilayer perceptron, with a norm before each dense layer and a ReLU after each hidden one.
 
   The paper's NICE has six hidden layers of 1000 units, `normalization='scalar_batch'` and `initial_weights='paper'`.
@@ -30,9 +39,12 @@ def dense_conditioner(
     initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, but starts the last one at
       zero, so that the output is zero until it is trained. 'paper' draws all kernels from a normal distribution with a
       standard deviation of 0.02, truncated at two standard deviations, as the paper's code does.
+    conditional: Whether the network also takes a condition. A vector is the input of a `Modulation` after each norm.
+      The pixels of an image are appended to the input.
 
   Returns:
-    A model that maps `[batch, units]` to `[batch, output_units]`. It is built when it is first called.
+    A model that maps `[batch, units]`, or a list of that and the conditions, to `[batch, output_units]`. It is built
+    when it is first called.
 
   Raises:
     UsageError: If `normalization` or `initial_weights` is unknown.
@@ -44,11 +56,14 @@ def dense_conditioner(
     initializer = usual if initial_weights == 'zero_output' else keras.initializers.TruncatedNormal(stddev=0.02)
     return keras.layers.Dense(units, activation, kernel_initializer=initializer, dtype=dtype)
 
+  def norm():
+    return [make_normalization(normalization, dtype), *([Modulation(dtype=dtype)] if conditional else [])]
+
   layers: list[keras.Layer] = []
   for _ in range(hidden_layers):
-    layers += [make_normalization(normalization, dtype), dense(hidden_units, 'glorot_uniform', 'relu')]
-  layers += [make_normalization(normalization, dtype), dense(output_units, 'zeros')]
-  return keras.Sequential(layers)
+    layers += [*norm(), dense(hidden_units, 'glorot_uniform', 'relu')]
+  layers += [*norm(), dense(output_units, 'zeros')]
+  return ConditionalSequential(layers, dtype=dtype) if conditional else keras.Sequential(layers)
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -94,6 +109,9 @@ class WeightNormConv2D(keras.layers.Layer):
     kernel = self.direction * (self.gain / norm)
     return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding='same') + self.bias
 
+  def compute_output_shape(self, input_shape):
+    return (*input_shape[:-1], self.filters)
+
   def get_config(self):
     return {
       **super().get_config(),
@@ -111,6 +129,9 @@ class ResidualConditioner(keras.layers.Layer):
   ```none
   h = conv(x);   repeated:  h = h + conv(relu(norm(conv(relu(norm(h))))));   y = conv1x1(relu(norm(h)))
   ```
+
+  It maps images, or a list of images and conditions. A vector as condition is the input of a `Modulation` after each
+  norm. An image is resized and becomes further channels of `x`.
 
   Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
   """
@@ -143,24 +164,33 @@ class ResidualConditioner(keras.layers.Layer):
 
     def convolution(filters, kernel_size, **initializer):
       norm, relu = make_normalization(normalization, dtype), keras.layers.ReLU(dtype=dtype)
-      return norm, relu, WeightNormConv2D(filters, kernel_size, dtype=dtype, **initializer)
+      return norm, Modulation(dtype=dtype), relu, WeightNormConv2D(filters, kernel_size, dtype=dtype, **initializer)
+
+    def sequence(*layers):
+      return ConditionalSequential(layers, dtype=dtype)
 
     self._first = WeightNormConv2D(channels, 3, dtype=dtype)
-    self._blocks = [keras.Sequential([*convolution(channels, 3), *convolution(channels, 3)]) for _ in range(blocks)]
-    self._last = keras.Sequential([*convolution(output_channels, 1, gain_initializer='zeros')])
+    self._blocks = [sequence(*convolution(channels, 3), *convolution(channels, 3)) for _ in range(blocks)]
+    self._last = sequence(*convolution(output_channels, 1, gain_initializer='zeros'))
 
   def build(self, input_shape):
     # Keras restores weights only into sublayers that exist by then.
-    self._first.build(input_shape)
-    hidden_shape = (*input_shape[:-1], self.channels)
+    shape, condition_shape = split_inputs(input_shape)
+    if is_image(condition_shape):
+      shape, condition_shape = shape_beside(shape, condition_shape), None
+    self._first.build(shape)
+    hidden_shape = (*shape[:-1], self.channels)
     for part in (*self._blocks, self._last):
-      part.build(hidden_shape)
+      part.build(hidden_shape if condition_shape is None else [hidden_shape, condition_shape])
 
-  def call(self, x, training=False):
+  def call(self, inputs, training=False):
+    x, condition = split_inputs(inputs)
+    if condition is not None and is_image(condition.shape):
+      x, condition = beside(x, condition), None
     h = self._first(x)
     for block in self._blocks:
-      h = h + block(h, training=training)
-    return self._last(h, training=training)
+      h = h + block(h if condition is None else [h, condition], training=training)
+    return self._last(h if condition is None else [h, condition], training=training)
 
   def get_config(self):
     names = 'output_channels', 'channels', 'blocks', 'normalization'

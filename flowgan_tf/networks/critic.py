@@ -18,9 +18,10 @@ def dcgan_critic(
   channels: Sequence[int] = (1, 64),
   dense_units: int = 1024,
   layer_norm: bool = False,
+  condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'dcgan_critic',
-) -> keras.Sequential:
+) -> keras.Model:
   """A critic of 5x5 convolutions with stride 2 and leaky ReLU (slope 0.2).
 
   The defaults are the paper's MNIST critic. Its CIFAR-10 critic has `channels=(64, 128, 256, 512)`, `dense_units=0` and
@@ -32,11 +33,15 @@ def dcgan_critic(
     channels: Output channels of the convolutions.
     dense_units: Units of a hidden dense layer before the output. 0 leaves this layer out.
     layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
+    condition_shape: Shape of a condition `c`: `(d,)` for vectors, such as one-hot labels, or `(h, w, c)` for images.
+      With features `f(x)` before the output, the critic of a vector is a projection, `D(x, c) = w f(x) + b + f(x) V c`
+      [3]. An image is resized and becomes further channels of the input.
     dtype: Name of a Keras dtype policy.
     name: Name of the model.
 
   Returns:
-    A built model that maps images `[batch, height, width, channels]` to numbers `[batch, 1]`.
+    A built model that maps images `[batch, height, width, channels]`, or a list of images and conditions, to numbers
+    `[batch, 1]`.
 
   Raises:
     UsageError: If an argument is out of range.
@@ -47,6 +52,7 @@ def dcgan_critic(
        Generative Adversarial Networks. ICLR 2016.
   [2]: Ishaan Gulrajani, Faruk Ahmed, Martin Arjovsky, Vincent Dumoulin, Aaron Courville. Improved Training of
        Wasserstein GANs. NeurIPS 2017.
+  [3]: Takeru Miyato, Masanori Koyama. cGANs with Projection Discriminator. ICLR 2018.
   """
   check_integers('channels', channels, _MOST_UNITS)
   check_integer('dense_units', dense_units, 0, _MOST_UNITS)
@@ -64,10 +70,22 @@ def dcgan_critic(
   if dense_units:
     layers.append(keras.layers.Dense(dense_units, dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
-  layers.append(keras.layers.Dense(1, dtype=dtype))
-  model = keras.Sequential(layers, name=name)
-  model.build((None, *image_shape))
-  return model
+  last = keras.layers.Dense(1, dtype=dtype)
+  if condition_shape is None:
+    model = keras.Sequential([*layers, last], name=name)
+    model.build((None, *image_shape))
+    return model
+  images, condition = keras.Input(image_shape), keras.Input(condition_shape)
+  if len(condition_shape) == 3:
+    resized = keras.layers.Resizing(*image_shape[:2], dtype=dtype)(condition)
+    features = keras.Sequential(layers)(keras.layers.Concatenate(dtype=dtype)([images, resized]))
+    return keras.Model([images, condition], last(features), name=name)
+  features = keras.Sequential(layers)(images)
+  projected = keras.layers.Dense(features.shape[-1], use_bias=False, dtype=dtype)(condition)
+  outputs = keras.layers.Add(dtype=dtype)(
+    [last(features), keras.layers.Dot(axes=-1, dtype=dtype)([features, projected])]
+  )
+  return keras.Model([images, condition], outputs, name=name)
 
 
 # Like `flows.GENERATORS`.

@@ -91,6 +91,9 @@ class ScalarBatchNormalization(keras.layers.Layer):
     scale = self.gain * ops.rsqrt(variance + self.epsilon)
     return ops.cast((wide - mean) * scale + self.bias, self.compute_dtype)
 
+  def compute_output_shape(self, input_shape):
+    return input_shape
+
   def get_config(self):
     return {**super().get_config(), 'momentum': self.momentum, 'epsilon': self.epsilon}
 
@@ -99,6 +102,9 @@ class _WithEpsilon(keras.layers.Layer):
   def __init__(self, epsilon: float = 1e-3, **kwargs):
     super().__init__(**kwargs)
     self.epsilon = epsilon
+
+  def compute_output_shape(self, input_shape):
+    return input_shape
 
   def get_config(self):
     return {**super().get_config(), 'epsilon': self.epsilon}

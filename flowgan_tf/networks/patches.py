@@ -9,6 +9,7 @@ from keras import ops
 
 from flowgan_tf.errors import check, check_integer
 from flowgan_tf.networks.fused import gelu
+from flowgan_tf.networks.modulation import beside, is_image, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
 
 
@@ -33,12 +34,12 @@ class Block(keras.layers.Layer):
     layer.build((None, inputs))
     return layer
 
-  def call(self, h):
+  def call(self, h, modulations=(None, None)):
     patches, _, width = h.shape
     first, second = self._norms
     features = ops.reshape(h, (-1, width))
-    features = features + self._mix(first(features), patches, width)
-    features = features + self._narrow(self._wide(second(features)))
+    features = features + self._mix(modulate(first(features), modulations[0]), patches, width)
+    features = features + self._narrow(self._wide(modulate(second(features), modulations[1])))
     return ops.reshape(features, (patches, -1, width))
 
 
@@ -87,6 +88,9 @@ class TransformerBlock(Block):
 class PatchConditioner(keras.layers.Layer):
   """Base of both networks, which map images `[batch, height, width, channels]` to `[..., output_channels]`.
 
+  They also map a list of images and conditions. A vector `[batch, d]` scales and shifts the output of each norm, as
+  in a `Modulation`. Images are resized and become further channels of the input.
+
   The logits of pixels lie within +-16. They are divided by 4, so that the first layer sees numbers of order 1.
   """
 
@@ -108,7 +112,15 @@ class PatchConditioner(keras.layers.Layer):
     self._last = keras.layers.Dense(patch_size**2 * output_channels, kernel_initializer='zeros', dtype=dtype)
 
   def build(self, input_shape):
+    input_shape, condition_shape = split_inputs(input_shape)
     _, height, width, channels = input_shape
+    if is_image(condition_shape):
+      channels += condition_shape[-1]
+    elif condition_shape is not None:
+      # A scale and a shift for each norm: two in each block, and the last one.
+      units = 2 * (2 * self.blocks + 1) * self.width
+      self._modulation = keras.layers.Dense(units, kernel_initializer='zeros', dtype=self.dtype_policy)
+      self._modulation.build(condition_shape)
     check_patch_size(self.patch_size, height, width)
     patches = height * width // self.patch_size**2
     # Keras restores weights only into sublayers that exist by then.
@@ -120,12 +132,18 @@ class PatchConditioner(keras.layers.Layer):
     initializer = keras.initializers.RandomNormal(stddev=0.02)
     self._positions = self.add_weight(shape=(patches, 1, self.width), initializer=initializer, name='positions')
 
-  def call(self, x):
+  def call(self, inputs):
+    x, condition = split_inputs(inputs)
     _, height, width, _ = x.shape
-    h = self._embedding(to_patches(x * 0.25, self.patch_size)) + self._positions
-    for block in self._blocks:
-      h = block(h)
-    y = self._last(self._norm(tf.reshape(h, (-1, self.width))))
+    x, modulations = x * 0.25, [None] * (2 * self.blocks + 1)
+    if condition is not None and is_image(condition.shape):
+      x = beside(x, condition)
+    elif condition is not None:
+      modulations = tf.split(self._modulation(condition), len(modulations), axis=-1)
+    h = self._embedding(to_patches(x, self.patch_size)) + self._positions
+    for i, block in enumerate(self._blocks):
+      h = block(h, modulations[2 * i : 2 * i + 2])
+    y = self._last(modulate(self._norm(tf.reshape(h, (-1, self.width))), modulations[-1]))
     return from_patches(y, self.patch_size, (height, width, self.output_channels))
 
   def get_config(self):
@@ -227,6 +245,16 @@ class TransformerConditioner(PatchConditioner):
 
   def get_config(self):
     return super().get_config() | {'heads': self.heads, 'hidden_units': self.hidden_units}
+
+
+def modulate(features: tf.Tensor, modulation: tf.Tensor | None) -> tf.Tensor:
+  """Scales and shifts features `[patches * batch, width]` by a modulation `[batch, 2 * width]`, its two halves."""
+  if modulation is None:
+    return features
+  scale, shift = tf.split(modulation, 2, axis=-1)
+  width = features.shape[-1]
+  modulated = tf.reshape(features, (-1, tf.shape(modulation)[0], width)) * (1 + scale) + shift
+  return tf.reshape(modulated, (-1, width))
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:

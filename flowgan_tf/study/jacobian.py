@@ -107,7 +107,7 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   largest, eps = singular_values[:, :1], np.finfo(generator.dtype.as_numpy_dtype).eps
   flow_log_det = None
   if generator.has_density:
-    training = bijectors.training_kwargs(generator.bijector, False)
+    training = bijectors.bijector_kwargs(generator.bijector)
     flow_log_det = generator.bijector.forward_log_det_jacobian(noise, event_ndims=len(noise.shape) - 1, **training)
     flow_log_det = flow_log_det.numpy().astype(np.float64)
   return JacobianSpectrum(

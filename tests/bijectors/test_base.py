@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 import flowgan_tf as fg
 from flowgan_tf import bijectors
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, BatchNormalization, FactorOut, Squeeze, masks
-from flowgan_tf.bijectors.base import check_event_shape, training_kwargs
+from flowgan_tf.bijectors.base import bijector_kwargs, check_event_shape
 from flowgan_tf.networks import KerasModule
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -183,7 +183,7 @@ def test_training_reaches_every_coupling_in_one_pass(training):
   chain = tfb.Chain([tfb.Invert(factor_out, name='inverse_factor'), middle, Squeeze(), outer])
   kwargs, recorders = {}, (outer_seen, middle_seen, inner_seen)
   if training is not None:  # Without it couplings are in evaluation.
-    kwargs, on = training_kwargs(chain, training), {'training': training}
+    kwargs, on = bijector_kwargs(chain, training=training), {'training': training}
     assert kwargs == {'outer': on, 'middle': on, 'inverse_factor': {'inverse_inner': on, 'norm': on}}
   x, y = tf.ones((3, 4, 4, 2)), tf.ones((3, 2, 2, 8))
   values = chain.forward(x, **kwargs), chain.inverse(y, **kwargs)
@@ -197,7 +197,7 @@ def test_training_reaches_every_coupling_in_one_pass(training):
 
 def test_joint_maps_of_any_structure():
   joint = tfb.JointMap({'a': BatchNormalization((2,), name='norm'), 'b': [tfb.Exp(), coupling('c', (1, 1, 2))[0]]})
-  kwargs = training_kwargs(joint, np.True_)
+  kwargs = bijector_kwargs(joint, training=np.True_)
   assert kwargs == {'norm': {'training': True}, 'c': {'training': True}}
   y = tf.constant([[1.0, 5.0], [3.0, 9.0]])
   x = joint.inverse({'a': y, 'b': [tf.ones(2), tf.ones((2, 1, 1, 2))]}, **kwargs)
@@ -223,7 +223,7 @@ class Holder(Noisy):
 @pytest.mark.parametrize('training', [True, False])
 def test_bijectors_and_functions_of_users_may_take_it(training):
   chain = tfb.Chain([tfb.Exp(), Noisy()])
-  kwargs = training_kwargs(chain, training)
+  kwargs = bijector_kwargs(chain, training=training)
   assert kwargs == {'noisy': {'training': training}}
   np.testing.assert_allclose(chain.forward(2.0, **kwargs), np.exp(2.0 + training), rtol=1e-6)
   seen = []
@@ -238,7 +238,7 @@ def test_bijectors_and_functions_of_users_may_take_it(training):
     tfb.RealNVP(2, shift_and_log_scale_fn=lambda x, units, training: (scale(x, training=training).forward(x), None)),
   ):
     chain = tfb.Chain([tfb.Invert(bijector, name='inverse')])
-    chain.inverse(tf.ones((3, 4)), **training_kwargs(chain, training))
+    chain.inverse(tf.ones((3, 4)), **bijector_kwargs(chain, training=training))
   assert set(seen) == {training} and len(seen) >= 3
 
 
@@ -249,18 +249,18 @@ def test_bijectors_that_do_not_depend_on_it_get_nothing():
     tfb.MaskedAutoregressiveFlow(tfb.AutoregressiveNetwork(params=2, hidden_units=[4])),
     tfb.TransformDiagonal(tfb.Exp()),
   ):
-    assert training_kwargs(bijector, True) == {}
+    assert bijector_kwargs(bijector, training=True) == {}
 
 
 def test_what_tfp_would_ignore_silently_is_refused():
   pair = [coupling('same', (1, 1, 2))[0] for _ in range(2)]
   for chain in (tfb.Chain(pair), FactorOut(tfb.Invert(tfb.Chain(pair)), (1, 1, 4)), tfb.JointMap(pair)):
     with pytest.raises(ValueError, match=r'different names.*same.*same'):
-      training_kwargs(chain, True)
+      bijector_kwargs(chain, training=True)
   norm = BatchNormalization((2,), name='norm')
   for bijector in (Holder(norm), Holder(tfb.Chain([tfb.Exp(), norm])), tfb.Chain([tfb.TransformDiagonal(norm)])):
     with pytest.raises(ValueError, match=r"^`bijector` must pass `training` on .*Got: '\w+', .* 'norm'\.$"):
-      training_kwargs(bijector, False)
+      bijector_kwargs(bijector, training=False)
   for training in (None, 1, tf.constant(True)):
     with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
-      training_kwargs(tfb.Exp(), training)
+      bijector_kwargs(tfb.Exp(), training=training)

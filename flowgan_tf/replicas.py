@@ -60,21 +60,21 @@ class Replicas:
     results = self._strategy.run(lambda *given: function(*given), arguments)
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
-  def map(self, function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
-    """Spreads over the replicas a function that maps `[n, ...]` to such tensors and treats each entry by itself.
+  def map(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Spreads over the replicas a function that maps tensors `[n, ...]` to such tensors, each entry by itself.
 
-    If `n` is not a multiple of `count`, copies of the first entry fill the tensor up.
+    If `n` is not a multiple of `count`, copies of the first entry fill the tensors up.
     """
     if self._strategy is None:
       return function
 
-    def on_replica(batch):
-      return tf.nest.map_structure(gather, function(share(batch)))
+    def on_replica(*batch):
+      return tf.nest.map_structure(gather, function(*map(share, batch)))
 
-    def spread(batch):
-      n = batch.shape[0]
-      filled = tf.concat([batch, tf.repeat(batch[:1], -n % self.count, axis=0)], axis=0)
-      return tf.nest.map_structure(lambda result: result[:n], self.run(on_replica, filled))
+    def spread(*batch):
+      n = batch[0].shape[0]
+      filled = [tf.concat([b, tf.repeat(b[:1], -n % self.count, axis=0)], axis=0) for b in batch]
+      return tf.nest.map_structure(lambda result: result[:n], self.run(on_replica, *filled))
 
     return tf.function(spread, autograph=False)
 

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.arrays import StoredImages
+from flowgan_tf.data.conditions import Condition, make_condition
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.data.images import write_folder
 from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
@@ -15,12 +16,14 @@ from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 
 __all__ = [
   'NAMES',
+  'Condition',
   'Dataset',
   'Split',
   'StoredImages',
   'dequantize',
   'dequantized_chunks',
   'load',
+  'make_condition',
   'training_batches',
   'write_folder',
 ]

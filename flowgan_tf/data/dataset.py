@@ -33,6 +33,7 @@ class Split:
   #: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a file.
   images: np.ndarray | StoredImages
   labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None without labels.
+  conditions: np.ndarray | None = None  #: What comes with the images, float32 `[n, d]` or `[n, h, w, c]`, or None.
 
   def __len__(self) -> int:
     return len(self.images)
@@ -59,7 +60,7 @@ class Dataset:
     """SHA-256, in hexadecimal, of the name, the levels and all images and labels: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
     for split in (self.train, self.validation, self.test):
-      for array in (split.images, split.labels):
+      for array in (split.images, split.labels, *([] if split.conditions is None else [split.conditions])):
         if array is None:
           digest.update(b' none')
           continue
@@ -105,7 +106,11 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
   # Raw PCG64 output is guaranteed to stay the same in later NumPy versions; `Generator.permutation` is not.
   order = np.argsort(np.random.PCG64(_SPLIT_SEED).random_raw(n), kind='stable') if shuffle else np.arange(n)
   parts = np.sort(order[:-count]), np.sort(order[-count:])
-  kept, held_out = (Split(split.images[part], None if split.labels is None else split.labels[part]) for part in parts)
+
+  def of(array, part):
+    return None if array is None else array[part]
+
+  kept, held_out = (Split(split.images[p], of(split.labels, p), of(split.conditions, p)) for p in parts)
   return kept, held_out
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.data.arrays import StoredImages
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.data.dataset import Split
 
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
@@ -80,6 +81,7 @@ def training_batches(
   seed: int,
   start: int = 0,
   flip: bool = False,
+  condition: Condition | None = None,
   *,
   shard: int = 0,
   num_shards: int = 1,
@@ -99,6 +101,7 @@ def training_batches(
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2.
+    condition: What images are conditioned on.
     shard: Number of the worker, from 0 to `num_shards - 1`. It reads and yields rows `shard`, `shard + num_shards`, ...
       of the batch that a single worker would have, bit for bit. So workers also share each part of a batch evenly if
       `num_shards` divides its length, such as the images of one update of a step.
@@ -106,7 +109,7 @@ def training_batches(
 
   Returns:
     A `tf.data.Dataset` of float32 `[batch_size / num_shards, height, width, channels]` in [0, 1),
-    `x = (k + u) / levels` as in `dequantize`.
+    `x = (k + u) / levels` as in `dequantize`. With a condition, the elements are pairs of images and their conditions.
 
   Raises:
     ValueError: If the split is empty, `start` is negative, `num_shards` does not divide `batch_size`, or there is no
@@ -122,6 +125,7 @@ def training_batches(
   in_memory = isinstance(split.images, np.ndarray)
   with tf.device('CPU:0'):  # tf.data runs there, and would fetch images from an accelerator for every batch.
     images = tf.constant(split.images) if in_memory else None
+    stored = tf.constant(condition.stored(split)) if condition and not condition.comes_from_image else None
     order_seed, noise_seed, flip_seed = (tf.constant([seed, salt], tf.int64) for salt in (_ORDER, _NOISE, _FLIP))
 
   first_epoch, offset = divmod(start * batch_size, n)
@@ -139,7 +143,7 @@ def training_batches(
     step_seed = tf.random.experimental.stateless_fold_in(seed, step)
     return tf.random.stateless_uniform([batch_size, *shape], step_seed, maxval=maxval)[shard::num_shards]
 
-  def batch(step: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+  def batch(step: tf.Tensor, indices: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     indices = indices[shard::num_shards]
     if in_memory:
       grey_levels = tf.gather(images, indices)
@@ -149,7 +153,10 @@ def training_batches(
     if flip:
       mirrored = uniform(flip_seed, step, (1, 1, 1)) < 0.5
       grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
-    return (tf.cast(grey_levels, tf.float32) + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
+    x = (tf.cast(grey_levels, tf.float32) + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
+    if condition is None:
+      return x
+    return x, condition.of_grey_levels(grey_levels) if stored is None else tf.gather(stored, indices)
 
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
   indices = epochs.flat_map(epoch_order).batch(batch_size, drop_remainder=True)

@@ -12,7 +12,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.flows import Generator
-from flowgan_tf.flows.prior import tempered
+from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.metrics.samples import make_scorer, score_samples
@@ -43,34 +43,57 @@ class Evaluator:
     *,
     round_trips: int | None = None,
     spread: Callable[[Callable], Callable] = lambda function: function,
+    condition: data.Condition | None = None,
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all. `spread`,
-    such as `Replicas.map`, spreads a function of batches over devices.
+    such as `Replicas.map`, spreads a function of batches over devices. `condition` is what the generator is given.
     """
-    self._generator, self._dataset, self._config = generator, dataset, config
-    self._decode = spread(tf.function(generator.decode, jit_compile=config.jit, autograph=False))
-    self._likelihood = None
+    self._generator, self._dataset, self._config, self._condition = generator, dataset, config, condition
+
+    def decode(noise, *condition):
+      return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
+
+    self._decode = spread(tf.function(decode, jit_compile=config.jit, autograph=False))
+    self._likelihood, self._passes = None, 1
     if generator.has_density:
       # Matrix products are faster for large batches, but more images than the validation split has would be padding.
       self._batch_size = max(config.batch_size, 100, min(IMAGES_PER_CALL, len(dataset.validation.images)))
+      if condition and condition.classes and config[config.generator].condition_networks:
+        # The density of an image is the sum over its classes, and each of them needs a pass of its own.
+        self._passes = condition.classes
+        self._batch_size = max(1, self._batch_size // self._passes)
       self._likelihood = make_likelihood_fn(
         generator, dataset.levels, self._batch_size, jit=config.jit, round_trips=round_trips, spread=spread
       )
 
-  def likelihood(self, split: str) -> Likelihood | None:
-    """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density."""
+  def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:
+    """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density.
+
+    If `quick`, a flow whose networks see the label gets the first images alone, so many that it takes as long as for a
+    flow without classes.
+    """
     if self._likelihood is None:
       return None
-    images = getattr(self._dataset, split).images
+    part = getattr(self._dataset, split)
+    n = max(1, len(part) // self._passes) if quick else len(part)
     seed = self._config.seed + Purpose.EVALUATION
-    return self._likelihood(data.dequantized_chunks(images, self._dataset.levels, seed, self._batch_size))
+    chunks = data.dequantized_chunks(part.images[:n], self._dataset.levels, seed, self._batch_size)
+    return self._likelihood(chunks, self._condition.of_split(part, n)) if self._condition else self._likelihood(chunks)
 
-  def sample(self, n: int, purpose: Purpose, step: int = 0, temperature: float = 1.0) -> np.ndarray:
+  def sample(
+    self,
+    n: int,
+    purpose: Purpose,
+    step: int = 0,
+    temperature: float = 1.0,
+    condition: np.ndarray | None = None,
+  ) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
-    `temperature` scales the noise, or a mixture's noise around its means.
+    `temperature` scales the noise, or a mixture's noise around its means. `condition` are the conditions of the
+    samples, `[n, ...]`; by default those of the first `n` images of the split 'validation'.
 
     Raises:
       UsageError: If the samples would not fit into memory.
@@ -78,10 +101,13 @@ class Evaluator:
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
-    noise = tempered(self._generator.distribution, temperature).sample(
-      -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, seed=seed
-    )
-    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL)[:n]
+    full, given = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, []
+    if self._condition:
+      given = self._condition.of_split(self._dataset.validation, n) if condition is None else condition
+      given = [np.resize(given, (full, *given.shape[1:]))]
+    label = given[0] if self._condition and self._condition.classes else None
+    noise = sample_noise(self._generator.distribution, full, seed, temperature, label)
+    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, *given)[:n]
 
 
 def evaluate_run(
@@ -165,7 +191,10 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
   if scorer and len(dataset.test) >= n:  # Scores of fewer images are lower, and give no bound.
     scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
     real = {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
-  evaluator = Evaluator(run.generator, dataset, run.config, spread=replicas.map)
+  condition = data.make_condition(run.config.condition, dataset)
+  tools = {'spread': replicas.map, 'condition': condition}
+  evaluator = Evaluator(run.generator, dataset, run.config, **tools)
+  given = condition.of_split(getattr(dataset, split), n) if condition and n else None
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
@@ -173,14 +202,14 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
       measured = by_step[step] = {'step': step, 'split': split}
       if likelihood := evaluator.likelihood(split):
-        measured |= likelihood._asdict()
+        measured |= likelihood.record()
       if float64:
         with replicas.scope():
           generator = run.generator.with_dtype('float64')
-        wide = Evaluator(generator, dataset, run.config, spread=replicas.map).likelihood(split)
-        measured |= {f'{name}_float64': value for name, value in wide._asdict().items() if name != 'n'}
+        wide = Evaluator(generator, dataset, run.config, **tools).likelihood(split)
+        measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
       if n:
-        drawn = evaluator.sample(n, Purpose.SCORE)
+        drawn = evaluator.sample(n, Purpose.SCORE, condition=given)
         if replicas.is_chief:
           measured |= score_samples(drawn, scorer, _SPLITS) | real
     records.append(by_step[step] | {'checkpoint': checkpoint})

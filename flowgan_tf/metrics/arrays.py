@@ -35,15 +35,15 @@ def check_images(images: np.ndarray) -> np.ndarray:
   return images
 
 
-def map_batches(function: Callable, array: np.ndarray, batch_size: int):
-  """Applies a function to an array `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
+def map_batches(function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray):
+  """Applies a function to arrays `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
   The last batch is filled up with copies of the first entry, whose results are dropped, because XLA would compile
   another program for a smaller batch.
   """
   n = len(array)
-  padded = np.concatenate([array, np.repeat(array[:1], -n % batch_size, axis=0)])
-  parts = [function(padded[i : i + batch_size]) for i in range(0, n, batch_size)]
+  padded = [np.concatenate([a, np.repeat(a[:1], -n % batch_size, axis=0)]) for a in (array, *others)]
+  parts = [function(*(a[i : i + batch_size] for a in padded)) for i in range(0, n, batch_size)]
   return tf.nest.map_structure(lambda *batches: np.concatenate(batches)[:n], *parts)
 
 

@@ -1,10 +1,11 @@
-"""Likelihood of images in nats and in bits per dimension, with the round-trip error of the flow."""
+"""Likelihood of images in nats and in bits per dimension, with the round-trip error, and how well it tells classes."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from flowgan_tf.flows import Flow
@@ -12,7 +13,11 @@ from flowgan_tf.metrics.arrays import map_batches, standard_error
 
 
 class Likelihood(NamedTuple):
-  """The likelihood of a set of images under a flow."""
+  """The likelihood of a set of images under a flow.
+
+  For a conditional flow it is the likelihood p(x | c) given the conditions of the images, but for a flow with classes
+  it is p(x), the sum over all classes. The last three are None for all other flows.
+  """
 
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
   standard_error: float  #: Standard error of `nll` over images.
@@ -20,6 +25,35 @@ class Likelihood(NamedTuple):
   #: Largest `|x - G(G^-1(x))|` over all pixels (full range 1) of the images whose round trip was measured.
   round_trip_error: float
   n: int  #: Number of images.
+  conditional_nll: float | None = None  #: Mean of -log p(x | y) for the images' own labels, in nats per image.
+  class_accuracy: float | None = None  #: Share of images whose label has the largest p(y | x).
+  calibration_error: float | None = None  #: Expected calibration error of p(y | x); see `calibration_error`.
+
+  def record(self) -> dict[str, float]:
+    """Returns the numbers by name, without those that this flow does not have."""
+    return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+  """Expected calibration error: the mean distance between confidence and accuracy.
+
+  ```none
+  ECE = sum_b |B_b| / n  |accuracy(B_b) - confidence(B_b)|
+  ```
+
+  `B_b` are the images whose largest probability lies in the b-th of equally wide bins of [0, 1].
+
+  Args:
+    probs: Probabilities of the classes, floats `[n, classes]`.
+    labels: The classes of the images, ints `[n]`.
+    bins: Number of bins.
+
+  Source: Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger. On Calibration of Modern Neural Networks. ICML 2017.
+  """
+  confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == labels
+  bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+  gaps = np.bincount(bin_of, weights=hit - confidence, minlength=bins)
+  return float(np.abs(gaps).sum() / len(labels))
 
 
 def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
@@ -56,32 +90,52 @@ def make_likelihood_fn(
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
-    an iterable of such arrays, as chunks; only one is in memory at a time.
+    an iterable of such arrays, as chunks; only one is in memory at a time. For a conditional flow, its second argument
+    is the conditions of all images.
   """
+  per_class = flow.classes is not None
 
   @spread
   @tf.function(jit_compile=jit, autograph=False)
-  def measure(images):
-    log_prob = flow.log_prob(images)
+  def measure(images, *condition):
+    keywords = {'condition': condition[0]} if condition else {}
+    log_prob = log_prob_of(images, *condition)
     # Without tf.identity, TFP's cache would return the images that the noise was computed from.
-    decoded = flow.decode(tf.identity(flow.encode(images)))
+    decoded = flow.decode(tf.identity(flow.encode(images, **keywords)), **keywords)
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 
-  density = spread(tf.function(flow.log_prob, jit_compile=jit, autograph=False))
+  def log_prob_of(images, *condition):
+    """log p(x, y) of all classes `[n, classes]`, or log p(x | c) or log p(x) `[n]`."""
+    if per_class:
+      return flow.class_log_probs(images)
+    return flow.log_prob(images, condition=condition[0]) if condition else flow.log_prob(images)
 
-  def likelihood(images):
+  density = spread(tf.function(log_prob_of, jit_compile=jit, autograph=False))
+
+  def likelihood(images, condition=None):
     log_probs, errors, n = [], [], 0
     for chunk in [images] if isinstance(images, np.ndarray) else images:
       chunk = chunk.astype(flow.dtype.as_numpy_dtype)
       there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
+      given = [] if condition is None else [condition[n : n + len(chunk)]]
       if there_and_back:
-        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size)
+        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size, *(c[:there_and_back] for c in given))
         log_probs.append(log_prob)
         errors.append(error)
       if there_and_back < len(chunk):
-        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size))
+        rest = (c[there_and_back:] for c in given)
+        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size, *rest))
       n += len(chunk)
-    log_prob = np.concatenate(log_probs)
+    log_prob, of_classes = np.concatenate(log_probs), {}
+    if per_class:
+      joint, log_prob = log_prob.astype(np.float64), scipy.special.logsumexp(log_prob, axis=1)
+      own = joint[np.arange(n), condition] - np.log(np.asarray(flow.class_probs, np.float64))[condition]
+      probs = np.exp(joint - log_prob[:, np.newaxis])
+      of_classes = {
+        'conditional_nll': -float(own.mean()),
+        'class_accuracy': float(np.mean(joint.argmax(axis=1) == condition)),
+        'calibration_error': calibration_error(probs, condition),
+      }
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,
@@ -89,6 +143,7 @@ def make_likelihood_fn(
       bits_per_dim=bits_per_dim(nll, chunk.shape[1:], levels),
       round_trip_error=float(np.concatenate(errors).max()),
       n=n,
+      **of_classes,
     )
 
   return likelihood

@@ -32,9 +32,14 @@ if TYPE_CHECKING:
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
+_CONDITION = re.compile(r'(label|vector|low_resolution:[1-9]\d{0,3}|mask:half)?')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
+
+
+# Arguments of builders that are not settings: the precision and the data determine them.
+_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')
 
 
 def _arguments(function: str, module: str) -> dict[str, object]:
@@ -42,7 +47,7 @@ def _arguments(function: str, module: str) -> dict[str, object]:
   functions = [node for node in ast.parse((_PACKAGE / module).read_text()).body if isinstance(node, ast.FunctionDef)]
   [arguments] = [node.args for node in functions if node.name == function]
   pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-  return {a.arg: ast.literal_eval(default) for a, default in pairs if a.arg not in ('dtype', 'name')}
+  return {a.arg: ast.literal_eval(default) for a, default in pairs if a.arg not in _FROM_ELSEWHERE}
 
 
 # The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder.
@@ -57,6 +62,7 @@ _OF_A_CRITIC = ('divergence', 'gradient_penalty', 'penalty', 'penalty_interval',
 SHORT_FLAGS = {
   'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
   'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
+  'condition': 'What images are given: label, vector, low_resolution:N or mask:half. Default: nothing.',
   'generator': 'Name of the generator, such as nice.',
   'objective': 'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
   'lambda': 'Weight of the likelihood in the hybrid objective, in V - lambda log p.',
@@ -148,6 +154,7 @@ def default_config() -> config_dict.ConfigDict:
   config.data_dir = ''  # folder with data prepared by TFDS; TFDS_DATA_DIR if empty
   config.cache_dir = ''  # folder for classifiers and reference features of the scores; ~/.cache/flowgan_tf if empty
   config.image_size = 0  # height and width to which images are cropped and resized; 0 takes them as they are
+  config.condition = ''  # what images are given: 'label', 'vector', 'low_resolution:N' or 'mask:half'; nothing if empty
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -225,6 +232,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     check_integer(name, values[name], *bounds)
   for name, expected in _NUMBERS.items():
     check_number(name, values[name], *expected)
+  expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
+  check('condition', config.condition, expected, bool(_CONDITION.fullmatch(config.condition)))
   check_strategy(config.strategy)
   make_objective(config)
   samples = config.score_samples

@@ -26,7 +26,7 @@ class Description(NamedTuple):
   """The content of `config.json`."""
 
   config: config_dict.ConfigDict
-  data: dict  # `name`, `image_shape`, `levels` and `fingerprint` of the data set
+  data: dict  # `name`, `image_shape`, `levels` and `fingerprint` of the data set, and `condition` of its images
   init: dict | None = None  # where the training started, from `start_from_run`; None for a new generator
   rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
 
@@ -59,7 +59,11 @@ def count_rollback(workdir: pathlib.Path) -> int:
 
 
 def open_workdir(
-  workdir: str | os.PathLike, config: config_dict.ConfigDict, dataset: data.Dataset, init: dict | None = None
+  workdir: str | os.PathLike,
+  config: config_dict.ConfigDict,
+  dataset: data.Dataset,
+  init: dict | None = None,
+  condition: data.Condition | None = None,
 ) -> pathlib.Path:
   """Makes the folder of a run, or refuses one that holds something else or a run with another configuration or data.
 
@@ -72,6 +76,8 @@ def open_workdir(
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
+  if condition:
+    facts['condition'] = condition.arguments
   new, old = Description(config, as_json(facts), init), read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 from ml_collections import config_dict
@@ -48,7 +48,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
   image_shape = tuple(facts['image_shape'])
   identity = run_identity(config, facts['fingerprint'])
-  generator = make_generator(config, image_shape)
+  generator = make_generator(config, image_shape, arguments=facts.get('condition'))
   step = restore_generator(workdir, checkpoint, generator, identity)
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
 
@@ -77,23 +77,34 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   return workdir
 
 
-def make_generator(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> Generator:
+def make_generator(
+  config: config_dict.ConfigDict,
+  image_shape: Sequence[int],
+  dtype: str = 'float32',
+  arguments: Mapping[str, object] | None = None,
+) -> Generator:
   """Builds the generator that a configuration describes, with a Keras dtype policy.
 
-  A `UsageError` says which setting is wrong or does not fit the shape of the images.
+  `arguments` are those of a `Condition`, if the generator is conditional. A `UsageError` says which setting is wrong or
+  does not fit the shape of the images.
   """
-  return _build(GENERATORS, 'generator', config, image_shape, dtype)
+  return _build(GENERATORS, 'generator', config, image_shape, dtype, arguments or {})
 
 
-def make_critic(config: config_dict.ConfigDict, image_shape: Sequence[int], dtype: str = 'float32') -> keras.Layer:
+def make_critic(
+  config: config_dict.ConfigDict,
+  image_shape: Sequence[int],
+  dtype: str = 'float32',
+  condition_shape: Sequence[int] | None = None,
+) -> keras.Layer:
   """Builds the critic that a configuration describes, like `make_generator`."""
-  return _build(CRITICS, 'critic', config, image_shape, dtype)
+  return _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
 
 
-def _build(builders: dict[str, Callable], setting, config, image_shape, dtype):
+def _build(builders: dict[str, Callable], setting, config, image_shape, dtype, arguments):
   name = config[setting]
   try:
-    return builders[name](image_shape, dtype=dtype, **config[name])
+    return builders[name](image_shape, dtype=dtype, **config[name], **arguments)
   except ValueError as error:
     if getattr(error, 'argument', None) in config[name]:
       raise renamed(error, {argument: f'{name}.{argument}' for argument in config[name]}) from error

@@ -33,8 +33,8 @@ def not_finite(metrics: dict[str, tf.Tensor], state: TrainState, config: config_
   return found if all(map(_is_finite, _trained(state))) else [*found, 'weights']
 
 
-def explain(state: TrainState, objective: Objective, config: config_dict.ConfigDict, images: tf.Tensor) -> str:
-  """Makes a step that fails, operation by operation, and says what first is not finite in it.
+def explain(state: TrainState, objective: Objective, config: config_dict.ConfigDict, batch: object) -> str:
+  """Makes a step that fails from its batch, operation by operation, and says what first is not finite in it.
 
   `state` must be the state before the step, and cannot be used afterwards. The text names the terms of the loss with
   the bijector whose output is not finite, and the variable whose gradient or value is not; such as 'nll, loss (first in
@@ -58,7 +58,7 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
           raise _FoundError('; '.join(found))
 
       step.inspect = inspect
-      step(images)
+      step(batch)
   except _FoundError as error:
     return str(error)
   finally:

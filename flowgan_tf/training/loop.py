@@ -76,10 +76,11 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   with replicas.reporting_lost_workers(), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    condition = data.make_condition(config.condition, dataset)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
     check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
     replicas.check_same(shared_settings(config, dataset))
-    state = TrainState(config, dataset.image_shape, objective, replicas.scope())
+    state = TrainState(config, dataset.image_shape, objective, replicas.scope(), condition)
     expected = f"'adversarial' with generator {config.generator}, which is not invertible and has no likelihood"
     check('objective', config.objective, expected, state.generator.has_density or not objective.uses_likelihood)
     folder = None
@@ -87,8 +88,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       starts = config.init_from and not available(pathlib.Path(workdir))
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
-      folder = open_workdir(workdir, config, dataset, init)
-    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required)
+      folder = open_workdir(workdir, config, dataset, init, condition)
+    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     while True:
       try:
         return loop.run()
@@ -106,10 +107,10 @@ class _Loop:
   The chief alone has a folder, a log and checkpoints. The other workers take part in what all replicas compute.
   """
 
-  def __init__(self, config, objective, dataset, state, replicas, folder, scorer_required):
+  def __init__(self, config, objective, dataset, state, replicas, folder, scorer_required, condition):
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
-    self._state, self._replicas, self._log = state, replicas, NoLog()
+    self._state, self._replicas, self._log, self._condition = state, replicas, NoLog(), condition
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -125,7 +126,7 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder and not config.init_from:
-        start_from_data(config, dataset, state)
+        start_from_data(config, dataset, state, condition)
       replicas.broadcast(state.variables)
     if step < config.steps:
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
@@ -134,7 +135,9 @@ class _Loop:
     if not restored:
       # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
       self._save('latest')
-    self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map)
+    self._evaluator = Evaluator(
+      state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map, condition=condition
+    )
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
@@ -207,8 +210,9 @@ class _Loop:
 
   def _evaluate(self, step):
     metrics = {}
-    if likelihood := self._evaluator.likelihood('validation'):
-      metrics = {name: getattr(likelihood, name) for name in ('nll', 'bits_per_dim', 'round_trip_error')}
+    if likelihood := self._evaluator.likelihood('validation', quick=True):
+      left = ('standard_error', 'n')
+      metrics = {name: value for name, value in likelihood.record().items() if name not in left}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
     grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
     if not self._folder:
@@ -319,9 +323,8 @@ class _Loop:
     config, dataset = self._config, self._dataset
     images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
     shard = {'shard': self._replicas.worker, 'num_shards': self._replicas.workers}
-    return iter(
-      data.training_batches(dataset.train, dataset.levels, images, config.seed, start=start, flip=config.flip, **shard)
-    )
+    order = {'seed': config.seed, 'start': start, 'flip': config.flip, 'condition': self._condition}
+    return iter(data.training_batches(dataset.train, dataset.levels, images, **order, **shard))
 
   def _seconds(self):
     """How long the run has been trained, including earlier processes."""

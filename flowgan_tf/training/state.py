@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.data import Dataset, dequantize
+from flowgan_tf.data import Condition, Dataset, dequantize
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.flows import MixturePrior, initialize_prior
 from flowgan_tf.networks import KerasModule
@@ -42,26 +42,28 @@ class TrainState:
     image_shape: Sequence[int],
     objective: Objective,
     scope: contextlib.AbstractContextManager | None = None,
+    condition: Condition | None = None,
   ):
     """Builds everything, with initial weights that `config.seed` determines.
 
-    A step may change only variables that are made in `scope`, such as the scope of a strategy.
+    A step may change only variables that are made in `scope`, such as the scope of a strategy. With a `condition`,
+    generator and critic are conditional.
 
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
     with scope or contextlib.nullcontext():
-      self._build(config, image_shape, objective)
+      self._build(config, image_shape, objective, condition)
     # These are outside, because they change between steps.
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
 
-  def _build(self, config, image_shape, objective):
+  def _build(self, config, image_shape, objective, condition):
     # Keras' initializers draw from global generators. Training uses no global randomness after this.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
-    self.generator = make_generator(config, image_shape, dtype)
+    self.generator = make_generator(config, image_shape, dtype, condition.arguments if condition else {})
     count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
     check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
@@ -75,7 +77,8 @@ class TrainState:
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
-      self.critic = KerasModule(make_critic(config, image_shape, dtype), image_shape, name='critic')
+      seen = condition and condition.network_shape
+      self.critic = KerasModule(make_critic(config, image_shape, dtype, seen), image_shape, seen, name='critic')
       self.critic_optimizer = make_adam(
         config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
       )
@@ -106,12 +109,20 @@ class TrainState:
     return tf.train.Checkpoint(**self._parts())
 
 
-def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> None:
-  """Places the means of a mixture prior in the clusters of training images, in the averaged generator too.
+def start_from_data(
+  config: config_dict.ConfigDict, dataset: Dataset, state: TrainState, condition: Condition | None = None
+) -> None:
+  """Sets what a new generator takes from training images, in the averaged generator too.
+
+  These are the frequencies of classes, and the means of a mixture prior, which start in clusters of images.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
   """
+  if condition and condition.classes:
+    frequencies = np.bincount(dataset.train.labels, minlength=condition.classes) / len(dataset.train)
+    for part in (state.generator, state.ema):
+      part.class_probs.assign(frequencies)
   prior = state.generator.distribution
   if not isinstance(prior, MixturePrior):
     return
@@ -121,7 +132,8 @@ def start_from_data(config: config_dict.ConfigDict, dataset: Dataset, state: Tra
   images = dequantize(dataset.train.images[chosen], dataset.levels, config.seed + Purpose.PRIOR)
   _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
   try:
-    initialize_prior(state.generator, images, config.seed)
+    labels = dataset.train.labels[chosen] if prior.classes else None
+    initialize_prior(state.generator, images, config.seed, labels)
   except ValueError as error:
     raise UsageError(f'`{config.generator}.components` {prior.num_components} does not fit: {error}') from error
   for average, variable in zip(state.ema.distribution.variables, prior.variables, strict=True):

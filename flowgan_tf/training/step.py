@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
-from flowgan_tf.replicas import SINGLE, Replicas, mean, share
+from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
 
@@ -94,11 +95,14 @@ class TrainStep:
     if self._running:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 
-  def __call__(self, images: tf.Tensor, step: int | None = None, gradient_norm: bool = True) -> dict[str, tf.Tensor]:
+  def __call__(
+    self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor], step: int | None = None, gradient_norm: bool = True
+  ) -> dict[str, tf.Tensor]:
     """Makes one step.
 
     Args:
-      images: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them.
+      batch: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them. For
+        a conditional generator, a pair of the images and their conditions.
       step: Number of steps before this one; None reads it from the state.
       gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory.
 
@@ -118,48 +122,65 @@ class TrainStep:
     # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same.
     pattern = penalized, trains_generator, gradient_norm
     if pattern not in self._graphs:
-      self._graphs[pattern] = graph(lambda images: self._step(images, *pattern), jit_compile=self._compiles_all)
-    metrics = self._graphs[pattern](images)
+      self._graphs[pattern] = graph(lambda *batch: self._step(batch, *pattern), jit_compile=self._compiles_all)
+    metrics = self._graphs[pattern](*(batch if isinstance(batch, tuple) else (batch,)))
     if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
       decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
       self._average(tf.constant(math.prod(decays), tf.float32))
     return metrics
 
-  def _step(self, images, *pattern):
-    metrics = self._replicas.run(lambda images: self.update(images, *pattern), images)
+  def _step(self, batch, *pattern):
+    metrics = self._replicas.run(lambda *batch: self.update(batch, *pattern), *batch)
     self.state.step.assign_add(1)
     return metrics
 
   def update(
-    self, images: tf.Tensor, penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
+    self, batch: Sequence[tf.Tensor], penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
   ) -> dict[str, tf.Tensor]:
     """Makes the updates of critic and generator on one replica, from the images of its worker; returns their metrics.
 
-    `penalized` says for each critic update whether the gradient penalty is part of its loss.
+    The batch is the images and, for a conditional generator, their conditions. `penalized` says for each critic update
+    whether the gradient penalty is part of its loss.
     """
     config, batch_size, metrics = self.config, self._batch_size, {}
-    images = share(images, batches_per_step(self.objective, config.critic_steps, config.reuse_batch), of_worker=True)
+    batches = batches_per_step(self.objective, config.critic_steps, config.reuse_batch)
+    images, *condition = (share(tensor, batches, of_worker=True) for tensor in batch)
+    condition = condition[0] if condition else None
     if self.objective.uses_critic and not (trains_generator and self._shares_samples):
-      real = images if config.reuse_batch else images[: config.critic_steps * batch_size]
       batches = 1 if config.reuse_batch else config.critic_steps
-      metrics |= self.update_critic(real, self._sample(batches, Purpose.CRITIC), penalized)
+      first = slice(None) if config.reuse_batch else slice(config.critic_steps * batch_size)
+      of_critic = None if condition is None else condition[first]
+      fake = self._sample(batches, Purpose.CRITIC, of_critic)
+      metrics |= self.update_critic(images[first], fake, penalized, of_critic)
     if trains_generator:
-      metrics |= self.update_generator(images[-batch_size:], penalized, gradient_norm)
+      last = slice(-batch_size, None)
+      of_generator = None if condition is None else condition[last]
+      metrics |= self.update_generator(images[last], penalized, gradient_norm, of_generator)
     if self._running:  # Each replica has moved them by its own share.
       for variable, value in zip(self._running, mean([tf.convert_to_tensor(v) for v in self._running]), strict=True):
         variable.assign(value)
     return mean(metrics)
 
-  def update_critic(self, real: tf.Tensor, fake: tf.Tensor, penalized: Sequence[bool]) -> dict[str, tf.Tensor]:
-    """Makes the critic's updates of a step; images and samples are one batch, or one for each update, end to end."""
+  def update_critic(
+    self, real: tf.Tensor, fake: tf.Tensor, penalized: Sequence[bool], condition: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Makes the critic's updates of a step; images and samples are one batch, or one for each update, end to end.
+
+    An image and the sample in the same place have the same condition.
+    """
     state, metrics = self.state, {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
     real, fake = (tf.split(images, images.shape[0] // self._batch_size) for images in (real, fake))
+    conditions = [None] if condition is None else tf.split(condition, len(real))
     for i, with_penalty in enumerate(penalized):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
       with tf.GradientTape() as tape:
         loss, found = self.objective.critic_loss(
-          state.critic, real[i % len(real)], fake[i % len(fake)], penalty_seed, with_penalty
+          self._critic(conditions[i % len(conditions)]),
+          real[i % len(real)],
+          fake[i % len(fake)],
+          penalty_seed,
+          with_penalty,
         )
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
@@ -168,7 +189,9 @@ class TrainStep:
       metrics |= found
     return metrics
 
-  def update_generator(self, real: tf.Tensor, penalized: Sequence[bool], gradient_norm: bool) -> dict[str, tf.Tensor]:
+  def update_generator(
+    self, real: tf.Tensor, penalized: Sequence[bool], gradient_norm: bool, condition: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
     """Makes the generator's update, and the critic's from the same samples if the two share them."""
     state, objective, metrics = self.state, self.objective, {}
     variables = state.generator.trainable_variables
@@ -176,15 +199,16 @@ class TrainStep:
       tape.watch(variables)
       nll = fake_outputs = real_outputs = None
       if objective.uses_likelihood:
-        nll = -tf.reduce_mean(self._log_prob(real))
+        nll = -tf.reduce_mean(self._log_prob(real, condition))
       if objective.uses_critic:
-        fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR)
+        fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
         if self._shares_samples:
           with tape.stop_recording():
-            metrics |= self.update_critic(real, fake, penalized)
-        fake_outputs = state.critic(fake)
+            metrics |= self.update_critic(real, fake, penalized, condition)
+        critic = self._critic(condition)
+        fake_outputs = critic(fake)
         if objective.divergence.relativistic:
-          real_outputs = state.critic(real)
+          real_outputs = critic(real)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       scaled = state.optimizer.scale_loss(loss)
@@ -206,22 +230,34 @@ class TrainStep:
     for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  def _log_prob(self, images):
-    generator, labels = self.state.generator, {}
-    if self.config.pseudo_labels:
-      labels['component'] = generator.distribution.nearest_prototype(images)
-    return generator.log_prob(images, training=True, **labels)
+  def _critic(self, condition):
+    """Returns the critic as a function of images; networks see a label as a one-hot vector."""
+    critic = self.state.critic
+    if condition is not None and condition.dtype.is_integer:
+      condition = tf.one_hot(condition, critic.condition_shape[0])
+    return functools.partial(critic, condition=condition)
 
-  def _sample(self, batches, purpose):
+  def _log_prob(self, images, condition):
+    generator, keywords = self.state.generator, _keyword(condition)
+    if self.config.pseudo_labels:
+      prior = generator.distribution
+      label = condition if prior.classes else None
+      keywords['component'] = prior.nearest_prototype(images, label)
+    return generator.log_prob(images, training=True, **keywords)
+
+  def _sample(self, batches, purpose, condition):
     # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
     seed = stateless_seed(self.config.seed, purpose, self.state.step)
-    noise = self.state.generator.distribution.sample(batches * self.config.batch_size, seed=seed)
-    return self._decode(share(noise, batches))
+    label = None if condition is None else gather(condition)
+    prior = self.state.generator.distribution
+    noise = sample_noise(prior, batches * self.config.batch_size, seed, label=label)
+    return self._decode(share(noise, batches), condition)
 
-  def _decode(self, noise):
+  def _decode(self, noise, condition):
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
-    return self.state.generator.decode(noise, training=not self.objective.uses_likelihood)
+    training = not self.objective.uses_likelihood
+    return self.state.generator.decode(noise, training=training, **_keyword(condition))
 
   def _apply_to_critic(self, gradients):
     self.state.critic_optimizer.apply(gradients, self.state.critic.trainable_variables)
@@ -235,6 +271,10 @@ class TrainStep:
 
   def inspect(self, metrics: dict, gradients: Sequence, variables: Sequence) -> None:
     """Called before each update with what led to it; `explain` puts its own function here."""
+
+
+def _keyword(condition):
+  return {} if condition is None else {'condition': condition}
 
 
 def _averaged_steps(step, every):

@@ -38,8 +38,8 @@ class Block(keras.layers.Layer):
     patches, _, width = h.shape
     first, second = self._norms
     features = ops.reshape(h, (-1, width))
-    features = features + self._mix(modulate(first(features), modulations[0]), patches, width)
-    features = features + self._narrow(self._wide(modulate(second(features), modulations[1])))
+    features = features + self._mix(first(features, modulations[0]), patches, width)
+    features = features + self._narrow(self._wide(second(features, modulations[1])))
     return ops.reshape(features, (patches, -1, width))
 
 
@@ -143,7 +143,7 @@ class PatchConditioner(keras.layers.Layer):
     h = self._embedding(to_patches(x, self.patch_size)) + self._positions
     for i, block in enumerate(self._blocks):
       h = block(h, modulations[2 * i : 2 * i + 2])
-    y = self._last(modulate(self._norm(tf.reshape(h, (-1, self.width))), modulations[-1]))
+    y = self._last(self._norm(tf.reshape(h, (-1, self.width)), modulations[-1]))
     return from_patches(y, self.patch_size, (height, width, self.output_channels))
 
   def get_config(self):
@@ -245,16 +245,6 @@ class TransformerConditioner(PatchConditioner):
 
   def get_config(self):
     return super().get_config() | {'heads': self.heads, 'hidden_units': self.hidden_units}
-
-
-def modulate(features: tf.Tensor, modulation: tf.Tensor | None) -> tf.Tensor:
-  """Scales and shifts features `[patches * batch, width]` by a modulation `[batch, 2 * width]`, its two halves."""
-  if modulation is None:
-    return features
-  scale, shift = tf.split(modulation, 2, axis=-1)
-  width = features.shape[-1]
-  modulated = tf.reshape(features, (-1, tf.shape(modulation)[0], width)) * (1 + scale) + shift
-  return tf.reshape(modulated, (-1, width))
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:

@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Callable
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows import Generator
-from flowgan_tf.flows.prior import tempered
+from flowgan_tf.flows import Flow, Generator
+from flowgan_tf.flows.prior import sample_noise, tempered
 
 __all__ = ['export']
 
@@ -36,6 +37,20 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
 
   The seed is stateless: a pair of ints, as for `Flow.sample`, or an int, which stands for the pair `(seed, 0)`; in the
   signature it is an int. A generator without a likelihood has only `sample` and `decode`.
+
+  A flow with classes takes labels, ints: one for all images, or one for each. `sample` and `log_prob` without labels
+  mean the mixture of the classes. Signatures take labels as a vector, of length 1 if it is one for all.
+
+  ```python
+  images = model.sample(n=16, label=3, seed=0, temperature=1.0)
+  nats = model.log_prob(images, label=3)               # log p(x | y), [16]
+  nats = model.class_log_probs(images)                 # log p(x, y), [16, classes]
+  noise = model.encode(images, label=3)
+  images = model.decode(noise, label=3)
+  ```
+
+  The functions of another conditional flow take `condition` instead, floats of the flow's `condition_shape`, one for
+  all or one for each, and always need it.
 
   Args:
     generator: The generator.
@@ -71,6 +86,12 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   module = tf.Module(name='generator')
   # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
   module.weights = list(generator.variables)
+  conditional = generator.classes is not None or generator.condition_shape is not None
+  concrete = (_trace_conditional if conditional else _trace_plain)(module, generator)
+  return module, {name: functions[0] for name, functions in concrete.items()}
+
+
+def _trace_plain(module: tf.Module, generator: Generator) -> dict[str, list[Callable]]:
   batch = tf.TensorSpec((None, *generator.event_shape), generator.dtype)
   function = functools.partial(tf.function, input_signature=[batch], autograph=False)
   module.decode = function(lambda noise: generator.decode(noise))
@@ -81,16 +102,96 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
     names += ['log_prob', 'encode']
 
   def sample(n, seed=0, temperature=1.0):
-    pair = tf.convert_to_tensor(seed)
-    pair = pair if pair.shape.rank else tf.stack([pair, 0])
-    return module.decode(tempered(generator.distribution, temperature).sample(n, seed=pair))
+    return module.decode(tempered(generator.distribution, temperature).sample(n, seed=_pair(seed)))
 
   module.sample = tf.function(sample, autograph=False)
+  concrete = {name: [getattr(module, name).get_concrete_function()] for name in names}
+  return {'sample': _trace_sample(module.sample, generator), **concrete}
+
+
+def _trace_conditional(module: tf.Module, flow: Flow) -> dict[str, list[Callable]]:
+  """Each function takes one condition for all, or one each, and hands them to the same graph as one each."""
+  shape, name = flow.condition_shape or (), 'condition' if flow.classes is None else 'label'
+  dtypes = (flow.dtype,) if flow.classes is None else (tf.int32, tf.int64)  # NumPy's ints are int64.
+  each, one = ([tf.TensorSpec(batch + shape, dtype, name) for dtype in dtypes] for batch in ((None,), ()))
+  batch = functools.partial(tf.TensorSpec, (None, *flow.event_shape), flow.dtype)
+  graph = functools.partial(tf.function, autograph=False)
+  inner = functools.partial(graph, input_signature=[batch(), each[0]])
+  log_prob_of_each = inner(lambda images, condition: flow.log_prob(images, condition=condition))
+  encode_each = inner(lambda images, condition: flow.encode(images, condition=condition))
+  decode_each = inner(lambda noise, condition: flow.decode(noise, condition=condition))
+
+  def checked(condition):
+    condition = tf.reshape(tf.cast(condition, dtypes[0]), (-1, *shape))
+    if flow.classes is None:
+      return condition
+    # Its one-hot vector would be zero.
+    exists = tf.reduce_all((condition >= 0) & (condition < flow.classes))
+    message = f'`label` must be ints from 0 to {flow.classes - 1}. Got:'
+    with tf.control_dependencies([tf.debugging.Assert(exists, [message, condition])]):
+      return tf.identity(condition)
+
+  def log_prob(images, condition):
+    if condition is None:
+      return tf.reduce_logsumexp(module.class_log_probs(images), axis=-1)
+    return log_prob_of_each(images, checked(condition))
+
+  def encode(images, condition):
+    return encode_each(images, checked(condition))
+
+  def decode(noise, condition):
+    return decode_each(noise, checked(condition))
+
+  def sample(n, condition, seed, temperature):
+    seed, n = _pair(seed), tf.reshape(n, (1,))
+    if condition is None:
+      seed, class_seed = tfp.random.split_seed(seed, salt='classes')  # as in `Flow.sample`
+      condition = tfp.distributions.Categorical(probs=flow.class_probs).sample(n, seed=class_seed)
+    condition = checked(condition)
+    n = tf.broadcast_dynamic_shape(n, tf.shape(condition)[:1])
+    condition = tf.broadcast_to(condition, tf.concat([n, shape], axis=0))
+    return decode_each(sample_noise(flow.distribution, n[0], seed, temperature, condition), condition)
+
+  # The arguments have the names by which they are given.
+  if flow.classes is None:
+    functions = {
+      'sample': lambda n, condition, seed=0, temperature=1.0: sample(n, condition, seed, temperature),
+      'log_prob': lambda images, condition: log_prob(images, condition),
+      'encode': lambda images, condition: encode(images, condition),
+      'decode': lambda noise, condition: decode(noise, condition),
+    }
+  else:
+    functions = {
+      'sample': lambda n, label=None, seed=0, temperature=1.0: sample(n, label, seed, temperature),
+      'log_prob': lambda images, label=None: log_prob(images, label),
+      'encode': lambda images, label: encode(images, label),
+      'decode': lambda noise, label: decode(noise, label),
+      'class_log_probs': lambda images: flow.class_log_probs(images),
+    }
+  for key, function in functions.items():
+    setattr(module, key, graph(function))
+  # The signature of a function is its first graph.
+  given = each + one
+  conditions = given + [None] * (flow.classes is not None)
+  concrete = {
+    'sample': [c for condition in conditions for c in _trace_sample(module.sample, flow, condition)],
+    'log_prob': [module.log_prob.get_concrete_function(batch('images'), condition) for condition in conditions],
+    'encode': [module.encode.get_concrete_function(batch('images'), condition) for condition in given],
+    'decode': [module.decode.get_concrete_function(batch('noise'), condition) for condition in given],
+  }
+  if flow.classes is not None:
+    concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function(batch('images'))]
+  return concrete
+
+
+def _trace_sample(sample: Callable, generator: Generator, *condition: tf.TensorSpec | None) -> list[Callable]:
+  """Traces `sample` for each form of a seed: an int, a pair in a tensor, and a pair of Python ints."""
   n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
   number = tf.TensorSpec((), tf.int32)
-  of_int, *_ = [
-    module.sample.get_concrete_function(n, seed, temperature)
-    # An int, a pair in a tensor, and a pair of Python ints.
-    for seed in (tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number))
-  ]
-  return module, {'sample': of_int, **{name: getattr(module, name).get_concrete_function() for name in names}}
+  seeds = tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number)
+  return [sample.get_concrete_function(n, *condition, seed, temperature) for seed in seeds]
+
+
+def _pair(seed):
+  pair = tf.convert_to_tensor(seed)
+  return pair if pair.shape.rank else tf.stack([pair, 0])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.saved_model import export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
@@ -35,10 +36,10 @@ np.savez(
 """
 
 
-def make_flow(name):
+def make_flow(name, **arguments):
   keras.utils.set_random_seed(0)
   if name == 'nice':
-    flow = flows.nice((4, 4, 1), couplings=2, hidden_units=8, hidden_layers=1)
+    flow = flows.nice((4, 4, 1), couplings=2, hidden_units=8, hidden_layers=1, **arguments)
   elif name == 'jet':
     flow = flows.jet((4, 4, 1), conditioner='transformer', couplings=4, patch_size=2, width=4, hidden_units=4)
   else:
@@ -47,6 +48,8 @@ def make_flow(name):
   for variable in flow.variables:
     # Running variances stay positive.
     variable.assign_add(np.abs(rng.normal(0, 0.1, variable.shape)).astype(np.float32))
+  if flow.classes:
+    flow.class_probs.assign(np.arange(1, flow.classes + 1) / sum(range(flow.classes + 1)))
   return flow
 
 
@@ -98,6 +101,55 @@ def test_samples_follow_the_seed_and_the_temperature(exported):
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   arguments = {'n': tf.constant(20), 'seed': tf.constant(3), 'temperature': tf.constant(1.0)}
   np.testing.assert_array_equal(*model.signatures['sample'](**arguments).values(), samples)
+
+
+def assert_same_functions(model, flow, images, given, condition):
+  np.testing.assert_allclose(model.log_prob(images, given), flow.log_prob(images, condition=condition), atol=1e-4)
+  samples = flow.sample(len(images), seed=(3, 0), condition=condition)
+  np.testing.assert_allclose(model.sample(len(images), given, 3), samples, atol=1e-5)
+  noise = model.encode(images, given)
+  np.testing.assert_allclose(noise, flow.encode(images, condition=condition), atol=1e-4)
+  np.testing.assert_allclose(model.decode(noise, given), images, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'arguments', [{}, pytest.param({'components': 6, 'condition_networks': False}, marks=pytest.mark.slow)]
+)
+def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
+  flow = make_flow('nice', classes=3, **arguments)
+  export(flow, tmp_path / 'export')
+  model, images = tf.saved_model.load(tmp_path / 'export'), make_images(flow, 5)
+  each = np.arange(5) % 3
+  for label in (2, each, tf.constant([0])):
+    assert_same_functions(model, flow, images, label, label)
+  # Without a label they mean the mixture of the classes.
+  joint = np.stack([model.log_prob(images, y) for y in range(3)], axis=-1) + np.log(np.arange(1, 4) / 6)
+  np.testing.assert_allclose(model.class_log_probs(images), joint, atol=1e-4)
+  np.testing.assert_allclose(model.log_prob(images), np.log(np.sum(np.exp(joint), axis=-1)), atol=1e-4)
+  np.testing.assert_allclose(model.sample(5, seed=(3, 4)), flow.sample(5, seed=(3, 4)), atol=1e-5)
+  assert len(model.sample(1, each)) == 5
+  noise = sample_noise(flow.distribution, 5, (0, 0), 0.5, each)
+  np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
+  for wrong in (3, -1, each + 1):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
+      model.log_prob(images, wrong)
+  assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode', 'class_log_probs'}
+  (served,) = model.signatures['encode'](images=tf.constant(images), label=tf.constant([1])).values()
+  np.testing.assert_array_equal(served, model.encode(images, 1))
+
+
+@pytest.mark.parametrize('shape', [(2,), pytest.param((4, 4, 1), marks=pytest.mark.slow)])
+def test_conditions_are_one_for_all_or_one_for_each(shape, tmp_path):
+  flow = make_flow('nice', condition_shape=shape)
+  export(flow, tmp_path / 'export')
+  model, images = tf.saved_model.load(tmp_path / 'export'), make_images(flow, 5)
+  each = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
+  for condition in (each, each[0]):
+    assert_same_functions(model, flow, images, condition, condition)
+  assert np.max(np.abs(model.log_prob(images, each) - model.log_prob(images, each[0]))) > 1e-2
+  assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
+  with pytest.raises(ValueError, match='Could not find matching concrete function'):
+    model.sample(5, each[:, :1])
 
 
 @pytest.mark.parametrize('exported', ['nice'], indirect=True)

@@ -1,5 +1,7 @@
 """Exports a run as a SavedModel with sample, log_prob, encode and decode, which loads without this package.
 
+The functions of a conditional run take its labels or conditions, too. A run with labels also has class_log_probs.
+
 export RUN
 export RUN --checkpoint=best_score --out=DIR
 """

@@ -46,7 +46,7 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('default', 'hybrid', 'adversarial', 'jet', 'jet_hybrid', 'paper')
+VARIANTS = ('default', 'hybrid', 'adversarial', 'jet', 'jet_hybrid', 'jet_label', 'jet_label_hybrid', 'paper')
 
 
 def get_config(variant: str = 'default') -> config_dict.ConfigDict:
@@ -56,7 +56,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     variant: 'default', NICE with a prior of several components, layer norm, networks that return zero in a new flow,
       averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a
       relativistic critic; 'adversarial', this critic alone, from a new flow; 'jet', maximum likelihood with Jet and
-      pseudo-labels; 'jet_hybrid', which starts from a run of 'jet'; 'paper', NICE with what the paper's code has
+      pseudo-labels; 'jet_hybrid', which starts from a run of 'jet'; 'jet_label' and 'jet_label_hybrid', the same given
+      the label of each image; 'paper', NICE with what the paper's code has
       instead: one component, batch norm with one mean and variance for all features, normal initial weights, constant
       learning rates, and one batch for all critic steps.
 
@@ -69,11 +70,13 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   config.dataset = 'mnist'
   if variant != 'paper':
     config.nice.components, config.jet.components = 100, 300
-  if variant in ('jet', 'jet_hybrid'):
+  if variant.startswith('jet'):
     config.generator = 'jet'
-  if variant == 'jet':
+  if variant.startswith('jet_label'):
+    config.condition = 'label'
+  if variant in ('jet', 'jet_label'):
     config.pseudo_labels = True
-    config.steps = 7000
+    config.steps = 7000 if variant == 'jet' else 10_000
     config.eval_every = 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
@@ -81,7 +84,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_1 = 0.9
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
-  elif variant in ('hybrid', 'adversarial', 'jet_hybrid'):
+  elif variant not in ('default', 'paper'):
     # A relativistic critic, which sees the samples of the flow's own step. In hybrids, the flow is already trained.
     if variant == 'adversarial':
       config.objective = 'adversarial'
@@ -89,15 +92,16 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.eval_every = 250
     else:
       config.objective = 'hybrid'
-      config.init_from = 'runs/mnist-mle' if variant == 'hybrid' else 'runs/mnist-jet-mle'
+      starts = {'hybrid': 'mle', 'jet_hybrid': 'jet-mle', 'jet_label_hybrid': 'jet-label-mle'}
+      config.init_from = f'runs/mnist-{starts[variant]}'
       config['lambda'] = 0.02
       config.steps = 1200 if variant == 'hybrid' else 600
       config.eval_every = 200 if variant == 'hybrid' else 150
-      config.pseudo_labels = variant == 'jet_hybrid'
+      config.pseudo_labels = variant != 'hybrid'
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True
-    config.critic_warmup = 100 if variant == 'jet_hybrid' else 200
+    config.critic_warmup = 200 if variant in ('hybrid', 'adversarial') else 100
     config.gradient_penalty = 0.05
     config.penalty_interval = 4
     config.dcgan_critic.channels = (64, 128)

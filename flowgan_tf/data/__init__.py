@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.arrays import StoredImages
-from flowgan_tf.data.conditions import Condition, make_condition
+from flowgan_tf.data.conditions import Condition, hide_labels, make_condition
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.data.images import write_folder
 from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
@@ -22,6 +22,7 @@ __all__ = [
   'StoredImages',
   'dequantize',
   'dequantized_chunks',
+  'hide_labels',
   'load',
   'make_condition',
   'training_batches',

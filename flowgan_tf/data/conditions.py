@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.data.dataset import Dataset, Split
+from flowgan_tf.data.dataset import Dataset, Split, random_order
 from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
@@ -69,6 +69,25 @@ class Condition:
     count = min(len(rows), len(split))
     parts = [self.of_grey_levels(split.images[i : min(i + at_once, count)]).numpy() for i in range(0, count, at_once)]
     return np.concatenate(parts)[rows]
+
+
+def hide_labels(split: Split, labelled: int, classes: int) -> Split:
+  """Returns a split in which only `labelled` images keep their labels; the others get -1.
+
+  Each class keeps as many, or one more. Which images these are depends only on the data.
+
+  Raises:
+    UsageError: If there are fewer labels than classes, or a class has fewer images than it should keep.
+  """
+  check('labelled', labelled, f'0 or at least {classes}, one for each class', labelled >= classes)
+  order = random_order(len(split))
+  kept = np.full(len(split), -1)
+  for label in range(classes):
+    rows, wanted = order[split.labels[order] == label], labelled // classes + (label < labelled % classes)
+    expected = f'so small that each class has that many images; class {label} has {len(rows)}, not {wanted}'
+    check('labelled', labelled, expected, wanted <= len(rows))
+    kept[rows[:wanted]] = label
+  return dataclasses.replace(split, labels=kept)
 
 
 def make_condition(kind: str, dataset: Dataset) -> Condition | None:

@@ -94,6 +94,12 @@ def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
   return labels.reshape(n).astype(np.int64)
 
 
+def random_order(n: int) -> np.ndarray:
+  """Returns the numbers below n in an order that depends only on n."""
+  # Raw PCG64 output is guaranteed to stay the same in later NumPy versions; `Generator.permutation` is not.
+  return np.argsort(np.random.PCG64(_SPLIT_SEED).random_raw(n), kind='stable')
+
+
 def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple[Split, Split]:
   """Returns the part of a split that is kept and the part that is held out, each in the original order.
 
@@ -103,8 +109,7 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
   count = max(1, round(fraction * n))
   if count >= n:
     raise UsageError(f'{source}: expected at least {count + 1} images to divide, got {n}')
-  # Raw PCG64 output is guaranteed to stay the same in later NumPy versions; `Generator.permutation` is not.
-  order = np.argsort(np.random.PCG64(_SPLIT_SEED).random_raw(n), kind='stable') if shuffle else np.arange(n)
+  order = random_order(n) if shuffle else np.arange(n)
   parts = np.sort(order[:-count]), np.sort(order[-count:])
 
   def of(array, part):

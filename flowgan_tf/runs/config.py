@@ -120,6 +120,7 @@ _CHOICES = {
 # TensorFlow or a machine fail.
 _INTEGERS = {
   'seed': (0, 2**31 - 1),
+  'labelled': (0, 10**9),
   'image_size': (0, LARGEST_IMAGE),
   'batch_size': (1, 65_536),
   'steps': (1, 10**9),
@@ -140,7 +141,7 @@ _OF_ADAM = {
   'beta_1': _BELOW_ONE,
   'beta_2': _BELOW_ONE,
 }
-_NUMBERS = {'ema_decay': _BELOW_ONE} | {
+_NUMBERS = {'ema_decay': _BELOW_ONE, 'class_weight': ('a number of at least 0', lambda v: v >= 0)} | {
   f'{name}.{key}': expected for name in ('optimizer', 'critic_optimizer') for key, expected in _OF_ADAM.items()
 }
 
@@ -155,6 +156,8 @@ def default_config() -> config_dict.ConfigDict:
   config.cache_dir = ''  # folder for classifiers and reference features of the scores; ~/.cache/flowgan_tf if empty
   config.image_size = 0  # height and width to which images are cropped and resized; 0 takes them as they are
   config.condition = ''  # what images are given: 'label', 'vector', 'low_resolution:N' or 'mask:half'; nothing if empty
+  config.labelled = 0  # training images whose labels are used, as many of each class; 0 for all
+  config.class_weight = 0.0  # weight of -log p(y | x) in the loss of a flow with classes
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -246,6 +249,11 @@ def validate(config: config_dict.ConfigDict) -> None:
   expected = f'False for a generator without several components, which here is {config.generator}'
   check('pseudo_labels', config.pseudo_labels, expected, labelled)
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
+  for name in ('labelled', 'class_weight'):
+    expected = "0 unless `condition` is 'label' and the objective has a likelihood"
+    check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
+  expected = "0 unless `objective` is 'mle', because the critic needs all labels"
+  check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
   expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"
   check('pseudo_labels', config.pseudo_labels, expected, likely or not config.pseudo_labels)
 

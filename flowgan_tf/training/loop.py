@@ -111,6 +111,9 @@ class _Loop:
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
     self._state, self._replicas, self._log, self._condition = state, replicas, NoLog(), condition
+    self._train = dataset.train
+    if config.labelled:
+      self._train = data.hide_labels(dataset.train, config.labelled, condition.classes)
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -126,7 +129,7 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder and not config.init_from:
-        start_from_data(config, dataset, state, condition)
+        start_from_data(config, self._train, dataset.levels, state, condition)
       replicas.broadcast(state.variables)
     if step < config.steps:
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
@@ -324,7 +327,7 @@ class _Loop:
     images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
     shard = {'shard': self._replicas.worker, 'num_shards': self._replicas.workers}
     order = {'seed': config.seed, 'start': start, 'flip': config.flip, 'condition': self._condition}
-    return iter(data.training_batches(dataset.train, dataset.levels, images, **order, **shard))
+    return iter(data.training_batches(self._train, dataset.levels, images, **order, **shard))
 
   def _seconds(self):
     """How long the run has been trained, including earlier processes."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.data import Condition, Dataset, dequantize
+from flowgan_tf.data import Condition, Dataset, Split, dequantize
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.flows import MixturePrior, initialize_prior
 from flowgan_tf.networks import KerasModule
@@ -110,30 +109,32 @@ class TrainState:
 
 
 def start_from_data(
-  config: config_dict.ConfigDict, dataset: Dataset, state: TrainState, condition: Condition | None = None
+  config: config_dict.ConfigDict, train: Split, levels: int, state: TrainState, condition: Condition | None = None
 ) -> None:
   """Sets what a new generator takes from training images, in the averaged generator too.
 
-  These are the frequencies of classes, and the means of a mixture prior, which start in clusters of images.
+  These are the frequencies of classes, and the means of a mixture prior, which start in clusters of images. Both come
+  from images with a label if the generator has classes.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
   """
-  if condition and condition.classes:
-    frequencies = np.bincount(dataset.train.labels, minlength=condition.classes) / len(dataset.train)
-    for part in (state.generator, state.ema):
-      part.class_probs.assign(frequencies)
   prior = state.generator.distribution
+  if condition and condition.classes:
+    counts = np.bincount(train.labels[train.labels >= 0], minlength=condition.classes)
+    for part in (state.generator, state.ema):
+      part.class_probs.assign(counts / counts.sum())
   if not isinstance(prior, MixturePrior):
     return
-  rng = np.random.default_rng((config.seed, Purpose.PRIOR))
-  most = max(prior.num_components, min(_CLUSTERED, _VALUES // math.prod(dataset.image_shape)))
-  chosen = np.sort(rng.permutation(len(dataset.train))[:most])
-  images = dequantize(dataset.train.images[chosen], dataset.levels, config.seed + Purpose.PRIOR)
+  order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))
+  if prior.classes:
+    order = order[train.labels[order] >= 0]
+  most = max(prior.num_components, min(_CLUSTERED, _VALUES // prior.event_shape.num_elements()))
+  chosen = np.sort(order[:most])
+  images = dequantize(train.images[chosen], levels, config.seed + Purpose.PRIOR)
   _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
   try:
-    labels = dataset.train.labels[chosen] if prior.classes else None
-    initialize_prior(state.generator, images, config.seed, labels)
+    initialize_prior(state.generator, images, config.seed, train.labels[chosen] if prior.classes else None)
   except ValueError as error:
     raise UsageError(f'`{config.generator}.components` {prior.num_components} does not fit: {error}') from error
   for average, variable in zip(state.ema.distribution.variables, prior.variables, strict=True):

@@ -57,6 +57,9 @@ class TrainStep:
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
+  With `class_weight` the generator's loss has the term `class_weight mean -log p(y | x)`, too. With `labelled` images
+  without a label, which have the label -1, enter by `log p(x)`, and the others by `log p(x | y)`.
+
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
   device, except for rounding and for batch norms, which see one share each.
@@ -80,7 +83,7 @@ class TrainStep:
       # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else graph(function, jit_compile=config.jit)
 
-    self._log_prob, self._decode = compiled(self._log_prob), compiled(self._decode)
+    self._nll, self._decode = compiled(self._nll), compiled(self._decode)
     if alone:
       self._apply_to_critic = compiled(self._apply_to_critic)
       self._apply_to_generator = compiled(self._apply_to_generator)
@@ -197,9 +200,9 @@ class TrainStep:
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      nll = fake_outputs = real_outputs = None
+      nll = class_nll = fake_outputs = real_outputs = None
       if objective.uses_likelihood:
-        nll = -tf.reduce_mean(self._log_prob(real, condition))
+        nll, class_nll = self._nll(real, condition)
       if objective.uses_critic:
         fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
         if self._shares_samples:
@@ -211,6 +214,9 @@ class TrainStep:
           real_outputs = critic(real)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
+      if class_nll is not None:
+        loss += self.config.class_weight * class_nll
+        found |= {'class_nll': class_nll, 'loss': loss}
       scaled = state.optimizer.scale_loss(loss)
     gradients = self._gradients(tape, scaled, variables)
     self.inspect(found, gradients, variables)
@@ -237,13 +243,29 @@ class TrainStep:
       condition = tf.one_hot(condition, critic.condition_shape[0])
     return functools.partial(critic, condition=condition)
 
-  def _log_prob(self, images, condition):
-    generator, keywords = self.state.generator, _keyword(condition)
-    if self.config.pseudo_labels:
+  def _nll(self, images, condition):
+    """Mean negative log-likelihood and, if it is part of the loss, the mean of -log p(y | x), in nats per image."""
+    generator, config = self.state.generator, self.config
+    known, class_nll = None, None
+    if config.labelled:
+      known = condition >= 0
+      condition = tf.maximum(condition, 0)  # Any class: the result is not used.
+    keywords = _keyword(condition)
+    if config.pseudo_labels:
       prior = generator.distribution
-      label = condition if prior.classes else None
-      keywords['component'] = prior.nearest_prototype(images, label)
-    return generator.log_prob(images, training=True, **keywords)
+      keywords['component'] = prior.nearest_prototype(images, condition if prior.classes else None)
+    # If the networks do not see the label, TFP's cache has the noise of both from one pass.
+    log_prob = generator.log_prob(images, training=True, **keywords)
+    if config.labelled or config.class_weight:
+      joint = generator.class_log_probs(images, training=True)
+      marginal = tf.reduce_logsumexp(joint, axis=-1)
+      surprise = marginal - tf.gather(joint, condition, batch_dims=1)
+      if known is not None:
+        log_prob, surprise = tf.where(known, log_prob, marginal), tf.where(known, surprise, 0.0)
+      if config.class_weight:
+        count = tf.size(surprise) if known is None else tf.maximum(tf.math.count_nonzero(known, dtype=tf.int32), 1)
+        class_nll = tf.reduce_sum(surprise) / tf.cast(count, surprise.dtype)
+    return -tf.reduce_mean(log_prob), class_nll
 
   def _sample(self, batches, purpose, condition):
     # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.

@@ -55,7 +55,7 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
   nlls = iter([5.0, 6.0, 4.0, 7.0])
   scores = [{'mode_score': 1.0, 'inception_score': 1.0, selection: score} for score in (1.1, 3.0, 2.0, 2.5)]
   monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: mock.Mock(selection=selection, side_effect=scores))
-  monkeypatch.setattr(StubEvaluator, 'likelihood', lambda self, split: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
+  monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, **__: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
   averages, evaluate = [], loop._Loop._evaluate
 
   def note(self, step):
@@ -264,7 +264,7 @@ def test_a_flow_without_an_inverse_is_announced(stubbed, config, tmp_path, monke
   ):
     config.update({'steps': 1, 'precision': precision})
     found = Likelihood(1.0, 0.1, 2.0, error, 10)
-    monkeypatch.setattr(StubEvaluator, 'likelihood', lambda self, split, found=found: found)
+    monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, found=found, **__: found)
     caplog.clear()
     train(config, tmp_path / precision)
     assert ('Step 1: the round trip of an image is wrong' in caplog.text) == announced

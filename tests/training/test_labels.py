@@ -1,0 +1,81 @@
+"""Losses with labels: few of them, and a weight on log p(y | x), against what the flow itself returns."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.config import default_config, make_objective, validate
+from flowgan_tf.training.state import TrainState, start_from_data
+from flowgan_tf.training.step import TrainStep
+
+
+def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=True):
+  config = default_config()
+  config.condition, config.labelled, config.class_weight = 'label', labelled, class_weight
+  config.pseudo_labels, config.nice.condition_networks = pseudo_labels, condition_networks
+  config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'components': 20})
+  config.batch_size, config.jit = 12, False
+  dataset = data.load('digits')
+  condition = data.make_condition('label', dataset)
+  state = TrainState(config, dataset.image_shape, make_objective(config), None, condition)
+  start_from_data(config, dataset.train, dataset.levels, state, condition)
+  for i, variable in enumerate(state.generator.trainable_variables):
+    variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
+  images = data.dequantize(dataset.train.images[:12], dataset.levels, 0)
+  labels = dataset.train.labels[:12].astype(np.int32)
+  return state, TrainStep(state, make_objective(config), config), images, labels
+
+
+@pytest.mark.parametrize('condition_networks', [True, False])
+@pytest.mark.parametrize('pseudo_labels', [True, False])
+def test_loss_of_labelled_and_unlabelled_images(condition_networks, pseudo_labels):
+  state, step, images, labels = of(10, 3.0, pseudo_labels, condition_networks)
+  labels[5:] = -1
+  flow, known = state.generator, labels >= 0
+  joint = np.stack([flow.log_prob(images, condition=label) + np.log(flow.class_probs[label]) for label in range(10)], 1)
+  marginal = np.logaddexp.reduce(joint, axis=1)
+  keywords = {'condition': labels[known]}
+  if pseudo_labels:
+    keywords['component'] = flow.distribution.nearest_prototype(images[known], labels[known])
+  log_prob = np.concatenate([flow.log_prob(images[known], **keywords), marginal[~known]])
+  surprise = (marginal[known] - joint[known, labels[known]]).mean()
+  metrics = step((images, labels))
+  np.testing.assert_allclose(metrics['nll'], -log_prob.mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics['class_nll'], surprise, rtol=1e-3)
+  np.testing.assert_allclose(metrics['loss'], -log_prob.mean() + 3.0 * surprise, rtol=1e-5)
+
+
+def test_hidden_labels_are_balanced_and_the_same_each_time():
+  split = data.load('digits').train
+  first, second = (data.hide_labels(split, 105, 10).labels for _ in range(2))
+  np.testing.assert_array_equal(first, second)
+  np.testing.assert_array_equal(np.bincount(first[first >= 0]), [11] * 5 + [10] * 5)
+  np.testing.assert_array_equal(first[first >= 0], split.labels[first >= 0])
+
+
+@pytest.mark.parametrize(
+  ('settings', 'words'),
+  [
+    ({'labelled': 100}, '`labelled` must be 0'),
+    ({'class_weight': 1.0}, '`class_weight` must be 0'),
+    ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a number of at least 0'),
+    ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
+    ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),
+    ({'condition': 'lable'}, '`condition` must be'),
+  ],
+)
+def test_refuses_settings_without_a_meaning(settings, words):
+  config = default_config()
+  config.update(settings)
+  with pytest.raises(UsageError, match=words):
+    validate(config)
+
+
+def test_refuses_more_labels_than_a_class_has():
+  split = data.load('digits').train
+  with pytest.raises(UsageError, match='class 0 has'):
+    data.hide_labels(split, 5000, 10)
+  with pytest.raises(UsageError, match='at least 10'):
+    data.hide_labels(split, 9, 10)

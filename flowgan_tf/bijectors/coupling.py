@@ -53,7 +53,7 @@ class _Coupling(VariableBijector, OnePassBijector):
     # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
     given = condition is not None
     expected = 'given' if self.accepts_condition else "None, because this coupling's network does not take it"
-    check('condition', 'nothing' if condition is None else condition, expected, given == self.accepts_condition)
+    check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
     output = self._conditioner(kept, training=training, **({'condition': condition} if given else {}))
     shape = self._output_shape
     if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):

@@ -1,4 +1,4 @@
-"""What all generators have in common: their base class, the decorator of their builders, and checks of images.
+"""What all generators have in common: their base class, the decorator of their builders, and checks of arguments.
 
 A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A wrong argument raises
 a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training.
@@ -12,6 +12,9 @@ from typing import Self, TypeVar
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability.python.internal import prefer_static as ps
+from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.errors import UsageError, check, check_bool, check_choice, check_integer, check_integers
 from flowgan_tf.networks.adapter import HiddenFromKeras
@@ -29,10 +32,15 @@ T = TypeVar('T', bound='Generator')
 
 
 class Generator(HiddenFromKeras):
-  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`."""
+  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`.
+
+  A generator may have conditions: labels of `classes`, or floats of a `condition_shape`.
+  """
 
   has_density: bool  #: Whether the generator has `log_prob` and `encode`.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
+  _class_probs: tf.Variable | tf.Tensor | None
+  _condition_shape: tuple[int, ...] | None
 
   def with_dtype(self, dtype: str) -> Self:
     """Copies the generator, with the same weights, in another dtype.
@@ -49,6 +57,89 @@ class Generator(HiddenFromKeras):
     for variable, source in zip(other.variables, self.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))
     return other
+
+  @property
+  def classes(self) -> int | None:
+    """The number of classes, or None for a generator without them."""
+    return None if self._class_probs is None else self._class_probs.shape[0]
+
+  @property
+  def class_probs(self) -> tf.Variable | tf.Tensor | None:
+    """The probabilities of the classes, `[classes]`; a training sets them to the frequencies in its data."""
+    return self._class_probs
+
+  @property
+  def condition_shape(self) -> tuple[int, ...] | None:
+    """The shape of one condition, or None for a generator with classes or without conditions."""
+    return self._condition_shape
+
+  @property
+  def _is_conditional(self):
+    return self.classes is not None or self.condition_shape is not None
+
+  def _set_condition(self, class_probs, condition_shape):
+    """Keeps the kind of the conditions, from arguments of a constructor."""
+    check('condition_shape', condition_shape, 'None with `class_probs`', class_probs is None or condition_shape is None)
+    self._class_probs = probs = tensor_util.convert_nonref_to_tensor(class_probs)
+    if probs is not None:
+      holds = probs.dtype.is_floating and probs.shape.rank == 1
+      check('class_probs', f'{probs.dtype.name} {probs.shape}', 'floats [classes]', holds)
+    self._condition_shape = None if condition_shape is None else tuple(condition_shape)
+
+  def _as_condition(self, condition):
+    """Converts a condition, and refuses one of another dtype, shape or range, or one that is missing or too much."""
+    given = condition is not None
+    if given != self._is_conditional:
+      expected = (
+        'None, as {} is not conditional. Got: a condition' if given else 'given, as {} is conditional. Got: None'
+      )
+      raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
+    if self.classes is not None:
+      return as_indices('condition', condition, self.classes)
+    if self.condition_shape is not None:
+      # As for images: integers in a list are refused, too.
+      found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)
+      check_events('condition', found, tf.TensorShape(self.condition_shape))
+      dtype = None if tf.is_tensor(condition) else self.dtype
+      return tf.cast(tf.convert_to_tensor(condition, dtype), self.dtype)
+    return None
+
+  def _seen_by_networks(self, condition):
+    """Returns a condition as networks see it, labels as one-hot vectors."""
+    return condition if self.classes is None else tf.one_hot(condition, self.classes, dtype=self.dtype)
+
+  def _condition_batch(self, condition):
+    return ps.shape(condition)[: ps.rank(condition) - len(self.condition_shape or ())]
+
+  def _broadcast(self, events, event_shape, condition):
+    """Checks a condition; gives it and events one batch shape."""
+    condition = self._as_condition(condition)
+    if condition is None:
+      return events, None
+    split = ps.rank(events) - event_shape.rank
+    batches = ps.shape(events)[:split], self._condition_batch(condition)
+    try:
+      batch = ps.broadcast_shape(*batches)
+    except ValueError:
+      expected, found = map(tf.TensorShape, batches)
+      raise UsageError(
+        f'`condition` must have a batch shape that suits {expected}. Got: {found}.', 'condition'
+      ) from None
+    events = _broadcast_to(events, ps.concat([batch, ps.shape(events)[split:]], axis=0))
+    return events, _broadcast_to(condition, ps.concat([batch, self.condition_shape or ()], axis=0))
+
+  def _condition_of_samples(self, sample_shape, condition, seed):
+    """Returns the shape of samples, a condition for each, and the seed of the rest.
+
+    The condition is broadcast with `sample_shape`. If there is none, classes are drawn by their probabilities.
+    """
+    shape = ps.reshape(ps.convert_to_shape_tensor(sample_shape, dtype=tf.int32), [-1])
+    if condition is None and self.classes is not None:
+      seed, class_seed = tfp.random.split_seed(seed, salt='classes')
+      condition = tfp.distributions.Categorical(probs=self.class_probs).sample(shape, seed=class_seed)
+    condition = self._as_condition(condition)
+    shape = ps.broadcast_shape(shape, self._condition_batch(condition))
+    return shape, _broadcast_to(condition, ps.concat([shape, self.condition_shape or ()], axis=0)), seed
 
 
 def builder(build: Callable[..., T]) -> Callable[..., T]:
@@ -91,7 +182,7 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
 
 
 def network_condition(
-  classes: int | None, condition_shape: Sequence[int] | None, condition_networks: bool, components: int
+  classes: int | None, condition_shape: Sequence[int] | None, condition_networks: bool = True, components: int = 1
 ) -> tuple[int, ...] | None:
   """Returns the shape of the condition that the networks of a flow see, `(classes,)` for labels; None without one.
 
@@ -144,8 +235,25 @@ def check_events(
     suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
   if not suits:
     expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
-    hint = f'; {DEQUANTIZE}' if given.is_integer and name != 'noise' else ''
+    hint = f'; {DEQUANTIZE}' if given.is_integer and name not in ('noise', 'condition') else ''
     raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
+
+
+def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:
+  """Converts ints from 0 to `count - 1` to int32, and refuses others; a compiled function sees only their dtype."""
+  indices = tf.convert_to_tensor(value)
+  known = tf.get_static_value(indices) if indices.dtype.is_integer else None
+  wrong = [] if known is None else np.setdiff1d(known, np.arange(count))
+  if len(wrong) or not indices.dtype.is_integer:
+    found = ', '.join(map(str, wrong)) or indices.dtype.name
+    raise UsageError(f'`{name}` must be ints from 0 to {count - 1}. Got: {found}.', name)
+  return tf.cast(indices, tf.int32)
+
+
+def _broadcast_to(tensor, shape):
+  """Broadcasts a tensor, and returns one of this shape as it is, so that TFP's cache knows it again."""
+  known = tf.get_static_value(shape)
+  return tensor if known is not None and tensor.shape == known else tf.broadcast_to(tensor, shape)
 
 
 def check_values(images: np.ndarray) -> None:

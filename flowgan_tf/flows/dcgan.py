@@ -18,7 +18,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import check, check_bool, check_integers, check_memory
-from flowgan_tf.flows.builder import MOST_UNITS, Generator, builder, check_events
+from flowgan_tf.flows.builder import (
+  MOST_UNITS,
+  Generator,
+  builder,
+  check_events,
+  network_condition,
+  uniform_class_probs,
+)
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
@@ -29,24 +36,38 @@ class ImplicitGenerator(Generator, tf.Module):
 
   It replaces a `Flow` wherever samples are enough, as in adversarial training. The density of an image would be an
   intractable integral over the noise, so there is neither `log_prob` nor `encode`.
+
+  A conditional generator is `x = G(z, c)`. Its methods take the keyword `condition`, as a `Flow`'s do.
   """
 
   has_density = False
-  classes = condition_shape = None
 
-  def __init__(self, distribution: tfp.distributions.Distribution, network: keras.Layer, name: str):
+  def __init__(
+    self,
+    distribution: tfp.distributions.Distribution,
+    network: keras.Layer,
+    name: str,
+    *,
+    class_probs: tf.Variable | tf.Tensor | None = None,
+    condition_shape: Sequence[int] | None = None,
+  ):
     """Builds the generator.
 
     Args:
       distribution: Prior of the noise `z`, with the `event_shape` of one image.
-      network: `G`, a Keras layer that maps noise `[batch, *event_shape]` to images of the same shape.
+      network: `G`, a Keras layer that maps noise `[batch, *event_shape]` to images of the same shape. With conditions
+        it maps a list of noise and conditions, of which labels are one-hot vectors.
+      name: Name of the generator.
+      class_probs, condition_shape: As for a `Flow`.
 
     Raises:
-      ValueError: If the network changes the shape.
+      ValueError: If the network changes the shape, or both `class_probs` and `condition_shape` are given.
     """
     super().__init__(name=name)
+    self._set_condition(class_probs, condition_shape)
     self.distribution = distribution
-    self._network = KerasModule(network, distribution.event_shape)
+    seen = self.condition_shape if self.classes is None else (self.classes,)
+    self._network = KerasModule(network, distribution.event_shape, seen)
     if self._network.output_event_shape != tuple(distribution.event_shape):
       raise ValueError(
         f'`network` must return the shape of its noise, {tuple(distribution.event_shape)}. '
@@ -63,12 +84,13 @@ class ImplicitGenerator(Generator, tf.Module):
     """Dtype of noise and images."""
     return self.distribution.dtype
 
-  def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
-    """Maps noise to images: `G(z)`, of shape `[..., *event_shape]` like the noise; `training` as in `Flow.sample`."""
+  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
+    """Maps noise `[..., *event_shape]` to images, `G(z)`; `training` and `condition` are as in `Flow.decode`."""
     check_bool('training', training)
     noise = tf.convert_to_tensor(noise, self.dtype)
     check_events('noise', noise, self.event_shape)  # The network would reshape any noise.
-    return self._network(noise, training=training)
+    noise, condition = self._broadcast(noise, self.event_shape, condition)
+    return self._network(noise, self._seen_by_networks(condition), training=training)
 
   def sample(
     self,
@@ -77,14 +99,24 @@ class ImplicitGenerator(Generator, tf.Module):
     name: str = 'sample',
     *,
     training: bool = False,
+    condition: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Draws samples of shape `[*sample_shape, *event_shape]`, as `Flow.sample` does."""
     with tf.name_scope(name):
-      return self.decode(self.distribution.sample(sample_shape, seed=seed), training=training)
+      if self._is_conditional:
+        sample_shape, condition, seed = self._condition_of_samples(sample_shape, condition, seed)
+      noise = self.distribution.sample(sample_shape, seed=seed)
+      return self.decode(noise, training=training, condition=condition)
 
   def __deepcopy__(self, memo: dict) -> ImplicitGenerator:
     """Copies the generator, with variables of its own. Both share the prior, which has none."""
-    other = type(self)(self.distribution, copy.deepcopy(self._network, memo).layer, self.name)
+    other = type(self)(
+      self.distribution,
+      copy.deepcopy(self._network, memo).layer,
+      self.name,
+      class_probs=copy.deepcopy(self.class_probs, memo),
+      condition_shape=self.condition_shape,
+    )
     memo[id(self)], other._build = other, self._build
     return other
 
@@ -95,6 +127,8 @@ def dcgan(
   *,
   channels: Sequence[int] = (256, 128, 64),
   prior: str = 'normal',
+  classes: int | None = None,
+  condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'dcgan',
 ) -> ImplicitGenerator:
@@ -112,6 +146,9 @@ def dcgan(
       Where the upsampled map is larger than the image, its borders are cut off.
     channels: Channels of the feature maps, the smallest map first. Each map is upsampled by 2.
     prior: 'normal' or 'logistic'.
+    classes: Number of classes, for a generator of images given labels.
+    condition_shape: Shape of a condition, for a generator of images given vectors `(d,)` or images `(height, width,
+      channels)`. Vectors, one-hot labels and all pixels of an image are appended to the noise, as in [3].
     dtype: Name of a Keras dtype policy. Noise and images are float64 for 'float64' and otherwise float32: bfloat16 has
       no numbers between 0.996 and 1 for bright pixels.
 
@@ -126,13 +163,16 @@ def dcgan(
   [1]: Alec Radford, Luke Metz, Soumith Chintala. Unsupervised Representation Learning with Deep Convolutional
        Generative Adversarial Networks. ICLR 2016.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
+  [3]: Mehdi Mirza, Simon Osindero. Conditional Generative Adversarial Nets. 2014.
   """
   check_integers('channels', channels, MOST_UNITS)
   check('channels', len(channels), 'at most 16 integers', len(channels) <= 16)
+  seen = network_condition(classes, condition_shape)
+  inputs = math.prod(image_shape) + (math.prod(seen) if seen else 0)
   factor = 2 ** len(channels)
   smallest = [-(-size // factor) for size in image_shape[:2]]
   convolutions = sum(25 * a * b for a, b in itertools.pairwise((*channels, image_shape[-1])))
-  check_memory('weights', 4 * (convolutions + math.prod(image_shape) * math.prod(smallest) * channels[0]))
+  check_memory('weights', 4 * (convolutions + inputs * math.prod(smallest) * channels[0]))
 
   def initializer():
     # A new one for each layer: a Keras initializer gives the same numbers each time it is called.
@@ -154,7 +194,6 @@ def dcgan(
   wide = 'float64' if dtype == 'float64' else 'float32'
   # A bias before a batch norm has no effect: it is subtracted again with the mean.
   layers: list[keras.Layer] = [
-    keras.layers.Flatten(dtype=dtype),
     keras.layers.Dense(units, use_bias=False, kernel_initializer=initializer(), dtype=dtype),
     keras.layers.Reshape((*smallest, channels[0]), dtype=dtype),
     *norm_and_relu(),
@@ -166,6 +205,14 @@ def dcgan(
     keras.layers.Cropping2D([(e // 2, e - e // 2) for e in excess], dtype=dtype),
     keras.layers.Activation('sigmoid', dtype=wide),
   ]
-  network = keras.Sequential(layers)
-  network.build((None, *image_shape))
-  return ImplicitGenerator(standard_prior(prior, image_shape, tf.as_dtype(wide)), network, name)
+  flatten = keras.layers.Flatten(dtype=dtype)
+  if seen is None:
+    network = keras.Sequential([flatten, *layers])
+    network.build((None, *image_shape))
+  else:
+    noise, condition = keras.Input(image_shape), keras.Input(seen)
+    together = keras.layers.Concatenate(dtype=dtype)([flatten(noise), keras.layers.Flatten(dtype=dtype)(condition)])
+    network = keras.Model([noise, condition], keras.Sequential(layers)(together))
+  density_dtype = tf.as_dtype(wide)
+  noise_prior, probs = standard_prior(prior, image_shape, density_dtype), uniform_class_probs(classes, density_dtype)
+  return ImplicitGenerator(noise_prior, network, name, class_probs=probs, condition_shape=condition_shape)

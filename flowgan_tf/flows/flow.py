@@ -12,11 +12,10 @@ import tensorflow_probability as tfp
 # `tfd.TransformedDistribution(...)` itself returns this class for bijectors that own networks. The public class is a
 # CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
-from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
-from flowgan_tf.errors import UsageError, check
+from flowgan_tf.errors import check
 from flowgan_tf.flows.builder import Generator, check_events
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
@@ -80,18 +79,16 @@ class Flow(Generator, _TransformedDistribution):
         neither bijector nor prior takes a condition although one of them is.
     """
     parameters = dict(locals())
-    conditional = class_probs is not None or condition_shape is not None
-    self._networks_take_condition = takes_condition(bijector)
-    of_classes = isinstance(distribution, MixturePrior) and distribution.classes is not None
-    check('condition_shape', condition_shape, 'None with `class_probs`', class_probs is None or condition_shape is None)
-    taken = self._networks_take_condition or (of_classes and class_probs is not None)
-    expected = 'a bijector that takes a `condition` if and only if the flow is conditional'
-    check('bijector', bijector.name, expected, taken if conditional else not self._networks_take_condition)
-    self._class_probs = tensor_util.convert_nonref_to_tensor(class_probs)
-    self._condition_shape = None if condition_shape is None else tuple(condition_shape)
-    if of_classes:
+    self._set_condition(class_probs, condition_shape)
+    is_mixture = isinstance(distribution, MixturePrior)
+    prior_takes_label = is_mixture and distribution.classes is not None and self.classes is not None
+    if prior_takes_label:
       expected = f'{distribution.classes} numbers, one for each class of the prior'
       check('class_probs', class_probs, expected, self.classes == distribution.classes)
+    self._networks_take_condition = takes_condition(bijector)
+    taken = self._networks_take_condition or prior_takes_label
+    expected = 'a bijector that takes a `condition` if and only if the flow is conditional'
+    check('bijector', bijector.name, expected, taken == self._is_conditional)
     if not bijector.trainable_variables:
       raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
 
@@ -102,11 +99,10 @@ class Flow(Generator, _TransformedDistribution):
         raise TypeError(f'The keywords of a flow are {names}. Got: {", ".join(sorted(unknown))}.')
       of_prior = {}
       if (component := kwargs.get('component')) is not None:
-        expected = 'None unless the prior of the flow is a mixture'
-        check('component', component, expected, isinstance(distribution, MixturePrior))
+        check('component', component, 'None unless the prior of the flow is a mixture', is_mixture)
         of_prior['component'] = component
       condition = self._as_condition(kwargs.get('condition'))
-      if of_classes:
+      if prior_takes_label:
         of_prior['label'] = condition
       return of_prior, self._bijector_kwargs(kwargs.get('training', False), condition)
 
@@ -117,21 +113,6 @@ class Flow(Generator, _TransformedDistribution):
   def _parameter_properties(cls, dtype, num_classes=None):
     # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
-
-  @property
-  def classes(self) -> int | None:
-    """The number of classes, or None for a flow without them."""
-    return None if self._class_probs is None else self._class_probs.shape[0]
-
-  @property
-  def class_probs(self) -> tf.Variable | tf.Tensor | None:
-    """The probabilities of the classes, `[classes]`; a training sets them to the frequencies in its data."""
-    return self._class_probs
-
-  @property
-  def condition_shape(self) -> tuple[int, ...] | None:
-    """The shape of one condition, or None for a flow with classes or without conditions."""
-    return self._condition_shape
 
   def given(self, condition: tf.Tensor, name: str | None = None) -> Given:
     """Returns p(x | c) as a distribution, whose batch shape is the batch shape of the condition."""
@@ -163,50 +144,8 @@ class Flow(Generator, _TransformedDistribution):
     return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
 
   def _bijector_kwargs(self, training, condition):
-    if not self._networks_take_condition:
-      condition = None
-    elif self.classes is not None:
-      condition = tf.one_hot(condition, self.classes, dtype=self.dtype)
-    return bijector_kwargs(self.bijector, training=training, condition=condition)
-
-  def _as_condition(self, condition):
-    """Converts a condition, and refuses one of another dtype, shape or range, or one that is missing or too much."""
-    if self.classes is None and self.condition_shape is None:
-      check('condition', condition, 'None, as the flow is not conditional', condition is None)
-      return None
-    if condition is None:
-      raise UsageError(f'`condition` must be given, as {self.name!r} is a conditional flow. Got: nothing.', 'condition')
-    if self.classes is None:
-      condition = tf.convert_to_tensor(condition, None if tf.is_tensor(condition) else self.dtype)
-      check_events('condition', condition, tf.TensorShape(self.condition_shape))
-      return tf.cast(condition, self.dtype)
-    condition = tf.convert_to_tensor(condition, None if hasattr(condition, 'dtype') else tf.int32)
-    found = condition.dtype.name
-    suits = condition.dtype.is_integer
-    if suits and tf.executing_eagerly():
-      wrong = set(condition.numpy().ravel()) - set(range(self.classes))
-      suits, found = not wrong, ', '.join(map(str, sorted(wrong)))
-    check('condition', found, f'ints from 0 to {self.classes - 1}', suits)
-    return tf.cast(condition, tf.int32)
-
-  def _broadcast(self, value, condition, event_shape):
-    """Gives events and their conditions one batch shape."""
-    condition = self._as_condition(condition)
-    if condition is None:
-      return value, None
-    ndims, condition_ndims = event_shape.rank, len(self.condition_shape or ())
-    batches = value.shape[: value.shape.rank - ndims], condition.shape[: condition.shape.rank - condition_ndims]
-    if batches[0].is_fully_defined() and batches[0] == batches[1]:
-      return value, condition
-    batch = tf.broadcast_dynamic_shape(
-      tf.shape(value)[: value.shape.rank - ndims], tf.shape(condition)[: condition.shape.rank - condition_ndims]
-    )
-    static = tf.broadcast_static_shape(*batches)
-
-    def expand(tensor, shape):
-      return tf.ensure_shape(tf.broadcast_to(tensor, tf.concat([batch, shape], axis=0)), static + shape)
-
-    return expand(value, event_shape), expand(condition, self.condition_shape or ())
+    seen = self._seen_by_networks(condition) if self._networks_take_condition else None
+    return bijector_kwargs(self.bijector, training=training, condition=seen)
 
   # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the
   # keywords of a flow in their signatures, and refuse images of another dtype or shape.
@@ -242,7 +181,7 @@ class Flow(Generator, _TransformedDistribution):
     value = self._as_events('value', value, self)
     if condition is None and component is None and self.classes is not None:
       return tf.reduce_logsumexp(self.class_log_probs(value, training=training), axis=-1)
-    value, condition = self._broadcast(value, condition, self.event_shape)
+    value, condition = self._broadcast(value, self.event_shape, condition)
     return super().log_prob(value, name, **_given(training=training, component=component, condition=condition))
 
   def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs) -> tf.Tensor:
@@ -276,18 +215,10 @@ class Flow(Generator, _TransformedDistribution):
     Returns:
       Images of shape `[*sample_shape, *event_shape]`, or the shape that results with the batch shape of the condition.
     """
-    if self.classes is None and self.condition_shape is None:
+    if not self._is_conditional:
       self._as_condition(condition)
       return super().sample(sample_shape, seed, name, training=training)
-    shape = tf.convert_to_tensor(sample_shape, tf.int32)
-    shape = tf.reshape(shape, (-1,)) if shape.shape.rank == 0 else shape
-    if condition is None and self.classes is not None:
-      seed, class_seed = tfp.random.split_seed(seed, salt='classes')
-      condition = tfp.distributions.Categorical(probs=self._class_probs).sample(shape, seed=class_seed)
-    condition = self._as_condition(condition)
-    ndims = condition.shape.rank - len(self.condition_shape or ())
-    shape = tf.broadcast_dynamic_shape(shape, tf.shape(condition)[:ndims])
-    condition = tf.broadcast_to(condition, tf.concat([shape, self.condition_shape or ()], axis=0))
+    shape, condition, seed = self._condition_of_samples(sample_shape, condition, seed)
     return super().sample(shape, seed, name, training=training, condition=condition)
 
   def encode(self, images: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
@@ -303,20 +234,23 @@ class Flow(Generator, _TransformedDistribution):
     """
     images = self._as_events('images', images, self)
     if self._networks_take_condition or condition is not None:
-      images, condition = self._broadcast(images, condition, self.event_shape)
+      images, condition = self._broadcast(images, self.event_shape, condition)
     return self.bijector.inverse(images, **self._bijector_kwargs(training, condition))
 
   def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Maps noise to images, `x = G(z)`: the inverse of `encode`, with `training` as in `sample`."""
     noise = self._as_events('noise', noise, self.distribution)
     if self._networks_take_condition or condition is not None:
-      noise, condition = self._broadcast(noise, condition, self.distribution.event_shape)
+      noise, condition = self._broadcast(noise, self.distribution.event_shape, condition)
     return self.bijector.forward(noise, **self._bijector_kwargs(training, condition))
 
   def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
-    if self.classes is not None and kwargs.get('condition') is None:
+    condition = kwargs.pop('condition', None)
+    if condition is None and self.classes is not None:
       value = self.sample(sample_shape, seed, **kwargs)
       return value, self.log_prob(value, **kwargs)
+    if self._is_conditional:
+      sample_shape, kwargs['condition'], seed = self._condition_of_samples(sample_shape, condition, seed)
     return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
 
   def _entropy(self, **kwargs):

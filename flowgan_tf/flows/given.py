@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability.python.internal import prefer_static as ps
 
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
@@ -17,7 +18,11 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
   """The distribution p(x | c) of a conditional flow, for one condition or a batch of them.
 
   Its batch shape is the shape of the conditions without their event. It takes no keywords, so that it can be a part of
-  any distribution of TFP. `Flow.given` makes it.
+  any distribution of TFP, such as a joint distribution or a mixture. `Flow.given` makes it.
+
+  ```python
+  joint = tfd.JointDistributionNamed({'y': tfd.Categorical(probs=flow.class_probs), 'x': lambda y: flow.given(y)})
+  ```
   """
 
   def __init__(self, flow: Flow, condition: tf.Tensor, name: str = 'given'):
@@ -35,7 +40,7 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
 
   @classmethod
   def _parameter_properties(cls, dtype, num_classes=None):
-    return {}
+    return {'condition': tfp.util.ParameterProperties(event_ndims=lambda given: len(given.flow.condition_shape or ()))}
 
   @property
   def flow(self) -> Flow:
@@ -55,15 +60,6 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
     """Maps noise to images; see `Flow.decode`."""
     return self._flow.decode(noise, condition=self._condition)
 
-  def _batch_ndims(self):
-    return self._condition.shape.rank - len(self._flow.condition_shape or ())
-
-  def _batch_shape(self):
-    return self._condition.shape[: self._batch_ndims()]
-
-  def _batch_shape_tensor(self):
-    return tf.shape(self._condition)[: self._batch_ndims()]
-
   def _event_shape(self):
     return self._flow.event_shape
 
@@ -71,10 +67,29 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
     return self._flow.event_shape_tensor()
 
   def _default_event_space_bijector(self):
-    return self._flow.experimental_default_event_space_bijector()
+    """The flow itself, from noise to images."""
+    flow, event_ndims = self._flow, self.event_shape.rank
+
+    def inverse_log_det_jacobian(images):
+      images, condition = flow._broadcast(images, flow.event_shape, self._condition)
+      keywords = flow._bijector_kwargs(False, condition)
+      return flow.bijector.inverse_log_det_jacobian(images, event_ndims=event_ndims, **keywords)
+
+    return tfp.bijectors.Inline(
+      self.decode,
+      self.encode,
+      inverse_log_det_jacobian,
+      forward_min_event_ndims=flow.distribution.event_shape.rank,
+      inverse_min_event_ndims=event_ndims,
+    )
 
   def _sample_n(self, n, seed=None):
-    return self._flow.sample(tf.concat([[n], self._batch_shape_tensor()], axis=0), seed, condition=self._condition)
+    shape = ps.concat([[n], self.batch_shape_tensor()], axis=0)
+    return self._flow.sample(shape, seed, condition=self._condition)
+
+  def _sample_and_log_prob(self, sample_shape, seed):
+    shape = ps.concat([ps.reshape(sample_shape, [-1]), self.batch_shape_tensor()], axis=0)
+    return self._flow.experimental_sample_and_log_prob(shape, seed, condition=self._condition)
 
   def _log_prob(self, x):
     return self._flow.log_prob(x, condition=self._condition)

@@ -15,7 +15,7 @@ from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.bijectors import AlphaLogit, BatchNormalization
 from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import check_events, check_values
+from flowgan_tf.flows.builder import as_indices, check_events, check_values
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
@@ -181,6 +181,7 @@ class MixturePrior(tfp.distributions.Distribution):
 
   def class_log_probs(self, noise: tf.Tensor) -> tf.Tensor:
     """Returns log p(z | y) of noise `[..., *event_shape]` for each class: `[..., classes]`."""
+    check('classes', self.classes, 'given to the prior', self.classes is not None)
     joint = self._of_components(tf.convert_to_tensor(noise, self.dtype))
     parts = tf.reshape(joint, tf.concat([tf.shape(joint)[:-1], [self.classes, self.components_per_class]], axis=0))
     return tf.reduce_logsumexp(parts, axis=-1) + math.log(self.classes)
@@ -216,26 +217,24 @@ class MixturePrior(tfp.distributions.Distribution):
     # |x - c|^2 without |x|^2, which is the same for all.
     distances = tf.reduce_sum(centers**2, axis=1) - 2.0 * tf.matmul(rows(images), centers, transpose_b=True)
     if label is not None:
-      others = self._class_of_component() != tf.reshape(tf.cast(label, tf.int32), (-1, 1))
+      classes = tf.range(self.num_components) // self.components_per_class
+      others = classes != tf.reshape(self._as_label(label), (-1, 1))
       distances = tf.where(others, tf.constant(float('inf'), distances.dtype), distances)
     nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
     return tf.reshape(nearest, tf.shape(images)[: images.shape.rank - image_shape.rank])
-
-  def _class_of_component(self):
-    return tf.range(self.num_components) // self.components_per_class
 
   def sample_parts(
     self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None, label: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws means `m_k` and the noise around them `s e`, `[n, *event_shape]`; their sum is `sample(n, seed)`.
 
-    With labels, n ints of any shape, each mean belongs to a component of its class.
+    With labels, n ints of any shape or a single one, each mean belongs to a component of its class.
     """
     noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
     choices = self.num_components if label is None else self.components_per_class
     component = tf.random.stateless_uniform([n], component_seed, 0, choices, tf.int32)
     if label is not None:
-      component += tf.reshape(tf.cast(label, tf.int32), (-1,)) * self.components_per_class
+      component += tf.reshape(self._as_label(label), (-1,)) * self.components_per_class
     noise = self._standard.sample(n, seed=noise_seed)
     means = tf.gather(tf.convert_to_tensor(self._means), component)
     return means, noise if self._scale is None else self._scale * noise
@@ -269,8 +268,12 @@ class MixturePrior(tfp.distributions.Distribution):
     if label is None:
       return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
     of_classes = tf.reshape(means, (self.classes, self.components_per_class, *means.shape[1:]))
-    around = tf.expand_dims(noise, -1 - self.event_shape.rank) - tf.gather(of_classes, label)
+    around = tf.expand_dims(noise, -1 - self.event_shape.rank) - tf.gather(of_classes, self._as_label(label))
     return tf.reduce_logsumexp(self._of_component(around), axis=-1) + constant
+
+  def _as_label(self, label):
+    check('label', 'a label', 'None, as the components are not divided among classes', self.classes is not None)
+    return as_indices('label', label, self.classes)
 
   def _as_component(self, component, shape):
     """Converts the component of each noise of `shape`, and refuses one that would be broadcast or does not exist."""
@@ -347,8 +350,8 @@ def initialize_prior(
 
   Raises:
     ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has such batch norms;
-      if the images have another shape or dtype, values outside [0, 1] or noise that is not finite, or there are fewer
-      different images than components.
+      if the images have another shape or dtype, values outside [0, 1] or noise that is not finite; if there are fewer
+      different images than components, or labels are missing, too much, or not those of the classes.
   """
   prior = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'
@@ -361,7 +364,8 @@ def initialize_prior(
   images = images.astype(prior.dtype.as_numpy_dtype)
   found, expected = 'nothing' if labels is None else 'labels', 'given if and only if the prior is divided among classes'
   check('labels', found, expected, (labels is None) == (prior.classes is None))
-  groups = np.zeros(len(images), int) if labels is None else np.asarray(labels)
+  groups = np.zeros(len(images), int) if labels is None else as_indices('labels', labels, prior.classes).numpy()
+  check('labels', groups.shape, f'ints of shape {(len(images),)}', groups.shape == (len(images),))
   for group in range(prior.classes or 1):
     distinct, needed = len({image.tobytes() for image in images[groups == group]}), prior.components_per_class
     of_class = '' if labels is None else f' of class {group}'

@@ -83,8 +83,9 @@ class ConditionalSequential(keras.layers.Layer):
     if is_image(condition_shape):
       shape, condition_shape = shape_beside(shape, condition_shape), None
     for layer in self._parts:
-      sees = isinstance(layer, Modulation) and condition_shape is not None
-      layer.build([shape, condition_shape] if sees else shape)
+      if not layer.built:  # Keras has built the layers of a sequence that it makes from a configuration.
+        sees = isinstance(layer, Modulation) and condition_shape is not None
+        layer.build([shape, condition_shape] if sees else shape)
       if not isinstance(layer, Modulation):
         shape = layer.compute_output_shape(shape)
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,9 @@ from flowgan_tf.files import read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.metrics.arrays import map_batches
+from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
-from flowgan_tf.metrics.samples import make_scorer, score_samples
+from flowgan_tf.metrics.samples import Scorer, make_scorer, score_samples
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings
@@ -28,8 +30,13 @@ _RECORD = 'evaluation.json'
 _SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
-# What a scorer returns that is the same for real images and for samples.
-_SAME = ('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images')
+_ORDER_SEED = 0  # Data may be sorted by class, but each split of the samples must see all classes.
+_SPREAD_CONDITIONS, _SPREAD_SAMPLES = 100, 8
+# What is the same for real images and for samples, or says nothing about real images.
+_ONLY_OF_SAMPLES = (
+  *('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images'),
+  *('saturated', 'non_finite', 'sample_std', 'psnr', 'ssim'),
+)
 
 
 class Evaluator:
@@ -89,11 +96,12 @@ class Evaluator:
     step: int = 0,
     temperature: float = 1.0,
     condition: np.ndarray | None = None,
+    split: str = 'validation',
   ) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
     `temperature` scales the noise, or a mixture's noise around its means. `condition` are the conditions of the
-    samples, `[n, ...]`; by default those of the first `n` images of the split 'validation'.
+    samples, `[n, ...]`; by default those of `n` images of `split`, as in `shuffled`.
 
     Raises:
       UsageError: If the samples would not fit into memory.
@@ -103,11 +111,52 @@ class Evaluator:
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
     full, given = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, []
     if self._condition:
-      given = self._condition.of_split(self._dataset.validation, n) if condition is None else condition
+      given = self._condition.of_split(self.shuffled(split, n)) if condition is None else condition
       given = [np.resize(given, (full, *given.shape[1:]))]
     label = given[0] if self._condition and self._condition.classes else None
     noise = sample_noise(self._generator.distribution, full, seed, temperature, label)
     return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, *given)[:n]
+
+  def shuffled(self, split: str, n: int) -> data.Split:
+    """Returns n images of a split in an order that mixes classes and is always the same, more than once if need be."""
+    part = getattr(self._dataset, split)
+    rows = np.resize(np.random.default_rng(_ORDER_SEED).permutation(len(part)), n)
+    return data.Split(
+      *(None if array is None else array[rows] for array in (part.images, part.labels, part.conditions))
+    )
+
+  def score(
+    self, samples: np.ndarray, scorer: Scorer | None, splits: int = 1, split: str = 'validation'
+  ) -> dict[str, Any]:
+    """Returns the health of samples, their scores, and how well they keep to the conditions of `split`.
+
+    The samples must be those that `sample` draws by default, or the images of `shuffled`. For images as conditions,
+    `psnr` and `ssim` compare samples with the images that the conditions come from, and `consistency` compares them,
+    reduced again, with the conditions. `splits` is as for `Scorer`.
+    """
+    condition = self._condition
+    if condition is None:
+      return score_samples(samples, scorer, splits)
+    of = self.shuffled(split, len(samples))
+    record = score_samples(samples, scorer, splits, of.labels if condition.classes else None)
+    if condition.comes_from_image and not record['non_finite']:
+      originals = (of.images.astype(np.float32) + 0.5) / self._dataset.levels
+      record |= {
+        'psnr': psnr(samples, originals),
+        'ssim': ssim(samples, originals),
+        'consistency': consistency(samples, condition.of_split(of), condition.reduce),
+      }
+    return record
+
+  def spread_of_samples(self, split: str) -> dict[str, float | int]:
+    """Measures how much samples for one image or vector as condition differ; empty without such conditions."""
+    if self._condition is None or self._condition.classes:
+      return {}
+    n = min(_SPREAD_CONDITIONS, len(getattr(self._dataset, split)))
+    given = np.repeat(self._condition.of_split(self.shuffled(split, n)), _SPREAD_SAMPLES, axis=0)
+    samples = self.sample(len(given), Purpose.SCORE, step=1, condition=given)
+    value = sample_spread(samples.reshape(n, _SPREAD_SAMPLES, *samples.shape[1:]))
+    return {'spread': value, 'spread_conditions': n, 'spread_samples': _SPREAD_SAMPLES}
 
 
 def evaluate_run(
@@ -146,6 +195,11 @@ def evaluate_run(
     what a perfect sampler would have. `float64` adds `nll_float64` and the like. A generator without a likelihood has
     only scores. Workers other than the chief get an empty list.
 
+    A conditional run has its `condition`, and its samples are drawn with the conditions of the split. For labels there
+    is also how well p(y | x) tells classes, as in `Likelihood`, and what `metrics.label_agreement` and
+    `metrics.class_distances` say about the samples. For images there are `psnr`, `ssim` and `consistency`, and for
+    images and vectors `spread`.
+
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a
       likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
@@ -176,7 +230,9 @@ def evaluate_run(
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))
     n = _SAMPLES[run.config.scorer] if samples is None else samples
-    made = make_scorer(run.config, dataset, required=bool(scorer)) if n and replicas.is_chief else None
+    made = None
+    if n and replicas.is_chief:
+      made = make_scorer(run.config, dataset, required=bool(scorer), within_classes=True)
     records = _measure(run, dataset, checkpoints, split, n, float64, made, replicas)
     if replicas.is_chief:
       # We read it again, because another process may have evaluated the run meanwhile.
@@ -187,20 +243,18 @@ def evaluate_run(
 
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
-  real = {}
-  if scorer and len(dataset.test) >= n:  # Scores of fewer images are lower, and give no bound.
-    scores = scorer(data.dequantize(dataset.test.images[:n], dataset.levels, _REAL_SEED), _SPLITS)
-    real = {f'real_{name}': value for name, value in scores.items() if name not in _SAME}
   condition = data.make_condition(run.config.condition, dataset)
   tools = {'spread': replicas.map, 'condition': condition}
   evaluator = Evaluator(run.generator, dataset, run.config, **tools)
-  given = condition.of_split(getattr(dataset, split), n) if condition and n else None
+  # Scores of fewer images are lower, and give no bound.
+  real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
+  conditional = {'condition': run.config.condition} if condition else {}
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
-      measured = by_step[step] = {'step': step, 'split': split}
+      measured = by_step[step] = {'step': step, 'split': split} | conditional
       if likelihood := evaluator.likelihood(split):
         measured |= likelihood.record()
       if float64:
@@ -209,11 +263,19 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
         wide = Evaluator(generator, dataset, run.config, **tools).likelihood(split)
         measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
       if n:
-        drawn = evaluator.sample(n, Purpose.SCORE, condition=given)
+        drawn = evaluator.sample(n, Purpose.SCORE, split=split)
+        measured |= evaluator.spread_of_samples(split)
         if replicas.is_chief:
-          measured |= score_samples(drawn, scorer, _SPLITS) | real
+          measured |= evaluator.score(drawn, scorer, _SPLITS, split) | real
     records.append(by_step[step] | {'checkpoint': checkpoint})
   return records
+
+
+def _real_scores(evaluator: Evaluator, dataset: data.Dataset, scorer: Scorer, n: int) -> dict:
+  """What n test images themselves get in place of samples, with names that start with `real_`."""
+  images = data.dequantize(evaluator.shuffled('test', n).images, dataset.levels, _REAL_SEED)
+  scores = evaluator.score(images, scorer, _SPLITS, 'test')
+  return {f'real_{name}': value for name, value in scores.items() if name not in _ONLY_OF_SAMPLES}
 
 
 def _found_by_chief(checkpoints, replicas):

@@ -1,8 +1,16 @@
 """Measures of a model: its likelihood, scores of its samples, and signs of memorisation."""
 
 from flowgan_tf.metrics.classifier import Classifier, load_classifier
+from flowgan_tf.metrics.conditional import (
+  class_distances,
+  consistency,
+  label_agreement,
+  psnr,
+  sample_spread,
+  ssim,
+)
 from flowgan_tf.metrics.inception import Inception, load_inception
-from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, make_likelihood_fn
+from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, calibration_error, make_likelihood_fn
 from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
 from flowgan_tf.metrics.samples import (
   Reference,
@@ -33,10 +41,14 @@ __all__ = [
   'ScoreNetwork',
   'Scorer',
   'bits_per_dim',
+  'calibration_error',
+  'class_distances',
+  'consistency',
   'feature_statistics',
   'frechet_distance',
   'inception_score',
   'kernel_distance',
+  'label_agreement',
   'load_classifier',
   'load_inception',
   'load_reference',
@@ -44,5 +56,8 @@ __all__ = [
   'make_scorer',
   'mode_score',
   'nearest_neighbors',
+  'psnr',
+  'sample_spread',
   'score_samples',
+  'ssim',
 ]

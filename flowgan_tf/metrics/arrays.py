@@ -53,6 +53,11 @@ def standard_error(values: ArrayLike) -> float:
   return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
 
 
+def binomial_error(share: float, n: int) -> float:
+  """Returns the standard error of a share of n independent images, `sqrt(p (1 - p) / n)`."""
+  return math.sqrt(share * (1 - share) / n)
+
+
 def weights_hash(weights: Iterable[np.ndarray]) -> str:
   """Returns the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
   return hashlib.sha256(b''.join(weight.tobytes() for weight in weights)).hexdigest()[:16]

@@ -9,14 +9,14 @@ import scipy.special
 import tensorflow as tf
 
 from flowgan_tf.flows import Flow
-from flowgan_tf.metrics.arrays import map_batches, standard_error
+from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_error
 
 
 class Likelihood(NamedTuple):
   """The likelihood of a set of images under a flow.
 
   For a conditional flow it is the likelihood p(x | c) given the conditions of the images, but for a flow with classes
-  it is p(x), the sum over all classes. The last three are None for all other flows.
+  it is p(x), the sum over all classes. The last four are None for all other flows.
   """
 
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
@@ -27,6 +27,7 @@ class Likelihood(NamedTuple):
   n: int  #: Number of images.
   conditional_nll: float | None = None  #: Mean of -log p(x | y) for the images' own labels, in nats per image.
   class_accuracy: float | None = None  #: Share of images whose label has the largest p(y | x).
+  class_accuracy_error: float | None = None  #: Binomial standard error of `class_accuracy`.
   calibration_error: float | None = None  #: Expected calibration error of p(y | x); see `calibration_error`.
 
   def record(self) -> dict[str, float]:
@@ -128,14 +129,9 @@ def make_likelihood_fn(
       n += len(chunk)
     log_prob, of_classes = np.concatenate(log_probs), {}
     if per_class:
-      joint, log_prob = log_prob.astype(np.float64), scipy.special.logsumexp(log_prob, axis=1)
-      own = joint[np.arange(n), condition] - np.log(np.asarray(flow.class_probs, np.float64))[condition]
-      probs = np.exp(joint - log_prob[:, np.newaxis])
-      of_classes = {
-        'conditional_nll': -float(own.mean()),
-        'class_accuracy': float(np.mean(joint.argmax(axis=1) == condition)),
-        'calibration_error': calibration_error(probs, condition),
-      }
+      joint = log_prob.astype(np.float64)
+      log_prob = scipy.special.logsumexp(joint, axis=1)
+      of_classes = _of_classes(joint, log_prob, condition, np.asarray(flow.class_probs, np.float64))
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,
@@ -147,3 +143,17 @@ def make_likelihood_fn(
     )
 
   return likelihood
+
+
+def _of_classes(
+  joint: np.ndarray, log_prob: np.ndarray, labels: np.ndarray, class_probs: np.ndarray
+) -> dict[str, float]:
+  """Returns what a `Likelihood` says about classes, from log p(x, y) `[n, classes]`, log p(x) `[n]` and p(y)."""
+  own = joint[np.arange(len(labels)), labels] - np.log(class_probs)[labels]
+  accuracy = float(np.mean(joint.argmax(axis=1) == labels))
+  return {
+    'conditional_nll': -float(own.mean()),
+    'class_accuracy': accuracy,
+    'class_accuracy_error': binomial_error(accuracy, len(labels)),
+    'calibration_error': calibration_error(np.exp(joint - log_prob[:, np.newaxis]), labels),
+  }

@@ -5,7 +5,8 @@ import logging
 import math
 import os
 import pathlib
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import config_dict
@@ -15,6 +16,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import make_writable
 from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.metrics.classifier import load_classifier
+from flowgan_tf.metrics.conditional import class_distances, label_agreement
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.metrics.scores import (
   FeatureStatistics,
@@ -63,20 +65,24 @@ class Reference(NamedTuple):
   #: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
   statistics: FeatureStatistics
   features: np.ndarray  #: For KID: float32 `[m, d]` of the first of these images, at most 10,000.
+  class_features: Sequence[np.ndarray] = ()  #: For FID within classes: float32 `[m, d]` of these images, by class.
 
 
-def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.PathLike) -> Reference:
+def load_reference(
+  dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.PathLike, by_class: bool = False
+) -> Reference:
   """Returns the reference of a data set, from the cache if it is there and newly computed otherwise.
 
-  The training images are dequantised, to look like a flow's samples, with noise that is always the same.
+  The training images are dequantised, to look like a flow's samples, with noise that is always the same. With
+  `by_class` the features of all of them are kept, in a file of its own.
   """
   n = len(dataset.train)
   used = min(n, _MOST_IMAGES)
+  order = np.arange(n) if used == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:used]
 
   def compute():
     count = f'the {n}' if used == n else f'{used} of the {n}'
     _LOG.info('Computing %s features of %s train images of %s.', network.name, count, dataset.name)
-    order = np.arange(n) if used == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:used]
     chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
     features = []
     for start in range(0, used, chunk):
@@ -84,12 +90,18 @@ def load_reference(dataset: Dataset, network: ScoreNetwork, cache_dir: str | os.
       images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
       features.append(network.predict(images)[0])
     features = np.concatenate(features)
-    return {'features': features[:_KERNEL_FEATURES], **feature_statistics(features)._asdict()}
+    kept = features if by_class else features[:_KERNEL_FEATURES]
+    return {'features': kept, **feature_statistics(features)._asdict()}
 
-  train = 'train' if used == n else f'train{used}'
+  train = ('train' if used == n else f'train{used}') + '-all' * by_class
   name = f'reference-{dataset.name}-{train}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}'
   saved = cached(cache_dir, name, compute)
-  return Reference(FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n'])), saved['features'])
+  features, of_classes = saved['features'], ()
+  if by_class:
+    labels = dataset.train.labels[order]
+    of_classes = tuple(features[labels == label] for label in range(dataset.num_classes))
+  statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
+  return Reference(statistics, features[:_KERNEL_FEATURES].copy(), of_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,23 +110,27 @@ class Scorer:
 
   network: ScoreNetwork  #: Network that predicts features and classes.
   reference: Reference  #: Features of real images from the same network, for FID and KID.
+  #: Network that says which label of the data set a sample has, if labels are asked for and `network` does not say it.
+  labeller: ScoreNetwork | None = None
 
   @property
   def selection(self) -> str:
     """The score that chooses the best checkpoint: as in the paper's tables, the MODE score if there is one."""
     return 'inception_score' if self.network.label_distribution is None else 'mode_score'
 
-  def __call__(self, images: np.ndarray, splits: int = 1) -> dict[str, float | int | str]:
+  def __call__(self, images: np.ndarray, splits: int = 1, labels: np.ndarray | None = None) -> dict[str, Any]:
     """Scores samples.
 
     Args:
       images: Samples, finite floats `[n, height, width, channels]`.
       splits: Number of parts into which the samples are divided. Inception and MODE score are given as mean and
         standard deviation over the parts.
+      labels: Labels that were asked for, ints `[n]`, if there were any.
 
     Returns:
       A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
-      splits and reference images.
+      splits and reference images. With labels it has what `label_agreement` says and, if the reference has classes,
+      what `class_distances` says.
     """
     network = self.network
     features, probabilities = network.predict(images)
@@ -129,6 +145,8 @@ class Scorer:
       record |= {name: score.mean, f'{name}_std': score.std}
     if network.test_accuracy is not None:
       record['classifier_accuracy'] = network.test_accuracy
+    if labels is not None:
+      record |= self._by_label(images, features, probabilities, labels)
     return record | {
       'score_samples': len(images),
       'score_splits': splits,
@@ -137,23 +155,36 @@ class Scorer:
       'reference_images': self.reference.statistics.n,
     }
 
+  def _by_label(self, images, features, probabilities, labels):
+    record = {}
+    if self.labeller:
+      probabilities = self.labeller.predict(images)[1]
+    if self.labeller or self.network.label_distribution is not None:
+      record = label_agreement(probabilities.argmax(axis=1), labels)
+    if self.reference.class_features:
+      record |= class_distances(features, labels, self.reference.class_features)
+    return record
 
-def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: bool = False) -> Scorer | None:
+
+def make_scorer(
+  config: config_dict.ConfigDict, dataset: Dataset, *, required: bool = False, within_classes: bool = False
+) -> Scorer | None:
   """Makes the scorer for the samples of a run. FID and KID compare with the training images, as is customary.
 
   A classifier or reference features that are not in the cache are made now. If the cache cannot be written, a warning
   says so before that work.
 
   Args:
-    config: A training configuration with `scorer`, `inception_weights` and `cache_dir`.
+    config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
     dataset: The data. Without labels for a classifier, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
+    within_classes: Whether to measure FID within classes, too, if labels are asked for.
 
   Raises:
     UsageError: If `required` and the data have no labels, a label has no training image, or the weights of Inception-v3
       are missing.
   """
-  by_classifier = config.scorer == 'classifier'
+  by_classifier, by_label = config.scorer == 'classifier', config.condition == 'label'
   if by_classifier and dataset.num_classes is None:
     if required:
       raise UsageError(
@@ -175,10 +206,14 @@ def make_scorer(config: config_dict.ConfigDict, dataset: Dataset, *, required: b
   except UsageError as error:
     _LOG.warning('%s; what is not in it will be computed every time.', error)
   network = load_classifier(dataset, folder) if by_classifier else load_inception(config.inception_weights or None)
-  return Scorer(network, load_reference(dataset, network, folder))
+  labeller = load_classifier(dataset, folder) if by_label and not by_classifier else None
+  reference = load_reference(dataset, network, folder, by_class=by_label)
+  return Scorer(network, reference if within_classes else reference._replace(class_features=()), labeller)
 
 
-def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) -> dict[str, float | int | str]:
+def score_samples(
+  images: np.ndarray, scorer: Scorer | None, splits: int = 1, labels: np.ndarray | None = None
+) -> dict[str, Any]:
   """Returns the health of samples and, if there is a scorer and all pixels are finite, their scores.
 
   Their health shows signs of a collapse that the likelihood does not show.
@@ -187,6 +222,7 @@ def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) ->
     images: Samples, float `[n, height, width, channels]`.
     scorer: Scores the samples; None for no scores.
     splits: As for `Scorer`.
+    labels: As for `Scorer`.
 
   Returns:
     A dictionary of `saturated`, the share of pixels that are beyond 0 or 1 or within 1e-6 of them; `non_finite`, the
@@ -201,4 +237,6 @@ def score_samples(images: np.ndarray, scorer: Scorer | None, splits: int = 1) ->
     'non_finite': float(1 - finite.mean()),
     'sample_std': float(values.std(axis=0).mean()),
   }
-  return health if scorer is None or health['non_finite'] else health | scorer(images, splits)
+  if scorer is None or health['non_finite']:
+    return health
+  return health | (scorer(images, splits) if labels is None else scorer(images, splits, labels))

@@ -21,6 +21,10 @@ _LOG = logging.getLogger(__name__)
 _LINE = {
   'nll': ',.2f',
   'bits_per_dim': '.3f',
+  'class_accuracy': '.1%',
+  'label_share': '.1%',
+  'psnr': '.1f',
+  'consistency': '.1f',
   'round_trip_error': '.1e',
   'mode_score': '.2f',
   'inception_score': '.2f',
@@ -28,7 +32,10 @@ _LINE = {
   'saturated': '.1%',
   'non_finite': '.1%',
 }
-_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'mode_score', 'fid')}
+_CONDITIONAL = {'class_accuracy', 'label_share', 'psnr', 'consistency'}
+# The line of a conditional generator leaves these out. The files have them.
+_DETAILS = {'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
+_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'class_accuracy', 'label_share', 'mode_score', 'fid')}
 
 
 class RunLog:
@@ -62,8 +69,8 @@ class RunLog:
     """Counts one finished step."""
     self._bar.update()
 
-  def record(self, kind: str, step: int, metrics: dict[str, float | int | str], seconds: float) -> None:
-    """Logs metrics; TensorBoard shows the numbers. Unless the kind is 'train', the record is then on the disk.
+  def record(self, kind: str, step: int, metrics: dict[str, float | int | str | list], seconds: float) -> None:
+    """Logs metrics; TensorBoard shows single numbers. Unless the kind is 'train', the record is then on the disk.
 
     `kind` is 'train', 'validation' or 'rollback'. `seconds` counts the training by earlier processes as well.
     """
@@ -72,7 +79,7 @@ class RunLog:
     if kind != 'train':  # There are too many 'train' records; see `sync`.
       self.sync()
     with self._writing(), self._writer.as_default():
-      numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+      numbers = {name: value for name, value in metrics.items() if not isinstance(value, (str, list))}
       for name, value in numbers.items():
         tf.summary.scalar(f'{kind}/{name}', value, step=step)
     self._show(kind, step, numbers)
@@ -103,7 +110,8 @@ class RunLog:
 
   def _show(self, kind, step, metrics):
     if kind == 'validation':
-      numbers = ', '.join(f'{name} {metrics[name]:{form}}' for name, form in _LINE.items() if name in metrics)
+      shown = metrics.keys() - (_DETAILS if metrics.keys() & _CONDITIONAL else ())
+      numbers = ', '.join(f'{name} {metrics[name]:{form}}' for name, form in _LINE.items() if name in shown)
       self._bar.write(f'step {step}: {numbers}', file=sys.stderr)
     prefix = '' if kind == 'train' else 'val_'
     self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR.get(kind, ()) if name in metrics}

@@ -14,7 +14,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, save_png
-from flowgan_tf.metrics.samples import make_scorer, score_samples
+from flowgan_tf.metrics.samples import make_scorer
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import make_objective, run_identity, shared_settings, validate
@@ -220,7 +220,7 @@ class _Loop:
     grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
     if not self._folder:
       return
-    metrics |= score_samples(samples, self._scorer)
+    metrics |= self._evaluator.score(samples, self._scorer)
     error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
     if not error <= largest:
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'

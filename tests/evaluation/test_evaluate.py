@@ -5,16 +5,21 @@ import json
 import math
 import pathlib
 import shutil
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
+import scipy.stats
+import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.data import pipeline
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records, read_evaluation
+from flowgan_tf.flows.prior import standard_prior
+from flowgan_tf.metrics.conditional import label_agreement
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import make_generator
@@ -90,6 +95,83 @@ def test_samples(evaluator, flow):
   assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
 
 
+# The evaluator of conditional generators.
+
+
+class Obedient:
+  """Draws noise around an image that its condition demands: the label as grey, or the condition enlarged."""
+
+  has_density, event_shape = False, tf.TensorShape([4, 4, 1])
+  distribution = standard_prior('normal', (16,), tf.float32)
+
+  def decode(self, noise, condition):
+    noise = 0.001 * tf.reshape(noise, (-1, 4, 4, 1))
+    if condition.shape.rank == 1:
+      return noise + tf.reshape(tf.cast(condition, tf.float32), (-1, 1, 1, 1)) / 10
+    return noise + tf.repeat(tf.repeat(condition, 2, axis=1), 2, axis=2)
+
+
+def sorted_dataset(classes=8):
+  """Images of one class after the other, as from a folder with a sub-folder for each class."""
+  rng = np.random.default_rng(0)
+  splits = (
+    data.Split(rng.integers(0, 256, (8 * n, 4, 4, 1)).astype(np.uint8), np.repeat(np.arange(classes), n))
+    for n in (30, 20, 25)
+  )
+  return data.Dataset('sorted', 256, *splits, classes)
+
+
+def grey_label(images, splits=1, labels=None):
+  """Stands for a `Scorer` that sees the label in the grey of an image."""
+  found = np.rint(10 * images.mean(axis=(1, 2, 3))).astype(int)
+  in_splits = [len(set(part)) for part in np.array_split(found, splits)]
+  return {'splits': in_splits} | ({} if labels is None else label_agreement(found, labels))
+
+
+def obedient(kind, config):
+  dataset = sorted_dataset()
+  return Evaluator(Obedient(), dataset, config, condition=data.make_condition(kind, dataset)), dataset
+
+
+def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(config):
+  evaluator, dataset = obedient('label', config)
+  samples = evaluator.sample(200, Purpose.SCORE, split='test')
+  found = evaluator.score(samples, grey_label, 5, 'test')
+  assert found['label_share'] == 1.0 and min(found['splits']) >= 7
+  assert sorted(evaluator.shuffled('test', 200).labels) == sorted(dataset.test.labels)
+  # Shuffled labels are met by chance; so are the labels of other images.
+  for images in (np.random.default_rng(1).permutation(samples), evaluator.sample(200, Purpose.SCORE)):
+    by_chance = evaluator.score(images, grey_label, 5, 'test')['label_share']
+    assert scipy.stats.binomtest(round(200 * by_chance), 200, 1 / 8).pvalue > 1e-3
+  assert evaluator.spread_of_samples('test') == {}
+
+
+def test_samples_for_images_restore_them_and_their_conditions(config):
+  """Noise of 0.001 is 60 dB, and 6 dB less in means over 4 pixels."""
+  evaluator, dataset = obedient('low_resolution:2', config)
+  samples = evaluator.sample(250, Purpose.SCORE, split='test')
+  found = evaluator.score(samples, grey_label, 5, 'test')
+  assert 'label_share' not in found and found['consistency'] == pytest.approx(66, abs=1.5)
+  smaller = dataset.test.images.reshape(200, 2, 2, 2, 2).mean(axis=(2, 4), keepdims=True)
+  error = np.square((dataset.test.images.reshape(200, 2, 2, 2, 2) - smaller) / 256).mean(axis=(1, 2, 3, 4))
+  assert found['psnr'] == pytest.approx(-10 * np.log10(error).mean(), abs=0.2) and 0.2 < found['ssim'] < 0.9
+  assert evaluator.score(samples[::-1], grey_label, 5, 'test')['consistency'] < 20
+  spread = evaluator.spread_of_samples('test')
+  assert spread == {'spread': pytest.approx(0.001, rel=0.05), 'spread_conditions': 100, 'spread_samples': 8}
+  samples[0, 0, 0] = np.nan
+  assert not {'psnr', 'consistency', 'splits'} & evaluator.score(samples, grey_label, 5, 'test').keys()
+
+
+def test_samples_for_vectors_have_their_spread(config):
+  dataset = sorted_dataset()
+  splits = (dataclasses.replace(s, conditions=np.zeros((len(s), 2, 2, 1))) for s in (dataset.train, dataset.test))
+  dataset = dataclasses.replace(dataset, **dict(zip(('train', 'test'), splits, strict=True)))
+  evaluator = Evaluator(Obedient(), dataset, config, condition=data.make_condition('vector', dataset))
+  assert 0 < evaluator.spread_of_samples('test')['spread'] < 0.002
+  scores = evaluator.score(evaluator.sample(20, Purpose.SCORE, split='test'), grey_label, 2, 'test')
+  assert scores.keys() == {'saturated', 'non_finite', 'sample_std', 'splits'}
+
+
 # A run.
 
 
@@ -100,8 +182,9 @@ def scorer(images, splits=1):
 
 def make_run(folder, config, dataset):
   """Makes a run with the checkpoints `latest` of step 4 and `best_nll` of step 2, and returns their generators."""
-  workdir = open_workdir(folder, config, dataset)
-  state = make_state(config, dataset.image_shape)
+  condition = data.make_condition(config.condition, dataset)
+  workdir = open_workdir(folder, config, dataset, condition=condition)
+  state = make_state(config, dataset.image_shape, condition)
   checkpoints = Checkpoints(workdir, state.checkpoint())
   generators = {}
   for step, name in ((4, 'latest'), (2, 'best_nll')):
@@ -173,10 +256,31 @@ def test_a_generator_without_a_likelihood(tmp_path, images, dataset, monkeypatch
     evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
 
 
+@pytest.mark.parametrize('kind', ['label', 'low_resolution:2'])
+def test_a_conditional_run(tmp_path, images, dataset, monkeypatch, kind):
+  """The scores of 15 real images stand beside those of samples, with what they show of their conditions."""
+  network = mock.Mock(return_value={'mode_score': 1.0, 'scorer': 'classifier'})
+  monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: network)
+  config = make_config(objective='mle', dataset=images, condition=kind)
+  workdir, _ = make_run(tmp_path / 'run', config, dataset)
+  [record] = evaluate_run(workdir, ['latest'], 'test', 15)
+  assert (record['condition'], record['real_mode_score']) == (kind, 1.0)
+  of_labels = {'conditional_nll', 'class_accuracy', 'class_accuracy_error', 'calibration_error'}
+  of_images = {'psnr', 'ssim', 'consistency', 'real_consistency', 'spread'}
+  assert (of_labels if kind == 'label' else of_images) <= record.keys()
+  assert not (of_images if kind == 'label' else of_labels) & record.keys()
+  if kind == 'label':
+    for call in network.call_args_list:
+      assert sorted(call.args[2]) == sorted(dataset.test.labels)
+  else:
+    # Noise of dequantisation, of variance 1 / (12 256^2), in means over 4 pixels.
+    assert record['real_consistency'] == pytest.approx(10 * math.log10(4 * 12 * 256**2), abs=1)
+
+
 def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(workdir, monkeypatch):
   asked = []
 
-  def make(config, dataset, required):
+  def make(config, dataset, required, within_classes):
     asked.append((config.scorer, config.inception_weights, required))
 
   monkeypatch.setattr(evaluate, 'make_scorer', make)

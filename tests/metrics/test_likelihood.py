@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import flows
-from flowgan_tf.metrics.likelihood import bits_per_dim, make_likelihood_fn
+from flowgan_tf.metrics.likelihood import bits_per_dim, calibration_error, make_likelihood_fn
 
 
 def stub(log_prob=lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), encode=tf.identity, decode=tf.identity):
-  return types.SimpleNamespace(log_prob=log_prob, encode=encode, decode=decode, dtype=tf.float32)
+  return types.SimpleNamespace(log_prob=log_prob, encode=encode, decode=decode, dtype=tf.float32, classes=None)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,56 @@ def test_the_round_trip_of_the_first_images_alone_is_measured(round_trips, chunk
   likelihood = measure(images[start : start + chunk_size] for start in range(0, 25, chunk_size))
   assert likelihood.round_trip_error == pytest.approx((min(round_trips, 25) - 1) / 1000, rel=1e-2, abs=1e-6)
   assert likelihood.n == 25 and likelihood.nll == pytest.approx(-24.0)
+
+
+# Classes.
+
+
+def test_calibration_error_in_a_loop():
+  rng = np.random.default_rng(0)
+  probs, labels = rng.dirichlet([0.5] * 4, 300), rng.integers(0, 4, 300)
+  probs[0] = [1, 0, 0, 0]
+  expected = 0.0
+  for b in range(15):
+    inside = [i for i in range(300) if b <= 15 * max(probs[i]) < b + 1 or (b == 14 and max(probs[i]) == 1)]
+    if inside:
+      accuracy = np.mean([np.argmax(probs[i]) == labels[i] for i in inside])
+      expected += len(inside) / 300 * abs(accuracy - np.mean([max(probs[i]) for i in inside]))
+  assert expected > 0.1 and calibration_error(probs, labels) == pytest.approx(expected)
+
+
+def test_probabilities_that_are_true_are_calibrated():
+  rng = np.random.default_rng(0)
+  probs = rng.dirichlet([0.5] * 3, 20_000)
+  labels = (probs.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+  assert calibration_error(probs, labels) < 0.015
+  assert calibration_error(np.eye(3)[labels], labels) == 0
+  assert calibration_error(np.eye(3)[labels], (labels + 1) % 3) == 1
+
+
+def test_classes_against_sums_written_out():
+  """p(x, y) is p(y) times a normal density around y; 25 images in batches of 10."""
+  rng = np.random.default_rng(0)
+  labels, class_probs = rng.integers(0, 3, 25), np.array([0.5, 0.3, 0.2])
+  images = rng.normal(labels[:, np.newaxis, np.newaxis, np.newaxis], 1, (25, 2, 1, 1)).astype(np.float32)
+
+  def class_log_probs(x):
+    squares = tf.reduce_sum((x - tf.range(3.0)) ** 2, axis=(1, 2))
+    return -squares / 2 - math.log(2 * math.pi) + tf.math.log(tf.constant(class_probs, tf.float32))
+
+  flow = stub(encode=lambda x, condition: x, decode=lambda z, condition: z)
+  vars(flow).update(classes=3, class_probs=class_probs, class_log_probs=class_log_probs)
+  found = make_likelihood_fn(flow, 256, 10, jit=False)(images, labels)
+  joint = np.zeros((25, 3))
+  for i, image in enumerate(images.reshape(25, 2).astype(np.float64)):
+    for y in range(3):
+      joint[i, y] = class_probs[y] * np.prod([math.exp(-((v - y) ** 2) / 2) / math.sqrt(2 * math.pi) for v in image])
+  assert found.nll == pytest.approx(-np.log(joint.sum(axis=1)).mean(), rel=1e-5)
+  own = joint[np.arange(25), labels] / class_probs[labels]
+  assert found.conditional_nll == pytest.approx(-np.log(own).mean(), rel=1e-5)
+  hits = joint.argmax(axis=1) == labels
+  assert found.class_accuracy == hits.mean() and 0.4 < hits.mean() < 1
+  assert found.class_accuracy_error == pytest.approx(hits.std() / 5)
+  posterior = joint / joint.sum(axis=1, keepdims=True)
+  assert found.calibration_error == pytest.approx(calibration_error(posterior, labels), abs=1e-5)
+  assert make_likelihood_fn(stub(), 256, 10, jit=False)(images).record().keys().isdisjoint({'class_accuracy'})

@@ -1,5 +1,6 @@
 """Scores of samples, the reference behind them, and what a run makes of both."""
 
+import dataclasses
 from unittest import mock
 
 import numpy as np
@@ -74,6 +75,22 @@ def test_a_network_that_does_not_know_the_labels(images, reference):
   assert not {'mode_score', 'classifier_accuracy'} & scorer(images).keys()
 
 
+def test_labels_that_were_asked_for(images, reference):
+  """The upper half is brighter for label 1. An FID within classes needs features of each class."""
+  labels = np.repeat([1, 0], 20)
+  found = Scorer(Colours(), reference)(images, labels=labels)
+  assert (found['label_share'], found['label_shares']) == (1.0, [1.0, 1.0]) and 'class_fid' not in found
+  assert Scorer(Colours(), reference)(images, labels=1 - labels)['label_share'] == 0.0
+  assert not [name for name in Scorer(Colours(), reference)(images) if 'label' in name]
+  of_classes = reference._replace(class_features=(reference.features, reference.features))
+  found = Scorer(Colours(), of_classes)(np.repeat(images, 3, axis=0), labels=np.repeat(labels, 3))
+  assert (found['class_fid_samples'], found['class_fid_references']) == (60, 60) and found['worst_class_fid'] > 0
+  # A network that does not know the labels needs another one for them.
+  blind = Colours(name='inception_v3', label_distribution=None)
+  assert 'label_share' not in Scorer(blind, reference)(images, labels=labels)
+  assert Scorer(blind, reference, Colours())(images, labels=labels)['label_share'] == 1.0
+
+
 # The reference.
 
 
@@ -101,6 +118,27 @@ def test_reference_is_of_the_training_images_in_order_with_noise_of_their_own(tm
   np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
   assert (reference.features.dtype, reference.statistics.n) == (np.float32, 40)
   assert Scorer(network, reference)(data.dequantize(dataset.train.images, LEVELS, 5))['fid'] < 1e-3
+
+
+@pytest.mark.parametrize('most', [30, 100])
+def test_reference_by_class(tmp_path, monkeypatch, most):
+  """The file with all features is another one, and KID sees the same images as without classes."""
+  monkeypatch.setattr(samples, '_KERNEL_FEATURES', 6)
+  monkeypatch.setattr(samples, '_MOST_IMAGES', most)
+  plain = colours()
+  train = dataclasses.replace(plain.train, labels=np.arange(40) % 3)
+  dataset, network = dataclasses.replace(plain, train=train, num_classes=3), Colours()
+  reference = load_reference(dataset, network, tmp_path)
+  for _ in range(2):  # The second time it is in the cache.
+    by_class = load_reference(dataset, network, tmp_path, by_class=True)
+    np.testing.assert_array_equal(by_class.features, reference.features)
+    np.testing.assert_array_equal(by_class.statistics.covariance, reference.statistics.covariance)
+    assert sum(map(len, by_class.class_features)) == min(most, 40)
+    for label, features in enumerate(by_class.class_features):
+      colours_of_class = train.images[train.labels == label].mean(axis=(1, 2)) / LEVELS
+      distances = np.abs(features[:, np.newaxis] - colours_of_class).max(axis=2).min(axis=1)
+      assert distances.max() < 1 / LEVELS  # Half a level on average is the noise.
+  assert len(network.seen) == 2 and len(list(tmp_path.iterdir())) == 2 and reference.class_features == ()
 
 
 def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog):
@@ -164,6 +202,21 @@ def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(co
   assert load_network.call_args_list == [mock.call(dataset, folder) for folder in folders]
   first, _ = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
   assert first.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in first
+
+
+def test_the_scorer_of_labels(config, tmp_path, monkeypatch):
+  """Inception-v3 does not know the labels of the data."""
+  monkeypatch.setattr(samples, 'load_classifier', lambda *_: Colours())
+  monkeypatch.setattr(samples, 'load_inception', lambda *_: Colours(name='inception_v3', label_distribution=None))
+  config.update({'condition': 'label', 'cache_dir': str(tmp_path)})
+  dataset = data.load(config.dataset)
+  scorer = make_scorer(config, dataset, within_classes=True)
+  assert scorer.labeller is None and [len(features) for features in scorer.reference.class_features] == [60, 60]
+  assert make_scorer(config, dataset).reference.class_features == ()
+  config.scorer = 'inception'
+  assert make_scorer(config, dataset).labeller.name == 'classifier'
+  config.condition = ''
+  assert make_scorer(config, dataset, within_classes=True).reference.class_features == ()
 
 
 # Samples.

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.metrics.likelihood import Likelihood
+from flowgan_tf.metrics.samples import score_samples
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.training import loop
 from tests.processes import newest
@@ -40,6 +41,9 @@ class StubEvaluator:
 
   def sample(self, n, purpose, step=0, condition=None):
     return np.random.default_rng((purpose, step)).random((n, *self.shape), np.float32)
+
+  def score(self, samples, scorer):
+    return score_samples(samples, scorer)
 
 
 def checkpoint_of(workdir, name='latest'):

@@ -2,6 +2,7 @@
 
 analyze RUN... --what=gmm,kde,ais,jacobian
 analyze RUN --what=jacobian --checkpoint=latest --noise_vectors=64
+analyze RUN --what=kde,jacobian --label=3
 analyze RUN --what=outliers --other_dataset=fashion_mnist
 """
 
@@ -19,6 +20,7 @@ from flowgan_tf.study import ANALYSES
 FLAGS = flags.FLAGS
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_score, as in the paper, if there is one.')
+flags.DEFINE_integer('label', None, 'Class of a run with labels that is studied alone. Default: all classes.')
 analysis_settings = options.define_analyses(__name__)
 
 
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
       print(f'analyze: {command.message(error)}', file=sys.stderr, flush=True)
 
   for workdir in [fg.runs.run.find_run(argument) for argument in arguments]:
-    with noted(), fg.study.studying(workdir, FLAGS.checkpoint) as apply:
+    with noted(), fg.study.studying(workdir, FLAGS.checkpoint, FLAGS.label) as apply:
       for what, values in settings.items():
         with noted():
           _show(workdir, what, apply(what, **values))

@@ -67,12 +67,16 @@ def evaluate(run: Summary, record: dict) -> str:
 def analyze(runs: Sequence[Summary], what: str) -> str | None:
   """Returns the command that applies an analysis to runs again; None if their settings or checkpoints differ."""
   flags = {
-    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in record['settings'].items() if v != ''))
+    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in _flags_of(record).items() if v != ''))
     for record in (run.studies[what].record for run in runs)
   }
   if len(flags) > 1:
     return None
   return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={what}', *flags.pop()])
+
+
+def _flags_of(record):
+  return ({'label': record['label']} if 'label' in record else {}) | record['settings']
 
 
 def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:

@@ -121,7 +121,7 @@ def _rows(studied: dict[Analysis, list[Summary]]) -> list[Row]:
   for analysis, runs in studied.items():
     for run in runs:
       record = run.studies[analysis.name].record
-      for name, numbers in analysis.records(record).items():
+      for name, numbers in analysis.rows(record).items():
         label = f'{run.label}, {name}' if name else run.label
         start = {'run': {'label': label, 'step': record['step']}}, {'run': commands.train(run)}
         records, links = rows.get((run.path, name, record['step']), start)

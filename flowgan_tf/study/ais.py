@@ -13,7 +13,7 @@ import tqdm
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check, check_integer, check_memory, check_number
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
 
@@ -81,9 +81,10 @@ class AnnealedImportanceSampler:
   ```
 
   Attributes:
-    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
+    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`. It
+      has the keyword `condition` if images are estimated given conditions.
     prior: `p(z)`, with event shape `noise_shape`. All computations use its dtype, except for the sum of the weights,
-      which is in float64.
+      which is in float64. A `MixturePrior` that is divided among classes gets the condition as the label.
     chains: Number of chains per image and direction.
     steps: Number of temperatures.
     leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
@@ -112,7 +113,12 @@ class AnnealedImportanceSampler:
     self._transition = tf.function(self._transition, autograph=False, reduce_retracing=True)
 
   def estimate(
-    self, images: np.ndarray, sigma: float, seed: int, posterior_samples: tf.Tensor | None = None
+    self,
+    images: np.ndarray,
+    sigma: float,
+    seed: int,
+    posterior_samples: tf.Tensor | None = None,
+    condition: np.ndarray | None = None,
   ) -> AisEstimate:
     """Estimates the log-likelihood of images.
 
@@ -124,6 +130,8 @@ class AnnealedImportanceSampler:
       seed: Seed. The same seed, arguments and weights give the same estimate.
       posterior_samples: An exact sample of `p(z | x)` for each image, `[n, *noise_shape]`. With them, the chains go
         back from the samples to the prior, and the estimate is a stochastic upper bound. See `bidirectional`.
+      condition: For a conditional generator, the conditions of the images, `[n, ...]`. The estimate is then of
+        log p(x | c).
 
     Raises:
       UsageError: If the images do not have the generator's shape.
@@ -143,7 +151,8 @@ class AnnealedImportanceSampler:
       for i in starts:
         batch = slice(i, i + starts.step)
         start = None if forward else posterior_samples[batch]
-        found.append(self._run_chains(images[batch], sigma, tf.constant([seed, i]), start, bar))
+        given = [] if condition is None else [tf.convert_to_tensor(condition[batch])]
+        found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, bar))
     log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     log_mean = special.logsumexp(log_weights, axis=0) - math.log(self.chains)
     log_squares = special.logsumexp(2 * log_weights, axis=0) - math.log(self.chains)
@@ -153,7 +162,9 @@ class AnnealedImportanceSampler:
       acceptance=float(acceptances.mean()),
     )
 
-  def bidirectional(self, sigma: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def bidirectional(
+    self, sigma: float, n: int, seed: int, condition: np.ndarray | None = None
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brackets the log-likelihood of images simulated from the model, which shows how far AIS can be trusted.
 
     ```none
@@ -169,6 +180,7 @@ class AnnealedImportanceSampler:
       sigma: Standard deviation of the observation model, in units of the images.
       n: Number of images to simulate.
       seed: Seed of the images and of the chains.
+      condition: For a conditional generator, the conditions of the images, `[n, ...]`.
 
     Returns:
       The lower and the upper bounds in nats, float64 `[n]`, and the images `[n, *image_shape]`, not clipped to [0, 1].
@@ -179,15 +191,19 @@ class AnnealedImportanceSampler:
     Wu et al. ICLR 2017, section 3.2.
     """
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-    noise = self.prior.sample(n, seed=noise_seed)
-    batches = [self.decode(noise[i : i + self.batch_size]) for i in range(0, n, self.batch_size)]
+    given = [] if condition is None else [tf.convert_to_tensor(condition)]
+    noise = self._draw((n,), noise_seed, given)
+    parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
+    batches = [self.decode(noise[part], **as_keyword(*(c[part] for c in given))) for part in parts]
     clean = tf.concat(batches, axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
-    lower = self.estimate(images, sigma, int(chain_seed[0]))
-    upper = self.estimate(images, sigma, int(chain_seed[1]), posterior_samples=noise)
+    lower = self.estimate(images, sigma, int(chain_seed[0]), condition=condition)
+    upper = self.estimate(images, sigma, int(chain_seed[1]), posterior_samples=noise, condition=condition)
     return lower.log_likelihood, upper.log_likelihood, images.numpy()
 
-  def choose_sigma(self, images: np.ndarray, seed: int) -> tuple[float, list[tuple[float, float]]]:
+  def choose_sigma(
+    self, images: np.ndarray, seed: int, condition: np.ndarray | None = None
+  ) -> tuple[float, list[tuple[float, float]]]:
     """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
 
     Brent's method searches over `log sigma`, from sigma = 0.01 to 0.5. It makes about 9 estimates with the same seed,
@@ -202,20 +218,20 @@ class AnnealedImportanceSampler:
 
     def nll(log_sigma):
       sigma = math.exp(log_sigma)
-      tried.append((sigma, float(-self.estimate(images, sigma, seed).log_likelihood.mean())))
+      tried.append((sigma, float(-self.estimate(images, sigma, seed, condition=condition).log_likelihood.mean())))
       return tried[-1][1]
 
     optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
     return min(tried, key=lambda pair: pair[1])[0], tried
 
-  def _run_chains(self, images, sigma, seed, posterior_samples, bar):
+  def _run_chains(self, images, given, sigma, seed, posterior_samples, bar):
     """Returns log-weights, float64 `[chains, n]`, and mean acceptance probabilities `[steps, n]`, of one batch."""
     pilot_seed, start_seed, chain_seed = tfp.random.split_seed(seed, n=3)
-    step_sizes = self._pilot(images, sigma, pilot_seed, bar)
+    step_sizes = self._pilot(images, given, sigma, pilot_seed, bar)
     step_sizes = step_sizes[np.rint(np.linspace(0, _PILOT_STEPS, self.steps + 1)).astype(int)]
     betas = _schedule(self.steps)
     if posterior_samples is None:
-      state = self.prior.sample((self.chains, len(images)), seed=start_seed)
+      state = self._draw((self.chains, len(images)), start_seed, given)
     else:
       state = tf.repeat(posterior_samples[tf.newaxis], self.chains, axis=0)
       betas, step_sizes = betas[::-1], step_sizes[::-1]
@@ -223,38 +239,51 @@ class AnnealedImportanceSampler:
     acceptances = []
     for k in range(self.steps):
       state, log_likelihood, acceptance = self._move(
-        images, sigma, betas[k + 1], step_sizes[k + 1], state, chain_seed, k
+        images, given, sigma, betas[k + 1], step_sizes[k + 1], state, chain_seed, k
       )
       log_weights += (betas[k + 1] - betas[k]) * log_likelihood.numpy()
       acceptances.append(acceptance)
       bar.update()
     return log_weights, np.stack(acceptances)
 
-  def _pilot(self, images, sigma, seed, bar):
+  def _pilot(self, images, given, sigma, seed, bar):
     """Returns the step sizes `[_PILOT_STEPS + 1, n]` to which chains from prior to posterior adapted."""
     start_seed, chain_seed = tfp.random.split_seed(seed)
-    state = self.prior.sample((_PILOT_CHAINS, len(images)), seed=start_seed)
+    state = self._draw((_PILOT_CHAINS, len(images)), start_seed, given)
     step_sizes = [np.full(len(images), _PILOT_FIRST_STEP_SIZE)]
     for k, beta in enumerate(_schedule(_PILOT_STEPS)[1:]):
-      state, _, acceptance = self._move(images, sigma, beta, step_sizes[-1], state, chain_seed, k)
+      state, _, acceptance = self._move(images, given, sigma, beta, step_sizes[-1], state, chain_seed, k)
       step_sizes.append(step_sizes[-1] * np.exp(_PILOT_RATE * (acceptance.numpy() - _TARGET_ACCEPTANCE)))
       bar.update()
     return np.stack(step_sizes)
 
-  def _move(self, images, sigma, beta, step_size, state, seed, k):
+  def _draw(self, shape, seed, given):
+    """Draws noise `[*shape, *noise_shape]` from the prior, given conditions `[n, ...]` of the last axis of `shape`."""
+    labels = {name: tf.broadcast_to(label, shape) for name, label in self._of_prior(given).items()}
+    return self.prior.sample(shape, seed=seed, **labels)
+
+  def _of_prior(self, given):
+    return {'label': given[0]} if given and getattr(self.prior, 'classes', None) else {}
+
+  def _move(self, images, given, sigma, beta, step_size, state, seed, k):
     # A Python number would become part of the graph, which would then be traced again for each temperature.
     tensors = [tf.convert_to_tensor(value, self.prior.dtype) for value in (images, sigma, beta, step_size)]
-    return self._transition(*tensors, state, tf.random.experimental.stateless_fold_in(seed, tf.constant(k)))
+    return self._transition(*tensors, state, tf.random.experimental.stateless_fold_in(seed, tf.constant(k)), *given)
 
-  def _transition(self, images, sigma, beta, step_size, state, seed):
+  def _transition(self, images, sigma, beta, step_size, state, seed, *given):
     """Makes one transition of HMC, which leaves the distribution at the inverse temperature `beta` invariant.
 
-    `step_size` has shape `[n]`, `state` has shape `[chains, n, *noise_shape]`. Returns the next state, the
-    log-likelihood `[chains, n]` of the given state, and the mean acceptance probability `[n]`.
+    `step_size` has shape `[n]`, `state` has shape `[chains, n, *noise_shape]`, and conditions, if there are any, have
+    shape `[n, ...]`. Returns the next state, the log-likelihood `[chains, n]` of the given state, and the mean
+    acceptance probability `[n]`.
     """
 
+    def flat(tensor):
+      return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+
     def log_likelihood(noise):
-      decoded = self.decode(tf.reshape(noise, tf.concat([[-1], tf.shape(noise)[2:]], axis=0)))
+      of_states = (flat(tf.repeat(c[tf.newaxis], tf.shape(noise)[0], axis=0)) for c in given)
+      decoded = self.decode(flat(noise), **as_keyword(*of_states))
       shape = decoded.shape[1:]
       fits = shape.is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
       check('images', images.shape[1:], f"of the generator's shape, {shape}", fits)
@@ -263,7 +292,7 @@ class AnnealedImportanceSampler:
       return tf.reduce_sum(pixels, axis=tf.range(2, tf.rank(pixels)))
 
     kernel = tfp.mcmc.HamiltonianMonteCarlo(
-      lambda noise: self.prior.log_prob(noise) + beta * log_likelihood(noise),
+      lambda noise: self.prior.log_prob(noise, **self._of_prior(given)) + beta * log_likelihood(noise),
       step_size=tf.reshape(step_size, [-1] + [1] * self.prior.event_shape.rank),
       num_leapfrog_steps=self.leapfrog_steps,
     )
@@ -324,13 +353,16 @@ class Ais(Analysis):
     short = AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS
     )
-    sigma, tried = short.choose_sigma(sigma_images, seed)
+    sigma, tried = short.choose_sigma(sigma_images, seed, subject.conditions('validation', _SIGMA_IMAGES, seed))
     sampler = AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=settings.ais_steps, leapfrog_steps=_LEAPFROG_STEPS
     )
     images = subject.images('test', settings.ais_images, seed)
-    estimate = sampler.estimate(images, sigma, seed)
-    lower, upper, _ = sampler.bidirectional(sigma, _BRACKETED_IMAGES, seed)
+    # The likelihood is p(x | c) given an image's own condition, because no gradient leads from one class to another.
+    given = subject.conditions('test', settings.ais_images, seed)
+    estimate = sampler.estimate(images, sigma, seed, condition=given)
+    simulated = subject.conditions_for_samples(_BRACKETED_IMAGES, seed)
+    lower, upper, _ = sampler.bidirectional(sigma, _BRACKETED_IMAGES, seed, simulated)
     numbers = mean_nll(estimate.log_likelihood) | {
       'acceptance': estimate.acceptance,
       'sigma': sigma,
@@ -346,7 +378,9 @@ class Ais(Analysis):
       'bracket_gap_standard_error': arrays.standard_error(upper - lower),
       'bracket_n': _BRACKETED_IMAGES,
     }
-    return numbers | subject.exact(images), {'log_likelihood': estimate.log_likelihood}
+    if subject.given == 'all classes':
+      numbers['given'] = 'own class'
+    return numbers | subject.exact(images, given), {'log_likelihood': estimate.log_likelihood}
 
   def notes(self, runs: list[Summary]) -> list[str]:
     return [

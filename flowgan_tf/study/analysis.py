@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -66,29 +66,52 @@ class Settings:
 
 
 class Subject:
-  """A `run` with its `dataset`, and with what several analyses need. The subject computes it on first use."""
+  """A `run` with its `dataset`, and with what several analyses need. The subject computes it on first use.
 
-  def __init__(self, run: Run):
-    """Loads the run's data; raises a `UsageError` if they cannot be read or have changed."""
-    self.run = run
+  Of a flow with classes, analyses see p(x), the mixture of its classes. With a `label` they see p(x | y) of that class,
+  and images of that class alone. Of a generator with other conditions they see p(x | c), where each image is given its
+  own condition. Samples are given random conditions.
+  """
+
+  def __init__(self, run: Run, label: int | None = None):
+    """Loads the run's data; raises a `UsageError` if they cannot be read or have changed, or lack the class."""
+    self.run, self.label = run, label
     self.dataset = runs.load_data(run)
+    self.condition: data.Condition | None = data.make_condition(run.config.condition, self.dataset)
+    if label is not None:
+      classes = self.condition and self.condition.classes
+      check('label', label, f'left out, as {run.workdir} is not conditioned on labels', classes is not None)
+      check_integer('label', label, 0, classes - 1)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
-    self._log_prob = tf.function(lambda images: run.generator.log_prob(images), autograph=False)  # A DCGAN has none.
+    self._log_prob = tf.function(
+      lambda images, *given: run.generator.log_prob(images, **as_keyword(*given)), autograph=False
+    )
+
+  @property
+  def given(self) -> str:
+    """What densities and samples are given, in a few words; '' for a generator without conditions."""
+    if self.condition and self.condition.classes:
+      return 'all classes' if self.label is None else f'class {self.label}'
+    return self.run.config.condition
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
     """Measures the likelihood, as in `bin/evaluate`."""
-    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config)
+    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config, condition=self.condition)
 
   @functools.cached_property
   def scorer(self) -> Scorer | None:
-    """Scores samples, as in `bin/evaluate`; None if the data have no labels for a classifier."""
-    return metrics.make_scorer(self.run.config, self.dataset)
+    """Scores samples, as in `bin/evaluate`; None if the data have no labels for a classifier.
+
+    It is also None with a `label`, because the scores compare samples with images of all classes.
+    """
+    return None if self.label is not None else metrics.make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""
     if (n, seed) not in self._samples:
-      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed)
+      given = self.conditions_for_samples(n, seed)
+      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, condition=given)
       if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
         raise UsageError(
           f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
@@ -96,38 +119,98 @@ class Subject:
       self._samples[n, seed] = images
     return self._samples[n, seed]
 
+  def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
+    """Draws samples of p(x), or p(x | y) with a label, with a stateless seed: TensorFlow code, for a `tf.function`."""
+    return self.run.generator.sample(n, seed, **as_keyword(self.label))
+
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
     """Returns dequantised images of the split 'train', 'validation' or 'test', by default of the run's own data set.
 
     It draws `n` images at random with `seed`, or takes all if `n` is None or there are no more. From images that stay
     in files it draws at most 2 GiB in float32, and logs that it did.
     """
-    dataset = dataset or self.dataset
     levels = self.split(split, n, seed, dataset).images
-    return data.dequantize(levels, dataset.levels, self.run.config.seed + seeds.Purpose.EVALUATION)
+    return data.dequantize(levels, (dataset or self.dataset).levels, self.run.config.seed + seeds.Purpose.EVALUATION)
 
   def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
-    """Returns the grey levels and the labels of `images`, for the same arguments."""
-    dataset = dataset or self.dataset
-    whole: data.Split = getattr(dataset, name)
-    total = len(whole)
+    """Returns the grey levels, the labels and the stored conditions of `images`, for the same arguments."""
+    whole: data.Split = getattr(dataset or self.dataset, name)
+    rows = np.arange(len(whole))
+    if dataset is None and self.label is not None:
+      rows = np.flatnonzero(whole.labels == self.label)
+      check('label', self.label, f'a class with {name} images in {self.dataset.name}', len(rows) > 0)
+    dataset, total = dataset or self.dataset, len(rows)
     if isinstance(whole.images, data.StoredImages):
       most = max(1, _MOST_VALUES // math.prod(dataset.image_shape))
       if most < min(total, n or total):
         _LOG.info('%s: %d of its %d %s images are used, drawn at random.', dataset.name, most, total, name)
         n = most
-    chosen = slice(None)
     if n is not None and n < total:
-      chosen = np.sort(np.random.default_rng(seed).permutation(total)[:n])
-    return data.Split(whole.images[chosen], None if whole.labels is None else whole.labels[chosen])
+      rows = rows[np.sort(np.random.default_rng(seed).permutation(total)[:n])]
+    return _part(whole, slice(None) if len(rows) == len(whole) else rows)
 
-  def log_prob(self, images: np.ndarray) -> np.ndarray:
-    """Computes exact log-densities of images in nats, float64 `[n]`."""
-    return arrays.map_batches(self._log_prob, images, _IMAGES_PER_CALL).astype(np.float64)
+  def conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
+    """Returns the images' own conditions, for the same arguments as `images`; None for a run without conditions."""
+    return self.condition and self.condition.of_split(self.split(split, n, seed))
 
-  def exact(self, images: np.ndarray) -> dict:
+  def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
+    """Returns conditions that are drawn at random for samples, `[n, ...]`; None for a run without conditions.
+
+    Labels have the probabilities p(y) of the generator. Other conditions are those of training images.
+    """
+    if self.condition is None:
+      return None
+    rng = np.random.default_rng(seed)
+    if self.condition.classes:
+      probs = np.asarray(self.run.generator.class_probs, np.float64)
+      labels = rng.choice(len(probs), n, p=probs / probs.sum()) if self.label is None else np.full(n, self.label)
+      return labels.astype(np.int32)
+    chosen, place = np.unique(rng.integers(len(self.dataset.train), size=n), return_inverse=True)
+    return self.condition.of_split(_part(self.dataset.train, chosen))[place]
+
+  def density_conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
+    """Returns the `conditions` that densities of the images are given; None for p(x)."""
+    is_marginal = self.condition is None or (self.condition.classes and self.label is None)
+    return None if is_marginal else self.conditions(split, n, seed)
+
+  def map(self, function: Callable, images: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """Applies a function of images, and of their conditions unless these are None, batch by batch; float64."""
+    # The marginal density of an image is the sum over its classes, which are as many images.
+    passes = self.condition.classes or 1 if self.condition and given is None else 1
+    batch_size = max(1, _IMAGES_PER_CALL // passes)
+    return arrays.map_batches(function, images, batch_size, *([] if given is None else [given])).astype(np.float64)
+
+  def log_prob(self, images: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+    """Computes exact log-densities of images in nats, float64 `[n]`.
+
+    Conditions that are not `given` are those that the images show, as for super-resolution, or the subject's label.
+
+    Raises:
+      UsageError: If the images come without conditions that they must have.
+    """
+    if given is None and self.condition and not self.condition.classes:
+      if not self.condition.comes_from_image:
+        raise UsageError(f'{self.run.workdir}: has no density for images without a {self.condition.kind}')
+      levels = np.floor(images * self.condition.levels).astype(np.int32)
+      given = self.condition.of_split(data.Split(levels, None))
+    if given is None and self.label is not None:
+      given = np.full(len(images), self.label, np.int32)
+    return self.map(self._log_prob, images, given)
+
+  def exact(self, images: np.ndarray, given: np.ndarray | None = None) -> dict:
     """Computes the exact NLL of images in nats, to compare with an estimate; empty without a density."""
-    return mean_nll(self.log_prob(images), 'exact_') if self.run.generator.has_density else {}
+    return mean_nll(self.log_prob(images, given), 'exact_') if self.run.generator.has_density else {}
+
+
+def as_keyword(condition: Any = None) -> dict[str, Any]:
+  """Returns the keyword `condition` of a generator's methods; a generator without conditions takes none."""
+  return {} if condition is None else {'condition': condition}
+
+
+def _part(split, rows):
+  """Rows of a split."""
+  others = (None if array is None else array[rows] for array in (split.labels, split.conditions))
+  return data.Split(split.images[rows], *others)
 
 
 class Analysis(abc.ABC):
@@ -144,6 +227,8 @@ class Analysis(abc.ABC):
   paper: ClassVar[str] = ''  #: The paper's figures and tables that show it; empty if there are none.
   caption: ClassVar[str]  #: Caption of its table.
   needs_density: ClassVar[bool] = False  #: Whether it can only measure generators with a density.
+  #: Why it cannot measure generators that are conditioned on vectors or images; empty if it can.
+  needs_marginal: ClassVar[str] = ''
   #: Whether one figure shows several runs. Otherwise each run has its own figure.
   draws_runs_together: ClassVar[bool] = True
   Settings: ClassVar[type[Settings]] = Settings  #: A dataclass whose fields are its flags.
@@ -189,12 +274,20 @@ class Analysis(abc.ABC):
     return 0.0
 
   def own_columns(self) -> tuple[Column, ...]:
-    """Returns columns and details, with this analysis as the source of all but the paper's numbers."""
-    return tuple(dataclasses.replace(c, source=c.source or self.name) for c in (*self.columns, *self.details))
+    """Returns columns and details, with this analysis as the source of all but the paper's numbers.
+
+    The last one says what a conditional generator was given.
+    """
+    columns = (*self.columns, *self.details, Column(f'{self.name}: given', 'given'))
+    return tuple(dataclasses.replace(c, source=c.source or self.name) for c in columns)
+
+  def rows(self, record: dict) -> dict[str, dict]:
+    """Returns `records`, each with what the generator was given."""
+    return {name: numbers | {'given': record.get('given')} for name, numbers in self.records(record).items()}
 
   def lines(self, record: dict) -> list[str]:
     """Formats a saved record for the terminal, as a caption and a table."""
-    rows = [Row({'': {'name': name}, self.name: numbers}) for name, numbers in self.records(record).items()]
+    rows = [Row({'': {'name': name}, self.name: numbers}) for name, numbers in self.rows(record).items()]
     columns = [c for c in self.own_columns() if c.source != 'paper']
     if len(rows) > 1:
       columns = [Column('', 'name'), *columns]

@@ -34,7 +34,9 @@ ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in _ALL}
 
 
 @contextlib.contextmanager
-def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Iterator[Callable[..., Study]]:
+def studying(
+  workdir: str | os.PathLike, checkpoint: str | None = None, label: int | None = None
+) -> Iterator[Callable[..., Study]]:
   """Loads a run once for several analyses, and releases it afterwards.
 
   ```python
@@ -46,30 +48,35 @@ def studying(workdir: str | os.PathLike, checkpoint: str | None = None) -> Itera
     workdir: Folder of the run.
     checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
       otherwise the default of `load_run`.
+    label: Class whose p(x | y) is studied, with images of that class alone. By default a flow with classes is studied
+      as p(x), and a generator with other conditions as p(x | c), where each image is given its own condition.
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
     `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, if a setting is out of range, or
-    if the generator has no density or its samples are not finite. It can then still apply other analyses.
+    if the generator has no density, its conditions do not suit the analysis or its samples are not finite. It can then
+    still apply other analyses.
 
   Raises:
-    UsageError: If the run or its data cannot be read.
+    UsageError: If the run or its data cannot be read, or have no such class.
   """
   if checkpoint is None and 'best_score' in checkpoints.available(pathlib.Path(workdir)):
     checkpoint = 'best_score'
-  subject = Subject(runs.load_run(workdir, checkpoint))
+  subject = Subject(runs.load_run(workdir, checkpoint), label)
   try:
     yield functools.partial(_apply, subject)
   finally:
     bijectors.clear_caches()
 
 
-def analyze(workdir: str | os.PathLike, what: str, checkpoint: str | None = None, **settings: int | str) -> Study:
+def analyze(
+  workdir: str | os.PathLike, what: str, checkpoint: str | None = None, label: int | None = None, **settings: int | str
+) -> Study:
   """Applies one analysis to a run, and saves the result in the run's folder `analysis`.
 
   It takes the arguments, and raises the errors, of `studying` and of the function that it yields.
   """
-  with studying(workdir, checkpoint) as apply:
+  with studying(workdir, checkpoint, label) as apply:
     return apply(what, **settings)
 
 
@@ -80,6 +87,9 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   chosen = dataclasses.asdict(settings)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
+  if analysis.needs_marginal and subject.condition and not subject.condition.classes:
+    said = f'{run.workdir}: {what} needs p(x), and a run with condition {subject.condition.kind} has only p(x | c); '
+    raise UsageError(said + analysis.needs_marginal)
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()
@@ -94,6 +104,8 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
     'what': what,
     'checkpoint': run.checkpoint,
     'step': run.step,
+    **({'given': subject.given} if subject.given else {}),
+    **({'label': subject.label} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),
     **numbers,

@@ -62,6 +62,8 @@ class Classifiers(Analysis):
 
   def measure(self, subject: Subject, settings: ClassifiersSettings) -> tuple[dict, dict[str, np.ndarray]]:
     self.check(settings, subject.run.config, subject.dataset)
+    if subject.label is not None:
+      raise UsageError(f'{subject.run.workdir}: classifiers compares all classes, and has no result for one label')
     samples = np.clip(subject.samples(settings.samples, settings.seed), 0, 1)
     images, labels = subject.images('train'), subject.split('train').labels
     tests, test_labels = subject.images('test'), subject.split('test').labels

@@ -149,6 +149,7 @@ class IndependentCritic(Analysis):
     'Distance of samples from images, as measured by an independent critic (Danihelka et al. 2017); a gap more than '
     'two standard errors above 0 indicates overfitting'
   )
+  needs_marginal = 'samples that are given conditions of images resemble these images'
   Settings = IndependentCriticSettings
   columns = tuple(
     Column(header, key, '.4f', f'{key}_standard_error')
@@ -161,8 +162,8 @@ class IndependentCritic(Analysis):
     keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
     critic = runs.make_critic(config, dataset.image_shape)
     found = critic_distances(
-      subject.run.generator.sample,
-      dataset.train.images,
+      subject.sample,
+      dataset.train.images if subject.label is None else subject.split('train').images,
       subject.split('validation').images,
       dataset.levels,
       critic,

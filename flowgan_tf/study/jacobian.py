@@ -19,14 +19,14 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
 
 tf = later('tensorflow')
-bijectors = later('flowgan_tf.bijectors')
+priors = later('flowgan_tf.flows.prior')
 seeds = later('flowgan_tf.runs.seeds')
 arrays = later('flowgan_tf.metrics.arrays')
 
@@ -74,7 +74,7 @@ def jacobian_matrix(decode: Callable[[tf.Tensor], tf.Tensor], noise: tf.Tensor, 
   return tf.reshape(rows, (-1, noise.shape.num_elements()))
 
 
-def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
+def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None = None) -> JacobianSpectrum:
   """Returns singular values and log-determinants of the generator's Jacobian at each noise vector, in evaluation mode.
 
   The entries have the precision of the generator, and the decomposition is in float64. Singular values far below `eps`
@@ -91,15 +91,22 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   Args:
     generator: A flow, or a generator without a density.
     noise: Noise vectors `[n, *event_shape]`. The paper takes 64 draws from the prior, `generator.distribution`.
+    condition: For a conditional generator, a condition for each noise vector, `[n, ...]`.
 
   Raises:
     ValueError: If a Jacobian is not finite.
   """
   noise = tf.cast(noise, generator.dtype)
-  jacobian_at = tf.function(lambda z: jacobian_matrix(generator.decode, z), autograph=False)
+  given = [] if condition is None else [tf.convert_to_tensor(condition)]
+
+  @tf.function(autograph=False)
+  def jacobian_at(z, *condition):
+    keywords = as_keyword(*condition)
+    return jacobian_matrix(lambda noise: generator.decode(noise, **keywords), z)
+
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
   for i in tqdm.trange(len(noise), desc='Jacobians', dynamic_ncols=True, disable=None):
-    matrix = jacobian_at(noise[i]).numpy().astype(np.float64)
+    matrix = jacobian_at(noise[i], *(c[i : i + 1] for c in given)).numpy().astype(np.float64)
     if not np.isfinite(matrix).all():
       raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
     singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
@@ -107,8 +114,8 @@ def spectrum(generator: Generator, noise: tf.Tensor) -> JacobianSpectrum:
   largest, eps = singular_values[:, :1], np.finfo(generator.dtype.as_numpy_dtype).eps
   flow_log_det = None
   if generator.has_density:
-    training = bijectors.bijector_kwargs(generator.bijector)
-    flow_log_det = generator.bijector.forward_log_det_jacobian(noise, event_ndims=len(noise.shape) - 1, **training)
+    keywords = generator._bijector_kwargs(False, generator._as_condition(condition))
+    flow_log_det = generator.bijector.forward_log_det_jacobian(noise, event_ndims=len(noise.shape) - 1, **keywords)
     flow_log_det = flow_log_det.numpy().astype(np.float64)
   return JacobianSpectrum(
     singular_values=singular_values,
@@ -156,8 +163,9 @@ class Jacobian(Analysis):
     # In float32, the smallest singular values of a nearly singular Jacobian are rounding errors.
     generator = subject.run.generator.with_dtype('float64')
     seed = seeds.stateless_seed(settings.seed, seeds.Purpose.ANALYSIS)
-    noise = subject.run.generator.distribution.sample(settings.noise_vectors, seed=seed)
-    found = spectrum(generator, noise)
+    given = subject.conditions_for_samples(settings.noise_vectors, settings.seed)
+    noise = priors.sample_noise(subject.run.generator.distribution, settings.noise_vectors, seed, label=given)
+    found = spectrum(generator, noise, given)
     values, own = found.singular_values, found.flow_log_det
     log_det = found.log_det if own is None else own
     conditions = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)

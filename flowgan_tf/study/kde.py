@@ -179,6 +179,7 @@ class Kde(Analysis):
   description = 'NLL by a Parzen window of samples, with the bandwidth chosen on validation images'
   paper = 'Table 3'
   caption = 'NLL in nats per image, exact and estimated from the generator alone'
+  needs_marginal = 'each condition would need a window of its own'
   Settings = KdeSettings
   columns = (
     Column('exact', 'exact_nll', ',.2f', 'exact_standard_error'),

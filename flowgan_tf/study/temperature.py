@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import later
-from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
+from flowgan_tf.study.analysis import Analysis, Subject, as_keyword, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary
 
@@ -23,15 +24,15 @@ pictures = later('flowgan_tf.evaluation.pictures')
 priors = later('flowgan_tf.flows.prior')
 metrics = later('flowgan_tf.metrics')
 seeds = later('flowgan_tf.runs.seeds')
-arrays = later('flowgan_tf.metrics.arrays')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
-_IMAGES_PER_CALL = 100
 _GRID_COLUMNS = 12
 _SPLITS = 10
 
 
-def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[float]) -> tf.Tensor:
+def tempered_log_prob(
+  flow: Flow, images: tf.Tensor, temperatures: Sequence[float], condition: tf.Tensor | None = None
+) -> tf.Tensor:
   """Returns log-densities of images under the flow `x = G(t z)`, `z ~ prior`, for each temperature `t`.
 
   ```none
@@ -39,11 +40,21 @@ def tempered_log_prob(flow: Flow, images: tf.Tensor, temperatures: Sequence[floa
   prior_t(z) = prior(z / t) / t^d                          for a mixture: t times its scale, the same means
   ```
 
-  The k temperatures must be positive. Returns a tensor `[n, k]`, in nats.
+  The k temperatures must be positive. Returns a tensor `[n, k]`, in nats. With a condition for each image it is
+  log p_t(x | c). Without one, a flow with classes gives log p_t(x) = log sum_y p(y) p_t(x | y).
   """
-  noise = flow.encode(images)
-  rest = flow.log_prob(images) - flow.distribution.log_prob(noise)
-  return tf.stack([rest + priors.tempered(flow.distribution, t).log_prob(noise) for t in temperatures], axis=-1)
+  if condition is None and flow.classes:
+
+    def joint(label):
+      labels = tf.fill(tf.shape(images)[:1], label)
+      return tempered_log_prob(flow, images, temperatures, labels) + tf.math.log(flow.class_probs[label])
+
+    return tf.reduce_logsumexp(tf.map_fn(joint, tf.range(flow.classes), fn_output_signature=flow.dtype), axis=0)
+  given, prior = as_keyword(condition), flow.distribution
+  of_prior = {'label': condition} if getattr(prior, 'classes', None) else {}
+  noise = flow.encode(images, **given)
+  rest = flow.log_prob(images, **given) - prior.log_prob(noise, **of_prior)
+  return tf.stack([rest + priors.tempered(prior, t).log_prob(noise, **of_prior) for t in temperatures], axis=-1)
 
 
 class Temperature(Analysis):
@@ -77,15 +88,18 @@ class Temperature(Analysis):
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
     flow = subject.run.generator
-    log_prob = tf.function(lambda images: tempered_log_prob(flow, images, _TEMPERATURES), autograph=False)
+    log_prob = tf.function(
+      lambda images, *given: tempered_log_prob(flow, images, _TEMPERATURES, *given), autograph=False
+    )
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
-      values = arrays.map_batches(log_prob, subject.images(split), _IMAGES_PER_CALL).astype(np.float64)
+      values = subject.map(log_prob, subject.images(split), subject.density_conditions(split))
       for record, own in zip(numbers, values.T, strict=True):
         record |= mean_nll(own, prefix)
-    pictures = []
+    pictures, given = [], subject.conditions_for_samples(settings.samples, settings.seed)
+    draw = functools.partial(subject.evaluator.sample, settings.samples, seeds.Purpose.ANALYSIS, settings.seed)
     for record in numbers:
-      images = subject.evaluator.sample(settings.samples, seeds.Purpose.ANALYSIS, settings.seed, record['temperature'])
+      images = draw(record['temperature'], condition=given)
       record |= metrics.score_samples(images, subject.scorer, _SPLITS)
       pictures.append(images[:_GRID_COLUMNS])
     scorer = subject.scorer

@@ -1,0 +1,258 @@
+"""Analyses of conditional runs: on p(x) of all classes, on p(x | y) of one, and on p(x | c) of images and vectors."""
+
+import dataclasses
+import re
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special, stats
+
+from flowgan_tf import flows
+from flowgan_tf.errors import UsageError
+from flowgan_tf.flows import MixturePrior
+from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.study import ANALYSES, AnnealedImportanceSampler, Subject, jacobian, spectrum
+from flowgan_tf.study.ais import Ais, AisEstimate
+from flowgan_tf.study.apply import _apply
+from flowgan_tf.study.jacobian import Jacobian
+from flowgan_tf.study.temperature import tempered_log_prob
+from tests.study.test_jacobian import finite_differences
+
+SHAPE = (4, 4, 1)
+ARGUMENTS = {
+  'label': {'classes': 2},
+  'vector': {'condition_shape': (3,)},
+  'low_resolution:2': {'condition_shape': (2, 2, 1)},
+}
+
+
+def perturbed(generator):
+  """Gives a flow weights that depend on the condition, as after some training, and unequal classes."""
+  rng = np.random.default_rng(1)
+  for variable in generator.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.4, variable.shape))
+  if generator.classes:
+    generator.class_probs.assign([0.75, 0.25])
+  return generator
+
+
+def flow_given(kind, dtype='float32', **arguments):
+  sizes = {'couplings': 2, 'hidden_units': 6, 'hidden_layers': 1, 'dtype': dtype}
+  return perturbed(flows.nice(SHAPE, **sizes, **ARGUMENTS[kind], **arguments))
+
+
+@pytest.fixture
+def conditional(subject, monkeypatch):
+  """Makes a subject whose generator is conditioned on something, and has not been trained."""
+
+  def make(kind, label=None, generator=None):
+    config, parts = subject.run.config.copy_and_resolve_references(), {}
+    config.condition = kind
+    for name in ('train', 'validation', 'test'):
+      part = getattr(subject.dataset, name)
+      vectors = np.random.default_rng(2).normal(size=(len(part), 3)).astype(np.float32)
+      parts[name] = dataclasses.replace(part, labels=part.labels.copy(), conditions=vectors)
+    dataset = dataclasses.replace(subject.dataset, **parts)
+    monkeypatch.setattr('flowgan_tf.runs.run.load_data', lambda run: dataset)
+    run = dataclasses.replace(subject.run, config=config, generator=generator or flow_given(kind))
+    return Subject(run, label)
+
+  return make
+
+
+def test_without_a_label_densities_are_of_the_mixture_of_classes(conditional):
+  subject = conditional('label')
+  flow, images = subject.run.generator, subject.images('test')
+  of_classes = [flow.log_prob(images, condition=y).numpy() for y in range(2)]
+  assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1
+  expected = np.logaddexp(of_classes[0] + np.log(0.75), of_classes[1] + np.log(0.25))
+  np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
+  assert subject.density_conditions('test') is None and subject.given == 'all classes'
+  np.testing.assert_array_equal(subject.conditions('test', 5, 1), subject.split('test', 5, 1).labels)
+
+
+def test_a_label_selects_images_densities_and_samples(conditional):
+  subject, every = conditional('label', label=1), conditional('label')
+  flow, test = subject.run.generator, every.dataset.test
+  levels = test.images[test.labels == 1]
+  np.testing.assert_array_equal(subject.split('test').images, levels)
+  images = subject.images('test', 5, 2)
+  assert subject.given == 'class 1' and 5 == len(images) < len(levels) < len(test)
+  expected = flow.given(1).log_prob(images)
+  for given in (None, subject.density_conditions('test', 5, 2)):
+    np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)
+  drawn = {
+    samples.shape: samples for samples in (subject.samples(6, 0), subject.sample(7, tf.constant([0, 1])).numpy())
+  }
+  for shape, samples in drawn.items():
+    # The noise has no condition, so that it shows which one the samples had.
+    seed = stateless_seed(subject.run.config.seed, Purpose.ANALYSIS, 0) if shape[0] == 6 else (0, 1)
+    noise = flow.distribution.sample(500 if shape[0] == 6 else 7, seed=seed)[: shape[0]]
+    np.testing.assert_allclose(samples, flow.decode(noise, condition=1), atol=1e-5)
+  assert subject.scorer is None
+  with pytest.raises(UsageError, match='classifiers compares all classes'):
+    ANALYSES['classifiers'].measure(subject, ANALYSES['classifiers'].Settings(samples=20, epochs=1))
+
+
+def test_classes_are_sampled_as_often_as_they_are_in_the_mixture(conditional):
+  subject = conditional('label')
+  labels = subject.conditions_for_samples(1000, 0)
+  assert abs(labels.mean() - 0.25) < 0.05 and not np.array_equal(labels, subject.conditions_for_samples(1000, 1))
+
+
+@pytest.mark.parametrize('kind', ['vector', 'low_resolution:2'])
+def test_densities_of_images_are_given_their_own_conditions(conditional, kind):
+  subject = conditional(kind)
+  test = subject.dataset.test
+  pixels = (test.images + 0.5) / 256
+  reduced = pixels.reshape(-1, 2, 2, 2, 2, 1).mean(axis=(2, 4))
+  own = test.conditions if kind == 'vector' else reduced
+  np.testing.assert_allclose(subject.conditions('test'), own, rtol=1e-6)
+  images, given = subject.images('test', 7, 3), subject.density_conditions('test', 7, 3)
+  expected = subject.run.generator.log_prob(images, condition=given)
+  np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)
+  if kind == 'vector':
+    with pytest.raises(UsageError, match='run: has no density for images without a vector'):
+      subject.log_prob(images)
+  else:
+    np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
+  of_training = subject.condition.of_split(subject.dataset.train).reshape(len(subject.dataset.train), -1)
+  for given in subject.conditions_for_samples(5, 0):
+    assert np.isclose(of_training, given.ravel()).all(axis=1).any()
+
+
+@pytest.mark.parametrize('kind', ['label', pytest.param('vector', marks=pytest.mark.slow), 'low_resolution:2'])
+def test_the_jacobian_is_taken_at_the_condition_of_each_noise_vector(conditional, kind):
+  subject = conditional(kind, generator=flow_given(kind))
+  with mock.patch.object(jacobian, 'spectrum', side_effect=spectrum) as measured:
+    numbers, arrays = Jacobian().measure(subject, Jacobian.Settings(noise_vectors=2, seed=1))
+  [(flow, noise, given), _] = measured.call_args
+  np.testing.assert_array_equal(given, subject.conditions_for_samples(2, 1))
+  for values, z, c in zip(arrays['singular_values'], noise, given, strict=True):
+    matrix = finite_differences(flow.given(c).decode, z.numpy().astype(float))
+    np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-6)
+  assert numbers['largest_relative_difference'] < 1e-9  # from the flow's own log-determinant
+
+
+def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
+  """`x = A z + b_y + noise`, where z has one of two means of class y: a mixture of Gaussians."""
+  rng = np.random.default_rng(0)
+  means, matrix, offsets = rng.normal(size=(4, 2)), rng.normal(size=(3, 2)), 2 * rng.normal(size=(2, 3))
+  prior = MixturePrior(tf.constant(means), 'normal', classes=2)
+
+  def decode(noise, condition):
+    return noise @ matrix.T + tf.gather(offsets, condition)
+
+  labels, sigma = np.array([0, 1, 1, 0, 1]), 0.4
+  sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=100)
+  lower, upper, images = sampler.bidirectional(sigma, 5, 0, labels)
+  covariance = matrix @ matrix.T + sigma**2 * np.eye(3)
+  truth = [
+    np.logaddexp(
+      *(stats.multivariate_normal(matrix @ means[2 * y + k] + offsets[y], covariance).logpdf(x) for k in (0, 1))
+    )
+    - np.log(2)
+    for x, y in zip(images, labels, strict=True)
+  ]
+  np.testing.assert_allclose(lower, truth, atol=0.4)
+  np.testing.assert_allclose(upper, truth, atol=0.4)
+  wrong = sampler.estimate(images, sigma, 0, condition=1 - labels).log_likelihood
+  assert np.abs(wrong - truth).max() > 2
+
+
+def test_ais_is_of_the_images_own_classes(conditional):
+  subject, seen = conditional('label'), []
+
+  def estimate(self, images, sigma, seed, posterior_samples=None, condition=None):
+    seen.append((len(images), condition))
+    return AisEstimate(np.zeros(len(images)) - (sigma - 0.1) ** 2, np.ones(len(images)), 0.6)
+
+  with mock.patch.object(AnnealedImportanceSampler, 'estimate', estimate):
+    numbers, _ = Ais().measure(subject, Ais.Settings(ais_images=3, ais_chains=2, ais_steps=5, seed=7))
+  labels = subject.conditions('test', 3, 7)
+  expected = -subject.run.generator.log_prob(subject.images('test', 3, 7), condition=labels).numpy().mean()
+  assert numbers['exact_nll'] == pytest.approx(expected, rel=1e-5) and numbers['given'] == 'own class'
+  np.testing.assert_array_equal(seen[-3][1], labels)
+  np.testing.assert_array_equal(seen[0][1], subject.conditions('validation', 4, 7))
+
+
+@pytest.mark.parametrize('arguments', [{}, {'components': 4}], ids=str)
+def test_a_flow_with_classes_at_a_temperature(arguments):
+  flow, labels, temperatures = flow_given('label', 'float64', **arguments), tf.constant([1, 0, 1]), (0.5, 1.0)
+  images = flow.sample(3, seed=(0, 0), condition=labels)
+  of_classes = [tempered_log_prob(flow, images, temperatures, tf.fill([3], y)).numpy() for y in (0, 1)]
+  joint = np.stack(of_classes) + np.log(flow.class_probs.numpy())[:, np.newaxis, np.newaxis]
+  found = tempered_log_prob(flow, images, temperatures).numpy()
+  np.testing.assert_allclose(found, special.logsumexp(joint, axis=0), rtol=1e-12)
+  np.testing.assert_allclose(found[:, 1], flow.log_prob(images), rtol=1e-12)
+  # Halved noise, by the change of variables: around the means of the class if the prior has them.
+  given = tempered_log_prob(flow, images, temperatures, labels).numpy()
+  noise, prior = flow.encode(images, condition=labels), flow.distribution
+  log_det = (flow.log_prob(images, condition=labels) - prior.log_prob(noise, **of_prior(prior, labels))).numpy()
+  z = noise.numpy().reshape(3, -1)
+  means = prior.means.numpy().reshape(2, 2, -1)[labels] if of_prior(prior, labels) else np.zeros((3, 1, 16))
+  around = stats.logistic.logpdf(z[:, np.newaxis] - means, scale=0.5).sum(axis=2)
+  np.testing.assert_allclose(
+    given[:, 0], special.logsumexp(around, axis=1) - np.log(means.shape[1]) + log_det, rtol=1e-9
+  )
+
+
+def of_prior(prior, labels):
+  return {'label': labels} if isinstance(prior, MixturePrior) else {}
+
+
+QUICK = {
+  'kde': {'samples': 20},
+  'ais': {'ais_images': 2, 'ais_chains': 2, 'ais_steps': 3},
+  'gmm': {'samples': 20},
+  'jacobian': {'noise_vectors': 2},
+  'temperature': {'samples': 20},
+  'classifiers': {'samples': 20, 'epochs': 1},
+  'outliers': {'images': 10},
+  'critic_gap': {'critic_steps': 2},
+}
+REFUSED = {
+  ('label', None): {},
+  ('label', 1): {'classifiers': 'compares all classes'},
+  ('vector', None): {'outliers': 'has no density for images without a vector'},
+  ('low_resolution:2', None): {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('kind', 'label'), REFUSED)
+def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, kind, label):
+  subject = conditional(kind, label)
+  subject.run = dataclasses.replace(subject.run, workdir=tmp_path)
+  subject.scorer = None
+  refused = REFUSED[kind, label]
+  if kind != 'label':
+    needs = {name: f'needs p(x), and a run with condition {kind} has only' for name in ('kde', 'gmm', 'critic_gap')}
+    refused = refused | needs
+  for name, settings in QUICK.items():
+    if name in refused:
+      with pytest.raises(UsageError, match=re.escape(refused[name])) as caught:
+        _apply(subject, name, **settings)
+      assert '\n' not in str(caught.value)
+      continue
+    record = _apply(subject, name, **settings).record
+    given = {('label', None): 'own class' if name == 'ais' else 'all classes', ('label', 1): 'class 1'}
+    assert (record['given'], record.get('label')) == (given.get((kind, label), kind), label)
+    assert given.get((kind, label), kind) in '\n'.join(ANALYSES[name].lines(record))
+  assert {path.stem for path in tmp_path.glob('analysis/*.json')} == QUICK.keys() - refused.keys()
+
+
+@pytest.mark.parametrize(
+  ('kind', 'label', 'said'),
+  [
+    ('', 1, '`label` must be left out, as .* is not conditioned on labels'),
+    ('vector', 1, '`label` must be left out'),
+    ('label', 2, '`label` must be an integer from 0 to 1. Got: 2'),
+    ('label', -1, '`label` must be an integer from 0 to 1. Got: -1'),
+  ],
+)
+def test_a_label_that_there_is_not(subject, conditional, kind, label, said):
+  with pytest.raises(UsageError, match=said):
+    conditional(kind, label) if kind else Subject(subject.run, label)

@@ -92,7 +92,7 @@ def real_nvp(
     expected = f"{_LOG_SCALE_BOUND} if `architecture` is 'paper', which has no bound"
     check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
   seen = network_condition(classes, condition_shape, condition_networks, components)
-  expected = "no condition of the networks if `architecture` is 'paper'"
+  expected = "'preactivation' if the networks see a condition, which the paper's do not take"
   check('architecture', architecture, expected, seen is None or not of_paper)
   factor = 2 ** (scales - 1)
   height, width, _ = image_shape

@@ -245,7 +245,13 @@ def validate(config: config_dict.ConfigDict) -> None:
   if config.init_checkpoint is not None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
-  labelled = not config.pseudo_labels or config[config.generator].get('components', 1) > 1
+  name, block = config.generator, config[config.generator]
+  several, networks = block.get('components', 1) > 1, block.get('condition_networks', True)
+  expected = "True unless `condition` is 'label', which alone can choose among components of the prior"
+  check(f'{name}.condition_networks', networks, expected, networks or config.condition == 'label')
+  expected = f'True with `{name}.components` 1, as nothing else tells the classes apart'
+  check(f'{name}.condition_networks', networks, expected, networks or several)
+  labelled = not config.pseudo_labels or several
   expected = f'False for a generator without several components, which here is {config.generator}'
   check('pseudo_labels', config.pseudo_labels, expected, labelled)
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)

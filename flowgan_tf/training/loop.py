@@ -128,7 +128,7 @@ class _Loop:
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
-      if folder and not config.init_from:
+      if folder:
         start_from_data(config, self._train, dataset.levels, state, condition)
       replicas.broadcast(state.variables)
     if step < config.steps:

@@ -114,7 +114,7 @@ def start_from_data(
   """Sets what a new generator takes from training images, in the averaged generator too.
 
   These are the frequencies of classes, and the means of a mixture prior, which start in clusters of images. Both come
-  from images with a label if the generator has classes.
+  from images with a label if the generator has classes. A prior from another run, `config.init_from`, keeps its means.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
@@ -124,7 +124,7 @@ def start_from_data(
     counts = np.bincount(train.labels[train.labels >= 0], minlength=condition.classes)
     for part in (state.generator, state.ema):
       part.class_probs.assign(counts / counts.sum())
-  if not isinstance(prior, MixturePrior):
+  if config.init_from or not isinstance(prior, MixturePrior):
     return
   order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))
   if prior.classes:
@@ -154,11 +154,12 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
     run = load_run(path, config.init_checkpoint)
   except UsageError as error:
     raise UsageError(f'`init_from`: {error}', 'init_from') from error
-  found, wanted = _generator_of(run.config, run.image_shape), _generator_of(config, dataset.image_shape)
+  found = _generator_of(run.config, run.image_shape, run.generator)
+  wanted = _generator_of(config, dataset.image_shape, state.generator)
   if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
     raise UsageError(
-      f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]} instead of '
-      f'{wanted[name]}.',
+      f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]!r} instead of '
+      f'{wanted[name]!r}.',
       'init_from',
     )
   if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
@@ -178,6 +179,11 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   }
 
 
-def _generator_of(config, image_shape):
+def _generator_of(config, image_shape, generator):
   block = {name: value for name, value in settings(config).items() if name.startswith(f'{config.generator}.')}
-  return {'generator': config.generator, 'image_shape': tuple(image_shape), **block}
+  condition = {
+    'condition': config.condition,
+    'classes': generator.classes,
+    'condition_shape': generator.condition_shape,
+  }
+  return {'generator': config.generator, 'image_shape': tuple(image_shape), **condition, **block}

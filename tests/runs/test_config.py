@@ -32,6 +32,9 @@ from tests.tiny import make_config
     ('generator', 'glow', 'one of nice, real_nvp, jet, dcgan.'),
     ('precision', 'float8', 'one of float32, mixed_bfloat16, mixed_float16.'),
     ('strategy', 'mirrored:0', "'mirrored', "),
+    ('condition', 'lable', "'label', 'vector', 'low_resolution:N', 'mask:half' or empty."),
+    ('condition', 'low_resolution:0', "'label', "),
+    ('nice.condition_networks', False, "True unless `condition` is 'label', which alone can choose among components"),
     ('batch_size', 0, 'an integer from 1 to 65536.'),
     ('penalty_interval', 0, 'an integer from 1 to '),
     ('ema_every', 101, 'an integer from 1 to 100.'),
@@ -77,6 +80,17 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
   assert caught.value.argument == key
 
 
+def test_networks_that_do_not_see_the_label_need_components_of_each_class():
+  config = default_config()
+  config.update_from_flattened_dict({'condition': 'label', 'nice.condition_networks': False})
+  with pytest.raises(
+    UsageError, match=r'`nice\.condition_networks` must be True with `nice\.components` 1, as nothing'
+  ):
+    validate(config)
+  config.nice.components = 2
+  validate(config)
+
+
 def test_pseudo_labels_need_a_likelihood():
   config = default_config()
   config.update_from_flattened_dict({'pseudo_labels': True, 'nice.components': 2})
@@ -115,7 +129,8 @@ def test_blocks_are_the_builders_arguments():
     assert list(blocks) == list(builders)
     for name, build in builders.items():
       parameters = [*inspect.signature(build).parameters.values()][1:]
-      assert blocks[name] == {p.name: p.default for p in parameters if p.name not in ('dtype', 'name')}
+      others = {'dtype', 'name', 'classes', 'condition_shape'}
+      assert blocks[name] == {p.name: p.default for p in parameters if p.name not in others}
       assert default_config()[name].to_dict() == blocks[name]
 
 

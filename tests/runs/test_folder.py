@@ -26,6 +26,17 @@ def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
     find_run(workdir)
 
 
+def test_the_condition_is_kept_and_may_not_change(run, tmp_path, config, dataset):
+  config.condition = 'low_resolution:2'
+  condition = data.make_condition(config.condition, dataset)
+  with pytest.raises(UsageError, match=r'holds a run with another configuration \(condition  -> low_resolution:2\)'):
+    open_workdir(run[0], config, dataset, condition=condition)
+  workdir = open_workdir(tmp_path / 'conditional', config, dataset, condition=condition)
+  assert read_description(workdir).data['condition'] == {'condition_shape': [2, 2, 1]}
+  shutil.copytree(run[0] / 'checkpoints', workdir / 'checkpoints')
+  open_workdir(workdir, config, dataset, condition=condition)
+
+
 def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, config, dataset):
   workdir, _ = run
   edit_record(workdir / 'config.json', lambda record: record.update(init={'run': 'first'}))

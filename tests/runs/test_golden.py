@@ -34,6 +34,7 @@ def test_the_likelihood_is_the_recorded_one(golden):
 
 def test_the_whole_state_is_restored(golden, caplog):
   config, facts, *_ = read_description(golden)
+  assert config.condition == '' and 'condition' not in facts  # It is older than conditions.
   dataset = data.load('digits')
   assert open_workdir(golden, config, dataset) == golden
   state = TrainState(config, facts['image_shape'], make_objective(config))

@@ -1,15 +1,22 @@
 """What the settings of a run describe, and what is restored from its folder."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
+from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.config import make_objective, run_identity
+from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator
+from flowgan_tf.training.state import TrainState
 from tests.tiny import edit_record, make_config
+
+of_classes = functools.partial(make_generator, arguments={'classes': 2})
 
 
 def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
@@ -22,6 +29,24 @@ def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
   assert load_data(loaded).fingerprint == loaded.fingerprint == dataset.fingerprint
   with pytest.raises(UsageError, match=f'{workdir}: was trained on other data than {images} holds now'):
     load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
+
+
+@pytest.mark.parametrize(
+  ('kind', 'arguments'), [('label', {'classes': 2}), ('low_resolution:2', {'condition_shape': (2, 2, 1)})]
+)
+def test_a_conditional_run_is_loaded_with_its_condition(config, dataset, tmp_path, kind, arguments):
+  config.condition = kind
+  condition = data.Condition(
+    kind, dataset.levels, dataset.image_shape, arguments.get('classes'), arguments.get('condition_shape')
+  )
+  workdir = open_workdir(tmp_path / 'run', config, dataset, condition=condition)
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
+  state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
+  Checkpoints(workdir, state.checkpoint(), run_identity(config, dataset.fingerprint)).save('latest')
+  generator = load_run(workdir).generator
+  assert {name: getattr(generator, name) for name in arguments} == arguments
+  for a, b in zip(generator.variables, state.ema.variables, strict=True):
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_the_checkpoint_of_another_run_is_refused(run):
@@ -44,6 +69,13 @@ def test_what_is_no_run(tmp_path):
     (make_generator, {'nice.couplings': 1}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1.'),
     (make_generator, {'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor'),
     (make_generator, {'generator': 'real_nvp'}, (7, 7, 1), "`generator` 'real_nvp' does not fit: `image_shape` must "),
+    (of_classes, {'nice.components': 3}, (4, 4, 1), '`nice.components` must be 1 or a multiple of the 2 classes'),
+    (
+      of_classes,
+      {'generator': 'real_nvp', 'real_nvp.architecture': 'paper', 'real_nvp.normalization': 'batch'},
+      (4, 4, 1),
+      "`real_nvp.architecture` must be 'preactivation' if the networks see a condition",
+    ),
     (make_critic, {'dcgan_critic.channels': (65_536, 65_536)}, (4, 4, 1), "`critic` 'dcgan_critic' does not fit"),
     (make_critic, {'dcgan_critic.channels': (10**9,)}, (4, 4, 1), '`dcgan_critic.channels` must be one or more'),
   ],

@@ -14,6 +14,7 @@ from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
+from tests.tiny import write_images
 
 
 @pytest.mark.parametrize('checkpoint', ['best_nll', 'latest'])
@@ -48,12 +49,28 @@ def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbe
   for settings, said in (
     ({'init_from': str(tmp_path / 'none')}, r'none: no such folder'),
     ({'init_from': first, 'pseudo_labels': True}, r'`init_from` must be a run with `pseudo_labels`, .*Got: .*first'),
-    ({'nice.hidden_units': 9}, r'must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9'),
+    ({'condition': 'low_resolution:2'}, r"the same generator\. .*whose condition is '' instead of 'low_resolution:2'"),
+    (
+      {'condition': '', 'nice.hidden_units': 9},
+      r'must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9',
+    ),
   ):
     config.update_from_flattened_dict(settings)
     with pytest.raises(UsageError, match=said):
       train(config, tmp_path / 'second')
   assert not (tmp_path / 'second').exists()
+
+
+def test_the_weights_of_classes_are_of_the_own_data(stubbed, config, tmp_path):
+  config.dataset, config.condition = write_images(tmp_path / 'first.npz', labels=True), 'label'
+  train(config, tmp_path / 'first')
+  with np.load(config.dataset) as arrays:
+    np.savez(tmp_path / 'other.npz', images=arrays['images'], labels=(np.arange(40) % 4 == 0).astype(int))
+  config.update({'dataset': str(tmp_path / 'other.npz'), 'init_from': str(tmp_path / 'first')})
+  train(config, tmp_path / 'second')
+  run = load_run(tmp_path / 'second')
+  frequency = load_data(run).train.labels.mean()
+  np.testing.assert_allclose(run.generator.class_probs, [1 - frequency, frequency], rtol=1e-6)
 
 
 def test_a_start_that_saved_nothing_leaves_no_trace_of_where_it_started(stubbed, config, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ class StubStep:
     self.state, self.rate = state, config.optimizer.learning_rate
 
   def __call__(self, images, step, gradient_norm):
+    images = images[0] if isinstance(images, tuple) else images  # Without conditions.
     state, nll, rate = self.state, tf.reduce_mean(images), self.rate * self.state.rate_factor
     for variable in (*state.generator.trainable_variables, *(state.critic.trainable_variables if state.critic else ())):
       variable.assign_add(tf.fill(variable.shape, rate * nll))

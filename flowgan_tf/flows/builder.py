@@ -108,8 +108,18 @@ class Generator(HiddenFromKeras):
     """Returns a condition as networks see it, labels as one-hot vectors."""
     return condition if self.classes is None else tf.one_hot(condition, self.classes, dtype=self.dtype)
 
-  def _condition_batch(self, condition):
-    return ps.shape(condition)[: ps.rank(condition) - len(self.condition_shape or ())]
+  def _with_condition(self, batch, condition):
+    """Broadcasts a batch shape with the condition's; returns the result, and a condition of that batch shape."""
+    event_shape = self.condition_shape or ()
+    own = ps.shape(condition)[: ps.rank(condition) - len(event_shape)]
+    try:
+      together = ps.broadcast_shape(batch, own)
+    except ValueError:
+      expected, found = tf.TensorShape(batch), tf.TensorShape(own)
+      raise UsageError(
+        f'`condition` must have a batch shape that suits {expected}. Got: {found}.', 'condition'
+      ) from None
+    return together, _broadcast_to(condition, ps.concat([together, event_shape], axis=0))
 
   def _broadcast(self, events, event_shape, condition):
     """Checks a condition; gives it and events one batch shape."""
@@ -117,16 +127,8 @@ class Generator(HiddenFromKeras):
     if condition is None:
       return events, None
     split = ps.rank(events) - event_shape.rank
-    batches = ps.shape(events)[:split], self._condition_batch(condition)
-    try:
-      batch = ps.broadcast_shape(*batches)
-    except ValueError:
-      expected, found = map(tf.TensorShape, batches)
-      raise UsageError(
-        f'`condition` must have a batch shape that suits {expected}. Got: {found}.', 'condition'
-      ) from None
-    events = _broadcast_to(events, ps.concat([batch, ps.shape(events)[split:]], axis=0))
-    return events, _broadcast_to(condition, ps.concat([batch, self.condition_shape or ()], axis=0))
+    batch, condition = self._with_condition(ps.shape(events)[:split], condition)
+    return _broadcast_to(events, ps.concat([batch, ps.shape(events)[split:]], axis=0)), condition
 
   def _condition_of_samples(self, sample_shape, condition, seed):
     """Returns the shape of samples, a condition for each, and the seed of the rest.
@@ -137,9 +139,7 @@ class Generator(HiddenFromKeras):
     if condition is None and self.classes is not None:
       seed, class_seed = tfp.random.split_seed(seed, salt='classes')
       condition = tfp.distributions.Categorical(probs=self.class_probs).sample(shape, seed=class_seed)
-    condition = self._as_condition(condition)
-    shape = ps.broadcast_shape(shape, self._condition_batch(condition))
-    return shape, _broadcast_to(condition, ps.concat([shape, self.condition_shape or ()], axis=0)), seed
+    return *self._with_condition(shape, self._as_condition(condition)), seed
 
 
 def builder(build: Callable[..., T]) -> Callable[..., T]:

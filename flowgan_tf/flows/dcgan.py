@@ -210,7 +210,7 @@ def dcgan(
     network = keras.Sequential([flatten, *layers])
     network.build((None, *image_shape))
   else:
-    noise, condition = keras.Input(image_shape), keras.Input(seen)
+    noise, condition = keras.Input(image_shape, dtype=wide), keras.Input(seen, dtype=wide)
     together = keras.layers.Concatenate(dtype=dtype)([flatten(noise), keras.layers.Flatten(dtype=dtype)(condition)])
     network = keras.Model([noise, condition], keras.Sequential(layers)(together))
   density_dtype = tf.as_dtype(wide)

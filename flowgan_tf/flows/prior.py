@@ -259,16 +259,17 @@ class MixturePrior(tfp.distributions.Distribution):
     return means + noise
 
   def _log_prob(self, noise, component=None, label=None):
-    # The weight of a component is 1 / K, and C / K within a class.
-    constant = 0.0 if label is None else math.log(self.classes)
-    means = tf.convert_to_tensor(self._means)
+    means, constant = tf.convert_to_tensor(self._means), 0.0
+    if label is not None:
+      label = self._as_label(label)
+      constant = math.log(self.classes)  # The weight of a component is 1 / K, and C / K within a class.
     if component is not None:
       component = self._as_component(component, noise.shape)
       return self._of_component(noise - tf.gather(means, component)) + constant
     if label is None:
       return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
     of_classes = tf.reshape(means, (self.classes, self.components_per_class, *means.shape[1:]))
-    around = tf.expand_dims(noise, -1 - self.event_shape.rank) - tf.gather(of_classes, self._as_label(label))
+    around = tf.expand_dims(noise, -1 - self.event_shape.rank) - tf.gather(of_classes, label)
     return tf.reduce_logsumexp(self._of_component(around), axis=-1) + constant
 
   def _as_label(self, label):

@@ -75,7 +75,8 @@ def dcgan_critic(
     model = keras.Sequential([*layers, last], name=name)
     model.build((None, *image_shape))
     return model
-  images, condition = keras.Input(image_shape), keras.Input(condition_shape)
+  wide = 'float64' if dtype == 'float64' else 'float32'
+  images, condition = keras.Input(image_shape, dtype=wide), keras.Input(condition_shape, dtype=wide)
   if len(condition_shape) == 3:
     resized = keras.layers.Resizing(*image_shape[:2], dtype=dtype)(condition)
     features = keras.Sequential(layers)(keras.layers.Concatenate(dtype=dtype)([images, resized]))

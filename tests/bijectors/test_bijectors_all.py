@@ -171,3 +171,64 @@ def test_eager_graph_and_xla_agree(name):
   for function in functions:
     for actual, expected in zip(function(x, y), eager, strict=True):
       np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
+
+
+def dense(outputs):
+  return dense_conditioner(outputs, 6, 1, dtype='float64', conditional=True)
+
+
+def functional(outputs):
+  """A network of a user, with two inputs."""
+  x, c = keras.Input((4,), dtype='float64'), keras.Input((3,), dtype='float64')
+  both = keras.layers.Concatenate(dtype='float64')([x, c])
+  h = keras.layers.Dense(5, 'tanh', dtype='float64')(both)
+  return keras.Model([x, c], keras.layers.Dense(outputs, dtype='float64')(h))
+
+
+class OwnModule(tf.Module):
+  """A network of a user that is not a Keras layer."""
+
+  def __init__(self, outputs):
+    super().__init__()
+    self.weights = tf.Variable(np.ones((4 + 3, outputs)))
+
+  def __call__(self, x, condition, training=False):
+    return tf.tanh(tf.concat([x, condition], axis=-1) @ self.weights)
+
+
+PATCHES, VECTOR, IMAGE = (2, 4, 1), (3,), (2, 1, 2)  # Images are resized to 4 x 1, and the networks see 2 x 1 patches.
+CONDITIONAL = {
+  'dense, vector': (dense, masks.even_odd(7), VECTOR),
+  'dense, image': (dense, masks.even_odd(7), IMAGE),
+  'functional': (functional, masks.even_odd(7), VECTOR),
+  'module': (OwnModule, masks.even_odd(7), VECTOR),
+}
+for kind, network in (
+  ('residual', lambda outputs: ResidualConditioner(outputs, 4, 1, dtype='float64')),
+  ('mixer', lambda outputs: MixerConditioner(outputs, *PATCHES, 3, 5, 'float64')),
+  ('transformer', lambda outputs: TransformerConditioner(outputs, *PATCHES, 2, 5, 'float64')),
+):
+  mask = masks.checkerboard((4, 2, 2)) if kind == 'residual' else masks.rows((4, 2, 2))
+  CONDITIONAL |= {f'{kind}, vector': (network, mask, VECTOR), f'{kind}, image': (network, mask, IMAGE)}
+
+
+@pytest.mark.parametrize('name', CONDITIONAL)
+@pytest.mark.parametrize('kind', [ADDITIVE, AFFINE])
+def test_log_det_with_a_condition_against_autodiff(kind, name):
+  make, mask, condition_shape = CONDITIONAL[name]
+  bijector = kind(make(mask.changed_shape[-1] * (2 if kind is AFFINE else 1)), mask, condition_shape=condition_shape)
+  rng, event_ndims = np.random.default_rng(0), len(mask.event_shape)
+  for variable in bijector.trainable_variables:
+    variable.assign(variable + rng.normal(0.0, 0.3, variable.shape))
+  x, c = rng.uniform(-1.0, 1.0, (2, *mask.event_shape)), rng.normal(size=(2, *condition_shape))
+  y = bijector.forward(x, condition=c)
+  assert np.abs(y - bijector.forward(x, condition=c[::-1])).max(axis=tuple(range(1, y.shape.rank))).min() > 1e-3
+  np.testing.assert_allclose(bijector.inverse(y + 0.0, condition=c), x, rtol=0, atol=1e-12)
+  copies = np.repeat(c, math.prod(mask.event_shape), axis=0)
+  for events, method, log_det in (
+    (tf.constant(x), bijector.forward, bijector.forward_log_det_jacobian),
+    (y + 0.0, bijector.inverse, bijector.inverse_log_det_jacobian),
+  ):
+    expected = log_det_by_autodiff(functools.partial(method, condition=copies), events)
+    actual = log_det(events + 0.0, event_ndims=event_ndims, condition=c)
+    np.testing.assert_allclose(np.broadcast_to(actual, 2), expected, rtol=1e-9, atol=1e-9)

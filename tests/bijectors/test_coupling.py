@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, masks
+from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, bijector_kwargs, masks
+from flowgan_tf.bijectors.base import takes_condition
+from flowgan_tf.networks import dense_conditioner
 
 
 class Affine(tf.Module):
@@ -53,3 +56,39 @@ def test_arguments_out_of_range_are_refused():
   for name, value in (('log_scale_bound', 0.0), ('log_scale_bound', 1e39), ('initial_scale', 1e31)):
     with pytest.raises(ValueError, match=rf'`{name}`.*Got: '):
       AffineCoupling(keras.layers.Dense(6), masks.even_odd(6), **{name: value})
+
+
+class Given(tf.Module):
+  """A conditioner that takes a condition: `weight * condition` for each entry."""
+
+  def __init__(self):
+    super().__init__()
+    self.weight = tf.Variable(2.0)
+
+  def __call__(self, x, condition, training=False):
+    return self.weight * condition + 0.0 * x
+
+
+def test_a_condition_that_is_missing_or_too_much_is_refused():
+  mask, x, c = masks.even_odd(4), tf.ones((3, 4)), tf.ones((3, 2))
+  plain, own = AdditiveCoupling(keras.layers.Dense(2), mask), AdditiveCoupling(Given(), mask)
+  np.testing.assert_array_equal(own.forward(x, condition=c), [[1, 3, 1, 3]] * 3)
+  functional = AdditiveCoupling(dense_conditioner(2, 4, 1, conditional=True), mask, condition_shape=(2,))
+  assert not plain.accepts_condition and own.accepts_condition and functional.accepts_condition
+  with pytest.raises(ValueError, match=r"`condition` must be None, because this .* Got: 'a condition'\.$"):
+    plain.forward(x, condition=c)
+  for coupling in (own, functional):
+    with pytest.raises(ValueError, match=r'`condition` must be given\. Got: None\.'):
+      coupling.forward(x)
+
+
+def test_a_chain_passes_a_condition_to_the_couplings_that_take_one():
+  mask = masks.even_odd(4)
+  parts = AdditiveCoupling(Given(), mask, name='own'), AdditiveCoupling(keras.layers.Dense(2), mask, name='plain')
+  chain = tfp.bijectors.Chain([tfp.bijectors.Invert(parts[0], name='inverse'), parts[1]])
+  assert takes_condition(chain) and not takes_condition(parts[1])
+  c = tf.ones((3, 2))
+  kwargs = bijector_kwargs(chain, training=True, condition=c)
+  assert kwargs == {'inverse': {'training': True, 'condition': c}, 'plain': {'training': True}}
+  expected = parts[0].inverse(parts[1].forward(tf.ones((3, 4))), condition=c)
+  np.testing.assert_array_equal(chain.forward(tf.ones((3, 4)), **kwargs), expected)

@@ -142,3 +142,52 @@ def test_initial_weights_of_the_generator():
     assert abs(kernel.mean() / 0.02) < 5 / math.sqrt(kernel.size)
   # Two layers of one shape do not start alike.
   assert kernels[1].shape == kernels[2].shape and np.abs(kernels[1] - kernels[2]).max() > 0.01
+
+
+@pytest.mark.parametrize('arguments', [{'classes': 3}, {'condition_shape': (2,)}, {'condition_shape': (1, 2, 2)}])
+def test_conditions_are_appended_to_the_noise(arguments, tmp_path):
+  generator, rng = trained(dtype='float64', **arguments), np.random.default_rng(1)
+  shape = generator.condition_shape or ()
+  c = rng.integers(0, 3, 5) if generator.classes else rng.normal(size=(5, *shape))
+  z = rng.normal(size=(5, *SHAPE))
+  seen = np.eye(3)[c] if generator.classes else c.reshape(5, -1)
+  # An unconditional generator whose dense layer sees the condition in its bias.
+  plain = dcgan(SHAPE, channels=(6, 4), dtype='float64')
+  dense = generator.trainable_variables[0].numpy()
+  weights = [v.numpy() for v in generator._network.layer.variables]
+  assert dense.shape == (16 + seen.shape[1], 6)
+  for variable, value in zip(plain._network.layer.variables, weights, strict=True):
+    variable.assign(value[: variable.shape[0]] if variable.shape != value.shape else value)
+  # The least-squares noise that gives the dense layer the same input as noise and condition together.
+  inputs = np.concatenate([z.reshape(5, -1), seen], axis=1) @ dense
+  same = np.linalg.lstsq(dense[:16].T, inputs.T, rcond=None)[0].T.reshape(5, *SHAPE)
+  images = generator.decode(z, condition=c)
+  np.testing.assert_allclose(images, plain.decode(same), rtol=1e-9)
+  assert np.abs(images - generator.decode(z, condition=c[::-1])).max() > 1e-3
+  copied, other = copy.deepcopy(generator), generator.with_dtype('float32')
+  np.testing.assert_array_equal(copied.decode(z, condition=c), images)
+  np.testing.assert_allclose(other.decode(z.astype(np.float32), condition=c), images, rtol=1e-3)
+  assert not {id(v) for v in generator.variables} & {id(v) for v in (*copied.variables, *other.variables)}
+
+
+def test_conditional_samples():
+  generator = trained(classes=3)
+  generator.class_probs.assign([0.0, 0.0, 1.0])
+  assert generator.classes == 3 and len(generator.trainable_variables) == len(trained().trainable_variables)
+  samples = generator.sample((2, 4), seed=(0, 1), condition=[0, 1, 2, 2])
+  z = generator.distribution.sample((2, 4), seed=(0, 1))
+  np.testing.assert_array_equal(samples, generator.decode(z, condition=[[0, 1, 2, 2]] * 2))
+  assert generator.sample(5, condition=1).shape == (5, *SHAPE) and generator.sample(condition=[0, 1]).shape[0] == 2
+  # Without a label it draws one.
+  rest, _ = tfp.random.split_seed((0, 1), salt='classes')
+  np.testing.assert_array_equal(generator.sample(5, seed=(0, 1)), generator.sample(5, seed=rest, condition=2))
+  decode = tf.function(lambda z, y: generator.decode(z, condition=y), jit_compile=True)
+  np.testing.assert_allclose(decode(z[0], tf.constant([0, 1, 2, 2])), samples[0], rtol=1e-5)
+  for call, message in (
+    (lambda: generator.decode(z), "`condition` must be given, as 'dcgan' is conditional"),
+    (lambda: generator.sample(2, condition=[0, 3]), r'`condition` must be ints from 0 to 2\. Got: 3\.'),
+    (lambda: trained().sample(2, condition=1), "`condition` must be None, as 'dcgan' is not conditional"),
+    (lambda: dcgan(SHAPE, classes=3, condition_shape=(2,)), '`condition_shape` must be None with `classes`'),
+  ):
+    with pytest.raises(ValueError, match=f'^{message}'):
+      call()

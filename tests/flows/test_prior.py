@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
 from flowgan_tf.flows import PRIORS, MixturePrior
-from flowgan_tf.flows.prior import make_prior, standard_prior, tempered
+from flowgan_tf.flows.prior import make_prior, sample_noise, standard_prior, tempered
 
 MEANS = np.random.default_rng(0).normal(scale=3.0, size=(4, 2, 3))
 
@@ -142,6 +142,75 @@ def test_the_nearest_prototype_is_that_of_the_logits():
       prior.nearest_prototype(wrong)
 
 
+def test_components_divided_among_classes():
+  prior = MixturePrior(MEANS, 'normal', 0.5, classes=2)
+  z, rng = np.random.default_rng(1).normal(scale=3.0, size=(5, 6, 2, 3)), np.random.default_rng(2)
+  of_components = scipy.stats.norm.logpdf(z[..., None, :, :], loc=MEANS, scale=0.5).sum(axis=(-1, -2))
+  of_classes = scipy.special.logsumexp(of_components.reshape(5, 6, 2, 2) - np.log(2), axis=-1)
+  np.testing.assert_allclose(prior.class_log_probs(z), of_classes, rtol=1e-12)
+  np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_classes - np.log(2), axis=-1), rtol=1e-12)
+  for label in (rng.integers(0, 2, (5, 6)), rng.integers(0, 2, 6).astype(np.uint8), 1):
+    expected = np.take_along_axis(of_classes, np.broadcast_to(label, (5, 6))[..., None].astype(int), axis=-1)[..., 0]
+    np.testing.assert_allclose(prior.log_prob(z, label=label), expected, rtol=1e-12)
+  # The density of noise and component given the class of the component.
+  component = rng.integers(0, 4, (5, 6))
+  expected = np.take_along_axis(of_components, component[..., None], axis=-1)[..., 0] - np.log(2)
+  np.testing.assert_allclose(prior.log_prob(z, component=component, label=component // 2), expected, rtol=1e-12)
+
+
+def test_samples_of_a_class_come_from_its_components():
+  means = np.array([[-9.0], [0.0], [9.0], [18.0], [27.0], [36.0]])
+  prior = MixturePrior(means, 'normal', classes=3)
+  labels = np.arange(3_000) % 3
+  for samples in (prior.sample(3_000, seed=[0, 1], label=labels), sample_noise(prior, 3_000, [0, 1], 0.5, labels)):
+    component = np.abs(samples.numpy() - means.T).argmin(axis=1)
+    np.testing.assert_array_equal(component // 2, labels)
+    # Four standard deviations of the counts.
+    np.testing.assert_allclose(np.bincount(component) / 3_000, 1 / 6, rtol=0, atol=4 * np.sqrt(5 / 36 / 3_000))
+  assert np.std(samples - means[component]) == pytest.approx(0.5, rel=0.1)
+  one = prior.sample((4, 5), seed=[0, 1], label=2).numpy()
+  np.testing.assert_array_equal(one, prior.sample((4, 5), seed=[0, 1], label=[2] * 20))
+  assert one.shape == (4, 5, 1) and one.min() > 22
+  standard = standard_prior('normal', (1,), tf.float64)
+  np.testing.assert_array_equal(sample_noise(standard, 3, [0, 1], label=[0, 1, 2]), standard.sample(3, seed=[0, 1]))
+
+
+def test_the_nearest_prototype_of_the_class():
+  rng = np.random.default_rng(0)
+  prototypes, images = rng.uniform(size=(6, 2, 3, 1)), rng.uniform(size=(60, 2, 3, 1))
+  prior = MixturePrior(np.zeros((6, 6)), prototypes=prototypes, classes=3)
+  logits = [scipy.special.logit(x.reshape(len(x), -1)) for x in (images, prototypes)]
+  distances = scipy.spatial.distance.cdist(*logits)
+  labels = np.arange(60) % 3
+  expected = [2 * label + row[2 * label : 2 * label + 2].argmin() for row, label in zip(distances, labels, strict=True)]
+  assert np.mean(expected == distances.argmin(axis=1)) < 0.9
+  np.testing.assert_array_equal(prior.nearest_prototype(images, labels), expected)
+  shaped = prior.nearest_prototype(images.reshape(5, 12, 2, 3, 1), labels.reshape(5, 12))
+  np.testing.assert_array_equal(shaped, np.reshape(expected, (5, 12)))
+
+
+def test_wrong_labels_are_refused():
+  prior = MixturePrior(MEANS, prototypes=np.random.default_rng(0).uniform(size=(4, 2, 3)), classes=2)
+  images = np.full((3, 2, 3), 0.5)
+  for label, found in (([0, 2, -1], '-1, 2.'), ([0.0] * 3, 'float32.')):
+    message = re.escape(f'`label` must be ints from 0 to 1. Got: {found}')
+    for call in (
+      functools.partial(prior.log_prob, images, label=label),
+      functools.partial(prior.sample, 3, label=label),
+      functools.partial(prior.nearest_prototype, images, label),
+    ):
+      with pytest.raises(ValueError, match=f'^{message}$'):
+        call()
+  for call, message in (
+    (lambda: MixturePrior(MEANS, classes=3), '`classes` must be a divisor of the number of components, 4. Got: 3.'),
+    (lambda: MixturePrior(MEANS).log_prob(MEANS, label=0), '`label` must be None, as the components are not divided'),
+    (lambda: MixturePrior(MEANS).sample(2, label=0), '`label` must be None, as the components are not divided'),
+    (lambda: MixturePrior(MEANS).class_log_probs(MEANS), '`classes` must be given to the prior. Got: None.'),
+  ):
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
+      call()
+
+
 def nice(**arguments):
   return flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1, **arguments)
 
@@ -215,6 +284,31 @@ def test_means_start_in_the_clusters_of_images(build):
   np.testing.assert_array_equal(flow.distribution.nearest_prototype(images), components)
   assert [set(components[kinds == kind]) for kind in range(3)] == [{components[kind]} for kind in range(3)]
   assert set(components) == {0, 1, 2}
+
+
+def test_means_start_in_the_clusters_of_each_class():
+  images, kinds = clustered_images(90)
+  labels = np.array([1, 0, 1])[kinds]  # The class 1 has two kinds, and the class 0 a single one.
+  for arguments in ({}, {'condition_networks': False}):
+    flow = nice(components=4, classes=2, **arguments)
+    flows.initialize_prior(flow, images, labels=labels)
+    means = flow.distribution.means.numpy()
+    noise = flow.encode(images, condition=labels).numpy()
+    components = np.square(noise[:, None] - means).sum(axis=(2, 3, 4)).argmin(axis=1)
+    np.testing.assert_array_equal(components // 2, labels)
+    of_kinds = [set(components[kinds == kind]) for kind in range(3)]
+    assert len(of_kinds[0]) == len(of_kinds[2]) == 1 and of_kinds[0] | of_kinds[2] == {2, 3} and of_kinds[1] == {0, 1}
+    np.testing.assert_array_equal(flow.distribution.nearest_prototype(images, labels), components)
+  missing = '`labels` must be given if and only if the prior is divided among classes. Got: '
+  for other, given, message in (
+    (flow, None, f"{missing}'nothing'"),
+    (nice(components=3), labels, f"{missing}'labels'"),
+    (flow, labels + 1, '`labels` must be ints from 0 to 1. Got: 2.'),
+    (flow, labels[:5], '`labels` must be ints of shape (90,). Got: (5,).'),
+    (flow, 0 * labels, '`images` must be at least 2 different images of class 1, one for each component. Got: 0.'),
+  ):
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
+      flows.initialize_prior(other, images, labels=given)
 
 
 def test_means_cannot_be_placed():

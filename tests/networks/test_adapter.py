@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.bijectors import AdditiveCoupling, masks
-from flowgan_tf.networks import KerasModule
+from flowgan_tf.networks import KerasModule, dense_conditioner
 from tests.tiny import MODES
 
 
@@ -182,3 +182,20 @@ def test_recomputing_runs_a_network_once_more_for_the_gradient():
     tape.gradient(y, network.trainable_variables)
     assert call.call_count == 2
   assert copy.deepcopy(network).recompute
+
+
+def test_recomputed_networks_have_the_same_gradients_by_the_condition():
+  network = KerasModule(dense_conditioner(2, 4, 1, conditional=True), (3,), (2,))
+  rng = np.random.default_rng(0)
+  for variable in network.trainable_variables:
+    variable.assign(variable + rng.normal(0.0, 0.3, variable.shape))
+  x, c = (tf.constant(rng.normal(size=(5, size)), tf.float32) for size in (3, 2))
+  gradients = []
+  for network.recompute in (False, True):
+    with tf.GradientTape() as tape:
+      tape.watch([x, c])
+      loss = tf.reduce_sum(tf.square(network(x, c)))
+    gradients.append(tape.gradient(loss, [x, c, *network.trainable_variables]))
+  for kept, again in zip(*gradients, strict=True):
+    assert np.any(kept)
+    np.testing.assert_allclose(again, kept, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks import dcgan_critic
+from flowgan_tf.networks import KerasModule, dcgan_critic
+from flowgan_tf.objectives import zero_centered_penalty
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,65 @@ def test_second_order_gradients():
   gradients = outer.gradient(value, kernels)
   assert len(kernels) == 4
   for kernel, gradient in zip(kernels, gradients, strict=True):
+    assert np.any(gradient)
+    before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
+    values = []
+    for step in (1e-6, -1e-6):
+      kernel.assign(before + step * direction)
+      values.append(penalty().numpy())
+    kernel.assign(before)
+    np.testing.assert_allclose((values[0] - values[1]) / 2e-6, np.linalg.norm(gradient), rtol=1e-4)
+
+
+@pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2)])
+def test_a_conditional_critic_by_hand(condition_shape):
+  """A projection of vectors, D(x, c) = w f(x) + b + f(x) V c, and further channels for images."""
+  critic = dcgan_critic((4, 4, 1), channels=(2,), dense_units=0, condition_shape=condition_shape, dtype='float64')
+  rng = np.random.default_rng(0)
+  for variable in critic.trainable_variables:
+    variable.assign(rng.normal(size=variable.shape))
+  weights = {tuple(v.shape): v.numpy() for v in critic.trainable_variables}
+  x, c = rng.normal(size=(3, 4, 4, 1)), rng.normal(size=(3, *condition_shape))
+  inputs = x
+  if len(condition_shape) == 3:
+    inputs = np.concatenate([x, tf.image.resize(c, (4, 4))], axis=-1)
+  h = tf.nn.conv2d(inputs, weights[5, 5, inputs.shape[-1], 2], 2, 'SAME').numpy() + weights[2,]
+  f = np.where(h > 0, h, 0.2 * h).reshape(3, -1)
+  expected = f @ weights[8, 1] + weights[1,]
+  if len(condition_shape) == 1:
+    expected += np.einsum('nf,df,nd->n', f, weights[3, 8], c)[:, np.newaxis]
+  np.testing.assert_allclose(critic([x, c]), expected, rtol=1e-5)
+  assert critic.count_params() == sum(w.size for w in weights.values())
+
+
+@pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2)])
+def test_the_gradient_penalty_of_a_conditional_critic(condition_shape):
+  """Its gradient by the images, and the penalty's by the weights, against central differences."""
+  critic = dcgan_critic(
+    (4, 4, 1), channels=(2, 3), dense_units=4, layer_norm=True, condition_shape=condition_shape, dtype='float64'
+  )
+  rng = np.random.default_rng(0)
+  images, c = tf.constant(rng.normal(size=(3, 4, 4, 1))), tf.constant(rng.normal(size=(3, *condition_shape)))
+  module = KerasModule(critic, (4, 4, 1), condition_shape)
+
+  def slope():
+    with tf.GradientTape() as tape:
+      tape.watch(images)
+      output = module(images, c)
+    return tape.gradient(output, images)
+
+  def penalty():
+    return tf.reduce_sum(slope() ** 2)
+
+  direction = rng.normal(size=images.shape)
+  steps = [tf.reduce_sum(module(images + step * direction, c)) for step in (1e-6, -1e-6)]
+  np.testing.assert_allclose(np.sum(slope() * direction), (steps[0] - steps[1]) / 2e-6, rtol=1e-5)
+  kernels = [v for v in critic.trainable_variables if len(v.shape) > 1]
+  with tf.GradientTape() as tape:
+    value = penalty()
+  found = zero_centered_penalty(lambda images: module(images, condition=c), images, images)
+  np.testing.assert_allclose(found, value / 3, rtol=1e-5)
+  for kernel, gradient in zip(kernels, tape.gradient(value, [v.value for v in kernels]), strict=True):
     assert np.any(gradient)
     before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
     values = []

@@ -256,17 +256,20 @@ def test_a_generator_without_a_likelihood(tmp_path, images, dataset, monkeypatch
     evaluate_run(workdir, ['latest'], 'test', 10, float64=True)
 
 
-@pytest.mark.parametrize('kind', ['label', 'low_resolution:2'])
-def test_a_conditional_run(tmp_path, images, dataset, monkeypatch, kind):
-  """The scores of 15 real images stand beside those of samples, with what they show of their conditions."""
+@pytest.mark.parametrize(('kind', 'generator'), [('label', 'nice'), ('low_resolution:2', 'dcgan')])
+def test_a_conditional_run(tmp_path, images, dataset, monkeypatch, kind, generator):
+  """The scores of 15 real images stand beside those of samples. A generator without a likelihood has no others."""
   network = mock.Mock(return_value={'mode_score': 1.0, 'scorer': 'classifier'})
   monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: network)
-  config = make_config(objective='mle', dataset=images, condition=kind)
+  objective = 'adversarial' if generator == 'dcgan' else 'mle'
+  config = make_config({'dcgan.channels': (4,)}, generator=generator, objective=objective, dataset=images)
+  config.condition = kind
   workdir, _ = make_run(tmp_path / 'run', config, dataset)
   [record] = evaluate_run(workdir, ['latest'], 'test', 15)
   assert (record['condition'], record['real_mode_score']) == (kind, 1.0)
   of_labels = {'conditional_nll', 'class_accuracy', 'class_accuracy_error', 'calibration_error'}
   of_images = {'psnr', 'ssim', 'consistency', 'real_consistency', 'spread'}
+  assert ('nll' in record) == (generator == 'nice')
   assert (of_labels if kind == 'label' else of_images) <= record.keys()
   assert not (of_images if kind == 'label' else of_labels) & record.keys()
   if kind == 'label':

@@ -29,6 +29,25 @@ def evaluated(checkpoint: str, step: int, nll: float, mode: float) -> dict:
   return {'step': step, 'checkpoint': checkpoint, 'split': 'test', 'scorer_hash': 'abc'} | likelihood | scores
 
 
+def conditional(condition: str, objective: str = 'mle', **fields) -> Summary:
+  """A run that is given labels or images, at one step; with labels class 1 is the worst."""
+  scored = {'score_splits': 10, 'reference_images': 50_000}
+  numbers = {'label_share': 0.9, 'label_share_error': 0.01, 'label_shares': [0.95, 0.85], 'class_fid': 11.5}
+  numbers |= {'worst_label': 1, 'worst_label_share': 0.85, 'worst_fid_label': 1, 'worst_class_fid': 13.25}
+  numbers |= {'class_accuracy': 0.975, 'class_accuracy_error': 0.002, 'calibration_error': 0.02}
+  numbers |= {'conditional_nll': -3302.3, 'class_fid_samples': 400, 'class_fid_references': 500}
+  numbers['class_fid_left_out'] = 1
+  real = {'real_label_share': 0.99, 'real_label_shares': [1.0, 0.98], 'real_score_samples': 5000}
+  if condition != 'label':
+    numbers = {'psnr': 20.5, 'ssim': 0.75, 'consistency': 40.25, 'spread': 0.05, 'spread_samples': 8}
+    numbers |= {'spread_conditions': 100}
+    real = {'real_consistency': 65.0, 'real_score_samples': 5000}
+  named = {'evaluation': [evaluated('best_nll', 4, -3300.0, 6.0) | {'condition': condition} | scored | numbers | real]}
+  run = summary(objective, label=f'MLE (given {condition})', path=f'runs/{condition}', **named | fields)
+  run.config.condition = condition
+  return run
+
+
 def kde(nll: float, exact: float) -> Study:
   numbers = {'nll': nll, 'standard_error': 1.0, 'exact_nll': exact, 'exact_standard_error': 2.0, 'n_test': 10_000}
   rest = {'n_samples': 5000, 'bandwidth': 0.2}

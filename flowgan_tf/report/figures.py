@@ -11,8 +11,28 @@ from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report import commands
+from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
+
+# Axis, scale and caption of each number of conditional runs that has a curve.
+_CONDITIONAL = {
+  'class_accuracy': (
+    'class accuracy (%)',
+    100,
+    'Share of validation images whose label has the largest p(y | x), during training.',
+  ),
+  'label_share': (
+    'label as asked (%)',
+    100,
+    'Share of samples that the classifier gives the label they were drawn for, during training.',
+  ),
+  'consistency': (
+    'consistency (dB)',
+    1,
+    'PSNR of samples, reduced again, against the conditions of validation images, during training.',
+  ),
+}
 
 
 def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
@@ -21,7 +41,7 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
   for run in runs:
     if run.sample_grid:
       step, png = run.sample_grid
-      alt = f'64 samples of {run.label} after {step:,} iterations, in rows of 8.'
+      alt = f'Samples of {run.label} after {step:,} iterations.'
       figures.append(Figure.of_png(png, alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
   return figures
 
@@ -44,12 +64,29 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
+  given = [run.label for run in runs if run.label in series and run.config.condition not in ('', 'label')]
+  if given:
+    caption += f'; for {listed(given)} of {GIVEN_NOTE}'
   return Figure.of_plot(
     plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {listed(series)}'
     + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
     caption + ('; below it the divergence as their critics estimate it.' if critic else '.'),
   )
+
+
+def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:
+  """Draws how well conditional runs keep to their conditions against iteration, each number in a figure of its own."""
+  figures = []
+  for name, (axis, scale, caption) in _CONDITIONAL.items():
+    series = {}
+    for run in runs:
+      if records := [record for record in run.records('validation') if record.get(name) is not None]:
+        series[run.label] = [r['step'] for r in records], np.array([scale * r[name] for r in records], np.float64)
+    if series:
+      alt = f'Lines of {axis} against training iteration for {listed(series)}.'
+      figures.append(Figure.of_plot(plots.score_curves(series, axis), alt, caption))
+  return figures
 
 
 def score_curves(runs: Sequence[Summary]) -> Figure | None:
@@ -79,7 +116,7 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   name = _common_score([record for run in runs if (record := run.evaluated('best_score'))])
   for run in runs:
     record = run.evaluated('best_score')
-    if record and record.get(name) is not None and record.get('nll') is not None:
+    if record and record.get(name) is not None and record.get('nll') is not None and not is_given(record):
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
       note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
       points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))

@@ -9,13 +9,34 @@ from markupsafe import Markup
 
 from flowgan_tf.display.tables import Column, Row, Table, listed, printable
 from flowgan_tf.report import commands
-from flowgan_tf.report.figures import condition_numbers, front, learning_curves, sample_grids, score_curves
+from flowgan_tf.report.figures import (
+  condition_numbers,
+  conditional_curves,
+  front,
+  learning_curves,
+  sample_grids,
+  score_curves,
+)
 from flowgan_tf.report.page import Code, Page, Section
-from flowgan_tf.report.tables import PAPER, RUN, checkpoints_table, nll_unit, paper_row, paper_table, runs_table
+from flowgan_tf.report.tables import (
+  GIVEN_NOTE,
+  PAPER,
+  RUN,
+  checkpoints_table,
+  classes_table,
+  conditional_notes,
+  conditional_table,
+  is_given,
+  nll_unit,
+  paper_row,
+  paper_table,
+  runs_table,
+)
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
+_NOTHING_YET = '# Nothing has been measured yet. This fills the section:'
 _TITLES = {
   'mnist': 'MNIST',
   'fashion_mnist': 'Fashion-MNIST',
@@ -55,11 +76,12 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
 
 def _sections(runs: Sequence[Summary]) -> list[Section]:
   unit = nll_unit(runs[0].dataset)
-  grids = sample_grids(runs)
+  grids = sample_grids([run for run in runs if not run.config.condition])
   return [
     Section('Runs', [runs_table(runs)]),
     Section('Likelihood and sample quality', _likelihood(runs)),
     Section('Samples', [grids] if grids else []),
+    Section('Conditional', _conditional(runs)),
     Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
     *_analysis_sections(runs),
     Section('Likelihood against quality', [f for f in (front(runs, unit), condition_numbers(runs)) if f]),
@@ -68,7 +90,7 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
 
 def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
-    return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *commands.missing(runs, [])]))]
+    return [Code('\n'.join([_NOTHING_YET, *commands.missing(runs, [])]))]
   items = [paper_table(runs), checkpoints_table(runs)]
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
@@ -77,7 +99,25 @@ def _likelihood(runs: Sequence[Summary]) -> list:
       'and number of splits, which is 10 here and 1 in the curves and figures below. The paper used other networks: '
       'only the order of its scores can be compared.'
     )
+  if given := [run.label for run in runs if any(map(is_given, run.tested()))]:
+    items.append(f'The NLL of {listed(given)} is of {GIVEN_NOTE}.')
   return items
+
+
+def _conditional(runs: Sequence[Summary]) -> list:
+  """Tables for labels and for other conditions apart, because they have few columns in common."""
+  items = []
+  for what, group in (
+    ('Labels', [run for run in runs if run.config.condition == 'label']),
+    ('Images and vectors as conditions', [run for run in runs if run.config.condition not in ('', 'label')]),
+  ):
+    if measured := [record for run in group for record in run.tested()]:
+      notes = ' '.join(f'{note[0].upper()}{note[1:]}.' for note in conditional_notes(measured))
+      items += [conditional_table(group, what), *filter(None, [classes_table(group)]), notes]
+    elif group:
+      items.append(Code('\n'.join([_NOTHING_YET, *commands.missing(group, [])])))
+  given = [run for run in runs if run.config.condition]
+  return [*items, *([grids] if (grids := sample_grids(given)) else []), *conditional_curves(given)]
 
 
 def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
@@ -91,7 +131,7 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   studied = {analysis: found for analysis, found in studied.items() if found}
   if not studied:
     lines = commands.missing(runs, [analysis.name for analysis in analyses])
-    return [Code('\n'.join(['# Nothing has been measured yet. This fills the section:', *lines]))]
+    return [Code('\n'.join([_NOTHING_YET, *lines]))]
   rows = _rows(studied)
   columns = [column for analysis in studied for column in analysis.own_columns()]
   published = [column for column in columns if column.source == 'paper']
@@ -152,7 +192,8 @@ def _orders(studied: dict[Analysis, list[Summary]]) -> list[str]:
 
 def _order(analysis: Analysis, column: Column, runs: Sequence[Summary]) -> str:
   """Ranks runs by an estimate of their NLL; empty unless all were measured with the same settings."""
-  records = [(run.studies[analysis.name].record, run.label) for run in runs]
+  # What is given changes what an estimate is of.
+  records = [(run.studies[analysis.name].record, run.label) for run in runs if not run.config.condition]
   records = [(record, label) for record, label in records if record.get(column.key) is not None]
   if len(records) < 2 or any(record['settings'] != records[0][0]['settings'] for record, _ in records):
     return ''

@@ -6,11 +6,13 @@
      Generative Models. AAAI 2018. https://arxiv.org/abs/1705.08868
 """
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
+from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
@@ -45,6 +47,10 @@ _PAPER = {
 _IN_BITS = {'cifar10', 'svhn_cropped'}
 
 RUN = Column('run', 'label', source='run')
+_GIVEN = 'given c'
+GIVEN_NOTE = 'p(x | c), which cannot be compared with p(x)'
+_LIKELIHOODS = ('nll', 'bits_per_dim', 'nll_float64', 'bits_per_dim_float64')
+_MOST_CLASSES = 20  # with a column each
 _CHECKPOINT = Column('checkpoint', 'checkpoints')
 
 
@@ -59,7 +65,8 @@ def runs_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     config = run.config
     record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
-    plain = {'path': run.path, 'generator': config.generator, 'precision': config.precision}
+    plain = {'path': run.path, 'precision': config.precision}
+    plain |= {'generator': config.generator, 'condition': config.condition}
     if run.start:
       plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
     if config.objective != 'mle':
@@ -71,6 +78,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
     RUN,
     Column('folder', 'path', source='config'),
     Column('generator', 'generator', source='config'),
+    Column('condition', 'condition', source='config'),
     Column('starts from', 'start', source='config'),
     Column('iterations', 'step', ',', source='run'),
     Column('batch', 'batch_size', ',', source='run'),
@@ -82,30 +90,85 @@ def runs_table(runs: Sequence[Summary]) -> Table:
   return Table('How the runs were trained', columns, rows)
 
 
+def is_given(record: Mapping[str, Any]) -> bool:
+  """Whether the NLL in a record of an evaluation is of p(x | c), which cannot be compared with p(x).
+
+  With labels it is of p(x), the sum over all labels.
+  """
+  return record.get('condition', '') not in ('', 'label')
+
+
+def _apart(record: Mapping[str, Any], source: str = '') -> dict[str, Mapping[str, Any]]:
+  """The records of a row: the NLL of p(x | c) has a source, and so a column, of its own."""
+  if not is_given(record):
+    return {source: record}
+  likelihood = {name for name in record if name in _LIKELIHOODS or name.startswith('standard_error')}
+  return {source: {n: v for n, v in record.items() if n not in likelihood}, f'{source} {_GIVEN}': record}
+
+
+def _with_given(columns: Sequence[Column]) -> tuple[Column, ...]:
+  """Puts a column for p(x | c) behind each column of a likelihood."""
+  both = ((c, dataclasses.replace(c, header=f'{c.header}, {_GIVEN}', source=f'{c.source} {_GIVEN}')) for c in columns)
+  return tuple(column for pair in both for column in pair[: 1 + (pair[0].key in _LIKELIHOODS)])
+
+
 def _evaluation_columns(split: str) -> tuple[Column, ...]:
   """Returns columns for everything that `evaluate_run` measures for a checkpoint on a split."""
-  return (
-    Column('iteration', 'step', ','),
-    Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
-    Column('bits/dim', 'bits_per_dim', '.3f', 'bits_per_dim_error'),
-    Column('round trip', 'round_trip_error', '.1e'),
-    Column('NLL float64', 'nll_float64', ',.2f', 'standard_error_float64'),
-    Column('bits/dim float64', 'bits_per_dim_float64', '.3f'),
-    Column('round trip float64', 'round_trip_error_float64', '.1e'),
-    Column(f'{split} images', 'n', ','),
-    Column('MODE', 'mode_score', '.2f', 'mode_score_std'),
-    Column('Inception', 'inception_score', '.2f', 'inception_score_std'),
-    Column('FID', 'fid', '.2f'),
-    Column('KID', 'kid', '.4f', 'kid_std'),
-    Column('samples', 'score_samples', ','),
+  return _with_given(
+    (
+      Column('iteration', 'step', ','),
+      Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
+      Column('bits/dim', 'bits_per_dim', '.3f', 'bits_per_dim_error'),
+      Column('round trip', 'round_trip_error', '.1e'),
+      Column('NLL float64', 'nll_float64', ',.2f', 'standard_error_float64'),
+      Column('bits/dim float64', 'bits_per_dim_float64', '.3f'),
+      Column('round trip float64', 'round_trip_error_float64', '.1e'),
+      Column(f'{split} images', 'n', ','),
+      Column('MODE', 'mode_score', '.2f', 'mode_score_std'),
+      Column('Inception', 'inception_score', '.2f', 'inception_score_std'),
+      Column('FID', 'fid', '.2f'),
+      Column('KID', 'kid', '.4f', 'kid_std'),
+      Column('samples', 'score_samples', ','),
+    )
   )
+
+
+_CONDITIONAL_COLUMNS = (
+  Column('iteration', 'step', ','),
+  Column('class accuracy', 'class_accuracy', '.1%', 'class_accuracy_error'),
+  Column('calibration error', 'calibration_error', '.3f'),
+  Column('NLL given the label', 'conditional_nll', ',.2f'),
+  Column('label as asked', 'label_share', '.1%', 'label_share_error'),
+  Column('lowest', 'worst_share'),
+  Column('FID within classes', 'class_fid', '.2f'),
+  Column('highest', 'worst_fid'),
+  Column('PSNR (dB)', 'psnr', '.2f'),
+  Column('SSIM', 'ssim', '.3f'),
+  Column('consistency (dB)', 'consistency', '.2f'),
+  Column('spread', 'spread', '.4f'),
+)
+
+
+def _with_worst(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds the worst class by name, for the share of samples with the label that was asked for and for FID."""
+  record = dict(record)
+  if 'worst_label' in record:
+    record['worst_share'] = f'{record["worst_label_share"]:.1%}, class {record["worst_label"]}'
+  if 'worst_fid_label' in record:
+    record['worst_fid'] = f'{record["worst_class_fid"]:.2f}, class {record["worst_fid_label"]}'
+  return record
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
   """Formats what `evaluation.evaluate_run` returned for the terminal: a table, and the basis of its scores."""
-  split = records[0]['split']
-  rows = [Row({'': record}) for record in [*_by_step(records), *_of_real_images(records)]]
-  lines = [str(Table('', (_CHECKPOINT, *_evaluation_columns(split)), rows))]
+  split, all_records = records[0]['split'], [*_by_step(records), *_of_real_images(records)]
+  lines = [str(Table('', (_CHECKPOINT, *_evaluation_columns(split)), [Row(_apart(record)) for record in all_records]))]
+  if 'condition' in records[0]:
+    rows = [Row({'': _with_worst(record)}) for record in all_records]
+    table = Table('', (_CHECKPOINT, *_CONDITIONAL_COLUMNS), rows)
+    lines += ['', f'given {records[0]["condition"]}:', str(table), *conditional_notes(records)]
+  if is_given(records[0]):
+    lines.append(f'NLL, {_GIVEN}: of {GIVEN_NOTE}')
   if 'nll' not in records[0]:
     lines.append('no likelihood: the generator is not invertible')
   scored = next((record for record in records if 'scorer' in record), None)
@@ -120,20 +183,80 @@ def evaluation_table(records: Sequence[dict]) -> str:
   return '\n'.join(lines)
 
 
+def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Says what the numbers of conditional runs mean and how many images are behind them, in a line for each kind."""
+
+  def numbers(name, choose=min):
+    return choose(record[name] for record in records if name in record)
+
+  notes, found = [], {name for record in records for name, value in record.items() if value}
+  if 'class_accuracy' in found:
+    notes.append('class accuracy: share of images whose label has the largest p(y | x)')
+  if 'label_share' in found:
+    notes.append('label as asked: share of samples that the classifier gives the label they were drawn for')
+  if 'class_fid' in found:
+    least = f'{numbers("class_fid_samples"):,} samples and {numbers("class_fid_references"):,} training images'
+    notes.append(f'FID within classes: of at least {least} each; the fewer samples, the higher it is')
+  if 'class_fid_left_out' in found:
+    left_out = numbers('class_fid_left_out', max)
+    which = 'class, which has' if left_out == 1 else 'classes, which have'
+    few = f'fewer than {FEWEST_OF_A_CLASS} samples or training images'
+    notes.append(f'FID within classes: leaves out {left_out:,} {which} {few}')
+  if 'psnr' in found:
+    notes.append('PSNR and SSIM: samples against the images that their conditions come from')
+    notes.append('consistency: PSNR of samples, reduced again, against their conditions')
+  if 'spread' in found:
+    of = f'{numbers("spread_samples")} samples for each of {numbers("spread_conditions"):,} conditions'
+    notes.append(f'spread: standard deviation of {of}, as mean over pixels')
+  return notes
+
+
 def checkpoints_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of every checkpoint of every run on the test images."""
+  columns = (RUN, _CHECKPOINT, *_evaluation_columns('test'))
+  return Table('Every checkpoint on the test images', columns, _checkpoint_rows(runs, _apart))
+
+
+def conditional_table(runs: Sequence[Summary], what: str) -> Table:
+  """Makes the table of how well every checkpoint of conditional runs keeps to its conditions."""
+  columns = (RUN, _CHECKPOINT, *_CONDITIONAL_COLUMNS)
+  rows = _checkpoint_rows(runs, lambda record: {'': _with_worst(record)})
+  return Table(f'{what}, on the test images', columns, rows)
+
+
+def classes_table(runs: Sequence[Summary]) -> Table | None:
+  """Makes the table of the share of samples with the label that was asked for, by class; None for many classes."""
+  rows, classes = [], 0
+  for row in _checkpoint_rows(runs, lambda record: {'': record}):
+    shares = row.records[''].get('label_shares', ())
+    classes = max(classes, len(shares))
+    by_class = {'checkpoints': row.records['']['checkpoints']} | {f'{i}': share for i, share in enumerate(shares)}
+    rows += [Row(row.records | {'': by_class}, row.links)] if shares else []
+  if not 0 < classes <= _MOST_CLASSES:
+    return None
+  columns = (RUN, _CHECKPOINT, *(Column(f'class {i}', f'{i}', '.1%') for i in range(classes)))
+  return Table('Label as asked, by class', columns, rows)
+
+
+def _checkpoint_rows(runs: Sequence[Summary], records_of: Callable[[dict], dict]) -> list[Row]:
+  """A row for each checkpoint of each run on the test images, and one for real images that were scored alike."""
   rows = [
     Row(
-      {'run': {'label': run.label}, '': record},
-      {'run': commands.train(run), '': commands.evaluate(run, record)},
+      {'run': {'label': run.label}, **records_of(record)},
+      {'run': commands.train(run)} | dict.fromkeys(records_of(record), commands.evaluate(run, record)),
     )
     for run in runs
     for record in _by_step(run.tested())
   ]
-  measured = {(r['scorer_hash'], r['score_samples']): (run, r) for run in runs for r in run.tested() if 'scorer' in r}
+  measured = {
+    (r['scorer_hash'], r['score_samples'], r.get('condition')): (run, r)
+    for run in runs
+    for r in run.tested()
+    if 'scorer' in r
+  }
   for run, record in measured.values():
-    rows += [Row({'': real}, {'': commands.evaluate(run, record)}) for real in _of_real_images([record])]
-  return Table('Every checkpoint on the test images', (RUN, _CHECKPOINT, *_evaluation_columns('test')), rows)
+    rows += [Row(records_of(real), {'': commands.evaluate(run, record)}) for real in _of_real_images([record])]
+  return rows
 
 
 def paper_table(runs: Sequence[Summary]) -> Table:
@@ -144,7 +267,7 @@ def paper_table(runs: Sequence[Summary]) -> Table:
   columns = (
     RUN,
     Column(SCORE_NAMES[score], score, '.2f', f'{score}_std', source='best_score'),
-    Column(f'test NLL ({unit})', *nll, source='best_nll'),
+    *_with_given([Column(f'test NLL ({unit})', *nll, source='best_nll')]),
     Column('iteration of each', 'steps', source='run'),
     Column('samples', 'score_samples', ',', source='best_score'),
     Column('test images', 'n', ',', source='best_nll'),
@@ -155,8 +278,11 @@ def paper_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     found = {name: record for name in ('best_score', 'best_nll') if (record := run.evaluated(name))}
     steps = [f'{found[name]["step"]:,}' if name in found else '-' for name in ('best_score', 'best_nll')]
-    records = {'run': {'label': run.label, 'steps': ', '.join(steps) if found else ''}, **found}
-    links = {'run': commands.train(run)} | {name: commands.evaluate(run, record) for name, record in found.items()}
+    records, links = {'run': {'label': run.label, 'steps': ', '.join(steps) if found else ''}}, {}
+    for name, record in found.items():
+      apart = _apart(record, name)
+      records, links = records | apart, links | dict.fromkeys(apart, commands.evaluate(run, record))
+    links['run'] = commands.train(run)
     rows.append(Row(*paper_row(records, links, run, table['rows'])))
   seen = {run.objective for run in runs}
   rows += [
@@ -179,7 +305,7 @@ def sweep_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     records = {
       'run': {'label': run.label, 'seed': run.config.seed},
-      '': run.evaluated('best_score') or run.evaluated('latest') or {},
+      **_apart(run.evaluated('best_score') or run.evaluated('latest') or {}),
     }
     if study := run.studies.get(Jacobian.name):
       records[Jacobian.name] = study.record
@@ -193,9 +319,13 @@ def paper_row(
   run: Summary,
   published: Mapping[str, Mapping[str, float]],
 ) -> tuple[dict, dict]:
-  """Adds the paper's numbers for a run's objective to a row's records and links, if its generator is the paper's."""
+  """Adds the paper's numbers for a run's objective to a row's records and links, if its generator is the paper's.
+
+  The paper's generators see no conditions; runs with labels still have p(x), the sum over all labels.
+  """
   numbers = published.get(run.objective)
-  if numbers is None or run.config.generator != _PAPERS_GENERATORS.get(run.dataset):
+  conditional = run.config.condition not in ('', 'label')
+  if numbers is None or conditional or run.config.generator != _PAPERS_GENERATORS.get(run.dataset):
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

@@ -38,8 +38,8 @@ class Study:
 class Summary:
   """What the files of a run say about it."""
 
-  #: The objective. The generator follows if runs on the same data have different ones, and the folder's name if several
-  #: runs would have the same label.
+  #: The objective. The generator follows if runs on the same data have different ones, then the condition of a
+  #: conditional generator, and the folder's name if several runs would have the same label.
   label: str
   path: str  #: The folder, as given.
   config: config_dict.ConfigDict  #: Configuration of the training.
@@ -138,12 +138,13 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
       damage.append(' '.join(str(error).split()))  # An error in a setting may have several lines.
   if not summaries and damage:
     raise UsageError(damage[0])
-  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.path))
-  # Within each data set, labels that say too little get the generator, and then the folder.
+  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.config.condition, s.path))
+  # Within each data set, labels that say too little get the generator and the condition, and then the folder.
   generators = collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
   summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
+  summaries = [_labelled(s, f'given {s.config.condition}') if s.config.condition else s for s in summaries]
   for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
     counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
     summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]

@@ -8,7 +8,7 @@ import pytest
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.report import figures
-from tests.summaries import evaluated, jacobian, summary
+from tests.summaries import conditional, evaluated, jacobian, summary
 
 METRICS = [
   {'kind': 'validation', 'step': 0, 'seconds': 1.0, 'nll': 0.0},
@@ -41,6 +41,26 @@ def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
   figure = figures.learning_curves([dataclasses.replace(runs[0], config=config)], 'nats')
   assert '(of training images with `pseudo_labels`: together with their components)' in figure.caption
   assert figures.learning_curves(runs[1:], 'nats') is None
+
+
+def test_curves_of_conditional_runs(monkeypatch):
+  """The figure of the NLL says which runs have p(x | c)."""
+  drawn = []
+  score_curves = plots.score_curves
+  monkeypatch.setattr(plots, 'score_curves', lambda *arguments: drawn.append(arguments) or score_curves(*arguments))
+  numbers = ({'class_accuracy': 0.9, 'label_share': 0.8}, {'consistency': 30.5})
+  metrics = [[{'kind': 'validation', 'step': s, 'seconds': 1.0, 'nll': 1.0} | of for s in (0, 5)] for of in numbers]
+  runs = [conditional(c, metrics=m) for c, m in zip(('label', 'mask:half'), metrics, strict=True)]
+  assert len(figures.conditional_curves(runs)) == 3
+  assert [name for _, name in drawn] == ['class accuracy (%)', 'label as asked (%)', 'consistency (dB)']
+  (series, _), (shares, _), (images, _) = drawn
+  steps, values = series['MLE (given label)']
+  assert steps == [0, 5] and list(values) == [90, 90] and shares['MLE (given label)'][1][0] == 80
+  assert [list(values) for _, values in images.values()] == [[30.5, 30.5]] and 'MLE (given mask:half)' in images
+  caption = figures.learning_curves(runs, 'nats').caption
+  assert 'for MLE (given mask:half) of p(x | c), which cannot be compared with p(x)' in caption
+  assert 'p(x | c)' not in figures.learning_curves(runs[:1], 'nats').caption
+  assert figures.conditional_curves([summary('mle', metrics=METRICS)]) == []
 
 
 def test_score_curves_need_a_score_that_all_have(runs):
@@ -87,6 +107,7 @@ def test_front_and_condition_numbers(swept, monkeypatch):
 def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept):
   for runs in ([summary('mle'), summary('adversarial')], swept[:1]):
     assert figures.front(runs, 'nats') is None and figures.condition_numbers(runs) is None
+  assert figures.front([*swept[:1], conditional('mask:half')], 'nats') is None
   for run in swept:
     del run.evaluation[0]['nll']
     del run.studies['jacobian'].record['largest_relative_difference']

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Table
 from flowgan_tf.report.page import render
 from flowgan_tf.report.sections import _analysis_sections, make_report
-from tests.summaries import ais, cells, evaluated, gmm, jacobian, kde, outliers, summary
+from tests.summaries import ais, cells, conditional, evaluated, gmm, jacobian, kde, outliers, summary
 
 
 @pytest.fixture
@@ -39,6 +40,27 @@ def test_data_sets_are_kept_apart(runs):
   # Two files may have one name, in two folders or at two times.
   page = make_report([summary('mle', dataset='a\nb', fingerprint=letter * 64) for letter in 'cd'])
   assert page.title == r'Flow-GAN on a\nb cccccccc and a\nb dddddddd'
+
+
+def test_conditional_runs_have_a_section(runs):
+  """Their samples and curves stand in it. What they are given changes the NLL, so that they have no order."""
+  assert 'Conditional' not in [section.title for section in make_report(runs).sections]
+  png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
+  metrics = [{'kind': 'validation', 'step': 5, 'seconds': 1.0, 'nll': -9.0, 'class_accuracy': 0.9, 'label_share': 0.8}]
+  of_labels = conditional('label', metrics=metrics, sample_grid=(5, png), studies={'kde': kde(-50.0, 0.0)})
+  page = make_report([*runs, of_labels, conditional('mask:half'), conditional('low_resolution:2', evaluation=())])
+  sections = {section.title: section.items for section in page.sections}
+  labels, by_class, note, images, of_images, [grid], accuracy, share = sections['Conditional']
+  assert [row['run'] for row in cells(labels)] == ['MLE (given label)', ''] and 'class 1' in cells(by_class)[0]
+  assert note.startswith('Class accuracy: share of') and of_images.startswith('PSNR and SSIM: samples')
+  assert [row['run'] for row in cells(images)] == ['MLE (given mask:half)', '']
+  assert grid.caption == 'MLE (given label), iteration 5.' and 'Samples' not in sections
+  assert 'largest p(y | x)' in accuracy.caption and 'label they were drawn for' in share.caption
+  said = 'The NLL of MLE (given mask:half) is of p(x | c), which cannot be compared with p(x).'
+  assert said in sections['Likelihood and sample quality']
+  assert 'KDE: ADV &lt; MLE.' in render(page)
+  [code] = {s.title: s.items for s in make_report([conditional('mask:half', evaluation=())]).sections}['Conditional']
+  assert code.text.endswith('\nbin/evaluate runs/mask:half')
 
 
 def test_damage_is_said_first(runs):

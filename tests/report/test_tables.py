@@ -3,8 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgan_tf.report.tables import checkpoints_table, evaluation_table, paper_table, runs_table, sweep_table
-from tests.summaries import cells, evaluated, jacobian, summary
+from flowgan_tf.report.tables import (
+  checkpoints_table,
+  classes_table,
+  conditional_table,
+  evaluation_table,
+  paper_table,
+  runs_table,
+  sweep_table,
+)
+from tests.summaries import cells, conditional, evaluated, jacobian, summary
 
 SCORED = evaluated('best_nll', 10_000, -3334.5612, 9.371) | {
   'inception_score': 9.4,
@@ -126,3 +134,82 @@ def test_a_sweep_is_shown_at_its_best_scores():
   assert header == ['run', 'seed', 'iteration', 'test NLL (nats)', 'MODE', 'condition number']
   assert rows[0] == ['Hybrid λ = 0.1', '0', '5', '-3,000.10 +- 1.50', '6.90 +- 0.10', '10']
   assert rows[1] == ['MLE', '0', '-', '-', '-', '-']
+
+
+# Conditional runs.
+
+
+def test_evaluation_with_labels():
+  """What the samples show of their labels has a table of its own, with lines that say what is in it."""
+  header, _, first, real, gap, given, columns, _, row, of_real, *notes, _ = evaluation_table(
+    conditional('label').evaluation
+  ).splitlines()
+  assert (gap, given) == ('', 'given label:') and '-3,300.00 +- 1.50' in first and 'given' not in header
+  assert dict(zip(split(columns), split(row), strict=True)) == {
+    'checkpoint': 'best_nll',
+    'iteration': '4',
+    'class accuracy': '97.5% +- 0.2%',
+    'calibration error': '0.020',
+    'NLL given the label': '-3,302.30',
+    'label as asked': '90.0% +- 1.0%',
+    'lowest': '85.0%, class 1',
+    'FID within classes': '11.50',
+    'highest': '13.25, class 1',
+  }
+  assert [cell for cell in split(of_real) if cell != '-'] == ['real test images', '99.0%'] and '5,000' in real
+  assert notes == [
+    'class accuracy: share of images whose label has the largest p(y | x)',
+    'label as asked: share of samples that the classifier gives the label they were drawn for',
+    'FID within classes: of at least 400 samples and 500 training images each; the fewer samples, the higher it is',
+    'FID within classes: leaves out 1 class, which has fewer than 50 samples or training images',
+  ]
+
+
+def test_evaluation_with_images_as_conditions():
+  """The NLL of p(x | c) is marked."""
+  text = evaluation_table(conditional('low_resolution:4').evaluation)
+  header, _, first, *_ = text.splitlines()
+  assert split(header)[2:4] == ['test NLL (nats), given c', 'bits/dim, given c'] and '-3,300.00 +- 1.50' in first
+  for said in (
+    'spread: standard deviation of 8 samples for each of 100 conditions, as mean over pixels',
+    'NLL, given c: of p(x | c), which cannot be compared with p(x)',
+  ):
+    assert said in text.splitlines()
+  assert 'class' not in text.replace('classifier', '')
+
+
+def test_likelihoods_of_different_things_have_columns_of_their_own(runs):
+  """With labels it is p(x). The paper has no numbers for p(x | c)."""
+  of_labels, of_images = conditional('label'), conditional('mask:half')
+  several = [runs[0], of_labels, of_images]
+  plain, marginal, given = cells(paper_table(several))[:3]
+  assert (plain['test NLL (nats)'], marginal['test NLL (nats)'], given['test NLL (nats)']) == (
+    *('-3,300.00 ± 1.50', '-3,300.00 ± 1.50'),
+    '',
+  )
+  assert given['test NLL (nats), given c'] == '-3,300.00 ± 1.50' and plain['test NLL (nats), given c'] == ''
+  assert marginal['the paper: NLL'] == '-3,334.56' and given['the paper: NLL'] == ''
+  table = checkpoints_table(several)
+  rows = [row for row in cells(table) if row['run']]
+  assert [row['test NLL (nats)'] == '' for row in rows] == [False, False, False, True]
+  assert rows[-1]['bits/dim, given c'].startswith('1.900') and rows[-1]['bits/dim'] == ''
+  assert cells(sweep_table(several))[2]['test NLL (nats)'] == ''
+  [link] = {table.rows[3].links[c.source] for c in table.columns if c.header.endswith('given c')}
+  assert link.startswith('bin/evaluate runs/mask:half')
+  assert [row['condition'] for row in cells(runs_table(several))] == ['', 'label', 'mask:half']
+  assert 'condition' not in cells(runs_table(runs))[0]
+
+
+def test_conditions_and_classes_of_real_images_stand_below(runs):
+  run, real = cells(conditional_table([conditional('mask:half')], 'Images'))
+  assert (run['PSNR (dB)'], run['SSIM'], run['spread']) == ('20.50', '0.750', '0.0500')
+  assert (run['consistency (dB)'], real['consistency (dB)'], real['PSNR (dB)']) == ('40.25', '65.00', '')
+  run, real = cells(classes_table([conditional('label')]))
+  assert (run['class 0'], run['class 1']) == ('95.0%', '85.0%') and (real['class 0'], real['class 1']) == (
+    '100.0%',
+    '98.0%',
+  )
+  assert classes_table([conditional('mask:half')]) is None
+  many = conditional('label')
+  many.evaluation[0]['label_shares'] = [0.5] * 21
+  assert classes_table([many]) is None

@@ -52,6 +52,8 @@ def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
   assert labels([stronger, again, weak, adversarial, workdir, moving]) == order
   dcgan = copy(workdir, tmp_path / 'g', objective='adversarial', generator='dcgan', dcgan={})
   assert labels([divergent, again, dcgan]) == ['ADV (nice)', 'ADV jensen_shannon (nice)', 'ADV (dcgan)']
+  given = copy(workdir, tmp_path / 'A', condition='label')
+  assert labels([workdir, given]) == ['MLE', 'MLE (given label)']
 
 
 def test_labels_are_one_line_and_tell_folders_apart(workdir, tmp_path):

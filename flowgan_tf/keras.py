@@ -53,6 +53,22 @@ class FlowModel(keras.Model):
   by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
   generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
 
+  A conditional flow learns from `fit(x, y)`, or from batches of `(x, y)`, where `y` are its conditions: labels `[n]`,
+  ints, or floats `[n, *condition_shape]`.
+
+  ```none
+  model([x, y]) = log p(x | y)                       loss = -1/n sum_i log p(x_i | y_i), nats per image
+  model(x) = p(y | x), [n, classes], if there are classes
+  ```
+
+  So `predict(x)` returns the probabilities of the classes (NaN for an image outside the support), and `metrics` such as
+  'accuracy' judge them; in `fit` they cost a forward pass for each class. If there are no classes, `predict` takes
+  `[x, y]`, or a dataset of such pairs, and returns log-densities.
+
+  p(y | x) depends on the frequencies of the classes, `flow.class_probs`. `fit` sets them to those of `y` if it is an
+  array. It does not count what comes from a dataset or a generator, for which the flow keeps the frequencies that it
+  has, at first equal ones: set them by `flow.class_probs.assign(np.bincount(labels, minlength=classes) / len(labels))`.
+
   A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. Keras finds a builder of your
   own under its name in its registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
   `custom_objects`. A flow put together by hand can save its weights (`save_weights`), but Keras cannot rebuild it.
@@ -80,31 +96,42 @@ class FlowModel(keras.Model):
     self.flow = flow
     # A flow that was put together by hand may have another support.
     self._in_unit_cube = flow._build is not None
-    self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
+    self._conditional = flow.classes is not None or flow.condition_shape is not None
+    if not self._conditional:
+      self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
-  def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube."""
+  def call(self, inputs: tf.Tensor | Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
+    """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube.
+
+    For a conditional flow, the inputs are a pair of images and conditions. For images alone, a flow with classes
+    returns their probabilities `[batch, classes]`.
+    """
+    # As in Keras' own layers, what is frozen runs in inference mode.
+    training = bool(training) and self.trainable
+    images, condition = inputs if self._conditional and isinstance(inputs, list | tuple) else (inputs, None)
     # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
-    # As in Keras' own layers, what is frozen runs in inference mode.
-    return self.flow.log_prob(images, training=bool(training) and self.trainable)
+    if condition is None and self.flow.classes is not None:
+      return tf.nn.softmax(self.flow.class_log_probs(images, training=training))
+    return self.flow.log_prob(images, training=training, condition=condition)
 
   def compile(
     self, optimizer: str | keras.Optimizer = 'rmsprop', *, auto_scale_loss: bool = True, **kwargs: Any
   ) -> None:
-    """Configures the training, as in `keras.Model`, but without a loss and metrics.
+    """Configures the training, as in `keras.Model`, but without a loss, and with metrics only for classes.
 
     Args:
       optimizer: An optimizer, or the name of one.
       auto_scale_loss: Whether to wrap the optimizer in a `keras.optimizers.LossScaleOptimizer` if a network of the flow
         computes in float16, because gradients in float16 would vanish.
-      **kwargs: Further arguments of `keras.Model.compile`.
+      **kwargs: Further arguments of `keras.Model.compile`. Metrics, such as 'accuracy', are those of p(y | x).
 
     Raises:
-      ValueError: If a loss or metrics are given.
+      ValueError: If a loss is given, or there are metrics for a flow without classes.
     """
-    for name in ('loss', 'loss_weights', 'metrics', 'weighted_metrics'):
+    metrics = ('metrics', 'weighted_metrics') if self.flow.classes is None else ()
+    for name in ('loss', 'loss_weights', *metrics):
       check(name, kwargs.get(name), 'left out: a flow is trained and judged on its likelihood', not kwargs.get(name))
     optimizer = keras.optimizers.get(optimizer)
     scaled = optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -128,39 +155,58 @@ class FlowModel(keras.Model):
     weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
     return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
 
-  def sample(self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None) -> tf.Tensor:
+  def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, tf.Tensor]:
+    """Updates the metrics, which are those of p(y | x), and returns their values. Keras calls this."""
+    if self._compile_metrics is not None:
+      y_pred = self(x[0] if isinstance(x, list | tuple) else x)
+    return super().compute_metrics(x, y, y_pred, sample_weight)
+
+  def sample(
+    self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None, condition: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
-    return self.flow.sample(n, seed=seed)
+    return self.flow.sample(n, seed=seed, condition=condition)
 
   def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
-    It warns if the prior has several components whose means are still where the builder put them, at random.
+    For a flow with classes it first sets `flow.class_probs` to the frequencies of labels in an array `y`, without
+    regard to `sample_weight`. It warns if the prior has several components whose means are still where the builder put
+    them, at random.
 
     Raises:
-      ValueError: If the data are not batches of images, or a builder made the flow and an array has values outside
-        [0, 1]. For a dataset or a generator the step raises `tf.errors.InvalidArgumentError` instead.
+      ValueError: If the data are not batches of images, with their conditions for a conditional flow, or a builder made
+        the flow and an array has values outside [0, 1], or labels do not exist. For a dataset or a generator the step
+        raises `tf.errors.InvalidArgumentError` instead.
     """
-    self._check_data(x)
+    self._check_data(x, y)
     if isinstance(validation_data, list | tuple):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-      self._check_data(images)
+      self._check_data(images, labels)
       validation_data = images, _labels(images, labels, weights), weights
     prior = self.flow.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
+    if y is not None and isinstance(self.flow.class_probs, tf.Variable):
+      labels = np.asarray(y).ravel().astype(np.int64)
+      self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes) / len(labels))
     y = _labels(x, y, sample_weight)
     return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
 
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
-    """Returns the loss; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
-    self._check_data(x)
+    """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
+    self._check_data(x, y)
     return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
   def predict(self, x, *args, **kwargs) -> np.ndarray:
-    """Log-densities in nats; see `keras.Model.predict`. An image outside the support has -inf."""
-    self._check_data(x, any_values=True)
+    """Log-densities in nats, or probabilities `[n, classes]` of the classes; see `keras.Model.predict`.
+
+    An image outside the support has the log-density -inf. If the flow has other conditions than classes, `x` is a list
+    of images and conditions, or a dataset of pairs of them.
+    """
+    images, y = x if self._takes_pairs and isinstance(x, list | tuple) and len(x) == 2 else (x, None)
+    self._check_data(images, y, predict=True)
     return super().predict(x, *args, **kwargs)
 
   def train_step(self, data) -> dict[str, tf.Tensor]:
@@ -171,36 +217,77 @@ class FlowModel(keras.Model):
     """One step of `evaluate`. Keras calls this."""
     return super().test_step(self._checked(data))
 
-  def _check_data(self, x, any_values=False):
+  def predict_step(self, data) -> tf.Tensor:
+    """One step of `predict`. Keras calls this."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return super().predict_step(([x, y],) if self._takes_pairs and y is not None else data)
+
+  @property
+  def _takes_pairs(self):
+    """Whether nothing can be said of an image without its condition."""
+    return self.flow.condition_shape is not None
+
+  def _check_data(self, x, y=None, predict=False):
     """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps."""
     check('x', x, 'images, or a dataset of them', x is not None)
     if isinstance(x, tf.data.Dataset):
       check('x', x, 'a dataset with images in it', int(x.cardinality()) != 0)
-      self._check_images(keras.utils.unpack_x_y_sample_weight(x.element_spec)[0])
+      images, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+      if predict and self._takes_pairs and isinstance(images, list | tuple):
+        images, y = images
+      self._check_batch(images, y, predict)
     elif _is_array(x):
-      self._check_images(x)
+      self._check_batch(x, y, predict)
       check('images', len(x), 'at least one image', len(x) > 0)
-      if self._in_unit_cube and not any_values:
+      if self._in_unit_cube and not predict:
         check_values(np.asarray(x))
+      if y is not None and self._conditional:
+        check('y', len(y), f'as many as the images, {len(x)}', len(x) == len(y))
+      if self.flow.classes is not None and not predict:
+        wrong = sorted(set(np.asarray(y).ravel().tolist()) - set(range(self.flow.classes)))
+        check('y', ', '.join(map(str, wrong)), f'ints from 0 to {self.flow.classes - 1}', not wrong)
 
-  def _check_images(self, x):
-    if not _is_array(x):
-      found = f'a dict with {", ".join(map(repr, x))}' if isinstance(x, dict) else type(x).__name__
+  def _check_batch(self, images, y, predict=False):
+    if not _is_array(images):
+      found = f'a dict with {", ".join(map(repr, images))}' if isinstance(images, dict) else type(images).__name__
       raise UsageError(f'Batches must be images, (images, labels) or (images, labels, weights). Got: {found}.')
-    check_events('images', x, self.flow.event_shape, 'batch')
+    check_events('images', images, self.flow.event_shape, 'batch')
+    if self._takes_pairs or (self.flow.classes is not None and not predict):
+      self._check_conditions(y)
+
+  def _check_conditions(self, y):
+    classes = self.flow.classes
+    kind = 'conditions' if classes is None else f'labels from 0 to {classes - 1}'
+    check('y', None if y is None else type(y).__name__, f'an array of {kind}, one for each image', _is_array(y))
+    if classes is None:
+      check_events('y', y, tf.TensorShape(self.flow.condition_shape), 'batch')
+      return
+    shape, dtype = tf.TensorShape(y.shape), tf.as_dtype(y.dtype)
+    one_each = any(shape.is_compatible_with(expected) for expected in ([None], [None, 1]))
+    expected = f'{kind}, ints of shape [batch]'
+    check('y', f'{dtype.name} of shape {shape}', expected, dtype.is_integer and one_each)
 
   def _checked(self, data):
     """Returns the batch of a step, which fails if values of its images are wrong. XLA leaves that check out."""
-    x, *others = keras.utils.unpack_x_y_sample_weight(data)
-    self._check_images(x)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    self._check_batch(x, y)
     x = tf.ensure_shape(x, (None, *self.flow.event_shape))  # Keras needs the shape, which a dataset may not know.
-    if not self._in_unit_cube:
-      return x, *others
-    # TensorFlow's minimum may pass over a NaN.
-    inside = tf.reduce_all((x >= 0) & (x <= 1))
-    message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
-    with tf.control_dependencies([tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)])]):
-      return tf.identity(x), *others
+    asserted = []
+    if self._in_unit_cube:
+      # TensorFlow's minimum may pass over a NaN.
+      inside = tf.reduce_all((x >= 0) & (x <= 1))
+      message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
+      asserted.append(tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)]))
+    if self.flow.classes is not None:
+      y = tf.ensure_shape(tf.reshape(y, tf.shape(x)[:1]), x.shape[:1])  # Keras' data sets have labels [n, 1].
+      exist = tf.reduce_all((y >= 0) & (y < self.flow.classes))
+      message = f'`y` must be ints from 0 to {self.flow.classes - 1}. Got:'
+      asserted.append(tf.debugging.Assert(exist, [message, tf.reduce_min(y), tf.reduce_max(y)]))
+    elif self._takes_pairs:
+      y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
+    with tf.control_dependencies([operation for operation in asserted if operation is not None]):
+      x = tf.identity(x)
+    return [x, y] if self._conditional else x, y, sample_weight
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""
@@ -209,9 +296,15 @@ class FlowModel(keras.Model):
     super().save(filepath, *args, **kwargs)
 
   def export(self, filepath: str | os.PathLike, *args, input_signature=None, **kwargs) -> None:
-    """Writes a SavedModel of the log-density; see `keras.Model.export`. By default it takes any number of images."""
-    images = keras.InputSpec(shape=(None, *self.flow.event_shape), dtype=self.flow.dtype.name)
-    super().export(filepath, *args, input_signature=input_signature or [images], **kwargs)
+    """Writes a SavedModel of `call`; see `keras.Model.export`. By default it takes any number of images.
+
+    If the flow has other conditions than classes, it takes a list of images and conditions.
+    """
+    shapes = [shape for shape in (self.flow.event_shape, self.flow.condition_shape) if shape is not None]
+    inputs = [keras.InputSpec(shape=(None, *shape), dtype=self.flow.dtype.name) for shape in shapes]
+    super().export(
+      filepath, *args, input_signature=input_signature or ([inputs] if self._takes_pairs else inputs), **kwargs
+    )
 
   def get_config(self) -> dict[str, Any]:
     """Describes the model: the flow's builder, the shape of an image, all arguments, and what is frozen.

@@ -319,6 +319,112 @@ def test_a_flow_put_together_by_hand_may_have_another_support():
   assert np.isfinite(model.fit(points, verbose=0).history['loss'])[0]
 
 
+def labelled(count=40):
+  """Images of three classes, of which the last is as frequent as the others together; it is the brightest."""
+  labels = np.array([0, 2, 1, 2])[np.arange(count) % 4]
+  return make_images(count, *SHAPE) / 2 + labels.reshape(-1, 1, 1, 1).astype(np.float32) / 5, labels
+
+
+def by_bayes(flow, images, class_probs):
+  joint = np.stack([flow.prob(images, condition=y) for y in range(len(class_probs))], axis=-1) * class_probs
+  return joint / joint.sum(axis=-1, keepdims=True)
+
+
+def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
+  keras.utils.set_random_seed(0)
+  images, labels = labelled()
+  model = fg.keras.FlowModel(make_flow(classes=3, normalization='layer'))
+  model.compile(keras.optimizers.Adam(0.02), metrics=['accuracy'])
+  valid = dataset((images, labels))
+  history = model.fit(images, labels[:, np.newaxis], validation_data=valid, batch_size=20, epochs=8, verbose=0).history
+  assert history['loss'][-1] < history['loss'][0] - 0.3 and history['val_accuracy'][-1] > 0.8
+  np.testing.assert_allclose(model.flow.class_probs, [0.25, 0.25, 0.5])
+  expected = -np.mean(model.flow.log_prob(images, condition=labels))
+  probs = by_bayes(model.flow, images, [0.25, 0.25, 0.5])
+  np.testing.assert_allclose(model.predict(images, verbose=0), probs, rtol=1e-3, atol=1e-5)
+  accuracy = np.mean(np.argmax(probs, axis=1) == labels)
+  np.testing.assert_allclose(model.evaluate(valid, verbose=0), [expected, accuracy], rtol=1e-5)
+  weights = np.arange(40, dtype=np.float32) % 3
+  loss, _ = model.evaluate(images, labels, 40, sample_weight=weights, verbose=0)
+  np.testing.assert_allclose(loss, -np.mean(weights * model.flow.log_prob(images, condition=labels)), rtol=1e-5)
+  samples = model.sample(3, seed=(0, 1), condition=1)
+  np.testing.assert_array_equal(samples, model.flow.sample(3, seed=(0, 1), condition=1))
+  loaded = saved_and_loaded(model, tmp_path)
+  assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
+  assert loaded.get_compile_config()['metrics'] == ['accuracy']
+  # A dataset is not counted.
+  model.fit(valid.take(1), verbose=0)
+  np.testing.assert_allclose(model.flow.class_probs, [0.25, 0.25, 0.5])
+
+
+@pytest.mark.slow
+def test_an_exported_flow_with_classes_predicts_them(tmp_path):
+  flow, (images, labels) = (
+    make_flow(classes=3, components=6, normalization='layer', condition_networks=False),
+    labelled(),
+  )
+  fg.flows.initialize_prior(flow, images, labels=labels)
+  model = fg.keras.FlowModel(flow)
+  model.compile('adam', jit_compile=True)
+  model.fit(images, labels, verbose=0)  # A warning of the prior would be an error.
+  model.export(tmp_path / 'exported', verbose=False)
+  loaded, probs = tf.saved_model.load(tmp_path / 'exported'), by_bayes(flow, images, [0.25, 0.25, 0.5])
+  np.testing.assert_allclose(loaded.serve(images), probs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(2,), pytest.param(SHAPE, marks=pytest.mark.slow)])
+def test_a_flow_with_other_conditions_learns_from_pairs(shape, tmp_path):
+  keras.utils.set_random_seed(0)
+  images, labels = labelled()
+  conditions = np.stack([np.full(shape, label, np.float32) for label in labels])
+  model = fg.keras.FlowModel(make_flow(condition_shape=shape, normalization='layer'))
+  model.compile(keras.optimizers.Adam(0.02))
+  losses = model.fit(images, conditions, batch_size=20, epochs=8, verbose=0).history['loss']
+  assert losses[-1] < losses[0] - 0.3
+  log_probs, pairs = model.flow.log_prob(images, condition=conditions).numpy(), dataset((images, conditions))
+  assert np.max(np.abs(log_probs - model.flow.log_prob(images, condition=2 - conditions))) > 0.1
+  np.testing.assert_allclose(model.evaluate(pairs, verbose=0), -log_probs.mean(), rtol=1e-5)
+  for data in ([images, conditions], pairs):
+    np.testing.assert_allclose(model.predict(data, verbose=0), log_probs, rtol=1e-4, atol=1e-5)
+  loaded = saved_and_loaded(model, tmp_path)
+  np.testing.assert_array_equal(loaded.flow.log_prob(images, condition=conditions), log_probs)
+  model.export(tmp_path / 'exported', verbose=False)
+  served = tf.saved_model.load(tmp_path / 'exported')
+  np.testing.assert_allclose(served.serve([images, conditions]), log_probs, rtol=1e-4, atol=1e-5)
+
+
+def test_conditions_of_another_form_are_refused():
+  of_classes, of_vectors = (
+    fg.keras.FlowModel(make_flow(normalization='layer', **kind)) for kind in ({'classes': 3}, {'condition_shape': (2,)})
+  )
+  images, labels = labelled()
+  vectors, before = np.zeros((40, 2), np.float32), of_classes.flow.class_probs.numpy()
+  for model, data, message in (
+    (of_classes, (images,), '`y` must be an array of labels from 0 to 2, one for each image. Got: None.'),
+    (of_classes, (dataset(images),), '`y` must be an array of labels from 0 to 2, one for each image. Got: None.'),
+    (of_classes, (images, labels + 1), "`y` must be ints from 0 to 2. Got: '3'."),
+    (of_classes, (images, labels[1:]), '`y` must be as many as the images, 40. Got: 39.'),
+    (of_classes, (images, np.eye(3)[labels]), '`y` must be labels from 0 to 2, ints of shape [batch]. Got: '),
+    (of_classes, (images, labels / 1), '`y` must be labels from 0 to 2, ints of shape [batch]. Got: '),
+    (of_vectors, (images,), '`y` must be an array of conditions, one for each image. Got: None.'),
+    (of_vectors, (images, labels), '`y` must be floats of shape [batch, 2]. Got: int64 of shape (40,).'),
+    (of_vectors, (dataset((images, vectors[:, :1])),), '`y` must be floats of shape [batch, 2]. Got: float32 of shape'),
+  ):
+    for method in (model.fit, model.evaluate):
+      with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
+        method(*data, verbose=0)
+  with pytest.raises(ValueError, match='`y` must be an array of labels'):
+    of_classes.fit(images, labels, validation_data=(images,), verbose=0)
+  np.testing.assert_array_equal(of_classes.flow.class_probs, before)
+  with pytest.raises(ValueError, match='`y` must be an array of conditions'):
+    of_vectors.predict(images, verbose=0)
+  with pytest.raises(ValueError, match='`metrics` must be left out'):
+    of_vectors.compile('adam', metrics=['accuracy'])
+  of_classes.compile('adam', run_eagerly=True)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='`y` must be ints from 0 to 2'):
+    of_classes.fit(dataset((images, labels + 1)), verbose=0)
+
+
 def test_wrong_arguments_are_refused(trained, tmp_path):
   for call, message in (
     (lambda: fg.keras.FlowModel(fg.flows.dcgan(SHAPE, channels=(2,))), '`flow` must be a `flowgan_tf.flows.Flow`'),

@@ -138,7 +138,8 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   np.testing.assert_array_equal(served, model.encode(images, 1))
 
 
-@pytest.mark.parametrize('shape', [(2,), pytest.param((4, 4, 1), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('shape', [(2,), (4, 4, 1)])
 def test_conditions_are_one_for_all_or_one_for_each(shape, tmp_path):
   flow = make_flow('nice', condition_shape=shape)
   export(flow, tmp_path / 'export')

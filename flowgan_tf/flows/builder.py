@@ -235,7 +235,7 @@ def check_events(
     suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
   if not suits:
     expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
-    hint = f'; {DEQUANTIZE}' if given.is_integer and name not in ('noise', 'condition') else ''
+    hint = f'; {DEQUANTIZE}' if given.is_integer and name in ('images', 'value') else ''
     raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
 
 

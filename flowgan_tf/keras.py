@@ -96,8 +96,7 @@ class FlowModel(keras.Model):
     self.flow = flow
     # A flow that was put together by hand may have another support.
     self._in_unit_cube = flow._build is not None
-    self._conditional = flow.classes is not None or flow.condition_shape is not None
-    if not self._conditional:
+    if not flow._is_conditional:
       self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
@@ -109,7 +108,7 @@ class FlowModel(keras.Model):
     """
     # As in Keras' own layers, what is frozen runs in inference mode.
     training = bool(training) and self.trainable
-    images, condition = inputs if self._conditional and isinstance(inputs, list | tuple) else (inputs, None)
+    images, condition = inputs if self.flow._is_conditional and isinstance(inputs, list | tuple) else (inputs, None)
     # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
     if condition is None and self.flow.classes is not None:
@@ -241,7 +240,7 @@ class FlowModel(keras.Model):
       check('images', len(x), 'at least one image', len(x) > 0)
       if self._in_unit_cube and not predict:
         check_values(np.asarray(x))
-      if y is not None and self._conditional:
+      if y is not None and self.flow._is_conditional:
         check('y', len(y), f'as many as the images, {len(x)}', len(x) == len(y))
       if self.flow.classes is not None and not predict:
         wrong = sorted(set(np.asarray(y).ravel().tolist()) - set(range(self.flow.classes)))
@@ -287,7 +286,7 @@ class FlowModel(keras.Model):
       y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):
       x = tf.identity(x)
-    return [x, y] if self._conditional else x, y, sample_weight
+    return [x, y] if self.flow._is_conditional else x, y, sample_weight
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""

@@ -10,10 +10,9 @@ import shutil
 from collections.abc import Callable
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows import Flow, Generator
+from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import sample_noise, tempered
 
 __all__ = ['export']
@@ -86,8 +85,7 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   module = tf.Module(name='generator')
   # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
   module.weights = list(generator.variables)
-  conditional = generator.classes is not None or generator.condition_shape is not None
-  concrete = (_trace_conditional if conditional else _trace_plain)(module, generator)
+  concrete = (_trace_conditional if generator._is_conditional else _trace_plain)(module, generator)
   return module, {name: functions[0] for name, functions in concrete.items()}
 
 
@@ -109,32 +107,33 @@ def _trace_plain(module: tf.Module, generator: Generator) -> dict[str, list[Call
   return {'sample': _trace_sample(module.sample, generator), **concrete}
 
 
-def _trace_conditional(module: tf.Module, flow: Flow) -> dict[str, list[Callable]]:
+def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, list[Callable]]:
   """Each function takes one condition for all, or one each, and hands them to the same graph as one each."""
-  shape, name = flow.condition_shape or (), 'condition' if flow.classes is None else 'label'
-  dtypes = (flow.dtype,) if flow.classes is None else (tf.int32, tf.int64)  # NumPy's ints are int64.
+  classes, shape = generator.classes, generator.condition_shape or ()
+  name = 'condition' if classes is None else 'label'
+  dtypes = (generator.dtype,) if classes is None else (tf.int32, tf.int64)  # NumPy's ints are int64.
   each, one = ([tf.TensorSpec(batch + shape, dtype, name) for dtype in dtypes] for batch in ((None,), ()))
-  batch = functools.partial(tf.TensorSpec, (None, *flow.event_shape), flow.dtype)
+  batch = functools.partial(tf.TensorSpec, (None, *generator.event_shape), generator.dtype)
   graph = functools.partial(tf.function, autograph=False)
   inner = functools.partial(graph, input_signature=[batch(), each[0]])
-  log_prob_of_each = inner(lambda images, condition: flow.log_prob(images, condition=condition))
-  encode_each = inner(lambda images, condition: flow.encode(images, condition=condition))
-  decode_each = inner(lambda noise, condition: flow.decode(noise, condition=condition))
+  log_prob_each = inner(lambda images, condition: generator.log_prob(images, condition=condition))
+  encode_each = inner(lambda images, condition: generator.encode(images, condition=condition))
+  decode_each = inner(lambda noise, condition: generator.decode(noise, condition=condition))
 
   def checked(condition):
     condition = tf.reshape(tf.cast(condition, dtypes[0]), (-1, *shape))
-    if flow.classes is None:
+    if classes is None:
       return condition
     # Its one-hot vector would be zero.
-    exists = tf.reduce_all((condition >= 0) & (condition < flow.classes))
-    message = f'`label` must be ints from 0 to {flow.classes - 1}. Got:'
+    exists = tf.reduce_all((condition >= 0) & (condition < classes))
+    message = f'`label` must be ints from 0 to {classes - 1}. Got:'
     with tf.control_dependencies([tf.debugging.Assert(exists, [message, condition])]):
       return tf.identity(condition)
 
   def log_prob(images, condition):
     if condition is None:
       return tf.reduce_logsumexp(module.class_log_probs(images), axis=-1)
-    return log_prob_of_each(images, checked(condition))
+    return log_prob_each(images, checked(condition))
 
   def encode(images, condition):
     return encode_each(images, checked(condition))
@@ -143,44 +142,41 @@ def _trace_conditional(module: tf.Module, flow: Flow) -> dict[str, list[Callable
     return decode_each(noise, checked(condition))
 
   def sample(n, condition, seed, temperature):
-    seed, n = _pair(seed), tf.reshape(n, (1,))
-    if condition is None:
-      seed, class_seed = tfp.random.split_seed(seed, salt='classes')  # as in `Flow.sample`
-      condition = tfp.distributions.Categorical(probs=flow.class_probs).sample(n, seed=class_seed)
-    condition = checked(condition)
-    n = tf.broadcast_dynamic_shape(n, tf.shape(condition)[:1])
-    condition = tf.broadcast_to(condition, tf.concat([n, shape], axis=0))
-    return decode_each(sample_noise(flow.distribution, n[0], seed, temperature, condition), condition)
+    condition = None if condition is None else checked(condition)
+    counts, condition, seed = generator._condition_of_samples(n, condition, _pair(seed))
+    return decode_each(sample_noise(generator.distribution, counts[0], seed, temperature, condition), condition)
 
   # The arguments have the names by which they are given.
-  if flow.classes is None:
+  if classes is None:
     functions = {
       'sample': lambda n, condition, seed=0, temperature=1.0: sample(n, condition, seed, temperature),
+      'decode': lambda noise, condition: decode(noise, condition),
       'log_prob': lambda images, condition: log_prob(images, condition),
       'encode': lambda images, condition: encode(images, condition),
-      'decode': lambda noise, condition: decode(noise, condition),
     }
   else:
     functions = {
       'sample': lambda n, label=None, seed=0, temperature=1.0: sample(n, label, seed, temperature),
+      'decode': lambda noise, label: decode(noise, label),
       'log_prob': lambda images, label=None: log_prob(images, label),
       'encode': lambda images, label: encode(images, label),
-      'decode': lambda noise, label: decode(noise, label),
-      'class_log_probs': lambda images: flow.class_log_probs(images),
+      'class_log_probs': lambda images: generator.class_log_probs(images),
     }
-  for key, function in functions.items():
-    setattr(module, key, graph(function))
   # The signature of a function is its first graph.
   given = each + one
-  conditions = given + [None] * (flow.classes is not None)
-  concrete = {
-    'sample': [c for condition in conditions for c in _trace_sample(module.sample, flow, condition)],
-    'log_prob': [module.log_prob.get_concrete_function(batch('images'), condition) for condition in conditions],
-    'encode': [module.encode.get_concrete_function(batch('images'), condition) for condition in given],
-    'decode': [module.decode.get_concrete_function(batch('noise'), condition) for condition in given],
-  }
-  if flow.classes is not None:
-    concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function(batch('images'))]
+  or_none = given if classes is None else [*given, None]
+  traced = {'decode': ('noise', given)}
+  if generator.has_density:
+    traced |= {'log_prob': ('images', or_none), 'encode': ('images', given)}
+  for key in ('sample', *traced):
+    setattr(module, key, graph(functions[key]))
+  if generator.has_density and classes is not None:
+    module.class_log_probs = graph(functions['class_log_probs'], input_signature=[batch('images')])
+  concrete = {'sample': [c for condition in or_none for c in _trace_sample(module.sample, generator, condition)]}
+  for key, (events, conditions) in traced.items():
+    concrete[key] = [getattr(module, key).get_concrete_function(batch(events), condition) for condition in conditions]
+  if generator.has_density and classes is not None:
+    concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function()]
   return concrete
 
 

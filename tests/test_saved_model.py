@@ -153,6 +153,17 @@ def test_conditions_are_one_for_all_or_one_for_each(shape, tmp_path):
     model.sample(5, each[:, :1])
 
 
+@pytest.mark.slow
+def test_a_generator_without_a_likelihood_takes_labels(tmp_path):
+  keras.utils.set_random_seed(0)
+  generator = flows.dcgan((4, 4, 1), channels=(2,), classes=3)
+  export(generator, tmp_path / 'export')
+  model = tf.saved_model.load(tmp_path / 'export')
+  assert set(model.signatures) == {'sample', 'decode'}
+  for label in (None, 2, np.arange(5) % 3):
+    np.testing.assert_allclose(model.sample(5, label, 3), generator.sample(5, (3, 0), condition=label), atol=1e-5)
+
+
 @pytest.mark.parametrize('exported', ['nice'], indirect=True)
 def test_a_process_without_the_package(exported, tmp_path):
   flow, folder, model = exported

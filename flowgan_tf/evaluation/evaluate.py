@@ -32,10 +32,11 @@ _SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
 _ORDER_SEED = 0  # Data may be sorted by class, but each split of the samples must see all classes.
 _SPREAD_CONDITIONS, _SPREAD_SAMPLES = 100, 8
+_FEWEST_QUICK = 500
 # What is the same for real images and for samples, or says nothing about real images.
 _ONLY_OF_SAMPLES = (
   *('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images'),
-  *('saturated', 'non_finite', 'sample_std', 'psnr', 'ssim'),
+  *('labeller_accuracy', 'saturated', 'non_finite', 'sample_std', 'psnr', 'ssim'),
 )
 
 
@@ -78,16 +79,17 @@ class Evaluator:
   def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:
     """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density.
 
-    If `quick`, a flow whose networks see the label gets the first images alone, so many that it takes as long as for a
-    flow without classes.
+    If `quick`, a flow whose networks see the label gets a part of the images, so many that it takes as long as for a
+    flow without classes, but at least 500.
     """
     if self._likelihood is None:
       return None
     part = getattr(self._dataset, split)
-    n = max(1, len(part) // self._passes) if quick else len(part)
+    if quick and self._passes > 1:
+      part = self.shuffled(split, min(len(part), max(_FEWEST_QUICK, len(part) // self._passes)))
     seed = self._config.seed + Purpose.EVALUATION
-    chunks = data.dequantized_chunks(part.images[:n], self._dataset.levels, seed, self._batch_size)
-    return self._likelihood(chunks, self._condition.of_split(part, n)) if self._condition else self._likelihood(chunks)
+    chunks = data.dequantized_chunks(part.images, self._dataset.levels, seed, self._batch_size)
+    return self._likelihood(chunks, self._condition.of_split(part)) if self._condition else self._likelihood(chunks)
 
   def sample(
     self,

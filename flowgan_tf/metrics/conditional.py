@@ -28,7 +28,9 @@ def label_agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, floa
     `worst_label`, the class with the lowest of these, with its `worst_label_share`.
   """
   hit = predicted == labels
-  shares = [float(hit[labels == label].mean()) if np.any(labels == label) else None for label in range(max(labels) + 1)]
+  shares = [
+    float(hit[labels == label].mean()) if np.any(labels == label) else None for label in range(labels.max() + 1)
+  ]
   worst = min((label for label, share in enumerate(shares) if share is not None), key=shares.__getitem__)
   return {
     'label_share': float(hit.mean()),

@@ -129,8 +129,8 @@ class Scorer:
 
     Returns:
       A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
-      splits and reference images. With labels it has what `label_agreement` says and, if the reference has classes,
-      what `class_distances` says.
+      splits and reference images. With labels it has what `label_agreement` says, the accuracy of that classifier on
+      test images as `labeller_accuracy` and, if the reference has classes, what `class_distances` says.
     """
     network = self.network
     features, probabilities = network.predict(images)
@@ -156,11 +156,11 @@ class Scorer:
     }
 
   def _by_label(self, images, features, probabilities, labels):
-    record = {}
+    record, labeller = {}, self.labeller or self.network
     if self.labeller:
       probabilities = self.labeller.predict(images)[1]
-    if self.labeller or self.network.label_distribution is not None:
-      record = label_agreement(probabilities.argmax(axis=1), labels)
+    if labeller.label_distribution is not None:
+      record = label_agreement(probabilities.argmax(axis=1), labels) | {'labeller_accuracy': labeller.test_accuracy}
     if self.reference.class_features:
       record |= class_distances(features, labels, self.reference.class_features)
     return record

@@ -193,7 +193,9 @@ def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
   if 'class_accuracy' in found:
     notes.append('class accuracy: share of images whose label has the largest p(y | x)')
   if 'label_share' in found:
-    notes.append('label as asked: share of samples that the classifier gives the label they were drawn for')
+    notes.append('label as asked: share of samples that a classifier gives the label they were drawn for')
+    if 'labeller_accuracy' in found:
+      notes[-1] += f'; it labels {numbers("labeller_accuracy"):.1%} of the test images correctly'
   if 'class_fid' in found:
     least = f'{numbers("class_fid_samples"):,} samples and {numbers("class_fid_references"):,} training images'
     notes.append(f'FID within classes: of at least {least} each; the fewer samples, the higher it is')

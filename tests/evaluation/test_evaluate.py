@@ -146,6 +146,24 @@ def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(
   assert evaluator.spread_of_samples('test') == {}
 
 
+def test_a_quick_likelihood_is_of_images_of_all_classes(config, monkeypatch):
+  """The density of an image takes a pass for each of 8 classes: 40 of 160 images, at least, are measured."""
+  monkeypatch.setattr(evaluate, '_FEWEST_QUICK', 40)
+  dataset = sorted_dataset()
+  condition = data.make_condition('label', dataset)
+  flow = make_generator(config, IMAGE_SHAPE, arguments=condition.arguments)
+  measured = []
+  monkeypatch.setattr(evaluate, 'make_likelihood_fn', lambda *_, **__: lambda *args: measured.append(args))
+  evaluator = Evaluator(flow, dataset, config, condition=condition)
+  evaluator.likelihood('validation', quick=True)
+  evaluator.likelihood('validation')
+  (chunks, labels), (_, all_labels) = measured
+  images = np.concatenate(list(chunks))
+  assert len(images) == len(labels) == 40 and len(set(labels)) >= 7 and len(all_labels) == 160
+  for image, label in zip(np.floor(256 * images), labels, strict=True):
+    assert (image == dataset.validation.images[all_labels == label]).all(axis=(1, 2, 3)).any()
+
+
 def test_samples_for_images_restore_them_and_their_conditions(config):
   """Noise of 0.001 is 60 dB, and 6 dB less in means over 4 pixels."""
   evaluator, dataset = obedient('low_resolution:2', config)

@@ -31,6 +31,7 @@ CLAIMS = {
     # The mean log-likelihood of the best Gaussian is minus its entropy; the moons are far from one.
     'np.mean(moons.log_prob(points)) > 0.5 - 0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(points.T))[1]',
     'abs(integral - 1) < 0.02',
+    'accuracy > 0.99 and np.max(np.abs(of_each - 0.5)) < 0.02',
     'after < before - 1',
   ),
 }

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.arrays import StoredImages
-from flowgan_tf.data.conditions import Condition, hide_labels, make_condition
+from flowgan_tf.data.conditions import Condition, describe, hide_labels, make_condition
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.data.images import write_folder
 from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
@@ -22,6 +22,7 @@ __all__ = [
   'StoredImages',
   'dequantize',
   'dequantized_chunks',
+  'describe',
   'hide_labels',
   'load',
   'make_condition',
@@ -55,14 +56,16 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
       files, or the path of an .npz file. Images are uint8 `[n, height, width, 1 or 3]`, in an .npz file also `[n,
-      height, width]`; labels are integers from 0. The page "Data" says what the sources may hold.
+      height, width]`; labels are integers from 0. Files of arrays may hold conditions, floats `[n, d]` or `[n, h,
+      w, c]`. The page "Data" says what the sources may hold.
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, the folder is TFDS_DATA_DIR from the
       environment, or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
 
   Raises:
-    UsageError: If the data set is unknown, missing or damaged, its images differ in shape, its path is not UTF-8, which
-      a run's files need, `image_size` is not an integer from 0 to 4096, or the images cannot be resized.
+    UsageError: If the data set is unknown, missing or damaged, its images or conditions differ in shape, there is not
+      one label and one condition for each image, a label is negative or a condition is not finite, its path is not
+      UTF-8, which a run's files need, `image_size` is not an integer from 0 to 4096, or the images cannot be resized.
 
   #### References
 

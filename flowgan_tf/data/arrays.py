@@ -11,8 +11,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from flowgan_tf.data.dataset import Dataset, Split, check_labels, crop_and_resize, hold_out, make_dataset, three_way
-from flowgan_tf.errors import UsageError, check_memory
+from flowgan_tf.data.dataset import (
+  Dataset,
+  Split,
+  all_labelled,
+  check_conditions,
+  check_labels,
+  crop_and_resize,
+  hold_out,
+  make_dataset,
+  three_way,
+)
+from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.files import make_writable, refusal_named, sync
 
 _LOG = logging.getLogger(__name__)
@@ -20,6 +30,7 @@ _LOG = logging.getLogger(__name__)
 PARTS = ('train', 'validation', 'test')
 _IMAGES = tuple(f'{part}.npy' for part in PARTS)
 _LABELS = tuple(f'{part}_labels.npy' for part in PARTS)
+_CONDITIONS = tuple(f'{part}_conditions.npy' for part in PARTS)
 
 # Images that take fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
 IN_MEMORY = 2**30
@@ -69,22 +80,25 @@ def is_array_folder(path: str | os.PathLike) -> bool:
 
 
 def load_array_folder(path: str | os.PathLike) -> Dataset:
-  """Opens a folder with `train.npy`, `validation.npy` and `test.npy`, and perhaps `train_labels.npy` and so on.
+  """Opens a folder with `train.npy`, `validation.npy` and `test.npy`.
 
-  A file of 1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a dot.
+  There may be `train_labels.npy` and so on, and `train_conditions.npy` and so on, which are loaded. A file of images of
+  1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a dot.
   """
   folder = pathlib.Path(path)
   names = {child.name for child in folder.iterdir() if not child.name.startswith('.')}
-  if not set(_IMAGES) <= names <= {*_IMAGES, *_LABELS}:
-    expected = f'{", ".join(_IMAGES)}, perhaps {", ".join(_LABELS)}, and nothing else'
+  if not set(_IMAGES) <= names <= {*_IMAGES, *_LABELS, *_CONDITIONS}:
+    expected = f'{", ".join(_IMAGES)}, perhaps {", ".join(_LABELS)}, perhaps {", ".join(_CONDITIONS)}, and nothing else'
     raise UsageError(f'{folder}: expected {expected}; got {", ".join(sorted(names))}')
   splits = {}
   for part in PARTS:
     images = StoredImages(folder / f'{part}.npy')
-    labels = None
+    labels = conditions = None
     if (file := folder / f'{part}_labels.npy').name in names:
       labels = check_labels(str(file), np.array(_map(file)), len(images))
-    splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels)
+    if (file := folder / f'{part}_conditions.npy').name in names:
+      conditions = check_conditions(str(file), np.array(_map(file)), len(images))
+    splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels, conditions)
   return make_dataset(str(folder), folder.resolve().name, **splits)
 
 
@@ -134,7 +148,7 @@ def write_array_folder(
       for i, (file, (image, label)) in enumerate(zip(file_of, images, strict=True)):
         file.write(image.tobytes())
         labels[i] = label
-    if labels.min() >= 0:
+    if all_labelled(folder, labels):
       for name, split in zip(_LABELS, splits, strict=True):
         np.save(written / name, labels[split.images])
     for file in (*written.iterdir(), written):
@@ -146,16 +160,25 @@ def write_array_folder(
         raise
 
 
-def load_npz(path: str, image_size: int = 0) -> Dataset:
-  """Loads an .npz file of `images` and perhaps `labels`, or of `x_train`, `x_test` and so on as Keras names them.
+# The arrays of an .npz file with one set of images.
+_KEYS = ('images', 'labels', 'conditions')
 
-  The file may hold no other array, because that could be one of these under a wrong name.
+
+def load_npz(path: str, image_size: int = 0) -> Dataset:
+  """Loads an .npz file of `images`, or of `x_train`, `x_test` and perhaps `x_validation`, as Keras names them.
+
+  Beside images there may be `labels`, or `y_train` and so on, and `conditions`, or `c_train` and so on. The file
+  may hold no other array, because that could be one of these under a wrong name.
   """
   arrays = _read_arrays(path)
   name = pathlib.Path(path).stem
   if 'images' in arrays:
-    return make_dataset(path, name, *three_way(_npz_split(path, arrays, 'images', 'labels', image_size), path))
-  splits = {p: _npz_split(path, arrays, f'x_{p}', f'y_{p}', image_size) for p in PARTS if f'x_{p}' in arrays}
+    return make_dataset(path, name, *three_way(_npz_split(path, arrays, _KEYS, image_size), path))
+  splits = {
+    part: _npz_split(path, arrays, [f'{letter}_{part}' for letter in 'xyc'], image_size)
+    for part in PARTS
+    if f'x_{part}' in arrays
+  }
   if 'validation' not in splits:
     splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)
   return make_dataset(path, name, **splits)
@@ -168,9 +191,13 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
   try:
     with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
       names, members = set(archive.files), archive.zip.infolist()
-      keras = {f'{xy}_{part}' for xy in 'xy' for part in PARTS}
-      if not ({'images'} <= names <= {'images', 'labels'} or {'x_train', 'x_test'} <= names <= keras):
-        expected = 'arrays "images" and perhaps "labels", or "x_train", "x_test" and perhaps "x_validation" and "y_..."'
+      keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
+      complete = {'x_train', 'x_test'} | {f'x{name[1:]}' for name in names} <= names <= keras
+      if not ({'images'} <= names <= set(_KEYS) or complete):
+        expected = (
+          'arrays "images" and perhaps "labels" and "conditions", or "x_train", "x_test" and perhaps "x_validation", '
+          '"y_..." and "c_..."'
+        )
         raise UsageError(f'{path}: expected {expected}; got {", ".join(sorted(names)) or "nothing"}')
       # NumPy writes no comments. A flipped bit in the length of one hides the members behind it.
       if any(member.comment for member in members) or archive.zip.testzip():
@@ -184,9 +211,13 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
     raise UsageError(f'{path}: not a readable .npz file of plain arrays ({reason})') from error
 
 
-def _npz_split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels_key: str, image_size: int) -> Split:
-  """Returns the arrays under two keys of an .npz file as a `Split`, with images resized if need be."""
-  images, labels = arrays[images_key], arrays.get(labels_key)
+def _npz_split(path: str, arrays: dict[str, np.ndarray], keys: Sequence[str], image_size: int) -> Split:
+  """Returns arrays of an .npz file, under the keys of images, labels and conditions, as a `Split`.
+
+  It resizes the images if need be.
+  """
+  images_key, labels_key, conditions_key = keys
+  images, labels, conditions = map(arrays.get, keys)
   is_ambiguous = images.ndim == 3 and images.shape[2] in (1, 3)
   if images.ndim == 3 and not is_ambiguous:
     images = images[..., np.newaxis]
@@ -198,4 +229,11 @@ def _npz_split(path: str, arrays: dict[str, np.ndarray], images_key: str, labels
     )
   if image_size:
     images = np.stack([crop_and_resize(pixels, image_size) for pixels in images])
-  return Split(images, labels if labels is None else check_labels(f'{path}: {labels_key}', labels, len(images)))
+  if labels is not None:
+    labels = check_labels(f'{path}: {labels_key}', labels, len(images))
+  if conditions is not None:
+    conditions = check_conditions(f'{path}: {conditions_key}', conditions, len(images))
+    cropped = image_size and conditions.ndim == 4
+    expected = f'0 for {path}, whose "{conditions_key}" are images that would not be cropped with them'
+    check('image_size', image_size, expected, not cropped)
+  return Split(images, labels, conditions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from flowgan_tf.data.dataset import Dataset, Split, random_order
 from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
+_KIND = re.compile(r'label|vector|low_resolution:\d+|mask:half')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,25 +96,30 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
   """Returns the kind of condition that a setting describes, or None for ''.
 
   Args:
-    kind: '' for none; 'label'; 'vector', the conditions of an .npz file; 'low_resolution:N', the image reduced N times
-      by means over N x N pixels; 'mask:half', the image without its lower half.
+    kind: '' for none; 'label'; 'vector', the vectors or images that come with the images of a file; 'low_resolution:N',
+      the image reduced N times by means over N x N pixels; 'mask:half', the image without its lower half.
     dataset: The data.
 
   Raises:
-    UsageError: If the data have no such conditions, or N does not divide the images.
+    UsageError: If there is no such kind; if the data have no such conditions, or no training image of a class; if N is
+      below 2 or does not divide height and width; or if the images have a single row to hide.
   """
   if not kind:
     return None
+  expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
+  check('condition', kind, expected, bool(_KIND.fullmatch(kind)))
   height, width, channels = dataset.image_shape
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
   if kind == 'label':
-    check('condition', kind, f'another one for {dataset.name}, which has no labels', dataset.num_classes is not None)
+    expected = f'another one for {dataset.name}, which does not have a label for each image'
+    check('condition', kind, expected, dataset.num_classes is not None)
     expected = f'another one for {dataset.name}, which has a single class'
     check('condition', kind, expected, dataset.num_classes > 1)
-    known = set(dataset.train.labels)
-    if absent := next((label for label in range(dataset.num_classes) if label not in known), None):
+    if (absent := _absent(dataset.train, dataset.num_classes)).size:
       raise UsageError(
-        f'`condition` label needs training images of each class. Got: none of class {absent}.', 'condition'
+        f'{dataset.name}: `condition` label needs training images of each of its {dataset.num_classes} classes, '
+        f'got none of {_named(absent)}',
+        'condition',
       )
     return make(classes=dataset.num_classes)
   if kind == 'vector':
@@ -120,8 +127,39 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
     check('condition', kind, expected, dataset.train.conditions is not None)
     return make(shape=dataset.train.conditions.shape[1:])
   if kind == 'mask:half':
-    return make(shape=dataset.image_shape)
+    check('condition', kind, f'another one for {dataset.name}, whose images have a single row', height > 1)
+    return make(shape=(height, width, channels))
   factor = int(kind.partition(':')[2])
-  fits = height % factor == width % factor == 0
-  check('condition', kind, f'with a divisor of height and width, {height} and {width}', fits)
+  # Reduced once, an image would be its own condition.
+  expected = f'with a divisor, above 1, of the height and width of {dataset.name}, {height} and {width}'
+  check('condition', kind, expected, factor > 1 and height % factor == width % factor == 0)
   return make(shape=(height // factor, width // factor, channels))
+
+
+def describe(condition: Condition, dataset: Dataset) -> list[str]:
+  """Returns lines that say what images are conditioned on, and what is done about unequal counts of classes."""
+  name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))
+  if condition.kind != 'label':
+    what = {
+      'vector': f'the conditions that come with them, {size} numbers each',
+      'mask:half': 'their upper half',
+    }.get(condition.kind, f'themselves at low resolution, {size}')
+    return [f'{name}: images are conditioned on {what}.']
+  counts = np.bincount(dataset.train.labels, minlength=condition.classes)
+  few, many = (f'{100 * counts[i] / len(dataset.train):.1f} % of class {i}' for i in (counts.argmin(), counts.argmax()))
+  unequal = counts.min() < counts.max()
+  probs = f'p(y) are the frequencies of training images, from {few} to {many}' if unequal else 'p(y) is uniform'
+  lines = [f'{name}: images are conditioned on their label, one of {condition.classes} classes; {probs}.']
+  for part in ('validation', 'test'):
+    if (absent := _absent(getattr(dataset, part), condition.classes)).size:
+      lines.append(f'{name}: no {part} image of {_named(absent)}; what is measured within classes leaves them out.')
+  return lines
+
+
+def _absent(split, classes):
+  return np.setdiff1d(np.arange(classes), split.labels)
+
+
+def _named(labels):
+  more = f' and {len(labels) - 10} more' if len(labels) > 10 else ''
+  return ('class ' if len(labels) == 1 else 'classes ') + ', '.join(map(str, labels[:10])) + more

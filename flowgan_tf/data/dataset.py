@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 import math
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,8 @@ from flowgan_tf.errors import UsageError
 
 if TYPE_CHECKING:
   from flowgan_tf.data.arrays import StoredImages
+
+_LOG = logging.getLogger(__name__)
 
 # All random splits have this seed, because a run's own seed must not decide which images are held out.
 _SPLIT_SEED = 2018
@@ -72,26 +76,59 @@ class Dataset:
 
 
 def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
-  """Returns a `Dataset` with 256 levels. Its splits must have one shape, and all or none must have labels."""
+  """Returns a `Dataset` with 256 levels.
+
+  Its splits must have images of one shape. All or none must have labels, and all or none conditions of one shape.
+  """
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
     raise UsageError(f'{source}: expected images of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):
     raise UsageError(f'{source}: expected labels for all splits or for none')
+  conditions = [split.conditions for split in splits if split.conditions is not None]
+  if 0 < len(conditions) < len(splits):
+    raise UsageError(f'{source}: expected conditions for all splits or for none')
+  if len(shapes := {array.shape[1:] for array in conditions}) > 1:
+    raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   return Dataset(name, 256, *splits, num_classes=1 + max(int(part.max()) for part in labels) if labels else None)
 
 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
   """Returns the labels of n images, which must be integers from 0, `[n]` or `[n, 1]`, as int64 `[n]`."""
   is_integer = np.issubdtype(labels.dtype, np.integer)
+  expected = f'{source}: expected labels as {n} integers from 0, one for each image'
+  if not is_integer or labels.shape not in ((n,), (n, 1)):
+    raise UsageError(f'{expected}, got {labels.dtype} {list(labels.shape)}')
+  labels = labels.reshape(n)
   # A label beyond the number of images is a mistake, and would need a network with that many outputs.
-  if not is_integer or labels.shape not in ((n,), (n, 1)) or labels.min() < 0 or labels.max() >= max(n, 1000):
+  if (wrong := (labels < 0) | (labels >= max(n, 1000))).any():
+    raise UsageError(f'{expected}, got {labels[wrong.argmax()]} at position {wrong.argmax()}')
+  return labels.astype(np.int64)
+
+
+def all_labelled(source: str | os.PathLike, labels: np.ndarray) -> bool:
+  """Whether there is no label of -1, for an image without one; says so, unless no image has a label."""
+  missing = labels < 0
+  if missing.any() and not missing.all():
+    _LOG.info('%s: the image at position %d has no label, so that no labels are used.', source, missing.argmax())
+  return not missing.any()
+
+
+def check_conditions(source: str, conditions: np.ndarray, n: int) -> np.ndarray:
+  """Returns the conditions of n images, which must be finite floats `[n, d]` or `[n, h, w, c]`, as float32."""
+  shape, suits = conditions.shape, np.issubdtype(conditions.dtype, np.floating) and conditions.ndim in (2, 4)
+  if not suits or shape[0] != n or conditions.size == 0:
     raise UsageError(
-      f'{source}: expected labels as {n} integers from 0, one for each image, got {labels.dtype} {list(labels.shape)}'
-      + (f' from {labels.min()} to {labels.max()}' if is_integer and labels.size else '')
+      f'{source}: expected conditions as floats [{n}, d] or [{n}, height, width, channels], one for each image, '
+      f'got {conditions.dtype} {list(shape)}'
     )
-  return labels.reshape(n).astype(np.int64)
+  with np.errstate(over='ignore'):
+    conditions = conditions.astype(np.float32)
+  is_finite = np.isfinite(conditions).all(axis=tuple(range(1, conditions.ndim)))
+  if not is_finite.all():
+    raise UsageError(f'{source}: expected finite float32 numbers, got others at position {np.argmin(is_finite)}')
+  return conditions
 
 
 def random_order(n: int) -> np.ndarray:

@@ -100,7 +100,7 @@ def training_batches(
     batch_size: Images in each element, over all workers.
     seed: Seed of 64 bits.
     start: Index of the first element.
-    flip: Whether to mirror each image left to right with probability 1/2.
+    flip: Whether to mirror each image left to right with probability 1/2, and a condition that is an image with it.
     condition: What images are conditioned on.
     shard: Number of the worker, from 0 to `num_shards - 1`. It reads and yields rows `shard`, `shard + num_shards`, ...
       of the batch that a single worker would have, bit for bit. So workers also share each part of a batch evenly if
@@ -150,13 +150,16 @@ def training_batches(
     else:
       grey_levels = tf.numpy_function(split.images.__getitem__, [indices], tf.uint8, stateful=False)
       grey_levels = tf.ensure_shape(grey_levels, [batch_size // num_shards, *image_shape])
+    given = None if stored is None else tf.gather(stored, indices)
     if flip:
       mirrored = uniform(flip_seed, step, (1, 1, 1)) < 0.5
       grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
+      if given is not None and given.shape.rank == 4:
+        given = tf.where(mirrored, tf.reverse(given, [2]), given)
     x = (tf.cast(grey_levels, tf.float32) + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
     if condition is None:
       return x
-    return x, condition.of_grey_levels(grey_levels) if stored is None else tf.gather(stored, indices)
+    return x, condition.of_grey_levels(grey_levels) if given is None else given
 
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
   indices = epochs.flat_map(epoch_order).batch(batch_size, drop_remainder=True)

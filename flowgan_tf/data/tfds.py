@@ -16,7 +16,7 @@ import requests
 import tensorflow as tf
 
 from flowgan_tf.data import arrays
-from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, hold_out, three_way
+from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import later
 
@@ -91,7 +91,8 @@ class _Records:
     """Reads all splits. They have labels if every image has one."""
     images, labels = zip(*self.images(), strict=True)
     images, labels = np.stack(images), np.array(labels, np.int64)
-    return [Split(images[s.images], labels[s.images] if labels.min() >= 0 else None) for s in self.splits]
+    labelled = all_labelled(self._dataset, labels)
+    return [Split(images[s.images], labels[s.images] if labelled else None) for s in self.splits]
 
   def images(self) -> Iterator[tuple[np.ndarray, int]]:
     """Reads the images one by one, each with its label, or -1 if it has none."""

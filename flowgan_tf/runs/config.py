@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
-_CONDITION = re.compile(r'(label|vector|low_resolution:[1-9]\d{0,3}|mask:half)?')
+_CONDITION = re.compile(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
@@ -235,7 +235,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     check_integer(name, values[name], *bounds)
   for name, expected in _NUMBERS.items():
     check_number(name, values[name], *expected)
-  expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
+  expected = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"
   check('condition', config.condition, expected, bool(_CONDITION.fullmatch(config.condition)))
   check_strategy(config.strategy)
   make_objective(config)

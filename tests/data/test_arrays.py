@@ -98,13 +98,49 @@ def test_the_files_are_the_splits(tmp_path, monkeypatch, in_memory, stored, labe
 def test_what_is_missing_or_does_not_fit(tmp_path):
   write(tmp_path, labels=True)
   np.save(tmp_path / 'test_labels.npy', np.arange(5))
-  raises(tmp_path, r'/test_labels\.npy: expected labels as 4 integers from 0, .*, got int64 \[5\] from 0 to 4$')
+  raises(tmp_path, r'/test_labels\.npy: expected labels as 4 integers from 0, .*, got int64 \[5\]$')
   (tmp_path / 'test_labels.npy').unlink()
   raises(tmp_path, ': expected labels for all splits or for none$')
   np.save(tmp_path / 'test.npy', np.zeros((4, 5, 5, 3), np.uint8))
   raises(tmp_path, r': expected images of one shape, got \[., 5, 3\] and \[., 5, 3\]$')
   (tmp_path / 'extra.npy').write_bytes(b'')
   raises(tmp_path, r': expected train\.npy, .*, perhaps train_labels\.npy, .* and nothing else; got extra\.npy, test')
+
+
+@pytest.mark.parametrize('shape', [(2,), (3, 4, 5)])
+def test_conditions_stay_with_their_images(tmp_path, monkeypatch, shape):
+  """In folders, whose images may stay in their files, and in both kinds of .npz files."""
+  conditions = np.random.default_rng(0).normal(size=(20, *shape))  # float64
+  images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+  monkeypatch.setattr(arrays, 'IN_MEMORY', 5)
+  folder, one, keras = tmp_path / 'folder', tmp_path / 'one.npz', tmp_path / 'keras.npz'
+  folder.mkdir()
+  for part, rows in {'train': slice(12), 'validation': slice(12, 16), 'test': slice(16, 20)}.items():
+    np.save(folder / f'{part}.npy', images[rows])
+    np.save(folder / f'{part}_conditions.npy', conditions[rows])
+  np.savez(one, images=images, conditions=conditions)
+  parts = {'x_train': images[:15], 'c_train': conditions[:15], 'x_test': images[15:], 'c_test': conditions[15:]}
+  np.savez(keras, **parts)
+  for source in (folder, one, keras):
+    dataset = load(str(source))
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert sum(map(len, splits)) == 20
+    for split in splits:
+      assert split.conditions.dtype == np.float32
+      np.testing.assert_array_equal(split.conditions, conditions[split.images[:].ravel()].astype(np.float32))
+  np.savez(keras, **parts | {'c_test': conditions[15:] + 1})
+  assert load(str(keras)).fingerprint != dataset.fingerprint  # A run must not go on with other conditions.
+  if len(shape) == 1:
+    assert load(str(one), image_size=3).train.conditions.shape == (16, 2)
+  else:
+    with pytest.raises(UsageError, match=r'^`image_size` must be 0 for .*one\.npz, whose "conditions" are images that'):
+      load(str(one), image_size=3)
+  (folder / 'test_conditions.npy').unlink()
+  raises(folder, ': expected conditions for all splits or for none$')
+  np.save(folder / 'test_conditions.npy', np.zeros((4, 7)))
+  raises(folder, r': expected conditions of one shape, got \[')
+  np.save(folder / 'test_conditions.npy', np.zeros((3, *shape)))
+  raises(folder, r'/test_conditions\.npy: expected conditions as floats \[4, d\] or .*, got float64 \[3')
 
 
 def test_as_many_images_are_written_as_there_are_numbers(tmp_path):
@@ -171,7 +207,20 @@ def test_npz_as_keras_lays_it_out(tmp_path):
     ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
-    ({'images': GOOD, 'labels': np.array([0, 1, 1000, -1])}, r'got int64 \[4\] from -1 to 1000$'),
+    ({'images': GOOD, 'labels': np.array([0, 1, 1000, -1])}, r'one for each image, got 1000 at position 2$'),
+    ({'images': GOOD, 'labels': np.array([0, 1, 1, -1])}, r'labels as 4 .*, got -1 at position 3$'),
+    ({'images': GOOD, 'labels': np.arange(3)}, r'labels as 4 integers from 0, one for each image, got int64 \[3\]$'),
+    (
+      {'images': GOOD, 'conditions': np.zeros((4, 2), int)},
+      r'conditions: expected .* floats .*, got int64 \[4, 2\]$',
+    ),
+    ({'images': GOOD, 'conditions': np.zeros(4)}, r'floats \[4, d\] or \[4, height, .*, got float64 \[4\]$'),
+    ({'images': GOOD, 'conditions': np.zeros((5, 2))}, r'one for each image, got float64 \[5, 2\]$'),
+    ({'images': GOOD, 'conditions': np.zeros((4, 0))}, r'got float64 \[4, 0\]$'),
+    ({'images': GOOD, 'conditions': np.array([[0.0], [1], [np.nan], [2]])}, r'finite float32 .* others at position 2$'),
+    ({'images': GOOD, 'conditions': np.array([[0.0], [1e39], [2], [2]])}, r'finite float32 .* others at position 1$'),
+    ({'x_train': GOOD, 'x_test': GOOD, 'c_validation': np.zeros((4, 2))}, r'arrays .*; got c_validation, x_test, x_tr'),
+    ({'x_train': GOOD, 'x_test': GOOD, 'c_test': np.zeros((4, 2))}, 'expected conditions for all splits or for none$'),
     ({'images': np.zeros((28, 28, 3), np.uint8)}, r'got uint8 \[28, 28, 3\], which could be one image; if it is not'),
     ({'images': GOOD, 'labelr': np.zeros(4, int)}, 'expected arrays "images" and .*; got images, labelr$'),
     ({'x_train': GOOD, 'x_test': GOOD[:, :1]}, 'expected images of one shape'),

@@ -160,13 +160,15 @@ def test_mnist_validates_on_the_last_sixth_and_cifar10_on_a_random_tenth(prepare
   assert load('mnist', str(prepared), image_size=2).image_shape == (2, 2, 3)
 
 
-def test_array_records_and_images_without_labels(prepared, tmp_path):
+def test_array_records_and_images_without_labels(prepared, tmp_path, caplog):
   prepare(tmp_path / 'array_record', file_format='array_record')
   assert load_both(tmp_path / 'array_record').fingerprint == load('faces', str(prepared)).fingerprint
-  # Of no declared shape, and some without a label.
+  # Of no declared shape, and one without a label.
   prepare(tmp_path / 'other', shape=(None, None, 3), label=-1)
+  caplog.set_level('INFO', 'flowgan_tf')
   dataset = load_both(tmp_path / 'other')
   assert dataset.num_classes is dataset.train.labels is dataset.test.labels is None
+  assert 'faces: the image at position 0 has no label, so that no labels are used.' in caplog.messages
   assert dataset.image_shape == SHAPE
   np.testing.assert_array_equal(joined(dataset)[0][:, 0, 0, 0], np.arange(56))
 

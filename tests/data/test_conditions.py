@@ -1,0 +1,151 @@
+"""Conditions against NumPy, what is refused, and how they come with the batches of a training."""
+
+import numpy as np
+import pytest
+
+from flowgan_tf.data import Dataset, Split, StoredImages, describe, make_condition, training_batches
+from flowgan_tf.errors import UsageError
+
+LEVELS = 17
+IMAGES = np.random.default_rng(0).integers(0, LEVELS, (10, 6, 4, 3), np.uint8)
+CONDITIONS = np.random.default_rng(1).normal(size=(10, 3, 4, 2)).astype(np.float32)
+KINDS = ('label', 'vector', 'low_resolution:2', 'mask:half')
+
+
+def dataset(images=IMAGES, labels=(), test_labels=(), conditions=None, num_classes=3) -> Dataset:
+  """A data set whose validation images are the training images; by default its labels are 0, 1, 2, 0, ..."""
+  train = Split(images, np.resize(labels or np.arange(num_classes), len(images)).astype(np.int64), conditions)
+  test = Split(images, np.resize(test_labels or np.arange(num_classes), len(images)).astype(np.int64), conditions)
+  return Dataset('toy', LEVELS, train, train, test, num_classes)
+
+
+def unlabelled(shape=(6, 4, 3)) -> Dataset:
+  split = Split(np.zeros((10, *shape), np.uint8), None)
+  return Dataset('toy', LEVELS, split, split, split, None)
+
+
+def stored(split: Split, folder) -> Split:
+  np.save(folder / 'images.npy', split.images)
+  return Split(StoredImages(folder / 'images.npy'), split.labels, split.conditions)
+
+
+@pytest.mark.parametrize('factor', [2, 3])
+def test_low_resolution_is_the_mean_over_blocks(factor):
+  images = IMAGES[:, :, :3] if factor == 3 else IMAGES
+  condition = make_condition(f'low_resolution:{factor}', dataset(images))
+  middle = (images + 0.5) / LEVELS
+  n, height, width, channels = images.shape
+  blocks = middle.reshape(n, height // factor, factor, width // factor, factor, channels).mean(axis=(2, 4))
+  assert condition.arguments == {'condition_shape': blocks.shape[1:]}
+  np.testing.assert_allclose(condition.of_split(Split(images, None)), blocks, rtol=1e-6)
+  np.testing.assert_allclose(condition.reduce(middle.astype(np.float32)), blocks, rtol=1e-6)
+
+
+@pytest.mark.parametrize(('height', 'seen'), [(6, 3), (5, 3), (2, 1)])
+def test_a_mask_hides_the_lower_half(height, seen):
+  images = IMAGES[:, :height]
+  condition = make_condition('mask:half', dataset(images))
+  found = condition.of_split(Split(images, None))
+  np.testing.assert_allclose(found[:, :seen], (images[:, :seen] + 0.5) / LEVELS, rtol=1e-6)
+  assert found.shape == images.shape and not found[:, seen:].any()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_conditions_of_a_split_start_again_and_may_be_computed_in_parts(monkeypatch, tmp_path, kind):
+  data = dataset(conditions=CONDITIONS)
+  condition = make_condition(kind, data)
+  whole = condition.of_split(data.train)
+  monkeypatch.setattr('flowgan_tf.data.conditions._AT_ONCE', 3 * IMAGES[0].size)
+  for split in (data.train, stored(data.train, tmp_path)):
+    np.testing.assert_array_equal(condition.of_split(split), whole)
+    np.testing.assert_array_equal(condition.of_split(split, 23), np.concatenate([whole, whole, whole[:3]]))
+    np.testing.assert_array_equal(condition.of_split(split, 4), whole[:4])
+  assert condition.network_shape == {'label': (3,), 'vector': (3, 4, 2)}.get(kind, whole.shape[1:])
+  if kind in ('label', 'vector'):
+    np.testing.assert_array_equal(whole, data.train.labels if kind == 'label' else CONDITIONS)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'data', 'said'),
+  [
+    ('labels', dataset(), r"^`condition` must be 'label', 'vector', .* Got: 'labels'\.$"),
+    ('low_resolution:x', dataset(), r"^`condition` must be 'label', .* Got: 'low_resolution:x'\.$"),
+    ('low_resolution:1', dataset(), r"a divisor, above 1, of the height and width of toy, 6 and 4\. Got: 'low_re"),
+    ('low_resolution:3', dataset(), r"a divisor, above 1, of the height and width of toy, 6 and 4\. Got: 'low_re"),
+    ('low_resolution:0', dataset(), r'a divisor, above 1, of the height and width of toy'),
+    ('mask:half', unlabelled((1, 4, 1)), r'another one for toy, whose images have a single row\.'),
+    ('label', unlabelled(), r'another one for toy, which does not have a label for each image\.'),
+    ('label', dataset(num_classes=1), r'another one for toy, which has a single class\.'),
+    ('label', dataset(labels=(0, 2)), r'^toy: `condition` label needs .* of its 3 classes, got none of class 1$'),
+    ('label', dataset(labels=(1,), num_classes=20), r'none of classes 0, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 9 more$'),
+    ('vector', dataset(), r'another one for toy, which has no array of conditions\.'),
+  ],
+)
+def test_conditions_that_the_data_do_not_have_are_refused(kind, data, said):
+  with pytest.raises(UsageError, match=said) as error:
+    make_condition(kind, data)
+  assert error.value.argument == 'condition' and '\n' not in str(error.value)
+
+
+def test_lines_about_conditions():
+  def lines(kind, data):
+    return describe(make_condition(kind, data), data)
+
+  assert lines('label', dataset(IMAGES[:9])) == [
+    'toy: images are conditioned on their label, one of 3 classes; p(y) is uniform.'
+  ]
+  assert lines('label', dataset(labels=(0, 1, 1, 2, 1), test_labels=(1,))) == [
+    'toy: images are conditioned on their label, one of 3 classes; p(y) are the frequencies of training images, '
+    'from 20.0 % of class 0 to 60.0 % of class 1.',
+    'toy: no test image of classes 0, 2; what is measured within classes leaves them out.',
+  ]
+  assert lines('low_resolution:2', dataset()) == [
+    'toy: images are conditioned on themselves at low resolution, 3 x 2 x 3.'
+  ]
+  assert lines('vector', dataset(conditions=CONDITIONS)) == [
+    'toy: images are conditioned on the conditions that come with them, 3 x 4 x 2 numbers each.'
+  ]
+
+
+# Batches of a training.
+
+
+def take(split, condition, count, start=0, flip=True, **shard):
+  batches = training_batches(split, LEVELS, 12, 8, start, flip, condition, **shard)
+  images, conditions = zip(*batches.take(count).as_numpy_iterator(), strict=True)
+  return np.stack(images), np.stack(conditions)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_each_image_comes_with_its_own_condition(kind):
+  """An image is flipped before its condition is taken; a stored image is flipped with it; other ones stay."""
+  data = dataset(conditions=CONDITIONS)
+  condition = make_condition(kind, data)
+  of_both = {}  # The conditions of both forms of an image, by its grey levels.
+  for images in (IMAGES, IMAGES[:, :, ::-1]):
+    given = data.train.conditions if images is IMAGES else data.train.conditions[:, :, ::-1]
+    found = condition.of_split(Split(images, data.train.labels, given))
+    of_both |= {image.tobytes(): value for image, value in zip(images, found, strict=True)}
+  images, conditions = (np.concatenate(part) for part in take(data.train, condition, 4))
+  grey_levels = np.floor(images * LEVELS).astype(np.uint8)
+  mirrored = {image[:, ::-1].tobytes() for image in IMAGES}
+  assert 10 < sum(image.tobytes() in mirrored for image in grey_levels) < 38
+  for image, value in zip(grey_levels, conditions, strict=True):
+    np.testing.assert_array_equal(value, of_both[image.tobytes()])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_resumed_stream_and_a_share_of_it_have_the_same_conditions(tmp_path, kind):
+  """Bit for bit, for images in memory and in a file."""
+  data = dataset(conditions=CONDITIONS)
+  condition = make_condition(kind, data)
+  whole = take(data.train, condition, 5)
+  for split in (data.train, stored(data.train, tmp_path)):
+    for resumed, part in zip(take(split, condition, 3, start=2), whole, strict=True):
+      np.testing.assert_array_equal(resumed, part[2:])
+    shares = [take(split, condition, 5, shard=i, num_shards=3) for i in range(3)]
+    for *parts, part in zip(*shares, whole, strict=True):
+      np.testing.assert_array_equal(np.stack(parts, axis=2).reshape(part.shape), part)
+  # The images are those of a training without a condition.
+  plain = np.stack(list(training_batches(data.train, LEVELS, 12, 8, flip=True).take(5).as_numpy_iterator()))
+  np.testing.assert_array_equal(plain, whole[0])

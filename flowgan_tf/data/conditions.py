@@ -137,7 +137,10 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
 
 
 def describe(condition: Condition, dataset: Dataset) -> list[str]:
-  """Returns lines that say what images are conditioned on, and what is done about unequal counts of classes."""
+  """Returns lines that say what images are conditioned on, and what is done about unequal counts of classes.
+
+  Labels of -1 in the training images are hidden ones.
+  """
   name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))
   if condition.kind != 'label':
     what = {
@@ -145,11 +148,14 @@ def describe(condition: Condition, dataset: Dataset) -> list[str]:
       'mask:half': 'their upper half',
     }.get(condition.kind, f'themselves at low resolution, {size}')
     return [f'{name}: images are conditioned on {what}.']
-  counts = np.bincount(dataset.train.labels, minlength=condition.classes)
-  few, many = (f'{100 * counts[i] / len(dataset.train):.1f} % of class {i}' for i in (counts.argmin(), counts.argmax()))
+  labels = dataset.train.labels[dataset.train.labels >= 0]
+  counts = np.bincount(labels, minlength=condition.classes)
+  few, many = (f'{100 * counts[i] / len(labels):.1f} % of class {i}' for i in (counts.argmin(), counts.argmax()))
   unequal = counts.min() < counts.max()
   probs = f'p(y) are the frequencies of training images, from {few} to {many}' if unequal else 'p(y) is uniform'
   lines = [f'{name}: images are conditioned on their label, one of {condition.classes} classes; {probs}.']
+  if len(labels) < len(dataset.train):
+    lines.append(f'{name}: {len(labels):,} of {len(dataset.train):,} training images have a label.')
   for part in ('validation', 'test'):
     if (absent := _absent(getattr(dataset, part), condition.classes)).size:
       lines.append(f'{name}: no {part} image of {_named(absent)}; what is measured within classes leaves them out.')

@@ -4,6 +4,10 @@ sample RUN --n=64
 sample RUN --temperature=0.7 --seed=3
 sample RUN --interpolate      rows that lead from one sample to another
 sample RUN --neighbors        samples beside the training images nearest to them, which shows memorisation
+sample RUN --label=3          samples of one class; by default there is a row for each class
+
+For a run that is conditioned on images or vectors, each row has the condition of a test image, and shows it beside its
+samples. --condition=0.5,1.2 takes another vector.
 """
 
 import os
@@ -24,10 +28,13 @@ flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_s
 flags.DEFINE_integer(
   'n',
   None,
-  'Number of samples, or of rows with --interpolate. Default: 64; 8 with --interpolate, 16 with --neighbors.',
+  'Number of samples, in each row if rows have conditions; or of rows with --interpolate. Default: 64, or 8 in a row; '
+  '8 with --interpolate, 16 with --neighbors, or as many as there are classes.',
   lower_bound=1,
   upper_bound=10**6,
 )
+flags.DEFINE_integer('label', None, 'Class of the samples. Default: all classes.', lower_bound=0)
+flags.DEFINE_list('condition', None, 'Condition of the samples, such as 0.5,1.2. Default: those of test images.')
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
@@ -36,6 +43,7 @@ flags.DEFINE_string('out', None, "Path of the files, without extension. Default:
 command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
+_IN_A_ROW = 8
 
 
 def main(arguments: list[str]) -> None:
@@ -46,16 +54,33 @@ def main(arguments: list[str]) -> None:
     raise UsageError('--interpolate must be left out with --neighbors.')
   if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
     raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
+  vector = None if FLAGS.condition is None else [_number(text) for text in FLAGS.condition]
   argument = command.run_argument(arguments)
   command.load_tensorflow()
   run = fg.runs.load_run(argument, FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
-  picture = getattr(fg.evaluation.pictures, kind)(run, FLAGS.n or _DEFAULT_N[kind], FLAGS.seed, FLAGS.temperature)
-  default = run.workdir / 'samples' / f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}'
+  rows = fg.evaluation.pictures.rows_of_run(run, FLAGS.label, vector)
+  n, given = FLAGS.n or _DEFAULT_N[kind], ''
+  if FLAGS.label is not None:
+    given = f'_label{FLAGS.label}'
+  elif vector is not None:
+    given = f'_condition{",".join(f"{number:g}" for number in vector)}'[:100]
+  elif rows is not None and not FLAGS.n:
+    n = _IN_A_ROW if kind == 'samples' else len(rows.conditions)
+  picture = getattr(fg.evaluation.pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
+  name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
+  default = run.workdir / 'samples' / name
   out = pathlib.Path(FLAGS.out or default)
   save_arrays(f'{out}.npz', picture.arrays)
   fg.evaluation.save_png(picture.grid, f'{out}.png')
   print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
+
+
+def _number(text):
+  try:
+    return float(text)
+  except ValueError:
+    raise UsageError(f'--condition must be numbers, such as 0.5,1.2. Got: {text}.') from None
 
 
 if __name__ == '__main__':

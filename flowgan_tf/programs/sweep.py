@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
   if first.strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
   fg.training.loop.make_replicas(first.strategy)  # This must come before TensorFlow makes its devices.
-  folder = pathlib.Path(FLAGS.workdir or f'runs/{pathlib.Path(first.dataset).stem}-sweep')
+  name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
+  folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
   _check(configs, analyses)
@@ -86,14 +87,16 @@ def _check(configs, analyses):
     fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.runs.config.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
-  if not fg.runs.run.make_generator(config, dataset.image_shape).has_density:
+  condition = fg.data.make_condition(config.condition, dataset)
+  arguments, seen = (condition.arguments, condition.network_shape) if condition else ({}, None)
+  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=arguments).has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must be without {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   if any(objective.uses_critic for objective in objectives):
-    fg.runs.run.make_critic(config, dataset.image_shape)
+    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=seen)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
 

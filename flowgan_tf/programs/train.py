@@ -18,7 +18,7 @@ from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
 options.define_settings(__name__)
-flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE.')
+flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE[-CONDITION].')
 flags.DEFINE_integer(
   'samples',
   5000,
@@ -35,8 +35,13 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   [config] = options.configurations()
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
-  default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}'
+  default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
   return train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))
+
+
+def condition_suffix(config: config_dict.ConfigDict) -> str:
+  """Returns what tells the default folder of a conditional run apart, such as -label or -low_resolution-4."""
+  return f'-{config.condition}'.replace(':', '-') if config.condition else ''
 
 
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:

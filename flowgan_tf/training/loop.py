@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.evaluation.pictures import image_grid, save_png
+from flowgan_tf.evaluation.pictures import image_grid, rows_of_classes, rows_of_images, save_png
 from flowgan_tf.metrics.samples import make_scorer
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
@@ -27,6 +28,7 @@ from flowgan_tf.training.state import TrainState, start_from_data, start_from_ru
 from flowgan_tf.training.step import TrainStep, batches_per_step
 
 _GRID_IMAGES = 64
+_GRID_COLUMNS, _GRID_CLASSES = 8, 10  # if the rows of the grid have conditions
 _MAX_ROLLBACKS = 3
 _ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
 # Pixels lie in [0, 1], where one of 256 grey levels is 0.004 wide. In half precision the networks of a sound flow round
@@ -132,6 +134,9 @@ class _Loop:
         start_from_data(config, self._train, dataset.levels, state, condition)
       replicas.broadcast(state.variables)
     if step < config.steps:
+      if condition:
+        for line in data.describe(condition, dataclasses.replace(dataset, train=self._train)):
+          _LOG.info('%s', line)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
@@ -141,6 +146,11 @@ class _Loop:
     self._evaluator = Evaluator(
       state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map, condition=condition
     )
+    self._rows = None  # of the grid of samples
+    if condition and condition.classes:
+      self._rows = rows_of_classes(condition.classes, _GRID_CLASSES)
+    elif condition:
+      self._rows = rows_of_images(condition, dataset.validation)
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
@@ -217,7 +227,11 @@ class _Loop:
       left = ('standard_error', 'n')
       metrics = {name: value for name, value in likelihood.record().items() if name not in left}
     samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-    grid = self._evaluator.sample(_GRID_IMAGES, Purpose.GRID)
+    if self._rows:
+      given = self._rows.each(_GRID_COLUMNS)
+      grid = self._rows.draw(self._evaluator.sample(len(given), Purpose.GRID, condition=given), _GRID_COLUMNS)
+    else:
+      grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
     if not self._folder:
       return
     metrics |= self._evaluator.score(samples, self._scorer)
@@ -225,7 +239,6 @@ class _Loop:
     if not error <= largest:
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
       _LOG.warning(text, step, error)
-    grid = image_grid(grid)
     (self._folder / 'samples').mkdir(exist_ok=True)
     save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
     self._log.image('samples', step, grid)

@@ -100,7 +100,7 @@ def test_lines_about_conditions():
     'toy: no test image of classes 0, 2; what is measured within classes leaves them out.',
   ]
   assert describe(make_condition('label', dataset()), dataset(labels=(0, -1, 1, 2)))[1:] == [
-    'toy: 8 of 10 training images have a label.'
+    'toy: 7 of 10 training images have a label.'
   ]
   assert lines('low_resolution:2', dataset()) == [
     'toy: images are conditioned on themselves at low resolution, 3 x 2 x 3.'

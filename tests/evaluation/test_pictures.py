@@ -7,9 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from flowgan_tf import flows
+from flowgan_tf import data, flows
+from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
-from flowgan_tf.evaluation.pictures import image_grid, neighbor_grid
+from flowgan_tf.evaluation.pictures import Rows, image_grid, neighbor_grid, rows_of_classes, rows_of_images, rows_of_run
+from flowgan_tf.flows.prior import sample_noise
 
 LINE, PAPER = 110, 255
 
@@ -108,3 +110,117 @@ def test_interpolations_go_from_mean_to_mean():
     around = noise[:, i] - (first + i / 9 * (last - first))
     np.testing.assert_allclose(around.std(), math.pi / math.sqrt(3), rtol=0.06)
   np.testing.assert_allclose(noise[:, 0], prior.sample(400, seed=[1, 0])[:200], atol=1e-3)
+
+
+# Pictures of a conditional run.
+
+
+def test_condition_samples_and_original_lie_side_by_side():
+  """Two rows of grey images of 32 x 32 pixels, each drawn as 2 x 2, for colour conditions of 8 x 16."""
+  rng = np.random.default_rng(0)
+  samples, originals, conditions = rng.random((6, 32, 32, 1)), rng.random((2, 32, 32, 1)), rng.random((2, 8, 16, 3))
+  picture = Rows(conditions, np.arange(2), originals).draw(samples, 3)
+  size, step, gap = 64, 66, 10
+  assert picture.shape == (2 * step + 2, (step + 2) + gap + (3 * step + 2) + gap + (step + 2), 3)
+  starts = [2, *(step + 2 + gap + 2 + i * step for i in range(3)), 4 * step + 4 + 2 * gap + 2]
+  for row in range(2):
+    # Each pixel of the condition covers 4 x 2 pixels of an image.
+    enlarged = np.kron(conditions[row], np.ones((4, 2, 1)))
+    for x, image in zip(starts, [enlarged, *samples[3 * row : 3 * row + 3], originals[row]], strict=True):
+      tile = picture[2 + row * step :][:size, x : x + size]
+      np.testing.assert_array_equal(
+        tile, np.broadcast_to(np.rint(255 * np.kron(image, np.ones((2, 2, 1)))), tile.shape)
+      )
+  assert np.all(picture[:, step + 2 :][:, :gap] == PAPER)
+
+
+def test_vectors_are_not_drawn_and_images_of_other_ranges_are_scaled():
+  samples, originals = np.zeros((4, 64, 64, 1)), np.ones((2, 64, 64, 1))
+  pictured = Rows(np.zeros((2, 5)), np.arange(2), originals).draw(samples, 2)
+  np.testing.assert_array_equal(pictured, Rows(np.zeros((2, 64, 64, 2)), np.arange(2), originals).draw(samples, 2))
+  assert pictured.shape == (2 * 66 + 2, 2 * 66 + 2 + 10 + 68, 1)
+  conditions = np.array([-3.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 64, 64, 1))
+  pictured = Rows(conditions, np.arange(2), originals).draw(samples, 2)
+  assert np.all(pictured[2:66, 2:66] == 0) and np.all(pictured[68:132, 2:66] == 255)
+
+
+def test_the_rows_of_many_classes_and_images_are_spread():
+  np.testing.assert_array_equal(rows_of_classes(3, 10).conditions, [0, 1, 2])
+  np.testing.assert_array_equal(rows_of_classes(100, 10).conditions, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99])
+  images = np.random.default_rng(0).integers(0, 17, (50, 4, 6, 1), np.uint8)
+  split = data.Split(images, None)
+  dataset = data.Dataset('toy', 17, split, split, split, None)
+  rows = rows_of_images(data.make_condition('low_resolution:2', dataset), split)
+  np.testing.assert_array_equal(rows.indices, [0, 7, 14, 21, 28, 35, 42, 49])
+  np.testing.assert_allclose(rows.originals, (images[::7] + 0.5) / 17, rtol=1e-6)
+  means = rows.originals.reshape(8, 2, 2, 3, 2, 1).mean(axis=(2, 4))
+  np.testing.assert_allclose(rows.conditions, means, rtol=1e-5)
+  np.testing.assert_array_equal(rows.each(2)[3], rows.conditions[1])
+  np.testing.assert_array_equal(rows.first(9).indices, [*rows.indices, 0])
+
+
+def conditional(**arguments):
+  """A run whose flow heeds its conditions."""
+  keras.utils.set_random_seed(0)
+  flow = flows.nice((4, 4, 1), hidden_units=4, hidden_layers=1, **arguments)
+  for variable in flow.trainable_variables:
+    variable.assign_add(np.random.default_rng(0).normal(0, 0.3, variable.shape))
+  return types.SimpleNamespace(generator=flow, workdir='runs/x')
+
+
+@pytest.fixture(scope='module')
+def classes():
+  return conditional(classes=3, components=6)
+
+
+def test_each_row_has_the_samples_of_a_class(classes):
+  picture = pictures.samples(classes, 5, 2, 0.5, rows_of_run(classes))
+  labels = np.repeat(np.arange(3), 5)
+  np.testing.assert_array_equal(picture.arrays['labels'], labels)
+  noise = sample_noise(classes.generator.distribution, 15, [2, 0], 0.5, labels)
+  np.testing.assert_allclose(picture.arrays['noise'], noise, rtol=1e-6)
+  images = classes.generator.decode(noise, condition=labels)
+  np.testing.assert_allclose(picture.arrays['images'], images, atol=1e-6)
+  assert np.abs(images - classes.generator.decode(noise, condition=(labels + 1) % 3)).max() > 0.01
+  np.testing.assert_array_equal(picture.grid, image_grid(picture.arrays['images'], columns=5))
+
+
+def test_a_single_label_or_vector_gives_a_square_grid(classes):
+  vectors = conditional(condition_shape=(2,))
+  for run, rows, name in (
+    (classes, rows_of_run(classes, label=1), 'labels'),
+    (vectors, rows_of_run(vectors, vector=[0.5, 1.25]), 'conditions'),
+  ):
+    picture = pictures.samples(run, 9, seed=2, rows=rows)
+    given = picture.arrays[name]
+    np.testing.assert_array_equal(given, np.broadcast_to(1 if name == 'labels' else [0.5, 1.25], given.shape))
+    images = run.generator.decode(picture.arrays['noise'], condition=given)
+    np.testing.assert_allclose(picture.arrays['images'], images, atol=1e-6)
+    np.testing.assert_array_equal(picture.grid, image_grid(picture.arrays['images'], columns=3))
+
+
+def test_both_ends_of_a_row_have_the_same_label(classes):
+  picture = pictures.interpolations(classes, 4, seed=2, rows=rows_of_run(classes))
+  labels, noise = np.array([0, 1, 2, 0]), picture.arrays['noise'].reshape(4, 10, 4, 4, 1)
+  np.testing.assert_array_equal(picture.arrays['labels'], np.repeat(labels, 10))
+  ends = sample_noise(classes.generator.distribution, 8, [2, 0], 1.0, np.tile(labels, 2))
+  np.testing.assert_allclose(noise[:, 0], ends[:4], atol=1e-5)
+  np.testing.assert_allclose(noise[:, 9], ends[4:], atol=1e-5)
+  images = classes.generator.decode(picture.arrays['noise'], condition=picture.arrays['labels'])
+  np.testing.assert_allclose(picture.arrays['images'], images, atol=1e-6)
+
+
+def test_conditions_that_a_run_does_not_have_are_refused(run, classes):
+  vectors = conditional(condition_shape=(2,))
+  run.workdir = 'runs/x'
+  assert rows_of_run(run) is None
+  for found, given, said in (
+    (run, {'label': 1}, r'^`label` must be left out, as runs/x has no labels\. Got: 1\.$'),
+    (classes, {'label': 3}, r'^`label` must be from 0 to 2, as runs/x has 3 classes\. Got: 3\.$'),
+    (classes, {'vector': [1.0]}, r'^`condition` must be left out, as runs/x is not conditioned on vectors\.'),
+    (vectors, {'vector': [1.0]}, r'^`condition` must be 2 finite numbers, as .* Got: \[1\.0\]\.$'),
+    (vectors, {'vector': [1.0, math.nan]}, r'^`condition` must be 2 finite numbers'),
+    (vectors, {'label': 1}, r'has no labels'),
+  ):
+    with pytest.raises(UsageError, match=said):
+      rows_of_run(found, **given)

@@ -7,7 +7,8 @@ import tensorflow as tf
 from flowgan_tf import data
 from flowgan_tf.evaluation.pictures import image_grid, neighbor_grid
 from flowgan_tf.runs.run import load_run
-from tests.programs.conftest import assert_one_line, call
+from tests.programs.conftest import FAST, assert_one_line, call
+from tests.tiny import write_images
 
 
 @pytest.fixture
@@ -66,6 +67,65 @@ def test_neighbors(finished, tmp_path):
   np.testing.assert_array_equal(picture, neighbor_grid(images, training[indices]))
   note = outcome.out.splitlines()[2]
   assert f'{np.median(distances[:, 0]):.4f} for samples' in note and '180 test images' in note
+
+
+def arrays_of(outcome):
+  """The arrays that the program wrote."""
+  assert outcome.status == 0, outcome
+  with np.load(outcome.out.splitlines()[1]) as arrays:
+    return dict(arrays)
+
+
+def test_a_run_with_labels(tmp_path):
+  images, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1), labels=True), tmp_path / 'run'
+  flags = (*FAST, '--condition=label', '--config.eval_every=2', '--config.score_samples=0')
+  outcome = call('train', *flags, f'--dataset={images}', f'--workdir={workdir}')
+  assert 'sides: images are conditioned on their label, one of 2 classes; p(y) ' in outcome.err, outcome
+  grid = tf.io.decode_png((workdir / 'samples' / 'step_0000002.png').read_bytes())
+  assert grid.shape == (2 * 66 + 2, 8 * 66 + 2, 1)
+  flow = load_run(workdir).generator
+  arrays = arrays_of(call('sample', workdir))
+  np.testing.assert_array_equal(arrays['labels'], np.repeat([0, 1], 8))
+  np.testing.assert_allclose(arrays['images'], flow.decode(arrays['noise'], condition=arrays['labels']), atol=1e-6)
+  outcome = call('sample', workdir, '--label=1', '--n=3', '--neighbors')
+  assert '_label1.png\n' in outcome.out and 'training image of class 1: ' in outcome.out
+  arrays = arrays_of(outcome)
+  np.testing.assert_array_equal(arrays['labels'], [1, 1, 1])
+  dataset = data.load(images)
+  assert np.all(dataset.train.labels[arrays['neighbor_indices']] == 1)
+  near = (dataset.train.images[arrays['neighbor_indices'][:, 0]] + 0.5) / 256
+  distances = np.sqrt(np.mean((np.clip(arrays['images'], 0, 1) - near) ** 2, axis=(1, 2, 3)))
+  np.testing.assert_allclose(arrays['neighbor_distances'][:, 0], distances, rtol=1e-4)
+  assert_one_line(call('sample', workdir, '--label=2'), 'sample', '--label must be from 0 to 1, as', 'has 2 classes')
+  outcome = call('sample', workdir, '--condition=0.5,1')
+  assert_one_line(outcome, 'sample', '--condition must be left out, as', 'not conditioned on vectors')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['low_resolution:2', 'mask:half', 'vector'])
+def test_a_run_with_other_conditions(tmp_path, kind):
+  path, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1)), tmp_path / 'run'
+  if kind == 'vector':
+    images = np.load(path)['images']
+    np.savez(path, images=images, conditions=images.mean(axis=(2, 3)) / 255)
+  outcome = call('train', *FAST, f'--condition={kind}', f'--dataset={path}', f'--workdir={workdir}')
+  assert outcome.status == 0, outcome
+  dataset, flow = data.load(path), load_run(workdir).generator
+  given = data.make_condition(kind, dataset).of_split(dataset.test)
+  for flags, columns in (([], 8), (['--interpolate'], 10), (['--neighbors'], 1)):
+    outcome = call('sample', workdir, *flags)
+    arrays = arrays_of(outcome)
+    np.testing.assert_array_equal(arrays['test_indices'], np.repeat(np.arange(4), columns))
+    np.testing.assert_array_equal(arrays['conditions'], np.repeat(given, columns, axis=0))
+    images = flow.decode(arrays['noise'], condition=arrays['conditions'])
+    np.testing.assert_allclose(arrays['images'], images, atol=1e-6)
+  if kind == 'vector':
+    arrays = arrays_of(call('sample', workdir, '--condition=1,2,3,4,5,6,7,8', '--n=2'))
+    np.testing.assert_array_equal(arrays['conditions'], [range(1, 9)] * 2)
+    outcome = call('sample', workdir, '--condition=1,2')
+    assert_one_line(outcome, 'sample', '--condition must be 8 finite numbers, as')
+  assert_one_line(call('sample', workdir, '--label=0'), 'sample', '--label must be left out, as', 'has no labels')
+  assert_one_line(call('sample', workdir, '--condition=x'), 'sample', '--condition must be numbers')
 
 
 def test_the_default_path_and_mistakes(finished, tmp_path, monkeypatch):

@@ -55,8 +55,13 @@ def test_a_training_that_diverges_is_one_line_and_exit_status_1(images, monkeypa
 def test_folders_are_named_after_the_data_and_the_objective(images, monkeypatch):
   train = mock.Mock(side_effect=UsageError('enough'))
   monkeypatch.setattr('flowgan_tf.training.train', train)
-  for flag, name in (('--lambda=0.10000001', 'hybrid-0.10000001'), ('--objective=mle', 'mle')):
-    call('train', f'--dataset={images}', flag)
+  for flags, name in (
+    (['--lambda=0.10000001'], 'hybrid-0.10000001'),
+    (['--objective=mle'], 'mle'),
+    (['--condition=label'], 'mle-label'),
+    (['--lambda=1', '--condition=low_resolution:4'], 'hybrid-1-low_resolution-4'),
+  ):
+    call('train', f'--dataset={images}', *flags)
     assert str(train.call_args.args[1]) == f'runs/images-{name}'
 
 

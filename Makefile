@@ -35,7 +35,7 @@ help:
 	@echo 'make lint      check style and formatting'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
-	@echo 'make speed     check that a training step has its share of the speed of matrix products'
+	@echo 'make speed     check the speed of a training step against matrix products, and of a step with labels'
 	@echo 'make wheel     build the distributions, and use the wheel outside of the checkout'
 	@echo 'make clean     remove what make and Python left, .venv included; runs/ stays'
 	@echo
@@ -81,6 +81,7 @@ bench: $(INSTALLED) $(PEERS)/.installed
 # A third to a half is usual. The check compares with products of the same run, and is generous in case of other load.
 speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare --tasks=nice_train --peers= --dtypes=float32 --rounds=9 --least_share=0.1
+	$(BIN)/python -m benchmarks.labels --rounds=15 --most=1.1
 
 wheel: $(TESTABLE)
 	rm -rf build dist

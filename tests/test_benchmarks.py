@@ -46,6 +46,15 @@ def test_size():
   assert math.isfinite(loss) and len(others) == 3 and min(others) > 0
 
 
+@pytest.mark.slow
+def test_what_labels_cost():
+  result = run('labels', '--tiny_flow', '--rounds=3', '--nojit', '--most=0.01')
+  assert result.returncode == 1 and result.stderr.splitlines()[-1].endswith('expected at most 0.01.')
+  lines = [line.split() for line in result.stdout.splitlines()]
+  assert [line[:3] for line in lines] == [[name, 'float32', 'graph'] for name in ('nice', 'jet')]
+  assert all(0.1 < float(line[-1]) < 10 for line in lines)
+
+
 @pytest.mark.parametrize(
   ('dtype', 'product'), [('float32', 'MatMul'), pytest.param('bfloat16', 'MklMatMul', marks=pytest.mark.slow)]
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from flowgan_tf.flows.builder import Generator, builder
 from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.prior import PRIORS, MixturePrior, initialize_prior
@@ -15,6 +16,7 @@ __all__ = [
   'PRIORS',
   'Flow',
   'Generator',
+  'Given',
   'ImplicitGenerator',
   'MixturePrior',
   'builder',

@@ -33,6 +33,8 @@ class _Coupling(VariableBijector, OnePassBijector):
       self.accepts_condition = conditioner.condition_shape is not None
     else:
       self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
+    expected = 'None for a module that takes no `condition`'
+    check('condition_shape', condition_shape, expected, condition_shape is None or self.accepts_condition)
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
       parameters=parameters,
@@ -69,6 +71,15 @@ class AdditiveCoupling(_Coupling):
   y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
   ```
 
+  A Keras network with two inputs makes a coupling given a condition `c`, here a vector of three numbers:
+
+  ```python
+  x, c = keras.Input((2,)), keras.Input((3,))
+  shift = keras.layers.Dense(2)(keras.layers.Dense(32, 'relu')(keras.layers.Concatenate()([x, c])))
+  coupling = fg.bijectors.AdditiveCoupling(keras.Model([x, c], shift), [1, 1, 0, 0], condition_shape=(3,))
+  y = coupling.forward(tf.zeros((5, 4)), condition=tf.ones((5, 3)))
+  ```
+
   `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. If it were true, TFP would take
   `forward(mean)` for the mean of a distribution.
 
@@ -93,11 +104,13 @@ class AdditiveCoupling(_Coupling):
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
       condition_shape: Shape of a condition `c`, for a coupling with shift `t(x_kept, c)`. Its methods then need the
-        keyword `condition`, floats `[..., *condition_shape]`. A Keras layer is called as `conditioner([x, c])`, and a
-        `tf.Module` as `conditioner(x, condition=c, training=...)`.
+        keyword `condition`, floats `[..., *condition_shape]`. A Keras layer is called as `conditioner([x, c])`. A
+        `tf.Module` whose `__call__` takes a `condition` is called as `conditioner(x, condition=c, training=...)`, also
+        without this argument.
 
     Raises:
-      UsageError: If the conditioner has no trainable variables, or returns another shape when it is called.
+      UsageError: If the conditioner has no trainable variables, or takes no condition although it has a shape. When the
+        coupling is called: if the conditioner returns another shape, or a condition is missing or too much.
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:

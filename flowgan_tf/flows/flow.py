@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -180,9 +181,12 @@ class Flow(Generator, _TransformedDistribution):
     """
     value = self._as_events('value', value, self)
     if condition is None and component is None and self.classes is not None:
-      return tf.reduce_logsumexp(self.class_log_probs(value, training=training), axis=-1)
+      joint = self.class_log_probs(value, training=training)
+      # The gradient of a sum of -inf, as outside of the support, would be NaN.
+      outside, finite = tf.reduce_all(joint == -math.inf, axis=-1), tf.maximum(joint, joint.dtype.min)
+      return tf.where(outside, tf.constant(-math.inf, joint.dtype), tf.reduce_logsumexp(finite, axis=-1))
     value, condition = self._broadcast(value, self.event_shape, condition)
-    return super().log_prob(value, name, **_given(training=training, component=component, condition=condition))
+    return super().log_prob(value, name, training=training, component=component, condition=condition)
 
   def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
@@ -295,7 +299,3 @@ class Flow(Generator, _TransformedDistribution):
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
-
-
-def _given(**keywords):
-  return {name: value for name, value in keywords.items() if value is not None}

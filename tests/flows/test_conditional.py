@@ -137,6 +137,15 @@ def test_without_a_condition_it_is_the_mixture_of_its_classes(kind):
   np.testing.assert_allclose(flow.log_prob(samples + 0.0), log_prob, rtol=1e-9)
 
 
+def test_images_outside_of_the_interval_have_no_density_and_no_nan():
+  flow = random_flow('label')
+  x = images(2) + tf.reshape(tf.constant([0.0, 1.0], tf.float64), (2, 1, 1, 1))
+  with tf.GradientTape() as tape:
+    log_prob = flow.log_prob(x)
+  assert np.isfinite(log_prob[0]) and np.isneginf(log_prob[1]) and np.all(np.isneginf(flow.class_log_probs(x)[1]))
+  assert all(np.all(np.isfinite(gradient)) for gradient in tape.gradient(log_prob, flow.trainable_variables))
+
+
 def test_classes_of_the_prior_alone():
   """Where no network sees the label, one pass over the networks gives all classes."""
   flow, x = random_flow('label of the prior'), images(4)
@@ -289,7 +298,7 @@ def test_wrong_constructors_and_builders_are_refused():
     (lambda: nice(condition_shape=(2, 2)), '`condition_shape` must be (d,) for vectors, or (height, width, channels)'),
     (
       lambda: real_nvp(classes=3, architecture='paper', blocks=1),
-      '`architecture` must be no condition of the networks',
+      "`architecture` must be 'preactivation' if the networks see a condition",
     ),
   ):
     with pytest.raises(ValueError, match=f'^{re.escape(message)}'):

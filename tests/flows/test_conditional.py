@@ -71,10 +71,7 @@ def test_the_distribution_given_a_condition(kind):
   assert samples.shape == (3, 2, 4, *SHAPE)
   np.testing.assert_allclose(given.log_prob(samples + 0.0), log_prob, rtol=1e-9)
   np.testing.assert_array_equal(given.sample((3, 2), seed=(0, 1)), samples)
-  copied = copy.deepcopy(given)
-  np.testing.assert_allclose(copied.log_prob(x + 0.0), expected, rtol=1e-12)
-  assert len(given.trainable_variables) == len(flow.trainable_variables) == len(copied.trainable_variables)
-  assert not {id(v) for v in copied.variables} & {id(v) for v in flow.variables}
+  assert len(given.trainable_variables) == len(flow.trainable_variables)
 
 
 @pytest.mark.parametrize('kind', ['label', 'vector'])
@@ -198,7 +195,7 @@ def test_images_and_conditions_are_broadcast(kind):
   assert empty.shape == (0,) and flow.sample(0, condition=c[0]).shape == (0, *SHAPE)
 
 
-@pytest.mark.parametrize(('kind', 'ranks'), [('label', None), ('vector', (2, 1))])
+@pytest.mark.parametrize(('kind', 'ranks'), [('label', None), pytest.param('vector', (2, 1), marks=pytest.mark.slow)])
 def test_graphs_that_know_the_rank_or_nothing(kind, ranks):
   flow, x = random_flow(kind), images(3, 1)
   c = conditions(flow, 2)
@@ -306,7 +303,12 @@ def test_wrong_constructors_and_builders_are_refused():
 
 
 @pytest.mark.parametrize(
-  ('builder', 'kind'), [('nice', 'vector'), ('jet', 'label of the prior'), ('real_nvp', 'vector')]
+  ('builder', 'kind'),
+  [
+    ('nice', 'vector'),
+    pytest.param('jet', 'label of the prior', marks=pytest.mark.slow),
+    pytest.param('real_nvp', 'vector', marks=pytest.mark.slow),
+  ],
 )
 def test_copies(builder, kind):
   flow, x = randomise(BUILDERS[builder](SHAPE, **KINDS[kind])), tf.cast(images(3), tf.float32)
@@ -315,7 +317,8 @@ def test_copies(builder, kind):
   c = tf.cast(conditions(flow, 3), tf.int32 if flow.classes else tf.float32)
   expected = flow.log_prob(x, condition=c)
   copied, wide = copy.deepcopy(flow), flow.with_dtype('float64')
-  for other in (copied, wide, copied.with_dtype('float32'), flow.copy(name='other')):
+  np.testing.assert_array_equal(copy.deepcopy(flow.given(c)).log_prob(x + 0.0), expected)
+  for other in (copied, wide, flow.copy(name='other')):
     found = other.log_prob(tf.cast(x, other.dtype), condition=c)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert (other.classes, other.condition_shape) == (flow.classes, flow.condition_shape)

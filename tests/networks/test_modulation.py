@@ -81,7 +81,13 @@ def adapted(layer, x, modulation):
 
 
 @pytest.mark.parametrize(
-  ('mode', 'shape'), [('eager', (4, 8)), ('eager', (12, 8)), ('graph', (3, 4, 8)), ('XLA', (3, 4, 8))]
+  ('mode', 'shape'),
+  [
+    ('eager', (4, 8)),
+    ('eager', (12, 8)),
+    ('graph', (3, 4, 8)),
+    pytest.param('XLA', (3, 4, 8), marks=pytest.mark.slow),
+  ],
 )
 def test_values_and_both_derivatives_of_a_norm_with_modulation(mode, shape):
   """Of 4 conditions; flat rows are those of three patches, the batch of each after the other."""
@@ -119,7 +125,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 1)])
+@pytest.mark.parametrize('condition_shape', [(3,), pytest.param((2, 2, 1), marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', NETWORKS)
 def test_conditional_networks_are_saved_loaded_and_copied(name, condition_shape, tmp_path):
   make, shape = NETWORKS[name]

@@ -93,8 +93,9 @@ class TrainStep:
     if not alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
       # What each pass in training updates, and no optimizer: the running statistics of batch norms.
-      fixed = {id(variable) for variable in state.generator.distribution.variables}
-      self._running = [v for v in state.generator.non_trainable_variables if id(v) not in fixed]
+      generator = state.generator
+      fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs)}
+      self._running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
     if self._running:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 

@@ -34,6 +34,7 @@ OBJECTIVES = {
   'mle': {'objective': 'mle', 'optimizer.clip_norm': 1.0},
   'hybrid': HYBRID,
   'relativistic': RELATIVISTIC | {'nice.components': 3, 'pseudo_labels': True},
+  'labels': HYBRID | {'condition': 'label', 'nice.components': 4},
   'mle with XLA': {'objective': 'mle', 'jit': True} | SHORT,
   'hybrid with XLA': HYBRID | {'jit': True} | SHORT,
   'float16': {'objective': 'mle', 'precision': 'mixed_float16', 'optimizer.learning_rate': 0.01} | SHORT,

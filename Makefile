@@ -26,7 +26,7 @@ SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 .PHONY: help demo test test-all examples faults mutants lint docs bench speed wheel clean
 
 help:
-	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits, then evaluate, sample and export it'
+	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits and their labels, then evaluate and export it'
 	@echo 'make test      run the tests in 5 minutes; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make test-all  run the tests that take longer, too'
 	@echo 'make examples  run the notebooks, and check their numbers'
@@ -42,7 +42,7 @@ help:
 	@echo 'EXTRA=gpu installs TensorFlow with CUDA, PYTHON=python3.12 chooses the interpreter.'
 
 demo: $(INSTALLED)
-	$(BIN)/python bin/train --objective=hybrid --lambda=0.1 --workdir=runs/demo
+	$(BIN)/python bin/train --condition=label --objective=hybrid --lambda=0.1 --workdir=runs/demo
 
 test: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)

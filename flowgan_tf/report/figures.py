@@ -42,7 +42,8 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
     if run.sample_grid:
       step, png = run.sample_grid
       alt = f'Samples of {run.label} after {step:,} iterations.'
-      figures.append(Figure.of_png(png, alt, f'{run.label}, iteration {step:,}.', commands.train(run)))
+      caption = f'{run.label}, iteration {step:,}{_rows(run.config.condition)}.'
+      figures.append(Figure.of_png(png, alt, caption, commands.train(run)))
   return figures
 
 
@@ -72,6 +73,15 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     f'Lines of NLL against training iteration for {listed(series)}'
     + ('; below, the gap that the critic sees between images and samples.' if critic else '.'),
     caption + ('; below it the divergence as their critics estimate it.' if critic else '.'),
+  )
+
+
+def _rows(condition: str) -> str:
+  """What the rows of a grid of samples are."""
+  if condition in ('', 'label'):
+    return ': a row for each class' if condition else ''
+  return (
+    f': a row for each condition{"" if condition == "vector" else ", which is on the left"}; originals on the right'
   )
 
 

@@ -77,6 +77,11 @@ def test_sample_grids(runs):
   [grid] = figures.sample_grids([dataclasses.replace(runs[0], sample_grid=(40, png)), runs[1]])
   assert (grid.data, grid.width, grid.height) == (png, 4, 3)
   assert grid.caption == 'MLE, iteration 40.' and grid.command.startswith('bin/train')
+  given = [conditional(kind, sample_grid=(40, png)) for kind in ('vector', 'mask:half')]
+  assert [grid.caption.partition(': a row for each condition')[2] for grid in figures.sample_grids(given)] == [
+    '; originals on the right.',
+    ', which is on the left; originals on the right.',
+  ]
 
 
 @pytest.fixture

@@ -97,6 +97,10 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--lambdas=inf,0', '--config.dcgan_critic.channels=()'], '--config.dcgan_critic.channels must be one or '),
     (['--what=outliers', '--other_dataset=digits'], '--other_dataset must be another data set'),
     (['--what=outliers', '--generator=dcgan', '--lambdas=0'], '--what must be without outliers, which needs'),
+    (
+      ['--what=kde', '--condition=low_resolution:2'],
+      '--what must be without kde, which needs p(x). Got: condition low',
+    ),
     (['--what=jacobian', '--noise_vectors=1000000000000'], '--noise_vectors must be an integer from 1 to 100000'),
     (['--init_from=/missing'], '/missing: no such folder'),
     (['--condition=vector'], '--condition must be another one for digits, which has no array of conditions.'),

@@ -214,20 +214,22 @@ QUICK = {
   'critic_gap': {'critic_steps': 2},
 }
 REFUSED = {
-  ('label', None): {},
-  ('label', 1): {'classifiers': 'compares all classes'},
-  ('vector', None): {'outliers': 'has no density for images without a vector'},
-  ('low_resolution:2', None): {},
+  ('label', None, 'nice'): {},
+  ('label', 1, 'nice'): {'classifiers': 'compares all classes'},
+  ('label', None, 'dcgan'): dict.fromkeys(('temperature', 'outliers'), 'needs a likelihood'),
+  ('vector', None, 'nice'): {'outliers': 'has no density for images without a vector'},
+  ('low_resolution:2', None, 'nice'): {},
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('kind', 'label'), REFUSED)
-def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, kind, label):
-  subject = conditional(kind, label)
+@pytest.mark.parametrize(('kind', 'label', 'name'), REFUSED)
+def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, kind, label, name):
+  generator = flows.dcgan(SHAPE, channels=(2,), **ARGUMENTS[kind]) if name == 'dcgan' else None
+  subject = conditional(kind, label, generator)
   subject.run = dataclasses.replace(subject.run, workdir=tmp_path)
   subject.scorer = None
-  refused = REFUSED[kind, label]
+  refused = REFUSED[kind, label, name]
   if kind != 'label':
     needs = {name: f'needs p(x), and a run with condition {kind} has only' for name in ('kde', 'gmm', 'critic_gap')}
     refused = refused | needs

@@ -81,7 +81,14 @@ def test_claims_are_found():
   assert sum(check is not None for page in pages for _, check in statements(page)) >= 10
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
+@pytest.mark.parametrize(
+  'page',
+  [
+    pytest.param(page, marks=pytest.mark.slow) if page == 'docs/conditional.md' else page
+    for page in PAGES
+    if blocks(page, 'python')
+  ],
+)
 def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
   monkeypatch.chdir(folder)
   names = {'__name__': page}

@@ -372,7 +372,8 @@ def test_an_exported_flow_with_classes_predicts_them(tmp_path):
   np.testing.assert_allclose(loaded.serve(images), probs, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize('shape', [(2,), pytest.param(SHAPE, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('shape', [(2,), SHAPE])
 def test_a_flow_with_other_conditions_learns_from_pairs(shape, tmp_path):
   keras.utils.set_random_seed(0)
   images, labels = labelled()

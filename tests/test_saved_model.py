@@ -112,9 +112,8 @@ def assert_same_functions(model, flow, images, given, condition):
   np.testing.assert_allclose(model.decode(noise, given), images, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  'arguments', [{}, pytest.param({'components': 6, 'condition_networks': False}, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments', [{}, {'components': 6, 'condition_networks': False}])
 def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   flow = make_flow('nice', classes=3, **arguments)
   export(flow, tmp_path / 'export')

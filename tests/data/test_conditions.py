@@ -137,7 +137,9 @@ def test_each_image_comes_with_its_own_condition(kind):
     np.testing.assert_array_equal(value, of_both[image.tobytes()])
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+  'kind', [kind if kind == 'low_resolution:2' else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_resumed_stream_and_a_share_of_it_have_the_same_conditions(tmp_path, kind):
   """Bit for bit, for images in memory and in a file."""
   data = dataset(conditions=CONDITIONS)

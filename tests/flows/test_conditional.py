@@ -27,8 +27,14 @@ KINDS = {
   'label of the prior': {'classes': 3, 'components': 6, 'condition_networks': False},
 }
 BUILDERS = {'nice': nice, 'jet': jet, 'real_nvp': functools.partial(real_nvp, scales=1, blocks=1)}
-each_kind = pytest.mark.parametrize('kind', KINDS)
-with_networks = pytest.mark.parametrize('kind', ['label', 'vector', 'image'])
+# What differs between the kinds is how a condition is checked and broadcast; labels take all paths of the others.
+_SLOW = {'marks': pytest.mark.slow}
+each_kind = pytest.mark.parametrize(
+  'kind', [kind if kind == 'label' else pytest.param(kind, **_SLOW) for kind in KINDS]
+)
+with_networks = pytest.mark.parametrize(
+  'kind', ['label', pytest.param('vector', **_SLOW), pytest.param('image', **_SLOW)]
+)
 
 
 @functools.cache
@@ -85,7 +91,9 @@ def test_the_jacobian_of_the_map_from_unconstrained_numbers(kind):
   np.testing.assert_allclose(to_images.inverse_log_det_jacobian(x + 0.0, event_ndims=3), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize(('builder', 'kind'), [('nice', 'label'), ('jet', 'vector'), ('real_nvp', 'image')])
+@pytest.mark.parametrize(
+  ('builder', 'kind'), [('nice', 'label'), ('jet', 'vector'), pytest.param('real_nvp', 'image', **_SLOW)]
+)
 def test_the_jacobian_of_each_flow(builder, kind):
   flow, x = random_flow(kind, builder), images(1)
   c = conditions(flow, 1)
@@ -158,6 +166,7 @@ def test_classes_of_the_prior_alone():
   )
 
 
+@pytest.mark.slow
 def test_parts_of_tfps_distributions():
   flow, x, y = random_flow('label'), images(4), tf.constant([0, 2, 1, 1])
   of_class = tfd.Categorical(probs=flow.class_probs)
@@ -195,6 +204,7 @@ def test_images_and_conditions_are_broadcast(kind):
   assert empty.shape == (0,) and flow.sample(0, condition=c[0]).shape == (0, *SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('kind', 'ranks'), [('label', None), pytest.param('vector', (2, 1), marks=pytest.mark.slow)])
 def test_graphs_that_know_the_rank_or_nothing(kind, ranks):
   flow, x = random_flow(kind), images(3, 1)
@@ -205,6 +215,7 @@ def test_graphs_that_know_the_rank_or_nothing(kind, ranks):
   np.testing.assert_allclose(graph(x, c), flow.log_prob(x, condition=c), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_xla_and_sizes_of_samples_in_graphs():
   flow = random_flow('label')
   x, y = images(3), tf.constant([2, 0, 1])

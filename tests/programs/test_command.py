@@ -142,7 +142,10 @@ def test_help_and_refusals_do_without_tensorflow():
     ('export',): 'expected one run folder, as in `export runs/demo`; got 0 arguments',
     ('export', ''): 'arguments must be paths. Got: an empty one.',
     ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a finite number of at least 0.',
-    ('train', '--condition=lable'): "--condition must be 'label', 'vector', 'low_resolution:N', 'mask:half' or empty.",
+    (
+      'train',
+      '--condition=lable',
+    ): "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at least 2,",
     ('train', '--objective=nonsense'): "--objective must be one of mle, adversarial, hybrid. Got: 'nonsense'.",
     ('sweep', '--lambdas=-1'): '--lambdas must be different numbers of at least 0, or inf. Got: -1.',
   }

@@ -32,7 +32,7 @@ from tests.tiny import make_config
     ('generator', 'glow', 'one of nice, real_nvp, jet, dcgan.'),
     ('precision', 'float8', 'one of float32, mixed_bfloat16, mixed_float16.'),
     ('strategy', 'mirrored:0', "'mirrored', "),
-    ('condition', 'lable', "'label', 'vector', 'low_resolution:N', 'mask:half' or empty."),
+    ('condition', 'lable', "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty."),
     ('condition', 'low_resolution:0', "'label', "),
     ('nice.condition_networks', False, "True unless `condition` is 'label', which alone can choose among components"),
     ('batch_size', 0, 'an integer from 1 to 65536.'),

@@ -123,7 +123,9 @@ def test_densities_of_images_are_given_their_own_conditions(conditional, kind):
     assert np.isclose(of_training, given.ravel()).all(axis=1).any()
 
 
-@pytest.mark.parametrize('kind', ['label', pytest.param('vector', marks=pytest.mark.slow), 'low_resolution:2'])
+@pytest.mark.parametrize(
+  'kind', ['label', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('vector', 'low_resolution:2'))]
+)
 def test_the_jacobian_is_taken_at_the_condition_of_each_noise_vector(conditional, kind):
   subject = conditional(kind, generator=flow_given(kind))
   with mock.patch.object(jacobian, 'spectrum', side_effect=spectrum) as measured:
@@ -136,6 +138,7 @@ def test_the_jacobian_is_taken_at_the_condition_of_each_noise_vector(conditional
   assert numbers['largest_relative_difference'] < 1e-9  # from the flow's own log-determinant
 
 
+@pytest.mark.slow
 def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
   """`x = A z + b_y + noise`, where z has one of two means of class y: a mixture of Gaussians."""
   rng = np.random.default_rng(0)
@@ -162,6 +165,7 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
   assert np.abs(wrong - truth).max() > 2
 
 
+@pytest.mark.slow
 def test_ais_is_of_the_images_own_classes(conditional):
   subject, seen = conditional('label'), []
 
@@ -178,7 +182,7 @@ def test_ais_is_of_the_images_own_classes(conditional):
   np.testing.assert_array_equal(seen[0][1], subject.conditions('validation', 4, 7))
 
 
-@pytest.mark.parametrize('arguments', [{}, {'components': 4}], ids=str)
+@pytest.mark.parametrize('arguments', [{'components': 4}, pytest.param({}, marks=pytest.mark.slow)], ids=str)
 def test_a_flow_with_classes_at_a_temperature(arguments):
   flow, labels, temperatures = flow_given('label', 'float64', **arguments), tf.constant([1, 0, 1]), (0.5, 1.0)
   images = flow.sample(3, seed=(0, 0), condition=labels)

@@ -56,7 +56,10 @@ def seen(monkeypatch):
     {'objective': 'hybrid', 'critic_steps': 3},
     {'objective': 'hybrid', 'critic_steps': 3, 'reuse_batch': True, 'penalty': 'zero_centered'},
     {'objective': 'hybrid', 'critic_steps': 1, 'reuse_batch': True, 'critic_warmup': 1},
-    *({'objective': 'adversarial', 'divergence': name, 'critic_steps': 1, 'reuse_batch': True} for name in DIVERGENCES),
+    *(
+      pytest.param({'objective': 'adversarial', 'divergence': name, 'critic_steps': 1}, marks=pytest.mark.slow)
+      for name in DIVERGENCES
+    ),
   ],
 )
 def test_images_and_samples_come_with_their_own_label(seen, settings):

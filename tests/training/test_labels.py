@@ -28,8 +28,13 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   return state, TrainStep(state, make_objective(config), config), images, labels
 
 
-@pytest.mark.parametrize('condition_networks', [True, False])
-@pytest.mark.parametrize('pseudo_labels', [True, False])
+@pytest.mark.parametrize(
+  ('condition_networks', 'pseudo_labels'),
+  [
+    (False, True),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((True, True), (True, False), (False, False))),
+  ],
+)
 def test_loss_of_labelled_and_unlabelled_images(condition_networks, pseudo_labels):
   state, step, images, labels = of(10, 3.0, pseudo_labels, condition_networks)
   labels[5:] = -1

@@ -24,7 +24,7 @@ class _Coupling(VariableBijector, OnePassBijector):
     *front, channels = self._mask.changed_shape
     self._output_shape = (*front, self._outputs_per_entry * channels)
     if isinstance(conditioner, keras.Layer):
-      conditioner = KerasModule(conditioner, self._mask.kept_shape, condition_shape)
+      conditioner = KerasModule(conditioner, self._mask.kept_shape, condition_shape=condition_shape)
     # TFP would not see the variables of a function or of a network that it cannot look into.
     trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
     check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
@@ -33,8 +33,10 @@ class _Coupling(VariableBijector, OnePassBijector):
       self.accepts_condition = conditioner.condition_shape is not None
     else:
       self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
-    expected = 'None for a module that takes no `condition`'
-    check('condition_shape', condition_shape, expected, condition_shape is None or self.accepts_condition)
+    if condition_shape is not None:
+      taken = getattr(conditioner, 'condition_shape', condition_shape) if self.accepts_condition else None
+      expected = f'{taken}, as the conditioner takes it'
+      check('condition_shape', condition_shape, expected, taken is not None and tuple(condition_shape) == tuple(taken))
     super().__init__(
       forward_min_event_ndims=len(self._mask.event_shape),
       parameters=parameters,
@@ -76,7 +78,8 @@ class AdditiveCoupling(_Coupling):
   ```python
   x, c = keras.Input((2,)), keras.Input((3,))
   shift = keras.layers.Dense(2)(keras.layers.Dense(32, 'relu')(keras.layers.Concatenate()([x, c])))
-  coupling = fg.bijectors.AdditiveCoupling(keras.Model([x, c], shift), [1, 1, 0, 0], condition_shape=(3,))
+  mask = fg.bijectors.masks.even_odd(4)
+  coupling = fg.bijectors.AdditiveCoupling(keras.Model([x, c], shift), mask, condition_shape=(3,))
   y = coupling.forward(tf.zeros((5, 4)), condition=tf.ones((5, 3)))
   ```
 

@@ -70,7 +70,8 @@ class Condition:
     at_once = max(1, _AT_ONCE // int(np.prod(self.image_shape)))
     count = min(len(rows), len(split))
     parts = [self.of_grey_levels(split.images[i : min(i + at_once, count)]).numpy() for i in range(0, count, at_once)]
-    return np.concatenate(parts)[rows]
+    conditions = np.concatenate(parts)
+    return conditions[rows] if len(rows) > count else conditions
 
 
 def hide_labels(split: Split, labelled: int, classes: int) -> Split:

@@ -115,8 +115,10 @@ class Rows(NamedTuple):
 
   def draw(self, images: np.ndarray, columns: int) -> np.ndarray:
     """Lays out samples in rows: on their left the condition, if it is an image, and on their right the original."""
-    rows = min(len(self.conditions), max(1, _LARGEST_GRID // columns))
-    groups = [images[: rows * columns]]
+    rows = min(len(self.conditions), _LARGEST_GRID)
+    shown = min(columns, max(1, _LARGEST_GRID // rows))
+    in_rows = images.reshape(-1, columns, *images.shape[1:])[:rows, :shown]
+    groups = [in_rows.reshape(-1, *images.shape[1:])]
     if self.originals is not None:
       groups.append(self.originals[:rows])
       if self.conditions.ndim == 4 and self.conditions.shape[3] in (1, 3):
@@ -174,7 +176,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
 def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows | None = None) -> Picture:
   """Draws samples `G(t z)`, `z ~ prior`. For a mixture, the temperature `t` scales the noise around each mean.
 
-  The grid shows the first 1,024. With several `rows`, each has `n` samples.
+  The grid shows the first 1,024, or as many in each row. With several `rows`, each has `n` samples.
   """
   total = n * len(rows.conditions) if rows else n
   check_memory('samples and their noise', 2 * 4 * total * run.generator.event_shape.num_elements())

@@ -84,6 +84,9 @@ class Generator(HiddenFromKeras):
     if probs is not None:
       holds = probs.dtype.is_floating and probs.shape.rank == 1
       check('class_probs', f'{probs.dtype.name} {probs.shape}', 'floats [classes]', holds)
+      value = probs.numpy() if tf.executing_eagerly() else tf.get_static_value(probs)
+      holds = value is None or (value.min() >= 0 and abs(value.sum() - 1) < 1e-3)
+      check('class_probs', value, 'probabilities that sum to 1', holds)
     self._condition_shape = None if condition_shape is None else tuple(condition_shape)
 
   def _as_condition(self, condition):

@@ -67,7 +67,7 @@ class ImplicitGenerator(Generator, tf.Module):
     self._set_condition(class_probs, condition_shape)
     self.distribution = distribution
     seen = self.condition_shape if self.classes is None else (self.classes,)
-    self._network = KerasModule(network, distribution.event_shape, seen)
+    self._network = KerasModule(network, distribution.event_shape, condition_shape=seen)
     if self._network.output_event_shape != tuple(distribution.event_shape):
       raise ValueError(
         f'`network` must return the shape of its noise, {tuple(distribution.event_shape)}. '

@@ -253,7 +253,7 @@ class Flow(Generator, _TransformedDistribution):
     if condition is None and self.classes is not None:
       value = self.sample(sample_shape, seed, **kwargs)
       return value, self.log_prob(value, **kwargs)
-    if self._is_conditional:
+    if self._is_conditional or condition is not None:
       sample_shape, kwargs['condition'], seed = self._condition_of_samples(sample_shape, condition, seed)
     return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
 

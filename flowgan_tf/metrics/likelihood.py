@@ -49,8 +49,13 @@ def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> 
     labels: The classes of the images, ints `[n]`.
     bins: Number of bins.
 
+  Returns:
+    The error, from 0 to 1; NaN if a probability is not finite.
+
   Source: Chuan Guo, Geoff Pleiss, Yu Sun, Kilian Q. Weinberger. On Calibration of Modern Neural Networks. ICML 2017.
   """
+  if not np.isfinite(probs).all():
+    return math.nan
   confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == labels
   bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
   gaps = np.bincount(bin_of, weights=hit - confidence, minlength=bins)
@@ -155,5 +160,5 @@ def _of_classes(
     'conditional_nll': -float(own.mean()),
     'class_accuracy': accuracy,
     'class_accuracy_error': binomial_error(accuracy, len(labels)),
-    'calibration_error': calibration_error(np.exp(joint - log_prob[:, np.newaxis]), labels),
+    'calibration_error': calibration_error(scipy.special.softmax(joint, axis=1), labels),
   }

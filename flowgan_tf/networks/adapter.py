@@ -13,7 +13,7 @@ import tensorflow as tf
 # This module is private to Keras. No public API tells which layer is being called.
 from keras.src.backend.common import global_state
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check
 
 
 class HiddenFromKeras:
@@ -72,8 +72,9 @@ class KerasModule(HiddenFromKeras, tf.Module):
     self,
     layer: keras.Layer,
     input_shape: Sequence[int],
-    condition_shape: Sequence[int] | None = None,
     name: str | None = None,
+    *,
+    condition_shape: Sequence[int] | None = None,
   ):
     """Builds `layer`, which maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
 
@@ -116,7 +117,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
       if any(id(part) in memo for part in self._layer._flatten_layers(include_self=False)):
         raise TypeError(f'{self._layer.name!r} cannot be copied: it shares a layer with another network.')
       layer = _clone(self._layer)
-    module = KerasModule(layer, self._input_shape, self.condition_shape, self.name)
+    module = KerasModule(layer, self._input_shape, self.name, condition_shape=self.condition_shape)
     for source, part in zip(self._layer._flatten_layers(), layer._flatten_layers(), strict=True):
       part.trainable = source.trainable
       memo[id(source)] = part
@@ -155,7 +156,15 @@ class KerasModule(HiddenFromKeras, tf.Module):
     """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`.
 
     A condition `[..., *condition_shape]` may lack the first batch dimensions of `x`.
+
+    Raises:
+      UsageError: If a condition is missing, has another shape, or is given to a layer that takes none.
     """
+    shape, expected = self.condition_shape, f'floats of shape [..., {", ".join(map(str, self.condition_shape or ()))}]'
+    expected = 'None, as the network takes no condition' if shape is None else expected
+    found = None if condition is None else tf.TensorShape(condition.shape)
+    suits = found is None or found.rank is None or (shape and found[-len(shape) :].is_compatible_with(shape))
+    check('condition', found, expected, (found is None) == (shape is None) and bool(suits))
     context = global_state.get_global_attribute('current_call_ctx')
     if context is not None:
       _check_owner(context.entry_layer, [v._value for v in self._layer.variables], self._layer.name)
@@ -167,9 +176,9 @@ class KerasModule(HiddenFromKeras, tf.Module):
       condition = tf.broadcast_to(condition, tf.concat([batch_shape, self.condition_shape], axis=0))
       inputs.append(tf.cast(tf.reshape(condition, (-1, *self.condition_shape)), x.dtype))
     y = tf.cast(self._apply(inputs, training), x.dtype)
-    return (
-      y if x.shape.rank == event_ndims + 1 else tf.reshape(y, tf.concat([batch_shape, self.output_event_shape], axis=0))
-    )
+    if x.shape.rank == event_ndims + 1:
+      return y
+    return tf.reshape(y, tf.concat([batch_shape, self.output_event_shape], axis=0))
 
   def _apply(self, inputs, training):
     if not self.recompute:

@@ -19,13 +19,18 @@ def is_image(shape) -> bool:
 
 
 def beside(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
-  """Resizes images `condition` to the height and width of `x` (bilinear), and appends them to its channels.
+  """Resizes images `condition` to the height and width of `x`, and appends them to its channels.
 
-  To vectors `x` it appends all pixels.
+  Larger images become smaller by means over blocks where whole blocks fit, and otherwise all are resized bilinearly. To
+  vectors `x` it appends all pixels.
   """
   if len(x.shape) == 2:
     return ops.concatenate([x, ops.reshape(condition, (-1, condition.shape[1:].num_elements()))], axis=-1)
-  if condition.shape[1:3] != x.shape[1:3]:
+  sizes = list(zip(condition.shape[1:3], x.shape[1:3], strict=True))
+  if all(size % wanted == 0 for size, wanted in sizes):  # Bilinearly, most of the pixels would not count.
+    block = tuple(size // wanted for size, wanted in sizes)
+    condition = ops.average_pool(condition, block, block, data_format='channels_last')
+  else:
     condition = ops.image.resize(condition, x.shape[1:3], 'bilinear', data_format='channels_last')
   return ops.concatenate([x, ops.cast(condition, x.dtype)], axis=-1)
 

@@ -13,6 +13,7 @@ samples. --condition=0.5,1.2 takes another vector.
 import os
 import pathlib
 import sys
+import zlib
 
 import numpy as np
 from absl import flags
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> None:
     raise UsageError(f'--temperature must be a finite number of at least 0. Got: {FLAGS.temperature}.')
   if FLAGS.interpolate and FLAGS.neighbors:
     raise UsageError('--interpolate must be left out with --neighbors.')
+  if FLAGS.label is not None and FLAGS.condition is not None:
+    raise UsageError('--label must be left out with --condition.')
   if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
     raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
   vector = None if FLAGS.condition is None else [_number(text) for text in FLAGS.condition]
@@ -64,7 +67,9 @@ def main(arguments: list[str]) -> None:
   if FLAGS.label is not None:
     given = f'_label{FLAGS.label}'
   elif vector is not None:
-    given = f'_condition{",".join(f"{number:g}" for number in vector)}'[:100]
+    given = f'_condition{",".join(f"{number:g}" for number in vector)}'
+    if len(given) > 100:  # A file name has an end.
+      given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
   elif rows is not None and not FLAGS.n:
     n = _IN_A_ROW if kind == 'samples' else len(rows.conditions)
   picture = getattr(fg.evaluation.pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)

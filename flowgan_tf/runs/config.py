@@ -258,6 +258,12 @@ def validate(config: config_dict.ConfigDict) -> None:
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"
     check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
+  # They pass each image through the networks under every label, and batch norms would take that for the batch.
+  block = config[config.generator]
+  normed = 'batch' in block.get('normalization', '') or block.get('batch_norm_between', False)
+  expected = f'0 with batch norms, unless `{config.generator}.condition_networks` is False'
+  for name in ('labelled', 'class_weight'):
+    check(name, config[name], expected, not (config[name] and normed and block.get('condition_networks', True)))
   expected = "0 unless `objective` is 'mle', because the critic needs all labels"
   check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
   expected = "False without a likelihood, as with `objective` 'adversarial' or `lambda` 0"

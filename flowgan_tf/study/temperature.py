@@ -47,7 +47,8 @@ def tempered_log_prob(
 
     def joint(label):
       labels = tf.fill(tf.shape(images)[:1], label)
-      return tempered_log_prob(flow, images, temperatures, labels) + tf.math.log(flow.class_probs[label])
+      weight = tf.math.log(tf.cast(flow.class_probs[label], flow.dtype))
+      return tempered_log_prob(flow, images, temperatures, labels) + weight
 
     return tf.reduce_logsumexp(tf.map_fn(joint, tf.range(flow.classes), fn_output_signature=flow.dtype), axis=0)
   given, prior = as_keyword(condition), flow.distribution

@@ -77,7 +77,8 @@ class TrainState:
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
       seen = condition and condition.network_shape
-      self.critic = KerasModule(make_critic(config, image_shape, dtype, seen), image_shape, seen, name='critic')
+      critic = make_critic(config, image_shape, dtype, seen)
+      self.critic = KerasModule(critic, image_shape, 'critic', condition_shape=seen)
       self.critic_optimizer = make_adam(
         config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
       )
@@ -130,7 +131,11 @@ def start_from_data(
   if prior.classes:
     order = order[train.labels[order] >= 0]
   most = max(prior.num_components, min(_CLUSTERED, _VALUES // prior.event_shape.num_elements()))
-  chosen = np.sort(order[:most])
+  chosen = order[:most]
+  for label in range(prior.classes or 0):  # A rare class needs as many as it has components.
+    rows = order[train.labels[order] == label][: prior.components_per_class]
+    chosen = np.union1d(chosen, rows)
+  chosen = np.sort(chosen)
   images = dequantize(train.images[chosen], levels, config.seed + Purpose.PRIOR)
   _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
   try:

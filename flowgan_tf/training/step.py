@@ -201,9 +201,10 @@ class TrainStep:
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      nll = class_nll = fake_outputs = real_outputs = None
+      nll = fake_outputs = real_outputs = None
+      of_labels = ()
       if objective.uses_likelihood:
-        nll, class_nll = self._nll(real, condition)
+        nll, of_labels = self._nll(real, condition)
       if objective.uses_critic:
         fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
         if self._shares_samples:
@@ -215,9 +216,10 @@ class TrainStep:
           real_outputs = critic(real)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
-      if class_nll is not None:
-        loss += self.config.class_weight * class_nll
-        found |= {'class_nll': class_nll, 'loss': loss}
+      if of_labels:
+        surprise, count = of_labels  # The mean is over the labelled images of all replicas.
+        found['class_nll'] = surprise / tf.maximum(mean([count])[0], 1e-6)
+        found['loss'] = loss = loss + self.config.class_weight * found['class_nll']
       scaled = state.optimizer.scale_loss(loss)
     gradients = self._gradients(tape, scaled, variables)
     self.inspect(found, gradients, variables)
@@ -245,28 +247,26 @@ class TrainStep:
     return functools.partial(critic, condition=condition)
 
   def _nll(self, images, condition):
-    """Mean negative log-likelihood and, if it is part of the loss, the mean of -log p(y | x), in nats per image."""
+    """Mean negative log-likelihood in nats per image; with labels, the sum of -log p(y | x) and the number of them.
+
+    An image without a label has the label -1.
+    """
     generator, config = self.state.generator, self.config
-    known, class_nll = None, None
-    if config.labelled:
-      known = condition >= 0
-      condition = tf.maximum(condition, 0)  # Any class: the result is not used.
-    keywords = _keyword(condition)
+    # What an image without a label gets from the first class is not used.
+    label = tf.maximum(condition, 0) if config.labelled else condition
+    keywords = {'condition': label}
     if config.pseudo_labels:
       prior = generator.distribution
-      keywords['component'] = prior.nearest_prototype(images, condition if prior.classes else None)
+      keywords['component'] = prior.nearest_prototype(images, label if prior.classes else None)
+    if not (config.labelled or config.class_weight):
+      return -tf.reduce_mean(generator.log_prob(images, training=True, **keywords)), ()
+    known = condition >= 0
     # If the networks do not see the label, TFP's cache has the noise of both from one pass.
-    log_prob = generator.log_prob(images, training=True, **keywords)
-    if config.labelled or config.class_weight:
-      joint = generator.class_log_probs(images, training=True)
-      marginal = tf.reduce_logsumexp(joint, axis=-1)
-      surprise = marginal - tf.gather(joint, condition, batch_dims=1)
-      if known is not None:
-        log_prob, surprise = tf.where(known, log_prob, marginal), tf.where(known, surprise, 0.0)
-      if config.class_weight:
-        count = tf.size(surprise) if known is None else tf.maximum(tf.math.count_nonzero(known, dtype=tf.int32), 1)
-        class_nll = tf.reduce_sum(surprise) / tf.cast(count, surprise.dtype)
-    return -tf.reduce_mean(log_prob), class_nll
+    joint = generator.class_log_probs(images, training=True)
+    log_prob, marginal = generator.log_prob(images, training=True, **keywords), tf.reduce_logsumexp(joint, axis=-1)
+    surprise = tf.where(known, marginal - tf.gather(joint, label, batch_dims=1), 0.0)
+    count = tf.math.count_nonzero(known, dtype=surprise.dtype)
+    return -tf.reduce_mean(tf.where(known, log_prob, marginal)), (tf.reduce_sum(surprise), count)
 
   def _sample(self, batches, purpose, condition):
     # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
@@ -280,7 +280,7 @@ class TrainStep:
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
     training = not self.objective.uses_likelihood
-    return self.state.generator.decode(noise, training=training, **_keyword(condition))
+    return self.state.generator.decode(noise, training=training, condition=condition)
 
   def _apply_to_critic(self, gradients):
     self.state.critic_optimizer.apply(gradients, self.state.critic.trainable_variables)
@@ -294,10 +294,6 @@ class TrainStep:
 
   def inspect(self, metrics: dict, gradients: Sequence, variables: Sequence) -> None:
     """Called before each update with what led to it; `explain` puts its own function here."""
-
-
-def _keyword(condition):
-  return {} if condition is None else {'condition': condition}
 
 
 def _averaged_steps(step, every):

@@ -77,7 +77,7 @@ def test_a_condition_that_is_missing_or_too_much_is_refused():
   assert not plain.accepts_condition and own.accepts_condition and functional.accepts_condition
   with pytest.raises(ValueError, match=r"`condition` must be None, because this .* Got: 'a condition'\.$"):
     plain.forward(x, condition=c)
-  with pytest.raises(ValueError, match='`condition_shape` must be None for a module that takes no `condition`'):
+  with pytest.raises(ValueError, match='`condition_shape` must be None, as the conditioner takes it'):
     AdditiveCoupling(Affine([1.0, 1.0]), mask, condition_shape=(2,))
   for coupling in (own, functional):
     with pytest.raises(ValueError, match=r'`condition` must be given\. Got: None\.'):

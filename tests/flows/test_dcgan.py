@@ -147,6 +147,8 @@ def test_initial_weights_of_the_generator():
 @pytest.mark.parametrize('arguments', [{'classes': 3}, {'condition_shape': (1, 2, 2)}])
 def test_conditions_are_appended_to_the_noise(arguments, tmp_path):
   generator, rng = trained(dtype='float64', **arguments), np.random.default_rng(1)
+  if generator.classes:
+    generator.class_probs.assign([0.5, 0.3, 0.2])
   shape = generator.condition_shape or ()
   c = rng.integers(0, 3, 5) if generator.classes else rng.normal(size=(5, *shape))
   z = rng.normal(size=(5, *SHAPE))

@@ -127,3 +127,8 @@ def test_classes_against_sums_written_out():
   posterior = joint / joint.sum(axis=1, keepdims=True)
   assert found.calibration_error == pytest.approx(calibration_error(posterior, labels), abs=1e-5)
   assert make_likelihood_fn(stub(), 256, 10, jit=False)(images).record().keys().isdisjoint({'class_accuracy'})
+
+
+def test_the_calibration_of_a_flow_that_blew_up_is_nan():
+  probs = np.array([[0.5, 0.5], [np.nan, np.nan]])
+  assert np.isnan(calibration_error(probs, np.array([0, 1])))

@@ -185,7 +185,7 @@ def test_recomputing_runs_a_network_once_more_for_the_gradient():
 
 
 def test_recomputed_networks_have_the_same_gradients_by_the_condition():
-  network = KerasModule(dense_conditioner(2, 4, 1, conditional=True), (3,), (2,))
+  network = KerasModule(dense_conditioner(2, 4, 1, conditional=True), (3,), condition_shape=(2,))
   rng = np.random.default_rng(0)
   for variable in network.trainable_variables:
     variable.assign(variable + rng.normal(0.0, 0.3, variable.shape))

@@ -119,7 +119,7 @@ def test_the_gradient_penalty_of_a_conditional_critic(condition_shape):
   )
   rng = np.random.default_rng(0)
   images, c = tf.constant(rng.normal(size=(3, 4, 4, 1))), tf.constant(rng.normal(size=(3, *condition_shape)))
-  module = KerasModule(critic, (4, 4, 1), condition_shape)
+  module = KerasModule(critic, (4, 4, 1), condition_shape=condition_shape)
 
   def slope():
     with tf.GradientTape() as tape:

@@ -57,7 +57,9 @@ def test_images_beside_an_input_are_resized():
 
 
 def test_a_dense_network_by_hand():
-  network = KerasModule(dense_conditioner(2, 4, 1, 'none', 'float64', conditional=True), (3,), (2,)).layer
+  network = KerasModule(
+    dense_conditioner(2, 4, 1, 'none', 'float64', conditional=True), (3,), condition_shape=(2,)
+  ).layer
   x, c = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 2))
   first, first_bias, kernel_1, bias_1, second, second_bias, kernel_2, bias_2 = (
     v.numpy() for v in randomise(network).trainable_variables
@@ -138,7 +140,7 @@ def test_conditional_networks_are_saved_loaded_and_copied(name, condition_shape,
   expected = model([x, c]).numpy()
   assert np.abs(expected - model([x, c[::-1]])).max(axis=tuple(range(1, expected.ndim)))[0] > 1e-3
   np.testing.assert_array_equal(loaded([x, c]), expected)
-  module = KerasModule(network, shape, condition_shape)
+  module = KerasModule(network, shape, condition_shape=condition_shape)
   np.testing.assert_allclose(module(x, c), expected, rtol=1e-5, atol=1e-6)
   # A condition may lack the first batch dimensions.
   several = module(tf.stack([x, x]), c)

@@ -69,11 +69,12 @@ def test_hidden_labels_are_balanced_and_the_same_each_time():
     ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
     ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),
     ({'condition': 'lable'}, '`condition` must be'),
+    ({'labelled': 100, 'condition': 'label', 'nice.normalization': 'batch'}, '`labelled` must be 0 with batch norms'),
   ],
 )
 def test_refuses_settings_without_a_meaning(settings, words):
   config = default_config()
-  config.update(settings)
+  config.update_from_flattened_dict(settings)
   with pytest.raises(UsageError, match=words):
     validate(config)
 

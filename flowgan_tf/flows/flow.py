@@ -141,7 +141,7 @@ class Flow(Generator, _TransformedDistribution):
       keywords = self._bijector_kwargs(training, None)
       noise = self.bijector.inverse(value, **keywords)
       log_det = self.bijector.inverse_log_det_jacobian(value, event_ndims=self.event_shape.rank, **keywords)
-      conditional = self.distribution.class_log_probs(noise) + log_det[..., tf.newaxis]
+      conditional = self.distribution.class_conditional_log_probs(noise) + log_det[..., tf.newaxis]
     return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
 
   def _bijector_kwargs(self, training, condition):

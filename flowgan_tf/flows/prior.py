@@ -179,7 +179,7 @@ class MixturePrior(tfp.distributions.Distribution):
     """The number of components of each class, or of all if there are no classes."""
     return self.num_components // (self.classes or 1)
 
-  def class_log_probs(self, noise: tf.Tensor) -> tf.Tensor:
+  def class_conditional_log_probs(self, noise: tf.Tensor) -> tf.Tensor:
     """Returns log p(z | y) of noise `[..., *event_shape]` for each class: `[..., classes]`."""
     check('classes', self.classes, 'given to the prior', self.classes is not None)
     joint = self._of_components(tf.convert_to_tensor(noise, self.dtype))

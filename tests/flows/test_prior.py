@@ -147,7 +147,7 @@ def test_components_divided_among_classes():
   z, rng = np.random.default_rng(1).normal(scale=3.0, size=(5, 6, 2, 3)), np.random.default_rng(2)
   of_components = scipy.stats.norm.logpdf(z[..., None, :, :], loc=MEANS, scale=0.5).sum(axis=(-1, -2))
   of_classes = scipy.special.logsumexp(of_components.reshape(5, 6, 2, 2) - np.log(2), axis=-1)
-  np.testing.assert_allclose(prior.class_log_probs(z), of_classes, rtol=1e-12)
+  np.testing.assert_allclose(prior.class_conditional_log_probs(z), of_classes, rtol=1e-12)
   np.testing.assert_allclose(prior.log_prob(z), scipy.special.logsumexp(of_classes - np.log(2), axis=-1), rtol=1e-12)
   for label in (rng.integers(0, 2, (5, 6)), rng.integers(0, 2, 6).astype(np.uint8), 1):
     expected = np.take_along_axis(of_classes, np.broadcast_to(label, (5, 6))[..., None].astype(int), axis=-1)[..., 0]
@@ -205,7 +205,10 @@ def test_wrong_labels_are_refused():
     (lambda: MixturePrior(MEANS, classes=3), '`classes` must be a divisor of the number of components, 4. Got: 3.'),
     (lambda: MixturePrior(MEANS).log_prob(MEANS, label=0), '`label` must be None, as the components are not divided'),
     (lambda: MixturePrior(MEANS).sample(2, label=0), '`label` must be None, as the components are not divided'),
-    (lambda: MixturePrior(MEANS).class_log_probs(MEANS), '`classes` must be given to the prior. Got: None.'),
+    (
+      lambda: MixturePrior(MEANS).class_conditional_log_probs(MEANS),
+      '`classes` must be given to the prior. Got: None.',
+    ),
   ):
     with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
       call()

@@ -65,9 +65,9 @@ class FlowModel(keras.Model):
   'accuracy' judge them; in `fit` they cost a forward pass for each class. If there are no classes, `predict` takes
   `[x, y]`, or a dataset of such pairs, and returns log-densities.
 
-  p(y | x) depends on the frequencies of the classes, `flow.class_probs`. `fit` sets them to those of `y` if it is an
-  array. It does not count what comes from a dataset or a generator, for which the flow keeps the frequencies that it
-  has, at first equal ones: set them by `flow.class_probs.assign(np.bincount(labels, minlength=classes) / len(labels))`.
+  p(y | x) depends on the probabilities of the classes, `flow.class_probs`, which are equal in a new flow. If `y` is an
+  array, `fit` sets them to the frequencies of its labels. `fit` does not count the labels of a dataset or a generator.
+  Set the probabilities for these: `flow.class_probs.assign(np.bincount(labels, minlength=classes) / len(labels))`.
 
   A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. Keras finds a builder of your
   own under its name in its registry (`keras.saving.register_keras_serializable()` above `@builder`) or in

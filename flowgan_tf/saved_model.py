@@ -37,8 +37,9 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   The seed is stateless: a pair of ints, as for `Flow.sample`, or an int, which stands for the pair `(seed, 0)`; in the
   signature it is an int. A generator without a likelihood has only `sample` and `decode`.
 
-  A flow with classes takes labels, ints: one for all images, or one for each. `sample` and `log_prob` without labels
-  mean the mixture of the classes. Signatures take labels as a vector, of length 1 if it is one for all.
+  The functions of a flow with classes take `label`: an int for all images, or an int for each. Without a label,
+  `sample` and `log_prob` use the mixture of the classes. Signatures take a vector of labels. Its length is 1 if all
+  images share the label.
 
   ```python
   images = model.sample(n=16, label=3, seed=0, temperature=1.0)
@@ -48,8 +49,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   images = model.decode(noise, label=3)
   ```
 
-  The functions of another conditional flow take `condition` instead, floats of the flow's `condition_shape`, one for
-  all or one for each, and always need it.
+  The functions of another conditional flow always need `condition`: floats of the flow's `condition_shape` for all
+  images, or for each.
 
   Args:
     generator: The generator.
@@ -108,7 +109,7 @@ def _trace_plain(module: tf.Module, generator: Generator) -> dict[str, list[Call
 
 
 def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, list[Callable]]:
-  """Each function takes one condition for all, or one each, and hands them to the same graph as one each."""
+  """Traces functions that take a condition for all images, or for each. Both kinds of call share one graph."""
   classes, shape = generator.classes, generator.condition_shape or ()
   name = 'condition' if classes is None else 'label'
   dtypes = (generator.dtype,) if classes is None else (tf.int32, tf.int64)  # NumPy's ints are int64.

@@ -146,7 +146,8 @@ def _kwargs(bijector, given):
     nested = {child.name: kwargs for child in children if (kwargs := _kwargs(child, given))}
     names = [child.name for child in children]
     if nested and len(set(names)) < len(names):
-      raise UsageError(f'`bijector` must have parts with different names to be called with `training`. Got: {names}.')
+      keywords = ' and '.join(f'`{name}`' for name in given)
+      raise UsageError(f'`bijector` must have parts with different names to be called with {keywords}. Got: {names}.')
     return nested
   if hasattr(bijector, 'bijector'):  # Invert and FactorOut pass keyword arguments on as they are.
     return _kwargs(bijector.bijector, given)

@@ -113,7 +113,8 @@ class AdditiveCoupling(_Coupling):
 
     Raises:
       UsageError: If the conditioner has no trainable variables, or takes no condition although it has a shape. When the
-        coupling is called: if the conditioner returns another shape, or a condition is missing or too much.
+        coupling is called: if the conditioner returns another shape, or if a conditioner that takes a condition gets
+        none, or another conditioner gets one.
     """
     parameters = dict(locals())
     with tf.name_scope(name) as name:
@@ -138,10 +139,11 @@ class AffineCoupling(_Coupling):
   y_kept    = x_kept
   y_changed = x_changed * exp(s(x_kept)) + t(x_kept)         log|det dy/dx| = sum s(x_kept)
 
-  s = b tanh((a tanh(h) + c) / b)
+  s = b tanh((a tanh(h) + d) / b)
   ```
 
-  `t` and `h` are the two halves of the conditioner's output channels. `a` and `c` are learned scalars that start at
+  `t` and `h` are the two halves of the conditioner's output channels. With a `condition_shape`, both also depend on the
+  condition `c`: the coupling has `s(x_kept, c)` and `t(x_kept, c)`. `a` and `d` are learned scalars that start at
   `initial_scale` and 0, with the dtype of the conditioner's weights. `b` bounds the log-scale, because rounding would
   destroy the inverse of a stack of unbounded couplings.
 

@@ -1,4 +1,4 @@
-"""What images are conditioned on: labels or vectors that come with them, or what is known of the images themselves."""
+"""What a generator is conditioned on: labels or vectors that come with the images, or parts of the images."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
   height, width, channels = dataset.image_shape
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
   if kind == 'label':
-    expected = f'another one for {dataset.name}, which does not have a label for each image'
+    expected = f"something other than 'label': {dataset.name} does not have a label for each image"
     check('condition', kind, expected, dataset.num_classes is not None)
-    expected = f'another one for {dataset.name}, which has a single class'
+    expected = f"something other than 'label': {dataset.name} has a single class"
     check('condition', kind, expected, dataset.num_classes > 1)
     if (absent := _absent(dataset.train, dataset.num_classes)).size:
       raise UsageError(
@@ -124,37 +124,40 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
       )
     return make(classes=dataset.num_classes)
   if kind == 'vector':
-    expected = f'another one for {dataset.name}, which has no array of conditions'
+    expected = f"something other than 'vector': {dataset.name} has no array of conditions"
     check('condition', kind, expected, dataset.train.conditions is not None)
     return make(shape=dataset.train.conditions.shape[1:])
   if kind == 'mask:half':
-    check('condition', kind, f'another one for {dataset.name}, whose images have a single row', height > 1)
+    expected = f"something other than 'mask:half': the images of {dataset.name} have a single row"
+    check('condition', kind, expected, height > 1)
     return make(shape=(height, width, channels))
   factor = int(kind.partition(':')[2])
   # Reduced once, an image would be its own condition.
-  expected = f'with a divisor, above 1, of the height and width of {dataset.name}, {height} and {width}'
+  divides = f'divides the height and width of {dataset.name}, {height} and {width}'
+  expected = f"'low_resolution:N', where N is at least 2 and {divides}"
   check('condition', kind, expected, factor > 1 and height % factor == width % factor == 0)
   return make(shape=(height // factor, width // factor, channels))
 
 
 def describe(condition: Condition, dataset: Dataset) -> list[str]:
-  """Returns lines that say what images are conditioned on, and what is done about unequal counts of classes.
+  """Returns lines that say what the generator is given, and what p(y) is if classes have unequal counts.
 
-  Labels of -1 in the training images are hidden ones.
+  A label of -1 in the training images is a hidden label.
   """
   name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))
   if condition.kind != 'label':
     what = {
-      'vector': f'the conditions that come with them, {size} numbers each',
-      'mask:half': 'their upper half',
-    }.get(condition.kind, f'themselves at low resolution, {size}')
-    return [f'{name}: images are conditioned on {what}.']
+      'vector': f'the condition that comes with each image, {size} numbers',
+      'mask:half': 'the upper half of each image',
+    }.get(condition.kind, f'each image at low resolution, {size}')
+    return [f'{name}: the generator is given {what}.']
   labels = dataset.train.labels[dataset.train.labels >= 0]
   counts = np.bincount(labels, minlength=condition.classes)
-  few, many = (f'{100 * counts[i] / len(labels):.1f} % of class {i}' for i in (counts.argmin(), counts.argmax()))
+  few, many = (f'{100 * counts[i] / len(labels):.1f} % for class {i}' for i in (counts.argmin(), counts.argmax()))
   unequal = counts.min() < counts.max()
-  probs = f'p(y) are the frequencies of training images, from {few} to {many}' if unequal else 'p(y) is uniform'
-  lines = [f'{name}: images are conditioned on their label, one of {condition.classes} classes; {probs}.']
+  share = f'the share of each class in the labelled training images, from {few} to {many}'
+  probs = f'p(y) is {share if unequal else "uniform"}'
+  lines = [f'{name}: the generator is given the label of each image, one of {condition.classes} classes; {probs}.']
   if len(labels) < len(dataset.train):
     lines.append(f'{name}: {len(labels):,} of {len(dataset.train):,} training images have a label.')
   for part in ('validation', 'test'):

@@ -61,7 +61,7 @@ class Dataset:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """SHA-256, in hexadecimal, of the name, the levels and all images and labels: it identifies the data."""
+    """SHA-256, in hexadecimal, of name, levels, images, labels and conditions: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
     for split in (self.train, self.validation, self.test):
       for array in (split.images, split.labels, *([] if split.conditions is None else [split.conditions])):
@@ -108,10 +108,12 @@ def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
 
 
 def all_labelled(source: str | os.PathLike, labels: np.ndarray) -> bool:
-  """Whether there is no label of -1, for an image without one; says so, unless no image has a label."""
+  """Whether every image has a label; -1 stands for none. Logs a line if only some images have labels."""
   missing = labels < 0
   if missing.any() and not missing.all():
-    _LOG.info('%s: the image at position %d has no label, so that no labels are used.', source, missing.argmax())
+    _LOG.info(
+      '%s: the image at position %d has no label. The package therefore ignores all labels.', source, missing.argmax()
+    )
   return not missing.any()
 
 

@@ -101,7 +101,7 @@ def training_batches(
     seed: Seed of 64 bits.
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2, and a condition that is an image with it.
-    condition: What images are conditioned on.
+    condition: The kind of condition that comes with each image; None for images alone.
     shard: Number of the worker, from 0 to `num_shards - 1`. It reads and yields rows `shard`, `shard + num_shards`, ...
       of the batch that a single worker would have, bit for bit. So workers also share each part of a batch evenly if
       `num_shards` divides its length, such as the images of one update of a step.

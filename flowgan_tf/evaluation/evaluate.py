@@ -79,8 +79,8 @@ class Evaluator:
   def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:
     """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density.
 
-    If `quick`, a flow whose networks see the label gets a part of the images, so many that it takes as long as for a
-    flow without classes, but at least 500.
+    If `quick`, and if the networks of the flow see the label, it measures only 1 / classes of the images, and at least
+    500. That takes about as long as all images with a flow without classes.
     """
     if self._likelihood is None:
       return None
@@ -102,8 +102,8 @@ class Evaluator:
   ) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
-    `temperature` scales the noise, or a mixture's noise around its means. `condition` are the conditions of the
-    samples, `[n, ...]`; by default those of `n` images of `split`, as in `shuffled`.
+    `temperature` scales the noise, or a mixture's noise around its means. `condition` holds the conditions of the
+    samples, `[n, ...]`. By default the samples get the conditions of `n` images of `split`, in the order of `shuffled`.
 
     Raises:
       UsageError: If the samples would not fit into memory.
@@ -130,11 +130,11 @@ class Evaluator:
   def score(
     self, samples: np.ndarray, scorer: Scorer | None, splits: int = 1, split: str = 'validation'
   ) -> dict[str, Any]:
-    """Returns the health of samples, their scores, and how well they keep to the conditions of `split`.
+    """Returns the health of samples, their scores, and how well they match the conditions of `split`.
 
-    The samples must be those that `sample` draws by default, or the images of `shuffled`. For images as conditions,
-    `psnr` and `ssim` compare samples with the images that the conditions come from, and `consistency` compares them,
-    reduced again, with the conditions. `splits` is as for `Scorer`.
+    The samples must be those that `sample` draws by default, or the images of `shuffled`. If conditions are computed
+    from images, `psnr` and `ssim` compare the samples with these images. `consistency` reduces the samples again and
+    compares the results with the conditions. `splits` is as for `Scorer`.
     """
     condition = self._condition
     if condition is None:
@@ -151,7 +151,7 @@ class Evaluator:
     return record
 
   def spread_of_samples(self, split: str) -> dict[str, float | int]:
-    """Measures how much samples for one image or vector as condition differ; empty without such conditions."""
+    """Measures how much samples with one condition, an image or a vector, differ; empty for other generators."""
     if self._condition is None or self._condition.classes:
       return {}
     n = min(_SPREAD_CONDITIONS, len(getattr(self._dataset, split)))
@@ -197,10 +197,10 @@ def evaluate_run(
     what a perfect sampler would have. `float64` adds `nll_float64` and the like. A generator without a likelihood has
     only scores. Workers other than the chief get an empty list.
 
-    A conditional run has its `condition`, and its samples are drawn with the conditions of the split. For labels there
-    is also how well p(y | x) tells classes, as in `Likelihood`, and what `metrics.label_agreement` and
-    `metrics.class_distances` say about the samples. For images there are `psnr`, `ssim` and `consistency`, and for
-    images and vectors `spread`.
+    The samples of a conditional run are drawn with the conditions of the split, and its records name its `condition`.
+    If it has labels, the records also have the numbers about p(y | x) in `Likelihood`, and what
+    `metrics.label_agreement` and `metrics.class_distances` return. If its conditions come from the images, the records
+    have `psnr`, `ssim` and `consistency`. If its conditions are images or vectors, they have `spread`.
 
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a

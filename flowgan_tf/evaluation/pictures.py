@@ -162,7 +162,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
     said = f'left out, as {run.workdir} is not conditioned on vectors'
     check('condition', vector, said, shape is not None and len(shape) == 1)
     given = np.array(vector, np.float32)
-    said = f'{shape[0]} finite numbers, as {run.workdir} is conditioned on so many'
+    said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
     check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
     return Rows(given[np.newaxis])
   if classes is not None:

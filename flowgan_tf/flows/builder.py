@@ -65,7 +65,7 @@ class Generator(HiddenFromKeras):
 
   @property
   def class_probs(self) -> tf.Variable | tf.Tensor | None:
-    """The probabilities of the classes, `[classes]`; a training sets them to the frequencies in its data."""
+    """The probabilities of the classes, `[classes]`; a training sets them to the shares of its labelled images."""
     return self._class_probs
 
   @property
@@ -90,7 +90,10 @@ class Generator(HiddenFromKeras):
     self._condition_shape = None if condition_shape is None else tuple(condition_shape)
 
   def _as_condition(self, condition):
-    """Converts a condition, and refuses one of another dtype, shape or range, or one that is missing or too much."""
+    """Converts a condition, and refuses one of another dtype, shape or range.
+
+    It also refuses None if the generator is conditional, and a condition if it is not.
+    """
     given = condition is not None
     if given != self._is_conditional:
       expected = (
@@ -196,7 +199,7 @@ def network_condition(
   check('condition_shape', condition_shape, 'None with `classes`', classes is None or condition_shape is None)
   if classes is not None:
     check_integer('classes', classes, 2, MOST_UNITS)
-    expected = 'True unless each class has components of the prior'
+    expected = 'True if the prior has a single component, because nothing else tells the classes apart'
     check('condition_networks', condition_networks, expected, condition_networks or components > 1)
     return (classes,) if condition_networks else None
   check('condition_networks', condition_networks, 'True without `classes`', condition_networks)

@@ -76,8 +76,9 @@ class Flow(Generator, _TransformedDistribution):
       condition_shape: For a flow with other conditions, the shape of one of them.
 
     Raises:
-      ValueError: If `bijector` has no trainable variables, both `class_probs` and `condition_shape` are given, or
-        neither bijector nor prior takes a condition although one of them is.
+      ValueError: If `bijector` has no trainable variables; if both `class_probs` and `condition_shape` are given; if
+        one of them is given, and neither bijector nor prior takes a condition; if none is given, and the bijector takes
+        a condition; or if the prior has another number of classes.
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
@@ -116,7 +117,18 @@ class Flow(Generator, _TransformedDistribution):
     return super()._parameter_properties(dtype, num_classes)
 
   def given(self, condition: tf.Tensor, name: str | None = None) -> Given:
-    """Returns p(x | c) as a distribution, whose batch shape is the batch shape of the condition."""
+    """Returns p(x | c) as a distribution of images, whose methods take no keywords.
+
+    Args:
+      condition: Class labels, ints `[...]`, or other conditions, floats `[..., *condition_shape]`.
+      name: Name of the distribution, by default the name of the flow with `_given` behind it.
+
+    Returns:
+      A distribution with batch shape `[...]`.
+
+    Raises:
+      ValueError: If the flow is not conditional, the condition has another shape or dtype, or a class does not exist.
+    """
     return Given(self, self._as_condition(condition), name or f'{self.name}_given')
 
   def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
@@ -166,18 +178,20 @@ class Flow(Generator, _TransformedDistribution):
       value: Images of shape `[..., *event_shape]`, with values in [0, 1].
       training: Whether batch norms use the statistics of this batch and update their running statistics.
       component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is then
-        the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`.
-      condition: For a conditional flow, class labels or other conditions, `[..., *condition_shape]`. The result is then
-        `log p(x | c)`. A flow with classes needs none, and then returns the density of the mixture of its classes.
+        the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`. A flow with classes
+        then needs the condition, and the result is `log p(x, k | y)`.
+      condition: For a conditional flow, class labels, ints `[...]`, or other conditions, floats `[...,
+        *condition_shape]`. The result is then `log p(x | c)`. Without a condition, a flow with classes returns the
+        density of the mixture of its classes.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
       which is [0, 1] or slightly more (see `fg.bijectors.AlphaLogit`).
 
     Raises:
-      ValueError: If `value`, `component` or `condition` has another shape or dtype, a component or a class does not
-        exist (a compiled function does not check that), `component` is given and the prior is not a mixture, or a
-        condition is missing or too much. It converts lists and NumPy arrays.
+      ValueError: If `value`, `component` or `condition` has another shape or dtype; if a component or a class does not
+        exist (a compiled function does not check that); if `component` is given and the prior is not a mixture; or if a
+        conditional flow gets no condition, or another flow gets one. Lists and NumPy arrays are converted.
     """
     value = self._as_events('value', value, self)
     if condition is None and component is None and self.classes is not None:
@@ -217,7 +231,13 @@ class Flow(Generator, _TransformedDistribution):
         in turn. A flow with classes needs none; it then draws a class for each sample, with the weights `class_probs`.
 
     Returns:
-      Images of shape `[*sample_shape, *event_shape]`, or the shape that results with the batch shape of the condition.
+      Images of shape `[*sample_shape, *event_shape]`, after `sample_shape` was broadcast with the batch shape of the
+      condition.
+
+    Raises:
+      ValueError: If `condition` has another shape or dtype, or a batch shape that does not suit `sample_shape`; if a
+        class does not exist; or if a flow with a `condition_shape` gets no condition, or a flow without conditions gets
+        one.
     """
     if not self._is_conditional:
       self._as_condition(condition)
@@ -230,11 +250,16 @@ class Flow(Generator, _TransformedDistribution):
 
     Args:
       images: Images of shape `[..., *event_shape]`, with values in [0, 1].
-      training, condition: As in `log_prob`.
+      training: As in `log_prob`.
+      condition: As in `log_prob`, but a flow with classes needs it if its networks see the label.
 
     Returns:
       Noise of the prior's shape, which is `[..., *event_shape]` for the flows of this package. A value outside the
-      support is encoded as the nearest value inside. It raises the same errors as `log_prob`.
+      support is encoded as the nearest value inside.
+
+    Raises:
+      ValueError: If `images` or `condition` has another shape or dtype, or a class does not exist; or if networks that
+        see a condition get none, or a flow that is not conditional gets one.
     """
     images = self._as_events('images', images, self)
     if self._networks_take_condition or condition is not None:
@@ -242,7 +267,19 @@ class Flow(Generator, _TransformedDistribution):
     return self.bijector.inverse(images, **self._bijector_kwargs(training, condition))
 
   def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
-    """Maps noise to images, `x = G(z)`: the inverse of `encode`, with `training` as in `sample`."""
+    """Maps noise to images, `x = G(z)`: the inverse of `encode`.
+
+    Args:
+      noise: Noise of the prior's shape, `[..., *distribution.event_shape]`.
+      training: As in `sample`.
+      condition: As in `encode`.
+
+    Returns:
+      Images of shape `[..., *event_shape]`.
+
+    Raises:
+      ValueError: As in `encode`, with `noise` in place of `images`.
+    """
     noise = self._as_events('noise', noise, self.distribution)
     if self._networks_take_condition or condition is not None:
       noise, condition = self._broadcast(noise, self.distribution.event_shape, condition)

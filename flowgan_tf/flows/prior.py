@@ -76,8 +76,8 @@ class MixturePrior(tfp.distributions.Distribution):
   Training on it, with the `nearest_prototype` of each image as its pseudo-label, keeps each component for the images
   that it began with. With `log p(z)` alone, images gather in fewer and fewer components.
 
-  The components may be divided among `C` classes: those of class `y`, counted from 0, are `y K / C, ..., (y + 1) K / C
-  - 1`. With `label=y` the methods mean these alone, as in [1], which has one component for each class:
+  The components may be divided among `C` classes. Class `y`, counted from 0, has the components `y K / C, ..., (y + 1)
+  K / C - 1`. With `label=y` the methods use these components alone. In [1] each class has one component.
 
   ```none
   log p(z | y) = log sum_{k of y} p_e((z - m_k) / s) - log(K / C) - d log s
@@ -180,7 +180,11 @@ class MixturePrior(tfp.distributions.Distribution):
     return self.num_components // (self.classes or 1)
 
   def class_conditional_log_probs(self, noise: tf.Tensor) -> tf.Tensor:
-    """Returns log p(z | y) of noise `[..., *event_shape]` for each class: `[..., classes]`."""
+    """Returns log p(z | y) in nats of noise `[..., *event_shape]` for each class: `[..., classes]`.
+
+    Raises:
+      ValueError: If the components are not divided among classes.
+    """
     check('classes', self.classes, 'given to the prior', self.classes is not None)
     joint = self._of_components(tf.convert_to_tensor(noise, self.dtype))
     parts = tf.reshape(joint, tf.concat([tf.shape(joint)[:-1], [self.classes, self.components_per_class]], axis=0))
@@ -228,7 +232,7 @@ class MixturePrior(tfp.distributions.Distribution):
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws means `m_k` and the noise around them `s e`, `[n, *event_shape]`; their sum is `sample(n, seed)`.
 
-    With labels, n ints of any shape or a single one, each mean belongs to a component of its class.
+    `label` is one int for all samples, or n ints of any shape. Each mean then comes from a component of its class.
     """
     noise_seed, component_seed = tfp.random.split_seed(seed, salt='mixture_prior')
     choices = self.num_components if label is None else self.components_per_class
@@ -352,7 +356,8 @@ def initialize_prior(
   Raises:
     ValueError: If the prior of the flow is not a mixture whose means are a variable, or the flow has such batch norms;
       if the images have another shape or dtype, values outside [0, 1] or noise that is not finite; if there are fewer
-      different images than components, or labels are missing, too much, or not those of the classes.
+      different images than components; or if a prior with classes gets no labels, another prior gets labels, or a label
+      is not one of the classes.
   """
   prior = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'

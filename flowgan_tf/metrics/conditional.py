@@ -1,4 +1,4 @@
-"""How well samples keep to their conditions: labels that a classifier sees again, and images that samples restore."""
+"""How well samples match their conditions: labels, as a classifier sees them, and images, which are compared."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,16 +16,16 @@ _BATCH_SIZE = 500
 
 
 def label_agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int | list[float | None]]:
-  """Says how many samples a classifier gives the label that was asked for.
+  """Returns the share of samples that a classifier assigns to the class they were drawn for.
 
   Args:
-    predicted: The classifier's labels, ints `[n]`.
-    labels: The labels that were asked for, ints `[n]`.
+    predicted: The classes that the classifier assigns the samples to, ints `[n]`.
+    labels: The classes that the samples were drawn for, ints `[n]`.
 
   Returns:
-    `label_share`, the share of samples with the label that was asked for; `label_share_error`, its binomial standard
-    error `sqrt(p (1 - p) / n)`; `label_shares`, the share by class, None where no sample was asked for; and
-    `worst_label`, the class with the lowest of these, with its `worst_label_share`.
+    `label_share`, the share of all samples; `label_share_error`, its binomial standard error `sqrt(p (1 - p) / n)`;
+    `label_shares`, the share of the samples of each class, None for a class without samples; `worst_label`, the class
+    with the smallest share; and `worst_label_share`, that share.
   """
   hit = predicted == labels
   shares = [
@@ -44,21 +44,23 @@ def label_agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, floa
 def class_distances(
   features: np.ndarray, labels: np.ndarray, references: Sequence[np.ndarray], fewest: int = FEWEST_OF_A_CLASS
 ) -> dict[str, float | int | list[float | None]]:
-  """Measures the FID within each class: of its samples, against real images of this class alone.
+  """Measures the FID within each class, the intra-FID: its samples against real images of this class alone.
 
-  The FID of few images is too high, so that it can be compared only at equal numbers; see `frechet_distance`.
+  An FID of few images is too high. So compare it only with an FID of as many images; see `frechet_distance`.
 
   Args:
     features: Features of the samples, real `[n, d]`.
-    labels: Labels that were asked for, ints `[n]`.
+    labels: The classes that the samples were drawn for, ints `[n]`.
     references: Features of real images, `[m, d]` for each class.
     fewest: A class that has fewer samples or fewer real images is left out.
 
   Returns:
-    `class_fid`, the mean over classes; `class_fids`, the FID by class, None where it is left out; `worst_fid_label`,
-    the class with the highest, and its `worst_class_fid`; `class_fid_samples` and `class_fid_references`, the numbers
-    of samples and of real images in the smallest class; and `class_fid_left_out`, the number of classes that are left
-    out. That number stands alone if all of them are.
+    `class_fid`, the mean over classes; `class_fids`, the FID of each class, None for a class that is left out;
+    `worst_fid_label`, the class with the highest FID; `worst_class_fid`, that FID; `class_fid_samples` and
+    `class_fid_references`, the smallest numbers of samples and of real images in a class; and `class_fid_left_out`, the
+    number of classes that are left out. If all classes are left out, only this number is returned.
+
+  Source: Takeru Miyato, Masanori Koyama. cGANs with Projection Discriminator. ICLR 2018, section 5.
   """
   groups = [features[labels == label] for label in range(len(references))]
   distances = {
@@ -81,7 +83,7 @@ def class_distances(
 
 
 def psnr(images: np.ndarray, others: np.ndarray) -> float:
-  """Peak signal-to-noise ratio in dB, `-10 log10 mean((x - x')^2)` for a full range of 1, as mean over pairs.
+  """Peak signal-to-noise ratio in dB, `-10 log10 mean((x - x')^2)` for a full range of 1, averaged over pairs.
 
   Each pair counts as 120 dB at most, so that a pair without any difference does not make the mean infinite.
 
@@ -94,7 +96,7 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
 
 
 def ssim(images: np.ndarray, others: np.ndarray) -> float:
-  """Structural similarity of images for a full range of 1, by `tf.image.ssim`, as mean over pairs: 1 for equal images.
+  """Structural similarity for a full range of 1, by `tf.image.ssim`, averaged over pairs: 1 for equal images.
 
   The Gaussian window has a standard deviation of 1.5 pixels and 11 x 11 of them or, for smaller images, as many as fit.
 
@@ -115,9 +117,9 @@ def ssim(images: np.ndarray, others: np.ndarray) -> float:
 
 
 def consistency(images: np.ndarray, conditions: np.ndarray, reduce: Callable[[np.ndarray], tf.Tensor]) -> float:
-  """Says how well samples, reduced again, equal the conditions that they were drawn for: their PSNR in dB.
+  """Reduces samples again, and returns the PSNR in dB between the results and the conditions of the samples.
 
-  It counts only what a condition shows of an image. A mask hides the pixels that are 0 for each image.
+  The pixels that a mask hides do not count.
 
   Args:
     images: Samples, floats `[n, height, width, channels]`.
@@ -131,7 +133,7 @@ def consistency(images: np.ndarray, conditions: np.ndarray, reduce: Callable[[np
 
 
 def sample_spread(images: np.ndarray) -> float:
-  """How much samples for one condition differ: their standard deviation, as mean over pixels and conditions.
+  """How much samples for one condition differ: their standard deviation, averaged over pixels and conditions.
 
   It is 0 if a condition leaves only one image, or if a model ignores its noise.
 

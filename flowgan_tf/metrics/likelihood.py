@@ -1,4 +1,4 @@
-"""Likelihood of images in nats and in bits per dimension, with the round-trip error, and how well it tells classes."""
+"""Likelihood of images in nats and in bits per dimension, with the round-trip error and the accuracy of p(y | x)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_erro
 class Likelihood(NamedTuple):
   """The likelihood of a set of images under a flow.
 
-  For a conditional flow it is the likelihood p(x | c) given the conditions of the images, but for a flow with classes
-  it is p(x), the sum over all classes. The last four are None for all other flows.
+  For a flow with classes it is the likelihood p(x), the sum over all classes. For another conditional flow it is
+  p(x | c), given the condition of each image. Flows without classes have None in the last four fields.
   """
 
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
@@ -36,7 +36,7 @@ class Likelihood(NamedTuple):
 
 
 def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-  """Expected calibration error: the mean distance between confidence and accuracy.
+  """Expected calibration error (ECE): the mean distance between confidence and accuracy.
 
   ```none
   ECE = sum_b |B_b| / n  |accuracy(B_b) - confidence(B_b)|
@@ -153,7 +153,7 @@ def make_likelihood_fn(
 def _of_classes(
   joint: np.ndarray, log_prob: np.ndarray, labels: np.ndarray, class_probs: np.ndarray
 ) -> dict[str, float]:
-  """Returns what a `Likelihood` says about classes, from log p(x, y) `[n, classes]`, log p(x) `[n]` and p(y)."""
+  """Returns the last four fields of a `Likelihood`, from log p(x, y) `[n, classes]`, log p(x) `[n]` and p(y)."""
   own = joint[np.arange(len(labels)), labels] - np.log(class_probs)[labels]
   accuracy = float(np.mean(joint.argmax(axis=1) == labels))
   return {

@@ -110,7 +110,7 @@ class Scorer:
 
   network: ScoreNetwork  #: Network that predicts features and classes.
   reference: Reference  #: Features of real images from the same network, for FID and KID.
-  #: Network that says which label of the data set a sample has, if labels are asked for and `network` does not say it.
+  #: Network that assigns samples to classes of the data set, if samples are drawn for classes and `network` cannot.
   labeller: ScoreNetwork | None = None
 
   @property
@@ -125,7 +125,7 @@ class Scorer:
       images: Samples, finite floats `[n, height, width, channels]`.
       splits: Number of parts into which the samples are divided. Inception and MODE score are given as mean and
         standard deviation over the parts.
-      labels: Labels that were asked for, ints `[n]`, if there were any.
+      labels: The classes that the samples were drawn for, ints `[n]`, if any.
 
     Returns:
       A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
@@ -178,7 +178,7 @@ def make_scorer(
     config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
     dataset: The data. Without labels for a classifier, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
-    within_classes: Whether to measure FID within classes, too, if labels are asked for.
+    within_classes: Whether to measure FID within classes, too, if samples are drawn for classes.
 
   Raises:
     UsageError: If `required` and the data have no labels, a label has no training image, or the weights of Inception-v3

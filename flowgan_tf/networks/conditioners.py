@@ -39,12 +39,12 @@ def dense_conditioner(
     initial_weights: 'zero_output' draws the kernels from Glorot's uniform distribution, but starts the last one at
       zero, so that the output is zero until it is trained. 'paper' draws all kernels from a normal distribution with a
       standard deviation of 0.02, truncated at two standard deviations, as the paper's code does.
-    conditional: Whether the network also takes a condition. A vector is the input of a `Modulation` after each norm.
-      The pixels of an image are appended to the input.
+    conditional: Whether the network also takes a condition. If the condition is a vector, a `Modulation` follows each
+      norm. If it is an image, its pixels are appended to the input.
 
   Returns:
-    A model that maps `[batch, units]`, or a list of that and the conditions, to `[batch, output_units]`. It is built
-    when it is first called.
+    A model that maps `[batch, units]` to `[batch, output_units]`. A conditional one also takes a list of `[batch,
+    units]` and the conditions. It is built when it is first called.
 
   Raises:
     UsageError: If `normalization` or `initial_weights` is unknown.

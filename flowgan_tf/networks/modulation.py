@@ -43,7 +43,7 @@ def shape_beside(shape, condition_shape):
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
 class Modulation(keras.layers.Layer):
-  """Scales and shifts features by affine functions of a condition, which are zero until they are trained.
+  """FiLM: scales and shifts features by affine functions of a condition, which are zero until they are trained.
 
   ```none
   y = x (1 + c A + a) + c B + b

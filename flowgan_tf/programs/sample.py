@@ -6,8 +6,8 @@ sample RUN --interpolate      rows that lead from one sample to another
 sample RUN --neighbors        samples beside the training images nearest to them, which shows memorisation
 sample RUN --label=3          samples of one class; by default there is a row for each class
 
-For a run that is conditioned on images or vectors, each row has the condition of a test image, and shows it beside its
-samples. --condition=0.5,1.2 takes another vector.
+If a run is conditioned on images or vectors, each row has the condition of a test image. It shows the samples and the
+test image, and also the condition if that is an image. --condition=0.5,1.2 gives all samples this vector instead.
 """
 
 import os
@@ -29,13 +29,15 @@ flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_s
 flags.DEFINE_integer(
   'n',
   None,
-  'Number of samples, in each row if rows have conditions; or of rows with --interpolate. Default: 64, or 8 in a row; '
-  '8 with --interpolate, 16 with --neighbors, or as many as there are classes.',
+  'Number of samples, or of samples in each row if rows have conditions; with --interpolate, number of rows. Default: '
+  '64, or 8 in each row. With --interpolate or --neighbors: one for each condition or, without conditions, 8 or 16.',
   lower_bound=1,
   upper_bound=10**6,
 )
-flags.DEFINE_integer('label', None, 'Class of the samples. Default: all classes.', lower_bound=0)
-flags.DEFINE_list('condition', None, 'Condition of the samples, such as 0.5,1.2. Default: those of test images.')
+flags.DEFINE_integer('label', None, 'Class of the samples. Default: a row for each class.', lower_bound=0)
+flags.DEFINE_list(
+  'condition', None, 'Vector that the samples are given, such as 0.5,1.2. Default: the vectors of test images.'
+)
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.', lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')

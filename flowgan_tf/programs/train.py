@@ -18,7 +18,7 @@ from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
 options.define_settings(__name__)
-flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE[-CONDITION].')
+flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].')
 flags.DEFINE_integer(
   'samples',
   5000,

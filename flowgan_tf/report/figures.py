@@ -25,7 +25,7 @@ _CONDITIONAL = {
   'label_share': (
     'label as asked (%)',
     100,
-    'Share of samples that the classifier gives the label they were drawn for, during training.',
+    'Share of samples that the classifier assigns to the class they were drawn for, during training.',
   ),
   'consistency': (
     'consistency (dB)',
@@ -67,7 +67,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     caption += ' (of training images with `pseudo_labels`: together with their components)'
   given = [run.label for run in runs if run.label in series and run.config.condition not in ('', 'label')]
   if given:
-    caption += f'; for {listed(given)} of {GIVEN_NOTE}'
+    caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(
     plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {listed(series)}'

@@ -100,7 +100,7 @@ def _likelihood(runs: Sequence[Summary]) -> list:
       'only the order of its scores can be compared.'
     )
   if given := [run.label for run in runs if any(map(is_given, run.tested()))]:
-    items.append(f'The NLL of {listed(given)} is of {GIVEN_NOTE}.')
+    items.append(f'The NLL of {listed(given)} is the mean of {GIVEN_NOTE}.')
   return items
 
 

@@ -48,7 +48,7 @@ _IN_BITS = {'cifar10', 'svhn_cropped'}
 
 RUN = Column('run', 'label', source='run')
 _GIVEN = 'given c'
-GIVEN_NOTE = 'p(x | c), which cannot be compared with p(x)'
+GIVEN_NOTE = '-log p(x | c), which cannot be compared with -log p(x)'
 _LIKELIHOODS = ('nll', 'bits_per_dim', 'nll_float64', 'bits_per_dim_float64')
 _MOST_CLASSES = 20  # with a column each
 _CHECKPOINT = Column('checkpoint', 'checkpoints')
@@ -91,9 +91,9 @@ def runs_table(runs: Sequence[Summary]) -> Table:
 
 
 def is_given(record: Mapping[str, Any]) -> bool:
-  """Whether the NLL in a record of an evaluation is of p(x | c), which cannot be compared with p(x).
+  """Whether the NLL in a record of an evaluation is the mean of -log p(x | c), which cannot be compared with -log p(x).
 
-  With labels it is of p(x), the sum over all labels.
+  With labels, the NLL is the mean of -log p(x), the sum over all labels.
   """
   return record.get('condition', '') not in ('', 'label')
 
@@ -139,9 +139,9 @@ _CONDITIONAL_COLUMNS = (
   Column('calibration error', 'calibration_error', '.3f'),
   Column('NLL given the label', 'conditional_nll', ',.2f'),
   Column('label as asked', 'label_share', '.1%', 'label_share_error'),
-  Column('lowest', 'worst_share'),
+  Column('worst class (label)', 'worst_share'),
   Column('FID within classes', 'class_fid', '.2f'),
-  Column('highest', 'worst_fid'),
+  Column('worst class (FID)', 'worst_fid'),
   Column('PSNR (dB)', 'psnr', '.2f'),
   Column('SSIM', 'ssim', '.3f'),
   Column('consistency (dB)', 'consistency', '.2f'),
@@ -150,7 +150,7 @@ _CONDITIONAL_COLUMNS = (
 
 
 def _with_worst(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds the worst class by name, for the share of samples with the label that was asked for and for FID."""
+  """Adds the worst class by the share of its samples that the classifier assigns to it, and the worst by FID."""
   record = dict(record)
   if 'worst_label' in record:
     record['worst_share'] = f'{record["worst_label_share"]:.1%}, class {record["worst_label"]}'
@@ -168,7 +168,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
     table = Table('', (_CHECKPOINT, *_CONDITIONAL_COLUMNS), rows)
     lines += ['', f'given {records[0]["condition"]}:', str(table), *conditional_notes(records)]
   if is_given(records[0]):
-    lines.append(f'NLL, {_GIVEN}: of {GIVEN_NOTE}')
+    lines.append(f'NLL, {_GIVEN}: mean of {GIVEN_NOTE}')
   if 'nll' not in records[0]:
     lines.append('no likelihood: the generator is not invertible')
   scored = next((record for record in records if 'scorer' in record), None)
@@ -193,23 +193,23 @@ def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
   if 'class_accuracy' in found:
     notes.append('class accuracy: share of images whose label has the largest p(y | x)')
   if 'label_share' in found:
-    notes.append('label as asked: share of samples that a classifier gives the label they were drawn for')
+    notes.append('label as asked: share of samples that a classifier assigns to the class they were drawn for')
     if 'labeller_accuracy' in found:
-      notes[-1] += f'; it labels {numbers("labeller_accuracy"):.1%} of the test images correctly'
+      notes[-1] += f'; it assigns {numbers("labeller_accuracy"):.1%} of the test images to their own class'
   if 'class_fid' in found:
     least = f'{numbers("class_fid_samples"):,} samples and {numbers("class_fid_references"):,} training images'
-    notes.append(f'FID within classes: of at least {least} each; the fewer samples, the higher it is')
+    notes.append(f'FID within classes (intra-FID): each class has at least {least}; fewer samples give a higher FID')
   if 'class_fid_left_out' in found:
     left_out = numbers('class_fid_left_out', max)
     which = 'class, which has' if left_out == 1 else 'classes, which have'
     few = f'fewer than {FEWEST_OF_A_CLASS} samples or training images'
-    notes.append(f'FID within classes: leaves out {left_out:,} {which} {few}')
+    notes.append(f'FID within classes (intra-FID): the mean leaves out {left_out:,} {which} {few}')
   if 'psnr' in found:
     notes.append('PSNR and SSIM: samples against the images that their conditions come from')
     notes.append('consistency: PSNR of samples, reduced again, against their conditions')
   if 'spread' in found:
     of = f'{numbers("spread_samples")} samples for each of {numbers("spread_conditions"):,} conditions'
-    notes.append(f'spread: standard deviation of {of}, as mean over pixels')
+    notes.append(f'spread: standard deviation of {of}, averaged over pixels')
   return notes
 
 
@@ -227,7 +227,7 @@ def conditional_table(runs: Sequence[Summary], what: str) -> Table:
 
 
 def classes_table(runs: Sequence[Summary]) -> Table | None:
-  """Makes the table of the share of samples with the label that was asked for, by class; None for many classes."""
+  """Makes the table of the share of samples that the classifier assigns to their class; None for many classes."""
   rows, classes = [], 0
   for row in _checkpoint_rows(runs, lambda record: {'': record}):
     shares = row.records[''].get('label_shares', ())

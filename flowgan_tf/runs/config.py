@@ -62,7 +62,7 @@ _OF_A_CRITIC = ('divergence', 'gradient_penalty', 'penalty', 'penalty_interval',
 SHORT_FLAGS = {
   'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
   'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
-  'condition': 'What images are given: label, vector, low_resolution:N or mask:half. Default: nothing.',
+  'condition': 'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
   'generator': 'Name of the generator, such as nice.',
   'objective': 'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
   'lambda': 'Weight of the likelihood in the hybrid objective, in V - lambda log p.',
@@ -155,8 +155,9 @@ def default_config() -> config_dict.ConfigDict:
   config.data_dir = ''  # folder with data prepared by TFDS; TFDS_DATA_DIR if empty
   config.cache_dir = ''  # folder for classifiers and reference features of the scores; ~/.cache/flowgan_tf if empty
   config.image_size = 0  # height and width to which images are cropped and resized; 0 takes them as they are
-  config.condition = ''  # what images are given: 'label', 'vector', 'low_resolution:N' or 'mask:half'; nothing if empty
-  config.labelled = 0  # training images whose labels are used, as many of each class; 0 for all
+  # What the generator is conditioned on: 'label', 'vector', 'low_resolution:N' or 'mask:half'; nothing if empty.
+  config.condition = ''
+  config.labelled = 0  # number of training images that keep their labels, equally many in each class; 0 for all
   config.class_weight = 0.0  # weight of -log p(y | x) in the loss of a flow with classes
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
@@ -247,9 +248,9 @@ def validate(config: config_dict.ConfigDict) -> None:
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
   name, block = config.generator, config[config.generator]
   several, networks = block.get('components', 1) > 1, block.get('condition_networks', True)
-  expected = "True unless `condition` is 'label', which alone can choose among components of the prior"
+  expected = "True if `condition` is not 'label', because only a label can choose components of the prior"
   check(f'{name}.condition_networks', networks, expected, networks or config.condition == 'label')
-  expected = f'True with `{name}.components` 1, as nothing else tells the classes apart'
+  expected = f'True if `{name}.components` is 1, because nothing else tells the classes apart'
   check(f'{name}.condition_networks', networks, expected, networks or several)
   labelled = not config.pseudo_labels or several
   expected = f'False for a generator without several components, which here is {config.generator}'

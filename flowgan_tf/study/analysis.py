@@ -68,9 +68,9 @@ class Settings:
 class Subject:
   """A `run` with its `dataset`, and with what several analyses need. The subject computes it on first use.
 
-  Of a flow with classes, analyses see p(x), the mixture of its classes. With a `label` they see p(x | y) of that class,
-  and images of that class alone. Of a generator with other conditions they see p(x | c), where each image is given its
-  own condition. Samples are given random conditions.
+  If the generator has classes, the analyses study p(x), the mixture of its classes. With a `label` they study p(x | y)
+  of that class, with images of that class alone. If the generator has other conditions, they study p(x | c): each image
+  has its own condition, and each sample has the condition of a random training image.
   """
 
   def __init__(self, run: Run, label: int | None = None):
@@ -183,7 +183,8 @@ class Subject:
   def log_prob(self, images: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`.
 
-    Conditions that are not `given` are those that the images show, as for super-resolution, or the subject's label.
+    If no conditions are `given`, they are computed from the images, as for super-resolution, or are the subject's
+    label.
 
     Raises:
       UsageError: If the images come without conditions that they must have.

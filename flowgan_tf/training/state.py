@@ -114,8 +114,9 @@ def start_from_data(
 ) -> None:
   """Sets what a new generator takes from training images, in the averaged generator too.
 
-  These are the frequencies of classes, and the means of a mixture prior, which start in clusters of images. Both come
-  from images with a label if the generator has classes. A prior from another run, `config.init_from`, keeps its means.
+  The probabilities of the classes become their shares of the images, and the means of a mixture prior become the
+  centres of clusters. If the generator has classes, only images with labels count. A prior from another run,
+  `config.init_from`, keeps its means.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.

@@ -57,8 +57,9 @@ class TrainStep:
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
-  With `class_weight` the generator's loss has the term `class_weight mean -log p(y | x)`, too. With `labelled` images
-  without a label, which have the label -1, enter by `log p(x)`, and the others by `log p(x | y)`.
+  `class_weight` adds a term to the generator's loss: `class_weight` times the mean of `-log p(y | x)` over the labelled
+  images of the batch. With the setting `labelled`, some images have no label, and -1 stands in its place. These images
+  contribute `log p(x)` to the likelihood, and the others contribute `log p(x | y)`.
 
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one

@@ -70,15 +70,15 @@ def test_conditions_of_a_split_start_again_and_may_be_computed_in_parts(monkeypa
   [
     ('labels', dataset(), r"^`condition` must be 'label', 'vector', .* Got: 'labels'\.$"),
     ('low_resolution:x', dataset(), r"^`condition` must be 'label', .* Got: 'low_resolution:x'\.$"),
-    ('low_resolution:1', dataset(), r"a divisor, above 1, of the height and width of toy, 6 and 4\. Got: 'low_re"),
-    ('low_resolution:3', dataset(), r"a divisor, above 1, of the height and width of toy, 6 and 4\. Got: 'low_re"),
-    ('low_resolution:0', dataset(), r'a divisor, above 1, of the height and width of toy'),
-    ('mask:half', unlabelled((1, 4, 1)), r'another one for toy, whose images have a single row\.'),
-    ('label', unlabelled(), r'another one for toy, which does not have a label for each image\.'),
-    ('label', dataset(num_classes=1), r'another one for toy, which has a single class\.'),
+    ('low_resolution:1', dataset(), r"N is at least 2 and divides the height and width of toy, 6 and 4\. Got: 'low_re"),
+    ('low_resolution:3', dataset(), r"N is at least 2 and divides the height and width of toy, 6 and 4\. Got: 'low_re"),
+    ('low_resolution:0', dataset(), r'N is at least 2 and divides the height and width of toy'),
+    ('mask:half', unlabelled((1, 4, 1)), r"something other than 'mask:half': the images of toy have a single row\."),
+    ('label', unlabelled(), r"something other than 'label': toy does not have a label for each image\."),
+    ('label', dataset(num_classes=1), r"something other than 'label': toy has a single class\."),
     ('label', dataset(labels=(0, 2)), r'^toy: `condition` label needs .* of its 3 classes, got none of class 1$'),
     ('label', dataset(labels=(1,), num_classes=20), r'none of classes 0, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 9 more$'),
-    ('vector', dataset(), r'another one for toy, which has no array of conditions\.'),
+    ('vector', dataset(), r"something other than 'vector': toy has no array of conditions\."),
   ],
 )
 def test_conditions_that_the_data_do_not_have_are_refused(kind, data, said):
@@ -92,21 +92,22 @@ def test_lines_about_conditions():
     return describe(make_condition(kind, data), data)
 
   assert lines('label', dataset(IMAGES[:9])) == [
-    'toy: images are conditioned on their label, one of 3 classes; p(y) is uniform.'
+    'toy: the generator is given the label of each image, one of 3 classes; p(y) is uniform.'
   ]
   assert lines('label', dataset(labels=(0, 1, 1, 2, 1), test_labels=(1,))) == [
-    'toy: images are conditioned on their label, one of 3 classes; p(y) are the frequencies of training images, '
-    'from 20.0 % of class 0 to 60.0 % of class 1.',
+    'toy: the generator is given the label of each image, one of 3 classes; p(y) is the share of each class in the '
+    'labelled training images, from 20.0 % for class 0 to 60.0 % for class 1.',
     'toy: no test image of classes 0, 2; what is measured within classes leaves them out.',
   ]
   assert describe(make_condition('label', dataset()), dataset(labels=(0, -1, 1, 2)))[1:] == [
     'toy: 7 of 10 training images have a label.'
   ]
   assert lines('low_resolution:2', dataset()) == [
-    'toy: images are conditioned on themselves at low resolution, 3 x 2 x 3.'
+    'toy: the generator is given each image at low resolution, 3 x 2 x 3.'
   ]
+  assert lines('mask:half', dataset()) == ['toy: the generator is given the upper half of each image.']
   assert lines('vector', dataset(conditions=CONDITIONS)) == [
-    'toy: images are conditioned on the conditions that come with them, 3 x 4 x 2 numbers each.'
+    'toy: the generator is given the condition that comes with each image, 3 x 4 x 2 numbers.'
   ]
 
 

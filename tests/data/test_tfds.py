@@ -168,7 +168,7 @@ def test_array_records_and_images_without_labels(prepared, tmp_path, caplog):
   caplog.set_level('INFO', 'flowgan_tf')
   dataset = load_both(tmp_path / 'other')
   assert dataset.num_classes is dataset.train.labels is dataset.test.labels is None
-  assert 'faces: the image at position 0 has no label, so that no labels are used.' in caplog.messages
+  assert 'faces: the image at position 0 has no label. The package therefore ignores all labels.' in caplog.messages
   assert dataset.image_shape == SHAPE
   np.testing.assert_array_equal(joined(dataset)[0][:, 0, 0, 0], np.arange(56))
 

@@ -299,7 +299,10 @@ def test_wrong_constructors_and_builders_are_refused():
     (lambda: flows.Flow(prior, conditional, class_probs=[[0.5, 0.5]]), '`class_probs` must be floats [classes]'),
     (lambda: flows.Flow(divided, conditional, class_probs=[0.2, 0.3, 0.5]), '`class_probs` must be 2 numbers, one for'),
     (lambda: nice(classes=3, condition_shape=(2,)), '`condition_shape` must be None with `classes`'),
-    (lambda: nice(classes=3, condition_networks=False), '`condition_networks` must be True unless each class has'),
+    (
+      lambda: nice(classes=3, condition_networks=False),
+      '`condition_networks` must be True if the prior has a single component,',
+    ),
     (lambda: nice(condition_networks=False), '`condition_networks` must be True without `classes`'),
     (lambda: nice(classes=3, components=4), '`components` must be 1 or a multiple of the 3 classes'),
     (lambda: nice(classes=1), '`classes` must be an integer from 2'),

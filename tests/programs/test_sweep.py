@@ -103,7 +103,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     ),
     (['--what=jacobian', '--noise_vectors=1000000000000'], '--noise_vectors must be an integer from 1 to 100000'),
     (['--init_from=/missing'], '/missing: no such folder'),
-    (['--condition=vector'], '--condition must be another one for digits, which has no array of conditions.'),
+    (['--condition=vector'], "--condition must be something other than 'vector': digits has no array of conditions."),
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],

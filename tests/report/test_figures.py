@@ -58,7 +58,7 @@ def test_curves_of_conditional_runs(monkeypatch):
   assert steps == [0, 5] and list(values) == [90, 90] and shares['MLE (given label)'][1][0] == 80
   assert [list(values) for _, values in images.values()] == [[30.5, 30.5]] and 'MLE (given mask:half)' in images
   caption = figures.learning_curves(runs, 'nats').caption
-  assert 'for MLE (given mask:half) of p(x | c), which cannot be compared with p(x)' in caption
+  assert 'for MLE (given mask:half) it is the mean of -log p(x | c), which cannot be compared with -log p(x)' in caption
   assert 'p(x | c)' not in figures.learning_curves(runs[:1], 'nats').caption
   assert figures.conditional_curves([summary('mle', metrics=METRICS)]) == []
 

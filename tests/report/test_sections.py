@@ -55,8 +55,8 @@ def test_conditional_runs_have_a_section(runs):
   assert note.startswith('Class accuracy: share of') and of_images.startswith('PSNR and SSIM: samples')
   assert [row['run'] for row in cells(images)] == ['MLE (given mask:half)', '']
   assert grid.caption == 'MLE (given label), iteration 5: a row for each class.' and 'Samples' not in sections
-  assert 'largest p(y | x)' in accuracy.caption and 'label they were drawn for' in share.caption
-  said = 'The NLL of MLE (given mask:half) is of p(x | c), which cannot be compared with p(x).'
+  assert 'largest p(y | x)' in accuracy.caption and 'class they were drawn for' in share.caption
+  said = 'The NLL of MLE (given mask:half) is the mean of -log p(x | c), which cannot be compared with -log p(x).'
   assert said in sections['Likelihood and sample quality']
   assert 'KDE: ADV &lt; MLE.' in render(page)
   [code] = {s.title: s.items for s in make_report([conditional('mask:half', evaluation=())]).sections}['Conditional']

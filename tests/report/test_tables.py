@@ -152,17 +152,18 @@ def test_evaluation_with_labels():
     'calibration error': '0.020',
     'NLL given the label': '-3,302.30',
     'label as asked': '90.0% +- 1.0%',
-    'lowest': '85.0%, class 1',
+    'worst class (label)': '85.0%, class 1',
     'FID within classes': '11.50',
-    'highest': '13.25, class 1',
+    'worst class (FID)': '13.25, class 1',
   }
   assert [cell for cell in split(of_real) if cell != '-'] == ['real test images', '99.0%'] and '5,000' in real
   assert notes == [
     'class accuracy: share of images whose label has the largest p(y | x)',
-    'label as asked: share of samples that a classifier gives the label they were drawn for; it labels 99.1% of the '
-    'test images correctly',
-    'FID within classes: of at least 400 samples and 500 training images each; the fewer samples, the higher it is',
-    'FID within classes: leaves out 1 class, which has fewer than 50 samples or training images',
+    'label as asked: share of samples that a classifier assigns to the class they were drawn for; it assigns 99.1% of '
+    'the test images to their own class',
+    'FID within classes (intra-FID): each class has at least 400 samples and 500 training images; fewer samples give a '
+    'higher FID',
+    'FID within classes (intra-FID): the mean leaves out 1 class, which has fewer than 50 samples or training images',
   ]
 
 
@@ -172,8 +173,8 @@ def test_evaluation_with_images_as_conditions():
   header, _, first, *_ = text.splitlines()
   assert split(header)[2:4] == ['test NLL (nats), given c', 'bits/dim, given c'] and '-3,300.00 +- 1.50' in first
   for said in (
-    'spread: standard deviation of 8 samples for each of 100 conditions, as mean over pixels',
-    'NLL, given c: of p(x | c), which cannot be compared with p(x)',
+    'spread: standard deviation of 8 samples for each of 100 conditions, averaged over pixels',
+    'NLL, given c: mean of -log p(x | c), which cannot be compared with -log p(x)',
   ):
     assert said in text.splitlines()
   assert 'class' not in text.replace('classifier', '')

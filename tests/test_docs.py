@@ -44,10 +44,11 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> pathlib.Path:
-  """A folder whose runs/demo is a small run of the digits."""
+  """A folder whose runs/demo is a small run of the digits and their labels, as `make demo` trains it."""
   folder = tmp_path_factory.mktemp('docs')
   workdir = folder / 'runs' / 'demo'
-  fg.training.train(make_config(dataset='digits'), workdir)
+  settings = {'dataset': 'digits', 'condition': 'label', 'nice.components': 20}
+  fg.training.train(make_config(settings), workdir)
   fg.saved_model.export(fg.runs.load_run(workdir).generator, workdir / 'export')
   return folder
 

@@ -60,8 +60,8 @@ class Evaluator:
     """
     self._generator, self._dataset, self._config, self._condition = generator, dataset, config, condition
 
-    def decode(noise, condition=None):
-      return generator.decode(noise, condition=condition)
+    def decode(noise, *condition):
+      return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
 
     self._decode = spread(tf.function(decode, jit_compile=config.jit, autograph=False))
     self._likelihood, self._passes = None, 1

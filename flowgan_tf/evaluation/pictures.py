@@ -259,8 +259,8 @@ def _decoded(run, noise, columns=None, rows=None):
       given['test_indices'] = np.repeat(rows.indices, columns or 1)
   conditions = [array for name, array in given.items() if name != 'test_indices']
 
-  def decode(noise, condition=None):
-    return generator.decode(noise, condition=condition)
+  def decode(noise, *condition):
+    return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
 
   images = map_batches(decode, noise, min(len(noise), IMAGES_PER_CALL), *conditions)
   is_drawn_in_rows = rows is not None and columns is not None

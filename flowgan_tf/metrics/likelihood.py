@@ -103,15 +103,18 @@ def make_likelihood_fn(
 
   @spread
   @tf.function(jit_compile=jit, autograph=False)
-  def measure(images, condition=None):
-    log_prob = log_prob_of(images, condition)
+  def measure(images, *condition):
+    keywords = {'condition': condition[0]} if condition else {}
+    log_prob = log_prob_of(images, *condition)
     # Without tf.identity, TFP's cache would return the images that the noise was computed from.
-    decoded = flow.decode(tf.identity(flow.encode(images, condition=condition)), condition=condition)
+    decoded = flow.decode(tf.identity(flow.encode(images, **keywords)), **keywords)
     return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
 
-  def log_prob_of(images, condition=None):
+  def log_prob_of(images, *condition):
     """log p(x, y) of all classes `[n, classes]`, or log p(x | c) or log p(x) `[n]`."""
-    return flow.class_log_probs(images) if per_class else flow.log_prob(images, condition=condition)
+    if per_class:
+      return flow.class_log_probs(images)
+    return flow.log_prob(images, condition=condition[0]) if condition else flow.log_prob(images)
 
   density = spread(tf.function(log_prob_of, jit_compile=jit, autograph=False))
 

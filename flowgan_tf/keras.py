@@ -124,7 +124,7 @@ class FlowModel(keras.Model):
       optimizer: An optimizer, or the name of one.
       auto_scale_loss: Whether to wrap the optimizer in a `keras.optimizers.LossScaleOptimizer` if a network of the flow
         computes in float16, because gradients in float16 would vanish.
-      **kwargs: Further arguments of `keras.Model.compile`. Metrics, such as 'accuracy', are those of p(y | x).
+      **kwargs: Further arguments of `keras.Model.compile`. Metrics, such as 'accuracy', measure p(y | x).
 
     Raises:
       ValueError: If a loss is given, or there are metrics for a flow without classes.
@@ -155,7 +155,7 @@ class FlowModel(keras.Model):
     return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
 
   def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, tf.Tensor]:
-    """Updates the metrics, which are those of p(y | x), and returns their values. Keras calls this."""
+    """Updates the metrics, which measure p(y | x), and returns their values. Keras calls this."""
     if self._compile_metrics is not None:
       y_pred = self(x[0] if isinstance(x, list | tuple) else x)
     return super().compute_metrics(x, y, y_pred, sample_weight)

@@ -119,7 +119,7 @@ class LastAxisNormalization(_WithEpsilon):
   ```
 
   A modulation `[batch, 2 features]` adapts gain and bias to a condition: with its two halves `s` and `t` they are
-  `g (1 + s)` and `b (1 + s) + t`. The rows of `x` are then those of a tensor `[..., batch, features]`.
+  `g (1 + s)` and `b (1 + s) + t`. The rows of `x` are then the rows of a tensor `[..., batch, features]`.
 
   The layer has the values, first derivatives and variables of `keras.layers.LayerNormalization`. In a graph with known
   shapes it is `fused`, and sums along rows are written as products of matrices, which are faster. Its second

@@ -85,7 +85,7 @@ def make_generator(
 ) -> Generator:
   """Builds the generator that a configuration describes, with a Keras dtype policy.
 
-  `arguments` are those of a `Condition`, if the generator is conditional. A `UsageError` says which setting is wrong or
+  `arguments` come from a `Condition`, if the generator is conditional. A `UsageError` says which setting is wrong or
   does not fit the shape of the images.
   """
   return _build(GENERATORS, 'generator', config, image_shape, dtype, arguments or {})

@@ -156,7 +156,7 @@ class Subject:
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
     """Returns conditions that are drawn at random for samples, `[n, ...]`; None for a run without conditions.
 
-    Labels have the probabilities p(y) of the generator. Other conditions are those of training images.
+    Labels have the probabilities p(y) of the generator. Other conditions come from training images.
     """
     if self.condition is None:
       return None

@@ -152,6 +152,6 @@ def test_a_resumed_stream_and_a_share_of_it_have_the_same_conditions(tmp_path, k
     shares = [take(split, condition, 5, shard=i, num_shards=3) for i in range(3)]
     for *parts, part in zip(*shares, whole, strict=True):
       np.testing.assert_array_equal(np.stack(parts, axis=2).reshape(part.shape), part)
-  # The images are those of a training without a condition.
+  # A training without a condition has the same images.
   plain = np.stack(list(training_batches(data.train, LEVELS, 12, 8, flip=True).take(5).as_numpy_iterator()))
   np.testing.assert_array_equal(plain, whole[0])

@@ -276,7 +276,7 @@ def test_a_generator_without_a_likelihood(tmp_path, images, dataset, monkeypatch
 
 @pytest.mark.parametrize(('kind', 'generator'), [('label', 'nice'), ('low_resolution:2', 'dcgan')])
 def test_a_conditional_run(tmp_path, images, dataset, monkeypatch, kind, generator):
-  """The scores of 15 real images stand beside those of samples. A generator without a likelihood has no others."""
+  """The scores of 15 real images stand beside the scores of samples. A generator without a likelihood has no others."""
   network = mock.Mock(return_value={'mode_score': 1.0, 'scorer': 'classifier'})
   monkeypatch.setattr(evaluate, 'make_scorer', lambda *_, **__: network)
   objective = 'adversarial' if generator == 'dcgan' else 'mle'

@@ -92,7 +92,7 @@ def adapted(layer, x, modulation):
   ],
 )
 def test_values_and_both_derivatives_of_a_norm_with_modulation(mode, shape):
-  """Of 4 conditions; flat rows are those of three patches, the batch of each after the other."""
+  """Of 4 conditions; flat rows belong to three patches, the batch of each after the other."""
   layer = LastAxisNormalization(dtype='float64')
   layer.build((None, 8))
   randomise(layer)

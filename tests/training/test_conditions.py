@@ -63,7 +63,7 @@ def seen(monkeypatch):
   ],
 )
 def test_images_and_samples_come_with_their_own_label(seen, settings):
-  """A new flow makes images of a class whose brightness is that of the class, so that a shuffle would be noticed."""
+  """A new flow makes images as bright as their class says, so that a shuffle would be noticed."""
   config = make_config({'condition': 'label', 'nice.condition_networks': False, 'nice.components': CLASSES} | settings)
   objective = make_objective(config)
   condition = Condition('label', 256, IMAGE_SHAPE, classes=CLASSES)

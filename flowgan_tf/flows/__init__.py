@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from flowgan_tf.flows.builder import Generator, builder
+from flowgan_tf.flows.clusters import initialize_prior
 from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
-from flowgan_tf.flows.prior import PRIORS, MixturePrior, initialize_prior
+from flowgan_tf.flows.prior import PRIORS, MixturePrior
 from flowgan_tf.flows.real_nvp import real_nvp
 
 __all__ = [

@@ -18,6 +18,7 @@ bin/train --config=configs/mnist.py:jet_hybrid --workdir=runs/mnist-jet-hybrid
 second starts from the run of the first, runs/mnist-jet-label-mle:
 
 bin/train --config=configs/mnist.py:jet_label --workdir=runs/mnist-jet-label-mle
+  132 minutes in bfloat16, beside much other work: test NLL -3,647 nats, MODE 9.4, FID 4.4
 bin/train --config=configs/mnist.py:jet_label_hybrid --workdir=runs/mnist-jet-label-hybrid
 
 With the paper's prior, of one component, likelihood is better and samples are worse:

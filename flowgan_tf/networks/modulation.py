@@ -7,10 +7,8 @@ from keras import ops
 
 def split_inputs(inputs):
   """Returns the input of a network and its condition, which is None unless the inputs are a list `[x, condition]`."""
-  x, condition = (
-    inputs if isinstance(inputs, list | tuple) and not isinstance(inputs[0], int | None) else (inputs, None)
-  )
-  return x, condition
+  is_pair = isinstance(inputs, list | tuple) and not isinstance(inputs[0], int | None)  # A shape is a tuple, too.
+  return inputs if is_pair else (inputs, None)
 
 
 def is_image(shape) -> bool:

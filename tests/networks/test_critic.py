@@ -8,6 +8,18 @@ from flowgan_tf.networks import KerasModule, dcgan_critic
 from flowgan_tf.objectives import zero_centered_penalty
 
 
+def assert_slope(penalty, kernel, gradient):
+  """Checks a gradient that is not zero against the difference of the penalty along it."""
+  assert np.any(gradient)
+  before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
+  values = []
+  for step in (1e-6, -1e-6):
+    kernel.assign(before + step * direction)
+    values.append(penalty().numpy())
+  kernel.assign(before)
+  np.testing.assert_allclose((values[0] - values[1]) / 2e-6, np.linalg.norm(gradient), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
   ('shape', 'arguments', 'parameters'),
   [
@@ -80,14 +92,7 @@ def test_second_order_gradients():
   gradients = outer.gradient(value, kernels)
   assert len(kernels) == 4
   for kernel, gradient in zip(kernels, gradients, strict=True):
-    assert np.any(gradient)
-    before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
-    values = []
-    for step in (1e-6, -1e-6):
-      kernel.assign(before + step * direction)
-      values.append(penalty().numpy())
-    kernel.assign(before)
-    np.testing.assert_allclose((values[0] - values[1]) / 2e-6, np.linalg.norm(gradient), rtol=1e-4)
+    assert_slope(penalty, kernel, gradient)
 
 
 @pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2)])
@@ -139,11 +144,4 @@ def test_the_gradient_penalty_of_a_conditional_critic(condition_shape):
   found = zero_centered_penalty(lambda images: module(images, condition=c), images, images)
   np.testing.assert_allclose(found, value / 3, rtol=1e-5)
   for kernel, gradient in zip(kernels, tape.gradient(value, [v.value for v in kernels]), strict=True):
-    assert np.any(gradient)
-    before, direction = kernel.numpy(), gradient.numpy() / np.linalg.norm(gradient)
-    values = []
-    for step in (1e-6, -1e-6):
-      kernel.assign(before + step * direction)
-      values.append(penalty().numpy())
-    kernel.assign(before)
-    np.testing.assert_allclose((values[0] - values[1]) / 2e-6, np.linalg.norm(gradient), rtol=1e-4)
+    assert_slope(penalty, kernel, gradient)

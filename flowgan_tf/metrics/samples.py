@@ -36,7 +36,7 @@ _SATURATION_MARGIN = 1e-6
 # Part of the name of a reference's file, beside the data's fingerprint and the network's hash. Raise it with every
 # change that makes another reference from the same two: to what is kept, to `feature_statistics`, to what a network's
 # `predict` does before and after its weights, or to the dequantisation in `data/pipeline.py`.
-_VERSION = 1
+_VERSION = 2
 _KERNEL_FEATURES = 10_000
 _REFERENCE_SEED = 0
 _MOST_IMAGES = 250_000  # Inception-v3's features of that many images take 2 GB.
@@ -64,7 +64,7 @@ class Reference(NamedTuple):
 
   #: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
   statistics: FeatureStatistics
-  features: np.ndarray  #: For KID: float32 `[m, d]` of the first of these images, at most 10,000.
+  features: np.ndarray  #: For KID: float32 `[m, d]` of 10,000 of these images, drawn at random, or of all.
   class_features: Sequence[np.ndarray] = ()  #: For FID within classes: float32 `[m, d]` of these images, by class.
 
 
@@ -78,7 +78,7 @@ def load_reference(
   """
   n = len(dataset.train)
   used = min(n, _MOST_IMAGES)
-  order = np.arange(n) if used == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:used]
+  order, of_kernel = _drawn(n, used), _drawn(used, min(used, _KERNEL_FEATURES))
 
   def compute():
     count = f'the {n}' if used == n else f'{used} of the {n}'
@@ -90,7 +90,7 @@ def load_reference(
       images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
       features.append(network.predict(images)[0])
     features = np.concatenate(features)
-    kept = features if by_class else features[:_KERNEL_FEATURES]
+    kept = features if by_class else features[of_kernel]
     return {'features': kept, **feature_statistics(features)._asdict()}
 
   train = ('train' if used == n else f'train{used}') + '-all' * by_class
@@ -100,8 +100,14 @@ def load_reference(
   if by_class:
     labels = dataset.train.labels[order]
     of_classes = tuple(features[labels == label] for label in range(dataset.num_classes))
+    features = features[of_kernel]
   statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
-  return Reference(statistics, features[:_KERNEL_FEATURES].copy(), of_classes)
+  return Reference(statistics, features, of_classes)
+
+
+def _drawn(n, count):
+  """Returns the indices of `count` of `n` images, drawn at random; all in order if there are no more."""
+  return np.arange(n) if count == n else np.random.default_rng(_REFERENCE_SEED).permutation(n)[:count]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -251,6 +251,10 @@ class Analysis(abc.ABC):
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
+  def refuses(self, condition: data.Condition | None) -> str:
+    """Says why it cannot measure generators with this kind of condition; '' if it can."""
+    return self.needs_marginal if condition and not condition.classes else ''
+
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.
 

@@ -87,9 +87,9 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   chosen = dataclasses.asdict(settings)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
-  if analysis.needs_marginal and subject.condition and not subject.condition.classes:
+  if why := analysis.refuses(subject.condition):
     said = f'{run.workdir}: {what} needs p(x), and a run with condition {subject.condition.kind} has only p(x | c); '
-    raise UsageError(said + analysis.needs_marginal)
+    raise UsageError(said + why)
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()

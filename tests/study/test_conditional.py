@@ -221,7 +221,7 @@ REFUSED = {
   ('label', None, 'nice'): {},
   ('label', 1, 'nice'): {'classifiers': 'compares all classes'},
   ('label', None, 'dcgan'): dict.fromkeys(('temperature', 'outliers'), 'needs a likelihood'),
-  ('vector', None, 'nice'): {'outliers': 'has no density for images without a vector'},
+  ('vector', None, 'nice'): {'outliers': 'images of other sets come without vectors'},
   ('low_resolution:2', None, 'nice'): {},
 }
 

@@ -6,6 +6,8 @@ import re
 import keras
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.svm
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -392,6 +394,27 @@ def test_a_flow_with_other_conditions_learns_from_pairs(shape, tmp_path):
   model.export(tmp_path / 'exported', verbose=False)
   served = tf.saved_model.load(tmp_path / 'exported')
   np.testing.assert_allclose(served.serve([images, conditions]), log_probs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('shuffled', [False, True])
+def test_samples_have_the_labels_that_a_flow_learned_and_shuffled_labels_by_chance(shuffled):
+  keras.utils.set_random_seed(0)
+  digits = fg.data.load('digits')
+  images = fg.data.dequantize(digits.train.images, digits.levels, seed=0)
+  labels = np.random.default_rng(0).permutation(digits.train.labels) if shuffled else digits.train.labels
+  flow = fg.flows.nice(digits.image_shape, classes=10, hidden_units=128, hidden_layers=2)
+  model = fg.keras.FlowModel(flow)
+  model.compile(keras.optimizers.Adam(3e-3), jit_compile=True)
+  model.fit(images, labels, batch_size=70, epochs=12, verbose=0)
+  asked = np.repeat(np.arange(10), 100)
+  samples = flow.sample(1000, seed=(0, 1), condition=asked).numpy()
+  classifier = sklearn.svm.SVC().fit(images.reshape(len(images), -1), digits.train.labels)
+  right = np.count_nonzero(classifier.predict(samples.reshape(1000, -1)) == asked)
+  if shuffled:
+    assert scipy.stats.binomtest(right, 1000, 1 / 10).pvalue > 1e-3
+  else:
+    assert right > 800
 
 
 def test_conditions_of_another_form_are_refused():

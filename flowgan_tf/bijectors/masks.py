@@ -16,7 +16,7 @@ import tensorflow as tf
 from flowgan_tf.bijectors.base import check_event_shape
 from flowgan_tf.errors import UsageError, check, check_integer
 
-__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'rows']
+__all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'lattice', 'rows']
 
 
 class Mask:
@@ -142,6 +142,15 @@ def rows(event_shape: Sequence[int], swap: bool = False) -> Mask:
 def columns(event_shape: Sequence[int], swap: bool = False) -> Mask:
   """Keeps the odd columns of images `(height, width, channels)` (1, 3, ...), or the even ones if `swap`."""
   return _pixels(event_shape, lambda row, column: column, swap)
+
+
+def lattice(event_shape: Sequence[int], size: int, swap: bool = False) -> Mask:
+  """Keeps the pixels of images `(height, width, channels)` off a lattice, or the pixels on it if `swap`.
+
+  The rows and columns of the lattice are multiples of `size`. It has one pixel of each block of `size` x `size` pixels.
+  """
+  check_integer('size', size, 2)
+  return _pixels(event_shape, lambda row, column: 1 * (row % size + column % size > 0), swap)
 
 
 def _pixels(event_shape: Sequence[int], number: Callable, swap: bool) -> Mask:

@@ -1,5 +1,6 @@
 """Jet: couplings whose networks are MLP-Mixers or vision transformers over patches."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -43,7 +44,9 @@ def jet(
 
   From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
   checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
-  Masks that do not divide the image are left out, such as channels if there is only one.
+  Masks that do not divide the image are left out, such as channels if there is only one. If the condition is an image
+  that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. The other pixels and
+  the condition tell its network this pixel, so that samples can have the means of the condition.
 
   It differs from the flow of [1] in these points:
 
@@ -106,10 +109,12 @@ def jet(
 
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  masks = _masks(image_shape, patch_size)
+  masks = itertools.cycle(_masks(image_shape, patch_size))
+  if (size := _reduction(image_shape, condition_shape)) > 1:
+    masks = itertools.chain([bijectors.masks.lattice(image_shape, size)], masks)
   to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
-  for i in range(couplings):
-    mask, title = masks[i % len(masks)], f'coupling_{i}'
+  for i, mask in enumerate(itertools.islice(masks, couplings)):
+    title = f'coupling_{i}'
     if affine:
       part = bijectors.AffineCoupling(network(mask), mask, log_scale_bound, name=title, condition_shape=seen)
     else:
@@ -120,6 +125,15 @@ def jet(
   noise = make_prior(prior, components, image_shape, density_dtype, classes)
   probs = uniform_class_probs(classes, density_dtype)
   return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+
+
+def _reduction(image_shape, condition_shape) -> int:
+  """Returns how many times smaller a condition is than the image; 1 for other conditions."""
+  if condition_shape is None or len(condition_shape) < 3:
+    return 1
+  (height, width, _), (low_height, low_width, _) = image_shape, condition_shape
+  size = height // low_height
+  return size if (size * low_height, size * low_width) == (height, width) else 1
 
 
 def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.Mask]:

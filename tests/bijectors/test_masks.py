@@ -20,6 +20,11 @@ KINDS = {
   ),
   'rows': (st.tuples(st.integers(2, 5), SIDES, SIDES), masks.rows, lambda i, _: i[0] % 2 == 1),
   'columns': (st.tuples(SIDES, st.integers(2, 5), SIDES), masks.columns, lambda i, _: i[1] % 2 == 1),
+  'lattice': (
+    st.tuples(st.integers(2, 7), SIDES, SIDES),
+    lambda shape, swap=False: masks.lattice(shape, 3, swap),
+    lambda i, _: i[0] % 3 + i[1] % 3 > 0,
+  ),
 }
 
 
@@ -61,6 +66,8 @@ def test_masks_that_would_keep_or_change_nothing_are_refused():
     lambda: masks.checkerboard((4, 4, 1), size=0),
     lambda: masks.rows((1, 4, 3)),
     lambda: masks.columns((4, 1, 3)),
+    lambda: masks.lattice((4, 4, 3), 1),
+    lambda: masks.lattice((1, 1, 3), 2),
     lambda: masks.BinaryMask(np.zeros((2, 2))),
     lambda: masks.BinaryMask(np.array([0.0, 0.5, 1.0])),
   ):

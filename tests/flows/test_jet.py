@@ -10,11 +10,14 @@ from tests.bijectors.test_bijectors_all import log_det_by_autodiff
 from tests.flows.test_all_flows import jet, kept, randomise
 
 
+def masks_of(flow):
+  couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
+  return {int(c.name.removeprefix('coupling_')): kept(c) for c in couplings}
+
+
 @pytest.mark.parametrize('channels', [1, 3])
 def test_the_masks_take_turns(channels):
-  flow = jet((8, 8, channels), couplings=12)
-  couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
-  masks = {int(c.name.removeprefix('coupling_')): kept(c) for c in couplings}
+  masks = masks_of(jet((8, 8, channels), couplings=12))
   row, column, channel = np.indices((8, 8, channels))
   patterns = [row + column, row, row // 2 + column // 2, column]
   if channels > 1:
@@ -22,6 +25,17 @@ def test_the_masks_take_turns(channels):
   for i in range(12):
     pattern = patterns[i // 2 % len(patterns)] % 2
     np.testing.assert_array_equal(masks[i], 1 - pattern if i % 2 else pattern)
+
+
+@pytest.mark.parametrize(('low', 'size'), [((4, 4, 1), 2), ((2, 2, 1), 4), ((8, 8, 1), 1), ((3, 3, 1), 1), ((64,), 1)])
+def test_given_a_smaller_image_the_first_coupling_changes_a_pixel_of_each_block(low, size):
+  masks, usual = (masks_of(jet((8, 8, 1), couplings=10, condition_shape=shape)) for shape in (low, None))
+  if size > 1:
+    changed = np.zeros((8, 8, 1))
+    changed[::size, ::size] = 1
+    np.testing.assert_array_equal(masks.pop(0), 1 - changed)
+  for i, mask in masks.items():
+    np.testing.assert_array_equal(mask, usual[i - 1 if size > 1 else i])
 
 
 def test_the_default_has_the_parameters_that_can_be_counted():

@@ -47,12 +47,7 @@ class Condition:
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
-    name, _, argument = self.kind.partition(':')
-    if name == 'low_resolution':
-      return tf.nn.avg_pool2d(images, int(argument), int(argument), 'VALID')
-    # The lower half is hidden.
-    height = self.image_shape[0]
-    return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
+    return reduce_images(images, self.kind)
 
   def of_grey_levels(self, grey_levels: tf.Tensor) -> tf.Tensor:
     """Returns the conditions of integer images, from the middle of each grey level."""
@@ -72,6 +67,16 @@ class Condition:
     parts = [self.of_grey_levels(split.images[i : min(i + at_once, count)]).numpy() for i in range(0, count, at_once)]
     conditions = np.concatenate(parts)
     return conditions[rows] if len(rows) > count else conditions
+
+
+def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:
+  """Computes the condition 'low_resolution:N' or 'mask:half' of images `[n, height, width, channels]`."""
+  name, _, argument = kind.partition(':')
+  if name == 'low_resolution':
+    return tf.nn.avg_pool2d(images, int(argument), int(argument), 'VALID')
+  # The lower half is hidden.
+  height = images.shape[1]
+  return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
 
 
 def hide_labels(split: Split, labelled: int, classes: int) -> Split:

@@ -134,14 +134,15 @@ _INTEGERS = {
   'critic_optimizer.warmup_steps': (0, 10**9),
 }
 _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
+_NOT_NEGATIVE = ('a number of at least 0', lambda v: v >= 0)
 _OF_ADAM = {
   'learning_rate': ('a positive number', lambda v: v > 0),
   'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
-  'clip_norm': ('a number of at least 0', lambda v: v >= 0),
+  'clip_norm': _NOT_NEGATIVE,
   'beta_1': _BELOW_ONE,
   'beta_2': _BELOW_ONE,
 }
-_NUMBERS = {'ema_decay': _BELOW_ONE, 'class_weight': ('a number of at least 0', lambda v: v >= 0)} | {
+_NUMBERS = {'ema_decay': _BELOW_ONE, 'class_weight': _NOT_NEGATIVE, 'consistency_weight': _NOT_NEGATIVE} | {
   f'{name}.{key}': expected for name in ('optimizer', 'critic_optimizer') for key, expected in _OF_ADAM.items()
 }
 
@@ -159,6 +160,7 @@ def default_config() -> config_dict.ConfigDict:
   config.condition = ''
   config.labelled = 0  # number of training images that keep their labels, equally many in each class; 0 for all
   config.class_weight = 0.0  # weight of -log p(y | x) in the loss of a flow with classes
+  config.consistency_weight = 0.0  # weight of the squared error of samples, reduced again, against their conditions
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
   config.steps = 10_000
@@ -259,6 +261,9 @@ def validate(config: config_dict.ConfigDict) -> None:
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"
     check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
+  computed = config.condition not in ('', 'label', 'vector') and config.objective != 'mle'
+  expected = '0 unless the objective has a critic and `condition` is computed from the image, as low resolution is'
+  check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
   # They pass each image through the networks under every label, and batch norms would take that for the batch.
   block = config[config.generator]
   normed = 'batch' in block.get('normalization', '') or block.get('batch_norm_between', False)

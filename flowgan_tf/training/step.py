@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.data.conditions import reduce_images
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
@@ -60,6 +61,12 @@ class TrainStep:
   `class_weight` adds a term to the generator's loss: `class_weight` times the mean of `-log p(y | x)` over the labelled
   images of the batch. With the setting `labelled`, some images have no label, and -1 stands in its place. These images
   contribute `log p(x)` to the likelihood, and the others contribute `log p(x | y)`.
+
+  `consistency_weight` adds another term if the condition is computed from the image, as a low resolution is:
+
+  ```none
+  consistency_weight mean (reduce(G(z, c)) - c)^2,   the mean over samples and over the numbers of a condition
+  ```
 
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
@@ -221,6 +228,10 @@ class TrainStep:
         surprise, count = of_labels  # The mean is over the labelled images of all replicas.
         found['class_nll'] = surprise / tf.maximum(mean([count])[0], 1e-6)
         found['loss'] = loss = loss + self.config.class_weight * found['class_nll']
+      if self.config.consistency_weight:
+        again = reduce_images(fake, self.config.condition)
+        found['consistency_loss'] = tf.reduce_mean(tf.math.squared_difference(again, condition))
+        found['loss'] = loss = loss + self.config.consistency_weight * found['consistency_loss']
       scaled = state.optimizer.scale_loss(loss)
     gradients = self._gradients(tape, scaled, variables)
     self.inspect(found, gradients, variables)

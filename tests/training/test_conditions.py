@@ -9,6 +9,7 @@ from flowgan_tf.flows import Flow
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import DIVERGENCES
 from flowgan_tf.runs.config import make_objective
+from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests.tiny import IMAGE_SHAPE, make_config
@@ -83,3 +84,31 @@ def test_images_and_samples_come_with_their_own_label(seen, settings):
   assert len(seen['likelihood']) == objective.uses_likelihood
   # Each update of the critic sees images and samples, and the update of the generator samples.
   assert len(seen['critic']) >= (2 * config.critic_steps + 1 if objective.uses_critic else 0)
+
+
+@pytest.mark.parametrize('kind', ['low_resolution:2', 'mask:half'])
+def test_samples_that_do_not_keep_to_their_conditions_have_a_larger_loss(kind):
+  config = make_config({'condition': kind, 'objective': 'hybrid', 'consistency_weight': 7.0})
+  objective = make_objective(config)
+  condition = Condition(kind, 256, IMAGE_SHAPE, shape=(2, 2, 1) if kind == 'low_resolution:2' else IMAGE_SHAPE)
+  state = TrainState(config, IMAGE_SHAPE, objective, condition=condition)
+  step = TrainStep(state, objective, config)
+  rng, found = np.random.default_rng(0), {}
+  real = tf.constant(rng.uniform(size=(config.batch_size, *IMAGE_SHAPE)), tf.float32)
+  given = rng.uniform(size=(config.batch_size, *condition.shape)).astype(np.float32)
+  for weight in (7.0, 0.0):
+    config.consistency_weight = weight
+    step.inspect = lambda metrics, gradients, _, weight=weight: found.update({weight: (metrics, gradients)})
+    step._apply_to_generator = lambda gradients: None
+    step.update_generator(real, (False,), False, tf.constant(given))
+  # A new flow only squashes its noise, whatever the condition is.
+  samples = step._sample(1, Purpose.GENERATOR, tf.constant(given)).numpy()
+  if kind == 'mask:half':
+    again = samples * (np.arange(4) < 2)[:, np.newaxis, np.newaxis]
+  else:
+    again = samples.reshape(-1, 2, 2, 2, 2, 1).mean(axis=(2, 4))
+  (metrics, gradients), (without, others) = found[7.0], found[0.0]
+  np.testing.assert_allclose(metrics['consistency_loss'], np.mean((again - given) ** 2), rtol=1e-5)
+  np.testing.assert_allclose(metrics['loss'], without['loss'] + 7 * metrics['consistency_loss'], rtol=1e-5)
+  assert 'consistency_loss' not in without
+  assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(gradients, others, strict=True))

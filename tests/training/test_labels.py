@@ -68,6 +68,8 @@ def test_hidden_labels_are_balanced_and_the_same_each_time():
     ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a number of at least 0'),
     ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
     ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),
+    ({'consistency_weight': 1.0, 'condition': 'label'}, '`consistency_weight` must be 0 unless the objective has'),
+    ({'consistency_weight': 1.0, 'condition': 'mask:half', 'objective': 'mle'}, '`consistency_weight` must be 0'),
     ({'condition': 'lable'}, '`condition` must be'),
     ({'labelled': 100, 'condition': 'label', 'nice.normalization': 'batch'}, '`labelled` must be 0 with batch norms'),
   ],

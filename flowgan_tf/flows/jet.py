@@ -12,7 +12,7 @@ from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
-from flowgan_tf.networks import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks import MixerConditioner, RemainderConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import check_patch_size
 
 _HEADS = 4
@@ -45,8 +45,8 @@ def jet(
   From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
   checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
   Masks that do not divide the image are left out, such as channels if there is only one. If the condition is an image
-  that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. The other pixels and
-  the condition tell its network this pixel, so that samples can have the means of the condition.
+  that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. Its network sees the
+  value that would give the block the mean that the condition asks for, as a `RemainderConditioner` computes it.
 
   It differs from the flow of [1] in these points:
 
@@ -107,18 +107,24 @@ def jet(
       return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
     return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
 
+  def parts():
+    """Yields the network and the mask of each coupling."""
+    masks = itertools.cycle(_masks(image_shape, patch_size))
+    if (size := _reduction(image_shape, condition_shape)) > 1:
+      lattice = bijectors.masks.lattice(image_shape, size)
+      yield RemainderConditioner(network(lattice), size, density_dtype.name), lattice
+    for mask in masks:
+      yield network(mask), mask
+
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  masks = itertools.cycle(_masks(image_shape, patch_size))
-  if (size := _reduction(image_shape, condition_shape)) > 1:
-    masks = itertools.chain([bijectors.masks.lattice(image_shape, size)], masks)
   to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
-  for i, mask in enumerate(itertools.islice(masks, couplings)):
+  for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     title = f'coupling_{i}'
     if affine:
-      part = bijectors.AffineCoupling(network(mask), mask, log_scale_bound, name=title, condition_shape=seen)
+      part = bijectors.AffineCoupling(net, mask, log_scale_bound, name=title, condition_shape=seen)
     else:
-      part = bijectors.AdditiveCoupling(network(mask), mask, name=title, condition_shape=seen)
+      part = bijectors.AdditiveCoupling(net, mask, name=title, condition_shape=seen)
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
@@ -131,9 +137,9 @@ def _reduction(image_shape, condition_shape) -> int:
   """Returns how many times smaller a condition is than the image; 1 for other conditions."""
   if condition_shape is None or len(condition_shape) < 3:
     return 1
-  (height, width, _), (low_height, low_width, _) = image_shape, condition_shape
-  size = height // low_height
-  return size if (size * low_height, size * low_width) == (height, width) else 1
+  height, width, channels = condition_shape
+  size = image_shape[0] // height
+  return size if (size * height, size * width, channels) == tuple(image_shape) else 1
 
 
 def _masks(image_shape: Sequence[int], patch_size: int) -> list[bijectors.masks.Mask]:

@@ -19,7 +19,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.patches import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks.patches import MixerConditioner, RemainderConditioner, TransformerConditioner
 
 __all__ = [
   'CRITICS',
@@ -30,6 +30,7 @@ __all__ = [
   'LastAxisNormalization',
   'MixerConditioner',
   'PaperConditioner',
+  'RemainderConditioner',
   'ResidualConditioner',
   'ScalarBatchNormalization',
   'TransformerConditioner',

@@ -12,6 +12,8 @@ from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.modulation import beside, is_image, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
 
+_LEAST_PIXEL = 1e-4
+
 
 class Block(keras.layers.Layer):
   """Base of the blocks: mixes the patches `[patches, batch, width]`, then the features of each by a perceptron."""
@@ -245,6 +247,44 @@ class TransformerConditioner(PatchConditioner):
 
   def get_config(self):
     return super().get_config() | {'heads': self.heads, 'hidden_units': self.hidden_units}
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class RemainderConditioner(keras.layers.Layer):
+  """Shows a network the pixel that would give each block of an image the mean that the condition asks for.
+
+  The input `x` holds the logits of an image in which one pixel of each block of N x N is missing, and is 0. The
+  condition `c` has the means of the blocks.
+
+  ```none
+  r = N^2 c - sum of sigmoid(x) over the other pixels of the block,   y = network([x, (c, logit(r) / 4)])
+  ```
+  """
+
+  def __init__(self, network: keras.layers.Layer, size: int, dtype: str = 'float32', **kwargs):
+    """Takes the network and N; `dtype` should be the flow's, because `r` is a small difference of large numbers."""
+    super().__init__(dtype=dtype, **kwargs)
+    self.network, self.size = network, size
+
+  def build(self, input_shape):
+    shape, (*front, channels) = input_shape
+    if not self.network.built:  # A copy is.
+      self.network.build([shape, (*front, 2 * channels)])
+
+  def call(self, inputs):
+    x, condition = inputs
+    area = self.size**2
+    others = area * ops.average_pool(ops.sigmoid(x), self.size, self.size, data_format='channels_last') - 0.5
+    missing = ops.clip(area * condition - others, _LEAST_PIXEL, 1 - _LEAST_PIXEL)
+    logit = ops.log(missing) - ops.log1p(-missing)
+    return self.network([x, ops.concatenate([condition, 0.25 * logit], axis=-1)])
+
+  def get_config(self):
+    return super().get_config() | {'network': keras.saving.serialize_keras_object(self.network), 'size': self.size}
+
+  @classmethod
+  def from_config(cls, config):
+    return cls(keras.saving.deserialize_keras_object(config.pop('network')), **config)
 
 
 def check_patch_size(patch_size: int, height: int, width: int) -> None:

@@ -1,3 +1,4 @@
+import copy
 import math
 import sys
 
@@ -36,6 +37,20 @@ def test_given_a_smaller_image_the_first_coupling_changes_a_pixel_of_each_block(
     np.testing.assert_array_equal(masks.pop(0), 1 - changed)
   for i, mask in masks.items():
     np.testing.assert_array_equal(mask, usual[i - 1 if size > 1 else i])
+
+
+@pytest.mark.slow
+def test_the_density_given_a_smaller_image_and_a_copy():
+  flow = randomise(jet((4, 4, 1), couplings=3, condition_shape=(2, 2, 1), dtype='float64'), scale=0.3)
+  rng = np.random.default_rng(0)
+  x, c = tf.constant(rng.uniform(0.05, 0.95, (1, 4, 4, 1))), tf.constant(rng.uniform(0.3, 0.6, (2, 2, 1)))
+  z = flow.encode(x, condition=c)
+  np.testing.assert_allclose(flow.decode(z + 0.0, condition=c), x, atol=1e-11)
+  log_det = log_det_by_autodiff(lambda events: flow.encode(events, condition=c), x)
+  expected = flow.distribution.log_prob(z) + log_det
+  np.testing.assert_allclose(flow.log_prob(x + 0.0, condition=c), expected, rtol=1e-9)
+  assert np.abs(flow.log_prob(x, condition=c + 0.1) - expected) > 1e-3
+  np.testing.assert_array_equal(copy.deepcopy(flow).log_prob(x, condition=c), flow.log_prob(x, condition=c))
 
 
 def test_the_default_has_the_parameters_that_can_be_counted():

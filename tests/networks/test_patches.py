@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from flowgan_tf.networks import MixerConditioner
+from flowgan_tf.networks import MixerConditioner, RemainderConditioner
 from flowgan_tf.networks.patches import MixerBlock, TransformerBlock, from_patches, to_patches
 
 
@@ -52,6 +52,36 @@ def test_the_network_around_the_blocks():
   y = dense(normalised(h, network._norm), network._last).reshape(2, 3, 2, 2, 3)
   np.testing.assert_allclose(network(x), np.concatenate([y[0], y[1]], axis=2), rtol=1e-9, atol=1e-9)
   assert network(x[:0]).shape == (0, 2, 4, 3)
+
+
+class Passes(keras.layers.Layer):
+  """Returns the condition."""
+
+  def call(self, inputs):
+    return inputs[1]
+
+
+def test_the_remainder_is_the_pixel_that_is_missing():
+  images = np.random.default_rng(0).uniform(0.01, 0.99, (3, 4, 6, 2))
+  means = images.reshape(3, 2, 2, 3, 2, 2).mean(axis=(2, 4))
+  x = special.logit(images)
+  x[:, ::2, ::2] = 0
+  network = RemainderConditioner(Passes(dtype='float64'), 2, 'float64')
+  expected = np.concatenate([means, special.logit(images[:, ::2, ::2]) / 4], axis=-1)
+  np.testing.assert_allclose(network([x, means]), expected, rtol=1e-9)
+  # No pixel can give these means.
+  for wrong in (0.0, 1.0):
+    found = network([x, np.full_like(means, wrong)]).numpy()[..., 2:]
+    np.testing.assert_allclose(special.expit(4 * found), wrong, atol=2e-4)
+
+
+def test_a_network_with_a_remainder_is_made_again_from_its_settings():
+  network = RemainderConditioner(MixerConditioner(2, 2, 5, dtype='mixed_bfloat16'), 2)
+  network.build([(None, 4, 6, 1), (None, 2, 3, 1)])
+  again = RemainderConditioner.from_config(network.get_config())
+  again.build([(None, 4, 6, 1), (None, 2, 3, 1)])
+  assert again.get_config() == network.get_config()
+  assert [v.shape for v in again.variables] == [v.shape for v in network.variables]
 
 
 def test_a_mixer_block_is_two_perceptrons_over_patches_and_over_features():

@@ -8,11 +8,15 @@ import re
 
 import numpy as np
 import tensorflow as tf
+import threadpoolctl
+from sklearn.decomposition import PCA
+from sklearn.semi_supervised import LabelSpreading
 
 from flowgan_tf.data.dataset import Dataset, Split, random_order
 from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
+_SPREAD_TO = 50_000  # images, those with a label first
 _KIND = re.compile(r'label|vector|low_resolution:\d+|mask:half')
 
 
@@ -96,6 +100,26 @@ def hide_labels(split: Split, labelled: int, classes: int) -> Split:
     check('labelled', labelled, expected, wanted <= len(rows))
     kept[rows[:wanted]] = label
   return dataclasses.replace(split, labels=kept)
+
+
+def spread_labels(split: Split) -> Split:
+  """Returns a split whose images without a label, -1, have the label that spreads to them from their neighbours.
+
+  The neighbours are the ten nearest images in 50 principal components. In a split of more than 50,000 images the others
+  keep -1.
+
+  Source: Dengyong Zhou et al. Learning with Local and Global Consistency. NIPS 2003.
+  """
+  order = random_order(len(split))
+  rows = np.sort(order[np.argsort(split.labels[order] < 0, kind='stable')][:_SPREAD_TO])
+  images = np.reshape(split.images[rows], (len(rows), -1)).astype(np.float32)
+  labels = split.labels.copy()
+  with threadpoolctl.threadpool_limits(1):  # Threads would add numbers up in another order each time.
+    features = PCA(min(50, *images.shape), random_state=0).fit_transform(images)
+    neighbors = min(10, len(rows) - 1)
+    found = LabelSpreading('knn', n_neighbors=neighbors, alpha=0.9, max_iter=200).fit(features, labels[rows])
+  labels[rows] = np.where(labels[rows] < 0, found.transduction_, labels[rows])
+  return dataclasses.replace(split, labels=labels)
 
 
 def make_condition(kind: str, dataset: Dataset) -> Condition | None:

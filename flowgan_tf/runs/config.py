@@ -159,6 +159,7 @@ def default_config() -> config_dict.ConfigDict:
   # What the generator is conditioned on: 'label', 'vector', 'low_resolution:N' or 'mask:half'; nothing if empty.
   config.condition = ''
   config.labelled = 0  # number of training images that keep their labels, equally many in each class; 0 for all
+  config.spread_labels = False  # whether images without a label get the label of images that are near
   config.class_weight = 0.0  # weight of -log p(y | x) in the loss of a flow with classes
   config.consistency_weight = 0.0  # weight of the squared error of samples, reduced again, against their conditions
   config.flip = False  # random horizontal flips of training images
@@ -261,6 +262,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"
     check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
+  check('spread_labels', config.spread_labels, 'False without `labelled`', config.labelled or not config.spread_labels)
   computed = config.condition not in ('', 'label', 'vector') and config.objective != 'mle'
   expected = '0 unless the objective has a critic and `condition` is computed from the image, as low resolution is'
   check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)

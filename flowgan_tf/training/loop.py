@@ -116,6 +116,9 @@ class _Loop:
     self._train = dataset.train
     if config.labelled:
       self._train = data.hide_labels(dataset.train, config.labelled, condition.classes)
+      if config.spread_labels:
+        self._train = data.spread_labels(self._train)
+        _LOG.info('%s: the labels of %s training images spread to others.', dataset.name, f'{config.labelled:,}')
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)

@@ -62,17 +62,18 @@ def test_hidden_labels_are_balanced_and_the_same_each_time():
 
 
 def test_labels_spread_to_neighbours(monkeypatch):
-  """On digits 100 labels give 96 % of the others their true label, where the nearest of the 100 gives 91 %."""
+  """On digits 100 labels reach 80 % of the other images, and 99 % of these labels are right."""
   train = data.load('digits').train
   few = data.hide_labels(train, 100, 10)
   spread = data.spread_labels(few)
   hidden = few.labels < 0
   np.testing.assert_array_equal(spread.labels[~hidden], train.labels[~hidden])
-  assert np.mean(spread.labels[hidden] == train.labels[hidden]) > 0.93
+  reached = hidden & (spread.labels >= 0)
+  assert np.sum(reached) > 0.75 * np.sum(hidden) and np.mean(spread.labels[reached] == train.labels[reached]) > 0.98
   np.testing.assert_array_equal(data.spread_labels(few).labels, spread.labels)
   monkeypatch.setattr(conditions, '_SPREAD_TO', 300)
   part = data.spread_labels(few).labels
-  assert np.count_nonzero(part >= 0) == 300 and (part[~hidden] == train.labels[~hidden]).all()
+  assert 150 < np.count_nonzero(part >= 0) <= 300 and (part[~hidden] == train.labels[~hidden]).all()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,19 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('default', 'hybrid', 'adversarial', 'jet', 'jet_hybrid', 'jet_label', 'jet_label_hybrid', 'paper')
+VARIANTS = (
+  'default',
+  'hybrid',
+  'adversarial',
+  'few_labels',
+  'jet',
+  'jet_hybrid',
+  'jet_label',
+  'jet_label_hybrid',
+  'larger',
+  'larger_hybrid',
+  'paper',
+)
 
 
 def get_config(variant: str = 'default') -> config_dict.ConfigDict:
@@ -77,13 +89,20 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   config.dataset = 'mnist'
   if variant != 'paper':
     config.nice.components, config.jet.components = 100, 300
-  if variant.startswith('jet'):
+  if variant.startswith(('jet', 'larger')):
     config.generator = 'jet'
   if variant.startswith('jet_label'):
     config.condition = 'label'
-  if variant in ('jet', 'jet_label'):
-    config.pseudo_labels = True
-    config.steps = 7000 if variant == 'jet' else 10_000
+  if variant.startswith('larger'):
+    config.condition = 'low_resolution:4'
+    config.jet.components, config.jet.log_scale_bound = 1, 5.0
+  if variant == 'few_labels':
+    config.objective, config.condition = 'mle', 'label'
+    config.labelled, config.spread_labels, config.class_weight = 1000, True, 10.0
+    config.nice.condition_networks = False
+  if variant in ('jet', 'jet_label', 'larger'):
+    config.pseudo_labels = variant != 'larger'
+    config.steps = {'jet': 7000, 'jet_label': 10_000, 'larger': 3000}[variant]
     config.eval_every = 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
@@ -91,7 +110,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_1 = 0.9
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
-  elif variant not in ('default', 'paper'):
+  elif variant not in ('default', 'few_labels', 'paper'):
     # A relativistic critic, which sees the samples of the flow's own step. In hybrids, the flow is already trained.
     if variant == 'adversarial':
       config.objective = 'adversarial'
@@ -99,12 +118,12 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.eval_every = 250
     else:
       config.objective = 'hybrid'
-      starts = {'hybrid': 'mle', 'jet_hybrid': 'jet-mle', 'jet_label_hybrid': 'jet-label-mle'}
-      config.init_from = f'runs/mnist-{starts[variant]}'
+      start = variant.removesuffix('hybrid').replace('_', '-')
+      config.init_from = f'runs/mnist-{start}mle'
       config['lambda'] = 0.02
       config.steps = 1200 if variant == 'hybrid' else 600
       config.eval_every = 200 if variant == 'hybrid' else 150
-      config.pseudo_labels = variant != 'hybrid'
+      config.pseudo_labels = variant.startswith('jet')
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True
@@ -127,7 +146,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.ema_decay = 0.0
     config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 1e-4
   else:
-    config.steps = 3000
+    config.steps = 3000 if variant == 'default' else 2000
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
     config.critic_optimizer.beta_1 = 0.0

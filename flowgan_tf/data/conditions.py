@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 
 import numpy as np
@@ -17,6 +18,7 @@ from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
 _SPREAD_TO = 50_000  # images, those with a label first
+_SPREAD_VALUES = 2**28  # of these images, at most
 _KIND = re.compile(r'label|vector|low_resolution:\d+|mask:half')
 
 
@@ -106,12 +108,12 @@ def spread_labels(split: Split) -> Split:
   """Returns a split whose images without a label, -1, have the label that spreads to them from their neighbours.
 
   The neighbours are the ten nearest images in 50 principal components. Where no label has more than 70 % of the weight,
-  -1 stays, as it does for all but 50,000 images of a larger split.
+  -1 stays, as it does for all but 50,000 images (or 1 GiB in float32) of a larger split.
 
   Source: Dengyong Zhou et al. Learning with Local and Global Consistency. NIPS 2003.
   """
-  order = random_order(len(split))
-  rows = np.sort(order[np.argsort(split.labels[order] < 0, kind='stable')][:_SPREAD_TO])
+  order, most = random_order(len(split)), min(_SPREAD_TO, _SPREAD_VALUES // math.prod(split.images.shape[1:]))
+  rows = np.sort(order[np.argsort(split.labels[order] < 0, kind='stable')][:most])
   images = np.reshape(split.images[rows], (len(rows), -1)).astype(np.float32)
   labels = split.labels.copy()
   with threadpoolctl.threadpool_limits(1):  # Threads would add numbers up in another order each time.

@@ -21,6 +21,15 @@ bin/train --config=configs/mnist.py:jet_label --workdir=runs/mnist-jet-label-mle
   132 minutes in bfloat16, beside much other work: test NLL -3,647 nats, MODE 9.4, FID 4.4
 bin/train --config=configs/mnist.py:jet_label_hybrid --workdir=runs/mnist-jet-label-hybrid
 
+`few_labels` trains with 1,000 labels. `larger` and `larger_hybrid` draw images of 28x28 pixels, given 7x7:
+
+bin/train --config=configs/mnist.py:few_labels --workdir=runs/mnist-few-mle
+  19 minutes in bfloat16, beside other work: Bayes accuracy 95.8 %, test NLL -3,234 nats, FID 14
+bin/train --config=configs/mnist.py:larger --workdir=runs/mnist-larger-mle
+  26 minutes in bfloat16, beside other work: test NLL -3,700 nats given 7x7 pixels, FID 22, consistency 39 dB
+bin/train --config=configs/mnist.py:larger_hybrid --workdir=runs/mnist-larger-hybrid
+  9 minutes in bfloat16: test NLL -3,680 nats given 7x7 pixels, FID 8.9, consistency 43 dB
+
 With the paper's prior, of one component, likelihood is better and samples are worse:
 
 bin/train --config=configs/mnist.py --objective=mle --config.nice.components=1 --steps=7500 --workdir=runs/mnist-one-mle
@@ -73,11 +82,12 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
 
   Args:
     variant: 'default', NICE with a prior of several components, layer norm, networks that return zero in a new flow,
-      averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a
-      relativistic critic; 'adversarial', this critic alone, from a new flow; 'jet', maximum likelihood with Jet and
-      pseudo-labels; 'jet_hybrid', which starts from a run of 'jet'; 'jet_label' and 'jet_label_hybrid', the same given
-      the label of each image; 'paper', NICE with what the paper's code has instead: one component, batch norm with one
-      mean and variance for all features, normal initial weights, constant learning rates, and one batch for all critic
+      averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a relativistic
+      critic; 'adversarial', this critic alone, from a new flow; 'jet', maximum likelihood with Jet and pseudo-labels;
+      'jet_hybrid', which starts from a run of 'jet'; 'jet_label' and 'jet_label_hybrid', the same given the label of
+      each image; 'few_labels', NICE with 1,000 labels; 'larger' and 'larger_hybrid', Jet given the image at a quarter
+      of its resolution; 'paper', NICE with what the paper's code has instead: one component, batch norm with one mean
+      and variance for all features, normal initial weights, constant learning rates, and one batch for all critic
       steps.
 
   Raises:
@@ -96,6 +106,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   if variant.startswith('larger'):
     config.condition = 'low_resolution:4'
     config.jet.components, config.jet.log_scale_bound = 1, 5.0
+    config.consistency_weight = 2000.0 if variant == 'larger_hybrid' else 0.0
   if variant == 'few_labels':
     config.objective, config.condition = 'mle', 'label'
     config.labelled, config.spread_labels, config.class_weight = 1000, True, 10.0
@@ -120,9 +131,9 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.objective = 'hybrid'
       start = variant.removesuffix('hybrid').replace('_', '-')
       config.init_from = f'runs/mnist-{start}mle'
-      config['lambda'] = 0.02
-      config.steps = 1200 if variant == 'hybrid' else 600
-      config.eval_every = 200 if variant == 'hybrid' else 150
+      config['lambda'] = 0.01 if variant == 'larger_hybrid' else 0.02
+      config.steps = {'hybrid': 1200, 'larger_hybrid': 700}.get(variant, 600)
+      config.eval_every = {'hybrid': 200, 'larger_hybrid': 175}.get(variant, 150)
       config.pseudo_labels = variant.startswith('jet')
     config.divergence = 'relativistic'
     config.critic_steps = 1
@@ -133,7 +144,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.dcgan_critic.channels = (64, 128)
     config.dcgan_critic.dense_units = 512
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.learning_rate = 2e-4 if variant == 'larger_hybrid' else 1e-4
     config.optimizer.warmup_steps = 100
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0

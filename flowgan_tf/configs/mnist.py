@@ -20,6 +20,7 @@ second starts from the run of the first, runs/mnist-jet-label-mle:
 bin/train --config=configs/mnist.py:jet_label --workdir=runs/mnist-jet-label-mle
   132 minutes in bfloat16, beside much other work: test NLL -3,647 nats, MODE 9.4, FID 4.4
 bin/train --config=configs/mnist.py:jet_label_hybrid --workdir=runs/mnist-jet-label-hybrid
+  12 minutes in bfloat16: test NLL -3,635 nats, MODE 9.6, FID 2.5, 99.1 % of samples have the label as asked
 
 `few_labels` trains with 1,000 labels. `larger` and `larger_hybrid` draw images of 28x28 pixels, given 7x7:
 
@@ -131,9 +132,9 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.objective = 'hybrid'
       start = variant.removesuffix('hybrid').replace('_', '-')
       config.init_from = f'runs/mnist-{start}mle'
-      config['lambda'] = 0.01 if variant == 'larger_hybrid' else 0.02
-      config.steps = {'hybrid': 1200, 'larger_hybrid': 700}.get(variant, 600)
-      config.eval_every = {'hybrid': 200, 'larger_hybrid': 175}.get(variant, 150)
+      config['lambda'] = {'jet_label_hybrid': 0.005, 'larger_hybrid': 0.01}.get(variant, 0.02)
+      config.steps = {'hybrid': 1200, 'jet_label_hybrid': 800, 'larger_hybrid': 700}.get(variant, 600)
+      config.eval_every = 200 if variant == 'hybrid' else config.steps // 4
       config.pseudo_labels = variant.startswith('jet')
     config.divergence = 'relativistic'
     config.critic_steps = 1
@@ -144,7 +145,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.dcgan_critic.channels = (64, 128)
     config.dcgan_critic.dense_units = 512
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
-    config.optimizer.learning_rate = 2e-4 if variant == 'larger_hybrid' else 1e-4
+    config.optimizer.learning_rate = 2e-4 if config.condition else 1e-4
     config.optimizer.warmup_steps = 100
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0

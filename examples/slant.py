@@ -1,7 +1,8 @@
 """A flow that is given two numbers: samples of MNIST with the brightness and the slant that we ask for.
 
 python examples/slant.py write slant.npz --data_dir=DIR
-bin/train --config=configs/mnist.py:jet --dataset=slant.npz --condition=vector --workdir=runs/slant
+bin/train --config=configs/mnist.py:jet --dataset=slant.npz --condition=vector --config.jet.components=1 \
+  --config.pseudo_labels=False --steps=800 --workdir=runs/slant
 python examples/slant.py measure runs/slant
 
 The last command draws a sample for the numbers of each of 5,000 test images, measures them again in the sample, and

@@ -12,8 +12,8 @@ from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import make_prior
-from flowgan_tf.networks import MixerConditioner, RemainderConditioner, TransformerConditioner
-from flowgan_tf.networks.patches import check_patch_size
+from flowgan_tf.networks import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
 
 _HEADS = 4
 _LOG_SCALE_BOUND = 2.0
@@ -46,7 +46,7 @@ def jet(
   checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
   Masks that do not divide the image are left out, such as channels if there is only one. If the condition is an image
   that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. Its network sees the
-  value that would give the block the mean that the condition asks for, as a `RemainderConditioner` computes it.
+  value that would give the block the mean that the condition asks for.
 
   It differs from the flow of [1] in these points:
 
@@ -59,7 +59,7 @@ def jet(
 
   Args:
     image_shape: `(height, width, channels)`, with more than one pixel.
-    couplings: Number of couplings, at least 2.
+    couplings: Number of couplings, at least 2, or 3 if the condition is a smaller image.
     coupling: 'affine' or 'additive'.
     conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
     patch_size: Height and width of a patch, a divisor of height and width of the image.
@@ -81,7 +81,10 @@ def jet(
        2024. https://arxiv.org/abs/2412.15129
   [2]: Ilya Tolstikhin et al. MLP-Mixer: An all-MLP Architecture for Vision. NeurIPS 2021.
   """
-  check_integer('couplings', couplings, 2, MOST_LAYERS)  # A single coupling would leave half of the pixels unchanged.
+  seen = network_condition(classes, condition_shape, condition_networks, components)
+  reduction = _reduction(image_shape, seen)
+  # A single one, or one besides that of a pixel in each block, would leave half of the pixels unchanged.
+  check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
   check_choice('conditioner', conditioner, ('mixer', 'transformer'))
   check_integer('width', width, 1, MOST_UNITS)
@@ -110,13 +113,12 @@ def jet(
   def parts():
     """Yields the network and the mask of each coupling."""
     masks = itertools.cycle(_masks(image_shape, patch_size))
-    if (size := _reduction(image_shape, condition_shape)) > 1:
-      lattice = bijectors.masks.lattice(image_shape, size)
-      yield RemainderConditioner(network(lattice), size, density_dtype.name), lattice
+    if reduction > 1:
+      lattice = bijectors.masks.lattice(image_shape, reduction)
+      yield RemainderConditioner(network(lattice), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
       yield network(mask), mask
 
-  seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):

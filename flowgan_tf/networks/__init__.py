@@ -19,7 +19,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.patches import MixerConditioner, RemainderConditioner, TransformerConditioner
+from flowgan_tf.networks.patches import MixerConditioner, TransformerConditioner
 
 __all__ = [
   'CRITICS',
@@ -30,7 +30,6 @@ __all__ = [
   'LastAxisNormalization',
   'MixerConditioner',
   'PaperConditioner',
-  'RemainderConditioner',
   'ResidualConditioner',
   'ScalarBatchNormalization',
   'TransformerConditioner',

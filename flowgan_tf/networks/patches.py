@@ -253,18 +253,21 @@ class TransformerConditioner(PatchConditioner):
 class RemainderConditioner(keras.layers.Layer):
   """Shows a network the pixel that would give each block of an image the mean that the condition asks for.
 
-  The input `x` holds the logits of an image in which one pixel of each block of N x N is missing, and is 0. The
+  The input `x` holds the alpha-logits of an image in which one pixel of each block of N x N is missing, and is 0. The
   condition `c` has the means of the blocks.
 
   ```none
-  r = N^2 c - sum of sigmoid(x) over the other pixels of the block,   y = network([x, (c, logit(r) / 4)])
+  r = N^2 (alpha + (1 - 2 alpha) c) - sum of sigmoid(x) over the other pixels of the block
+  y = network([x, (c, logit(r) / 4)])
   ```
+
+  The network resizes both images of its condition to the size of `x`.
   """
 
-  def __init__(self, network: keras.layers.Layer, size: int, dtype: str = 'float32', **kwargs):
-    """Takes the network and N; `dtype` should be the flow's, because `r` is a small difference of large numbers."""
+  def __init__(self, network: keras.layers.Layer, size: int, alpha: float = 0.0, dtype: str = 'float32', **kwargs):
+    """Takes the network, N and alpha; `dtype` should be the flow's: `r` is a small difference of large numbers."""
     super().__init__(dtype=dtype, **kwargs)
-    self.network, self.size = network, size
+    self.network, self.size, self.alpha = network, size, alpha
 
   def build(self, input_shape):
     shape, (*front, channels) = input_shape
@@ -275,12 +278,14 @@ class RemainderConditioner(keras.layers.Layer):
     x, condition = inputs
     area = self.size**2
     others = area * ops.average_pool(ops.sigmoid(x), self.size, self.size, data_format='channels_last') - 0.5
-    missing = ops.clip(area * condition - others, _LEAST_PIXEL, 1 - _LEAST_PIXEL)
+    total = area * (self.alpha + (1 - 2 * self.alpha) * condition)
+    missing = ops.clip(total - others, _LEAST_PIXEL, 1 - _LEAST_PIXEL)
     logit = ops.log(missing) - ops.log1p(-missing)
     return self.network([x, ops.concatenate([condition, 0.25 * logit], axis=-1)])
 
   def get_config(self):
-    return super().get_config() | {'network': keras.saving.serialize_keras_object(self.network), 'size': self.size}
+    network = keras.saving.serialize_keras_object(self.network)
+    return super().get_config() | {'network': network, 'size': self.size, 'alpha': self.alpha}
 
   @classmethod
   def from_config(cls, config):

@@ -95,8 +95,9 @@ def _check(configs, analyses):
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must be without {needy[0]}, which needs a likelihood. Got: {config.generator}.')
-  if needy := [what for what in analyses if ANALYSES[what].refuses(condition)]:
-    raise UsageError(f'--what must be without {needy[0]}, which needs p(x). Got: condition {config.condition}.')
+  for what in analyses:
+    if why := ANALYSES[what].refuses(condition):
+      raise UsageError(f'--what must be without {what} with condition {config.condition}: {why}.')
   if any(objective.uses_critic for objective in objectives):
     fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=seen)
   for what, settings in analyses.items():

@@ -56,7 +56,15 @@ CRITIC_SETTINGS = {'dcgan_critic': _arguments('dcgan_critic', 'networks/critic.p
 
 _OF_A_HYBRID = ('lambda', 'final_lambda')
 # The settings that only a critic needs, besides those whose names begin with `critic`.
-_OF_A_CRITIC = ('divergence', 'gradient_penalty', 'penalty', 'penalty_interval', 'reuse_batch', *CRITIC_SETTINGS)
+_OF_A_CRITIC = (
+  'consistency_weight',
+  'divergence',
+  'gradient_penalty',
+  'penalty',
+  'penalty_interval',
+  'reuse_batch',
+  *CRITIC_SETTINGS,
+)
 
 # The settings that have a short flag, --NAME, besides --config.NAME, and its help.
 SHORT_FLAGS = {
@@ -258,13 +266,15 @@ def validate(config: config_dict.ConfigDict) -> None:
   labelled = not config.pseudo_labels or several
   expected = f'False for a generator without several components, which here is {config.generator}'
   check('pseudo_labels', config.pseudo_labels, expected, labelled)
+  expected = "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is"
+  check('pseudo_labels', config.pseudo_labels, expected, not config.pseudo_labels or config.condition in ('', 'label'))
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"
     check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
   check('spread_labels', config.spread_labels, 'False without `labelled`', config.labelled or not config.spread_labels)
-  computed = config.condition not in ('', 'label', 'vector') and config.objective != 'mle'
-  expected = '0 unless the objective has a critic and `condition` is computed from the image, as low resolution is'
+  computed = config.condition not in ('', 'label', 'vector')
+  expected = '0 unless `condition` is computed from the image, as low resolution is'
   check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
   # They pass each image through the networks under every label, and batch norms would take that for the batch.
   block = config[config.generator]

@@ -88,8 +88,7 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   if why := analysis.refuses(subject.condition):
-    said = f'{run.workdir}: {what} needs p(x), and a run with condition {subject.condition.kind} has only p(x | c); '
-    raise UsageError(said + why)
+    raise UsageError(f'{run.workdir}: {what} cannot measure a run with condition {subject.condition.kind}: {why}')
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()

@@ -118,7 +118,10 @@ class _Loop:
       self._train = data.hide_labels(dataset.train, config.labelled, condition.classes)
       if config.spread_labels:
         self._train = data.spread_labels(self._train)
-        _LOG.info('%s: the labels of %s training images spread to others.', dataset.name, f'{config.labelled:,}')
+        others = int((self._train.labels >= 0).sum()) - config.labelled
+        _LOG.info(
+          '%s: %s labels spread to %s other training images.', dataset.name, f'{config.labelled:,}', f'{others:,}'
+        )
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -140,6 +143,9 @@ class _Loop:
       if condition:
         for line in data.describe(condition, dataclasses.replace(dataset, train=self._train)):
           _LOG.info('%s', line)
+        if not condition.classes and (components := config[config.generator].get('components', 1)) > 1:
+          name = f'{config.generator}.components'
+          _LOG.warning('%s: samples draw one of %d components whatever their condition is; try 1.', name, components)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')

@@ -68,6 +68,8 @@ class TrainStep:
   consistency_weight mean (reduce(G(z, c)) - c)^2,   the mean over samples and over the numbers of a condition
   ```
 
+  Pixels that are hidden count as zeros on both sides.
+
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
   device, except for rounding and for batch norms, which see one share each.
@@ -228,7 +230,7 @@ class TrainStep:
         surprise, count = of_labels  # The mean is over the labelled images of all replicas.
         found['class_nll'] = surprise / tf.maximum(mean([count])[0], 1e-6)
         found['loss'] = loss = loss + self.config.class_weight * found['class_nll']
-      if self.config.consistency_weight:
+      if objective.uses_critic and self.config.consistency_weight:
         again = reduce_images(fake, self.config.condition)
         found['consistency_loss'] = tf.reduce_mean(tf.math.squared_difference(again, condition))
         found['loss'] = loss = loss + self.config.consistency_weight * found['consistency_loss']

@@ -28,7 +28,10 @@ def test_the_masks_take_turns(channels):
     np.testing.assert_array_equal(masks[i], 1 - pattern if i % 2 else pattern)
 
 
-@pytest.mark.parametrize(('low', 'size'), [((4, 4, 1), 2), ((2, 2, 1), 4), ((8, 8, 1), 1), ((3, 3, 1), 1), ((64,), 1)])
+@pytest.mark.parametrize(
+  ('low', 'size'),
+  [((4, 4, 1), 2), ((2, 2, 1), 4), ((8, 8, 1), 1), ((3, 3, 1), 1), ((4, 2, 1), 1), ((4, 4, 3), 1), ((64,), 1)],
+)
 def test_given_a_smaller_image_the_first_coupling_changes_a_pixel_of_each_block(low, size):
   masks, usual = (masks_of(jet((8, 8, 1), couplings=10, condition_shape=shape)) for shape in (low, None))
   if size > 1:
@@ -41,15 +44,17 @@ def test_given_a_smaller_image_the_first_coupling_changes_a_pixel_of_each_block(
 
 @pytest.mark.slow
 def test_the_density_given_a_smaller_image_and_a_copy():
-  flow = randomise(jet((4, 4, 1), couplings=3, condition_shape=(2, 2, 1), dtype='float64'), scale=0.3)
+  flow = randomise(jet((4, 4, 3), couplings=3, condition_shape=(2, 2, 3), alpha=0.05, dtype='float64'), scale=0.3)
   rng = np.random.default_rng(0)
-  x, c = tf.constant(rng.uniform(0.05, 0.95, (1, 4, 4, 1))), tf.constant(rng.uniform(0.3, 0.6, (2, 2, 1)))
+  x, c = tf.constant(rng.uniform(0.05, 0.95, (1, 4, 4, 3))), tf.constant(rng.uniform(0.3, 0.6, (2, 2, 3)))
   z = flow.encode(x, condition=c)
   np.testing.assert_allclose(flow.decode(z + 0.0, condition=c), x, atol=1e-11)
   log_det = log_det_by_autodiff(lambda events: flow.encode(events, condition=c), x)
   expected = flow.distribution.log_prob(z) + log_det
   np.testing.assert_allclose(flow.log_prob(x + 0.0, condition=c), expected, rtol=1e-9)
   assert np.abs(flow.log_prob(x, condition=c + 0.1) - expected) > 1e-3
+  with pytest.raises(ValueError, match='`couplings` must be an integer from 3'):
+    jet((4, 4, 3), couplings=2, condition_shape=(2, 2, 3))
   np.testing.assert_array_equal(copy.deepcopy(flow).log_prob(x, condition=c), flow.log_prob(x, condition=c))
 
 

@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from scipy import special
 
-from flowgan_tf.networks import MixerConditioner, RemainderConditioner
-from flowgan_tf.networks.patches import MixerBlock, TransformerBlock, from_patches, to_patches
+from flowgan_tf.networks import MixerConditioner
+from flowgan_tf.networks.patches import MixerBlock, RemainderConditioner, TransformerBlock, from_patches, to_patches
 
 
 def randomised(layer, shape):
@@ -61,13 +62,15 @@ class Passes(keras.layers.Layer):
     return inputs[1]
 
 
-def test_the_remainder_is_the_pixel_that_is_missing():
+@pytest.mark.parametrize('alpha', [0.0, 0.05])
+def test_the_remainder_is_the_pixel_that_is_missing(alpha):
   images = np.random.default_rng(0).uniform(0.01, 0.99, (3, 4, 6, 2))
   means = images.reshape(3, 2, 2, 3, 2, 2).mean(axis=(2, 4))
-  x = special.logit(images)
+  x = special.logit(alpha + (1 - 2 * alpha) * images)
+  missing = x[:, ::2, ::2].copy()
   x[:, ::2, ::2] = 0
-  network = RemainderConditioner(Passes(dtype='float64'), 2, 'float64')
-  expected = np.concatenate([means, special.logit(images[:, ::2, ::2]) / 4], axis=-1)
+  network = RemainderConditioner(Passes(dtype='float64'), 2, alpha, 'float64')
+  expected = np.concatenate([means, missing / 4], axis=-1)
   np.testing.assert_allclose(network([x, means]), expected, rtol=1e-9)
   # No pixel can give these means.
   for wrong in (0.0, 1.0):

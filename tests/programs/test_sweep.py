@@ -99,7 +99,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--what=outliers', '--generator=dcgan', '--lambdas=0'], '--what must be without outliers, which needs'),
     (
       ['--what=kde', '--condition=low_resolution:2'],
-      '--what must be without kde, which needs p(x). Got: condition low',
+      '--what must be without kde with condition low_resolution:2: each condition would need a window',
     ),
     (['--what=jacobian', '--noise_vectors=1000000000000'], '--noise_vectors must be an integer from 1 to 100000'),
     (['--init_from=/missing'], '/missing: no such folder'),

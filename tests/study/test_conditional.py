@@ -235,7 +235,7 @@ def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, ki
   subject.scorer = None
   refused = REFUSED[kind, label, name]
   if kind != 'label':
-    needs = {name: f'needs p(x), and a run with condition {kind} has only' for name in ('kde', 'gmm', 'critic_gap')}
+    needs = {name: f'cannot measure a run with condition {kind}' for name in ('kde', 'gmm', 'critic_gap')}
     refused = refused | needs
   for name, settings in QUICK.items():
     if name in refused:

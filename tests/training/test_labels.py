@@ -74,6 +74,9 @@ def test_labels_spread_to_neighbours(monkeypatch):
   monkeypatch.setattr(conditions, '_SPREAD_TO', 300)
   part = data.spread_labels(few).labels
   assert 150 < np.count_nonzero(part >= 0) <= 300 and (part[~hidden] == train.labels[~hidden]).all()
+  monkeypatch.setattr(conditions, '_SPREAD_VALUES', 6400)
+  with pytest.raises(UsageError, match='labels that spread to other images; here they reach none'):
+    data.spread_labels(few)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +87,15 @@ def test_labels_spread_to_neighbours(monkeypatch):
     ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a number of at least 0'),
     ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
     ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),
+    (
+      {'pseudo_labels': True, 'condition': 'vector', 'nice.components': 20},
+      '`pseudo_labels` must be False unless `condition` is',
+    ),
     ({'spread_labels': True, 'condition': 'label'}, '`spread_labels` must be False without `labelled`'),
-    ({'consistency_weight': 1.0, 'condition': 'label'}, '`consistency_weight` must be 0 unless the objective has'),
-    ({'consistency_weight': 1.0, 'condition': 'mask:half', 'objective': 'mle'}, '`consistency_weight` must be 0'),
+    (
+      {'consistency_weight': 1.0, 'condition': 'label'},
+      '`consistency_weight` must be 0 unless `condition` is computed',
+    ),
     ({'condition': 'lable'}, '`condition` must be'),
     ({'labelled': 100, 'condition': 'label', 'nice.normalization': 'batch'}, '`labelled` must be 0 with batch norms'),
   ],

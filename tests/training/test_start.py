@@ -49,7 +49,10 @@ def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbe
   for settings, said in (
     ({'init_from': str(tmp_path / 'none')}, r'none: no such folder'),
     ({'init_from': first, 'pseudo_labels': True}, r'`init_from` must be a run with `pseudo_labels`, .*Got: .*first'),
-    ({'condition': 'low_resolution:2'}, r"the same generator\. .*whose condition is '' instead of 'low_resolution:2'"),
+    (
+      {'condition': 'low_resolution:2', 'pseudo_labels': False},
+      r"the same generator\. .*whose condition is '' instead of 'low_resolution:2'",
+    ),
     (
       {'condition': '', 'nice.hidden_units': 9},
       r'must be a run with the same generator\. .*whose nice.hidden_units is 8 instead of 9',

@@ -55,9 +55,8 @@ def test_what_labels_cost():
   assert all(0.1 < float(line[-1]) < 10 for line in lines)
 
 
-@pytest.mark.parametrize(
-  ('dtype', 'product'), [('float32', 'MatMul'), pytest.param('bfloat16', 'MklMatMul', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(('dtype', 'product'), [('float32', 'MatMul'), ('bfloat16', 'MklMatMul')])
 def test_profile(dtype, product):
   result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')
   assert result.returncode == 0, result.stderr

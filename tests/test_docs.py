@@ -85,7 +85,7 @@ def test_claims_are_found():
 @pytest.mark.parametrize(
   'page',
   [
-    pytest.param(page, marks=pytest.mark.slow) if page == 'docs/conditional.md' else page
+    pytest.param(page, marks=pytest.mark.slow) if page in ('docs/conditional.md', 'docs/training.md') else page
     for page in PAGES
     if blocks(page, 'python')
   ],

@@ -76,6 +76,7 @@ def arrays_of(outcome):
     return dict(arrays)
 
 
+@pytest.mark.slow
 def test_a_run_with_labels(tmp_path):
   images, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1), labels=True), tmp_path / 'run'
   flags = (*FAST, '--condition=label', '--config.eval_every=2', '--config.score_samples=0')

@@ -113,15 +113,8 @@ class _Loop:
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
     self._state, self._replicas, self._log, self._condition = state, replicas, NoLog(), condition
-    self._train = dataset.train
-    if config.labelled:
-      self._train = data.hide_labels(dataset.train, config.labelled, condition.classes)
-      if config.spread_labels:
-        self._train = data.spread_labels(self._train)
-        others = int((self._train.labels >= 0).sum()) - config.labelled
-        _LOG.info(
-          '%s: %s labels spread to %s other training images.', dataset.name, f'{config.labelled:,}', f'{others:,}'
-        )
+    given = data.hide_labels(dataset.train, config.labelled, condition.classes) if config.labelled else dataset.train
+    self._train = data.spread_labels(given) if config.spread_labels else given
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -137,12 +130,15 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder:
-        start_from_data(config, self._train, dataset.levels, state, condition)
+        start_from_data(config, self._train, dataset.levels, state, condition, given.labels)
       replicas.broadcast(state.variables)
     if step < config.steps:
       if condition:
-        for line in data.describe(condition, dataclasses.replace(dataset, train=self._train)):
+        for line in data.describe(condition, dataclasses.replace(dataset, train=given)):
           _LOG.info('%s', line)
+        if config.spread_labels:
+          reached = int((self._train.labels >= 0).sum()) - config.labelled
+          _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
         if not condition.classes and (components := config[config.generator].get('components', 1)) > 1:
           name = f'{config.generator}.components'
           _LOG.warning('%s: samples draw one of %d components whatever their condition is; try 1.', name, components)

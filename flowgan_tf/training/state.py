@@ -110,20 +110,26 @@ class TrainState:
 
 
 def start_from_data(
-  config: config_dict.ConfigDict, train: Split, levels: int, state: TrainState, condition: Condition | None = None
+  config: config_dict.ConfigDict,
+  train: Split,
+  levels: int,
+  state: TrainState,
+  condition: Condition | None = None,
+  given: np.ndarray | None = None,
 ) -> None:
   """Sets what a new generator takes from training images, in the averaged generator too.
 
-  The probabilities of the classes become their shares of the images, and the means of a mixture prior become the
-  centres of clusters. If the generator has classes, only images with labels count. A prior from another run,
-  `config.init_from`, keeps its means.
+  The probabilities of the classes become their shares of the labels that are `given`, by default all labels, and the
+  means of a mixture prior become the centres of clusters. If the generator has classes, only images with labels count.
+  A prior from another run, `config.init_from`, keeps its means.
 
   Raises:
     UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
   """
   prior = state.generator.distribution
   if condition and condition.classes:
-    counts = np.bincount(train.labels[train.labels >= 0], minlength=condition.classes)
+    labels = train.labels if given is None else given
+    counts = np.bincount(labels[labels >= 0], minlength=condition.classes)
     for part in (state.generator, state.ema):
       part.class_probs.assign(counts / counts.sum())
   if config.init_from or not isinstance(prior, MixturePrior):

@@ -61,6 +61,19 @@ def test_hidden_labels_are_balanced_and_the_same_each_time():
   np.testing.assert_array_equal(first[first >= 0], split.labels[first >= 0])
 
 
+def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
+  config, dataset = default_config(), data.load('digits')
+  config.condition = 'label'
+  config.nice.components, config.nice.hidden_units, config.nice.couplings = 1, 4, 2
+  condition = data.make_condition('label', dataset)
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
+  given = np.repeat([*range(10), -1], 5)
+  start_from_data(config, dataset.train, dataset.levels, state, condition, given)
+  np.testing.assert_allclose(state.generator.class_probs, np.full(10, 0.1), rtol=1e-6)
+  start_from_data(config, dataset.train, dataset.levels, state, condition)
+  np.testing.assert_allclose(state.ema.class_probs, np.bincount(dataset.train.labels) / 1437, rtol=1e-6)
+
+
 def test_labels_spread_to_neighbours(monkeypatch):
   """On digits 100 labels reach 80 % of the other images, and 99 % of these labels are right."""
   train = data.load('digits').train

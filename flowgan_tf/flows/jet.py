@@ -83,7 +83,7 @@ def jet(
   """
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
-  # A single one, or one besides that of a pixel in each block, would leave half of the pixels unchanged.
+  # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
   check_choice('conditioner', conditioner, ('mixer', 'transformer'))

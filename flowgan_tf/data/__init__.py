@@ -8,9 +8,10 @@ from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.arrays import StoredImages
-from flowgan_tf.data.conditions import Condition, describe, hide_labels, make_condition, spread_labels
+from flowgan_tf.data.conditions import Condition, describe, make_condition
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.data.images import write_folder
+from flowgan_tf.data.labels import hide_labels, spread_labels
 from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.data import conditions
+from flowgan_tf.data import labels as few_labels
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, make_objective, validate
 from flowgan_tf.training.state import TrainState, start_from_data
@@ -84,10 +84,10 @@ def test_labels_spread_to_neighbours(monkeypatch):
   reached = hidden & (spread.labels >= 0)
   assert np.sum(reached) > 0.75 * np.sum(hidden) and np.mean(spread.labels[reached] == train.labels[reached]) > 0.98
   np.testing.assert_array_equal(data.spread_labels(few).labels, spread.labels)
-  monkeypatch.setattr(conditions, '_SPREAD_TO', 300)
+  monkeypatch.setattr(few_labels, '_SPREAD_TO', 300)
   part = data.spread_labels(few).labels
   assert 150 < np.count_nonzero(part >= 0) <= 300 and (part[~hidden] == train.labels[~hidden]).all()
-  monkeypatch.setattr(conditions, '_SPREAD_VALUES', 6400)
+  monkeypatch.setattr(few_labels, '_SPREAD_VALUES', 6400)
   with pytest.raises(UsageError, match='labels that spread to other images; here they reach none'):
     data.spread_labels(few)
 

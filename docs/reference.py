@@ -12,7 +12,7 @@ import types
 import flowgan_tf as fg
 
 FOLDER = pathlib.Path(__file__).parent / 'api'
-ROOMS = [name for name in fg.__all__ if name != '__version__']
+ROOMS = [name for name in fg.__all__ if name not in ('__version__', 'load_pretrained')]
 
 
 def pages() -> dict[str, str]:
@@ -25,6 +25,8 @@ def pages() -> dict[str, str]:
 | module | what it holds |
 |---|---|
 {chr(10).join(rows)}
+
+`fg.load_pretrained` is [`fg.runs.load_pretrained`](runs.md).
 
 Images are float32 `[batch, height, width, channels]` in [0, 1]. Densities are in nats with respect to that unit cube.
 The forward direction of a flow maps noise to images.

@@ -17,6 +17,7 @@ __all__ = [
   'evaluation',
   'flows',
   'keras',
+  'load_pretrained',
   'metrics',
   'networks',
   'objectives',
@@ -46,10 +47,13 @@ if TYPE_CHECKING:
     study,
     training,
   )
+  from flowgan_tf.runs import load_pretrained
 else:
   # Rooms are imported when they are first asked for, so that the programs can check flags and quieten TensorFlow before
   # it is loaded.
   def __getattr__(name: str):
+    if name == 'load_pretrained':
+      return importlib.import_module('flowgan_tf.runs').load_pretrained
     if name in __all__:
       return importlib.import_module(f'flowgan_tf.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from flowgan_tf.lazy import offer
 from flowgan_tf.runs.config import default_config
 
-__all__ = ['Run', 'default_config', 'load_data', 'load_run']
+__all__ = ['Run', 'default_config', 'load_data', 'load_pretrained', 'load_run', 'pack']
 
 if TYPE_CHECKING:
-  from flowgan_tf.runs.run import Run, load_data, load_run
+  from flowgan_tf.runs.packing import pack
+  from flowgan_tf.runs.run import Run, load_data, load_pretrained, load_run
 else:
-  __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_data', 'load_run']})
+  names = ['Run', 'load_data', 'load_pretrained', 'load_run']
+  __getattr__, __dir__ = offer(__name__, {'packing': ['pack'], 'run': names})

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -15,6 +16,7 @@ from flowgan_tf.networks import CRITICS
 from flowgan_tf.runs.checkpoints import available, restore_generator
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.pretrained import locate, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +37,9 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   """Restores the generator of a run.
 
   Args:
-    workdir: Folder of the run.
+    workdir: Folder of the run. `pretrained:NAME` is unpacked into `runs/pretrained-NAME`.
     checkpoint: One of `checkpoints.CHECKPOINTS`. The default is `best_nll`, or `best_score` for an adversarial run,
-      whose NLL is best before it has learned anything; `latest` if that checkpoint does not exist.
+      whose NLL is best before it has learned anything; the first that exists if that checkpoint does not.
 
   Raises:
     UsageError: If the folder is not a run, has no such checkpoint, or holds a damaged file.
@@ -45,12 +47,32 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   workdir = find_run(workdir)
   config, facts, *_ = read_description(workdir)
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
-  checkpoint = checkpoint or (best if best in available(workdir) else 'latest')
+  checkpoint = checkpoint or (best if best in (have := available(workdir)) else have[0])
   image_shape = tuple(facts['image_shape'])
   identity = run_identity(config, facts['fingerprint'])
   generator = make_generator(config, image_shape, arguments=facts.get('condition'))
   step = restore_generator(workdir, checkpoint, generator, identity)
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
+
+
+def load_pretrained(name: str) -> Generator:
+  """Returns a trained flow that comes with the package.
+
+  `mnist` is a Jet p(x | y) of images `[28, 28, 1]` in [0, 1], given the digit that they show, from 0 to 9. It was
+  trained as a hybrid, by the variant `jet_label_hybrid` of `configs/mnist.py`; docs/results.md says how good it is.
+
+  ```python
+  flow = fg.load_pretrained('mnist')
+  threes = flow.sample(16, seed=(0, 1), condition=3)  # [16, 28, 28, 1]
+  flow.log_prob(threes)                               # [16], log p(x) in nats
+  ```
+
+  Raises:
+    UsageError: If there is no such flow, or its file is damaged.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    unpack(name, pathlib.Path(folder))
+    return load_run(folder).generator
 
 
 def load_data(run: Run) -> data.Dataset:
@@ -67,7 +89,7 @@ def load_data(run: Run) -> data.Dataset:
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
-  workdir = pathlib.Path(workdir)
+  workdir = locate(workdir)
   if not os.path.isdir(workdir):  # Also False for what cannot be a path.
     raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
   if not (workdir / 'config.json').exists():

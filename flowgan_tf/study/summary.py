@@ -123,7 +123,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   Raises:
     UsageError: If a folder is not a run or is given twice, or no run is left.
   """
-  workdirs = list(map(os.fspath, workdirs))
+  workdirs = [os.fspath(runs.locate(workdir)) for workdir in workdirs]
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')

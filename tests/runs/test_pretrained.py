@@ -1,0 +1,72 @@
+"""Flows that come with the package: they are packed, unpacked and refused."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+
+import flowgan_tf as fg
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs import pretrained
+from flowgan_tf.runs.run import load_run
+
+FILE = pathlib.Path(pretrained.__file__).parent.parent / 'pretrained' / 'mnist.zip'
+
+
+@pytest.fixture
+def packed(run, tmp_path, monkeypatch):
+  """A tiny run in the place of the pretrained flows, and the folder `runs` in an empty folder."""
+  sha256 = fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  monkeypatch.setattr(pretrained, '_FOLDER', tmp_path)
+  monkeypatch.setattr(pretrained, 'PRETRAINED', {'tiny': sha256})
+  (tmp_path / 'empty').mkdir()
+  monkeypatch.chdir(tmp_path / 'empty')
+  return run[1].ema
+
+
+def test_a_packed_run_has_the_weights_of_the_run_in_half_precision(packed):
+  flow, unpacked = fg.load_pretrained('tiny'), load_run('pretrained:tiny')
+  assert (unpacked.workdir, unpacked.step) == (pathlib.Path('runs/pretrained-tiny'), 6)
+  assert [path.name for path in pathlib.Path('runs').iterdir()] == ['pretrained-tiny']
+  for old, new, also in zip(packed.variables, flow.variables, unpacked.generator.variables, strict=True):
+    np.testing.assert_array_equal(new.numpy(), old.numpy().astype(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(also.numpy(), new.numpy())
+
+
+def test_what_was_unpacked_is_not_touched_again(packed):
+  load_run('pretrained:tiny')
+  note = pathlib.Path('runs/pretrained-tiny/note')
+  note.touch()
+  load_run('pretrained:tiny')
+  assert note.exists()
+
+
+def test_a_packed_run_names_no_paths(packed, tmp_path):
+  with zipfile.ZipFile(tmp_path / 'tiny.zip') as archive:
+    contents = b''.join(archive.read(name) for name in archive.namelist())
+  assert b'"steps"' in contents
+  assert str(tmp_path.parent).encode() not in contents
+
+
+def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
+  with pytest.raises(UsageError, match=r'^pretrained:tinny: no such flow; expected pretrained:tiny$'):
+    load_run('pretrained:tinny')
+  content = bytearray((tmp_path / 'tiny.zip').read_bytes())
+  content[len(content) // 2] ^= 1
+  (tmp_path / 'tiny.zip').write_bytes(content)
+  with pytest.raises(UsageError, match=r'tiny\.zip: is missing or damaged; install flowgan_tf again'):
+    fg.load_pretrained('tiny')
+  with pytest.raises(UsageError, match=r'tiny\.zip: is missing or damaged'):
+    load_run('pretrained:tiny')
+  assert list(pathlib.Path('runs').iterdir()) == []
+
+
+def test_the_flow_of_mnist_draws_what_it_is_asked_for():
+  assert FILE.stat().st_size < 3e6
+  flow = fg.load_pretrained('mnist')
+  labels = np.repeat(np.arange(10), 10)
+  samples = flow.sample(100, seed=(0, 1), condition=labels)
+  assert samples.shape == (100, 28, 28, 1)
+  named = np.argmax(flow.class_log_probs(samples), axis=-1)
+  assert np.mean(named == labels) > 0.9

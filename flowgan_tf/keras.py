@@ -94,8 +94,8 @@ class FlowModel(keras.Model):
       for v in flow.variables
     ]
     self.flow = flow
-    # A flow that was put together by hand may have another support.
-    self._in_unit_cube = flow._build is not None
+    # A flow that was put together by hand may have another support, and so has a flow of vectors.
+    self._in_unit_cube = flow._build is not None and flow.event_shape.rank == 3
     if not flow._is_conditional:
       self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True

@@ -1,4 +1,4 @@
-"""Generators of images in [0, 1]: normalizing flows, the DCGAN without a density, and the registry of all of them."""
+"""Generators: normalizing flows of images in [0, 1] and of vectors, the DCGAN, and the registry of all of them."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,7 @@ from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.prior import PRIORS, MixturePrior
 from flowgan_tf.flows.real_nvp import real_nvp
+from flowgan_tf.flows.vectors import standardize, vectors
 
 __all__ = [
   'GENERATORS',
@@ -26,7 +27,15 @@ __all__ = [
   'jet',
   'nice',
   'real_nvp',
+  'standardize',
+  'vectors',
 ]
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
-GENERATORS: dict[str, Callable[..., Generator]] = {'nice': nice, 'real_nvp': real_nvp, 'jet': jet, 'dcgan': dcgan}
+GENERATORS: dict[str, Callable[..., Generator]] = {
+  'nice': nice,
+  'real_nvp': real_nvp,
+  'jet': jet,
+  'vectors': vectors,
+  'dcgan': dcgan,
+}

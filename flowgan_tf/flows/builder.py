@@ -1,7 +1,8 @@
 """What all generators have in common: their base class, the decorator of their builders, and checks of arguments.
 
-A builder takes the shape of an image and keywords with defaults, among them `dtype` and `name`. A wrong argument raises
-a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a training.
+A builder takes the shape of an image or a vector, and keywords with defaults, among them `dtype` and `name`. A wrong
+argument raises a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a
+training.
 """
 
 import functools
@@ -16,7 +17,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability.python.internal import prefer_static as ps
 from tensorflow_probability.python.internal import tensor_util
 
-from flowgan_tf.errors import UsageError, check, check_bool, check_choice, check_integer, check_integers
+from flowgan_tf.errors import UsageError, check, check_bool, check_choice, check_integer, check_integers, is_integer
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 # The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
@@ -151,7 +152,8 @@ class Generator(HiddenFromKeras):
 def builder(build: Callable[..., T]) -> Callable[..., T]:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
-  The function receives `dtype` as a name, even if its caller gives a dtype of NumPy or TensorFlow.
+  The function receives `dtype` as a name, even if its caller gives a dtype of NumPy or TensorFlow. A function whose
+  first argument is `vector_shape` builds flows of vectors: its caller gives `d` or `(d,)`, and it receives `(d,)`.
 
   ```python
   @builder
@@ -161,8 +163,8 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   ```
 
   Raises:
-    ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, or `dtype` is not
-      'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+    ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
+      a number of at least 2, or `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
   """
   # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
   # only plain values.
@@ -171,17 +173,22 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   check('build', build, 'a function with the keywords `dtype` and `name`', takes)
   plain = str | int | float | list | tuple | None
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
+  of_vectors = any(keyword.name == 'vector_shape' for keyword in keywords)
 
   @functools.wraps(build)
-  def checked(image_shape: Sequence[int], **arguments) -> T:
-    triple = isinstance(image_shape, Sized) and len(image_shape) == 3
-    check('image_shape', image_shape, '(height, width, channels)', triple)
-    check_integers('image_shape', tuple(image_shape))
+  def checked(shape: int | Sequence[int], **arguments) -> T:
+    if of_vectors:
+      shape = (shape,) if is_integer(shape) else shape
+      is_number = isinstance(shape, Sized) and len(shape) == 1 and is_integer(shape[0]) and shape[0] >= 2
+      check('vector_shape', shape, 'a number of at least 2 columns d, or (d,)', is_number)
+    else:
+      check('image_shape', shape, '(height, width, channels)', isinstance(shape, Sized) and len(shape) == 3)
+      check_integers('image_shape', tuple(shape))
     arguments = {**defaults, **arguments}
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
-    generator = build(image_shape, **arguments)
-    generator._build = functools.partial(checked, image_shape, **arguments)
+    generator = build(shape, **arguments)
+    generator._build = functools.partial(checked, shape, **arguments)
     return generator
 
   return checked
@@ -241,7 +248,8 @@ def check_events(
     suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
   if not suits:
     expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
-    hint = f'; {DEQUANTIZE}' if given.is_integer and name in ('images', 'value') else ''
+    is_image = event_shape.rank == 3 and name in ('images', 'value')
+    hint = f'; {DEQUANTIZE}' if given.is_integer and is_image else ''
     raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
 
 

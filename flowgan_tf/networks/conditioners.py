@@ -24,6 +24,7 @@ def dense_conditioner(
   dtype: str = 'float32',
   initial_weights: str = 'zero_output',
   conditional: bool = False,
+  bias_range: float = 0.0,
 ) -> keras.Sequential | ConditionalSequential:
   """Builds a multilayer perceptron, with a norm before each dense layer and a ReLU after each hidden one.
 
@@ -41,6 +42,8 @@ def dense_conditioner(
       standard deviation of 0.02, truncated at two standard deviations, as the paper's code does.
     conditional: Whether the network also takes a condition. If the condition is a vector, a `Modulation` follows each
       norm. If it is an image, its pixels are appended to the input.
+    bias_range: Biases of hidden layers start uniform between minus and plus this. If they are 0, every ReLU of a new
+      network bends at the origin, which hinders networks of few inputs.
 
   Returns:
     A model that maps `[batch, units]` to `[batch, output_units]`. A conditional one also takes a list of `[batch,
@@ -51,17 +54,18 @@ def dense_conditioner(
   """
   check_choice('initial_weights', initial_weights, ('zero_output', 'paper'))
 
-  def dense(units, usual, activation=None):
+  def dense(units, usual, activation=None, bias='zeros'):
     # A new initializer for each layer: a Keras initializer gives the same numbers every time.
     initializer = usual if initial_weights == 'zero_output' else keras.initializers.TruncatedNormal(stddev=0.02)
-    return keras.layers.Dense(units, activation, kernel_initializer=initializer, dtype=dtype)
+    return keras.layers.Dense(units, activation, kernel_initializer=initializer, bias_initializer=bias, dtype=dtype)
 
   def norm():
     return [make_normalization(normalization, dtype), *([Modulation(dtype=dtype)] if conditional else [])]
 
   layers: list[keras.Layer] = []
   for _ in range(hidden_layers):
-    layers += [*norm(), dense(hidden_units, 'glorot_uniform', 'relu')]
+    bias = keras.initializers.RandomUniform(-bias_range, bias_range) if bias_range else 'zeros'
+    layers += [*norm(), dense(hidden_units, 'glorot_uniform', 'relu', bias)]
   layers += [*norm(), dense(output_units, 'zeros')]
   return ConditionalSequential(layers, dtype=dtype) if conditional else keras.Sequential(layers)
 

@@ -51,7 +51,8 @@ def _arguments(function: str, module: str) -> dict[str, object]:
 
 
 # The block of settings of each generator of `GENERATORS` and each critic of `CRITICS`: the arguments of its builder.
-GENERATOR_SETTINGS = {name: _arguments(name, f'flows/{name}.py') for name in ('nice', 'real_nvp', 'jet', 'dcgan')}
+_GENERATORS = ('nice', 'real_nvp', 'jet', 'vectors', 'dcgan')
+GENERATOR_SETTINGS = {name: _arguments(name, f'flows/{name}.py') for name in _GENERATORS}
 CRITIC_SETTINGS = {'dcgan_critic': _arguments('dcgan_critic', 'networks/critic.py')}
 
 _OF_A_HYBRID = ('lambda', 'final_lambda')
@@ -257,6 +258,9 @@ def validate(config: config_dict.ConfigDict) -> None:
   if config.init_checkpoint is not None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
+  for name, only in (('objective', 'mle'), ('flip', False)):
+    expected = f'{only!r} with generator vectors, whose samples are no images'
+    check(name, config[name], expected, config.generator != 'vectors' or config[name] == only)
   name, block = config.generator, config[config.generator]
   several, networks = block.get('components', 1) > 1, block.get('condition_networks', True)
   expected = "True if `condition` is not 'label', because only a label can choose components of the prior"

@@ -1,5 +1,6 @@
 """The dense and the convolutional conditioners, the networks of NICE and Real-NVP."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,3 +156,14 @@ def test_the_network_of_the_papers_real_nvp():
   block = 2 * (9 * 64 * 64 + 2 * 64 + 2 * 64)
   expected = (9 * 3 * 64 + 2 * 64) + 8 * block + (2 * 64 + 64 * 6 + 2 * 6)
   assert sum(np.prod(v.shape) for v in real_nvp.trainable_variables) == expected
+
+
+def test_biases_of_hidden_layers_start_in_their_range():
+  keras.utils.set_random_seed(0)
+  for bias_range in (0.0, 0.5):
+    network = dense_conditioner(2, 100, 2, 'none', bias_range=bias_range)
+    network.build((None, 3))
+    *hidden, last = [layer.bias.numpy() for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    for bias in hidden:
+      assert np.abs(bias).max() <= bias_range and bias.std() == pytest.approx(bias_range / np.sqrt(3), rel=0.2)
+    assert not np.any(last)

@@ -1,0 +1,131 @@
+"""A flow of vectors, such as the rows of a table: affine couplings with dense networks, in the units of the data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf import bijectors
+from flowgan_tf.errors import UsageError, check, check_integer, check_memory
+from flowgan_tf.flows.builder import (
+  MOST_LAYERS,
+  MOST_UNITS,
+  builder,
+  check_events,
+  network_condition,
+  uniform_class_probs,
+)
+from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.prior import standard_prior
+from flowgan_tf.networks import dense_conditioner
+
+tfb = tfp.bijectors
+
+
+@builder
+def vectors(
+  vector_shape: int | Sequence[int],
+  *,
+  couplings: int = 8,
+  hidden_units: int = 128,
+  hidden_layers: int = 2,
+  log_scale_bound: float = 2.0,
+  prior: str = 'normal',
+  classes: int | None = None,
+  condition_shape: Sequence[int] | None = None,
+  dtype: str = 'float32',
+  name: str = 'vectors',
+) -> Flow:
+  """Builds a flow over vectors of real numbers, such as the rows of a table: Real-NVP [1] with dense networks.
+
+  ```none
+  x = mean + std * y,   y = couplings(z),   z ~ prior
+  ```
+
+  `mean` and `std` are 0 and 1 until `standardize` sets them. Densities are those of `x`, in its own units.
+
+  The couplings come in pairs, a mask and its complement. Pair `i` keeps the columns whose number has a 1 in binary
+  digit `i`, and begins again after the last digit, so that each two columns are in different parts for some pair [2].
+
+  Args:
+    vector_shape: The number of columns `d`, at least 2, or `(d,)`.
+    couplings: Number of affine couplings, at least 2.
+    hidden_units: Units of each hidden layer of a coupling's network.
+    hidden_layers: Hidden layers of a coupling's network.
+    log_scale_bound: Largest absolute log-scale of a coupling, in nats.
+    prior: 'normal' or 'logistic'.
+    classes: Number of classes, for a flow p(x | y) of vectors given labels.
+    condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
+      channels)`. None, like `classes`, for a flow without conditions.
+    dtype: Name of a Keras dtype policy, as for `nice`.
+
+  Returns:
+    A distribution over vectors `[..., d]`, with log densities in nats. Its noise has the shape of the vectors.
+
+  Raises:
+    ValueError: If an argument is out of range.
+
+  #### References
+
+  [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017.
+  [2]: Christina Gao, Joshua Isaacson, Claudius Krause. i-flow: High-dimensional Integration and Sampling with
+       Normalizing Flows. 2020.
+  """
+  [columns] = vector_shape
+  check_integer('couplings', couplings, 2, MOST_LAYERS)
+  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
+  check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
+  check_memory('weights', 4 * couplings * (3 * columns * hidden_units + (hidden_layers - 1) * hidden_units**2))
+  seen = network_condition(classes, condition_shape)
+  density_dtype = tf.float64 if dtype == 'float64' else tf.float32
+
+  def of_data(start, name):
+    return tf.Variable(tf.fill([columns], tf.constant(start, density_dtype)), trainable=False, name=name)
+
+  shift, scale = tfb.Shift(of_data(0, 'mean')), tfb.Scale(of_data(1, 'std'))
+  parts: list[tfb.Bijector] = [shift, scale]
+  for i in range(couplings):
+    digit = i // 2 % (columns - 1).bit_length()
+    kept = (np.arange(columns) >> digit) % 2
+    # A layer norm would take the size of the row away.
+    network = dense_conditioner(
+      2 * columns, hidden_units, hidden_layers, 'none', dtype, conditional=seen is not None, bias_range=1.0
+    )
+    mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
+    parts.append(bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'coupling_{i}', condition_shape=seen))
+  chain = tfb.Chain(parts, name=f'{name}_generator')
+  noise = standard_prior(prior, vector_shape, density_dtype)
+  probs = uniform_class_probs(classes, density_dtype)
+  return Flow(noise, chain, name, class_probs=probs, condition_shape=condition_shape)
+
+
+def standardize(flow: Flow, rows: np.ndarray) -> None:
+  """Gives a new flow of vectors the mean and the standard deviation of each column, so that networks see 0 and 1.
+
+  ```python
+  flow = fg.flows.vectors(2)
+  fg.flows.standardize(flow, rows)
+  ```
+
+  Args:
+    flow: A flow made by `vectors`.
+    rows: The training vectors, floats `[n, d]`.
+
+  Raises:
+    ValueError: If the flow is of another kind; if the rows have another shape or type or are not finite; or if a column
+      varies too little to be told apart in float32, as does a constant, whose density would be infinite.
+  """
+  check('flow', flow.name, 'a flow made by `vectors`', flow._build is not None and flow._build.func is vectors)
+  shift, scale = flow.bijector.bijectors[:2]
+  rows = np.asarray(rows)
+  check_events('rows', rows, flow.event_shape, 'n')
+  check('rows', 'NaN or infinity', 'finite numbers', bool(np.isfinite(rows).all()))
+  mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+  resolved = 100 * np.spacing(np.abs(rows).max(axis=0).astype(np.float32))
+  if (narrow := std <= resolved).any():
+    i = int(narrow.argmax())
+    said = f'column {i} with mean {mean[i]:g} and standard deviation {std[i]:g}'
+    raise UsageError(f'`rows` must vary in each column by more than float32 resolves. Got: {said}.', 'rows')
+  shift.shift.assign(mean)
+  scale.scale.assign(std)

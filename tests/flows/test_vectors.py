@@ -1,0 +1,111 @@
+"""Flows of vectors: their units, their masks, and what is refused."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from flowgan_tf import bijectors, flows
+from flowgan_tf.errors import UsageError
+from flowgan_tf.keras import FlowModel
+from tests.bijectors.test_bijectors_all import log_det_by_autodiff
+
+MEAN, STD = np.array([1000.0, 0.5, -3.0]), np.array([20.0, 0.001, 4.0])
+
+
+def rows(n=200, seed=0):
+  return np.random.default_rng(seed).normal(MEAN, STD, (n, 3)).astype(np.float32)
+
+
+def tiny(columns=3, **arguments):
+  return flows.vectors(columns, **{'couplings': 4, 'hidden_units': 8, 'hidden_layers': 1} | arguments)
+
+
+def randomise(flow, scale=0.3):
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign(variable + rng.normal(0.0, scale, variable.shape))
+  return flow
+
+
+def test_a_new_flow_is_the_normal_distribution_of_each_column():
+  flow, data = tiny(dtype='float64'), rows()
+  flows.standardize(flow, data)
+  of_columns = scipy.stats.norm(data.mean(axis=0, dtype=np.float64), data.std(axis=0, dtype=np.float64))
+  expected = of_columns.logpdf(data.astype(np.float64)).sum(axis=1)
+  np.testing.assert_allclose(flow.log_prob(data.astype(np.float64)), expected, rtol=1e-10)
+
+
+def test_the_density_is_that_of_the_noise_times_the_jacobian():
+  flow = randomise(tiny(dtype='float64', prior='logistic'))
+  flows.standardize(flow, rows())
+  x = tf.constant(rows(1, seed=1), tf.float64)
+  z = tf.identity(flow.encode(x))
+  np.testing.assert_allclose(flow.decode(z), x, rtol=1e-12)
+  expected = scipy.stats.logistic.logpdf(z).sum() + log_det_by_autodiff(flow.encode, x)
+  np.testing.assert_allclose(flow.log_prob(tf.identity(x)), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize('columns', [2, 3, 5, 8, 9])
+def test_each_two_columns_are_in_different_parts_of_some_coupling(columns):
+  flow = tiny(columns, couplings=2 * (columns - 1).bit_length(), hidden_units=1)
+  couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
+  ones = np.array([c.mask.split(tf.ones(columns))[0] for c in sorted(couplings, key=lambda c: c.name)])
+  np.testing.assert_array_equal(ones[::2] + ones[1::2], 1)
+  parted = (ones[:, :, np.newaxis] != ones[:, np.newaxis]).any(axis=0)
+  np.testing.assert_array_equal(parted, ~np.eye(columns, dtype=bool))
+
+
+def test_copies_and_files_keep_the_units_and_train(tmp_path):
+  keras.utils.set_random_seed(0)
+  flow, data = tiny(couplings=2), rows()
+  data[:, 2] = MEAN[2] + STD[2] * np.sin(data[:, 0] / 10)
+  flows.standardize(flow, data)
+  assert len(flow.trainable_variables) == len(flow.variables) - 2
+  model = FlowModel(flow)
+  model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+  before = model.evaluate(data, verbose=0)
+  model.fit(data, batch_size=50, epochs=5, verbose=0)
+  assert model.evaluate(data, verbose=0) < before - 0.01
+  model.save(tmp_path / 'flow.keras')
+  expected = flow.log_prob(data)
+  for other in (keras.saving.load_model(tmp_path / 'flow.keras').flow, copy.deepcopy(flow)):
+    np.testing.assert_array_equal(other.log_prob(data), expected)
+  np.testing.assert_allclose(flow.with_dtype('float64').log_prob(data.astype(np.float64)), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize('given', [{'classes': 2}, {'condition_shape': (2,)}])
+def test_a_conditional_density_integrates_to_1(given):
+  flow = randomise(tiny(2, **given), scale=0.2)
+  flows.standardize(flow, rows()[:, 1:])
+  axes = [mean + std * np.linspace(-15, 15, 250) for mean, std in zip(MEAN[1:], STD[1:], strict=True)]
+  grid = np.stack(np.meshgrid(*axes), axis=-1).astype(np.float32)
+  area = np.prod([axis[1] - axis[0] for axis in axes])
+  conditions = [0, 1] if 'classes' in given else np.float32([[0, 1], [2, -1]])
+  one, other = (np.exp(flow.log_prob(grid, condition=condition)) * area for condition in conditions)
+  assert one.sum() == pytest.approx(1, abs=1e-2) and other.sum() == pytest.approx(1, abs=1e-2)
+  assert np.abs(one - other).sum() > 0.05
+
+
+@pytest.mark.parametrize('shape', [1, (1,), 2.5, 'ab', (2, 2), None])
+def test_wrong_shapes_are_refused(shape):
+  with pytest.raises(UsageError, match=r'`vector_shape` must be a number of at least 2 columns d, or \(d,\)\. Got: '):
+    flows.vectors(shape)
+
+
+@pytest.mark.parametrize(
+  ('build', 'data', 'message'),
+  [
+    (tiny, rows()[:, :2], r'`rows` must be floats of shape \[n, 3\]. Got: float32 of shape \(200, 2\)'),
+    (tiny, rows() * [1, 0, 1], 'Got: column 1 with mean 0 and standard deviation 0'),
+    (tiny, np.float32([0, 1, 1e7]) + rows() / [20, 1, 4], 'more than float32 resolves. Got: column 2 with mean 1e'),
+    (tiny, np.where(rows() > 1040, np.nan, rows()), '`rows` must be finite numbers'),
+    (lambda: flows.nice((1, 3, 1)), rows(), "`flow` must be a flow made by `vectors`. Got: 'nice'"),
+  ],
+)
+def test_rows_that_cannot_be_standardised_are_refused(build, data, message):
+  with pytest.raises(UsageError, match=message):
+    flows.standardize(build(), data)

@@ -24,7 +24,7 @@ def test_config_is_valid_and_adds_no_setting(name):
   for variant in getattr(module, 'VARIANTS', [None]):
     config = module.get_config(variant) if variant else module.get_config()
     validate(config)
-    assert config.dataset == name
+    assert pathlib.Path(config.dataset).stem == name
     assert set(config.keys()) == set(default_config().keys())
   if hasattr(module, 'VARIANTS'):
     expected = rf'{name}\.py:large: no such variant; expected one of {", ".join(module.VARIANTS)}'

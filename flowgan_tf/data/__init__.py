@@ -1,4 +1,4 @@
-"""Images to train on: sources, splits, dequantisation and the training stream."""
+"""Images and tables to train on: sources, splits, dequantisation and the training stream."""
 
 import logging
 import os
@@ -49,6 +49,7 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   | with train alone | 80 % | a random 10 % | a random 10 % |
   | a folder of .npy files | `train.npy` | `validation.npy` | `test.npy` |
   | `digits`, a folder, an .npz of `images` | 80 % | a random 10 % | a random 10 % |
+  | `x_train` without `x_test` in an .npz | 80 % | a random 10 % | a random 10 % |
   | an .npz of `x_train` and `x_test` | 90 % of `x_train` | `x_validation`, else a random 10 % of `x_train` | `x_test` |
 
   Random parts are always drawn with the same seed. `load` tries the names in `NAMES` first, then paths, then other TFDS
@@ -58,8 +59,8 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   Args:
     dataset: 'digits' (scikit-learn's, 8 x 8), the name of a data set of TFDS, the path of a folder of images or of .npy
       files, or the path of an .npz file. Images are uint8 `[n, height, width, 1 or 3]`, in an .npz file also `[n,
-      height, width]`; labels are integers from 0. Files of arrays may hold conditions, floats `[n, d]` or `[n, h,
-      w, c]`. The page "Data" says what the sources may hold.
+      height, width]`; labels are integers from 0. In an .npz file, floats `[n, d]` are the rows of a table. Files of
+      arrays may hold conditions, floats `[n, d]` or `[n, h, w, c]`. The page "Data" says what the sources may hold.
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, the folder is TFDS_DATA_DIR from the
       environment, or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.

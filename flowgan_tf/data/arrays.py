@@ -1,4 +1,4 @@
-"""Images in NumPy's files: .npz files, and folders of .npy files, whose images may be larger than memory."""
+"""Images and tables in NumPy's files: .npz files, and folders of .npy files, whose images may exceed memory."""
 
 import contextlib
 import logging
@@ -15,6 +15,7 @@ from flowgan_tf.data.dataset import (
   Dataset,
   Split,
   all_labelled,
+  as_finite,
   check_conditions,
   check_labels,
   crop_and_resize,
@@ -165,10 +166,10 @@ _KEYS = ('images', 'labels', 'conditions')
 
 
 def load_npz(path: str, image_size: int = 0) -> Dataset:
-  """Loads an .npz file of `images`, or of `x_train`, `x_test` and perhaps `x_validation`, as Keras names them.
+  """Loads an .npz file of `images`, or of `x_train` and perhaps `x_test` and `x_validation`, as Keras names them.
 
   Beside images there may be `labels`, or `y_train` and so on, and `conditions`, or `c_train` and so on. The file
-  may hold no other array, because that could be one of these under a wrong name.
+  may hold no other array, because that could be one of these under a wrong name. Floats `[n, d]` are a table.
   """
   arrays = _read_arrays(path)
   name = pathlib.Path(path).stem
@@ -179,6 +180,8 @@ def load_npz(path: str, image_size: int = 0) -> Dataset:
     for part in PARTS
     if f'x_{part}' in arrays
   }
+  if len(splits) == 1:
+    return make_dataset(path, name, *three_way(splits['train'], path))
   if 'validation' not in splits:
     splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)
   return make_dataset(path, name, **splits)
@@ -192,10 +195,11 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
     with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
       names, members = set(archive.files), archive.zip.infolist()
       keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
-      complete = {'x_train', 'x_test'} | {f'x{name[1:]}' for name in names} <= names <= keras
+      needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}
+      complete = needed | {f'x{name[1:]}' for name in names} <= names <= keras
       if not ({'images'} <= names <= set(_KEYS) or complete):
         expected = (
-          'arrays "images" and perhaps "labels" and "conditions", or "x_train", "x_test" and perhaps "x_validation", '
+          'arrays "images" and perhaps "labels" and "conditions", or "x_train" and perhaps "x_test", "x_validation", '
           '"y_..." and "c_..."'
         )
         raise UsageError(f'{path}: expected {expected}; got {", ".join(sorted(names)) or "nothing"}')
@@ -218,13 +222,20 @@ def _npz_split(path: str, arrays: dict[str, np.ndarray], keys: Sequence[str], im
   """
   images_key, labels_key, conditions_key = keys
   images, labels, conditions = map(arrays.get, keys)
+  is_table = images.ndim == 2 and images.shape[1] > 1 and images.size and np.issubdtype(images.dtype, np.floating)
+  if is_table:
+    check('image_size', image_size, f'0 for {path}, which holds a table', image_size == 0)
+    images = as_finite(f'{path}: {images_key}', images)
   is_ambiguous = images.ndim == 3 and images.shape[2] in (1, 3)
   if images.ndim == 3 and not is_ambiguous:
     images = images[..., np.newaxis]
-  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+  if not is_table and (
+    images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0
+  ):
     hint = ', which could be one image; if it is not, add a last axis of 1' if is_ambiguous else ''
     raise UsageError(
-      f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], '
+      f'{path}: expected "{images_key}" as uint8 [n, height, width] or [n, height, width, 1 or 3], or as a '
+      'table, floats [n, 2 or more], '
       f'got {images.dtype} {list(arrays[images_key].shape)}{hint}'
     )
   if image_size:

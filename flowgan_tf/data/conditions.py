@@ -95,7 +95,6 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
     return None
   expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
   check('condition', kind, expected, bool(_KIND.fullmatch(kind)))
-  height, width, channels = dataset.image_shape
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
   if kind == 'label':
     expected = f"something other than 'label': {dataset.name} does not have a label for each image"
@@ -113,6 +112,9 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
     expected = f"something other than 'vector': {dataset.name} has no array of conditions"
     check('condition', kind, expected, dataset.train.conditions is not None)
     return make(shape=dataset.train.conditions.shape[1:])
+  expected = f"'label' or 'vector': {dataset.name} is a table, and nothing is computed from its rows"
+  check('condition', kind, expected, dataset.levels is not None)
+  height, width, channels = dataset.image_shape
   if kind == 'mask:half':
     expected = f"something other than 'mask:half': the images of {dataset.name} have a single row"
     check('condition', kind, expected, height > 1)

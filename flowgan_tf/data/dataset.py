@@ -1,4 +1,4 @@
-"""What every source returns: integer images in three splits."""
+"""What every source returns: integer images, or the rows of a table, in three splits."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Split:
   """One part of a data set."""
 
   #: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a file.
+  #: The rows of a table are float32 `[n, d]`.
   images: np.ndarray | StoredImages
   labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None without labels.
   conditions: np.ndarray | None = None  #: What comes with the images, float32 `[n, d]` or `[n, h, w, c]`, or None.
@@ -45,18 +46,19 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """Integer images with their training, validation and test splits."""
+  """Integer images, or the rows of a table, with their training, validation and test splits."""
 
   name: str  #: Name of the data set, of the folder or of the file.
-  levels: int  #: Number of grey levels of a pixel: 17 for the digits, otherwise 256.
+  #: Number of grey levels of a pixel: 17 for the digits, otherwise 256. None for a table, which has no levels.
+  levels: int | None
   train: Split  #: Images that a model is fitted to.
   validation: Split  #: Images that choose among models.
   test: Split  #: Images that results are reported for.
   num_classes: int | None  #: Number of classes, or None without labels.
 
   @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """(height, width, channels) of every image."""
+  def image_shape(self) -> tuple[int, int, int] | tuple[int]:
+    """(height, width, channels) of every image, or (d,) of the rows of a table."""
     return self.train.images.shape[1:]
 
   @functools.cached_property
@@ -76,7 +78,7 @@ class Dataset:
 
 
 def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
-  """Returns a `Dataset` with 256 levels.
+  """Returns a `Dataset` with 256 levels, or one of tables.
 
   Its splits must have images of one shape. All or none must have labels, and all or none conditions of one shape.
   """
@@ -91,7 +93,8 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
     raise UsageError(f'{source}: expected conditions for all splits or for none')
   if len(shapes := {array.shape[1:] for array in conditions}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
-  return Dataset(name, 256, *splits, num_classes=1 + max(int(part.max()) for part in labels) if labels else None)
+  num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
+  return Dataset(name, None if len(train.images.shape) == 2 else 256, *splits, num_classes=num_classes)
 
 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
@@ -125,12 +128,17 @@ def check_conditions(source: str, conditions: np.ndarray, n: int) -> np.ndarray:
       f'{source}: expected conditions as floats [{n}, d] or [{n}, height, width, channels], one for each image, '
       f'got {conditions.dtype} {list(shape)}'
     )
+  return as_finite(source, conditions)
+
+
+def as_finite(source: str, numbers: np.ndarray) -> np.ndarray:
+  """Returns floats `[n, ...]` as float32, and refuses others than finite ones."""
   with np.errstate(over='ignore'):
-    conditions = conditions.astype(np.float32)
-  is_finite = np.isfinite(conditions).all(axis=tuple(range(1, conditions.ndim)))
+    numbers = numbers.astype(np.float32)
+  is_finite = np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
   if not is_finite.all():
     raise UsageError(f'{source}: expected finite float32 numbers, got others at position {np.argmin(is_finite)}')
-  return conditions
+  return numbers
 
 
 def random_order(n: int) -> np.ndarray:

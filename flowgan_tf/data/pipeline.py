@@ -20,7 +20,7 @@ _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 _ORDER, _NOISE, _FLIP = range(3)
 
 
-def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator) -> np.ndarray:
+def dequantize(images: np.ndarray, levels: int | None, seed: int | np.random.Generator) -> np.ndarray:
   """Spreads integer grey levels over the unit interval, `x = (k + u) / levels` with `u ~ U[0, 1)`.
 
   The noise of an image depends only on the seed and on its position in `images`. The first `m` images are therefore the
@@ -28,7 +28,7 @@ def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator)
 
   Args:
     images: Grey levels from 0 to levels - 1, integers `[n, height, width, channels]`.
-    levels: Number of grey levels, at most 256.
+    levels: Number of grey levels, at most 256. None for the rows of a table, which are returned as float32.
     seed: Non-negative seed of the noise, or a generator that draws it.
 
   Returns:
@@ -43,6 +43,8 @@ def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator)
   Theis, van den Oord, Bethge. A note on the evaluation of generative models. ICLR 2016, section 3.1.
   """
   images = np.asarray(images)
+  if levels is None:
+    return images.astype(np.float32)
   is_integer = np.issubdtype(images.dtype, np.integer)
   if not is_integer or (images.size and not 0 <= images.min() <= images.max() < levels):
     got = f'{images.min()} to {images.max()}' if is_integer else f'numbers of type {images.dtype}'
@@ -55,13 +57,13 @@ def dequantize(images: np.ndarray, levels: int, seed: int | np.random.Generator)
 
 
 def dequantized_chunks(
-  images: np.ndarray | StoredImages, levels: int, seed: int, batch_size: int
+  images: np.ndarray | StoredImages, levels: int | None, seed: int, batch_size: int
 ) -> Iterator[np.ndarray]:
   """Dequantises images chunk by chunk: laid end to end, the chunks are `dequantize(images, levels, seed)`, bit for bit.
 
   Args:
     images: As for `dequantize`. Images in a file are read chunk by chunk.
-    levels: Number of grey levels, at most 256.
+    levels: As for `dequantize`.
     seed: Non-negative seed of the noise.
     batch_size: Images in a batch. Each chunk but the last has as many whole batches as 256 MiB hold, or one.
 
@@ -76,7 +78,7 @@ def dequantized_chunks(
 
 def training_batches(
   split: Split,
-  levels: int,
+  levels: int | None,
   batch_size: int,
   seed: int,
   start: int = 0,
@@ -96,7 +98,7 @@ def training_batches(
 
   Args:
     split: The images, which may be fewer than a batch.
-    levels: Number of grey levels, at most 256.
+    levels: Number of grey levels, at most 256. None for a table, whose rows `[d]` come as they are.
     batch_size: Images in each element, over all workers.
     seed: Seed of 64 bits.
     start: Index of the first element.
@@ -156,7 +158,9 @@ def training_batches(
       grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
       if given is not None and given.shape.rank == 4:
         given = tf.where(mirrored, tf.reverse(given, [2]), given)
-    x = (tf.cast(grey_levels, tf.float32) + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
+    x = tf.cast(grey_levels, tf.float32)
+    if levels is not None:
+      x = (x + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
     if condition is None:
       return x
     return x, condition.of_grey_levels(grey_levels) if given is None else given

@@ -68,13 +68,14 @@ class Evaluator:
     if generator.has_density:
       # Matrix products are faster for large batches, but more images than the validation split has would be padding.
       self._batch_size = max(config.batch_size, 100, min(IMAGES_PER_CALL, len(dataset.validation.images)))
-      if condition and condition.classes and config[config.generator].condition_networks:
+      if condition and condition.classes and config[config.generator].get('condition_networks', True):
         # The density of an image is the sum over its classes, and each of them needs a pass of its own.
         self._passes = condition.classes
         self._batch_size = max(1, self._batch_size // self._passes)
-      self._likelihood = make_likelihood_fn(
-        generator, dataset.levels, self._batch_size, jit=config.jit, round_trips=round_trips, spread=spread
-      )
+      tools = {'jit': config.jit, 'round_trips': round_trips, 'spread': spread}
+      if dataset.levels is None:
+        tools['unit'] = dataset.train.images.std(axis=0)
+      self._likelihood = make_likelihood_fn(generator, dataset.levels, self._batch_size, **tools)
 
   def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:
     """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density.
@@ -232,6 +233,8 @@ def evaluate_run(
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))
     n = _SAMPLES[run.config.scorer] if samples is None else samples
+    if dataset.levels is None:  # Nothing scores the rows of a table.
+      n = 0
     made = None
     if n and replicas.is_chief:
       made = make_scorer(run.config, dataset, required=bool(scorer), within_classes=True)

@@ -88,11 +88,12 @@ def save_png(pixels: np.ndarray, path: str | os.PathLike) -> None:
 class Picture(NamedTuple):
   """A picture and the numbers behind it.
 
-  The arrays are `images`, float `[n, height, width, channels]`, and their `noise`. A conditional run adds `labels` or
-  `conditions`, one for each image, and perhaps `test_indices`, the positions of the test images that they belong to.
+  The arrays are `images`, float `[n, height, width, channels]`, or `rows` of a table, float `[n, d]`, and their
+  `noise`. A conditional run adds `labels` or `conditions`, one for each image, and perhaps `test_indices`, the
+  positions of the test images that they belong to.
   """
 
-  grid: np.ndarray  # uint8 `[height, width, channels]`
+  grid: np.ndarray | None  # uint8 `[height, width, channels]`; None for the rows of a table
   arrays: dict[str, np.ndarray]
   note: str = ''  # A line that explains the picture.
 
@@ -141,7 +142,8 @@ def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
   indices = _spread(len(split), _ROWS)
   images, conditions = split.images[indices], split.conditions
   conditions = condition.of_split(data.Split(images, None, None if conditions is None else conditions[indices]))
-  return Rows(conditions, indices, ((images + 0.5) / condition.levels).astype(np.float32))
+  originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
+  return Rows(conditions, indices, originals)
 
 
 def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows | None:
@@ -263,6 +265,8 @@ def _decoded(run, noise, columns=None, rows=None):
     return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
 
   images = map_batches(decode, noise, min(len(noise), IMAGES_PER_CALL), *conditions)
+  if images.ndim == 2:
+    return Picture(None, {'rows': images, 'noise': noise} | given)
   is_drawn_in_rows = rows is not None and columns is not None
   grid = rows.draw(images, columns) if is_drawn_in_rows else image_grid(images[:_LARGEST_GRID], columns)
   return Picture(grid, {'images': images, 'noise': noise} | given)

@@ -21,8 +21,9 @@ class Likelihood(NamedTuple):
 
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
   standard_error: float  #: Standard error of `nll` over images.
-  bits_per_dim: float  #: `nll` in bits per dimension of the grey levels.
-  #: Largest `|x - G(G^-1(x))|` over all pixels (full range 1) of the images whose round trip was measured.
+  bits_per_dim: float | None  #: `nll` in bits per dimension of the grey levels; None for the rows of a table.
+  #: Largest `|x - G(G^-1(x))|` over all pixels (full range 1) of the images whose round trip was measured. Columns of a
+  #: table are in units of their standard deviation.
   round_trip_error: float
   n: int  #: Number of images.
   conditional_nll: float | None = None  #: Mean of -log p(x | y) for the images' own labels, in nats per image.
@@ -77,21 +78,23 @@ def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
 
 def make_likelihood_fn(
   flow: Flow,
-  levels: int,
+  levels: int | None,
   batch_size: int,
   *,
   jit: bool,
   round_trips: int | None = None,
+  unit: float | np.ndarray = 1.0,
   spread: Callable[[Callable], Callable] = lambda function: function,
 ) -> Callable[[np.ndarray], Likelihood]:
   """Builds a function that measures the likelihood of images.
 
   Args:
     flow: The flow.
-    levels: Number of grey levels of the data.
+    levels: Number of grey levels of the data; None for a table.
     batch_size: Number of images per call of the flow.
     jit: Whether to compile with XLA.
     round_trips: How many of the first images make the round trip, which takes as long as their density; None for all.
+    unit: What errors of the round trip are divided by, such as the standard deviation of each column of a table.
     spread: Function, such as `Replicas.map`, that spreads a function of batches over devices.
 
   Returns:
@@ -108,7 +111,8 @@ def make_likelihood_fn(
     log_prob = log_prob_of(images, *condition)
     # Without tf.identity, TFP's cache would return the images that the noise was computed from.
     decoded = flow.decode(tf.identity(flow.encode(images, **keywords)), **keywords)
-    return log_prob, tf.reduce_max(tf.abs(decoded - images), axis=(1, 2, 3))
+    errors = tf.abs(decoded - images) / tf.cast(unit, images.dtype)
+    return log_prob, tf.reduce_max(errors, axis=range(1, images.shape.rank))
 
   def log_prob_of(images, *condition):
     """log p(x, y) of all classes `[n, classes]`, or log p(x | c) or log p(x) `[n]`."""
@@ -141,7 +145,7 @@ def make_likelihood_fn(
     return Likelihood(
       nll=nll,
       standard_error=standard_error(log_prob),
-      bits_per_dim=bits_per_dim(nll, chunk.shape[1:], levels),
+      bits_per_dim=None if levels is None else bits_per_dim(nll, chunk.shape[1:], levels),
       round_trip_error=float(np.concatenate(errors).max()),
       n=n,
       **of_classes,

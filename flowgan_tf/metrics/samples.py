@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from flowgan_tf.data import Dataset, dequantize
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check
 from flowgan_tf.files import make_writable
 from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.metrics.classifier import load_classifier
@@ -182,14 +182,17 @@ def make_scorer(
 
   Args:
     config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
-    dataset: The data. Without labels for a classifier, there is no scorer.
+    dataset: The data. Without labels for a classifier, and for a table, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
     within_classes: Whether to measure FID within classes, too, if samples are drawn for classes.
 
   Raises:
-    UsageError: If `required` and the data have no labels, a label has no training image, or the weights of Inception-v3
-      are missing.
+    UsageError: If `required` and the data have no labels or are a table, a label has no training image, or the weights
+      of Inception-v3 are missing.
   """
+  if dataset.levels is None:
+    check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
+    return None
   by_classifier, by_label = config.scorer == 'classifier', config.condition == 'label'
   if by_classifier and dataset.num_classes is None:
     if required:

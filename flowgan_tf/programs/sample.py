@@ -1,4 +1,4 @@
-"""Draws samples from a run, as a grid (PNG) and as an array (.npz).
+"""Draws samples from a run, as a grid (PNG) and as an array (.npz). Samples of a table have no grid.
 
 sample RUN --n=64
 sample RUN --temperature=0.7 --seed=3
@@ -64,6 +64,8 @@ def main(arguments: list[str]) -> None:
   command.load_tensorflow()
   run = fg.runs.load_run(argument, FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
+  if kind != 'samples' and len(run.image_shape) == 1:
+    raise UsageError(f'{run.workdir}: was trained on a table, for which there are no {kind}')
   rows = fg.evaluation.pictures.rows_of_run(run, FLAGS.label, vector)
   n, given = FLAGS.n or _DEFAULT_N[kind], ''
   if FLAGS.label is not None:
@@ -79,8 +81,10 @@ def main(arguments: list[str]) -> None:
   default = run.workdir / 'samples' / name
   out = pathlib.Path(FLAGS.out or default)
   save_arrays(f'{out}.npz', picture.arrays)
-  fg.evaluation.save_png(picture.grid, f'{out}.png')
-  print(f'{out}.png\n{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
+  if picture.grid is not None:
+    fg.evaluation.save_png(picture.grid, f'{out}.png')
+    print(f'{out}.png')
+  print(f'{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
 
 
 def _number(text):

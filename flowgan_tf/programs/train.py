@@ -61,8 +61,8 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   print(fg.report.evaluation_table(records))
   run = fg.runs.load_run(workdir)
   fg.saved_model.export(run.generator, workdir / 'export')
+  print('' if len(run.image_shape) == 1 else f'\nsamples      {workdir}/samples', end='')
   print(f"""
-samples      {workdir}/samples
 metrics      {workdir}/metrics.jsonl
 TensorBoard  tensorboard --logdir {workdir}/tensorboard
 SavedModel   {workdir}/export  (checkpoint {run.checkpoint})""")

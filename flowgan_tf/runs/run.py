@@ -25,7 +25,7 @@ class Run:
 
   workdir: pathlib.Path  #: Folder of the run.
   config: config_dict.ConfigDict  #: Configuration of the training.
-  image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
+  image_shape: tuple[int, ...]  #: `(height, width, channels)`, or `(d,)` for a table.
   fingerprint: str  #: Hash of the data.
   checkpoint: str  #: Name of the restored checkpoint.
   step: int  #: Training step of that checkpoint.

@@ -83,6 +83,8 @@ def analyze(
 def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
+  if len(run.image_shape) == 1:
+    raise UsageError(f'{run.workdir}: {what} needs images, and this run was trained on a table')
   settings = analysis.Settings(**settings)
   chosen = dataclasses.asdict(settings)
   if analysis.needs_density and not run.generator.has_density:

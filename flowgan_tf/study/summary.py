@@ -45,8 +45,8 @@ class Summary:
   config: config_dict.ConfigDict  #: Configuration of the training.
   dataset: str  #: Name of the data.
   fingerprint: str  #: Hash of the data.
-  image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
-  levels: int  #: Number of grey levels.
+  image_shape: tuple[int, ...]  #: `(height, width, channels)`, or `(d,)` for a table.
+  levels: int | None  #: Number of grey levels; None for a table.
   metrics: Sequence[dict] = ()  #: Records of `metrics.jsonl`.
   evaluation: Sequence[dict] = ()  #: Records of `evaluation.json`; empty if there is no such file.
   #: Results of analyses, by name of the analysis.
@@ -63,7 +63,7 @@ class Summary:
 
   def in_unit(self, nll: float | None, unit: str) -> float | None:
     """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
-    if nll is None or unit == 'nats':
+    if nll is None or unit == 'nats' or self.levels is None:
       return nll
     return metrics.bits_per_dim(nll, self.image_shape, self.levels)
 

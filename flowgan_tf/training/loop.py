@@ -78,6 +78,8 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   with replicas.reporting_lost_workers(), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    suits = (dataset.levels is None) == (config.generator == 'vectors')
+    check('generator', config.generator, "'vectors' for a table, as in configs/table.py, and another for images", suits)
     condition = data.make_condition(config.condition, dataset)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
     check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
@@ -154,7 +156,7 @@ class _Loop:
     self._rows = None  # of the grid of samples
     if condition and condition.classes:
       self._rows = rows_of_classes(condition.classes, _GRID_CLASSES)
-    elif condition:
+    elif condition and dataset.levels is not None:
       self._rows = rows_of_images(condition, dataset.validation)
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
@@ -231,22 +233,25 @@ class _Loop:
     if likelihood := self._evaluator.likelihood('validation', quick=True):
       left = ('standard_error', 'n')
       metrics = {name: value for name, value in likelihood.record().items() if name not in left}
-    samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-    if self._rows:
-      given = self._rows.each(_GRID_COLUMNS)
-      grid = self._rows.draw(self._evaluator.sample(len(given), Purpose.GRID, condition=given), _GRID_COLUMNS)
-    else:
-      grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
+    if has_pictures := self._dataset.levels is not None:
+      samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
+      if self._rows:
+        given = self._rows.each(_GRID_COLUMNS)
+        grid = self._rows.draw(self._evaluator.sample(len(given), Purpose.GRID, condition=given), _GRID_COLUMNS)
+      else:
+        grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
     if not self._folder:
       return
-    metrics |= self._evaluator.score(samples, self._scorer)
+    if has_pictures:
+      metrics |= self._evaluator.score(samples, self._scorer)
     error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
     if not error <= largest:
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
       _LOG.warning(text, step, error)
-    (self._folder / 'samples').mkdir(exist_ok=True)
-    save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
-    self._log.image('samples', step, grid)
+    if has_pictures:
+      (self._folder / 'samples').mkdir(exist_ok=True)
+      save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
+      self._log.image('samples', step, grid)
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
         self._save(name)

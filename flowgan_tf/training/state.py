@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.data import Condition, Dataset, Split, dequantize
 from flowgan_tf.errors import UsageError, check_memory
-from flowgan_tf.flows import MixturePrior, initialize_prior
+from flowgan_tf.flows import MixturePrior, initialize_prior, standardize
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.runs.config import settings, used
@@ -112,7 +112,7 @@ class TrainState:
 def start_from_data(
   config: config_dict.ConfigDict,
   train: Split,
-  levels: int,
+  levels: int | None,
   state: TrainState,
   condition: Condition | None = None,
   given: np.ndarray | None = None,
@@ -121,10 +121,12 @@ def start_from_data(
 
   The probabilities of the classes become their shares of the labels that are `given`, by default all labels, and the
   means of a mixture prior become the centres of clusters. If the generator has classes, only images with labels count.
-  A prior from another run, `config.init_from`, keeps its means.
+  A prior from another run, `config.init_from`, keeps its means. A flow of vectors gets the mean and the standard
+  deviation of each column of a table; those of another run it keeps, too.
 
   Raises:
-    UsageError: If there are fewer training images than components, or the flow has batch norms between its couplings.
+    UsageError: If there are fewer training images than components, the flow has batch norms between its couplings, or a
+      column of a table is constant.
   """
   prior = state.generator.distribution
   if condition and condition.classes:
@@ -132,6 +134,12 @@ def start_from_data(
     counts = np.bincount(labels[labels >= 0], minlength=condition.classes)
     for part in (state.generator, state.ema):
       part.class_probs.assign(counts / counts.sum())
+  if levels is None and not config.init_from:
+    for part in (state.generator, state.ema):
+      try:
+        standardize(part, train.images)
+      except UsageError as error:
+        raise UsageError(f'{config.dataset}: {error}') from error
   if config.init_from or not isinstance(prior, MixturePrior):
     return
   order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))

@@ -236,6 +236,34 @@ def test_other_npz_contents_are_refused(tmp_path, monkeypatch, contents, message
   raises(tmp_path / 'data.npz', rf'data\.npz: .*{message}')
 
 
+def test_a_table(tmp_path):
+  table, path = np.random.default_rng(0).normal(5.0, 2.0, (20, 3)), tmp_path / 'table.npz'
+  np.savez(path, x_train=table, y_train=np.arange(20) % 2)
+  dataset = load(str(path))
+  assert (dataset.levels, dataset.image_shape, dataset.num_classes) == (None, (3,), 2)
+  assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [16, 2, 2]
+  rows = np.concatenate([part.images for part in (dataset.train, dataset.validation, dataset.test)])
+  assert rows.dtype == np.float32
+  np.testing.assert_array_equal(np.sort(rows[:, 0]), np.sort(table[:, 0].astype(np.float32)))
+  np.savez(path, x_train=table, x_validation=table[:5], x_test=table[:7])
+  assert [len(part) for part in (load(str(path)).train, load(str(path)).test)] == [20, 7]
+  for arrays_of_file, message in (
+    ({'x_train': table, 'x_validation': table}, 'expected arrays .*; got x_train, x_validation$'),
+    ({'x_train': table.round().astype(int)}, r'or as a table, floats \[n, 2 or more\], got int64 \[20, 3\]$'),
+    ({'x_train': table[:, :1]}, r'floats \[n, 2 or more\], got float64 \[20, 1\]$'),
+    (
+      {'x_train': np.where(table > 8, np.inf, table)},
+      r'x_train: expected finite float32 numbers, got others at position',
+    ),
+    ({'x_train': table, 'x_test': table[:, :2]}, 'expected images of one shape'),
+  ):
+    np.savez(path, **arrays_of_file)
+    raises(path, rf'table\.npz: .*{message}')
+  np.savez(path, x_train=table)
+  with pytest.raises(UsageError, match=r'`image_size` must be 0 for .*table\.npz, which holds a table'):
+    load(str(path), image_size=8)
+
+
 def test_absent_and_damaged_npz(tmp_path):
   raises(tmp_path / 'absent.npz', r'absent\.npz: no such file$')
   path = tmp_path / 'damaged.npz'

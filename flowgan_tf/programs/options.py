@@ -17,6 +17,7 @@ import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
+from flowgan_tf.runs.folder import check_same_training, read_description
 
 FLAGS = flags.FLAGS
 
@@ -46,13 +47,22 @@ def define_settings(module: str) -> None:
       _define(name, kind, SHORT_FLAGS[name], module)
 
 
-def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config_dict.ConfigDict]:
+def configurations(
+  variants: Sequence[Mapping[str, Any]] = ({},), workdir: pathlib.Path | None = None
+) -> list[config_dict.ConfigDict]:
   """Returns the configurations that the flags describe. It checks them before it loads TensorFlow.
+
+  Without --config, the settings of the run in `workdir` are what the flags change, if there is one. If it has begun,
+  they must not change its training.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
+  saved = workdir and read_description(workdir)
+  if saved and FLAGS.config is None:
+    base = saved.config.copy_and_resolve_references()
+  else:
+    base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
   given |= {name: value for name in SHORT_FLAGS if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
@@ -65,12 +75,21 @@ def configurations(variants: Sequence[Mapping[str, Any]] = ({},)) -> list[config
     validate(config)
     for name in ('data_dir', 'cache_dir', 'inception_weights', 'init_from'):  # Valid in any working directory.
       config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
+    path = os.path.abspath(os.path.expanduser(config.dataset))
+    if saved and saved.config.dataset == path:
+      config.dataset = path
     configs.append(config)
   for name, value in given.items():
     if any(name in variant for variant in variants):
       raise UsageError(f'`{name}` must be left out, as {command.program()} sets it. Got: {value}.', name)
     if all(reasons := [hindrance(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
+  if saved and (workdir / 'checkpoints').exists():
+    try:
+      check_same_training(workdir, configs[0], saved.config)
+    except UsageError as error:
+      own = fg.report.commands.training(saved.config, workdir)
+      raise UsageError(f'{error}, or the command of this run: {own}', error.argument) from error
   if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
     name = 'inception_weights'
     raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)

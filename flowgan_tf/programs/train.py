@@ -1,7 +1,8 @@
-"""Trains a Flow-GAN, evaluates it and exports it. Repeat the command to resume.
+"""Trains a Flow-GAN, evaluates it and exports it.
 
   train --objective=hybrid --lambda=0.1
   train --config=configs/mnist.py --objective=mle --data_dir=DIR --workdir=runs/mnist-mle
+  train --workdir=RUN                                     resumes a run with its own settings
 
 Flags override the config file. --config.NAME=VALUE sets anything else, for example --config.nice.hidden_units=500.
 """
@@ -18,7 +19,7 @@ from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
 options.define_settings(__name__)
-flags.DEFINE_string('workdir', None, 'Folder of the run. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].')
+flags.DEFINE_string('workdir', None, 'Folder of a new run, or of a run to resume. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].')
 flags.DEFINE_integer(
   'samples',
   5000,
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  [config] = options.configurations()
+  [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
   return train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))

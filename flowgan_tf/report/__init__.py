@@ -1,7 +1,17 @@
 """One HTML page about runs, and the table of an evaluation for the terminal."""
 
-from flowgan_tf.report.page import render
-from flowgan_tf.report.sections import make_report
-from flowgan_tf.report.tables import evaluation_table
+from typing import TYPE_CHECKING
+
+from flowgan_tf.lazy import offer
 
 __all__ = ['evaluation_table', 'make_report', 'render']
+
+if TYPE_CHECKING:
+  from flowgan_tf.report.page import render
+  from flowgan_tf.report.sections import make_report
+  from flowgan_tf.report.tables import evaluation_table
+else:
+  __getattr__, __dir__ = offer(
+    __name__,
+    {'commands': [], 'figures': [], 'page': ['render'], 'sections': ['make_report'], 'tables': ['evaluation_table']},
+  )

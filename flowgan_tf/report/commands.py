@@ -21,7 +21,11 @@ _DEFAULT = 'configs/digits.py'  # what bin/train uses without --config
 
 def train(run: Summary) -> str:
   """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
-  config = run.config
+  return training(run.config, run.path)
+
+
+def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
+  """Returns the command that trains a run with a configuration in a folder."""
   wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not hindrance(n, config)}
   if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
     wanted['init_from'] = os.path.relpath(config.init_from)  # Relative to here, like the runs in the commands.
@@ -43,7 +47,7 @@ def train(run: Summary) -> str:
       flags.append(f'--{name}={value}')
     else:
       flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
-  return shlex.join(['bin/train', *flags, f'--workdir={run.path}'])
+  return shlex.join(['bin/train', *flags, f'--workdir={workdir}'])
 
 
 @functools.cache

@@ -1,4 +1,9 @@
-"""The folder of a run, which only one training may use at a time, and its `config.json`."""
+"""The folder of a run, which only one training may use at a time, and its `config.json`.
+
+A program reads the settings of a run here before it loads TensorFlow.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -6,15 +11,19 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ml_collections import config_dict
 
-from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
-from flowgan_tf.runs.checkpoints import available, latest_step
+from flowgan_tf.lazy import later
 from flowgan_tf.runs.config import default_config, training_changes, used
+
+if TYPE_CHECKING:
+  from flowgan_tf import data
+
+checkpoints = later('flowgan_tf.runs.checkpoints')
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
@@ -83,8 +92,13 @@ def open_workdir(
     if any(workdir.iterdir()):
       said = f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run'
       raise UsageError(said, 'workdir')
-  elif available(workdir):
-    _check_same(workdir, new, old)
+  elif checkpoints.available(workdir):
+    check_same_training(workdir, config, old.config)
+    if new.data != old.data:
+      raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
+    if (done := checkpoints.latest_step(workdir)) > config.steps:
+      said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
+      raise UsageError(said, 'steps')
     new = old._replace(config=config)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
@@ -107,15 +121,13 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
     os.close(folder)
 
 
-def _check_same(workdir, new, old):
-  config, changes = new.config, training_changes(new.config, old.config)
+def check_same_training(
+  workdir: str | os.PathLike, config: config_dict.ConfigDict, old: config_dict.ConfigDict
+) -> None:
+  """Refuses a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
+  changes = training_changes(config, old)
   if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and config.final_lambda is None:
     changes.pop('steps', None)  # Otherwise a learning rate or lambda depends on the last step.
   if changes:
     changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`', 'workdir')
-  if new.data != old.data:
-    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
-  if (done := latest_step(workdir)) > config.steps:
-    said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
-    raise UsageError(said, 'steps')

@@ -14,6 +14,8 @@ from absl import flags
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, start
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.folder import Description, write_description
 from tests import processes
 from tests.programs.conftest import CHECKOUT, PROGRAMS, assert_one_line, call, call_outside, untouched
 
@@ -135,7 +137,10 @@ for program, *arguments in eval(sys.argv[1]):
 """
 
 
-def test_help_and_refusals_do_without_tensorflow():
+def test_help_and_refusals_do_without_tensorflow(tmp_path):
+  workdir = tmp_path / 'run'
+  (workdir / 'checkpoints').mkdir(parents=True)
+  write_description(workdir, Description(default_config(), {}))
   cases = {
     ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',
     ('evaluate', 'RUN', '--split=nonsense'): '--split=nonsense: value should be one of ',
@@ -147,6 +152,7 @@ def test_help_and_refusals_do_without_tensorflow():
       '--condition=lable',
     ): "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at least 2,",
     ('train', '--objective=nonsense'): "--objective must be one of mle, adversarial, hybrid. Got: 'nonsense'.",
+    ('train', f'--workdir={workdir}', '--seed=3'): 'holds a run with another configuration (seed 0 -> 3); use another ',
     ('sweep', '--lambdas=-1'): '--lambdas must be different numbers of at least 0, or inf. Got: -1.',
   }
   calls = [(program, '--help') for program in PROGRAMS] + list(cases)

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.runs.config import training_changes
 from flowgan_tf.runs.folder import read_description
 from flowgan_tf.training import TrainingDiverged
-from tests.programs.conftest import FAST, TINY, assert_one_line, call
+from tests.programs.conftest import FAST, TINY, assert_one_line, call, parsed_config
 
 
 def test_a_finished_run(finished):
@@ -39,8 +40,11 @@ def test_a_finished_run(finished):
 def test_the_folder_of_another_run_is_refused(tmp_path, finished, cache):
   workdir, _ = finished
   config = (workdir / 'config.json').read_bytes()
-  outcome = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', '--lambda=0.5', f'--workdir={workdir}')
-  assert_one_line(outcome, 'train', str(workdir), 'lambda 0.1 -> 0.5', 'use another --workdir')
+  for flags in (['--lambda=0.5'], [*TINY, f'--config.cache_dir={cache}', '--steps=20', '--lambda=0.5']):
+    outcome = call('train', *flags, f'--workdir={workdir}')
+    assert_one_line(outcome, 'train', str(workdir), '(lambda 0.1 -> 0.5)', 'use another --workdir, or the command of ')
+    *_, command = outcome.err.partition(': bin/train ')
+    assert training_changes(parsed_config(shlex.split(command)), read_description(workdir).config) == {}
   assert (workdir / 'config.json').read_bytes() == config
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-import flowgan_tf.report  # noqa: F401
+import flowgan_tf.report.sections  # noqa: F401
 from flowgan_tf.programs import start as programs
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.signals import SIGNALS

@@ -18,6 +18,7 @@ from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.metrics.samples import Scorer, make_scorer, score_samples
+from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import check_strategy, shared_settings
@@ -118,7 +119,7 @@ class Evaluator:
       given = [np.resize(given, (full, *given.shape[1:]))]
     label = given[0] if self._condition and self._condition.classes else None
     noise = sample_noise(self._generator.distribution, full, seed, temperature, label)
-    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, *given)[:n]
+    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, *given, what='sampling')[:n]
 
   def shuffled(self, split: str, n: int) -> data.Split:
     """Returns n images of a split in an order that mixes classes and is always the same, more than once if need be."""
@@ -252,26 +253,28 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
   tools = {'spread': replicas.map, 'condition': condition}
   evaluator = Evaluator(run.generator, dataset, run.config, **tools)
   # Scores of fewer images are lower, and give no bound.
-  real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
+  with Task('evaluating real images'):
+    real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
   conditional = {'condition': run.config.condition} if condition else {}
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
-      measured = by_step[step] = {'step': step, 'split': split} | conditional
-      if likelihood := evaluator.likelihood(split):
-        measured |= likelihood.record()
-      if float64:
-        with replicas.scope():
-          generator = run.generator.with_dtype('float64')
-        wide = Evaluator(generator, dataset, run.config, **tools).likelihood(split)
-        measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
-      if n:
-        drawn = evaluator.sample(n, Purpose.SCORE, split=split)
-        measured |= evaluator.spread_of_samples(split)
-        if replicas.is_chief:
-          measured |= evaluator.score(drawn, scorer, _SPLITS, split) | real
+      with Task(f'evaluating {checkpoint} on the {split} images'):
+        measured = by_step[step] = {'step': step, 'split': split} | conditional
+        if likelihood := evaluator.likelihood(split):
+          measured |= likelihood.record()
+        if float64:
+          with replicas.scope():
+            generator = run.generator.with_dtype('float64')
+          wide = Evaluator(generator, dataset, run.config, **tools).likelihood(split)
+          measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
+        if n:
+          drawn = evaluator.sample(n, Purpose.SCORE, split=split)
+          measured |= evaluator.spread_of_samples(split)
+          if replicas.is_chief:
+            measured |= evaluator.score(drawn, scorer, _SPLITS, split) | real
     records.append(by_step[step] | {'checkpoint': checkpoint})
   return records
 

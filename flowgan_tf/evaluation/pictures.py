@@ -264,7 +264,7 @@ def _decoded(run, noise, columns=None, rows=None):
   def decode(noise, *condition):
     return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
 
-  images = map_batches(decode, noise, min(len(noise), IMAGES_PER_CALL), *conditions)
+  images = map_batches(decode, noise, min(len(noise), IMAGES_PER_CALL), *conditions, what='sampling')
   if images.ndim == 2:
     return Picture(None, {'rows': images, 'noise': noise} | given)
   is_drawn_in_rows = rows is not None and columns is not None

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import digest, save_arrays
+from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'
@@ -35,15 +36,19 @@ def check_images(images: np.ndarray) -> np.ndarray:
   return images
 
 
-def map_batches(function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray):
+def map_batches(function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray, what: str = 'computing'):
   """Applies a function to arrays `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
-  The last batch is filled up with copies of the first entry, whose results are dropped, because XLA would compile
-  another program for a smaller batch.
+  Its progress is shown as `what`. The last batch is filled up with copies of the first entry, whose results are
+  dropped, because XLA would compile another program for a smaller batch.
   """
   n = len(array)
   padded = [np.concatenate([a, np.repeat(a[:1], -n % batch_size, axis=0)]) for a in (array, *others)]
-  parts = [function(*(a[i : i + batch_size] for a in padded)) for i in range(0, n, batch_size)]
+  parts = []
+  with Task(what, n) as task:
+    for i in range(0, n, batch_size):
+      parts.append(function(*(a[i : i + batch_size] for a in padded)))
+      task.advance(batch_size)
   return tf.nest.map_structure(lambda *batches: np.concatenate(batches)[:n], *parts)
 
 
@@ -61,6 +66,11 @@ def binomial_error(share: float, n: int) -> float:
 def weights_hash(weights: Iterable[np.ndarray]) -> str:
   """Returns the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
   return hashlib.sha256(b''.join(weight.tobytes() for weight in weights)).hexdigest()[:16]
+
+
+def cache_folder(folder: str) -> pathlib.Path:
+  """Returns the folder of the setting `cache_dir`, which may be empty."""
+  return pathlib.Path(folder or '~/.cache/flowgan_tf').expanduser()
 
 
 def cached(

@@ -18,6 +18,7 @@ import tensorflow as tf
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks
 from flowgan_tf.errors import check
 from flowgan_tf.metrics.arrays import cached, check_images, weights_hash
+from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def load_classifier(dataset: Dataset, cache_dir: str | os.PathLike, seed: int = 
   def train():
     _train(model, dataset, seed)
     chunks = dequantized_chunks(dataset.test.images, dataset.levels, seed, _BATCH_SIZE_OF_TEST)
-    logits = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0) for chunk in chunks]
+    with Task('testing the classifier'):
+      logits = [model.predict(chunk, batch_size=_BATCH_SIZE_OF_TEST, verbose=0) for chunk in chunks]
     test_accuracy = float(np.mean(np.concatenate(logits).argmax(axis=1) == dataset.test.labels))
     _LOG.info('The classifier of %s labels %.2f %% of the test images correctly.', dataset.name, 100 * test_accuracy)
     weights = model.get_weights()
@@ -144,6 +146,8 @@ def _train(model, dataset, seed):
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     jit_compile=False,  # The gradients of XLA's convolutions are ten times slower on a CPU.
   )
-  for batch in batches:
-    images = dequantize(dataset.train.images[batch], dataset.levels, seed=int(rng.integers(2**63)))
-    model.train_on_batch(images, dataset.train.labels[batch])
+  with Task('training the classifier', len(order)) as task:
+    for batch in batches:
+      images = dequantize(dataset.train.images[batch], dataset.levels, seed=int(rng.integers(2**63)))
+      model.train_on_batch(images, dataset.train.labels[batch])
+      task.advance(len(batch))

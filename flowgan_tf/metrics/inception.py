@@ -14,15 +14,14 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.arrays import check_images, weights_hash
+from flowgan_tf.progress import Task
 
 _SIZE = 299
 _BATCH_SIZE = 50
-_PROGRESS_BAR_FROM = 2000  # images, which take minutes on a few CPU cores
 
 # The name and address that keras.applications uses.
 _FILE_NAME = 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5'
@@ -62,11 +61,12 @@ class Inception:
       The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
     """
     images = check_images(images)
-    silent = len(images) < _PROGRESS_BAR_FROM or not sys.stderr.isatty()
     outputs = []
-    for start in tqdm.trange(0, len(images), _BATCH_SIZE, desc=self.name, dynamic_ncols=True, disable=silent):
-      grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
-      outputs.append(self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
+    with Task(self.name, len(images)) as task:
+      for start in range(0, len(images), _BATCH_SIZE):
+        grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
+        outputs.append(self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
+        task.advance(_BATCH_SIZE)
     features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 

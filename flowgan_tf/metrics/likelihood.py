@@ -129,12 +129,13 @@ def make_likelihood_fn(
       there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
       given = [] if condition is None else [condition[n : n + len(chunk)]]
       if there_and_back:
-        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size, *(c[:there_and_back] for c in given))
+        first = (c[:there_and_back] for c in given)
+        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size, *first, what='likelihood')
         log_probs.append(log_prob)
         errors.append(error)
       if there_and_back < len(chunk):
         rest = (c[there_and_back:] for c in given)
-        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size, *rest))
+        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size, *rest, what='likelihood'))
       n += len(chunk)
     log_prob, of_classes = np.concatenate(log_probs), {}
     if per_class:

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +13,7 @@ from ml_collections import config_dict
 from flowgan_tf.data import Dataset, dequantize
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.files import make_writable
-from flowgan_tf.metrics.arrays import cached
+from flowgan_tf.metrics.arrays import cache_folder, cached
 from flowgan_tf.metrics.classifier import load_classifier
 from flowgan_tf.metrics.conditional import class_distances, label_agreement
 from flowgan_tf.metrics.inception import load_inception
@@ -26,6 +25,7 @@ from flowgan_tf.metrics.scores import (
   kernel_distance,
   mode_score,
 )
+from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,10 +85,12 @@ def load_reference(
     _LOG.info('Computing %s features of %s train images of %s.', network.name, count, dataset.name)
     chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
     features = []
-    for start in range(0, used, chunk):
-      # Each chunk has a seed of its own, or all of them would get the same noise.
-      images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
-      features.append(network.predict(images)[0])
+    with Task('reference features', used) as task:
+      for start in range(0, used, chunk):
+        # Each chunk has a seed of its own, or all of them would get the same noise.
+        images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
+        features.append(network.predict(images)[0])
+        task.advance(chunk)
     features = np.concatenate(features)
     kept = features if by_class else features[of_kernel]
     return {'features': kept, **feature_statistics(features)._asdict()}
@@ -138,6 +140,10 @@ class Scorer:
       splits and reference images. With labels it has what `label_agreement` says, the accuracy of that classifier on
       test images as `labeller_accuracy` and, if the reference has classes, what `class_distances` says.
     """
+    with Task(f'scores of {len(images):,} images'):
+      return self._scores(images, splits, labels)
+
+  def _scores(self, images, splits, labels):
     network = self.network
     features, probabilities = network.predict(images)
     scores = {
@@ -209,7 +215,7 @@ def make_scorer(
         f'{config.dataset}: must have training images of each label from 0 to {dataset.num_classes - 1}, or no labels. '
         f'Got: none of {counts.argmin()}.'
       )
-  folder = pathlib.Path(config.cache_dir or '~/.cache/flowgan_tf').expanduser()
+  folder = cache_folder(config.cache_dir)
   try:
     make_writable(folder)
   except UsageError as error:

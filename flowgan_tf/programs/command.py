@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from absl import app, flags
 from absl import logging as absl_logging
 
+from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, is_path
 
 FLAGS = flags.FLAGS
@@ -51,19 +52,26 @@ def run_program(module: types.ModuleType) -> None:
     FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   # Our own log lines go to the terminal unchanged, and lines of other libraries only if they are warnings or worse.
   notes = logging.getLogger('flowgan_tf')
-  notes.addHandler(logging.StreamHandler())
+  notes.addHandler(_Lines())
   notes.setLevel(logging.INFO)
   notes.propagate = False
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
 
   def main(argv: list[str]) -> int | None:
-    with _errors_reported():
+    with _errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.
       if '' in argv:
         raise UsageError('arguments must be paths. Got: an empty one.')
       return module.main(argv[1:])
 
   app.run(main, flags_parser=_parse)
+
+
+class _Lines(logging.Handler):
+  """Prints log lines above the bars that show progress."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    progress.write(self.format(record))
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -139,7 +147,12 @@ def load_tensorflow() -> None:
   try:
     with open(os.devnull, 'w') as nowhere:
       os.dup2(nowhere.fileno(), 2)
-    tf = importlib.import_module('tensorflow')
+    with (
+      open(standard_error, 'w', buffering=1, closefd=False) as ours,
+      progress.shown_on(ours),
+      progress.Task('loading TensorFlow'),
+    ):
+      tf = importlib.import_module('tensorflow')
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)

@@ -9,17 +9,21 @@ Flags override the config file. --config.NAME=VALUE sets anything else, for exam
 
 import pathlib
 import sys
+import time
 
 from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
+from flowgan_tf import progress
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
 options.define_settings(__name__)
-flags.DEFINE_string('workdir', None, 'Folder of a new run, or of a run to resume. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].')
+flags.DEFINE_string(
+  'workdir', None, 'Folder of a new run, or of a run to resume. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].'
+)
 flags.DEFINE_integer(
   'samples',
   5000,
@@ -34,10 +38,14 @@ def main(arguments: list[str]) -> int:
   """Trains, evaluates and exports."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  began = time.monotonic()
   [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
-  return train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))
+  status = train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))
+  if not status:
+    progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
+  return status
 
 
 def condition_suffix(config: config_dict.ConfigDict) -> str:
@@ -61,7 +69,8 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
   print(fg.report.evaluation_table(records))
   run = fg.runs.load_run(workdir)
-  fg.saved_model.export(run.generator, workdir / 'export')
+  with progress.Task('exporting'):
+    fg.saved_model.export(run.generator, workdir / 'export')
   print('' if len(run.image_shape) == 1 else f'\nsamples      {workdir}/samples', end='')
   print(f"""
 metrics      {workdir}/metrics.jsonl

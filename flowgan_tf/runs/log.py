@@ -6,18 +6,18 @@ import json
 import logging
 import os
 import pathlib
-import sys
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
+from flowgan_tf import progress
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, write_atomically
 
 _LOG = logging.getLogger(__name__)
 
-# The terminal has room only for these, in the line of an evaluation and beside the progress bar.
+# The line of an evaluation has room only for these.
 _LINE = {
   'nll': ',.2f',
   'bits_per_dim': '.3f',
@@ -35,17 +35,17 @@ _LINE = {
 _CONDITIONAL = {'class_accuracy', 'label_share', 'psnr', 'consistency'}
 # The line of a conditional generator leaves these out. The files have them.
 _DETAILS = {'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
-_BAR = {'train': ('nll', 'critic_gap'), 'validation': ('nll', 'class_accuracy', 'label_share', 'mode_score', 'fid')}
+_LOSSES = {'nll': ',.1f', 'critic_gap': '.3g'}  # in the lines of progress
 
 
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  On a terminal it also shows a progress bar with the newest numbers. `records` is what the log held when it was opened,
-  and `seconds` is the time of its last record.
+  While it is open, it also shows the progress of the training with its newest losses. `records` is what the log held
+  when it was opened, and `seconds` is the time of its last record.
   """
 
-  def __init__(self, workdir: pathlib.Path, start: int, steps: int):
+  def __init__(self, workdir: pathlib.Path, start: int, steps: int, batch_size: int = 1):
     """Opens the log at step `start`, and removes records of later steps, which an interrupted run may have left."""
     self._tensorboard = workdir / 'tensorboard'
     with self._writing():
@@ -59,15 +59,16 @@ class RunLog:
     write_atomically(self._path, ''.join(map(_line, self.records)))
     self._file = self._path.open('a')
     self.seconds = self.records[-1]['seconds'] if self.records else 0.0
-    interactive = sys.stderr.isatty()
-    self._bar = tqdm.tqdm(
-      total=steps, initial=start, unit='step', dynamic_ncols=True, disable=not interactive, smoothing=0.05
+    self._newest: Mapping[str, tf.Tensor | float] = {}
+    self._open = contextlib.ExitStack()
+    self._task = self._open.enter_context(
+      progress.Task('training', steps, unit='steps', done=start, images=batch_size, note=self._losses)
     )
-    self._postfix: dict[str, str] = {}
 
-  def advance(self) -> None:
-    """Counts one finished step."""
-    self._bar.update()
+  def advance(self, metrics: Mapping[str, tf.Tensor | float]) -> None:
+    """Counts one finished step with its metrics, which are looked at only if they are shown."""
+    self._newest = metrics
+    self._task.advance()
 
   def record(self, kind: str, step: int, metrics: dict[str, float | int | str | list], seconds: float) -> None:
     """Logs metrics; TensorBoard shows single numbers. Unless the kind is 'train', the record is then on the disk.
@@ -82,7 +83,9 @@ class RunLog:
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, (str, list))}
       for name, value in numbers.items():
         tf.summary.scalar(f'{kind}/{name}', value, step=step)
-    self._show(kind, step, numbers)
+    if kind == 'validation':
+      hidden = _DETAILS if numbers.keys() & _CONDITIONAL else ()
+      progress.write(f'step {step}: {_listed(numbers, {n: form for n, form in _LINE.items() if n not in hidden})}')
 
   def sync(self) -> None:
     """Waits until the records would survive a power cut."""
@@ -95,7 +98,7 @@ class RunLog:
 
   def close(self) -> None:
     """Closes all outputs."""
-    self._bar.close()
+    self._open.close()
     self._file.close()
     with self._writing():
       self._writer.close()
@@ -108,14 +111,8 @@ class RunLog:
     except tf.errors.OpError as error:
       raise OSError(f'{self._tensorboard}: cannot be written ({error.message.splitlines()[0]})') from error
 
-  def _show(self, kind, step, metrics):
-    if kind == 'validation':
-      shown = metrics.keys() - (_DETAILS if metrics.keys() & _CONDITIONAL else ())
-      numbers = ', '.join(f'{name} {metrics[name]:{form}}' for name, form in _LINE.items() if name in shown)
-      self._bar.write(f'step {step}: {numbers}', file=sys.stderr)
-    prefix = '' if kind == 'train' else 'val_'
-    self._postfix |= {prefix + name: f'{metrics[name]:.4g}' for name in _BAR.get(kind, ()) if name in metrics}
-    self._bar.set_postfix(self._postfix)
+  def _losses(self):
+    return _listed(self._newest, _LOSSES)
 
 
 class NoLog:
@@ -157,6 +154,10 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
     some = ', '.join(damaged[:5]) + (f' and {len(damaged) - 5} more' if len(damaged) > 5 else '')
     _LOG.warning('%s: damaged lines are left out: %s.', path, some)
   return records
+
+
+def _listed(numbers: Mapping[str, tf.Tensor | float], forms: Mapping[str, str]) -> str:
+  return ', '.join(f'{name} {float(numbers[name]):{form}}' for name, form in forms.items() if name in numbers)
 
 
 def _line(record: dict) -> str:

@@ -13,6 +13,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.networks import CRITICS
+from flowgan_tf.progress import Task
 from flowgan_tf.runs.checkpoints import available, restore_generator
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import read_description
@@ -50,8 +51,9 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   checkpoint = checkpoint or (best if best in (have := available(workdir)) else have[0])
   image_shape = tuple(facts['image_shape'])
   identity = run_identity(config, facts['fingerprint'])
-  generator = make_generator(config, image_shape, arguments=facts.get('condition'))
-  step = restore_generator(workdir, checkpoint, generator, identity)
+  with Task(f'loading {workdir}'):
+    generator = make_generator(config, image_shape, arguments=facts.get('condition'))
+    step = restore_generator(workdir, checkpoint, generator, identity)
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
 
 
@@ -81,7 +83,8 @@ def load_data(run: Run) -> data.Dataset:
   Raises:
     UsageError: If the data cannot be read or have changed.
   """
-  dataset = data.load(run.config.dataset, run.config.data_dir, run.config.image_size)
+  with Task(f'loading {run.config.dataset}'):
+    dataset = data.load(run.config.dataset, run.config.data_dir, run.config.image_size)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')
   return dataset

@@ -16,6 +16,7 @@ from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, rows_of_classes, rows_of_images, save_png
 from flowgan_tf.metrics.samples import make_scorer
+from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
 from flowgan_tf.runs.config import make_objective, run_identity, shared_settings, validate
@@ -77,14 +78,16 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   check('batch_size', config.batch_size, expected, config.batch_size % replicas.count == 0)
   with replicas.reporting_lost_workers(), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
-    dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    with Task(f'loading {config.dataset}'):
+      dataset = data.load(config.dataset, config.data_dir, config.image_size)
     suits = (dataset.levels is None) == (config.generator == 'vectors')
     check('generator', config.generator, "'vectors' for a table, as in configs/table.py, and another for images", suits)
     condition = data.make_condition(config.condition, dataset)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
     check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
     replicas.check_same(shared_settings(config, dataset))
-    state = TrainState(config, dataset.image_shape, objective, replicas.scope(), condition)
+    with Task('building the model'):
+      state = TrainState(config, dataset.image_shape, objective, replicas.scope(), condition)
     expected = f"'adversarial' with generator {config.generator}, which is not invertible and has no likelihood"
     check('objective', config.objective, expected, state.generator.has_density or not objective.uses_likelihood)
     folder = None
@@ -93,6 +96,11 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
       folder = open_workdir(workdir, config, dataset, init, condition)
+    sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
+    shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
+    what = f'rows of {shape} numbers' if dataset.levels is None else f'images of {shape}'
+    text = '%s: %s training, %s validation and %s test %s, %s.'
+    _LOG.info(text, dataset.name, *sizes, what, f'{classes} classes' if classes else 'without labels')
     loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     while True:
       try:
@@ -194,17 +202,17 @@ class _Loop:
           raise ConnectionError(
             f'another worker was stopped; repeat the command on all workers to go on at step {step}'
           )
-        with self._timed('evaluation'):
-          self._evaluate(step)
+        self._evaluate(step)
     if start < config.steps:
       total = time.perf_counter() - self._opened
       shares = (100 * self._spent[work] / total for work in ('evaluation', 'input'))
-      _LOG.info('%.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.', total, *shares)
+      text = 'The training took %.0f seconds, of which evaluations took %.1f %% and waits for images %.1f %%.'
+      _LOG.info(text, total, *shares)
     return True
 
   def _step(self, batches, step):
     metrics = self._advance(batches, step)
-    self._log.advance()
+    self._log.advance(metrics)
     if step % self._config.log_every == 0:
       self._log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
       self._check_finite(metrics)
@@ -229,6 +237,10 @@ class _Loop:
     return step % self._config.eval_every == 0 and bool(step or self._config.init_from)
 
   def _evaluate(self, step):
+    with self._timed('evaluation'), Task(f'evaluating step {step}'):
+      self._measure(step)
+
+  def _measure(self, step):
     metrics = {}
     if likelihood := self._evaluator.likelihood('validation', quick=True):
       left = ('standard_error', 'n')
@@ -283,8 +295,7 @@ class _Loop:
       return
     found = [record for record in self._log.records if (record.get('kind'), record['step']) == ('validation', step)]
     if not self._replicas.from_chief(bool(found)):
-      with self._timed('evaluation'):
-        self._evaluate(step)
+      self._evaluate(step)
     elif found:
       for name in self._improves(found[-1]):
         if name not in available(self._folder):
@@ -342,7 +353,8 @@ class _Loop:
     if not self._folder:
       yield
       return
-    with contextlib.closing(RunLog(self._folder, int(self._state.step), self._config.steps)) as self._log:
+    config, step = self._config, int(self._state.step)
+    with contextlib.closing(RunLog(self._folder, step, config.steps, config.batch_size)) as self._log:
       yield
 
   def _batches(self, start):

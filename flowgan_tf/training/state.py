@@ -15,6 +15,7 @@ from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.flows import MixturePrior, initialize_prior, standardize
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
+from flowgan_tf.progress import Task
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.run import load_run, make_critic, make_generator
 from flowgan_tf.runs.seeds import Purpose
@@ -154,7 +155,8 @@ def start_from_data(
   images = dequantize(train.images[chosen], levels, config.seed + Purpose.PRIOR)
   _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
   try:
-    initialize_prior(state.generator, images, config.seed, train.labels[chosen] if prior.classes else None)
+    with Task(f'finding {prior.num_components} clusters'):
+      initialize_prior(state.generator, images, config.seed, train.labels[chosen] if prior.classes else None)
   except ValueError as error:
     raise UsageError(f'`{config.generator}.components` {prior.num_components} does not fit: {error}') from error
   for average, variable in zip(state.ema.distribution.variables, prior.variables, strict=True):

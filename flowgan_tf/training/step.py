@@ -1,5 +1,6 @@
 """One training step: updates of the critic, one update of the generator, and one of the averaged weights."""
 
+import contextlib
 import functools
 import logging
 import math
@@ -11,6 +12,7 @@ from ml_collections import config_dict
 from flowgan_tf.data.conditions import reduce_images
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
+from flowgan_tf.progress import Task
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
@@ -135,9 +137,12 @@ class TrainStep:
       trains_generator = step >= config.critic_warmup
     # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same.
     pattern = penalized, trains_generator, gradient_norm
+    waiting = contextlib.nullcontext()
     if pattern not in self._graphs:
       self._graphs[pattern] = graph(lambda *batch: self._step(batch, *pattern), jit_compile=self._compiles_all)
-    metrics = self._graphs[pattern](*(batch if isinstance(batch, tuple) else (batch,)))
+      waiting = Task('compiling the training step')
+    with waiting:
+      metrics = self._graphs[pattern](*(batch if isinstance(batch, tuple) else (batch,)))
     if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
       decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
       self._average(tf.constant(math.prod(decays), tf.float32))

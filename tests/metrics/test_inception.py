@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 
 import h5py
 import keras
@@ -62,14 +61,6 @@ def test_values_are_cut_to_grey_levels_but_nan_and_grey_levels_refused(stand_in)
   np.testing.assert_allclose(features, np.ones([6, 48]) * (levels / 127.5 - 1)[:, None], atol=1e-4)
   with pytest.raises(UsageError, match=r'^`images` must be floats'):
     stand_in.predict(np.zeros([2, 8, 8, 3], np.uint8))
-
-
-@pytest.mark.parametrize(('samples', 'shown'), [(60, True), (59, False)])
-def test_many_images_show_a_progress_bar_on_a_terminal(stand_in, monkeypatch, capsys, samples, shown):
-  monkeypatch.setattr(inception_module, '_PROGRESS_BAR_FROM', 60)
-  monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)
-  stand_in.predict(np.zeros([samples, 2, 2, 1]))
-  assert ('2/2' in capsys.readouterr().err) is shown
 
 
 # Weights.

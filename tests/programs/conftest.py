@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import logging
+import math
 import os
 import pathlib
 import runpy
@@ -18,7 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
 
-from flowgan_tf import programs
+from flowgan_tf import programs, progress
 from flowgan_tf.programs import command, options
 from tests import processes
 from tests.tiny import write_images
@@ -82,6 +83,7 @@ def call(program: str, *arguments: object, as_module: bool = False) -> Outcome:
   with (
     untouched(),
     mock.patch.object(sys, 'argv', [f'bin/{program}', *map(str, arguments)]),
+    mock.patch.multiple(progress, _FIRST=math.inf, _EVERY=math.inf),  # Which lines come depends on the machine.
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     pytest.raises(SystemExit) as ended,

@@ -1,6 +1,7 @@
 """A run that was cut off goes on, in a new process, as if nothing had been: bit for bit."""
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ KILL_AFTER = """
 import itertools, os, signal
 from flowgan_tf.runs.log import RunLog
 steps, advance = itertools.count(1), RunLog.advance
-RunLog.advance = lambda log: (advance(log), next(steps) == {} and os.kill(os.getpid(), signal.SIGKILL))
+RunLog.advance = lambda *given: (advance(*given), next(steps) == {} and os.kill(os.getpid(), signal.SIGKILL))
 """
 
 # All that a training uses which goes on from maximum likelihood.
@@ -47,12 +48,15 @@ def test_a_run_in_three_parts(finished, cache, tmp_path):
   assert (finished[0] / 'evaluation.json').read_text() == (workdir / 'evaluation.json').read_text()
 
 
-def test_the_same_command_again_trains_nothing(finished, cache, tmp_path):
+def test_the_folder_alone_names_the_run_which_trains_no_further(finished, tmp_path):
   workdir = shutil.copytree(finished[0], tmp_path / 'run')
-  again = call('train', *TINY, f'--config.cache_dir={cache}', '--steps=20', f'--workdir={workdir}')
+  again = call('train', '--samples=50', f'--workdir={workdir}')
   assert again.status == 0
   assert again.out.replace(str(workdir), str(finished[0])) == finished[1].out
-  assert again.err.splitlines() == [f'Already at step 20 of 20 in {workdir}.']
+  data, found, seconds = again.err.splitlines()
+  assert data == 'digits: 1,437 training, 180 validation and 180 test images of 8 x 8 x 1, 10 classes.'
+  assert found == f'Already at step 20 of 20 in {workdir}.'
+  assert re.fullmatch(r'\d+ seconds in all, from the start of the program to the export\.', seconds)
   assert_same_run(workdir, finished[0])
 
 

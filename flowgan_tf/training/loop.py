@@ -15,6 +15,7 @@ from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, rows_of_classes, rows_of_images, save_png
+from flowgan_tf.metrics.arrays import cache_folder, cached
 from flowgan_tf.metrics.samples import make_scorer
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
@@ -123,8 +124,6 @@ class _Loop:
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
     self._state, self._replicas, self._log, self._condition = state, replicas, NoLog(), condition
-    given = data.hide_labels(dataset.train, config.labelled, condition.classes) if config.labelled else dataset.train
-    self._train = data.spread_labels(given) if config.spread_labels else given
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -136,6 +135,10 @@ class _Loop:
       raise UsageError(
         f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
       )
+    given = data.hide_labels(dataset.train, config.labelled, condition.classes) if config.labelled else dataset.train
+    self._train = given
+    if config.spread_labels and step < config.steps:
+      self._train = self._with_spread_labels(given)
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
@@ -170,6 +173,16 @@ class _Loop:
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
+
+  def _with_spread_labels(self, given):
+    labelled, dataset = self._config.labelled, self._dataset
+    name = f'labels-{dataset.name}-{labelled}-{dataset.fingerprint[:12]}-v{data.labels.VERSION}'
+
+    def spread():
+      with Task(f'spreading {labelled:,} labels to other images'):
+        return {'labels': data.spread_labels(given).labels}
+
+    return dataclasses.replace(given, labels=cached(cache_folder(self._config.cache_dir), name, spread)['labels'])
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""

@@ -173,6 +173,25 @@ def test_a_finished_run_is_not_trained_further(stubbed, whole, tmp_path):
       assert file.read_bytes() == content, file
 
 
+def test_labels_spread_once(stubbed, tmp_path, monkeypatch):
+  settings = {'condition': 'label', 'labelled': 100, 'spread_labels': True, 'cache_dir': str(tmp_path / 'cache')}
+  config = make_config(settings, objective='mle', steps=1)
+  config.nice.components, config.nice.condition_networks = 10, False
+  spread, batches, seen = mock.Mock(side_effect=loop.data.spread_labels), loop.data.training_batches, []
+  monkeypatch.setattr(loop.data, 'spread_labels', spread)
+  monkeypatch.setattr(
+    loop.data, 'training_batches', lambda split, *a, **k: (seen.append(split.labels), batches(split, *a, **k))[1]
+  )
+  assert train(config, tmp_path / 'run')
+  config.steps = 2
+  assert train(config, tmp_path / 'run')
+  np.testing.assert_array_equal(*seen)
+  assert 1000 < np.sum(seen[0] >= 0) < len(seen[0])
+  shutil.rmtree(tmp_path / 'cache')
+  assert train(config, tmp_path / 'run')  # It is finished, and needs no labels.
+  assert spread.call_count == 1
+
+
 @pytest.mark.parametrize(('part', 'log_every'), [('generator', 100), ('critic', 1)])
 def test_nan_weights_stop_the_training_and_are_not_saved(stubbed, config, tmp_path, monkeypatch, part, log_every):
   config.update({'objective': 'hybrid', 'log_every': log_every, 'eval_every': 2, 'steps': 8})

@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
+
+
+# Keys of numbers that are better if they are larger, or smaller.
+_LARGE = {'mode_score', 'inception_score', 'class_accuracy', 'label_share', 'psnr', 'ssim', 'consistency', 'auroc'}
+_SMALL = {'fid', 'kid', 'class_fid', 'bits_per_dim', 'bits_per_dim_float64', 'calibration_error'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,12 @@ class Column:
   source: str = ''  #: Which of the row's records and links it takes.
   #: What to show for an infinite number, which the record holds as None because JSON has no infinity; nothing if empty.
   infinite: str = ''
+
+  @property
+  def better(self) -> str:
+    """'↑' if larger numbers are better, '↓' if smaller ones are, or ''."""
+    small = self.key in _SMALL or re.search(r'(^|_)(nll|round_trip_error)(_|$)', self.key)
+    return '↑' if self.key in _LARGE else '↓' if small else ''
 
   def value(self, row: Row) -> float | str | None:
     """The number or text in a row; None if it has none, or a number that is not finite."""

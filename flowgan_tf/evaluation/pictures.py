@@ -146,6 +146,20 @@ def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
   return Rows(conditions, indices, originals)
 
 
+def real_grid(split: data.Split, levels: int, n: int, rows: Rows | None, columns: int) -> np.ndarray | None:
+  """Lays out images of a split as samples are: the first `n`, or a row of each class.
+
+  It returns None if the originals stand beside the samples already, or if a class has no image.
+  """
+  chosen = np.arange(min(n, len(split)))
+  if rows is not None:
+    found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
+    if not found or not all(part.any() for part in found):
+      return None
+    chosen = np.concatenate([np.resize(np.flatnonzero(part), columns) for part in found])
+  return image_grid((split.images[chosen] + 0.5) / levels, columns if rows is not None else None)
+
+
 def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows | None:
   """Returns the rows of a picture of a run, or None for a run without conditions.
 

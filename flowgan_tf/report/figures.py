@@ -11,6 +11,7 @@ from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report import commands
+from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
@@ -45,6 +46,15 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
       caption = f'{run.label}, iteration {step:,}{_rows(run.config.condition)}.'
       figures.append(Figure.of_png(png, alt, caption, commands.train(run)))
   return figures
+
+
+def real_images(runs: Sequence[Summary]) -> list[Figure]:
+  """Returns a grid of validation images, which is laid out as the first run's samples are, if one of them has it."""
+  grids = [(run, run.real_grid) for run in runs if run.real_grid]
+  if not grids:
+    return []
+  run, png = grids[0]
+  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run.config.condition)}.', commands.train(run))]
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
@@ -121,21 +131,21 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
 
 
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
-  """Draws score against test NLL, for runs at their best score; None without two runs, one of them hybrid."""
+  """Draws score against test NLL, for runs at the checkpoint of `shown_record`; None without two runs."""
   points = []
-  name = _common_score([record for run in runs if (record := run.evaluated('best_score'))])
+  name = _common_score([record for run in runs if (record := shown_record(run))])
   for run in runs:
-    record = run.evaluated('best_score')
+    record = shown_record(run)
     if record and record.get(name) is not None and record.get('nll') is not None and not is_given(record):
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
       note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
       points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))
-  if len(points) < 2 or not any(note for *_, note in points):
+  if len(points) < 2:
     return None
   return Figure.of_plot(
     plots.front(points, SCORE_NAMES[name], unit),
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
-    f'Likelihood and quality for different λ, each run at its best {SCORE_NAMES[name]}; up and to the left is better. '
+    f'Likelihood against {SCORE_NAMES[name]}, at the best score of each run; up and to the left is better. '
     'Bars: standard error over test images, standard deviation over splits of the samples.',
   )
 

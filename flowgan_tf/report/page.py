@@ -17,6 +17,10 @@ class Code:
   text: str
 
 
+class Missing(Code):
+  """The commands that would fill a section."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Section:
   """A chapter of the page: a title, which the table of contents shows too, and items in order.
@@ -31,11 +35,24 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """A page: a title, sections in order, and a paragraph under the title, escaped like a section's."""
+  """A page: a title, sections in order, and a paragraph at the end, escaped like a section's.
+
+  Sections that hold nothing but the commands that would fill them are folded into one line at the end.
+  """
 
   title: str
   sections: Sequence[Section]
-  lead: str = ''
+  about: str = ''
+
+  @property
+  def filled(self) -> list[Section]:
+    """The sections that say something."""
+    return [section for section in self.sections if section not in self.missing]
+
+  @property
+  def missing(self) -> list[Section]:
+    """The sections that no run has numbers for."""
+    return [section for section in self.sections if all(isinstance(item, Missing) for item in section.items)]
 
 
 def render(page: Page) -> str:

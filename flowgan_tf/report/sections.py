@@ -14,10 +14,12 @@ from flowgan_tf.report.figures import (
   conditional_curves,
   front,
   learning_curves,
+  real_images,
   sample_grids,
   score_curves,
 )
-from flowgan_tf.report.page import Code, Page, Section
+from flowgan_tf.report.findings import FEWEST_SAMPLES, findings, shown_record
+from flowgan_tf.report.page import Code, Missing, Page, Section
 from flowgan_tf.report.tables import (
   GIVEN_NOTE,
   PAPER,
@@ -34,9 +36,11 @@ from flowgan_tf.report.tables import (
 )
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
+from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
-_NOTHING_YET = '# Nothing has been measured yet. This fills the section:'
+_GRIDS = 2  # of samples, beside real images, among the findings
+_FINDINGS = 'What was found'
 _TITLES = {
   'mnist': 'MNIST',
   'fashion_mnist': 'Fashion-MNIST',
@@ -61,36 +65,54 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
   hashes = [f'{name} {group[0].fingerprint[:8]}' for name, group in zip(names, groups, strict=True)]
   names = [full if names.count(name) > 1 else name for name, full in zip(names, hashes, strict=True)]
   sections = []
-  if damage:
-    said = 'Some files could not be read. The page does without them:'
-    sections.append(Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
   for name, group in zip(names, groups, strict=True):
     prefix = f'{name}: ' if len(groups) > 1 else ''
     sections += [Section(prefix + s.title, s.items) for s in _sections(group) if s.items]
-  lead = Markup(
-    '{} run{}. Likelihoods are of dequantised images, over the unit cube. Every number links to the command that made '
-    'it; click a column to sort its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
+  if damage:
+    said = 'Some files could not be read. The page does without them:'
+    place = bool(sections) and sections[0].title.endswith(_FINDINGS)
+    sections.insert(place, Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
+  about = Markup(
+    '{} run{}. Likelihoods are of dequantised images, over the unit cube. ↑ marks numbers that are better if they are '
+    'larger, ↓ numbers that are better if they are smaller. Every number links to the command that made it; click a '
+    'column to sort its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), PAPER)
-  return Page(f'Flow-GAN on {listed(names)}', sections, lead)
+  return Page(f'Flow-GAN on {listed(names)}', sections, about)
 
 
 def _sections(runs: Sequence[Summary]) -> list[Section]:
   unit = nll_unit(runs[0].dataset)
-  grids = sample_grids([run for run in runs if not run.config.condition])
+  shown = _shown_first(runs)
+  rest = [run for run in runs if run not in shown]
+  grids = sample_grids([run for run in rest if not run.config.condition])
   return [
-    Section('Runs', [runs_table(runs)]),
+    Section(_FINDINGS, _findings(runs, shown, unit)),
     Section('Likelihood and sample quality', _likelihood(runs)),
-    Section('Samples', [grids] if grids else []),
-    Section('Conditional', _conditional(runs)),
+    Section('Samples of the other runs', [grids] if grids else []),
+    Section('Conditional', _conditional(runs, rest)),
+    Section('Runs', [runs_table(runs)]),
     Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
     *_analysis_sections(runs),
-    Section('Likelihood against quality', [f for f in (front(runs, unit), condition_numbers(runs)) if f]),
   ]
+
+
+def _shown_first(runs: Sequence[Summary]) -> list[Summary]:
+  """The runs whose samples stand among the findings: those with the smallest FID, or else the first."""
+  drawn = [run for run in runs if run.sample_grid]
+  best = sorted(drawn, key=lambda run: (shown_record(run) or {}).get('fid', math.inf))[:_GRIDS]
+  return [run for run in drawn if run in best]
+
+
+def _findings(runs: Sequence[Summary], shown: Sequence[Summary], unit: str) -> list:
+  """What was found, likelihood against quality, and samples beside real images."""
+  said, plot, grids = findings(runs, unit), front(runs, unit), [*sample_grids(shown), *real_images(shown)]
+  figures = [*([plot] if plot else []), *grids]
+  return [*([' '.join(said)] if said else []), *([figures] if figures else [])]
 
 
 def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
-    return [Code('\n'.join([_NOTHING_YET, *commands.missing(runs, [])]))]
+    return [_missing(runs, [])]
   items = [paper_table(runs), checkpoints_table(runs)]
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
@@ -99,13 +121,22 @@ def _likelihood(runs: Sequence[Summary]) -> list:
       'and number of splits, which is 10 here and 1 in the curves and figures below. The paper used other networks: '
       'only the order of its scores can be compared.'
     )
+  if few := [r.label for r in runs if any(0 < t.get('score_samples', 0) < FEWEST_SAMPLES for t in r.tested())]:
+    items.append(
+      f'⚠ The scores of {listed(few)} come from fewer than {FEWEST_SAMPLES:,} samples. They vary much, and the FID is '
+      'too high. bin/evaluate RUN --samples=5000 scores more.'
+    )
   if given := [run.label for run in runs if any(map(is_given, run.tested()))]:
     items.append(f'The NLL of {listed(given)} is the mean of {GIVEN_NOTE}.')
   return items
 
 
-def _conditional(runs: Sequence[Summary]) -> list:
-  """Tables for labels and for other conditions apart, because they have few columns in common."""
+def _missing(runs: Sequence[Summary], what: Sequence[str]) -> Missing:
+  return Missing('\n'.join(commands.missing(runs, what)))
+
+
+def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
+  """Tables for labels and for other conditions apart, because they have few columns in common; samples of `drawn`."""
   items = []
   for what, group in (
     ('Labels', [run for run in runs if run.config.condition == 'label']),
@@ -115,23 +146,26 @@ def _conditional(runs: Sequence[Summary]) -> list:
       notes = ' '.join(f'{note[0].upper()}{note[1:]}.' for note in conditional_notes(measured))
       items += [conditional_table(group, what), *filter(None, [classes_table(group)]), notes]
     elif group:
-      items.append(Code('\n'.join([_NOTHING_YET, *commands.missing(group, [])])))
+      items.append(_missing(group, []))
   given = [run for run in runs if run.config.condition]
-  return [*items, *([grids] if (grids := sample_grids(given)) else []), *conditional_curves(given)]
+  grids = sample_grids([run for run in given if run in drawn])
+  return [*items, *([grids] if grids else []), *conditional_curves(given)]
 
 
 def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
   """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
   for title in dict.fromkeys(analysis.title for analysis in ANALYSES.values()):
-    yield Section(title, _items([analysis for analysis in ANALYSES.values() if analysis.title == title], runs))
+    items = _items([analysis for analysis in ANALYSES.values() if analysis.title == title], runs)
+    if title == Jacobian.title and (plot := condition_numbers(runs)):
+      items.append(plot)
+    yield Section(title, items)
 
 
 def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   studied = {a: [run for run in runs if a.name in run.studies] for a in analyses}
   studied = {analysis: found for analysis, found in studied.items() if found}
   if not studied:
-    lines = commands.missing(runs, [analysis.name for analysis in analyses])
-    return [Code('\n'.join([_NOTHING_YET, *lines]))]
+    return [_missing(runs, [analysis.name for analysis in analyses])]
   rows = _rows(studied)
   columns = [column for analysis in studied for column in analysis.own_columns()]
   published = [column for column in columns if column.source == 'paper']

@@ -53,6 +53,7 @@ class Summary:
   studies: Mapping[str, Study] = dataclasses.field(default_factory=dict)
   #: Step and PNG file of the newest grid of samples from the training; None without one.
   sample_grid: tuple[int, bytes] | None = None
+  real_grid: bytes | None = None  #: PNG file of validation images, laid out like the samples; None without one.
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
   damage: Sequence[str] = ()  #: A line about each file that is damaged and left out.
@@ -140,11 +141,15 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
     raise UsageError(damage[0])
   summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.config.condition, s.path))
   # Within each data set, labels that say too little get the generator and the condition, and then the folder.
-  generators = collections.defaultdict(set)
+  generators, conditions = collections.defaultdict(set), collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
+    conditions[s.fingerprint].add(s.config.condition)
   summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
-  summaries = [_labelled(s, f'given {s.config.condition}') if s.config.condition else s for s in summaries]
+  summaries = [
+    _labelled(s, f'given {s.config.condition}') if s.config.condition and len(conditions[s.fingerprint]) > 1 else s
+    for s in summaries
+  ]
   for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
     counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
     summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]
@@ -178,6 +183,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     evaluation=evaluation,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
+    real_grid=_png(workdir / 'samples' / 'real.png', damage),
     start=init,
     damage=damage,
   )
@@ -205,13 +211,22 @@ def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] |
   """Reads the newest grid of samples that is whole, with its step."""
   paths = sorted(folder.glob('step_[0-9]*.png'), key=lambda path: (len(path.name), path.name))
   for path in reversed(paths):
-    try:
-      png = path.read_bytes()
-      png_size(png)
+    if png := _png(path, damage):
       return int(path.stem.removeprefix('step_')), png
-    except (OSError, ValueError) as error:
-      damage.append(f'{path}: not a readable PNG file ({type(error).__name__}); remove it')
   return None
+
+
+def _png(path: pathlib.Path, damage: list[str]) -> bytes | None:
+  """Reads a PNG file; None if there is none, or if it is damaged."""
+  try:
+    png = path.read_bytes()
+    png_size(png)
+    return png
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    damage.append(f'{path}: not a readable PNG file ({type(error).__name__}); remove it')
+    return None
 
 
 def _labelled(summary: Summary, addition: str) -> Summary:

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.evaluation.pictures import image_grid, rows_of_classes, rows_of_images, save_png
+from flowgan_tf.evaluation.pictures import image_grid, real_grid, rows_of_classes, rows_of_images, save_png
 from flowgan_tf.metrics.arrays import cache_folder, cached
 from flowgan_tf.metrics.samples import make_scorer
 from flowgan_tf.progress import Task
@@ -274,9 +274,13 @@ class _Loop:
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
       _LOG.warning(text, step, error)
     if has_pictures:
-      (self._folder / 'samples').mkdir(exist_ok=True)
-      save_png(grid, self._folder / 'samples' / f'step_{step:07d}.png')
+      pictures = self._folder / 'samples'
+      pictures.mkdir(exist_ok=True)
+      save_png(grid, pictures / f'step_{step:07d}.png')
       self._log.image('samples', step, grid)
+      real = real_grid(self._dataset.validation, self._dataset.levels, _GRID_IMAGES, self._rows, _GRID_COLUMNS)
+      if real is not None and not (pictures / 'real.png').exists():
+        save_png(real, pictures / 'real.png')
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
         self._save(name)

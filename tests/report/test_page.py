@@ -55,7 +55,7 @@ def whole_page():
       Section('Tables', [paragraph, table_1()]),
       Section('Figures', [plot(command=COMMANDS[1]), samples, Code('bin/report runs/*\n  --out=x')]),
     ],
-    lead='Six runs.',
+    about='Six runs.',
   )
 
 
@@ -105,7 +105,7 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere():
       elif name in ('src', 'srcset', 'data', 'action', 'poster', 'href'):
         assert value.startswith('data:'), f'{tag} {name}={value}'
   titles = ['Tables', 'Figures', 'Commands']
-  assert [text for _, text in tree.find('h1', 'h2')] == ['Flow-GAN', 'Contents', *titles]
+  assert [text for _, text in tree.find('h1', 'h2')] == ['Flow-GAN', *titles]
   links = {a['href']: text for a, text in tree.find('a')}
   assert [links[f'#{a["id"]}'] for a, _ in tree.find('section')] == titles
   assert [text for _, text in tree.find('title')] == ['Flow-GAN']
@@ -130,8 +130,8 @@ def test_table():
   cells = [(a.get('scope'), text, a.get('data-value'), a.get('class')) for a, text in tree.find('th', 'td')]
   assert cells == [
     ('col', 'Objective', None, None),
-    ('col', 'MODE score', None, 'number'),
-    ('col', 'NLL (nats)', None, 'number'),
+    ('col', 'MODE score\u00a0↑', None, 'number'),
+    ('col', 'NLL (nats)\u00a0↓', None, 'number'),
     ('row', 'MLE', None, None),
     (None, '7.42', '7.42', 'number'),
     (None, '−3,334.56 ± 1.50', '-3334.56', 'number'),
@@ -160,10 +160,10 @@ def test_what_comes_from_outside_is_escaped():
   rows = [Row({'': {'a': EVIL, 'b': None}}, {'': origin}) for origin in (EVIL, f'https://{EVIL}')]
   figures = [make(alt=EVIL, caption=EVIL, command=EVIL) for make in (plot, pixels)]
   items = [EVIL, Table(EVIL, columns, rows), *figures, figures, Code(EVIL)]
-  tree = Tree(render(Page(EVIL, [Section(EVIL, items)], lead=EVIL)))
+  tree = Tree(render(Page(EVIL, [Section(EVIL, items)], about=EVIL)))
   assert len(tree.find('script')) == 1  # The page's own.
   texts = [text for _, text in tree.find('title', 'h1', 'p', 'caption', 'th', 'td', 'code')]
-  # Title, heading, lead, paragraph, caption, two columns, two rows of two cells, code, command.
+  # Title, heading, paragraph, caption, two columns, two rows of two cells, code, about, command.
   assert texts == [EVIL] * 13
   assert [text for _, text in tree.find('figcaption')] == [f'{EVIL} command'] * 4
   assert {a['alt'] for a, _ in tree.find('img')} == {a['title'] for a, _ in tree.find('a') if 'title' in a} == {EVIL}

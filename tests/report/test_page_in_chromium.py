@@ -73,7 +73,7 @@ def real_page():
   numbers = {f'nll_{i}': -1000.0 * i for i in range(8)} | {f'error_{i}': 1.0 for i in range(8)}
   origin = {'': 'bin/evaluate --workdir=runs/' + 'long' * 40}
   rows = [Row({'': {'name': name} | numbers}, origin) for name in ('mnist-mle', 'mnist-adv')]
-  figures = [curve, [pixels(900, 600, caption='x' * 200)] * 3]
+  figures = [[curve, pixels()], curve, [pixels(900, 600, caption='x' * 200)] * 3]
   return Page('A page', [Section('s', [Table('A wide table ' * 10, columns, rows), *figures]), *whole_page().sections])
 
 
@@ -85,7 +85,7 @@ def test_opens_without_errors_and_shows_its_pictures(tmp_path):
       requests: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
     };"""
   answer = ask(real_page(), script, tmp_path)
-  assert answer == {'images': [True] * 7, 'plots': [True] * 2, 'requests': []}
+  assert answer == {'images': [True] * 9, 'plots': [True] * 3, 'requests': []}
 
 
 def test_sorting(tmp_path):
@@ -159,7 +159,7 @@ def test_phone_width_and_colour_scheme(tmp_path, scheme, dark):
       overflow: root.scrollWidth - root.clientWidth,
       box: inside.querySelector('.scroll').scrollWidth > inside.querySelector('.scroll').clientWidth,
       dark: paper < 0.2,
-      text: Math.min(...['p', 'td', 'th', 'figcaption', 'nav a', 'nav h2'].map(s =>
+      text: Math.min(...['p', 'td', 'th', 'figcaption', 'nav a', 'summary'].map(s =>
         contrast(style(inside.querySelector(s)).color))),
     };"""
   for name, colour in [('CURVE', COLORS[0]), ('INK', INK)]:

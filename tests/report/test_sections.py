@@ -19,22 +19,54 @@ def runs():
   return [mle, summary('adversarial', studies={'kde': kde(-200.0, 400.0)}), summary('hybrid')]
 
 
-def test_sections_in_the_order_of_the_paper(runs):
-  """A section that no run has numbers for names the commands."""
+def test_findings_come_first_and_what_is_not_measured_last(runs):
+  """A section that no run has numbers for names the commands, and is not among the contents."""
   page = make_report(runs)
-  titles = [section.title for section in page.sections]
-  assert titles[:4] == ['Runs', 'Likelihood and sample quality', 'Estimates of the likelihood', 'Mixture of Gaussians']
-  assert page.sections[3].items[0].text.endswith('\nbin/analyze runs/mle runs/adversarial runs/hybrid --what=gmm')
-  assert '3 runs.' in page.lead and page.title == 'Flow-GAN on MNIST'
+  titles = [section.title for section in page.filled]
+  assert titles == ['What was found', 'Likelihood and sample quality', 'Runs', 'Estimates of the likelihood']
+  assert page.filled[0].items == ['MLE has a test NLL of −3,200.0 ± 1.5 nats. MLE has a MODE score of 7.00 ± 0.10.']
+  missing = {section.title: section.items[0].text for section in page.missing}
+  assert missing['Mixture of Gaussians'] == 'bin/analyze runs/mle runs/adversarial runs/hybrid --what=gmm'
+  assert '3 runs.' in page.about and page.title == 'Flow-GAN on MNIST'
   assert 'exact: MLE &lt; ADV; KDE: ADV &lt; MLE' in render(page)
-  measurable = make_report(runs[1:]).sections[1].items[0].text.splitlines()[1:]
+  missing = {section.title: section.items[0].text for section in make_report(runs[1:]).missing}
+  measurable = missing['Likelihood and sample quality'].splitlines()
   assert measurable == ['bin/evaluate runs/adversarial', 'bin/evaluate runs/hybrid']
+
+
+def test_samples_of_the_best_runs_stand_beside_real_images(runs):
+  """They are those with the smallest FID. The samples of the others follow."""
+  png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
+  runs = [
+    summary(
+      'hybrid', weight, evaluation=[evaluated('best_score', 5, -3000.0, 6.0) | {'fid': fid}], sample_grid=(5, png)
+    )
+    for weight, fid in ((1.0, 9.0), (2.0, 30.0), (3.0, 8.0))
+  ]
+  runs[0] = dataclasses.replace(runs[0], real_grid=png)
+  first, *others = make_report(runs).filled
+  said, [plot, *grids] = first.items
+  assert 'The FID is 9.0 for Hybrid λ = 1.0, 30.0 for Hybrid λ = 2.0 and 8.0 for Hybrid λ = 3.0.' in said
+  assert plot.suffix == 'svg' and [grid.caption for grid in grids] == [
+    'Hybrid λ = 1.0, iteration 5.',
+    'Hybrid λ = 3.0, iteration 5.',
+    'Real images.',
+  ]
+  [rest] = [section.items for section in others if section.title == 'Samples of the other runs']
+  assert [figure.caption for figure in rest[0]] == ['Hybrid λ = 2.0, iteration 5.']
+
+
+def test_scores_of_few_samples_bear_a_warning():
+  few = summary('mle', evaluation=[evaluated('best_nll', 4, -3300.0, 6.0) | {'score_samples': 999}])
+  assert 'The scores of MLE come from fewer than 1,000 samples.' in render(make_report([few]))
+  enough = summary('mle', evaluation=[evaluated('best_nll', 4, -3300.0, 6.0) | {'score_samples': 1000}])
+  assert 'fewer than 1,000' not in render(make_report([enough]))
 
 
 def test_data_sets_are_kept_apart(runs):
   cifar10 = summary('mle', dataset='cifar10', shape=(32, 32, 3), evaluation=[evaluated('best_nll', 4, -9000.0, 6.0)])
   page = make_report([cifar10, *runs])
-  assert page.title == 'Flow-GAN on CIFAR-10 and MNIST' and 'MNIST: Runs' in [s.title for s in page.sections]
+  assert page.title == 'Flow-GAN on CIFAR-10 and MNIST' and 'MNIST: Runs' in [s.title for s in page.filled]
   [of_cifar10] = [s for s in page.sections if s.title == 'CIFAR-10: Likelihood and sample quality']
   assert cells(of_cifar10.items[0])[0]['the paper: NLL'] == '3.54'
   # Two files may have one name, in two folders or at two times.
@@ -50,22 +82,26 @@ def test_conditional_runs_have_a_section(runs):
   of_labels = conditional('label', metrics=metrics, sample_grid=(5, png), studies={'kde': kde(-50.0, 0.0)})
   page = make_report([*runs, of_labels, conditional('mask:half'), conditional('low_resolution:2', evaluation=())])
   sections = {section.title: section.items for section in page.sections}
-  labels, by_class, note, images, of_images, [grid], accuracy, share = sections['Conditional']
+  labels, by_class, note, images, of_images, accuracy, share = sections['Conditional']
+  [grid] = sections['What was found'][-1][1:]
   assert [row['run'] for row in cells(labels)] == ['MLE (given label)', ''] and 'class 1' in cells(by_class)[0]
   assert note.startswith('Class accuracy: share of') and of_images.startswith('PSNR and SSIM: samples')
   assert [row['run'] for row in cells(images)] == ['MLE (given mask:half)', '']
-  assert grid.caption == 'MLE (given label), iteration 5: a row for each class.' and 'Samples' not in sections
+  assert (
+    grid.caption == 'MLE (given label), iteration 5: a row for each class.'
+    and 'Samples of the other runs' not in sections
+  )
   assert 'largest p(y | x)' in accuracy.caption and 'class they were drawn for' in share.caption
   said = 'The NLL of MLE (given mask:half) is the mean of -log p(x | c), which cannot be compared with -log p(x).'
   assert said in sections['Likelihood and sample quality']
   assert 'KDE: ADV &lt; MLE.' in render(page)
   [code] = {s.title: s.items for s in make_report([conditional('mask:half', evaluation=())]).sections}['Conditional']
-  assert code.text.endswith('\nbin/evaluate runs/mask:half')
+  assert code.text == 'bin/evaluate runs/mask:half'
 
 
-def test_damage_is_said_first(runs):
+def test_damage_is_said_behind_the_findings(runs):
   page = make_report(runs, ['runs/a/evaluation.json: damaged', 'runs/<b>\n: damaged'])
-  assert [section.title for section in page.sections[:2]] == ['Damaged files', 'Runs']
+  assert [section.title for section in page.sections[:2]] == ['What was found', 'Damaged files']
   assert 'runs/a/evaluation.json: damaged\nruns/&lt;b&gt;\\n: damaged' in render(page)
 
 

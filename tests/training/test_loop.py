@@ -92,7 +92,7 @@ def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
   kinds = [(r['kind'], r['step'], 'gradient_norm' in r) for r in read_metrics(tmp_path / 'run')]
   assert kinds == [('train', 2, True), ('validation', 3, False), ('train', 4, True), ('validation', 5, False)]
   grids = sorted(f.name for f in (tmp_path / 'run' / 'samples').iterdir())
-  assert grids == [f'step_{step:07d}.png' for step in (3, 5)]
+  assert grids == ['real.png', *(f'step_{step:07d}.png' for step in (3, 5))]
 
 
 @pytest.fixture(scope='module')

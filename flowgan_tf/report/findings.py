@@ -1,0 +1,74 @@
+"""What the numbers of a set of runs say, in a sentence or two that claim no more than their errors allow."""
+
+import math
+from collections.abc import Sequence
+
+from flowgan_tf.display.tables import SCORE_NAMES, listed
+from flowgan_tf.report.tables import is_given
+from flowgan_tf.study.summary import Summary
+
+#: Scores of fewer images are not compared.
+FEWEST_SAMPLES = 1000
+
+_MOST_LISTED = 4  # runs whose FID a sentence names
+
+_Found = tuple[str, float, float]  # name of a run, its number and the number's error
+
+
+def findings(runs: Sequence[Summary], unit: str) -> list[str]:
+  """Returns sentences about the likelihood and the sample score of runs on one data set.
+
+  A difference counts if it is larger than two standard errors, those of both numbers added in squares. Each run stands
+  for itself with one checkpoint, as in `shown_record`.
+  """
+  records = [(run, record) for run in runs if (record := shown_record(run))]
+  likelihoods = [
+    (run.label, run.in_unit(record['nll'], unit), run.error_in_unit(record['standard_error'], unit))
+    for run, record in records
+    if record.get('standard_error') and not is_given(record)
+  ]
+  number = '{:,.1f}'.format if unit == 'nats' else '{:.3f}'.format
+  likelihood = _sentence(likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', number)
+  return [*likelihood, *_about_scores([record | {'label': run.label} for run, record in records])]
+
+
+def shown_record(run: Summary) -> dict | None:
+  """Returns the test record of the checkpoint with the best score, or else of the last one; None without any."""
+  return run.evaluated('best_score') or (run.tested() or [None])[-1]
+
+
+def _about_scores(records: Sequence[dict]) -> list[str]:
+  """Compares the scores, if they come from one network and equally many samples."""
+  name = next((n for n in ('mode_score', 'inception_score') if records and all(r.get(f'{n}_std') for r in records)), '')
+  if not name or any(record['score_samples'] < FEWEST_SAMPLES for record in records):
+    return []
+  if len({(record['scorer_hash'], record['score_samples']) for record in records}) > 1:
+    return ['The sample scores come from different networks or numbers of samples, and cannot be compared.']
+  title, scores = SCORE_NAMES[name], [(record['label'], record[name], record[f'{name}_std']) for record in records]
+  measure = '{}' if len(scores) > 1 else f'{"an" if title[0] in "AEIO" else "a"} {title} of {{}}'
+  sentences = _sentence(scores, 1, f'the best {title}', measure, '{:.2f}'.format)
+  if real := next((record for record in records if record.get(f'real_{name}_std')), None):
+    sentences.append(f'Real test images score {real[f"real_{name}"]:.2f} ± {real[f"real_{name}_std"]:.2f}.')
+  fids = [f'{record["fid"]:.1f} for {record["label"]}' for record in records if record.get('fid') is not None]
+  if 0 < len(fids) <= _MOST_LISTED:
+    sentences.append(f'The FID is {listed(fids)}.')
+  return sentences
+
+
+def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, number) -> list[str]:
+  """Says which run has the largest number, or the smallest if `sign` is -1, and which runs may be as good."""
+  if not found:
+    return []
+  ranked = sorted(found, key=lambda run: -sign * run[1])
+  name, value, error = ranked[0]
+  shown = measure.format(f'{number(value)} ± {number(error)}').replace('-', '−')
+  if len(found) == 1:
+    return [f'{name} has {shown}.']
+  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error)]
+  if len(equal) == 1:
+    _, next_value, _ = ranked[1]
+    ahead = f'{number(abs(next_value - value))} {"below" if sign < 0 else "above"} {ranked[1][0]}'
+    return [f'{name} has {what}: {shown}, {ahead}.']
+  if len(equal) == len(found):
+    return [f'No run has {what}: all are within two standard errors of {name}, which has {shown}.']
+  return [f'{listed(run[0] for run in equal)} have {what}, within two standard errors of {shown}.']

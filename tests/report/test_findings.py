@@ -1,0 +1,58 @@
+"""Sentences about runs, which claim no difference within two standard errors."""
+
+import pytest
+
+from flowgan_tf.report.findings import findings
+from tests.summaries import conditional, evaluated, summary
+
+
+def run(objective, nll, mode, **more):
+  return summary(objective, evaluation=[evaluated('best_score', 5, nll, mode) | more])
+
+
+def test_the_best_run_is_named_if_the_errors_allow_it():
+  """The NLLs have errors of 1.5 and the scores of 0.1, so that 4.3 nats and 0.29 count, and 4.2 and 0.28 do not."""
+  runs = [run('mle', -3304.3, 9.0), run('hybrid', -3300.0, 9.29)]
+  assert findings(runs, 'nats') == [
+    'MLE has the best likelihood: a test NLL of −3,304.3 ± 1.5 nats, 4.3 below Hybrid λ = 0.1.',
+    'Hybrid λ = 0.1 has the best MODE score: 9.29 ± 0.10, 0.29 above MLE.',
+  ]
+  assert findings([run('mle', -3304.2, 9.0), run('hybrid', -3300.0, 9.28)], 'nats') == [
+    'No run has the best likelihood: all are within two standard errors of MLE, which has a test NLL of −3,304.2 ± 1.5 '
+    'nats.',
+    'No run has the best MODE score: all are within two standard errors of Hybrid λ = 0.1, which has 9.28 ± 0.10.',
+  ]
+  runs = [run('mle', -3304.0, 9.0), run('hybrid', -3303.0, 9.5), run('adversarial', -1000.0, 9.4)]
+  assert findings(runs, 'nats') == [
+    'MLE and Hybrid λ = 0.1 have the best likelihood, within two standard errors of a test NLL of −3,304.0 ± 1.5 nats.',
+    'Hybrid λ = 0.1 and ADV have the best MODE score, within two standard errors of 9.50 ± 0.10.',
+  ]
+
+
+def test_one_run_and_real_images():
+  real = {'real_mode_score': 9.7, 'real_mode_score_std': 0.05, 'fid': 4.44}
+  assert findings([run('mle', -3300.0, 9.0, **real)], 'nats') == [
+    'MLE has a test NLL of −3,300.0 ± 1.5 nats.',
+    'MLE has a MODE score of 9.00 ± 0.10.',
+    'Real test images score 9.70 ± 0.05.',
+    'The FID is 4.4 for MLE.',
+  ]
+  [first, *_] = findings([run('mle', -3300.0, 9.0)], 'bits/dim')
+  assert first == 'MLE has a test NLL of 1.927 ± 0.003 bits/dim.'
+
+
+@pytest.mark.parametrize(
+  ('more', 'said'),
+  [
+    ({'score_samples': 999}, []),
+    ({'scorer_hash': 'def'}, ['The sample scores come from different networks or numbers']),
+  ],
+)
+def test_scores_that_cannot_be_compared_are_not(more, said):
+  runs = [run('mle', -3300.0, 9.0), run('hybrid', -3000.0, 9.5, **more)]
+  assert [sentence[: len(said[0])] for sentence in findings(runs, 'nats')[1:]] == said
+
+
+def test_an_nll_of_what_images_are_given_is_no_likelihood_of_images():
+  assert findings([conditional('mask:half')], 'nats')[0].startswith('MLE (given mask:half) has a MODE score')
+  assert findings([summary('mle')], 'nats') == []

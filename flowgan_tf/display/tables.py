@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
 
+# Of tables on a terminal.
+_WIDTH = 120
+_GAP = ' ' * 3
+
 
 # Keys of numbers that are better if they are larger, or smaller.
 _LARGE = {'mode_score', 'inception_score', 'class_accuracy', 'label_share', 'psnr', 'ssim', 'consistency', 'auroc'}
@@ -77,16 +81,25 @@ class Table:
     object.__setattr__(self, 'columns', tuple(filled))
 
   def __str__(self) -> str:
-    """Formats the table for a terminal: the first column to the left, others to the right, a dash for an empty cell."""
-    lines = [[column.header for column in self.columns]]
-    lines += [[column.text(row, '+-') or '-' for column in self.columns] for row in self.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    lines = [
-      '   '.join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-      for line in lines
-    ]
-    header, *rows = lines
-    return '\n'.join([header, '-' * len(header), *rows])
+    """Formats the table for a terminal: the first column to the left, others to the right, a dash for an empty cell.
+
+    Columns that do not fit into 120 characters continue below, beside the first column again.
+    """
+    cells = [[column.header, *(column.text(row, '+-') or '-' for row in self.rows)] for column in self.columns]
+    widths = [max(map(len, column)) for column in cells]
+    first = [cell.ljust(widths[0]) for cell in cells[0]]
+    others = [[cell.rjust(width) for cell in column] for column, width in zip(cells[1:], widths[1:], strict=True)]
+    parts = [[first]]
+    for column in others:
+      if len(parts[-1]) > 1 and sum(len(c[0]) + len(_GAP) for c in parts[-1]) + len(column[0]) > _WIDTH:
+        parts.append([first])
+      parts[-1].append(column)
+    return '\n\n'.join(map(_lines, parts))
+
+
+def _lines(columns: Sequence[Sequence[str]]) -> str:
+  header, *rows = [_GAP.join(cells) for cells in zip(*columns, strict=True)]
+  return '\n'.join([header, '-' * len(header), *rows])
 
 
 def _is_finite(value: object) -> bool:

@@ -38,6 +38,7 @@ _FEWEST_QUICK = 500
 _ONLY_OF_SAMPLES = (
   *('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images'),
   *('labeller_accuracy', 'saturated', 'non_finite', 'sample_std', 'psnr', 'ssim'),
+  *('prdc_images', 'near_copies', 'near_copies_error', 'copied_from', 'held_out_images'),
 )
 
 
@@ -238,7 +239,7 @@ def evaluate_run(
       n = 0
     made = None
     if n and replicas.is_chief:
-      made = make_scorer(run.config, dataset, required=bool(scorer), within_classes=True)
+      made = make_scorer(run.config, dataset, required=bool(scorer), thorough=True)
     records = _measure(run, dataset, checkpoints, split, n, float64, made, replicas)
     if replicas.is_chief:
       # We read it again, because another process may have evaluated the run meanwhile.

@@ -29,9 +29,12 @@ from flowgan_tf.metrics.scores import (
   kernel_distance,
   mode_score,
 )
+from flowgan_tf.metrics.variety import PRDC, Copies, near_copies, nearest_distances, prdc
 
 __all__ = [
+  'PRDC',
   'Classifier',
+  'Copies',
   'FeatureStatistics',
   'Inception',
   'Likelihood',
@@ -55,7 +58,10 @@ __all__ = [
   'make_likelihood_fn',
   'make_scorer',
   'mode_score',
+  'near_copies',
+  'nearest_distances',
   'nearest_neighbors',
+  'prdc',
   'psnr',
   'sample_spread',
   'score_samples',

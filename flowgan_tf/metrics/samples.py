@@ -25,6 +25,7 @@ from flowgan_tf.metrics.scores import (
   kernel_distance,
   mode_score,
 )
+from flowgan_tf.metrics.variety import FEWEST_HELD_OUT, near_copies, nearest_distances, prdc
 from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
@@ -36,10 +37,14 @@ _SATURATION_MARGIN = 1e-6
 # Part of the name of a reference's file, beside the data's fingerprint and the network's hash. Raise it with every
 # change that makes another reference from the same two: to what is kept, to `feature_statistics`, to what a network's
 # `predict` does before and after its weights, or to the dequantisation in `data/pipeline.py`.
-_VERSION = 2
-_KERNEL_FEATURES = 10_000
+_VERSION = 3
 _REFERENCE_SEED = 0
 _MOST_IMAGES = 250_000  # Inception-v3's features of that many images take 2 GB.
+_KEPT_FEATURES = 50_000  # These take 400 MB.
+_KERNEL_FEATURES = 10_000
+_HELD_OUT = 5000
+_MOST_OF_PRDC = 10_000
+_NEIGHBORS = 5
 _CHUNK_VALUES = 2**25  # 128 MiB of float32 images; a network makes a few copies of them
 
 
@@ -64,8 +69,11 @@ class Reference(NamedTuple):
 
   #: For FID: mean and covariance of the features of all images, or of 250,000 of them drawn at random.
   statistics: FeatureStatistics
-  features: np.ndarray  #: For KID: float32 `[m, d]` of 10,000 of these images, drawn at random, or of all.
-  class_features: Sequence[np.ndarray] = ()  #: For FID within classes: float32 `[m, d]` of these images, by class.
+  #: Features of 50,000 of these images, drawn at random, or of all, in random order: float32 `[m, d]`.
+  features: np.ndarray
+  class_features: Sequence[np.ndarray] = ()  #: The same features by class, for FID within classes.
+  #: Distances of the features of up to 5,000 test images to the nearest of `features`, float64 `[h]`.
+  held_out_distances: np.ndarray = np.zeros(0)
 
 
 def load_reference(
@@ -73,38 +81,43 @@ def load_reference(
 ) -> Reference:
   """Returns the reference of a data set, from the cache if it is there and newly computed otherwise.
 
-  The training images are dequantised, to look like a flow's samples, with noise that is always the same. With
-  `by_class` the features of all of them are kept, in a file of its own.
+  The images are dequantised, to look like a flow's samples, with noise that is always the same. With `by_class` the
+  features are also divided by class.
   """
   n = len(dataset.train)
   used = min(n, _MOST_IMAGES)
-  order, of_kernel = _drawn(n, used), _drawn(used, min(used, _KERNEL_FEATURES))
+  order = _drawn(n, used)
+  kept = np.random.default_rng(_REFERENCE_SEED).permutation(used)[:_KEPT_FEATURES]
+
+  def features_of(images, order, seed):
+    chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
+    features = []
+    with Task('reference features', len(order)) as task:
+      for start in range(0, len(order), chunk):
+        # Each chunk has a seed of its own, or all of them would get the same noise.
+        chunk_of_images = dequantize(images[order[start : start + chunk]], dataset.levels, seed + start)
+        features.append(network.predict(chunk_of_images)[0])
+        task.advance(chunk)
+    return np.concatenate(features)
 
   def compute():
     count = f'the {n}' if used == n else f'{used} of the {n}'
     _LOG.info('Computing %s features of %s train images of %s.', network.name, count, dataset.name)
-    chunk = max(1, _CHUNK_VALUES // math.prod(dataset.image_shape))
-    features = []
-    with Task('reference features', used) as task:
-      for start in range(0, used, chunk):
-        # Each chunk has a seed of its own, or all of them would get the same noise.
-        images = dequantize(dataset.train.images[order[start : start + chunk]], dataset.levels, _REFERENCE_SEED + start)
-        features.append(network.predict(images)[0])
-        task.advance(chunk)
-    features = np.concatenate(features)
-    kept = features if by_class else features[of_kernel]
-    return {'features': kept, **feature_statistics(features)._asdict()}
+    features, held_out = features_of(dataset.train.images, order, _REFERENCE_SEED), np.zeros(0)
+    if test := min(len(dataset.test), _HELD_OUT):
+      of_test = features_of(dataset.test.images, _drawn(len(dataset.test), test), _REFERENCE_SEED + used)
+      held_out = nearest_distances(of_test, features[kept])
+    return {'features': features[kept], 'held_out': held_out, **feature_statistics(features)._asdict()}
 
-  train = ('train' if used == n else f'train{used}') + '-all' * by_class
+  train = 'train' if used == n else f'train{used}'
   name = f'reference-{dataset.name}-{train}-{dataset.fingerprint[:12]}-{network.name}-{network.hash}-v{_VERSION}'
   saved = cached(cache_dir, name, compute)
   features, of_classes = saved['features'], ()
   if by_class:
-    labels = dataset.train.labels[order]
+    labels = dataset.train.labels[order[kept]]
     of_classes = tuple(features[labels == label] for label in range(dataset.num_classes))
-    features = features[of_kernel]
   statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))
-  return Reference(statistics, features, of_classes)
+  return Reference(statistics, features, of_classes, saved['held_out'])
 
 
 def _drawn(n, count):
@@ -120,6 +133,7 @@ class Scorer:
   reference: Reference  #: Features of real images from the same network, for FID and KID.
   #: Network that assigns samples to classes of the data set, if samples are drawn for classes and `network` cannot.
   labeller: ScoreNetwork | None = None
+  thorough: bool = False  #: Whether to measure also what takes seconds, as in `make_scorer`.
 
   @property
   def selection(self) -> str:
@@ -139,6 +153,10 @@ class Scorer:
       A dictionary of the scores, `NAME` and `NAME_std`, with the network's name and hash and the numbers of samples,
       splits and reference images. With labels it has what `label_agreement` says, the accuracy of that classifier on
       test images as `labeller_accuracy` and, if the reference has classes, what `class_distances` says.
+
+      If `thorough`, it has what `prdc` says of the first samples and as many training images, up to 10,000, their
+      number as `prdc_images`, and what `near_copies` says of all samples: `near_copies` and `near_copies_error`, with
+      the numbers of training and test images as `copied_from` and `held_out_images`.
     """
     with Task(f'scores of {len(images):,} images'):
       return self._scores(images, splits, labels)
@@ -148,7 +166,7 @@ class Scorer:
     features, probabilities = network.predict(images)
     scores = {
       'inception_score': inception_score(probabilities, splits),
-      'kid': kernel_distance(features, self.reference.features, subsets=_SUBSETS_PER_SPLIT * splits),
+      'kid': kernel_distance(features, self.reference.features[:_KERNEL_FEATURES], subsets=_SUBSETS_PER_SPLIT * splits),
     }
     if network.label_distribution is not None:
       scores['mode_score'] = mode_score(probabilities, network.label_distribution, splits)
@@ -159,6 +177,8 @@ class Scorer:
       record['classifier_accuracy'] = network.test_accuracy
     if labels is not None:
       record |= self._by_label(images, features, probabilities, labels)
+    if self.thorough:
+      record |= self._variety(features)
     return record | {
       'score_samples': len(images),
       'score_splits': splits,
@@ -173,13 +193,24 @@ class Scorer:
       probabilities = self.labeller.predict(images)[1]
     if labeller.label_distribution is not None:
       record = label_agreement(probabilities.argmax(axis=1), labels) | {'labeller_accuracy': labeller.test_accuracy}
-    if self.reference.class_features:
+    if self.thorough and self.reference.class_features:
       record |= class_distances(features, labels, self.reference.class_features)
+    return record
+
+  def _variety(self, features):
+    references, held_out = self.reference.features, self.reference.held_out_distances
+    record, n = {}, min(len(features), len(references), _MOST_OF_PRDC)
+    if n > _NEIGHBORS:
+      record = prdc(features[:n], references[:n], _NEIGHBORS)._asdict() | {'prdc_images': n}
+    if len(held_out) >= FEWEST_HELD_OUT:
+      share, error = near_copies(nearest_distances(features, references), held_out)
+      record |= {'near_copies': share, 'near_copies_error': error}
+      record |= {'copied_from': len(references), 'held_out_images': len(held_out)}
     return record
 
 
 def make_scorer(
-  config: config_dict.ConfigDict, dataset: Dataset, *, required: bool = False, within_classes: bool = False
+  config: config_dict.ConfigDict, dataset: Dataset, *, required: bool = False, thorough: bool = False
 ) -> Scorer | None:
   """Makes the scorer for the samples of a run. FID and KID compare with the training images, as is customary.
 
@@ -190,7 +221,8 @@ def make_scorer(
     config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
     dataset: The data. Without labels for a classifier, and for a table, there is no scorer.
     required: Whether the user named the scorer, so that data without labels are an error.
-    within_classes: Whether to measure FID within classes, too, if samples are drawn for classes.
+    thorough: Whether to measure also what takes seconds: precision, recall, density, coverage, near copies and, if
+      samples are drawn for classes, FID within classes.
 
   Raises:
     UsageError: If `required` and the data have no labels or are a table, a label has no training image, or the weights
@@ -223,7 +255,7 @@ def make_scorer(
   network = load_classifier(dataset, folder) if by_classifier else load_inception(config.inception_weights or None)
   labeller = load_classifier(dataset, folder) if by_label and not by_classifier else None
   reference = load_reference(dataset, network, folder, by_class=by_label)
-  return Scorer(network, reference if within_classes else reference._replace(class_features=()), labeller)
+  return Scorer(network, reference, labeller, thorough)
 
 
 def score_samples(

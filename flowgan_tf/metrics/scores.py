@@ -124,7 +124,7 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
   Raises:
     UsageError: If `features` is not a matrix with at least 2 rows, or not finite.
   """
-  features = _check_features(features, 'features')
+  features = check_features(features, 'features')
   n, d = features.shape
   mean = features.mean(axis=0, dtype=np.float64)
   covariance = np.zeros([d, d])
@@ -216,7 +216,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
   Bińkowski, Sutherland, Arbel, Gretton. Demystifying MMD GANs. ICLR 2018, section 4 (KID).
   """
   # A subset may hold no bad row, or a single row, for which the estimate has no value.
-  x, y = _check_features(x, 'x'), _check_features(y, 'y')
+  x, y = check_features(x, 'x'), check_features(y, 'y')
   check_integer('subsets', subsets, 1)
   check_integer('subset_size', subset_size, 2)
   size = min(subset_size, len(x), len(y))
@@ -237,7 +237,7 @@ def _mean_off_diagonal(kernel):
   return (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
 
 
-def _check_features(features, name):
+def check_features(features, name):
   features = np.asarray(features)
   check(name, features.shape, 'of shape [n, d] with n at least 2', features.ndim == 2 and len(features) >= 2)
   if bad := np.count_nonzero(~np.isfinite(features).all(axis=1)):

@@ -33,6 +33,8 @@ from flowgan_tf.report.tables import (
   paper_row,
   paper_table,
   runs_table,
+  variety_notes,
+  variety_table,
 )
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
@@ -114,6 +116,9 @@ def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
     return [_missing(runs, [])]
   items = [paper_table(runs), checkpoints_table(runs)]
+  if variety := variety_table(runs):
+    notes = variety_notes([record for run in runs for record in run.tested()])
+    items += [variety, ' '.join(f'{note[0].upper()}{note[1:]}.' for note in notes)]
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
     items.append(

@@ -112,11 +112,12 @@ def _with_given(columns: Sequence[Column]) -> tuple[Column, ...]:
   return tuple(column for pair in both for column in pair[: 1 + (pair[0].key in _LIKELIHOODS)])
 
 
-def _evaluation_columns(split: str) -> tuple[Column, ...]:
-  """Returns columns for everything that `evaluate_run` measures for a checkpoint on a split."""
+_STEP = Column('iteration', 'step', ',')
+
+
+def _likelihood_columns(split: str) -> tuple[Column, ...]:
   return _with_given(
     (
-      Column('iteration', 'step', ','),
       Column(f'{split} NLL (nats)', 'nll', ',.2f', 'standard_error'),
       Column('bits/dim', 'bits_per_dim', '.3f', 'bits_per_dim_error'),
       Column('round trip', 'round_trip_error', '.1e'),
@@ -124,17 +125,26 @@ def _evaluation_columns(split: str) -> tuple[Column, ...]:
       Column('bits/dim float64', 'bits_per_dim_float64', '.3f'),
       Column('round trip float64', 'round_trip_error_float64', '.1e'),
       Column(f'{split} images', 'n', ','),
-      Column('MODE', 'mode_score', '.2f', 'mode_score_std'),
-      Column('Inception', 'inception_score', '.2f', 'inception_score_std'),
-      Column('FID', 'fid', '.2f'),
-      Column('KID', 'kid', '.4f', 'kid_std'),
-      Column('samples', 'score_samples', ','),
     )
   )
 
 
+_SCORE_COLUMNS = (
+  Column('MODE', 'mode_score', '.2f', 'mode_score_std'),
+  Column('Inception', 'inception_score', '.2f', 'inception_score_std'),
+  Column('FID', 'fid', '.2f'),
+  Column('KID', 'kid', '.4f', 'kid_std'),
+  Column('samples', 'score_samples', ','),
+)
+_VARIETY_COLUMNS = (
+  Column('precision', 'precision', '.3f'),
+  Column('recall', 'recall', '.3f'),
+  Column('density', 'density', '.3f'),
+  Column('coverage', 'coverage', '.3f'),
+  Column('near copies', 'near_copies', '.1%', 'near_copies_error'),
+)
 _CONDITIONAL_COLUMNS = (
-  Column('iteration', 'step', ','),
+  _STEP,
   Column('class accuracy', 'class_accuracy', '.1%', 'class_accuracy_error'),
   Column('calibration error', 'calibration_error', '.3f'),
   Column('NLL given the label', 'conditional_nll', ',.2f'),
@@ -160,9 +170,13 @@ def _with_worst(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_table(records: Sequence[dict]) -> str:
-  """Formats what `evaluation.evaluate_run` returned for the terminal: a table, and the basis of its scores."""
+  """Formats what `evaluation.evaluate_run` returned for the terminal: tables, and the basis of their numbers."""
   split, all_records = records[0]['split'], [*_by_step(records), *_of_real_images(records)]
-  lines = [str(Table('', (_CHECKPOINT, *_evaluation_columns(split)), [Row(_apart(record)) for record in all_records]))]
+  rows, parts = [Row(_apart(record)) for record in all_records], []
+  for columns in ((_STEP, *_likelihood_columns(split)), _SCORE_COLUMNS, _VARIETY_COLUMNS):
+    if filled := _filled(rows, columns):
+      parts.append(str(Table('', (_CHECKPOINT, *columns), filled)))
+  lines = ['\n\n'.join(parts), *variety_notes(records)]
   if 'condition' in records[0]:
     rows = [Row({'': _with_worst(record)}) for record in all_records]
     table = Table('', (_CHECKPOINT, *_CONDITIONAL_COLUMNS), rows)
@@ -181,6 +195,22 @@ def evaluation_table(records: Sequence[dict]) -> str:
       f'FID and KID against {scored["reference_images"]:,} training images'
     )
   return '\n'.join(lines)
+
+
+def variety_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Says what precision, recall, density, coverage and near copies are, in a line for each kind of number."""
+  notes = []
+  if numbers := sorted({record['prdc_images'] for record in records if 'prdc_images' in record}):
+    n = ' or '.join(f'{number:,}' for number in numbers)
+    notes.append(
+      f'precision, density: how real samples look; recall, coverage: whether all kinds are there ({n} images)'
+    )
+  if found := [record for record in records if 'near_copies' in record]:
+    test, training = (f'{min(r[name] for r in found):,}' for name in ('held_out_images', 'copied_from'))
+    notes.append(
+      f'near copies: nearer to one of {training} training images than 99% of {test} test images; 1% is as expected'
+    )
+  return notes
 
 
 def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -215,8 +245,19 @@ def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def checkpoints_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of every checkpoint of every run on the test images."""
-  columns = (RUN, _CHECKPOINT, *_evaluation_columns('test'))
+  columns = (RUN, _CHECKPOINT, _STEP, *_likelihood_columns('test'), *_SCORE_COLUMNS)
   return Table('Every checkpoint on the test images', columns, _checkpoint_rows(runs, _apart))
+
+
+def variety_table(runs: Sequence[Summary]) -> Table | None:
+  """Makes the table of whether samples look real, show all kinds of images and are copies; None if none is measured."""
+  rows = _filled(_checkpoint_rows(runs, _apart), _VARIETY_COLUMNS)
+  columns = (RUN, _CHECKPOINT, *_VARIETY_COLUMNS)
+  return Table('Are samples copies, and are all kinds there?', columns, rows) if rows else None
+
+
+def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+  return [row for row in rows if any(column.text(row) for column in columns)]
 
 
 def conditional_table(runs: Sequence[Summary], what: str) -> Table:
@@ -301,7 +342,7 @@ def paper_table(runs: Sequence[Summary]) -> Table:
 def sweep_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of runs at their best score, with the condition number of the Jacobian."""
   shown = ('step', 'nll', 'mode_score', 'inception_score', 'fid')
-  columns = [column for column in _evaluation_columns('test') if column.key in shown]
+  columns = [column for column in (_STEP, *_likelihood_columns('test'), *_SCORE_COLUMNS) if column.key in shown]
   condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
   rows = []
   for run in runs:

@@ -301,7 +301,7 @@ def test_a_conditional_run(tmp_path, images, dataset, monkeypatch, kind, generat
 def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(workdir, monkeypatch):
   asked = []
 
-  def make(config, dataset, required, within_classes):
+  def make(config, dataset, required, thorough):
     asked.append((config.scorer, config.inception_weights, required))
 
   monkeypatch.setattr(evaluate, 'make_scorer', make)

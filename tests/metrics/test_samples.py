@@ -13,6 +13,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import samples
 from flowgan_tf.metrics.samples import Reference, Scorer, load_reference, make_scorer, score_samples
 from flowgan_tf.metrics.scores import feature_statistics, kernel_distance
+from flowgan_tf.metrics.variety import prdc
 from tests.tiny import make_config, write_images
 
 LEVELS = 256
@@ -83,13 +84,30 @@ def test_labels_that_were_asked_for(images, reference):
   assert Scorer(Colours(), reference)(images, labels=1 - labels)['label_share'] == 0.0
   assert not [name for name in Scorer(Colours(), reference)(images) if 'label' in name]
   of_classes = reference._replace(class_features=(reference.features, reference.features))
-  found = Scorer(Colours(), of_classes)(np.repeat(images, 3, axis=0), labels=np.repeat(labels, 3))
+  assert 'class_fid' not in Scorer(Colours(), of_classes)(np.repeat(images, 3, axis=0), labels=np.repeat(labels, 3))
+  found = Scorer(Colours(), of_classes, thorough=True)(np.repeat(images, 3, axis=0), labels=np.repeat(labels, 3))
   assert (found['class_fid_samples'], found['class_fid_references']) == (60, 60) and found['worst_class_fid'] > 0
   # A network that does not know the labels needs another one for them.
   blind = Colours(name='inception_v3', label_distribution=None)
   assert 'label_share' not in Scorer(blind, reference)(images, labels=labels)
   found = Scorer(blind, reference, Colours())(images, labels=labels)
   assert (found['label_share'], found['labeller_accuracy']) == (1.0, 0.75)
+
+
+def test_variety_and_copies_are_measured_if_the_scorer_is_thorough(images, reference, monkeypatch):
+  """Against as many training images. Of the 40 samples 30 are nearer than any of 99 held-out images."""
+  x = images.mean(axis=(1, 2)).astype(np.float32)
+  distances = np.sort(np.linalg.norm(x[:, np.newaxis] - reference.features, axis=2).min(axis=1))
+  reference = reference._replace(held_out_distances=np.full(99, distances[29:31].mean()))
+  found = Scorer(Colours(), reference, thorough=True)(images)
+  expected = prdc(x, reference.features[:40], 5)._asdict() | {'prdc_images': 40}
+  expected |= {'near_copies': 0.75, 'copied_from': 60, 'held_out_images': 99}
+  assert found | expected == found and 0.06 < found['near_copies_error'] < 0.08
+  assert not expected.keys() & Scorer(Colours(), reference)(images).keys()
+  monkeypatch.setattr(samples, '_MOST_OF_PRDC', 20)
+  assert Scorer(Colours(), reference, thorough=True)(images)['recall'] == prdc(x[:20], reference.features[:20]).recall
+  few = Reference(reference.statistics, reference.features[:5], held_out_distances=np.ones(98))
+  assert not expected.keys() & Scorer(Colours(), few, thorough=True)(images).keys()
 
 
 # The reference.
@@ -101,47 +119,48 @@ def colours(name='colours', seed=0, train=40):
   return data.Dataset(name, LEVELS, *splits, None)
 
 
-@pytest.mark.parametrize(('values', 'chunks'), [(10_000, [40]), (1000, [16, 16, 8])])  # 60 values in an image
+@pytest.mark.parametrize(('values', 'chunks'), [(10_000, [40, 9]), (1000, [16, 16, 8, 9])])  # 60 values in an image
 def test_reference_is_of_the_training_images_in_order_with_noise_of_their_own(tmp_path, monkeypatch, values, chunks):
-  """All features make the statistics. Some are kept for KID; they must not be of the first class of a sorted folder."""
+  """All features make the statistics. Some are kept; they must not be of the first class of a sorted folder."""
   monkeypatch.setattr(samples, '_CHUNK_VALUES', values)
-  monkeypatch.setattr(samples, '_KERNEL_FEATURES', 6)
+  monkeypatch.setattr(samples, '_KEPT_FEATURES', 6)
   dataset, network = colours(), Colours()
   reference = load_reference(dataset, network, tmp_path)
   assert [len(images) for images in network.seen] == chunks
   images = np.concatenate(network.seen)
-  np.testing.assert_array_equal(np.floor(LEVELS * images), dataset.train.images)
-  noise = (LEVELS * images % 1).reshape(40, -1)
-  assert len(np.unique(noise[:, :4], axis=0)) == 40 and scipy.stats.kstest(noise.ravel(), 'uniform').pvalue > 1e-3
-  features = images.mean(axis=(1, 2), dtype=np.float64)
+  both = np.concatenate([dataset.train.images, dataset.test.images])
+  np.testing.assert_array_equal(np.floor(LEVELS * images), both)
+  noise = (LEVELS * images % 1).reshape(49, -1)
+  assert len(np.unique(noise[:, :4], axis=0)) == 49 and scipy.stats.kstest(noise.ravel(), 'uniform').pvalue > 1e-3
+  features, held_out = np.split(images.mean(axis=(1, 2), dtype=np.float64), [40])
   distances = np.abs(features[:, np.newaxis] - reference.features).max(axis=2)
   kept = distances.argmin(axis=0)
   assert distances.min(axis=0).max() < 1e-6 and len(set(kept)) == 6 and kept.max() > 20
   np.testing.assert_allclose(reference.statistics.mean, features.mean(axis=0), rtol=1e-6)
   np.testing.assert_allclose(reference.statistics.covariance, np.cov(features, rowvar=False), rtol=1e-4, atol=1e-9)
+  nearest = np.linalg.norm(held_out[:, np.newaxis] - reference.features, axis=2).min(axis=1)
+  np.testing.assert_allclose(reference.held_out_distances, nearest, rtol=1e-4)
   assert (reference.features.dtype, reference.statistics.n) == (np.float32, 40)
   assert Scorer(network, reference)(data.dequantize(dataset.train.images, LEVELS, 5))['fid'] < 1e-3
 
 
-@pytest.mark.parametrize('most', [30, 100])
-def test_reference_by_class(tmp_path, monkeypatch, most):
-  """The file with all features is another one, and KID sees the same images as without classes."""
-  monkeypatch.setattr(samples, '_KERNEL_FEATURES', 6)
+@pytest.mark.parametrize(('most', 'kept'), [(30, 100), (100, 20), (100, 100)])
+def test_reference_by_class(tmp_path, monkeypatch, most, kept):
+  """The same features as without classes, from the same file."""
+  monkeypatch.setattr(samples, '_KEPT_FEATURES', kept)
   monkeypatch.setattr(samples, '_MOST_IMAGES', most)
   plain = colours()
   train = dataclasses.replace(plain.train, labels=np.arange(40) % 3)
   dataset, network = dataclasses.replace(plain, train=train, num_classes=3), Colours()
   reference = load_reference(dataset, network, tmp_path)
-  for _ in range(2):  # The second time it is in the cache.
-    by_class = load_reference(dataset, network, tmp_path, by_class=True)
-    np.testing.assert_array_equal(by_class.features, reference.features)
-    np.testing.assert_array_equal(by_class.statistics.covariance, reference.statistics.covariance)
-    assert sum(map(len, by_class.class_features)) == min(most, 40)
-    for label, features in enumerate(by_class.class_features):
-      colours_of_class = train.images[train.labels == label].mean(axis=(1, 2)) / LEVELS
-      distances = np.abs(features[:, np.newaxis] - colours_of_class).max(axis=2).min(axis=1)
-      assert distances.max() < 1 / LEVELS  # Half a level on average is the noise.
-  assert len(network.seen) == 2 and len(list(tmp_path.iterdir())) == 2 and reference.class_features == ()
+  by_class = load_reference(dataset, network, tmp_path, by_class=True)
+  np.testing.assert_array_equal(by_class.features, reference.features)
+  assert sum(map(len, by_class.class_features)) == len(by_class.features) == min(most, kept, 40)
+  for label, features in enumerate(by_class.class_features):
+    colours_of_class = train.images[train.labels == label].mean(axis=(1, 2)) / LEVELS
+    distances = np.abs(features[:, np.newaxis] - colours_of_class).max(axis=2).min(axis=1)
+    assert distances.max() < 1 / LEVELS  # Half a level on average is the noise.
+  assert len(network.seen) == 2 and len(list(tmp_path.iterdir())) == 1 and reference.class_features == ()
 
 
 def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog):
@@ -151,7 +170,7 @@ def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog)
     reference = load_reference(dataset, network, tmp_path)
   assert caplog.messages == ['Computing classifier features of 30 of the 40 train images of colours.']
   assert reference.statistics.n == 30 and '-train30-' in next(tmp_path.iterdir()).name
-  [images] = network.seen
+  images, _ = network.seen  # The others are test images.
   seen = [image.tobytes() for image in np.floor(LEVELS * images).astype(np.uint8)]
   found = {[image.tobytes() for image in dataset.train.images].index(image) for image in seen}
   assert len(found) == 30 and max(found) > 30
@@ -160,10 +179,11 @@ def test_of_very_many_images_a_random_part_counts(tmp_path, monkeypatch, caplog)
 def test_each_network_and_data_set_has_a_file_which_the_second_call_reads(tmp_path):
   network, dataset = Colours(), colours(name='../my data/v1.0')
   first, second = (load_reference(dataset, network, tmp_path) for _ in range(2))
-  assert len(network.seen) == 1
+  assert len(network.seen) == 2
   [path] = tmp_path.iterdir()
-  assert path.name == f'reference--my-data-v1-0-train-{dataset.fingerprint[:12]}-classifier-{network.hash}-v2.npz'
-  for array, same in zip((*first.statistics, first.features), (*second.statistics, second.features), strict=True):
+  assert path.name == f'reference--my-data-v1-0-train-{dataset.fingerprint[:12]}-classifier-{network.hash}-v3.npz'
+  arrays = [(*reference.statistics, reference.features, reference.held_out_distances) for reference in (first, second)]
+  for array, same in zip(*arrays, strict=True):
     np.testing.assert_array_equal(array, same)
   assert (second.features.dtype, type(second.statistics.n)) == (np.float32, int)
   variants = [(colours(), '01'), (colours(), '23'), (colours(name='others'), '01'), (colours(seed=1), '01')]
@@ -212,13 +232,17 @@ def test_the_scorer_of_labels(config, tmp_path, monkeypatch):
   monkeypatch.setattr(samples, 'load_inception', lambda *_: Colours(name='inception_v3', label_distribution=None))
   config.update({'condition': 'label', 'cache_dir': str(tmp_path)})
   dataset = data.load(config.dataset)
-  scorer = make_scorer(config, dataset, within_classes=True)
-  assert scorer.labeller is None and [len(features) for features in scorer.reference.class_features] == [60, 60]
-  assert make_scorer(config, dataset).reference.class_features == ()
+  scorer = make_scorer(config, dataset, thorough=True)
+  assert (
+    scorer.thorough
+    and scorer.labeller is None
+    and [len(features) for features in scorer.reference.class_features] == [60, 60]
+  )
+  assert not make_scorer(config, dataset).thorough
   config.scorer = 'inception'
   assert make_scorer(config, dataset).labeller.name == 'classifier'
   config.condition = ''
-  assert make_scorer(config, dataset, within_classes=True).reference.class_features == ()
+  assert make_scorer(config, dataset, thorough=True).reference.class_features == ()
 
 
 # Samples.

@@ -11,6 +11,7 @@ from flowgan_tf.report.tables import (
   paper_table,
   runs_table,
   sweep_table,
+  variety_table,
 )
 from tests.summaries import cells, conditional, evaluated, jacobian, summary
 
@@ -48,12 +49,24 @@ def test_settings_and_the_start_of_a_training_if_one_has_a_start(runs):
   assert [row['starts from'] for row in rows] == ['', 'mnist-mle, iteration 5,000']
 
 
+VARIETY = {
+  **{'precision': 0.94321, 'recall': 0.7091, 'density': 1.0094, 'coverage': 0.899, 'prdc_images': 5000},
+  **{'near_copies': 0.0018, 'near_copies_error': 0.0015, 'copied_from': 50_000, 'held_out_images': 4321},
+}
+
+
 def test_evaluation_with_scores():
-  """Checkpoints of one step share a row."""
+  """Checkpoints of one step share a row; likelihood, scores and variety have a table each."""
   same, other = {'checkpoint': 'latest'}, {'checkpoint': 'best_score', 'step': 20, 'nll': 5.0}
-  header, rule, first, second, note = evaluation_table([SCORED, SCORED | same, SCORED | other]).splitlines()
-  assert len(header) == len(rule) == len(first) == len(second)
-  assert dict(zip(split(header), split(first), strict=True)) == {
+  records = [SCORED | VARIETY, SCORED | VARIETY | same, SCORED | other]
+  likelihood, scores, variety = evaluation_table(records).split('\n\n')
+  assert [len(part.splitlines()) for part in (likelihood, scores, variety)] == [4, 4, 3 + 3]
+  found = {}
+  for part in (likelihood, scores, variety):
+    header, rule, first, *_ = part.splitlines()
+    assert len(header) == len(rule) == len(first) <= 120
+    found |= zip(split(header), split(first), strict=True)
+  assert found == {
     'checkpoint': 'best_nll, latest',
     'iteration': '10,000',
     'test NLL (nats)': '-3,334.56 +- 1.50',
@@ -65,16 +78,36 @@ def test_evaluation_with_scores():
     'FID': '12.35',
     'KID': '0.0123 +- 0.0006',
     'samples': '5,000',
+    'precision': '0.943',
+    'recall': '0.709',
+    'density': '1.009',
+    'coverage': '0.899',
+    'near copies': '0.2% +- 0.1%',
   }
-  assert note == (
+  *_, note, of_copies, network = variety.splitlines()
+  assert note.startswith('precision, density: ') and note.endswith(' (5,000 images)')
+  assert 'one of 50,000 training images than 99% of 4,321 test images;' in of_copies
+  assert network == (
     'scores: 10 splits, classifier abc with 99.2% test accuracy; FID and KID against 50,000 training images'
   )
+  assert not any(word in evaluation_table([SCORED]) for word in ('precision', 'copies'))
+
+
+def test_variety_has_a_table_of_its_own_on_the_page(runs):
+  """Rows without these numbers are left out."""
+  assert variety_table(runs) is None
+  measured = summary('mle', evaluation=[SCORED | VARIETY | {'real_recall': 0.9393, 'real_score_samples': 5000}])
+  row, real = cells(variety_table([measured, runs[1]]))
+  assert (row['run'], row['recall'], row['near copies']) == ('MLE', '0.709', '0.2% ± 0.1%')
+  assert (real['checkpoint'], real['recall'], real['near copies']) == ('real test images', '0.939', '')
+  assert 'recall' not in cells(checkpoints_table([measured]))[0]
 
 
 def test_real_images_have_a_row_of_their_own():
   """They have it once on the page, for runs that were scored alike."""
   real = {'real_mode_score': 9.67, 'real_mode_score_std': 0.04, 'real_fid': 1.1, 'real_score_samples': 5000}
-  row = [cell for cell in split(evaluation_table([SCORED | real]).splitlines()[3]) if cell != '-']
+  *_, last = evaluation_table([SCORED | real]).split('\n\n')[1].splitlines()[:-1]
+  row = [cell for cell in split(last) if cell != '-']
   assert row == ['real test images', '9.67 +- 0.04', '1.10', '5,000']
   runs = [summary(kind, evaluation=[SCORED | real]) for kind in ('mle', 'hybrid')]
   other = summary('adversarial', evaluation=[SCORED | real | {'scorer_hash': 'another', 'real_mode_score': 9.5}])
@@ -86,8 +119,10 @@ def test_real_images_have_a_row_of_their_own():
 def test_evaluation_without_a_likelihood():
   kept = ('checkpoint', 'step', 'split', 'inception_score', 'score_samples', 'score_splits', 'reference_images')
   record = {name: SCORED[name] for name in kept} | {'scorer': 'inception_v3', 'scorer_hash': 'def'}
-  header, _, row, why, note = evaluation_table([record]).splitlines()
-  assert split(header) == ['checkpoint', 'iteration', 'Inception', 'samples'] and '9.40' in row
+  step, scores = evaluation_table([record]).split('\n\n')
+  header, _, row, why, note = scores.splitlines()
+  assert split(header) == ['checkpoint', 'Inception', 'samples'] and '9.40' in row
+  assert split(step.splitlines()[0]) == ['checkpoint', 'iteration']
   assert why == 'no likelihood: the generator is not invertible' and 'inception_v3 def; FID' in note
 
 
@@ -141,11 +176,13 @@ def test_a_sweep_is_shown_at_its_best_scores():
 
 def test_evaluation_with_labels():
   """What the samples show of their labels has a table of its own, with lines that say what is in it."""
-  header, _, first, real, gap, given, columns, _, row, of_real, *notes, _ = evaluation_table(
-    conditional('label').evaluation
-  ).splitlines()
-  assert (gap, given) == ('', 'given label:') and '-3,300.00 +- 1.50' in first and 'given' not in header
-  assert dict(zip(split(columns), split(row), strict=True)) == {
+  likelihood, scores, given, last = evaluation_table(conditional('label').evaluation).split('\n\n')
+  header, _, first = likelihood.splitlines()
+  assert '-3,300.00 +- 1.50' in first and 'given' not in header
+  title, columns, _, row, of_real = given.splitlines()
+  more, _, rest, _, *notes, _ = last.splitlines()
+  assert title == 'given label:' and max(map(len, [*given.splitlines(), rest])) <= 120
+  assert dict(zip(split(columns) + split(more), split(row) + split(rest), strict=True)) == {
     'checkpoint': 'best_nll',
     'iteration': '4',
     'class accuracy': '97.5% +- 0.2%',
@@ -156,7 +193,8 @@ def test_evaluation_with_labels():
     'FID within classes': '11.50',
     'worst class (FID)': '13.25, class 1',
   }
-  assert [cell for cell in split(of_real) if cell != '-'] == ['real test images', '99.0%'] and '5,000' in real
+  assert [cell for cell in split(of_real) if cell != '-'] == ['real test images', '99.0%']
+  assert split(scores.splitlines()[-1]) == ['real test images', '-', '5,000']
   assert notes == [
     'class accuracy: share of images whose label has the largest p(y | x)',
     'label as asked: share of samples that a classifier assigns to the class they were drawn for; it assigns 99.1% of '

@@ -28,6 +28,19 @@ def test_terminal():
   ]
 
 
+def test_a_wide_table_goes_on_below():
+  """Columns of 30 characters, beside the first one of 3 with gaps of 3: three make 102, and four would make 135."""
+  table = str(Table('', [RUN, *(Column(f'{i}' * 30, 'x') for i in range(5))], [Row({'': {'label': 'MLE', 'x': 'y'}})]))
+  first, second = (part.splitlines() for part in table.split('\n\n'))
+  assert [line.split() for line in (first[0], second[0])] == [
+    ['run', *('012'[i] * 30 for i in range(3))],
+    ['run', '3' * 30, '4' * 30],
+  ]
+  assert first[2].split() == ['MLE', 'y', 'y', 'y'] and {len(line) for line in first} == {102}
+  # A column that is wider than the screen stands alone.
+  assert len(str(Table('', [RUN, Column('x' * 200, 'x')], [Row({'': {'label': 'MLE', 'x': 'y'}})])).split('\n\n')) == 1
+
+
 @pytest.mark.parametrize(
   ('record', 'value', 'text'),
   [

@@ -26,8 +26,9 @@ def test_what_is_reported_and_kept(workdir):
   records = records[:3]
   assert [record['checkpoint'] for record in records] == ['latest', 'best_nll', 'best_score']
   x = data.dequantize(data.load('digits').validation.images, 17, Purpose.EVALUATION)
-  header, _, *rows, real, scores, _, path = outcome.out.splitlines()
-  assert 'validation NLL (nats)' in header and 'MODE' in header
+  likelihood, scores, variety, path = outcome.out.strip().split('\n\n')
+  header, _, *rows = likelihood.splitlines()
+  assert 'validation NLL (nats)' in header and 'MODE' in scores and 'coverage' in variety
   row_of = {name: row for row in rows for name in row.split('   ')[0].split(', ')}
   for record in records:
     run = load_run(workdir, record['checkpoint'])
@@ -35,8 +36,11 @@ def test_what_is_reported_and_kept(workdir):
     expected = {'step': run.step, 'n': 180, 'score_samples': 40, 'score_splits': 10, 'scorer': 'classifier'}
     assert record | expected == record
     assert f'{record["bits_per_dim"]:.3f}' in row_of[record['checkpoint']]
+    assert (record['prdc_images'], record['copied_from'], record['held_out_images']) == (40, 1437, 180)
+  real = scores.splitlines()[-1]
   assert real.startswith('real test images') and f'{records[0]["real_fid"]:.2f}' in real
-  assert f'classifier {records[0]["scorer_hash"]}' in scores and path == f'{workdir}/evaluation.json'
+  assert records[0]['real_precision'] > 0.5 and 'real_near_copies' not in records[0]
+  assert f'classifier {records[0]["scorer_hash"]}' in variety and path == f'{workdir}/evaluation.json'
 
 
 def test_one_checkpoint_and_the_likelihood_alone(workdir):

@@ -1,6 +1,6 @@
 """The rows of a table: an .npz file with `x_train`, floats [n, d], by maximum likelihood.
 
-bin/train --config=configs/table.py --dataset=table.npz
+bin/train --dataset=table.npz
 """
 
 from ml_collections import config_dict

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import logging
 import os
 import pathlib
 import runpy
@@ -15,11 +16,13 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
-from flowgan_tf.programs import command
+from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
 from flowgan_tf.runs.folder import check_same_training, read_description
 
 FLAGS = flags.FLAGS
+
+_LOG = logging.getLogger(__name__)
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -40,7 +43,7 @@ def define_settings(module: str) -> None:
 
   The help of the program, which is `module`, shows --config and the short flags.
   """
-  flags.DEFINE_string('config', None, 'Config file. Default: configs/digits.py.', module_name=module)
+  flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
   for name, _, kind in flat(default_config()):
     _define(f'config.{name}', kind, f'The setting {name}.', __name__)
     if name in SHORT_FLAGS:
@@ -62,7 +65,7 @@ def configurations(
   if saved and FLAGS.config is None:
     base = saved.config.copy_and_resolve_references()
   else:
-    base = _read_config(str(_CONFIGS / 'digits.py') if FLAGS.config is None else FLAGS.config)
+    base = _read_config(FLAGS.config) if FLAGS.config is not None else _suitable()
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
   given |= {name: value for name in SHORT_FLAGS if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
@@ -99,6 +102,18 @@ def configurations(
     if config.dataset not in fg.data.NAMES and os.path.exists(path):
       config.dataset = path
   return configs
+
+
+def _suitable() -> config_dict.ConfigDict:
+  """Returns the shipped configuration that suits --dataset, and says which one that is."""
+  dataset = FLAGS['config.dataset'].value or FLAGS.dataset or 'digits'
+  file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
+  config = _read_config(str(_CONFIGS / file))
+  config.update_from_flattened_dict(needed)
+  if dataset != 'digits':
+    flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
+    _LOG.info('%s: the settings are those of --config=configs/%s%s.', seen, file, flags_needed)
+  return config
 
 
 def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str, Any]]]:

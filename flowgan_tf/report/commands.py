@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf.configs import cifar10, mnist
+from flowgan_tf.configs import cifar10, images, mnist
 from flowgan_tf.runs.config import SHORT_FLAGS, hindrance, settings
 from flowgan_tf.study.summary import Summary
 
 # Folders of the machine that trained the run, which the commands leave out.
 _PLACES = ('data_dir', 'cache_dir', 'inception_weights')
-_CONFIGS = ('digits', 'mnist', 'fashion_mnist')
-_DEFAULT = 'configs/digits.py'  # what bin/train uses without --config
+_CONFIGS = ('digits', 'mnist', 'fashion_mnist', 'table')
+_DEFAULT = 'configs/digits.py'  # what bin/train uses without --config and --dataset
 
 
 def train(run: Summary) -> str:
@@ -36,7 +36,7 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
   differences = {path: [n for n, value in wanted.items() if value != base[n]] for path, base in bases.items()}
   nearest = min(differences, key=lambda path: len(differences[path]))
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
-  flags = [] if nearest == _DEFAULT else [f'--config={nearest}']
+  flags = [] if nearest == _DEFAULT and 'dataset' not in different else [f'--config={nearest}']
   for name in different:
     value = wanted.get(name)
     if name == 'jit':
@@ -55,7 +55,7 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
-  for name, module in (('mnist', mnist), ('cifar10', cifar10)):
+  for name, module in (('mnist', mnist), ('images', images), ('cifar10', cifar10)):
     found |= {f'configs/{name}.py:{variant}': module.get_config(variant) for variant in module.VARIANTS}
   return found
 

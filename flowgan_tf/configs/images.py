@@ -1,0 +1,49 @@
+"""Your own photos, from 16x16 to 64x64 pixels, in colour or grey: Jet by maximum likelihood.
+
+bin/train --dataset=images/ --config.image_size=32
+
+This configuration is the default for a folder of images, for .npz and .npy files of images, and for data sets of TFDS
+that have no configuration of their own. Its flow is like `jet` of `configs/cifar10.py`. Colour photos are flipped; grey
+images, which may be letters, are not. If height or width is no multiple of 4, set `jet.patch_size` to 2 or 1; bin/train
+does so if --config is not given.
+"""
+
+from ml_collections import config_dict
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.runs.config import default_config
+
+VARIANTS = ('colour', 'grey')
+
+
+def get_config(variant: str = 'colour') -> config_dict.ConfigDict:
+  """Returns a Jet with one component.
+
+  Args:
+    variant: 'colour', which flips half of the images, or 'grey', which does not.
+
+  Raises:
+    UsageError: If there is no such variant.
+  """
+  if variant not in VARIANTS:
+    raise UsageError(f'images.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
+  config = default_config()
+  config.dataset = 'images/'
+  config.generator = 'jet'
+  config.jet.alpha = 0.05
+  config.jet.couplings = 16
+  config.batch_size = 64
+  config.steps = 2500
+  config.eval_every = 500
+  config.flip = variant == 'colour'
+  config.ema_decay = 0.99
+  config.optimizer.learning_rate = 1.5e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_steps = 100
+  config.optimizer.beta_1 = 0.9
+  config.optimizer.beta_2 = 0.99
+  config.critic_optimizer.learning_rate = 5e-4
+  config.critic_optimizer.beta_1 = 0.0
+  config.dcgan_critic.channels = (64, 128)
+  config.dcgan_critic.dense_units = 512
+  return config

@@ -18,6 +18,7 @@ _GAP = ' ' * 3
 
 # Keys of numbers that are better if they are larger, or smaller.
 _LARGE = {'mode_score', 'inception_score', 'class_accuracy', 'label_share', 'psnr', 'ssim', 'consistency', 'auroc'}
+_LARGE |= {'precision', 'recall', 'density', 'coverage'}
 _SMALL = {'fid', 'kid', 'class_fid', 'bits_per_dim', 'bits_per_dim_float64', 'calibration_error'}
 
 

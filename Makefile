@@ -17,18 +17,21 @@ TESTABLE := $(VENV)/.installed-$(EXTRA)-test
 DOCUMENTED := $(VENV)/.installed-$(EXTRA)-docs
 # The peers of the benchmark have an environment of their own, so that nothing else depends on them.
 PEERS := .venv-bench
+# Each Python that `make nightly` tries has an environment in this folder.
+NIGHTLY := .venv-nightly
 
 INSTALL_cpu := $(PIP) install -r requirements/cpu.txt && $(PIP) install --no-deps 'tf-keras==2.21.*' -e .
 INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test test-all examples faults mutants lint docs bench speed wheel clean
+.PHONY: help demo test test-all nightly examples faults mutants lint docs bench speed wheel clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits and their labels, then evaluate and export it'
 	@echo 'make test      run the tests in 5 minutes; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make test-all  run the tests that take longer, too'
+	@echo 'make nightly   run the tests with the newest Keras and NumPy and with nightly TFP, on each Python that is there'
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make mutants   put 150 small faults into the package, one at a time, for hours, and count how many tests find'
@@ -49,6 +52,23 @@ test: $(TESTABLE)
 
 test-all: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' --timeout=1200 $(PYTEST_ARGS)
+
+# TFP's release and its nightly build share their files, so both leave before one comes.
+nightly:
+	@mkdir -p build && rm -f build/nightly-*.log
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13); do \
+	  "$$python" -c '$(SUPPORTED)' 2> /dev/null || { echo "$$python is not there"; continue; }; \
+	  name=$${python##*/}; new=$(NIGHTLY)/$$name; log=build/nightly-$$name.log; \
+	  echo "$$name runs the tests, and writes $$log"; \
+	  { $(MAKE) --no-print-directory VENV=$$new PYTHON=$$python EXTRA=cpu $$new/.installed-cpu-test && \
+	    $$new/bin/python -m pip --quiet uninstall --yes tensorflow-probability tfp-nightly && \
+	    $$new/bin/python -m pip --quiet install --upgrade -r requirements/nightly.txt && \
+	    $$new/bin/python -m pip list && \
+	    $$new/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS); \
+	  } > $$log 2>&1 || echo "FAILED with $$name, see $$log" >> $$log; \
+	  grep -E '^(FAILED|ERROR|(keras|numpy|tensorflow.cpu|tfp-nightly) |=.* in [0-9])' $$log; \
+	done
+	@! grep -q '^FAILED with' build/nightly-*.log
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)
@@ -89,7 +109,7 @@ wheel: $(TESTABLE)
 	.ci/try-wheel
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(NIGHTLY) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.

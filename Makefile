@@ -66,7 +66,7 @@ nightly:
 	    $$new/bin/python -m pip list && \
 	    $$new/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS); \
 	  } > $$log 2>&1 || echo "FAILED with $$name, see $$log" >> $$log; \
-	  grep -E '^(FAILED|ERROR|(keras|numpy|tensorflow.cpu|tfp-nightly) |=.* in [0-9])' $$log; \
+	  grep -E '^((FAILED|ERROR|keras|numpy|tensorflow.cpu|tfp-nightly) |=.* in [0-9])' $$log; \
 	done
 	@! grep -q '^FAILED with' build/nightly-*.log
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import json
 import pathlib
 import re
 import runpy
@@ -10,7 +11,9 @@ import shlex
 import sys
 from unittest import mock
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
 import flowgan_tf as fg
@@ -24,6 +27,10 @@ PAGES = {
 }
 ALL = '\n'.join(PAGES.values())
 PROGRAMS = sorted(path.name for path in (ROOT / 'bin').iterdir() if path.suffix == '' and path.is_file())
+
+# What the Python of a page imports besides the package and what it needs.
+IMPORTS = {'docs/serving.md': ('ai_edge_litert', 'onnxruntime', 'tf2onnx')}
+SLOW = 'docs/conditional.md', 'docs/serving.md', 'docs/training.md'
 
 FENCE = re.compile(r'^```(\w+)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
@@ -84,13 +91,11 @@ def test_claims_are_found():
 
 @pytest.mark.parametrize(
   'page',
-  [
-    pytest.param(page, marks=pytest.mark.slow) if page in ('docs/conditional.md', 'docs/training.md') else page
-    for page in PAGES
-    if blocks(page, 'python')
-  ],
+  [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in PAGES if blocks(page, 'python')],
 )
 def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
+  for module in IMPORTS.get(page, ()):
+    pytest.importorskip(module)
   monkeypatch.chdir(folder)
   names = {'__name__': page}
   for statement, check in statements(page):
@@ -100,6 +105,33 @@ def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
       exec(compile(ast.Module([statement], []), page, 'exec'), names)
       value = check and eval(ast.unparse(statement.targets[0]), names)
     assert check is None or check(value), (page, ast.unparse(statement), value)
+
+
+@pytest.mark.slow
+def test_requests_for_tensorflow_serving_suit_the_signatures(folder):
+  signatures = tf.saved_model.load(folder / 'runs/demo/export').signatures
+
+  def served(request):
+    """Answers as TensorFlow Serving does: each input takes the dtype of the signature, and none may be missing."""
+    signature = signatures[request['signature_name']]
+    specs, inputs = signature.structured_input_signature[1], request['inputs']
+    assert set(inputs) == set(specs)
+    (output,) = signature(**{name: tf.constant(inputs[name], specs[name].dtype) for name in specs}).values()
+    return {'outputs': output.numpy().tolist()}
+
+  (curl,) = re.findall(r"-d '(\{.*\})'", ''.join(blocks('docs/serving.md', 'sh')))
+  assert np.shape(served(json.loads(curl))['outputs']) == (16, 8, 8, 1)
+  (client,), names = blocks('docs/serving.md', 'py'), {}
+  with mock.patch('requests.post') as post:
+    post.side_effect = lambda url, json: mock.Mock(json=lambda: served(json))
+    exec(client, names)
+  assert np.shape(names['images']) == (2, 8, 8, 1) and np.shape(names['nats']) == (2, 10)
+  known = {'images': names['images'], 'noise': names['images'], 'label': [3, 4], 'n': 2, 'seed': 0, 'temperature': 1.0}
+  table = re.findall(r'^\| `(\w+)` \| (`.*`) \| .*`(\[n.*\])` \|$', PAGES['docs/serving.md'], re.MULTILINE)
+  assert {name for name, _, _ in table} == set(signatures)
+  for name, inputs, shape in table:
+    request = {'signature_name': name, 'inputs': {key: known[key] for key in re.findall(r'\w+', inputs)}}
+    assert list(np.shape(served(request)['outputs'])) == ast.literal_eval(shape.replace('n', '2'))
 
 
 @pytest.mark.parametrize(('command', 'page'), commands())

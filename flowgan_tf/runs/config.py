@@ -144,14 +144,16 @@ _INTEGERS = {
 }
 _BELOW_ONE = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 _NOT_NEGATIVE = ('a number of at least 0', lambda v: v >= 0)
+_POSITIVE = ('a positive number', lambda v: v > 0)
 _OF_ADAM = {
-  'learning_rate': ('a positive number', lambda v: v > 0),
+  'learning_rate': _POSITIVE,
   'decay_rate': ('a number above 0 and at most 1', lambda v: 0 < v <= 1),
   'clip_norm': _NOT_NEGATIVE,
   'beta_1': _BELOW_ONE,
   'beta_2': _BELOW_ONE,
 }
-_NUMBERS = {'ema_decay': _BELOW_ONE, 'class_weight': _NOT_NEGATIVE, 'consistency_weight': _NOT_NEGATIVE} | {
+_WEIGHTS = {'class_weight': _NOT_NEGATIVE, 'class_temperature': _POSITIVE, 'consistency_weight': _NOT_NEGATIVE}
+_NUMBERS = {'ema_decay': _BELOW_ONE, **_WEIGHTS} | {
   f'{name}.{key}': expected for name in ('optimizer', 'critic_optimizer') for key, expected in _OF_ADAM.items()
 }
 
@@ -170,6 +172,7 @@ def default_config() -> config_dict.ConfigDict:
   config.labelled = 0  # number of training images that keep their labels, equally many in each class; 0 for all
   config.spread_labels = False  # whether images without a label get the label of images that are near
   config.class_weight = 0.0  # weight of -log p(y | x) in the loss of a flow with classes
+  config.class_temperature = 1.0  # p(y | x) in the loss is a softmax of log p(x, y) over this
   config.consistency_weight = 0.0  # weight of the squared error of samples, reduced again, against their conditions
   config.flip = False  # random horizontal flips of training images
   config.batch_size = 100
@@ -276,6 +279,8 @@ def validate(config: config_dict.ConfigDict) -> None:
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"
     check(name, config[name], expected, not config[name] or (config.condition == 'label' and likely))
+  same = config.class_weight or config.class_temperature == 1
+  check('class_temperature', config.class_temperature, '1 without `class_weight`', same)
   check('spread_labels', config.spread_labels, 'False without `labelled`', config.labelled or not config.spread_labels)
   computed = config.condition not in ('', 'label', 'vector')
   expected = '0 unless `condition` is computed from the image, as low resolution is'

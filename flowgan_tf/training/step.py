@@ -61,8 +61,9 @@ class TrainStep:
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
   `class_weight` adds a term to the generator's loss: `class_weight` times the mean of `-log p(y | x)` over the labelled
-  images of the batch. With the setting `labelled`, some images have no label, and -1 stands in its place. These images
-  contribute `log p(x)` to the likelihood, and the others contribute `log p(x | y)`.
+  images of the batch, where p(y | x) is the softmax of `log p(x, y) / class_temperature`. With the setting `labelled`,
+  some images have no label, and -1 stands in its place. These images contribute `log p(x)` to the likelihood, and the
+  others contribute `log p(x | y)`.
 
   `consistency_weight` adds another term if the condition is computed from the image, as a low resolution is:
 
@@ -283,7 +284,9 @@ class TrainStep:
     # If the networks do not see the label, TFP's cache has the noise of both from one pass.
     joint = generator.class_log_probs(images, training=True)
     log_prob, marginal = generator.log_prob(images, training=True, **keywords), tf.reduce_logsumexp(joint, axis=-1)
-    surprise = tf.where(known, marginal - tf.gather(joint, label, batch_dims=1), 0.0)
+    tempered = joint / config.class_temperature
+    of_class = tf.gather(tempered, label, batch_dims=1)
+    surprise = tf.where(known, tf.reduce_logsumexp(tempered, axis=-1) - of_class, 0.0)
     count = tf.math.count_nonzero(known, dtype=surprise.dtype)
     return -tf.reduce_mean(tf.where(known, log_prob, marginal)), (tf.reduce_sum(surprise), count)
 

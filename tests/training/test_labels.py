@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import softmax
 
 from flowgan_tf import data
 from flowgan_tf.data import labels as few_labels
@@ -15,6 +16,7 @@ from flowgan_tf.training.step import TrainStep
 def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=True):
   config = default_config()
   config.condition, config.labelled, config.class_weight = 'label', labelled, class_weight
+  config.class_temperature = 4.0 if class_weight else 1.0
   config.pseudo_labels, config.nice.condition_networks = pseudo_labels, condition_networks
   config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'components': 20})
   config.batch_size, config.jit = 12, False
@@ -46,7 +48,7 @@ def test_loss_of_labelled_and_unlabelled_images(condition_networks, pseudo_label
   if pseudo_labels:
     keywords['component'] = flow.distribution.nearest_prototype(images[known], labels[known])
   log_prob = np.concatenate([flow.log_prob(images[known], **keywords), marginal[~known]])
-  surprise = (marginal[known] - joint[known, labels[known]]).mean()
+  surprise = -np.log(softmax(joint / 4, axis=1)[known, labels[known]]).mean()
   metrics = step((images, labels))
   np.testing.assert_allclose(metrics['nll'], -log_prob.mean(), rtol=1e-5)
   np.testing.assert_allclose(metrics['class_nll'], surprise, rtol=1e-3)
@@ -97,6 +99,8 @@ def test_labels_spread_to_neighbours(monkeypatch):
   [
     ({'labelled': 100}, '`labelled` must be 0'),
     ({'class_weight': 1.0}, '`class_weight` must be 0'),
+    ({'class_temperature': 2.0, 'condition': 'label'}, '`class_temperature` must be 1 without `class_weight`'),
+    ({'class_temperature': 0.0, 'class_weight': 1.0, 'condition': 'label'}, '`class_temperature` must be a positive'),
     ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a number of at least 0'),
     ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
     ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),

@@ -63,9 +63,9 @@ def configurations(
   """
   saved = workdir and read_description(workdir)
   if saved and FLAGS.config is None:
-    base = saved.config.copy_and_resolve_references()
+    base, said = saved.config.copy_and_resolve_references(), ''
   else:
-    base = _read_config(FLAGS.config) if FLAGS.config is not None else _suitable()
+    base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
   given |= {name: value for name in SHORT_FLAGS if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
@@ -96,6 +96,8 @@ def configurations(
   if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
     name = 'inception_weights'
     raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
+  if said:
+    _LOG.info(said)
   command.load_tensorflow()
   for config in configs:
     path = os.path.abspath(os.path.expanduser(config.dataset))
@@ -104,16 +106,14 @@ def configurations(
   return configs
 
 
-def _suitable() -> config_dict.ConfigDict:
-  """Returns the shipped configuration that suits --dataset, and says which one that is."""
+def _suitable() -> tuple[config_dict.ConfigDict, str]:
+  """Returns the shipped configuration that suits --dataset, and a line that says which one that is."""
   dataset = FLAGS['config.dataset'].value or FLAGS.dataset or 'digits'
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
   config.update_from_flattened_dict(needed)
-  if dataset != 'digits':
-    flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
-    _LOG.info('%s: the settings are those of --config=configs/%s%s.', seen, file, flags_needed)
-  return config
+  flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
+  return config, seen and f'{seen}: the settings are those of --config=configs/{file}{flags_needed}.'
 
 
 def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str, Any]]]:

@@ -14,17 +14,18 @@ _SMALL = 10  # pixels on a side, of images for which the configuration of the di
 def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], str]:
   """Returns a file of `configs/`, settings that the data need besides, and what was seen, such as '300 images'.
 
-  What cannot be read gets the configuration `images.py`: loading it will say what is wrong.
+  Nothing was seen of digits, which are the default, or of what is no readable file. The latter gets the configuration
+  `images.py`: it may be a name of TFDS, or loading it will say what is wrong.
   """
   if dataset in _OWN:
-    return f'{dataset}.py', {}, dataset
+    return f'{dataset}.py', {}, dataset if dataset != 'digits' else ''
   count, shape = _look(pathlib.Path(os.path.expanduser(dataset)))
   if len(shape) == 1:
     return 'table.py', {}, f'{count:,} rows of {shape[0]} numbers'
   height, width, channels = shape
   if image_size:
     height = width = image_size
-  seen = f'{count:,} images of {height} x {width} x {channels}' if count else dataset
+  seen = f'{count:,} images of {height} x {width} x {channels}' if count else ''
   if max(height, width) <= _SMALL:
     return 'digits.py', {}, seen
   patch = next(size for size in (4, 2, 1) if not (height % size or width % size))

@@ -61,7 +61,7 @@ def test_names_and_what_cannot_be_read(tmp_path):
   np.savez(tmp_path / 'b.npz', other=np.zeros(3))
   (tmp_path / 'empty').mkdir()
   for path in ('celeb_a', 'missing.npz', tmp_path / 'a.npz', tmp_path / 'b.npz', tmp_path / 'empty'):
-    assert choose(str(path)) == ('images.py', {}, str(path))
+    assert choose(str(path)) == ('images.py', {}, '')
 
 
 def test_flags_change_the_suitable_configuration(tmp_path):

@@ -33,7 +33,9 @@ def run(module, *arguments):
 @pytest.mark.slow
 def test_size():
   result = run('size', '--objectives=mle', '--batch_size=2', *TINY_NICE)
-  assert (result.returncode, result.stderr) == (0, '')  # Errors are seen, and nothing else.
+  # Errors are seen, and nothing else but progress on a slow machine.
+  errors = [line for line in result.stderr.splitlines() if not line.startswith('loading TensorFlow: ')]
+  assert (result.returncode, errors) == (0, [])
   sizes, flops, runs = (table.splitlines() for table in result.stdout.split('\n\n'))
   # Per coupling two layers of 8 x 8 with bias; 16 log-scales.
   one_pass = 2 * 2 * 2 * 8 * 8

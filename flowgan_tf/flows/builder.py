@@ -168,15 +168,19 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   """
   # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
   # only plain values.
-  keywords = inspect.signature(build).parameters.values()
+  signature = inspect.signature(build)
+  keywords = signature.parameters.values()
   takes = {k.name for k in keywords} >= {'dtype', 'name'} or any(k.kind == k.VAR_KEYWORD for k in keywords)
   check('build', build, 'a function with the keywords `dtype` and `name`', takes)
   plain = str | int | float | list | tuple | None
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
-  of_vectors = any(keyword.name == 'vector_shape' for keyword in keywords)
+  first = next(iter(signature.parameters))
+  of_vectors = first == 'vector_shape'
 
   @functools.wraps(build)
-  def checked(shape: int | Sequence[int], **arguments) -> T:
+  def checked(*positional: int | Sequence[int], **arguments) -> T:
+    signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
+    [shape] = positional or [arguments.pop(first)]
     if of_vectors:
       shape = (shape,) if is_integer(shape) else shape
       is_number = isinstance(shape, Sized) and len(shape) == 1 and is_integer(shape[0]) and shape[0] >= 2

@@ -97,12 +97,12 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
       folder = open_workdir(workdir, config, dataset, init, condition)
+    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
     shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
     what = f'rows of {shape} numbers' if dataset.levels is None else f'images of {shape}'
     text = '%s: %s training, %s validation and %s test %s, %s.'
     _LOG.info(text, dataset.name, *sizes, what, f'{classes} classes' if classes else 'without labels')
-    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     while True:
       try:
         return loop.run()

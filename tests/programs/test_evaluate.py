@@ -108,7 +108,7 @@ def test_inception_scores_a_run(images, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path, monkeypatch):
-  common = [*FAST, f'--dataset={images}', f'--workdir={tmp_path}/run']
+  common = [*FAST, '--config=configs/digits.py', f'--dataset={images}', f'--workdir={tmp_path}/run']
   said = ["--scorer must be 'inception'", images, 'no labels']
   assert_one_line(call('train', *common, '--scorer=classifier'), 'train', *said)
   # A training without scores needs no scorer, at its end neither: Inception-v3 cannot be had here.

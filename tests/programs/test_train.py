@@ -51,7 +51,7 @@ def test_the_folder_of_another_run_is_refused(tmp_path, finished, cache):
 def test_a_training_that_diverges_is_one_line_and_exit_status_1(images, monkeypatch):
   error = TrainingDiverged("not finite at step 2: the last good one is kept, or `on_nan` 'rollback'")
   monkeypatch.setattr('flowgan_tf.training.train', mock.Mock(side_effect=error))
-  outcome = call('train', *FAST, f'--dataset={images}')
+  outcome = call('train', *FAST, '--config=configs/digits.py', f'--dataset={images}')
   said = "train: not finite at step 2: the last good one is kept, or --on_nan 'rollback'\n"
   assert outcome == (1, '', said)
 

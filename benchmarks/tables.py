@@ -4,8 +4,8 @@
   python -m benchmarks.tables --peers=RealNVP,NSF --picture=docs/images/moons.png
 
 All flows see the same 16,000 points in batches of 256, by Adam with a learning rate that falls from 2e-3 to 0 as a
-cosine. Their networks have two hidden layers of 128 units. The NLL is that of 2,000 other points at the last step.
-Zuko runs in an environment of its own, as the peers of `make bench` do.
+cosine. Their networks have two hidden layers of 128 units. The NLL is the mean over 2,000 other points after the last
+step. Zuko runs in an environment of its own, as the peers of `make bench` do.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python examples/to_onnx.py runs/demo/export log_prob log_prob.onnx
 
-`decode`, `encode`, `log_prob` and `class_log_probs` work. ONNX Runtime lacks the random numbers of `sample`: draw the
-noise yourself, and decode it. See docs/serving.md.
+`decode` and `log_prob` work. We have tried `encode` without labels, and not `class_log_probs`. ONNX Runtime lacks the
+random numbers of `sample`: draw the noise yourself, and decode it. See docs/serving.md.
 """
 
 import os

@@ -6,6 +6,7 @@ process has run no operation of TensorFlow, because a fork would lose TensorFlow
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import pathlib
@@ -20,11 +21,13 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-import flowgan_tf.report.sections  # noqa: F401
 from flowgan_tf.programs import start as programs
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.signals import SIGNALS
 from flowgan_tf.training import train
+
+# A server of processes imports this module once. The end of a training needs the report, which loads at its first use.
+importlib.import_module('flowgan_tf.report.sections')
 
 TIMEOUT = 120  # seconds, for a training that takes two on a quiet machine
 

@@ -4,8 +4,8 @@ bin/train --dataset=images/ --config.image_size=32
 
 This configuration is the default for a folder of images, for .npz and .npy files of images, and for data sets of TFDS
 that have no configuration of their own. Its flow is like `jet` of `configs/cifar10.py`. Colour photos are flipped; grey
-images, which may be letters, are not. If height or width is no multiple of 4, set `jet.patch_size` to 2 or 1; bin/train
-does so if --config is not given.
+images, which may be letters, are not. If height or width is no multiple of 4, `jet.patch_size` must be 2 or 1. Without
+--config, bin/train sets it. We have not trained this configuration yet.
 """
 
 from ml_collections import config_dict

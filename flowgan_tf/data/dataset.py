@@ -132,7 +132,7 @@ def check_conditions(source: str, conditions: np.ndarray, n: int) -> np.ndarray:
 
 
 def as_finite(source: str, numbers: np.ndarray) -> np.ndarray:
-  """Returns floats `[n, ...]` as float32, and refuses others than finite ones."""
+  """Returns floats `[n, ...]` as float32, and refuses NaN and infinity."""
   with np.errstate(over='ignore'):
     numbers = numbers.astype(np.float32)
   is_finite = np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))

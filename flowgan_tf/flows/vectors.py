@@ -43,7 +43,7 @@ def vectors(
   x = mean + std * y,   y = couplings(z),   z ~ prior
   ```
 
-  `mean` and `std` are 0 and 1 until `standardize` sets them. Densities are those of `x`, in its own units.
+  `mean` and `std` are 0 and 1 until `standardize` sets them. The density of `x` is in its own units.
 
   The couplings come in pairs, a mask and its complement. Pair `i` keeps the columns whose number has a 1 in binary
   digit `i`, and begins again after the last digit, so that each two columns are in different parts for some pair [2].

@@ -113,7 +113,7 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   config = _read_config(str(_CONFIGS / file))
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
-  return config, seen and f'{seen}: the settings are those of --config=configs/{file}{flags_needed}.'
+  return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'
 
 
 def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str, Any]]]:

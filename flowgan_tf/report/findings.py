@@ -18,8 +18,8 @@ _Found = tuple[str, float, float]  # name of a run, its number and the number's 
 def findings(runs: Sequence[Summary], unit: str) -> list[str]:
   """Returns sentences about the likelihood and the sample score of runs on one data set.
 
-  A difference counts if it is larger than two standard errors, those of both numbers added in squares. Each run stands
-  for itself with one checkpoint, as in `shown_record`.
+  A difference counts if it is larger than two standard errors of the difference. `shown_record` chooses one checkpoint
+  of each run.
   """
   records = [(run, record) for run in runs if (record := shown_record(run))]
   likelihoods = [

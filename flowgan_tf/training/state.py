@@ -122,8 +122,8 @@ def start_from_data(
 
   The probabilities of the classes become their shares of the labels that are `given`, by default all labels, and the
   means of a mixture prior become the centres of clusters. If the generator has classes, only images with labels count.
-  A prior from another run, `config.init_from`, keeps its means. A flow of vectors gets the mean and the standard
-  deviation of each column of a table; those of another run it keeps, too.
+  A flow of vectors gets the mean and the standard deviation of each column of a table. A generator from another run,
+  `config.init_from`, keeps the means of its prior and what it has for the columns.
 
   Raises:
     UsageError: If there are fewer training images than components, the flow has batch norms between its couplings, or a

@@ -47,8 +47,9 @@ TOY_DIVERGENCE = objectives.Divergence(
 )
 
 
-FLAGS = shlex.split("""--generator=toy --objective=hybrid --divergence=toy_divergence --batch_size=8 --critic_steps=1
-  --steps=2 --nojit --config.score_samples=0 --config.dcgan_critic.channels=(2,) --config.dcgan_critic.dense_units=0""")
+FLAGS = shlex.split("""--config=configs/digits.py --generator=toy --objective=hybrid --divergence=toy_divergence
+  --batch_size=8 --critic_steps=1 --steps=2 --nojit --config.score_samples=0 --config.dcgan_critic.channels=(2,)
+  --config.dcgan_critic.dense_units=0""")
 
 
 def test_a_toy_generator_and_a_toy_divergence(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_folder_alone_names_the_run_which_trains_no_further(finished, tmp_pa
   again = call('train', '--samples=50', f'--workdir={workdir}')
   assert again.status == 0
   assert again.out.replace(str(workdir), str(finished[0])) == finished[1].out
-  data, found, seconds = again.err.splitlines()
+  found, data, seconds = again.err.splitlines()
   assert data == 'digits: 1,437 training, 180 validation and 180 test images of 8 x 8 x 1, 10 classes.'
   assert found == f'Already at step 20 of 20 in {workdir}.'
   assert re.fullmatch(r'\d+ seconds in all, from the start of the program to the export\.', seconds)

@@ -1,5 +1,6 @@
 """Flows that come with the package: they are packed, unpacked and refused."""
 
+import hashlib
 import pathlib
 import zipfile
 
@@ -62,8 +63,14 @@ def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
   assert list(pathlib.Path('runs').iterdir()) == []
 
 
+def test_the_file_of_each_flow_is_small_and_has_the_hash():
+  for name, sha256 in pretrained.PRETRAINED.items():
+    content = FILE.with_name(f'{name}.zip').read_bytes()
+    assert len(content) < 3e6 and hashlib.sha256(content).hexdigest() == sha256
+
+
+@pytest.mark.slow
 def test_the_flow_of_mnist_draws_what_it_is_asked_for():
-  assert FILE.stat().st_size < 3e6
   flow = fg.load_pretrained('mnist')
   labels = np.repeat(np.arange(10), 10)
   samples = flow.sample(100, seed=(0, 1), condition=labels)

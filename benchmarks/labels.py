@@ -5,7 +5,8 @@
 
 NICE and Jet at their default sizes on images of 28x28x1 in 10 classes, maximum-likelihood steps at batch 100. Steps
 with and without labels take turns, so that both see the same load of the machine. The median of the ratios of
-neighbours counts.
+neighbours counts. `--most` fails only if so many pairs have a larger ratio that chance does not explain it (a sign test
+at 1 %): on a machine with other load, the median of one run is off by several percent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 from absl import app, flags
+from scipy.stats import binomtest
 
 from benchmarks.peers.work import TASKS, TINY
 from flowgan_tf.data import Condition
@@ -27,7 +29,7 @@ from flowgan_tf.training.step import TrainStep
 ROUNDS = flags.DEFINE_integer('rounds', 25, 'Pairs of steps.', lower_bound=1)
 PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Precision of the networks.')
 JIT = flags.DEFINE_bool('jit', True, 'Compile the step with XLA.')
-MOST = flags.DEFINE_float('most', float('inf'), 'Exit with status 1 if a ratio is larger.', lower_bound=0.0)
+MOST = flags.DEFINE_float('most', float('inf'), 'Exit with status 1 if ratios are larger.', lower_bound=0.0)
 TINY_FLOW = flags.DEFINE_bool('tiny_flow', False, 'Whether flows are tiny, to try the benchmark itself.')
 
 CLASSES = 10
@@ -57,22 +59,26 @@ def make_step(generator: str, condition: str) -> Callable[[], float]:
 
 def main(argv: list[str]) -> None:
   del argv
-  largest = 0.0
+  slow = []
   for generator in ('nice', 'jet'):
     plain, labelled = make_step(generator, ''), make_step(generator, 'label')
     for _ in range(2):  # Traces and compiles.
       plain(), labelled()
     pairs = [(plain(), labelled()) for _ in range(ROUNDS.value)]
-    ratio = statistics.median(b / a for a, b in pairs)
+    ratios = [b / a for a, b in pairs]
     without, with_labels = (1e3 * statistics.median(seconds) for seconds in zip(*pairs, strict=True))
     print(
       f'{generator:5s} {PRECISION.value:15s} {"XLA" if JIT.value else "graph":6s}'
-      f'{without:8.1f} ms without labels {with_labels:8.1f} ms with labels   ratio {ratio:.3f}',
+      f'{without:8.1f} ms without labels {with_labels:8.1f} ms with labels   ratio {statistics.median(ratios):.3f}',
       flush=True,
     )
-    largest = max(largest, ratio)
-  if largest > MOST.value:
-    sys.exit(f'A step with labels takes {largest:.3f} of a step without; expected at most {MOST.value:g}.')
+    larger = sum(ratio > MOST.value for ratio in ratios)
+    if binomtest(larger, len(ratios), alternative='greater').pvalue < 0.01:
+      slow.append(
+        f'{generator}: {larger} of {len(ratios)} steps with labels take more than {MOST.value:g} of a step without.'
+      )
+  if slow:
+    sys.exit('\n'.join(slow))
 
 
 if __name__ == '__main__':

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import tqdm
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check, check_integer, check_memory, check_number
 from flowgan_tf.lazy import later
+from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
@@ -122,8 +122,6 @@ class AnnealedImportanceSampler:
   ) -> AisEstimate:
     """Estimates the log-likelihood of images.
 
-    A progress bar appears if standard error is a terminal.
-
     Args:
       images: The images `[n, *image_shape]`, with n > 0.
       sigma: Standard deviation of the observation model, in units of the images. See `choose_sigma`.
@@ -141,18 +139,13 @@ class AnnealedImportanceSampler:
     forward = posterior_samples is None
     starts = range(0, len(images), max(1, self.batch_size // self.chains))
     found = []
-    with tqdm.tqdm(
-      desc=f'{"AIS" if forward else "reverse AIS"}, sigma {sigma:.3g}',
-      total=len(starts) * (_PILOT_STEPS + self.steps),
-      unit='temperature',
-      dynamic_ncols=True,
-      disable=None,
-    ) as bar:
+    what, total = f'{"AIS" if forward else "reverse AIS"}, sigma {sigma:.3g}', len(starts) * (_PILOT_STEPS + self.steps)
+    with Task(what, total, unit='temperatures', images=0) as task:
       for i in starts:
         batch = slice(i, i + starts.step)
         start = None if forward else posterior_samples[batch]
         given = [] if condition is None else [tf.convert_to_tensor(condition[batch])]
-        found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, bar))
+        found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, task))
     log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     log_mean = special.logsumexp(log_weights, axis=0) - math.log(self.chains)
     log_squares = special.logsumexp(2 * log_weights, axis=0) - math.log(self.chains)
@@ -224,10 +217,10 @@ class AnnealedImportanceSampler:
     optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
     return min(tried, key=lambda pair: pair[1])[0], tried
 
-  def _run_chains(self, images, given, sigma, seed, posterior_samples, bar):
+  def _run_chains(self, images, given, sigma, seed, posterior_samples, task):
     """Returns log-weights, float64 `[chains, n]`, and mean acceptance probabilities `[steps, n]`, of one batch."""
     pilot_seed, start_seed, chain_seed = tfp.random.split_seed(seed, n=3)
-    step_sizes = self._pilot(images, given, sigma, pilot_seed, bar)
+    step_sizes = self._pilot(images, given, sigma, pilot_seed, task)
     step_sizes = step_sizes[np.rint(np.linspace(0, _PILOT_STEPS, self.steps + 1)).astype(int)]
     betas = _schedule(self.steps)
     if posterior_samples is None:
@@ -243,10 +236,10 @@ class AnnealedImportanceSampler:
       )
       log_weights += (betas[k + 1] - betas[k]) * log_likelihood.numpy()
       acceptances.append(acceptance)
-      bar.update()
+      task.advance()
     return log_weights, np.stack(acceptances)
 
-  def _pilot(self, images, given, sigma, seed, bar):
+  def _pilot(self, images, given, sigma, seed, task):
     """Returns the step sizes `[_PILOT_STEPS + 1, n]` to which chains from prior to posterior adapted."""
     start_seed, chain_seed = tfp.random.split_seed(seed)
     state = self._draw((_PILOT_CHAINS, len(images)), start_seed, given)
@@ -254,7 +247,7 @@ class AnnealedImportanceSampler:
     for k, beta in enumerate(_schedule(_PILOT_STEPS)[1:]):
       state, _, acceptance = self._move(images, given, sigma, beta, step_sizes[-1], state, chain_seed, k)
       step_sizes.append(step_sizes[-1] * np.exp(_PILOT_RATE * (acceptance.numpy() - _TARGET_ACCEPTANCE)))
-      bar.update()
+      task.advance()
     return np.stack(step_sizes)
 
   def _draw(self, shape, seed, given):

@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import tqdm
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import later
+from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
 tf = later('tensorflow')
@@ -101,8 +101,10 @@ def critic_distances(
     optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
 
   images = data.training_batches(data.Split(validation[seen], None), levels, batch_size, seed).take(steps)
-  for step, real in enumerate(tqdm.tqdm(images, 'critic', steps, unit='step', dynamic_ncols=True, disable=None)):
-    update(real, tf.constant(step))
+  with Task('training the critic', steps, unit='steps', images=batch_size) as task:
+    for step, real in enumerate(images):
+      update(real, tf.constant(step))
+      task.advance()
 
   outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], autograph=False)
   sample_for = tf.function(sample, autograph=False)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-import tqdm
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.lazy import later
+from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, setting
 from flowgan_tf.study.summary import Summary
 
@@ -105,11 +105,13 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
     return jacobian_matrix(lambda noise: generator.decode(noise, **keywords), z)
 
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
-  for i in tqdm.trange(len(noise), desc='Jacobians', dynamic_ncols=True, disable=None):
-    matrix = jacobian_at(noise[i], *(c[i : i + 1] for c in given)).numpy().astype(np.float64)
-    if not np.isfinite(matrix).all():
-      raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
-    singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
+  with Task('Jacobians', len(noise), unit='noise vectors', images=0) as task:
+    for i in range(len(noise)):
+      matrix = jacobian_at(noise[i], *(c[i : i + 1] for c in given)).numpy().astype(np.float64)
+      if not np.isfinite(matrix).all():
+        raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
+      singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
+      task.advance()
   tiny = np.finfo(np.float64).tiny  # so that the logarithm is finite for a constant generator
   largest, eps = singular_values[:, :1], np.finfo(generator.dtype.as_numpy_dtype).eps
   flow_log_det = None

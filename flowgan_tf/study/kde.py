@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 import threadpoolctl
-import tqdm
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import later
+from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 
 arrays = later('flowgan_tf.metrics.arrays')
@@ -109,10 +109,13 @@ class GaussianMixture:
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
       # If the product started threads of its own inside ours, it would take twice as long.
       threadpoolctl.threadpool_limits(1, user_api='blas'),
+      Task('Parzen windows', len(images)) as task,
     ):
-      blocks = pool.map(log_sums, starts)
-      bar = tqdm.tqdm(blocks, 'log density', len(starts), unit='block', delay=3, dynamic_ncols=True, disable=None)
-      found = np.concatenate(list(bar), axis=1)
+      blocks = []
+      for block in pool.map(log_sums, starts):
+        blocks.append(block)
+        task.advance(_IMAGES)
+    found = np.concatenate(blocks, axis=1)
     return found - (math.log(len(centers)) + images.shape[1] / 2 * np.log(2 * np.pi * h**2))[:, np.newaxis]
 
   def sample(self, n: int, bandwidth: float, seed: int) -> np.ndarray:

@@ -235,7 +235,9 @@ def evaluate_run(
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))
     n = _SAMPLES[run.config.scorer] if samples is None else samples
-    if dataset.levels is None:  # Nothing scores the rows of a table.
+    if dataset.levels is None:
+      for name, value in (('samples', samples), ('scorer', scorer)):
+        check(name, value, 'left out for a table, as nothing scores its rows', not value)
       n = 0
     made = None
     if n and replicas.is_chief:

@@ -20,10 +20,10 @@ bin/train --config=configs/cifar10.py:jet --workdir=runs/cifar10-jet
 bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
   233 PFLOP, 2.6 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
 
-All but `paper`, `small` and `jet` have the size of the paper's flow, but another architecture, which
-`fg.flows.real_nvp` describes. `--config.real_nvp.architecture=paper` gives them the architecture of the paper's code.
-The README of that code trains by maximum likelihood with one norm for the whole batch, without running statistics or
-learned gains and biases; here `paper` has batch norm, the default of that code.
+`mle`, `adversarial` and `hybrid` have the size of the paper's flow, but the architecture that `fg.flows.real_nvp`
+describes. `--config.real_nvp.architecture=paper` gives them the architecture of the paper's code. The README of that
+code trains by maximum likelihood with one norm for the whole batch, without running statistics or learned gains and
+biases. Our variant `paper` has batch norm, the default of that code.
 
 We have trained only `small` and `jet` to the end. `python -m benchmarks.size` counts the PFLOP of all training steps.
 The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU like

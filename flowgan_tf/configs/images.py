@@ -2,10 +2,10 @@
 
 bin/train --dataset=images/ --config.image_size=32
 
-This configuration is the default for a folder of images, for .npz and .npy files of images, and for data sets of TFDS
-that have no configuration of their own. Its flow is like `jet` of `configs/cifar10.py`. Colour photos are flipped; grey
-images, which may be letters, are not. If height or width is no multiple of 4, `jet.patch_size` must be 2 or 1. Without
---config, bin/train sets it. We have not trained this configuration yet.
+This configuration is the default for images larger than 10x10: in a folder, in .npz and .npy files, and in all data
+sets of TFDS but MNIST and Fashion-MNIST. Its flow is like `jet` of `configs/cifar10.py`. It flips colour photos, but
+not grey images, which may be letters. If height or width is not a multiple of 4, `jet.patch_size` must be 2 or 1.
+Without --config, bin/train sets the patch size. We have not trained this configuration yet.
 """
 
 from ml_collections import config_dict

@@ -57,11 +57,11 @@ def show(name: str, parameters: int, nll: np.ndarray, seconds: float) -> None:
   )
 
 
-def draw(flow: fg.flows.Flow, path: str) -> None:
+def draw(flow: fg.flows.Flow, rows: np.ndarray, path: str) -> None:
   """Draws points of the data, samples, and the density."""
   figure, panels = plt.subplots(1, 3, figsize=(9, 2.6), sharex=True, sharey=True, layout='constrained')
   for panel, title, points in (
-    (panels[0], 'training points', make_moons(2000, noise=0.08, random_state=1)[0]),
+    (panels[0], 'training points', rows[:2000]),
     (panels[1], 'samples', flow.sample(2000, seed=(0, 1)).numpy()),
   ):
     panel.scatter(*points.T, s=2, color='#1b6ca8', linewidths=0)
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
     parameters = sum(v.shape.num_elements() for v in flow.trainable_variables)
     show('flowgan_tf vectors', parameters, -flow.log_prob(test).numpy(), time.perf_counter() - began)
     if PICTURE.value and name == 'moons':
-      draw(flow, PICTURE.value)
+      draw(flow, rows, PICTURE.value)
     with tempfile.TemporaryDirectory() as folder:
       data = pathlib.Path(folder, 'rows.npz')
       np.savez(data, rows=rows, test=test)

@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
   """Prints a table of a run's kinds of images."""
   _, workdir = arguments
   run = fg.runs.load_run(workdir, FLAGS.checkpoint)
+  if not isinstance(run.generator.distribution, fg.flows.MixturePrior):
+    raise app.UsageError(f'{workdir}: the prior of its flow has one component, so no clusters.')
   dataset = fg.runs.load_data(run)
   scorer = fg.metrics.make_scorer(run.config, dataset, thorough=True)
   rows = [Row({'': {'name': n} | scorer(images)}) for n, images in kinds_of_images(run, dataset, FLAGS.samples)]

@@ -19,6 +19,8 @@ import numpy as np
 
 from flowgan_tf.errors import UsageError
 
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
+
 _KEY = 'sha256'  # of the hash in a JSON object
 
 

@@ -8,7 +8,8 @@ with Task('likelihood', total=10_000) as task:
 ```
 
 The work only counts. A thread looks at the open tasks once a second, and alone measures speed and prints. A task that
-ends within 3 seconds is not shown.
+ends within 3 seconds is not shown. Other uses of the package are silent: only the tasks inside of `Task('')` are shown,
+which the programs and `training.train` open.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Task:
     """Describes a task.
 
     Args:
-      what: What it does, as the start of a line. An empty one stands for a whole program, and a terminal
-        does not show it.
+      what: What it does, as the start of a line. An empty one stands for a whole program. A terminal does not show it,
+        but the tasks inside.
       total: How much there is to do; None for a wait whose progress is unknown.
       unit: What `total` counts, in the plural.
       done: How much was done earlier.
@@ -70,7 +71,7 @@ class Task:
     global _watcher
     with _lock:
       _open.append(self)
-      if _watcher is None or not _watcher.is_alive():
+      if not _open[0].what and (_watcher is None or not _watcher.is_alive()):
         _watcher = threading.Thread(target=_watch, daemon=True)
         _watcher.start()
     return self

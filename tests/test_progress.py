@@ -129,7 +129,7 @@ def test_a_failure_ends_the_task_and_an_unwritable_stream_ends_nothing(monkeypat
   monkeypatch.setattr('sys.stderr', Full())
   monkeypatch.setattr(progress, '_TICK', 0.01)
   monkeypatch.setattr(progress, '_FIRST', 0.0)
-  with contextlib.suppress(KeyError), Task('work'):
+  with contextlib.suppress(KeyError), Task(''), Task('work'):
     watcher = progress._watcher
     time.sleep(0.1)
     assert watcher.is_alive()
@@ -137,6 +137,12 @@ def test_a_failure_ends_the_task_and_an_unwritable_stream_ends_nothing(monkeypat
   assert progress._open == []
   watcher.join(5)
   assert not watcher.is_alive()
+
+
+def test_the_library_is_silent(monkeypatch):
+  monkeypatch.setattr(progress, '_watcher', None)
+  with Task('work'), Task(''):
+    assert progress._watcher is None
 
 
 @pytest.mark.parametrize(

@@ -3,30 +3,19 @@
 bin/train --dataset=images/ --config.image_size=32
 
 This configuration is the default for images larger than 10x10: in a folder, in .npz and .npy files, and in all data
-sets of TFDS but MNIST and Fashion-MNIST. Its flow is like `jet` of `configs/cifar10.py`. It flips colour photos, but
-not grey images, which may be letters. If height or width is not a multiple of 4, `jet.patch_size` must be 2 or 1.
-Without --config, bin/train sets the patch size. We have not trained this configuration yet.
+sets of TFDS but MNIST and Fashion-MNIST. Its flow is like `jet` of `configs/cifar10.py`. It flips images. Without
+--config, bin/train sets what else the images need: --config.flip=False for grey images and unknown data sets of TFDS,
+which may be letters, and a smaller --config.jet.patch_size if 4 does not divide height and width. We have not trained
+this configuration yet.
 """
 
 from ml_collections import config_dict
 
-from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('colour', 'grey')
 
-
-def get_config(variant: str = 'colour') -> config_dict.ConfigDict:
-  """Returns a Jet with one component.
-
-  Args:
-    variant: 'colour', which flips half of the images, or 'grey', which does not.
-
-  Raises:
-    UsageError: If there is no such variant.
-  """
-  if variant not in VARIANTS:
-    raise UsageError(f'images.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
+def get_config() -> config_dict.ConfigDict:
+  """Returns a Jet with one component."""
   config = default_config()
   config.dataset = 'images/'
   config.generator = 'jet'
@@ -35,7 +24,7 @@ def get_config(variant: str = 'colour') -> config_dict.ConfigDict:
   config.batch_size = 64
   config.steps = 2500
   config.eval_every = 500
-  config.flip = variant == 'colour'
+  config.flip = True
   config.ema_decay = 0.99
   config.optimizer.learning_rate = 1.5e-3
   config.optimizer.schedule = 'cosine'

@@ -84,7 +84,8 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   """
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
-    raise UsageError(f'{source}: expected images of one shape, got {" and ".join(map(str, map(list, shapes)))}')
+    what = 'rows' if train.images.ndim == 2 else 'images'
+    raise UsageError(f'{source}: expected {what} of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):
     raise UsageError(f'{source}: expected labels for all splits or for none')
@@ -135,9 +136,9 @@ def as_finite(source: str, numbers: np.ndarray) -> np.ndarray:
   """Returns floats `[n, ...]` as float32, and refuses NaN and infinity."""
   with np.errstate(over='ignore'):
     numbers = numbers.astype(np.float32)
-  is_finite = np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
-  if not is_finite.all():
-    raise UsageError(f'{source}: expected finite float32 numbers, got others at position {np.argmin(is_finite)}')
+  if not (is_finite := np.isfinite(numbers)).all():
+    at = np.unravel_index(np.argmin(is_finite), numbers.shape)
+    raise UsageError(f'{source}: expected finite float32 numbers, got {numbers[at]} at position {list(map(int, at))}')
   return numbers
 
 

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from flowgan_tf.data.arrays import write_array_folder
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
+from flowgan_tf.files import IMAGE_SUFFIXES
 
 _LOG = logging.getLogger(__name__)
-_EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp')
 # Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
 _NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a preview after the picture.
@@ -68,7 +68,7 @@ def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
   loose, subfolders = _contents(folder)
   if bool(loose) == bool(subfolders):
     got = f'both: {loose[0].name} and {subfolders[0].name}/' if loose else 'none'
-    raise UsageError(f'{folder}: expected {", ".join(_EXTENSIONS)} files, or sub-folders of them, got {got}')
+    raise UsageError(f'{folder}: expected {", ".join(IMAGE_SUFFIXES)} files, or sub-folders of them, got {got}')
   if loose:
     return loose, None
   paths, labels = [], []
@@ -76,7 +76,7 @@ def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
     images, folders = _contents(subfolder)
     if folders or not images:
       got = f'the folder {folders[0].name}' if folders else 'none'
-      raise UsageError(f'{subfolder}: expected {", ".join(_EXTENSIONS)} files of one class, got {got}')
+      raise UsageError(f'{subfolder}: expected {", ".join(IMAGE_SUFFIXES)} files of one class, got {got}')
     paths += images
     labels += [label] * len(images)
   return paths, np.array(labels)
@@ -89,12 +89,12 @@ def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Pa
     suffix = child.suffix.lower()
     if child.is_dir():
       folders.append(child)
-    elif suffix in _EXTENSIONS and child.is_file():
+    elif suffix in IMAGE_SUFFIXES and child.is_file():
       images.append(child)
     elif suffix in _NOTES or child.name in ('LICENSE', 'README'):
       notes.append(child.name)
     else:  # It may also be a link to nothing, or a pipe.
-      raise UsageError(f'{child}: expected only regular {", ".join(_EXTENSIONS)} files or sub-folders of them')
+      raise UsageError(f'{child}: expected only regular {", ".join(IMAGE_SUFFIXES)} files or sub-folders of them')
   if notes:
     _LOG.warning('%s: not read, because they are not images: %s.', folder, ', '.join(notes))
   return images, folders

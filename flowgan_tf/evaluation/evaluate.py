@@ -76,7 +76,7 @@ class Evaluator:
         self._batch_size = max(1, self._batch_size // self._passes)
       tools = {'jit': config.jit, 'round_trips': round_trips, 'spread': spread}
       if dataset.levels is None:
-        tools['unit'] = dataset.train.images.std(axis=0)
+        tools['unit'] = dataset.train.images.std(axis=0, dtype=np.float64)
       self._likelihood = make_likelihood_fn(generator, dataset.levels, self._batch_size, **tools)
 
   def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:

@@ -46,7 +46,8 @@ def vectors(
   `mean` and `std` are 0 and 1 until `standardize` sets them. The density of `x` is in its own units.
 
   The couplings come in pairs, a mask and its complement. Pair `i` keeps the columns whose number has a 1 in binary
-  digit `i`, and begins again after the last digit, so that each two columns are in different parts for some pair [2].
+  digit `i`, and begins again after the last digit [2]. With at least `2 ceil(log2 d)` couplings, each two columns are
+  in different parts for some pair; the default suffices for 16 columns.
 
   Args:
     vector_shape: The number of columns `d`, at least 2, or `(d,)`.

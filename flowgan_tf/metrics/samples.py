@@ -219,24 +219,25 @@ def make_scorer(
 
   Args:
     config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
-    dataset: The data. Without labels for a classifier, and for a table, there is no scorer.
-    required: Whether the user named the scorer, so that data without labels are an error.
+    dataset: The data. Without labels of at least two classes for a classifier, and for a table, there is no
+      scorer.
+    required: Whether the user named the scorer, so that data without such labels are an error.
     thorough: Whether to measure also what takes seconds: precision, recall, density, coverage, near copies and, if
       samples are drawn for classes, FID within classes.
 
   Raises:
-    UsageError: If `required` and the data have no labels or are a table, a label has no training image, or the weights
-      of Inception-v3 are missing.
+    UsageError: If `required` and the data have no such labels or are a table, a label has no training image, or the
+      weights of Inception-v3 are missing.
   """
   if dataset.levels is None:
     check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
     return None
   by_classifier, by_label = config.scorer == 'classifier', config.condition == 'label'
-  if by_classifier and dataset.num_classes is None:
+  if by_classifier and (dataset.num_classes or 1) == 1:
     if required:
       raise UsageError(
-        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels to train a "
-        "classifier on. Got: 'classifier'.",
+        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels of at "
+        "least two classes to train a classifier on. Got: 'classifier'.",
         'scorer',
       )
     return None

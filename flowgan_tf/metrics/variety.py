@@ -106,7 +106,7 @@ def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
 
   Held-out images, which the model has not seen, come near to training images, too: many images are alike. Let `t` be
   the distance to the nearest training image that 99 % of the held-out images exceed (the 1 % quantile in Weibull's
-  definition, below which 1 % of new images are expected). The result is the share of samples below `t`.
+  definition, below which 1 % of new images are expected). The result is the share of samples below `t` or at 0.
 
   If a model copies a tenth of its samples, the share is at least about 10 %, however poor its other samples are. A test
   of the mean rank [1] misses these copies if the other samples are farther from the training images than new images
@@ -129,7 +129,8 @@ def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
     shape = np.shape(values)
     check(name, shape, f'at least {fewest} numbers', len(shape) == 1 and len(values) >= fewest)
     check(name, 'NaN or infinity', 'finite', np.isfinite(values).all())
-  is_near = np.asarray(distances) < np.quantile(held_out, _NEARER_THAN, method='weibull')
+  threshold, distances = np.quantile(held_out, _NEARER_THAN, method='weibull'), np.asarray(distances)
+  is_near = (distances < threshold) | (distances == 0)  # Of exact copies, `threshold` may be 0, too.
   of_threshold = math.sqrt(_NEARER_THAN * (1 - _NEARER_THAN) / len(held_out))
   return Copies(float(is_near.mean()), math.hypot(standard_error(is_near), of_threshold))
 

@@ -17,8 +17,9 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command, recipes
-from flowgan_tf.runs.config import SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
+from flowgan_tf.runs.config import PATHS, SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
 from flowgan_tf.runs.folder import check_same_training, read_description
+from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
 
@@ -76,15 +77,16 @@ def configurations(
     with config.ignore_type():  # `validate` says which type is wrong.
       config.update_from_flattened_dict(given | variant)
     validate(config)
-    for name in ('data_dir', 'cache_dir', 'inception_weights', 'init_from'):  # Valid in any working directory.
-      config[name] = config[name] and os.path.abspath(os.path.expanduser(config[name]))
+    for name in PATHS:  # Valid in any working directory.
+      if config[name] and not config[name].startswith(PREFIX):
+        config[name] = os.path.abspath(os.path.expanduser(config[name]))
     path = os.path.abspath(os.path.expanduser(config.dataset))
     if saved and saved.config.dataset == path:
       config.dataset = path
     configs.append(config)
   for name, value in given.items():
     if any(name in variant for variant in variants):
-      raise UsageError(f'`{name}` must be left out, as {command.program()} sets it. Got: {value}.', name)
+      raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
     if all(reasons := [hindrance(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
   if saved and (workdir / 'checkpoints').exists():
@@ -108,7 +110,7 @@ def configurations(
 
 def _suitable() -> tuple[config_dict.ConfigDict, str]:
   """Returns the shipped configuration that suits --dataset, and a line that says which one that is."""
-  dataset = FLAGS['config.dataset'].value or FLAGS.dataset or 'digits'
+  dataset = FLAGS.dataset or FLAGS['config.dataset'].value or 'digits'
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
   config.update_from_flattened_dict(needed)

@@ -7,48 +7,62 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from flowgan_tf.files import IMAGE_SUFFIXES
+
+_COUPLINGS = 8  # the default of `flows.vectors`
+_TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
 _SMALL = 10  # pixels on a side, of images for which the configuration of the digits is good
+_LARGE = 128  # pixels on a side, of images for which no configuration is good
 
 
 def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], str]:
   """Returns a file of `configs/`, settings that the data need besides, and what was seen, such as '300 images'.
 
-  Nothing was seen of digits, which are the default, or of what is no readable file. The latter gets the configuration
-  `images.py`: it may be a name of TFDS, or loading it will say what is wrong.
+  Nothing was seen of digits, which are the default, or of what is no readable file. The latter may be a name of TFDS,
+  or loading it will say what is wrong. Its images are not mirrored, because they may be letters.
   """
   if dataset in _OWN:
     return f'{dataset}.py', {}, dataset if dataset != 'digits' else ''
+  if dataset in _TFDS:
+    return 'images.py', _TFDS[dataset], dataset
   count, shape = _look(pathlib.Path(os.path.expanduser(dataset)))
+  if not shape:
+    return 'images.py', {'flip': False}, ''
   if len(shape) == 1:
-    return 'table.py', {}, f'{count:,} rows of {shape[0]} numbers'
+    couplings = 2 * (shape[0] - 1).bit_length()  # so many that each two columns are apart in some of them
+    needed = {'vectors.couplings': couplings} if couplings > _COUPLINGS else {}
+    return 'table.py', needed, f'{count:,} rows of {shape[0]} numbers'
   height, width, channels = shape
   if image_size:
     height = width = image_size
-  seen = f'{count:,} images of {height} x {width} x {channels}' if count else ''
+  seen = f'{count:,} images of {height} x {width} x {channels}'
+  if max(height, width) > _LARGE:
+    seen += ', which train faster if --config.image_size=64 reduces them'
   if max(height, width) <= _SMALL:
     return 'digits.py', {}, seen
+  settings = {} if channels == 3 else {'flip': False}  # Grey images may be letters.
   patch = next(size for size in (4, 2, 1) if not (height % size or width % size))
-  settings = {'jet.patch_size': patch} if patch < 4 else {}
-  return 'images.py' if channels == 3 else 'images.py:grey', settings, seen
+  return 'images.py', settings | ({'jet.patch_size': patch} if patch < 4 else {}), seen
 
 
 def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...]]:
-  """Returns the number of training images or rows and the shape of one; 0 and a guess for what cannot be read."""
+  """Returns the number of images or training rows and the shape of one, which is () for what cannot be read."""
   try:
     if path.suffix == '.npz':
       shape = _npz_shape(path)
     elif (path / 'train.npy').exists():
       shape = np.load(path / 'train.npy', mmap_mode='r').shape
     else:
-      files = [file for file in path.rglob('*') if file.suffix.lower() in ('.png', '.jpg', '.jpeg', '.bmp')]
-      with Image.open(min(files)) as image:
-        shape = len(files), image.height, image.width, 1 if image.mode in ('1', 'L') else 3
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-    shape = ()
+      files = [file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES]
+      shown = [file for file in files if not any(part.startswith('.') for part in file.relative_to(path).parts)]
+      with Image.open(min(shown)) as image:
+        shape = len(shown), image.height, image.width, 1 if image.mode in ('1', 'L') else 3
+  except Exception:  # A damaged file can raise anything; loading it will say what is wrong.
+    return 0, ()
   if len(shape) == 3:
     shape = (*shape, 1)
-  return (shape[0], tuple(shape[1:])) if len(shape) in (2, 4) else (0, (32, 32, 3))
+  return (shape[0], tuple(shape[1:])) if len(shape) in (2, 4) else (0, ())
 
 
 def _npz_shape(path: pathlib.Path) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
   runs, damage = fg.study.summarize(arguments)
   for line in damage:
     print(f'report: {command.message(line)}', file=sys.stderr)
-  first = pathlib.Path(arguments[0])
+  first = fg.runs.run.locate(arguments[0])
   out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
   write_atomically(out, fg.report.render(fg.report.make_report(runs, damage)))
   print(out)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf.configs import cifar10, images, mnist
-from flowgan_tf.runs.config import SHORT_FLAGS, hindrance, settings
+from flowgan_tf.configs import cifar10, mnist
+from flowgan_tf.runs.config import PATHS, SHORT_FLAGS, hindrance, settings
 from flowgan_tf.study.summary import Summary
 
-# Folders of the machine that trained the run, which the commands leave out.
-_PLACES = ('data_dir', 'cache_dir', 'inception_weights')
-_CONFIGS = ('digits', 'mnist', 'fashion_mnist', 'table')
+# Paths of the machine that trained the run, which the commands leave out.
+_PLACES = {*PATHS} - {'init_from'}
+_CONFIGS = ('digits', 'mnist', 'fashion_mnist', 'images', 'table')
 _DEFAULT = 'configs/digits.py'  # what bin/train uses without --config and --dataset
 
 
@@ -55,7 +55,7 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
-  for name, module in (('mnist', mnist), ('images', images), ('cifar10', cifar10)):
+  for name, module in (('mnist', mnist), ('cifar10', cifar10)):
     found |= {f'configs/{name}.py:{variant}': module.get_config(variant) for variant in module.VARIANTS}
   return found
 

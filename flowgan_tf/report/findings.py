@@ -18,23 +18,26 @@ _Found = tuple[str, float, float]  # name of a run, its number and the number's 
 def findings(runs: Sequence[Summary], unit: str) -> list[str]:
   """Returns sentences about the likelihood and the sample score of runs on one data set.
 
-  A difference counts if it is larger than two standard errors of the difference. `shown_record` chooses one checkpoint
-  of each run.
+  A difference counts if it is larger than two standard errors of the difference. The likelihood is the likelihood of
+  the checkpoint where it is best, and `shown_record` chooses the checkpoint whose samples are scored.
   """
-  records = [(run, record) for run in runs if (record := shown_record(run))]
   likelihoods = [
     (run.label, run.in_unit(record['nll'], unit), run.error_in_unit(record['standard_error'], unit))
-    for run, record in records
-    if record.get('standard_error') and not is_given(record)
+    for run in runs
+    if (record := run.evaluated('best_nll') or shown_record(run)) and record.get('standard_error')
+    if not is_given(record)
   ]
-  number = '{:,.1f}'.format if unit == 'nats' else '{:.3f}'.format
-  likelihood = _sentence(likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', number)
-  return [*likelihood, *_about_scores([record | {'label': run.label} for run, record in records])]
+  smallest = min((error for *_, error in likelihoods), default=1.0)
+  places = max(1, 1 - math.floor(math.log10(smallest))) if unit == 'nats' else 3  # Two digits of the smallest error.
+  likelihood = _sentence(
+    likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', f'{{:,.{places}f}}'.format
+  )
+  return [*likelihood, *_about_scores([r | {'label': run.label} for run in runs if (r := shown_record(run))])]
 
 
 def shown_record(run: Summary) -> dict | None:
-  """Returns the test record of the checkpoint with the best score, or else of the last one; None without any."""
-  return run.evaluated('best_score') or (run.tested() or [None])[-1]
+  """Returns the test record of the checkpoint with the best score, or else the best NLL; None without any."""
+  return run.evaluated('best_score') or run.evaluated('best_nll') or (run.tested() or [None])[0]
 
 
 def _about_scores(records: Sequence[dict]) -> list[str]:

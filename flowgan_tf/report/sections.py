@@ -75,9 +75,10 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
     place = bool(sections) and sections[0].title.endswith(_FINDINGS)
     sections.insert(place, Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
   about = Markup(
-    '{} run{}. Likelihoods are of dequantised images, over the unit cube. ↑ marks numbers that are better if they are '
-    'larger, ↓ numbers that are better if they are smaller. Every number links to the command that made it; click a '
-    'column to sort its table. The paper: Grover, Dhar, Ermon, <a href="{}">Flow-GAN</a>, AAAI 2018.'
+    '{} run{}. Likelihoods are of dequantised images, over the unit cube; of a table, they are in the units of its '
+    'columns. ↑ marks numbers that are better if they are larger, ↓ numbers that are better if they are smaller. Every '
+    'number links to the command that made it; click a column to sort its table. The paper: Grover, Dhar, Ermon, '
+    '<a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), PAPER)
   return Page(f'Flow-GAN on {listed(names)}', sections, about)
 
@@ -94,7 +95,7 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
     Section('Conditional', _conditional(runs, rest)),
     Section('Runs', [runs_table(runs)]),
     Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
-    *_analysis_sections(runs),
+    *(_analysis_sections(runs) if runs[0].levels else []),  # The analyses need images.
   ]
 
 
@@ -118,7 +119,7 @@ def _likelihood(runs: Sequence[Summary]) -> list:
   items = [paper_table(runs), checkpoints_table(runs)]
   if variety := variety_table(runs):
     notes = variety_notes([record for run in runs for record in run.tested()])
-    items += [variety, ' '.join(f'{note[0].upper()}{note[1:]}.' for note in notes)]
+    items += [variety, _as_sentences(notes)]
   networks = sorted({f'{r["scorer"]} {r["scorer_hash"]}' for run in runs for r in run.evaluation if 'scorer' in r})
   if networks:
     items.append(
@@ -136,6 +137,10 @@ def _likelihood(runs: Sequence[Summary]) -> list:
   return items
 
 
+def _as_sentences(notes: Sequence[str]) -> str:
+  return ' '.join(f'{note[0].upper()}{note[1:]}.' for note in notes)
+
+
 def _missing(runs: Sequence[Summary], what: Sequence[str]) -> Missing:
   return Missing('\n'.join(commands.missing(runs, what)))
 
@@ -148,7 +153,7 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
     ('Images and vectors as conditions', [run for run in runs if run.config.condition not in ('', 'label')]),
   ):
     if measured := [record for run in group for record in run.tested()]:
-      notes = ' '.join(f'{note[0].upper()}{note[1:]}.' for note in conditional_notes(measured))
+      notes = _as_sentences(conditional_notes(measured))
       items += [conditional_table(group, what), *filter(None, [classes_table(group)]), notes]
     elif group:
       items.append(_missing(group, []))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
+PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings that are paths, besides `dataset`
 _CONDITION = re.compile(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?')
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 
@@ -69,7 +70,7 @@ _OF_A_CRITIC = (
 
 # The settings that have a short flag, --NAME, besides --config.NAME, and its help.
 SHORT_FLAGS = {
-  'dataset': 'Name of a data set, or path of a folder of images or .npy files, or an .npz.',
+  'dataset': 'Name of a data set, or path of a folder of images or .npy files, or of an .npz file.',
   'data_dir': 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.',
   'condition': 'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
   'generator': 'Name of the generator, such as nice.',
@@ -103,7 +104,6 @@ _OBJECTIVE_ARGUMENTS = {
 # Settings that may differ when a run is resumed: where files are, how often it logs, what it does if it diverges, and
 # which devices share the work.
 _FREE = {'cache_dir', 'data_dir', 'inception_weights', 'log_every', 'on_nan', 'strategy'}
-_PATHS = ('dataset', 'data_dir', 'cache_dir', 'inception_weights', 'init_from')
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
 # What a value must be, and whether it is, for each type of setting.
@@ -243,7 +243,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   """Checks all settings but the arguments of generator and critic, which their builders check."""
   check_settings(config)
   values = {name: value for name, value, _ in flat(config)}
-  for name in _PATHS:
+  for name in ('dataset', *PATHS):
     check_path(name, values[name])
   for name, choices in _CHOICES.items():
     check_choice(name, values[name], choices)
@@ -368,6 +368,6 @@ def run_identity(config: config_dict.ConfigDict, fingerprint: str) -> dict[str, 
 def shared_settings(config: config_dict.ConfigDict, dataset: 'Dataset') -> dict[str, object]:
   """Returns what must be the same on all workers, by name: all settings but paths, and what identifies the data."""
   found = settings(used(config))
-  names = [name for name in settings(config) if name not in {*_PATHS, 'strategy'}]
+  names = [name for name in settings(config) if name not in {'dataset', *PATHS, 'strategy'}]
   identity = f'{dataset.name} with SHA-256 {dataset.fingerprint[:16]}...'
   return {name: found.get(name) for name in names} | {'dataset': identity}

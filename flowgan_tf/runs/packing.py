@@ -9,23 +9,25 @@ import pathlib
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
+from flowgan_tf.flows import MixturePrior
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.config import run_identity
+from flowgan_tf.runs.config import PATHS, run_identity
 from flowgan_tf.runs.folder import read_description, write_description
 from flowgan_tf.runs.run import load_run
-
-_PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')
 
 
 def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | None = None) -> str:
   """Writes one checkpoint of a run into a zip file, with weights rounded to float16, and returns the file's SHA-256.
 
   The file holds the folder of a run without the state of its training. Unpacked, all programs but `bin/train` take it.
-  Paths of this machine are left out.
+  It leaves out the paths of this machine, but keeps the names of the data and of the run that the training started
+  from. Statistics of the data, such as the mean of each column of a table, keep their precision.
 
   Args:
     workdir: Folder of the run.
@@ -33,17 +35,20 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     checkpoint: Name of the checkpoint, as in `load_run`.
 
   Raises:
-    UsageError: If the run cannot be read, or the file cannot be written.
+    UsageError: If the run cannot be read, a weight is too large for float16, or the file cannot be written.
   """
   run, description = load_run(workdir, checkpoint), read_description(pathlib.Path(workdir))
   config, init = run.config, description.init
-  settings = dict.fromkeys(_PATHS, '') | {'dataset': pathlib.Path(config.dataset).name}
-  config.update(settings)
+  config.update(_without_paths(config))
   if init:
-    init = init | {'run': f'runs/{pathlib.Path(init["run"]).name}', 'config': init['config'] | settings}
-  for variable in run.generator.variables:
-    if variable.dtype.is_floating:
-      variable.assign(tf.cast(tf.cast(variable, tf.float16), variable.dtype))
+    init = init | {'run': config.init_from, 'config': init['config'] | _without_paths(init['config'])}
+  prior = run.generator.distribution
+  prototypes = [prior.prototypes] if isinstance(prior, MixturePrior) else []
+  for variable in [*run.generator.trainable_variables, *prototypes]:
+    half = tf.cast(variable, tf.float16)
+    if not tf.reduce_all(tf.math.is_finite(half)):
+      raise UsageError(f'{workdir}: a value of {variable.name} is too large for float16')
+    variable.assign(tf.cast(half, variable.dtype))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     write_description(folder, description._replace(config=config, init=init))
@@ -59,5 +64,16 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
   return hashlib.sha256(content).hexdigest()
 
 
+def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:
+  dataset, start = settings['dataset'], settings['init_from']
+  dataset = os.path.basename(dataset) if os.path.isabs(dataset) else dataset  # A name of TFDS may have a slash.
+  return dict.fromkeys(PATHS, '') | {'dataset': dataset, 'init_from': start and f'runs/{os.path.basename(start)}'}
+
+
 if __name__ == '__main__':
-  print(pack(*sys.argv[1:]))
+  if len(sys.argv) not in (3, 4):
+    sys.exit(__doc__)
+  try:
+    print(pack(*sys.argv[1:]))
+  except UsageError as error:
+    sys.exit(f'packing: {error}')

@@ -1,6 +1,7 @@
 """Trained flows that come with the package. Each is the folder of a run, packed in a zip file; see `packing`."""
 
 import hashlib
+import io
 import os
 import pathlib
 import tempfile
@@ -13,30 +14,39 @@ from flowgan_tf.files import refusal_named
 PRETRAINED = {'mnist': '76029f5f6872a70d8d9f913b823252eafbea574d6e1c042bd2afa9caf4bb4a08'}
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'pretrained'
-_PREFIX = 'pretrained:'
+PREFIX = 'pretrained:'  # of the name of a flow, in place of the folder of a run
 
 
 def locate(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run. `pretrained:NAME` is unpacked into `runs/pretrained-NAME`, unless that exists."""
-  if not os.fspath(workdir).startswith(_PREFIX):
+  if not os.fspath(workdir).startswith(PREFIX):
     return pathlib.Path(workdir)
-  name = os.fspath(workdir).removeprefix(_PREFIX)
+  name = os.fspath(workdir).removeprefix(PREFIX)
   folder = pathlib.Path('runs', f'pretrained-{name}')
   if not folder.exists():
+    content = _read(name)
     with refusal_named(folder):
       folder.parent.mkdir(exist_ok=True)
       with tempfile.TemporaryDirectory(dir=folder.parent) as new:
-        unpack(name, pathlib.Path(new, 'run'))
-        os.rename(pathlib.Path(new, 'run'), folder)
+        content.extractall(pathlib.Path(new, 'run'))
+        try:
+          os.rename(pathlib.Path(new, 'run'), folder)
+        except OSError:
+          if not folder.is_dir():  # Otherwise another process has just unpacked it.
+            raise
   return folder
 
 
 def unpack(name: str, folder: pathlib.Path) -> None:
   """Writes the run of a pretrained flow into a new folder."""
+  _read(name).extractall(folder)
+
+
+def _read(name: str) -> zipfile.ZipFile:
   if name not in PRETRAINED:
-    raise UsageError(f'{_PREFIX}{name}: no such flow; expected {_PREFIX}{f" or {_PREFIX}".join(PRETRAINED)}')
+    raise UsageError(f'{PREFIX}{name}: no such flow; expected {PREFIX}{f" or {PREFIX}".join(PRETRAINED)}')
   path = _FOLDER / f'{name}.zip'
-  if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != PRETRAINED[name]:
+  content = path.read_bytes() if path.exists() else b''
+  if hashlib.sha256(content).hexdigest() != PRETRAINED[name]:
     raise UsageError(f'{path}: is missing or damaged; install flowgan_tf again')
-  with zipfile.ZipFile(path) as archive:
-    archive.extractall(folder)
+  return zipfile.ZipFile(io.BytesIO(content))

@@ -77,7 +77,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   replicas = make_replicas(config.strategy)
   expected = f'a multiple of {replicas.count}, the number of replicas of {config.strategy}'
   check('batch_size', config.batch_size, expected, config.batch_size % replicas.count == 0)
-  with replicas.reporting_lost_workers(), contextlib.ExitStack() as open_folder:
+  with replicas.reporting_lost_workers(), Task(''), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
     with Task(f'loading {config.dataset}'):
       dataset = data.load(config.dataset, config.data_dir, config.image_size)

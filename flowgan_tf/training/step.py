@@ -234,8 +234,8 @@ class TrainStep:
       loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
       if of_labels:
         surprise, count = of_labels  # The mean is over the labelled images of all replicas.
-        found['class_nll'] = surprise / tf.maximum(mean([count])[0], 1e-6)
-        found['loss'] = loss = loss + self.config.class_weight * found['class_nll']
+        found['class_loss'] = surprise / tf.maximum(mean([count])[0], 1e-6)
+        found['loss'] = loss = loss + self.config.class_weight * found['class_loss']
       if objective.uses_critic and self.config.consistency_weight:
         again = reduce_images(fake, self.config.condition)
         found['consistency_loss'] = tf.reduce_mean(tf.math.squared_difference(again, condition))

@@ -49,9 +49,11 @@ def test_the_density_is_that_of_the_noise_times_the_jacobian():
   np.testing.assert_allclose(flow.log_prob(tf.identity(x)), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize('columns', [2, 3, 5, 8, 9])
-def test_each_two_columns_are_in_different_parts_of_some_coupling(columns):
-  flow = tiny(columns, couplings=2 * (columns - 1).bit_length(), hidden_units=1)
+@pytest.mark.parametrize(
+  ('columns', 'arguments'), [(16, {}), *((n, {'couplings': 2 * (n - 1).bit_length()}) for n in (2, 3, 5, 8, 17))]
+)
+def test_each_two_columns_are_in_different_parts_of_some_coupling(columns, arguments):
+  flow = flows.vectors(columns, hidden_units=1, **arguments)
   couplings = [m for m in flow.submodules if isinstance(m, bijectors.AffineCoupling)]
   ones = np.array([c.mask.split(tf.ones(columns))[0] for c in sorted(couplings, key=lambda c: c.name)])
   np.testing.assert_array_equal(ones[::2] + ones[1::2], 1)

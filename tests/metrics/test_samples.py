@@ -205,6 +205,9 @@ def test_a_classifier_needs_images_of_each_label(config, tmp_path):
   assert make_scorer(config, unlabelled) is None
   with pytest.raises(UsageError, match=r"^`scorer` must be 'inception'.* has no labels.* Got: 'classifier'\.$"):
     make_scorer(config, unlabelled, required=True)
+  path = tmp_path / 'one.npz'
+  np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.zeros(30, int))
+  assert make_scorer(config, data.load(str(path))) is None
   path = tmp_path / 'from_one.npz'
   np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
   with pytest.raises(UsageError, match=r'must have training images of each label from 0 to 2.* Got: none of 0\.$'):

@@ -21,10 +21,16 @@ def photos(folder, shape, count=3, name='a.jpg'):
   ('make', 'file', 'needed', 'seen'),
   [
     (lambda path: photos(path, (32, 48, 3)), 'images.py', {}, '3 images of 32 x 48 x 3'),
-    (lambda path: photos(path, (28, 28)), 'images.py:grey', {}, '3 images of 28 x 28 x 1'),
+    (lambda path: photos(path, (28, 28)), 'images.py', {'flip': False}, '3 images of 28 x 28 x 1'),
     (lambda path: photos(path, (30, 32, 3)), 'images.py', {'jet.patch_size': 2}, '3 images of 30 x 32 x 3'),
     (lambda path: photos(path, (25, 25, 3)), 'images.py', {'jet.patch_size': 1}, '3 images of 25 x 25 x 3'),
     (lambda path: photos(path, (8, 8)), 'digits.py', {}, '3 images of 8 x 8 x 1'),
+    (
+      lambda path: photos(path, (300, 400, 3)),
+      'images.py',
+      {},
+      '3 images of 300 x 400 x 3, which train faster if --config.image_size=64 reduces them',
+    ),
   ],
 )
 def test_folders(tmp_path, make, file, needed, seen):
@@ -32,22 +38,34 @@ def test_folders(tmp_path, make, file, needed, seen):
 
 
 @pytest.mark.parametrize(
-  ('name', 'array', 'file', 'seen'),
+  ('name', 'array', 'file', 'needed', 'seen'),
   [
-    ('images', np.zeros((5, 28, 28), np.uint8), 'images.py:grey', '5 images of 28 x 28 x 1'),
-    ('x_train', np.zeros((7, 16, 16, 3), np.uint8), 'images.py', '7 images of 16 x 16 x 3'),
-    ('x_train', np.zeros((1234, 6), np.float32), 'table.py', '1,234 rows of 6 numbers'),
+    ('images', np.zeros((5, 28, 28), np.uint8), 'images.py', {'flip': False}, '5 images of 28 x 28 x 1'),
+    ('x_train', np.zeros((7, 16, 16, 3), np.uint8), 'images.py', {}, '7 images of 16 x 16 x 3'),
+    ('x_train', np.zeros((1234, 16), np.float32), 'table.py', {}, '1,234 rows of 16 numbers'),
+    ('x_train', np.zeros((9, 17), np.float32), 'table.py', {'vectors.couplings': 10}, '9 rows of 17 numbers'),
   ],
 )
-def test_arrays(tmp_path, name, array, file, seen):
+def test_arrays(tmp_path, name, array, file, needed, seen):
   for save in (np.savez, np.savez_compressed):
     save(tmp_path / 'data.npz', **{name: array})
-    assert choose(str(tmp_path / 'data.npz')) == (file, {}, seen)
+    assert choose(str(tmp_path / 'data.npz')) == (file, needed, seen)
 
 
-def test_a_folder_of_arrays_and_a_new_size(tmp_path):
+def test_a_folder_of_arrays(tmp_path):
   np.save(tmp_path / 'train.npy', np.zeros((9, 100, 100, 3), np.uint8))
   assert choose(str(tmp_path)) == ('images.py', {}, '9 images of 100 x 100 x 3')
+
+
+def test_hidden_files_are_not_looked_at(tmp_path):
+  folder = photos(tmp_path / 'photos', (28, 28))
+  (folder / 'cats' / '._0.jpg').write_bytes(b'of a Mac')
+  (folder / '.cache').mkdir()
+  (folder / '.cache' / '0.png').touch()
+  assert choose(str(folder)) == ('images.py', {'flip': False}, '3 images of 28 x 28 x 1')
+
+
+def test_a_new_size(tmp_path):
   assert choose(str(photos(tmp_path / 'photos', (100, 70, 3))), 64) == ('images.py', {}, '3 images of 64 x 64 x 3')
 
 
@@ -60,8 +78,17 @@ def test_names_and_what_cannot_be_read(tmp_path):
   (tmp_path / 'a.npz').write_bytes(b'PK')
   np.savez(tmp_path / 'b.npz', other=np.zeros(3))
   (tmp_path / 'empty').mkdir()
-  for path in ('celeb_a', 'missing.npz', tmp_path / 'a.npz', tmp_path / 'b.npz', tmp_path / 'empty'):
-    assert choose(str(path)) == ('images.py', {}, '')
+  (tmp_path / 'array').mkdir()
+  (tmp_path / 'array' / 'train.npy').touch()
+  for path in ('kmnist', 'missing.npz', *(tmp_path / name for name in ('a.npz', 'b.npz', 'empty', 'array'))):
+    assert choose(str(path)) == ('images.py', {'flip': False}, '')
+
+
+def test_names_of_tfds_are_not_looked_for(tmp_path, monkeypatch):
+  photos(tmp_path / 'cifar10', (50, 50))
+  monkeypatch.chdir(tmp_path)
+  assert choose('cifar10') == ('images.py', {}, 'cifar10')
+  assert choose('svhn_cropped') == ('images.py', {'flip': False}, 'svhn_cropped')
 
 
 def test_flags_change_the_suitable_configuration(tmp_path):

@@ -41,6 +41,14 @@ def test_one_run_and_real_images():
   assert first == 'MLE has a test NLL of 1.927 ± 0.003 bits/dim.'
 
 
+def test_small_errors_have_two_digits_and_the_likelihood_is_the_best():
+  records = [
+    evaluated(name, 5, nll, 9.0) | {'standard_error': 0.017} for name, nll in (('best_score', 0.9), ('best_nll', 0.86))
+  ]
+  [first, second, *_] = findings([summary('mle', evaluation=records)], 'nats')
+  assert first == 'MLE has a test NLL of 0.860 ± 0.017 nats.' and second.startswith('MLE has a MODE score of 9.00')
+
+
 @pytest.mark.parametrize(
   ('more', 'said'),
   [

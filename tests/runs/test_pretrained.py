@@ -10,7 +10,11 @@ import pytest
 import flowgan_tf as fg
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import pretrained
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.config import run_identity
+from flowgan_tf.runs.folder import read_description
 from flowgan_tf.runs.run import load_run
+from tests.tiny import edit_record
 
 FILE = pathlib.Path(pretrained.__file__).parent.parent / 'pretrained' / 'mnist.zip'
 
@@ -24,6 +28,12 @@ def packed(run, tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
   monkeypatch.chdir(tmp_path / 'empty')
   return run[1].ema
+
+
+def save(workdir, state):
+  """Saves a checkpoint that fits the run's `config.json`."""
+  config, facts, *_ = read_description(workdir)
+  Checkpoints(workdir, state.checkpoint(), run_identity(config, facts['fingerprint'])).save('best_nll')
 
 
 def test_a_packed_run_has_the_weights_of_the_run_in_half_precision(packed):
@@ -50,6 +60,30 @@ def test_a_packed_run_names_no_paths(packed, tmp_path):
   assert str(tmp_path.parent).encode() not in contents
 
 
+def test_a_packed_run_names_where_its_training_started(run, tmp_path):
+  state = {'run': '/home/me/runs/first', 'config': {'data_dir': '/data', 'dataset': 'emnist/letters', 'init_from': ''}}
+  edit_record(run[0] / 'config.json', lambda record: record.update(init=state))
+  edit_record(run[0] / 'config.json', lambda record: record['config'].update(init_from='/home/me/runs/first'))
+  save(*run)
+  fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
+  found = read_description(tmp_path / 'packed')
+  assert found.config.init_from == found.init['run'] == 'runs/first'
+  settings = {'data_dir': '', 'dataset': 'emnist/letters', 'init_from': '', 'cache_dir': '', 'inception_weights': ''}
+  assert found.init['config'] == settings
+
+
+def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
+  workdir, state = run
+  weights = state.ema.trainable_variables[0]
+  before = weights.numpy()
+  weights.assign(before + 1e5)
+  save(workdir, state)
+  weights.assign(before)
+  with pytest.raises(UsageError, match=r'run: a value of .* is too large for float16$'):
+    fg.runs.pack(workdir, tmp_path / 'tiny.zip')
+
+
 def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
   with pytest.raises(UsageError, match=r'^pretrained:tinny: no such flow; expected pretrained:tiny$'):
     load_run('pretrained:tinny')
@@ -60,7 +94,7 @@ def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
     fg.load_pretrained('tiny')
   with pytest.raises(UsageError, match=r'tiny\.zip: is missing or damaged'):
     load_run('pretrained:tiny')
-  assert list(pathlib.Path('runs').iterdir()) == []
+  assert not pathlib.Path('runs').exists()
 
 
 def test_the_file_of_each_flow_is_small_and_has_the_hash():

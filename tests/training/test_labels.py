@@ -51,7 +51,7 @@ def test_loss_of_labelled_and_unlabelled_images(condition_networks, pseudo_label
   surprise = -np.log(softmax(joint / 4, axis=1)[known, labels[known]]).mean()
   metrics = step((images, labels))
   np.testing.assert_allclose(metrics['nll'], -log_prob.mean(), rtol=1e-5)
-  np.testing.assert_allclose(metrics['class_nll'], surprise, rtol=1e-3)
+  np.testing.assert_allclose(metrics['class_loss'], surprise, rtol=1e-3)
   np.testing.assert_allclose(metrics['loss'], -log_prob.mean() + 3.0 * surprise, rtol=1e-5)
 
 

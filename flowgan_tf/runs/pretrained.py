@@ -11,7 +11,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import refusal_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
-PRETRAINED = {'mnist': '76029f5f6872a70d8d9f913b823252eafbea574d6e1c042bd2afa9caf4bb4a08'}
+PRETRAINED = {'mnist': '82103ae963264c91f3ccaf2b4fb80774cf772c50b87ddcc5bb824150d7e754e6'}
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'pretrained'
 PREFIX = 'pretrained:'  # of the name of a flow, in place of the folder of a run

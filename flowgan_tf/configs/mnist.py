@@ -69,6 +69,7 @@ VARIANTS = (
   'adversarial',
   'few_labels',
   'jet',
+  'jet_class',
   'jet_hybrid',
   'jet_label',
   'jet_label_hybrid',
@@ -86,10 +87,10 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a relativistic
       critic; 'adversarial', this critic alone, from a new flow; 'jet', maximum likelihood with Jet and pseudo-labels;
       'jet_hybrid', which starts from a run of 'jet'; 'jet_label' and 'jet_label_hybrid', the same given the label of
-      each image; 'few_labels', NICE with 1,000 labels; 'larger' and 'larger_hybrid', Jet given the image at a quarter
-      of its resolution; 'paper', NICE with what the paper's code has instead: one component, batch norm with one mean
-      and variance for all features, normal initial weights, constant learning rates, and one batch for all critic
-      steps.
+      each image; 'jet_class', whose p(y | x) classifies images; 'few_labels', NICE with 1,000 labels; 'larger' and
+      'larger_hybrid', Jet given the image at a quarter of its resolution; 'paper', NICE with what the paper's code has
+      instead: one component, batch norm with one mean and variance for all features, normal initial weights, constant
+      learning rates, and one batch for all critic steps.
 
   Raises:
     UsageError: If there is no such variant.
@@ -102,8 +103,11 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.nice.components, config.jet.components = 100, 300
   if variant.startswith(('jet', 'larger')):
     config.generator = 'jet'
-  if variant.startswith('jet_label'):
+  if variant.startswith(('jet_label', 'jet_class')):
     config.condition = 'label'
+  if variant == 'jet_class':
+    config.class_weight, config.class_temperature = 2000.0, 50.0
+    config.jet.components, config.jet.condition_networks = 50, False
   if variant.startswith('larger'):
     config.condition = 'low_resolution:4'
     config.jet.components, config.jet.log_scale_bound = 1, 5.0
@@ -113,10 +117,10 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.objective, config.condition = 'mle', 'label'
     config.labelled, config.spread_labels, config.class_weight = 1000, True, 10.0
     config.nice.condition_networks = False
-  if variant in ('jet', 'jet_label', 'larger'):
+  if variant in ('jet', 'jet_class', 'jet_label', 'larger'):
     config.pseudo_labels = variant != 'larger'
-    config.steps = {'jet': 7000, 'jet_label': 10_000, 'larger': 3000}[variant]
-    config.eval_every = 1000
+    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'larger': 3000}[variant]
+    config.eval_every = 1500 if variant == 'jet_class' else 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
     config.optimizer.warmup_steps = 200

@@ -16,8 +16,8 @@ _MAX_NOISE = 1 - 2**-16
 
 _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
-# Salts that make the permutations, the noise and the flips of one (seed, index) independent.
-_ORDER, _NOISE, _FLIP = range(3)
+# Salts that make the permutations, the noise, the flips and the shifts of one (seed, index) independent.
+_ORDER, _NOISE, _FLIP, _SHIFT = range(4)
 
 
 def dequantize(images: np.ndarray, levels: int | None, seed: int | np.random.Generator) -> np.ndarray:
@@ -85,6 +85,7 @@ def training_batches(
   flip: bool = False,
   condition: Condition | None = None,
   *,
+  shift: int = 0,
   shard: int = 0,
   num_shards: int = 1,
 ) -> tf.data.Dataset:
@@ -92,9 +93,9 @@ def training_batches(
 
   Epoch `e` visits the images in the order of a permutation drawn from (seed, e). Element `i` holds positions
   `i * batch_size .. (i + 1) * batch_size - 1` of the epochs laid end to end, so that each epoch shows every image once.
-  Its noise and flips are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees exactly the
-  batches that the uninterrupted run would have seen, bit for bit. Images in memory and `StoredImages`, which are read
-  batch by batch and never kept, give the same batches.
+  Its noise, flips and shifts are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees
+  exactly the batches that the uninterrupted run would have seen, bit for bit. Images in memory and `StoredImages`, which
+  are read batch by batch and never kept, give the same batches.
 
   Args:
     split: The images, which may be fewer than a batch.
@@ -104,6 +105,8 @@ def training_batches(
     start: Index of the first element.
     flip: Whether to mirror each image left to right with probability 1/2, and a condition that is an image with it.
     condition: The kind of condition that comes with each image; None for images alone.
+    shift: Largest number of pixels by which each image is moved up or down, and left or right. Every move is as likely
+      as any other. Pixels at the edge repeat. Conditions that are stored, and not computed from images, stay.
     shard: Number of the worker, from 0 to `num_shards - 1`. It reads and yields rows `shard`, `shard + num_shards`, ...
       of the batch that a single worker would have, bit for bit. So workers also share each part of a batch evenly if
       `num_shards` divides its length, such as the images of one update of a step.
@@ -128,7 +131,8 @@ def training_batches(
   with tf.device('CPU:0'):  # tf.data runs there, and would fetch images from an accelerator for every batch.
     images = tf.constant(split.images) if in_memory else None
     stored = tf.constant(condition.stored(split)) if condition and not condition.comes_from_image else None
-    order_seed, noise_seed, flip_seed = (tf.constant([seed, salt], tf.int64) for salt in (_ORDER, _NOISE, _FLIP))
+    salts = _ORDER, _NOISE, _FLIP, _SHIFT
+    order_seed, noise_seed, flip_seed, shift_seed = (tf.constant([seed, salt], tf.int64) for salt in salts)
 
   first_epoch, offset = divmod(start * batch_size, n)
 
@@ -141,7 +145,7 @@ def training_batches(
     done = tf.where(epoch == first_epoch, offset, 0)  # `skip` would count them one by one.
     return tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True)[done:])
 
-  def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tuple[int, int, int], maxval: float = 1.0) -> tf.Tensor:
+  def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tuple[int, ...], maxval: float = 1.0) -> tf.Tensor:
     step_seed = tf.random.experimental.stateless_fold_in(seed, step)
     return tf.random.stateless_uniform([batch_size, *shape], step_seed, maxval=maxval)[shard::num_shards]
 
@@ -158,6 +162,11 @@ def training_batches(
       grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
       if given is not None and given.shape.rank == 4:
         given = tf.where(mirrored, tf.reverse(given, [2]), given)
+    if shift:
+      moves = tf.cast(tf.floor(uniform(shift_seed, step, (2,), 2 * shift + 1)), tf.int32) - shift
+      for axis, size in ((1, image_shape[0]), (2, image_shape[1])):
+        source = tf.clip_by_value(tf.range(size) - moves[:, axis - 1, tf.newaxis], 0, size - 1)
+        grey_levels = tf.gather(grey_levels, source, axis=axis, batch_dims=1)
     x = tf.cast(grey_levels, tf.float32)
     if levels is not None:
       x = (x + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels

@@ -130,6 +130,7 @@ _CHOICES = {
 _INTEGERS = {
   'seed': (0, 2**31 - 1),
   'labelled': (0, 10**9),
+  'shift': (0, 1000),
   'image_size': (0, LARGEST_IMAGE),
   'batch_size': (1, 65_536),
   'steps': (1, 10**9),
@@ -175,6 +176,7 @@ def default_config() -> config_dict.ConfigDict:
   config.class_temperature = 1.0  # p(y | x) in the loss is a softmax of log p(x, y) over this
   config.consistency_weight = 0.0  # weight of the squared error of samples, reduced again, against their conditions
   config.flip = False  # random horizontal flips of training images
+  config.shift = 0  # largest number of pixels by which training images are moved at random, in both directions
   config.batch_size = 100
   config.steps = 10_000
 
@@ -261,7 +263,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   if config.init_checkpoint is not None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
-  for name, only in (('objective', 'mle'), ('flip', False)):
+  for name, only in (('objective', 'mle'), ('flip', False), ('shift', 0)):
     expected = f'{only!r} with generator vectors, whose samples are no images'
     check(name, config[name], expected, config.generator != 'vectors' or config[name] == only)
   name, block = config.generator, config[config.generator]
@@ -275,6 +277,8 @@ def validate(config: config_dict.ConfigDict) -> None:
   check('pseudo_labels', config.pseudo_labels, expected, labelled)
   expected = "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is"
   check('pseudo_labels', config.pseudo_labels, expected, not config.pseudo_labels or config.condition in ('', 'label'))
+  expected = "0 with `condition` 'vector', which may depend on the place of what an image shows"
+  check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
   for name in ('labelled', 'class_weight'):
     expected = "0 unless `condition` is 'label' and the objective has a likelihood"

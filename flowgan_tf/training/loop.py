@@ -378,8 +378,9 @@ class _Loop:
     config, dataset = self._config, self._dataset
     images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
     shard = {'shard': self._replicas.worker, 'num_shards': self._replicas.workers}
-    order = {'seed': config.seed, 'start': start, 'flip': config.flip, 'condition': self._condition}
-    return iter(data.training_batches(self._train, dataset.levels, images, **order, **shard))
+    order = {'seed': config.seed, 'start': start, 'condition': self._condition}
+    moved = {'flip': config.flip, 'shift': config.shift}
+    return iter(data.training_batches(self._train, dataset.levels, images, **order, **moved, **shard))
 
   def _seconds(self):
     """How long the run has been trained, including earlier processes."""

@@ -9,7 +9,15 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from flowgan_tf.data import Split, StoredImages, dequantize, dequantized_chunks, pipeline, training_batches
+from flowgan_tf.data import (
+  Condition,
+  Split,
+  StoredImages,
+  dequantize,
+  dequantized_chunks,
+  pipeline,
+  training_batches,
+)
 
 
 def numbered(n: int, shape: tuple[int, int, int] = (2, 3, 1)) -> Split:
@@ -83,14 +91,15 @@ def test_every_epoch_holds_every_image_once(batch_size):
   assert len(np.unique(order, axis=0)) > 1
 
 
-@pytest.mark.parametrize(('batch_size', 'flip'), [(3, False), (25, True)])
-def test_resumed_stream_equals_the_uninterrupted_one(stored, batch_size, flip):
+@pytest.mark.parametrize(('batch_size', 'flip', 'shift'), [(3, False, 0), (25, True, 2)])
+def test_resumed_stream_equals_the_uninterrupted_one(stored, batch_size, flip, shift):
   """Images in a file give the same batches."""
   split = Split(np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8), None)
-  whole = take(training_batches(split, 256, batch_size, seed=8, flip=flip), 12)
+  moved = {'flip': flip, 'shift': shift}
+  whole = take(training_batches(split, 256, batch_size, seed=8, **moved), 12)
   for start in (0, 1, 7):
     for resumed in (split, stored(split)):
-      batches = take(training_batches(resumed, 256, batch_size, seed=8, start=start, flip=flip), 12 - start)
+      batches = take(training_batches(resumed, 256, batch_size, seed=8, start=start, **moved), 12 - start)
       np.testing.assert_array_equal(np.stack(batches), np.stack(whole[start:]))
 
 
@@ -141,6 +150,19 @@ def test_flips_mirror_half_of_the_images_and_nothing_else():
   assert stats.binomtest(int(is_mirrored.sum()), 400).pvalue > 1e-3
   (unflipped,) = take(training_batches(split, 17, 400, seed=7), 1)
   np.testing.assert_array_equal(np.floor(unflipped * 17), split.images)
+
+
+def test_shifts_move_images_by_whole_pixels_with_equal_probability():
+  image = np.arange(1, 21, dtype=np.uint8).reshape(1, 4, 5, 1)
+  split = Split(np.repeat(image, 900, axis=0), None)
+  condition = Condition('mask:half', 256, (4, 5, 1), shape=(4, 5, 1))
+  batch, given = next(training_batches(split, 256, 900, 7, condition=condition, shift=1).as_numpy_iterator())
+  k = np.floor(batch * 256).astype(np.uint8)
+  np.testing.assert_allclose(given[:, :2] * 256, k[:, :2] + 0.5, rtol=1e-5)  # The condition is computed afterwards.
+  around = np.pad(image[0], ((1, 1), (1, 1), (0, 0)), mode='edge')
+  moved = [around[1 - y : 5 - y, 1 - x : 6 - x] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+  counts = [int(np.all(k == expected, axis=(1, 2, 3)).sum()) for expected in moved]
+  assert sum(counts) == 900 and stats.chisquare(counts).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(('in_file', 'num_shards', 'flip'), [(False, 1, True), (False, 3, True), (True, 2, False)])

@@ -20,6 +20,7 @@ from flowgan_tf.runs.seeds import Purpose
 FLAGS = flags.FLAGS
 flags.DEFINE_string('data_dir', None, 'Folder of prepared TFDS data sets.')
 flags.DEFINE_integer('samples', 5000, 'Number of samples to measure.')
+flags.DEFINE_float('temperature', 1.0, 'Scale of the noise from which samples are drawn.', lower_bound=0.0)
 
 
 def measure(images: np.ndarray) -> np.ndarray:
@@ -51,14 +52,14 @@ def write(path: str, data_dir: str | None) -> None:
   np.savez_compressed(path, **arrays)
 
 
-def correlations(workdir: str, n: int) -> np.ndarray:
+def correlations(workdir: str, n: int, temperature: float) -> np.ndarray:
   """Returns the correlation of each number that was asked for with the number that the samples have."""
   run = fg.runs.load_run(workdir)
   dataset = fg.runs.load_data(run)
   condition = fg.data.make_condition(run.config.condition, dataset)
   asked = condition.of_split(dataset.test, n)
   evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config, condition=condition)
-  samples = evaluator.sample(n, Purpose.SCORE, condition=asked)
+  samples = evaluator.sample(n, Purpose.SCORE, temperature=temperature, condition=asked)
   found = measure(np.clip(samples, 0, 1))
   return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(asked.T, found.T, strict=True)])
 
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> None:
   if what == 'write':
     write(path, FLAGS.data_dir)
     return
-  brightness, slant = correlations(path, FLAGS.samples)
+  brightness, slant = correlations(path, FLAGS.samples, FLAGS.temperature)
   print(f'correlation of {FLAGS.samples:,} samples: brightness {brightness:.3f}, slant {slant:.3f}')
 
 

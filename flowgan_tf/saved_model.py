@@ -122,14 +122,14 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
   decode_each = inner(lambda noise, condition: generator.decode(noise, condition=condition))
 
   def checked(condition):
-    condition = tf.reshape(tf.cast(condition, dtypes[0]), (-1, *shape))
+    condition = tf.reshape(condition, (-1, *shape))
     if classes is None:
       return condition
     # Its one-hot vector would be zero.
     exists = tf.reduce_all((condition >= 0) & (condition < classes))
     message = f'`label` must be ints from 0 to {classes - 1}. Got:'
     with tf.control_dependencies([tf.debugging.Assert(exists, [message, condition])]):
-      return tf.identity(condition)
+      return tf.cast(condition, dtypes[0])
 
   def log_prob(images, condition):
     if condition is None:

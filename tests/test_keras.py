@@ -433,6 +433,7 @@ def test_conditions_of_another_form_are_refused():
     (of_vectors, (images,), '`y` must be an array of conditions, one for each image. Got: None.'),
     (of_vectors, (images, labels), '`y` must be floats of shape [batch, 2]. Got: int64 of shape (40,).'),
     (of_vectors, (dataset((images, vectors[:, :1])),), '`y` must be floats of shape [batch, 2]. Got: float32 of shape'),
+    (of_vectors, (images, vectors + np.inf), "`y` must be finite numbers. Got: 'NaN or infinity'."),
   ):
     for method in (model.fit, model.evaluate):
       with pytest.raises(ValueError, match=f'^{re.escape(message)}'):

@@ -129,7 +129,7 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   assert len(model.sample(1, each)) == 5
   noise = sample_noise(flow.distribution, 5, (0, 0), 0.5, each)
   np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
-  for wrong in (3, -1, each + 1):
+  for wrong in (3, -1, each + 1, np.int64(2**32)):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
       model.log_prob(images, wrong)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode', 'class_log_probs'}

@@ -18,6 +18,7 @@ from flowgan_tf.files import IMAGE_SUFFIXES
 _LOG = logging.getLogger(__name__)
 # Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
 _NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
+_NAMED = 20  # classes, in a line of the log
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a preview after the picture.
 
 
@@ -30,6 +31,10 @@ def load_folder(path: str, image_size: int = 0) -> Dataset:
   image_shape = _read_image(paths[0], image_size).shape
   size = len(paths) * math.prod(image_shape)
   check_memory(f'{path}: its {len(paths):,} images, unless `flowgan_tf.data.write_folder` writes them,', size)
+  if labels is not None:
+    names = list(dict.fromkeys(path.parent.name for path in paths))
+    more = ' ...' if len(names) > _NAMED else ''
+    _LOG.info('%s: the labels from 0 to %d are %s%s.', path, len(names) - 1, ', '.join(names[:_NAMED]), more)
   images = np.empty((len(paths), *image_shape), np.uint8)
   for i, image in enumerate(_read_images(paths, image_size)):
     images[i] = image

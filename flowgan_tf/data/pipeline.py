@@ -94,8 +94,8 @@ def training_batches(
   Epoch `e` visits the images in the order of a permutation drawn from (seed, e). Element `i` holds positions
   `i * batch_size .. (i + 1) * batch_size - 1` of the epochs laid end to end, so that each epoch shows every image once.
   Its noise, flips and shifts are drawn from (seed, i). A run that resumes at step `j` with `start=j` therefore sees
-  exactly the batches that the uninterrupted run would have seen, bit for bit. Images in memory and `StoredImages`, which
-  are read batch by batch and never kept, give the same batches.
+  exactly the batches that the uninterrupted run would have seen, bit for bit. Images in memory and `StoredImages`,
+  which are read batch by batch and never kept, give the same batches.
 
   Args:
     split: The images, which may be fewer than a batch.

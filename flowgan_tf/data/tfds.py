@@ -157,8 +157,8 @@ def _prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
 def _prepare(dataset: str, root: str) -> pathlib.Path:
   """Downloads and prepares a data set; returns its folder."""
   elsewhere = (
-    f"machine, python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\", and pass DIR "
-    'as `data_dir`'
+    f"machine, python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\", and set "
+    'the environment variable TFDS_DATA_DIR to DIR'
   )
   try:
     builder_cls = tfds.builder_cls(dataset.partition('/')[0])

@@ -180,11 +180,13 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
   @functools.wraps(build)
   def checked(*positional: int | Sequence[int], **arguments) -> T:
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
+    arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}
     [shape] = positional or [arguments.pop(first)]
     if of_vectors:
       shape = (shape,) if is_integer(shape) else shape
       is_number = isinstance(shape, Sized) and len(shape) == 1 and is_integer(shape[0]) and shape[0] >= 2
       check('vector_shape', shape, 'a number of at least 2 columns d, or (d,)', is_number)
+      shape = (int(shape[0]),)
     else:
       check('image_shape', shape, '(height, width, channels)', isinstance(shape, Sized) and len(shape) == 3)
       check_integers('image_shape', tuple(shape))

@@ -52,6 +52,10 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
     """The condition, `[*batch_shape, *flow.condition_shape]`."""
     return self._condition
 
+  def log_prob(self, value: tf.Tensor, name: str = 'log_prob') -> tf.Tensor:
+    """Log density of images in nats, `[..., *batch_shape]`; see `Flow.log_prob`."""
+    return super().log_prob(self._flow._as_events('value', value, self._flow), name)
+
   def encode(self, images: tf.Tensor) -> tf.Tensor:
     """Maps images to noise; see `Flow.encode`."""
     return self._flow.encode(images, condition=self._condition)

@@ -22,6 +22,8 @@ from flowgan_tf.networks import dense_conditioner
 
 tfb = tfp.bijectors
 
+_LARGEST = 1e30  # of numbers in rows: float32 has room for their squares' roots and inverses, and for its errors
+
 
 @builder
 def vectors(
@@ -117,13 +119,16 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
     ValueError: If the flow is of another kind; if the rows have another shape or type or are not finite; or if a column
       varies too little to be told apart in float32, as does a constant, whose density would be infinite.
   """
-  check('flow', flow.name, 'a flow made by `vectors`', flow._build is not None and flow._build.func is vectors)
+  build = getattr(flow, '_build', None)
+  check('flow', flow, 'a flow made by `vectors`', build is not None and build.func is vectors)
   shift, scale = flow.bijector.bijectors[:2]
   rows = np.asarray(rows)
   check_events('rows', rows, flow.event_shape, 'n')
-  check('rows', 'NaN or infinity', 'finite numbers', bool(np.isfinite(rows).all()))
+  check('rows', len(rows), 'at least two rows', len(rows) > 1)
+  largest = float(np.abs(rows).max())  # NaN if there is one.
+  check('rows', largest, f'finite numbers, of at most {_LARGEST:g} in absolute value', largest <= _LARGEST)
   mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-  resolved = 100 * np.spacing(np.abs(rows).max(axis=0).astype(np.float32))
+  resolved = np.maximum(100 * np.spacing(np.abs(rows).max(axis=0).astype(np.float32)), 1 / _LARGEST)
   if (narrow := std <= resolved).any():
     i = int(narrow.argmax())
     said = f'column {i} with mean {mean[i]:g} and standard deviation {std[i]:g}'

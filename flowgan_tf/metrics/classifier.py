@@ -131,7 +131,8 @@ def _train(model, dataset, seed):
   epochs = math.ceil(np.clip(_EPOCHS * count, *_IMAGES_SEEN) / count)
   pixels = epochs * count * np.prod(dataset.image_shape[:2])
   _LOG.info(
-    'Training a classifier on %s for the sample scores: %d epochs of %d images%s, about %.0f s on two CPU cores.',
+    'Training a classifier on %s for the sample scores: %d epochs of %d images%s, about %.0f s on two CPU cores. '
+    '--config.score_samples=0 trains without scores.',
     dataset.name,
     epochs,
     count,

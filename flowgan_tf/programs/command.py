@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, is_path
+from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
 
@@ -116,8 +117,12 @@ def program() -> str:
 
 
 def require_path(flag: str) -> None:
-  """Makes a flag refuse what cannot be a path: an empty text, or one that is too long."""
-  flags.register_validator(flag, lambda value: value is None or (value and is_path(value)), 'must be a path')
+  """Makes a flag refuse what is no path: an empty text, one that is too long, or the name of a pretrained flow."""
+
+  def suits(value):
+    return value is None or (value and is_path(value) and not value.startswith(PREFIX))
+
+  flags.register_validator(flag, suits, 'must be a path')
 
 
 def message(error: Exception | str) -> str:

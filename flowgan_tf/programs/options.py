@@ -17,8 +17,17 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command, recipes
-from flowgan_tf.runs.config import PATHS, SHORT_FLAGS, check_settings, default_config, flat, hindrance, validate
-from flowgan_tf.runs.folder import check_same_training, read_description
+from flowgan_tf.runs.config import (
+  CHECKPOINTS,
+  PATHS,
+  SHORT_FLAGS,
+  check_settings,
+  default_config,
+  flat,
+  hindrance,
+  validate,
+)
+from flowgan_tf.runs.folder import check_same_training, exclusive, read_description
 from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
@@ -56,13 +65,13 @@ def configurations(
 ) -> list[config_dict.ConfigDict]:
   """Returns the configurations that the flags describe. It checks them before it loads TensorFlow.
 
-  Without --config, the settings of the run in `workdir` are what the flags change, if there is one. If it has begun,
-  they must not change its training.
+  Without --config, the settings of the run in `workdir` are what the flags change, if a training has begun there. They
+  must not change it.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  saved = workdir and read_description(workdir)
+  saved = read_description(workdir) if workdir and (workdir / 'checkpoints').exists() else None
   if saved and FLAGS.config is None:
     base, said = saved.config.copy_and_resolve_references(), ''
   else:
@@ -89,7 +98,9 @@ def configurations(
       raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
     if all(reasons := [hindrance(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
-  if saved and (workdir / 'checkpoints').exists():
+  if workdir and configs[0].strategy != 'multi_worker':
+    _check_workdir(workdir)
+  if saved:
     try:
       check_same_training(workdir, configs[0], saved.config)
     except UsageError as error:
@@ -106,6 +117,17 @@ def configurations(
     if config.dataset not in fg.data.NAMES and os.path.exists(path):
       config.dataset = path
   return configs
+
+
+def _check_workdir(workdir: pathlib.Path) -> None:
+  """Refuses a folder where another training runs, or none can go on, before TensorFlow is loaded."""
+  if workdir.is_dir():
+    with exclusive(workdir):
+      pass
+  found = sorted(folder.name for folder in workdir.glob('checkpoints/*') if folder.name in CHECKPOINTS)
+  if found and 'latest' not in found:
+    advice = 'start from it by --init_from, in a new folder'
+    raise UsageError(f'{workdir}: has checkpoint {" and ".join(found)} but none to resume from; {advice}', 'workdir')
 
 
 def _suitable() -> tuple[config_dict.ConfigDict, str]:

@@ -65,7 +65,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     config = run.config
     record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
-    plain = {'path': run.path, 'precision': config.precision}
+    plain = {'path': run.path, 'dtype': config.precision}
     plain |= {'generator': config.generator, 'condition': config.condition}
     if run.start:
       plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
@@ -85,7 +85,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
     Column('critic steps', 'critic_steps', ',', source='run'),
     Column('seed', 'seed', source='run'),
     Column('wall time (min)', 'minutes', ',.1f', source='run'),
-    Column('precision', 'precision', source='config'),
+    Column('dtype', 'dtype', source='config'),
   )
   return Table('How the runs were trained', columns, rows)
 

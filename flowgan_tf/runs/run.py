@@ -25,13 +25,13 @@ class Run:
   """A trained generator with its configuration."""
 
   workdir: pathlib.Path  #: Folder of the run.
-  config: config_dict.ConfigDict  #: Configuration of the training.
+  config: config_dict.ConfigDict = dataclasses.field(repr=False)  #: Configuration of the training.
   image_shape: tuple[int, ...]  #: `(height, width, channels)`, or `(d,)` for a table.
-  fingerprint: str  #: Hash of the data.
+  fingerprint: str = dataclasses.field(repr=False)  #: Hash of the data.
   checkpoint: str  #: Name of the restored checkpoint.
   step: int  #: Training step of that checkpoint.
   generator: Generator  #: The generator, with averaged weights.
-  identity: dict[str, object]  #: What the run is, from `run_identity`.
+  identity: dict[str, object] = dataclasses.field(repr=False)  #: What the run is, from `run_identity`.
 
 
 def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:

@@ -280,6 +280,8 @@ def test_wrong_conditions_are_refused_in_one_line():
     of_labels.given(3)
   with pytest.raises(ValueError, match='`flow` must be a flow with classes'):
     of_vectors.class_log_probs(x)
+  with pytest.raises(ValueError, match='`value` must be float'):  # TFP would cast grey levels.
+    of_labels.given(0).log_prob(np.ones(x.shape, np.uint8))
 
 
 def coupling(**arguments):

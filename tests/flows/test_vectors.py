@@ -105,9 +105,18 @@ def test_wrong_shapes_are_refused(shape):
     (tiny, rows() * [1, 0, 1], 'Got: column 1 with mean 0 and standard deviation 0'),
     (tiny, np.float32([0, 1, 1e7]) + rows() / [20, 1, 4], 'more than float32 resolves. Got: column 2 with mean 1e'),
     (tiny, np.where(rows() > 1040, np.nan, rows()), '`rows` must be finite numbers'),
-    (lambda: flows.nice((1, 3, 1)), rows(), "`flow` must be a flow made by `vectors`. Got: 'nice'"),
+    (tiny, rows() * 1e30, '`rows` must be finite numbers, of at most 1e\\+30 in absolute value'),
+    (tiny, rows() * [1, 1, 1e-39], 'Got: column 2 with mean'),
+    (tiny, rows()[:1], '`rows` must be at least two rows. Got: 1'),
+    (lambda: flows.nice((1, 3, 1)), rows(), '`flow` must be a flow made by `vectors`. Got: '),
+    (lambda: None, rows(), '`flow` must be a flow made by `vectors`. Got: None'),
   ],
 )
 def test_rows_that_cannot_be_standardised_are_refused(build, data, message):
   with pytest.raises(UsageError, match=message):
     flows.standardize(build(), data)
+
+
+def test_numbers_of_numpy_are_numbers():
+  flow = flows.vectors(np.int64(3), couplings=np.int32(2), hidden_units=np.int64(4))
+  assert flow.event_shape == (3,) and flow.log_prob(rows(2)).shape == (2,)

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from flowgan_tf.runs.folder import exclusive
 from flowgan_tf.runs.log import read_metrics
 from tests.processes import assert_same_run, newest
 from tests.programs.conftest import TINY, assert_one_line, call, call_outside
@@ -58,6 +59,23 @@ def test_the_folder_alone_names_the_run_which_trains_no_further(finished, tmp_pa
   assert found == f'Already at step 20 of 20 in {workdir}.'
   assert re.fullmatch(r'\d+ seconds in all, from the start of the program to the export\.', seconds)
   assert_same_run(workdir, finished[0])
+
+
+def test_a_folder_in_which_no_training_can_go_on_is_refused_at_once(finished, tmp_path):
+  workdir = shutil.copytree(finished[0], tmp_path / 'run')
+  with exclusive(workdir):
+    assert_one_line(call('train', f'--workdir={workdir}'), 'train', 'another training is running in this folder')
+  shutil.rmtree(workdir / 'checkpoints' / 'latest')
+  assert_one_line(call('train', f'--workdir={workdir}'), 'train', 'none to resume from; start from it by --init_from')
+  for program in ('train', 'sweep'):
+    assert_one_line(call(program, '--workdir=pretrained:mnist'), program, '--workdir=pretrained:mnist: must be a path')
+
+
+def test_a_refused_training_leaves_no_settings(tmp_path):
+  flags = ('--condition=label', '--config.labelled=5', '--objective=mle', f'--workdir={tmp_path}')
+  assert call('train', *flags).err.endswith('--config.labelled must be 0 or at least 10, one for each class. Got: 5.\n')
+  outcome = call('train', '--config.consistency_weight=1', f'--workdir={tmp_path}')
+  assert_one_line(outcome, 'train', '--config.consistency_weight must be 0 unless `condition` is computed')
 
 
 @pytest.fixture(scope='module')

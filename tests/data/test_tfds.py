@@ -270,7 +270,8 @@ def test_unprepared_data_whose_host_does_not_answer(tmp_path, monkeypatch):
   raises(
     tmp_path,
     rf'^cifar10: not prepared in {tmp_path}, and http\S+\.tar\.gz cannot be reached; prepare it on another machine, '
-    r"python -c .*tfds\.load\('cifar10', data_dir='DIR'\)\", and set the environment variable TFDS_DATA_DIR to DIR, or use the `dataset` "
+    r"python -c .*tfds\.load\('cifar10', data_dir='DIR'\)\", and set the environment variable "
+    r'TFDS_DATA_DIR to DIR, or use the `dataset` '
     "'digits', which needs no download$",
     'cifar10',
   )
@@ -307,7 +308,8 @@ def test_a_data_set_is_prepared_once(tmp_path, monkeypatch):
     raises(
       tmp_path,
       rf'^squares: cannot be prepared in {tmp_path} \(EOFError: .*\); try again, without {tmp_path}/downloads if a '
-      'file there is damaged, or prepare it on another machine, .*, and set the environment variable TFDS_DATA_DIR to DIR$',
+      'file there is damaged, or prepare it on another machine, .*, and set the environment '
+      'variable TFDS_DATA_DIR to DIR$',
       'squares',
     )
   monkeypatch.setattr(Squares, 'broken', None)

@@ -332,6 +332,7 @@ def by_bayes(flow, images, class_probs):
   return joint / joint.sum(axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
   keras.utils.set_random_seed(0)
   images, labels = labelled()

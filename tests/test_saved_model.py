@@ -57,7 +57,9 @@ def make_images(flow, n):
   return np.random.default_rng(0).uniform(0.05, 0.95, (n, *flow.event_shape)).astype(np.float32)
 
 
-@pytest.fixture(scope='module', params=['nice', 'real_nvp', pytest.param('jet', marks=pytest.mark.slow)])
+@pytest.fixture(
+  scope='module', params=['nice', *(pytest.param(name, marks=pytest.mark.slow) for name in ('real_nvp', 'jet'))]
+)
 def exported(request, tmp_path_factory):
   flow = make_flow(request.param)
   folder = tmp_path_factory.mktemp(request.param) / 'export'
@@ -179,6 +181,7 @@ def test_a_process_without_the_package(exported, tmp_path):
   np.testing.assert_array_equal(result['sample'], model.sample(n=5, seed=7, temperature=0.7))
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
   flow = make_flow('nice')
   export(flow, tmp_path / 'export')

@@ -22,6 +22,9 @@ bin/train --config=configs/mnist.py:jet_label --workdir=runs/mnist-jet-label-mle
 bin/train --config=configs/mnist.py:jet_label_hybrid --workdir=runs/mnist-jet-label-hybrid
   12 minutes in bfloat16: test NLL -3,635 nats, MODE 9.6, FID 2.5, 99.1 % of samples have the label as asked
 
+bin/train --config=configs/mnist.py:jet_class --workdir=runs/mnist-jet-class
+  50 minutes in bfloat16, beside other work: accuracy of p(y | x) 98.3 %, test NLL -3,380 nats
+
 `few_labels` trains with 1,000 labels. `larger` and `larger_hybrid` draw images of 28x28 pixels, given 7x7:
 
 bin/train --config=configs/mnist.py:few_labels --workdir=runs/mnist-few-mle

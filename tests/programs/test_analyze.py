@@ -57,6 +57,7 @@ def test_every_analysis_leaves_its_files_and_their_numbers_agree(finished, tmp_p
   assert gmm['model']['score_samples'] == gmm['bandwidths'][0]['score_samples'] == 100
 
 
+@pytest.mark.slow
 def test_many_runs(finished, images, tmp_path):
   """The same seed gives the same numbers; TensorFlow warns where a function is traced again and again."""
   workdirs = [shutil.copytree(finished[0], tmp_path / str(i)) for i in range(5)]
@@ -70,6 +71,7 @@ def test_many_runs(finished, images, tmp_path):
     assert first[name] == pytest.approx(second[name], rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
   workdirs = [shutil.copytree(finished[0], tmp_path / name) for name in ('first', 'second')]
   shutil.rmtree(workdirs[0] / 'checkpoints' / 'best_nll')

@@ -17,6 +17,7 @@ def subject(subject):
   return other
 
 
+@pytest.mark.slow
 def test_longer_training_makes_a_classifier_certain(subject):
   numbers, _ = Classifiers().measure(subject, Classifiers.Settings(samples=20, epochs=40))
   rows = Classifiers().records(numbers)

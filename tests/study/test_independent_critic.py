@@ -56,6 +56,7 @@ def test_a_generator_of_fresh_images_has_none():
   assert abs(found['gap']) < 2.5 * found['gap_standard_error']
 
 
+@pytest.mark.slow
 def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
   numbers, arrays = IndependentCritic().measure(subject, IndependentCritic.Settings(critic_steps=2, seed=1))
   config, dataset = subject.run.config, subject.dataset

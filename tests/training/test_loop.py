@@ -263,6 +263,7 @@ def test_the_time_before_a_rollback_counts_once(diverging, tmp_path, monkeypatch
   assert np.all(np.diff(more) == 1) and len(more) > 1
 
 
+@pytest.mark.slow
 def test_there_are_three_rollbacks_at_most_and_the_run_can_resume_then(stubbed, config, tmp_path, monkeypatch):
   config.update({'steps': 4, 'eval_every': 2, 'on_nan': 'rollback'})
   with monkeypatch.context() as patch:

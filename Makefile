@@ -45,7 +45,7 @@ help:
 	@echo 'EXTRA=gpu installs TensorFlow with CUDA, PYTHON=python3.12 chooses the interpreter.'
 
 demo: $(INSTALLED)
-	$(BIN)/python bin/train --condition=label --objective=hybrid --lambda=0.1 --workdir=runs/demo
+	$(BIN)/python bin/train --condition=label --objective=hybrid --lambda=0.1 --steps=800 --workdir=runs/demo
 
 test: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)

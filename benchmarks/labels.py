@@ -29,7 +29,9 @@ from flowgan_tf.training.step import TrainStep
 ROUNDS = flags.DEFINE_integer('rounds', 25, 'Pairs of steps.', lower_bound=1)
 PRECISION = flags.DEFINE_enum('precision', 'float32', list(PRECISIONS), 'Precision of the networks.')
 JIT = flags.DEFINE_bool('jit', True, 'Compile the step with XLA.')
-MOST = flags.DEFINE_float('most', float('inf'), 'Exit with status 1 if ratios are larger.', lower_bound=0.0)
+MOST = flags.DEFINE_float(
+  'most', float('inf'), 'Exit with status 1 if ratios are larger, beyond chance; needs 7 rounds.', lower_bound=0.0
+)
 TINY_FLOW = flags.DEFINE_bool('tiny_flow', False, 'Whether flows are tiny, to try the benchmark itself.')
 
 CLASSES = 10

@@ -238,11 +238,13 @@ class FlowModel(keras.Model):
     elif _is_array(x):
       self._check_batch(x, y, predict)
       check('images', len(x), 'at least one image', len(x) > 0)
-      if self._in_unit_cube and not predict:
-        check_values(np.asarray(x))
-      for name, values in (('images', x), ('y', y if self._takes_pairs else None)):
-        finite = predict or values is None or bool(np.isfinite(np.asarray(values)).all())
-        check(name, 'NaN or infinity', 'finite numbers', finite)
+      if not predict:
+        if self._in_unit_cube:
+          check_values(np.asarray(x))
+        else:
+          check('images', 'NaN or infinity', 'finite numbers', bool(np.isfinite(x).all()))
+        if self._takes_pairs:
+          check('y', 'NaN or infinity', 'finite numbers', bool(np.isfinite(y).all()))
       if y is not None and self.flow._is_conditional:
         check('y', len(y), f'as many as the images, {len(x)}', len(x) == len(y))
       if self.flow.classes is not None and not predict:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from flowgan_tf.files import IMAGE_SUFFIXES
+from flowgan_tf.runs.config import GENERATOR_SETTINGS
 
-_COUPLINGS = 8  # the default of `flows.vectors`
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
 _SMALL = 10  # pixels on a side, of images for which the configuration of the digits is good
@@ -31,7 +31,7 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], s
     return 'images.py', {'flip': False}, ''
   if len(shape) == 1:
     couplings = 2 * (shape[0] - 1).bit_length()  # so many that each two columns are apart in some of them
-    needed = {'vectors.couplings': couplings} if couplings > _COUPLINGS else {}
+    needed = {'vectors.couplings': couplings} if couplings > GENERATOR_SETTINGS['vectors']['couplings'] else {}
     return 'table.py', needed, f'{count:,} rows of {shape[0]} numbers'
   height, width, channels = shape
   if image_size:
@@ -48,21 +48,25 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], s
 
 def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...]]:
   """Returns the number of images or training rows and the shape of one, which is () for what cannot be read."""
+  arrays, files = path / 'train.npy', []
+  if path.is_dir() and not arrays.exists():
+    found = (file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = [file for file in found if not any(part.startswith('.') for part in file.relative_to(path).parts)]
   try:
-    if path.suffix == '.npz':
-      shape = _npz_shape(path)
-    elif (path / 'train.npy').exists():
-      shape = np.load(path / 'train.npy', mmap_mode='r').shape
+    if files:
+      shape = (len(files), *_image_shape(min(files)))
     else:
-      files = [file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES]
-      shown = [file for file in files if not any(part.startswith('.') for part in file.relative_to(path).parts)]
-      with Image.open(min(shown)) as image:
-        shape = len(shown), image.height, image.width, 1 if image.mode in ('1', 'L') else 3
-  except Exception:  # A damaged file can raise anything; loading it will say what is wrong.
+      shape = _npz_shape(path) if path.suffix == '.npz' else np.load(arrays, mmap_mode='r').shape
+  except Exception:  # A damaged or missing file can raise anything. Nothing is hidden: loading it says what is wrong.
     return 0, ()
   if len(shape) == 3:
     shape = (*shape, 1)
   return (shape[0], tuple(shape[1:])) if len(shape) in (2, 4) else (0, ())
+
+
+def _image_shape(path: pathlib.Path) -> tuple[int, int, int]:
+  with Image.open(path) as image:
+    return image.height, image.width, 1 if image.mode in ('1', 'L') else 3
 
 
 def _npz_shape(path: pathlib.Path) -> tuple[int, ...]:

@@ -65,9 +65,12 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
 
 
 def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:
-  dataset, start = settings['dataset'], settings['init_from']
-  dataset = os.path.basename(dataset) if os.path.isabs(dataset) else dataset  # A name of TFDS may have a slash.
-  return dict.fromkeys(PATHS, '') | {'dataset': dataset, 'init_from': start and f'runs/{os.path.basename(start)}'}
+  def without(folder, path):
+    # A name of TFDS may have a slash, and a run may have started from a pretrained flow.
+    return os.path.join(folder, os.path.basename(path)) if os.path.isabs(path) else path
+
+  kept = {'dataset': without('', settings['dataset']), 'init_from': without('runs', settings['init_from'])}
+  return dict.fromkeys(PATHS, '') | kept
 
 
 if __name__ == '__main__':

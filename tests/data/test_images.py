@@ -33,12 +33,14 @@ def test_folder_of_images(tmp_path, caplog):
   np.testing.assert_array_equal(np.sort(joined(dataset)[0][:, 0, 0, 0]), np.arange(20))
 
 
-def test_one_folder_for_each_class(tmp_path):
+def test_one_folder_for_each_class(tmp_path, caplog):
   for label, name in enumerate(['ant', 'bee', 'cat']):
     for i in range(4 + label):
       save(tmp_path / name / f'{i}.png', grey(10 * label + i))
   save(tmp_path / '.hidden' / '0.png', grey(255))
+  caplog.set_level('INFO', 'flowgan_tf')
   dataset = load(str(tmp_path))
+  assert caplog.messages == [f'{tmp_path}: the labels from 0 to 2 are ant, bee, cat.']
   images, labels = joined(dataset)
   assert dataset.num_classes == 3 and labels.dtype == np.int64
   np.testing.assert_array_equal(np.bincount(labels), [4, 5, 6])

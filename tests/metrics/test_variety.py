@@ -100,6 +100,11 @@ def test_near_copies_by_hand():
   assert error == pytest.approx(np.sqrt(0.5 * 0.5 / 3 + 0.01 * 0.99 / 199))
 
 
+def test_exact_copies_are_found_among_duplicates():
+  held_out = np.where(np.arange(200) < 100, 0.0, 1.0)  # Half of the images occur twice.
+  assert near_copies(np.array([0.0, 0.0, 0.5, 2.0]), held_out).share == 0.5
+
+
 def test_new_samples_are_near_copies_in_1_percent_and_the_error_is_their_spread(rng):
   found = np.array([near_copies(rng.exponential(size=800), rng.exponential(size=500)) for _ in range(600)])
   assert found[:, 0].mean() == pytest.approx(0.01, abs=0.001)

@@ -21,6 +21,15 @@ def test_a_report_of_a_run(analyzed, tmp_path):
     assert text in out.read_text()
 
 
+@pytest.mark.slow
+def test_the_page_of_a_pretrained_flow_lies_in_its_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  page = 'runs/pretrained-mnist/report.html'
+  assert call('report', 'pretrained:mnist') == (0, f'{page}\n', '')
+  text = (tmp_path / page).read_text()  # The variant itself starts from the same run, so the command need not say it.
+  assert 'bin/train --config=configs/mnist.py:jet_label_hybrid' in text and '--init_from' not in text
+
+
 def test_damaged_files_do_not_stop_the_page(analyzed, tmp_path):
   whole, odd, lost = (shutil.copytree(analyzed, tmp_path / name) for name in ('<b>&', 'odd', 'lost'))
   (odd / 'samples' / 'step_9999999.png').write_text('a text')

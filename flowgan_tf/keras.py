@@ -290,7 +290,7 @@ class FlowModel(keras.Model):
     elif self._takes_pairs:
       y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):
-      x = tf.identity(x)
+      x, y = tf.identity(x), y if y is None else tf.identity(y)
     return [x, y] if self.flow._is_conditional else x, y, sample_weight
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:

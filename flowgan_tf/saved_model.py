@@ -129,7 +129,7 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
     exists = tf.reduce_all((condition >= 0) & (condition < classes))
     message = f'`label` must be ints from 0 to {classes - 1}. Got:'
     with tf.control_dependencies([tf.debugging.Assert(exists, [message, condition])]):
-      return tf.cast(condition, dtypes[0])
+      return tf.cast(tf.identity(condition), dtypes[0])  # A cast of int32 to int32 alone would not wait.
 
   def log_prob(images, condition):
     if condition is None:

@@ -11,6 +11,7 @@ from flowgan_tf.version import __version__
 __all__ = [
   '__version__',
   'bijectors',
+  'cores',
   'data',
   'display',
   'errors',
@@ -32,6 +33,7 @@ TYPE_CHECKING = False  # `typing` would take as long to import as all that handl
 if TYPE_CHECKING:
   from flowgan_tf import (
     bijectors,
+    cores,
     data,
     display,
     errors,

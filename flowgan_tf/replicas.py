@@ -22,6 +22,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from flowgan_tf.cores import in_parts
 from flowgan_tf.errors import UsageError, check
 
 __all__ = ['SINGLE', 'Replicas', 'draw', 'gather', 'make_replicas', 'mean', 'share']
@@ -63,10 +64,11 @@ class Replicas:
   def map(self, function: Callable[..., Any]) -> Callable[..., Any]:
     """Spreads over the replicas a function that maps tensors `[n, ...]` to such tensors, each entry by itself.
 
-    If `n` is not a multiple of `count`, copies of the first entry fill the tensors up.
+    If `n` is not a multiple of `count`, copies of the first entry fill the tensors up. A single replica may compute
+    parts of the tensors on several cores; see `cores`.
     """
     if self._strategy is None:
-      return function
+      return tf.function(in_parts(function), autograph=False)
 
     def on_replica(*batch):
       return tf.nest.map_structure(gather, function(*map(share, batch)))

@@ -35,7 +35,21 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
-VARIANTS = ('mle', 'adversarial', 'hybrid', 'dcgan', 'dinh', 'small', 'jet', 'paper')
+VARIANTS = (
+  'mle',
+  'adversarial',
+  'hybrid',
+  'dcgan',
+  'dinh',
+  'paper',
+  'small',
+  'small_adversarial',
+  'small_hybrid',
+  'small_dcgan',
+  'jet',
+  'jet_adversarial',
+  'jet_hybrid',
+)
 
 
 def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
@@ -88,26 +102,55 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
     config.real_nvp.alpha = 0.05
     config.real_nvp.scales = 3
     config.real_nvp.batch_norm_between = True
-  if variant in ('small', 'jet'):
-    config.eval_every = 500
-    config.ema_decay = 0.99
-    config.scorer = 'classifier'
-    config.optimizer.schedule = 'cosine'
-  if variant == 'jet':
-    config.generator = 'jet'
-    config.steps = 2500
-    config.jit = True
-    config.jet.alpha = 0.05
-    config.jet.couplings = 20
-    config.optimizer.learning_rate = 1.5e-3
-    config.optimizer.warmup_steps = 100
-    config.optimizer.beta_2 = 0.99
-  if variant == 'small':
-    config.batch_size = 32
-    config.steps = 3000
-    config.real_nvp.alpha = 0.05
-    config.real_nvp.normalization = 'layer'
-    config.real_nvp.channels = 32
-    config.real_nvp.blocks = 2
-    config.optimizer.learning_rate = 2e-3
+  if variant.startswith(('small', 'jet')):
+    _fit_cpus(config, *variant.partition('_')[::2])
   return config
+
+
+def _fit_cpus(config, size, kind):
+  """Makes a flow that two CPU cores can train, or a DCGAN beside it, with an objective in place of likelihood."""
+  config.scorer = 'resnet'
+  config.batch_size = 32
+  config.real_nvp.alpha = config.jet.alpha = 0.05
+  config.real_nvp.normalization = 'layer'
+  config.real_nvp.channels = 32
+  config.real_nvp.blocks = 2
+  config.dcgan.channels = (256, 128, 64)
+  config.dcgan_critic.channels = (64, 128, 256)
+  config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
+  if size == 'jet':
+    config.generator, config.condition = 'jet', 'label'
+    config.jet.couplings = 20
+    config.batch_size = 64
+  if not kind:
+    config.ema_decay = 0.998
+    config.optimizer.learning_rate = 2e-3
+    config.steps, config.eval_every = 20_000, 2000
+    if size == 'jet':
+      config.optimizer.learning_rate = 1.5e-3
+      config.optimizer.warmup_steps = 100
+      config.optimizer.beta_2 = 0.99
+  elif kind == 'hybrid':
+    # A relativistic critic, which sees the samples of the flow's own step. The flow is already trained.
+    config.objective = 'hybrid'
+    config['lambda'] = 0.002
+    config.init_from = f'runs/cifar10-{size}'
+    config.divergence = 'relativistic'
+    config.reuse_batch = True
+    config.critic_steps, config.critic_warmup = 1, 200
+    config.gradient_penalty, config.penalty_interval = 0.05, 4
+    config.steps, config.eval_every = 3000, 500
+    config.optimizer.learning_rate = 2e-4
+    config.optimizer.beta_1 = 0.5
+    config.optimizer.warmup_steps = 100
+    config.critic_optimizer.learning_rate = 5e-4
+    config.critic_optimizer.beta_1 = 0.0
+    config.critic_optimizer.beta_2 = 0.99
+  else:
+    config.objective = 'adversarial'
+    config.steps, config.eval_every = 3000, 500
+    config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 2e-4
+    config.optimizer.beta_1 = config.critic_optimizer.beta_1 = 0.0
+    config.optimizer.beta_2 = config.critic_optimizer.beta_2 = 0.9
+    if kind == 'dcgan':
+      config.generator = 'dcgan'

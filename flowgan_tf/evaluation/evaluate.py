@@ -28,7 +28,7 @@ from flowgan_tf.runs.seeds import Purpose, stateless_seed
 IMAGES_PER_CALL = 500
 
 _RECORD = 'evaluation.json'
-_SAMPLES = {'classifier': 5000, 'inception': 50_000}  # by default
+_SAMPLES = {'classifier': 5000, 'resnet': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
 _ORDER_SEED = 0  # Data may be sorted by class, but each split of the samples must see all classes.
@@ -187,8 +187,8 @@ def evaluate_run(
     samples: Number of samples, scored in 10 splits. The default is 50,000 with Inception-v3 and otherwise 5,000; 0
       measures only the likelihood.
     float64: Whether to measure the likelihood in double precision, too.
-    scorer: 'classifier' or 'inception'. By default the run's configuration decides, and data without labels get no
-      scores instead of an error.
+    scorer: 'classifier', 'resnet' or 'inception'. By default the run's configuration decides, and data without labels
+      get no scores instead of an error.
     inception_weights: File with the weights of Inception-v3, instead of the one in the run's configuration.
     strategy: Devices that share the work, as in `make_replicas`, whatever the training used. Every worker of
       'multi_worker' reads the folder, and takes the checkpoints and weights that the chief found there. The chief alone

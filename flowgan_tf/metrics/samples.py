@@ -51,7 +51,7 @@ _CHUNK_VALUES = 2**25  # 128 MiB of float32 images; a network makes a few copies
 class ScoreNetwork(Protocol):
   """The network behind the scores: the data set's own `Classifier`, or `Inception`."""
 
-  name: str  #: Either 'classifier' or 'inception_v3'.
+  name: str  #: 'classifier', 'resnet' or 'inception_v3'.
   #: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same hash,
   #: number of samples and number of splits.
   hash: str
@@ -232,12 +232,12 @@ def make_scorer(
   if dataset.levels is None:
     check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
     return None
-  by_classifier, by_label = config.scorer == 'classifier', config.condition == 'label'
+  by_classifier, by_label = config.scorer != 'inception', config.condition == 'label'
   if by_classifier and (dataset.num_classes or 1) == 1:
     if required:
       raise UsageError(
         f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels of at "
-        "least two classes to train a classifier on. Got: 'classifier'.",
+        f"least two classes to train a classifier on. Got: '{config.scorer}'.",
         'scorer',
       )
     return None
@@ -253,7 +253,10 @@ def make_scorer(
     make_writable(folder)
   except UsageError as error:
     _LOG.warning('%s; what is not in it will be computed every time.', error)
-  network = load_classifier(dataset, folder) if by_classifier else load_inception(config.inception_weights or None)
+  if by_classifier:
+    network = load_classifier(dataset, folder, name=config.scorer)
+  else:
+    network = load_inception(config.inception_weights or None)
   labeller = load_classifier(dataset, folder) if by_label and not by_classifier else None
   reference = load_reference(dataset, network, folder, by_class=by_label)
   return Scorer(network, reference, labeller, thorough)

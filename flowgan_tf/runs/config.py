@@ -30,7 +30,7 @@ if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
-SCORERS = ('classifier', 'inception')
+SCORERS = ('classifier', 'resnet', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings that are paths, besides `dataset`
 _CONDITION = re.compile(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?')
@@ -86,7 +86,7 @@ SHORT_FLAGS = {
   'jit': 'Compile with XLA.',
   'strategy': 'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
   'on_nan': 'What to do when a loss is not finite: stop, or rollback with half the learning rate.',
-  'scorer': 'Network behind the scores: classifier or inception.',
+  'scorer': 'Network behind the scores: classifier, resnet or inception.',
   'inception_weights': 'File with the weights of Inception-v3. Default: a download.',
 }
 
@@ -215,7 +215,9 @@ def default_config() -> config_dict.ConfigDict:
   config.log_every = 50
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 trains without scores
-  config.scorer = 'classifier'  # network behind the scores, trained on the data set; or 'inception', Inception-v3
+  config.scorer = (
+    'classifier'  # network behind the scores, trained on the data; or 'resnet', a better one; or 'inception'
+  )
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
   config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.cores import in_parts
 from flowgan_tf.data.conditions import reduce_images
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
@@ -76,6 +77,9 @@ class TrainStep:
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
   device, except for rounding and for batch norms, which see one share each.
+
+  On a CPU, several cores may compute parts of the batch; see `flowgan_tf.cores`. This does not apply to what XLA
+  compiles, to flows with batch norms, and to NICE, whose parts would each read 23 million weights.
   """
 
   def __init__(
@@ -87,6 +91,14 @@ class TrainStep:
     self._shares_samples = config.reuse_batch and config.critic_steps == 1
     self._graphs = {}
     alone = replicas.count == 1
+    # What each pass in training updates, and no optimizer: the running statistics of batch norms.
+    generator = state.generator
+    fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs)}
+    running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
+    divided = alone and not running and not config.jit and config.generator != 'nice'
+    # All parts share a graph, so that it is traced once.
+    self._in_parts = (lambda function: in_parts(graph(function))) if divided else lambda function: function
+    self._log_probs, self._decode_each = self._in_parts(self._log_probs), self._in_parts(self._decode_each)
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -102,13 +114,9 @@ class TrainStep:
       self._apply_to_generator = compiled(self._apply_to_generator)
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
     self._average = graph(functools.partial(replicas.run, graph(self.update_average, jit_compile=True)))
-    self._running = []
+    self._running = [] if alone else running
     if not alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
-      # What each pass in training updates, and no optimizer: the running statistics of batch norms.
-      generator = state.generator
-      fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs)}
-      self._running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
     if self._running:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 
@@ -264,13 +272,23 @@ class TrainStep:
     critic = self.state.critic
     if condition is not None and condition.dtype.is_integer:
       condition = tf.one_hot(condition, critic.condition_shape[0])
-    return functools.partial(critic, condition=condition)
+    given = [] if condition is None else [condition]
+    return lambda images: self._in_parts(critic)(images, *given)
 
   def _nll(self, images, condition):
     """Mean negative log-likelihood in nats per image; with labels, the sum of -log p(y | x) and the number of them.
 
     An image without a label has the label -1.
     """
+    given = [] if condition is None else [condition]
+    log_prob, *surprise = self._log_probs(images, *given)
+    if not surprise:
+      return -tf.reduce_mean(log_prob), ()
+    count = tf.math.count_nonzero(condition >= 0, dtype=log_prob.dtype)
+    return -tf.reduce_mean(log_prob), (tf.reduce_sum(surprise), count)
+
+  def _log_probs(self, images, condition=None):
+    """Returns what each image contributes to the likelihood and, if labels count beside it, its -log p(y | x)."""
     generator, config = self.state.generator, self.config
     # What an image without a label gets from the first class is not used.
     label = tf.maximum(condition, 0) if config.labelled else condition
@@ -279,7 +297,7 @@ class TrainStep:
       prior = generator.distribution
       keywords['component'] = prior.nearest_prototype(images, label if prior.classes else None)
     if not (config.labelled or config.class_weight):
-      return -tf.reduce_mean(generator.log_prob(images, training=True, **keywords)), ()
+      return (generator.log_prob(images, training=True, **keywords),)
     known = condition >= 0
     # If the networks do not see the label, TFP's cache has the noise of both from one pass.
     joint = generator.class_log_probs(images, training=True)
@@ -287,8 +305,7 @@ class TrainStep:
     tempered = joint / config.class_temperature
     of_class = tf.gather(tempered, label, batch_dims=1)
     surprise = tf.where(known, tf.reduce_logsumexp(tempered, axis=-1) - of_class, 0.0)
-    count = tf.math.count_nonzero(known, dtype=surprise.dtype)
-    return -tf.reduce_mean(tf.where(known, log_prob, marginal)), (tf.reduce_sum(surprise), count)
+    return tf.where(known, log_prob, marginal), surprise
 
   def _sample(self, batches, purpose, condition):
     # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
@@ -299,6 +316,9 @@ class TrainStep:
     return self._decode(share(noise, batches), condition)
 
   def _decode(self, noise, condition):
+    return self._decode_each(noise, *([] if condition is None else [condition]))
+
+  def _decode_each(self, noise, condition=None):
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
     training = not self.objective.uses_likelihood

@@ -312,7 +312,7 @@ def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(workdir, 
 
 def test_arguments_out_of_range_are_refused(workdir):
   for arguments, said in (
-    ({'scorer': 'inception_v3'}, r"^`scorer` must be one of classifier, inception\. Got: 'inception_v3'\.$"),
+    ({'scorer': 'inception_v3'}, r"^`scorer` must be one of classifier, resnet, inception\. Got: 'inception_v3'\.$"),
     ({'inception_weights': 'file.h5'}, r"^`inception_weights` must go with `scorer` 'inception'\. Got: file\.h5\.$"),
     ({'samples': 9}, r'^`samples` must be 0 or at least 10\. Got: 9\.$'),
   ):

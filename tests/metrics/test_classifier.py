@@ -10,7 +10,7 @@ import tensorflow as tf
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import classifier as classifier_module
-from flowgan_tf.metrics.classifier import load_classifier
+from flowgan_tf.metrics.classifier import CLASSIFIERS, load_classifier
 from flowgan_tf.metrics.scores import inception_score, mode_score
 
 BRIEF = (6000, 6000)  # images seen; enough to tell bright images from dark ones
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
   """A briefly trained classifier of `shades()`, the folder of its cache, and what the log said."""
   folder = tmp_path_factory.mktemp('cache') / 'new'
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(classifier_module, '_IMAGES_SEEN', BRIEF)
+    patch.setattr(classifier_module, '_IMAGES_SEEN', dict.fromkeys(CLASSIFIERS, BRIEF))
     said = []
     patch.setattr(classifier_module._LOG, 'info', lambda message, *values: said.append(message % values))
     return load_classifier(shades(), folder), folder, said
@@ -63,6 +63,24 @@ def test_training_learns_and_says_how_long_it_takes(trained):
   right = np.mean(classifier.predict(images)[1].argmax(axis=1) == dataset.test.labels)
   assert right == classifier.test_accuracy == 1.0
   assert not classifier.model.jit_compile  # XLA's gradients of convolutions are ten times slower on a CPU.
+
+
+@pytest.mark.slow
+def test_the_residual_network_learns_and_repeats(tmp_path, monkeypatch):
+  monkeypatch.setattr(classifier_module, '_IMAGES_SEEN', {'resnet': (4000, 4000)})
+  dataset = shades((9, 8, 3), classes=3)
+  found = [load_classifier(dataset, tmp_path / folder, name='resnet') for folder in 'ab']
+  assert found[0].hash == found[1].hash and found[0].name == 'resnet'
+  assert found[0].test_accuracy > 0.9
+  features, probabilities = found[0].predict(uniform_images(5, (9, 8, 3)))
+  assert features.shape == (5, 192) and probabilities.shape == (5, 3)
+  [path] = (tmp_path / 'a').iterdir()
+  assert path.name.startswith('resnet-shades-')
+
+
+def test_another_name_is_refused(tmp_path):
+  with pytest.raises(UsageError, match=r"^`name` must be one of classifier, resnet. Got: 'vgg'"):
+    load_classifier(shades(), tmp_path, name='vgg')
 
 
 def test_accuracy_is_of_the_test_images_in_pieces(untrained, tmp_path, monkeypatch):
@@ -120,7 +138,7 @@ def test_the_cache_gives_the_same_classifier_without_training(trained, monkeypat
 
 
 def test_training_repeats_whatever_the_global_seeds_and_policy(trained, tmp_path, monkeypatch):
-  monkeypatch.setattr(classifier_module, '_IMAGES_SEEN', BRIEF)
+  monkeypatch.setattr(classifier_module, '_IMAGES_SEEN', dict.fromkeys(CLASSIFIERS, BRIEF))
   keras.utils.set_random_seed(99)
   keras.config.set_dtype_policy('mixed_bfloat16')
   try:
@@ -139,7 +157,7 @@ def test_another_seed_and_other_data_have_their_own_file_and_weights(untrained, 
 
 
 def test_of_very_many_images_a_random_part_is_seen_once(tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr(classifier_module, '_IMAGES_SEEN', (50, 50))
+  monkeypatch.setattr(classifier_module, '_IMAGES_SEEN', {'classifier': (50, 50)})
   monkeypatch.setattr(classifier_module, '_BATCH_SIZE', 20)
   seen = []
   monkeypatch.setattr(keras.Model, 'train_on_batch', lambda self, images, labels: seen.append((images, labels)))

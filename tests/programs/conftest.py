@@ -130,7 +130,7 @@ def cache(tmp_path_factory) -> pathlib.Path:
   from flowgan_tf.metrics import classifier
 
   folder = tmp_path_factory.mktemp('cache')
-  with mock.patch.object(classifier, '_IMAGES_SEEN', (2000, 2000)):
+  with mock.patch.object(classifier, '_IMAGES_SEEN', {'classifier': (2000, 2000)}):
     classifier.load_classifier(data.load('digits'), folder)
   return folder
 

@@ -48,7 +48,7 @@ def results(workdir) -> dict:
 @pytest.mark.slow
 def test_files_and_memory_give_the_same_run(folder, tmp_path, monkeypatch):
   """The same metrics at each step, also of a training that was resumed, and the same scores and analyses."""
-  monkeypatch.setattr(classifier, '_IMAGES_SEEN', (200, 200))
+  monkeypatch.setattr(classifier, '_IMAGES_SEEN', {'classifier': (200, 200)})
   config = make_config(dataset=str(folder), objective='hybrid', score_samples=20, steps=4)
   config.cache_dir = str(tmp_path / 'cache')
   assert train(config, tmp_path / 'memory')

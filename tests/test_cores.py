@@ -1,0 +1,77 @@
+"""Parts of a batch on the cores of a CPU."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import cores
+from flowgan_tf.data import Condition
+from flowgan_tf.runs.config import make_objective
+from flowgan_tf.training.step import TrainStep
+from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state
+from tests.training.trainings import weights
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+  threads = tf.config.threading
+  monkeypatch.setattr(threads, 'get_intra_op_parallelism_threads', lambda: 1)
+  monkeypatch.setattr(threads, 'get_inter_op_parallelism_threads', lambda: 2)
+
+
+def test_threads_are_set_before_tensorflow_begins_and_left_alone_afterwards():
+  code = (
+    'import os, tensorflow as tf; from flowgan_tf import cores; os.sched_getaffinity = lambda _: {0, 1, 2}; '
+    'cores.compute_parts(); print(cores.parts_of(100), cores.parts_of(2)); tf.ones(1); cores.compute_parts()'
+  )
+  run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert run.stdout.split() == ['3', '1']
+
+
+def test_each_entry_is_computed_once_in_its_place(two_cores):
+  seen = []
+
+  def function(x, y):
+    seen.append(x.shape[0])
+    return x + y, {'sum': tf.reduce_sum(x * y, axis=1)}
+
+  x, y = tf.random.stateless_normal((5, 3), (0, 1)), tf.random.stateless_normal((5, 3), (0, 2))
+  total, rest = cores.in_parts(function)(x, y)
+  assert seen == [3, 2]
+  np.testing.assert_array_equal(total, x + y)
+  np.testing.assert_allclose(rest['sum'], tf.reduce_sum(x * y, axis=1), rtol=1e-6)
+  assert cores.parts_of(1) == cores.parts_of(None) == 1
+
+
+LABELS = {'objective': 'mle', 'condition': 'label', 'labelled': 4, 'class_weight': 2.0, 'class_temperature': 3.0}
+HYBRID = {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True}
+
+
+@pytest.fixture
+def eagerly():
+  tf.config.run_functions_eagerly(True)  # Tracing would take most of the time.
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures('eagerly')
+@pytest.mark.parametrize('settings', [LABELS, HYBRID])
+def test_parts_change_rounding_only(settings, monkeypatch):
+  tiny = {'jet.couplings': 2, 'jet.patch_size': 2, 'jet.width': 8, 'jet.hidden_units': 8}
+  config = make_config({'generator': 'jet', **tiny, **settings}, jit=False)
+  condition = Condition('label', 16, IMAGE_SHAPE, classes=2) if config.condition else None
+  labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if condition else []
+  found = []
+  for parts in (1, 2):
+    monkeypatch.setattr(cores, 'parts_of', lambda n, parts=parts: parts)
+    state = make_state(config, condition=condition)
+    step = TrainStep(state, make_objective(config), config)
+    metrics = [step((images_for(config, i), *labels)) for i in range(2)]
+    found.append((weights(state.generator), [{k: float(v) for k, v in m.items()} for m in metrics]))
+  for a, b in zip(*(trained for trained, _ in found), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-5)
+  for first, second in zip(*(metrics for _, metrics in found), strict=True):
+    assert first == pytest.approx(second, rel=1e-3, abs=1e-4)

@@ -43,7 +43,9 @@ def dense_conditioner(
     conditional: Whether the network also takes a condition. If the condition is a vector, a `Modulation` follows each
       norm. If it is an image, its pixels are appended to the input.
     bias_range: Biases of hidden layers start uniform between minus and plus this. If they are 0, every ReLU of a new
-      network bends at the origin, which hinders networks of few inputs.
+      network bends at the origin, which hinders networks of few inputs. If they are not, hidden kernels come from
+      LeCun's uniform distribution instead of Glorot's, whose slopes are small in a layer with few inputs and many
+      outputs: its ReLUs would bend far outside of the data.
 
   Returns:
     A model that maps `[batch, units]` to `[batch, output_units]`. A conditional one also takes a list of `[batch,
@@ -63,9 +65,10 @@ def dense_conditioner(
     return [make_normalization(normalization, dtype), *([Modulation(dtype=dtype)] if conditional else [])]
 
   layers: list[keras.Layer] = []
+  kernel = 'lecun_uniform' if bias_range else 'glorot_uniform'
   for _ in range(hidden_layers):
     bias = keras.initializers.RandomUniform(-bias_range, bias_range) if bias_range else 'zeros'
-    layers += [*norm(), dense(hidden_units, 'glorot_uniform', 'relu', bias)]
+    layers += [*norm(), dense(hidden_units, kernel, 'relu', bias)]
   layers += [*norm(), dense(output_units, 'zeros')]
   return ConditionalSequential(layers, dtype=dtype) if conditional else keras.Sequential(layers)
 

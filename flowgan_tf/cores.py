@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+__all__ = ['compute_parts', 'count', 'in_parts']
+
 # More cores would make parts of a few images. There, TensorFlow's own way may be better; we could not measure it.
 _MOST = 8
 
@@ -29,26 +31,26 @@ def compute_parts() -> None:
     pass
 
 
-def parts_of(n: int | None) -> int:
-  """Returns the number of parts for a batch of n images, which is 1 if operations themselves use several cores."""
+def count() -> int:
+  """Returns the number of parts of a batch, which is 1 if operations themselves use several cores."""
   threads = tf.config.threading
-  parts = threads.get_inter_op_parallelism_threads() if threads.get_intra_op_parallelism_threads() == 1 else 1
-  return parts if n and n >= parts else 1
+  return threads.get_inter_op_parallelism_threads() if threads.get_intra_op_parallelism_threads() == 1 else 1
 
 
 def in_parts(function: Callable) -> Callable:
-  """Returns a function that computes parts of a batch at once, in a graph.
+  """Returns a function that computes `count()` parts of a batch at once, in a graph; the same function if that is 1.
 
-  It takes tensors `[n, ...]` and returns a structure of tensors `[n, ...]`, each entry by itself.
+  It takes tensors `[n, ...]` of known length and returns a structure of tensors `[n, ...]`, each entry by itself.
   """
+  parts = count()
+  if parts == 1:
+    return function
+  of_part = tf.function(function, autograph=False)  # One graph, which is traced once if the parts are equally long.
 
   def divided(*batch):
     n = batch[0].shape[0]
-    parts = parts_of(n)
-    if parts == 1:
-      return function(*batch)
-    sizes = [n // parts + (i < n % parts) for i in range(parts)]
-    results = [function(*part) for part in zip(*(tf.split(tensor, sizes) for tensor in batch), strict=True)]
+    sizes = [n // parts + (i < n % parts) for i in range(parts)] if n >= parts else [n]
+    results = [of_part(*part) for part in zip(*(tf.split(tensor, sizes) for tensor in batch), strict=True)]
     return tf.nest.map_structure(lambda *pieces: tf.concat(pieces, axis=0), *results)
 
-  return divided
+  return tf.function(divided, autograph=False)

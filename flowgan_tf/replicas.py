@@ -68,7 +68,7 @@ class Replicas:
     parts of the tensors on several cores; see `cores`.
     """
     if self._strategy is None:
-      return tf.function(in_parts(function), autograph=False)
+      return in_parts(function)
 
     def on_replica(*batch):
       return tf.nest.map_structure(gather, function(*map(share, batch)))

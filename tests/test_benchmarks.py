@@ -61,6 +61,15 @@ def test_what_labels_cost():
 
 
 @pytest.mark.slow
+def test_what_parts_gain():
+  result = run('parts', '--tiny_flow', '--rounds=1', '--flows=jet', '--dtypes=float32')
+  assert result.returncode == 0, result.stderr
+  lines = [line.split() for line in result.stdout.splitlines()]
+  assert [line[:3] for line in lines] == [['jet', 'float32', name] for name in ('step', 'density')]
+  assert all(0.05 < float(line[-1]) < 20 for line in lines)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(('dtype', 'product'), [('float32', 'MatMul'), ('bfloat16', 'MklMatMul')])
 def test_profile(dtype, product):
   result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')

@@ -25,10 +25,10 @@ def two_cores(monkeypatch):
 def test_threads_are_set_before_tensorflow_begins_and_left_alone_afterwards():
   code = (
     'import os, tensorflow as tf; from flowgan_tf import cores; os.sched_getaffinity = lambda _: {0, 1, 2}; '
-    'cores.compute_parts(); print(cores.parts_of(100), cores.parts_of(2)); tf.ones(1); cores.compute_parts()'
+    'print(cores.count()); cores.compute_parts(); print(cores.count()); tf.ones(1); cores.compute_parts()'
   )
   run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-  assert run.stdout.split() == ['3', '1']
+  assert run.stdout.split() == ['1', '3']
 
 
 def test_each_entry_is_computed_once_in_its_place(two_cores):
@@ -39,11 +39,12 @@ def test_each_entry_is_computed_once_in_its_place(two_cores):
     return x + y, {'sum': tf.reduce_sum(x * y, axis=1)}
 
   x, y = tf.random.stateless_normal((5, 3), (0, 1)), tf.random.stateless_normal((5, 3), (0, 2))
-  total, rest = cores.in_parts(function)(x, y)
+  divided = cores.in_parts(function)
+  total, rest = divided(x, y)
   assert seen == [3, 2]
   np.testing.assert_array_equal(total, x + y)
   np.testing.assert_allclose(rest['sum'], tf.reduce_sum(x * y, axis=1), rtol=1e-6)
-  assert cores.parts_of(1) == cores.parts_of(None) == 1
+  np.testing.assert_array_equal(divided(x[:1], y[:1])[0], x[:1] + y[:1])
 
 
 LABELS = {'objective': 'mle', 'condition': 'label', 'labelled': 4, 'class_weight': 2.0, 'class_temperature': 3.0}
@@ -66,7 +67,7 @@ def test_parts_change_rounding_only(settings, monkeypatch):
   labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if condition else []
   found = []
   for parts in (1, 2):
-    monkeypatch.setattr(cores, 'parts_of', lambda n, parts=parts: parts)
+    monkeypatch.setattr(cores, 'count', lambda parts=parts: parts)
     state = make_state(config, condition=condition)
     step = TrainStep(state, make_objective(config), config)
     metrics = [step((images_for(config, i), *labels)) for i in range(2)]

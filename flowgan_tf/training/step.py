@@ -96,8 +96,7 @@ class TrainStep:
     fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs)}
     running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
     divided = alone and not running and not config.jit and config.generator != 'nice'
-    # All parts share a graph, so that it is traced once.
-    self._in_parts = (lambda function: in_parts(graph(function))) if divided else lambda function: function
+    self._in_parts = in_parts if divided else lambda function: function
     self._log_probs, self._decode_each = self._in_parts(self._log_probs), self._in_parts(self._decode_each)
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
@@ -273,7 +272,8 @@ class TrainStep:
     if condition is not None and condition.dtype.is_integer:
       condition = tf.one_hot(condition, critic.condition_shape[0])
     given = [] if condition is None else [condition]
-    return lambda images: self._in_parts(critic)(images, *given)
+    of_each = self._in_parts(lambda images, *given: critic(images, condition=given[0] if given else None))
+    return lambda images: of_each(images, *given)
 
   def _nll(self, images, condition):
     """Mean negative log-likelihood in nats per image; with labels, the sum of -log p(y | x) and the number of them.

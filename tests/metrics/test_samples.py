@@ -224,14 +224,14 @@ def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(co
   config.cache_dir = str(tmp_path / 'file' / 'cache')
   make_scorer(config, dataset)
   folders = [tmp_path / '.cache' / 'flowgan_tf', tmp_path / 'file' / 'cache']
-  assert load_network.call_args_list == [mock.call(dataset, folder) for folder in folders]
+  assert load_network.call_args_list == [mock.call(dataset, folder, name='classifier') for folder in folders]
   first, _ = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
   assert first.startswith(f'{config.cache_dir}: cannot be written') and '\n' not in first
 
 
 def test_the_scorer_of_labels(config, tmp_path, monkeypatch):
   """Inception-v3 does not know the labels of the data."""
-  monkeypatch.setattr(samples, 'load_classifier', lambda *_: Colours())
+  monkeypatch.setattr(samples, 'load_classifier', lambda *_, **__: Colours())
   monkeypatch.setattr(samples, 'load_inception', lambda *_: Colours(name='inception_v3', label_distribution=None))
   config.update({'condition': 'label', 'cache_dir': str(tmp_path)})
   dataset = data.load(config.dataset)

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   began = time.monotonic()
   [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
-  if not (config.jit or config.strategy):
+  if not (config.jit or config.strategy or config.generator == 'nice'):  # A step of NICE needs all cores.
     fg.cores.compute_parts()
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'

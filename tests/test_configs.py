@@ -84,7 +84,7 @@ def test_settings_of_the_variants_of_cifar10():
     assert {name: found[name] for name in expected} == expected, variant
 
 
-@pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet'])
+@pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet', 'small'])
 def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
   """With few channels, blocks and couplings; all else as it ships."""
   config = cifar10.get_config(variant)
@@ -159,3 +159,17 @@ def test_the_papers_critic_for_mnist_sees_196_linear_features():
   image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
   seen, unseen = (np.abs(critic(image + 100 * directions[i]) - critic(image)) for i in (0, -1))
   assert seen > 0.05 and unseen < 1e-3
+
+
+def test_the_variants_for_cpus_differ_in_what_their_names_say():
+  found = {name: settings(cifar10.get_config(name)) for name in cifar10.VARIANTS if name.startswith(('small', 'jet'))}
+  assert len(found) == 7
+  for name, of_variant in found.items():
+    size, _, kind = name.partition('_')
+    assert of_variant['objective'] == {'': 'mle', 'hybrid': 'hybrid'}.get(kind, 'adversarial')
+    assert of_variant['generator'] == {'jet': 'jet', 'small_dcgan': 'dcgan'}.get(
+      name if kind == 'dcgan' else size, 'real_nvp'
+    )
+    assert of_variant['init_from'] == (f'runs/cifar10-{size}' if kind == 'hybrid' else '')
+    assert of_variant['condition'] == ('label' if size == 'jet' else '')
+    assert of_variant['scorer'] == 'resnet' and not of_variant['jit']

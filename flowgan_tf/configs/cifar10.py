@@ -1,7 +1,7 @@
 """CIFAR-10: Real-NVP and critic at the paper's size, for a GPU, and small flows for two CPU cores.
 
-The data are downloaded unless TFDS has prepared them. All variants but `small` and `jet` also download Inception-v3 for
-the scores.
+The data are downloaded unless TFDS has prepared them. The variants for a GPU also download Inception-v3 for the scores.
+For a GPU:
 
 bin/train --config=configs/cifar10.py:mle --workdir=runs/cifar10-mle
   221 PFLOP, 2.5 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
@@ -13,21 +13,29 @@ bin/train --config=configs/cifar10.py:dcgan --workdir=runs/cifar10-dcgan
   90 PFLOP, 1.0 hour (estimate); a curve of the paper's Figure 8
 bin/train --config=configs/cifar10.py:dinh --workdir=runs/cifar10-dinh
   230 PFLOP, 2.6 hours (estimate); a variation on Dinh et al. 2017, for which there is no published number
-bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
-  20 minutes on 2 CPU cores
-bin/train --config=configs/cifar10.py:jet --workdir=runs/cifar10-jet
-  25 minutes on 2 CPU cores in bfloat16; 3.89 bits/dim on 4,000 of the images, after 20 minutes
 bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
   233 PFLOP, 2.6 hours (estimate); the paper: 3.54 bits/dim, Inception score 2.92
+
+For two CPU cores, the same objectives with a Real-NVP of 393,216 parameters, a smaller DCGAN, and a Jet p(x | y) of
+images given their labels. Add `--precision=mixed_bfloat16` on a processor that has it. The hybrids start from the runs
+of `small` and `jet`. The first two commands take an hour or two, the others about half an hour:
+
+bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
+bin/train --config=configs/cifar10.py:jet --workdir=runs/cifar10-jet
+bin/train --config=configs/cifar10.py:small_hybrid --workdir=runs/cifar10-small-hybrid
+bin/train --config=configs/cifar10.py:small_adversarial --workdir=runs/cifar10-small-adversarial
+bin/train --config=configs/cifar10.py:small_dcgan --workdir=runs/cifar10-small-dcgan
+bin/train --config=configs/cifar10.py:jet_hybrid --workdir=runs/cifar10-jet-hybrid
+bin/train --config=configs/cifar10.py:jet_adversarial --workdir=runs/cifar10-jet-adversarial
 
 `mle`, `adversarial` and `hybrid` have the size of the paper's flow, but the architecture that `fg.flows.real_nvp`
 describes. `--config.real_nvp.architecture=paper` gives them the architecture of the paper's code. The README of that
 code trains by maximum likelihood with one norm for the whole batch, without running statistics or learned gains and
 biases. Our variant `paper` has batch norm, the default of that code.
 
-We have trained only `small` and `jet` to the end. `python -m benchmarks.size` counts the PFLOP of all training steps.
-The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one GPU like
-the H100, and leave out kernel launches, evaluations and the host's work.
+We have trained none of these variants to the end yet. `python -m benchmarks.size` counts the PFLOP of all training
+steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one
+GPU like the H100, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict
@@ -58,7 +66,8 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
   Args:
     variant: 'mle', 'adversarial' or 'hybrid', the rows of the paper's Table 2; or another one of `VARIANTS`. 'dinh' has
       the batch norm of Dinh et al. between the couplings (running statistics in evaluation), their alpha of 0.05, but a
-      third scale. 'paper' has the flow and the 300 epochs of the paper's code, without averaged weights.
+      third scale. 'paper' has the flow and the 300 epochs of the paper's code, without averaged weights. 'small' and
+      'jet' are trained by maximum likelihood. The names that begin with theirs say the objective, or the generator.
 
   Raises:
     UsageError: If there is no such variant.

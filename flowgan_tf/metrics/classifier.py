@@ -17,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.cores import in_parts
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks, make_condition, training_batches
 from flowgan_tf.errors import check, check_choice
-from flowgan_tf.metrics.arrays import cached, check_images, weights_hash
+from flowgan_tf.metrics.arrays import cached, check_images, map_batches, weights_hash
 from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
@@ -64,14 +65,13 @@ class Classifier:
     clipped = np.clip(check_images(images), 0, 1).astype(np.float32)
     shape = self.model.input_shape[1:]
     check('images', clipped.shape, f'[n, *{shape}], as the classifier was trained on', clipped.shape[1:] == shape)
-    features, logits = self._features_and_logits.predict(clipped, batch_size=500, verbose=0)
+    features, logits = map_batches(self._features_and_logits, clipped, _BATCH_SIZE_OF_TEST, what='classifying')
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 
   @functools.cached_property
   def _features_and_logits(self):
     model = keras.Model(self.model.inputs, [self.model.get_layer('features').output, self.model.outputs[0]])
-    model.compile(jit_compile=False)
-    return model
+    return in_parts(tf.function(lambda images: model(images, training=False), autograph=False))
 
 
 def load_classifier(

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.cores import in_parts
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.arrays import check_images, weights_hash
@@ -60,12 +61,12 @@ class Inception:
     Returns:
       The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
     """
-    images = check_images(images)
+    images, forward = check_images(images), in_parts(self._forward)
     outputs = []
     with Task(self.name, len(images)) as task:
       for start in range(0, len(images), _BATCH_SIZE):
         grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
-        outputs.append(self._forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
+        outputs.append(forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
         task.advance(_BATCH_SIZE)
     features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()

@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> None:
   argument = command.run_argument(arguments)
   command.load_tensorflow()
   workdir = fg.runs.run.find_run(argument)
+  if not (fg.runs.folder.read_description(workdir).config.jit or FLAGS.strategy):
+    fg.cores.compute_parts()
   records = fg.evaluation.evaluate_run(
     workdir,
     fg.runs.checkpoints.available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint],

@@ -153,8 +153,8 @@ class _Loop:
           reached = int((self._train.labels >= 0).sum()) - config.labelled
           _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
         if not condition.classes and (components := config[config.generator].get('components', 1)) > 1:
-          name = f'{config.generator}.components'
-          _LOG.warning('%s: samples draw one of %d components whatever their condition is; try 1.', name, components)
+          setting = f'--config.{config.generator}.components'
+          _LOG.warning('Samples draw one of %d components whatever their condition is; try %s=1.', components, setting)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')

@@ -59,7 +59,7 @@ def eagerly():
 
 
 @pytest.mark.usefixtures('eagerly')
-@pytest.mark.parametrize('settings', [LABELS, HYBRID])
+@pytest.mark.parametrize('settings', [LABELS, pytest.param(HYBRID, marks=pytest.mark.slow)])
 def test_parts_change_rounding_only(settings, monkeypatch):
   tiny = {'jet.couplings': 2, 'jet.patch_size': 2, 'jet.width': 8, 'jet.hidden_units': 8}
   config = make_config({'generator': 'jet', **tiny, **settings}, jit=False)

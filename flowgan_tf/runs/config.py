@@ -215,9 +215,7 @@ def default_config() -> config_dict.ConfigDict:
   config.log_every = 50
   config.eval_every = 500
   config.score_samples = 2000  # samples behind each score during training; 0 trains without scores
-  config.scorer = (
-    'classifier'  # network behind the scores, trained on the data; or 'resnet', a better one; or 'inception'
-  )
+  config.scorer = 'classifier'  # network behind the scores; or 'resnet', which trains longer; or 'inception'
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
   config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU

@@ -285,7 +285,7 @@ class TrainStep:
     if not surprise:
       return -tf.reduce_mean(log_prob), ()
     count = tf.math.count_nonzero(condition >= 0, dtype=log_prob.dtype)
-    return -tf.reduce_mean(log_prob), (tf.reduce_sum(surprise), count)
+    return -tf.reduce_mean(log_prob), (tf.reduce_sum(surprise[0]), count)
 
   def _log_probs(self, images, condition=None):
     """Returns what each image contributes to the likelihood and, if labels count beside it, its -log p(y | x)."""

@@ -41,7 +41,8 @@ class StoredImages:
   """The images of an .npy file, which are read when they are indexed.
 
   It replaces the array `[n, height, width, channels]` wherever code only indexes the first axis. Each read maps the
-  file anew: a map that stays open would keep every page ever read in the memory of the process.
+  file anew: a map that stays open would keep every page ever read in the memory of the process. The header is read
+  once, since Python 3.11 may fail when several threads parse headers (python/cpython#106905).
 
   Attributes:
     path: The file.
@@ -60,6 +61,7 @@ class StoredImages:
     self.path = os.path.abspath(path)
     images = _map(pathlib.Path(path))
     self.shape = images.shape
+    self._offset, self._order = images.offset, 'C' if images.flags.c_contiguous else 'F'
     if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3) or images.size == 0:
       raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {images.dtype} {list(self.shape)}')
 
@@ -68,7 +70,7 @@ class StoredImages:
 
   def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
     """Reads images."""
-    return np.array(np.load(self.path, mmap_mode='r')[index])
+    return np.array(np.memmap(self.path, self.dtype, 'r', self._offset, self.shape, self._order)[index])
 
   def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
     """Reads all images."""

@@ -165,6 +165,16 @@ def test_shifts_move_images_by_whole_pixels_with_equal_probability():
   assert sum(counts) == 900 and stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.parametrize('order', ['C', 'F'])
+def test_images_in_a_file_are_read_without_parsing_its_header_again(tmp_path, monkeypatch, order):
+  images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 3), np.uint8)
+  np.save(tmp_path / 'images.npy', np.asarray(images, order=order))
+  stored = StoredImages(tmp_path / 'images.npy')
+  monkeypatch.setattr('ast.literal_eval', None)
+  np.testing.assert_array_equal(stored[[3, 0]], images[[3, 0]])
+  np.testing.assert_array_equal(np.asarray(stored), images)
+
+
 @pytest.mark.parametrize(('in_file', 'num_shards', 'flip'), [(False, 1, True), (False, 3, True), (True, 2, False)])
 def test_workers_share_the_batch_of_a_single_one(stored, monkeypatch, in_file, num_shards, flip):
   split = Split(np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8), None)

@@ -79,7 +79,6 @@ def get_config(variant: str = 'mle') -> config_dict.ConfigDict:
   config.batch_size = 64
   config.steps = 200_000
   config.flip = True
-  config.jit = False
   config.eval_every = 2000
   config.scorer = 'inception'
   config.generator = 'real_nvp'

@@ -12,7 +12,6 @@ def get_config() -> config_dict.ConfigDict:
   """Returns a small NICE with a prior of 20 components."""
   config = default_config()
   config.dataset = 'digits'
-  config.jit = False
   config.steps = 1000
   config.eval_every = 250
   config.nice.components = 20

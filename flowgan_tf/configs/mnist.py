@@ -106,6 +106,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.nice.components, config.jet.components = 100, 300
   if variant.startswith(('jet', 'larger')):
     config.generator = 'jet'
+  else:
+    config.jit = True
   if variant.startswith(('jet_label', 'jet_class')):
     config.condition = 'label'
   if variant == 'jet_class':

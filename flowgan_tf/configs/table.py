@@ -20,5 +20,6 @@ def get_config() -> config_dict.ConfigDict:
   config.optimizer.beta_2 = 0.999
   config.optimizer.schedule = 'cosine'
   config.score_samples = 0
+  config.jit = True
   config.ema_decay = 0.99
   return config

@@ -218,7 +218,7 @@ def default_config() -> config_dict.ConfigDict:
   config.scorer = 'classifier'  # network behind the scores; or 'resnet', which trains longer; or 'inception'
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
-  config.jit = True  # XLA for generator and optimizer: worth it for dense networks, not for convolutions on a CPU
+  config.jit = False  # XLA for generator and optimizer: on a CPU, only NICE is faster with it
   config.recompute = False  # gradients compute the flow's networks again: less memory, more time
   config.strategy = ''  # 'mirrored' shares each batch among the devices of a machine, 'multi_worker' among machines
   return config.lock()  # so that a misspelt setting is an error

@@ -17,6 +17,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
 from flowgan_tf.flows.builder import DEQUANTIZE, check_events, check_values
+from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
@@ -171,7 +172,7 @@ class FlowModel(keras.Model):
 
     For a flow with classes it first sets `flow.class_probs` to the frequencies of labels in an array `y`, without
     regard to `sample_weight`. It warns if the prior has several components whose means are still where the builder put
-    them, at random.
+    them, at random, or if nobody has fitted the histograms of a flow with `histogram_bins`.
 
     Raises:
       ValueError: If the data are not batches of images, with their conditions for a conditional flow, or a builder made
@@ -187,6 +188,8 @@ class FlowModel(keras.Model):
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
+    if any(logit.is_new for logit in histogram_logits(self.flow)):
+      warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=2)
     if y is not None and isinstance(self.flow.class_probs, tf.Variable):
       labels = np.asarray(y).ravel().astype(np.int64)
       self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes) / len(labels))

@@ -4,6 +4,7 @@ from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import bijector_kwargs
 from flowgan_tf.bijectors.batch_norm import BatchNormalization
 from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from flowgan_tf.bijectors.histogram import HistogramLogit
 from flowgan_tf.bijectors.logit import AlphaLogit
 from flowgan_tf.bijectors.multiscale import FactorOut, Squeeze
 from flowgan_tf.bijectors.scaling import DiagonalScaling
@@ -15,6 +16,7 @@ __all__ = [
   'BatchNormalization',
   'DiagonalScaling',
   'FactorOut',
+  'HistogramLogit',
   'Squeeze',
   'bijector_kwargs',
   'masks',

@@ -7,6 +7,7 @@ from flowgan_tf.flows.clusters import initialize_prior
 from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.given import Given
+from flowgan_tf.flows.histograms import fit_histograms
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.prior import PRIORS, MixturePrior
@@ -23,6 +24,7 @@ __all__ = [
   'MixturePrior',
   'builder',
   'dcgan',
+  'fit_histograms',
   'initialize_prior',
   'jet',
   'nice',

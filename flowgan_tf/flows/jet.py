@@ -11,6 +11,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.histograms import make_logit
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
@@ -34,6 +35,7 @@ def jet(
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
+  histogram_bins: int = 0,
   condition_networks: bool = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -69,8 +71,8 @@ def jet(
     hidden_units: Hidden units of the perceptrons that mix features.
     log_scale_bound: Largest absolute log-scale of an affine coupling. Leave this out with `coupling='additive'`.
     prior: 'logistic' or 'normal'.
-    components, alpha, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind
-      of distribution.
+    components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
+      the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -83,6 +85,7 @@ def jet(
   """
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
+  check('histogram_bins', histogram_bins, '0 if the condition is a smaller image', reduction == 1 or not histogram_bins)
   # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
@@ -120,7 +123,7 @@ def jet(
       yield network(mask), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  to_noise: list[tfp.bijectors.Bijector] = [bijectors.AlphaLogit(alpha)]
+  to_noise: list[tfp.bijectors.Bijector] = [make_logit(image_shape, alpha, histogram_bins, density_dtype)]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     title = f'coupling_{i}'
     if affine:

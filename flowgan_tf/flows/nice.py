@@ -10,6 +10,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.histograms import make_logit
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import dense_conditioner
 
@@ -26,6 +27,7 @@ def nice(
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
+  histogram_bins: int = 0,
   condition_networks: bool = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -56,6 +58,8 @@ def nice(
     components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
       `initialize_prior` before the training.
     alpha: Alpha of the alpha-logit.
+    histogram_bins: Bins of a histogram of each pixel's values, best the number of grey levels; 0 for none. With
+      histograms, a `HistogramLogit` takes the place of the alpha-logit; call `fit_histograms` before the training.
     condition_networks: Whether the networks of the couplings see the condition. If not, a label only chooses among the
       components of the prior, which are divided among the classes, as in [3].
     classes: Number of classes, for a flow p(x | y) of images given labels.
@@ -86,7 +90,7 @@ def nice(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
-    bijectors.AlphaLogit(alpha),
+    make_logit(image_shape, alpha, histogram_bins, density_dtype),
     tfp.bijectors.Reshape((pixels,), tuple(image_shape)),
   ]
   for i in range(couplings):

@@ -10,6 +10,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.histograms import make_logit
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import PaperConditioner, ResidualConditioner
 
@@ -31,6 +32,7 @@ def real_nvp(
   prior: str = 'normal',
   components: int = 1,
   alpha: float = 1e-7,
+  histogram_bins: int = 0,
   condition_networks: bool = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -69,6 +71,7 @@ def real_nvp(
       bound.
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
+    histogram_bins: As for `nice`.
     components, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of
       distribution. The networks of `architecture='paper'` take no condition.
 
@@ -143,7 +146,7 @@ def real_nvp(
     ]
     return tfp.bijectors.Chain(parts, name=f'scale_{level}')
 
-  from_logits = tfp.bijectors.Invert(bijectors.AlphaLogit(alpha), name='from_logits')
+  from_logits = tfp.bijectors.Invert(make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
   noise = make_prior(prior, components, image_shape, density_dtype, classes)
   probs = uniform_class_probs(classes, density_dtype)

@@ -12,7 +12,8 @@ from ml_collections import config_dict
 
 from flowgan_tf.data import Condition, Dataset, Split, dequantize
 from flowgan_tf.errors import UsageError, check_memory
-from flowgan_tf.flows import MixturePrior, initialize_prior, standardize
+from flowgan_tf.flows import MixturePrior, fit_histograms, initialize_prior, standardize
+from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.progress import Task
@@ -24,7 +25,7 @@ from flowgan_tf.training.optimizers import make_adam
 _LOG = logging.getLogger(__name__)
 
 _CLUSTERED = 10_000  # images, or all if there are fewer
-_VALUES = 2**26  # of these images, at most
+_VALUES = 2**26  # of images in memory as floats, at most
 
 
 class TrainState:
@@ -122,8 +123,9 @@ def start_from_data(
 
   The probabilities of the classes become their shares of the labels that are `given`, by default all labels, and the
   means of a mixture prior become the centres of clusters. If the generator has classes, only images with labels count.
-  A flow of vectors gets the mean and the standard deviation of each column of a table. A generator from another run,
-  `config.init_from`, keeps the means of its prior and what it has for the columns.
+  A flow of vectors gets the mean and the standard deviation of each column of a table, and a flow with `histogram_bins`
+  the histogram of each pixel. A generator from another run, `config.init_from`, keeps the means of its prior, and what
+  it has for columns and pixels.
 
   Raises:
     UsageError: If there are fewer training images than components, the flow has batch norms between its couplings, or a
@@ -141,12 +143,20 @@ def start_from_data(
         standardize(part, train.images)
       except UsageError as error:
         raise UsageError(f'{config.dataset}: {error}') from error
-  if config.init_from or not isinstance(prior, MixturePrior):
+  if config.init_from:
     return
   order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))
+  held = _VALUES // prior.event_shape.num_elements()
+  if histograms := histogram_logits(state.generator):
+    images = dequantize(train.images[np.sort(order[:held])], levels, config.seed + Purpose.PRIOR)
+    fit_histograms(state.generator, images)
+    for average, fitted in zip(histogram_logits(state.ema), histograms, strict=True):
+      average.histograms.assign(fitted.histograms)
+  if not isinstance(prior, MixturePrior):
+    return
   if prior.classes:
     order = order[train.labels[order] >= 0]
-  most = max(prior.num_components, min(_CLUSTERED, _VALUES // prior.event_shape.num_elements()))
+  most = max(prior.num_components, min(_CLUSTERED, held))
   chosen = order[:most]
   for label in range(prior.classes or 0):  # A rare class needs as many as it has components.
     rows = order[train.labels[order] == label][: prior.components_per_class]

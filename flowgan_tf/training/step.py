@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data.conditions import reduce_images
+from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
 from flowgan_tf.progress import Task
@@ -93,7 +94,8 @@ class TrainStep:
     alone = replicas.count == 1
     # What each pass in training updates, and no optimizer: the running statistics of batch norms.
     generator = state.generator
-    fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs)}
+    histograms = [part.histograms for part in histogram_logits(generator)]
+    fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs, *histograms)}
     running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
     divided = alone and not running and not config.jit and config.generator != 'nice'
     self._in_parts = in_parts if divided else lambda function: function

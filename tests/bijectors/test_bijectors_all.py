@@ -64,6 +64,9 @@ CASES = {
   'FactorOut': Case(factor_out, (2, 2, 4)),
   'DiagonalScaling': Case(lambda dtype: bijectors.DiagonalScaling((2, 3), dtype=dtype), (2, 3)),
   'AlphaLogit': Case(lambda dtype: bijectors.AlphaLogit(0.05), (2, 3), forward_domain=(0.05, 0.95)),
+  'HistogramLogit': Case(
+    lambda dtype: bijectors.HistogramLogit((2, 3), 5, dtype=dtype), (2, 3), forward_domain=(0.05, 0.95)
+  ),
   'BatchNormalization': Case(lambda dtype: bijectors.BatchNormalization((2, 2, 3), dtype=dtype), (2, 2, 3)),
 }
 COMPILED = 'AffineCoupling odd', 'AffineCoupling of a mixer', 'FactorOut'
@@ -83,6 +86,8 @@ def bijector_of(name, dtype):
   for variable, value in zip(bijector.variables, initial, strict=True):
     if variable.trainable:
       value = value + rng.normal(0.0, 0.1, value.shape)
+    elif 'histograms' in variable.name:
+      value = 0.8 * rng.dirichlet(np.ones(value.shape[-1]), value.shape[:-1]) + 0.2 * value  # No bin is almost empty.
     else:
       value = rng.uniform(0.5, 1.5, value.shape) if 'variance' in variable.name else rng.normal(0.0, 0.2, value.shape)
     variable.assign(value)

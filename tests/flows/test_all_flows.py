@@ -39,7 +39,7 @@ FLOWS = {
   'real_nvp 2 scales': (functools.partial(real_nvp, normalization='scalar_batch'), 10),
   'real_nvp paper': (functools.partial(real_nvp, scales=1, architecture='paper', blocks=1), 4),
   'jet mixer': (jet, 2),
-  'jet transformer': (functools.partial(jet, conditioner='transformer', coupling='additive'), 2),
+  'jet transformer': (functools.partial(jet, conditioner='transformer', coupling='additive', histogram_bins=5), 2),
 }
 each_flow = pytest.mark.parametrize('name', FLOWS)
 one_of_each_kind = pytest.mark.parametrize('name', ['nice', 'real_nvp 1 scale', 'jet mixer'])
@@ -51,6 +51,8 @@ def randomise(flow, seed=0, scale=0.1):
   for variable in flow.variables:
     if variable.trainable:
       variable.assign(variable + rng.normal(0.0, scale, variable.shape))
+    elif 'histograms' in variable.name:
+      variable.assign(rng.dirichlet(np.ones(variable.shape[-1]), variable.shape[:-1]))
     elif 'variance' in variable.name:
       variable.assign(rng.uniform(0.5, 1.5, variable.shape))
     else:

@@ -1,0 +1,72 @@
+"""The first step from an image to noise: the logits of its pixels, by histograms of the training images if wanted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
+from flowgan_tf.errors import check, check_integer
+from flowgan_tf.flows.builder import check_events, check_values
+
+_PER_CALL = 1000
+
+# Where a pixel has few training images of a level, its histogram borrows from the histogram of all pixels, as if there
+# were this many more images; and every bin has at least this share, which float32 resolves.
+_BORROWED = 20
+_LEAST = 2e-4
+
+
+def make_logit(
+  image_shape: Sequence[int], alpha: float, histogram_bins: int, dtype: tf.DType
+) -> AlphaLogit | HistogramLogit:
+  """Returns the alpha-logit, or with bins the `HistogramLogit` of a new flow.
+
+  Raises:
+    UsageError: If an argument is out of range.
+  """
+  check_integer('histogram_bins', histogram_bins, 0)
+  return HistogramLogit(image_shape, histogram_bins, alpha, dtype) if histogram_bins else AlphaLogit(alpha)
+
+
+def histogram_logits(flow: tfp.distributions.Distribution) -> list[HistogramLogit]:
+  """Returns the parts of a flow that hold histograms, at most one in flows of this package."""
+  return [part for part in flow.submodules if isinstance(part, HistogramLogit)]
+
+
+def fit_histograms(flow: tfp.distributions.TransformedDistribution, images: np.ndarray) -> None:
+  """Gives a new flow with `histogram_bins` the histograms of training images.
+
+  ```python
+  flow = fg.flows.jet((28, 28, 1), histogram_bins=256)
+  fg.flows.fit_histograms(flow, images)
+  ```
+
+  Call it before `initialize_prior`. In a bin with few images, a pixel's histogram borrows from the histogram of all
+  pixels, and no bin is empty.
+
+  Args:
+    flow: A flow with a `HistogramLogit`.
+    images: The training images or a random sample of them, dequantized, floats `[n, *event_shape]` in [0, 1].
+
+  Raises:
+    ValueError: If the flow has no histograms, or the images have another shape or dtype, values outside [0, 1], or
+      there are none.
+  """
+  found = histogram_logits(flow)
+  check('flow', flow, 'a flow with `histogram_bins`', len(found) == 1)
+  images = np.asarray(images)
+  check_events('images', images, flow.event_shape, 'n')
+  check('images', len(images), 'at least one image', len(images) > 0)
+  check_values(images)
+  *event_shape, bins = found[0].histograms.shape
+  first_bins = bins * np.arange(np.prod(event_shape))
+  counts = np.zeros(len(first_bins) * bins)
+  for i in range(0, len(images), _PER_CALL):
+    levels = np.minimum(np.floor(images[i : i + _PER_CALL].reshape(-1, len(first_bins)) * bins), bins - 1)
+    counts += np.bincount((levels.astype(int) + first_bins).ravel(), minlength=len(counts))
+  counts = counts.reshape(-1, bins)
+  probs = (counts + _BORROWED * counts.mean(axis=0) / len(images)) / (len(images) + _BORROWED)
+  probs = (1 - _LEAST) * probs + _LEAST / bins
+  found[0].histograms.assign(probs.reshape(*event_shape, bins))

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from scipy import integrate, special, stats
+
+from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
+from tests.tiny import MODES
+
+
+def histogram_logit(histograms, alpha=1e-7, dtype='float64'):
+  *event_shape, bins = np.shape(histograms)
+  bijector = HistogramLogit(event_shape, bins, alpha, dtype)
+  bijector.histograms.assign(np.asarray(histograms, dtype))
+  return bijector
+
+
+def rough(bins=256, entries=3, seed=0):
+  """Histograms like those of MNIST: most of the mass in one bin, and bins with hardly any."""
+  histograms = np.random.default_rng(seed).dirichlet(np.full(bins, 0.02), entries)
+  return 0.999 * histograms + 0.001 / bins
+
+
+def test_a_new_bijector_is_the_alpha_logit():
+  x = tf.constant(np.random.default_rng(0).uniform(size=(4, 2, 3)))
+  bijector, expected = HistogramLogit((2, 3), 7, 0.01, tf.float64), AlphaLogit(0.01)
+  np.testing.assert_allclose(bijector.forward(x), expected.forward(x), rtol=1e-10, atol=1e-12)
+  log_det = np.sum(expected.forward_log_det_jacobian(tf.identity(x)), axis=(1, 2))
+  np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=2), log_det, rtol=1e-10)
+
+
+@pytest.mark.parametrize('bins', [2, 17, 256])
+def test_against_interpolation_and_scipy(bins):
+  histograms, alpha = rough(bins), 1e-5
+  bijector, x = histogram_logit(histograms, alpha), np.random.default_rng(1).uniform(size=(200, 3))
+  cumulative = np.concatenate([np.zeros((3, 1)), np.cumsum(histograms, axis=1)], axis=1)
+  edges = np.linspace(0, 1, bins + 1)
+  f = np.stack([np.interp(x[:, i], edges, cumulative[i]) for i in range(3)], axis=1)
+  y = special.logit(alpha + (1 - 2 * alpha) * f)
+  np.testing.assert_allclose(bijector.forward(tf.constant(x)), y, rtol=1e-8, atol=1e-8)
+  np.testing.assert_allclose(bijector.inverse(tf.constant(y)), x, rtol=0, atol=1e-8)
+  density = bins * np.take_along_axis(histograms, np.floor(x * bins).astype(int).T, axis=1).T
+  log_det = np.sum(np.log((1 - 2 * alpha) * density) - stats.logistic.logpdf(y), axis=1)
+  np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.constant(x)), log_det, rtol=1e-8)
+
+
+def test_the_density_is_exact():
+  """With logistic noise the density is the histogram's, a little shrunk, and integrates to 1 with what lies beyond."""
+  [histogram], alpha = rough(8, 1), 0.01
+  flow = tfp.bijectors.Invert(histogram_logit([histogram], alpha))(
+    tfp.distributions.Independent(tfp.distributions.Logistic(np.zeros(1), 1.0), 1)
+  )
+  edges = np.linspace(0, 1, 9)
+  np.testing.assert_allclose(flow.prob((edges[:-1, None] + edges[1:, None]) / 2), 0.98 * 8 * histogram, rtol=1e-10)
+  lowest, highest = -alpha / (0.98 * 8 * histogram[0]), 1 + alpha / (0.98 * 8 * histogram[-1])
+
+  def mass(low, high):
+    return integrate.quad(lambda x: flow.prob([x]).numpy(), low, high)[0]
+
+  assert sum(map(mass, [lowest, *edges], [*edges, highest])) == pytest.approx(1, abs=1e-6)
+
+
+def test_pixels_of_the_histograms_become_logistic():
+  histograms, rng = rough(), np.random.default_rng(2)
+  levels = np.stack([rng.choice(256, 5000, p=histogram / histogram.sum()) for histogram in histograms], axis=1)
+  y = histogram_logit(histograms).forward(tf.constant((levels + rng.uniform(size=levels.shape)) / 256)).numpy()
+  for i in range(3):
+    assert stats.kstest(y[:, i], stats.logistic.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+  ('mode', 'dtype', 'tolerance'), [('eager', 'float64', 1e-11), ('graph', 'float32', 5e-4), ('XLA', 'float32', 5e-4)]
+)
+def test_every_value_comes_back_and_is_finite(mode, dtype, tolerance):
+  bijector, run = histogram_logit(rough(entries=1), dtype=dtype), MODES[mode]
+  y = np.concatenate([-np.geomspace(1e-3, 1e4, 500), np.linspace(-30, 30, 5001), np.geomspace(1e-3, 1e4, 500)])
+  y = tf.constant(y[:, np.newaxis], dtype)
+  x, log_det = run(lambda y: (bijector.inverse(y), bijector.inverse_log_det_jacobian(tf.identity(y))))(y)
+  again, log_det_again, x_again = run(
+    lambda x: (bijector.forward(x), bijector.forward_log_det_jacobian(x), bijector.inverse(bijector.forward(x) + 0.0))
+  )(tf.identity(x))
+  for values in (x, log_det, again, log_det_again):
+    assert np.all(np.isfinite(values))
+  inside = np.abs(y[:, 0]) < 10
+  np.testing.assert_allclose(x_again, x, rtol=0, atol=tolerance / 4)
+  np.testing.assert_allclose(again[inside], y[inside], rtol=0, atol=tolerance)
+  np.testing.assert_allclose(log_det_again[inside], -log_det[inside], rtol=0, atol=tolerance)
+  assert np.all(np.diff(x.numpy()[np.argsort(y[:, 0]), 0]) >= 0)
+
+
+@pytest.mark.parametrize('mode', ['eager', 'XLA'])
+def test_outside_the_range_there_is_no_density_and_no_nan(mode):
+  bijector = histogram_logit(rough(5, 1), dtype='float32')
+  x = tf.constant([[-np.inf], [-3.0], [0.5], [4.0], [np.inf], [np.nan]], tf.float32)
+
+  def values_and_gradients(x):
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(x)
+      y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x)
+    return y, log_det, tape.gradient(y, x), tape.gradient(log_det, x)
+
+  y, log_det, *gradients = (values.numpy() for values in MODES[mode](values_and_gradients)(x))
+  assert np.isnan(y[5, 0]) and np.isnan(log_det[5])
+  assert np.all(np.isneginf(log_det[[0, 1, 3, 4]])) and np.isfinite(log_det[2])
+  np.testing.assert_allclose(y[[0, 1, 3, 4], 0], [y[0, 0], y[0, 0], -y[0, 0], -y[0, 0]], rtol=1e-6)
+  for gradient in gradients:
+    assert np.all(gradient[[0, 1, 3, 4]] == 0) and np.isfinite(gradient[2])
+  assert np.isnan(bijector.inverse([[np.nan]]))
+
+
+def test_arguments_out_of_range_are_refused():
+  for wrong in ({'bins': 1}, {'bins': 2.5}, {'alpha': 0.0}, {'alpha': 0.2}):
+    with pytest.raises(ValueError, match=rf'`{next(iter(wrong))}`.*Got: '):
+      HistogramLogit((2,), **wrong)
+  with pytest.raises(ValueError, match=r'expects events of shape \(2,\)'):
+    HistogramLogit((2,), 4).forward(tf.zeros((5, 3)))

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf import data, flows
+from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.keras import FlowModel
+from flowgan_tf.training.state import start_from_data
+from tests.tiny import make_config, make_state
+
+TINY = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1}
+
+
+def binary_images(n, shape=(2, 3, 1), seed=0):
+  """Black pixels with a few grey ones, dequantized."""
+  rng = np.random.default_rng(seed)
+  return data.dequantize(rng.integers(1, 256, (n, *shape)).astype('uint8') * (rng.random((n, *shape)) < 0.2), 256, seed)
+
+
+def test_a_new_flow_has_the_density_of_independent_pixels():
+  """With as many images as make the borrowed ones negligible."""
+  images = binary_images(20_000)
+  flow = flows.nice((2, 3, 1), histogram_bins=4, **TINY)
+  flows.fit_histograms(flow, images)
+  expected = np.stack([np.histogram(images[:, i // 3, i % 3, 0], 4, (0, 1))[0] for i in range(6)]) / len(images)
+  [logit] = histogram_logits(flow)
+  found = logit.histograms.numpy().reshape(6, 4)
+  np.testing.assert_allclose(found, expected, atol=1e-3)
+  np.testing.assert_allclose(np.sum(found, axis=1), 1, rtol=1e-6)
+  fresh = binary_images(2000, seed=1)
+  bins = np.minimum(np.floor(fresh.reshape(-1, 6) * 4).astype(int), 3)
+  independent = np.log(4 * found[np.arange(6), bins]).sum(axis=1)
+  np.testing.assert_allclose(flow.log_prob(tf.constant(fresh)), independent, rtol=1e-4, atol=1e-4)
+
+
+def test_rare_levels_borrow_from_other_pixels():
+  """Pixel 0 is always black here. A level that other pixels have is more likely than a level that none has."""
+  images = np.zeros((100, 1, 2, 1), np.float32)
+  images[:, 0, 1] = 0.6
+  flow = flows.nice((1, 2, 1), histogram_bins=10, **TINY)
+  flows.fit_histograms(flow, images)
+  first_pixels = tf.constant([0.05, 0.65, 0.35])
+  tried = tf.reshape(tf.stack([first_pixels, tf.fill([3], 0.65)], axis=1), (3, 1, 2, 1))
+  black, level_of_other_pixel, unknown = flow.prob(tried)
+  assert black > 5 * level_of_other_pixel > 50 * unknown > 0
+
+
+def test_keras_warns_of_a_flow_without_its_histograms():
+  flow, images = flows.nice((2, 3, 1), histogram_bins=4, **TINY), binary_images(8)
+  model = FlowModel(flow)
+  model.compile('sgd')
+  with pytest.warns(UserWarning, match='^all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first'):
+    model.fit(images, epochs=0)
+  flows.fit_histograms(flow, images)
+  model.fit(images, epochs=0)
+
+
+def test_wrong_flows_and_images_are_refused():
+  flow = flows.nice((2, 3, 1), histogram_bins=4, **TINY)
+  images = binary_images(3)
+  for wrong, said in (
+    (images[:0], '`images` must be at least one image'),
+    (images[:, :1], '`images` must be floats of shape'),
+    (images + 1, r'`images` must have values in \[0, 1\]'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      flows.fit_histograms(flow, wrong)
+  with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
+    flows.fit_histograms(flows.nice((2, 3, 1), **TINY), images)
+  with pytest.raises(ValueError, match='`histogram_bins` must be 0 if the condition is a smaller image'):
+    flows.jet((4, 4, 1), patch_size=2, condition_shape=(2, 2, 1), histogram_bins=4)
+
+
+def test_a_training_fits_them_once():
+  """In both generators, before the clusters, and the step does not take them for running statistics."""
+  config = make_config({'nice.histogram_bins': 16, 'nice.components': 2})
+  dataset = data.load('digits')
+  state = make_state(config, dataset.image_shape)
+  start_from_data(config, dataset.train, dataset.levels, state)
+  [first], [second] = map(histogram_logits, (state.generator, state.ema))
+  np.testing.assert_array_equal(first.histograms, second.histograms)
+  # Sixteen bins for seventeen levels: the first one holds all black pixels, and some of those of level 1.
+  middle = dataset.train.images[:, 4, 4, 0]
+  assert np.mean(middle == 0) <= first.histograms[4, 4, 0, 0] + 0.02 <= np.mean(middle <= 1) + 0.04
+  noise = state.generator.encode(tf.constant(data.dequantize(dataset.train.images, dataset.levels, seed=1)))
+  assert float(tf.math.reduce_std(noise)) == pytest.approx(np.pi / 3**0.5, abs=0.1)  # Logistic.
+  assert state.generator.distribution.is_placed

@@ -76,6 +76,8 @@ VARIANTS = (
   'jet_hybrid',
   'jet_label',
   'jet_label_hybrid',
+  'jet_one',
+  'jet_one_hybrid',
   'larger',
   'larger_hybrid',
   'paper',
@@ -113,6 +115,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   if variant == 'jet_class':
     config.class_weight, config.class_temperature = 2000.0, 50.0
     config.jet.components, config.jet.condition_networks = 50, False
+  if variant.startswith('jet_one'):
+    config.jet.components, config.jet.histogram_bins = 1, 256
   if variant.startswith('larger'):
     config.condition = 'low_resolution:4'
     config.jet.components, config.jet.log_scale_bound = 1, 5.0
@@ -122,9 +126,9 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.objective, config.condition = 'mle', 'label'
     config.labelled, config.spread_labels, config.class_weight = 1000, True, 10.0
     config.nice.condition_networks = False
-  if variant in ('jet', 'jet_class', 'jet_label', 'larger'):
-    config.pseudo_labels = variant != 'larger'
-    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'larger': 3000}[variant]
+  if variant in ('jet', 'jet_class', 'jet_label', 'jet_one', 'larger'):
+    config.pseudo_labels = variant not in ('jet_one', 'larger')
+    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'jet_one': 8000, 'larger': 3000}[variant]
     config.eval_every = 1500 if variant == 'jet_class' else 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
@@ -145,7 +149,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config['lambda'] = {'jet_label_hybrid': 0.005, 'larger_hybrid': 0.01}.get(variant, 0.02)
       config.steps = {'hybrid': 1200, 'jet_label_hybrid': 800, 'larger_hybrid': 700}.get(variant, 600)
       config.eval_every = 200 if variant == 'hybrid' else config.steps // 4
-      config.pseudo_labels = variant.startswith('jet')
+      config.pseudo_labels = variant in ('jet_hybrid', 'jet_label_hybrid')
     config.divergence = 'relativistic'
     config.critic_steps = 1
     config.reuse_batch = True

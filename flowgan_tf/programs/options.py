@@ -19,6 +19,7 @@ from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import (
   CHECKPOINTS,
+  GENERATOR_SETTINGS,
   PATHS,
   SHORT_FLAGS,
   check_settings,
@@ -135,8 +136,13 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   dataset = FLAGS.dataset or FLAGS['config.dataset'].value or 'digits'
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
+  generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
+  generator = generator or config.generator
+  if condition not in (None, 'label') and generator in GENERATOR_SETTINGS and 'components' in config[generator]:
+    needed |= {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
+  seen = seen or (dataset if needed else '')
   return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'
 
 

@@ -53,6 +53,18 @@ def test_shipped_configurations_are_found_anywhere(tmp_path, monkeypatch):
   assert parsed_config([]).steps == digits.get_config().steps
 
 
+def test_a_condition_that_is_not_a_label_needs_no_components():
+  for flags, components in (
+    ([], 20),
+    (['--condition=label'], 20),
+    (['--condition=mask:half'], 1),
+    (['--config.condition=low_resolution:2'], 1),
+    (['--condition=mask:half', '--config.nice.components=3'], 3),
+  ):
+    assert parsed_config(flags).nice.components == components
+  assert parsed_config(['--condition=mask:half', '--generator=real_nvp']).real_nvp.components == 1
+
+
 @pytest.mark.parametrize(
   ('flags', 'said'),
   [

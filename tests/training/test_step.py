@@ -180,6 +180,18 @@ def test_a_step_can_be_a_part_of_another_graph():
   assert {'nll', 'critic_loss', 'gradient_penalty'} <= graph.structured_outputs.keys()
 
 
+@pytest.mark.parametrize('jit', [False])
+def test_a_step_asks_nothing_of_the_host(jit):
+  """An accelerator would wait for Python, and XLA would refuse it."""
+  config = make_config({'nice.histogram_bins': 4, 'nice.components': 2}, objective='hybrid', jit=jit)
+  _, step = prepared(config)
+  whole = tf.function(lambda images: step(images, step=0), autograph=False).get_concrete_function(images_for(config))
+  graph = whole.graph.as_graph_def()
+  operations = {node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes}
+  assert {'MatMul', 'Conv2D', 'GatherV2'} <= operations
+  assert not {op for op in operations if 'PyFunc' in op or op in ('Print', 'PrintV2', 'HostCompute')}
+
+
 @pytest.mark.parametrize('shares', [False, True])
 def test_a_critic_is_warmed_up_alone(shares):
   settings = {'reuse_batch': shares, 'critic_steps': 1 if shares else 2}

@@ -30,6 +30,7 @@ def onnx(folder, name):
 FLOWS = {
   'nice': ('nice', {}),
   'labels': ('nice', {'classes': 3, 'components': 6}),
+  'histograms': ('nice', {'histogram_bins': 5}),
   'jet': ('jet', {}),
   'real_nvp': ('real_nvp', {}),
 }

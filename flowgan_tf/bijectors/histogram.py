@@ -1,13 +1,18 @@
-"""The logit of cumulative probabilities, which makes the distribution of each pixel alone a logistic one."""
+"""The logit of cumulative probabilities, which makes the distribution of each pixel a logistic one."""
 
 import math
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
-from flowgan_tf.errors import check_integer, check_number
+from flowgan_tf.errors import check, check_integer, check_number
+from flowgan_tf.networks.adapter import KerasModule
+
+# Networks share out the mass among groups of bins, and leave each group this share of what the histogram gives it.
+_LEAST_SHARE = 1e-3
 
 
 class HistogramLogit(VariableBijector, OnePassBijector):
@@ -21,12 +26,33 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   first and its last piece go on beyond 0 and 1, until `f` is almost 0 or 1. In a new bijector all bins are equally
   probable, and `y` is the alpha-logit of `x`.
 
-  If the histograms are those of the data, each `y_i` by itself has a standard logistic distribution, and a flow needs
-  its couplings only for what pixels say about each other. The alpha-logit of a black pixel, dequantized by uniform
-  noise, has the distribution of the logarithm of a uniform number. No affine coupling can make that logistic or normal.
+  If the histograms are those of the data, each `y_i` by itself has a standard logistic distribution. The alpha-logit of
+  a black pixel, dequantized by uniform noise, has the distribution of the logarithm of a uniform number. No affine
+  coupling can make that logistic or normal. This is the first step of the Gaussianization of [1], with logistic instead
+  of normal marginals. The density is exact for any histograms.
 
-  This is the first step of the Gaussianization of [1], with logistic instead of normal marginals. The density is exact
-  for any histograms.
+  **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on pixels of a coarser grid. The first
+  network sees one half of the pixels, as on a checkerboard, and the other half depends on it. The second sees a half of
+  this half, every second pixel in both directions. The others go on in the same way with the pixels that are left:
+
+  ```none
+  . 0 2 0      the number of the network that a pixel depends on, of three;
+  0 1 0 1      pixels without a number have the histogram of the data
+  2 0 . 0
+  0 1 0 1
+  ```
+
+  A network does not say how probable each bin is, but how probable groups of bins are, at most eight, among them the
+  first bin and the last one. Within a group, the histogram stays what it is:
+
+  ```none
+  P_g = (1 - e) softmax_g(log Q_g + network_g(coarser pixels)) + e Q_g
+  ```
+
+  `Q_g` is the probability of the group by the pixel's histogram, and `e` is 0.001. A network of zeros changes nothing.
+  The order is the one of [2]. From noise to an image, the networks take turns, the last one first. They see the middle
+  of the bin instead of the pixel, so that rounding does not change what they return, even in bfloat16. Gradients pass
+  as if they saw the pixel.
 
   Outside the range of the inverse the density is 0: `log|dy/dx|` is -inf, and `y` belongs to the nearest end. The
   inverse moves logits that rounding would take out of its range to an end, as `AlphaLogit` does.
@@ -34,7 +60,10 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   #### References
 
   [1]: Scott Chen, Ramesh Gopinath. Gaussianization. NeurIPS 2000.
+  [2]: Scott Reed et al. Parallel Multiscale Autoregressive Density Estimation. ICML 2017.
   """
+
+  accepts_training = True
 
   def __init__(
     self,
@@ -43,27 +72,50 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     alpha: float = 1e-7,
     dtype: tf.DType = tf.float32,
     name: str = 'histogram_logit',
+    *,
+    conditioners: Sequence[keras.Layer] = (),
+    condition_shape: Sequence[int] | None = None,
   ):
     """Builds the bijector.
 
     Args:
-      event_shape: Shape of the event.
+      event_shape: Shape of the event; with `conditioners` an image, `(height, width, channels)`.
       bins: Number of bins of each histogram, best the number of grey levels.
       alpha: `a` above, which keeps `y` finite.
       dtype: Floating-point type of the histograms. The computation uses the input's type.
+      name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
+      conditioners: Keras layers that map images with zeros in place of what they do not see to `group_count(bins)`
+        outputs for each channel, in the order channels, groups. The pixels that they see are scaled to [-2, 2].
+      condition_shape: Shape of a condition, as for an `AdditiveCoupling`, of the conditioners.
 
     Raises:
-      UsageError: If `bins` or `alpha` is out of range.
+      UsageError: If `bins` or `alpha` is out of range, or the image has too few pixels for so many conditioners.
     """
     parameters = dict(locals())
-    check_integer('bins', bins, 2, 65_536)
+    check_integer('bins', bins, 2, 1024)
     check_number('alpha', alpha, 'a number from 1e-30 to 0.1', lambda v: 1e-30 <= v <= 0.1)
     with tf.name_scope(name) as name:
       self._event_shape, self._bins, self._alpha = tuple(tf.TensorShape(event_shape)), int(bins), float(alpha)
+      self._size = math.prod(self._event_shape)
+      self._edges = _group_edges(bins) if conditioners else np.array([0, bins], np.int32)
       self._probs = tf.Variable(
         tf.fill((*self._event_shape, bins), tf.constant(1 / bins, dtype)), trainable=False, name='histograms'
       )
+      self._grids = _grids(self._event_shape, len(conditioners))
+      self._conditioners = [
+        KerasModule(conditioner, self._event_shape, condition_shape=condition_shape) for conditioner in conditioners
+      ]
+      outputs = (*self._event_shape[:-1], self._event_shape[-1] * (len(self._edges) - 1))
+      for module in self._conditioners:
+        found = module.output_event_shape
+        check('conditioners', found, f'networks that return the shape {outputs}', found == outputs)
+      self.accepts_condition = bool(conditioners) and condition_shape is not None
       super().__init__(forward_min_event_ndims=len(self._event_shape), parameters=parameters, name=name)
+
+  @staticmethod
+  def group_count(bins: int) -> int:
+    """Returns the number of groups of bins, among which networks share out the probability."""
+    return len(_group_edges(bins)) - 1
 
   @property
   def histograms(self) -> tf.Variable:
@@ -76,14 +128,52 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return bool(tf.reduce_all(self._probs == self._probs[..., :1]))
 
   def _tables(self, dtype):
-    """Returns `f` at the lower edge of each bin, `1 - f` at its upper edge, and the width of the bin in `f`, `[-1]`."""
-    shrunk = (1 - 2 * self._alpha) * tf.cast(self._probs, dtype)
-    below, above = (self._alpha + tf.cumsum(shrunk, -1, exclusive=True, reverse=reverse) for reverse in (False, True))
-    return [tf.reshape(table, [-1]) for table in (below, above, shrunk)]
+    """Returns what depends on the histograms alone.
 
-  def _flat(self, x):
+    `Q_g`, `[size, groups]`, and of each bin, `[size bins]`: where it begins within its group, how far from the end of
+    the group it ends, and its width, as parts of the group.
+    """
+    probs = tf.reshape(tf.cast(self._probs, dtype), (self._size, self._bins))
+    group = np.searchsorted(self._edges, np.arange(self._bins), side='right') - 1
+    of_group = group[:, np.newaxis] == np.arange(len(self._edges) - 1)
+    same, number = group[:, np.newaxis] == group, np.arange(self._bins)
+    before = tf.constant(same & (number[:, np.newaxis] < number), dtype)
+    groups = probs @ tf.constant(of_group, dtype)
+    whole = tf.gather(groups, group, axis=1)
+    bins = (probs @ before, tf.linalg.matmul(probs, before, transpose_b=True), probs)
+    return groups, [tf.reshape(part / whole, [-1]) for part in bins]
+
+  def _group_probs(self, groups, x, numbers, training, condition):
+    """Returns `P_g`, `[n, size, groups]`, given images `x`, where they depend on some of the networks."""
+    logits = tf.math.log(groups)[tf.newaxis]
+    middles = (tf.clip_by_value(tf.floor(x * self._bins), 0, self._bins - 1) + 0.5) / self._bins
+    x = tf.stop_gradient(middles) + (x - tf.stop_gradient(x))
+    for i in numbers:
+      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
+      given = {} if condition is None else {'condition': condition}
+      output = self._conditioners[i]((4 * x - 2) * seen, training=training, **given)
+      output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
+      logits += tf.reshape(output, (-1, self._size, groups.shape[1]))
+    if not self._conditioners:
+      return groups[tf.newaxis]
+    return (1 - _LEAST_SHARE) * tf.nn.softmax(logits) + _LEAST_SHARE * groups
+
+  def _flat(self, x, condition):
+    """Returns events as rows, and their conditions."""
     check_event_shape(x, self._event_shape, self.name)
-    return tf.reshape(x, (-1, math.prod(self._event_shape))), self._least(x.dtype)
+    if condition is not None:
+      condition = tf.reshape(condition, (-1, *condition.shape[condition.shape.rank - self._condition_rank() :]))
+    return tf.reshape(x, (-1, self._size)), condition
+
+  def _condition_rank(self):
+    return len(self._conditioners[0].condition_shape)
+
+  def _chosen(self, probs, k):
+    """Returns of the group that holds bin `k`: its probability, and the sums for the groups below and above it."""
+    group = tf.gather(np.searchsorted(self._edges, np.arange(self._bins), side='right') - 1, k)
+    hot = tf.one_hot(group, len(self._edges) - 1, dtype=probs.dtype)
+    below, above = (tf.cumsum(probs, -1, exclusive=True, reverse=reverse) for reverse in (False, True))
+    return [tf.reduce_sum(hot * table, axis=-1) for table in (probs, below, above)]
 
   def _least(self, dtype):
     """Returns the smallest `f` and `1 - f` with a density: far above the rounding of sums with alpha."""
@@ -94,43 +184,93 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return 16 * float(np.finfo(dtype.as_numpy_dtype).eps)
 
   def _index(self, k):
-    return k + self._bins * tf.range(math.prod(self._event_shape))
+    return k + self._bins * tf.range(self._size)
 
-  def _forward_and_log_det(self, x):
-    flat, least = self._flat(x)
+  def _forward_and_log_det(self, x, training=False, condition=None):
+    flat, condition = self._flat(x, condition)
+    least, shrink = self._least(x.dtype), 1 - 2 * self._alpha
     scaled = flat * self._bins
     k = tf.floor(scaled)
     k = tf.where(k > 0, tf.minimum(k, self._bins - 1), tf.zeros_like(k))  # NaN has no bin.
-    index = self._index(tf.cast(k, tf.int32))
-    below, above, width = (tf.gather(table, index) for table in self._tables(x.dtype))
-    part = scaled - k
-    f, q = below + width * part, above + width * (1 - part)
+    part, k = scaled - k, tf.cast(k, tf.int32)
+    groups, bins = self._tables(x.dtype)
+    before, after, width = (tf.gather(table, self._index(k)) for table in bins)
+    images = tf.reshape(x, (-1, *self._event_shape))
+    probs = self._group_probs(groups, images, range(len(self._conditioners)), training, condition)
+    prob, below, above = self._chosen(probs, k)
+    f = self._alpha + shrink * (below + prob * (before + width * part))
+    q = self._alpha + shrink * (above + prob * (after + width * (1 - part)))
     outside = (f < least) | (q < least)
     log_f, log_q = (tf.math.log(tf.where(v < least, least, tf.where(v > 1, tf.ones_like(v), v))) for v in (f, q))
-    log_det = tf.math.log(width) + math.log(self._bins) - log_f - log_q
+    log_det = tf.math.log(prob) + tf.math.log(width) + math.log(shrink * self._bins) - log_f - log_q
     log_det = tf.where(outside, tf.constant(-math.inf, x.dtype), log_det)
     return tf.reshape(log_f - log_q, tf.shape(x)), self._sum(log_det, x)
 
-  def _inverse_and_log_det(self, y):
-    flat, least = self._flat(y)
-    below, above, width = self._tables(y.dtype)
-    edges = tf.math.log(below) - tf.math.log(above + width)
-    k = tf.zeros(tf.shape(flat), tf.int32)
-    for step in reversed([2**i for i in range((self._bins - 1).bit_length())]):
-      ahead = tf.minimum(k + step, self._bins - 1)
-      k = tf.where(flat >= tf.gather(edges, self._index(ahead)), ahead, k)
-    index = self._index(k)
-    below, above, width = (tf.gather(table, index) for table in (below, above, width))
-    # The smaller of f and 1 - f is the more exact one.
-    f, q = tf.maximum(tf.sigmoid(flat), 2 * least), tf.sigmoid(-flat)
-    part = tf.where(flat < 0, (f - below) / width, 1 - (q - above) / width)
+  def _inverse_and_log_det(self, y, training=False, condition=None):
+    flat, condition = self._flat(y, condition)
+    groups, bins = self._tables(y.dtype)
+    x = log_det = tf.zeros_like(flat)
+    for i in (None, *reversed(range(len(self._conditioners)))):
+      images = tf.reshape(x, (-1, *self._event_shape))
+      probs = self._group_probs(groups, images, [] if i is None else [i], training, condition)
+      found = self._pixels(flat, probs, bins)
+      if i is not None:
+        depends = tf.constant(self._grids[i][1].ravel() > 0)
+        found = [tf.where(depends, new, old) for new, old in zip(found, (x, log_det), strict=True)]
+      x, log_det = found
+    return tf.reshape(x, tf.shape(y)), self._sum(log_det, y)
+
+  def _pixels(self, y, probs, bins):
+    """Returns the pixels whose logits are `y`, and the log-derivative of each."""
+    least, shrink = self._least(y.dtype), 1 - 2 * self._alpha
+    f, q = tf.maximum(tf.sigmoid(y), 2 * least), tf.sigmoid(-y)
+    f, q = (f - self._alpha) / shrink, (q - self._alpha) / shrink
+    # The smaller of two numbers that sum to 1 is the more exact one, here and below.
+    lower, upper = tf.cumsum(probs, -1, exclusive=True)[..., 1:], tf.cumsum(probs, -1, reverse=True)[..., 1:]
+    passed = tf.where((y < 0)[..., tf.newaxis], f[..., tf.newaxis] >= lower, q[..., tf.newaxis] <= upper)
+    group = tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
+    first, last = tf.gather(self._edges[:-1], group), tf.gather(self._edges[1:] - 1, group)
+    prob, below, above = self._chosen(probs, first)
+    from_start = tf.where(y < 0, (f - below) / prob, 1 - (q - above) / prob)
+    from_end = tf.where(y < 0, 1 - (f - below) / prob, (q - above) / prob)
+    k, step = first, 2 ** ((self._bins - 1).bit_length() - 1)
+    while step:
+      ahead = tf.minimum(k + step, last)
+      before, after, width = (tf.gather(table, self._index(ahead)) for table in bins)
+      k = tf.where(tf.where(from_start < 0.5, from_start >= before, from_end <= after + width), ahead, k)
+      step //= 2
+    before, after, width = (tf.gather(table, self._index(k)) for table in bins)
+    part = tf.where(from_start < 0.5, (from_start - before) / width, 1 - (from_end - after) / width)
     # Rounding must not reach another bin, or go beyond the ends, where numbers above 1 are too far apart for a small a.
-    beyond = tf.maximum(self._alpha - least - self._rounding(y.dtype) * self._bins * width, 0) / width
+    slope = shrink * prob * width
+    beyond = tf.maximum(self._alpha - least - self._rounding(y.dtype) * self._bins * slope, 0) / slope
     part = tf.minimum(part, tf.where(k < self._bins - 1, tf.zeros_like(beyond), beyond) + 1)
     part = tf.where(k > 0, tf.maximum(part, 0), part)
-    x = (tf.cast(k, y.dtype) + part) / self._bins
-    log_det = -tf.nn.softplus(-flat) - tf.nn.softplus(flat) - tf.math.log(width) - math.log(self._bins)
-    return tf.reshape(x, tf.shape(y)), self._sum(log_det, y)
+    log_det = -tf.nn.softplus(-y) - tf.nn.softplus(y) - tf.math.log(slope) - math.log(self._bins)
+    return (tf.cast(k, y.dtype) + part) / self._bins, log_det
 
   def _sum(self, log_dets, x):
     return tf.reshape(tf.reduce_sum(log_dets, axis=-1), tf.shape(x)[: x.shape.rank - len(self._event_shape)])
+
+
+def _group_edges(bins: int) -> np.ndarray:
+  """Returns the first bin of each group, and `bins`."""
+  inner = np.round(np.array([1 / 16, 1 / 4, 1 / 2, 3 / 4, 15 / 16]) * bins)
+  return np.unique(np.concatenate([[0, 1, bins - 1, bins], inner]).astype(np.int32))
+
+
+def _grids(event_shape: Sequence[int], count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Returns for each network the pixels that it sees, and those that depend on it, as zeros and ones."""
+  if not count:
+    return []
+  check('event_shape', tuple(event_shape), '(height, width, channels) with `conditioners`', len(event_shape) == 3)
+  row, column = np.indices(event_shape[:2])
+  left, grids = np.ones(event_shape[:2], bool), []
+  for i in range(count):
+    row_odd, column_odd = (row >> i // 2) % 2, (column >> i // 2) % 2
+    depends = left & ((row_odd != column_odd) if i % 2 == 0 else (row_odd == 1))
+    left = left & ~depends
+    expected = f'at most {i} for an image of shape {tuple(event_shape)}'
+    check('conditioners', count, expected, left.any() and depends.any())
+    grids.append(tuple(np.broadcast_to(grid[..., np.newaxis], event_shape) * 1.0 for grid in (left, depends)))
+  return grids

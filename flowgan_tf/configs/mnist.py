@@ -116,7 +116,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.class_weight, config.class_temperature = 2000.0, 50.0
     config.jet.components, config.jet.condition_networks = 50, False
   if variant.startswith('jet_one'):
-    config.jet.components, config.jet.histogram_bins = 1, 256
+    config.jet.components, config.jet.histogram_bins, config.jet.histogram_networks = 1, 256, 4
   if variant.startswith('larger'):
     config.condition = 'low_resolution:4'
     config.jet.components, config.jet.log_scale_bound = 1, 5.0
@@ -128,7 +128,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.nice.condition_networks = False
   if variant in ('jet', 'jet_class', 'jet_label', 'jet_one', 'larger'):
     config.pseudo_labels = variant not in ('jet_one', 'larger')
-    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'jet_one': 8000, 'larger': 3000}[variant]
+    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'jet_one': 6000, 'larger': 3000}[variant]
     config.eval_every = 1500 if variant == 'jet_class' else 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'

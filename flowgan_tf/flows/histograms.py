@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -19,7 +20,12 @@ _LEAST = 2e-4
 
 
 def make_logit(
-  image_shape: Sequence[int], alpha: float, histogram_bins: int, dtype: tf.DType
+  image_shape: Sequence[int],
+  alpha: float,
+  histogram_bins: int,
+  dtype: tf.DType,
+  conditioners: Sequence[keras.Layer] = (),
+  condition_shape: Sequence[int] | None = None,
 ) -> AlphaLogit | HistogramLogit:
   """Returns the alpha-logit, or with bins the `HistogramLogit` of a new flow.
 
@@ -27,7 +33,10 @@ def make_logit(
     UsageError: If an argument is out of range.
   """
   check_integer('histogram_bins', histogram_bins, 0)
-  return HistogramLogit(image_shape, histogram_bins, alpha, dtype) if histogram_bins else AlphaLogit(alpha)
+  if not histogram_bins:
+    return AlphaLogit(alpha)
+  given = {'conditioners': conditioners, 'condition_shape': condition_shape}
+  return HistogramLogit(image_shape, histogram_bins, alpha, dtype, **given)
 
 
 def histogram_logits(flow: tfp.distributions.Distribution) -> list[HistogramLogit]:

@@ -36,6 +36,7 @@ def jet(
   components: int = 1,
   alpha: float = 1e-7,
   histogram_bins: int = 0,
+  histogram_networks: int = 0,
   condition_networks: bool = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -73,6 +74,7 @@ def jet(
     prior: 'logistic' or 'normal'.
     components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
       the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
+    histogram_networks: Networks of the `HistogramLogit`, each of which makes a half of the pixels depend on the others.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -86,6 +88,10 @@ def jet(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
   check('histogram_bins', histogram_bins, '0 if the condition is a smaller image', reduction == 1 or not histogram_bins)
+  check_integer('histogram_networks', histogram_networks, 0, 16)
+  check(
+    'histogram_networks', histogram_networks, '0 without `histogram_bins`', histogram_bins or not histogram_networks
+  )
   # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
@@ -107,8 +113,8 @@ def jet(
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
   check_memory('weights', 4 * couplings * width * per_feature)
 
-  def network(mask):
-    sizes = mask.changed_shape[-1] * (2 if affine else 1), patch_size, width, blocks
+  def network(outputs):
+    sizes = outputs, patch_size, width, blocks
     if mixer:
       return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
     return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
@@ -118,12 +124,16 @@ def jet(
     masks = itertools.cycle(_masks(image_shape, patch_size))
     if reduction > 1:
       lattice = bijectors.masks.lattice(image_shape, reduction)
-      yield RemainderConditioner(network(lattice), reduction, alpha, density_dtype.name), lattice
+      yield RemainderConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
-      yield network(mask), mask
+      yield network(mask.changed_shape[-1] * (2 if affine else 1)), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  to_noise: list[tfp.bijectors.Bijector] = [make_logit(image_shape, alpha, histogram_bins, density_dtype)]
+  groups = channels * bijectors.HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
+  of_pixels = [network(groups) for _ in range(histogram_networks)]
+  to_noise: list[tfp.bijectors.Bijector] = [
+    make_logit(image_shape, alpha, histogram_bins, density_dtype, of_pixels, seen if of_pixels else None)
+  ]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     title = f'coupling_{i}'
     if affine:

@@ -44,6 +44,12 @@ def factor_out(dtype):
   return bijectors.FactorOut(inner, (2, 2, 4))
 
 
+def histogram_of_mixers(dtype):
+  outputs = 2 * bijectors.HistogramLogit.group_count(5)
+  networks = [MixerConditioner(outputs, 2, 4, 1, 3, 5, dtype) for _ in range(2)]
+  return bijectors.HistogramLogit((4, 2, 2), 5, dtype=dtype, conditioners=networks)
+
+
 ADDITIVE, AFFINE = bijectors.AdditiveCoupling, bijectors.AffineCoupling
 SQUARES = masks.checkerboard((4, 2, 2), size=2)
 
@@ -67,6 +73,7 @@ CASES = {
   'HistogramLogit': Case(
     lambda dtype: bijectors.HistogramLogit((2, 3), 5, dtype=dtype), (2, 3), forward_domain=(0.05, 0.95)
   ),
+  'HistogramLogit of mixers': Case(histogram_of_mixers, (4, 2, 2), forward_domain=(0.05, 0.95)),
   'BatchNormalization': Case(lambda dtype: bijectors.BatchNormalization((2, 2, 3), dtype=dtype), (2, 2, 3)),
 }
 COMPILED = 'AffineCoupling odd', 'AffineCoupling of a mixer', 'FactorOut'

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +6,7 @@ import tensorflow_probability as tfp
 from scipy import integrate, special, stats
 
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
+from flowgan_tf.networks import ResidualConditioner
 from tests.tiny import MODES
 
 
@@ -108,9 +110,78 @@ def test_outside_the_range_there_is_no_density_and_no_nan(mode):
   assert np.isnan(bijector.inverse([[np.nan]]))
 
 
+def given_coarser_pixels(shape, bins, count, dtype='float64', condition_shape=None):
+  """Histograms and networks of random weights."""
+  keras.utils.set_random_seed(0)
+  outputs = shape[-1] * HistogramLogit.group_count(bins)
+  networks = [ResidualConditioner(outputs, 4, 1, dtype=dtype) for _ in range(count)]
+  of_density = 'float64' if dtype == 'float64' else 'float32'
+  bijector = HistogramLogit(shape, bins, 1e-7, of_density, conditioners=networks, condition_shape=condition_shape)
+  rng = np.random.default_rng(0)
+  bijector.histograms.assign(rng.dirichlet(np.ones(bins), shape))
+  for variable in bijector.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.5, variable.shape))
+  return bijector
+
+
+@pytest.mark.parametrize('condition', [None, [1.0, -1.0]])
+def test_densities_of_all_images_sum_to_one(condition):
+  """With logistic noise the density is constant within bins. These are all images of 2 x 2 x 2 values in three bins."""
+  shape, bins = (2, 2, 2), 3
+  bijector = given_coarser_pixels(shape, bins, 2, condition_shape=None if condition is None else (2,))
+  given = {} if condition is None else {'condition': tf.constant(condition, tf.float64)[tf.newaxis]}
+  levels = np.stack(np.meshgrid(*[np.arange(bins)] * 8, indexing='ij'), axis=-1).reshape(-1, *shape)
+  x = tf.constant((levels + 0.3) / bins)
+  if given:
+    given['condition'] = tf.repeat(given['condition'], len(levels), axis=0)
+  y, log_det = bijector.forward(x, **given), bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=3, **given)
+  densities = np.exp(stats.logistic.logpdf(y).sum(axis=(1, 2, 3)) + log_det)
+  assert densities.sum() / bins**8 == pytest.approx(1, abs=1e-5)
+  assert densities.std() > 0.5 * densities.mean()  # Not the uniform distribution.
+
+
+def test_pixels_depend_on_coarser_ones_alone():
+  bijector = given_coarser_pixels((4, 4, 1), 8, 3)
+  numbers = np.array([[3, 0, 2, 0], [0, 1, 0, 1], [2, 0, 3, 0], [0, 1, 0, 1]])
+  x = np.random.default_rng(1).uniform(size=(4, 4, 1))
+  y = bijector.forward(tf.constant(x)).numpy()
+  for number in range(4):
+    moved = np.where(numbers[..., np.newaxis] == number, 1 - x, x)
+    changed = (bijector.forward(tf.constant(moved)).numpy() != y)[..., 0]
+    assert changed[numbers == number].all() and not changed[numbers > number].any()
+    assert number == 0 or changed[numbers < number].mean() > 0.5
+
+
+def test_networks_see_the_middle_of_a_bin_but_gradients_pass():
+  bijector = given_coarser_pixels((2, 2, 1), 4, 1)
+  x = tf.constant(np.array([[0.3, 0.6], [0.6, 0.9]])[..., np.newaxis])
+  moved = tf.constant(np.array([[0.4, 0.6], [0.6, 0.8]])[..., np.newaxis])
+  for i, j in ((0, 1), (1, 0)):
+    np.testing.assert_array_equal(bijector.forward(x)[i, j], bijector.forward(moved)[i, j])
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    dependent = bijector.forward(x)[0, 1, 0]
+  gradient = tape.gradient(dependent, x)
+  assert gradient[0, 0, 0] != 0 and gradient[1, 0, 0] == 0
+
+
+def test_images_come_back_in_bfloat16():
+  """Though other roundings would change what networks of this precision return."""
+  bijector = given_coarser_pixels((8, 8, 1), 16, 4, 'mixed_bfloat16')
+  x = tf.constant(np.random.default_rng(2).uniform(size=(20, 8, 8, 1)), tf.float32)
+  np.testing.assert_allclose(bijector.inverse(tf.identity(bijector.forward(x))), x, rtol=0, atol=2e-3)
+
+
 def test_arguments_out_of_range_are_refused():
   for wrong in ({'bins': 1}, {'bins': 2.5}, {'alpha': 0.0}, {'alpha': 0.2}):
     with pytest.raises(ValueError, match=rf'`{next(iter(wrong))}`.*Got: '):
       HistogramLogit((2,), **wrong)
+  network = ResidualConditioner(8, 4, 1)
+  with pytest.raises(ValueError, match=r'`conditioners` must be networks that return the shape \(4, 4, 2\)'):
+    HistogramLogit((4, 4, 1), 2, conditioners=[network])
+  with pytest.raises(ValueError, match=r'`conditioners` must be at most 2 for an image of shape \(2, 2, 1\)'):
+    HistogramLogit((2, 2, 1), conditioners=[network] * 3)
+  with pytest.raises(ValueError, match=r'`event_shape` must be \(height, width, channels\) with `conditioners`'):
+    HistogramLogit((4,), conditioners=[network])
   with pytest.raises(ValueError, match=r'expects events of shape \(2,\)'):
     HistogramLogit((2,), 4).forward(tf.zeros((5, 3)))

@@ -123,6 +123,11 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return self._probs
 
   @property
+  def is_conditional(self) -> bool:
+    """Whether there are `conditioners`."""
+    return bool(self._conditioners)
+
+  @property
   def is_new(self) -> bool:
     """Whether all bins are still equally probable."""
     return bool(tf.reduce_all(self._probs == self._probs[..., :1]))

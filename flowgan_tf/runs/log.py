@@ -42,7 +42,7 @@ class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
   While it is open, it also shows the progress of the training with its newest losses. `records` is what the log held
-  when it was opened, with the evaluations since then, and `seconds` is the time of the last record before them.
+  when it was opened, and `seconds` is the time of its last record.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int, batch_size: int = 1):
@@ -75,8 +75,7 @@ class RunLog:
 
     `kind` is 'train', 'validation' or 'rollback'. `seconds` counts the training by earlier processes as well.
     """
-    record = {'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}
-    self._file.write(_line(record))
+    self._file.write(_line({'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}))
     self._file.flush()
     if kind != 'train':  # There are too many 'train' records; see `sync`.
       self.sync()
@@ -85,7 +84,6 @@ class RunLog:
       for name, value in numbers.items():
         tf.summary.scalar(f'{kind}/{name}', value, step=step)
     if kind == 'validation':
-      self.records.append(record)
       hidden = _DETAILS if numbers.keys() & _CONDITIONAL else ()
       progress.write(f'step {step}: {_listed(numbers, {n: form for n, form in _LINE.items() if n not in hidden})}')
 

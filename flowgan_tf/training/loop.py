@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Sequence
 
 from ml_collections import config_dict
 
@@ -40,21 +39,6 @@ _ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
 # almost sure that a pixel is black or white, either may come back as the other.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _LOG = logging.getLogger(__name__)
-
-
-def has_best_score(records: Sequence[dict], name: str) -> bool:
-  """Whether the last of a training's evaluations has the best score, or a better likelihood and as good a score.
-
-  Scores that differ by less than the standard error of a score are equally good, so that `best_score` does not pay
-  nats for noise. Without a likelihood the highest score is the best.
-  """
-  kept, highest = None, -math.inf
-  for record in records:
-    score, nll = record.get(name, -math.inf), record.get('nll', math.inf)
-    error = record.get(f'{name}_std', 0.0) / math.sqrt(record.get('score_splits', 1)) if 'nll' in record else 0.0
-    takes = kept is None or score > kept[name] + error or (score >= highest - error and nll < kept.get('nll', math.inf))
-    kept, highest = record if takes else kept, max(score, highest)
-  return kept is records[-1]
 
 
 class TrainingDiverged(Exception):
@@ -310,18 +294,15 @@ class _Loop:
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
     state, scorer, better = self._state, self._scorer, []
     # An untrained generator is not a candidate, and neither is another run's while the critic warms up.
-    first = 1 + (self._config.critic_warmup if self._objective.uses_critic else 0)
-    if record['step'] < first:
+    if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
       return better
-    nll = record.get('nll')
+    nll, score = record.get('nll'), scorer and record.get(scorer.selection)
     if nll is not None and nll < float(state.best_nll):
       state.best_nll.assign(nll)
       better.append('best_nll')
-    if scorer and scorer.selection in record:
-      state.best_score.assign(max(record[scorer.selection], float(state.best_score)))
-      evaluated = [r for r in self._log.records if r['kind'] == 'validation' and first <= r['step'] < record['step']]
-      if has_best_score([*evaluated, record], scorer.selection):
-        better.append('best_score')
+    if score is not None and score > float(state.best_score):
+      state.best_score.assign(score)
+      better.append('best_score')
     return better
 
   def _resume_evaluation(self, step):

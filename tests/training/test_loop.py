@@ -72,24 +72,6 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
     np.testing.assert_array_equal(a, b)
 
 
-def test_the_best_score_pays_no_nats_for_noise():
-  """The standard error is 0.1 / sqrt(4) = 0.05."""
-
-  def evaluated(*numbers):
-    return [
-      dict(zip(('mode_score', 'nll', 'mode_score_std', 'score_splits'), (*n, 0.1, 4), strict=True)) for n in numbers
-    ]
-
-  records = evaluated(
-    (8.0, -50.0), (8.04, -40.0), (8.06, -45.0), (8.02, -48.0), (8.0, -49.0), (7.9, -60.0), (8.03, -46.0)
-  )
-  best = [i for i in range(len(records)) if loop.has_best_score(records[: i + 1], 'mode_score')]
-  assert best == [0, 2, 3]  # 8.0, 8.06 beyond its error, and 8.02 within the error of 8.06 with three nats more.
-  for record in records:
-    del record['nll']
-  assert [i for i in range(4) if loop.has_best_score(records[: i + 1], 'mode_score')] == [0, 1, 2]
-
-
 def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):
   config.score_samples = 2000
   with pytest.raises(UsageError, match=r'^`scorer` must be .* has no labels'):

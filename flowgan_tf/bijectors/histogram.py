@@ -1,5 +1,6 @@
 """The logit of cumulative probabilities, which makes the distribution of each pixel a logistic one."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from flowgan_tf.networks.adapter import KerasModule
 
 # Networks share out the mass among groups of bins, and leave each group this share of what the histogram gives it.
 _LEAST_SHARE = 1e-3
+_LEAST_DENSITY = 0.1  # with respect to the unit interval, for `surrogate_gradients`
 
 
 class HistogramLogit(VariableBijector, OnePassBijector):
@@ -22,8 +24,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   y_i = log(f_i / (1 - f_i)),   f_i = a + (1 - 2a) F_i(x_i)         log|dy/dx| = sum_i log f_i' - log f_i - log(1 - f_i)
   ```
 
-  `F_i` is the integral of a histogram of `x_i` with equal bins between 0 and 1, so it is linear within each bin. Its
-  first and its last piece go on beyond 0 and 1, until `f` is almost 0 or 1. In a new bijector all bins are equally
+  `F_i` is the integral of a histogram of `x_i` with equal bins between 0 and 1, so it is linear within each bin. Beyond
+  0 and 1 it goes on with slope 1, so the range of the inverse is `AlphaLogit`'s. In a new bijector all bins are equally
   probable, and `y` is the alpha-logit of `x`.
 
   If the histograms are those of the data, each `y_i` by itself has a standard logistic distribution. The alpha-logit of
@@ -51,8 +53,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   `Q_g` is the probability of the group by the pixel's histogram, and `e` is 0.001. A network of zeros changes nothing.
   The order is the one of [2]. From noise to an image, the networks take turns, the last one first. They see the middle
-  of the bin instead of the pixel, so that rounding does not change what they return, even in bfloat16. Gradients pass
-  as if they saw the pixel.
+  of the bin instead of the pixel, so that rounding does not change what they return, even in bfloat16.
 
   Outside the range of the inverse the density is 0: `log|dy/dx|` is -inf, and `y` belongs to the nearest end. The
   inverse moves logits that rounding would take out of its range to an end, as `AlphaLogit` does.
@@ -64,6 +65,12 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   """
 
   accepts_training = True
+  MOST_BINS = 1024
+
+  #: Whether gradients are those of a smoother map, for adversarial training; numbers stay the same. Networks then get
+  #: gradients as if they saw the pixel instead of its bin, and dx/dy is as if no bin had a density below 0.1. The true
+  #: derivative is so large where hardly any sample lies that a few pixels would outweigh all others.
+  surrogate_gradients: bool = False
 
   def __init__(
     self,
@@ -92,7 +99,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       UsageError: If `bins` or `alpha` is out of range, or the image has too few pixels for so many conditioners.
     """
     parameters = dict(locals())
-    check_integer('bins', bins, 2, 1024)
+    check_integer('bins', bins, 2, self.MOST_BINS)
     check_number('alpha', alpha, 'a number from 1e-30 to 0.1', lambda v: 1e-30 <= v <= 0.1)
     with tf.name_scope(name) as name:
       self._event_shape, self._bins, self._alpha = tuple(tf.TensorShape(event_shape)), int(bins), float(alpha)
@@ -101,7 +108,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       self._probs = tf.Variable(
         tf.fill((*self._event_shape, bins), tf.constant(1 / bins, dtype)), trainable=False, name='histograms'
       )
-      self._grids = _grids(self._event_shape, len(conditioners))
+      self._grids = _grids(self._event_shape)
+      expected = f'at most {len(self._grids)} for events of shape {self._event_shape}'
+      check('conditioners', len(conditioners), expected, len(conditioners) <= len(self._grids))
       self._conditioners = [
         KerasModule(conditioner, self._event_shape, condition_shape=condition_shape) for conditioner in conditioners
       ]
@@ -109,7 +118,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       for module in self._conditioners:
         found = module.output_event_shape
         check('conditioners', found, f'networks that return the shape {outputs}', found == outputs)
-      self.accepts_condition = bool(conditioners) and condition_shape is not None
+      expected = 'None without `conditioners`'
+      check('condition_shape', condition_shape, expected, condition_shape is None or bool(conditioners))
+      self.accepts_condition = condition_shape is not None
       super().__init__(forward_min_event_ndims=len(self._event_shape), parameters=parameters, name=name)
 
   @staticmethod
@@ -117,13 +128,18 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     """Returns the number of groups of bins, among which networks share out the probability."""
     return len(_group_edges(bins)) - 1
 
+  @staticmethod
+  def most_networks(event_shape: Sequence[int]) -> int:
+    """Returns how many conditioners an image of this shape has pixels for."""
+    return len(_grids(event_shape))
+
   @property
   def histograms(self) -> tf.Variable:
     """The probabilities of the bins, `[*event_shape, bins]`: positive, with a sum of 1 over the last axis."""
     return self._probs
 
   @property
-  def is_conditional(self) -> bool:
+  def has_networks(self) -> bool:
     """Whether there are `conditioners`."""
     return bool(self._conditioners)
 
@@ -139,6 +155,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     the group it ends, and its width, as parts of the group.
     """
     probs = tf.reshape(tf.cast(self._probs, dtype), (self._size, self._bins))
+    probs /= tf.reduce_sum(probs, axis=-1, keepdims=True)  # float32 histograms sum to 1 only in float32.
     group = np.searchsorted(self._edges, np.arange(self._bins), side='right') - 1
     of_group = group[:, np.newaxis] == np.arange(len(self._edges) - 1)
     same, number = group[:, np.newaxis] == group, np.arange(self._bins)
@@ -150,28 +167,32 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   def _group_probs(self, groups, x, numbers, training, condition):
     """Returns `P_g`, `[n, size, groups]`, given images `x`, where they depend on some of the networks."""
-    logits = tf.math.log(groups)[tf.newaxis]
-    middles = (tf.clip_by_value(tf.floor(x * self._bins), 0, self._bins - 1) + 0.5) / self._bins
-    x = tf.stop_gradient(middles) + (x - tf.stop_gradient(x))
-    for i in numbers:
-      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
-      given = {} if condition is None else {'condition': condition}
-      output = self._conditioners[i]((4 * x - 2) * seen, training=training, **given)
-      output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
-      logits += tf.reshape(output, (-1, self._size, groups.shape[1]))
     if not self._conditioners:
       return groups[tf.newaxis]
+    logits, inside = tf.math.log(groups)[tf.newaxis], _clip(x)
+    seen_levels = (tf.minimum(tf.floor(inside * self._bins), self._bins - 1) + 0.5) / self._bins
+    if self.surrogate_gradients:
+      seen_levels = tf.stop_gradient(seen_levels) + (inside - tf.stop_gradient(inside))
+    for i in numbers:
+      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
+      keywords = {} if condition is None else {'condition': condition}
+      output = self._conditioners[i]((4 * seen_levels - 2) * seen, training=training, **keywords)
+      output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
+      logits += tf.reshape(output, (-1, self._size, groups.shape[1]))
     return (1 - _LEAST_SHARE) * tf.nn.softmax(logits) + _LEAST_SHARE * groups
 
   def _flat(self, x, condition):
     """Returns events as rows, and their conditions."""
     check_event_shape(x, self._event_shape, self.name)
-    if condition is not None:
-      condition = tf.reshape(condition, (-1, *condition.shape[condition.shape.rank - self._condition_rank() :]))
+    given, expected = condition is not None, 'given if and only if there is a `condition_shape`'
+    check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
+    if given:
+      shape = self._conditioners[0].condition_shape
+      condition = tf.reshape(tf.broadcast_to(condition, tf.concat([self._batch(x), shape], 0)), (-1, *shape))
     return tf.reshape(x, (-1, self._size)), condition
 
-  def _condition_rank(self):
-    return len(self._conditioners[0].condition_shape)
+  def _batch(self, x):
+    return tf.shape(x)[: tf.rank(x) - len(self._event_shape)]
 
   def _chosen(self, probs, k):
     """Returns of the group that holds bin `k`: its probability, and the sums for the groups below and above it."""
@@ -194,20 +215,22 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _forward_and_log_det(self, x, training=False, condition=None):
     flat, condition = self._flat(x, condition)
     least, shrink = self._least(x.dtype), 1 - 2 * self._alpha
-    scaled = flat * self._bins
-    k = tf.floor(scaled)
+    inside = _clip(flat)
+    k = tf.floor(inside * self._bins)
     k = tf.where(k > 0, tf.minimum(k, self._bins - 1), tf.zeros_like(k))  # NaN has no bin.
-    part, k = scaled - k, tf.cast(k, tf.int32)
+    part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
     groups, bins = self._tables(x.dtype)
     before, after, width = (tf.gather(table, self._index(k)) for table in bins)
     images = tf.reshape(x, (-1, *self._event_shape))
     probs = self._group_probs(groups, images, range(len(self._conditioners)), training, condition)
     prob, below, above = self._chosen(probs, k)
-    f = self._alpha + shrink * (below + prob * (before + width * part))
-    q = self._alpha + shrink * (above + prob * (after + width * (1 - part)))
+    f = self._alpha + shrink * (below + prob * (before + width * part) + beyond)
+    q = self._alpha + shrink * (above + prob * (after + width * (1 - part)) - beyond)
     outside = (f < least) | (q < least)
     log_f, log_q = (tf.math.log(tf.where(v < least, least, tf.where(v > 1, tf.ones_like(v), v))) for v in (f, q))
-    log_det = tf.math.log(prob) + tf.math.log(width) + math.log(shrink * self._bins) - log_f - log_q
+    log_density = tf.math.log(prob) + tf.math.log(width) + math.log(self._bins)
+    log_density = tf.where(tf.math.is_nan(flat) | (beyond == 0), log_density, tf.zeros_like(log_density))
+    log_det = log_density + math.log(shrink) - log_f - log_q
     log_det = tf.where(outside, tf.constant(-math.inf, x.dtype), log_det)
     return tf.reshape(log_f - log_q, tf.shape(x)), self._sum(log_det, x)
 
@@ -228,34 +251,55 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _pixels(self, y, probs, bins):
     """Returns the pixels whose logits are `y`, and the log-derivative of each."""
     least, shrink = self._least(y.dtype), 1 - 2 * self._alpha
-    f, q = tf.maximum(tf.sigmoid(y), 2 * least), tf.sigmoid(-y)
-    f, q = (f - self._alpha) / shrink, (q - self._alpha) / shrink
+    f, q = ((tf.maximum(v, 2 * least) - self._alpha) / shrink for v in (tf.sigmoid(y), tf.sigmoid(-y)))
     # The smaller of two numbers that sum to 1 is the more exact one, here and below.
     lower, upper = tf.cumsum(probs, -1, exclusive=True)[..., 1:], tf.cumsum(probs, -1, reverse=True)[..., 1:]
-    passed = tf.where((y < 0)[..., tf.newaxis], f[..., tf.newaxis] >= lower, q[..., tf.newaxis] <= upper)
+    low = y < 0
+    passed = tf.where(low[..., tf.newaxis], f[..., tf.newaxis] >= lower, q[..., tf.newaxis] <= upper)
     group = tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
     first, last = tf.gather(self._edges[:-1], group), tf.gather(self._edges[1:] - 1, group)
     prob, below, above = self._chosen(probs, first)
-    from_start = tf.where(y < 0, (f - below) / prob, 1 - (q - above) / prob)
-    from_end = tf.where(y < 0, 1 - (f - below) / prob, (q - above) / prob)
+    from_start, from_end = f - below, q - above
+    from_start, from_end = tf.where(low, from_start, prob - from_end), tf.where(low, prob - from_start, from_end)
     k, step = first, 2 ** ((self._bins - 1).bit_length() - 1)
     while step:
       ahead = tf.minimum(k + step, last)
-      before, after, width = (tf.gather(table, self._index(ahead)) for table in bins)
-      k = tf.where(tf.where(from_start < 0.5, from_start >= before, from_end <= after + width), ahead, k)
+      before, after, width = (prob * tf.gather(table, self._index(ahead)) for table in bins)
+      k = tf.where(tf.where(2 * from_start < prob, from_start >= before, from_end <= after + width), ahead, k)
       step //= 2
-    before, after, width = (tf.gather(table, self._index(k)) for table in bins)
-    part = tf.where(from_start < 0.5, (from_start - before) / width, 1 - (from_end - after) / width)
-    # Rounding must not reach another bin, or go beyond the ends, where numbers above 1 are too far apart for a small a.
-    slope = shrink * prob * width
-    beyond = tf.maximum(self._alpha - least - self._rounding(y.dtype) * self._bins * slope, 0) / slope
-    part = tf.minimum(part, tf.where(k < self._bins - 1, tf.zeros_like(beyond), beyond) + 1)
-    part = tf.where(k > 0, tf.maximum(part, 0), part)
-    log_det = -tf.nn.softplus(-y) - tf.nn.softplus(y) - tf.math.log(slope) - math.log(self._bins)
-    return (tf.cast(k, y.dtype) + part) / self._bins, log_det
+    before, after, width = (prob * tf.gather(table, self._index(k)) for table in bins)
+    divide = self._divide if self.surrogate_gradients else tf.divide
+    part = tf.where(2 * from_start < prob, divide(from_start - before, width), 1 - divide(from_end - after, width))
+    x = (tf.cast(k, y.dtype) + _clip(part)) / self._bins  # Rounding must not reach another bin.
+    # Near 1, numbers are too far apart for a small alpha.
+    most = max(self._alpha - 2 * (self._alpha + 1) * self._rounding(y.dtype), 0) / shrink
+    x = tf.where(f < 0, f, tf.where(q < 0, 1 + tf.minimum(-q, most), x))
+    log_density = tf.math.log(width) + math.log(self._bins)
+    log_density = tf.where((f < 0) | (q < 0), tf.zeros_like(log_density), log_density)
+    return x, -tf.nn.softplus(-y) - tf.nn.softplus(y) - log_density - math.log(shrink)
+
+  def _divide(self, numerator, width):
+    """Returns the quotient, with the gradient of a bin whose density is at least `_LEAST_DENSITY`."""
+
+    @tf.custom_gradient
+    def quotient(numerator, width):
+      part = numerator / width
+
+      def gradient(upstream):
+        scaled = upstream / tf.maximum(width, _LEAST_DENSITY / self._bins)
+        return scaled, -scaled * part
+
+      return part, gradient
+
+    return quotient(numerator, width)
 
   def _sum(self, log_dets, x):
-    return tf.reshape(tf.reduce_sum(log_dets, axis=-1), tf.shape(x)[: x.shape.rank - len(self._event_shape)])
+    return tf.reshape(tf.reduce_sum(log_dets, axis=-1), self._batch(x))
+
+
+def _clip(x: tf.Tensor) -> tf.Tensor:
+  """Returns the nearest number in [0, 1]; NaN stays NaN, unlike in `tf.clip_by_value`."""
+  return tf.where(x < 0, tf.zeros_like(x), tf.where(x > 1, tf.ones_like(x), x))
 
 
 def _group_edges(bins: int) -> np.ndarray:
@@ -264,18 +308,16 @@ def _group_edges(bins: int) -> np.ndarray:
   return np.unique(np.concatenate([[0, 1, bins - 1, bins], inner]).astype(np.int32))
 
 
-def _grids(event_shape: Sequence[int], count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _grids(event_shape: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
   """Returns for each network the pixels that it sees, and those that depend on it, as zeros and ones."""
-  if not count:
+  if len(event_shape) != 3:
     return []
-  check('event_shape', tuple(event_shape), '(height, width, channels) with `conditioners`', len(event_shape) == 3)
   row, column = np.indices(event_shape[:2])
   left, grids = np.ones(event_shape[:2], bool), []
-  for i in range(count):
+  for i in itertools.count():
     row_odd, column_odd = (row >> i // 2) % 2, (column >> i // 2) % 2
     depends = left & ((row_odd != column_odd) if i % 2 == 0 else (row_odd == 1))
     left = left & ~depends
-    expected = f'at most {i} for an image of shape {tuple(event_shape)}'
-    check('conditioners', count, expected, left.any() and depends.any())
+    if not (left.any() and depends.any()):
+      return grids
     grids.append(tuple(np.broadcast_to(grid[..., np.newaxis], event_shape) * 1.0 for grid in (left, depends)))
-  return grids

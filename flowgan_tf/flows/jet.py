@@ -11,7 +11,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import make_logit
+from flowgan_tf.flows.histograms import check_histograms, make_logit
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
@@ -74,7 +74,8 @@ def jet(
     prior: 'logistic' or 'normal'.
     components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
       the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
-    histogram_networks: Networks of the `HistogramLogit`, each of which makes a half of the pixels depend on the others.
+    histogram_networks: Networks of the `HistogramLogit`. The first one makes a half of the pixels depend on the rest,
+      and each further one does the same with the pixels that are left.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -88,10 +89,7 @@ def jet(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
   check('histogram_bins', histogram_bins, '0 if the condition is a smaller image', reduction == 1 or not histogram_bins)
-  check_integer('histogram_networks', histogram_networks, 0, 16)
-  check(
-    'histogram_networks', histogram_networks, '0 without `histogram_bins`', histogram_bins or not histogram_networks
-  )
+  check_histograms(image_shape, histogram_bins, histogram_networks)
   # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
@@ -111,7 +109,7 @@ def jet(
   patches = pixels // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
-  check_memory('weights', 4 * couplings * width * per_feature)
+  check_memory('weights', 4 * (couplings + histogram_networks) * width * per_feature)
 
   def network(outputs):
     sizes = outputs, patch_size, width, blocks

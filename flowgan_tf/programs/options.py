@@ -138,8 +138,8 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
   generator = generator or config.generator
-  if condition not in (None, 'label') and generator in GENERATOR_SETTINGS and 'components' in config[generator]:
-    needed |= {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
+  if condition and condition != 'label' and generator in GENERATOR_SETTINGS and 'components' in config[generator]:
+    needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
   seen = seen or (dataset if needed else '')

@@ -275,6 +275,8 @@ def validate(config: config_dict.ConfigDict) -> None:
   labelled = not config.pseudo_labels or several
   expected = f'False for a generator without several components, which here is {config.generator}'
   check('pseudo_labels', config.pseudo_labels, expected, labelled)
+  expected = f'False with `{config.generator}.histogram_bins`, as clusters and prototypes would disagree'
+  check('pseudo_labels', config.pseudo_labels, expected, not (config.pseudo_labels and block.get('histogram_bins')))
   expected = "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is"
   check('pseudo_labels', config.pseudo_labels, expected, not config.pseudo_labels or config.condition in ('', 'label'))
   expected = "0 with `condition` 'vector', which may depend on the place of what an image shows"

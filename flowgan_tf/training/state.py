@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.data import Condition, Dataset, Split, dequantize
+from flowgan_tf.data import Condition, Dataset, Split, dequantize, training_batches
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.flows import MixturePrior, fit_histograms, initialize_prior, standardize
 from flowgan_tf.flows.histograms import histogram_logits
@@ -26,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 _CLUSTERED = 10_000  # images, or all if there are fewer
 _VALUES = 2**26  # of images in memory as floats, at most
+_PER_BATCH = 1000  # images that are counted in histograms
 
 
 class TrainState:
@@ -148,8 +149,11 @@ def start_from_data(
   order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))
   held = _VALUES // prior.event_shape.num_elements()
   if histograms := histogram_logits(state.generator):
-    images = dequantize(train.images[np.sort(order[:held])], levels, config.seed + Purpose.PRIOR)
-    fit_histograms(state.generator, images)
+    # As training sees them: some are mirrored or moved.
+    moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH)
+    batches = training_batches(train, levels, size, config.seed, **moved)
+    images = [batch.numpy() for batch in batches.take(max(1, min(held, len(train)) // size))]
+    fit_histograms(state.generator, np.concatenate(images))
     for average, fitted in zip(histogram_logits(state.ema), histograms, strict=True):
       average.histograms.assign(fitted.histograms)
   if not isinstance(prior, MixturePrior):

@@ -94,7 +94,10 @@ class TrainStep:
     alone = replicas.count == 1
     # What each pass in training updates, and no optimizer: the running statistics of batch norms.
     generator = state.generator
-    histograms = [part.histograms for part in histogram_logits(generator)]
+    logits = histogram_logits(generator)
+    for logit in logits:
+      logit.surrogate_gradients = objective.uses_critic
+    histograms = [logit.histograms for logit in logits]
     fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs, *histograms)}
     running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
     divided = alone and not running and not config.jit and config.generator != 'nice'

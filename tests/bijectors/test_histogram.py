@@ -48,13 +48,15 @@ def test_against_interpolation_and_scipy(bins):
 
 def test_the_density_is_exact():
   """With logistic noise the density is the histogram's, a little shrunk, and integrates to 1 with what lies beyond."""
-  [histogram], alpha = rough(8, 1), 0.01
+  [histogram], alpha = rough(8, 1), 0.05
   flow = tfp.bijectors.Invert(histogram_logit([histogram], alpha))(
     tfp.distributions.Independent(tfp.distributions.Logistic(np.zeros(1), 1.0), 1)
   )
   edges = np.linspace(0, 1, 9)
-  np.testing.assert_allclose(flow.prob((edges[:-1, None] + edges[1:, None]) / 2), 0.98 * 8 * histogram, rtol=1e-10)
-  lowest, highest = -alpha / (0.98 * 8 * histogram[0]), 1 + alpha / (0.98 * 8 * histogram[-1])
+  np.testing.assert_allclose(flow.prob((edges[:-1, None] + edges[1:, None]) / 2), 0.9 * 8 * histogram, rtol=1e-10)
+  lowest, highest = -0.05 / 0.9, 1 + 0.05 / 0.9
+  np.testing.assert_allclose(flow.prob([[-0.01], [1.02]]), 0.9, rtol=1e-10)
+  np.testing.assert_allclose(flow.bijector.forward(np.array([[-200.0], [200.0]])), [[lowest], [highest]], rtol=1e-6)
 
   def mass(low, high):
     return integrate.quad(lambda x: flow.prob([x]).numpy(), low, high)[0]
@@ -152,17 +154,38 @@ def test_pixels_depend_on_coarser_ones_alone():
     assert number == 0 or changed[numbers < number].mean() > 0.5
 
 
-def test_networks_see_the_middle_of_a_bin_but_gradients_pass():
+def test_networks_see_the_middle_of_a_bin():
   bijector = given_coarser_pixels((2, 2, 1), 4, 1)
   x = tf.constant(np.array([[0.3, 0.6], [0.6, 0.9]])[..., np.newaxis])
   moved = tf.constant(np.array([[0.4, 0.6], [0.6, 0.8]])[..., np.newaxis])
   for i, j in ((0, 1), (1, 0)):
     np.testing.assert_array_equal(bijector.forward(x)[i, j], bijector.forward(moved)[i, j])
-  with tf.GradientTape() as tape:
-    tape.watch(x)
-    dependent = bijector.forward(x)[0, 1, 0]
-  gradient = tape.gradient(dependent, x)
-  assert gradient[0, 0, 0] != 0 and gradient[1, 0, 0] == 0
+  gradients = []
+  for bijector.surrogate_gradients in (False, True):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      dependent = bijector.forward(tf.identity(x))[0, 1, 0]
+    gradients.append(tape.gradient(dependent, x).numpy()[..., 0])
+  assert gradients[0][0, 0] == 0 and gradients[1][0, 0] != 0 and gradients[1][1, 0] == 0
+  assert gradients[0][0, 1] == gradients[1][0, 1] != 0
+
+
+def test_gradients_of_images_are_bounded_in_adversarial_training():
+  """By those of bins with a density of 0.1; the numbers, and all smaller gradients, stay."""
+  bijector = histogram_logit([[0.5, 0.0001, 0.4999]])
+  y = tf.constant(np.concatenate([np.linspace(-8, 8, 200), np.linspace(-1e-4, 5e-4, 200)])[:, np.newaxis])
+  images, gradients = [], []
+  for bijector.surrogate_gradients in (False, True):
+    with tf.GradientTape() as tape:
+      tape.watch(y)
+      images.append(bijector.inverse(tf.identity(y)))
+    gradients.append(tape.gradient(images[-1], y).numpy())
+  np.testing.assert_array_equal(*images)
+  slope = special.expit(y) * special.expit(-y)
+  density = 3 * np.array([0.5, 0.0001, 0.4999])[np.minimum(np.floor(images[0].numpy() * 3), 2).astype(int)]
+  np.testing.assert_allclose(gradients[0], slope / density, rtol=1e-5)
+  np.testing.assert_allclose(gradients[1], slope / np.maximum(density, 0.1), rtol=1e-5)
+  assert gradients[0].max() > 500 and gradients[1].max() < 2.6
 
 
 def test_images_come_back_in_bfloat16():
@@ -172,6 +195,27 @@ def test_images_come_back_in_bfloat16():
   np.testing.assert_allclose(bijector.inverse(tf.identity(bijector.forward(x))), x, rtol=0, atol=2e-3)
 
 
+def test_values_outside_the_unit_interval_do_not_spread():
+  """To other pixels, by way of the networks."""
+  bijector = given_coarser_pixels((2, 2, 1), 4, 1)
+  x = np.full((2, 2, 2, 1), 0.5)
+  x[0, 0, 0], x[1, 0, 0] = np.inf, -3.0
+  y, log_det = bijector.forward(tf.constant(x)), bijector.forward_log_det_jacobian(tf.constant(x), event_ndims=3)
+  assert np.all(np.isfinite(y)) and np.all(np.isneginf(log_det))
+
+
+def test_conditions_are_broadcast_and_must_fit():
+  bijector = given_coarser_pixels((2, 2, 1), 4, 1, condition_shape=(3,))
+  x = tf.constant(np.random.default_rng(0).uniform(size=(5, 4, 2, 2, 1)))
+  condition = tf.constant(np.arange(12.0).reshape(4, 3))
+  y = bijector.forward(x, condition=condition)
+  np.testing.assert_allclose(y[3, 2], bijector.forward(x[3, 2], condition=condition[2]), rtol=1e-10)
+  with pytest.raises(ValueError, match='`condition` must be given if and only if there is a `condition_shape`'):
+    bijector.forward(x)
+  with pytest.raises(ValueError, match='`condition_shape` must be None without `conditioners`'):
+    HistogramLogit((2,), 4, condition_shape=(3,))
+
+
 def test_arguments_out_of_range_are_refused():
   for wrong in ({'bins': 1}, {'bins': 2.5}, {'alpha': 0.0}, {'alpha': 0.2}):
     with pytest.raises(ValueError, match=rf'`{next(iter(wrong))}`.*Got: '):
@@ -179,9 +223,9 @@ def test_arguments_out_of_range_are_refused():
   network = ResidualConditioner(8, 4, 1)
   with pytest.raises(ValueError, match=r'`conditioners` must be networks that return the shape \(4, 4, 2\)'):
     HistogramLogit((4, 4, 1), 2, conditioners=[network])
-  with pytest.raises(ValueError, match=r'`conditioners` must be at most 2 for an image of shape \(2, 2, 1\)'):
+  with pytest.raises(ValueError, match=r'`conditioners` must be at most 2 for events of shape \(2, 2, 1\)'):
     HistogramLogit((2, 2, 1), conditioners=[network] * 3)
-  with pytest.raises(ValueError, match=r'`event_shape` must be \(height, width, channels\) with `conditioners`'):
+  with pytest.raises(ValueError, match=r'`conditioners` must be at most 0 for events of shape \(4,\)'):
     HistogramLogit((4,), conditioners=[network])
   with pytest.raises(ValueError, match=r'expects events of shape \(2,\)'):
     HistogramLogit((2,), 4).forward(tf.zeros((5, 3)))

@@ -67,6 +67,17 @@ def test_wrong_flows_and_images_are_refused():
       flows.fit_histograms(flow, wrong)
   with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
     flows.fit_histograms(flows.nice((2, 3, 1), **TINY), images)
+  for wrong, said in (
+    ({'histogram_bins': 1}, '`histogram_bins` must be 0, or at least 2'),
+    ({'histogram_bins': 5000}, '`histogram_bins` must be '),
+    ({'histogram_networks': 1}, '`histogram_networks` must be 0 without `histogram_bins`'),
+    (
+      {'histogram_bins': 4, 'histogram_networks': 5},
+      r'`histogram_networks` must be at most 4 for images of shape \(4, ',
+    ),
+  ):
+    with pytest.raises(ValueError, match=said):
+      flows.jet((4, 4, 1), patch_size=2, **wrong)
   with pytest.raises(ValueError, match='`histogram_bins` must be 0 if the condition is a smaller image'):
     flows.jet((4, 4, 1), patch_size=2, condition_shape=(2, 2, 1), histogram_bins=4)
 

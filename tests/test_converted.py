@@ -31,6 +31,7 @@ FLOWS = {
   'nice': ('nice', {}),
   'labels': ('nice', {'classes': 3, 'components': 6}),
   'histograms': ('nice', {'histogram_bins': 5}),
+  'networks': ('jet', {'histogram_bins': 5, 'histogram_networks': 2}),
   'jet': ('jet', {}),
   'real_nvp': ('real_nvp', {}),
 }

@@ -41,7 +41,8 @@ def make_flow(name, **arguments):
   if name == 'nice':
     flow = flows.nice((4, 4, 1), couplings=2, hidden_units=8, hidden_layers=1, **arguments)
   elif name == 'jet':
-    flow = flows.jet((4, 4, 1), conditioner='transformer', couplings=4, patch_size=2, width=4, hidden_units=4)
+    small = {'couplings': 4, 'patch_size': 2, 'width': 4, 'hidden_units': 4}
+    flow = flows.jet((4, 4, 1), conditioner='transformer', **small, **arguments)
   else:
     flow = flows.real_nvp((4, 4, 3), scales=1, channels=4, blocks=1, batch_norm_between=True)
   rng = np.random.default_rng(0)

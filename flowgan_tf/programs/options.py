@@ -142,7 +142,6 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
     needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
-  seen = seen or (dataset if needed else '')
   return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'
 
 

@@ -146,7 +146,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       config.objective = 'hybrid'
       start = variant.removesuffix('hybrid').replace('_', '-')
       config.init_from = f'runs/mnist-{start}mle'
-      config['lambda'] = {'jet_label_hybrid': 0.005, 'larger_hybrid': 0.01}.get(variant, 0.02)
+      config['lambda'] = {'jet_label_hybrid': 0.005, 'jet_one_hybrid': 0.005, 'larger_hybrid': 0.01}.get(variant, 0.02)
       config.steps = {'hybrid': 1200, 'jet_label_hybrid': 800, 'larger_hybrid': 700}.get(variant, 600)
       config.eval_every = 200 if variant == 'hybrid' else config.steps // 4
       config.pseudo_labels = variant in ('jet_hybrid', 'jet_label_hybrid')
@@ -159,7 +159,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.dcgan_critic.channels = (64, 128)
     config.dcgan_critic.dense_units = 512
     config.optimizer.schedule = config.critic_optimizer.schedule = 'cosine'
-    config.optimizer.learning_rate = 2e-4 if config.condition else 1e-4
+    config.optimizer.learning_rate = 2e-4 if config.condition or variant == 'jet_one_hybrid' else 1e-4
     config.optimizer.warmup_steps = 100
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0

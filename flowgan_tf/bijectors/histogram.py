@@ -28,9 +28,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   0 and 1 it goes on with slope 1, so the range of the inverse is `AlphaLogit`'s. In a new bijector all bins are equally
   probable, and `y` is the alpha-logit of `x`.
 
-  If the histograms are those of the data, each `y_i` by itself has a standard logistic distribution. The alpha-logit of
-  a black pixel, dequantized by uniform noise, has the distribution of the logarithm of a uniform number. No affine
-  coupling can make that logistic or normal. This is the first step of the Gaussianization of [1], with logistic instead
+  With histograms of the data, each `y_i` by itself has a standard logistic distribution. Uniform noise makes a black
+  pixel a uniform number, so its alpha-logit is distributed like the logarithm of one. No affine coupling can make that
+  logistic or normal. This is the first step of the Gaussianization of [1], with logistic instead
   of normal marginals. The density is exact for any histograms.
 
   **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on pixels of a coarser grid. The first
@@ -67,9 +67,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   accepts_training = True
   MOST_BINS = 1024
 
-  #: Whether gradients are those of a smoother map, for adversarial training; numbers stay the same. Networks then get
-  #: gradients as if they saw the pixel instead of its bin, and dx/dy is as if no bin had a density below 0.1. The true
-  #: derivative is so large where hardly any sample lies that a few pixels would outweigh all others.
+  #: Adversarial training sets this. It changes gradients alone: they pass through the networks as if these saw the
+  #: pixel instead of its bin, and dx/dy treats a bin of a density below 0.1 as if it had 0.1. The true derivative is
+  #: very large where hardly any sample lies, so a few pixels would outweigh all others.
   surrogate_gradients: bool = False
 
   def __init__(
@@ -105,6 +105,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       self._event_shape, self._bins, self._alpha = tuple(tf.TensorShape(event_shape)), int(bins), float(alpha)
       self._size = math.prod(self._event_shape)
       self._edges = _group_edges(bins) if conditioners else np.array([0, bins], np.int32)
+      self._group = np.searchsorted(self._edges, np.arange(bins), side='right') - 1  # of each bin
       self._probs = tf.Variable(
         tf.fill((*self._event_shape, bins), tf.constant(1 / bins, dtype)), trainable=False, name='histograms'
       )
@@ -156,7 +157,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     """
     probs = tf.reshape(tf.cast(self._probs, dtype), (self._size, self._bins))
     probs /= tf.reduce_sum(probs, axis=-1, keepdims=True)  # float32 histograms sum to 1 only in float32.
-    group = np.searchsorted(self._edges, np.arange(self._bins), side='right') - 1
+    group = self._group
     of_group = group[:, np.newaxis] == np.arange(len(self._edges) - 1)
     same, number = group[:, np.newaxis] == group, np.arange(self._bins)
     before = tf.constant(same & (number[:, np.newaxis] < number), dtype)
@@ -196,8 +197,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   def _chosen(self, probs, k):
     """Returns of the group that holds bin `k`: its probability, and the sums for the groups below and above it."""
-    group = tf.gather(np.searchsorted(self._edges, np.arange(self._bins), side='right') - 1, k)
-    hot = tf.one_hot(group, len(self._edges) - 1, dtype=probs.dtype)
+    hot = tf.one_hot(tf.gather(self._group, k), len(self._edges) - 1, dtype=probs.dtype)
     below, above = (tf.cumsum(probs, -1, exclusive=True, reverse=reverse) for reverse in (False, True))
     return [tf.reduce_sum(hot * table, axis=-1) for table in (probs, below, above)]
 

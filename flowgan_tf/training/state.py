@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 
@@ -152,7 +153,7 @@ def start_from_data(
     # As training sees them: some are mirrored or moved.
     moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH)
     batches = training_batches(train, levels, size, config.seed, **moved)
-    images = [batch.numpy() for batch in batches.take(max(1, min(held, len(train)) // size))]
+    images = [batch.numpy() for batch in batches.take(math.ceil(min(held, len(train)) / size))]
     fit_histograms(state.generator, np.concatenate(images))
     for average, fitted in zip(histogram_logits(state.ema), histograms, strict=True):
       average.histograms.assign(fitted.histograms)

@@ -18,7 +18,7 @@ def histogram_logit(histograms, alpha=1e-7, dtype='float64'):
 
 
 def rough(bins=256, entries=3, seed=0):
-  """Histograms like those of MNIST: most of the mass in one bin, and bins with hardly any."""
+  """Returns histograms like MNIST's: one bin has most of the mass, and many bins have hardly any."""
   histograms = np.random.default_rng(seed).dirichlet(np.full(bins, 0.02), entries)
   return 0.999 * histograms + 0.001 / bins
 
@@ -171,7 +171,7 @@ def test_networks_see_the_middle_of_a_bin():
 
 
 def test_gradients_of_images_are_bounded_in_adversarial_training():
-  """By those of bins with a density of 0.1; the numbers, and all smaller gradients, stay."""
+  """A bin with a density below 0.1 gets the gradient of a density of 0.1. Nothing else changes."""
   bijector = histogram_logit([[0.5, 0.0001, 0.4999]])
   y = tf.constant(np.concatenate([np.linspace(-8, 8, 200), np.linspace(-1e-4, 5e-4, 200)])[:, np.newaxis])
   images, gradients = [], []

@@ -90,7 +90,7 @@ def test_a_training_fits_them_once():
   start_from_data(config, dataset.train, dataset.levels, state)
   [first], [second] = map(histogram_logits, (state.generator, state.ema))
   np.testing.assert_array_equal(first.histograms, second.histograms)
-  # Sixteen bins for seventeen levels: the first one holds all black pixels, and some of those of level 1.
+  # Seventeen levels share sixteen bins, so the first bin holds all black pixels and some of level 1.
   middle = dataset.train.images[:, 4, 4, 0]
   assert np.mean(middle == 0) <= first.histograms[4, 4, 0, 0] + 0.02 <= np.mean(middle <= 1) + 0.04
   noise = state.generator.encode(tf.constant(data.dequantize(dataset.train.images, dataset.levels, seed=1)))

@@ -81,7 +81,7 @@ class Replicas:
     return tf.function(spread, autograph=False)
 
   def any(self, flag: bool) -> bool:
-    """Returns whether any worker has set a flag. All workers must call this and the next three, which wait for all."""
+    """Returns whether any worker has set a flag. All workers must call this and the next four, which wait for all."""
     return flag if self.workers == 1 else bool(self._sum([int(flag)], of=range(self.count))[0])
 
   def from_chief(self, value: int) -> int:
@@ -108,8 +108,7 @@ class Replicas:
     differing = [name for name, a, b in zip(facts, hashes, expected.numpy(), strict=True) if a != b]
     if not self.any(bool(differing)):
       return
-    with contextlib.suppress(*_LOST, *_FAILED):  # No worker leaves before all know.
-      self.any(False)
+    self.wait_for_all()  # No worker ends before all know.
     if differing:
       name = differing[0]
       raise UsageError(
@@ -117,6 +116,14 @@ class Replicas:
         name,
       )
     raise ConnectionError("another worker was refused, because its settings or data differ from the chief's")
+
+  def wait_for_all(self) -> None:
+    """Waits until all workers get here, so that none ends while another still needs it.
+
+    A worker that has heard from all may end before another has: the exchange then breaks off there, after its purpose.
+    """
+    with contextlib.suppress(*_LOST, *_FAILED):
+      self.any(False)
 
   def _sum(self, values, of):
     """Returns the sum of each number or tensor over the replicas `of`."""

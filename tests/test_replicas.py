@@ -107,6 +107,18 @@ def test_an_error_of_an_exchange_is_told_with_its_reason(error, text, said):
       raise error(None, None, text)
 
 
+def test_a_worker_that_has_heard_from_all_may_end_before_the_others(monkeypatch):
+  def closed(flag):
+    raise tf.errors.UnavailableError(None, None, 'Collective ops is aborted by: Socket closed')
+
+  replicas = Replicas()
+  monkeypatch.setattr(replicas, 'any', closed)
+  replicas.wait_for_all()
+  monkeypatch.setattr(replicas, 'any', lambda flag: int('a'))
+  with pytest.raises(ValueError, match='invalid literal'):
+    replicas.wait_for_all()
+
+
 @pytest.fixture
 def made(monkeypatch):
   """When a strategy for several workers was made; what stands for TensorFlow's has one replica."""

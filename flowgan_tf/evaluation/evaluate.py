@@ -247,7 +247,7 @@ def evaluate_run(
       # We read it again, because another process may have evaluated the run meanwhile.
       merged = merge_records(read_evaluation(run.workdir), records)
       write_record(run.workdir / _RECORD, {'records': merged})
-    replicas.any(False)  # No worker ends before the others have what they need from it.
+    replicas.wait_for_all()
     return records if replicas.is_chief else []
 
 

@@ -210,7 +210,7 @@ class _Loop:
           # Save before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
-            replicas.any(True)  # No worker ends before the chief has saved.
+            replicas.wait_for_all()  # No worker ends before the chief has saved.
         if received:
           return False
         if stopped:
@@ -218,6 +218,7 @@ class _Loop:
             f'another worker was stopped; repeat the command on all workers to go on at step {step}'
           )
         self._evaluate(step)
+    replicas.wait_for_all()
     if start < config.steps:
       total = time.perf_counter() - self._opened
       shares = (100 * self._spent[work] / total for work in ('evaluation', 'input'))

@@ -138,11 +138,9 @@ def _fit_cpus(config, size, kind):
       config.optimizer.learning_rate = 1.5e-3
       config.optimizer.warmup_steps = 100
       config.optimizer.beta_2 = 0.99
-  elif kind == 'hybrid':
-    # A relativistic critic, which sees the samples of the flow's own step. The flow is already trained.
-    config.objective = 'hybrid'
-    config['lambda'] = 0.002
-    config.init_from = f'runs/cifar10-{size}'
+  else:
+    # A relativistic critic, which sees the samples of the flow's own step.
+    config.objective = 'hybrid' if kind == 'hybrid' else 'adversarial'
     config.divergence = 'relativistic'
     config.reuse_batch = True
     config.critic_steps, config.critic_warmup = 1, 200
@@ -154,11 +152,8 @@ def _fit_cpus(config, size, kind):
     config.critic_optimizer.learning_rate = 5e-4
     config.critic_optimizer.beta_1 = 0.0
     config.critic_optimizer.beta_2 = 0.99
-  else:
-    config.objective = 'adversarial'
-    config.steps, config.eval_every = 3000, 500
-    config.optimizer.learning_rate = config.critic_optimizer.learning_rate = 2e-4
-    config.optimizer.beta_1 = config.critic_optimizer.beta_1 = 0.0
-    config.optimizer.beta_2 = config.critic_optimizer.beta_2 = 0.9
+    if kind == 'hybrid':  # It starts from a trained flow.
+      config['lambda'] = 0.002
+      config.init_from = f'runs/cifar10-{size}'
     if kind == 'dcgan':
       config.generator = 'dcgan'

@@ -119,11 +119,21 @@ class Objective:
   log-density is in nats per image, averaged over the batch. The paper's code minimises V / lambda + NLL instead. That
   has the same minimiser, but a gradient of another scale, which matters when its norm is clipped.
 
+  With a critic, the generator may also minimise the cost of the transport from noise to samples [3]:
+
+  ```none
+  transport_weight mean (G(z) - sigmoid(z))^2,   the mean over samples and pixels
+  ```
+
+  The sigmoid makes an image of the noise, for a flow whose last step is a sigmoid. Without any layers between, the cost
+  would be 0.
+
   #### References
 
   [1]: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
   [2]: T. Karras et al. Analyzing and Improving the Image Quality of StyleGAN. CVPR 2020, section 3.1 on lazy
        regularisation. https://arxiv.org/abs/1912.04958
+  [3]: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
 
   name: str  #: One of `OBJECTIVES`.
@@ -136,6 +146,8 @@ class Objective:
   gradient_penalty_weight: float  #: Weight of the critic's gradient penalty, at least 0.
   penalty: str  #: Kind of that penalty, a key of `PENALTIES`.
   penalty_interval: int  #: Only one in this many critic updates has the penalty, with this many times its weight [2].
+  transport_weight: float = 0.0  #: Weight of the cost of the transport, at least 0.
+  final_transport_weight: float = 0.0  #: That weight at the end of the training; it moves as lambda does.
 
   @property
   def uses_critic(self) -> bool:
@@ -146,6 +158,11 @@ class Objective:
   def uses_likelihood(self) -> bool:
     """Whether log-densities are needed. False for `hybrid` with lambda = 0, which is exactly `adversarial`."""
     return self.likelihood_weight != 0.0
+
+  @property
+  def uses_transport(self) -> bool:
+    """Whether the objective has an adversarial part and the cost of the transport from noise to samples."""
+    return self.uses_critic and self.transport_weight != 0.0
 
   def critic_loss(
     self,
@@ -183,19 +200,23 @@ class Objective:
     fake_outputs: tf.Tensor | None,
     real_outputs: tf.Tensor | None = None,
     progress: float | tf.Tensor = 0.0,
+    transport: tf.Tensor | None = None,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns the adversarial generator loss plus lambda times the negative log-likelihood, and what to log.
+    """Returns the adversarial loss plus the weighted negative log-likelihood and transport, and what to log.
 
     Args:
       nll_mean: -log p(x) in nats per image, averaged over the batch: a scalar. With pseudo-labels k it is -log p(x, k),
         which is at least as large. Ignored unless `uses_likelihood`.
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
       real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
-      progress: Fraction of the training that is over, from 0 to 1. It determines lambda.
+      progress: Fraction of the training that is over, from 0 to 1. It determines lambda and the transport's weight.
+      transport: Mean squared difference of samples and the sigmoids of their noise, a scalar. Ignored unless
+        `uses_transport`.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the
-      adversarial part) if `uses_critic`, and `nll` (before weighting) if `uses_likelihood`.
+      adversarial part) if `uses_critic`, and before weighting `nll` if `uses_likelihood` and `transport` if
+      `uses_transport`.
 
     Raises:
       ValueError: If an argument that this objective uses is None.
@@ -207,14 +228,17 @@ class Objective:
       loss += metrics['generator_loss']
     if self.uses_likelihood:
       metrics['nll'] = tf.cast(nll_mean, tf.float32)
-      loss += self._lambda(progress) * metrics['nll']
+      loss += _between(self.likelihood_weight, self.final_likelihood_weight, progress) * metrics['nll']
+    if self.uses_transport:
+      metrics['transport'] = tf.cast(transport, tf.float32)
+      loss += _between(self.transport_weight, self.final_transport_weight, progress) * metrics['transport']
     metrics['loss'] = loss
     return loss, metrics
 
-  def _lambda(self, progress):
-    if self.final_likelihood_weight == self.likelihood_weight:
-      return self.likelihood_weight
-    return self.likelihood_weight * (self.final_likelihood_weight / self.likelihood_weight) ** progress
+
+def _between(first, last, progress):
+  """Returns a weight that moves from the first to the last by the same factor in each step."""
+  return first if last == first else first * (last / first) ** progress
 
 
 def make(
@@ -226,6 +250,8 @@ def make(
   gradient_penalty_weight: float | None = None,
   penalty: str | None = None,
   penalty_interval: int = 1,
+  transport_weight: float = 0.0,
+  final_transport_weight: float | None = None,
 ) -> Objective:
   """Builds an objective.
 
@@ -240,23 +266,31 @@ def make(
     penalty: A key of `PENALTIES`. None means the divergence's default: 'zero_centered' for `relativistic` and
       'one_centered' for all others.
     penalty_interval: Number of critic updates from one penalty to the next.
+    transport_weight: Weight of the cost of the transport from noise to samples. 'mle' has no such cost.
+    final_transport_weight: That weight at the end of the training. None means `transport_weight`.
 
   Raises:
     UsageError: If a name is unknown, a weight is not a finite number of at least 0, only one of `lambda_` and
-      `final_lambda` is 0, or `penalty_interval` is not a positive integer.
+      `final_lambda` is 0 or one of the two transport weights, or `penalty_interval` is not a positive integer.
   """
   check_choice('name', name, OBJECTIVES)
   check_choice('divergence', divergence, DIVERGENCES)
   if penalty is not None:
     check_choice('penalty', penalty, PENALTIES)
   check_integer('penalty_interval', penalty_interval, 1)
-  weights = {'lambda_': lambda_, 'final_lambda': final_lambda, 'gradient_penalty_weight': gradient_penalty_weight}
+  moving = (
+    ('lambda_', lambda_, 'final_lambda', final_lambda),
+    ('transport_weight', transport_weight, 'final_transport_weight', final_transport_weight),
+  )
+  weights = {'gradient_penalty_weight': gradient_penalty_weight}
+  for first, weight, last, final in moving:
+    weights |= {first: weight, last: final}
   for argument, weight in weights.items():
-    if weight is not None or argument == 'lambda_':
+    if weight is not None or argument in ('lambda_', 'transport_weight'):
       check_number(argument, weight, 'a finite number of at least 0', lambda v: 0 <= v <= _LARGEST)
-  if final_lambda is not None and (lambda_ == 0) != (final_lambda == 0):
-    said = f'`final_lambda` must be 0 if and only if `lambda_` is, here {lambda_}. Got: {final_lambda}.'
-    raise UsageError(said, 'final_lambda')
+  for first, weight, last, final in moving:
+    if final is not None and (weight == 0) != (final == 0):
+      raise UsageError(f'`{last}` must be 0 if and only if `{first}` is, here {weight}. Got: {final}.', last)
   chosen, fixed = DIVERGENCES[divergence], {'mle': 1.0, 'adversarial': 0.0}
   if gradient_penalty_weight is None:
     gradient_penalty_weight = chosen.default_gradient_penalty
@@ -268,4 +302,6 @@ def make(
     gradient_penalty_weight=float(gradient_penalty_weight),
     penalty=penalty or chosen.default_penalty,
     penalty_interval=penalty_interval,
+    transport_weight=float(transport_weight),
+    final_transport_weight=float(transport_weight if final_transport_weight is None else final_transport_weight),
   )

@@ -65,6 +65,8 @@ _OF_A_CRITIC = (
   'penalty',
   'penalty_interval',
   'reuse_batch',
+  'transport_weight',
+  'final_transport_weight',
   *CRITIC_SETTINGS,
 )
 
@@ -99,6 +101,8 @@ _OBJECTIVE_ARGUMENTS = {
   'gradient_penalty_weight': 'gradient_penalty',
   'penalty': 'penalty',
   'penalty_interval': 'penalty_interval',
+  'transport_weight': 'transport_weight',
+  'final_transport_weight': 'final_transport_weight',
 }
 
 # Settings that may differ when a run is resumed: where files are, how often it logs, what it does if it diverges, and
@@ -187,6 +191,8 @@ def default_config() -> config_dict.ConfigDict:
   config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
   config.penalty = config_dict.placeholder(str)  # 'one_centered' or 'zero_centered'; None for the divergence's own
   config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
+  config.transport_weight = 0.0  # weight of the mean (G(z) - sigmoid(z))^2 in a flow's adversarial loss
+  config.final_transport_weight = config_dict.placeholder(float)  # at the last step; None for the same weight
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
   config.init_checkpoint = config_dict.placeholder(str)  # of that run; None for the one that other programs use
@@ -291,6 +297,9 @@ def validate(config: config_dict.ConfigDict) -> None:
   computed = config.condition not in ('', 'label', 'vector')
   expected = '0 unless `condition` is computed from the image, as low resolution is'
   check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
+  expected = '0 with generator dcgan, whose noise has another shape than images'
+  weight = config.transport_weight
+  check('transport_weight', weight, expected, not weight or config.generator != 'dcgan')
   # They pass each image through the networks under every label, and batch norms would take that for the batch.
   block = config[config.generator]
   normed = 'batch' in block.get('normalization', '') or block.get('batch_norm_between', False)

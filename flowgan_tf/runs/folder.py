@@ -126,8 +126,9 @@ def check_same_training(
 ) -> None:
   """Refuses a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
   changes = training_changes(config, old)
-  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and config.final_lambda is None:
-    changes.pop('steps', None)  # Otherwise a learning rate or lambda depends on the last step.
+  moving = config.final_lambda is not None or config.final_transport_weight is not None
+  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and not moving:
+    changes.pop('steps', None)  # Otherwise a learning rate or a weight depends on the last step.
   if changes:
     changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
     raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`', 'workdir')

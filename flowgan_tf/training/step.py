@@ -182,7 +182,7 @@ class TrainStep:
       batches = 1 if config.reuse_batch else config.critic_steps
       first = slice(None) if config.reuse_batch else slice(config.critic_steps * batch_size)
       of_critic = None if condition is None else condition[first]
-      fake = self._sample(batches, Purpose.CRITIC, of_critic)
+      fake = self._decode(self._noise(batches, Purpose.CRITIC, of_critic), of_critic)
       metrics |= self.update_critic(images[first], fake, penalized, of_critic)
     if trains_generator:
       last = slice(-batch_size, None)
@@ -229,12 +229,15 @@ class TrainStep:
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      nll = fake_outputs = real_outputs = None
+      nll = fake_outputs = real_outputs = transport = None
       of_labels = ()
       if objective.uses_likelihood:
         nll, of_labels = self._nll(real, condition)
       if objective.uses_critic:
-        fake = self._sample(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
+        noise = self._noise(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
+        fake = self._decode(noise, condition)
+        if objective.uses_transport:
+          transport = tf.reduce_mean(tf.math.squared_difference(fake, tf.sigmoid(noise)))
         if self._shares_samples:
           with tape.stop_recording():
             metrics |= self.update_critic(real, fake, penalized, condition)
@@ -243,7 +246,7 @@ class TrainStep:
         if objective.divergence.relativistic:
           real_outputs = critic(real)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
-      loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress)
+      loss, found = objective.generator_loss(nll, fake_outputs, real_outputs, progress, transport)
       if of_labels:
         surprise, count = of_labels  # The mean is over the labelled images of all replicas.
         found['class_loss'] = surprise / tf.maximum(mean([count])[0], 1e-6)
@@ -312,13 +315,12 @@ class TrainStep:
     surprise = tf.where(known, tf.reduce_logsumexp(tempered, axis=-1) - of_class, 0.0)
     return tf.where(known, log_prob, marginal), surprise
 
-  def _sample(self, batches, purpose, condition):
+  def _noise(self, batches, purpose, condition):
     # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
     seed = stateless_seed(self.config.seed, purpose, self.state.step)
     label = None if condition is None else gather(condition)
     prior = self.state.generator.distribution
-    noise = sample_noise(prior, batches * self.config.batch_size, seed, label=label)
-    return self._decode(share(noise, batches), condition)
+    return share(sample_noise(prior, batches * self.config.batch_size, seed, label=label), batches)
 
   def _decode(self, noise, condition):
     return self._decode_each(noise, *([] if condition is None else [condition]))

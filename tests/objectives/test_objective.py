@@ -145,6 +145,16 @@ def test_lambda_moves_by_a_constant_factor():
   assert make('mle', lambda_=0.8, final_lambda=0.05).final_likelihood_weight == 1.0
 
 
+def test_the_transport_has_a_weight_of_its_own():
+  outputs, transport = tf.constant([0.0]), tf.constant(3.0)
+  objective = make('adversarial', transport_weight=4.0, final_transport_weight=1.0)
+  for progress, weight in ((0.0, 4.0), (0.5, 2.0), (1.0, 1.0)):
+    loss, metrics = objective.generator_loss(None, outputs, progress=progress, transport=transport)
+    np.testing.assert_allclose(loss, 3 * weight, rtol=1e-6)
+    assert metrics['transport'] == 3
+  assert not make('mle', transport_weight=4.0).uses_transport and not make('adversarial').uses_transport
+
+
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_make(name):
   objective = make(name, lambda_=0.25, divergence='kl', gradient_penalty_weight=3)

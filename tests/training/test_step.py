@@ -67,6 +67,7 @@ class Recorder:
   """An objective that keeps what the step hands to it; it stands for `hybrid`."""
 
   uses_critic = uses_likelihood = True
+  uses_transport = False
 
   def __init__(self, **settings):
     self.objective = objectives.make('hybrid', lambda_=0.5, **settings)
@@ -78,7 +79,8 @@ class Recorder:
     self.penalized.append(penalized)
     return self.objective.critic_loss(critic, real, fake, seed, penalized)
 
-  def generator_loss(self, nll, fake_outputs, real_outputs, progress):
+  def generator_loss(self, nll, fake_outputs, real_outputs, progress, transport):
+    assert transport is None
     outputs = [None if outputs is None else outputs.numpy() for outputs in (nll, fake_outputs, real_outputs)]
     self.generator_inputs.append((*outputs, float(progress)))
     return self.objective.generator_loss(nll, fake_outputs, real_outputs, progress)
@@ -133,7 +135,7 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
   config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)
   images = images_for(config)
-  with mock.patch.object(TrainStep, '_sample', autospec=True, side_effect=TrainStep._sample) as sample:
+  with mock.patch.object(TrainStep, '_decode', autospec=True, side_effect=TrainStep._decode) as sample:
     state, recorder, before = record(config, images, divergence='relativistic')
   assert sample.call_count == 1
   [(real, fake, _)], [(_, fake_outputs, real_outputs, _)] = recorder.critic_inputs, recorder.generator_inputs
@@ -207,6 +209,26 @@ def test_a_critic_is_warmed_up_alone(shares):
   # The generator's own two steps make one cosine.
   assert last['learning_rate'] == pytest.approx(config.optimizer.learning_rate)
   assert float(state.optimizer.learning_rate) == pytest.approx(config.optimizer.learning_rate / 2)
+
+
+def test_the_loss_counts_how_far_samples_are_from_their_noise():
+  # A new flow would be at a cost of nothing.
+  config = make_config(
+    {'nice.initial_weights': 'paper'},
+    objective='adversarial',
+    transport_weight=6.0,
+    final_transport_weight=3.0,
+    steps=2,
+  )
+  state, step = prepared(config)
+  noise = step._noise(1, Purpose.GENERATOR, None).numpy()
+  distances = state.generator.decode(noise).numpy() - 1 / (1 + np.exp(-noise))
+  metrics = step(images_for(config))
+  np.testing.assert_allclose(metrics['transport'], np.mean(distances**2), rtol=1e-5)
+  np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + 6 * np.mean(distances**2), rtol=1e-5)
+  metrics = step(images_for(config))
+  weight = 6 / math.sqrt(2)
+  np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
 
 
 def test_maximum_likelihood_has_no_critic_and_without_a_decay_no_average():

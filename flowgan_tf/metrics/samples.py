@@ -146,7 +146,7 @@ class Scorer:
     Args:
       images: Samples, finite floats `[n, height, width, channels]`.
       splits: Number of parts into which the samples are divided. Inception and MODE score are given as mean and
-        standard deviation over the parts.
+        standard deviation over the parts, or with one part its standard error.
       labels: The classes that the samples were drawn for, ints `[n]`, if any.
 
     Returns:

@@ -5,6 +5,7 @@ samples, p(y) is a rough estimate, and all scores but KID are biased.
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,11 @@ _BLOCK_ROWS = 1024
 
 
 class Score(NamedTuple):
-  """Mean and population standard deviation of a score over the splits of the samples, or over subsets."""
+  """Mean and population standard deviation of a score over the splits of the samples, or over subsets.
+
+  With a single split, the Inception and the MODE score have their standard error instead. It is exact to first order in
+  the influence of each sample, the delta method.
+  """
 
   mean: float
   std: float
@@ -41,7 +46,12 @@ def inception_score(probabilities: np.ndarray, splits: int = 1) -> Score:
 
   Salimans et al., "Improved Techniques for Training GANs", NeurIPS 2016, Section 4. Used in Flow-GAN, Section 3.2.
   """
-  return _over_splits(probabilities, splits, lambda part: np.mean(_kl(part, part.mean(axis=0))))
+
+  def log_score(part):
+    terms = _kl(part, part.mean(axis=0))
+    return terms.mean(), terms
+
+  return _over_splits(probabilities, splits, log_score)
 
 
 def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits: int = 1) -> Score:
@@ -76,7 +86,14 @@ def mode_score(probabilities: np.ndarray, label_distribution: np.ndarray, splits
   holds = labels.shape == np.shape(probabilities)[1:] and np.all(labels > 0) and abs(labels.sum() - 1) <= _SUM_TOLERANCE
   check('label_distribution', labels.tolist(), 'greater than 0 in each class and sum to 1', holds)
   labels = labels / labels.sum()
-  return _over_splits(probabilities, splits, lambda part: np.mean(_kl(part, labels)) - _kl(labels, part.mean(axis=0)))
+
+  def log_score(part):
+    terms, mean = _kl(part, labels), part.mean(axis=0)
+    # Each sample also moves p(y), whose gradient of -KL(p* || p(y)) is p* / p(y).
+    influence = terms + part @ (labels / np.where(mean > 0, mean, math.inf))
+    return terms.mean() - _kl(labels, mean), influence
+
+  return _over_splits(probabilities, splits, log_score)
 
 
 def _kl(p, q):
@@ -90,7 +107,10 @@ def _over_splits(probabilities, splits, log_score):
   check_integer('splits', splits, 1, len(probabilities))
   # np.array_split divides differently if `splits` does not divide the number of samples.
   bounds = np.arange(splits + 1) * len(probabilities) // splits
-  scores = np.exp([log_score(probabilities[start:stop]) for start, stop in itertools.pairwise(bounds)])
+  logs, influences = zip(*(log_score(probabilities[a:b]) for a, b in itertools.pairwise(bounds)), strict=True)
+  scores = np.exp(logs)
+  if splits == 1:
+    return Score(mean=float(scores[0]), std=float(scores[0] * influences[0].std() / math.sqrt(len(probabilities))))
   return Score(mean=float(scores.mean()), std=float(scores.std()))
 
 

@@ -292,7 +292,10 @@ class _Loop:
       self._log.record('validation', step, metrics, self._seconds())
 
   def _improves(self, record):
-    """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
+    """Returns the names of the checkpoints that are the best so far, and notes their values in the state.
+
+    Among scores that are within one standard error of the highest, the best likelihood chooses `best_score`.
+    """
     state, scorer, better = self._state, self._scorer, []
     # An untrained generator is not a candidate, and neither is another run's while the critic warms up.
     if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
@@ -301,9 +304,14 @@ class _Loop:
     if nll is not None and nll < float(state.best_nll):
       state.best_nll.assign(nll)
       better.append('best_nll')
-    if score is not None and score > float(state.best_score):
-      state.best_score.assign(score)
-      better.append('best_score')
+    if score is not None:
+      state.best_score.assign(max(score, float(state.best_score)))
+      lowest = float(state.best_score) - record.get(f'{scorer.selection}_std', 0.0)
+      nll = math.inf if nll is None or math.isnan(nll) else nll
+      chosen_score, chosen_nll = state.best_choice.numpy()
+      if score >= lowest and (chosen_score < lowest or nll < chosen_nll):
+        state.best_choice.assign([score, nll])
+        better.append('best_score')
     return better
 
   def _resume_evaluation(self, step):

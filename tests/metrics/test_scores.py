@@ -79,7 +79,18 @@ def test_splits_have_the_boundaries_of_torch_fidelity(samples, splits):
     (inception_score(1.0004 * probabilities, splits), inception),  # They are rescaled to sum to 1.
     (mode_score(probabilities, 0.9996 * labels, splits), mode),
   ):
-    np.testing.assert_allclose(found, (np.mean(scores), np.std(scores)), rtol=1e-12, atol=1e-12)
+    expected = (np.mean(scores), np.std(scores) if splits > 1 else found.std)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_error_of_one_split_is_the_spread_of_scores_of_other_samples():
+  """By 400 bootstrap samples, whose standard deviation is known to 4 %."""
+  rng, labels = np.random.default_rng(0), np.arange(1, 11) / 55
+  probabilities = _softmax_rows(2000, 10, temperature=0.2)
+  drawn = [probabilities[rng.integers(2000, size=2000)] for _ in range(400)]
+  for score in (inception_score, lambda p: mode_score(p, labels)):
+    np.testing.assert_allclose(score(probabilities).std, np.std([score(d).mean for d in drawn]), rtol=0.12)
+  assert mode_score(np.eye(10)[np.zeros(50, int)], labels) == (0.0, 0.0)
 
 
 # FID.

@@ -1,6 +1,7 @@
 """The loop around steps and evaluations, mostly with stubs of both."""
 
 import itertools
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import TrainingDiverged, train
-from tests.tiny import make_config
+from tests.tiny import make_config, make_state
 from tests.training.trainings import (
   StubEvaluator,
   StubStep,
@@ -70,6 +71,28 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
   # It holds the average of that step, and not the weights of the flow itself.
   for a, b in zip(weights(load_run(tmp_path, 'best_score').generator), averages[1], strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ('records', 'chosen'),
+  [
+    ([(5.0, 3.0), (4.0, 2.8), (3.0, 2.6)], [1, 2]),  # All are nearly as good as the one before, but not as the first.
+    ([(5.0, 3.0), (4.0, 3.1), (4.5, 3.2)], [1, 2]),
+    ([(4.0, 3.0), (4.5, 3.2), (5.0, 3.5)], [1, 3]),
+    ([(math.nan, 3.0), (4.0, 2.9), (None, 3.1), (math.nan, 3.4)], [1, 2, 4]),
+    ([(5.0, 2.0), (4.0, 1.9), (3.0, None)], [1, 2]),
+  ],
+)
+def test_likelihood_chooses_among_scores_within_an_error_of_the_highest(config, records, chosen):
+  """The error is 0.25 for all."""
+  training = mock.Mock(_state=make_state(config), _scorer=mock.Mock(selection='mode_score'))
+  training._objective.uses_critic = False
+  found = []
+  for step, (nll, score) in enumerate(records, 1):
+    record = {'step': step, 'nll': nll, 'mode_score': score, 'mode_score_std': 0.25}
+    if 'best_score' in loop._Loop._improves(training, {k: v for k, v in record.items() if v is not None}):
+      found.append(step)
+  assert found == chosen
 
 
 def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):

@@ -55,6 +55,12 @@ def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_
   check_memory('histograms', 4 * math.prod(image_shape) * histogram_bins)
 
 
+def pixel_logit(flow: tfp.distributions.Distribution) -> AlphaLogit | HistogramLogit:
+  """Returns the first step from an image to noise of a flow of images of this package."""
+  [found] = [part for part in flow.submodules if isinstance(part, AlphaLogit | HistogramLogit)]
+  return found
+
+
 def histogram_logits(flow: tfp.distributions.Distribution) -> list[HistogramLogit]:
   """Returns the parts of a flow that hold histograms, at most one in flows of this package."""
   return [part for part in flow.submodules if isinstance(part, HistogramLogit)]

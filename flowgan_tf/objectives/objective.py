@@ -122,11 +122,10 @@ class Objective:
   With a critic, the generator may also minimise the cost of the transport from noise to samples [3]:
 
   ```none
-  transport_weight mean (G(z) - sigmoid(z))^2,   the mean over samples and pixels
+  transport_weight mean (G(z) - S(z))^2,   the mean over samples and pixels
   ```
 
-  The sigmoid makes an image of the noise, for a flow whose last step is a sigmoid. Without any layers between, the cost
-  would be 0.
+  `S` is the last step of the flow alone, from logits to pixels, so that a flow without any other layers costs nothing.
 
   #### References
 
@@ -210,8 +209,7 @@ class Objective:
       fake_outputs: Critic outputs at samples of the model, `[n]` or `[n, 1]`. Ignored unless `uses_critic`.
       real_outputs: Critic outputs at data. Ignored unless the divergence is `relativistic`.
       progress: Fraction of the training that is over, from 0 to 1. It determines lambda and the transport's weight.
-      transport: Mean squared difference of samples and the sigmoids of their noise, a scalar. Ignored unless
-        `uses_transport`.
+      transport: Cost of the transport, before weighting, a scalar. Ignored unless `uses_transport`.
 
     Returns:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar), `generator_loss` (the

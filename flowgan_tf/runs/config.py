@@ -191,7 +191,7 @@ def default_config() -> config_dict.ConfigDict:
   config.gradient_penalty = config_dict.placeholder(float)  # weight; None for the divergence's own default
   config.penalty = config_dict.placeholder(str)  # 'one_centered' or 'zero_centered'; None for the divergence's own
   config.penalty_interval = 1  # critic updates from one penalty to the next, which counts that many times
-  config.transport_weight = 0.0  # weight of the mean (G(z) - sigmoid(z))^2 in a flow's adversarial loss
+  config.transport_weight = 0.0  # weight of the mean (G(z) - S(z))^2, S from logits to pixels, in a flow's loss
   config.final_transport_weight = config_dict.placeholder(float)  # at the last step; None for the same weight
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
@@ -300,6 +300,9 @@ def validate(config: config_dict.ConfigDict) -> None:
   expected = '0 with generator dcgan, whose noise has another shape than images'
   weight = config.transport_weight
   check('transport_weight', weight, expected, not weight or config.generator != 'dcgan')
+  expected = '0 with both `condition` and `histogram_networks`, as the step from logits to pixels depends on both'
+  depends = config.condition and config[config.generator].get('histogram_networks')
+  check('transport_weight', weight, expected, not (weight and depends))
   # They pass each image through the networks under every label, and batch norms would take that for the batch.
   block = config[config.generator]
   normed = 'batch' in block.get('normalization', '') or block.get('batch_norm_between', False)

@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data.conditions import reduce_images
-from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.objectives import Objective
 from flowgan_tf.progress import Task
@@ -94,6 +94,8 @@ class TrainStep:
     alone = replicas.count == 1
     # What each pass in training updates, and no optimizer: the running statistics of batch norms.
     generator = state.generator
+    if objective.uses_transport:
+      self._image_of_noise = pixel_logit(generator).inverse
     logits = histogram_logits(generator)
     for logit in logits:
       logit.surrogate_gradients = objective.uses_critic
@@ -237,7 +239,7 @@ class TrainStep:
         noise = self._noise(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
         fake = self._decode(noise, condition)
         if objective.uses_transport:
-          transport = tf.reduce_mean(tf.math.squared_difference(fake, tf.sigmoid(noise)))
+          transport = tf.reduce_mean(tf.math.squared_difference(fake, self._image_of_noise(noise)))
         if self._shares_samples:
           with tape.stop_recording():
             metrics |= self.update_critic(real, fake, penalized, condition)

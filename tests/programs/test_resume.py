@@ -76,6 +76,11 @@ def test_a_refused_training_leaves_no_settings(tmp_path):
   assert call('train', *flags).err.endswith('--config.labelled must be 0 or at least 10, one for each class. Got: 5.\n')
   outcome = call('train', '--config.consistency_weight=1', f'--workdir={tmp_path}')
   assert_one_line(outcome, 'train', '--config.consistency_weight must be 0 unless `condition` is computed')
+  histograms = ('--condition=label', '--config.jet.histogram_bins=4', '--config.jet.histogram_networks=1')
+  for flags in (('--generator=dcgan',), ('--generator=jet', *histograms)):
+    flags = ('--objective=adversarial', '--config.transport_weight=1', *flags, f'--workdir={tmp_path}')
+    outcome = call('train', *flags)
+    assert_one_line(outcome, 'train', '--config.transport_weight must be 0 with ')
 
 
 @pytest.fixture(scope='module')

@@ -89,16 +89,18 @@ class _Records:
 
   def read(self) -> list[Split]:
     """Reads all splits. They have labels if every image has one."""
-    images, labels = zip(*self.images(), strict=True)
-    images, labels = np.stack(images), np.array(labels, np.int64)
+    batches = itertools.chain.from_iterable(map(self._batches_of, self._names))
+    images, labels = map(np.concatenate, zip(*batches, strict=True))
     labelled = all_labelled(self._dataset, labels)
     return [Split(images[s.images], labels[s.images] if labelled else None) for s in self.splits]
 
   def images(self) -> Iterator[tuple[np.ndarray, int]]:
     """Reads the images one by one, each with its label, or -1 if it has none."""
-    return itertools.chain.from_iterable(map(self._images_of, self._names))
+    for name in self._names:
+      for images, labels in self._batches_of(name):
+        yield from zip(images, labels, strict=True)
 
-  def _images_of(self, name: str) -> Iterator[tuple[np.ndarray, int]]:
+  def _batches_of(self, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # TFDS offers no `as_dataset` for it.
       keys = [key for key in (self._image_key, self._label_key) if key]
       examples = tf.data.Dataset.from_generator(
@@ -114,12 +116,12 @@ class _Records:
     # Images that may differ in shape cannot be batched.
     batches = examples.batch(_BATCH if self._is_fixed else 1).prefetch(tf.data.AUTOTUNE)
     for images, labels in batches.as_numpy_iterator():
-      for image, label in zip(images, labels, strict=True):
-        image = crop_and_resize(image, self._image_size) if self._image_size else image
-        if None not in self.image_shape and image.shape != self.image_shape:
-          shapes = f'{list(self.image_shape)} and {list(image.shape)}'
-          raise UsageError(f'{self._dataset}: expected images of one shape, got {shapes}{RESIZE}')
-        yield image, label
+      if self._image_size:
+        images = np.stack([crop_and_resize(image, self._image_size) for image in images])
+      if None not in self.image_shape and images.shape[1:] != self.image_shape:
+        shapes = f'{list(self.image_shape)} and {list(images.shape[1:])}'
+        raise UsageError(f'{self._dataset}: expected images of one shape, got {shapes}{RESIZE}')
+      yield images, labels
 
 
 def _keys(dataset: str, features: tfds.features.FeaturesDict) -> tuple[str, str | None]:

@@ -78,7 +78,8 @@ def initialize_prior(
   noise = in_parts(flow.encode, images, groups).reshape(len(images), -1)
   if not np.isfinite(noise).all():
     raise UsageError('`images` must lie inside the support of the flow. Got: an image without finite noise.', 'images')
-  with threadpoolctl.threadpool_limits(1, 'openmp'):  # Threads would add numbers up in another order each time.
+  # Threads would add numbers up in another order each time, and such small products take longer with them.
+  with threadpoolctl.threadpool_limits(1):
     kmeans = [
       KMeans(prior.components_per_class, n_init=1, random_state=seed).fit(noise[groups == group])
       for group in range(prior.classes or 1)

@@ -23,22 +23,29 @@ class FusedAdam(keras.optimizers.Adam):
     # Under a strategy, Keras would clip the gradients of each device and then sum them. Ours are the mean already.
     return grads_and_vars
 
+  def _backend_update_step(self, grads, trainable_variables, learning_rate):
+    self._scalars = {}  # The same numbers for all variables: tracing takes longer if each has its own.
+    super()._backend_update_step(grads, trainable_variables, learning_rate)
+
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
     """Updates one variable; called by `apply`."""
-    index = self._get_variable_index(variable)
-    dtype = variable.dtype
-    step = tf.cast(self.iterations + 1, dtype)
+    index, dtype = self._get_variable_index(variable), variable.dtype
+    if dtype not in self._scalars:
+      step = tf.cast(self.iterations + 1, dtype)
+      self._scalars[dtype] = {
+        'beta1_power': tf.pow(tf.constant(self.beta_1, dtype), step),
+        'beta2_power': tf.pow(tf.constant(self.beta_2, dtype), step),
+        'lr': tf.cast(learning_rate, dtype) * tf.cast(self.rate_factor, dtype),
+        'beta1': tf.constant(self.beta_1, dtype),
+        'beta2': tf.constant(self.beta_2, dtype),
+        'epsilon': tf.constant(self.epsilon, dtype),
+      }
     tf.raw_ops.ResourceApplyAdam(
       var=variable.handle,
       m=self._momentums[index].value.handle,
       v=self._velocities[index].value.handle,
-      beta1_power=tf.pow(tf.constant(self.beta_1, dtype), step),
-      beta2_power=tf.pow(tf.constant(self.beta_2, dtype), step),
-      lr=tf.cast(learning_rate, dtype) * tf.cast(self.rate_factor, dtype),
-      beta1=tf.constant(self.beta_1, dtype),
-      beta2=tf.constant(self.beta_2, dtype),
-      epsilon=tf.constant(self.epsilon, dtype),
       grad=tf.cast(gradient, dtype),
+      **self._scalars[dtype],
     )
 
 

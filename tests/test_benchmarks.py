@@ -1,5 +1,6 @@
 """The benchmarks as a user starts them, on models so small that their sizes can be worked out by hand."""
 
+import collections
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import compare
+from benchmarks import compare, front
 from benchmarks.peers import work
 from flowgan_tf import flows
 from flowgan_tf.bijectors import AffineCoupling
@@ -163,3 +164,12 @@ def test_masks_of_the_peers_are_those_of_the_flows(name):
       kept, _ = module.mask.split(tf.ones(module.mask.event_shape))
       np.testing.assert_array_equal(kept, found.pop(module.name))
   assert not found
+
+
+def test_every_result_of_the_readme_is_drawn():
+  text = (CHECKOUT / 'README.md').read_text(encoding='utf-8')
+  found = front.rows(text)
+  assert len(found) == len(re.findall(r'^\| (?:NICE|Jet).* \|$', text, re.MULTILINE)) > 8
+  assert found[0] == ("NICE, the paper's prior", 'maximum likelihood', -3353, 71)
+  [axes] = front.draw(found).axes
+  assert [len(line.get_xdata()) for line in axes.lines] == list(collections.Counter(row[0] for row in found).values())

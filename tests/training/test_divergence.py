@@ -88,6 +88,7 @@ class InfiniteSlope:
   objective: object
   uses_critic: bool = False
   uses_likelihood: bool = True
+  uses_transport: bool = False
 
   def generator_loss(self, nll, *rest):
     loss, metrics = self.objective.generator_loss(nll, *rest)

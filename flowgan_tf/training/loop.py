@@ -112,6 +112,24 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
         loop.roll_back(error.args)
 
 
+def _choose(records, selection, highest):
+  """Returns which of the records, in turn, is the last to become the checkpoint `best_score`; None if none does.
+
+  `highest` is the best score before the last record. If no record has it, its log is lost, and its likelihood unknown.
+  """
+  scored = [record for record in records if record.get(selection) is not None]
+  known = any(math.isclose(record[selection], highest, rel_tol=1e-6) for record in scored)  # `highest` is a float32.
+  chosen, best = None, -math.inf if known else highest
+  chosen_score, chosen_nll = best, math.inf if known else -math.inf
+  for record in scored:
+    score, nll = record[selection], record.get('nll', math.nan)
+    best = max(best, score)
+    lowest, nll = best - record.get(f'{selection}_std', 0.0), math.inf if math.isnan(nll) else nll
+    if score >= lowest and (chosen_score < lowest or nll < chosen_nll):
+      chosen, chosen_score, chosen_nll = record, score, nll
+  return chosen
+
+
 class _NotFiniteError(Exception):
   """Its arguments name what is not finite."""
 
@@ -298,20 +316,18 @@ class _Loop:
     """
     state, scorer, better = self._state, self._scorer, []
     # An untrained generator is not a candidate, and neither is another run's while the critic warms up.
-    if record['step'] <= (self._config.critic_warmup if self._objective.uses_critic else 0):
+    first = self._config.critic_warmup if self._objective.uses_critic else 0
+    if record['step'] <= first:
       return better
     nll, score = record.get('nll'), scorer and record.get(scorer.selection)
     if nll is not None and nll < float(state.best_nll):
       state.best_nll.assign(nll)
       better.append('best_nll')
     if score is not None:
-      state.best_score.assign(max(score, float(state.best_score)))
-      lowest = float(state.best_score) - record.get(f'{scorer.selection}_std', 0.0)
-      nll = math.inf if nll is None or math.isnan(nll) else nll
-      chosen_score, chosen_nll = state.best_choice.numpy()
-      if score >= lowest and (chosen_score < lowest or nll < chosen_nll):
-        state.best_choice.assign([score, nll])
+      earlier = [r for r in self._log.records if r.get('kind') == 'validation' and first < r['step'] < record['step']]
+      if _choose([*earlier, record], scorer.selection, float(state.best_score)) is record:
         better.append('best_score')
+      state.best_score.assign(max(score, float(state.best_score)))
     return better
 
   def _resume_evaluation(self, step):

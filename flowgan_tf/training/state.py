@@ -61,8 +61,6 @@ class TrainState:
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
-    # Score and NLL of the checkpoint `best_score`, which need not have the highest score.
-    self.best_choice = tf.Variable([float('-inf'), float('inf')], trainable=False, name='best_choice')
 
   def _build(self, config, image_shape, objective, condition):
     # Keras' initializers draw from global generators. Training uses no global randomness after this.
@@ -99,7 +97,6 @@ class TrainState:
       'step': self.step,
       'best_nll': self.best_nll,
       'best_score': self.best_score,
-      'best_choice': self.best_choice,
     }
     if self.critic is not None:
       parts |= {'critic': self.critic, 'critic_optimizer': [v.value for v in self.critic_optimizer.variables]}

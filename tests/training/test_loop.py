@@ -86,13 +86,22 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
 def test_likelihood_chooses_among_scores_within_an_error_of_the_highest(config, records, chosen):
   """The error is 0.25 for all."""
   training = mock.Mock(_state=make_state(config), _scorer=mock.Mock(selection='mode_score'))
-  training._objective.uses_critic = False
+  training._objective.uses_critic, training._log.records = False, []
   found = []
   for step, (nll, score) in enumerate(records, 1):
-    record = {'step': step, 'nll': nll, 'mode_score': score, 'mode_score_std': 0.25}
-    if 'best_score' in loop._Loop._improves(training, {k: v for k, v in record.items() if v is not None}):
+    record = {'kind': 'validation', 'step': step, 'nll': nll, 'mode_score': score, 'mode_score_std': 0.25}
+    record = {k: v for k, v in record.items() if v is not None}
+    if 'best_score' in loop._Loop._improves(training, record):
       found.append(step)
+    training._log.records.append(record)
   assert found == chosen
+  # Without its log, a checkpoint is replaced only if its score is too low.
+  training._log.records = []
+  highest = max(score for _, score in records if score)
+  for score, replaced in ((highest + 0.2, False), (highest + 0.3, True)):
+    training._state.best_score.assign(highest)
+    record = {'step': 9, 'nll': -9.0, 'mode_score': score, 'mode_score_std': 0.25}
+    assert ('best_score' in loop._Loop._improves(training, record)) == replaced
 
 
 def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):

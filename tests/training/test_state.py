@@ -41,7 +41,7 @@ def test_checkpoint_holds_every_variable(precision, tmp_path):
   def variables(state):
     parts = (state.generator, state.ema, state.critic, state.optimizer, state.critic_optimizer)
     found = [v.value if isinstance(v, keras.Variable) else v for part in parts for v in part.variables]
-    return [*found, state.step, state.best_nll, state.best_score, state.best_choice]
+    return [*found, state.step, state.best_nll, state.best_score]
 
   def values(state):
     return [tf.cast(tf.fill(v.shape, i + 2), v.dtype) for i, v in enumerate(variables(state))]

@@ -120,8 +120,10 @@ class Replicas:
   def wait_for_all(self) -> None:
     """Waits until all workers get here, so that none ends while another still needs it.
 
-    A worker that has heard from all may end before another has: the exchange then breaks off there, after its purpose.
+    After the first exchange, a worker may end before another has finished the second. The second then fails there, but
+    has served its purpose.
     """
+    self.any(False)
     with contextlib.suppress(*_LOST, *_FAILED):
       self.any(False)
 

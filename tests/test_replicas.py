@@ -1,5 +1,6 @@
 """Strategies by name, workers that wait for others, and what two parts of a CPU exchange."""
 
+import contextlib
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import socket
 import threading
 import time
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -107,16 +109,14 @@ def test_an_error_of_an_exchange_is_told_with_its_reason(error, text, said):
       raise error(None, None, text)
 
 
-def test_a_worker_that_has_heard_from_all_may_end_before_the_others(monkeypatch):
-  def closed(flag):
-    raise tf.errors.UnavailableError(None, None, 'Collective ops is aborted by: Socket closed')
-
+def test_a_worker_may_end_once_all_have_heard_from_all(monkeypatch):
+  closed = tf.errors.UnavailableError(None, None, 'Collective ops is aborted by: Socket closed')
   replicas = Replicas()
-  monkeypatch.setattr(replicas, 'any', closed)
-  replicas.wait_for_all()
-  monkeypatch.setattr(replicas, 'any', lambda flag: int('a'))
-  with pytest.raises(ValueError, match='invalid literal'):
-    replicas.wait_for_all()
+  for outcomes, expected in (([False, closed], None), ([closed], type(closed)), ([False, ValueError()], ValueError)):
+    monkeypatch.setattr(replicas, 'any', mock.Mock(side_effect=outcomes))
+    with pytest.raises(expected) if expected else contextlib.nullcontext():
+      replicas.wait_for_all()
+    assert replicas.any.call_count == len(outcomes)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_
 
 
 def pixel_logit(flow: tfp.distributions.Distribution) -> AlphaLogit | HistogramLogit:
-  """Returns the first step from an image to noise of a flow of images of this package."""
+  """Returns the part of a flow of this package that maps pixels to logits."""
   [found] = [part for part in flow.submodules if isinstance(part, AlphaLogit | HistogramLogit)]
   return found
 

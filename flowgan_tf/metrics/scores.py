@@ -20,8 +20,8 @@ _BLOCK_ROWS = 1024
 class Score(NamedTuple):
   """Mean and population standard deviation of a score over the splits of the samples, or over subsets.
 
-  With a single split, the Inception and the MODE score have their standard error instead. It is exact to first order in
-  the influence of each sample, the delta method.
+  With a single split, the Inception and the MODE score have their standard error instead. It comes from the delta
+  method, so it is exact to first order.
   """
 
   mean: float

@@ -297,11 +297,11 @@ def validate(config: config_dict.ConfigDict) -> None:
   computed = config.condition not in ('', 'label', 'vector')
   expected = '0 unless `condition` is computed from the image, as low resolution is'
   check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
+  weight = config.transport_weight if config.objective != 'mle' else 0.0
   expected = '0 with generator dcgan, whose noise has another shape than images'
-  weight = config.transport_weight
   check('transport_weight', weight, expected, not weight or config.generator != 'dcgan')
-  expected = '0 with both `condition` and `histogram_networks`, as the step from logits to pixels depends on both'
-  depends = config.condition and config[config.generator].get('histogram_networks')
+  expected = '0 with histogram networks that see the condition, as the step from logits to pixels then depends on it'
+  depends = config.condition and networks and config[config.generator].get('histogram_networks')
   check('transport_weight', weight, expected, not (weight and depends))
   # They pass each image through the networks under every label, and batch norms would take that for the batch.
   block = config[config.generator]

@@ -42,7 +42,7 @@ class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
   While it is open, it also shows the progress of the training with its newest losses. `records` is what the log held
-  when it was opened, and `seconds` is the time of its last record.
+  when it was opened, and what it got since then except losses. `seconds` is the time of the last record it held then.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int, batch_size: int = 1):
@@ -75,10 +75,12 @@ class RunLog:
 
     `kind` is 'train', 'validation' or 'rollback'. `seconds` counts the training by earlier processes as well.
     """
-    self._file.write(_line({'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}))
+    record = {'kind': kind, 'step': step, 'seconds': round(float(seconds), 3), **metrics}
+    self._file.write(_line(record))
     self._file.flush()
     if kind != 'train':  # There are too many 'train' records; see `sync`.
       self.sync()
+      self.records.append(record)
     with self._writing(), self._writer.as_default():
       numbers = {name: value for name, value in metrics.items() if not isinstance(value, (str, list))}
       for name, value in numbers.items():

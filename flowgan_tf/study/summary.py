@@ -96,11 +96,24 @@ class Summary:
 
   @property
   def objective(self) -> str:
-    """The kind with lambda, and with the divergence if that is not Wasserstein; for instance 'Hybrid λ = 0.1'."""
-    name, last = self.kind, self.config.final_lambda
+    """The kind with lambda, with the divergence if that is not Wasserstein, and with the weight of the transport.
+
+    For instance, it is 'Hybrid λ = 0.1'.
+    """
+
+    def moving(first, last):
+      return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')
+
+    name, config = self.kind, self.config
+    if name == 'MLE':
+      return name
     if name == 'Hybrid':
-      name += f' λ = {self.weight:g}' + (f' to {last:g}' if last not in (None, self.weight) else '')
-    return name if self.kind == 'MLE' or self.config.divergence == 'wasserstein' else f'{name} {self.config.divergence}'
+      name += f' λ = {moving(self.weight, config.final_lambda)}'
+    if config.divergence != 'wasserstein':
+      name += f' {config.divergence}'
+    if config.transport_weight:
+      name += f' transport {moving(config.transport_weight, config.final_transport_weight)}'
+    return name
 
   @property
   def seconds(self) -> float | None:

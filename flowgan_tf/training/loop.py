@@ -113,7 +113,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
 
 
 def _choose(records, selection, highest):
-  """Returns which of the records, in turn, is the last to become the checkpoint `best_score`; None if none does.
+  """Goes through the records in order, and returns the last that became the checkpoint `best_score`, or None.
 
   `highest` is the best score before the last record. If no record has it, its log is lost, and its likelihood unknown.
   """
@@ -122,10 +122,11 @@ def _choose(records, selection, highest):
   chosen, best = None, -math.inf if known else highest
   chosen_score, chosen_nll = best, math.inf if known else -math.inf
   for record in scored:
-    score, nll = record[selection], record.get('nll', math.nan)
+    score, nll = record[selection], record.get('nll')
+    nll = math.inf if nll is None or math.isnan(nll) else nll
     best = max(best, score)
-    lowest, nll = best - record.get(f'{selection}_std', 0.0), math.inf if math.isnan(nll) else nll
-    if score >= lowest and (chosen_score < lowest or nll < chosen_nll):
+    lowest = best - (record.get(f'{selection}_std') or 0.0)
+    if score >= lowest and (chosen_score < lowest or (nll, -score) < (chosen_nll, -chosen_score)):
       chosen, chosen_score, chosen_nll = record, score, nll
   return chosen
 
@@ -312,7 +313,8 @@ class _Loop:
   def _improves(self, record):
     """Returns the names of the checkpoints that are the best so far, and notes their values in the state.
 
-    Among scores that are within one standard error of the highest, the best likelihood chooses `best_score`.
+    A score within one standard error of the highest so far becomes `best_score` if its likelihood is better, or if the
+    old one is no longer within that range.
     """
     state, scorer, better = self._state, self._scorer, []
     # An untrained generator is not a candidate, and neither is another run's while the critic warms up.

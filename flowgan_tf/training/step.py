@@ -62,6 +62,8 @@ class TrainStep:
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
+  `transport_weight` adds the cost of the transport from noise to samples to the generator's loss; see `Objective`.
+
   `class_weight` adds a term to the generator's loss: `class_weight` times the mean of `-log p(y | x)` over the labelled
   images of the batch, where p(y | x) is the softmax of `log p(x, y) / class_temperature`. With the setting `labelled`,
   some images have no label, and -1 stands in its place. These images contribute `log p(x)` to the likelihood, and the

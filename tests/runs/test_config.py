@@ -133,7 +133,15 @@ def test_blocks_are_the_builders_arguments():
 
 
 def test_what_has_no_effect_has_a_reason():
-  of_the_critic = ('divergence', 'critic_steps', 'critic_warmup', 'reuse_batch', 'penalty', 'critic_optimizer.beta_1')
+  of_the_critic = (
+    'divergence',
+    'critic_steps',
+    'critic_warmup',
+    'reuse_batch',
+    'penalty',
+    'transport_weight',
+    'critic_optimizer.beta_1',
+  )
   expected = {
     ('mle', 'objective mle'): ('lambda', 'final_lambda', *of_the_critic, 'dcgan_critic.channels'),
     ('adversarial', 'objective adversarial'): ('lambda', 'final_lambda'),

@@ -68,7 +68,12 @@ def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run
 
 @pytest.mark.parametrize(
   'setting',
-  [{'optimizer.schedule': 'cosine'}, {'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}],
+  [
+    {'optimizer.schedule': 'cosine'},
+    {'critic_optimizer.schedule': 'cosine'},
+    {'final_lambda': 0.01},
+    {'final_transport_weight': 1.0},
+  ],
   ids=str,
 )
 def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config, dataset, setting):

@@ -51,10 +51,12 @@ def test_a_generator_that_waits_for_its_critic_or_is_another_run_s_is_not_a_best
 
 @pytest.mark.parametrize('selection', ['mode_score', 'inception_score'])
 def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch, selection):
-  """By script, the score is best at step 2 and the likelihood at step 3."""
+  """By script, the score is best at steps 2 and 4, within the noise, and the likelihood at step 3."""
   config.score_samples = 64
   nlls = iter([5.0, 6.0, 4.0, 7.0])
-  scores = [{'mode_score': 1.0, 'inception_score': 1.0, selection: score} for score in (1.1, 3.0, 2.0, 2.5)]
+  scores = [{'mode_score': 1.0, 'inception_score': 1.0, selection: score} for score in (1.1, 3.0, 2.0, 3.1)]
+  for score in scores:
+    score[f'{selection}_std'] = 0.2
   monkeypatch.setattr(loop, 'make_scorer', lambda *_, **__: mock.Mock(selection=selection, side_effect=scores))
   monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, **__: Likelihood(next(nlls), 0.1, 2.0, 0.0, 10))
   averages, evaluate = [], loop._Loop._evaluate
@@ -81,6 +83,7 @@ def test_best_checkpoints_are_kept_apart(stubbed, config, tmp_path, monkeypatch,
     ([(4.0, 3.0), (4.5, 3.2), (5.0, 3.5)], [1, 3]),
     ([(math.nan, 3.0), (4.0, 2.9), (None, 3.1), (math.nan, 3.4)], [1, 2, 4]),
     ([(5.0, 2.0), (4.0, 1.9), (3.0, None)], [1, 2]),
+    ([(None, 4.0), (None, 4.2), (None, 4.1), (math.inf, 4.24)], [1, 2, 4]),  # As without a likelihood.
   ],
 )
 def test_likelihood_chooses_among_scores_within_an_error_of_the_highest(config, records, chosen):
@@ -90,7 +93,8 @@ def test_likelihood_chooses_among_scores_within_an_error_of_the_highest(config, 
   found = []
   for step, (nll, score) in enumerate(records, 1):
     record = {'kind': 'validation', 'step': step, 'nll': nll, 'mode_score': score, 'mode_score_std': 0.25}
-    record = {k: v for k, v in record.items() if v is not None}
+    if step % 2:  # As read from a file, or as the evaluator left it out.
+      record = {k: v for k, v in record.items() if v is not None}
     if 'best_score' in loop._Loop._improves(training, record):
       found.append(step)
     training._log.records.append(record)

@@ -56,7 +56,7 @@ def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
     copy(workdir, tmp_path / f't{last}', objective='adversarial', transport_weight=9.0, final_transport_weight=last)
     for last in (9.0, 1.0)
   )
-  assert labels([again, near, nearer]) == ['ADV', 'ADV transport 9', 'ADV transport 9 to 1']
+  assert labels([again, near, nearer]) == ['ADV', 'ADV transport 9 to 1', 'ADV transport 9']
   given = copy(workdir, tmp_path / 'A', condition='label')
   assert labels([workdir, given]) == ['MLE', 'MLE (given label)']
 

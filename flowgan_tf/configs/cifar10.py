@@ -18,7 +18,8 @@ bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
 
 For two CPU cores, the same objectives with a Real-NVP of 393,216 parameters, a smaller DCGAN, and a Jet p(x | y) of
 images given their labels. Add `--precision=mixed_bfloat16` on a processor that has it. The hybrids start from the runs
-of `small` and `jet`. The first two commands take an hour or two, the others about half an hour:
+of `small` and `jet`. The first two commands take an hour or two, the others about half an hour. docs/results.md shows
+shorter runs of the variants `small`; we have not trained `jet` on all images yet:
 
 bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
 bin/train --config=configs/cifar10.py:jet --workdir=runs/cifar10-jet
@@ -33,7 +34,7 @@ describes. `--config.real_nvp.architecture=paper` gives them the architecture of
 code trains by maximum likelihood with one norm for the whole batch, without running statistics or learned gains and
 biases. Our variant `paper` has batch norm, the default of that code.
 
-We have trained none of these variants to the end yet. `python -m benchmarks.size` counts the PFLOP of all training
+We have trained none of the variants for a GPU to the end yet. `python -m benchmarks.size` counts the PFLOP of all training
 steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one
 GPU like the H100, and leave out kernel launches, evaluations and the host's work.
 """

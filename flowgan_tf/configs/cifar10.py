@@ -34,9 +34,9 @@ describes. `--config.real_nvp.architecture=paper` gives them the architecture of
 code trains by maximum likelihood with one norm for the whole batch, without running statistics or learned gains and
 biases. Our variant `paper` has batch norm, the default of that code.
 
-We have trained none of the variants for a GPU to the end yet. `python -m benchmarks.size` counts the PFLOP of all training
-steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32, on one
-GPU like the H100, and leave out kernel launches, evaluations and the host's work.
+We have trained none of the variants for a GPU to the end yet. `python -m benchmarks.size` counts the PFLOP of all
+training steps. The hours are not measured: they follow from these FLOPs at an assumed 25 TFLOP/s sustained, in float32,
+on one GPU like the H100, and leave out kernel launches, evaluations and the host's work.
 """
 
 from ml_collections import config_dict

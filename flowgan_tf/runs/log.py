@@ -41,8 +41,9 @@ _LOSSES = {'nll': ',.1f', 'critic_gap': '.3g'}  # in the lines of progress
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  While it is open, it also shows the progress of the training with its newest losses. `records` is what the log held
-  when it was opened, and what it got since then except losses. `seconds` is the time of the last record it held then.
+  While it is open, it also shows the progress of the training with its newest losses. `records` holds what was in the
+  log when it was opened, and all later records except those of losses. `seconds` is the time of the last record when it
+  was opened.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int, batch_size: int = 1):

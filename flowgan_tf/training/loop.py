@@ -26,6 +26,7 @@ from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
+from flowgan_tf.training.best import improved_checkpoints
 from flowgan_tf.training.divergence import explain, not_finite
 from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
 from flowgan_tf.training.step import TrainStep, batches_per_step
@@ -110,25 +111,6 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
         return loop.run()
       except _NotFiniteError as error:
         loop.roll_back(error.args)
-
-
-def _choose(records, selection, highest):
-  """Goes through the records in order, and returns the last that became the checkpoint `best_score`, or None.
-
-  `highest` is the best score before the last record. If no record has it, its log is lost, and its likelihood unknown.
-  """
-  scored = [record for record in records if record.get(selection) is not None]
-  known = any(math.isclose(record[selection], highest, rel_tol=1e-6) for record in scored)  # `highest` is a float32.
-  chosen, best = None, -math.inf if known else highest
-  chosen_score, chosen_nll = best, math.inf if known else -math.inf
-  for record in scored:
-    score, nll = record[selection], record.get('nll')
-    nll = math.inf if nll is None or math.isnan(nll) else nll
-    best = max(best, score)
-    lowest = best - (record.get(f'{selection}_std') or 0.0)
-    if score >= lowest and (chosen_score < lowest or (nll, -score) < (chosen_nll, -chosen_score)):
-      chosen, chosen_score, chosen_nll = record, score, nll
-  return chosen
 
 
 class _NotFiniteError(Exception):
@@ -311,26 +293,13 @@ class _Loop:
       self._log.record('validation', step, metrics, self._seconds())
 
   def _improves(self, record):
-    """Returns the names of the checkpoints that are the best so far, and notes their values in the state.
-
-    A score within one standard error of the highest so far becomes `best_score` if its likelihood is better, or if the
-    old one is no longer within that range.
-    """
-    state, scorer, better = self._state, self._scorer, []
+    """Returns the names of the checkpoints that are the best so far, and notes their values in the state."""
     # An untrained generator is not a candidate, and neither is another run's while the critic warms up.
     first = self._config.critic_warmup if self._objective.uses_critic else 0
     if record['step'] <= first:
-      return better
-    nll, score = record.get('nll'), scorer and record.get(scorer.selection)
-    if nll is not None and nll < float(state.best_nll):
-      state.best_nll.assign(nll)
-      better.append('best_nll')
-    if score is not None:
-      earlier = [r for r in self._log.records if r.get('kind') == 'validation' and first < r['step'] < record['step']]
-      if _choose([*earlier, record], scorer.selection, float(state.best_score)) is record:
-        better.append('best_score')
-      state.best_score.assign(max(score, float(state.best_score)))
-    return better
+      return []
+    earlier = [r for r in self._log.records if r.get('kind') == 'validation' and first < r['step'] < record['step']]
+    return improved_checkpoints(self._state, record, earlier, self._scorer and self._scorer.selection)
 
   def _resume_evaluation(self, step):
     """Evaluates a step if its evaluation was cut off; otherwise takes the best values from its record.

@@ -10,7 +10,8 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
 from flowgan_tf.errors import check, check_integer, check_memory
-from flowgan_tf.flows.builder import check_events, check_values
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, check_events, check_values
+from flowgan_tf.networks import ResidualConditioner
 
 _PER_CALL = 1000
 
@@ -39,6 +40,35 @@ def make_logit(
     return AlphaLogit(alpha)
   given = {'conditioners': conditioners, 'condition_shape': condition_shape}
   return HistogramLogit(image_shape, histogram_bins, alpha, dtype, **given)
+
+
+def histogram_conditioners(
+  image_shape: Sequence[int],
+  histogram_bins: int,
+  histogram_networks: int,
+  histogram_channels: int,
+  histogram_blocks: int,
+  dtype: str,
+) -> list[ResidualConditioner]:
+  """Returns the networks of a `HistogramLogit`.
+
+  They work at the resolution of the pixels that they see: the first two on patches of 2x2 pixels, the next two on
+  patches of 4x4 pixels with twice as many channels, and so on.
+
+  Raises:
+    UsageError: If an argument is out of range, or the machine has not enough memory.
+  """
+  check_integer('histogram_channels', histogram_channels, 1, MOST_UNITS)
+  check_integer('histogram_blocks', histogram_blocks, 0, MOST_LAYERS)
+  *sides, channels = image_shape
+  outputs = channels * HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
+  sizes = [(2 ** (i // 2), math.gcd(2 ** (i // 2 + 1), *sides)) for i in range(histogram_networks)]
+  weights = [18 * histogram_blocks * (factor * histogram_channels) ** 2 for factor, _ in sizes]
+  check_memory('weights', 4 * sum(weights))
+  return [
+    ResidualConditioner(outputs, factor * histogram_channels, histogram_blocks, dtype=dtype, patch_size=size)
+    for factor, size in sizes
+  ]
 
 
 def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_networks: int = 0) -> None:

@@ -11,7 +11,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import check_histograms, make_logit
+from flowgan_tf.flows.histograms import check_histograms, histogram_conditioners, make_logit
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
@@ -37,6 +37,8 @@ def jet(
   alpha: float = 1e-7,
   histogram_bins: int = 0,
   histogram_networks: int = 0,
+  histogram_channels: int = 64,
+  histogram_blocks: int = 3,
   condition_networks: bool = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -75,7 +77,10 @@ def jet(
     components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
       the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
     histogram_networks: Networks of the `HistogramLogit`. The first one makes a half of the pixels depend on the rest,
-      and each further one does the same with the pixels that are left.
+      and each further one does the same with the pixels that are left. They are `ResidualConditioner`s. The first two
+      see the image in patches of 2x2 pixels, the next two in patches of 4x4 pixels, and so on.
+    histogram_channels: Channels of the first two of these networks. The next two have twice as many, and so on.
+    histogram_blocks: Residual blocks of each of these networks.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -109,7 +114,7 @@ def jet(
   patches = pixels // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
-  check_memory('weights', 4 * (couplings + histogram_networks) * width * per_feature)
+  check_memory('weights', 4 * couplings * width * per_feature)
 
   def network(outputs):
     sizes = outputs, patch_size, width, blocks
@@ -127,8 +132,9 @@ def jet(
       yield network(mask.changed_shape[-1] * (2 if affine else 1)), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  groups = channels * bijectors.HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
-  of_pixels = [network(groups) for _ in range(histogram_networks)]
+  of_pixels = histogram_conditioners(
+    image_shape, histogram_bins, histogram_networks, histogram_channels, histogram_blocks, dtype
+  )
   to_noise: list[tfp.bijectors.Bijector] = [
     make_logit(image_shape, alpha, histogram_bins, density_dtype, of_pixels, seen if of_pixels else None)
   ]

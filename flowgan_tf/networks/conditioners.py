@@ -1,6 +1,7 @@
 """The dense conditioner of NICE, and the residual convolutional conditioners of Real-NVP."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.errors import check_choice
@@ -14,6 +15,7 @@ from flowgan_tf.networks.modulation import (
 )
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
+from flowgan_tf.networks.patches import check_patch_size
 
 
 def dense_conditioner(
@@ -138,7 +140,8 @@ class ResidualConditioner(keras.layers.Layer):
   ```
 
   It maps images, or a list of images and conditions. A vector as condition is the input of a `Modulation` after each
-  norm. An image is resized and becomes further channels of `x`.
+  norm. An image is resized and becomes further channels of `x`. With a `patch_size` above 1, `h` has one position for
+  each patch of `x`, whose pixels are its channels, and the channels of `y` become pixels again.
 
   Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
   """
@@ -150,6 +153,8 @@ class ResidualConditioner(keras.layers.Layer):
     blocks: int = 8,
     normalization: str = 'layer',
     dtype: str = 'float32',
+    *,
+    patch_size: int = 1,
     **kwargs,
   ):
     """Builds the network.
@@ -159,6 +164,7 @@ class ResidualConditioner(keras.layers.Layer):
       channels: Channels of every hidden layer.
       blocks: Number of residual blocks of two convolutions.
       normalization: A key of `NORMALIZATIONS`, as for `dense_conditioner`.
+      patch_size: Height and width of a patch, a divisor of the image's height and width.
       dtype: Name of a Keras dtype policy.
       **kwargs: Further arguments of `keras.layers.Layer`.
 
@@ -167,7 +173,7 @@ class ResidualConditioner(keras.layers.Layer):
     """
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
-    self.normalization = normalization
+    self.normalization, self.patch_size = normalization, patch_size
 
     def convolution(filters, kernel_size, **initializer):
       norm, relu = make_normalization(normalization, dtype), keras.layers.ReLU(dtype=dtype)
@@ -178,15 +184,17 @@ class ResidualConditioner(keras.layers.Layer):
 
     self._first = WeightNormConv2D(channels, 3, dtype=dtype)
     self._blocks = [sequence(*convolution(channels, 3), *convolution(channels, 3)) for _ in range(blocks)]
-    self._last = sequence(*convolution(output_channels, 1, gain_initializer='zeros'))
+    self._last = sequence(*convolution(output_channels * patch_size**2, 1, gain_initializer='zeros'))
 
   def build(self, input_shape):
     # Keras restores weights only into sublayers that exist by then.
     shape, condition_shape = split_inputs(input_shape)
     if is_image(condition_shape):
       shape, condition_shape = shape_beside(shape, condition_shape), None
-    self._first.build(shape)
-    hidden_shape = (*shape[:-1], self.channels)
+    (batch, height, width, channels), size = shape, self.patch_size
+    check_patch_size(size, height, width)
+    hidden_shape = batch, height // size, width // size, self.channels
+    self._first.build((*hidden_shape[:-1], channels * size**2))
     for part in (*self._blocks, self._last):
       part.build(hidden_shape if condition_shape is None else [hidden_shape, condition_shape])
 
@@ -194,13 +202,14 @@ class ResidualConditioner(keras.layers.Layer):
     x, condition = split_inputs(inputs)
     if condition is not None and is_image(condition.shape):
       x, condition = beside(x, condition), None
-    h = self._first(x)
+    h = self._first(x if self.patch_size == 1 else tf.nn.space_to_depth(x, self.patch_size))
     for block in self._blocks:
       h = h + block(h if condition is None else [h, condition], training=training)
-    return self._last(h if condition is None else [h, condition], training=training)
+    y = self._last(h if condition is None else [h, condition], training=training)
+    return y if self.patch_size == 1 else tf.nn.depth_to_space(y, self.patch_size)
 
   def get_config(self):
-    names = 'output_channels', 'channels', 'blocks', 'normalization'
+    names = 'output_channels', 'channels', 'blocks', 'normalization', 'patch_size'
     return super().get_config() | {name: getattr(self, name) for name in names}
 
 

@@ -111,17 +111,19 @@ def test_weight_norm_in_half_precision_has_the_kernel_of_single_precision(policy
   np.testing.assert_array_equal(half, single.astype(half.dtype))
 
 
-def test_residual_conditioner_against_its_formula():
-  network = ResidualConditioner(2, 3, blocks=2, normalization='none', dtype='float64')
-  x = np.random.default_rng(1).normal(size=(2, 4, 3, 5))
+@pytest.mark.parametrize('size', [1, 2])
+def test_residual_conditioner_against_its_formula(size):
+  network = ResidualConditioner(2, 3, blocks=2, normalization='none', dtype='float64', patch_size=size)
+  x = np.random.default_rng(1).normal(size=(2, 2 * size, 3 * size, 5))
   network(x)
   randomise(network.trainable_variables)
   weights = iter(v.numpy() for v in network.trainable_variables)
   conv = convolutions_with(weights)
-  h = conv(x)
+  h = conv(x.reshape(2, 2, size, 3, size, 5).swapaxes(2, 3).reshape(2, 2, 3, 5 * size**2))
   for _ in range(2):
     h = h + conv(np.maximum(conv(np.maximum(h, 0)), 0))
-  np.testing.assert_allclose(network(x), conv(np.maximum(h, 0)), rtol=1e-9, atol=1e-10)
+  y = conv(np.maximum(h, 0)).reshape(2, 2, 3, size, size, 2).swapaxes(2, 3).reshape(2, 2 * size, 3 * size, 2)
+  np.testing.assert_allclose(network(x), y, rtol=1e-9, atol=1e-10)
   assert next(weights, None) is None
 
 

@@ -121,7 +121,7 @@ def test_values_and_both_derivatives_of_a_norm_with_modulation(mode, shape):
 
 NETWORKS = {
   'dense': (lambda: dense_conditioner(3, 8, 1, conditional=True), (6,)),
-  'residual': (lambda: ResidualConditioner(3, 4, 1), (4, 4, 2)),
+  'residual': (lambda: ResidualConditioner(3, 4, 1, patch_size=2), (4, 4, 2)),
   'mixer': (lambda: MixerConditioner(3, 2, 4, 1, 3, 5), (4, 4, 2)),
   'transformer': (lambda: TransformerConditioner(3, 2, 4, 1, 2, 5), (4, 4, 2)),
 }

@@ -26,7 +26,13 @@ LAYERS = {
     'gain_initializer': keras.initializers.Constant(0.5),
     'direction_initializer': 'glorot_uniform',
   },
-  networks.ResidualConditioner: {'output_channels': 5, 'channels': 4, 'blocks': 2, 'normalization': 'scalar_batch'},
+  networks.ResidualConditioner: {
+    'output_channels': 5,
+    'channels': 4,
+    'blocks': 2,
+    'normalization': 'scalar_batch',
+    'patch_size': 2,
+  },
   networks.MixerConditioner: PATCHES | {'patch_units': 3, 'hidden_units': 5},
   networks.TransformerConditioner: PATCHES | {'heads': 3, 'hidden_units': 5},
 }

@@ -4,7 +4,7 @@
   sweep --lambdas=0,0.1,1,inf --seeds=0,1 --config=configs/mnist.py --steps=2000 --data_dir=DIR
 
 A lambda of 0 means adversarial training, inf means maximum likelihood. All flags of `train` except --objective,
---lambda and --seed can be set, and apply to all runs.
+--lambda, --seed and --evaluate can be set, and apply to all runs.
 """
 
 import itertools
@@ -21,7 +21,9 @@ from flowgan_tf.programs import command, options, train
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(train)
+for _flag in FLAGS.get_key_flags_for_module(train):
+  if _flag.name not in ('objective', 'lambda', 'seed', 'evaluate'):  # The help leaves out what this program sets.
+    flags.declare_key_flag(_flag.name)
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
 flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `analyze`; none if empty.')
@@ -32,6 +34,8 @@ def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  if not FLAGS.evaluate:
+    raise UsageError('--evaluate must be left out, because the figures show evaluations. Got: False.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)

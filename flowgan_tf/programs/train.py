@@ -31,6 +31,9 @@ flags.DEFINE_integer(
   lower_bound=10,
   upper_bound=10**6,
 )
+flags.DEFINE_bool(
+  'evaluate', True, 'Whether to evaluate the checkpoints on the test images at the end. `evaluate RUN` does it later.'
+)
 command.require_path('workdir')
 
 
@@ -64,12 +67,13 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     return 1
   if not fg.replicas.make_replicas(config.strategy).is_chief:
     return 0
-  checkpoints = fg.runs.checkpoints.available(workdir)
-  # A user who trains without scores may lack what the scores need.
-  samples = FLAGS.samples if config.score_samples else 0
-  strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
-  records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
-  print(fg.report.evaluation_table(records))
+  if FLAGS.evaluate:
+    checkpoints = fg.runs.checkpoints.available(workdir)
+    # A user who trains without scores may lack what the scores need.
+    samples = FLAGS.samples if config.score_samples else 0
+    strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
+    records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
+    print(fg.report.evaluation_table(records))
   run = fg.runs.load_run(workdir)
   with progress.Task('exporting'):
     fg.saved_model.export(run.generator, workdir / 'export')

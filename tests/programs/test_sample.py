@@ -79,9 +79,10 @@ def arrays_of(outcome):
 @pytest.mark.slow
 def test_a_run_with_labels(tmp_path):
   images, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1), labels=True), tmp_path / 'run'
-  flags = (*FAST, '--condition=label', '--config.eval_every=2', '--config.score_samples=0')
+  flags = (*FAST, '--condition=label', '--config.eval_every=2', '--config.score_samples=0', '--noevaluate')
   outcome = call('train', *flags, f'--dataset={images}', f'--workdir={workdir}')
   assert 'sides: the generator is given the label of each image, one of 2 classes; p(y) ' in outcome.err, outcome
+  assert (workdir / 'export').exists() and not (workdir / 'evaluation.json').exists()
   grid = tf.io.decode_png((workdir / 'samples' / 'step_0000002.png').read_bytes())
   assert grid.shape == (2 * 66 + 2, 8 * 66 + 2, 1)
   flow = load_run(workdir).generator

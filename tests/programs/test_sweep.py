@@ -105,6 +105,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--init_from=/missing'], '/missing: no such folder'),
     (['--condition=vector'], "--condition must be something other than 'vector': digits has no array of conditions."),
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
+    (['--noevaluate'], '--evaluate must be left out, because the figures show evaluations. Got: False.'),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )

@@ -101,7 +101,8 @@ def _trace_plain(module: tf.Module, generator: Generator) -> dict[str, list[Call
     names += ['log_prob', 'encode']
 
   def sample(n, seed=0, temperature=1.0):
-    return module.decode(tempered(generator.distribution, temperature).sample(n, seed=_pair(seed)))
+    prior = tempered(generator.distribution, _checked_temperature(temperature))
+    return module.decode(prior.sample(n, seed=_pair(seed)))
 
   module.sample = tf.function(sample, autograph=False)
   concrete = {name: [getattr(module, name).get_concrete_function()] for name in names}
@@ -145,7 +146,8 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
   def sample(n, condition, seed, temperature):
     condition = None if condition is None else checked(condition)
     counts, condition, seed = generator._condition_of_samples(n, condition, _pair(seed))
-    return decode_each(sample_noise(generator.distribution, counts[0], seed, temperature, condition), condition)
+    noise = sample_noise(generator.distribution, counts[0], seed, _checked_temperature(temperature), condition)
+    return decode_each(noise, condition)
 
   # The arguments have the names by which they are given.
   if classes is None:
@@ -179,6 +181,13 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
   if generator.has_density and classes is not None:
     concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function()]
   return concrete
+
+
+def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
+  valid = (temperature >= 0) & tf.math.is_finite(temperature)
+  message = '`temperature` must be a finite number of at least 0. Got:'
+  with tf.control_dependencies([tf.debugging.Assert(valid, [message, temperature])]):
+    return tf.identity(temperature)
 
 
 def _trace_sample(sample: Callable, generator: Generator, *condition: tf.TensorSpec | None) -> list[Callable]:

@@ -101,6 +101,9 @@ def test_samples_follow_the_seed_and_the_temperature(exported):
     np.testing.assert_array_equal(model.sample(20, seed), samples)
   np.testing.assert_allclose(model.sample(20, (3, 4)), flow.sample(20, seed=(3, 4)), atol=1e-5)
   np.testing.assert_array_equal(model.sample(2), model.sample(n=2, seed=0, temperature=1.0))
+  for wrong in (-1.0, np.nan, np.inf):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a finite number of at least 0'):
+      model.sample(2, 0, wrong)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   arguments = {'n': tf.constant(20), 'seed': tf.constant(3), 'temperature': tf.constant(1.0)}
   np.testing.assert_array_equal(*model.signatures['sample'](**arguments).values(), samples)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -193,6 +194,8 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
   """Reads the arrays of an .npz file. Their checksums show damage, except in the table of contents."""
   if not os.path.isfile(path):
     raise UsageError(f'{path}: no such file')
+  if not zipfile.is_zipfile(path):
+    raise UsageError(f'{path}: not a readable .npz file of plain arrays (it is no zip archive)')
   try:
     with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
       names, members = set(archive.files), archive.zip.infolist()

@@ -134,7 +134,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.nice.condition_networks = False
   if variant in ('jet', 'jet_class', 'jet_label', 'jet_one', 'larger'):
     config.pseudo_labels = variant not in ('jet_one', 'larger')
-    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'jet_one': 6000, 'larger': 3000}[variant]
+    config.steps = {'jet': 7000, 'jet_class': 6000, 'jet_label': 10_000, 'jet_one': 8000, 'larger': 3000}[variant]
     config.eval_every = 1500 if variant == 'jet_class' else 1000
     config.optimizer.learning_rate = 1.5e-3
     config.optimizer.schedule = 'cosine'
@@ -142,6 +142,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_1 = 0.9
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
+    if variant == 'jet_one':
+      config.optimizer.learning_rate, config.optimizer.clip_norm = 2.5e-3, 300.0
   elif variant not in ('default', 'few_labels', 'paper'):
     # A relativistic critic, which sees the samples of the flow's own step. In hybrids, the flow is already trained.
     if variant == 'adversarial':

@@ -283,9 +283,10 @@ class _Loop:
       pictures.mkdir(exist_ok=True)
       save_png(grid, pictures / f'step_{step:07d}.png')
       self._log.image('samples', step, grid)
-      real = real_grid(self._dataset.validation, self._dataset.levels, _GRID_IMAGES, self._rows, _GRID_COLUMNS)
-      if real is not None and not (pictures / 'real.png').exists():
-        save_png(real, pictures / 'real.png')
+      if not (path := pictures / 'real.png').exists():
+        real = real_grid(self._dataset.validation, self._dataset.levels, _GRID_IMAGES, self._rows, _GRID_COLUMNS)
+        if real is not None:
+          save_png(real, path)
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
         self._save(name)

@@ -187,6 +187,9 @@ def _restore(
       # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
       text = re.sub(r'^{{.*?}} *', '', str(error).strip()).replace(prefix, str(path))
       reason = (text.splitlines() or [type(error).__name__])[0][:120]
+      if isinstance(error, AssertionError) or 'incompatible tensor' in reason:  # It was read, and has other variables.
+        said = f'{path}: does not fit the generator that this version builds, or is damaged ({reason})'
+        raise UsageError(said) from error
       raise UsageError(f'{path}: the checkpoint is damaged ({reason}); remove {path.name}.* to skip it') from error
   if changes:
     raise UsageError(

@@ -31,7 +31,10 @@ FLOWS = {
   'nice': ('nice', {}),
   'labels': ('nice', {'classes': 3, 'components': 6}),
   'histograms': ('nice', {'histogram_bins': 5}),
-  'networks': ('jet', {'histogram_bins': 5, 'histogram_networks': 2}),
+  'networks': (
+    'jet',
+    {'histogram_bins': 5, 'histogram_networks': 2, 'histogram_channels': 4, 'histogram_blocks': 1},
+  ),
   'jet': ('jet', {}),
   'real_nvp': ('real_nvp', {}),
 }

@@ -13,6 +13,8 @@ from flowgan_tf.errors import check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, check_events, check_values
 from flowgan_tf.networks import ResidualConditioner
 
+_CHANNELS, _BLOCKS = 64, 3  # the defaults of `jet`
+
 _PER_CALL = 1000
 
 # Where a pixel has few training images of a level, its histogram borrows from the histogram of all pixels, as if there
@@ -42,7 +44,7 @@ def make_logit(
   return HistogramLogit(image_shape, histogram_bins, alpha, dtype, **given)
 
 
-def histogram_conditioners(
+def make_networks(
   image_shape: Sequence[int],
   histogram_bins: int,
   histogram_networks: int,
@@ -50,24 +52,37 @@ def histogram_conditioners(
   histogram_blocks: int,
   dtype: str,
 ) -> list[ResidualConditioner]:
-  """Returns the networks of a `HistogramLogit`.
+  """Returns the networks of a `HistogramLogit`, from arguments of `jet`.
 
-  They work at the resolution of the pixels that they see: the first two on patches of 2x2 pixels, the next two on
-  patches of 4x4 pixels with twice as many channels, and so on.
+  The farther apart the pixels that a network sees, the larger its patches: 2x2 for the first two networks, 4x4 for the
+  next two, and so on, as long as they divide the image. Larger patches have more channels in proportion to their
+  height, so that the residual blocks of all networks cost about the same.
 
   Raises:
-    UsageError: If an argument is out of range, or the machine has not enough memory.
+    UsageError: If an argument is out of range, a network would not reach the pixels that it sees, or the machine has
+      not enough memory.
   """
   check_integer('histogram_channels', histogram_channels, 1, MOST_UNITS)
   check_integer('histogram_blocks', histogram_blocks, 0, MOST_LAYERS)
+  for name, value, usual in (('channels', histogram_channels, _CHANNELS), ('blocks', histogram_blocks, _BLOCKS)):
+    expected = f'{usual} without `histogram_networks`'
+    check(f'histogram_{name}', value, expected, histogram_networks or value == usual)
   *sides, channels = image_shape
   outputs = channels * HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
-  sizes = [(2 ** (i // 2), math.gcd(2 ** (i // 2 + 1), *sides)) for i in range(histogram_networks)]
-  weights = [18 * histogram_blocks * (factor * histogram_channels) ** 2 for factor, _ in sizes]
+  distances = [2 ** (i // 2) for i in range(histogram_networks)]  # from a pixel to the nearest ones that it depends on
+  sizes = [math.gcd(2 * distance, *sides) for distance in distances]
+  for i, (distance, size) in enumerate(zip(distances, sizes, strict=True)):
+    expected = f'at most {i} for images of shape {tuple(image_shape)} and {histogram_blocks} `histogram_blocks`'
+    check('histogram_networks', histogram_networks, expected, distance <= (1 + 2 * histogram_blocks) * size)
+  widths = [histogram_channels * max(size // 2, 1) for size in sizes]
+  weights = [
+    width * ((9 * channels + outputs) * size**2 + 18 * histogram_blocks * width)
+    for width, size in zip(widths, sizes, strict=True)
+  ]
   check_memory('weights', 4 * sum(weights))
   return [
-    ResidualConditioner(outputs, factor * histogram_channels, histogram_blocks, dtype=dtype, patch_size=size)
-    for factor, size in sizes
+    ResidualConditioner(outputs, width, histogram_blocks, dtype=dtype, patch_size=size)
+    for width, size in zip(widths, sizes, strict=True)
   ]
 
 

@@ -11,7 +11,7 @@ from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import check_histograms, histogram_conditioners, make_logit
+from flowgan_tf.flows.histograms import check_histograms, make_logit, make_networks
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
 from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
@@ -47,8 +47,8 @@ def jet(
 ) -> Flow:
   """Builds a flow of couplings whose networks are products of matrices over patches of the image.
 
-  From image to noise: alpha-logit, couplings, diagonal scaling. The masks take turns: single pixels as on a
-  checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
+  From image to noise: alpha-logit or histograms, couplings, diagonal scaling. The masks take turns: single pixels as on
+  a checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
   Masks that do not divide the image are left out, such as channels if there is only one. If the condition is an image
   that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. Its network sees the
   value that would give the block the mean that the condition asks for.
@@ -78,8 +78,10 @@ def jet(
       the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
     histogram_networks: Networks of the `HistogramLogit`. The first one makes a half of the pixels depend on the rest,
       and each further one does the same with the pixels that are left. They are `ResidualConditioner`s. The first two
-      see the image in patches of 2x2 pixels, the next two in patches of 4x4 pixels, and so on.
-    histogram_channels: Channels of the first two of these networks. The next two have twice as many, and so on.
+      divide the image into patches of 2x2 pixels, the next two into patches of 4x4 pixels, and so on, as long as such
+      patches divide it.
+    histogram_channels: Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and
+      so on.
     histogram_blocks: Residual blocks of each of these networks.
 
   Raises:
@@ -132,11 +134,11 @@ def jet(
       yield network(mask.changed_shape[-1] * (2 if affine else 1)), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  of_pixels = histogram_conditioners(
+  pixel_networks = make_networks(
     image_shape, histogram_bins, histogram_networks, histogram_channels, histogram_blocks, dtype
   )
   to_noise: list[tfp.bijectors.Bijector] = [
-    make_logit(image_shape, alpha, histogram_bins, density_dtype, of_pixels, seen if of_pixels else None)
+    make_logit(image_shape, alpha, histogram_bins, density_dtype, pixel_networks, seen if pixel_networks else None)
   ]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     title = f'coupling_{i}'

@@ -1,10 +1,9 @@
-"""The dense conditioner of NICE, and the residual convolutional conditioners of Real-NVP."""
+"""The dense conditioner of NICE, and the residual convolutional conditioners of Real-NVP and of histograms."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.errors import check_choice
+from flowgan_tf.errors import check_choice, check_integer
 from flowgan_tf.networks.modulation import (
   ConditionalSequential,
   Modulation,
@@ -140,8 +139,8 @@ class ResidualConditioner(keras.layers.Layer):
   ```
 
   It maps images, or a list of images and conditions. A vector as condition is the input of a `Modulation` after each
-  norm. An image is resized and becomes further channels of `x`. With a `patch_size` above 1, `h` has one position for
-  each patch of `x`, whose pixels are its channels, and the channels of `y` become pixels again.
+  norm. An image is resized and becomes further channels of `x`. With a `patch_size` above 1, the pixels of a patch of
+  `x` become the channels of one position of `h`, and the last layer returns the pixels of that patch.
 
   Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.7.
   """
@@ -160,7 +159,8 @@ class ResidualConditioner(keras.layers.Layer):
     """Builds the network.
 
     Args:
-      output_channels: Channels of the changed part for an additive coupling, twice as many for an affine one.
+      output_channels: Channels of the changed part for an additive coupling, twice as many for an affine one; for a
+        `HistogramLogit`, its groups times the channels of the event.
       channels: Channels of every hidden layer.
       blocks: Number of residual blocks of two convolutions.
       normalization: A key of `NORMALIZATIONS`, as for `dense_conditioner`.
@@ -169,9 +169,11 @@ class ResidualConditioner(keras.layers.Layer):
       **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
-      UsageError: If `normalization` is not a key of `NORMALIZATIONS`.
+      UsageError: If `normalization` is not a key of `NORMALIZATIONS`, or `patch_size` is no positive integer or, when
+        the network is built, does not divide the image.
     """
     super().__init__(dtype=dtype, **kwargs)
+    check_integer('patch_size', patch_size, 1)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
     self.normalization, self.patch_size = normalization, patch_size
 
@@ -192,9 +194,11 @@ class ResidualConditioner(keras.layers.Layer):
     if is_image(condition_shape):
       shape, condition_shape = shape_beside(shape, condition_shape), None
     (batch, height, width, channels), size = shape, self.patch_size
-    check_patch_size(size, height, width)
-    hidden_shape = batch, height // size, width // size, self.channels
-    self._first.build((*hidden_shape[:-1], channels * size**2))
+    if size > 1:
+      check_patch_size(size, height, width)
+      height, width = height // size, width // size
+    self._first.build((batch, height, width, channels * size**2))
+    hidden_shape = batch, height, width, self.channels
     for part in (*self._blocks, self._last):
       part.build(hidden_shape if condition_shape is None else [hidden_shape, condition_shape])
 
@@ -202,11 +206,26 @@ class ResidualConditioner(keras.layers.Layer):
     x, condition = split_inputs(inputs)
     if condition is not None and is_image(condition.shape):
       x, condition = beside(x, condition), None
-    h = self._first(x if self.patch_size == 1 else tf.nn.space_to_depth(x, self.patch_size))
+    h = self._first(self._to_channels(x))
     for block in self._blocks:
       h = h + block(h if condition is None else [h, condition], training=training)
     y = self._last(h if condition is None else [h, condition], training=training)
-    return y if self.patch_size == 1 else tf.nn.depth_to_space(y, self.patch_size)
+    return self._to_pixels(y)
+
+  # TensorFlow's own operations, `space_to_depth` and its inverse, lack some dtypes on a GPU.
+  def _to_channels(self, x):
+    size, (_, height, width, channels) = self.patch_size, x.shape
+    if size == 1:
+      return x
+    x = ops.reshape(x, (-1, height // size, size, width // size, size, channels))
+    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height // size, width // size, size**2 * channels))
+
+  def _to_pixels(self, y):
+    size, (_, rows, columns, _) = self.patch_size, y.shape
+    if size == 1:
+      return y
+    y = ops.reshape(y, (-1, rows, columns, size, size, self.output_channels))
+    return ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, rows * size, columns * size, self.output_channels))
 
   def get_config(self):
     names = 'output_channels', 'channels', 'blocks', 'normalization', 'patch_size'
@@ -231,7 +250,7 @@ class PaperConditioner(keras.layers.Layer):
   """
 
   def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs):
-    """Builds the network. It takes the arguments of a `ResidualConditioner`."""
+    """Builds the network. It takes the arguments of a `ResidualConditioner` but `normalization` and `patch_size`."""
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks
 

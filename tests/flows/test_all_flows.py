@@ -32,7 +32,7 @@ def jet(shape=SHAPE, **kwargs):
   return flows.jet(shape, **{'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 6} | kwargs)
 
 
-# name: (flow, number of couplings)
+# name: (flow, number of networks)
 FLOWS = {
   'nice': (functools.partial(nice, normalization='scalar_batch'), 2),
   'real_nvp 1 scale': (functools.partial(real_nvp, scales=1, batch_norm_between=True), 4),
@@ -40,6 +40,10 @@ FLOWS = {
   'real_nvp paper': (functools.partial(real_nvp, scales=1, architecture='paper', blocks=1), 4),
   'jet mixer': (jet, 2),
   'jet transformer': (functools.partial(jet, conditioner='transformer', coupling='additive', histogram_bins=5), 2),
+  'jet networks': (
+    functools.partial(jet, histogram_bins=5, histogram_networks=2, histogram_channels=4, histogram_blocks=1),
+    4,
+  ),
 }
 each_flow = pytest.mark.parametrize('name', FLOWS)
 one_of_each_kind = pytest.mark.parametrize('name', ['nice', 'real_nvp 1 scale', 'jet mixer'])

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data, flows
-from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.flows.histograms import histogram_logits, make_networks
 from flowgan_tf.keras import FlowModel
 from flowgan_tf.training.state import start_from_data
 from tests.tiny import make_config, make_state
@@ -80,6 +80,42 @@ def test_wrong_flows_and_images_are_refused():
       flows.jet((4, 4, 1), patch_size=2, **wrong)
   with pytest.raises(ValueError, match='`histogram_bins` must be 0 if the condition is a smaller image'):
     flows.jet((4, 4, 1), patch_size=2, condition_shape=(2, 2, 1), histogram_bins=4)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'sizes', 'channels'),
+  [
+    ((28, 28, 1), [2, 2, 4, 4, 4, 4], [6, 6, 12, 12, 12, 12]),
+    ((32, 24, 3), [2, 2, 4, 4, 8, 8], [6, 6, 12, 12, 24, 24]),
+    ((9, 6, 3), [1] * 6, [6] * 6),
+  ],
+)
+def test_networks_work_at_the_resolution_of_what_they_see(shape, sizes, channels):
+  networks = make_networks(shape, 256, 6, 6, 3, 'float32')
+  assert [network.patch_size for network in networks] == sizes
+  assert [network.channels for network in networks] == channels
+
+
+def test_networks_that_cannot_be_are_refused():
+  for wrong, said in (
+    ({'histogram_networks': 8}, r'`histogram_networks` must be at most 6 for images of shape \(9, 9, 1\) and 3 `hist'),
+    ({'histogram_networks': 3, 'histogram_blocks': 0}, r'`histogram_networks` must be at most 2 for images'),
+    ({'histogram_channels': 0}, '`histogram_channels` must be an integer from 1'),
+    ({'histogram_channels': 32}, '`histogram_channels` must be 64 without `histogram_networks`'),
+    ({'histogram_blocks': 2}, '`histogram_blocks` must be 3 without `histogram_networks`'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      flows.jet((9, 9, 1), patch_size=3, histogram_bins=4, **wrong)
+
+
+def test_the_memory_that_is_checked_is_that_of_the_kernels(monkeypatch):
+  counts = []
+  monkeypatch.setattr('flowgan_tf.flows.histograms.check_memory', lambda what, size: counts.append(size))
+  networks, kernels = make_networks((8, 8, 3), 5, 3, 6, 2, 'float32'), []
+  for network in networks:
+    network.build((None, 8, 8, 3))
+    kernels += [v for v in network.trainable_variables if v.name == 'direction']
+  assert counts == [4 * sum(np.prod(v.shape) for v in kernels)]
 
 
 def test_a_training_fits_them_once():

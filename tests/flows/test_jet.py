@@ -72,6 +72,7 @@ def test_the_default_has_the_parameters_that_can_be_counted():
     ((2, 1, 1), {'patch_size': 1}),
     ((1, 6, 3), {'patch_size': 1, 'coupling': 'additive', 'conditioner': 'transformer'}),
     ((3, 3, 1), {'patch_size': 3, 'conditioner': 'transformer'}),
+    ((1, 6, 3), {'patch_size': 1, 'histogram_bins': 4, 'histogram_networks': 1, 'histogram_channels': 2}),
   ],
 )
 def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, arguments):

@@ -35,7 +35,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   ```
 
   The seed is stateless: a pair of ints, as for `Flow.sample`, or an int, which stands for the pair `(seed, 0)`; in the
-  signature it is an int. A generator without a likelihood has only `sample` and `decode`.
+  signature it is an int. The temperature is a finite number of at least 0. A generator without a likelihood has only
+  `sample` and `decode`.
 
   The functions of a flow with classes take `label`: an int for all images, or an int for each. Without a label,
   `sample` and `log_prob` use the mixture of the classes. Signatures take a vector of labels. Its length is 1 if all

@@ -135,6 +135,8 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   assert len(model.sample(1, each)) == 5
   noise = sample_noise(flow.distribution, 5, (0, 0), 0.5, each)
   np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a finite number of at least 0'):
+    model.sample(5, each, temperature=-1.0)
   for wrong in (3, -1, each + 1, np.int64(2**32)):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
       model.log_prob(images, wrong)

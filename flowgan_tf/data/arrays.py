@@ -194,10 +194,11 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
   """Reads the arrays of an .npz file. Their checksums show damage, except in the table of contents."""
   if not os.path.isfile(path):
     raise UsageError(f'{path}: no such file')
-  if not zipfile.is_zipfile(path):
-    raise UsageError(f'{path}: not a readable .npz file of plain arrays (it is no zip archive)')
   try:
-    with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
+    with open(path, 'rb') as file:  # NumPy leaves a damaged file open.
+      if not zipfile.is_zipfile(file):
+        raise UsageError(f'{path}: not a readable .npz file of plain arrays (not a zip archive, or cut short)')
+    with open(path, 'rb') as file, np.load(file) as archive:
       names, members = set(archive.files), archive.zip.infolist()
       keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
       needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}

@@ -21,8 +21,9 @@ from flowgan_tf.programs import command, options, train
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
+_DECIDED = 'objective', 'lambda', 'seed', 'evaluate'  # by this program, so its help leaves them out
 for _flag in FLAGS.get_key_flags_for_module(train):
-  if _flag.name not in ('objective', 'lambda', 'seed', 'evaluate'):  # The help leaves out what this program sets.
+  if _flag.name not in _DECIDED:
     flags.declare_key_flag(_flag.name)
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   if not FLAGS.evaluate:
-    raise UsageError('--evaluate must be left out, because the figures show evaluations. Got: False.')
+    raise UsageError('--evaluate must be true, because the sweep draws the evaluations. Got: false.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)

@@ -27,12 +27,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
   'samples',
   5000,
-  'Samples behind the final scores, unless --config.score_samples=0.',
+  'Samples behind the final scores, unless --config.score_samples=0 or --evaluate=false.',
   lower_bound=10,
   upper_bound=10**6,
 )
 flags.DEFINE_bool(
-  'evaluate', True, 'Whether to evaluate the checkpoints on the test images at the end. `evaluate RUN` does it later.'
+  'evaluate', True, 'Whether to evaluate the checkpoints on the test images at the end. `evaluate RUN` does so later.'
 )
 command.require_path('workdir')
 
@@ -59,7 +59,7 @@ def condition_suffix(config: config_dict.ConfigDict) -> str:
 
 
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
-  """Trains a run, prints its evaluation, exports it, and returns the exit status."""
+  """Trains a run, prints its evaluation unless --evaluate=false, exports it, and returns the exit status."""
   try:
     fg.training.train(config, workdir, scorer_required=FLAGS.scorer is not None)
   except fg.training.TrainingDiverged as error:

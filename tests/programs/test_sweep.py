@@ -7,7 +7,7 @@ import pytest
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
 from flowgan_tf.study.summary import read_summary
-from tests.programs.conftest import FAST, TINY, assert_one_line, call
+from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names
 
 FLAGS = (*(flag for flag in TINY if 'objective' not in flag), '--steps=5', '--what=jacobian', '--noise_vectors=2')
 
@@ -105,13 +105,18 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--init_from=/missing'], '/missing: no such folder'),
     (['--condition=vector'], "--condition must be something other than 'vector': digits has no array of conditions."),
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
-    (['--noevaluate'], '--evaluate must be left out, because the figures show evaluations. Got: False.'),
+    (['--evaluate=false'], '--evaluate must be true, because the sweep draws the evaluations. Got: false.'),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )
 def test_mistakes_are_found_before_the_first_training(flags, said, tmp_path):
   assert_one_line(call('sweep', f'--workdir={tmp_path}/sweep', *flags), 'sweep', said)
   assert not (tmp_path / 'sweep').exists()
+
+
+def test_the_help_leaves_out_what_the_sweep_decides():
+  shown = set(flag_names('sweep'))
+  assert not {'objective', 'lambda', 'seed', 'evaluate'} & shown and {'steps', 'lambdas', 'workdir'} <= shown
 
 
 def test_lambdas_that_look_alike_have_folders_of_their_own(images, tmp_path):

@@ -137,7 +137,8 @@ class TrainStep:
       batch: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them. For
         a conditional generator, a pair of the images and their conditions.
       step: Number of steps before this one; None reads it from the state.
-      gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory.
+      gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory. With a critic, it always
+        is.
 
     Returns:
       Float32 scalars: the objective's metrics, of the last critic update where they belong to the critic, and the
@@ -152,8 +153,9 @@ class TrainStep:
       updates = range(step * config.critic_steps, (step + 1) * config.critic_steps)
       penalized = tuple(number % self.objective.penalty_interval == 0 for number in updates)
       trains_generator = step >= config.critic_warmup
-    # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same.
-    pattern = penalized, trains_generator, gradient_norm
+    # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same. A critic
+    # makes several, each of which takes long to compile; without the norm they would be twice as many.
+    pattern = penalized, trains_generator, gradient_norm or self.objective.uses_critic
     waiting = contextlib.nullcontext()
     if pattern not in self._graphs:
       self._graphs[pattern] = graph(lambda *batch: self._step(batch, *pattern), jit_compile=self._compiles_all)

@@ -32,6 +32,8 @@ def jet(shape=SHAPE, **kwargs):
   return flows.jet(shape, **{'couplings': 2, 'patch_size': 2, 'width': 4, 'hidden_units': 6} | kwargs)
 
 
+NETWORKS = {'histogram_networks': 2, 'histogram_channels': 4, 'histogram_blocks': 1}
+
 # name: (flow, number of networks)
 FLOWS = {
   'nice': (functools.partial(nice, normalization='scalar_batch'), 2),
@@ -39,9 +41,8 @@ FLOWS = {
   'real_nvp 2 scales': (functools.partial(real_nvp, normalization='scalar_batch'), 10),
   'real_nvp paper': (functools.partial(real_nvp, scales=1, architecture='paper', blocks=1), 4),
   'jet mixer': (jet, 2),
-  'jet transformer': (functools.partial(jet, conditioner='transformer', coupling='additive', histogram_bins=5), 2),
-  'jet networks': (
-    functools.partial(jet, histogram_bins=5, histogram_networks=2, histogram_channels=4, histogram_blocks=1),
+  'jet transformer': (
+    functools.partial(jet, conditioner='transformer', coupling='additive', histogram_bins=5, **NETWORKS),
     4,
   ),
 }

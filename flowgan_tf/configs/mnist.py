@@ -146,7 +146,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.optimizer.beta_2 = 0.99
     config.ema_decay = 0.995
     if variant == 'jet_one':
-      # The norm is about 300 in the first 200 steps, and then falls to 100.
+      # The norm rises to about 300 in the first 200 steps, and then falls to 100.
       config.optimizer.learning_rate, config.optimizer.clip_norm = 2.5e-3, 300.0
   elif variant not in ('default', 'few_labels', 'paper'):
     # A relativistic critic, which sees the samples of the flow's own step. In hybrids, the flow is already trained.

@@ -195,10 +195,10 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
   if not os.path.isfile(path):
     raise UsageError(f'{path}: no such file')
   try:
-    with open(path, 'rb') as file:  # NumPy leaves a damaged file open.
+    with open(path, 'rb') as file:
       if not zipfile.is_zipfile(file):
         raise UsageError(f'{path}: not a readable .npz file of plain arrays (not a zip archive, or cut short)')
-    with open(path, 'rb') as file, np.load(file) as archive:
+    with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
       names, members = set(archive.files), archive.zip.infolist()
       keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
       needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}

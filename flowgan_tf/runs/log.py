@@ -41,9 +41,8 @@ _LOSSES = {'nll': ',.1f', 'critic_gap': '.3g'}  # in the lines of progress
 class RunLog:
   """Writes every record to `metrics.jsonl` and TensorBoard, and prints a line for each evaluation.
 
-  While it is open, it also shows the progress of the training with its newest losses. `records` holds what was in the
-  log when it was opened, and all later records except those of losses. `seconds` is the time of the last record when it
-  was opened.
+  While it is open, it also shows the progress of the training with its newest losses. Opening the log reads its file
+  into `records`, and sets `seconds` to the time of the last record. Later, `records` gains all records except losses.
   """
 
   def __init__(self, workdir: pathlib.Path, start: int, steps: int, batch_size: int = 1):

@@ -6,8 +6,8 @@ bin/train --dataset=photos/ --steps=2000
 
 This configuration is the default for images larger than 10x10: in a folder, in .npz and .npy files, and in all data
 sets of TFDS but MNIST and Fashion-MNIST. Its flow is like `jet` of `configs/cifar10.py`. It flips images. Without
---config, bin/train sets what else the images need: --config.flip=False for grey images and unknown data sets of TFDS,
-which may be letters, and a smaller --config.jet.patch_size if 4 does not divide height and width.
+--config, bin/train sets what else the images need: --config.flip=False for grey images and data sets of TFDS other than
+CIFAR-10, which may be letters, and a smaller --config.jet.patch_size if 4 does not divide height and width.
 """
 
 from ml_collections import config_dict

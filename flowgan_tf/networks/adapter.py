@@ -37,7 +37,7 @@ def _check_owner(owner: keras.Layer, variables: Sequence[tf.Variable], name: str
   if any(id(v) not in seen for v in variables):
     raise UsageError(
       f'`{owner.name}` is a Keras layer and does not see the variables of {name!r}: it would neither train nor save '
-      'them. Give it `flowgan_tf.keras.FlowModel(flow)` instead, and call the `flow` of that.'
+      'them. Give it `model = flowgan_tf.keras.FlowModel(flow)` instead, and call `model.flow`.'
     )
 
 

@@ -29,8 +29,8 @@ flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_s
 flags.DEFINE_integer(
   'n',
   None,
-  'Number of samples, or of samples in each row if rows have conditions; with --interpolate, number of rows. Default: '
-  '64, or 8 in each row. With --interpolate or --neighbors: one for each condition or, without conditions, 8 or 16.',
+  'Number of samples (default 64) or, if each row has a condition, of samples in a row (8). With --interpolate, number '
+  'of rows (8), and with --neighbors, of samples (16); by default one for each condition, if rows have conditions.',
   lower_bound=1,
   upper_bound=10**6,
 )
@@ -42,7 +42,7 @@ flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
 flags.DEFINE_bool('neighbors', False, 'Draw the training images nearest to each sample, in pixels, beside it.')
-flags.DEFINE_string('out', None, "Path of the files, without extension. Default: in the run's folder samples.")
+flags.DEFINE_string('out', None, 'Path of the files, without extension. Default: in the folder `samples` of the run.')
 command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}

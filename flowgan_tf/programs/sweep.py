@@ -4,7 +4,8 @@
   sweep --lambdas=0,0.1,1,inf --seeds=0,1 --config=configs/mnist.py --steps=2000 --data_dir=DIR
 
 A lambda of 0 means adversarial training, inf means maximum likelihood. All flags of `train` except --objective,
---lambda, --seed and --evaluate can be set, and apply to all runs.
+--lambda, --seed and --evaluate can be set, and apply to all runs. The default of --workdir, which holds all runs, is
+runs/DATASET-sweep[-CONDITION]. --strategy=multi_worker is refused.
 """
 
 import itertools
@@ -99,10 +100,10 @@ def _check(configs, analyses):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
-      raise UsageError(f'--what must be without {needy[0]}, which needs a likelihood. Got: {config.generator}.')
+      raise UsageError(f'--what must not contain {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   for what in analyses:
     if why := ANALYSES[what].refuses(condition):
-      raise UsageError(f'--what must be without {what} with condition {config.condition}: {why}.')
+      raise UsageError(f'--what must not contain {what} with condition {config.condition}: {why}.')
   if any(objective.uses_critic for objective in objectives):
     fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=seen)
   for what, settings in analyses.items():

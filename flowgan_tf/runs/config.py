@@ -224,7 +224,7 @@ def default_config() -> config_dict.ConfigDict:
   config.scorer = 'classifier'  # network behind the scores; or 'resnet', which trains longer; or 'inception'
   config.inception_weights = ''  # file with the weights of Inception-v3; downloaded if empty
   config.precision = 'float32'
-  config.jit = False  # XLA for generator and optimizer: on a CPU, only NICE is faster with it
+  config.jit = False  # XLA for generator and optimizer: on a CPU, only dense networks are faster with it
   config.recompute = False  # gradients compute the flow's networks again: less memory, more time
   config.strategy = ''  # 'mirrored' shares each batch among the devices of a machine, 'multi_worker' among machines
   return config.lock()  # so that a misspelt setting is an error
@@ -270,7 +270,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
   for name, only in (('objective', 'mle'), ('flip', False), ('shift', 0)):
-    expected = f'{only!r} with generator vectors, whose samples are no images'
+    expected = f'{only!r} with generator vectors, whose samples are not images'
     check(name, config[name], expected, config.generator != 'vectors' or config[name] == only)
   name, block = config.generator, config[config.generator]
   several, networks = block.get('components', 1) > 1, block.get('condition_networks', True)
@@ -285,7 +285,7 @@ def validate(config: config_dict.ConfigDict) -> None:
   check('pseudo_labels', config.pseudo_labels, expected, not (config.pseudo_labels and block.get('histogram_bins')))
   expected = "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is"
   check('pseudo_labels', config.pseudo_labels, expected, not config.pseudo_labels or config.condition in ('', 'label'))
-  expected = "0 with `condition` 'vector', which may depend on the place of what an image shows"
+  expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
   check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
   likely = config.objective == 'mle' or (config.objective == 'hybrid' and config['lambda'] != 0)
   for name in ('labelled', 'class_weight'):

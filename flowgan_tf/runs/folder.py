@@ -56,7 +56,7 @@ def read_description(workdir: pathlib.Path) -> Description | None:
     config.update(record['config'])
     return Description(**record | {'config': config})
   except (KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
-    raise UsageError(f'{path}: is of another version of flowgan_tf ({error})') from error
+    raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
 
 def count_rollback(workdir: pathlib.Path) -> int:

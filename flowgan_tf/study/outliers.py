@@ -124,7 +124,7 @@ def _other(settings, config, dataset, whose) -> data.Dataset:
     other = data.load(settings.other_dataset, config.data_dir, config.image_size)
   except UsageError as error:
     raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
-  expected = f'another data set than {whose} uses, with images of shape {dataset.image_shape}'
+  expected = f'a data set that {whose} does not use, with images of shape {dataset.image_shape}'
   differs = other.fingerprint != dataset.fingerprint
   check('other_dataset', settings.other_dataset, expected, differs and other.image_shape == dataset.image_shape)
   return other

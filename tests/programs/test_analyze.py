@@ -79,7 +79,7 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
   lines = outcome.err.splitlines()
   assert outcome.status == 2 and len(lines) == 2
   for workdir, line in zip(workdirs, lines, strict=True):
-    assert line.startswith('analyze: --other_dataset must be another data set than') and str(workdir) in line
+    assert line.startswith('analyze: --other_dataset must be a data set that') and str(workdir) in line
     assert analysis_files(workdir) == sorted(FILES['jacobian'])
     assert f'{workdir}/analysis/jacobian.svg' in outcome.out
   # Nor does a damaged file.

@@ -58,7 +58,7 @@ def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run
     lambda record: record.pop('data'),
   ):
     edit_record(path, edit)
-    with pytest.raises(UsageError, match=rf'^{path}: is of another version of flowgan_tf \(.*$'):
+    with pytest.raises(UsageError, match=rf'^{path}: was written by another version of flowgan_tf \(.*$'):
       load_run(run[0])
   path.write_text('{"config": {}}')
   for read in (lambda: load_run(run[0], 'latest'), lambda: open_workdir(run[0], config, dataset)):

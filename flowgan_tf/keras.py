@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
 from flowgan_tf.flows.builder import DEQUANTIZE, check_events, check_values
@@ -52,7 +53,8 @@ class FlowModel(keras.Model):
   Data are batches of images, or of `(images, labels)`, whose labels are ignored, or of `(images, labels, weights)`.
   Images are floating-point numbers in [0, 1]. A flow is a density, so images of 256 levels need to be dequantised, as
   by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
-  generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for them.
+  generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for images
+  outside of the flow's support.
 
   A conditional flow learns from `fit(x, y)`, or from batches of `(x, y)`, where `y` are its conditions: labels `[n]`,
   ints, or floats `[n, *condition_shape]`.
@@ -167,6 +169,7 @@ class FlowModel(keras.Model):
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
     return self.flow.sample(n, seed=seed, condition=condition)
 
+  @clearing_caches()
   def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
@@ -196,11 +199,13 @@ class FlowModel(keras.Model):
     y = _labels(x, y, sample_weight)
     return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
 
+  @clearing_caches()
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
     """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
     self._check_data(x, y)
     return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
+  @clearing_caches()
   def predict(self, x, *args, **kwargs) -> np.ndarray:
     """Log-densities in nats, or probabilities `[n, classes]` of the classes; see `keras.Model.predict`.
 
@@ -293,7 +298,8 @@ class FlowModel(keras.Model):
     elif self._takes_pairs:
       y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):
-      x, y = tf.identity(x), y if y is None else tf.identity(y)
+      # An unconditional flow ignores labels, whatever they are.
+      x, y = tf.identity(x), tf.identity(y) if self.flow._is_conditional else y
     return [x, y] if self.flow._is_conditional else x, y, sample_weight
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:

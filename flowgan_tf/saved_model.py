@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import sample_noise, tempered
@@ -23,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _FILES = {'assets', 'fingerprint.pb', 'saved_model.pb', 'variables'}
 
 
+@clearing_caches()
 def export(generator: Generator, folder: str | os.PathLike) -> None:
   """Writes a SavedModel of `generator`, with a signature for each function, for TensorFlow Serving.
 

@@ -1,7 +1,9 @@
 """A flow as a Keras model."""
 
 import functools
+import gc
 import re
+import weakref
 
 import keras
 import numpy as np
@@ -109,6 +111,20 @@ def test_weights_of_images(trained):
   assert (history['loss'], history['val_loss']) == ([0.0], [0.0])
   with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
     model.evaluate(dataset((images, np.zeros(20), np.ones((20, 4), np.float32)), 4), verbose=0)
+
+
+def test_a_flow_is_let_go_after_fit_and_export(tmp_path):
+  def used():
+    model = fg.keras.FlowModel(make_flow())
+    model.compile()
+    model.fit(make_images(), epochs=1, verbose=0)
+    fg.saved_model.export(model.flow, tmp_path)
+    return weakref.ref(model.flow.trainable_variables[0])
+
+  variable = used()
+  keras.backend.clear_session()
+  gc.collect()
+  assert variable() is None
 
 
 def test_a_keras_file_holds_model_and_optimizer(trained, tmp_path):

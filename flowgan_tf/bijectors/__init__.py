@@ -1,7 +1,7 @@
 """Bijectors that can be used in any `tfb.Chain`."""
 
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.base import bijector_kwargs
+from flowgan_tf.bijectors.base import bijector_kwargs, clearing_caches
 from flowgan_tf.bijectors.batch_norm import BatchNormalization
 from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from flowgan_tf.bijectors.histogram import HistogramLogit
@@ -19,5 +19,6 @@ __all__ = [
   'HistogramLogit',
   'Squeeze',
   'bijector_kwargs',
+  'clearing_caches',
   'masks',
 ]

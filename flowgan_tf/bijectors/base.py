@@ -1,7 +1,8 @@
 """What our bijectors share: value and log-determinant in one pass, variables of their own, and keywords."""
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -89,15 +90,19 @@ def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> N
     raise UsageError(f'{owner} expects events of shape {tuple(event_shape)}. Got: input of shape {x.shape}.')
 
 
-def clear_caches() -> None:
-  """Clears the caches of TFP's bijectors, which would otherwise keep every graph and its flow alive for ever.
+@contextlib.contextmanager
+def clearing_caches() -> Iterator[None]:
+  """Clears the caches of TFP's bijectors at the end of a block, or of a function that it decorates.
 
-  The caches belong to classes, not to instances. They hold weak references to outputs, but strong references to
-  log-determinants. A log-determinant in a graph refers to the graph. The graph owns the outputs, which would have to be
-  deleted before their entries are cleared.
+  Otherwise they keep every graph and its flow alive for ever. The caches belong to classes, not to instances. They hold
+  weak references to outputs, but strong references to log-determinants. A log-determinant in a graph refers to the
+  graph. The graph owns the outputs, which would have to be deleted before their entries are cleared.
   """
-  for owner in (tfp.bijectors.Bijector, OnePassBijector):
-    vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.
+  try:
+    yield
+  finally:
+    for owner in (tfp.bijectors.Bijector, OnePassBijector):
+      vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.
 
 
 def bijector_kwargs(

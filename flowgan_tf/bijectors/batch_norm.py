@@ -77,15 +77,17 @@ class BatchNormalization(VariableBijector, OnePassBijector):
 
   def _inverse_and_log_det(self, y, training=False):
     check_event_shape(y, self._event_shape, self.name)
+    wide = tf.cast(y, tf.float32) if y.dtype.size < 4 else y  # In float16, squares would overflow.
     if training:
-      mean, variance = tf.nn.moments(tf.reshape(y, (-1, self._mean.shape[0])), axes=[0])
+      mean, variance = tf.nn.moments(tf.reshape(wide, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
         batch = tf.cast(tf.stop_gradient(batch), running.dtype)
         # The moments of an empty batch are NaN. The running statistics would never recover from them.
         running.assign_sub((1 - self._momentum) * (running - tf.where(tf.size(y) > 0, batch, running)))
     else:
-      mean, variance = tf.cast(self._mean, y.dtype), tf.cast(self._variance, y.dtype)
-    return (y - mean) * tf.math.rsqrt(variance + self._epsilon), -self._log_det(variance)
+      mean, variance = tf.cast(self._mean, wide.dtype), tf.cast(self._variance, wide.dtype)
+    normalized = (wide - mean) * tf.math.rsqrt(variance + self._epsilon)
+    return tf.cast(normalized, y.dtype), tf.cast(-self._log_det(variance), y.dtype)
 
   def _log_det(self, variance):
     return 0.5 * self._positions * tf.reduce_sum(tf.math.log(variance + self._epsilon))

@@ -270,7 +270,12 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     before, after, width = (prob * tf.gather(table, self._index(k)) for table in bins)
     divide = self._divide if self.surrogate_gradients else tf.divide
     part = tf.where(2 * from_start < prob, divide(from_start - before, width), 1 - divide(from_end - after, width))
-    x = (tf.cast(k, y.dtype) + _clip(part)) / self._bins  # Rounding must not reach another bin.
+    part = _clip(part)
+    # Rounding must not reach another bin.
+    margin = tf.constant(min(self._bins * float(np.finfo(y.dtype.as_numpy_dtype).eps), 0.5), y.dtype)
+    part = tf.where((k > 0) & (part < margin), margin, part)
+    part = tf.where((k < self._bins - 1) & (part > 1 - margin), 1 - margin, part)
+    x = (tf.cast(k, y.dtype) + part) / self._bins
     # Near 1, numbers are too far apart for a small alpha.
     most = max(self._alpha - 2 * (self._alpha + 1) * self._rounding(y.dtype), 0) / shrink
     x = tf.where(f < 0, f, tf.where(q < 0, 1 + tf.minimum(-q, most), x))

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
 from flowgan_tf.errors import UsageError, check
+from flowgan_tf.networks.patches import depth_to_space, space_to_depth
 
 
 class Squeeze(tfp.bijectors.Bijector):
@@ -30,18 +31,12 @@ class Squeeze(tfp.bijectors.Bijector):
     return True
 
   def _forward(self, x):
-    height, width, channels = x.shape[-3:]
-    _require(height % 2 == 0 and width % 2 == 0, 'an even height and width', x)
-    blocks = tf.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
-    squeezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
-    return tf.reshape(squeezed, tf.concat([tf.shape(x)[:-3], (height // 2, width // 2, 4 * channels)], axis=0))
+    _require_divisible(x, (2, 2, 1), 'an even height and width')
+    return space_to_depth(x, 2)
 
   def _inverse(self, y):
-    height, width, channels = y.shape[-3:]
-    _require(channels % 4 == 0, 'a number of channels divisible by 4', y)
-    blocks = tf.reshape(y, (-1, height, width, 2, 2, channels // 4))
-    unsqueezed = tf.transpose(blocks, (0, 1, 3, 2, 4, 5))
-    return tf.reshape(unsqueezed, tf.concat([tf.shape(y)[:-3], (2 * height, 2 * width, channels // 4)], axis=0))
+    _require_divisible(y, (1, 1, 4), 'a number of channels divisible by 4')
+    return depth_to_space(y, 2)
 
   def _forward_log_det_jacobian(self, x):
     return tf.zeros([], x.dtype)
@@ -68,8 +63,9 @@ class Squeeze(tfp.bijectors.Bijector):
     return tf.concat([shape[:-3], shape[-3:] * [2, 2, 1] // [1, 1, 4]], axis=0)
 
 
-def _require(holds: bool, what: str, x: tf.Tensor) -> None:
-  if not holds:
+def _require_divisible(x: tf.Tensor, divisors: tuple[int, ...], what: str) -> None:
+  sizes = (None,) * 3 if x.shape.rank is None else x.shape[-3:]
+  if any(size is not None and size % divisor for size, divisor in zip(sizes, divisors, strict=True)):
     raise UsageError(f'`Squeeze` needs {what}. Got: an input of shape {x.shape}.')
 
 

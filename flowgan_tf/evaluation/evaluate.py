@@ -10,6 +10,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.flows import Generator
@@ -164,6 +165,7 @@ class Evaluator:
     return {'spread': value, 'spread_conditions': n, 'spread_samples': _SPREAD_SAMPLES}
 
 
+@clearing_caches()
 def evaluate_run(
   workdir: str | os.PathLike,
   checkpoints: Sequence[str],

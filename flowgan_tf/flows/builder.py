@@ -44,7 +44,7 @@ class Generator(HiddenFromKeras):
   _condition_shape: tuple[int, ...] | None
 
   def with_dtype(self, dtype: str) -> Self:
-    """Copies the generator, with the same weights, in another dtype.
+    """Copies the generator, with the same weights, in another dtype. All layers of the copy are trainable.
 
     Args:
       dtype: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or a dtype of NumPy or TensorFlow.

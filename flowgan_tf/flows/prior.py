@@ -267,7 +267,10 @@ class MixturePrior(tfp.distributions.Distribution):
       constant = math.log(self.classes)  # The weight of a component is 1 / K, and C / K within a class.
     if component is not None:
       component = self._as_component(component, noise.shape)
-      return self._of_component(noise - tf.gather(means, component)) + constant
+      value = self._of_component(noise - tf.gather(means, component)) + constant
+      if label is None:
+        return value
+      return tf.where(component // self.components_per_class == label, value, tf.constant(-math.inf, value.dtype))
     if label is None:
       return tf.reduce_logsumexp(self._of_components(noise), axis=-1)
     of_classes = tf.reshape(means, (self.classes, self.components_per_class, *means.shape[1:]))

@@ -39,15 +39,16 @@ def check_images(images: np.ndarray) -> np.ndarray:
 def map_batches(function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray, what: str = 'computing'):
   """Applies a function to arrays `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
-  Its progress is shown as `what`. The last batch is filled up with copies of the first entry, whose results are
+  Its progress is shown as `what`. The last batch is filled up with copies of its first entry, whose results are
   dropped, because XLA would compile another program for a smaller batch.
   """
-  n = len(array)
-  padded = [np.concatenate([a, np.repeat(a[:1], -n % batch_size, axis=0)]) for a in (array, *others)]
-  parts = []
+  n, parts, arrays = len(array), [], (array, *others)
   with Task(what, n) as task:
     for i in range(0, n, batch_size):
-      parts.append(function(*(a[i : i + batch_size] for a in padded)))
+      batch = [a[i : i + batch_size] for a in arrays]
+      if missing := batch_size - len(batch[0]):
+        batch = [np.concatenate([a, np.repeat(a[:1], missing, axis=0)]) for a in batch]
+      parts.append(function(*batch))
       task.advance(batch_size)
   return tf.nest.map_structure(lambda *batches: np.concatenate(batches)[:n], *parts)
 

@@ -15,12 +15,15 @@ _SSIM_WINDOW = 11
 _BATCH_SIZE = 500
 
 
-def label_agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int | list[float | None]]:
+def label_agreement(
+  predicted: np.ndarray, labels: np.ndarray, classes: int
+) -> dict[str, float | int | list[float | None]]:
   """Returns the share of samples that a classifier assigns to the class they were drawn for.
 
   Args:
     predicted: The classes that the classifier assigns the samples to, ints `[n]`.
     labels: The classes that the samples were drawn for, ints `[n]`.
+    classes: Number of classes.
 
   Returns:
     `label_share`, the share of all samples; `label_share_error`, its binomial standard error `sqrt(p (1 - p) / n)`;
@@ -28,9 +31,7 @@ def label_agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, floa
     with the smallest share; and `worst_label_share`, that share.
   """
   hit = predicted == labels
-  shares = [
-    float(hit[labels == label].mean()) if np.any(labels == label) else None for label in range(labels.max() + 1)
-  ]
+  shares = [float(hit[labels == label].mean()) if np.any(labels == label) else None for label in range(classes)]
   worst = min((label for label, share in enumerate(shares) if share is not None), key=shares.__getitem__)
   return {
     'label_share': float(hit.mean()),

@@ -192,7 +192,8 @@ class Scorer:
     if self.labeller:
       probabilities = self.labeller.predict(images)[1]
     if labeller.label_distribution is not None:
-      record = label_agreement(probabilities.argmax(axis=1), labels) | {'labeller_accuracy': labeller.test_accuracy}
+      record = label_agreement(probabilities.argmax(axis=1), labels, probabilities.shape[1])
+      record['labeller_accuracy'] = labeller.test_accuracy
     if self.thorough and self.reference.class_features:
       record |= class_distances(features, labels, self.reference.class_features)
     return record

@@ -171,7 +171,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
   Covariances may be singular: none is inverted, and nothing is added to a diagonal. The rounding error is about
   1e-16 of the traces, or up to about 1e-8 if a covariance is singular and the two have different ranges. The distance
-  is never negative, and 0 exactly if means and covariances agree.
+  is never negative, and 0 up to rounding if means and covariances agree.
 
   The FID of samples is biased: it falls towards its limit as the number of images grows, at a rate that depends on the
   model. Compare FIDs only at equal n, and report n beside them.

@@ -14,7 +14,7 @@ from flowgan_tf.networks.modulation import (
 )
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
-from flowgan_tf.networks.patches import check_patch_size
+from flowgan_tf.networks.patches import check_patch_size, depth_to_space, space_to_depth
 
 
 def dense_conditioner(
@@ -44,9 +44,9 @@ def dense_conditioner(
     conditional: Whether the network also takes a condition. If the condition is a vector, a `Modulation` follows each
       norm. If it is an image, its pixels are appended to the input.
     bias_range: Biases of hidden layers start uniform between minus and plus this. If they are 0, every ReLU of a new
-      network bends at the origin, which hinders networks of few inputs. If they are not, hidden kernels come from
-      LeCun's uniform distribution instead of Glorot's, whose slopes are small in a layer with few inputs and many
-      outputs: its ReLUs would bend far outside of the data.
+      network bends at the origin, which hinders networks of few inputs. If they are not, 'zero_output' draws
+      hidden kernels from LeCun's uniform distribution instead of Glorot's, whose slopes are small in a layer with few
+      inputs and many outputs: its ReLUs would bend far outside of the data.
 
   Returns:
     A model that maps `[batch, units]` to `[batch, output_units]`. A conditional one also takes a list of `[batch,
@@ -115,6 +115,8 @@ class WeightNormConv2D(keras.layers.Layer):
   def call(self, x):
     norm = ops.sqrt(ops.sum(ops.square(self.direction), axis=(0, 1, 2)) + 1e-12)
     kernel = self.direction * (self.gain / norm)
+    if x.shape[0] == 0:  # TensorFlow's convolution on a CPU returns an empty batch with the channels of its input.
+      return ops.zeros(self.compute_output_shape(x.shape), self.compute_dtype) + self.bias
     return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding='same') + self.bias
 
   def compute_output_shape(self, input_shape):
@@ -206,26 +208,11 @@ class ResidualConditioner(keras.layers.Layer):
     x, condition = split_inputs(inputs)
     if condition is not None and is_image(condition.shape):
       x, condition = beside(x, condition), None
-    h = self._first(self._to_channels(x))
+    h = self._first(space_to_depth(x, self.patch_size))
     for block in self._blocks:
       h = h + block(h if condition is None else [h, condition], training=training)
     y = self._last(h if condition is None else [h, condition], training=training)
-    return self._to_pixels(y)
-
-  # TensorFlow's own operations, `space_to_depth` and its inverse, lack some dtypes on a GPU.
-  def _to_channels(self, x):
-    size, (_, height, width, channels) = self.patch_size, x.shape
-    if size == 1:
-      return x
-    x = ops.reshape(x, (-1, height // size, size, width // size, size, channels))
-    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height // size, width // size, size**2 * channels))
-
-  def _to_pixels(self, y):
-    size, (_, rows, columns, _) = self.patch_size, y.shape
-    if size == 1:
-      return y
-    y = ops.reshape(y, (-1, rows, columns, size, size, self.output_channels))
-    return ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, rows * size, columns * size, self.output_channels))
+    return depth_to_space(y, self.patch_size)
 
   def get_config(self):
     names = 'output_channels', 'channels', 'blocks', 'normalization', 'patch_size'

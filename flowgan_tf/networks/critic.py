@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
+from flowgan_tf.networks.modulation import ConditionalSequential
 from flowgan_tf.networks.normalization import ImageNormalization
 
 _MOST_UNITS = 65_536  # As for generators: far above any critic, and small enough to be built or refused.
@@ -78,8 +79,7 @@ def dcgan_critic(
   wide = 'float64' if dtype == 'float64' else 'float32'
   images, condition = keras.Input(image_shape, dtype=wide), keras.Input(condition_shape, dtype=wide)
   if len(condition_shape) == 3:
-    resized = keras.layers.Resizing(*image_shape[:2], dtype=dtype)(condition)
-    features = keras.Sequential(layers)(keras.layers.Concatenate(dtype=dtype)([images, resized]))
+    features = ConditionalSequential(layers, dtype=dtype)([images, condition])
     return keras.Model([images, condition], last(features), name=name)
   features = keras.Sequential(layers)(images)
   projected = keras.layers.Dense(features.shape[-1], use_bias=False, dtype=dtype)(condition)

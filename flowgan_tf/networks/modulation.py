@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from flowgan_tf.errors import check
+
 
 def split_inputs(inputs):
   """Returns the input of a network and its condition, which is None unless the inputs are a list `[x, condition]`."""
@@ -64,6 +66,7 @@ class Modulation(keras.layers.Layer):
     x, condition = split_inputs(inputs)
     if condition is None:
       return x
+    check('condition', 'one', 'None, as in the first call of the network', hasattr(self, '_dense'))
     modulation = self._dense(condition)
     scale, shift = ops.split(ops.reshape(modulation, (-1, *[1] * (len(x.shape) - 2), 2 * x.shape[-1])), 2, axis=-1)
     return x * (1 + scale) + shift

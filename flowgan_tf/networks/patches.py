@@ -1,4 +1,4 @@
-"""Networks over the patches of an image, an MLP-Mixer and a vision transformer, for masks that keep its shape."""
+"""Networks over the patches of an image: an MLP-Mixer and a vision transformer."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -183,7 +183,7 @@ class MixerConditioner(PatchConditioner):
     """Builds the network.
 
     Args:
-      output_channels: Channels of the event for an additive coupling, twice as many for an affine one.
+      output_channels: Channels of the changed part for an additive coupling, twice as many for an affine one.
       patch_size: Height and width of a patch, a divisor of the image's height and width.
       width: Features of each patch.
       blocks: Number of blocks.
@@ -320,3 +320,32 @@ def from_patches(patches: tf.Tensor, patch_size: int, image_shape: Sequence[int]
   rows, columns = height // patch_size, width // patch_size
   x = tf.reshape(patches, (rows, columns, -1, patch_size, patch_size, channels))
   return tf.reshape(tf.transpose(x, (2, 0, 3, 1, 4, 5)), (-1, height, width, channels))
+
+
+def space_to_depth(x: tf.Tensor, size: int) -> tf.Tensor:
+  """Turns each square block of pixels into the channels of one: `[..., h, w, c] -> [..., h/s, w/s, s s c]`.
+
+  TensorFlow's own operation, and its inverse, lack some dtypes on a GPU.
+  """
+  if size == 1:
+    return x
+  height, width, channels = _image_shape(x)
+  blocks = tf.reshape(x, (-1, height // size, size, width // size, size, channels))
+  shape = height // size, width // size, size**2 * channels
+  return tf.reshape(tf.transpose(blocks, (0, 1, 3, 2, 4, 5)), tf.concat([tf.shape(x)[:-3], shape], axis=0))
+
+
+def depth_to_space(x: tf.Tensor, size: int) -> tf.Tensor:
+  """The inverse of `space_to_depth`: `[..., h, w, s s c] -> [..., s h, s w, c]`."""
+  if size == 1:
+    return x
+  height, width, channels = _image_shape(x)
+  blocks = tf.reshape(x, (-1, height, width, size, size, channels // size**2))
+  shape = height * size, width * size, channels // size**2
+  return tf.reshape(tf.transpose(blocks, (0, 1, 3, 2, 4, 5)), tf.concat([tf.shape(x)[:-3], shape], axis=0))
+
+
+def _image_shape(x):
+  """The last three dimensions: numbers, or scalar tensors where they are unknown."""
+  static = [None] * 3 if x.shape.rank is None else x.shape[-3:]
+  return [tf.shape(x)[i - 3] if size is None else size for i, size in enumerate(static)]

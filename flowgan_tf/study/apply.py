@@ -63,10 +63,8 @@ def studying(
   if checkpoint is None and 'best_score' in checkpoints.available(pathlib.Path(workdir)):
     checkpoint = 'best_score'
   subject = Subject(runs.load_run(workdir, checkpoint), label)
-  try:
+  with bijectors.clearing_caches():
     yield functools.partial(_apply, subject)
-  finally:
-    bijectors.clear_caches()
 
 
 def analyze(

@@ -12,6 +12,7 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, real_grid, rows_of_classes, rows_of_images, save_png
@@ -48,6 +49,7 @@ class TrainingDiverged(Exception):
   argument = 'on_nan'  # The message names this setting, as a `UsageError` does.
 
 
+@clearing_caches()
 def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 

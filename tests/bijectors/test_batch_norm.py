@@ -59,6 +59,14 @@ def test_an_empty_batch_leaves_the_running_statistics_alone():
     np.testing.assert_array_equal(statistics(bijector), before)
 
 
+def test_a_variance_beyond_the_range_of_float16():
+  bijector = BatchNormalization((3,), dtype=tf.float32)
+  y = np.random.default_rng(0).normal(0, 400, (2000, 3)).astype(np.float16)
+  x = bijector.inverse(tf.constant(y), training=True)
+  assert x.dtype == tf.float16 and np.std(x.numpy().astype(np.float64)) == pytest.approx(1, rel=1e-2)
+  assert np.all(np.isfinite(statistics(bijector)))
+
+
 def test_arguments_out_of_range_are_refused():
   for name, value in (('epsilon', -1e-9), ('momentum', -0.1), ('momentum', 1.0)):
     with pytest.raises(ValueError, match=rf'`{name}` must be a number .*Got: '):

@@ -49,6 +49,13 @@ def test_unknown_dimensions_pass_through_the_static_shapes():
   assert squeeze.inverse_event_shape([2, None, None]).as_list() == [4, None, None]
   for method in (squeeze.forward_event_shape, squeeze.inverse_event_shape):
     assert method(tf.TensorShape(None)).rank is None
+  x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 6, 3)))
+  for shape in ([None] * 4, None):
+    there, back = (
+      tf.function(f, input_signature=[tf.TensorSpec(shape, x.dtype)]) for f in (squeeze.forward, squeeze.inverse)
+    )
+    np.testing.assert_array_equal(there(x), squeeze.forward(x))
+    np.testing.assert_array_equal(back(there(x)), x)
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -125,7 +125,7 @@ def grey_label(images, splits=1, labels=None):
   """Stands for a `Scorer` that sees the label in the grey of an image."""
   found = np.rint(10 * images.mean(axis=(1, 2, 3))).astype(int)
   in_splits = [len(set(part)) for part in np.array_split(found, splits)]
-  return {'splits': in_splits} | ({} if labels is None else label_agreement(found, labels))
+  return {'splits': in_splits} | ({} if labels is None else label_agreement(found, labels, 10))
 
 
 def obedient(kind, config):

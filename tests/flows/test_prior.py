@@ -156,6 +156,7 @@ def test_components_divided_among_classes():
   component = rng.integers(0, 4, (5, 6))
   expected = np.take_along_axis(of_components, component[..., None], axis=-1)[..., 0] - np.log(2)
   np.testing.assert_allclose(prior.log_prob(z, component=component, label=component // 2), expected, rtol=1e-12)
+  assert np.all(np.isneginf(prior.log_prob(z, component=component, label=1 - component // 2)))
 
 
 def test_samples_of_a_class_come_from_its_components():

@@ -18,12 +18,12 @@ def rng():
 
 
 def test_shares_of_labels_by_hand():
-  """No sample was asked for class 1."""
+  """No sample was asked for classes 1 and 4."""
   labels, predicted = np.array([0, 0, 0, 0, 2, 2, 3]), np.array([0, 0, 1, 2, 2, 3, 3])
-  assert label_agreement(predicted, labels) == {
+  assert label_agreement(predicted, labels, 5) == {
     'label_share': pytest.approx(4 / 7),
     'label_share_error': pytest.approx(math.sqrt(4 / 7 * 3 / 7 / 7)),
-    'label_shares': [0.5, None, 0.5, 1.0],
+    'label_shares': [0.5, None, 0.5, 1.0, None],
     'worst_label': 0,
     'worst_label_share': 0.5,
   }
@@ -31,8 +31,8 @@ def test_shares_of_labels_by_hand():
 
 def test_shuffled_labels_are_met_by_chance(rng):
   labels = np.arange(2000) % 10
-  assert label_agreement(labels, labels)['label_share'] == 1.0
-  found = label_agreement(labels, rng.permutation(labels))
+  assert label_agreement(labels, labels, 10)['label_share'] == 1.0
+  found = label_agreement(labels, rng.permutation(labels), 10)
   assert scipy.stats.binomtest(round(2000 * found['label_share']), 2000, 0.1).pvalue > 1e-3
 
 

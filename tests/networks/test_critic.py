@@ -95,7 +95,7 @@ def test_second_order_gradients():
     assert_slope(penalty, kernel, gradient)
 
 
-@pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2)])
+@pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2), (16, 16, 1)])
 def test_a_conditional_critic_by_hand(condition_shape):
   """A projection of vectors, D(x, c) = w f(x) + b + f(x) V c, and further channels for images."""
   critic = dcgan_critic((4, 4, 1), channels=(2,), dense_units=0, condition_shape=condition_shape, dtype='float64')
@@ -106,7 +106,8 @@ def test_a_conditional_critic_by_hand(condition_shape):
   x, c = rng.normal(size=(3, 4, 4, 1)), rng.normal(size=(3, *condition_shape))
   inputs = x
   if len(condition_shape) == 3:
-    inputs = np.concatenate([x, tf.image.resize(c, (4, 4))], axis=-1)
+    resized = tf.image.resize(c, (4, 4)) if c.shape[1] == 2 else c.reshape(3, 4, 4, 4, 4, 1).mean(axis=(2, 4))
+    inputs = np.concatenate([x, resized], axis=-1)
   h = tf.nn.conv2d(inputs, weights[5, 5, inputs.shape[-1], 2], 2, 'SAME').numpy() + weights[2,]
   f = np.where(h > 0, h, 0.2 * h).reshape(3, -1)
   expected = f @ weights[8, 1] + weights[1,]

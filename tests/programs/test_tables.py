@@ -75,7 +75,7 @@ def test_a_conditional_run_from_training_to_the_report(path, tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    (['--lambda=0.1'], "--objective must be 'mle' with generator vectors, whose samples are not images. Got: 'hybrid'."),
+    (['--lambda=0.1'], "--objective must be 'mle' with generator vectors, whose samples are not images. Got: "),
     (['--config.flip=True'], '--config.flip must be False with generator vectors'),
     (
       ['--generator=nice'],

@@ -179,13 +179,13 @@ class FlowModel(keras.Model):
 
     Raises:
       ValueError: If the data are not batches of images, with their conditions for a conditional flow, or a builder made
-        the flow and an array has values outside [0, 1], or labels do not exist. For a dataset or a generator the step
-        raises `tf.errors.InvalidArgumentError` instead.
+        the flow and an array has values outside [0, 1], or labels do not exist or weights are not finite. For a dataset
+        or a generator the step raises `tf.errors.InvalidArgumentError` instead.
     """
-    self._check_data(x, y)
+    self._check_data(x, y, sample_weight)
     if isinstance(validation_data, list | tuple):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-      self._check_data(images, labels)
+      self._check_data(images, labels, weights)
       validation_data = images, _labels(images, labels, weights), weights
     prior = self.flow.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
@@ -202,7 +202,7 @@ class FlowModel(keras.Model):
   @clearing_caches()
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
     """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
-    self._check_data(x, y)
+    self._check_data(x, y, sample_weight)
     return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
   @clearing_caches()
@@ -234,9 +234,11 @@ class FlowModel(keras.Model):
     """Whether nothing can be said of an image without its condition."""
     return self.flow.condition_shape is not None
 
-  def _check_data(self, x, y=None, predict=False):
+  def _check_data(self, x, y=None, sample_weight=None, predict=False):
     """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps."""
     check('x', x, 'images, or a dataset of them', x is not None)
+    if isinstance(x, list | tuple | dict):
+      self._check_batch(x, y, predict)
     if isinstance(x, tf.data.Dataset):
       check('x', x, 'a dataset with images in it', int(x.cardinality()) != 0)
       images, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -246,6 +248,12 @@ class FlowModel(keras.Model):
     elif _is_array(x):
       self._check_batch(x, y, predict)
       check('images', len(x), 'at least one image', len(x) > 0)
+      if sample_weight is not None:
+        weights = np.asarray(sample_weight)
+        is_number = np.issubdtype(weights.dtype, np.number) and weights.shape in ((len(x),), (len(x), 1))
+        expected = f'an array of {len(x)} finite numbers, one for each image'
+        held = is_number and _is_array(sample_weight) and bool(np.isfinite(weights).all())
+        check('sample_weight', f'{weights.dtype} of shape {weights.shape}', expected, held)
       if not predict:
         if self._in_unit_cube:
           check_values(np.asarray(x))

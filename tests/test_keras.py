@@ -489,12 +489,23 @@ def test_data_of_another_form_are_refused(trained, method):
     (dataset(make_images(6, 2, 2, 3)), f'{form}. Got: float32 of shape (None, 2, 2, 3).'),
     (np.full((6, *SHAPE), 200, np.uint8), f'{form}{hint}. Got: uint8 of shape (6, 2, 2, 1).'),
     (dataset({'image': make_images()}), 'Batches must be images, (images, labels) or (images, labels, weights). Got: '),
+    ({'image': make_images()}, 'Batches must be images, (images, labels) or (images, labels, weights). Got: a dict'),
+    (make_images().tolist(), 'Batches must be images, (images, labels) or (images, labels, weights). Got: list.'),
     (None, '`x` must be images, or a dataset of them. Got: None.'),
     (make_images(0, *SHAPE), '`images` must be at least one image. Got: 0.'),
     (dataset(make_images()).take(0), '`x` must be a dataset with images in it. Got: '),
   ):
     with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
       getattr(trained, method)(data, verbose=0)
+
+
+@pytest.mark.parametrize('weights', [np.full(40, np.nan), np.ones((40, 2)), np.ones(39), [1] * 40, np.full(40, 'a')])
+def test_weights_of_another_form_are_refused(trained, weights):
+  for method in (trained.fit, trained.evaluate):
+    with pytest.raises(
+      ValueError, match=r'^`sample_weight` must be an array of 40 finite numbers, one for each image\.'
+    ):
+      method(make_images(), sample_weight=weights, verbose=0)
 
 
 @pytest.mark.parametrize('value', [1.5, -1.0, np.nan])

@@ -191,6 +191,9 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
       check('image_shape', shape, '(height, width, channels)', isinstance(shape, Sized) and len(shape) == 3)
       check_integers('image_shape', tuple(shape))
     arguments = {**defaults, **arguments}
+    name = arguments.get('name', 'flow')
+    expected = 'letters, digits and underscores that do not begin with a digit'
+    check('name', name, expected, isinstance(name, str) and name.isascii() and name.isidentifier())
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)

@@ -307,8 +307,12 @@ class Flow(Generator, _TransformedDistribution):
       return value  # An event of several parts, as with a `tfb.JointMap`.
     # Without a dtype, integers in a list stay integers, so that they can be refused. Floats become float32.
     found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=name)
-    check_events(name, found, distribution.event_shape, dtype=dtype if tf.is_tensor(value) else None)
-    return tf.convert_to_tensor(value, dtype, name=name)
+    event_shape = distribution.event_shape
+    check_events(name, found, event_shape, dtype=dtype if tf.is_tensor(value) else None)
+    events = tf.convert_to_tensor(value, dtype, name=name)
+    if events.shape.rank is not None and not events.shape[-event_shape.rank :].is_fully_defined():
+      events = tf.ensure_shape(events, events.shape[: -event_shape.rank].concatenate(event_shape))
+    return events
 
   def copy(self, **override_parameters_kwargs) -> Flow:
     """Copies the flow, with other constructor arguments if they are given. The copy shares its variables.

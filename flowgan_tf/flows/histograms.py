@@ -130,7 +130,7 @@ def fit_histograms(flow: tfp.distributions.TransformedDistribution, images: np.n
     ValueError: If the flow has no histograms, or the images have another shape or dtype, values outside [0, 1], or
       there are none.
   """
-  found = histogram_logits(flow)
+  found = histogram_logits(flow) if isinstance(flow, tf.Module) else []
   check('flow', flow, 'a flow with `histogram_bins`', len(found) == 1)
   images = np.asarray(images)
   check_events('images', images, flow.event_shape, 'n')

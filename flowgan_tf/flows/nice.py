@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors
-from flowgan_tf.errors import check_integer, check_memory
+from flowgan_tf.errors import check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.histograms import make_logit
@@ -86,6 +86,7 @@ def nice(
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
+  check('image_shape', tuple(image_shape), 'of more than one pixel', pixels > 1)
   check_memory('weights', 4 * couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32

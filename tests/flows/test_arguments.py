@@ -20,7 +20,8 @@ CASES = {
     'components': (0, 1001),
     'alpha': (0.5, math.nan),
     'dtype': ('float16', 1),
-    'image_shape': ((4, 4), (4, 0, 1), 16, None),
+    'image_shape': ((4, 4), (4, 0, 1), (1, 1, 1), 16, None),
+    'name': ('a b', '2nd', '', 5),
   },
   flows.real_nvp: {
     'scales': (0,),

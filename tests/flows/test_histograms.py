@@ -67,6 +67,8 @@ def test_wrong_flows_and_images_are_refused():
       flows.fit_histograms(flow, wrong)
   with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
     flows.fit_histograms(flows.nice((2, 3, 1), **TINY), images)
+  with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
+    flows.fit_histograms(None, images)
   for wrong, said in (
     ({'histogram_bins': 1}, '`histogram_bins` must be 0, or at least 2'),
     ({'histogram_bins': 5000}, '`histogram_bins` must be '),

@@ -25,7 +25,8 @@ def summary(objective: str, weight: float = 0.1, dataset: str = 'mnist', shape=(
 
 def evaluated(checkpoint: str, step: int, nll: float, mode: float) -> dict:
   likelihood = {'nll': nll, 'standard_error': 1.5, 'bits_per_dim': 1.9, 'round_trip_error': 1e-6, 'n': 10_000}
-  scores = {'mode_score': mode, 'mode_score_std': 0.1, 'score_samples': 5000, 'scorer': 'classifier'}
+  scores = {'mode_score': mode, 'mode_score_std': 0.1, 'score_splits': 10}
+  scores |= {'score_samples': 5000, 'scorer': 'classifier'}
   return {'step': step, 'checkpoint': checkpoint, 'split': 'test', 'scorer_hash': 'abc'} | likelihood | scores
 
 

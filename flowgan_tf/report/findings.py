@@ -49,7 +49,8 @@ def _about_scores(records: Sequence[dict]) -> list[str]:
     return ['The sample scores come from different networks or numbers of samples, and cannot be compared.']
   title, scores = SCORE_NAMES[name], [(record['label'], record[name], record[f'{name}_std']) for record in records]
   measure = '{}' if len(scores) > 1 else f'{"an" if title[0] in "AEIO" else "a"} {title} of {{}}'
-  sentences = _sentence(scores, 1, f'the best {title}', measure, '{:.2f}'.format)
+  # What stands beside a score is the deviation over splits, whose mean the score is.
+  sentences = _sentence(scores, 1, f'the best {title}', measure, '{:.2f}'.format, records[0]['score_splits'])
   if real := next((record for record in records if record.get(f'real_{name}_std')), None):
     sentences.append(f'Real test images score {real[f"real_{name}"]:.2f} ± {real[f"real_{name}_std"]:.2f}.')
   fids = [f'{record["fid"]:.1f} for {record["label"]}' for record in records if record.get('fid') is not None]
@@ -58,8 +59,11 @@ def _about_scores(records: Sequence[dict]) -> list[str]:
   return sentences
 
 
-def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, number) -> list[str]:
-  """Says which run has the largest number, or the smallest if `sign` is -1, and which runs may be as good."""
+def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, number, parts: int = 1) -> list[str]:
+  """Says which run has the largest number, or the smallest if `sign` is -1, and which runs may be as good.
+
+  Each number is the mean of as many `parts`, and its error the deviation of these.
+  """
   if not found:
     return []
   ranked = sorted(found, key=lambda run: -sign * run[1])
@@ -67,7 +71,7 @@ def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, numbe
   shown = measure.format(f'{number(value)} ± {number(error)}').replace('-', '−')
   if len(found) == 1:
     return [f'{name} has {shown}.']
-  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error)]
+  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error) / math.sqrt(parts)]
   if len(equal) == 1:
     _, next_value, _ = ranked[1]
     ahead = f'{number(abs(next_value - value))} {"below" if sign < 0 else "above"} {ranked[1][0]}'

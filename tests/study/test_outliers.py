@@ -42,7 +42,7 @@ def test_the_auroc_is_the_probability_of_the_right_order(subject, monkeypatch):
 
 def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
   for other in (subject.run.config.dataset, write_images(tmp_path / 'o.npz', shape=(5, 4, 1))):
-    with pytest.raises(UsageError, match=r'`other_dataset` must be another data set .* of shape \(4, 4, 1\)\. Got: '):
+    with pytest.raises(UsageError, match=r'`other_dataset` must be a data set .* of shape \(4, 4, 1\)\. Got: '):
       measure(subject, other_dataset=other)
   monkeypatch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
   with pytest.raises(ValueError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):

@@ -113,6 +113,7 @@ def test_weights_of_images(trained):
     model.evaluate(dataset((images, np.zeros(20), np.ones((20, 4), np.float32)), 4), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_flow_is_let_go_after_fit_and_export(tmp_path):
   def used():
     model = fg.keras.FlowModel(make_flow())

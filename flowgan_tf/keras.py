@@ -249,11 +249,7 @@ class FlowModel(keras.Model):
       self._check_batch(x, y, predict)
       check('images', len(x), 'at least one image', len(x) > 0)
       if sample_weight is not None:
-        weights = np.asarray(sample_weight)
-        is_number = np.issubdtype(weights.dtype, np.number) and weights.shape in ((len(x),), (len(x), 1))
-        expected = f'an array of {len(x)} finite numbers, one for each image'
-        held = is_number and _is_array(sample_weight) and bool(np.isfinite(weights).all())
-        check('sample_weight', f'{weights.dtype} of shape {weights.shape}', expected, held)
+        _check_weights(sample_weight, len(x))
       if not predict:
         if self._in_unit_cube:
           check_values(np.asarray(x))
@@ -402,6 +398,14 @@ class FlowModel(keras.Model):
 
 def _is_array(x: Any) -> bool:
   return hasattr(x, 'shape') and hasattr(x, 'dtype')
+
+
+def _check_weights(weights: Any, n: int) -> None:
+  found = np.asarray(weights)
+  held = _is_array(weights) and np.issubdtype(found.dtype, np.number) and found.shape in ((n,), (n, 1))
+  held = held and bool(np.isfinite(found).all())
+  expected = f'an array of {n} finite numbers, one for each image'
+  check('sample_weight', f'{found.dtype} of shape {found.shape}', expected, held)
 
 
 def _labels(x: Any, y: Any, sample_weight: Any) -> Any:

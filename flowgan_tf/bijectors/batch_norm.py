@@ -72,12 +72,14 @@ class BatchNormalization(VariableBijector, OnePassBijector):
   def _forward_and_log_det(self, x, training=False):
     del training  # There is no batch of data.
     check_event_shape(x, self._event_shape, self.name)
-    mean, variance = tf.cast(self._mean, x.dtype), tf.cast(self._variance, x.dtype)
-    return x * tf.sqrt(variance + self._epsilon) + mean, self._log_det(variance)
+    wide = _wide(x)
+    mean, variance = tf.cast(self._mean, wide.dtype), tf.cast(self._variance, wide.dtype)
+    y = wide * tf.sqrt(variance + self._epsilon) + mean
+    return tf.cast(y, x.dtype), tf.cast(self._log_det(variance), x.dtype)
 
   def _inverse_and_log_det(self, y, training=False):
     check_event_shape(y, self._event_shape, self.name)
-    wide = tf.cast(y, tf.float32) if y.dtype.size < 4 else y  # In float16, squares would overflow.
+    wide = _wide(y)
     if training:
       mean, variance = tf.nn.moments(tf.reshape(wide, (-1, self._mean.shape[0])), axes=[0])
       for running, batch in ((self._mean, mean), (self._variance, variance)):
@@ -91,3 +93,8 @@ class BatchNormalization(VariableBijector, OnePassBijector):
 
   def _log_det(self, variance):
     return 0.5 * self._positions * tf.reduce_sum(tf.math.log(variance + self._epsilon))
+
+
+def _wide(x):
+  """Casts half precision to float32: in float16, squares overflow."""
+  return tf.cast(x, tf.float32) if x.dtype.size < 4 else x

@@ -65,6 +65,9 @@ def test_a_variance_beyond_the_range_of_float16():
   x = bijector.inverse(tf.constant(y), training=True)
   assert x.dtype == tf.float16 and np.std(x.numpy().astype(np.float64)) == pytest.approx(1, rel=1e-2)
   assert np.all(np.isfinite(statistics(bijector)))
+  for variable, value in zip(statistics(bijector), (0.0, 160_000.0), strict=True):
+    variable.assign(tf.fill([3], value))
+  np.testing.assert_allclose(bijector.forward(bijector.inverse(tf.constant(y)) * 1), y, rtol=5e-3, atol=0.5)
 
 
 def test_arguments_out_of_range_are_refused():

@@ -337,10 +337,9 @@ def test_graphs_and_flows_are_let_go_once_caches_are_cleared(name):
     concrete = tf.function(flow.log_prob).get_concrete_function(tf.TensorSpec((5, *flow.event_shape)))
     return weakref.ref(concrete.graph), weakref.ref(flow.trainable_variables[0])
 
-  references = traced()
-  keras.backend.clear_session()
   with clearing_caches():
-    pass
+    references = traced()
+  keras.backend.clear_session()
   gc.collect()
   assert [reference() for reference in references] == [None, None]
 

@@ -3,7 +3,7 @@
   python -m benchmarks.compare
   python -m benchmarks.compare --tasks=nice_train,nice_sample --peers=pytorch --dtypes=float32 --json=bench.json
 
-Every library does the tasks of `benchmarks.peers.work` from the same weights and images, in a process of its own with
+Every library does each task of `benchmarks.peers.work` from the same weights and images, in a process of its own with
 the same number of threads. Before it is timed, its log-densities are compared with this project's: for each image
 before a training step, and on average after it. In each round every library is timed once, and so are products of two
 large square matrices in the libraries that have them; rounds start with another library each. The median over the
@@ -130,10 +130,10 @@ class Timed:
     self.seconds.append(self.worker.ask('time', name=self.name, calls=self.calls)['seconds'])
 
 
-def start_workers(folder: pathlib.Path) -> tuple[dict[str, Worker], dict[str, dict]]:
-  """Starts the peers that are installed. Returns them, and what each says of itself."""
+def start_workers(names: list[str], folder: pathlib.Path) -> tuple[dict[str, Worker], dict[str, dict]]:
+  """Starts the peers that are installed, and removes the others from `names`. Returns what each says of itself, too."""
   workers, described = {}, {}
-  for name in dict.fromkeys([REFERENCE, *PEER_NAMES.value]):
+  for name in tuple(names):
     try:
       worker = Worker(name, folder)
       described[name] = worker.ask('describe')
@@ -142,6 +142,7 @@ def start_workers(folder: pathlib.Path) -> tuple[dict[str, Worker], dict[str, di
       if name == REFERENCE:
         raise
       say(f'{name} is left out: {error}')
+      names.remove(name)
   return workers, described
 
 
@@ -216,7 +217,7 @@ def calls(seconds: float) -> int:
 def measure(
   task: str, workers: dict[str, Worker], described: dict, folder: pathlib.Path, faults: list[str]
 ) -> list[dict]:
-  """Prepares, times and forgets one task."""
+  """Prepares and times one task, and ends the workers."""
   say(f'{task}: preparing')
   timed, flops = prepare(task, workers, described, folder, faults)
   products = []
@@ -233,7 +234,7 @@ def measure(
     for one in everything[shift:] + everything[:shift]:
       one.run()
   for worker in workers.values():
-    worker.ask('forget')
+    worker.close()
   peaks = {}
   for one in products:
     speed = 2 * PRODUCT_SIZE**3 / statistics.median(one.seconds) / 1e9
@@ -293,16 +294,15 @@ def main(argv: list[str]) -> None:
   faults = []
   result = {'processor': processor(), 'threads': THREADS.value, 'rounds': ROUNDS.value, 'tiny': TINY.value}
   with tempfile.TemporaryDirectory() as folder:
-    folder = pathlib.Path(folder)
-    workers, described = start_workers(folder)
-    result['versions'] = {k: v for peer in described.values() for k, v in peer['versions'].items()}
+    folder, names = pathlib.Path(folder), list(dict.fromkeys([REFERENCE, *PEER_NAMES.value]))
     result['results'] = []
     for task in TASK_NAMES.value:
+      # New processes for each task: TensorFlow cannot change its threads after its first operation.
+      workers, described = start_workers(names, folder)
+      result['versions'] = {k: v for peer in described.values() for k, v in peer['versions'].items()}
       result['results'] += measure(task, workers, described, folder, faults)
       if JSON.value:  # Write after each task, so that a run that is cut short leaves something.
         pathlib.Path(JSON.value).write_text(json.dumps(result, indent=1) + '\n')
-    for worker in workers.values():
-      worker.close()
   print(table(result['results']))
   peaks = {}
   for record in result['results']:

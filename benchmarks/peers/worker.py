@@ -7,7 +7,6 @@ Each request is an object with a key 'do', and is answered by one line: an objec
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -76,12 +75,6 @@ class Worker:
     for _ in range(calls):
       call()
     return {'seconds': (time.perf_counter() - start) / calls}
-
-  def forget(self) -> dict:
-    """Frees the memory of what was prepared."""
-    self._ready.clear()
-    gc.collect()
-    return {}
 
 
 def _task(name: str, tiny: bool) -> Task:

@@ -1,6 +1,5 @@
 """The logit of cumulative probabilities, which makes the distribution of each pixel a logistic one."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,15 +32,16 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   logistic or normal. This is the first step of the Gaussianization of [1], with logistic instead
   of normal marginals. The density is exact for any histograms.
 
-  **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on pixels of a coarser grid. The first
-  network sees one half of the pixels, as on a checkerboard, and the other half depends on it. The second sees a half of
-  this half, every second pixel in both directions. The others go on in the same way with the pixels that are left:
+  **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on other pixels. Of each block of 2x2
+  pixels, the first network makes the upper right one depend on the other three, the second the lower left one on the
+  two that are left, and the third the lower right one on the last. The next networks go on in the same way with the
+  upper left pixels, which are an image of half the size:
 
   ```none
-  . 0 2 0      the number of the network that a pixel depends on, of three;
-  0 1 0 1      pixels without a number have the histogram of the data
-  2 0 . 0
-  0 1 0 1
+  . 0 3 0      the number of the network that a pixel depends on, of six;
+  1 2 1 2      pixels without a number have the histogram of the data
+  4 0 5 0
+  1 2 1 2
   ```
 
   A network does not say how probable each bin is, but how probable groups of bins are, at most eight, among them the
@@ -130,9 +130,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return len(_group_edges(bins)) - 1
 
   @staticmethod
-  def most_networks(event_shape: Sequence[int]) -> int:
-    """Returns how many conditioners an image of this shape has pixels for."""
-    return len(_grids(event_shape))
+  def distances(event_shape: Sequence[int]) -> list[int]:
+    """Returns for each conditioner that an image has pixels for how far a pixel is from the nearest that it sees."""
+    return [distance for distance, *_ in _grids(event_shape)]
 
   @property
   def histograms(self) -> tf.Variable:
@@ -175,7 +175,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     if self.surrogate_gradients:
       seen_levels = tf.stop_gradient(seen_levels) + (inside - tf.stop_gradient(inside))
     for i in numbers:
-      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
+      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i][1:])
       keywords = {} if condition is None else {'condition': condition}
       output = self._conditioners[i]((4 * seen_levels - 2) * seen, training=training, **keywords)
       output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
@@ -243,7 +243,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       probs = self._group_probs(groups, images, [] if i is None else [i], training, condition)
       found = self._pixels(flat, probs, bins)
       if i is not None:
-        depends = tf.constant(self._grids[i][1].ravel() > 0)
+        depends = tf.constant(self._grids[i][2].ravel() > 0)
         found = [tf.where(depends, new, old) for new, old in zip(found, (x, log_det), strict=True)]
       x, log_det = found
     return tf.reshape(x, tf.shape(y)), self._sum(log_det, y)
@@ -313,16 +313,19 @@ def _group_edges(bins: int) -> np.ndarray:
   return np.unique(np.concatenate([[0, 1, bins - 1, bins], inner]).astype(np.int32))
 
 
-def _grids(event_shape: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Returns for each network the pixels that it sees, and those that depend on it, as zeros and ones."""
+def _grids(event_shape: Sequence[int]) -> list[tuple[int, np.ndarray, np.ndarray]]:
+  """Returns for each network its distance, the pixels that it sees and those that depend on it, as zeros and ones."""
   if len(event_shape) != 3:
     return []
   row, column = np.indices(event_shape[:2])
-  left, grids = np.ones(event_shape[:2], bool), []
-  for i in itertools.count():
-    row_odd, column_odd = (row >> i // 2) % 2, (column >> i // 2) % 2
-    depends = left & ((row_odd != column_odd) if i % 2 == 0 else (row_odd == 1))
-    left = left & ~depends
-    if not (left.any() and depends.any()):
-      return grids
-    grids.append(tuple(np.broadcast_to(grid[..., np.newaxis], event_shape) * 1.0 for grid in (left, depends)))
+  left, grids, distance = np.ones(event_shape[:2], bool), [], 1
+  while np.count_nonzero(left) > 1:
+    odd_row, odd_column = (index // distance % 2 == 1 for index in (row, column))
+    for part in (~odd_row & odd_column, odd_row & ~odd_column, odd_row & odd_column):
+      depends = part & left
+      if depends.any():
+        left = left & ~depends
+        of_event = (np.broadcast_to(grid[..., np.newaxis], event_shape) * 1.0 for grid in (left, depends))
+        grids.append((distance, *of_event))
+    distance *= 2
+  return grids

@@ -124,7 +124,7 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     config.class_weight, config.class_temperature = 2000.0, 50.0
     config.jet.components, config.jet.condition_networks = 50, False
   if variant.startswith('jet_one'):
-    config.jet.components, config.jet.histogram_bins, config.jet.histogram_networks = 1, 256, 4
+    config.jet.components, config.jet.histogram_bins, config.jet.histogram_networks = 1, 256, 6
   if variant.startswith('larger'):
     config.condition = 'low_resolution:4'
     config.jet.components, config.jet.log_scale_bound = 1, 5.0

@@ -54,8 +54,8 @@ def make_networks(
 ) -> list[ResidualConditioner]:
   """Returns the networks of a `HistogramLogit`, from arguments of `jet`.
 
-  The farther apart the pixels that a network sees, the larger its patches: 2x2 for the first two networks, 4x4 for the
-  next two, and so on, as long as they divide the image. Larger patches have more channels in proportion to their
+  The farther apart the pixels that a network sees, the larger its patches: 2x2 for the first three networks, 4x4 for
+  the next three, and so on, as long as they divide the image. Larger patches have more channels in proportion to their
   height, so that the residual blocks of all networks cost about the same.
 
   Raises:
@@ -69,7 +69,7 @@ def make_networks(
     check(f'histogram_{name}', value, expected, histogram_networks or value == usual)
   *sides, channels = image_shape
   outputs = channels * HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
-  distances = [2 ** (i // 2) for i in range(histogram_networks)]  # from a pixel to the nearest ones that it depends on
+  distances = HistogramLogit.distances(image_shape)[:histogram_networks]
   sizes = [math.gcd(2 * distance, *sides) for distance in distances]
   for i, (distance, size) in enumerate(zip(distances, sizes, strict=True)):
     expected = f'at most {i} for images of shape {tuple(image_shape)} and {histogram_blocks} `histogram_blocks`'
@@ -94,7 +94,7 @@ def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_
   check(
     'histogram_networks', histogram_networks, '0 without `histogram_bins`', histogram_bins or not histogram_networks
   )
-  most = HistogramLogit.most_networks(image_shape)
+  most = len(HistogramLogit.distances(image_shape))
   expected = f'at most {most} for images of shape {tuple(image_shape)}'
   check('histogram_networks', histogram_networks, expected, histogram_networks <= most)
   check_memory('histograms', 4 * math.prod(image_shape) * histogram_bins)

@@ -76,10 +76,9 @@ def jet(
     prior: 'logistic' or 'normal'.
     components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
       the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
-    histogram_networks: Networks of the `HistogramLogit`. The first one makes a half of the pixels depend on the rest,
-      and each further one does the same with the pixels that are left. They are `ResidualConditioner`s. The first two
-      divide the image into patches of 2x2 pixels, the next two into patches of 4x4 pixels, and so on, as long as such
-      patches divide it.
+    histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
+      `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
+      of 4x4 pixels, and so on, as long as such patches divide it.
     histogram_channels: Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and
       so on.
     histogram_blocks: Residual blocks of each of these networks.

@@ -147,7 +147,7 @@ def given_coarser_pixels(shape, bins, count, dtype='float64', condition_shape=No
 def test_densities_of_all_images_sum_to_one(condition):
   """With logistic noise the density is constant within bins. These are all images of 2 x 2 x 2 values in three bins."""
   shape, bins = (2, 2, 2), 3
-  bijector = given_coarser_pixels(shape, bins, 2, condition_shape=None if condition is None else (2,))
+  bijector = given_coarser_pixels(shape, bins, 3, condition_shape=None if condition is None else (2,))
   given = {} if condition is None else {'condition': tf.constant(condition, tf.float64)[tf.newaxis]}
   levels = np.stack(np.meshgrid(*[np.arange(bins)] * 8, indexing='ij'), axis=-1).reshape(-1, *shape)
   x = tf.constant((levels + 0.3) / bins)
@@ -160,11 +160,11 @@ def test_densities_of_all_images_sum_to_one(condition):
 
 
 def test_pixels_depend_on_coarser_ones_alone():
-  bijector = given_coarser_pixels((4, 4, 1), 8, 3)
-  numbers = np.array([[3, 0, 2, 0], [0, 1, 0, 1], [2, 0, 3, 0], [0, 1, 0, 1]])
+  bijector = given_coarser_pixels((4, 4, 1), 8, 4)
+  numbers = np.array([[4, 0, 3, 0], [1, 2, 1, 2], [4, 0, 4, 0], [1, 2, 1, 2]])
   x = np.random.default_rng(1).uniform(size=(4, 4, 1))
   y = bijector.forward(tf.constant(x)).numpy()
-  for number in range(4):
+  for number in range(5):
     moved = np.where(numbers[..., np.newaxis] == number, 1 - x, x)
     changed = (bijector.forward(tf.constant(moved)).numpy() != y)[..., 0]
     assert changed[numbers == number].all() and not changed[numbers > number].any()
@@ -172,7 +172,7 @@ def test_pixels_depend_on_coarser_ones_alone():
 
 
 def test_networks_see_the_middle_of_a_bin():
-  bijector = given_coarser_pixels((2, 2, 1), 4, 1)
+  bijector = given_coarser_pixels((2, 2, 1), 4, 2)
   x = tf.constant(np.array([[0.3, 0.6], [0.6, 0.9]])[..., np.newaxis])
   moved = tf.constant(np.array([[0.4, 0.6], [0.6, 0.8]])[..., np.newaxis])
   for i, j in ((0, 1), (1, 0)):
@@ -181,10 +181,10 @@ def test_networks_see_the_middle_of_a_bin():
   for bijector.surrogate_gradients in (False, True):
     with tf.GradientTape() as tape:
       tape.watch(x)
-      dependent = bijector.forward(tf.identity(x))[0, 1, 0]
+      dependent = bijector.forward(tf.identity(x))[1, 0, 0]
     gradients.append(tape.gradient(dependent, x).numpy()[..., 0])
-  assert gradients[0][0, 0] == 0 and gradients[1][0, 0] != 0 and gradients[1][1, 0] == 0
-  assert gradients[0][0, 1] == gradients[1][0, 1] != 0
+  assert gradients[0][0, 0] == 0 and gradients[1][0, 0] != 0 and gradients[1][0, 1] == 0
+  assert gradients[0][1, 0] == gradients[1][1, 0] != 0
 
 
 def test_gradients_of_images_are_bounded_in_adversarial_training():
@@ -233,8 +233,8 @@ def test_arguments_out_of_range_are_refused():
   network = ResidualConditioner(8, 4, 1)
   with pytest.raises(ValueError, match=r'`conditioners` must be networks that return the shape \(4, 4, 2\)'):
     HistogramLogit((4, 4, 1), 2, conditioners=[network])
-  with pytest.raises(ValueError, match=r'`conditioners` must be at most 2 for events of shape \(2, 2, 1\)'):
-    HistogramLogit((2, 2, 1), conditioners=[network] * 3)
+  with pytest.raises(ValueError, match=r'`conditioners` must be at most 3 for events of shape \(2, 2, 1\)'):
+    HistogramLogit((2, 2, 1), conditioners=[network] * 4)
   with pytest.raises(ValueError, match=r'`conditioners` must be at most 0 for events of shape \(4,\)'):
     HistogramLogit((4,), conditioners=[network])
   with pytest.raises(ValueError, match=r'expects events of shape \(2,\)'):

@@ -74,8 +74,8 @@ def test_wrong_flows_and_images_are_refused():
     ({'histogram_bins': 5000}, '`histogram_bins` must be '),
     ({'histogram_networks': 1}, '`histogram_networks` must be 0 without `histogram_bins`'),
     (
-      {'histogram_bins': 4, 'histogram_networks': 5},
-      r'`histogram_networks` must be at most 4 for images of shape \(4, ',
+      {'histogram_bins': 4, 'histogram_networks': 7},
+      r'`histogram_networks` must be at most 6 for images of shape \(4, ',
     ),
   ):
     with pytest.raises(ValueError, match=said):
@@ -87,21 +87,21 @@ def test_wrong_flows_and_images_are_refused():
 @pytest.mark.parametrize(
   ('shape', 'sizes', 'channels'),
   [
-    ((28, 28, 1), [2, 2, 4, 4, 4, 4], [6, 6, 12, 12, 12, 12]),
-    ((32, 24, 3), [2, 2, 4, 4, 8, 8], [6, 6, 12, 12, 24, 24]),
-    ((9, 6, 3), [1] * 6, [6] * 6),
+    ((28, 28, 1), [2, 2, 2, 4, 4, 4, 4], [6, 6, 6, 12, 12, 12, 12]),
+    ((32, 24, 3), [2, 2, 2, 4, 4, 4, 8], [6, 6, 6, 12, 12, 12, 24]),
+    ((9, 6, 3), [1] * 7, [6] * 7),
   ],
 )
 def test_networks_work_at_the_resolution_of_what_they_see(shape, sizes, channels):
-  networks = make_networks(shape, 256, 6, 6, 3, 'float32')
+  networks = make_networks(shape, 256, 7, 6, 3, 'float32')
   assert [network.patch_size for network in networks] == sizes
   assert [network.channels for network in networks] == channels
 
 
 def test_networks_that_cannot_be_are_refused():
   for wrong, said in (
-    ({'histogram_networks': 8}, r'`histogram_networks` must be at most 6 for images of shape \(9, 9, 1\) and 3 `hist'),
-    ({'histogram_networks': 3, 'histogram_blocks': 0}, r'`histogram_networks` must be at most 2 for images'),
+    ({'histogram_networks': 10}, r'`histogram_networks` must be at most 9 for images of shape \(9, 9, 1\) and 3 `hist'),
+    ({'histogram_networks': 4, 'histogram_blocks': 0}, r'`histogram_networks` must be at most 3 for images'),
     ({'histogram_channels': 0}, '`histogram_channels` must be an integer from 1'),
     ({'histogram_channels': 32}, '`histogram_channels` must be 64 without `histogram_networks`'),
     ({'histogram_blocks': 2}, '`histogram_blocks` must be 3 without `histogram_networks`'),

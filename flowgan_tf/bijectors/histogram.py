@@ -32,10 +32,11 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   logistic or normal. This is the first step of the Gaussianization of [1], with logistic instead
   of normal marginals. The density is exact for any histograms.
 
-  **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on other pixels. Of each block of 2x2
-  pixels, the first network makes the upper right one depend on the other three, the second the lower left one on the
-  two that are left, and the third the lower right one on the last. The next networks go on in the same way with the
-  upper left pixels, which are an image of half the size:
+  **Given coarser pixels.** With `conditioners`, the histogram of a pixel depends on other pixels. In each block of 2x2
+  pixels, the upper right one depends on the first network, which sees the other three pixels of every block. The lower
+  left one depends on the second network, which sees two pixels of every block, and the lower right one on the third,
+  which sees the upper left pixels alone. These are an image of half the size, in which further networks go on in the
+  same way:
 
   ```none
   . 0 3 0      the number of the network that a pixel depends on, of six;

@@ -5,7 +5,7 @@
 
 A maximum-likelihood step and a density of each flow of `benchmarks.peers.work`, but Real-NVP with layer norm, because
 batch norm needs the whole batch. The two ways take turns, each time in a process of its own. The median over the rounds
-of the medians of 20 calls counts. NICE's steps are not divided, so that only its density differs.
+of the medians of 20 calls counts. NICE's step is not divided; only each of its operations runs on one core.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 
+import keras
 import tensorflow as tf
 from absl import app, flags
 
@@ -40,8 +41,9 @@ def products(a: tf.Tensor, b: tf.Tensor, repeats: tf.Tensor) -> tf.Tensor:
 
 
 def matmul_gflops(rows: int, size: int) -> float:
-  """Measures the float32 GFLOP/s of the matrix product [rows, size] x [size, size]."""
-  a, b = (tf.random.stateless_uniform((n, size), seed=(0, n)) for n in (rows, size))
+  """Measures the GFLOP/s of the matrix product [rows, size] x [size, size] in the dtype that networks compute in."""
+  dtype = keras.DTypePolicy(PRECISION.value).compute_dtype
+  a, b = (tf.cast(tf.random.stateless_uniform((n, size), seed=(0, n)), dtype) for n in (rows, size))
   repeats = math.ceil(2e10 / (2 * rows * size**2))
   products(a, b, tf.constant(1))
   start = time.perf_counter()

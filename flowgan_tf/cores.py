@@ -34,7 +34,8 @@ def compute_parts() -> None:
 def count() -> int:
   """Returns the number of parts of a batch, which is 1 if operations themselves use several cores."""
   threads = tf.config.threading
-  return threads.get_inter_op_parallelism_threads() if threads.get_intra_op_parallelism_threads() == 1 else 1
+  # 0 operations at once means as many as TensorFlow likes.
+  return max(1, threads.get_inter_op_parallelism_threads()) if threads.get_intra_op_parallelism_threads() == 1 else 1
 
 
 def in_parts(function: Callable) -> Callable:

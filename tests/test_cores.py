@@ -31,6 +31,12 @@ def test_threads_are_set_before_tensorflow_begins_and_left_alone_afterwards():
   assert run.stdout.split() == ['1', '3']
 
 
+@pytest.mark.parametrize(('operations', 'parts'), [(0, 1), (3, 3)])
+def test_there_is_always_a_part(operations, parts, two_cores, monkeypatch):
+  monkeypatch.setattr(tf.config.threading, 'get_inter_op_parallelism_threads', lambda: operations)
+  assert cores.count() == parts
+
+
 def test_each_entry_is_computed_once_in_its_place(two_cores):
   seen = []
 

@@ -1,7 +1,8 @@
 """The logit of cumulative probabilities, which makes the distribution of each pixel a logistic one."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -110,9 +111,13 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       self._probs = tf.Variable(
         tf.fill((*self._event_shape, bins), tf.constant(1 / bins, dtype)), trainable=False, name='histograms'
       )
-      self._grids = _grids(self._event_shape)
-      expected = f'at most {len(self._grids)} for events of shape {self._event_shape}'
-      check('conditioners', len(conditioners), expected, len(conditioners) <= len(self._grids))
+      most = len(self.distances(self._event_shape)) if conditioners else 0
+      expected = f'at most {most} for events of shape {self._event_shape}'
+      check('conditioners', len(conditioners), expected, len(conditioners) <= most)
+      self._grids = [
+        [np.broadcast_to(grid[..., np.newaxis], self._event_shape) * 1.0 for grid in grids]
+        for _, *grids in itertools.islice(_grids(self._event_shape), len(conditioners))
+      ]
       self._conditioners = [
         KerasModule(conditioner, self._event_shape, condition_shape=condition_shape) for conditioner in conditioners
       ]
@@ -176,7 +181,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     if self.surrogate_gradients:
       seen_levels = tf.stop_gradient(seen_levels) + (inside - tf.stop_gradient(inside))
     for i in numbers:
-      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i][1:])
+      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
       keywords = {} if condition is None else {'condition': condition}
       output = self._conditioners[i]((4 * seen_levels - 2) * seen, training=training, **keywords)
       output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
@@ -244,7 +249,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       probs = self._group_probs(groups, images, [] if i is None else [i], training, condition)
       found = self._pixels(flat, probs, bins)
       if i is not None:
-        depends = tf.constant(self._grids[i][2].ravel() > 0)
+        depends = tf.constant(self._grids[i][1].ravel() > 0)
         found = [tf.where(depends, new, old) for new, old in zip(found, (x, log_det), strict=True)]
       x, log_det = found
     return tf.reshape(x, tf.shape(y)), self._sum(log_det, y)
@@ -314,19 +319,17 @@ def _group_edges(bins: int) -> np.ndarray:
   return np.unique(np.concatenate([[0, 1, bins - 1, bins], inner]).astype(np.int32))
 
 
-def _grids(event_shape: Sequence[int]) -> list[tuple[int, np.ndarray, np.ndarray]]:
-  """Returns for each network its distance, the pixels that it sees and those that depend on it, as zeros and ones."""
+def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """Yields for each network its distance, the pixels that it sees, and those that depend on it, `[height, width]`."""
   if len(event_shape) != 3:
-    return []
+    return
   row, column = np.indices(event_shape[:2])
-  left, grids, distance = np.ones(event_shape[:2], bool), [], 1
+  left, distance = np.ones(event_shape[:2], bool), 1
   while np.count_nonzero(left) > 1:
     odd_row, odd_column = (index // distance % 2 == 1 for index in (row, column))
     for part in (~odd_row & odd_column, odd_row & ~odd_column, odd_row & odd_column):
       depends = part & left
       if depends.any():
         left = left & ~depends
-        of_event = (np.broadcast_to(grid[..., np.newaxis], event_shape) * 1.0 for grid in (left, depends))
-        grids.append((distance, *of_event))
+        yield distance, left, depends
     distance *= 2
-  return grids

@@ -212,6 +212,8 @@ def evaluate_run(
       likelihood, `samples` are too few for 10 splits, `scorer` is unknown, `inception_weights` are given for another
       scorer, the run, its data or an argument differ from the chief's, or `make_scorer` or `make_replicas` fails.
   """
+  check('checkpoints', checkpoints, 'at least one name', len(checkpoints) > 0)
+  check_choice('split', split, ('train', 'validation', 'test'))
   check('samples', samples, f'0 or at least {_SPLITS}', not samples or samples >= _SPLITS)
   check_strategy(strategy)
   replicas = make_replicas(strategy)

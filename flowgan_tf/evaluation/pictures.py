@@ -147,11 +147,11 @@ def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
 
 
 def real_grid(split: data.Split, levels: int, n: int, rows: Rows | None, columns: int) -> np.ndarray | None:
-  """Lays out images of a split as samples are: the first `n`, or a row of each class.
+  """Lays out images of a split as samples are: `n` from all over it, or a row of each class.
 
   It returns None if the originals stand beside the samples already, or if a class has no image.
   """
-  chosen = np.arange(min(n, len(split)))
+  chosen = _spread(len(split), n)
   if rows is not None:
     found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
     if not found or not all(part.any() for part in found):
@@ -254,7 +254,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
     training, test = training[positions], test[dataset.test.labels == label]
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
   nearest = (training[found.indices] + 0.5) / levels
-  test_images = data.dequantize(test[:_TEST_IMAGES], levels, seed)
+  test_images = data.dequantize(test[_spread(len(test), _TEST_IMAGES)], levels, seed)
   of_test = 'nan'
   if len(test_images):
     of_test = f'{np.median(nearest_neighbors(test_images, training, levels, 1).distances):.4f}'

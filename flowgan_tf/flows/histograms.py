@@ -94,7 +94,7 @@ def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_
   check(
     'histogram_networks', histogram_networks, '0 without `histogram_bins`', histogram_bins or not histogram_networks
   )
-  most = len(HistogramLogit.distances(image_shape))
+  most = len(HistogramLogit.distances(image_shape)) if histogram_networks else 0
   expected = f'at most {most} for images of shape {tuple(image_shape)}'
   check('histogram_networks', histogram_networks, expected, histogram_networks <= most)
   check_memory('histograms', 4 * math.prod(image_shape) * histogram_bins)

@@ -93,6 +93,8 @@ def _check(configs, analyses):
     fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.runs.config.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
+  if dataset.levels is None and analyses:
+    raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')
   condition = fg.data.make_condition(config.condition, dataset)
   arguments, seen = (condition.arguments, condition.network_shape) if condition else ({}, None)
   if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=arguments).has_density:
@@ -126,7 +128,8 @@ def _is_finished(workdir, config, analyses):
     if study.record['step'] == steps.get(study.record['checkpoint'])  # It may be of an earlier step of a resumed run.
   }
   trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
-  return trained and bool(tested) and samples <= {FLAGS.samples} and analyses.items() <= measured.items()
+  evaluated = steps.get('latest') == config.steps
+  return trained and evaluated and samples <= {FLAGS.samples} and analyses.items() <= measured.items()
 
 
 def _numbers(name, kind, allowed, expected):

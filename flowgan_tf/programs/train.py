@@ -70,7 +70,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   if FLAGS.evaluate:
     checkpoints = fg.runs.checkpoints.available(workdir)
     # A user who trains without scores may lack what the scores need.
-    samples = FLAGS.samples if config.score_samples else 0
+    samples = FLAGS.samples if config.score_samples and config.generator != 'vectors' else 0
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
     print(fg.report.evaluation_table(records))

@@ -131,16 +131,20 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
 
 
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
-  """Draws score against test NLL, for runs at the checkpoint of `shown_record`; None without two runs."""
-  points = []
+  """Draws score against test NLL, for runs at the checkpoint of `shown_record`.
+
+  It returns None without two runs, or if their scores come from different networks or numbers of samples.
+  """
+  points, sources = [], set()
   name = _common_score([record for run in runs if (record := shown_record(run))])
   for run in runs:
     record = shown_record(run)
     if record and record.get(name) is not None and record.get('nll') is not None and not is_given(record):
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
       note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
+      sources.add((record['scorer_hash'], record['score_samples']))
       points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))
-  if len(points) < 2:
+  if len(points) < 2 or len(sources) > 1:
     return None
   return Figure.of_plot(
     plots.front(points, SCORE_NAMES[name], unit),

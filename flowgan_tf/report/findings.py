@@ -71,7 +71,7 @@ def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, numbe
   shown = measure.format(f'{number(value)} ± {number(error)}').replace('-', '−')
   if len(found) == 1:
     return [f'{name} has {shown}.']
-  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error) / math.sqrt(parts)]
+  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error) / math.sqrt(max(parts - 1, 1))]
   if len(equal) == 1:
     _, next_value, _ = ranked[1]
     ahead = f'{number(abs(next_value - value))} {"below" if sign < 0 else "above"} {ranked[1][0]}'

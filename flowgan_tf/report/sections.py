@@ -124,8 +124,8 @@ def _likelihood(runs: Sequence[Summary]) -> list:
   if networks:
     items.append(
       f'The scores come from {listed(networks)}. Compare them only with scores of the same network, number of samples '
-      'and number of splits, which is 10 here and 1 in the curves and figures below. The paper used other networks: '
-      'only the order of its scores can be compared.'
+      'and number of splits, which is 10 in tables and 1 in curves. The paper used other networks: only the order of '
+      'its scores can be compared.'
     )
   if few := [r.label for r in runs if any(0 < t.get('score_samples', 0) < FEWEST_SAMPLES for t in r.tested())]:
     items.append(

@@ -192,7 +192,7 @@ def evaluation_table(records: Sequence[dict]) -> str:
       network += f' with {scored["classifier_accuracy"]:.1%} test accuracy'
     lines.append(
       f'scores: {scored["score_splits"]} splits, {network}; '
-      f'FID and KID against {scored["reference_images"]:,} training images'
+      f'FID against {scored["reference_images"]:,} training images, KID against at most 10,000 of them'
     )
   return '\n'.join(lines)
 

@@ -74,6 +74,8 @@ class Classifiers(Analysis):
     logits = keras.layers.Dense(len(frequencies))
     classifier = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), *hidden, logits])
     classifier.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    # In the order of the file, each split may have one class.
+    order = np.random.default_rng(settings.seed).permutation(len(tests))[: len(samples)]
     numbers, done = {}, 0
     for epochs in sorted({-(-settings.epochs // 4), -(-settings.epochs // 2), settings.epochs}):
       classifier.fit(images, labels, batch_size=128, initial_epoch=done, epochs=epochs, verbose=0)
@@ -84,7 +86,7 @@ class Classifiers(Analysis):
         'inception_score': metrics.inception_score(of_samples, _SPLITS),
       }
       if len(tests) >= len(samples):  # A score of fewer images is lower.
-        found['real_mode_score'] = metrics.mode_score(of_tests[: len(samples)], frequencies, _SPLITS)
+        found['real_mode_score'] = metrics.mode_score(of_tests[order], frequencies, _SPLITS)
       record = {'accuracy': np.mean(of_tests.argmax(axis=1) == test_labels), 'n': len(samples)}
       for name, score in found.items():
         record |= {name: score.mean, f'{name}_std': score.std}

@@ -308,17 +308,15 @@ class _Loop:
     """Evaluates a step if its evaluation was cut off; otherwise takes the best values from its record.
 
     The checkpoint was saved before the evaluation, so that it does not hold them. Missing best checkpoints are saved
-    again.
+    again. A training that went on to more steps may have a record of a step that it would not evaluate now.
     """
-    if not self._is_evaluated(step):
-      return
     found = [record for record in self._log.records if (record.get('kind'), record['step']) == ('validation', step)]
-    if not self._replicas.from_chief(bool(found)):
-      self._evaluate(step)
-    elif found:
-      for name in self._improves(found[-1]):
+    if self._replicas.from_chief(bool(found)):
+      for name in self._improves(found[-1]) if found else []:
         if name not in available(self._folder):
           self._save(name)
+    elif self._is_evaluated(step):
+      self._evaluate(step)
 
   def roll_back(self, names):
     """Goes back to the last checkpoint, with half the learning rates, or raises `TrainingDiverged`.

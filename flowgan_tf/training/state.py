@@ -151,10 +151,10 @@ def start_from_data(
   held = _VALUES // prior.event_shape.num_elements()
   if histograms := histogram_logits(state.generator):
     # As training sees them: some are mirrored or moved.
-    moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH)
+    moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH, max(held, 1))
     batches = training_batches(train, levels, size, config.seed, **moved)
     images = [batch.numpy() for batch in batches.take(math.ceil(min(held, len(train)) / size))]
-    fit_histograms(state.generator, np.concatenate(images))
+    fit_histograms(state.generator, np.concatenate(images)[: len(train)])  # Each image counts at most once.
     for average, fitted in zip(histogram_logits(state.ema), histograms, strict=True):
       average.histograms.assign(fitted.histograms)
   if not isinstance(prior, MixturePrior):

@@ -104,6 +104,8 @@ class TrainStep:
     histograms = [logit.histograms for logit in logits]
     fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs, *histograms)}
     running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
+    if config.generator == 'vectors':  # These are the units of its columns.
+      running = []
     divided = alone and not running and not config.jit and config.generator != 'nice'
     self._in_parts = in_parts if divided else lambda function: function
     self._log_probs, self._decode_each = self._in_parts(self._log_probs), self._in_parts(self._decode_each)

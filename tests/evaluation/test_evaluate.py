@@ -315,9 +315,11 @@ def test_arguments_out_of_range_are_refused(workdir):
     ({'scorer': 'inception_v3'}, r"^`scorer` must be one of classifier, resnet, inception\. Got: 'inception_v3'\.$"),
     ({'inception_weights': 'file.h5'}, r"^`inception_weights` must go with `scorer` 'inception'\. Got: file\.h5\.$"),
     ({'samples': 9}, r'^`samples` must be 0 or at least 10\. Got: 9\.$'),
+    ({'split': 'tset'}, r"^`split` must be one of train, validation, test\. Got: 'tset'\.$"),
+    ({'checkpoints': []}, r'^`checkpoints` must be at least one name\. Got: \[\]\.$'),
   ):
     with pytest.raises(UsageError, match=said):
-      evaluate_run(workdir, ['latest'], 'test', **arguments)
+      evaluate_run(workdir, **{'checkpoints': ['latest'], 'split': 'test'} | arguments)
 
 
 # Records.

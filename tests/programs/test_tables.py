@@ -67,6 +67,8 @@ def test_a_conditional_run_from_training_to_the_report(path, tmp_path):
   assert_one_line(
     call('analyze', run, '--what=gmm'), 'analyze', 'gmm needs images, and this run was trained on a table'
   )
+  swept = call('sweep', f'--dataset={path}', *FLAGS, '--lambdas=inf', f'--workdir={tmp_path}/sweep')
+  assert_one_line(swept, 'sweep', '--what must be empty for a table')
   reported = call('report', run, f'--out={tmp_path}/report.html')
   page = (tmp_path / 'report.html').read_text()
   assert reported.status == 0 and f'{record["nll"]:,.2f}' in page and '--what=' not in page, reported

@@ -113,6 +113,10 @@ def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept
   for runs in ([summary('mle'), summary('adversarial')], swept[:1]):
     assert figures.front(runs, 'nats') is None and figures.condition_numbers(runs) is None
   assert figures.front([*swept[:1], conditional('mask:half')], 'nats') is None
+  swept[0].evaluation[0]['scorer_hash'] = 'def'
+  assert figures.front(swept, 'nats') is None  # Scores of different networks cannot be compared.
+  swept[0].evaluation[0]['scorer_hash'] = 'abc'
+  assert figures.front(swept, 'nats')
   for run in swept:
     del run.evaluation[0]['nll']
     del run.studies['jacobian'].record['largest_relative_difference']

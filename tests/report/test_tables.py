@@ -88,7 +88,8 @@ def test_evaluation_with_scores():
   assert note.startswith('precision, density: ') and note.endswith(' (5,000 images)')
   assert 'one of 50,000 training images than 99% of 4,321 test images;' in of_copies
   assert network == (
-    'scores: 10 splits, classifier abc with 99.2% test accuracy; FID and KID against 50,000 training images'
+    'scores: 10 splits, classifier abc with 99.2% test accuracy; FID against 50,000 training images, KID against at '
+    'most 10,000 of them'
   )
   assert not any(word in evaluation_table([SCORED]) for word in ('precision', 'copies'))
 

@@ -209,6 +209,17 @@ def test_a_finished_run_is_not_trained_further(stubbed, whole, tmp_path):
       assert file.read_bytes() == content, file
 
 
+def test_a_longer_training_keeps_the_best_value_of_its_old_end(stubbed, config, tmp_path, monkeypatch):
+  nll = iter([3.0, 1.0, 2.0])
+  monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, **__: Likelihood(next(nll), 0.1, 2.0, 0.0, 10))
+  config.update({'steps': 3, 'eval_every': 2})
+  assert train(config, tmp_path)
+  config.steps = 4
+  assert train(config, tmp_path)
+  assert [record['step'] for record in validations(tmp_path)] == [2, 3, 4]
+  assert load_run(tmp_path, 'best_nll').step == 3
+
+
 def test_labels_spread_once(stubbed, tmp_path, monkeypatch):
   settings = {'condition': 'label', 'labelled': 100, 'spread_labels': True, 'cache_dir': str(tmp_path / 'cache')}
   config = make_config(settings, objective='mle', steps=1)

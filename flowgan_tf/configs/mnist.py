@@ -43,7 +43,8 @@ bin/train --config=configs/mnist.py:jet --config.jet.components=1 --config.pseud
   32 minutes in float32: test NLL -3,653 nats, MODE 4.7, FID 127
 
 `jet_one` conditions a histogram of each pixel on other pixels, and has the best likelihood. `jet_one_hybrid` starts
-from its run. The numbers are those of flows with four networks instead of six; see docs/results.md:
+from its run. We measured these numbers at an earlier commit, with four networks instead of six; docs/results.md has
+both:
 
 bin/train --config=configs/mnist.py:jet_one --workdir=runs/mnist-jet-one-mle
   69 minutes in bfloat16, beside other work: test NLL -3,761 nats (1.079 bits/dim), MODE 6.5, FID 53

@@ -13,6 +13,7 @@ from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
+from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
@@ -135,16 +136,16 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
 
   It returns None without two runs, or if their scores come from different networks or numbers of samples.
   """
-  points, sources = [], set()
+  points, scored = [], []
   name = _common_score([record for run in runs if (record := shown_record(run))])
   for run in runs:
     record = shown_record(run)
     if record and record.get(name) is not None and record.get('nll') is not None and not is_given(record):
       nll, error = run.in_unit(record['nll'], unit), run.error_in_unit(record.get('standard_error') or 0.0, unit)
       note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
-      sources.add((record['scorer_hash'], record['score_samples']))
+      scored.append(record)
       points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))
-  if len(points) < 2 or len(sources) > 1:
+  if len(points) < 2 or not all(scored_alike(record, scored[0]) for record in scored):
     return None
   return Figure.of_plot(
     plots.front(points, SCORE_NAMES[name], unit),

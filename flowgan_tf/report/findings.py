@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report.tables import is_given
+from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 
 #: Scores of fewer images are not compared.
@@ -45,7 +46,7 @@ def _about_scores(records: Sequence[dict]) -> list[str]:
   name = next((n for n in ('mode_score', 'inception_score') if records and all(r.get(f'{n}_std') for r in records)), '')
   if not name or any(record['score_samples'] < FEWEST_SAMPLES for record in records):
     return []
-  if len({(record['scorer_hash'], record['score_samples']) for record in records}) > 1:
+  if not all(scored_alike(record, records[0]) for record in records):
     return ['The sample scores come from different networks or numbers of samples, and cannot be compared.']
   title, scores = SCORE_NAMES[name], [(record['label'], record[name], record[f'{name}_std']) for record in records]
   measure = '{}' if len(scores) > 1 else f'{"an" if title[0] in "AEIO" else "a"} {title} of {{}}'

@@ -148,10 +148,10 @@ def start_from_data(
   if config.init_from:
     return
   order = np.random.default_rng((config.seed, Purpose.PRIOR)).permutation(len(train))
-  held = _VALUES // prior.event_shape.num_elements()
+  held = max(1, _VALUES // prior.event_shape.num_elements())
   if histograms := histogram_logits(state.generator):
     # As training sees them: some are mirrored or moved.
-    moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH, max(held, 1))
+    moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH, held)
     batches = training_batches(train, levels, size, config.seed, **moved)
     images = [batch.numpy() for batch in batches.take(math.ceil(min(held, len(train)) / size))]
     fit_histograms(state.generator, np.concatenate(images)[: len(train)])  # Each image counts at most once.

@@ -134,3 +134,12 @@ def test_a_training_fits_them_once():
   noise = state.generator.encode(tf.constant(data.dequantize(dataset.train.images, dataset.levels, seed=1)))
   assert float(tf.math.reduce_std(noise)) == pytest.approx(np.pi / 3**0.5, abs=0.1)  # Logistic.
   assert state.generator.distribution.is_placed
+
+
+@pytest.mark.parametrize(('values', 'images'), [(2**26, 1437), (64 * 100, 100)])
+def test_each_image_counts_at_most_once_and_few_are_in_memory(values, images, monkeypatch):
+  config, dataset, counted = make_config({'nice.histogram_bins': 4}), data.load('digits'), []
+  monkeypatch.setattr('flowgan_tf.training.state._VALUES', values)
+  monkeypatch.setattr('flowgan_tf.training.state.fit_histograms', lambda _, found: counted.append(len(found)))
+  start_from_data(config, dataset.train, dataset.levels, make_state(config, dataset.image_shape))
+  assert counted == [images]

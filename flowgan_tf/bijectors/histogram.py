@@ -14,6 +14,8 @@ from flowgan_tf.networks.adapter import KerasModule
 
 # Networks share out the mass among groups of bins, and leave each group this share of what the histogram gives it.
 _LEAST_SHARE = 1e-3
+# The lower half of the edges of groups of 256 bins. Grey levels near black and near white are the most frequent ones.
+_GROUP_EDGES = (1, 2, 3, 4, 5, 6, *range(8, 129, 4))
 _LEAST_DENSITY = 0.1  # with respect to the unit interval, for `surrogate_gradients`
 
 
@@ -46,8 +48,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   1 2 1 2
   ```
 
-  A network does not say how probable each bin is, but how probable groups of bins are, at most eight, among them the
-  first bin and the last one. Within a group, the histogram stays what it is:
+  A network does not say how probable each bin is, but how probable groups of bins are. Of 256 bins, each of the first
+  six and the last six is a group of its own, and the others form groups of four, or two beside these. Other numbers of
+  bins are divided in the same proportions. Within a group, the histogram stays what it is:
 
   ```none
   P_g = (1 - e) softmax_g(log Q_g + network_g(coarser pixels)) + e Q_g
@@ -94,7 +97,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       dtype: Floating-point type of the histograms. The computation uses the input's type.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
       conditioners: Keras layers that map images with zeros in place of what they do not see to `group_count(bins)`
-        outputs for each channel, in the order channels, groups. The pixels that they see are scaled to [-2, 2].
+        outputs for each channel of the event, in the order channels, groups. The images have twice the channels of the
+        event: the pixels, scaled to [-2, 2], and then half of their logits.
       condition_shape: Shape of a condition, as for an `AdditiveCoupling`, of the conditioners.
 
     Raises:
@@ -114,12 +118,17 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       most = len(self.distances(self._event_shape)) if conditioners else 0
       expected = f'at most {most} for events of shape {self._event_shape}'
       check('conditioners', len(conditioners), expected, len(conditioners) <= most)
-      self._grids = [
-        [np.broadcast_to(grid[..., np.newaxis], self._event_shape) * 1.0 for grid in grids]
-        for _, *grids in itertools.islice(_grids(self._event_shape), len(conditioners))
-      ]
+      # From noise to image: first the entries that depend on no network, then those of the last network, and so on.
+      grids = list(itertools.islice(_grids(self._event_shape), len(conditioners)))[::-1]
+      index = np.arange(self._size).reshape(self._event_shape)
+      entries = [index[slices].ravel() for _, _, slices in grids]
+      self._entries = [np.setdiff1d(index, np.concatenate([*entries, []])), *entries]
+      self._places = np.argsort(np.concatenate(self._entries))
+      self._seen = [seen[..., np.newaxis] * 1.0 for _, seen, _ in grids]
+      self._slices = [slices for *_, slices in grids]
+      inputs = (*self._event_shape[:-1], 2 * self._event_shape[-1]) if conditioners else ()
       self._conditioners = [
-        KerasModule(conditioner, self._event_shape, condition_shape=condition_shape) for conditioner in conditioners
+        KerasModule(conditioner, inputs, condition_shape=condition_shape) for conditioner in conditioners
       ]
       outputs = (*self._event_shape[:-1], self._event_shape[-1] * (len(self._edges) - 1))
       for module in self._conditioners:
@@ -172,21 +181,22 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     bins = (probs @ before, tf.linalg.matmul(probs, before, transpose_b=True), probs)
     return groups, [tf.reshape(part / whole, [-1]) for part in bins]
 
-  def _group_probs(self, groups, x, numbers, training, condition):
-    """Returns `P_g`, `[n, size, groups]`, given images `x`, where they depend on some of the networks."""
-    if not self._conditioners:
-      return groups[tf.newaxis]
-    logits, inside = tf.math.log(groups)[tf.newaxis], _clip(x)
-    seen_levels = (tf.minimum(tf.floor(inside * self._bins), self._bins - 1) + 0.5) / self._bins
+  def _group_probs(self, groups, x, turn, training, condition):
+    """Returns `P_g`, `[n, entries, groups]`, of the entries whose turn it is, given images `x` in [0, 1]."""
+    groups = tf.gather(groups, self._entries[turn])[tf.newaxis]
+    if turn == 0:
+      return groups
+    levels = tf.stop_gradient((tf.minimum(tf.floor(x * self._bins), self._bins - 1) + 0.5) / self._bins)
+    # The logit of the level tells levels near black and near white apart.
+    logits = (tf.math.log(levels) - tf.math.log(1 - levels)) / 2
     if self.surrogate_gradients:
-      seen_levels = tf.stop_gradient(seen_levels) + (inside - tf.stop_gradient(inside))
-    for i in numbers:
-      seen, depends = (tf.constant(grid, x.dtype) for grid in self._grids[i])
-      keywords = {} if condition is None else {'condition': condition}
-      output = self._conditioners[i]((4 * seen_levels - 2) * seen, training=training, **keywords)
-      output = tf.cast(output, x.dtype) * tf.repeat(depends, groups.shape[1], axis=-1)
-      logits += tf.reshape(output, (-1, self._size, groups.shape[1]))
-    return (1 - _LEAST_SHARE) * tf.nn.softmax(logits) + _LEAST_SHARE * groups
+      levels += x - tf.stop_gradient(x)
+    seen = tf.constant(self._seen[turn - 1], x.dtype)
+    keywords = {} if condition is None else {'condition': condition}
+    inputs = tf.concat([(4 * levels - 2) * seen, logits * seen], axis=-1)
+    output = self._conditioners[-turn](inputs, training=training, **keywords)[:, *self._slices[turn - 1]]
+    output = tf.cast(tf.reshape(output, (-1, *groups.shape[1:])), x.dtype)
+    return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 
   def _flat(self, x, condition):
     """Returns events as rows, and their conditions."""
@@ -203,9 +213,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   def _chosen(self, probs, k):
     """Returns of the group that holds bin `k`: its probability, and the sums for the groups below and above it."""
-    hot = tf.one_hot(tf.gather(self._group, k), len(self._edges) - 1, dtype=probs.dtype)
-    below, above = (tf.cumsum(probs, -1, exclusive=True, reverse=reverse) for reverse in (False, True))
-    return [tf.reduce_sum(hot * table, axis=-1) for table in (probs, below, above)]
+    chosen, groups = tf.gather(self._group, k)[..., tf.newaxis], np.arange(len(self._edges) - 1)
+    masks = groups == chosen, groups < chosen, groups > chosen  # Several times faster than `tf.cumsum` on a CPU.
+    return [tf.reduce_sum(tf.where(mask, probs, tf.zeros((), probs.dtype)), axis=-1) for mask in masks]
 
   def _least(self, dtype):
     """Returns the smallest `f` and `1 - f` with a density: far above the rounding of sums with alpha."""
@@ -215,8 +225,12 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _rounding(dtype):
     return 16 * float(np.finfo(dtype.as_numpy_dtype).eps)
 
-  def _index(self, k):
-    return k + self._bins * tf.range(self._size)
+  def _index(self, k, entries):
+    return k + tf.constant(self._bins * entries, tf.int32)
+
+  def _join(self, parts):
+    """Returns `[n, size]` from the entries of each turn."""
+    return tf.gather(tf.concat(parts, axis=-1), self._places, axis=-1)
 
   def _forward_and_log_det(self, x, training=False, condition=None):
     flat, condition = self._flat(x, condition)
@@ -226,10 +240,13 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     k = tf.where(k > 0, tf.minimum(k, self._bins - 1), tf.zeros_like(k))  # NaN has no bin.
     part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
     groups, bins = self._tables(x.dtype)
-    before, after, width = (tf.gather(table, self._index(k)) for table in bins)
-    images = tf.reshape(x, (-1, *self._event_shape))
-    probs = self._group_probs(groups, images, range(len(self._conditioners)), training, condition)
-    prob, below, above = self._chosen(probs, k)
+    before, after, width = (tf.gather(table, self._index(k, np.arange(self._size))) for table in bins)
+    images = tf.reshape(inside, (-1, *self._event_shape))
+    chosen = []
+    for turn, entries in enumerate(self._entries):
+      probs = self._group_probs(groups, images, turn, training, condition)
+      chosen.append(self._chosen(probs, tf.gather(k, entries, axis=-1)))
+    prob, below, above = (self._join(parts) for parts in zip(*chosen, strict=True))
     f = self._alpha + shrink * (below + prob * (before + width * part) + beyond)
     q = self._alpha + shrink * (above + prob * (after + width * (1 - part)) - beyond)
     outside = (f < least) | (q < least)
@@ -243,23 +260,24 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _inverse_and_log_det(self, y, training=False, condition=None):
     flat, condition = self._flat(y, condition)
     groups, bins = self._tables(y.dtype)
-    x = log_det = tf.zeros_like(flat)
-    for i in (None, *reversed(range(len(self._conditioners)))):
-      images = tf.reshape(x, (-1, *self._event_shape))
-      probs = self._group_probs(groups, images, [] if i is None else [i], training, condition)
-      found = self._pixels(flat, probs, bins)
-      if i is not None:
-        depends = tf.constant(self._grids[i][1].ravel() > 0)
-        found = [tf.where(depends, new, old) for new, old in zip(found, (x, log_det), strict=True)]
-      x, log_det = found
+    parts, unknown = [], tf.zeros_like(flat)
+    for turn, entries in enumerate(self._entries):
+      known = self._join([*(_clip(x) for x, _ in parts), unknown])
+      images = tf.reshape(known, (-1, *self._event_shape))
+      probs = self._group_probs(groups, images, turn, training, condition)
+      parts.append(self._pixels(tf.gather(flat, entries, axis=-1), probs, bins, entries))
+      unknown = unknown[:, len(entries) :]
+    x, log_det = (self._join(found) for found in zip(*parts, strict=True))
     return tf.reshape(x, tf.shape(y)), self._sum(log_det, y)
 
-  def _pixels(self, y, probs, bins):
-    """Returns the pixels whose logits are `y`, and the log-derivative of each."""
+  def _pixels(self, y, probs, bins, entries):
+    """Returns the entries whose logits are `y`, and the log-derivative of each."""
     least, shrink = self._least(y.dtype), 1 - 2 * self._alpha
     f, q = ((tf.maximum(v, 2 * least) - self._alpha) / shrink for v in (tf.sigmoid(y), tf.sigmoid(-y)))
     # The smaller of two numbers that sum to 1 is the more exact one, here and below.
-    lower, upper = tf.cumsum(probs, -1, exclusive=True)[..., 1:], tf.cumsum(probs, -1, reverse=True)[..., 1:]
+    groups = np.arange(len(self._edges) - 1)
+    before = tf.constant(groups[:, np.newaxis] < groups[1:], probs.dtype)
+    lower, upper = (tf.linalg.matmul(probs, mask) for mask in (before, 1 - before))
     low = y < 0
     passed = tf.where(low[..., tf.newaxis], f[..., tf.newaxis] >= lower, q[..., tf.newaxis] <= upper)
     group = tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1)
@@ -270,10 +288,10 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     k, step = first, 2 ** ((self._bins - 1).bit_length() - 1)
     while step:
       ahead = tf.minimum(k + step, last)
-      before, after, width = (prob * tf.gather(table, self._index(ahead)) for table in bins)
+      before, after, width = (prob * tf.gather(table, self._index(ahead, entries)) for table in bins)
       k = tf.where(tf.where(2 * from_start < prob, from_start >= before, from_end <= after + width), ahead, k)
       step //= 2
-    before, after, width = (prob * tf.gather(table, self._index(k)) for table in bins)
+    before, after, width = (prob * tf.gather(table, self._index(k, entries)) for table in bins)
     divide = self._divide if self.surrogate_gradients else tf.divide
     part = tf.where(2 * from_start < prob, divide(from_start - before, width), 1 - divide(from_end - after, width))
     part = _clip(part)
@@ -315,21 +333,20 @@ def _clip(x: tf.Tensor) -> tf.Tensor:
 
 def _group_edges(bins: int) -> np.ndarray:
   """Returns the first bin of each group, and `bins`."""
-  inner = np.round(np.array([1 / 16, 1 / 4, 1 / 2, 3 / 4, 15 / 16]) * bins)
-  return np.unique(np.concatenate([[0, 1, bins - 1, bins], inner]).astype(np.int32))
+  lower = np.round(np.array(_GROUP_EDGES) / 256 * bins)
+  return np.unique(np.concatenate([[0, 1, bins - 1, bins], lower, bins - lower]).astype(np.int32))
 
 
-def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-  """Yields for each network its distance, the pixels that it sees, and those that depend on it, `[height, width]`."""
+def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, tuple[slice, slice]]]:
+  """Yields for each network its distance, the pixels that it sees, `[height, width]`, and slices of its own pixels."""
   if len(event_shape) != 3:
     return
-  row, column = np.indices(event_shape[:2])
   left, distance = np.ones(event_shape[:2], bool), 1
   while np.count_nonzero(left) > 1:
-    odd_row, odd_column = (index // distance % 2 == 1 for index in (row, column))
-    for part in (~odd_row & odd_column, odd_row & ~odd_column, odd_row & odd_column):
-      depends = part & left
-      if depends.any():
-        left = left & ~depends
-        yield distance, left, depends
+    for offsets in ((0, distance), (distance, 0), (distance, distance)):
+      slices = tuple(slice(offset, None, 2 * distance) for offset in offsets)
+      if left[slices].any():
+        left = left.copy()
+        left[slices] = False
+        yield distance, left, slices
     distance *= 2

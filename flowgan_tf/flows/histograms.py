@@ -76,7 +76,7 @@ def make_networks(
     check('histogram_networks', histogram_networks, expected, distance <= (1 + 2 * histogram_blocks) * size)
   widths = [histogram_channels * max(size // 2, 1) for size in sizes]
   weights = [
-    width * ((9 * channels + outputs) * size**2 + 18 * histogram_blocks * width)
+    width * ((18 * channels + outputs) * size**2 + 18 * histogram_blocks * width)
     for width, size in zip(widths, sizes, strict=True)
   ]
   check_memory('weights', 4 * sum(weights))

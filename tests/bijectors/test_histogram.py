@@ -171,6 +171,18 @@ def test_pixels_depend_on_coarser_ones_alone():
     assert number == 0 or changed[numbers < number].mean() > 0.5
 
 
+@pytest.mark.parametrize('level, differ', [(0, True), (5, True), (100, False), (248, False), (249, True), (254, True)])
+def test_networks_tell_levels_near_the_ends_apart(level, differ):
+  """Two neighbouring levels have the same probability if they belong to one group."""
+  bijector = given_coarser_pixels((2, 2, 1), 256, 1)
+  bijector.histograms.assign(tf.fill(bijector.histograms.shape, tf.constant(1 / 256, tf.float64)))
+  x = np.full((2, 2, 2, 1), 0.3)
+  x[:, 0, 1, 0] = (level + np.array([0.5, 1.5])) / 256
+  y, log_det = bijector.forward(tf.constant(x)), bijector.forward_log_det_jacobian(tf.constant(x), event_ndims=3)
+  log_probs = log_det + stats.logistic.logpdf(y).sum(axis=(1, 2, 3))
+  assert (abs(log_probs[0] - log_probs[1]) > 1e-3) == differ
+
+
 def test_networks_see_the_middle_of_a_bin():
   bijector = given_coarser_pixels((2, 2, 1), 4, 2)
   x = tf.constant(np.array([[0.3, 0.6], [0.6, 0.9]])[..., np.newaxis])

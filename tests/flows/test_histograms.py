@@ -115,7 +115,7 @@ def test_the_memory_that_is_checked_is_that_of_the_kernels(monkeypatch):
   monkeypatch.setattr('flowgan_tf.flows.histograms.check_memory', lambda what, size: counts.append(size))
   networks, kernels = make_networks((8, 8, 3), 5, 3, 6, 2, 'float32'), []
   for network in networks:
-    network.build((None, 8, 8, 3))
+    network.build((None, 8, 8, 6))
     kernels += [v for v in network.trainable_variables if v.name == 'direction']
   assert counts == [4 * sum(np.prod(v.shape) for v in kernels)]
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.bijectors import BatchNormalization
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data.conditions import reduce_images
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
@@ -93,19 +95,16 @@ class TrainStep:
     self._batch_size = config.batch_size // replicas.count
     self._shares_samples = config.reuse_batch and config.critic_steps == 1
     self._graphs = {}
+    self._always_computes_norm = objective.uses_critic or config.optimizer.clip_norm > 0
     alone = replicas.count == 1
-    # What each pass in training updates, and no optimizer: the running statistics of batch norms.
     generator = state.generator
     if objective.uses_transport:
       self._image_of_noise = pixel_logit(generator).inverse
-    logits = histogram_logits(generator)
-    for logit in logits:
+    for logit in histogram_logits(generator):
       logit.surrogate_gradients = objective.uses_critic
-    histograms = [logit.histograms for logit in logits]
-    fixed = {id(variable) for variable in (*generator.distribution.variables, generator.class_probs, *histograms)}
-    running = [v for v in generator.non_trainable_variables if id(v) not in fixed]
-    if config.generator == 'vectors':  # These are the units of its columns.
-      running = []
+    # Each pass in training updates the running statistics of batch norms, and no optimizer does.
+    parts = [part for part in generator.submodules if isinstance(part, KerasModule | BatchNormalization)]
+    running = [variable for part in parts for variable in part.non_trainable_variables]
     divided = alone and not running and not config.jit and config.generator != 'nice'
     self._in_parts = in_parts if divided else lambda function: function
     self._log_probs, self._decode_each = self._in_parts(self._log_probs), self._in_parts(self._decode_each)
@@ -139,8 +138,8 @@ class TrainStep:
       batch: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them. For
         a conditional generator, a pair of the images and their conditions.
       step: Number of steps before this one; None reads it from the state.
-      gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory. With a critic, it always
-        is.
+      gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory. It always is with a
+        critic or a `clip_norm`.
 
     Returns:
       Float32 scalars: the objective's metrics, of the last critic update where they belong to the critic, and the
@@ -156,8 +155,9 @@ class TrainStep:
       penalized = tuple(number % self.objective.penalty_interval == 0 for number in updates)
       trains_generator = step >= config.critic_warmup
     # One graph for each pattern: in a common one, a penalty that is left out would be computed all the same. A critic
-    # makes several, each of which takes long to compile; without the norm they would be twice as many.
-    pattern = penalized, trains_generator, gradient_norm or self.objective.uses_critic
+    # makes several, each of which takes long to compile; without the norm they would be twice as many. The optimizer
+    # computes the norm anyway if it limits it.
+    pattern = penalized, trains_generator, gradient_norm or self._always_computes_norm
     waiting = contextlib.nullcontext()
     if pattern not in self._graphs:
       self._graphs[pattern] = graph(lambda *batch: self._step(batch, *pattern), jit_compile=self._compiles_all)

@@ -319,13 +319,21 @@ def test_average_is_the_warmed_up_recursion(start, count, decay):
 
 @pytest.mark.parametrize('jit', [True])
 def test_a_step_without_the_gradient_norm_is_the_same_step(jit):
-  config, found = make_config({'optimizer.clip_norm': 0.01, 'jit': jit}, objective='mle'), []
+  config, found = make_config({'jit': jit}, objective='mle'), []
   for gradient_norm in (True, False):
     state, step = prepared(config)
     metrics = step(images_for(config), step=0, gradient_norm=gradient_norm)
     assert ('gradient_norm' in metrics) == gradient_norm
     found.append(weights(state.generator, state.ema, state.optimizer))
   assert_identical(*found)
+
+
+def test_an_optimizer_that_limits_the_norm_needs_one_graph():
+  config = make_config({'optimizer.clip_norm': 0.01}, objective='mle')
+  _, step = prepared(config)
+  for gradient_norm in (True, False):
+    assert 'gradient_norm' in step(images_for(config), step=0, gradient_norm=gradient_norm)
+  assert len(step._graphs) == 1
 
 
 def test_running_statistics_follow_the_likelihood_where_there_is_one():

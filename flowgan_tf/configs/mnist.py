@@ -50,7 +50,8 @@ bin/train --config=configs/mnist.py:jet_one --config.shift=1 --steps=1500 --conf
 bin/train --config=configs/mnist.py:jet_one --init_from=runs/mnist-jet-one-shift --config.init_checkpoint=latest \
   --steps=2000 --config.optimizer.learning_rate=2e-3 --workdir=runs/mnist-jet-one-mle
   34 and 50 minutes in bfloat16, beside other work: test NLL -3,805 nats (0.998 bits/dim), MODE 6.5, FID 50
-bin/train --config=configs/mnist.py:jet_one_hybrid --workdir=runs/mnist-jet-one-hybrid
+bin/train --config=configs/mnist.py:jet_one_hybrid --steps=300 --workdir=runs/mnist-jet-one-hybrid
+  15 minutes in bfloat16: test NLL -3,801 nats (1.005 bits/dim), MODE 7.6, FID 25
 
 docs/results.md has more.
 

@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_record
+from flowgan_tf.files import read_record, write_record
 from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names
 
@@ -52,6 +52,8 @@ def test_the_same_command_again_goes_on(swept):
   fresh = read_summary(folder / 'lambda-0-seed-0').studies['jacobian']
   write_record(analyses[0], fresh.record | {'step': 4}, fresh.arrays)  # As when a run has gone on.
   analyses[0.5].write_text('{')
+  stale, _ = read_record(evaluation(folder, 0.5))
+  write_record(evaluation(folder, 0.5), {'records': [record | {'step': 4} for record in stale['records']]})
   odd = folder / 'lambda-0-seed-0' / 'samples' / 'step_9999999.png'  # No reason to measure that run again.
   odd.write_text('a text')
   outcome = call(*command[:-1], '--lambdas=0,0.5,2,inf')
@@ -63,6 +65,7 @@ def test_the_same_command_again_goes_on(swept):
     study = read_summary(folder / f'lambda-{weight}-seed-0').studies['jacobian']
     assert (study.record['what'], study.record['settings']) == ('jacobian', fresh.record['settings'])
   assert read_summary(folder / 'lambda-0-seed-0').studies['jacobian'].record['step'] == fresh.record['step']
+  assert read_summary(folder / 'lambda-0.5-seed-0').evaluated('latest')['step'] == 5
   assert evaluation(folder, 0).stat().st_mtime_ns > before
 
 

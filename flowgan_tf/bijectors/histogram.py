@@ -50,7 +50,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   A network does not say how probable each bin is, but how probable groups of bins are. Of 256 bins, each of the first
   six and the last six is a group of its own, and the others form groups of four, or two beside these. Other numbers of
-  bins are divided in the same proportions. Within a group, the histogram stays what it is:
+  bins are divided in the same proportions, but the first bin and the last one always are groups. Within a group, the
+  histogram stays what it is:
 
   ```none
   P_g = (1 - e) softmax_g(log Q_g + network_g(coarser pixels)) + e Q_g
@@ -118,7 +119,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       most = len(self.distances(self._event_shape)) if conditioners else 0
       expected = f'at most {most} for events of shape {self._event_shape}'
       check('conditioners', len(conditioners), expected, len(conditioners) <= most)
-      # From noise to image: first the entries that depend on no network, then those of the last network, and so on.
+      # The inverse takes turns. It first finds the entries that depend on no network, then those of the last network.
       grids = list(itertools.islice(_grids(self._event_shape), len(conditioners)))[::-1]
       index = np.arange(self._size).reshape(self._event_shape)
       entries = [index[slices].ravel() for _, _, slices in grids]
@@ -181,21 +182,24 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     bins = (probs @ before, tf.linalg.matmul(probs, before, transpose_b=True), probs)
     return groups, [tf.reshape(part / whole, [-1]) for part in bins]
 
-  def _group_probs(self, groups, x, turn, training, condition):
-    """Returns `P_g`, `[n, entries, groups]`, of the entries whose turn it is, given images `x` in [0, 1]."""
+  def _network_inputs(self, x):
+    """Returns what networks may see of `x`, rows in [0, 1]: images of the scaled levels and of their logits."""
+    x = tf.reshape(x, (-1, *self._event_shape))
+    levels = tf.stop_gradient((tf.minimum(tf.floor(x * self._bins), self._bins - 1) + 0.5) / self._bins)
+    logits = tf.math.log(levels) - tf.math.log(1 - levels)  # They tell levels near black and near white apart.
+    if self.surrogate_gradients:
+      levels += x - tf.stop_gradient(x)
+    return tf.concat([4 * levels - 2, logits / 2], axis=-1)
+
+  def _group_probs(self, groups, inputs, turn, training, condition):
+    """Returns `P_g`, `[n, entries, groups]`, of the entries whose turn it is, given the inputs of networks."""
     groups = tf.gather(groups, self._entries[turn])[tf.newaxis]
     if turn == 0:
       return groups
-    levels = tf.stop_gradient((tf.minimum(tf.floor(x * self._bins), self._bins - 1) + 0.5) / self._bins)
-    # The logit of the level tells levels near black and near white apart.
-    logits = (tf.math.log(levels) - tf.math.log(1 - levels)) / 2
-    if self.surrogate_gradients:
-      levels += x - tf.stop_gradient(x)
-    seen = tf.constant(self._seen[turn - 1], x.dtype)
     keywords = {} if condition is None else {'condition': condition}
-    inputs = tf.concat([(4 * levels - 2) * seen, logits * seen], axis=-1)
-    output = self._conditioners[-turn](inputs, training=training, **keywords)[:, *self._slices[turn - 1]]
-    output = tf.cast(tf.reshape(output, (-1, *groups.shape[1:])), x.dtype)
+    seen = inputs * tf.constant(self._seen[turn - 1], inputs.dtype)
+    output = self._conditioners[-turn](seen, training=training, **keywords)[:, *self._slices[turn - 1]]
+    output = tf.cast(tf.reshape(output, (-1, *groups.shape[1:])), inputs.dtype)
     return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 
   def _flat(self, x, condition):
@@ -212,7 +216,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return tf.shape(x)[: tf.rank(x) - len(self._event_shape)]
 
   def _chosen(self, probs, k):
-    """Returns of the group that holds bin `k`: its probability, and the sums for the groups below and above it."""
+    """Returns the probability of the group that holds bin `k`, and the sums over the groups below and above it."""
     chosen, groups = tf.gather(self._group, k)[..., tf.newaxis], np.arange(len(self._edges) - 1)
     masks = groups == chosen, groups < chosen, groups > chosen  # Several times faster than `tf.cumsum` on a CPU.
     return [tf.reduce_sum(tf.where(mask, probs, tf.zeros((), probs.dtype)), axis=-1) for mask in masks]
@@ -241,10 +245,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
     groups, bins = self._tables(x.dtype)
     before, after, width = (tf.gather(table, self._index(k, np.arange(self._size))) for table in bins)
-    images = tf.reshape(inside, (-1, *self._event_shape))
-    chosen = []
+    inputs, chosen = self._network_inputs(inside), []
     for turn, entries in enumerate(self._entries):
-      probs = self._group_probs(groups, images, turn, training, condition)
+      probs = self._group_probs(groups, inputs, turn, training, condition)
       chosen.append(self._chosen(probs, tf.gather(k, entries, axis=-1)))
     prob, below, above = (self._join(parts) for parts in zip(*chosen, strict=True))
     f = self._alpha + shrink * (below + prob * (before + width * part) + beyond)
@@ -263,8 +266,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     parts, unknown = [], tf.zeros_like(flat)
     for turn, entries in enumerate(self._entries):
       known = self._join([*(_clip(x) for x, _ in parts), unknown])
-      images = tf.reshape(known, (-1, *self._event_shape))
-      probs = self._group_probs(groups, images, turn, training, condition)
+      probs = self._group_probs(groups, self._network_inputs(known), turn, training, condition)
       parts.append(self._pixels(tf.gather(flat, entries, axis=-1), probs, bins, entries))
       unknown = unknown[:, len(entries) :]
     x, log_det = (self._join(found) for found in zip(*parts, strict=True))

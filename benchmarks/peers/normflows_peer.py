@@ -1,4 +1,4 @@
-"""normflows: its couplings, masks and flow classes, around the networks and the training of `torch_peer`.
+"""normflows: its couplings, masks and flow classes, with networks of `torch_flows` and the training of `torch_peer`.
 
 normflows has no alpha-logit, no logistic prior and no diagonal scaling with bounded scales; they are added here in its
 own form, a `Flow` with `forward` and `inverse`. Jet has no counterpart.
@@ -13,7 +13,7 @@ import normflows as nf
 import torch
 from torch import nn
 
-from benchmarks.peers import torch_peer, work
+from benchmarks.peers import torch_flows, torch_peer, work
 
 VARIANTS = {'float32': ['eager'], 'bfloat16': ['eager']}
 product = torch_peer.product
@@ -31,17 +31,17 @@ class Logits(nf.flows.Flow):
   """From logits to images."""
 
   def forward(self, z):
-    x = torch_peer.to_images(z)
-    return x, -torch_peer.to_logits(x)[1]
+    x = torch_flows.to_images(z)
+    return x, -torch_flows.to_logits(x)[1]
 
   def inverse(self, z):
-    return torch_peer.to_logits(z)
+    return torch_flows.to_logits(z)
 
 
 class DiagonalScaling(nf.flows.Flow):
   def __init__(self, raw_log_scale):
     super().__init__()
-    self.raw_log_scale = torch_peer.parameter(raw_log_scale)
+    self.raw_log_scale = torch_flows.parameter(raw_log_scale)
 
   def forward(self, z):
     log_scale = 10 * torch.tanh(self.raw_log_scale / 10)
@@ -63,7 +63,7 @@ class Logistic(nf.distributions.BaseDistribution):
     return z, self.log_prob(z)
 
   def log_prob(self, z):
-    return torch_peer.logistic_log_prob(z)
+    return torch_flows.logistic_log_prob(z)
 
 
 def permutation(order: torch.Tensor) -> nf.flows.Permute:
@@ -92,7 +92,7 @@ class Nice(nn.Module):
     pixels = math.prod(task.image_shape)
     to_noise = [Logits(), permutation(torch.cat([torch.arange(0, pixels, 2), torch.arange(1, pixels, 2)]))]
     for i in range(task.sizes['couplings']):
-      network = Single(torch_peer.dense_conditioner(inputs.weights[f'coupling_{i}']))
+      network = Single(torch_flows.dense_conditioner(inputs.weights[f'coupling_{i}']))
       mode = 'channel' if i % 2 == 0 else 'channel_inv'
       to_noise.append(nf.flows.AffineCouplingBlock(network, scale=False, split_mode=mode))
     # The scaling has the order of the image.
@@ -112,7 +112,7 @@ class Nice(nn.Module):
 class LogScale(nn.Module):
   """The log-scale of a `MaskedAffineFlow`, which calls it before the shift: both come from one pass of a network."""
 
-  def __init__(self, affine: torch_peer.Affine):
+  def __init__(self, affine: torch_flows.Affine):
     super().__init__()
     self.affine = affine
 
@@ -133,7 +133,7 @@ class Shift(nn.Module):
 class Interleaved(nn.Module):
   """Shift and log-scale in turn along the channels, as `AffineCouplingBlock` reads them."""
 
-  def __init__(self, affine: torch_peer.Affine):
+  def __init__(self, affine: torch_flows.Affine):
     super().__init__()
     self.affine = affine
 
@@ -147,8 +147,8 @@ class RealNvp(nn.Module):
 
     def affine(part):
       offset, scale, *arrays = inputs.weights[part]
-      network = torch_peer.ResidualConditioner(task.sizes['blocks'], iter(arrays), iter(inputs.statistics[part]))
-      return torch_peer.Affine(1, network, scale, offset)
+      network = torch_flows.ResidualConditioner(task.sizes['blocks'], iter(arrays), iter(inputs.statistics[part]))
+      return torch_flows.Affine(1, network, scale, offset)
 
     masks = work.coupling_masks(task)
     scales = task.sizes['scales']

@@ -66,13 +66,14 @@ def configurations(
 ) -> list[config_dict.ConfigDict]:
   """Returns the configurations that the flags describe. It checks them before it loads TensorFlow.
 
-  Without --config, the settings of the run in `workdir` are what the flags change, if a training has begun there. They
-  must not change it.
+  Without --config, the settings of the run in `workdir` are what the flags change, if it has a checkpoint. They must
+  not change the run.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  saved = read_description(workdir) if workdir and (workdir / 'checkpoints').exists() else None
+  begun = workdir and any(workdir.glob('checkpoints/*/checkpoint'))  # TensorFlow writes this file with the first save.
+  saved = read_description(workdir) if begun else None
   if saved and FLAGS.config is None:
     base, said = saved.config.copy_and_resolve_references(), ''
   else:

@@ -71,6 +71,18 @@ def test_a_folder_in_which_no_training_can_go_on_is_refused_at_once(finished, tm
     assert_one_line(call(program, '--workdir=pretrained:mnist'), program, '--workdir=pretrained:mnist: must be a path')
 
 
+@pytest.mark.parametrize('saved', [False, True])
+def test_settings_may_change_until_there_is_a_checkpoint(finished, tmp_path, saved):
+  latest = tmp_path / 'checkpoints' / 'latest'
+  latest.mkdir(parents=True)
+  for file in (finished[0] / 'config.json', *([newest(finished[0]).parent / 'checkpoint'] if saved else [])):
+    shutil.copy(file, latest if file.name == 'checkpoint' else tmp_path)
+  flags = ('--config.scorer=inception', f'--config.inception_weights={tmp_path}/none', f'--workdir={tmp_path}')
+  outcome = call('train', *flags)
+  said = 'another configuration' if saved else f'{tmp_path}/none: no such file'
+  assert_one_line(outcome, 'train', said)
+
+
 def test_a_refused_training_leaves_no_settings(tmp_path):
   flags = ('--condition=label', '--config.labelled=5', '--objective=mle', f'--workdir={tmp_path}')
   assert call('train', *flags).err.endswith('--config.labelled must be 0 or at least 10, one for each class. Got: 5.\n')

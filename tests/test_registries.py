@@ -52,6 +52,7 @@ FLAGS = shlex.split("""--config=configs/digits.py --generator=toy --objective=hy
   --config.dcgan_critic.dense_units=0""")
 
 
+@pytest.mark.slow
 def test_a_toy_generator_and_a_toy_divergence(tmp_path, monkeypatch):
   monkeypatch.setitem(flows.GENERATORS, 'toy', toy)
   monkeypatch.setitem(config.GENERATOR_SETTINGS, 'toy', {'spread': 1.0, 'shifts': (0.0, 0.0)})

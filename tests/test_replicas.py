@@ -168,6 +168,7 @@ def wait_as_worker(ignored, output):
   make_replicas('multi_worker')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('ignored', 'number'), [([signal.SIGINT, signal.SIGHUP], signal.SIGTERM), ([], signal.SIGINT)])
 def test_a_worker_that_waits_for_others_ends_at_a_signal(tmp_path, ignored, number):
   output = tmp_path / 'output'

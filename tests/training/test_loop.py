@@ -274,6 +274,7 @@ def diverging(stubbed, config, monkeypatch):
   return config
 
 
+@pytest.mark.slow
 def test_rollbacks_halve_the_learning_rate_and_survive_an_interrupt(diverging, interruptible, tmp_path, monkeypatch):
   assert train(diverging, tmp_path / 'whole')
   records = records_of(tmp_path / 'whole')

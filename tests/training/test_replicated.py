@@ -132,9 +132,8 @@ def check_running_statistics():
     assert np.mean(two[i + 1]) < np.mean(one[i + 1])
 
 
-@pytest.mark.parametrize(
-  'check', [check_running_statistics, *(pytest.param(check, marks=slow) for check in (check_steps, check_overflow))]
-)
+@slow
+@pytest.mark.parametrize('check', [check_running_statistics, check_steps, check_overflow])
 def test_steps_on_two_devices(check):
   assert status_of(processes._started(check, ())) == 0
 

@@ -51,10 +51,9 @@ def test_batches_per_step(objective, expected):
   assert batches_per_step(objectives.make('hybrid', lambda_=0.0), 5, reuse_batch=False) == 5
 
 
-@pytest.mark.parametrize('jit', [True])
-def test_xla_changes_rounding_only(jit):
+def test_xla_changes_rounding_only():
   settings = {'nice.components': 3, 'pseudo_labels': True, 'objective': 'mle'}
-  compiled, compiled_metrics = train(make_config(settings, jit=jit), 3)
+  compiled, compiled_metrics = train(make_config(settings, jit=True), 3)
   tf.config.run_functions_eagerly(True)
   plain, plain_metrics = train(make_config(settings), 3)
   for a, b in zip(weights(plain.generator), weights(compiled.generator), strict=True):
@@ -182,10 +181,9 @@ def test_a_step_can_be_a_part_of_another_graph():
   assert {'nll', 'critic_loss', 'gradient_penalty'} <= graph.structured_outputs.keys()
 
 
-@pytest.mark.parametrize('jit', [False])
-def test_a_step_asks_nothing_of_the_host(jit):
+def test_a_step_asks_nothing_of_the_host():
   """An accelerator would wait for Python, and XLA would refuse it."""
-  config = make_config({'nice.histogram_bins': 4, 'nice.components': 2}, objective='hybrid', jit=jit)
+  config = make_config({'nice.histogram_bins': 4, 'nice.components': 2}, objective='hybrid', jit=False)
   _, step = prepared(config)
   whole = tf.function(lambda images: step(images, step=0), autograph=False).get_concrete_function(images_for(config))
   graph = whole.graph.as_graph_def()
@@ -317,9 +315,8 @@ def test_average_is_the_warmed_up_recursion(start, count, decay):
       np.testing.assert_allclose(average.numpy(), e, atol=1e-6)
 
 
-@pytest.mark.parametrize('jit', [True])
-def test_a_step_without_the_gradient_norm_is_the_same_step(jit):
-  config, found = make_config({'jit': jit}, objective='mle'), []
+def test_a_step_without_the_gradient_norm_is_the_same_step():
+  config, found = make_config(objective='mle', jit=True), []
   for gradient_norm in (True, False):
     state, step = prepared(config)
     metrics = step(images_for(config), step=0, gradient_norm=gradient_norm)
@@ -383,6 +380,7 @@ def test_overflow_in_float16_skips_the_step_and_lowers_the_scale():
   assert any(np.any(a != b) for a, b in zip(before, weights(state.generator, state.critic), strict=True))
 
 
+@pytest.mark.slow
 def test_recomputing_gives_the_same_steps():
   """Batch norm's running statistics, too, are updated once in each."""
   flow = {'generator': 'real_nvp', 'real_nvp.scales': 1, 'real_nvp.channels': 4, 'real_nvp.blocks': 1}

@@ -73,9 +73,10 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   accepts_training = True
   MOST_BINS = 1024
 
-  #: Adversarial training sets this. It changes gradients alone: they pass through the networks as if these saw the
-  #: pixel instead of its bin, and dx/dy treats a bin of a density below 0.1 as if it had 0.1. The true derivative is
-  #: very large where hardly any sample lies, so a few pixels would outweigh all others.
+  #: Adversarial training sets this. It changes gradients alone. They pass through the networks by way of the scaled
+  #: pixels that these see, as if they were not rounded to bins, but not by way of the logits. And dx/dy treats a bin of
+  #: a density below 0.1 as if it had 0.1: the true derivative is very large where hardly any sample lies, so a few
+  #: pixels would outweigh all others.
   surrogate_gradients: bool = False
 
   def __init__(
@@ -95,7 +96,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       event_shape: Shape of the event; with `conditioners` an image, `(height, width, channels)`.
       bins: Number of bins of each histogram, best the number of grey levels.
       alpha: `a` above, which keeps `y` finite.
-      dtype: Floating-point type of the histograms. The computation uses the input's type.
+      dtype: Floating-point type of the histograms. The computation uses the input's type, float32 or float64.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
       conditioners: Keras layers that map images with zeros in place of what they do not see to `group_count(bins)`
         outputs for each channel of the event, in the order channels, groups. The images have twice the channels of the
@@ -147,7 +148,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   @staticmethod
   def distances(event_shape: Sequence[int]) -> list[int]:
-    """Returns for each conditioner that an image has pixels for how far a pixel is from the nearest that it sees."""
+    """Returns, for each possible network, how far its own pixels are from the nearest one that it sees."""
     return [distance for distance, *_ in _grids(event_shape)]
 
   @property
@@ -199,7 +200,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     keywords = {} if condition is None else {'condition': condition}
     seen = inputs * tf.constant(self._seen[turn - 1], inputs.dtype)
     output = self._conditioners[-turn](seen, training=training, **keywords)[:, *self._slices[turn - 1]]
-    output = tf.cast(tf.reshape(output, (-1, *groups.shape[1:])), inputs.dtype)
+    output = tf.reshape(output, (-1, *groups.shape[1:]))
     return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 
   def _flat(self, x, condition):
@@ -245,7 +246,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
     groups, bins = self._tables(x.dtype)
     before, after, width = (tf.gather(table, self._index(k, np.arange(self._size))) for table in bins)
-    inputs, chosen = self._network_inputs(inside), []
+    inputs, chosen = self._network_inputs(inside) if self.has_networks else None, []
     for turn, entries in enumerate(self._entries):
       probs = self._group_probs(groups, inputs, turn, training, condition)
       chosen.append(self._chosen(probs, tf.gather(k, entries, axis=-1)))
@@ -266,7 +267,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     parts, unknown = [], tf.zeros_like(flat)
     for turn, entries in enumerate(self._entries):
       known = self._join([*(_clip(x) for x, _ in parts), unknown])
-      probs = self._group_probs(groups, self._network_inputs(known), turn, training, condition)
+      inputs = self._network_inputs(known) if turn else None
+      probs = self._group_probs(groups, inputs, turn, training, condition)
       parts.append(self._pixels(tf.gather(flat, entries, axis=-1), probs, bins, entries))
       unknown = unknown[:, len(entries) :]
     x, log_det = (self._join(found) for found in zip(*parts, strict=True))
@@ -287,7 +289,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     prob, below, above = self._chosen(probs, first)
     from_start, from_end = f - below, q - above
     from_start, from_end = tf.where(low, from_start, prob - from_end), tf.where(low, prob - from_start, from_end)
-    k, step = first, 2 ** ((self._bins - 1).bit_length() - 1)
+    widest = int(np.diff(self._edges).max())
+    k, step = first, 2 ** (widest - 1).bit_length() // 2
     while step:
       ahead = tf.minimum(k + step, last)
       before, after, width = (prob * tf.gather(table, self._index(ahead, entries)) for table in bins)

@@ -57,7 +57,7 @@ def jet(
 
   - The masks are regular. Jet divides the features of every patch by fixed random permutations and, after two or four
     such couplings, divides the patches. Its networks see only the kept half, without zeros in place of the other half.
-  - The default networks are MLP-Mixers, whose large products suit a CPU. Jet has vision transformers.
+  - The default networks are MLP-Mixers [2], whose large products suit a CPU. Jet has vision transformers.
   - Couplings scale and then shift on the way from noise to image, with a log-scale between `-log_scale_bound` and
     `log_scale_bound`. Jet's couplings shift and then scale on the way from image to noise, by a factor between 0 and 2.
   - Jet has a normal prior, and neither the alpha-logit nor the diagonal scaling.
@@ -80,7 +80,7 @@ def jet(
       `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
       of 4x4 pixels, and so on, as long as such patches divide it.
     histogram_channels: Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and
-      so on.
+      so on; networks without patches have as many as those with 2x2.
     histogram_blocks: Residual blocks of each of these networks.
 
   Raises:

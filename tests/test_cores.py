@@ -1,5 +1,6 @@
 """Parts of a batch on the cores of a CPU."""
 
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,8 @@ def test_threads_are_set_before_tensorflow_begins_and_left_alone_afterwards():
     'import os, tensorflow as tf; from flowgan_tf import cores; os.sched_getaffinity = lambda _: {0, 1, 2}; '
     'print(cores.count()); cores.compute_parts(); print(cores.count()); tf.ones(1); cores.compute_parts()'
   )
-  run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  env = os.environ | {'CUDA_VISIBLE_DEVICES': ''}
+  run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env)
   assert run.stdout.split() == ['1', '3']
 
 
@@ -53,6 +55,7 @@ def test_each_entry_is_computed_once_in_its_place(two_cores):
   np.testing.assert_array_equal(divided(x[:1], y[:1])[0], x[:1] + y[:1])
 
 
+JET = {'jet.couplings': 2, 'jet.patch_size': 2, 'jet.width': 8, 'jet.hidden_units': 8}
 LABELS = {'objective': 'mle', 'condition': 'label', 'labelled': 4, 'class_weight': 2.0, 'class_temperature': 3.0}
 HYBRID = {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True}
 
@@ -64,11 +67,28 @@ def eagerly():
   tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.usefixtures('eagerly', 'two_cores')
+@pytest.mark.parametrize(
+  ('settings', 'lengths'),
+  [
+    ({'generator': 'jet', **JET}, [4, 4]),
+    ({'generator': 'real_nvp', 'real_nvp.scales': 1, 'real_nvp.channels': 4, 'real_nvp.blocks': 1}, [8]),
+    ({'generator': 'nice'}, [8]),
+  ],
+)
+def test_batches_of_batch_norms_and_of_nice_stay_whole(settings, lengths):
+  config = make_config(settings, objective='mle', jit=False)
+  state, seen = make_state(config), []
+  log_prob = state.generator.log_prob
+  state.generator.log_prob = lambda x, **keywords: seen.append(len(x)) or log_prob(x, **keywords)
+  TrainStep(state, make_objective(config), config)(images_for(config))
+  assert seen == lengths
+
+
 @pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize('settings', [LABELS, pytest.param(HYBRID, marks=pytest.mark.slow)])
 def test_parts_change_rounding_only(settings, monkeypatch):
-  tiny = {'jet.couplings': 2, 'jet.patch_size': 2, 'jet.width': 8, 'jet.hidden_units': 8}
-  config = make_config({'generator': 'jet', **tiny, **settings}, jit=False)
+  config = make_config({'generator': 'jet', **JET, **settings}, jit=False)
   condition = Condition('label', 16, IMAGE_SHAPE, classes=2) if config.condition else None
   labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if condition else []
   found = []

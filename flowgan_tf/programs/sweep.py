@@ -41,12 +41,14 @@ def main(arguments: list[str]) -> int:
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)
-  grid = [(seed, weight) for seed, weight in itertools.product(seeds, lambdas)]
+  grid = list(itertools.product(seeds, lambdas))
   configs = options.configurations([_settings(*point) for point in grid])
   first = configs[0]
   if first.strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
-  fg.training.loop.make_replicas(first.strategy)  # This must come before TensorFlow makes its devices.
+  # Both must come before TensorFlow makes its devices.
+  train.use_cores(first)
+  fg.training.loop.make_replicas(first.strategy)
   name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
   folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]

@@ -43,14 +43,19 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   began = time.monotonic()
   [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
-  if not (config.jit or config.strategy or config.generator == 'nice'):  # A step of NICE needs all cores.
-    fg.cores.compute_parts()
+  use_cores(config)
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
   status = train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))
   if not status:
     progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
   return status
+
+
+def use_cores(config: config_dict.ConfigDict) -> None:
+  """Lets each core compute a part of the batch, unless XLA, replicas or a step of NICE or of a DCGAN need all cores."""
+  if not (config.jit or config.strategy or config.generator in ('nice', 'dcgan')):
+    fg.cores.compute_parts()
 
 
 def condition_suffix(config: config_dict.ConfigDict) -> str:

@@ -122,6 +122,14 @@ def test_the_help_leaves_out_what_the_sweep_decides():
   assert not {'objective', 'lambda', 'seed', 'evaluate'} & shown and {'steps', 'lambdas', 'workdir'} <= shown
 
 
+@pytest.mark.parametrize('generator', ['nice', 'jet'])
+def test_cores_compute_parts_as_in_a_single_training(images, tmp_path, generator):
+  compute_parts = mock.patch('flowgan_tf.cores.compute_parts')
+  with compute_parts as begun, mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')):
+    call('sweep', f'--generator={generator}', '--nojit', f'--dataset={images}', f'--workdir={tmp_path}')
+  assert begun.called == (generator == 'jet')
+
+
 def test_lambdas_that_look_alike_have_folders_of_their_own(images, tmp_path):
   with mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')):
     flags = ('--lambdas=0.1,0.10000001', f'--dataset={images}', f'--workdir={tmp_path}')

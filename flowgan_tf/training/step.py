@@ -245,7 +245,8 @@ class TrainStep:
         noise = self._noise(1, Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR, condition)
         fake = self._decode(noise, condition)
         if objective.uses_transport:
-          transport = tf.reduce_mean(tf.math.squared_difference(fake, self._image_of_noise(noise)))
+          goal = tf.stop_gradient(self._image_of_noise(noise))  # Networks of histograms would move it.
+          transport = tf.reduce_mean(tf.math.squared_difference(fake, goal))
         if self._shares_samples:
           with tape.stop_recording():
             metrics |= self.update_critic(real, fake, penalized, condition)

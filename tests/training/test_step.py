@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
+from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.runs.config import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
@@ -323,6 +324,13 @@ def test_a_step_without_the_gradient_norm_is_the_same_step():
     assert ('gradient_norm' in metrics) == gradient_norm
     found.append(weights(state.generator, state.ema, state.optimizer))
   assert_identical(*found)
+
+
+@pytest.mark.parametrize('objective', ['mle', 'adversarial'])
+def test_samples_of_the_flow_in_training_have_surrogate_gradients(objective):
+  state, _ = prepared(make_config({'nice.histogram_bins': 4}, objective=objective))
+  logits = [logit for flow in (state.generator, state.ema) for logit in histogram_logits(flow)]
+  assert [logit.surrogate_gradients for logit in logits] == [objective == 'adversarial', False]
 
 
 def test_an_optimizer_that_limits_the_norm_needs_one_graph():

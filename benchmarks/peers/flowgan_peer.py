@@ -1,6 +1,7 @@
 """This project, by its own training step, as its configurations run it on a CPU.
 
-Only NICE in float32 is compiled by XLA. Of the other flows, each core computes a part of the batch.
+Only NICE in float32 is compiled by XLA. Of the other flows, each core computes a part of the batch, except in a step
+with batch norm.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _state(task, dtype, jit):
     optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2 = work.LEARNING_RATE, work.BETA_1, work.BETA_2
   objective = make_objective(config)
   state = TrainState(config, task.image_shape, objective)
-  # We leave out the norm of the gradient, which only logs show.
+  # In maximum likelihood, we leave out the norm of the gradient, which only logs show.
   step = functools.partial(TrainStep(state, objective, config), gradient_norm=False)
   return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
 

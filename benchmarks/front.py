@@ -28,16 +28,19 @@ def draw(points: list[tuple[str, str, float, float]]) -> Figure:
   """Plots the rows; down and to the left is better."""
   figure = Figure(figsize=(8, 4.6), layout='constrained')
   axes = figure.subplots()
+  best = min(points, key=lambda point: point[2])[0]
   for color, model in zip(COLORS, dict.fromkeys(point[0] for point in points), strict=False):
     own = [point[1:] for point in points if point[0] == model]
     _, nll, fid = zip(*own, strict=True)
     axes.plot(nll, fid, color=color, marker='o', markersize=6, linewidth=1.4, label=model)
     for training, x, y in own:
-      at, halo = (7, -9 if 'hybrid' in training else 6), [patheffects.withStroke(linewidth=2.5, foreground='white')]
-      text = _SHORT.get(training, training)
-      axes.annotate(text, (x, y), at, textcoords='offset points', fontsize=8, color=color, path_effects=halo)
+      # The labels of the leftmost model are on its left, where no other model has points.
+      side, aligned = (-7, 'right') if model == best else (7, 'left')
+      at, halo = (side, -9 if 'hybrid' in training else 6), [patheffects.withStroke(linewidth=2.5, foreground='white')]
+      text, style = _SHORT.get(training, training), {'fontsize': 8, 'color': color, 'ha': aligned}
+      axes.annotate(text, (x, y), at, textcoords='offset points', path_effects=halo, **style)
   axes.set_yscale('log')
-  axes.margins(0.16, 0.12)
+  axes.margins(0.24, 0.12)
   axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
   axes.yaxis.set_minor_formatter(NullFormatter())
   axes.set_yticks([2, 5, 10, 20, 50, 100])

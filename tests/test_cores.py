@@ -23,6 +23,7 @@ def two_cores(monkeypatch):
   monkeypatch.setattr(threads, 'get_inter_op_parallelism_threads', lambda: 2)
 
 
+@pytest.mark.slow
 def test_threads_are_set_before_tensorflow_begins_and_left_alone_afterwards():
   code = (
     'import os, tensorflow as tf; from flowgan_tf import cores; os.sched_getaffinity = lambda _: {0, 1, 2}; '

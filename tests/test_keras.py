@@ -322,6 +322,7 @@ def test_the_loss_of_float16_is_scaled(tmp_path):
     assert isinstance(bare.optimizer, keras.optimizers.Adam)
 
 
+@pytest.mark.slow
 def test_an_exported_model_takes_any_number_of_images(tmp_path):
   model = fg.keras.FlowModel(make_flow())  # It has never been called.
   model.export(tmp_path / 'exported', verbose=False)
@@ -509,7 +510,7 @@ def test_weights_of_another_form_are_refused(trained, weights):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
-@pytest.mark.parametrize('value', [1.5, -1.0, np.nan])
+@pytest.mark.parametrize('value', [1.5, -1.0, pytest.param(np.nan, marks=pytest.mark.slow)])
 def test_values_outside_of_the_unit_interval_are_refused(value):
   model, images = fg.keras.FlowModel(make_flow()), make_images()
   images[9, 0, 1] = value

@@ -191,5 +191,6 @@ def exchange():
   np.testing.assert_array_equal(drawn, range(6))
 
 
+@pytest.mark.slow
 def test_two_devices_share_and_gather():
   assert status_of(processes._started(exchange, ())) == 0

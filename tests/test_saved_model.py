@@ -171,6 +171,7 @@ def test_a_generator_without_a_likelihood_takes_labels(tmp_path):
     np.testing.assert_allclose(model.sample(5, label, 3), generator.sample(5, (3, 0), condition=label), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('exported', ['nice'], indirect=True)
 def test_a_process_without_the_package(exported, tmp_path):
   flow, folder, model = exported
@@ -219,6 +220,7 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
   np.testing.assert_array_equal(found.log_prob(images), older.log_prob(images))
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_files_or_that_cannot_be_written_is_named(tmp_path):
   flow, notes = make_flow('nice'), tmp_path / 'notes.txt'
   export(flow, tmp_path)
@@ -229,6 +231,7 @@ def test_a_folder_with_other_files_or_that_cannot_be_written_is_named(tmp_path):
   assert notes.read_text() == 'precious'
 
 
+@pytest.mark.slow
 def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
   flow, image = make_flow('nice'), np.full((1, 4, 4, 1), 0.3, np.float32)
   for name, loads in (('*?', True), ('[a]', False)):

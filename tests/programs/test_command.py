@@ -139,7 +139,8 @@ for program, *arguments in eval(sys.argv[1]):
 
 def test_help_and_refusals_do_without_tensorflow(tmp_path):
   workdir = tmp_path / 'run'
-  (workdir / 'checkpoints').mkdir(parents=True)
+  (workdir / 'checkpoints' / 'latest').mkdir(parents=True)
+  (workdir / 'checkpoints' / 'latest' / 'checkpoint').touch()
   write_description(workdir, Description(default_config(), {}))
   cases = {
     ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',

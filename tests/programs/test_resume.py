@@ -49,6 +49,7 @@ def test_a_run_in_three_parts(finished, cache, tmp_path):
   assert (finished[0] / 'evaluation.json').read_text() == (workdir / 'evaluation.json').read_text()
 
 
+@pytest.mark.slow
 def test_the_folder_alone_names_the_run_which_trains_no_further(finished, tmp_path):
   workdir = shutil.copytree(finished[0], tmp_path / 'run')
   again = call('train', '--samples=50', f'--workdir={workdir}')

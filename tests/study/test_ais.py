@@ -122,6 +122,7 @@ def test_the_seed_decides(identity):
     sampler_of(tf.identity, 1, leapfrog_steps=0)
 
 
+@pytest.mark.slow
 def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, monkeypatch):
   """With estimates that depend on their arguments alone, and are best at a sigma of 0.1."""
   seen = {}

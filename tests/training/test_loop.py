@@ -162,12 +162,12 @@ def interrupt(monkeypatch, method, at, number=signal.SIGINT):
   ('method', 'at', 'saved', 'evaluated'),
   [
     ('advance', 1, 0, []),  # In the first step, which may take minutes, it acts at once.
-    ('advance', 2, 2, []),
+    pytest.param('advance', 2, 2, [], marks=pytest.mark.slow),
     ('likelihood', 1, 3, []),
     ('sample', 1, 3, []),  # The best checkpoint is not saved yet.
     ('advance', 4, 3, [3]),  # The checkpoint was saved before the evaluation, so that the record has the best values.
-    ('advance', 6, 6, [3]),
-    ('likelihood', 2, 6, [3]),
+    pytest.param('advance', 6, 6, [3], marks=pytest.mark.slow),
+    pytest.param('likelihood', 2, 6, [3], marks=pytest.mark.slow),
   ],
 )
 def test_ctrl_c_ends_the_training_and_it_resumes_as_if_nothing_had_been(
@@ -220,6 +220,7 @@ def test_a_longer_training_keeps_the_best_value_of_its_old_end(stubbed, config, 
   assert load_run(tmp_path, 'best_nll').step == 3
 
 
+@pytest.mark.slow
 def test_labels_spread_once(stubbed, tmp_path, monkeypatch):
   settings = {'condition': 'label', 'labelled': 100, 'spread_labels': True, 'cache_dir': str(tmp_path / 'cache')}
   config = make_config(settings, objective='mle', steps=1)
@@ -250,6 +251,7 @@ def test_nan_weights_stop_the_training_and_are_not_saved(stubbed, config, tmp_pa
   assert all(np.isfinite(v).all() for k, v in checkpoint_of(tmp_path).items() if not k.startswith('best_'))
 
 
+@pytest.mark.slow
 def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
   config.steps = 9
   original = loop.data.training_batches

@@ -28,17 +28,17 @@ def draw(points: list[tuple[str, str, float, float]]) -> Figure:
   """Plots the rows; down and to the left is better."""
   figure = Figure(figsize=(8, 4.6), layout='constrained')
   axes = figure.subplots()
-  best = min(points, key=lambda point: point[2])[0]
+  leftmost = min(points, key=lambda point: point[2])[0]
   for color, model in zip(COLORS, dict.fromkeys(point[0] for point in points), strict=False):
     own = [point[1:] for point in points if point[0] == model]
     _, nll, fid = zip(*own, strict=True)
     axes.plot(nll, fid, color=color, marker='o', markersize=6, linewidth=1.4, label=model)
     for training, x, y in own:
-      # The labels of the leftmost model are on its left, where no other model has points.
-      side, aligned = (-7, 'right') if model == best else (7, 'left')
-      at, halo = (side, -9 if 'hybrid' in training else 6), [patheffects.withStroke(linewidth=2.5, foreground='white')]
-      text, style = _SHORT.get(training, training), {'fontsize': 8, 'color': color, 'ha': aligned}
-      axes.annotate(text, (x, y), at, textcoords='offset points', path_effects=halo, **style)
+      # The labels of the leftmost model are on its left, so that they cover no other model.
+      side, aligned = (-7, 'right') if model == leftmost else (7, 'left')
+      at, text = (side, -9 if 'hybrid' in training else 6), _SHORT.get(training, training)
+      label = axes.annotate(text, (x, y), at, textcoords='offset points', fontsize=8, color=color, ha=aligned)
+      label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground='white')])
   axes.set_yscale('log')
   axes.margins(0.24, 0.12)
   axes.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))

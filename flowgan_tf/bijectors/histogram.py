@@ -120,7 +120,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       most = len(self.distances(self._event_shape)) if conditioners else 0
       expected = f'at most {most} for events of shape {self._event_shape}'
       check('conditioners', len(conditioners), expected, len(conditioners) <= most)
-      # The inverse takes turns. It first finds the entries that depend on no network, then those of the last network.
+      # The inverse first finds the entries that depend on no network. Then the networks predict, the last one first.
       grids = list(itertools.islice(_grids(self._event_shape), len(conditioners)))[::-1]
       index = np.arange(self._size).reshape(self._event_shape)
       entries = [index[slices].ravel() for _, _, slices in grids]

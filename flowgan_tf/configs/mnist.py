@@ -165,9 +165,8 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
       start = variant.removesuffix('hybrid').replace('_', '-')
       config.init_from = f'runs/mnist-{start}mle'
       config['lambda'] = {'jet_label_hybrid': 0.005, 'jet_one_hybrid': 0.005, 'larger_hybrid': 0.01}.get(variant, 0.02)
-      config.steps = {'hybrid': 1200, 'jet_label_hybrid': 800, 'jet_one_hybrid': 300, 'larger_hybrid': 700}.get(
-        variant, 600
-      )
+      steps = {'hybrid': 1200, 'jet_label_hybrid': 800, 'jet_one_hybrid': 300, 'larger_hybrid': 700}
+      config.steps = steps.get(variant, 600)
       config.eval_every = 200 if variant == 'hybrid' else config.steps // 4
       config.pseudo_labels = variant in ('jet_hybrid', 'jet_label_hybrid')
     config.divergence = 'relativistic'

@@ -26,6 +26,7 @@ def test_config_is_valid_and_adds_no_setting(name):
     validate(config)
     assert pathlib.Path(config.dataset).stem == name
     assert set(config.keys()) == set(default_config().keys())
+    assert config.init_from in module.__doc__  # which says how to train that run
   if hasattr(module, 'VARIANTS'):
     expected = rf'{name}\.py:large: no such variant; expected one of {", ".join(module.VARIANTS)}'
     with pytest.raises(UsageError, match=expected):

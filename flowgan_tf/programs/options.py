@@ -28,7 +28,7 @@ from flowgan_tf.runs.config import (
   hindrance,
   validate,
 )
-from flowgan_tf.runs.folder import check_same_training, exclusive, read_description
+from flowgan_tf.runs.folder import check_same_training, exclusive, has_saved, read_description
 from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
@@ -72,8 +72,7 @@ def configurations(
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  begun = workdir and any(workdir.glob('checkpoints/*/checkpoint'))  # TensorFlow writes this file with the first save.
-  saved = read_description(workdir) if begun else None
+  saved = read_description(workdir) if workdir and has_saved(workdir) else None
   if saved and FLAGS.config is None:
     base, said = saved.config.copy_and_resolve_references(), ''
   else:

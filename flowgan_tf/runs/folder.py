@@ -59,6 +59,11 @@ def read_description(workdir: pathlib.Path) -> Description | None:
     raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
 
+def has_saved(workdir: pathlib.Path) -> bool:
+  """Returns whether a training has saved a checkpoint there. Unlike `checkpoints.available`, it needs no TensorFlow."""
+  return any(workdir.glob('checkpoints/*/checkpoint'))  # TensorFlow writes this file at the end of the first save.
+
+
 def count_rollback(workdir: pathlib.Path) -> int:
   """Adds one to the `rollbacks` in `config.json`, and returns the sum."""
   description = read_description(workdir)

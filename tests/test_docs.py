@@ -30,7 +30,7 @@ PROGRAMS = sorted(path.name for path in (ROOT / 'bin').iterdir() if path.suffix 
 
 # What the Python of a page imports besides the package and what it needs.
 IMPORTS = {'docs/serving.md': ('ai_edge_litert', 'onnxruntime', 'tf2onnx')}
-SLOW = 'docs/conditional.md', 'docs/flows.md', 'docs/serving.md', 'docs/training.md'
+SLOW = 'README.md', 'docs/conditional.md', 'docs/flows.md', 'docs/serving.md', 'docs/training.md'
 
 FENCE = re.compile(r'^```(\w+)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 

@@ -97,6 +97,7 @@ def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained
   np.testing.assert_array_equal(model.sample(3, seed=(0, 1)), model.flow.sample(3, seed=(0, 1)))
 
 
+@pytest.mark.slow
 def test_weights_of_images(trained):
   """With and without labels, and with an axis of their own, which must not be broadcast."""
   model, images = trained, make_images(20, *SHAPE)
@@ -510,7 +511,7 @@ def test_weights_of_another_form_are_refused(trained, weights):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
-@pytest.mark.parametrize('value', [1.5, -1.0, pytest.param(np.nan, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('value', [-1.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (1.5, np.nan))])
 def test_values_outside_of_the_unit_interval_are_refused(value):
   model, images = fg.keras.FlowModel(make_flow()), make_images()
   images[9, 0, 1] = value

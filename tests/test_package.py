@@ -32,6 +32,7 @@ def test_the_package_and_a_type_checker_see_the_rooms():
     assert not hasattr(package, 'flws')
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_its_settings_does_not_load_tensorflow():
   code = """
 import sys

@@ -89,6 +89,7 @@ def until_work(monkeypatch):
     monkeypatch.setattr(type(analysis), 'measure', measure)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('until_work')
 def test_random_flags(faults, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))

@@ -27,6 +27,7 @@ def path(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_the_units_of_the_columns(path, tmp_path):
   rows = data.load(str(path)).train.images.astype(np.float64)
   assert train(make_config(TINY, dataset=str(path), steps=2), tmp_path / 'run')

@@ -56,7 +56,12 @@ EACH = HYBRID | {'critic_steps': 2, 'critic_warmup': 1, 'penalty_interval': 2}
       'nll, loss (first in scale_1_checkerboard_1); the gradient of scale_',
     ),
     *(
-      (settings, spoiling(pattern), f'{expected}; the gradient of dcgan_critic/')
+      pytest.param(
+        settings,
+        spoiling(pattern),
+        f'{expected}; the gradient of dcgan_critic/',
+        marks=[pytest.mark.slow] if settings is not SHARED else [],
+      )
       for settings in (SHARED, ALONE, EACH)
       for pattern, expected in (
         ('dcgan_critic/.*kernel', 'critic_gap, gradient_penalty, critic_loss'),

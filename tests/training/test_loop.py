@@ -164,7 +164,7 @@ def interrupt(monkeypatch, method, at, number=signal.SIGINT):
     ('advance', 1, 0, []),  # In the first step, which may take minutes, it acts at once.
     pytest.param('advance', 2, 2, [], marks=pytest.mark.slow),
     ('likelihood', 1, 3, []),
-    ('sample', 1, 3, []),  # The best checkpoint is not saved yet.
+    pytest.param('sample', 1, 3, [], marks=pytest.mark.slow),  # The best checkpoint is not saved yet.
     ('advance', 4, 3, [3]),  # The checkpoint was saved before the evaluation, so that the record has the best values.
     pytest.param('advance', 6, 6, [3], marks=pytest.mark.slow),
     pytest.param('likelihood', 2, 6, [3], marks=pytest.mark.slow),
@@ -209,6 +209,7 @@ def test_a_finished_run_is_not_trained_further(stubbed, whole, tmp_path):
       assert file.read_bytes() == content, file
 
 
+@pytest.mark.slow
 def test_a_longer_training_keeps_the_best_value_of_its_old_end(stubbed, config, tmp_path, monkeypatch):
   nll = iter([3.0, 1.0, 2.0])
   monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, **__: Likelihood(next(nll), 0.1, 2.0, 0.0, 10))
@@ -295,6 +296,7 @@ def test_rollbacks_halve_the_learning_rate_and_survive_an_interrupt(diverging, i
   assert_same_run(tmp_path / 'whole', tmp_path / 'parts')
 
 
+@pytest.mark.slow
 def test_the_time_before_a_rollback_counts_once(diverging, tmp_path, monkeypatch):
   """By a clock that moves by one second whenever someone looks at it."""
   looks = itertools.count()
@@ -324,6 +326,7 @@ def test_there_are_three_rollbacks_at_most_and_the_run_can_resume_then(stubbed, 
   assert records_of(tmp_path)[-2]['learning_rate'] == pytest.approx(0.01 / 8)
 
 
+@pytest.mark.slow
 def test_a_flow_without_an_inverse_is_announced(stubbed, config, tmp_path, monkeypatch, caplog):
   """Rounding in half precision is not a blow-up: NICE on MNIST has that error at a test NLL of -3,310 nats."""
   caplog.set_level('INFO')

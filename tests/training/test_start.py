@@ -17,7 +17,7 @@ from flowgan_tf.training.loop import train
 from tests.tiny import write_images
 
 
-@pytest.mark.parametrize('checkpoint', ['best_nll', 'latest'])
+@pytest.mark.parametrize('checkpoint', ['best_nll', pytest.param('latest', marks=pytest.mark.slow)])
 def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_path, checkpoint):
   """The first step is the best for the stub, whose weights rise."""
   first, second = tmp_path / 'first', tmp_path / 'second'
@@ -64,6 +64,7 @@ def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbe
   assert not (tmp_path / 'second').exists()
 
 
+@pytest.mark.slow
 def test_the_weights_of_classes_are_of_the_own_data(stubbed, config, tmp_path):
   config.dataset, config.condition = write_images(tmp_path / 'first.npz', labels=True), 'label'
   train(config, tmp_path / 'first')
@@ -104,6 +105,7 @@ def test_the_means_of_a_prior_start_in_clusters_of_the_training_images(stubbed, 
   assert np.sqrt(np.square(centres - means).mean()) < 0.2 * means.std()
 
 
+@pytest.mark.slow
 def test_pseudo_labels_stay_with_the_flow(stubbed, config, tmp_path):
   """A training with another seed that starts from a flow has the components that its first images chose."""
   config.update_from_flattened_dict({'nice.components': 5, 'pseudo_labels': True, 'steps': 2})

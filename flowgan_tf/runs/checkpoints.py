@@ -101,6 +101,15 @@ def restore_generator(
 
   A training may be running in the run's folder.
   """
+  return _restore_parts(workdir, checkpoint, {'ema': generator}, identity)
+
+
+def restore_critic(workdir: pathlib.Path, critic: tf.Module, identity: Mapping[str, object] | None = None) -> int:
+  """Restores the critic of the checkpoint `latest` of a run, the only one that has it, and returns its step."""
+  return _restore_parts(workdir, 'latest', {'critic': critic}, identity)
+
+
+def _restore_parts(workdir, checkpoint, parts, identity):
   check_choice('checkpoint', checkpoint, CHECKPOINTS)
   folder = workdir / 'checkpoints' / checkpoint
   step = tf.Variable(0, dtype=tf.int64)
@@ -111,7 +120,7 @@ def restore_generator(
       raise UsageError(f'{workdir}: no checkpoint {checkpoint!r} in this run; it has: {have}')
     try:
       # A new object each time: one that failed would restore from the lost checkpoint again.
-      _restore(tf.train.Checkpoint(ema=generator, step=step), path, identity or {}, whole=False)
+      _restore(tf.train.Checkpoint(step=step, **parts), path, identity or {}, whole=False)
       break
     except UsageError:
       if attempt == _ATTEMPTS - 1 or _newest(folder) == path:

@@ -62,6 +62,7 @@ _OF_A_CRITIC = (
   'consistency_weight',
   'divergence',
   'gradient_penalty',
+  'init_critic',
   'penalty',
   'penalty_interval',
   'reuse_batch',
@@ -196,6 +197,7 @@ def default_config() -> config_dict.ConfigDict:
   config.critic_warmup = 0  # steps at the start that train the critic alone
   config.init_from = ''  # run whose generator the training starts from; a new generator if empty
   config.init_checkpoint = config_dict.placeholder(str)  # of that run; None for the one that other programs use
+  config.init_critic = False  # also start from the critic of that run, which only its checkpoint `latest` has
   config.pseudo_labels = False  # likelihood of an image together with its cluster's component; see `MixturePrior`
   config.critic_steps = 5
   config.reuse_batch = False  # one batch of images and noise for all critic steps, as in the paper's code
@@ -269,6 +271,8 @@ def validate(config: config_dict.ConfigDict) -> None:
   if config.init_checkpoint is not None:
     check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
     check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
+  expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
+  check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
   for name, only in (('objective', 'mle'), ('flip', False), ('shift', 0)):
     expected = f'{only!r} with generator vectors, whose samples are not images'
     check(name, config[name], expected, config.generator != 'vectors' or config[name] == only)

@@ -18,6 +18,7 @@ from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.progress import Task
+from flowgan_tf.runs.checkpoints import restore_critic
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.run import load_run, make_critic, make_generator
 from flowgan_tf.runs.seeds import Purpose
@@ -181,10 +182,12 @@ def start_from_data(
 def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: TrainState) -> dict:
   """Gives a training the averaged weights from checkpoint `config.init_checkpoint` of the run `config.init_from`.
 
-  Returns where they come from, for `init` in `config.json`: the run's folder, checkpoint, step, data and settings.
+  With `config.init_critic`, the training also gets the critic from there. Returns where they come from, for `init` in
+  `config.json`: the run's folder, checkpoint, step, data and settings.
 
   Raises:
-    UsageError: If there is no such run, it has another generator, or only the new training has `pseudo_labels`.
+    UsageError: If there is no such run, it has another generator, only the new training has `pseudo_labels`, or the run
+      has no critic, or another one, for `init_critic`.
   """
   path = config.init_from
   try:
@@ -206,6 +209,10 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   for part in (state.generator, state.ema):
     for variable, source in zip(part.variables, run.generator.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))
+  if config.init_critic and state.critic is not None:
+    if _critic_of(run.config) != _critic_of(config):
+      raise UsageError(f'`init_critic` must be False to start from a run without the same critic. Got: {path}.')
+    restore_critic(run.workdir, state.critic, run.identity)
   _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
   return {
     'run': os.fspath(path),
@@ -214,6 +221,14 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
     'data': run.fingerprint,
     'config': settings(used(run.config)),
   }
+
+
+def _critic_of(config):
+  """Returns the settings of the critic; None if there is no critic."""
+  if config.objective == 'mle':
+    return None
+  block = f'{config.critic}.'
+  return {name: value for name, value in settings(config).items() if name == 'critic' or name.startswith(block)}
 
 
 def _generator_of(config, image_shape, generator):

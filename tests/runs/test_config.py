@@ -46,6 +46,7 @@ from tests.tiny import make_config
     ('pseudo_labels', True, 'False for a generator without several components, which here is nice.'),
     ('init_checkpoint', 'latest', 'left out without `init_from`.'),
     ('init_checkpoint', 'best', 'one of latest, best_nll, best_score.'),
+    ('init_critic', True, "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic."),
     ('ema_decay', 1.0, 'a number of at least 0 and below 1.'),
     ('optimizer.learning_rate', 0.0, 'a positive number.'),
     ('critic_optimizer.decay_rate', 1.5, 'a number above 0 and at most 1.'),
@@ -140,6 +141,7 @@ def test_what_has_no_effect_has_a_reason():
     'reuse_batch',
     'penalty',
     'transport_weight',
+    'init_critic',
     'critic_optimizer.beta_1',
   )
   expected = {

@@ -6,14 +6,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from flowgan_tf.data import dequantize
+from flowgan_tf.data import dequantize, load
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.checkpoints import latest_step
+from flowgan_tf.runs.checkpoints import Checkpoints, latest_step
+from flowgan_tf.runs.config import make_objective
 from flowgan_tf.runs.folder import read_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
+from flowgan_tf.training.state import TrainState, start_from_run
 from tests.tiny import write_images
 
 
@@ -37,6 +39,25 @@ def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_
   shutil.rmtree(first)
   assert train(config, second)
   assert latest_step(second) == 2
+
+
+def test_a_hybrid_goes_on_with_the_critic_of_another_one(stubbed, config, tmp_path):
+  config.update({'objective': 'hybrid', 'steps': 1})
+  train(config, tmp_path / 'first')
+  config.update({'init_from': str(tmp_path / 'first'), 'init_checkpoint': 'latest', 'seed': 5})
+  dataset, objective = load(config.dataset), make_objective(config)
+  first, second = (TrainState(config, dataset.image_shape, objective) for _ in range(2))
+  Checkpoints(tmp_path / 'first', first.checkpoint()).restore()
+  for with_critic in (False, True):
+    config.init_critic = with_critic
+    start_from_run(config, dataset, second)
+    kernels = (state.critic.trainable_variables[0].numpy() for state in (first, second))
+    assert np.array_equal(*kernels) == with_critic
+  config.dcgan_critic.dense_units = 5
+  with pytest.raises(
+    UsageError, match=r'^`init_critic` must be False to start from a run without the same critic\. Got: '
+  ):
+    start_from_run(config, dataset, second)
 
 
 def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbed, config, tmp_path):

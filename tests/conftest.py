@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# The default, 700 new objects, collects so often that it takes 7 % of the time of tests that build flows.
+# By default Python collects after 700 new objects, which took 7 % of the time of tests that build flows.
 gc.set_threshold(100_000)
 
 

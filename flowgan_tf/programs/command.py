@@ -163,7 +163,6 @@ def load_tensorflow() -> None:
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)
-    gc.freeze()  # Later collections do not look at what TensorFlow keeps for good.
     gc.enable()
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.

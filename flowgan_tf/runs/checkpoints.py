@@ -104,9 +104,9 @@ def restore_generator(
   return _restore_parts(workdir, checkpoint, {'ema': generator}, identity)
 
 
-def restore_critic(workdir: pathlib.Path, critic: tf.Module, identity: Mapping[str, object] | None = None) -> int:
-  """Restores the critic of the checkpoint `latest` of a run, the only one that has it, and returns its step."""
-  return _restore_parts(workdir, 'latest', {'critic': critic}, identity)
+def restore_critic(workdir: pathlib.Path, critic: tf.Module, identity: Mapping[str, object] | None = None) -> None:
+  """Restores the critic of the checkpoint `latest` of a run, the only one that has it."""
+  _restore_parts(workdir, 'latest', {'critic': critic}, identity)
 
 
 def _restore_parts(workdir, checkpoint, parts, identity):

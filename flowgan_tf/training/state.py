@@ -196,12 +196,9 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
     raise UsageError(f'`init_from`: {error}', 'init_from') from error
   found = _generator_of(run.config, run.image_shape, run.generator)
   wanted = _generator_of(config, dataset.image_shape, state.generator)
-  if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
-    raise UsageError(
-      f'`init_from` must be a run with the same generator. Got: {path}, whose {name} is {found[name]!r} instead of '
-      f'{wanted[name]!r}.',
-      'init_from',
-    )
+  _check_same(path, 'generator', found, wanted)
+  if config.init_critic and state.critic is not None:
+    _check_same(path, 'critic', _critic_of(run.config), _critic_of(config))
   if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
     raise UsageError(
       f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.', 'init_from'
@@ -209,11 +206,11 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   for part in (state.generator, state.ema):
     for variable, source in zip(part.variables, run.generator.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))
+  what = 'The generator starts'
   if config.init_critic and state.critic is not None:
-    if _critic_of(run.config) != _critic_of(config):
-      raise UsageError(f'`init_critic` must be False to start from a run without the same critic. Got: {path}.')
     restore_critic(run.workdir, state.critic, run.identity)
-  _LOG.info('The generator starts from %s, checkpoint %s, step %d.', path, run.checkpoint, run.step)
+    what = 'Generator and critic start'
+  _LOG.info('%s from %s, checkpoint %s, step %d.', what, path, run.checkpoint, run.step)
   return {
     'run': os.fspath(path),
     'checkpoint': run.checkpoint,
@@ -223,19 +220,31 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   }
 
 
+def _check_same(path, kind, found, wanted):
+  if name := next((name for name, value in wanted.items() if found.get(name) != value), None):
+    raise UsageError(
+      f'`init_from` must be a run with the same {kind}. Got: {path}, whose {name} is {found[name]!r} instead of '
+      f'{wanted[name]!r}.',
+      'init_from',
+    )
+
+
+def _block(config, kind):
+  """Returns the name and the settings of the generator or the critic."""
+  name = config[kind]
+  return {kind: name} | {key: value for key, value in settings(config).items() if key.startswith(f'{name}.')}
+
+
 def _critic_of(config):
-  """Returns the settings of the critic; None if there is no critic."""
-  if config.objective == 'mle':
-    return None
-  block = f'{config.critic}.'
-  return {name: value for name, value in settings(config).items() if name == 'critic' or name.startswith(block)}
+  return (
+    {'critic': None} if config.objective == 'mle' else {**_block(config, 'critic'), 'divergence': config.divergence}
+  )
 
 
 def _generator_of(config, image_shape, generator):
-  block = {name: value for name, value in settings(config).items() if name.startswith(f'{config.generator}.')}
   condition = {
     'condition': config.condition,
     'classes': generator.classes,
     'condition_shape': generator.condition_shape,
   }
-  return {'generator': config.generator, 'image_shape': tuple(image_shape), **condition, **block}
+  return {'image_shape': tuple(image_shape), **condition, **_block(config, 'generator')}

@@ -233,7 +233,7 @@ def _plus_zero(function, variable):
   return lambda noise: function(noise) + tf.reduce_sum(variable) - tf.stop_gradient(tf.reduce_sum(variable))
 
 
-def test_the_flow_comes_to_the_goal_of_the_transport_and_not_the_other_way_round():
+def test_no_gradient_passes_through_the_goal_of_the_transport():
   config = make_config({'nice.initial_weights': 'paper'}, objective='adversarial', transport_weight=6.0)
   results = []
   for depends in (False, True):

@@ -198,7 +198,9 @@ def start_from_run(config: config_dict.ConfigDict, dataset: Dataset, state: Trai
   wanted = _generator_of(config, dataset.image_shape, state.generator)
   _check_same(path, 'generator', found, wanted)
   if config.init_critic and state.critic is not None:
-    _check_same(path, 'critic', _critic_of(run.config), _critic_of(config))
+    if run.config.objective == 'mle':
+      raise UsageError(f'`init_critic` must be False to start from a run without a critic. Got: {path}.', 'init_critic')
+    _check_same(path, 'critic for `init_critic`', _critic_of(run.config), _critic_of(config))
   if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
     raise UsageError(
       f'`init_from` must be a run with `pseudo_labels`, as the new one has them. Got: {path}.', 'init_from'
@@ -236,9 +238,7 @@ def _block(config, kind):
 
 
 def _critic_of(config):
-  return (
-    {'critic': None} if config.objective == 'mle' else {**_block(config, 'critic'), 'divergence': config.divergence}
-  )
+  return {**_block(config, 'critic'), 'divergence': config.divergence}
 
 
 def _generator_of(config, image_shape, generator):

@@ -30,7 +30,6 @@ PROGRAMS = sorted(path.name for path in (ROOT / 'bin').iterdir() if path.suffix 
 
 # What the Python of a page imports besides the package and what it needs.
 IMPORTS = {'docs/serving.md': ('ai_edge_litert', 'onnxruntime', 'tf2onnx')}
-SLOW = 'README.md', 'docs/conditional.md', 'docs/flows.md', 'docs/serving.md', 'docs/training.md'
 
 FENCE = re.compile(r'^```(\w+)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
@@ -89,10 +88,8 @@ def test_claims_are_found():
   assert sum(check is not None for page in pages for _, check in statements(page)) >= 10
 
 
-@pytest.mark.parametrize(
-  'page',
-  [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in PAGES if blocks(page, 'python')],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
 def test_python_runs_and_its_comments_are_true(page, folder, monkeypatch):
   for module in IMPORTS.get(page, ()):
     pytest.importorskip(module)

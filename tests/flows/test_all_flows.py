@@ -330,7 +330,9 @@ def test_checkpoints_and_copies_are_exact(name, tmp_path):
   assert len(module.variables) == len({id(v) for v in module.variables}) == len(flow.variables)
 
 
-@pytest.mark.parametrize('name', ['nice', 'real_nvp 1 scale', 'jet transformer'])
+@pytest.mark.parametrize(
+  'name', ['nice', *(pytest.param(name, marks=pytest.mark.slow) for name in ('real_nvp 1 scale', 'jet transformer'))]
+)
 def test_graphs_and_flows_are_let_go_once_caches_are_cleared(name):
   def traced():
     flow = FLOWS[name][0]()

@@ -61,6 +61,7 @@ def test_each_two_columns_are_in_different_parts_of_some_coupling(columns, argum
   np.testing.assert_array_equal(parted, ~np.eye(columns, dtype=bool))
 
 
+@pytest.mark.slow
 def test_copies_and_files_keep_the_units_and_train(tmp_path):
   keras.utils.set_random_seed(0)
   flow, data = tiny(couplings=2), rows()

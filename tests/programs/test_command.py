@@ -184,6 +184,7 @@ def test_float32_products_are_float32(tmp_path):
     setting.enable_tensor_float_32_execution(kept)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own(tmp_path):
   """The script in bin/, with a config file that loads TensorFlow: nothing but our line on standard error."""
   (tmp_path / 'own.py').write_text("""

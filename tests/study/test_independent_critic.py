@@ -39,6 +39,7 @@ def measure(sample, train, validation, steps):
   return critic_distances(sample, train, validation, LEVELS, critic, steps, 50, 0, learning_rate=1e-3)
 
 
+@pytest.mark.slow
 def test_a_generator_that_replays_its_training_images_has_a_gap():
   train, validation, _ = digits()
   found = measure(replay(train), train, validation, steps=400)

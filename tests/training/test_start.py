@@ -41,6 +41,7 @@ def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_
   assert latest_step(second) == 2
 
 
+@pytest.mark.slow
 def test_a_hybrid_goes_on_with_the_critic_of_another_one(stubbed, config, tmp_path):
   config.update({'objective': 'hybrid', 'steps': 1})
   train(config, tmp_path / 'first')

@@ -6,16 +6,16 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ['later', 'offer']
+__all__ = ['lazy_exports', 'lazy_import']
 
 
-def offer(
+def lazy_exports(
   package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
   """Makes the functions `__getattr__` and `__dir__` of a package, from the names that it takes from each module.
 
   ```python
-  __getattr__, __dir__ = offer(__name__, {'run': ['Run', 'load_run']})
+  __getattr__, __dir__ = lazy_exports(__name__, {'run': ['Run', 'load_run']})
   ```
   """
   homes = {name: module for module, names in modules.items() for name in names}
@@ -30,11 +30,11 @@ def offer(
   return get, lambda: sorted({*vars(sys.modules[package]), *homes})
 
 
-def later(module: str) -> Any:
+def lazy_import(module: str) -> Any:
   """Returns a stand-in for a module, which is imported when one of its names is first used.
 
   ```python
-  tf = later('tensorflow')
+  tf = lazy_import('tensorflow')
   ```
   """
   stand_in = types.ModuleType(module)

@@ -48,14 +48,14 @@ assert 'tensorflow' in sys.modules
 
 
 def imports(path):
-  """Yields what a file imports anywhere in it, now or `later`, and the line of each import."""
+  """Yields what a file imports anywhere in it, now or by `lazy_import`, and the line of each import."""
   for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
     if isinstance(node, ast.Import):
       targets = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, f'{path}, line {node.lineno}: a relative import'
       targets = [f'{node.module}.{alias.name}' for alias in node.names]
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'later':
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'lazy_import':
       targets = [node.args[0].value]
     else:
       continue

@@ -18,9 +18,9 @@ import tensorflow as tf
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.errors import UsageError
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 
-tfds = later('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
+tfds = lazy_import('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
 # The data sets that are split here as in the literature.
 NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')

@@ -51,10 +51,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 
-tf = later('tensorflow')
-replicas = later('flowgan_tf.replicas')
+tf = lazy_import('tensorflow')
+replicas = lazy_import('flowgan_tf.replicas')
 
 
 @dataclasses.dataclass(frozen=True)

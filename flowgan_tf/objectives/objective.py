@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from flowgan_tf.errors import UsageError, check_choice, check_integer, check_number
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 
-tf = later('tensorflow')
-replicas = later('flowgan_tf.replicas')
+tf = lazy_import('tensorflow')
+replicas = lazy_import('flowgan_tf.replicas')
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 

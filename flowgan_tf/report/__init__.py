@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flowgan_tf.lazy import offer
+from flowgan_tf.lazy import lazy_exports
 
 __all__ = ['evaluation_table', 'make_report', 'render']
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
   from flowgan_tf.report.sections import make_report
   from flowgan_tf.report.tables import evaluation_table
 else:
-  __getattr__, __dir__ = offer(
+  __getattr__, __dir__ = lazy_exports(
     __name__,
     {'commands': [], 'figures': [], 'page': ['render'], 'sections': ['make_report'], 'tables': ['evaluation_table']},
   )

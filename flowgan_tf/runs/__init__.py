@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flowgan_tf.lazy import offer
+from flowgan_tf.lazy import lazy_exports
 from flowgan_tf.runs.config import default_config
 
 __all__ = ['Run', 'default_config', 'load_data', 'load_pretrained', 'load_run', 'pack']
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
   from flowgan_tf.runs.run import Run, load_data, load_pretrained, load_run
 else:
   names = ['Run', 'load_data', 'load_pretrained', 'load_run']
-  __getattr__, __dir__ = offer(__name__, {'packing': ['pack'], 'run': names})
+  __getattr__, __dir__ = lazy_exports(__name__, {'packing': ['pack'], 'run': names})

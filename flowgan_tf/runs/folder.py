@@ -17,13 +17,13 @@ from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.runs.config import default_config, training_changes, used
 
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-checkpoints = later('flowgan_tf.runs.checkpoints')
+checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')

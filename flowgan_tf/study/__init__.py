@@ -1,7 +1,7 @@
 """The paper's study: analyses of a run, each with its estimator. Their results are kept in the run's folder.
 
 The programs read the flags of the analyses here before they load TensorFlow. So the modules import TensorFlow, and
-what needs it, at first use: see `flowgan_tf.lazy.later`.
+what needs it, at first use: see `flowgan_tf.lazy.lazy_import`.
 """
 
 from flowgan_tf.study.ais import AnnealedImportanceSampler

@@ -11,17 +11,17 @@ import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check, check_integer, check_memory, check_number
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
 
-tf = later('tensorflow')
-tfp = later('tensorflow_probability')
-optimize = later('scipy.optimize')
-special = later('scipy.special')
-arrays = later('flowgan_tf.metrics.arrays')
+tf = lazy_import('tensorflow')
+tfp = lazy_import('tensorflow_probability')
+optimize = lazy_import('scipy.optimize')
+special = lazy_import('scipy.special')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 _SIGMA_RANGE = 0.01, 0.5
 _SCHEDULE_WIDTH = 4.0

@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check, check_integer
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
   from flowgan_tf.metrics import Scorer
   from flowgan_tf.runs.run import Run
 
-tf = later('tensorflow')
-arrays = later('flowgan_tf.metrics.arrays')
-data = later('flowgan_tf.data')
-evaluate = later('flowgan_tf.evaluation.evaluate')
-metrics = later('flowgan_tf.metrics')
-runs = later('flowgan_tf.runs.run')
-seeds = later('flowgan_tf.runs.seeds')
+tf = lazy_import('tensorflow')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
+data = lazy_import('flowgan_tf.data')
+evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
+metrics = lazy_import('flowgan_tf.metrics')
+runs = lazy_import('flowgan_tf.runs.run')
+seeds = lazy_import('flowgan_tf.runs.seeds')
 
 _LOG = logging.getLogger(__name__)
 _IMAGES_PER_CALL = 100

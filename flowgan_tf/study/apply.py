@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -22,9 +22,9 @@ from flowgan_tf.study.outliers import Outliers
 from flowgan_tf.study.summary import Study
 from flowgan_tf.study.temperature import Temperature
 
-bijectors = later('flowgan_tf.bijectors.base')
-checkpoints = later('flowgan_tf.runs.checkpoints')
-runs = later('flowgan_tf.runs.run')
+bijectors = lazy_import('flowgan_tf.bijectors.base')
+checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
+runs = lazy_import('flowgan_tf.runs.run')
 
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic())

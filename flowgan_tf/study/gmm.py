@@ -7,13 +7,13 @@ import numpy as np
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 from flowgan_tf.study.summary import Summary
 
-pictures = later('flowgan_tf.evaluation.pictures')
-metrics = later('flowgan_tf.metrics')
+pictures = lazy_import('flowgan_tf.evaluation.pictures')
+metrics = lazy_import('flowgan_tf.metrics')
 
 _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)

@@ -14,16 +14,16 @@ from collections.abc import Callable
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
-tf = later('tensorflow')
-keras = later('keras')
-data = later('flowgan_tf.data')
-objectives = later('flowgan_tf.objectives')
-runs = later('flowgan_tf.runs.run')
-arrays = later('flowgan_tf.metrics.arrays')
+tf = lazy_import('tensorflow')
+keras = lazy_import('keras')
+data = lazy_import('flowgan_tf.data')
+objectives = lazy_import('flowgan_tf.objectives')
+runs = lazy_import('flowgan_tf.runs.run')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # They give the training of the critic and the measurement different samples.
 _TRAINING, _MEASUREMENT = range(2)

@@ -17,7 +17,7 @@ import numpy as np
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, setting
 from flowgan_tf.study.summary import Summary
@@ -25,10 +25,10 @@ from flowgan_tf.study.summary import Summary
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
 
-tf = later('tensorflow')
-priors = later('flowgan_tf.flows.prior')
-seeds = later('flowgan_tf.runs.seeds')
-arrays = later('flowgan_tf.metrics.arrays')
+tf = lazy_import('tensorflow')
+priors = lazy_import('flowgan_tf.flows.prior')
+seeds = lazy_import('flowgan_tf.runs.seeds')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 
 class JacobianSpectrum(NamedTuple):

@@ -13,11 +13,11 @@ import numpy as np
 import threadpoolctl
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 
-arrays = later('flowgan_tf.metrics.arrays')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # Numbers of images and of centres whose squared distances a thread holds at a time. They take 4 MB, so that the
 # exponentials for further bandwidths hardly wait for memory.

@@ -12,14 +12,14 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.errors import UsageError, check
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
-data = later('flowgan_tf.data')
-metrics = later('flowgan_tf.metrics')
-sklearn_metrics = later('sklearn.metrics')
-arrays = later('flowgan_tf.metrics.arrays')
+data = lazy_import('flowgan_tf.data')
+metrics = lazy_import('flowgan_tf.metrics')
+sklearn_metrics = lazy_import('sklearn.metrics')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4

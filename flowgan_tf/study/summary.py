@@ -15,13 +15,13 @@ from flowgan_tf.display.figure import png_size
 from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_record
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 
-evaluate = later('flowgan_tf.evaluation.evaluate')
-folders = later('flowgan_tf.runs.folder')
-log = later('flowgan_tf.runs.log')
-metrics = later('flowgan_tf.metrics')
-runs = later('flowgan_tf.runs.run')
+evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
+folders = lazy_import('flowgan_tf.runs.folder')
+log = lazy_import('flowgan_tf.runs.log')
+metrics = lazy_import('flowgan_tf.metrics')
+runs = lazy_import('flowgan_tf.runs.run')
 
 _KINDS = ['MLE', 'ADV', 'Hybrid']
 

@@ -11,7 +11,7 @@ import numpy as np
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
-from flowgan_tf.lazy import later
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, as_keyword, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary
@@ -19,11 +19,11 @@ from flowgan_tf.study.summary import Study, Summary
 if TYPE_CHECKING:
   from flowgan_tf.flows import Flow
 
-tf = later('tensorflow')
-pictures = later('flowgan_tf.evaluation.pictures')
-priors = later('flowgan_tf.flows.prior')
-metrics = later('flowgan_tf.metrics')
-seeds = later('flowgan_tf.runs.seeds')
+tf = lazy_import('tensorflow')
+pictures = lazy_import('flowgan_tf.evaluation.pictures')
+priors = lazy_import('flowgan_tf.flows.prior')
+metrics = lazy_import('flowgan_tf.metrics')
+seeds = lazy_import('flowgan_tf.runs.seeds')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _GRID_COLUMNS = 12

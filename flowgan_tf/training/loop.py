@@ -28,7 +28,7 @@ from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.best import improved_checkpoints
-from flowgan_tf.training.divergence import explain, not_finite
+from flowgan_tf.training.diagnosis import explain, not_finite
 from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
 from flowgan_tf.training.step import TrainStep, batches_per_step
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.runs.config import make_objective
-from flowgan_tf.training.divergence import explain, not_finite
+from flowgan_tf.training.diagnosis import explain, not_finite
 from tests.tiny import images_for, make_config, make_state
 
 

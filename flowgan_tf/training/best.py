@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from flowgan_tf.training.state import TrainState
 
 
-def improved_checkpoints(state: TrainState, record: dict, earlier: Sequence[dict], selection: str | None) -> list[str]:
-  """Returns the names of the checkpoints that an evaluation improves, and notes the best values in the state.
+def update_best(state: TrainState, record: dict, earlier: Sequence[dict], selection: str | None) -> list[str]:
+  """Notes the best values in the state, and returns the names of the checkpoints that an evaluation improves.
 
   A score within one standard error of the highest so far becomes `best_score` if its likelihood is better, or if the
   old one is no longer within that range.

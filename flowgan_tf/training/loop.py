@@ -27,7 +27,7 @@ from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
-from flowgan_tf.training.best import improved_checkpoints
+from flowgan_tf.training.best import update_best
 from flowgan_tf.training.diagnosis import explain, not_finite
 from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
 from flowgan_tf.training.step import TrainStep, batches_per_step
@@ -302,7 +302,7 @@ class _Loop:
     if record['step'] <= first:
       return []
     earlier = [r for r in self._log.records if r.get('kind') == 'validation' and first < r['step'] < record['step']]
-    return improved_checkpoints(self._state, record, earlier, self._scorer and self._scorer.selection)
+    return update_best(self._state, record, earlier, self._scorer and self._scorer.selection)
 
   def _resume_evaluation(self, step):
     """Evaluates a step if its evaluation was cut off; otherwise takes the best values from its record.

@@ -62,7 +62,7 @@ class Replicas:
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
   def map(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Spreads over the replicas a function that maps tensors `[n, ...]` to such tensors, each entry by itself.
+    """Divides among the replicas a function that maps tensors `[n, ...]` to such tensors, each entry by itself.
 
     If `n` is not a multiple of `count`, copies of the first entry fill the tensors up. A single replica may compute
     parts of the tensors on several cores; see `cores`.
@@ -73,12 +73,12 @@ class Replicas:
     def on_replica(*batch):
       return tf.nest.map_structure(gather, function(*map(share, batch)))
 
-    def spread(*batch):
+    def distributed(*batch):
       n = batch[0].shape[0]
       filled = [tf.concat([b, tf.repeat(b[:1], -n % self.count, axis=0)], axis=0) for b in batch]
       return tf.nest.map_structure(lambda result: result[:n], self.run(on_replica, *filled))
 
-    return tf.function(spread, autograph=False)
+    return tf.function(distributed, autograph=False)
 
   def any(self, flag: bool) -> bool:
     """Returns whether any worker has set a flag. All workers must call this and the next four, which wait for all."""

@@ -53,20 +53,21 @@ class Evaluator:
     config: config_dict.ConfigDict,
     *,
     round_trips: int | None = None,
-    spread: Callable[[Callable], Callable] = lambda function: function,
+    distribute: Callable[[Callable], Callable] = lambda function: function,
     condition: data.Condition | None = None,
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
-    `round_trips` is the number of images whose round trip is measured with their likelihood, by default all. `spread`,
-    such as `Replicas.map`, spreads a function of batches over devices. `condition` is what the generator is given.
+    `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
+    `distribute`, such as `Replicas.map`, divides a function of batches among devices. `condition` is what the generator
+    is given.
     """
     self._generator, self._dataset, self._config, self._condition = generator, dataset, config, condition
 
     def decode(noise, *condition):
       return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
 
-    self._decode = spread(tf.function(decode, jit_compile=config.jit, autograph=False))
+    self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))
     self._likelihood, self._passes = None, 1
     if generator.has_density:
       # Matrix products are faster for large batches, but more images than the validation split has would be padding.
@@ -75,7 +76,7 @@ class Evaluator:
         # The density of an image is the sum over its classes, and each of them needs a pass of its own.
         self._passes = condition.classes
         self._batch_size = max(1, self._batch_size // self._passes)
-      tools = {'jit': config.jit, 'round_trips': round_trips, 'spread': spread}
+      tools = {'jit': config.jit, 'round_trips': round_trips, 'distribute': distribute}
       if dataset.levels is None:
         tools['unit'] = dataset.train.images.std(axis=0, dtype=np.float64)
       self._likelihood = make_likelihood_fn(generator, dataset.levels, self._batch_size, **tools)
@@ -257,7 +258,7 @@ def evaluate_run(
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
   condition = data.make_condition(run.config.condition, dataset)
-  tools = {'spread': replicas.map, 'condition': condition}
+  tools = {'distribute': replicas.map, 'condition': condition}
   evaluator = Evaluator(run.generator, dataset, run.config, **tools)
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):

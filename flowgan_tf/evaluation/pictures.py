@@ -134,12 +134,12 @@ class Rows(NamedTuple):
 
 def rows_of_classes(classes: int, most: int | None = None) -> Rows:
   """Returns a row for each class, or for `most` classes from the first to the last."""
-  return Rows(_spread(classes, most or classes).astype(np.int32))
+  return Rows(_evenly_spaced(classes, most or classes).astype(np.int32))
 
 
 def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
   """Returns a row for each of 8 images from all over a split."""
-  indices = _spread(len(split), _ROWS)
+  indices = _evenly_spaced(len(split), _ROWS)
   images, conditions = split.images[indices], split.conditions
   conditions = condition.of_split(data.Split(images, None, None if conditions is None else conditions[indices]))
   originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
@@ -151,7 +151,7 @@ def real_grid(split: data.Split, levels: int, n: int, rows: Rows | None, columns
 
   It returns None if the originals stand beside the samples already, or if a class has no image.
   """
-  chosen = _spread(len(split), n)
+  chosen = _evenly_spaced(len(split), n)
   if rows is not None:
     found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
     if not found or not all(part.any() for part in found):
@@ -254,7 +254,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
     training, test = training[positions], test[dataset.test.labels == label]
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
   nearest = (training[found.indices] + 0.5) / levels
-  test_images = data.dequantize(test[_spread(len(test), _TEST_IMAGES)], levels, seed)
+  test_images = data.dequantize(test[_evenly_spaced(len(test), _TEST_IMAGES)], levels, seed)
   of_test = 'nan'
   if len(test_images):
     of_test = f'{np.median(nearest_neighbors(test_images, training, levels, 1).distances):.4f}'
@@ -290,7 +290,7 @@ def _labels(conditions):
   return tf.constant(conditions) if conditions.ndim == 1 else None
 
 
-def _spread(n, most):
+def _evenly_spaced(n, most):
   """Returns positions below n, at most `most`, at equal distances."""
   return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
 

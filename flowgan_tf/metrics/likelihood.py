@@ -84,7 +84,7 @@ def make_likelihood_fn(
   jit: bool,
   round_trips: int | None = None,
   unit: float | np.ndarray = 1.0,
-  spread: Callable[[Callable], Callable] = lambda function: function,
+  distribute: Callable[[Callable], Callable] = lambda function: function,
 ) -> Callable[[np.ndarray], Likelihood]:
   """Builds a function that measures the likelihood of images.
 
@@ -95,7 +95,7 @@ def make_likelihood_fn(
     jit: Whether to compile with XLA.
     round_trips: How many of the first images make the round trip, which takes as long as their density; None for all.
     unit: What errors of the round trip are divided by, such as the standard deviation of each column of a table.
-    spread: Function, such as `Replicas.map`, that spreads a function of batches over devices.
+    distribute: Function, such as `Replicas.map`, that divides a function of batches among devices.
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
@@ -104,7 +104,7 @@ def make_likelihood_fn(
   """
   per_class = flow.classes is not None
 
-  @spread
+  @distribute
   @tf.function(jit_compile=jit, autograph=False)
   def measure(images, *condition):
     keywords = {'condition': condition[0]} if condition else {}
@@ -120,7 +120,7 @@ def make_likelihood_fn(
       return flow.class_log_probs(images)
     return flow.log_prob(images, condition=condition[0]) if condition else flow.log_prob(images)
 
-  density = spread(tf.function(log_prob_of, jit_compile=jit, autograph=False))
+  density = distribute(tf.function(log_prob_of, jit_compile=jit, autograph=False))
 
   def likelihood(images, condition=None):
     log_probs, errors, n = [], [], 0

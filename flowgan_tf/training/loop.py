@@ -167,7 +167,7 @@ class _Loop:
       # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
       self._save('latest')
     self._evaluator = Evaluator(
-      state.ema, dataset, config, round_trips=_ROUND_TRIPS, spread=replicas.map, condition=condition
+      state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map, condition=condition
     )
     self._rows = None  # of the grid of samples
     if condition and condition.classes:

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 CHECKOUT = PACKAGE.parent
 
 # Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
-NOT_SHOWN = {'files', 'lazy', 'progress', 'replicas', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'files', 'lazy', 'pixels', 'progress', 'replicas', 'signals', 'version', 'configs', 'programs'}
 
 
 def test_the_package_and_a_type_checker_see_the_rooms():
@@ -76,6 +76,12 @@ def test_modules_import_only_from_rows_above_their_own_in_the_table_of_contribut
       if other != room and (level[other] >= level[room] or (room, other) == ('study', 'training')):
         upwards.append(f'{path}, line {line}, imports {other}')
   assert upwards == []
+
+
+def test_bijectors_import_only_the_adapter_from_networks():
+  files = {*(PACKAGE / 'bijectors').rglob('*.py')}
+  found = {target.rpartition('.')[0] for path in files for target, _ in imports(path) if '.networks' in target}
+  assert found == {'flowgan_tf.networks.adapter'}
 
 
 def normalized(distribution):

@@ -14,7 +14,8 @@ from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.histograms import check_histograms, make_logit, make_networks
 from flowgan_tf.flows.prior import make_prior
 from flowgan_tf.networks import MixerConditioner, TransformerConditioner
-from flowgan_tf.networks.patches import RemainderConditioner, check_patch_size
+from flowgan_tf.networks.remainder import RemainderConditioner
+from flowgan_tf.pixels import check_patch_size
 
 _HEADS = 4
 _LOG_SCALE_BOUND = 2.0

@@ -12,6 +12,7 @@ from flowgan_tf.networks.conditioners import (
   dense_conditioner,
 )
 from flowgan_tf.networks.critic import CRITICS, dcgan_critic
+from flowgan_tf.networks.mixer import MixerConditioner
 from flowgan_tf.networks.normalization import (
   NORMALIZATIONS,
   GuardedBatchNormalization,
@@ -19,7 +20,7 @@ from flowgan_tf.networks.normalization import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.patches import MixerConditioner, TransformerConditioner
+from flowgan_tf.networks.transformer import TransformerConditioner
 
 __all__ = [
   'CRITICS',

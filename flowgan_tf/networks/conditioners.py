@@ -14,7 +14,7 @@ from flowgan_tf.networks.modulation import (
 )
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
-from flowgan_tf.networks.patches import check_patch_size, depth_to_space, space_to_depth
+from flowgan_tf.pixels import check_patch_size, depth_to_space, space_to_depth
 
 
 def dense_conditioner(

@@ -2,12 +2,11 @@
 
 import keras
 import numpy as np
-import pytest
-import tensorflow as tf
 from scipy import special
 
 from flowgan_tf.networks import MixerConditioner
-from flowgan_tf.networks.patches import MixerBlock, RemainderConditioner, TransformerBlock, from_patches, to_patches
+from flowgan_tf.networks.mixer import MixerBlock
+from flowgan_tf.networks.transformer import TransformerBlock
 
 
 def randomised(layer, shape):
@@ -32,16 +31,6 @@ def gelu(x):
   return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-def test_patches_come_row_by_row_and_fit_together_again():
-  images = tf.reshape(tf.range(2 * 4 * 6 * 3), (2, 4, 6, 3))
-  patches = to_patches(images, 2)
-  assert patches.shape == (6, 2, 12)
-  for n, row, column in np.ndindex(2, 2, 3):
-    block = images[n, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-    np.testing.assert_array_equal(patches[3 * row + column, n], np.ravel(block))
-  np.testing.assert_array_equal(from_patches(patches, 2, (4, 6, 3)), images)
-
-
 def test_the_network_around_the_blocks():
   network = randomised(MixerConditioner(3, 2, 5, 2, 4, 6, 'float64'), (None, 2, 4, 1))
   x = np.random.default_rng(1).normal(size=(3, 2, 4, 1))
@@ -53,38 +42,6 @@ def test_the_network_around_the_blocks():
   y = dense(normalised(h, network._norm), network._last).reshape(2, 3, 2, 2, 3)
   np.testing.assert_allclose(network(x), np.concatenate([y[0], y[1]], axis=2), rtol=1e-9, atol=1e-9)
   assert network(x[:0]).shape == (0, 2, 4, 3)
-
-
-class Passes(keras.layers.Layer):
-  """Returns the condition."""
-
-  def call(self, inputs):
-    return inputs[1]
-
-
-@pytest.mark.parametrize('alpha', [0.0, 0.05])
-def test_the_remainder_is_the_pixel_that_is_missing(alpha):
-  images = np.random.default_rng(0).uniform(0.01, 0.99, (3, 4, 6, 2))
-  means = images.reshape(3, 2, 2, 3, 2, 2).mean(axis=(2, 4))
-  x = special.logit(alpha + (1 - 2 * alpha) * images)
-  missing = x[:, ::2, ::2].copy()
-  x[:, ::2, ::2] = 0
-  network = RemainderConditioner(Passes(dtype='float64'), 2, alpha, 'float64')
-  expected = np.concatenate([means, missing / 4], axis=-1)
-  np.testing.assert_allclose(network([x, means]), expected, rtol=1e-9)
-  # No pixel can give these means.
-  for wrong in (0.0, 1.0):
-    found = network([x, np.full_like(means, wrong)]).numpy()[..., 2:]
-    np.testing.assert_allclose(special.expit(4 * found), wrong, atol=2e-4)
-
-
-def test_a_network_with_a_remainder_is_made_again_from_its_settings():
-  network = RemainderConditioner(MixerConditioner(2, 2, 5, dtype='mixed_bfloat16'), 2)
-  network.build([(None, 4, 6, 1), (None, 2, 3, 1)])
-  again = RemainderConditioner.from_config(network.get_config())
-  again.build([(None, 4, 6, 1), (None, 2, 3, 1)])
-  assert again.get_config() == network.get_config()
-  assert [v.shape for v in again.variables] == [v.shape for v in network.variables]
 
 
 def test_a_mixer_block_is_two_perceptrons_over_patches_and_over_features():

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 CHECKOUT = PACKAGE.parent
 
 # Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
-NOT_SHOWN = {'files', 'lazy', 'pixels', 'progress', 'replicas', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {'files', 'lazy', 'pixels', 'progress', 'signals', 'version', 'configs', 'programs'}
 
 
 def test_the_package_and_a_type_checker_see_the_rooms():
@@ -28,6 +28,8 @@ def test_the_package_and_a_type_checker_see_the_rooms():
   assert {alias.name for statement in checked.body for alias in statement.names} == rooms | {'load_pretrained'}
   assert (PACKAGE / 'py.typed').is_file()
   assert {'Run', 'load_data', 'load_run', 'default_config'} <= set(dir(fg.runs))
+  programs = ''.join(path.read_text() for path in (PACKAGE / 'programs').glob('*.py'))
+  assert {*re.findall(r'\bfg\.(\w+)', programs)} <= rooms
   for package in (fg, fg.runs):
     assert not hasattr(package, 'flws')
 

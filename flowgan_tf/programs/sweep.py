@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
   # Both must come before TensorFlow makes its devices.
   train.use_cores(first)
-  fg.training.loop.make_replicas(first.strategy)
+  fg.replicas.make_replicas(first.strategy)
   name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
   folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]

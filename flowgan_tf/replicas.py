@@ -25,7 +25,7 @@ import tensorflow as tf
 from flowgan_tf.cores import in_parts
 from flowgan_tf.errors import UsageError, check
 
-__all__ = ['SINGLE', 'Replicas', 'draw', 'gather', 'make_replicas', 'mean', 'share']
+__all__ = ['Replicas', 'draw', 'gather', 'make_replicas', 'mean', 'share']
 
 # What TensorFlow raises in an exchange with a process that is gone ...
 _LOST = (tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.UnavailableError)

@@ -86,6 +86,11 @@ def test_bijectors_import_only_the_adapter_from_networks():
   assert found == {'flowgan_tf.networks.adapter'}
 
 
+def test_metrics_know_nothing_of_runs_and_their_settings():
+  found = {target.split('.')[0] for path in (PACKAGE / 'metrics').rglob('*.py') for target, _ in imports(path)}
+  assert 'numpy' in found and not found & {'ml_collections', 'absl'}
+
+
 def normalized(distribution):
   return re.sub(r'[-_.]+', '-', distribution).lower()
 

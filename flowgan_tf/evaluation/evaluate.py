@@ -12,13 +12,14 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
+from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
-from flowgan_tf.metrics.samples import Scorer, make_scorer, score_samples
+from flowgan_tf.metrics.samples import Scorer, score_samples
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator

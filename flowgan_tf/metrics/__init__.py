@@ -17,7 +17,6 @@ from flowgan_tf.metrics.samples import (
   ScoreNetwork,
   Scorer,
   load_reference,
-  make_scorer,
   score_samples,
 )
 from flowgan_tf.metrics.scores import (
@@ -56,7 +55,6 @@ __all__ = [
   'load_inception',
   'load_reference',
   'make_likelihood_fn',
-  'make_scorer',
   'mode_score',
   'near_copies',
   'nearest_distances',

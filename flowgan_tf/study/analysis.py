@@ -28,8 +28,8 @@ tf = lazy_import('tensorflow')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 data = lazy_import('flowgan_tf.data')
 evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
-metrics = lazy_import('flowgan_tf.metrics')
 runs = lazy_import('flowgan_tf.runs.run')
+scorers = lazy_import('flowgan_tf.evaluation.scorer')
 seeds = lazy_import('flowgan_tf.runs.seeds')
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Subject:
 
     It is also None with a `label`, because the scores compare samples with images of all classes.
     """
-    return None if self.label is not None else metrics.make_scorer(self.run.config, self.dataset)
+    return None if self.label is not None else scorers.make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""

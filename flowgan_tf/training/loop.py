@@ -16,9 +16,9 @@ from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.pictures import image_grid, real_grid, rows_of_classes, rows_of_images, save_png
+from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.metrics.arrays import cache_folder, cached
-from flowgan_tf.metrics.samples import make_scorer
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available

@@ -103,7 +103,7 @@ def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):
   for _ in range(2):  # The second analysis is refused them, too.
     with pytest.raises(UsageError, match='7 of 7 samples are not finite; try another `checkpoint`'):
       subject.samples(7, 0)
-  monkeypatch.setattr('flowgan_tf.metrics.make_scorer', lambda *arguments: arguments)
+  monkeypatch.setattr('flowgan_tf.evaluation.scorer.make_scorer', lambda *arguments: arguments)
   assert Subject(subject.run).scorer == (subject.run.config, mock.ANY)
 
 

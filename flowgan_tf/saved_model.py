@@ -127,13 +127,7 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
 
   def checked(condition):
     condition = tf.reshape(condition, (-1, *shape))
-    if classes is None:
-      return condition
-    # Its one-hot vector would be zero.
-    exists = tf.reduce_all((condition >= 0) & (condition < classes))
-    message = f'`label` must be ints from 0 to {classes - 1}. Got:'
-    with tf.control_dependencies([tf.debugging.Assert(exists, [message, condition])]):
-      return tf.cast(tf.identity(condition), dtypes[0])  # A cast of int32 to int32 alone would not wait.
+    return condition if classes is None else _checked_labels(condition, classes)
 
   def log_prob(images, condition):
     if condition is None:
@@ -184,6 +178,13 @@ def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, lis
   if generator.has_density and classes is not None:
     concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function()]
   return concrete
+
+
+def _checked_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
+  exists = tf.reduce_all((labels >= 0) & (labels < classes))  # The one-hot vector of others would be zero.
+  message = f'`label` must be ints from 0 to {classes - 1}. Got:'
+  with tf.control_dependencies([tf.debugging.Assert(exists, [message, labels])]):
+    return tf.cast(tf.identity(labels), tf.int32)  # A cast of int32 to int32 alone would not wait.
 
 
 def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:

@@ -53,7 +53,13 @@ def test_each_entry_is_computed_once_in_its_place(two_cores):
   assert seen == [3, 2]
   np.testing.assert_array_equal(total, x + y)
   np.testing.assert_allclose(rest['sum'], tf.reduce_sum(x * y, axis=1), rtol=1e-6)
-  np.testing.assert_array_equal(divided(x[:1], y[:1])[0], x[:1] + y[:1])
+
+
+def test_no_part_is_empty(two_cores):
+  """TensorFlow's convolution on a CPU gives an empty batch the channels of its input."""
+  x, kernel = tf.ones((1, 4, 4, 2)), tf.ones((3, 3, 2, 5))
+  divided = cores.in_parts(lambda x: tf.nn.conv2d(x, kernel, 1, 'VALID'))
+  np.testing.assert_array_equal(divided(x), np.full((1, 2, 2, 5), 18))
 
 
 JET = {'jet.couplings': 2, 'jet.patch_size': 2, 'jet.width': 8, 'jet.hidden_units': 8}

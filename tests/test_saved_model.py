@@ -11,7 +11,7 @@ import tensorflow as tf
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
 from flowgan_tf.flows.prior import sample_noise
-from flowgan_tf.saved_model import export
+from flowgan_tf.saved_model import _checked_labels, export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """
@@ -116,6 +116,16 @@ def assert_same_functions(model, flow, images, given, condition):
   noise = model.encode(images, given)
   np.testing.assert_allclose(noise, flow.encode(images, condition=condition), atol=1e-4)
   np.testing.assert_allclose(model.decode(noise, given), images, atol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', [tf.int32, tf.int64])
+def test_only_labels_of_classes_are_accepted(dtype):
+  check = tf.function(_checked_labels, autograph=False)
+  found = check(tf.constant([0, 2, 1], dtype), 3)
+  assert found.dtype == tf.int32 and found.numpy().tolist() == [0, 2, 1]
+  for wrong in (3, -1):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
+      check(tf.constant([1, wrong], dtype), 3)
 
 
 @pytest.mark.slow

@@ -183,6 +183,19 @@ def test_networks_tell_levels_near_the_ends_apart(level, differ):
   assert (abs(log_probs[0] - log_probs[1]) > 1e-3) == differ
 
 
+def test_each_group_of_bins_keeps_a_thousandth_of_its_probability():
+  """The network puts all mass on the first of four groups, which are single bins."""
+  bijector = given_coarser_pixels((2, 2, 1), 4, 1)
+  for variable in bijector.trainable_variables:
+    variable.assign(tf.zeros_like(variable))
+  bijector.trainable_variables[-1].assign([1e4, 0.0, 0.0, 0.0])
+  shares, x = bijector.histograms.numpy()[0, 1, 0], np.full((4, 2, 2, 1), 0.1)
+  x[:, 0, 1, 0] = (np.arange(4) + 0.3) / 4
+  y, log_det = bijector.forward(tf.constant(x)), bijector.forward_log_det_jacobian(tf.constant(x), event_ndims=3)
+  densities = np.exp(stats.logistic.logpdf(y).sum(axis=(1, 2, 3)) + log_det)
+  np.testing.assert_allclose(densities / densities.sum(), 0.999 * np.array([1, 0, 0, 0]) + 0.001 * shares, rtol=1e-5)
+
+
 def test_networks_see_the_middle_of_a_bin():
   bijector = given_coarser_pixels((2, 2, 1), 4, 2)
   x = tf.constant(np.array([[0.3, 0.6], [0.6, 0.9]])[..., np.newaxis])

@@ -39,6 +39,15 @@ def test_a_new_flow_is_the_normal_distribution_of_each_column():
   np.testing.assert_allclose(flow.log_prob(data.astype(np.float64)), expected, rtol=1e-10)
 
 
+def test_classes_that_are_drawn_do_not_depend_on_the_noise():
+  """Labels and noise of one seed would be made of the same bits, so that each 1/16 of the noise has its own labels."""
+  flow = tiny(2, classes=3, prior='logistic')
+  _, labels, seed = flow._condition_of_samples(2_000, None, (0, 1))
+  noise = scipy.stats.logistic.cdf(flow.distribution.sample(2_000, seed=seed))
+  for column in noise.T:
+    assert scipy.stats.chi2_contingency(np.histogram2d(column, labels, [16, 3])[0]).pvalue > 1e-3
+
+
 def test_the_density_is_that_of_the_noise_times_the_jacobian():
   flow = randomise(tiny(dtype='float64', prior='logistic'))
   flows.standardize(flow, rows())

@@ -17,7 +17,7 @@ import tensorflow as tf
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
-from flowgan_tf.flows.builder import DEQUANTIZE, check_events, check_values
+from flowgan_tf.flows.checks import DEQUANTIZE, check_events, check_values
 from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks.adapter import KerasModule
 

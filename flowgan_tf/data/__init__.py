@@ -12,11 +12,12 @@ from flowgan_tf.data.conditions import Condition, describe, make_condition
 from flowgan_tf.data.dataset import Dataset, Split, three_way
 from flowgan_tf.data.images import write_folder
 from flowgan_tf.data.labels import hide_labels, spread_labels
-from flowgan_tf.data.pipeline import dequantize, dequantized_chunks, training_batches
+from flowgan_tf.data.pipeline import Batch, dequantize, dequantized_chunks, training_batches
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 
 __all__ = [
   'NAMES',
+  'Batch',
   'Condition',
   'Dataset',
   'Split',

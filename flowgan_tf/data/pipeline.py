@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,13 @@ _VALUES_AT_ONCE = 2**26  # of dequantised images: 256 MiB
 
 # Salts that make the permutations, the noise, the flips and the shifts of one (seed, index) independent.
 _ORDER, _NOISE, _FLIP, _SHIFT = range(4)
+
+
+class Batch(NamedTuple):
+  """Images of a training step, and what the generator is given with them."""
+
+  images: tf.Tensor  #: float32 `[n, height, width, channels]` in [0, 1), or rows `[n, d]` of a table.
+  condition: tf.Tensor | None = None  #: A condition for each image, `[n, ...]`; None without conditions.
 
 
 def dequantize(images: np.ndarray, levels: int | None, seed: int | np.random.Generator) -> np.ndarray:
@@ -113,8 +121,7 @@ def training_batches(
     num_shards: Number of workers, which must divide `batch_size`.
 
   Returns:
-    A `tf.data.Dataset` of float32 `[batch_size / num_shards, height, width, channels]` in [0, 1),
-    `x = (k + u) / levels` as in `dequantize`. With a condition, the elements are pairs of images and their conditions.
+    A `tf.data.Dataset` of `Batch`es of `batch_size / num_shards` images, `x = (k + u) / levels` as in `dequantize`.
 
   Raises:
     ValueError: If the split is empty, `start` is negative, `num_shards` does not divide `batch_size`, or there is no
@@ -149,7 +156,7 @@ def training_batches(
     step_seed = tf.random.experimental.stateless_fold_in(seed, step)
     return tf.random.stateless_uniform([batch_size, *shape], step_seed, maxval=maxval)[shard::num_shards]
 
-  def batch(step: tf.Tensor, indices: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+  def batch(step: tf.Tensor, indices: tf.Tensor) -> Batch:
     indices = indices[shard::num_shards]
     if in_memory:
       grey_levels = tf.gather(images, indices)
@@ -170,9 +177,9 @@ def training_batches(
     x = tf.cast(grey_levels, tf.float32)
     if levels is not None:
       x = (x + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
-    if condition is None:
-      return x
-    return x, condition.of_grey_levels(grey_levels) if given is None else given
+    if condition and condition.comes_from_image:
+      given = condition.of_grey_levels(grey_levels)
+    return Batch(x, given)
 
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
   indices = epochs.flat_map(epoch_order).batch(batch_size, drop_remainder=True)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from flowgan_tf.flows.builder import Generator, builder
+from flowgan_tf.flows.builder import builder
 from flowgan_tf.flows.clusters import initialize_prior
 from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
 from flowgan_tf.flows.flow import Flow
+from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.histograms import fit_histograms
 from flowgan_tf.flows.jet import jet

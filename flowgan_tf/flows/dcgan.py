@@ -18,14 +18,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import check, check_bool, check_integers, check_memory
-from flowgan_tf.flows.builder import (
-  MOST_UNITS,
-  Generator,
-  builder,
-  check_events,
-  network_condition,
-  uniform_class_probs,
-)
+from flowgan_tf.flows.builder import MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.flows.checks import check_events
+from flowgan_tf.flows.generator import Generator
+from flowgan_tf.flows.given import GivenSampler
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
@@ -91,6 +87,10 @@ class ImplicitGenerator(Generator, tf.Module):
     check_events('noise', noise, self.event_shape)  # The network would reshape any noise.
     noise, condition = self._broadcast(noise, self.event_shape, condition)
     return self._network(noise, self._seen_by_networks(condition), training=training)
+
+  def given(self, condition: tf.Tensor | None = None) -> ImplicitGenerator | GivenSampler:
+    """Returns the generator with its condition, whose methods take none; the generator itself without a condition."""
+    return self if condition is None else GivenSampler(self, self._as_condition(condition))
 
   def sample(
     self,

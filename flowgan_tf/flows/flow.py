@@ -17,7 +17,8 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.errors import check
-from flowgan_tf.flows.builder import Generator, check_events
+from flowgan_tf.flows.checks import check_events
+from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.networks.adapter import refuse_to_pickle
@@ -116,11 +117,12 @@ class Flow(Generator, _TransformedDistribution):
     # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
 
-  def given(self, condition: tf.Tensor, name: str | None = None) -> Given:
-    """Returns p(x | c) as a distribution of images, whose methods take no keywords.
+  def given(self, condition: tf.Tensor | None = None, name: str | None = None) -> Flow | Given:
+    """Returns p(x | c) as a distribution of images, whose methods take no condition.
 
     Args:
-      condition: Class labels, ints `[...]`, or other conditions, floats `[..., *condition_shape]`.
+      condition: Class labels, ints `[...]`, or other conditions, floats `[..., *condition_shape]`. None returns the
+        flow itself.
       name: Name of the distribution, by default the name of the flow with `_given` behind it.
 
     Returns:
@@ -129,7 +131,13 @@ class Flow(Generator, _TransformedDistribution):
     Raises:
       ValueError: If the flow is not conditional, the condition has another shape or dtype, or a class does not exist.
     """
-    return Given(self, self._as_condition(condition), name or f'{self.name}_given')
+    return self if condition is None else Given(self, self._as_condition(condition), name or f'{self.name}_given')
+
+  def nearest_component(self, images: tf.Tensor, *, condition: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns the pseudo-label of each image, ints `[...]`; see `MixturePrior.nearest_prototype`."""
+    prior = self.distribution
+    check('distribution', prior.name, 'a `MixturePrior`', isinstance(prior, MixturePrior))
+    return prior.nearest_prototype(images, condition if prior.classes else None)
 
   def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Log density of images together with each class: `log p(x, y)` in nats, `[..., classes]`.

@@ -1,7 +1,8 @@
-"""A conditional flow with its condition: a distribution without keywords."""
+"""A conditional generator with its condition: no method takes the condition any more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -12,12 +13,40 @@ from flowgan_tf.networks.adapter import HiddenFromKeras
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
+  from flowgan_tf.flows.generator import Generator
 
 
-class Given(HiddenFromKeras, tfp.distributions.Distribution):
+class GivenSampler:
+  """A conditional generator with its condition, for what needs samples alone. `ImplicitGenerator.given` makes it."""
+
+  def __init__(self, generator: Generator, condition: tf.Tensor):
+    """Binds a generator to a checked condition."""
+    self._generator, self._condition = generator, condition
+
+  @property
+  def condition(self) -> tf.Tensor:
+    """The condition, `[..., *condition_shape]`."""
+    return self._condition
+
+  def sample_noise(self, n: int, seed: tf.Tensor, temperature: float | tf.Tensor | None = None) -> tf.Tensor:
+    """Draws noise for `decode`; see `Generator.sample_noise`."""
+    return self._generator.sample_noise(n, seed, temperature, condition=self._condition)
+
+  def decode(self, noise: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+    """Maps noise to images; see `Flow.decode`."""
+    return self._generator.decode(noise, training=training, condition=self._condition)
+
+  def sample(
+    self, sample_shape: int | Sequence[int] | tf.Tensor = (), seed: int | tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Draws samples; see `Flow.sample`."""
+    return self._generator.sample(sample_shape, seed, condition=self._condition)
+
+
+class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
   """The distribution p(x | c) of a conditional flow, for one condition or a batch of them.
 
-  Its batch shape is the shape of the conditions without their event. It takes no keywords, so that it can be a part of
+  Its batch shape is the shape of the conditions without their event. It needs no keywords, so that it can be a part of
   any distribution of TFP, such as a joint distribution or a mixture. `Flow.given` makes it.
 
   ```python
@@ -28,8 +57,9 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
   def __init__(self, flow: Flow, condition: tf.Tensor, name: str = 'given'):
     """Builds the distribution from a flow and a checked condition."""
     parameters = dict(locals())
-    self._flow, self._condition = flow, condition
-    super().__init__(
+    GivenSampler.__init__(self, flow, condition)
+    tfp.distributions.Distribution.__init__(
+      self,
       dtype=flow.dtype,
       reparameterization_type=flow.reparameterization_type,
       validate_args=False,
@@ -45,34 +75,45 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
   @property
   def flow(self) -> Flow:
     """The conditional flow."""
-    return self._flow
+    return self._generator
 
   @property
-  def condition(self) -> tf.Tensor:
-    """The condition, `[*batch_shape, *flow.condition_shape]`."""
-    return self._condition
+  def distribution(self) -> tfp.distributions.Distribution:
+    """The prior of the flow."""
+    return self.flow.distribution
 
-  def log_prob(self, value: tf.Tensor, name: str = 'log_prob') -> tf.Tensor:
+  def log_prob(
+    self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """Log density of images in nats, `[..., *batch_shape]`; see `Flow.log_prob`."""
-    return super().log_prob(self._flow._as_events('value', value, self._flow), name)
+    value = self.flow._as_events('value', value, self.flow)
+    return tfp.distributions.Distribution.log_prob(self, value, name, training=training, component=component)
 
-  def encode(self, images: tf.Tensor) -> tf.Tensor:
+  def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+    """The flow's own: log p(x, y) of all classes; see `Flow.class_log_probs`."""
+    return self.flow.class_log_probs(value, training=training)
+
+  def nearest_component(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns pseudo-labels; see `Flow.nearest_component`."""
+    return self.flow.nearest_component(images, condition=self._condition)
+
+  def encode(self, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps images to noise; see `Flow.encode`."""
-    return self._flow.encode(images, condition=self._condition)
+    return self.flow.encode(images, training=training, condition=self._condition)
 
-  def decode(self, noise: tf.Tensor) -> tf.Tensor:
-    """Maps noise to images; see `Flow.decode`."""
-    return self._flow.decode(noise, condition=self._condition)
+  def sample(self, sample_shape=(), seed=None, name: str = 'sample') -> tf.Tensor:
+    """Draws samples `[*sample_shape, *batch_shape, *event_shape]`; see `Flow.sample`."""
+    return tfp.distributions.Distribution.sample(self, sample_shape, seed, name)
 
   def _event_shape(self):
-    return self._flow.event_shape
+    return self.flow.event_shape
 
   def _event_shape_tensor(self):
-    return self._flow.event_shape_tensor()
+    return self.flow.event_shape_tensor()
 
   def _default_event_space_bijector(self):
     """The flow itself, from noise to images."""
-    flow, event_ndims = self._flow, self.event_shape.rank
+    flow, event_ndims = self.flow, self.event_shape.rank
 
     def inverse_log_det_jacobian(images):
       images, condition = flow._broadcast(images, flow.event_shape, self._condition)
@@ -89,11 +130,11 @@ class Given(HiddenFromKeras, tfp.distributions.Distribution):
 
   def _sample_n(self, n, seed=None):
     shape = ps.concat([[n], self.batch_shape_tensor()], axis=0)
-    return self._flow.sample(shape, seed, condition=self._condition)
+    return self.flow.sample(shape, seed, condition=self._condition)
 
   def _sample_and_log_prob(self, sample_shape, seed):
     shape = ps.concat([ps.reshape(sample_shape, [-1]), self.batch_shape_tensor()], axis=0)
-    return self._flow.experimental_sample_and_log_prob(shape, seed, condition=self._condition)
+    return self.flow.experimental_sample_and_log_prob(shape, seed, condition=self._condition)
 
-  def _log_prob(self, x):
-    return self._flow.log_prob(x, condition=self._condition)
+  def _log_prob(self, x, **kwargs):
+    return self.flow.log_prob(x, condition=self._condition, **kwargs)

@@ -13,7 +13,7 @@ from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import as_indices, check_events
+from flowgan_tf.flows.checks import as_indices, check_events
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 

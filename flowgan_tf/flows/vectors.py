@@ -12,10 +12,10 @@ from flowgan_tf.flows.builder import (
   MOST_LAYERS,
   MOST_UNITS,
   builder,
-  check_events,
   network_condition,
   uniform_class_probs,
 )
+from flowgan_tf.flows.checks import check_events
 from flowgan_tf.flows.flow import Flow
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.networks import dense_conditioner

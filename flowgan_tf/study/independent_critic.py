@@ -100,10 +100,10 @@ def critic_distances(
       loss, _ = objective.critic_loss(critic, real, fake, penalty_seed)
     optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
 
-  images = data.training_batches(data.Split(validation[seen], None), levels, batch_size, seed).take(steps)
+  batches = data.training_batches(data.Split(validation[seen], None), levels, batch_size, seed).take(steps)
   with Task('training the critic', steps, unit='steps', images=batch_size) as task:
-    for step, real in enumerate(images):
-      update(real, tf.constant(step))
+    for step, batch in enumerate(batches):
+      update(batch.images, tf.constant(step))
       task.advance()
 
   outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], autograph=False)

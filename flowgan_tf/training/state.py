@@ -154,7 +154,7 @@ def start_from_data(
     # As training sees them: some are mirrored or moved.
     moved, size = {'flip': config.flip, 'shift': config.shift}, min(len(train), _PER_BATCH, held)
     batches = training_batches(train, levels, size, config.seed, **moved)
-    images = [batch.numpy() for batch in batches.take(math.ceil(min(held, len(train)) / size))]
+    images = [batch.images.numpy() for batch in batches.take(math.ceil(min(held, len(train)) / size))]
     fit_histograms(state.generator, np.concatenate(images)[: len(train)])  # Each image counts at most once.
     for average, fitted in zip(histogram_logits(state.ema), histograms, strict=True):
       average.histograms.assign(fitted.histograms)

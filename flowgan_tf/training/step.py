@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.bijectors import BatchNormalization
 from flowgan_tf.cores import in_parts
+from flowgan_tf.data import Batch
 from flowgan_tf.data.conditions import reduce_images
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.flows.prior import sample_noise
@@ -130,13 +131,13 @@ class TrainStep:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 
   def __call__(
-    self, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor], step: int | None = None, gradient_norm: bool = True
+    self, batch: Batch | tf.Tensor, step: int | None = None, gradient_norm: bool = True
   ) -> dict[str, tf.Tensor]:
     """Makes one step.
 
     Args:
-      batch: Real images `[batches_per_step * batch_size, height, width, channels]`, or this worker's share of them. For
-        a conditional generator, a pair of the images and their conditions.
+      batch: `batches_per_step * batch_size` real images with their conditions, or this worker's share of them; or
+        images alone.
       step: Number of steps before this one; None reads it from the state.
       gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory. It always is with a
         critic or a `clip_norm`.
@@ -160,32 +161,30 @@ class TrainStep:
     pattern = penalized, trains_generator, gradient_norm or self._always_computes_norm
     waiting = contextlib.nullcontext()
     if pattern not in self._graphs:
-      self._graphs[pattern] = graph(lambda *batch: self._step(batch, *pattern), jit_compile=self._compiles_all)
+      self._graphs[pattern] = graph(lambda batch: self._step(batch, *pattern), jit_compile=self._compiles_all)
       waiting = Task('compiling the training step')
     with waiting:
-      metrics = self._graphs[pattern](*(batch if isinstance(batch, tuple) else (batch,)))
+      metrics = self._graphs[pattern](batch if isinstance(batch, Batch) else Batch(batch))
     if trains_generator and state.ema is not state.generator and (averaged := _averaged_steps(step, config.ema_every)):
       decays = (min(config.ema_decay, (1 + t) / (10 + t)) for t in averaged)
       self._average(tf.constant(math.prod(decays), tf.float32))
     return metrics
 
   def _step(self, batch, *pattern):
-    metrics = self._replicas.run(lambda *batch: self.update(batch, *pattern), *batch)
+    metrics = self._replicas.run(lambda batch: self.update(batch, *pattern), batch)
     self.state.step.assign_add(1)
     return metrics
 
   def update(
-    self, batch: Sequence[tf.Tensor], penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
+    self, batch: Batch, penalized: Sequence[bool], trains_generator: bool, gradient_norm: bool
   ) -> dict[str, tf.Tensor]:
     """Makes the updates of critic and generator on one replica, from the images of its worker; returns their metrics.
 
-    The batch is the images and, for a conditional generator, their conditions. `penalized` says for each critic update
-    whether the gradient penalty is part of its loss.
+    `penalized` says for each critic update whether the gradient penalty is part of its loss.
     """
     config, batch_size, metrics = self.config, self._batch_size, {}
     batches = batches_per_step(self.objective, config.critic_steps, config.reuse_batch)
-    images, *condition = (share(tensor, batches, of_worker=True) for tensor in batch)
-    condition = condition[0] if condition else None
+    images, condition = (None if part is None else share(part, batches, of_worker=True) for part in batch)
     if self.objective.uses_critic and not (trains_generator and self._shares_samples):
       batches = 1 if config.reuse_batch else config.critic_steps
       first = slice(None) if config.reuse_batch else slice(config.critic_steps * batch_size)

@@ -153,5 +153,5 @@ def test_a_resumed_stream_and_a_share_of_it_have_the_same_conditions(tmp_path, k
     for *parts, part in zip(*shares, whole, strict=True):
       np.testing.assert_array_equal(np.stack(parts, axis=2).reshape(part.shape), part)
   # A training without a condition has the same images.
-  plain = np.stack(list(training_batches(data.train, LEVELS, 12, 8, flip=True).take(5).as_numpy_iterator()))
+  plain = np.stack([batch.images for batch in training_batches(data.train, LEVELS, 12, 8, flip=True).take(5)])
   np.testing.assert_array_equal(plain, whole[0])

@@ -27,7 +27,7 @@ def numbered(n: int, shape: tuple[int, int, int] = (2, 3, 1)) -> Split:
 
 
 def take(dataset: tf.data.Dataset, count: int) -> list[np.ndarray]:
-  return [batch.numpy() for batch in dataset.take(count)]
+  return [batch.images.numpy() for batch in dataset.take(count)]
 
 
 def members(batches: list[np.ndarray], levels: int = 256) -> np.ndarray:

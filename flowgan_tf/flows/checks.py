@@ -1,0 +1,55 @@
+"""Checks of images, noise, conditions and classes that a generator gets."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from flowgan_tf.errors import UsageError
+
+# How a user turns grey levels into images.
+DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'
+
+
+def check_events(
+  name: str, value: tf.Tensor | np.ndarray, event_shape: tf.TensorShape, batch: str = '...', dtype: tf.DType = None
+) -> None:
+  """Checks for a batch of images or of their noise, which TFP would cast and broadcast silently.
+
+  `batch` is '...' for any number of batch dimensions, or the name of the only one. Without a `dtype`, any
+  floating-point type is accepted.
+  """
+  given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
+  suits = given.is_floating if dtype is None else given == dtype
+  if suits and shape.rank is not None and event_shape.rank is not None:
+    ndims = shape.rank - event_shape.rank
+    suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
+  if not suits:
+    expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
+    is_image = event_shape.rank == 3 and name in ('images', 'value')
+    hint = f'; {DEQUANTIZE}' if given.is_integer and is_image else ''
+    raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
+
+
+def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:
+  """Converts ints from 0 to `count - 1` to int32, and refuses others; a compiled function sees only their dtype."""
+  indices = tf.convert_to_tensor(value)
+  known = tf.get_static_value(indices) if indices.dtype.is_integer else None
+  wrong = [] if known is None else np.setdiff1d(known, np.arange(count))
+  if len(wrong) or not indices.dtype.is_integer:
+    found = ', '.join(map(str, wrong)) or indices.dtype.name
+    raise UsageError(f'`{name}` must be ints from 0 to {count - 1}. Got: {found}.', name)
+  return tf.cast(indices, tf.int32)
+
+
+def broadcast_to(tensor, shape):
+  """Broadcasts a tensor, and returns one of this shape as it is, so that TFP's cache knows it again."""
+  known = tf.get_static_value(shape)
+  return tensor if known is not None and tensor.shape == known else tf.broadcast_to(tensor, shape)
+
+
+def check_values(images: np.ndarray) -> None:
+  """Checks for values in [0, 1]; a UsageError names the smallest and the largest value."""
+  low, high = float(np.min(images, initial=math.inf)), float(np.max(images, initial=-math.inf))
+  if not (low >= 0 and high <= 1):
+    raise UsageError(f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got: {low:g} to {high:g}.', 'images')

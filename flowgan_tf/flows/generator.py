@@ -1,0 +1,147 @@
+"""The base class of all generators: conditions, and copies in another dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability.python.internal import prefer_static as ps
+from tensorflow_probability.python.internal import tensor_util
+
+from flowgan_tf.errors import UsageError, check
+from flowgan_tf.flows.checks import as_indices, broadcast_to, check_events
+from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.networks.adapter import HiddenFromKeras
+
+
+class Generator(HiddenFromKeras):
+  """Base of the generators that can be trained, sampled and exported: `Flow` and `ImplicitGenerator`.
+
+  A generator may have conditions: labels of `classes`, or floats of a `condition_shape`.
+  """
+
+  has_density: bool  #: Whether the generator has `log_prob` and `encode`.
+  _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
+  _class_probs: tf.Variable | tf.Tensor | None
+  _condition_shape: tuple[int, ...] | None
+
+  def with_dtype(self, dtype: str) -> Self:
+    """Copies the generator, with the same weights, in another dtype. All layers of the copy are trainable.
+
+    Args:
+      dtype: 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or a dtype of NumPy or TensorFlow.
+
+    Raises:
+      ValueError: If no builder, such as `nice`, made the generator.
+    """
+    if self._build is None:
+      raise ValueError(f'`generator` must come from a function decorated with `builder`. Got: {self.name!r}.')
+    other = self._build(dtype=dtype, name=self.name)
+    for variable, source in zip(other.variables, self.variables, strict=True):
+      variable.assign(tf.cast(source, variable.dtype))
+    return other
+
+  @property
+  def classes(self) -> int | None:
+    """The number of classes, or None for a generator without them."""
+    return None if self._class_probs is None else self._class_probs.shape[0]
+
+  @property
+  def class_probs(self) -> tf.Variable | tf.Tensor | None:
+    """The probabilities of the classes, `[classes]`; a training sets them to the shares of its labelled images."""
+    return self._class_probs
+
+  @property
+  def condition_shape(self) -> tuple[int, ...] | None:
+    """The shape of one condition, or None for a generator with classes or without conditions."""
+    return self._condition_shape
+
+  @property
+  def _is_conditional(self):
+    return self.classes is not None or self.condition_shape is not None
+
+  def sample_noise(
+    self,
+    n: int,
+    seed: tf.Tensor,
+    temperature: float | tf.Tensor | None = None,
+    *,
+    condition: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Draws noise `[n, *event_shape]` of the prior with a stateless seed, for `decode`.
+
+    A temperature scales it as in `tempered`. Labels choose the components of a mixture that is divided among classes.
+    """
+    return sample_noise(self.distribution, n, seed, temperature, None if self.classes is None else condition)
+
+  def _set_condition(self, class_probs, condition_shape):
+    """Keeps the kind of the conditions, from arguments of a constructor."""
+    check('condition_shape', condition_shape, 'None with `class_probs`', class_probs is None or condition_shape is None)
+    self._class_probs = probs = tensor_util.convert_nonref_to_tensor(class_probs)
+    if probs is not None:
+      holds = probs.dtype.is_floating and probs.shape.rank == 1
+      check('class_probs', f'{probs.dtype.name} {probs.shape}', 'floats [classes]', holds)
+      value = probs.numpy() if tf.executing_eagerly() else tf.get_static_value(probs)
+      holds = value is None or (value.min() >= 0 and abs(value.sum() - 1) < 1e-3)
+      check('class_probs', value, 'probabilities that sum to 1', holds)
+    self._condition_shape = None if condition_shape is None else tuple(condition_shape)
+
+  def _as_condition(self, condition):
+    """Converts a condition, and refuses one of another dtype, shape or range.
+
+    It also refuses None if the generator is conditional, and a condition if it is not.
+    """
+    given = condition is not None
+    if given != self._is_conditional:
+      expected = (
+        'None, as {} is not conditional. Got: a condition' if given else 'given, as {} is conditional. Got: None'
+      )
+      raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
+    if self.classes is not None:
+      return as_indices('condition', condition, self.classes)
+    if self.condition_shape is not None:
+      # As for images: integers in a list are refused, too.
+      found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)
+      check_events('condition', found, tf.TensorShape(self.condition_shape))
+      dtype = None if tf.is_tensor(condition) else self.dtype
+      return tf.cast(tf.convert_to_tensor(condition, dtype), self.dtype)
+    return None
+
+  def _seen_by_networks(self, condition):
+    """Returns a condition as networks see it, labels as one-hot vectors."""
+    return condition if self.classes is None else tf.one_hot(condition, self.classes, dtype=self.dtype)
+
+  def _with_condition(self, batch, condition):
+    """Broadcasts a batch shape with the condition's; returns the result, and a condition of that batch shape."""
+    event_shape = self.condition_shape or ()
+    own = ps.shape(condition)[: ps.rank(condition) - len(event_shape)]
+    try:
+      together = ps.broadcast_shape(batch, own)
+    except ValueError:
+      expected, found = tf.TensorShape(batch), tf.TensorShape(own)
+      raise UsageError(
+        f'`condition` must have a batch shape that suits {expected}. Got: {found}.', 'condition'
+      ) from None
+    return together, broadcast_to(condition, ps.concat([together, event_shape], axis=0))
+
+  def _broadcast(self, events, event_shape, condition):
+    """Checks a condition; gives it and events one batch shape."""
+    condition = self._as_condition(condition)
+    if condition is None:
+      return events, None
+    split = ps.rank(events) - event_shape.rank
+    batch, condition = self._with_condition(ps.shape(events)[:split], condition)
+    return broadcast_to(events, ps.concat([batch, ps.shape(events)[split:]], axis=0)), condition
+
+  def _condition_of_samples(self, sample_shape, condition, seed):
+    """Returns the shape of samples, a condition for each, and the seed of the rest.
+
+    The condition is broadcast with `sample_shape`. If there is none, classes are drawn by their probabilities.
+    """
+    shape = ps.reshape(ps.convert_to_shape_tensor(sample_shape, dtype=tf.int32), [-1])
+    if condition is None and self.classes is not None:
+      seed, class_seed = tfp.random.split_seed(seed, salt='classes')
+      condition = tfp.distributions.Categorical(probs=self.class_probs).sample(shape, seed=class_seed)
+    return *self._with_condition(shape, self._as_condition(condition)), seed

@@ -1,13 +1,18 @@
 """Fixtures of the suite: real data where it lies, and a note where it does not."""
 
+import functools
 import gc
 import os
 import sys
+import typing
 
 import pytest
 
 # By default Python collects after 700 new objects, which took 7 % of the time of tests that build flows.
 gc.set_threshold(100_000)
+# TensorFlow asks of each tensor whether it is a `Protocol`. Python 3.12 keeps what this collects anew each time.
+if sys.version_info < (3, 12):
+  typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 
 def _prepared(variable: str) -> str:

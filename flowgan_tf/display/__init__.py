@@ -1,6 +1,7 @@
-"""How things look: tables, figures, and the plots in them. It knows nothing of runs."""
+"""What tables, figures and grids of images look like. It knows nothing of runs."""
 
-from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.figure import Figure, save_png
+from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import Column, Row, Table
 
-__all__ = ['Column', 'Figure', 'Row', 'Table']
+__all__ = ['Column', 'Figure', 'Row', 'Table', 'image_grid', 'save_png']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import os
 import pathlib
 
 import matplotlib as mpl
@@ -44,9 +45,7 @@ class Figure:
   @classmethod
   def of_pixels(cls, pixels: np.ndarray, alt: str, caption: str, command: str | None = None) -> Figure:
     """Writes pixels, uint8 `[height, width, channels]` with 1 channel or 3, as a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, 'PNG')
-    return cls.of_png(file.getvalue(), alt, caption, command)
+    return cls.of_png(_png(pixels), alt, caption, command)
 
   @classmethod
   def of_png(cls, data: bytes, alt: str, caption: str, command: str | None = None) -> Figure:
@@ -64,6 +63,21 @@ class Figure:
     path = path.with_name(f'{path.name}.{self.suffix}')
     write_atomically(path, self.data)
     return path
+
+
+def save_png(pixels: np.ndarray, path: str | os.PathLike) -> None:
+  """Writes a uint8 picture `[height, width, channels]` as a PNG file, whole or not at all.
+
+  Raises:
+    UsageError: If the file cannot be written.
+  """
+  write_atomically(pathlib.Path(path), _png(pixels))
+
+
+def _png(pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, 'PNG')
+  return file.getvalue()
 
 
 def png_size(data: bytes) -> tuple[int, int]:

@@ -21,8 +21,12 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import save_arrays
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
+
+pictures = lazy_import('flowgan_tf.evaluation.pictures')
+conditions = lazy_import('flowgan_tf.evaluation.rows')
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
@@ -66,7 +70,7 @@ def main(arguments: list[str]) -> None:
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   if kind != 'samples' and len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: was trained on a table, for which there are no {kind}')
-  rows = fg.evaluation.pictures.rows_of_run(run, FLAGS.label, vector)
+  rows = conditions.rows_of_run(run, FLAGS.label, vector)
   n, given = FLAGS.n or _DEFAULT_N[kind], ''
   if FLAGS.label is not None:
     given = f'_label{FLAGS.label}'
@@ -76,13 +80,13 @@ def main(arguments: list[str]) -> None:
       given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
   elif rows is not None and not FLAGS.n:
     n = _IN_A_ROW if kind == 'samples' else len(rows.conditions)
-  picture = getattr(fg.evaluation.pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
+  picture = getattr(pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
   default = run.workdir / 'samples' / name
   out = pathlib.Path(FLAGS.out or default)
   save_arrays(f'{out}.npz', picture.arrays)
   if picture.grid is not None:
-    fg.evaluation.save_png(picture.grid, f'{out}.png')
+    fg.display.save_png(picture.grid, f'{out}.png')
     print(f'{out}.png')
   print(f'{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
 

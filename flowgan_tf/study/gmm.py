@@ -6,13 +6,13 @@ import numpy as np
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 from flowgan_tf.study.summary import Summary
 
-pictures = lazy_import('flowgan_tf.evaluation.pictures')
 metrics = lazy_import('flowgan_tf.metrics')
 
 _GRID_IMAGES = 64
@@ -133,7 +133,7 @@ class Gmm(Analysis):
         f'validation images and {score} of {at["score_samples"]:,} samples.{said}',
       )
     figures[f'{self.name}_samples'] = Figure.of_pixels(
-      pictures.image_grid(first.arrays['samples']),
+      image_grid(first.arrays['samples']),
       'Samples of the mixture of Gaussians, in rows of 8.',
       f'Samples of the mixture at the bandwidth with the best validation NLL, {record["best_bandwidth"]:.3g}.',
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, as_keyword, mean_nll, scored_alike
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
   from flowgan_tf.flows import Flow
 
 tf = lazy_import('tensorflow')
-pictures = lazy_import('flowgan_tf.evaluation.pictures')
 priors = lazy_import('flowgan_tf.flows.prior')
 metrics = lazy_import('flowgan_tf.metrics')
 seeds = lazy_import('flowgan_tf.runs.seeds')
@@ -147,7 +147,7 @@ def _grid(label: str, study: Study) -> Figure:
   samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
   said = ', '.join(f'{t:g}' for t in temperatures)
   return Figure.of_pixels(
-    pictures.image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),
+    image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),
     f'Samples of {label}, a row for each of the temperatures {said}.',
     f'{label}: samples of the same noise in each column, at temperatures of {said} from top to bottom.',
   )

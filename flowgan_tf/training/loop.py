@@ -13,9 +13,10 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.display import image_grid, save_png
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.evaluation.pictures import image_grid, real_grid, rows_of_classes, rows_of_images, save_png
+from flowgan_tf.evaluation.rows import real_grid, rows_of_classes, rows_of_images
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.metrics.arrays import cache_folder, cached

@@ -1,4 +1,4 @@
-"""Grids, and what the pictures of a run show of a flow; test_sample.py tests them on runs."""
+"""What the pictures of a run show of a flow; test_sample.py tests them on runs."""
 
 import math
 import types
@@ -7,71 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from flowgan_tf import data, flows
+from flowgan_tf import flows
+from flowgan_tf.display.grids import image_grid
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
-from flowgan_tf.evaluation.pictures import Rows, image_grid, neighbor_grid, rows_of_classes, rows_of_images, rows_of_run
+from flowgan_tf.evaluation.rows import rows_of_run
 from flowgan_tf.flows.prior import sample_noise
-
-LINE, PAPER = 110, 255
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-def test_geometry(channels):
-  """Five images of 2 x 3 pixels, two in a row, each pixel as 2 x 2."""
-  images = np.random.default_rng(0).random((5, 2, 3, channels))
-  grid = image_grid(images, columns=2, tile=5)
-  height, width = 3 * (4 + 2) + 2, 2 * (6 + 2) + 2
-  assert grid.shape == (height, width, channels) and grid.dtype == np.uint8
-  unseen = np.ones(grid.shape[:2], bool)
-  for i, image in enumerate(images):
-    y, x = 2 + (i // 2) * 6, 2 + (i % 2) * 8
-    tile = grid[y : y + 4, x : x + 6]
-    np.testing.assert_array_equal(tile, np.rint(255 * np.kron(image, np.ones((2, 2, 1)))))
-    unseen[y : y + 4, x : x + 6] = False
-  assert np.all(grid[unseen] == LINE)
-  # By default as many rows as columns, or one fewer; small images are enlarged, and large ones are not shrunk.
-  assert image_grid(np.zeros((5, 10, 4, 1))).shape == (2 * 62 + 2, 3 * 26 + 2, 1)
-  assert image_grid(np.zeros((1, 70, 80, 3))).shape == (74, 84, 3)
-
-
-def test_values_outside_of_the_unit_interval():
-  values = np.array([0.0, 1.0, -0.5, 1.5, 0.5, np.nan, np.inf, -np.inf, 1e30]).reshape(9, 1, 1, 1)
-  greys = image_grid(values, columns=9, tile=1)[2, 2::3, 0]
-  np.testing.assert_array_equal(greys, [0, 255, 0, 255, 128, 128, 128, 128, 255])
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-def test_sample_first_then_its_neighbours(channels):
-  """Five samples of 32 x 32 pixels, each drawn as 2 x 2, with two neighbours: two columns, of three and two samples."""
-  n, k, size, step, gap = 5, 2, 64, 66, 10
-  images = np.random.default_rng(0).random((n, 32, 32, channels))
-  neighbors = np.random.default_rng(1).random((n, k, 32, 32, channels))
-  picture = neighbor_grid(images, neighbors)
-  column = (step + 2) + gap + (k * step + 2)
-  assert picture.shape == (3 * step + 2, 2 * column + 4 * gap, channels) and picture.dtype == np.uint8
-  unseen = np.ones(picture.shape[:2], bool)
-  for i in range(n):
-    left, y = (i // 3) * (column + 4 * gap), 2 + (i % 3) * step
-    starts = [left + 2] + [left + step + 2 + gap + 2 + j * step for j in range(k)]
-    for x, image in zip(starts, [images[i], *neighbors[i]], strict=True):
-      expected = np.rint(255 * np.kron(image, np.ones((2, 2, 1))))
-      np.testing.assert_array_equal(picture[y : y + size, x : x + size], expected)
-      unseen[y : y + size, x : x + size] = False
-  # Between sample and neighbours, between the columns, and where the sixth sample would be.
-  for paper in (picture[:, step + 2 :][:, :gap], picture[:, column:][:, : 4 * gap], picture[2 * step + 2 :, column:]):
-    assert np.all(paper == PAPER)
-  assert set(np.unique(picture[unseen])) == {LINE, PAPER}
-
-
-@pytest.mark.parametrize(('n', 'k', 'rows', 'columns'), [(8, 5, 8, 1), (64, 5, 16, 4), (3, 1, 2, 2)])
-def test_many_samples_take_several_columns(n, k, rows, columns):
-  picture = neighbor_grid(np.zeros((n, 28, 28, 1)), np.zeros((n, k, 28, 28, 1)))
-  column = (58 + 2) + 10 + (k * 58 + 2)
-  assert picture.shape == (rows * 58 + 2, columns * column + (columns - 1) * 40, 1)
-
-
-# Pictures of a run.
 
 
 @pytest.fixture(scope='module')
@@ -113,50 +54,6 @@ def test_interpolations_go_from_mean_to_mean():
 
 
 # Pictures of a conditional run.
-
-
-def test_condition_samples_and_original_lie_side_by_side():
-  """Two rows of grey images of 32 x 32 pixels, each drawn as 2 x 2, for colour conditions of 8 x 16."""
-  rng = np.random.default_rng(0)
-  samples, originals, conditions = rng.random((6, 32, 32, 1)), rng.random((2, 32, 32, 1)), rng.random((2, 8, 16, 3))
-  picture = Rows(conditions, np.arange(2), originals).draw(samples, 3)
-  size, step, gap = 64, 66, 10
-  assert picture.shape == (2 * step + 2, (step + 2) + gap + (3 * step + 2) + gap + (step + 2), 3)
-  starts = [2, *(step + 2 + gap + 2 + i * step for i in range(3)), 4 * step + 4 + 2 * gap + 2]
-  for row in range(2):
-    # Each pixel of the condition covers 4 x 2 pixels of an image.
-    enlarged = np.kron(conditions[row], np.ones((4, 2, 1)))
-    for x, image in zip(starts, [enlarged, *samples[3 * row : 3 * row + 3], originals[row]], strict=True):
-      tile = picture[2 + row * step :][:size, x : x + size]
-      np.testing.assert_array_equal(
-        tile, np.broadcast_to(np.rint(255 * np.kron(image, np.ones((2, 2, 1)))), tile.shape)
-      )
-  assert np.all(picture[:, step + 2 :][:, :gap] == PAPER)
-
-
-def test_vectors_are_not_drawn_and_images_of_other_ranges_are_scaled():
-  samples, originals = np.zeros((4, 64, 64, 1)), np.ones((2, 64, 64, 1))
-  pictured = Rows(np.zeros((2, 5)), np.arange(2), originals).draw(samples, 2)
-  np.testing.assert_array_equal(pictured, Rows(np.zeros((2, 64, 64, 2)), np.arange(2), originals).draw(samples, 2))
-  assert pictured.shape == (2 * 66 + 2, 2 * 66 + 2 + 10 + 68, 1)
-  conditions = np.array([-3.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 64, 64, 1))
-  pictured = Rows(conditions, np.arange(2), originals).draw(samples, 2)
-  assert np.all(pictured[2:66, 2:66] == 0) and np.all(pictured[68:132, 2:66] == 255)
-
-
-def test_the_rows_of_many_classes_and_images_are_spread():
-  np.testing.assert_array_equal(rows_of_classes(3, 10).conditions, [0, 1, 2])
-  np.testing.assert_array_equal(rows_of_classes(100, 10).conditions, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99])
-  images = np.random.default_rng(0).integers(0, 17, (50, 4, 6, 1), np.uint8)
-  split = data.Split(images, None)
-  dataset = data.Dataset('toy', 17, split, split, split, None)
-  rows = rows_of_images(data.make_condition('low_resolution:2', dataset), split)
-  np.testing.assert_array_equal(rows.indices, [0, 7, 14, 21, 28, 35, 42, 49])
-  np.testing.assert_allclose(rows.originals, (images[::7] + 0.5) / 17, rtol=1e-6)
-  means = rows.originals.reshape(8, 2, 2, 3, 2, 1).mean(axis=(2, 4))
-  np.testing.assert_allclose(rows.conditions, means, rtol=1e-5)
-  np.testing.assert_array_equal(rows.each(2)[3], rows.conditions[1])
-  np.testing.assert_array_equal(rows.first(9).indices, [*rows.indices, 0])
 
 
 def conditional(**arguments):

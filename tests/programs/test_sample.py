@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.pictures import image_grid, neighbor_grid
+from flowgan_tf.display.grids import image_grid, neighbor_grid
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import FAST, assert_one_line, call
 from tests.tiny import write_images

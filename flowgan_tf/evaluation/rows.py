@@ -1,0 +1,107 @@
+"""Rows of a picture of samples, each with a condition of its own."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flowgan_tf import data
+from flowgan_tf.display.grids import enlarged, image_grid, side_by_side
+from flowgan_tf.errors import check
+from flowgan_tf.runs.run import Run, load_data
+
+LARGEST_GRID = 1024
+_ROWS = 8  # of samples for the conditions of images
+
+
+class Rows(NamedTuple):
+  """The conditions of the rows of a picture, in which each row shows samples for one condition."""
+
+  conditions: np.ndarray  # one for each row: ints `[rows]` for labels, otherwise float `[rows, ...]`
+  indices: np.ndarray | None = None  # positions of the images in their split that the conditions belong to
+  originals: np.ndarray | None = None  # these images, float `[rows, height, width, channels]` in [0, 1]
+
+  def each(self, columns: int) -> np.ndarray:
+    """Returns the conditions of all samples, row by row."""
+    return np.repeat(self.conditions, columns, axis=0)
+
+  def first(self, rows: int) -> 'Rows':
+    """Returns as many rows, starting again if there are fewer."""
+    chosen = np.arange(rows) % len(self.conditions)
+    return Rows(*(None if part is None else part[chosen] for part in self))
+
+  def draw(self, images: np.ndarray, columns: int) -> np.ndarray:
+    """Lays out samples in rows: on their left the condition, if it is an image, and on their right the original."""
+    rows = min(len(self.conditions), LARGEST_GRID)
+    shown = min(columns, max(1, LARGEST_GRID // rows))
+    in_rows = images.reshape(-1, columns, *images.shape[1:])[:rows, :shown]
+    groups = [in_rows.reshape(-1, *images.shape[1:])]
+    if self.originals is not None:
+      groups.append(self.originals[:rows])
+      if self.conditions.ndim == 4 and self.conditions.shape[3] in (1, 3):
+        groups.insert(0, enlarged(self.conditions[:rows], images.shape[1:3]))
+    channels = max(group.shape[3] for group in groups)
+    groups = [np.broadcast_to(group, (*group.shape[:3], channels)) for group in groups]
+    return side_by_side([image_grid(group, columns=len(group) // rows) for group in groups])
+
+
+def rows_of_classes(classes: int, most: int | None = None) -> Rows:
+  """Returns a row for each class, or for `most` classes from the first to the last."""
+  return Rows(evenly_spaced(classes, most or classes).astype(np.int32))
+
+
+def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
+  """Returns a row for each of 8 images from all over a split."""
+  indices = evenly_spaced(len(split), _ROWS)
+  images, conditions = split.images[indices], split.conditions
+  conditions = condition.of_split(data.Split(images, None, None if conditions is None else conditions[indices]))
+  originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
+  return Rows(conditions, indices, originals)
+
+
+def real_grid(split: data.Split, levels: int, n: int, rows: Rows | None, columns: int) -> np.ndarray | None:
+  """Lays out images of a split as samples are: `n` from all over it, or a row of each class.
+
+  It returns None if the originals stand beside the samples already, or if a class has no image.
+  """
+  chosen = evenly_spaced(len(split), n)
+  if rows is not None:
+    found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
+    if not found or not all(part.any() for part in found):
+      return None
+    chosen = np.concatenate([np.resize(np.flatnonzero(part), columns) for part in found])
+  return image_grid((split.images[chosen] + 0.5) / levels, columns if rows is not None else None)
+
+
+def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows | None:
+  """Returns the rows of a picture of a run, or None for a run without conditions.
+
+  With a label or a vector, there is one row. Otherwise there is a row for each class, or for each of 8 test images.
+
+  Raises:
+    UsageError: If there is no such class, the vector is of another length or not finite, the run has no conditions of
+      that kind, or the data are needed and cannot be read or have changed.
+  """
+  classes, shape = run.generator.classes, run.generator.condition_shape
+  if label is not None:
+    check('label', label, f'left out, as {run.workdir} has no labels', classes is not None)
+    check('label', label, f'from 0 to {classes - 1}, as {run.workdir} has {classes} classes', 0 <= label < classes)
+    return Rows(np.array([label], np.int32))
+  if vector is not None:
+    said = f'left out, as {run.workdir} is not conditioned on vectors'
+    check('condition', vector, said, shape is not None and len(shape) == 1)
+    given = np.array(vector, np.float32)
+    said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
+    check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
+    return Rows(given[np.newaxis])
+  if classes is not None:
+    return rows_of_classes(classes)
+  if shape is None:
+    return None
+  dataset = load_data(run)
+  return rows_of_images(data.make_condition(run.config.condition, dataset), dataset.test)
+
+
+def evenly_spaced(n, most):
+  """Returns positions below n, at most `most`, at equal distances."""
+  return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)

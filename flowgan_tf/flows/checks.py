@@ -42,12 +42,6 @@ def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:
   return tf.cast(indices, tf.int32)
 
 
-def broadcast_to(tensor, shape):
-  """Broadcasts a tensor, and returns one of this shape as it is, so that TFP's cache knows it again."""
-  known = tf.get_static_value(shape)
-  return tensor if known is not None and tensor.shape == known else tf.broadcast_to(tensor, shape)
-
-
 def check_values(images: np.ndarray) -> None:
   """Checks for values in [0, 1]; a UsageError names the smallest and the largest value."""
   low, high = float(np.min(images, initial=math.inf)), float(np.max(images, initial=-math.inf))

@@ -10,8 +10,9 @@ from typing import NoReturn
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# `tfd.TransformedDistribution(...)` itself returns this class for bijectors that own networks. The public class is a
-# CompositeTensor, which tf.Module does not look into: a module that holds one would not list its variables.
+# `tfd.TransformedDistribution(...)` itself returns this class for bijectors that own networks. We tried its public
+# subclass. That is a CompositeTensor, which tf.Module does not look into: a module that holds a flow lists none of its
+# variables then.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
 from flowgan_tf.bijectors import bijector_kwargs

@@ -7,12 +7,11 @@ from typing import Self
 
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.internal import prefer_static as ps
-from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.errors import UsageError, check
-from flowgan_tf.flows.checks import as_indices, broadcast_to, check_events
+from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 
@@ -79,7 +78,7 @@ class Generator(HiddenFromKeras):
   def _set_condition(self, class_probs, condition_shape):
     """Keeps the kind of the conditions, from arguments of a constructor."""
     check('condition_shape', condition_shape, 'None with `class_probs`', class_probs is None or condition_shape is None)
-    self._class_probs = probs = tensor_util.convert_nonref_to_tensor(class_probs)
+    self._class_probs = probs = variable_or_tensor(class_probs)
     if probs is not None:
       holds = probs.dtype.is_floating and probs.shape.rank == 1
       check('class_probs', f'{probs.dtype.name} {probs.shape}', 'floats [classes]', holds)
@@ -115,32 +114,28 @@ class Generator(HiddenFromKeras):
 
   def _with_condition(self, batch, condition):
     """Broadcasts a batch shape with the condition's; returns the result, and a condition of that batch shape."""
-    event_shape = self.condition_shape or ()
-    own = ps.shape(condition)[: ps.rank(condition) - len(event_shape)]
+    event_ndims = len(self.condition_shape or ())
+    own, _ = divided_shape(condition, event_ndims)
     try:
-      together = ps.broadcast_shape(batch, own)
+      together = broadcast_shape(batch, own)
     except ValueError:
-      expected, found = tf.TensorShape(batch), tf.TensorShape(own)
-      raise UsageError(
-        f'`condition` must have a batch shape that suits {expected}. Got: {found}.', 'condition'
-      ) from None
-    return together, broadcast_to(condition, ps.concat([together, event_shape], axis=0))
+      raise UsageError(f'`condition` must have a batch shape that suits {batch}. Got: {own}.', 'condition') from None
+    return together, broadcast_batch(condition, together, event_ndims)
 
   def _broadcast(self, events, event_shape, condition):
     """Checks a condition; gives it and events one batch shape."""
     condition = self._as_condition(condition)
     if condition is None:
       return events, None
-    split = ps.rank(events) - event_shape.rank
-    batch, condition = self._with_condition(ps.shape(events)[:split], condition)
-    return broadcast_to(events, ps.concat([batch, ps.shape(events)[split:]], axis=0)), condition
+    batch, condition = self._with_condition(divided_shape(events, event_shape.rank)[0], condition)
+    return broadcast_batch(events, batch, event_shape.rank), condition
 
   def _condition_of_samples(self, sample_shape, condition, seed):
     """Returns the shape of samples, a condition for each, and the seed of the rest.
 
     The condition is broadcast with `sample_shape`. If there is none, classes are drawn by their probabilities.
     """
-    shape = ps.reshape(ps.convert_to_shape_tensor(sample_shape, dtype=tf.int32), [-1])
+    shape = as_shape(sample_shape)
     if condition is None and self.classes is not None:
       seed, class_seed = tfp.random.split_seed(seed, salt='classes')
       condition = tfp.distributions.Categorical(probs=self.class_probs).sample(shape, seed=class_seed)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.internal import prefer_static as ps
 
+from flowgan_tf.flows.tensors import as_shape
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 if TYPE_CHECKING:
@@ -129,11 +129,11 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     )
 
   def _sample_n(self, n, seed=None):
-    shape = ps.concat([[n], self.batch_shape_tensor()], axis=0)
+    shape = tf.concat([[n], self.batch_shape_tensor()], axis=0)
     return self.flow.sample(shape, seed, condition=self._condition)
 
   def _sample_and_log_prob(self, sample_shape, seed):
-    shape = ps.concat([ps.reshape(sample_shape, [-1]), self.batch_shape_tensor()], axis=0)
+    shape = tf.concat([as_shape(sample_shape), self.batch_shape_tensor()], axis=0)
     return self.flow.experimental_sample_and_log_prob(shape, seed, condition=self._condition)
 
   def _log_prob(self, x, **kwargs):

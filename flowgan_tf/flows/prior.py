@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.internal import tensor_util
 
 from flowgan_tf.bijectors import AlphaLogit
 from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.checks import as_indices, check_events
+from flowgan_tf.flows.tensors import variable_or_tensor
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
@@ -115,15 +115,15 @@ class MixturePrior(tfp.distributions.Distribution):
         `PRIORS`.
     """
     parameters = dict(locals())
-    means = tensor_util.convert_nonref_to_tensor(means)
+    means = variable_or_tensor(means)
     static = means.shape.rank and means.shape.is_fully_defined() and 0 not in means.shape
     check('means', f'{means.dtype.name} {means.shape}', 'floats [K, *event_shape]', static and means.dtype.is_floating)
     self._means, self._standard = means, standard_prior(standard, means.shape[1:], means.dtype)
-    self._scale = tensor_util.convert_nonref_to_tensor(scale, dtype=means.dtype)
+    self._scale = variable_or_tensor(scale, means.dtype)
     if self._scale is not None:  # A vector would be broadcast along the events.
       value = tf.get_static_value(self._scale)
       check('scale', scale, 'a number of at least 0', self._scale.shape.rank == 0 and (value is None or value >= 0))
-    self._prototypes = tensor_util.convert_nonref_to_tensor(prototypes, dtype=means.dtype)
+    self._prototypes = variable_or_tensor(prototypes, means.dtype)
     if self._prototypes is not None:
       shape = self._prototypes.shape
       expected = f'[{means.shape[0]}, ...], one for each mean'

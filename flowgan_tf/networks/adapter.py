@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 import keras
 import tensorflow as tf
-
-# This module is private to Keras. No public API tells which layer is being called.
-from keras.src.backend.common import global_state
 
 from flowgan_tf.errors import UsageError, check
 
@@ -27,7 +24,7 @@ class HiddenFromKeras:
     super()._maybe_initialize_trackable()
     # TensorFlow calls this method when the module becomes an attribute of an object, and neither TensorFlow nor Keras
     # has a public hook for that. Only the caller knows the object.
-    owner = sys._getframe(1).f_locals.get('self')
+    owner = inspect.currentframe().f_back.f_locals.get('self')
     if isinstance(owner, keras.Layer):
       _check_owner(owner, self.variables, self.name)
 
@@ -39,6 +36,16 @@ def _check_owner(owner: keras.Layer, variables: Sequence[tf.Variable], name: str
       f'`{owner.name}` is a Keras layer and does not see the variables of {name!r}: it would neither train nor save '
       'them. Give it `model = flowgan_tf.keras.FlowModel(flow)` instead, and call `model.flow`.'
     )
+
+
+def _called_layer() -> keras.Layer | None:
+  """Returns the outermost Keras layer that is being called. Keras knows it, but tells it only in private."""
+  frame, layer = inspect.currentframe(), None
+  while frame:
+    if frame.f_code.co_name == '__call__' and isinstance(found := frame.f_locals.get('self'), keras.Layer):
+      layer = found
+    frame = frame.f_back
+  return layer
 
 
 class KerasModule(HiddenFromKeras, tf.Module):
@@ -165,9 +172,8 @@ class KerasModule(HiddenFromKeras, tf.Module):
     found = None if condition is None else tf.TensorShape(condition.shape)
     suits = found is None or found.rank is None or (shape and found[-len(shape) :].is_compatible_with(shape))
     check('condition', found, expected, (found is None) == (shape is None) and bool(suits))
-    context = global_state.get_global_attribute('current_call_ctx')
-    if context is not None:
-      _check_owner(context.entry_layer, [v._value for v in self._layer.variables], self._layer.name)
+    if (owner := _called_layer()) is not None:
+      _check_owner(owner, [v._value for v in self._layer.variables], self._layer.name)
     self._follow_trainable()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]

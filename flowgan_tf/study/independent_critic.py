@@ -1,4 +1,4 @@
-"""The analysis `critic_gap`: overfitting, measured by an independent critic. Are samples closer to training images?
+"""Overfitting, measured by an independent critic. Are samples closer to training images?
 
 A generator without a density has no validation likelihood, and the critic that it was trained against has seen the
 training images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation
@@ -141,8 +141,8 @@ class IndependentCriticSettings(Settings):
 class IndependentCritic(Analysis):
   """How much closer samples are to training than to validation images (Danihelka et al. 2017)."""
 
-  name = 'critic_gap'
-  title = 'Critic gap'
+  name = 'independent_critic'
+  title = 'Independent critic'
   description = (
     'overfitting: how much closer samples are to training than to validation images, for a critic trained anew '
     '(Danihelka et al. 2017)'

@@ -23,6 +23,7 @@ log = lazy_import('flowgan_tf.runs.log')
 metrics = lazy_import('flowgan_tf.metrics')
 runs = lazy_import('flowgan_tf.runs.run')
 
+_FORMER_NAMES = {'critic_gap': 'independent_critic'}  # of analyses, which files of older runs still have
 _KINDS = ['MLE', 'ADV', 'Hybrid']
 
 
@@ -183,7 +184,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(lambda path=path: _read_analysis(path), damage):
-      studies[path.stem] = Study(*found)
+      studies[_FORMER_NAMES.get(path.stem, path.stem)] = Study(*found)
   summary = Summary(
     label='',
     path=os.fspath(workdir),

@@ -25,7 +25,7 @@ FILES = {
   'gmm': {'gmm.json', 'gmm.npz', 'gmm.svg', 'gmm_samples.png'},
   'jacobian': {'jacobian.json', 'jacobian.npz', 'jacobian.svg'},
   'outliers': {'outliers.json', 'outliers.npz', 'outliers.svg'},
-  'critic_gap': {'critic_gap.json'},
+  'independent_critic': {'independent_critic.json'},
 }
 
 
@@ -45,8 +45,8 @@ def test_every_analysis_leaves_its_files_and_their_numbers_agree(finished, tmp_p
   studies = read_summary(workdir).studies
   expected = {'checkpoint': 'best_score', 'step': load_run(workdir, 'best_score').step}
   assert all(study.record | expected == study.record for study in studies.values())
-  kde, ais, gmm, jacobian, outliers, critic_gap = (studies[name].record for name in FILES)
-  assert critic_gap['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
+  kde, ais, gmm, jacobian, outliers, independent_critic = (studies[name].record for name in FILES)
+  assert independent_critic['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
   # 180 test images; the outliers look at 50 of them.
   log_prob = studies['outliers'].arrays['test']
   assert kde['exact_n'] == kde['n_test'] == 180 and len(log_prob) == outliers['sets']['test']['n'] == 50

@@ -215,7 +215,7 @@ QUICK = {
   'temperature': {'samples': 20},
   'classifiers': {'samples': 20, 'epochs': 1},
   'outliers': {'images': 10},
-  'critic_gap': {'critic_steps': 2},
+  'independent_critic': {'critic_steps': 2},
 }
 REFUSED = {
   ('label', None, 'nice'): {},
@@ -235,7 +235,7 @@ def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, ki
   subject.scorer = None
   refused = REFUSED[kind, label, name]
   if kind != 'label':
-    needs = {name: f'cannot measure a run with condition {kind}' for name in ('kde', 'gmm', 'critic_gap')}
+    needs = {name: f'cannot measure a run with condition {kind}' for name in ('kde', 'gmm', 'independent_critic')}
     refused = refused | needs
   for name, settings in QUICK.items():
     if name in refused:

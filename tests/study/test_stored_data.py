@@ -16,7 +16,7 @@ from tests.tiny import make_config
 
 # Analyses that look at images of the data, each in its own way, with what makes them quick.
 SETTINGS = {
-  'critic_gap': {'critic_steps': 2},
+  'independent_critic': {'critic_steps': 2},
   'kde': {'samples': 20},
   'outliers': {'images': 10},
   'classifiers': {'samples': 20, 'epochs': 1},

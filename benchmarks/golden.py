@@ -9,6 +9,7 @@ run on one machine.
 
 import hashlib
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -90,7 +91,9 @@ def main(_: list[str]) -> int:
       workdir = pathlib.Path(folder, name)
       given = [*shlex.split(_ALWAYS), *shlex.split(RUNS[name].replace('{table}', str(table))), f'--workdir={workdir}']
       command = [sys.executable, str(root / 'bin' / 'train'), *given]
-      done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+      done = subprocess.run(
+        command, cwd=root, env=os.environ | {'PYTHONPATH': str(root)}, capture_output=True, text=True
+      )
       if done.returncode:
         raise SystemExit(f'{name}: {done.stderr.strip().splitlines()[-1]}')
       found[name] = numbers_of(workdir)

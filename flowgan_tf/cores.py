@@ -41,7 +41,8 @@ def count() -> int:
 def in_parts(function: Callable) -> Callable:
   """Returns a function that computes `count()` parts of a batch at once, in a graph; the same function if that is 1.
 
-  It takes tensors `[n, ...]` of known length and returns a structure of tensors `[n, ...]`, each entry by itself.
+  It takes tensors `[n, ...]` of known length, of which some may be None, and returns a structure of tensors `[n, ...]`,
+  each entry by itself.
   """
   parts = count()
   if parts == 1:
@@ -51,7 +52,11 @@ def in_parts(function: Callable) -> Callable:
   def divided(*batch):
     n = batch[0].shape[0]
     sizes = [n // parts + (i < n % parts) for i in range(parts)] if n >= parts else [n]
-    results = [of_part(*part) for part in zip(*(tf.split(tensor, sizes) for tensor in batch), strict=True)]
+
+    def split(tensor):
+      return [None] * len(sizes) if tensor is None else tf.split(tensor, sizes)
+
+    results = [of_part(*part) for part in zip(*(split(tensor) for tensor in batch), strict=True)]
     return tf.nest.map_structure(lambda *pieces: tf.concat(pieces, axis=0), *results)
 
   return tf.function(divided, autograph=False)

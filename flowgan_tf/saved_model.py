@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import Generator
-from flowgan_tf.flows.prior import sample_noise, tempered
 
 __all__ = ['export']
 
@@ -85,102 +85,83 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
 
 
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
-  """Returns a module with the functions of the SavedModel, and the concrete function of each signature."""
-  module = tf.Module(name='generator')
+  """Returns a module with the functions of the SavedModel, and the concrete function of each signature.
+
+  What a generator is given is an argument of them, for all images or for each. Both kinds of call share one graph.
+  """
+  module, graph, signatures = tf.Module(name='generator'), functools.partial(tf.function, autograph=False), {}
   # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
   module.weights = list(generator.variables)
-  concrete = (_trace_conditional if generator._is_conditional else _trace_plain)(module, generator)
-  return module, {name: functions[0] for name, functions in concrete.items()}
+  names, given, checked = _argument(generator)
+  given_or_not = [*given, [None]] if generator.classes else given
 
+  def shared(method):
+    return graph(generator.on_batches(lambda bound, values: getattr(bound, method)(values)))
 
-def _trace_plain(module: tf.Module, generator: Generator) -> dict[str, list[Callable]]:
-  batch = tf.TensorSpec((None, *generator.event_shape), generator.dtype)
-  function = functools.partial(tf.function, input_signature=[batch], autograph=False)
-  module.decode = function(lambda noise: generator.decode(noise))
-  names = ['decode']
-  if generator.has_density:
-    module.log_prob = function(lambda images: generator.log_prob(images))
-    module.encode = function(lambda images: generator.encode(images))
-    names += ['log_prob', 'encode']
+  def trace(name, function, parameters, calls, **defaults):
+    setattr(module, name, graph(_named(function, parameters, defaults)))
+    # The signature of a function is its first graph.
+    signatures[name], *_ = [getattr(module, name).get_concrete_function(*call) for call in calls]
 
-  def sample(n, seed=0, temperature=1.0):
-    prior = tempered(generator.distribution, _checked_temperature(temperature))
-    return module.decode(prior.sample(n, seed=_pair(seed)))
+  decode, log_prob, encode = map(shared, ('decode', 'log_prob', 'encode'))
 
-  module.sample = tf.function(sample, autograph=False)
-  concrete = {name: [getattr(module, name).get_concrete_function()] for name in names}
-  return {'sample': _trace_sample(module.sample, generator), **concrete}
+  def sample(n, *others):
+    *given, seed, temperature = others
+    shape, given, seed = generator._condition_of_samples(n, checked(*given), _pair(seed))
+    noise = generator.given(given).sample_noise(shape[0], seed, _checked_temperature(temperature))
+    return decode(noise, given)
 
-
-def _trace_conditional(module: tf.Module, generator: Generator) -> dict[str, list[Callable]]:
-  """Traces functions that take a condition for all images, or for each. Both kinds of call share one graph."""
-  classes, shape = generator.classes, generator.condition_shape or ()
-  name = 'condition' if classes is None else 'label'
-  dtypes = (generator.dtype,) if classes is None else (tf.int32, tf.int64)  # NumPy's ints are int64.
-  each, one = ([tf.TensorSpec(batch + shape, dtype, name) for dtype in dtypes] for batch in ((None,), ()))
   batch = functools.partial(tf.TensorSpec, (None, *generator.event_shape), generator.dtype)
-  graph = functools.partial(tf.function, autograph=False)
-  inner = functools.partial(graph, input_signature=[batch(), each[0]])
-  log_prob_each = inner(lambda images, condition: generator.log_prob(images, condition=condition))
-  encode_each = inner(lambda images, condition: generator.encode(images, condition=condition))
-  decode_each = inner(lambda noise, condition: generator.decode(noise, condition=condition))
-
-  def checked(condition):
-    condition = tf.reshape(condition, (-1, *shape))
-    return condition if classes is None else _checked_labels(condition, classes)
-
-  def log_prob(images, condition):
-    if condition is None:
-      return tf.reduce_logsumexp(module.class_log_probs(images), axis=-1)
-    return log_prob_each(images, checked(condition))
-
-  def encode(images, condition):
-    return encode_each(images, checked(condition))
-
-  def decode(noise, condition):
-    return decode_each(noise, checked(condition))
-
-  def sample(n, condition, seed, temperature):
-    condition = None if condition is None else checked(condition)
-    counts, condition, seed = generator._condition_of_samples(n, condition, _pair(seed))
-    noise = sample_noise(generator.distribution, counts[0], seed, _checked_temperature(temperature), condition)
-    return decode_each(noise, condition)
-
-  # The arguments have the names by which they are given.
-  if classes is None:
-    functions = {
-      'sample': lambda n, condition, seed=0, temperature=1.0: sample(n, condition, seed, temperature),
-      'decode': lambda noise, condition: decode(noise, condition),
-      'log_prob': lambda images, condition: log_prob(images, condition),
-      'encode': lambda images, condition: encode(images, condition),
-    }
-  else:
-    functions = {
-      'sample': lambda n, label=None, seed=0, temperature=1.0: sample(n, label, seed, temperature),
-      'decode': lambda noise, label: decode(noise, label),
-      'log_prob': lambda images, label=None: log_prob(images, label),
-      'encode': lambda images, label: encode(images, label),
-      'class_log_probs': lambda images: generator.class_log_probs(images),
-    }
-  # The signature of a function is its first graph.
-  given = each + one
-  or_none = given if classes is None else [*given, None]
-  traced = {'decode': ('noise', given)}
+  noise, images, number = batch('noise'), batch('images'), tf.TensorSpec((), tf.int32)
+  n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
+  # An int, a pair in a tensor, and a pair of Python ints.
+  seeds = tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number)
+  calls = [(n, *c, seed, temperature) for c in given_or_not for seed in seeds]
+  trace('sample', sample, ['n', *names, 'seed', 'temperature'], calls, label=None, seed=0, temperature=1.0)
+  trace('decode', lambda z, *c: decode(z, checked(*c)), ['noise', *names], [(noise, *c) for c in given])
   if generator.has_density:
-    traced |= {'log_prob': ('images', or_none), 'encode': ('images', given)}
-  for key in ('sample', *traced):
-    setattr(module, key, graph(functions[key]))
-  if generator.has_density and classes is not None:
-    module.class_log_probs = graph(functions['class_log_probs'], input_signature=[batch('images')])
-  concrete = {'sample': [c for condition in or_none for c in _trace_sample(module.sample, generator, condition)]}
-  for key, (events, conditions) in traced.items():
-    concrete[key] = [getattr(module, key).get_concrete_function(batch(events), condition) for condition in conditions]
-  if generator.has_density and classes is not None:
-    concrete['class_log_probs'] = [module.class_log_probs.get_concrete_function()]
-  return concrete
+    calls = [(images, *c) for c in given_or_not]
+    trace('log_prob', lambda x, *c: log_prob(x, checked(*c)), ['images', *names], calls, label=None)
+    trace('encode', lambda x, *c: encode(x, checked(*c)), ['images', *names], [(images, *c) for c in given])
+    if generator.classes:
+      trace('class_log_probs', generator.class_log_probs, ['images'], [(images,)])
+  return module, signatures
 
 
-def _checked_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
+def _argument(generator: Generator) -> tuple[list[str], list[list[tf.TensorSpec]], Callable]:
+  """Returns the name of the argument for what a generator is given, its forms, and a function that checks it.
+
+  There is one for each image, or one for all, which the function returns as a vector of one. There may be none at all.
+  """
+  classes, shape = generator.classes, generator.condition_shape
+  if classes is not None:
+    # NumPy's ints are int64.
+    specs = [tf.TensorSpec(batch, dtype, 'label') for batch in ((None,), ()) for dtype in (tf.int32, tf.int64)]
+    return ['label'], [[spec] for spec in specs], functools.partial(_checked_labels, classes=classes)
+  if shape is not None:
+    specs = [tf.TensorSpec((*batch, *shape), generator.dtype, 'condition') for batch in ((None,), ())]
+    return ['condition'], [[spec] for spec in specs], lambda c: tf.reshape(c, (-1, *shape))
+  return [], [[]], lambda: None
+
+
+def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, object]) -> Callable:
+  """Returns a function with parameters of these names, by which TensorFlow saves them."""
+  kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+  signature = inspect.Signature([inspect.Parameter(name, kind, default=defaults.get(name, empty)) for name in names])
+
+  def named(*args, **kwargs):
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return function(*bound.arguments.values())
+
+  named.__signature__ = signature
+  return named
+
+
+def _checked_labels(labels: tf.Tensor | None, classes: int) -> tf.Tensor | None:
+  if labels is None:
+    return None
+  labels = tf.reshape(labels, [-1])
   exists = tf.reduce_all((labels >= 0) & (labels < classes))  # The one-hot vector of others would be zero.
   message = f'`label` must be ints from 0 to {classes - 1}. Got:'
   with tf.control_dependencies([tf.debugging.Assert(exists, [message, labels])]):
@@ -192,14 +173,6 @@ def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
   message = '`temperature` must be a finite number of at least 0. Got:'
   with tf.control_dependencies([tf.debugging.Assert(valid, [message, temperature])]):
     return tf.identity(temperature)
-
-
-def _trace_sample(sample: Callable, generator: Generator, *condition: tf.TensorSpec | None) -> list[Callable]:
-  """Traces `sample` for each form of a seed: an int, a pair in a tensor, and a pair of Python ints."""
-  n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
-  number = tf.TensorSpec((), tf.int32)
-  seeds = tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number)
-  return [sample.get_concrete_function(n, *condition, seed, temperature) for seed in seeds]
 
 
 def _pair(seed):

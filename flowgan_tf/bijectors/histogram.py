@@ -18,6 +18,14 @@ _LEAST_SHARE = 1e-3
 _GROUP_EDGES = (1, 2, 3, 4, 5, 6, *range(8, 129, 4))
 _LEAST_DENSITY = 0.1  # with respect to the unit interval, for `surrogate_gradients`
 
+_PER_CALL = 1000
+
+# Where a pixel has few training images of a level, its histogram borrows from the histogram of all pixels, as if there
+# were this many more images. And all bins share this much equally, so that float32 resolves each of them; that costs
+# 0.16 nats for an image of MNIST.
+_BORROWED = 20
+_EQUAL = 2e-4
+
 
 class HistogramLogit(VariableBijector, OnePassBijector):
   """The logit of the cumulative probability of each entry of an event, by a histogram of its own.
@@ -71,6 +79,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   """
 
   accepts_training = True
+  fit_images = None  #: `fit` takes as many images as there are.
   MOST_BINS = 1024
 
   #: Adversarial training sets this. It changes gradients alone. They pass through the networks by way of the scaled
@@ -160,6 +169,23 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def has_networks(self) -> bool:
     """Whether there are `conditioners`."""
     return bool(self._conditioners)
+
+  def fit(self, values: tf.Tensor, inverse: bool = False) -> None:
+    """Sets the histograms to those of images `[n, *event_shape]` in [0, 1].
+
+    In a bin with few images, a pixel's histogram borrows from the histogram of all pixels, and no bin is empty.
+    """
+    del inverse  # Images are always what the forward direction gets.
+    images, firsts = np.asarray(values), self._bins * np.arange(self._size)
+    counts = np.zeros(self._size * self._bins)
+    for i in range(0, len(images), _PER_CALL):
+      rows = images[i : i + _PER_CALL].reshape(-1, self._size)
+      levels = np.minimum(np.floor(rows * self._bins), self._bins - 1)
+      counts += np.bincount((levels.astype(int) + firsts).ravel(), minlength=len(counts))
+    counts = counts.reshape(-1, self._bins)
+    probs = (counts + _BORROWED * counts.mean(axis=0) / len(images)) / (len(images) + _BORROWED)
+    probs = (1 - _EQUAL) * probs + _EQUAL / self._bins
+    self._probs.assign(probs.reshape(self._probs.shape))
 
   @property
   def is_new(self) -> bool:

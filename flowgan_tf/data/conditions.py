@@ -9,7 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.data.dataset import Dataset, Split
+from flowgan_tf.data.dataset import Dataset, Split, take
 from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
@@ -18,32 +18,41 @@ _KIND = re.compile(r'label|vector|low_resolution:\d+|mask:half')
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """One kind of condition for the images of a data set.
+  """One kind of condition for the images of a data set, or none, which is false.
 
   Conditions that are computed from an image see its grey levels without the noise of dequantisation. So they say
   nothing about that noise, and p(x | c) remains the density of a discrete image with noise.
   """
 
-  kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'.
+  kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'; '' for a generator without conditions.
   levels: int  #: Number of grey levels of the images.
   image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
   classes: int | None = None  #: Number of classes, for labels.
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
 
+  def __bool__(self) -> bool:
+    return bool(self.kind)
+
   @property
   def arguments(self) -> dict[str, object]:
     """The arguments of a generator's builder that make it conditional."""
-    return {'condition_shape': self.shape} if self.classes is None else {'classes': self.classes}
+    arguments = {'classes': self.classes, 'condition_shape': self.shape}
+    return {name: value for name, value in arguments.items() if value is not None}
 
   @property
-  def network_shape(self) -> tuple[int, ...]:
+  def network_shape(self) -> tuple[int, ...] | None:
     """The shape of one condition as networks see it: a label is a one-hot vector."""
-    return self.shape or (self.classes,)
+    return self.shape if self.classes is None else (self.classes,)
+
+  @property
+  def has_marginal(self) -> bool:
+    """Whether a flow has a density p(x) without the condition: with classes, the sum over them."""
+    return self.shape is None
 
   @property
   def comes_from_image(self) -> bool:
     """Whether the condition is computed from the image, as for super-resolution and inpainting."""
-    return self.kind not in ('label', 'vector')
+    return self.kind not in ('', 'label', 'vector')
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
@@ -53,20 +62,26 @@ class Condition:
     """Returns the conditions of integer images, from the middle of each grey level."""
     return self.reduce((tf.cast(grey_levels, tf.float32) + 0.5) / self.levels)
 
-  def stored(self, split: Split) -> np.ndarray:
+  def stored(self, split: Split) -> np.ndarray | None:
     """Returns the conditions of a split that are not computed from images: int32 labels or float32 vectors."""
-    return split.labels.astype(np.int32) if self.kind == 'label' else split.conditions.astype(np.float32)
+    stored = {'label': (split.labels, np.int32), 'vector': (split.conditions, np.float32)}
+    array, dtype = stored.get(self.kind, (None, None))
+    return None if array is None else array.astype(dtype)
 
-  def of_split(self, split: Split, n: int | None = None) -> np.ndarray:
-    """Returns the conditions of the first `n` images of a split, starting again if there are fewer."""
-    rows = np.arange(len(split) if n is None else n) % len(split)
+  def of_split(self, split: Split, n: int | None = None) -> np.ndarray | None:
+    """Returns the conditions of the first `n` images of a split, starting again if there are fewer.
+
+    Nothing is given without conditions: None.
+    """
+    return self.of_rows(split, np.arange(len(split) if n is None else n) % len(split))
+
+  def of_rows(self, split: Split, rows: np.ndarray) -> np.ndarray | None:
+    """Returns the conditions of some images of a split, by their positions; None without conditions."""
     if not self.comes_from_image:
-      return self.stored(split)[rows]
+      return take(self.stored(split), rows)
     at_once = max(1, _AT_ONCE // int(np.prod(self.image_shape)))
-    count = min(len(rows), len(split))
-    parts = [self.of_grey_levels(split.images[i : min(i + at_once, count)]).numpy() for i in range(0, count, at_once)]
-    conditions = np.concatenate(parts)
-    return conditions[rows] if len(rows) > count else conditions
+    starts = range(0, len(rows), at_once)
+    return np.concatenate([self.of_grey_levels(split.images[rows[i : i + at_once]]).numpy() for i in starts])
 
 
 def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:
@@ -79,8 +94,8 @@ def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:
   return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
 
 
-def make_condition(kind: str, dataset: Dataset) -> Condition | None:
-  """Returns the kind of condition that a setting describes, or None for ''.
+def make_condition(kind: str, dataset: Dataset) -> Condition:
+  """Returns the kind of condition that a setting describes.
 
   Args:
     kind: '' for none; 'label'; 'vector', the vectors or images that come with the images of a file; 'low_resolution:N',
@@ -91,11 +106,11 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
     UsageError: If there is no such kind; if the data have no such conditions, or no training image of a class; if N is
       below 2 or does not divide height and width; or if the images have a single row to hide.
   """
-  if not kind:
-    return None
   expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
-  check('condition', kind, expected, bool(_KIND.fullmatch(kind)))
+  check('condition', kind, expected, not kind or bool(_KIND.fullmatch(kind)))
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
+  if not kind:
+    return make()
   if kind == 'label':
     expected = f"something other than 'label': {dataset.name} does not have a label for each image"
     check('condition', kind, expected, dataset.num_classes is not None)
@@ -113,7 +128,7 @@ def make_condition(kind: str, dataset: Dataset) -> Condition | None:
     check('condition', kind, expected, dataset.train.conditions is not None)
     return make(shape=dataset.train.conditions.shape[1:])
   expected = f"'label' or 'vector': {dataset.name} is a table, and nothing is computed from its rows"
-  check('condition', kind, expected, dataset.levels is not None)
+  check('condition', kind, expected, not dataset.is_table)
   height, width, channels = dataset.image_shape
   if kind == 'mask:half':
     expected = f"something other than 'mask:half': the images of {dataset.name} have a single row"
@@ -132,6 +147,8 @@ def describe(condition: Condition, dataset: Dataset) -> list[str]:
 
   A label of -1 in the training images is a hidden label.
   """
+  if not condition:
+    return []
   name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))
   if condition.kind != 'label':
     what = {

@@ -43,6 +43,15 @@ class Split:
   def __len__(self) -> int:
     return len(self.images)
 
+  def take(self, rows: np.ndarray | slice) -> Split:
+    """Returns some images with what belongs to them, by their positions."""
+    return Split(*(take(array, rows) for array in (self.images, self.labels, self.conditions)))
+
+
+def take(array: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray | None:
+  """Returns entries of an array, or of what there is none of: None."""
+  return None if array is None else array[rows]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -60,6 +69,11 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int] | tuple[int]:
     """(height, width, channels) of every image, or (d,) of the rows of a table."""
     return self.train.images.shape[1:]
+
+  @property
+  def is_table(self) -> bool:
+    """Whether these are rows of numbers instead of images."""
+    return self.levels is None
 
   @functools.cached_property
   def fingerprint(self) -> str:
@@ -158,13 +172,7 @@ def hold_out(split: Split, fraction: float, shuffle: bool, source: str) -> tuple
   if count >= n:
     raise UsageError(f'{source}: expected at least {count + 1} images to divide, got {n}')
   order = random_order(n) if shuffle else np.arange(n)
-  parts = np.sort(order[:-count]), np.sort(order[-count:])
-
-  def of(array, part):
-    return None if array is None else array[part]
-
-  kept, held_out = (Split(split.images[p], of(split.labels, p), of(split.conditions, p)) for p in parts)
-  return kept, held_out
+  return split.take(np.sort(order[:-count])), split.take(np.sort(order[-count:]))
 
 
 def three_way(everything: Split, source: str) -> tuple[Split, Split, Split]:

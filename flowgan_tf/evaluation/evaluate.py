@@ -11,11 +11,11 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.data.dataset import take
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.flows import Generator
-from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
@@ -63,22 +63,18 @@ class Evaluator:
     `distribute`, such as `Replicas.map`, divides a function of batches among devices. `condition` is what the generator
     is given.
     """
-    self._generator, self._dataset, self._config, self._condition = generator, dataset, config, condition
-
-    def decode(noise, *condition):
-      return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
-
+    self._generator, self._dataset, self._config = generator, dataset, config
+    self._condition = condition or data.make_condition('', dataset)
+    decode = generator.on_batches(lambda given, noise: given.decode(noise))
     self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))
     self._likelihood, self._passes = None, 1
     if generator.has_density:
       # Matrix products are faster for large batches, but more images than the validation split has would be padding.
       self._batch_size = max(config.batch_size, 100, min(IMAGES_PER_CALL, len(dataset.validation.images)))
-      if condition and condition.classes and config[config.generator].get('condition_networks', True):
-        # The density of an image is the sum over its classes, and each of them needs a pass of its own.
-        self._passes = condition.classes
-        self._batch_size = max(1, self._batch_size // self._passes)
+      self._passes = generator.density_passes
+      self._batch_size = max(1, self._batch_size // self._passes)
       tools = {'jit': config.jit, 'round_trips': round_trips, 'distribute': distribute}
-      if dataset.levels is None:
+      if dataset.is_table:
         tools['unit'] = dataset.train.images.std(axis=0, dtype=np.float64)
       self._likelihood = make_likelihood_fn(generator, dataset.levels, self._batch_size, **tools)
 
@@ -95,7 +91,7 @@ class Evaluator:
       part = self.shuffled(split, min(len(part), max(_FEWEST_QUICK, len(part) // self._passes)))
     seed = self._config.seed + Purpose.EVALUATION
     chunks = data.dequantized_chunks(part.images, self._dataset.levels, seed, self._batch_size)
-    return self._likelihood(chunks, self._condition.of_split(part)) if self._condition else self._likelihood(chunks)
+    return self._likelihood(chunks, self._condition.of_split(part))
 
   def sample(
     self,
@@ -117,51 +113,48 @@ class Evaluator:
     check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
     seed = stateless_seed(self._config.seed, purpose, step)
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
-    full, given = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL, []
-    if self._condition:
-      given = self._condition.of_split(self.shuffled(split, n)) if condition is None else condition
-      given = [np.resize(given, (full, *given.shape[1:]))]
-    label = given[0] if self._condition and self._condition.classes else None
-    noise = sample_noise(self._generator.distribution, full, seed, temperature, label)
-    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, *given, what='sampling')[:n]
+    full = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL
+    given = take(self._given(split, n) if condition is None else condition, np.arange(full) % n)
+    noise = self._generator.given(given).sample_noise(full, seed, temperature)
+    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, given, what='sampling')[:n]
 
   def shuffled(self, split: str, n: int) -> data.Split:
     """Returns n images of a split in an order that mixes classes and is always the same, more than once if need be."""
-    part = getattr(self._dataset, split)
-    rows = np.resize(np.random.default_rng(_ORDER_SEED).permutation(len(part)), n)
-    return data.Split(
-      *(None if array is None else array[rows] for array in (part.images, part.labels, part.conditions))
-    )
+    return getattr(self._dataset, split).take(self._order(split, n))
+
+  def _order(self, split, n):
+    return np.resize(np.random.default_rng(_ORDER_SEED).permutation(len(getattr(self._dataset, split))), n)
+
+  def _given(self, split, n):
+    """What the generator is given with the images of `shuffled`."""
+    return self._condition.of_rows(getattr(self._dataset, split), self._order(split, n))
 
   def score(
     self, samples: np.ndarray, scorer: Scorer | None, splits: int = 1, split: str = 'validation'
   ) -> dict[str, Any]:
-    """Returns the health of samples, their scores, and how well they match the conditions of `split`.
+    """Returns the health of samples, their scores, and how well they match what `split` gives them.
 
     The samples must be those that `sample` draws by default, or the images of `shuffled`. If conditions are computed
-    from images, `psnr` and `ssim` compare the samples with these images. `consistency` reduces the samples again and
-    compares the results with the conditions. `splits` is as for `Scorer`.
+    from images, `psnr` and `ssim` compare the samples with these images. `consistency` reduces the samples again, and
+    compares the results with what was given. `splits` is as for `Scorer`.
     """
-    condition = self._condition
-    if condition is None:
-      return score_samples(samples, scorer, splits)
-    of = self.shuffled(split, len(samples))
-    record = score_samples(samples, scorer, splits, of.labels if condition.classes else None)
-    if condition.comes_from_image and not record['non_finite']:
-      originals = (of.images.astype(np.float32) + 0.5) / self._dataset.levels
+    kind, n = self._condition, len(samples)
+    record = score_samples(samples, scorer, splits, self._given(split, n) if kind.classes else None)
+    if kind.comes_from_image and not record['non_finite']:
+      originals = (self.shuffled(split, n).images.astype(np.float32) + 0.5) / self._dataset.levels
       record |= {
         'psnr': psnr(samples, originals),
         'ssim': ssim(samples, originals),
-        'consistency': consistency(samples, condition.of_split(of), condition.reduce),
+        'consistency': consistency(samples, self._given(split, n), kind.reduce),
       }
     return record
 
   def spread_of_samples(self, split: str) -> dict[str, float | int]:
     """Measures how much samples with one condition, an image or a vector, differ; empty for other generators."""
-    if self._condition is None or self._condition.classes:
+    if self._condition.has_marginal:
       return {}
     n = min(_SPREAD_CONDITIONS, len(getattr(self._dataset, split)))
-    given = np.repeat(self._condition.of_split(self.shuffled(split, n)), _SPREAD_SAMPLES, axis=0)
+    given = np.repeat(self._given(split, n), _SPREAD_SAMPLES, axis=0)
     samples = self.sample(len(given), Purpose.SCORE, step=1, condition=given)
     value = sample_spread(samples.reshape(n, _SPREAD_SAMPLES, *samples.shape[1:]))
     return {'spread': value, 'spread_conditions': n, 'spread_samples': _SPREAD_SAMPLES}
@@ -241,7 +234,7 @@ def evaluate_run(
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))
     n = _SAMPLES[run.config.scorer] if samples is None else samples
-    if dataset.levels is None:
+    if dataset.is_table:
       for name, value in (('samples', samples), ('scorer', scorer)):
         check(name, value, 'left out for a table, as nothing scores its rows', not value)
       n = 0

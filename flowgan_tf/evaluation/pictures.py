@@ -10,8 +10,8 @@ from flowgan_tf import data
 from flowgan_tf.display.grids import image_grid, neighbor_grid
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL
-from flowgan_tf.evaluation.rows import LARGEST_GRID, Rows, evenly_spaced
-from flowgan_tf.flows.prior import MixturePrior, sample_noise, tempered
+from flowgan_tf.evaluation.rows import LARGEST_GRID, PLAIN, Rows, evenly_spaced
+from flowgan_tf.flows.prior import MixturePrior, tempered
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
@@ -34,21 +34,19 @@ class Picture(NamedTuple):
   note: str = ''  # A line that explains the picture.
 
 
-def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows | None = None) -> Picture:
+def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = PLAIN) -> Picture:
   """Draws samples `G(t z)`, `z ~ prior`. For a mixture, the temperature `t` scales the noise around each mean.
 
   The grid shows the first 1,024, or as many in each row. With several `rows`, each has `n` samples.
   """
-  total = n * len(rows.conditions) if rows else n
+  total = n * rows.count
   check_memory('samples and their noise', 2 * 4 * total * run.generator.event_shape.num_elements())
-  if rows is None:
-    return _decoded(run, tempered(run.generator.distribution, temperature).sample(n, seed=[seed, 0]))
-  noise = sample_noise(run.generator.distribution, total, [seed, 0], temperature, _labels(rows.each(n)))
-  is_one = len(rows.conditions) == 1 and rows.originals is None
-  return _decoded(run, noise, None if is_one else n, rows.first(total) if is_one else rows)
+  noise = run.generator.given(rows.each(n)).sample_noise(total, [seed, 0], temperature)
+  is_one = rows.count == 1 and rows.originals is None
+  return _decoded(run, noise, rows.first(total) if is_one else rows, None if is_one else n)
 
 
-def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows | None = None) -> Picture:
+def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = PLAIN) -> Picture:
   """Draws `n` rows of images from one sample to another, `G(t (cos(a) z1 + sin(a) z2))` with `a` from 0 to pi / 2.
 
   For every `a` the combination of `z1, z2 ~ prior` has the variance of the prior. If that is a mixture, `z1` and `z2`
@@ -56,9 +54,9 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: 
   the same condition.
   """
   check_memory('samples and their noise', 2 * 4 * _STEPS * n * run.generator.event_shape.num_elements())
-  prior, rows = tempered(run.generator.distribution, temperature), rows and rows.first(n)
+  prior, rows = tempered(run.generator.distribution, temperature), rows.first(n)
   if isinstance(prior, MixturePrior):
-    label = _labels(np.concatenate([rows.conditions] * 2)) if rows and prior.classes else None
+    label = rows.first(2 * n).conditions if prior.classes else None
     means, noise = (tf.split(part, 2) for part in prior.sample_parts(2 * n, [seed, 0], label))
   else:
     noise = tf.split(prior.sample(2 * n, seed=[seed, 0]), 2)
@@ -71,10 +69,10 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: 
   way = np.linspace(0, 1, _STEPS)
   angles = way * math.pi / 2
   noise = between(noise, np.cos(angles), np.sin(angles)) + between(means, 1 - way, way)
-  return _decoded(run, noise, _STEPS, rows)
+  return _decoded(run, noise, rows, _STEPS)
 
 
-def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows | None = None) -> Picture:
+def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = PLAIN) -> Picture:
   """Draws samples, each beside the 5 training images nearest to it, which would reveal copies.
 
   Distances are root mean squares over pixels. The note gives the median distance to the nearest training image, from
@@ -84,8 +82,8 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
   Raises:
     UsageError: If the run's data cannot be read or have changed, or a sample is not finite.
   """
-  dataset = load_data(run)
-  arrays = samples(run, n if rows is None else 1, seed, temperature, rows and rows.first(n)).arrays
+  dataset, shown = load_data(run), rows.first(n)
+  arrays = samples(run, n // shown.count, seed, temperature, shown).arrays
   if bad := np.count_nonzero(~np.isfinite(arrays['images']).all(axis=(1, 2, 3))):
     raise UsageError(
       f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another `checkpoint`',
@@ -93,7 +91,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
     )
   training, test, levels = dataset.train.images, dataset.test.images, dataset.levels
   positions, of_class = np.arange(len(training)), ''
-  if rows and run.generator.classes and len(rows.conditions) == 1:
+  if run.generator.classes and rows.count == 1:
     label = rows.conditions[0]
     positions, of_class = np.flatnonzero(dataset.train.labels == label), f' of class {label}'
     training, test = training[positions], test[dataset.test.labels == label]
@@ -111,25 +109,14 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
   )
 
 
-def _decoded(run, noise, columns=None, rows=None):
+def _decoded(run, noise, rows, columns):
   """Decodes noise; without `columns`, rows are conditions of one sample each, and the grid is square."""
-  generator, noise, given = run.generator, noise.numpy(), {}
-  if rows is not None:
-    given['conditions' if generator.classes is None else 'labels'] = rows.each(columns or 1)
-    if rows.indices is not None:
-      given['test_indices'] = np.repeat(rows.indices, columns or 1)
-  conditions = [array for name, array in given.items() if name != 'test_indices']
-
-  def decode(noise, *condition):
-    return generator.decode(noise, condition=condition[0]) if condition else generator.decode(noise)
-
-  images = map_batches(decode, noise, min(len(noise), IMAGES_PER_CALL), *conditions, what='sampling')
+  given, indices, _ = rows.repeated(columns or 1)
+  decode = run.generator.on_batches(lambda given, noise: given.decode(noise))
+  images = map_batches(decode, noise.numpy(), min(len(noise), IMAGES_PER_CALL), given, what='sampling')
+  what, kind = 'rows' if images.ndim == 2 else 'images', 'conditions' if run.generator.classes is None else 'labels'
+  arrays = {what: images, 'noise': noise.numpy(), kind: given, 'test_indices': indices}
+  arrays = {name: array for name, array in arrays.items() if array is not None}
   if images.ndim == 2:
-    return Picture(None, {'rows': images, 'noise': noise} | given)
-  is_drawn_in_rows = rows is not None and columns is not None
-  grid = rows.draw(images, columns) if is_drawn_in_rows else image_grid(images[:LARGEST_GRID], columns)
-  return Picture(grid, {'images': images, 'noise': noise} | given)
-
-
-def _labels(conditions):
-  return tf.constant(conditions) if conditions.ndim == 1 else None
+    return Picture(None, arrays)
+  return Picture(rows.draw(images, columns) if columns else image_grid(images[:LARGEST_GRID]), arrays)

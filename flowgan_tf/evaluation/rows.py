@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowgan_tf import data
+from flowgan_tf.data.dataset import take
 from flowgan_tf.display.grids import enlarged, image_grid, side_by_side
 from flowgan_tf.errors import check
 from flowgan_tf.runs.run import Run, load_data
@@ -15,24 +16,34 @@ _ROWS = 8  # of samples for the conditions of images
 
 
 class Rows(NamedTuple):
-  """The conditions of the rows of a picture, in which each row shows samples for one condition."""
+  """The rows of a picture, which show samples for one condition each; by default a single row without a condition."""
 
-  conditions: np.ndarray  # one for each row: ints `[rows]` for labels, otherwise float `[rows, ...]`
+  conditions: np.ndarray | None = None  # one for each row: ints `[rows]` for labels, otherwise float `[rows, ...]`
   indices: np.ndarray | None = None  # positions of the images in their split that the conditions belong to
   originals: np.ndarray | None = None  # these images, float `[rows, height, width, channels]` in [0, 1]
 
-  def each(self, columns: int) -> np.ndarray:
+  @property
+  def count(self) -> int:
+    """The number of rows."""
+    return 1 if self.conditions is None else len(self.conditions)
+
+  def each(self, columns: int) -> np.ndarray | None:
     """Returns the conditions of all samples, row by row."""
-    return np.repeat(self.conditions, columns, axis=0)
+    return self.repeated(columns).conditions
+
+  def repeated(self, columns: int) -> 'Rows':
+    """Returns each row `columns` times, for its samples."""
+    return Rows(*(take(part, np.arange(columns * self.count) // columns) for part in self))
 
   def first(self, rows: int) -> 'Rows':
     """Returns as many rows, starting again if there are fewer."""
-    chosen = np.arange(rows) % len(self.conditions)
-    return Rows(*(None if part is None else part[chosen] for part in self))
+    return Rows(*(take(part, np.arange(rows) % self.count) for part in self))
 
   def draw(self, images: np.ndarray, columns: int) -> np.ndarray:
     """Lays out samples in rows: on their left the condition, if it is an image, and on their right the original."""
-    rows = min(len(self.conditions), LARGEST_GRID)
+    if self.conditions is None:
+      return image_grid(images[:LARGEST_GRID], columns)
+    rows = min(self.count, LARGEST_GRID)
     shown = min(columns, max(1, LARGEST_GRID // rows))
     in_rows = images.reshape(-1, columns, *images.shape[1:])[:rows, :shown]
     groups = [in_rows.reshape(-1, *images.shape[1:])]
@@ -45,6 +56,9 @@ class Rows(NamedTuple):
     return side_by_side([image_grid(group, columns=len(group) // rows) for group in groups])
 
 
+PLAIN = Rows()
+
+
 def rows_of_classes(classes: int, most: int | None = None) -> Rows:
   """Returns a row for each class, or for `most` classes from the first to the last."""
   return Rows(evenly_spaced(classes, most or classes).astype(np.int32))
@@ -53,30 +67,37 @@ def rows_of_classes(classes: int, most: int | None = None) -> Rows:
 def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
   """Returns a row for each of 8 images from all over a split."""
   indices = evenly_spaced(len(split), _ROWS)
-  images, conditions = split.images[indices], split.conditions
-  conditions = condition.of_split(data.Split(images, None, None if conditions is None else conditions[indices]))
+  images = split.images[indices]
   originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
-  return Rows(conditions, indices, originals)
+  return Rows(condition.of_rows(split, indices), indices, originals)
 
 
-def real_grid(split: data.Split, levels: int, n: int, rows: Rows | None, columns: int) -> np.ndarray | None:
+def rows_of(condition: data.Condition, split: data.Split, most: int | None = None) -> Rows:
+  """Returns a row for each class, at most `most`, or for each of 8 images of a split; one row without conditions."""
+  if condition.classes is not None:
+    return rows_of_classes(condition.classes, most)
+  return rows_of_images(condition, split) if condition else PLAIN
+
+
+def real_grid(split: data.Split, levels: int, n: int, rows: Rows, columns: int) -> np.ndarray | None:
   """Lays out images of a split as samples are: `n` from all over it, or a row of each class.
 
   It returns None if the originals stand beside the samples already, or if a class has no image.
   """
   chosen = evenly_spaced(len(split), n)
-  if rows is not None:
+  if rows.conditions is not None:
     found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
     if not found or not all(part.any() for part in found):
       return None
     chosen = np.concatenate([np.resize(np.flatnonzero(part), columns) for part in found])
-  return image_grid((split.images[chosen] + 0.5) / levels, columns if rows is not None else None)
+  return image_grid((split.images[chosen] + 0.5) / levels, None if rows.conditions is None else columns)
 
 
-def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows | None:
-  """Returns the rows of a picture of a run, or None for a run without conditions.
+def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows:
+  """Returns the rows of a picture of a run.
 
-  With a label or a vector, there is one row. Otherwise there is a row for each class, or for each of 8 test images.
+  There is one row with a label or a vector, or if the run is not conditional. Otherwise there is a row for each class,
+  or for each of 8 test images.
 
   Raises:
     UsageError: If there is no such class, the vector is of another length or not finite, the run has no conditions of
@@ -94,12 +115,10 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
     said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
     check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
     return Rows(given[np.newaxis])
-  if classes is not None:
-    return rows_of_classes(classes)
   if shape is None:
-    return None
+    return PLAIN if classes is None else rows_of_classes(classes)
   dataset = load_data(run)
-  return rows_of_images(data.make_condition(run.config.condition, dataset), dataset.test)
+  return rows_of(data.make_condition(run.config.condition, dataset), dataset.test)
 
 
 def evenly_spaced(n, most):

@@ -35,7 +35,7 @@ def make_scorer(
     UsageError: If `required` and the data have no such labels or are a table, a label has no training image, or the
       weights of Inception-v3 are missing.
   """
-  if dataset.levels is None:
+  if dataset.is_table:
     check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
     return None
   by_classifier, by_label = config.scorer != 'inception', config.condition == 'label'

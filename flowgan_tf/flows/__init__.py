@@ -1,19 +1,10 @@
 """Generators: normalizing flows of images in [0, 1] and of vectors, the DCGAN, and the registry of all of them."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from flowgan_tf.flows.builder import builder
-from flowgan_tf.flows.clusters import initialize_prior
-from flowgan_tf.flows.dcgan import ImplicitGenerator, dcgan
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.generator import Generator
-from flowgan_tf.flows.given import Given
-from flowgan_tf.flows.histograms import fit_histograms
-from flowgan_tf.flows.jet import jet
-from flowgan_tf.flows.nice import nice
-from flowgan_tf.flows.prior import PRIORS, MixturePrior
-from flowgan_tf.flows.real_nvp import real_nvp
-from flowgan_tf.flows.vectors import standardize, vectors
+from flowgan_tf.flows.builder import Traits, builder
+from flowgan_tf.flows.registry import GENERATORS, dcgan, jet, nice, real_nvp, vectors
+from flowgan_tf.lazy import lazy_exports
 
 __all__ = [
   'GENERATORS',
@@ -23,6 +14,7 @@ __all__ = [
   'Given',
   'ImplicitGenerator',
   'MixturePrior',
+  'Traits',
   'builder',
   'dcgan',
   'fit_histograms',
@@ -34,11 +26,24 @@ __all__ = [
   'vectors',
 ]
 
-# The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
-GENERATORS: dict[str, Callable[..., Generator]] = {
-  'nice': nice,
-  'real_nvp': real_nvp,
-  'jet': jet,
-  'vectors': vectors,
-  'dcgan': dcgan,
-}
+if TYPE_CHECKING:
+  from flowgan_tf.flows.clusters import initialize_prior
+  from flowgan_tf.flows.flow import Flow
+  from flowgan_tf.flows.generator import Generator
+  from flowgan_tf.flows.given import Given
+  from flowgan_tf.flows.histograms import fit_histograms
+  from flowgan_tf.flows.implicit import ImplicitGenerator
+  from flowgan_tf.flows.prior import PRIORS, MixturePrior
+  from flowgan_tf.flows.vectors import standardize
+else:
+  _MODULES = {
+    'clusters': ['initialize_prior'],
+    'flow': ['Flow'],
+    'generator': ['Generator'],
+    'given': ['Given'],
+    'histograms': ['fit_histograms'],
+    'implicit': ['ImplicitGenerator'],
+    'prior': ['PRIORS', 'MixturePrior'],
+    'vectors': ['standardize'],
+  }
+  __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

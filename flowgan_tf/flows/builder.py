@@ -1,31 +1,58 @@
-"""The decorator of functions that build generators, and what builders share.
+"""The decorator of functions that build generators, and what such a function says before it is called.
 
 A builder takes the shape of an image or a vector, and keywords with defaults, among them `dtype` and `name`. A wrong
-argument raises a ValueError that names it in backticks. All keywords but `dtype` and `name` become settings of a
-training.
+argument raises a ValueError that names it in backticks. All keywords but those that precision and data determine are
+settings of a training. Like all files that hold a builder, this one does not import TensorFlow.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence, Sized
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import tensorflow as tf
 
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
-from flowgan_tf.flows.generator import Generator
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  from flowgan_tf.flows.generator import Generator
+
+tf = lazy_import('tensorflow')
 
 # The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
+_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')  # Precision and data determine these arguments.
 
-T = TypeVar('T', bound=Generator)
+T = TypeVar('T', bound='Generator')
 
 
-def builder(build: Callable[..., T]) -> Callable[..., T]:
+@dataclasses.dataclass(frozen=True)
+class Traits:
+  """What is known of a generator before it is built, so that nobody needs to compare its name."""
+
+  draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
+  has_density: bool = True  #: Whether it has `log_prob` and `encode`.
+  noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
+  #: Whether products of large matrices take most of its time. They use all cores for the whole batch, because parts of
+  #: the batch would each read all weights.
+  computed_whole: bool = False
+  paper: str = ''  #: The data set whose numbers in the paper come from this generator.
+
+
+def settings_of(build: Callable) -> dict[str, object]:
+  """Returns the settings of a builder of generators or critics with their defaults, from its keywords."""
+  keywords = inspect.signature(build).parameters.values()
+  return {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
+
+
+def builder(build: Callable[..., T] | None = None, **traits: bool | str) -> Callable[..., T]:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
   The function receives `dtype` as a name, even if its caller gives a dtype of NumPy or TensorFlow. A function whose
@@ -38,10 +65,15 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
     return Flow(prior, bijector, name)
   ```
 
+  `flow = toy((28, 28, 1))` builds the flow, and `toy.traits` are its `Traits`. Traits other than the usual ones are
+  keywords of the decorator, as in `@builder(computed_whole=True)`.
+
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
       a number of at least 2, or `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
   """
+  if build is None:
+    return functools.partial(builder, **traits)
   # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
   # only plain values.
   signature = inspect.signature(build)
@@ -73,9 +105,10 @@ def builder(build: Callable[..., T]) -> Callable[..., T]:
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
-    generator._build = functools.partial(checked, shape, **arguments)
+    generator._build, generator.traits = functools.partial(checked, shape, **arguments), checked.traits
     return generator
 
+  checked.traits = Traits(draws_rows=of_vectors, **traits)
   return checked
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import tensorflow as tf
@@ -22,7 +23,16 @@ from flowgan_tf.flows.checks import check_events
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
+from flowgan_tf.flows.start import Start, fit_bijectors
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.networks.adapter import refuse_to_pickle
+from flowgan_tf.progress import Task
+
+clusters = lazy_import('flowgan_tf.flows.clusters')  # scikit-learn takes long to load.
+
+_LOG = logging.getLogger(__name__)
+
+_CLUSTERED = 10_000  # images, or all if there are fewer
 
 
 class Flow(Generator, _TransformedDistribution):
@@ -65,6 +75,7 @@ class Flow(Generator, _TransformedDistribution):
     *,
     class_probs: tf.Variable | tf.Tensor | None = None,
     condition_shape: Sequence[int] | None = None,
+    start: Callable[[Flow, Start], None] | None = None,
   ):
     """Builds the flow.
 
@@ -76,6 +87,7 @@ class Flow(Generator, _TransformedDistribution):
       class_probs: For a flow with classes, their probabilities `p(y)`, floats `[classes]`. The bijector, if it takes a
         condition, gets labels as one-hot vectors, and a `MixturePrior` with classes gets them as they are.
       condition_shape: For a flow with other conditions, the shape of one of them.
+      start: What `fit` calls with a new flow and its training data, before it fits bijectors and prior.
 
     Raises:
       ValueError: If `bijector` has no trainable variables; if both `class_probs` and `condition_shape` are given; if
@@ -84,6 +96,7 @@ class Flow(Generator, _TransformedDistribution):
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
+    self._start = start
     is_mixture = isinstance(distribution, MixturePrior)
     prior_takes_label = is_mixture and distribution.classes is not None and self.classes is not None
     if prior_takes_label:
@@ -134,6 +147,11 @@ class Flow(Generator, _TransformedDistribution):
     """
     return self if condition is None else Given(self, self._as_condition(condition), name or f'{self.name}_given')
 
+  @property
+  def density_passes(self) -> int:
+    """How often the networks run for p(x) of an image: once, or once for each class if they see the label."""
+    return self.classes if self.classes and self._networks_take_condition else 1
+
   def nearest_component(self, images: tf.Tensor, *, condition: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the pseudo-label of each image, ints `[...]`; see `MixturePrior.nearest_prototype`."""
     prior = self.distribution
@@ -164,6 +182,28 @@ class Flow(Generator, _TransformedDistribution):
       log_det = self.bijector.inverse_log_det_jacobian(value, event_ndims=self.event_shape.rank, **keywords)
       conditional = self.distribution.class_conditional_log_probs(noise) + log_det[..., tf.newaxis]
     return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
+
+  def _fit_parts(self, start):
+    if self._start is not None:
+      self._start(self, start)
+    fit_bijectors(self, start)
+    prior = self.distribution
+    if isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable):
+      images, labels = start.sample(max(prior.num_components, _CLUSTERED), prior.components_per_class)
+      _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
+      with Task(f'finding {prior.num_components} clusters'):
+        clusters.initialize_prior(self, images, start.seed, labels if prior.classes else None)
+
+  @property
+  def has_steep_inverse(self) -> bool:
+    """Whether tiny errors of its networks move a pixel far, as with networks of histograms in half precision."""
+    return any(getattr(part, 'has_networks', False) for part in self.submodules)
+
+  def train_on_samples(self, value: bool) -> None:
+    """Tells the bijectors whether samples are trained, so that they may take other gradients; see `HistogramLogit`."""
+    for part in self.submodules:
+      if hasattr(part, 'surrogate_gradients'):
+        part.surrogate_gradients = value
 
   def _bijector_kwargs(self, training, condition):
     seen = self._seen_by_networks(condition) if self._networks_take_condition else None
@@ -248,9 +288,6 @@ class Flow(Generator, _TransformedDistribution):
         class does not exist; or if a flow with a `condition_shape` gets no condition, or a flow without conditions gets
         one.
     """
-    if not self._is_conditional:
-      self._as_condition(condition)
-      return super().sample(sample_shape, seed, name, training=training)
     shape, condition, seed = self._condition_of_samples(sample_shape, condition, seed)
     return super().sample(shape, seed, name, training=training, condition=condition)
 
@@ -299,8 +336,7 @@ class Flow(Generator, _TransformedDistribution):
     if condition is None and self.classes is not None:
       value = self.sample(sample_shape, seed, **kwargs)
       return value, self.log_prob(value, **kwargs)
-    if self._is_conditional or condition is not None:
-      sample_shape, kwargs['condition'], seed = self._condition_of_samples(sample_shape, condition, seed)
+    sample_shape, kwargs['condition'], seed = self._condition_of_samples(sample_shape, condition, seed)
     return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
 
   def _entropy(self, **kwargs):

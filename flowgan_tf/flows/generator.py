@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import UsageError, check
+from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.flows.start import Start
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
@@ -22,6 +25,7 @@ class Generator(HiddenFromKeras):
   """
 
   has_density: bool  #: Whether the generator has `log_prob` and `encode`.
+  traits: Traits = Traits()  #: What its builder says of it.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
   _class_probs: tf.Variable | tf.Tensor | None
   _condition_shape: tuple[int, ...] | None
@@ -61,6 +65,24 @@ class Generator(HiddenFromKeras):
   def _is_conditional(self):
     return self.classes is not None or self.condition_shape is not None
 
+  def fit(self, start: Start, new: bool = True) -> None:
+    """Lets the parts of a generator take their first values from training data.
+
+    The probabilities of the classes become their shares of the labels. A new generator also starts each bijector that
+    has a method `fit`, such as a `HistogramLogit`, its prior, and what its builder starts.
+
+    Raises:
+      UsageError: If the data do not suit a part.
+    """
+    if self.classes is not None and start.labels is not None:
+      counts = np.bincount(start.labels[start.labels >= 0], minlength=self.classes)
+      self.class_probs.assign(counts / counts.sum())
+    if new:
+      self._fit_parts(start)
+
+  def _fit_parts(self, start):
+    """Starts a new generator; nothing by default."""
+
   def sample_noise(
     self,
     n: int,
@@ -74,6 +96,16 @@ class Generator(HiddenFromKeras):
     A temperature scales it as in `tempered`. Labels choose the components of a mixture that is divided among classes.
     """
     return sample_noise(self.distribution, n, seed, temperature, None if self.classes is None else condition)
+
+  def on_batches(self, function: Callable[[Self, tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Turns a function of a given generator and values into one of values and, if there are any, their conditions.
+
+    ```python
+    decode = generator.on_batches(lambda given, noise: given.decode(noise))
+    decode(noise), decode(noise, condition)
+    ```
+    """
+    return lambda values, condition=None: function(self.given(condition), values)
 
   def _set_condition(self, class_probs, condition_shape):
     """Keeps the kind of the conditions, from arguments of a constructor."""
@@ -133,10 +165,11 @@ class Generator(HiddenFromKeras):
   def _condition_of_samples(self, sample_shape, condition, seed):
     """Returns the shape of samples, a condition for each, and the seed of the rest.
 
-    The condition is broadcast with `sample_shape`. If there is none, classes are drawn by their probabilities.
+    The condition is broadcast with `sample_shape`. Without one, classes are drawn by their probabilities.
     """
     shape = as_shape(sample_shape)
     if condition is None and self.classes is not None:
       seed, class_seed = tfp.random.split_seed(seed, salt='classes')
       condition = tfp.distributions.Categorical(probs=self.class_probs).sample(shape, seed=class_seed)
-    return *self._with_condition(shape, self._as_condition(condition)), seed
+    condition = self._as_condition(condition)
+    return *(self._with_condition(shape, condition) if condition is not None else (shape, None)), seed

@@ -16,14 +16,6 @@ from flowgan_tf.networks import ResidualConditioner
 
 _CHANNELS, _BLOCKS = 64, 3  # the defaults of `jet`
 
-_PER_CALL = 1000
-
-# Where a pixel has few training images of a level, its histogram borrows from the histogram of all pixels, as if there
-# were this many more images. And all bins share this much equally, so that float32 resolves each of them; that costs
-# 0.16 nats for an image of MNIST.
-_BORROWED = 20
-_EQUAL = 2e-4
-
 
 def make_logit(
   image_shape: Sequence[int],
@@ -120,8 +112,7 @@ def fit_histograms(flow: tfp.distributions.TransformedDistribution, images: np.n
   fg.flows.fit_histograms(flow, images)
   ```
 
-  Call it before `initialize_prior`. In a bin with few images, a pixel's histogram borrows from the histogram of all
-  pixels, and no bin is empty.
+  Call it before `initialize_prior`.
 
   Args:
     flow: A flow with a `HistogramLogit`.
@@ -137,13 +128,4 @@ def fit_histograms(flow: tfp.distributions.TransformedDistribution, images: np.n
   check_events('images', images, flow.event_shape, 'n')
   check('images', len(images), 'at least one image', len(images) > 0)
   check_values(images)
-  *event_shape, bins = found[0].histograms.shape
-  first_bins = bins * np.arange(np.prod(event_shape))
-  counts = np.zeros(len(first_bins) * bins)
-  for i in range(0, len(images), _PER_CALL):
-    levels = np.minimum(np.floor(images[i : i + _PER_CALL].reshape(-1, len(first_bins)) * bins), bins - 1)
-    counts += np.bincount((levels.astype(int) + first_bins).ravel(), minlength=len(counts))
-  counts = counts.reshape(-1, bins)
-  probs = (counts + _BORROWED * counts.mean(axis=0) / len(images)) / (len(images) + _BORROWED)
-  probs = (1 - _EQUAL) * probs + _EQUAL / bins
-  found[0].histograms.assign(probs.reshape(*event_shape, bins))
+  found[0].fit(images)

@@ -1,21 +1,30 @@
 """Jet: couplings whose networks are MLP-Mixers or vision transformers over patches."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
-import tensorflow_probability as tfp
-
-from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import check_histograms, make_logit, make_networks
-from flowgan_tf.flows.prior import make_prior
-from flowgan_tf.networks import MixerConditioner, TransformerConditioner
-from flowgan_tf.networks.remainder import RemainderConditioner
-from flowgan_tf.pixels import check_patch_size
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  from flowgan_tf import bijectors
+  from flowgan_tf.flows.flow import Flow
+else:
+  bijectors = lazy_import('flowgan_tf.bijectors')
+
+tf = lazy_import('tensorflow')
+tfp = lazy_import('tensorflow_probability')
+flows = lazy_import('flowgan_tf.flows.flow')
+histograms = lazy_import('flowgan_tf.flows.histograms')
+networks = lazy_import('flowgan_tf.networks')
+pixels = lazy_import('flowgan_tf.pixels')
+priors = lazy_import('flowgan_tf.flows.prior')
+remainder = lazy_import('flowgan_tf.networks.remainder')
 
 _HEADS = 4
 _LOG_SCALE_BOUND = 2.0
@@ -96,7 +105,7 @@ def jet(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
   check('histogram_bins', histogram_bins, '0 if the condition is a smaller image', reduction == 1 or not histogram_bins)
-  check_histograms(image_shape, histogram_bins, histogram_networks)
+  histograms.check_histograms(image_shape, histogram_bins, histogram_networks)
   # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
   check_choice('coupling', coupling, ('affine', 'additive'))
@@ -109,11 +118,11 @@ def jet(
     expected = f"{_LOG_SCALE_BOUND} if `coupling` is 'additive', which scales nothing"
     check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
   *sides, channels = image_shape
-  pixels = math.prod(sides)
-  check('image_shape', tuple(image_shape), 'of more than one pixel', pixels > 1)
-  check_patch_size(patch_size, *sides)
+  size = math.prod(sides)
+  check('image_shape', tuple(image_shape), 'of more than one pixel', size > 1)
+  pixels.check_patch_size(patch_size, *sides)
   outputs = 2 * channels if affine else channels
-  patches = pixels // patch_size**2
+  patches = size // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
   check_memory('weights', 4 * couplings * width * per_feature)
@@ -121,24 +130,26 @@ def jet(
   def network(outputs):
     sizes = outputs, patch_size, width, blocks
     if mixer:
-      return MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
-    return TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
+      return networks.MixerConditioner(*sizes, patch_units=width, hidden_units=hidden_units, dtype=dtype)
+    return networks.TransformerConditioner(*sizes, heads=_HEADS, hidden_units=hidden_units, dtype=dtype)
 
   def parts():
     """Yields the network and the mask of each coupling."""
     masks = itertools.cycle(_masks(image_shape, patch_size))
     if reduction > 1:
       lattice = bijectors.masks.lattice(image_shape, reduction)
-      yield RemainderConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
+      yield remainder.RemainderConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
       yield network(mask.changed_shape[-1] * (2 if affine else 1)), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  pixel_networks = make_networks(
+  pixel_networks = histograms.make_networks(
     image_shape, histogram_bins, histogram_networks, histogram_channels, histogram_blocks, dtype
   )
   to_noise: list[tfp.bijectors.Bijector] = [
-    make_logit(image_shape, alpha, histogram_bins, density_dtype, pixel_networks, seen if pixel_networks else None)
+    histograms.make_logit(
+      image_shape, alpha, histogram_bins, density_dtype, pixel_networks, seen if pixel_networks else None
+    )
   ]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     title = f'coupling_{i}'
@@ -149,9 +160,9 @@ def jet(
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
   probs = uniform_class_probs(classes, density_dtype)
-  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
 
 
 def _reduction(image_shape, condition_shape) -> int:

@@ -1,21 +1,28 @@
 """NICE: additive couplings and a diagonal scaling."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
-import tensorflow_probability as tfp
-
-from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import make_logit
-from flowgan_tf.flows.prior import make_prior
-from flowgan_tf.networks import dense_conditioner
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  from flowgan_tf.flows.flow import Flow
+
+tf = lazy_import('tensorflow')
+tfp = lazy_import('tensorflow_probability')
+bijectors = lazy_import('flowgan_tf.bijectors')
+flows = lazy_import('flowgan_tf.flows.flow')
+histograms = lazy_import('flowgan_tf.flows.histograms')
+networks = lazy_import('flowgan_tf.networks')
+priors = lazy_import('flowgan_tf.flows.prior')
 
 
-@builder
+@builder(computed_whole=True, paper='mnist')
 def nice(
   image_shape: Sequence[int],
   *,
@@ -91,12 +98,12 @@ def nice(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
-    make_logit(image_shape, alpha, histogram_bins, density_dtype),
+    histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype),
     tfp.bijectors.Reshape((pixels,), tuple(image_shape)),
   ]
   for i in range(couplings):
     mask = bijectors.masks.even_odd(pixels, swap=i % 2 == 1)
-    network = dense_conditioner(
+    network = networks.dense_conditioner(
       *mask.changed_shape, hidden_units, hidden_layers, normalization, dtype, initial_weights, seen is not None
     )
     coupling = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}', condition_shape=seen)
@@ -104,6 +111,6 @@ def nice(
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
   probs = uniform_class_probs(classes, density_dtype)
-  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)

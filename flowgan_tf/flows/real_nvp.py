@@ -1,24 +1,32 @@
 """Real-NVP: affine couplings over several scales."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from flowgan_tf import bijectors
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.histograms import make_logit
-from flowgan_tf.flows.prior import make_prior
-from flowgan_tf.networks import PaperConditioner, ResidualConditioner
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  from flowgan_tf.flows.flow import Flow
+
+tf = lazy_import('tensorflow')
+tfp = lazy_import('tensorflow_probability')
+bijectors = lazy_import('flowgan_tf.bijectors')
+flows = lazy_import('flowgan_tf.flows.flow')
+histograms = lazy_import('flowgan_tf.flows.histograms')
+networks = lazy_import('flowgan_tf.networks')
+priors = lazy_import('flowgan_tf.flows.prior')
 
 _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, even in float32.
 
 
-@builder
+@builder(paper='cifar10')
 def real_nvp(
   image_shape: Sequence[int],
   *,
@@ -114,9 +122,9 @@ def real_nvp(
   def coupling(mask, initial_scale, name):
     outputs = 2 * mask.changed_shape[-1]
     if not of_paper:
-      network = ResidualConditioner(outputs, channels, blocks, normalization, dtype)
+      network = networks.ResidualConditioner(outputs, channels, blocks, normalization, dtype)
       return bijectors.AffineCoupling(network, mask, log_scale_bound, name=name, condition_shape=seen)
-    network = PaperConditioner(outputs, channels, blocks, dtype)
+    network = networks.PaperConditioner(outputs, channels, blocks, dtype)
     to_noise = bijectors.AffineCoupling(network, mask, _NO_BOUND, initial_scale, name=name)
     return tfp.bijectors.Invert(to_noise, name=f'inverse_{name}')
 
@@ -146,11 +154,13 @@ def real_nvp(
     ]
     return tfp.bijectors.Chain(parts, name=f'scale_{level}')
 
-  from_logits = tfp.bijectors.Invert(make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits')
+  from_logits = tfp.bijectors.Invert(
+    histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits'
+  )
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  noise = make_prior(prior, components, image_shape, density_dtype, classes)
+  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
   probs = uniform_class_probs(classes, density_dtype)
-  return Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

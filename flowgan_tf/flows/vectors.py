@@ -1,26 +1,26 @@
 """A flow of vectors, such as the rows of a table: affine couplings with dense networks, in the units of the data."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from flowgan_tf import bijectors
 from flowgan_tf.errors import UsageError, check, check_integer, check_memory
-from flowgan_tf.flows.builder import (
-  MOST_LAYERS,
-  MOST_UNITS,
-  builder,
-  network_condition,
-  uniform_class_probs,
-)
-from flowgan_tf.flows.checks import check_events
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.prior import standard_prior
-from flowgan_tf.networks import dense_conditioner
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.lazy import lazy_import
 
-tfb = tfp.bijectors
+if TYPE_CHECKING:
+  from flowgan_tf.flows.flow import Flow
+
+tf = lazy_import('tensorflow')
+tfp = lazy_import('tensorflow_probability')
+bijectors = lazy_import('flowgan_tf.bijectors')
+checks = lazy_import('flowgan_tf.flows.checks')
+flows = lazy_import('flowgan_tf.flows.flow')
+networks = lazy_import('flowgan_tf.networks')
+priors = lazy_import('flowgan_tf.flows.prior')
 
 _LARGEST = 1e30  # of numbers in rows; its inverse is the smallest standard deviation: float32 ends at 3e38 and 1e-38
 
@@ -86,21 +86,26 @@ def vectors(
   def of_data(start, name):
     return tf.Variable(tf.fill([columns], tf.constant(start, density_dtype)), trainable=False, name=name)
 
+  tfb = tfp.bijectors
   shift, scale = tfb.Shift(of_data(0, 'mean')), tfb.Scale(of_data(1, 'std'))
   parts: list[tfb.Bijector] = [shift, scale]
   for i in range(couplings):
     digit = i // 2 % (columns - 1).bit_length()
     kept = (np.arange(columns) >> digit) % 2
     # A layer norm would take the size of the row away.
-    network = dense_conditioner(
+    network = networks.dense_conditioner(
       2 * columns, hidden_units, hidden_layers, 'none', dtype, conditional=seen is not None, bias_range=1.0
     )
     mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
     parts.append(bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
-  noise = standard_prior(prior, vector_shape, density_dtype)
+  noise = priors.standard_prior(prior, vector_shape, density_dtype)
   probs = uniform_class_probs(classes, density_dtype)
-  return Flow(noise, chain, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.Flow(noise, chain, name, class_probs=probs, condition_shape=condition_shape, start=_standardize)
+
+
+def _standardize(flow, start):
+  standardize(flow, start.trained()[0])
 
 
 def standardize(flow: Flow, rows: np.ndarray) -> None:
@@ -123,7 +128,7 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
   check('flow', flow, 'a flow made by `vectors`', build is not None and build.func is vectors)
   shift, scale = flow.bijector.bijectors[:2]
   rows = np.asarray(rows)
-  check_events('rows', rows, flow.event_shape, 'n')
+  checks.check_events('rows', rows, flow.event_shape, 'n')
   check('rows', len(rows), 'at least two rows', len(rows) > 1)
   largest = float(np.abs(rows).max())  # NaN if there is one.
   check('rows', largest, f'finite numbers, of at most {_LARGEST:g} in absolute value', largest <= _LARGEST)

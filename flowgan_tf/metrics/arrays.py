@@ -36,13 +36,15 @@ def check_images(images: np.ndarray) -> np.ndarray:
   return images
 
 
-def map_batches(function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray, what: str = 'computing'):
+def map_batches(
+  function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray | None, what: str = 'computing'
+):
   """Applies a function to arrays `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
-  Its progress is shown as `what`. The last batch is filled up with copies of its first entry, whose results are
-  dropped, because XLA would compile another program for a smaller batch.
+  It leaves out what is None. Its progress is shown as `what`. The last batch is filled up with copies of its first
+  entry, whose results are dropped, because XLA would compile another program for a smaller batch.
   """
-  n, parts, arrays = len(array), [], (array, *others)
+  n, parts, arrays = len(array), [], [a for a in (array, *others) if a is not None]
   with Task(what, n) as task:
     for i in range(0, n, batch_size):
       batch = [a[i : i + batch_size] for a in arrays]

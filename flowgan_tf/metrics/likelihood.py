@@ -8,6 +8,7 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
+from flowgan_tf.data.dataset import take
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_error
 
@@ -106,42 +107,39 @@ def make_likelihood_fn(
 
   @distribute
   @tf.function(jit_compile=jit, autograph=False)
-  def measure(images, *condition):
-    keywords = {'condition': condition[0]} if condition else {}
-    log_prob = log_prob_of(images, *condition)
+  @flow.on_batches
+  def measure(given, images):
     # Without tf.identity, TFP's cache would return the images that the noise was computed from.
-    decoded = flow.decode(tf.identity(flow.encode(images, **keywords)), **keywords)
+    decoded = given.decode(tf.identity(given.encode(images)))
     errors = tf.abs(decoded - images) / tf.cast(unit, images.dtype)
-    return log_prob, tf.reduce_max(errors, axis=range(1, images.shape.rank))
+    return log_prob_of(given, images), tf.reduce_max(errors, axis=range(1, images.shape.rank))
 
-  def log_prob_of(images, *condition):
+  def log_prob_of(given, images):
     """log p(x, y) of all classes `[n, classes]`, or log p(x | c) or log p(x) `[n]`."""
-    if per_class:
-      return flow.class_log_probs(images)
-    return flow.log_prob(images, condition=condition[0]) if condition else flow.log_prob(images)
+    return given.class_log_probs(images) if per_class else given.log_prob(images)
 
-  density = distribute(tf.function(log_prob_of, jit_compile=jit, autograph=False))
+  density = distribute(tf.function(flow.on_batches(log_prob_of), jit_compile=jit, autograph=False))
 
-  def likelihood(images, condition=None):
+  def likelihood(images, given=None):
     log_probs, errors, n = [], [], 0
     for chunk in [images] if isinstance(images, np.ndarray) else images:
       chunk = chunk.astype(flow.dtype.as_numpy_dtype)
       there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
-      given = [] if condition is None else [condition[n : n + len(chunk)]]
+      own = take(given, slice(n, n + len(chunk)))
       if there_and_back:
-        first = (c[:there_and_back] for c in given)
-        log_prob, error = map_batches(measure, chunk[:there_and_back], batch_size, *first, what='likelihood')
+        first = chunk[:there_and_back], batch_size, take(own, slice(there_and_back))
+        log_prob, error = map_batches(measure, *first, what='likelihood')
         log_probs.append(log_prob)
         errors.append(error)
       if there_and_back < len(chunk):
-        rest = (c[there_and_back:] for c in given)
-        log_probs.append(map_batches(density, chunk[there_and_back:], batch_size, *rest, what='likelihood'))
+        rest = chunk[there_and_back:], batch_size, take(own, slice(there_and_back, None))
+        log_probs.append(map_batches(density, *rest, what='likelihood'))
       n += len(chunk)
     log_prob, of_classes = np.concatenate(log_probs), {}
     if per_class:
       joint = log_prob.astype(np.float64)
       log_prob = scipy.special.logsumexp(joint, axis=1)
-      of_classes = _of_classes(joint, log_prob, condition, np.asarray(flow.class_probs, np.float64))
+      of_classes = _of_classes(joint, log_prob, given, np.asarray(flow.class_probs, np.float64))
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,

@@ -1,4 +1,4 @@
-"""Keras 3 networks: conditioners of couplings, critics, and the adapter that shows their variables to TFP.
+"""Keras 3 networks: conditioners of couplings, and the adapter that shows their variables to TFP.
 
 Every layer is registered with Keras. Once this package is imported, `keras.saving.load_model` loads a model that holds
 one without `custom_objects`.
@@ -11,7 +11,6 @@ from flowgan_tf.networks.conditioners import (
   WeightNormConv2D,
   dense_conditioner,
 )
-from flowgan_tf.networks.critic import CRITICS, dcgan_critic
 from flowgan_tf.networks.mixer import MixerConditioner
 from flowgan_tf.networks.normalization import (
   NORMALIZATIONS,
@@ -23,7 +22,6 @@ from flowgan_tf.networks.normalization import (
 from flowgan_tf.networks.transformer import TransformerConditioner
 
 __all__ = [
-  'CRITICS',
   'NORMALIZATIONS',
   'GuardedBatchNormalization',
   'ImageNormalization',
@@ -35,6 +33,5 @@ __all__ = [
   'ScalarBatchNormalization',
   'TransformerConditioner',
   'WeightNormConv2D',
-  'dcgan_critic',
   'dense_conditioner',
 ]

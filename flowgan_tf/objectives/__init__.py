@@ -1,22 +1,27 @@
-"""The objectives of a Flow-GAN: maximum likelihood, an adversarial divergence, or both."""
+"""The objectives of a Flow-GAN: maximum likelihood, an adversarial divergence, or both, and further terms."""
 
+from flowgan_tf.objectives.critic import CRITICS, dcgan_critic
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
-from flowgan_tf.objectives.objective import (
-  OBJECTIVES,
-  PENALTIES,
-  Objective,
-  gradient_penalty,
-  make,
-  zero_centered_penalty,
-)
+from flowgan_tf.objectives.objective import OBJECTIVES, TERMS, Objective, make
+from flowgan_tf.objectives.penalties import PENALTIES, gradient_penalty, zero_centered_penalty
+from flowgan_tf.objectives.term import Drawn, Seen, Term
+from flowgan_tf.settings import Settings, setting
 
 __all__ = [
+  'CRITICS',
   'DIVERGENCES',
   'OBJECTIVES',
   'PENALTIES',
+  'TERMS',
   'Divergence',
+  'Drawn',
   'Objective',
+  'Seen',
+  'Settings',
+  'Term',
+  'dcgan_critic',
   'gradient_penalty',
   'make',
+  'setting',
   'zero_centered_penalty',
 ]

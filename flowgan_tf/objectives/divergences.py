@@ -52,6 +52,7 @@ import math
 from collections.abc import Callable
 
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.plugins import Registry
 
 tf = lazy_import('tensorflow')
 replicas = lazy_import('flowgan_tf.replicas')
@@ -168,4 +169,9 @@ _ALL = (
   _relativistic(),
 )
 
-DIVERGENCES: dict[str, Divergence] = {divergence.name: divergence for divergence in _ALL}
+DIVERGENCES: Registry[Divergence] = Registry(
+  'divergence',
+  'a `flowgan_tf.objectives.Divergence`',
+  lambda part: isinstance(part, Divergence),
+  {divergence.name: divergence for divergence in _ALL},
+)

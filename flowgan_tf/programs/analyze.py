@@ -55,7 +55,10 @@ def _show(workdir, what, study):
   print(f'{workdir}: {what}, {study.record["checkpoint"]} (step {study.record["step"]:,})')
   print('\n'.join(f'  {line}' for line in analysis.lines(study.record)))
   summary = fg.study.read_summary(workdir)
-  files = [folder / f'{what}.json', *(f.save(folder / name) for name, f in analysis.figures([summary]).items())]
+  files = [
+    folder / f'{analysis.name}.json',
+    *(f.save(folder / name) for name, f in analysis.figures([summary]).items()),
+  ]
   print('\n'.join(f'  {file}' for file in files), flush=True)
 
 

@@ -1,6 +1,7 @@
 """What all programs share: how they start, how they report errors, and their exit statuses."""
 
 import contextlib
+import difflib
 import errno
 import gc
 import importlib
@@ -61,7 +62,7 @@ def run_program(module: types.ModuleType) -> None:
     sys.stdout.reconfigure(errors='surrogateescape')
 
   def main(argv: list[str]) -> int | None:
-    with _errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.
+    with errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.
       if '' in argv:
         raise UsageError('arguments must be paths. Got: an empty one.')
       return module.main(argv[1:])
@@ -77,18 +78,31 @@ class _Lines(logging.Handler):
 
 
 def _parse(argv: list[str]) -> list[str]:
-  with _errors_reported():
+  with errors_reported():
     try:
       return FLAGS(argv)
     except SystemExit:  # --help raises this, with status 1.
       pass
+    except flags.UnrecognizedFlagError as error:
+      raise UsageError(f'there is no flag --{error.flagname}{_hint(error.flagname)}') from error
     except ValueError as error:  # A file that is not text raises this.
       raise UsageError(f'--flagfile cannot be read ({error})') from error
   sys.exit(0)
 
 
+def _hint(name: str) -> str:
+  """Returns what a user may have meant by a flag that does not exist; '' if nothing is near."""
+  near = difflib.get_close_matches(name, list(FLAGS), cutoff=0.8)
+  hint = f'; did you mean {" or ".join(f"--{other}" for other in near)}?' if near else ''
+  block = re.fullmatch(r'config\.(\w+)\.\w+', name)
+  if block and not any(known.startswith(f'config.{block[1]}.') for known in FLAGS):
+    hint += f'; a generator {block[1]} from outside of flowgan_tf needs --generator=MODULE:{block[1]}'
+  return hint
+
+
 @contextlib.contextmanager
-def _errors_reported() -> Iterator[None]:
+def errors_reported() -> Iterator[None]:
+  """Within this block, an error that a user can do something about ends the program with one line."""
   try:
     yield
     sys.stdout.flush()  # If this failed at exit, Python would only say that it ignores an error.

@@ -1,10 +1,12 @@
 """The flags that programs share, for the settings of a training and of the analyses."""
 
 import ast
+import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
+import re
 import runpy
 import sys
 import textwrap
@@ -16,16 +18,18 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
+from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import (
   CHECKPOINTS,
-  GENERATOR_SETTINGS,
   PATHS,
-  SHORT_FLAGS,
   check_settings,
   default_config,
+  extend,
   flat,
-  hindrance,
+  idle,
+  settings,
+  short_flags,
   validate,
 )
 from flowgan_tf.runs.folder import check_same_training, exclusive, has_saved, read_description
@@ -36,12 +40,15 @@ FLAGS = flags.FLAGS
 _LOG = logging.getLogger(__name__)
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+_PLUGGED = ('generator', 'critic', 'terms')  # settings that name parts with settings of their own
 
 
 class _TupleParser(flags.ArgumentParser):
   syntactic_help = 'a tuple such as (8, 4), or a single value'
 
   def parse(self, argument):
+    if isinstance(argument, str) and all(map(is_plugin, names := argument.split(','))):
+      return tuple(names)
     try:
       value = ast.literal_eval(argument) if isinstance(argument, str) else argument
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
@@ -55,10 +62,40 @@ def define_settings(module: str) -> None:
   The help of the program, which is `module`, shows --config and the short flags.
   """
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
-  for name, _, kind in flat(default_config()):
+  with command.errors_reported():
+    config = default_config(**_plugins_on_the_command_line())
+  short = short_flags(config)
+  for name, _, kind in flat(config):
     _define(f'config.{name}', kind, f'The setting {name}.', __name__)
-    if name in SHORT_FLAGS:
-      _define(name, kind, SHORT_FLAGS[name], module)
+    if name in short:
+      _define(name, kind, short[name], module)
+
+
+def _plugins_on_the_command_line() -> dict[str, Any]:
+  """Returns the settings that name plug-ins, whose own settings become flags, too.
+
+  The flag itself, the config file or the run that is resumed may name them. What is wrong there is said later.
+  """
+  given, found = _given_flags(), {}
+  search_in('.')
+  with contextlib.suppress(UsageError):
+    if given.get('workdir') and (saved := read_description(pathlib.Path(given['workdir']))):
+      found = settings(saved.config)
+    if given.get('config'):
+      found = settings(_read_config(given['config']))
+  found |= given
+  chosen = {name: found[name] for name in _PLUGGED if is_plugin(found.get(name))}
+  with contextlib.suppress(ValueError):
+    if terms := found.get('terms'):
+      chosen['terms'] = tuple(_TupleParser().parse(terms) if isinstance(terms, str) else terms)
+  if chosen:
+    command.load_tensorflow()  # A plug-in imports it.
+  return chosen
+
+
+def _given_flags() -> dict[str, str]:
+  """Returns the flags of the form --NAME=VALUE on the command line, which nothing has parsed yet."""
+  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)=(.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
 
 
 def configurations(
@@ -77,8 +114,13 @@ def configurations(
     base, said = saved.config.copy_and_resolve_references(), ''
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
+  for name in _PLUGGED:
+    for flag in (name, f'config.{name}'):
+      if flag in FLAGS and FLAGS[flag].value is not None:
+        base[name] = FLAGS[flag].value
+  extend(base)
   given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
-  given |= {name: value for name in SHORT_FLAGS if (value := FLAGS[name].value) is not None}
+  given |= {name: value for name in short_flags(base) if (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
   configs = []
@@ -97,7 +139,7 @@ def configurations(
   for name, value in given.items():
     if any(name in variant for variant in variants):
       raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
-    if all(reasons := [hindrance(name, config) for config in configs]):
+    if all(reasons := [idle(name, config) for config in configs]):
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
   if workdir and configs[0].strategy != 'multi_worker':
     _check_workdir(workdir)
@@ -138,7 +180,7 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
   generator = generator or config.generator
-  if condition and condition != 'label' and generator in GENERATOR_SETTINGS and 'components' in config[generator]:
+  if condition and condition != 'label' and generator in config and 'components' in config[generator]:
     needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
@@ -153,15 +195,21 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   settings.
   """
   analyses, users = fg.study.ANALYSES, {}
-  for analysis in analyses.values():
+  search_in('.')
+  named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
+  if named:
+    command.load_tensorflow()
+  with command.errors_reported():
+    known = [*analyses.values(), *(analyses[name] for name in named)]
+  for analysis in known:
     for field in dataclasses.fields(analysis.Settings):
       users.setdefault(field.name, (field, []))[1].append(analysis.name)
   ours = users.keys() - set(FLAGS)
   for name, (field, found) in users.items():
     if name in ours:
-      whose = '' if len(found) == len(analyses) else f'{", ".join(found)}: '
+      whose = '' if len(found) == len(known) else f'{", ".join(found)}: '
       _define(name, type(field.default), whose + field.metadata['description'], module, field.default)
-  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in analyses.values()]
+  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in known]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
   sys.modules[module].__doc__ = '\n'.join([sys.modules[module].__doc__.rstrip(), '', 'Analyses:', *about, ''])
 
@@ -190,6 +238,7 @@ def _read_config(path: str) -> config_dict.ConfigDict:
   shipped = str(_CONFIGS / os.path.basename(file))
   if not os.path.exists(file) and os.path.isfile(shipped):  # We may be outside of a checkout.
     file = shipped
+  search_in(os.path.dirname(file) or '.')
   try:
     get_config = runpy.run_path(file)['get_config']
     config = get_config(variant) if colon else get_config()

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from flowgan_tf.files import IMAGE_SUFFIXES
-from flowgan_tf.runs.config import GENERATOR_SETTINGS
+from flowgan_tf.flows.builder import settings_of
+from flowgan_tf.flows.registry import GENERATORS
 
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
@@ -31,7 +32,8 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], s
     return 'images.py', {'flip': False}, ''
   if len(shape) == 1:
     couplings = 2 * (shape[0] - 1).bit_length()  # so many that each two columns are apart in some of them
-    needed = {'vectors.couplings': couplings} if couplings > GENERATOR_SETTINGS['vectors']['couplings'] else {}
+    usual = settings_of(GENERATORS['vectors'])['couplings']
+    needed = {'vectors.couplings': couplings} if couplings > usual else {}
     return 'table.py', needed, f'{count:,} rows of {shape[0]} numbers'
   height, width, channels = shape
   if image_size:

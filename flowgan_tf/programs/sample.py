@@ -78,8 +78,8 @@ def main(arguments: list[str]) -> None:
     given = f'_condition{",".join(f"{number:g}" for number in vector)}'
     if len(given) > 100:  # A file name has an end.
       given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
-  elif rows is not None and not FLAGS.n:
-    n = _IN_A_ROW if kind == 'samples' else len(rows.conditions)
+  elif rows.conditions is not None and not FLAGS.n:
+    n = _IN_A_ROW if kind == 'samples' else rows.count
   picture = getattr(pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
   default = run.workdir / 'samples' / name

@@ -95,11 +95,10 @@ def _check(configs, analyses):
     fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.runs.config.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
-  if dataset.levels is None and analyses:
+  if dataset.is_table and analyses:
     raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')
   condition = fg.data.make_condition(config.condition, dataset)
-  arguments, seen = (condition.arguments, condition.network_shape) if condition else ({}, None)
-  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=arguments).has_density:
+  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=condition.arguments).has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
@@ -109,7 +108,7 @@ def _check(configs, analyses):
     if why := ANALYSES[what].refuses(condition):
       raise UsageError(f'--what must not contain {what} with condition {config.condition}: {why}.')
   if any(objective.uses_critic for objective in objectives):
-    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=seen)
+    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=condition.network_shape)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
 

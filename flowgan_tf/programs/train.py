@@ -17,6 +17,7 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
@@ -53,8 +54,8 @@ def main(arguments: list[str]) -> int:
 
 
 def use_cores(config: config_dict.ConfigDict) -> None:
-  """Lets each core compute a part of the batch, unless XLA, replicas or a step of NICE or of a DCGAN need all cores."""
-  if not (config.jit or config.strategy or config.generator in ('nice', 'dcgan')):
+  """Lets each core compute a part of the batch, unless XLA, replicas or the generator's own products need all cores."""
+  if not (config.jit or config.strategy or generator_of(config).traits.computed_whole):
     fg.cores.compute_parts()
 
 
@@ -75,7 +76,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   if FLAGS.evaluate:
     checkpoints = fg.runs.checkpoints.available(workdir)
     # A user who trains without scores may lack what the scores need.
-    samples = FLAGS.samples if config.score_samples and config.generator != 'vectors' else 0
+    samples = FLAGS.samples if config.score_samples and not generator_of(config).traits.draws_rows else 0
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
     print(fg.report.evaluation_table(records))

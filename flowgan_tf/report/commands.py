@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, mnist
-from flowgan_tf.runs.config import PATHS, SHORT_FLAGS, hindrance, settings
+from flowgan_tf.runs.config import PATHS, idle, settings, short_flags
 from flowgan_tf.study.summary import Summary
 
 # Paths of the machine that trained the run, which the commands leave out.
@@ -26,15 +26,16 @@ def train(run: Summary) -> str:
 
 def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
   """Returns the command that trains a run with a configuration in a folder."""
-  wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not hindrance(n, config)}
+  wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not idle(n, config)}
   if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
     wanted['init_from'] = os.path.relpath(config.init_from)  # Relative to here, like the runs in the commands.
   bases = {path: settings(base) for path, base in _shipped().items()}
   # No flag can unset a number that a shipped configuration has and this one leaves open.
   left_open = [name for name, value in wanted.items() if value is None]
-  bases = {path: base for path, base in bases.items() if all(base[name] is None for name in left_open)}
-  differences = {path: [n for n, value in wanted.items() if value != base[n]] for path, base in bases.items()}
+  bases = {path: base for path, base in bases.items() if all(base.get(name) is None for name in left_open)}
+  differences = {path: [n for n, value in wanted.items() if value != base.get(n)] for path, base in bases.items()}
   nearest = min(differences, key=lambda path: len(differences[path]))
+  short_names = short_flags(config)
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
   flags = [] if nearest == _DEFAULT and 'dataset' not in different else [f'--config={nearest}']
   for name in different:
@@ -43,7 +44,7 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
       flags.append('--jit' if value else '--nojit')
     elif name == 'lambda':
       flags.append(f'--lambda={short(config["lambda"])}')
-    elif name in SHORT_FLAGS:
+    elif name in short_names:
       flags.append(f'--{name}={value}')
     else:
       flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
@@ -76,7 +77,8 @@ def analyze(runs: Sequence[Summary], what: str) -> str | None:
   }
   if len(flags) > 1:
     return None
-  return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={what}', *flags.pop()])
+  name = runs[0].studies[what].record.get('plugin', what)
+  return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={name}', *flags.pop()])
 
 
 def _flags_of(record):

@@ -36,7 +36,7 @@ from flowgan_tf.report.tables import (
   variety_notes,
   variety_table,
 )
-from flowgan_tf.study import ANALYSES
+from flowgan_tf.study import analyses_of
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
@@ -164,8 +164,9 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
 
 def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
   """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
-  for title in dict.fromkeys(analysis.title for analysis in ANALYSES.values()):
-    items = _items([analysis for analysis in ANALYSES.values() if analysis.title == title], runs)
+  analyses = analyses_of(runs)
+  for title in dict.fromkeys(analysis.title for analysis in analyses):
+    items = _items([analysis for analysis in analyses if analysis.title == title], runs)
     if title == Jacobian.title and (plot := condition_numbers(runs)):
       items.append(plot)
     yield Section(title, items)

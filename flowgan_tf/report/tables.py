@@ -12,15 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
+from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
 PAPER = 'https://arxiv.org/abs/1705.08868'
-
-# The paper's generator for each data set. The tables show its numbers only beside runs of that generator.
-_PAPERS_GENERATORS = {'mnist': 'nice', 'cifar10': 'real_nvp'}
 
 # The paper's Tables 1 and 2: sample score and test NLL, in the unit of the table.
 _PAPER = {
@@ -368,7 +366,7 @@ def paper_row(
   """
   numbers = published.get(run.objective)
   conditional = run.config.condition not in ('', 'label')
-  if numbers is None or conditional or run.config.generator != _PAPERS_GENERATORS.get(run.dataset):
+  if numbers is None or conditional or generator_of(run.config).traits.paper != run.dataset:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

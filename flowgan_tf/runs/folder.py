@@ -18,7 +18,8 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.runs.config import default_config, training_changes, used
+from flowgan_tf.plugins import search_in
+from flowgan_tf.runs.config import configured, plugins_of, training_changes, used
 
 if TYPE_CHECKING:
   from flowgan_tf import data
@@ -38,6 +39,7 @@ class Description(NamedTuple):
   data: dict  # `name`, `image_shape`, `levels` and `fingerprint` of the data set, and `condition` of its images
   init: dict | None = None  # where the training started, from `start_from_run`; None for a new generator
   rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
+  plugins: dict[str, str] | None = None  # the folder of each module from outside of the package that the run uses
 
 
 def write_description(workdir: pathlib.Path, description: Description) -> None:
@@ -51,10 +53,14 @@ def read_description(workdir: pathlib.Path) -> Description | None:
   path = workdir / 'config.json'
   if (found := read_record(path)) is None:
     return None
-  record, config = found[0], default_config()
+  record = found[0]
+  for folder in (record.get('plugins') or {}).values():
+    search_in(folder)
   try:
-    config.update(record['config'])
+    config = configured(record['config'])
     return Description(**record | {'config': config})
+  except UsageError as error:
+    raise UsageError(f'{path}: {error}', error.argument) from error
   except (KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
     raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
@@ -90,9 +96,10 @@ def open_workdir(
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  if condition:
+  if condition and condition.arguments:
     facts['condition'] = condition.arguments
-  new, old = Description(config, as_json(facts), init), read_description(workdir)
+  new = Description(config, as_json(facts), init, plugins=plugins_of(config))
+  old = read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):
       said = f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run'

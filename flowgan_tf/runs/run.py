@@ -12,7 +12,8 @@ from ml_collections import config_dict
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError, renamed
 from flowgan_tf.flows import GENERATORS, Generator
-from flowgan_tf.networks import CRITICS
+from flowgan_tf.objectives import CRITICS
+from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.runs.checkpoints import available, restore_generator
 from flowgan_tf.runs.config import run_identity
@@ -127,10 +128,10 @@ def make_critic(
 
 
 def _build(builders: dict[str, Callable], setting, config, image_shape, dtype, arguments):
-  name = config[setting]
+  name = short_name(config[setting])
   try:
-    return builders[name](image_shape, dtype=dtype, **config[name], **arguments)
+    return builders[config[setting]](image_shape, dtype=dtype, **config[name], **arguments)
   except ValueError as error:
     if getattr(error, 'argument', None) in config[name]:
       raise renamed(error, {argument: f'{name}.{argument}' for argument in config[name]}) from error
-    raise UsageError(f'`{setting}` {name!r} does not fit: {error}', setting) from error
+    raise UsageError(f'`{setting}` {config[setting]!r} does not fit: {error}', setting) from error

@@ -4,9 +4,10 @@ The programs read the flags of the analyses here before they load TensorFlow. So
 what needs it, at first use: see `flowgan_tf.lazy.lazy_import`.
 """
 
+from flowgan_tf.settings import setting
 from flowgan_tf.study.ais import AnnealedImportanceSampler
-from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
-from flowgan_tf.study.apply import ANALYSES, analyze, studying
+from flowgan_tf.study.analysis import Analysis, Settings, Subject
+from flowgan_tf.study.apply import ANALYSES, analyses_of, analyze, studying
 from flowgan_tf.study.independent_critic import critic_distances
 from flowgan_tf.study.jacobian import jacobian_matrix, spectrum
 from flowgan_tf.study.kde import GaussianMixture
@@ -21,6 +22,7 @@ __all__ = [
   'Study',
   'Subject',
   'Summary',
+  'analyses_of',
   'analyze',
   'critic_distances',
   'jacobian_matrix',

@@ -13,7 +13,7 @@ from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check, check_integer, check_memory, check_number
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
-from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, mean_nll, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
 
@@ -22,6 +22,8 @@ tfp = lazy_import('tensorflow_probability')
 optimize = lazy_import('scipy.optimize')
 special = lazy_import('scipy.special')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
+data = lazy_import('flowgan_tf.data')
+priors = lazy_import('flowgan_tf.flows.prior')
 
 _SIGMA_RANGE = 0.01, 0.5
 _SCHEDULE_WIDTH = 4.0
@@ -144,7 +146,7 @@ class AnnealedImportanceSampler:
       for i in starts:
         batch = slice(i, i + starts.step)
         start = None if forward else posterior_samples[batch]
-        given = [] if condition is None else [tf.convert_to_tensor(condition[batch])]
+        given = data.dataset.take(condition, batch)
         found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, task))
     log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     log_mean = special.logsumexp(log_weights, axis=0) - math.log(self.chains)
@@ -184,10 +186,9 @@ class AnnealedImportanceSampler:
     Wu et al. ICLR 2017, section 3.2.
     """
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-    given = [] if condition is None else [tf.convert_to_tensor(condition)]
-    noise = self._draw((n,), noise_seed, given)
+    noise = self._draw((n,), noise_seed, condition)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    batches = [self.decode(noise[part], **as_keyword(*(c[part] for c in given))) for part in parts]
+    batches = [self._decode(noise[tf.newaxis, part], data.dataset.take(condition, part))[0] for part in parts]
     clean = tf.concat(batches, axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
     lower = self.estimate(images, sigma, int(chain_seed[0]), condition=condition)
@@ -252,18 +253,27 @@ class AnnealedImportanceSampler:
 
   def _draw(self, shape, seed, given):
     """Draws noise `[*shape, *noise_shape]` from the prior, given conditions `[n, ...]` of the last axis of `shape`."""
-    labels = {name: tf.broadcast_to(label, shape) for name, label in self._of_prior(given).items()}
+    labels = {name: tf.broadcast_to(label, shape) for name, label in priors.label_keyword(self.prior, given).items()}
     return self.prior.sample(shape, seed=seed, **labels)
 
-  def _of_prior(self, given):
-    return {'label': given[0]} if given and getattr(self.prior, 'classes', None) else {}
+  def _decode(self, noise, given):
+    """Decodes the noise of chains, `[chains, n, *noise_shape]`, given conditions `[n, ...]` of their images."""
+
+    def flat(tensor):
+      return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+
+    if given is None:
+      images = self.decode(flat(noise))
+    else:
+      images = self.decode(flat(noise), condition=flat(tf.repeat(given[tf.newaxis], tf.shape(noise)[0], axis=0)))
+    return tf.reshape(images, tf.concat([tf.shape(noise)[:2], tf.shape(images)[1:]], axis=0))
 
   def _move(self, images, given, sigma, beta, step_size, state, seed, k):
     # A Python number would become part of the graph, which would then be traced again for each temperature.
     tensors = [tf.convert_to_tensor(value, self.prior.dtype) for value in (images, sigma, beta, step_size)]
-    return self._transition(*tensors, state, tf.random.experimental.stateless_fold_in(seed, tf.constant(k)), *given)
+    return self._transition(*tensors, state, tf.random.experimental.stateless_fold_in(seed, tf.constant(k)), given)
 
-  def _transition(self, images, sigma, beta, step_size, state, seed, *given):
+  def _transition(self, images, sigma, beta, step_size, state, seed, given):
     """Makes one transition of HMC, which leaves the distribution at the inverse temperature `beta` invariant.
 
     `step_size` has shape `[n]`, `state` has shape `[chains, n, *noise_shape]`, and conditions, if there are any, have
@@ -271,21 +281,18 @@ class AnnealedImportanceSampler:
     acceptance probability `[n]`.
     """
 
-    def flat(tensor):
-      return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+    of_prior = priors.label_keyword(self.prior, given)
 
     def log_likelihood(noise):
-      of_states = (flat(tf.repeat(c[tf.newaxis], tf.shape(noise)[0], axis=0)) for c in given)
-      decoded = self.decode(flat(noise), **as_keyword(*of_states))
-      shape = decoded.shape[1:]
+      decoded = self._decode(noise, given)
+      shape = decoded.shape[2:]
       fits = shape.is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
       check('images', images.shape[1:], f"of the generator's shape, {shape}", fits)
-      decoded = tf.reshape(decoded, tf.concat([tf.shape(noise)[:2], tf.shape(images)[1:]], axis=0))
       pixels = tfp.distributions.Normal(decoded, sigma).log_prob(images)
       return tf.reduce_sum(pixels, axis=tf.range(2, tf.rank(pixels)))
 
     kernel = tfp.mcmc.HamiltonianMonteCarlo(
-      lambda noise: self.prior.log_prob(noise, **self._of_prior(given)) + beta * log_likelihood(noise),
+      lambda noise: self.prior.log_prob(noise, **of_prior) + beta * log_likelihood(noise),
       step_size=tf.reshape(step_size, [-1] + [1] * self.prior.event_shape.rank),
       num_leapfrog_steps=self.leapfrog_steps,
     )

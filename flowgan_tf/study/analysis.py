@@ -17,6 +17,7 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check, check_integer
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.settings import Settings, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -37,17 +38,8 @@ _IMAGES_PER_CALL = 100
 _MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
-def setting(default: int | str, description: str, minimum: int = 1, maximum: int = 10**7) -> Any:
-  """Declares a field of an analysis's settings, an integer in a range or a string, which is also a flag.
-
-  `bin/analyze` shows the description in its help.
-  """
-  metadata = {'description': description, 'minimum': minimum, 'maximum': maximum}
-  return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Settings):
   """The settings that all analyses share. Each analysis adds its own.
 
   Raises:
@@ -55,14 +47,6 @@ class Settings:
   """
 
   seed: int = setting(0, 'Seed of everything random.', 0, 2**31 - 1)
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if isinstance(field.default, int):
-        check_integer(field.name, value, field.metadata['minimum'], field.metadata['maximum'])
-      else:
-        check(field.name, value, 'a string', isinstance(value, str))
 
 
 class Subject:
@@ -77,20 +61,19 @@ class Subject:
     """Loads the run's data; raises a `UsageError` if they cannot be read or have changed, or lack the class."""
     self.run, self.label = run, label
     self.dataset = runs.load_data(run)
-    self.condition: data.Condition | None = data.make_condition(run.config.condition, self.dataset)
+    self.condition: data.Condition = data.make_condition(run.config.condition, self.dataset)
     if label is not None:
-      classes = self.condition and self.condition.classes
+      classes = self.condition.classes
       check('label', label, f'left out, as {run.workdir} is not conditioned on labels', classes is not None)
       check_integer('label', label, 0, classes - 1)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
-    self._log_prob = tf.function(
-      lambda images, *given: run.generator.log_prob(images, **as_keyword(*given)), autograph=False
-    )
+    log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
+    self._log_prob = tf.function(log_prob, autograph=False)
 
   @property
   def given(self) -> str:
     """What densities and samples are given, in a few words; '' for a generator without conditions."""
-    if self.condition and self.condition.classes:
+    if self.condition.classes:
       return 'all classes' if self.label is None else f'class {self.label}'
     return self.run.config.condition
 
@@ -110,8 +93,7 @@ class Subject:
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""
     if (n, seed) not in self._samples:
-      given = self.conditions_for_samples(n, seed)
-      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, condition=given)
+      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, condition=self.conditions_for_samples(n, seed))
       if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
         raise UsageError(
           f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
@@ -121,7 +103,7 @@ class Subject:
 
   def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws samples of p(x), or p(x | y) with a label, with a stateless seed: TensorFlow code, for a `tf.function`."""
-    return self.run.generator.sample(n, seed, **as_keyword(self.label))
+    return self.run.generator.given(self.label).sample(n, seed)
 
   def images(self, split: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> np.ndarray:
     """Returns dequantised images of the split 'train', 'validation' or 'test', by default of the run's own data set.
@@ -134,6 +116,10 @@ class Subject:
 
   def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
     """Returns the grey levels, the labels and the stored conditions of `images`, for the same arguments."""
+    return getattr(dataset or self.dataset, name).take(self._rows(name, n, seed, dataset))
+
+  def _rows(self, name: str, n: int | None, seed: int, dataset: data.Dataset | None = None) -> np.ndarray:
+    """Returns the positions of `images` in their split."""
     whole: data.Split = getattr(dataset or self.dataset, name)
     rows = np.arange(len(whole))
     if dataset is None and self.label is not None:
@@ -147,38 +133,34 @@ class Subject:
         n = most
     if n is not None and n < total:
       rows = rows[np.sort(np.random.default_rng(seed).permutation(total)[:n])]
-    return _part(whole, slice(None) if len(rows) == len(whole) else rows)
+    return rows
 
   def conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
     """Returns the images' own conditions, for the same arguments as `images`; None for a run without conditions."""
-    return self.condition and self.condition.of_split(self.split(split, n, seed))
+    return self.condition.of_rows(getattr(self.dataset, split), self._rows(split, n, seed))
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
     """Returns conditions that are drawn at random for samples, `[n, ...]`; None for a run without conditions.
 
     Labels have the probabilities p(y) of the generator. Other conditions come from training images.
     """
-    if self.condition is None:
-      return None
     rng = np.random.default_rng(seed)
     if self.condition.classes:
       probs = np.asarray(self.run.generator.class_probs, np.float64)
       labels = rng.choice(len(probs), n, p=probs / probs.sum()) if self.label is None else np.full(n, self.label)
       return labels.astype(np.int32)
-    chosen, place = np.unique(rng.integers(len(self.dataset.train), size=n), return_inverse=True)
-    return self.condition.of_split(_part(self.dataset.train, chosen))[place]
+    return self.condition.of_rows(self.dataset.train, rng.integers(len(self.dataset.train), size=n))
 
   def density_conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
     """Returns the `conditions` that densities of the images are given; None for p(x)."""
-    is_marginal = self.condition is None or (self.condition.classes and self.label is None)
+    is_marginal = self.condition.has_marginal and self.label is None
     return None if is_marginal else self.conditions(split, n, seed)
 
   def map(self, function: Callable, images: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """Applies a function of images, and of their conditions unless these are None, batch by batch; float64."""
     # The marginal density of an image is the sum over its classes, which are as many images.
-    passes = self.condition.classes or 1 if self.condition and given is None else 1
-    batch_size = max(1, _IMAGES_PER_CALL // passes)
-    return arrays.map_batches(function, images, batch_size, *([] if given is None else [given])).astype(np.float64)
+    passes = self.condition.classes or 1 if given is None else 1
+    return arrays.map_batches(function, images, max(1, _IMAGES_PER_CALL // passes), given).astype(np.float64)
 
   def log_prob(self, images: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`.
@@ -189,29 +171,18 @@ class Subject:
     Raises:
       UsageError: If the images come without conditions that they must have.
     """
-    if given is None and self.condition and not self.condition.classes:
-      if not self.condition.comes_from_image:
-        raise UsageError(f'{self.run.workdir}: has no density for images without a {self.condition.kind}')
+    if given is None and self.condition.comes_from_image:
       levels = np.floor(images * self.condition.levels).astype(np.int32)
       given = self.condition.of_split(data.Split(levels, None))
     if given is None and self.label is not None:
       given = np.full(len(images), self.label, np.int32)
+    if given is None and not self.condition.has_marginal:
+      raise UsageError(f'{self.run.workdir}: has no density for images without a {self.condition.kind}')
     return self.map(self._log_prob, images, given)
 
   def exact(self, images: np.ndarray, given: np.ndarray | None = None) -> dict:
     """Computes the exact NLL of images in nats, to compare with an estimate; empty without a density."""
     return mean_nll(self.log_prob(images, given), 'exact_') if self.run.generator.has_density else {}
-
-
-def as_keyword(condition: Any = None) -> dict[str, Any]:
-  """Returns the keyword `condition` of a generator's methods; a generator without conditions takes none."""
-  return {} if condition is None else {'condition': condition}
-
-
-def _part(split, rows):
-  """Rows of a split."""
-  others = (None if array is None else array[rows] for array in (split.labels, split.conditions))
-  return data.Split(split.images[rows], *others)
 
 
 class Analysis(abc.ABC):
@@ -251,9 +222,9 @@ class Analysis(abc.ABC):
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
-  def refuses(self, condition: data.Condition | None) -> str:
+  def refuses(self, condition: data.Condition) -> str:
     """Says why it cannot measure generators with this kind of condition; '' if it can."""
-    return self.needs_marginal if condition and not condition.classes else ''
+    return '' if condition.has_marginal else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

@@ -6,11 +6,12 @@ import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -19,7 +20,7 @@ from flowgan_tf.study.independent_critic import IndependentCritic
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.outliers import Outliers
-from flowgan_tf.study.summary import Study
+from flowgan_tf.study.summary import Study, Summary
 from flowgan_tf.study.temperature import Temperature
 
 bijectors = lazy_import('flowgan_tf.bijectors.base')
@@ -29,8 +30,21 @@ runs = lazy_import('flowgan_tf.runs.run')
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic())
 
-ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in _ALL}
+ANALYSES: Registry[Analysis] = Registry(
+  'what',
+  'an instance of a subclass of `flowgan_tf.study.Analysis`',
+  lambda part: isinstance(part, Analysis),
+  {analysis.name: analysis for analysis in _ALL},
+)
 """Every analysis by its name."""
+
+
+def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
+  """Returns the analyses of the package, and those from outside of it that runs have."""
+  records = [study.record for run in runs for study in run.studies.values() if 'plugin' in study.record]
+  for record in records:
+    search_in(record['folder'])
+  return [*ANALYSES.values(), *(ANALYSES[name] for name in dict.fromkeys(r['plugin'] for r in records))]
 
 
 @contextlib.contextmanager
@@ -81,6 +95,8 @@ def analyze(
 def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
+  outside = {'plugin': what, 'folder': folders_of([what])[what.partition(':')[0]]} if is_plugin(what) else {}
+  what = analysis.name
   if len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: {what} needs images, and this run was trained on a table')
   settings = analysis.Settings(**settings)
@@ -101,6 +117,7 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
   record = {
     'what': what,
+    **outside,
     'checkpoint': run.checkpoint,
     'step': run.step,
     **({'given': subject.given} if subject.given else {}),

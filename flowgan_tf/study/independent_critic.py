@@ -62,7 +62,7 @@ def critic_distances(
     validation: Images of the same distribution that the generator has not seen, uint8
       `[n_validation, height, width, channels]`.
     levels: Number of grey levels.
-    critic: A new critic, such as `networks.dcgan_critic(image_shape, ...)`. It is trained in place.
+    critic: A new critic, such as `objectives.dcgan_critic(image_shape, ...)`. It is trained in place.
     steps: Number of updates of the critic, each with fresh samples.
     batch_size: Images in each update.
     seed: Non-negative seed of the division of the validation images, of their order, of the noise and of the samples.

@@ -19,14 +19,14 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
-from flowgan_tf.study.analysis import Analysis, Settings, Subject, as_keyword, setting
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
 
 tf = lazy_import('tensorflow')
-priors = lazy_import('flowgan_tf.flows.prior')
+data = lazy_import('flowgan_tf.data')
 seeds = lazy_import('flowgan_tf.runs.seeds')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 
@@ -97,17 +97,16 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
     ValueError: If a Jacobian is not finite.
   """
   noise = tf.cast(noise, generator.dtype)
-  given = [] if condition is None else [tf.convert_to_tensor(condition)]
 
   @tf.function(autograph=False)
-  def jacobian_at(z, *condition):
-    keywords = as_keyword(*condition)
-    return jacobian_matrix(lambda noise: generator.decode(noise, **keywords), z)
+  @generator.on_batches
+  def jacobian_at(given, z):
+    return jacobian_matrix(given.decode, z)
 
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
   with Task('Jacobians', len(noise), unit='noise vectors', images=0) as task:
     for i in range(len(noise)):
-      matrix = jacobian_at(noise[i], *(c[i : i + 1] for c in given)).numpy().astype(np.float64)
+      matrix = jacobian_at(noise[i], data.dataset.take(condition, slice(i, i + 1))).numpy().astype(np.float64)
       if not np.isfinite(matrix).all():
         raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
       singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
@@ -166,7 +165,7 @@ class Jacobian(Analysis):
     generator = subject.run.generator.with_dtype('float64')
     seed = seeds.stateless_seed(settings.seed, seeds.Purpose.ANALYSIS)
     given = subject.conditions_for_samples(settings.noise_vectors, settings.seed)
-    noise = priors.sample_noise(subject.run.generator.distribution, settings.noise_vectors, seed, label=given)
+    noise = subject.run.generator.given(given).sample_noise(settings.noise_vectors, seed)
     found = spectrum(generator, noise, given)
     values, own = found.singular_values, found.flow_log_det
     log_det = found.log_det if own is None else own

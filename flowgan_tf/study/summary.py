@@ -177,7 +177,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  config, facts, init, _ = folders.read_description(runs.find_run(workdir))
+  config, facts, init, *_ = folders.read_description(runs.find_run(workdir))
   damage: list[str] = []
   records = _read(lambda: log.read_metrics(workdir), damage) or []
   evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []

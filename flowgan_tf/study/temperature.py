@@ -13,7 +13,7 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.study.analysis import Analysis, Subject, as_keyword, mean_nll, scored_alike
+from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary
 
@@ -51,10 +51,10 @@ def tempered_log_prob(
       return tempered_log_prob(flow, images, temperatures, labels) + weight
 
     return tf.reduce_logsumexp(tf.map_fn(joint, tf.range(flow.classes), fn_output_signature=flow.dtype), axis=0)
-  given, prior = as_keyword(condition), flow.distribution
-  of_prior = {'label': condition} if getattr(prior, 'classes', None) else {}
-  noise = flow.encode(images, **given)
-  rest = flow.log_prob(images, **given) - prior.log_prob(noise, **of_prior)
+  given, prior = flow.given(condition), flow.distribution
+  of_prior = priors.label_keyword(prior, condition)
+  noise = given.encode(images)
+  rest = given.log_prob(images) - prior.log_prob(noise, **of_prior)
   return tf.stack([rest + priors.tempered(prior, t).log_prob(noise, **of_prior) for t in temperatures], axis=-1)
 
 
@@ -89,9 +89,7 @@ class Temperature(Analysis):
 
   def measure(self, subject: Subject, settings: KdeSettings) -> tuple[dict, dict[str, np.ndarray]]:
     flow = subject.run.generator
-    log_prob = tf.function(
-      lambda images, *given: tempered_log_prob(flow, images, _TEMPERATURES, *given), autograph=False
-    )
+    log_prob = tf.function(lambda images, c=None: tempered_log_prob(flow, images, _TEMPERATURES, c), autograph=False)
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
       values = subject.map(log_prob, subject.images(split), subject.density_conditions(split))

@@ -13,13 +13,14 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.display import image_grid, save_png
+from flowgan_tf.display import save_png
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.evaluation.rows import real_grid, rows_of_classes, rows_of_images
+from flowgan_tf.evaluation.rows import real_grid, rows_of
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.metrics.arrays import cache_folder, cached
+from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
@@ -30,7 +31,8 @@ from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.best import update_best
 from flowgan_tf.training.diagnosis import explain, not_finite
-from flowgan_tf.training.state import TrainState, start_from_data, start_from_run
+from flowgan_tf.training.start import TrainingStart, start_from_data, start_from_run
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 
 _GRID_IMAGES = 64
@@ -87,8 +89,9 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     objective = make_objective(config)
     with Task(f'loading {config.dataset}'):
       dataset = data.load(config.dataset, config.data_dir, config.image_size)
-    suits = (dataset.levels is None) == (config.generator == 'vectors')
-    check('generator', config.generator, "'vectors' for a table, as in configs/table.py, and another for images", suits)
+    suits = dataset.is_table == generator_of(config).traits.draws_rows
+    expected = "one of rows for a table, such as 'vectors' in configs/table.py, and one of images for images"
+    check('generator', config.generator, expected, suits)
     condition = data.make_condition(config.condition, dataset)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
     check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
@@ -106,7 +109,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
     shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
-    what = f'rows of {shape} numbers' if dataset.levels is None else f'images of {shape}'
+    what = f'rows of {shape} numbers' if dataset.is_table else f'images of {shape}'
     text = '%s: %s training, %s validation and %s test %s, %s.'
     _LOG.info(text, dataset.name, *sizes, what, f'{classes} classes' if classes else 'without labels')
     while True:
@@ -149,18 +152,17 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder:
-        start_from_data(config, self._train, dataset.levels, state, condition, given.labels)
+        start_from_data(state, TrainingStart(config, self._train, dataset.levels, condition, given.labels))
       replicas.broadcast(state.variables)
     if step < config.steps:
-      if condition:
-        for line in data.describe(condition, dataclasses.replace(dataset, train=given)):
-          _LOG.info('%s', line)
-        if config.spread_labels:
-          reached = int((self._train.labels >= 0).sum()) - config.labelled
-          _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
-        if not condition.classes and (components := config[config.generator].get('components', 1)) > 1:
-          setting = f'--config.{config.generator}.components'
-          _LOG.warning('Samples draw one of %d components whatever their condition is; try %s=1.', components, setting)
+      for line in data.describe(condition, dataclasses.replace(dataset, train=given)):
+        _LOG.info('%s', line)
+      if config.spread_labels:
+        reached = int((self._train.labels >= 0).sum()) - config.labelled
+        _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
+      if not condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
+        setting = f'--config.{short_name(config.generator)}.components'
+        _LOG.warning('Samples draw one of %d components whatever they are given; try %s=1.', components, setting)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
@@ -170,11 +172,7 @@ class _Loop:
     self._evaluator = Evaluator(
       state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map, condition=condition
     )
-    self._rows = None  # of the grid of samples
-    if condition and condition.classes:
-      self._rows = rows_of_classes(condition.classes, _GRID_CLASSES)
-    elif condition and dataset.levels is not None:
-      self._rows = rows_of_images(condition, dataset.validation)
+    self._rows = rows_of(condition, dataset.validation, _GRID_CLASSES)  # of the grid of samples
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
@@ -265,19 +263,17 @@ class _Loop:
     if likelihood := self._evaluator.likelihood('validation', quick=True):
       left = ('standard_error', 'n')
       metrics = {name: value for name, value in likelihood.record().items() if name not in left}
-    if has_pictures := self._dataset.levels is not None:
+    if has_pictures := not self._dataset.is_table:
       samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-      if self._rows:
-        given = self._rows.each(_GRID_COLUMNS)
-        grid = self._rows.draw(self._evaluator.sample(len(given), Purpose.GRID, condition=given), _GRID_COLUMNS)
-      else:
-        grid = image_grid(self._evaluator.sample(_GRID_IMAGES, Purpose.GRID))
+      given = self._rows.each(_GRID_COLUMNS)
+      n = _GRID_IMAGES if given is None else len(given)
+      grid = self._rows.draw(self._evaluator.sample(n, Purpose.GRID, condition=given), _GRID_COLUMNS)
     if not self._folder:
       return
     if has_pictures:
       metrics |= self._evaluator.score(samples, self._scorer)
     error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
-    steep = self._config.precision != 'float32' and any(p.has_networks for p in histogram_logits(self._state.ema))
+    steep = self._config.precision != 'float32' and self._state.ema.has_steep_inverse
     if not error <= (math.inf if steep else largest):
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
       _LOG.warning(text, step, error)

@@ -1,10 +1,12 @@
 """The evaluator, `evaluate_run` and its records, on labelled images of 4 x 4 pixels."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
 import shutil
+import types
 from unittest import mock
 
 import keras
@@ -18,6 +20,7 @@ from flowgan_tf.data import pipeline
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records, read_evaluation
+from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.metrics.conditional import label_agreement
 from flowgan_tf.runs.checkpoints import Checkpoints
@@ -98,11 +101,17 @@ def test_samples(evaluator, flow):
 # The evaluator of conditional generators.
 
 
-class Obedient:
+class Obedient(Generator):
   """Draws noise around an image that its condition demands: the label as grey, or the condition enlarged."""
 
   has_density, event_shape = False, tf.TensorShape([4, 4, 1])
   distribution = standard_prior('normal', (16,), tf.float32)
+  name, _class_probs, _condition_shape = 'obedient', None, None
+
+  def given(self, condition):
+    return types.SimpleNamespace(
+      sample_noise=self.sample_noise, decode=functools.partial(self.decode, condition=condition)
+    )
 
   def decode(self, noise, condition):
     noise = 0.001 * tf.reshape(noise, (-1, 4, 4, 1))

@@ -11,7 +11,7 @@ from flowgan_tf import flows
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
-from flowgan_tf.evaluation.rows import rows_of_run
+from flowgan_tf.evaluation.rows import PLAIN, rows_of_run
 from flowgan_tf.flows.prior import sample_noise
 
 
@@ -110,7 +110,7 @@ def test_both_ends_of_a_row_have_the_same_label(classes):
 def test_conditions_that_a_run_does_not_have_are_refused(run, classes):
   vectors = conditional(condition_shape=(2,))
   run.workdir = 'runs/x'
-  assert rows_of_run(run) is None
+  assert rows_of_run(run) == PLAIN and PLAIN.count == 1
   for found, given, said in (
     (run, {'label': 1}, r'^`label` must be left out, as runs/x has no labels\. Got: 1\.$'),
     (classes, {'label': 3}, r'^`label` must be from 0 to 2, as runs/x has 3 classes\. Got: 3\.$'),

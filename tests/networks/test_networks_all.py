@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import networks
-from flowgan_tf.networks import KerasModule, dcgan_critic, dense_conditioner
+from flowgan_tf.networks import KerasModule, dense_conditioner
+from flowgan_tf.objectives import dcgan_critic
 
 PATCHES = {'output_channels': 5, 'patch_size': 2, 'width': 6, 'blocks': 2}
 

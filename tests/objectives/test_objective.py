@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, gradient_penalty, make, zero_centered_penalty
+from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, Drawn, gradient_penalty, make, zero_centered_penalty
 
 SEED = (1, 2)
 
@@ -41,11 +41,10 @@ class AffineModel:
 
   def generator_step(self, objective):
     with tf.GradientTape() as tape:
-      loss, metrics = objective.generator_loss(
-        self.nll() if objective.uses_likelihood else None,
-        self.critic(self.sample()) if objective.uses_critic else None,
-        self.critic(self.real) if objective.uses_critic else None,
-      )
+      drawn = {'means': {'log_prob': -self.nll()}} if objective.uses_likelihood else {}
+      if objective.uses_critic:
+        drawn |= {'fake_outputs': self.critic(self.sample()), 'real_outputs': self.critic(self.real)}
+      loss, metrics = objective.generator_loss(Drawn(**drawn))
     return loss, metrics, tape.gradient(loss, [self.log_scale, self.shift])
 
 
@@ -97,7 +96,7 @@ def test_mle_is_the_negative_log_likelihood(model):
 @pytest.mark.parametrize('weight', [None, 0.5, 0])
 def test_critic_loss_is_the_divergence_plus_the_weighted_penalty(model, divergence, weight):
   fake, chosen = model.sample(), DIVERGENCES[divergence]
-  objective = make('adversarial', divergence=divergence, gradient_penalty_weight=weight)
+  objective = make('adversarial', divergence=divergence, gradient_penalty=weight)
   loss, metrics, _ = model.critic_step(objective)
   outputs = model.critic(model.real), model.critic(fake)
   expected = {'critic_loss': chosen.critic_loss(*outputs), 'critic_gap': chosen.value(*outputs)}
@@ -114,7 +113,7 @@ def test_critic_loss_is_the_divergence_plus_the_weighted_penalty(model, divergen
 
 def test_losses_in_graphs_are_the_eager_ones(model):
   """AutoGraph would warn of two lambdas on one line, which this divergence has."""
-  objective = make('hybrid', divergence='total_variation', gradient_penalty_weight=1.0)
+  objective = make('hybrid', divergence='total_variation', gradient_penalty=1.0)
   for step in (model.critic_step, model.generator_step):
     found = tf.nest.flatten(tf.function(lambda step=step: step(objective))())
     for a, b in zip(found, tf.nest.flatten(step(objective)), strict=True):
@@ -123,8 +122,10 @@ def test_losses_in_graphs_are_the_eager_ones(model):
 
 def test_unused_parts_do_not_reach_the_loss():
   outputs, bad = tf.constant([0.5, 0.25]), tf.constant(math.nan)
-  assert make('hybrid', lambda_=0.0).generator_loss(bad, outputs)[0] == -0.375
-  assert make('mle').generator_loss(tf.constant(2.0), bad[tf.newaxis])[0] == 2.0
+  drawn = Drawn(means={'log_prob': bad}, fake_outputs=outputs)
+  assert make('hybrid', lambda_=0.0).generator_loss(drawn)[0] == -0.375
+  drawn = Drawn(means={'log_prob': tf.constant(-2.0)}, fake_outputs=bad[tf.newaxis])
+  assert make('mle').generator_loss(drawn)[0] == 2.0
 
 
 def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
@@ -137,30 +138,35 @@ def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
 
 
 def test_lambda_moves_by_a_constant_factor():
-  objective = make('hybrid', lambda_=1.0, final_lambda=0.25)
-  outputs, nll = tf.constant([0.0]), tf.constant(2.0)
-  for progress, weight in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.25)):
-    np.testing.assert_allclose(objective.generator_loss(nll, outputs, progress=progress)[0], 2 * weight, rtol=1e-6)
-  assert make('hybrid', lambda_=0.8).final_likelihood_weight == 0.8
-  assert make('mle', lambda_=0.8, final_lambda=0.05).final_likelihood_weight == 1.0
+  for made, weights in (
+    (make('hybrid', lambda_=1.0, final_lambda=0.25), (1.0, 0.5, 0.25)),
+    (make('hybrid', lambda_=0.8), (0.8, 0.8, 0.8)),
+    (make('mle', lambda_=0.8, final_lambda=0.05), (1.0, 1.0, 1.0)),
+  ):
+    for progress, weight in zip((0.0, 0.5, 1.0), weights, strict=True):
+      means = {'log_prob': tf.constant(-2.0)}
+      drawn = Drawn(means=means, fake_outputs=tf.constant([0.0]), progress=progress)
+      np.testing.assert_allclose(made.generator_loss(drawn)[0], 2 * weight, rtol=1e-6)
 
 
-def test_the_transport_has_a_weight_of_its_own():
-  outputs, transport = tf.constant([0.0]), tf.constant(3.0)
-  objective = make('adversarial', transport_weight=4.0, final_transport_weight=1.0)
-  for progress, weight in ((0.0, 4.0), (0.5, 2.0), (1.0, 1.0)):
-    loss, metrics = objective.generator_loss(None, outputs, progress=progress, transport=transport)
-    np.testing.assert_allclose(loss, 3 * weight, rtol=1e-6)
-    assert metrics['transport'] == 3
-  assert not make('mle', transport_weight=4.0).uses_transport and not make('adversarial').uses_transport
+def test_which_terms_an_objective_has():
+  def names(*arguments, **settings):
+    return [type(term).__name__ for term in make(*arguments, **settings).terms]
+
+  everything = {'transport_weight': 4.0, 'consistency_weight': 1.0}
+  assert names('mle', **everything) == ['Likelihood']
+  assert names('adversarial') == ['Adversary']
+  assert names('adversarial', **everything) == ['Adversary', 'Transport', 'Consistency']
+  assert names('hybrid', class_weight=1.0) == ['Adversary', 'Likelihood', 'Labels']
 
 
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_make(name):
-  objective = make(name, lambda_=0.25, divergence='kl', gradient_penalty_weight=3)
-  assert objective.likelihood_weight == {'mle': 1.0, 'adversarial': 0.0, 'hybrid': 0.25}[name]
+  objective = make(name, lambda_=0.25, divergence='kl', gradient_penalty=3)
   assert (objective.uses_critic, objective.uses_likelihood) == (name != 'mle', name != 'adversarial')
-  assert make(name, penalty='zero_centered').penalty == 'zero_centered'
+  if name != 'mle':
+    assert objective.adversary.gradient_penalty == 3.0 and objective.adversary.penalty == 'one_centered'
+    assert make(name, penalty='zero_centered').adversary.penalty == 'zero_centered'
 
 
 @pytest.mark.parametrize(
@@ -169,12 +175,12 @@ def test_make(name):
     ('name', 'gan', 'one of mle, adversarial, hybrid'),
     ('divergence', 'wgan', 'one of wasserstein, jensen_shannon, '),
     ('penalty', 'r1', 'one of one_centered, zero_centered'),
-    ('penalty_interval', 0, 'an integer of at least 1'),
-    ('lambda_', None, 'a finite number of at least 0'),
-    ('lambda_', 1e39, 'a finite number of at least 0'),
+    ('penalty_interval', 0, 'an integer from 1 to '),
+    ('lambda_', None, 'a number'),
+    ('lambda_', 1e39, '0 or a finite number from '),
     ('final_lambda', -1.0, 'a finite number of at least 0'),
     ('final_lambda', 0, '0 if and only if `lambda_` is, here 0.5'),
-    ('gradient_penalty_weight', math.nan, 'a finite number of at least 0'),
+    ('gradient_penalty', math.nan, 'a finite number of at least 0'),
   ],
 )
 def test_a_wrong_argument_is_named(argument, value, expected):

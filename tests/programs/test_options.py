@@ -68,7 +68,7 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
 @pytest.mark.parametrize(
   ('flags', 'said'),
   [
-    (['--config.jett.width=3'], "Unknown command line flag 'config.jett.width'. Did you mean: config.jet.width ?"),
+    (['--config.jett.width=3'], 'there is no flag --config.jett.width; did you mean --config.jet.width'),
     (['--config.nice.hidden_units=many'], '--config.nice.hidden_units=many: '),
     (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), or a single value'),
     ([f'--steps={"9" * 400}'], '--steps must be an integer from 1 to 1000000000.'),

@@ -82,12 +82,12 @@ def test_a_conditional_run_from_training_to_the_report(path, tmp_path):
     (['--config.flip=True'], '--config.flip must be False with generator vectors'),
     (
       ['--generator=nice'],
-      "--generator must be 'vectors' for a table, as in configs/table.py, and another for images. Got: 'nice'.",
+      "--generator must be one of rows for a table, such as 'vectors' in configs/table.py, and one of images",
     ),
     (['--condition=mask:half'], "'label' or 'vector': table is a table, and nothing is computed from its rows"),
     (
       ['--dataset=digits'],
-      "--generator must be 'vectors' for a table, as in configs/table.py, and another for images. Got: 'vectors'.",
+      "for images. Got: 'vectors'.",
     ),
   ],
 )

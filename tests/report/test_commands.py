@@ -6,7 +6,7 @@ import pytest
 
 from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.report import commands
-from flowgan_tf.runs.config import default_config, hindrance, settings, used
+from flowgan_tf.runs.config import default_config, idle, settings, used
 from flowgan_tf.study.summary import Study
 from tests.programs.conftest import parsed_config
 from tests.summaries import kde
@@ -69,7 +69,7 @@ def test_training_again_has_the_same_configuration(config):
   words = shlex.split(commands.train(summary(config)))
   assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
   got, expected = (
-    {name: value for name, value in settings(used(found)).items() if not hindrance(name, config)}
+    {name: value for name, value in settings(used(found)).items() if not idle(name, config)}
     for found in (parsed_config(words[1:]), config)
   )
   assert got == expected

@@ -45,7 +45,7 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
   config.real_nvp.scales = 3
   open_workdir(workdir, config, dataset)
-  config, _, init, rollbacks = read_description(workdir)
+  config, _, init, rollbacks, _ = read_description(workdir)
   assert (config.steps, init, rollbacks) == (77, {'run': 'first'}, 2)
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   count_rollback(tmp_path)
   config.scorer = 'inception'
   open_workdir(tmp_path, config, dataset)
-  config, _, init, rollbacks = read_description(tmp_path)
+  config, _, init, rollbacks, _ = read_description(tmp_path)
   assert (config.scorer, init, rollbacks) == ('inception', None, 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from flowgan_tf.networks import dcgan_critic
+from flowgan_tf.objectives import dcgan_critic
 from flowgan_tf.runs.run import make_critic
 from flowgan_tf.study import critic_distances
 from flowgan_tf.study.independent_critic import IndependentCritic

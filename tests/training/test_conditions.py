@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.data import Condition
+from flowgan_tf.data import Batch, Condition
 from flowgan_tf.flows import Flow
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import DIVERGENCES
@@ -98,9 +98,10 @@ def test_samples_that_do_not_keep_to_their_conditions_have_a_larger_loss(kind):
   given = rng.uniform(size=(config.batch_size, *condition.shape)).astype(np.float32)
   for weight in (7.0, 0.0):
     config.consistency_weight = weight
+    step.objective = make_objective(config)
     step.inspect = lambda metrics, gradients, _, weight=weight: found.update({weight: (metrics, gradients)})
     step._apply_to_generator = lambda gradients: None
-    step.update_generator(real, (False,), False, tf.constant(given))
+    step.update_generator(Batch(real, tf.constant(given)), (False,), False)
   # A new flow only squashes its noise, whatever the condition is.
   samples = step._decode(step._noise(1, Purpose.GENERATOR, tf.constant(given)), tf.constant(given)).numpy()
   if kind == 'mask:half':

@@ -9,7 +9,8 @@ from flowgan_tf import data
 from flowgan_tf.data import labels as few_labels
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, make_objective, validate
-from flowgan_tf.training.state import TrainState, start_from_data
+from flowgan_tf.training.start import TrainingStart, start_from_data
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 
 
@@ -23,7 +24,7 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   dataset = data.load('digits')
   condition = data.make_condition('label', dataset)
   state = TrainState(config, dataset.image_shape, make_objective(config), None, condition)
-  start_from_data(config, dataset.train, dataset.levels, state, condition)
+  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, dataset.train.labels))
   for i, variable in enumerate(state.generator.trainable_variables):
     variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
   images = data.dequantize(dataset.train.images[:12], dataset.levels, 0)
@@ -70,9 +71,9 @@ def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
   condition = data.make_condition('label', dataset)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
   given = np.repeat([*range(10), -1], 5)
-  start_from_data(config, dataset.train, dataset.levels, state, condition, given)
+  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, given))
   np.testing.assert_allclose(state.generator.class_probs, np.full(10, 0.1), rtol=1e-6)
-  start_from_data(config, dataset.train, dataset.levels, state, condition)
+  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, dataset.train.labels))
   np.testing.assert_allclose(state.ema.class_probs, np.bincount(dataset.train.labels) / 1437, rtol=1e-6)
 
 
@@ -101,7 +102,7 @@ def test_labels_spread_to_neighbours(monkeypatch):
     ({'class_weight': 1.0}, '`class_weight` must be 0'),
     ({'class_temperature': 2.0, 'condition': 'label'}, '`class_temperature` must be 1 without `class_weight`'),
     ({'class_temperature': 0.0, 'class_weight': 1.0, 'condition': 'label'}, '`class_temperature` must be a positive'),
-    ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a number of at least 0'),
+    ({'class_weight': -1.0, 'condition': 'label'}, '`class_weight` must be a finite number of at least 0'),
     ({'labelled': 100, 'condition': 'label', 'objective': 'hybrid'}, '`labelled` must be 0'),
     ({'class_weight': 1.0, 'condition': 'label', 'objective': 'adversarial'}, '`class_weight` must be 0'),
     (

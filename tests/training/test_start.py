@@ -15,7 +15,8 @@ from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
-from flowgan_tf.training.state import TrainState, start_from_run
+from flowgan_tf.training.start import start_from_run
+from flowgan_tf.training.state import TrainState
 from tests.tiny import write_images
 
 

@@ -1,4 +1,5 @@
 import math
+import types
 from unittest import mock
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
-from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.runs.config import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
@@ -67,11 +68,10 @@ class Recorder:
   """An objective that keeps what the step hands to it; it stands for `hybrid`."""
 
   uses_critic = uses_likelihood = True
-  uses_transport = False
 
   def __init__(self, **settings):
     self.objective = objectives.make('hybrid', lambda_=0.5, **settings)
-    self.divergence, self.penalty_interval = self.objective.divergence, self.objective.penalty_interval
+    self.terms, self.adversary = self.objective.terms, self.objective.adversary
     self.critic_inputs, self.penalized, self.generator_inputs = [], [], []
 
   def critic_loss(self, critic, real, fake, seed, penalized):
@@ -79,11 +79,11 @@ class Recorder:
     self.penalized.append(penalized)
     return self.objective.critic_loss(critic, real, fake, seed, penalized)
 
-  def generator_loss(self, nll, fake_outputs, real_outputs, progress, transport):
-    assert transport is None
-    outputs = [None if outputs is None else outputs.numpy() for outputs in (nll, fake_outputs, real_outputs)]
-    self.generator_inputs.append((*outputs, float(progress)))
-    return self.objective.generator_loss(nll, fake_outputs, real_outputs, progress)
+  def generator_loss(self, drawn):
+    tensors = (drawn.means['log_prob'], drawn.fake_outputs, drawn.real_outputs)
+    outputs = [None if tensor is None else tensor.numpy() for tensor in tensors]
+    self.generator_inputs.append((*outputs, float(drawn.progress)))
+    return self.objective.generator_loss(drawn)
 
 
 def record(config, images, **settings):
@@ -113,8 +113,8 @@ def test_which_images_and_noise_the_updates_see(reuse):
   images = images_for(config)
   state, recorder, before = record(config, images)
   real, fake, seeds = zip(*recorder.critic_inputs, strict=True)
-  [(nll, fake_outputs, *_)] = recorder.generator_inputs
-  np.testing.assert_allclose(nll, -tf.reduce_mean(before.generator.log_prob(images[-8:])), rtol=1e-5)
+  [(log_prob, fake_outputs, *_)] = recorder.generator_inputs
+  np.testing.assert_allclose(log_prob, tf.reduce_mean(before.generator.log_prob(images[-8:])), rtol=1e-5)
   noise_seed = stateless_seed(7, Purpose.CRITIC if reuse else Purpose.GENERATOR, tf.constant(2, tf.int64))
   drawn = before.generator.sample(8, seed=noise_seed)
   # The flow has not moved before its own update, the critic has.
@@ -156,9 +156,11 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
     before.optimizer,
     before.generator,
     lambda: objective.generator_loss(
-      -tf.reduce_mean(before.generator.log_prob(images)),
-      state.critic(before.generator.sample(8, seed=noise_seed)),
-      state.critic(images),
+      objectives.Drawn(
+        means={'log_prob': tf.reduce_mean(before.generator.log_prob(images))},
+        fake_outputs=state.critic(before.generator.sample(8, seed=noise_seed)),
+        real_outputs=state.critic(images),
+      )
     )[0],
   )
   assert_close(before.generator, state.generator, 2e-5)
@@ -233,13 +235,16 @@ def _plus_zero(function, variable):
   return lambda noise: function(noise) + tf.reduce_sum(variable) - tf.stop_gradient(tf.reduce_sum(variable))
 
 
-def test_no_gradient_passes_through_the_goal_of_the_transport():
+def test_no_gradient_passes_through_the_goal_of_the_transport(monkeypatch):
   config = make_config({'nice.initial_weights': 'paper'}, objective='adversarial', transport_weight=6.0)
   results = []
   for depends in (False, True):
     state, step = prepared(config)
     if depends:  # As with networks of histograms, which are the flow's own weights. Its value stays the same.
-      step._image_of_noise = _plus_zero(step._image_of_noise, state.generator.trainable_variables[0])
+      logit = pixel_logit(state.generator)
+      depending = _plus_zero(logit.inverse, state.generator.trainable_variables[0])
+      fake = types.SimpleNamespace(inverse=depending)
+      monkeypatch.setattr('flowgan_tf.flows.histograms.pixel_logit', lambda flow, fake=fake: fake)
     step(images_for(config))
     results.append(weights(state.generator))
   assert_identical(*results)

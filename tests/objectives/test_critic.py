@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.networks import KerasModule, dcgan_critic
-from flowgan_tf.objectives import zero_centered_penalty
+from flowgan_tf.networks import KerasModule
+from flowgan_tf.objectives import dcgan_critic, zero_centered_penalty
 
 
 def assert_slope(penalty, kernel, gradient):

@@ -1,14 +1,18 @@
 """Critics: networks that tell real images from samples."""
 
+from __future__ import annotations
+
 import itertools
 import math
-from collections.abc import Sequence
-
-import keras
+from collections.abc import Callable, Sequence
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
-from flowgan_tf.networks.modulation import ConditionalSequential
-from flowgan_tf.networks.normalization import ImageNormalization
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.plugins import Registry
+
+keras = lazy_import('keras')
+modulation = lazy_import('flowgan_tf.networks.modulation')
+networks = lazy_import('flowgan_tf.networks')
 
 _MOST_UNITS = 65_536  # As for generators: far above any critic, and small enough to be built or refused.
 
@@ -65,7 +69,7 @@ def dcgan_critic(
   for i, filters in enumerate(channels):
     layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
     if layer_norm and i > 0:
-      layers.append(ImageNormalization(dtype=dtype))
+      layers.append(networks.ImageNormalization(dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   layers.append(keras.layers.Flatten(dtype=dtype))
   if dense_units:
@@ -79,7 +83,7 @@ def dcgan_critic(
   wide = 'float64' if dtype == 'float64' else 'float32'
   images, condition = keras.Input(image_shape, dtype=wide), keras.Input(condition_shape, dtype=wide)
   if len(condition_shape) == 3:
-    features = ConditionalSequential(layers, dtype=dtype)([images, condition])
+    features = modulation.ConditionalSequential(layers, dtype=dtype)([images, condition])
     return keras.Model([images, condition], last(features), name=name)
   features = keras.Sequential(layers)(images)
   projected = keras.layers.Dense(features.shape[-1], use_bias=False, dtype=dtype)(condition)
@@ -90,4 +94,6 @@ def dcgan_critic(
 
 
 # Like `flows.GENERATORS`.
-CRITICS = {'dcgan_critic': dcgan_critic}
+CRITICS: Registry[Callable] = Registry(
+  'critic', 'a function that builds a critic', callable, {'dcgan_critic': dcgan_critic}
+)

@@ -1,0 +1,58 @@
+"""The settings of the data: where they come from, and what of them a training sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from flowgan_tf.errors import LARGEST_IMAGE, check, is_path
+from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.settings import Settings, setting
+
+_CONDITION = re.compile(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?')
+_KINDS = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"
+PATH = 'a path', is_path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(Settings):
+  """The settings of data and batches."""
+
+  dataset: str = setting(
+    'digits',
+    'Name of a data set, path of a folder of images or .npy files, or of an .npz file, or MODULE:FUNCTION.',
+    must=PATH,
+    short=True,
+  )
+  data_dir: str = setting(
+    '', 'Folder with data prepared by TFDS. Default: TFDS_DATA_DIR.', must=PATH, short=True, free=True
+  )
+  image_size: int = setting(
+    0, 'Height and width to which images are cropped and resized; 0 takes them as they are.', 0, LARGEST_IMAGE
+  )
+  condition: str = setting(
+    '',
+    'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
+    must=(_KINDS, lambda v: bool(_CONDITION.fullmatch(v))),
+    short=True,
+  )
+  labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)
+  spread_labels: bool = setting(False, 'Whether images without a label get the label of images that are near.')
+  flip: bool = setting(False, 'Random horizontal flips of training images.')
+  shift: int = setting(0, 'Largest number of pixels by which training images are moved, in both directions.', 0, 1000)
+  batch_size: int = setting(100, 'Images per batch.', 1, 65_536, short=True)
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Checks what a table, a vector and hidden labels exclude."""
+    rows = generator_of(config).traits.draws_rows
+    for name, only in (('flip', False), ('shift', 0)):
+      expected = f'{only!r} with generator {config.generator}, whose samples are not images'
+      check(name, config[name], expected, not rows or config[name] == only)
+    expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
+    check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
+    expected = 'False without `labelled`'
+    check('spread_labels', config.spread_labels, expected, config.labelled or not config.spread_labels)
+    expected = "0 unless `objective` is 'mle', because the critic needs all labels"
+    check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')

@@ -1,0 +1,97 @@
+"""How the parts of a new generator take their first values from data."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+if TYPE_CHECKING:
+  from flowgan_tf.flows.flow import Flow
+
+_IMAGES = 1000  # for a bijector that does not say how many it takes
+
+
+class Start(abc.ABC):
+  """Training data, as `Generator.fit` takes them."""
+
+  seed: int  #: Seed of everything random, such as the first centres of clusters.
+  labels: np.ndarray | None  #: The labels that are given, ints `[n]` with -1 for none; None without classes.
+
+  @abc.abstractmethod
+  def trained(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns `n` images or rows, or as many as memory holds, as a training sees them, with their conditions."""
+
+  @abc.abstractmethod
+  def sample(self, n: int, of_class: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns `n` random images and their labels, with at least `of_class` images of each class."""
+
+
+def fit_bijectors(flow: Flow, start: Start) -> None:
+  """Calls `fit` of each bijector in a flow that has it, with what reaches the bijector from the data.
+
+  ```python
+  class ActNorm(tfp.bijectors.Bijector):
+    def fit(self, values, inverse):  # [n, *event_shape]; whether they are inputs of its inverse
+      ...
+  ```
+
+  A bijector nearer to the data is fitted first, and the next one gets what it returns. They get 1,000 images, or more
+  if an attribute `fit_images` of one of them says so. One at the data whose `fit_images` is None gets all that memory
+  holds.
+  """
+  parts = [part for part in _bijectors(flow) if hasattr(part, 'fit')]
+  whole = [part for part in parts if getattr(part, 'fit_images', _IMAGES) is None]
+  rest = [part for part in parts if part not in whole]
+  for chosen in filter(None, (whole, rest)):
+    n = None if chosen is whole else max(getattr(part, 'fit_images', _IMAGES) for part in chosen)
+    images, condition = start.trained(n)
+    given = flow.given(condition if condition is None else tf.constant(condition))
+    try:
+      with _fitting(chosen):
+        given.encode(tf.constant(images))
+    except _AllFittedError:
+      pass
+
+
+def _bijectors(flow: Flow) -> Iterator[tfp.bijectors.Bijector]:
+  for part in (flow.bijector, *flow.bijector.submodules):
+    if isinstance(part, tfp.bijectors.Bijector):
+      yield part
+
+
+class _AllFittedError(Exception):
+  """Ends a pass that has reached the last bijector."""
+
+
+@contextlib.contextmanager
+def _fitting(parts: Sequence[tfp.bijectors.Bijector]) -> Iterator[None]:
+  """Within this block, each bijector is fitted to the first values that it gets, before it computes anything."""
+  left = {id(part) for part in parts}
+
+  def watch(part, method):
+    compute = getattr(part, method)
+
+    def fitting(values, *args, **kwargs):
+      if id(part) in left:
+        left.remove(id(part))
+        part.fit(values, method == 'inverse')
+        if not left:
+          raise _AllFittedError
+      return compute(values, *args, **kwargs)
+
+    vars(part)[method] = fitting  # `setattr` would make TensorFlow track it.
+
+  watched = [(part, method) for part in parts for method in ('forward', 'inverse')]
+  for part, method in watched:
+    watch(part, method)
+  try:
+    yield
+  finally:
+    for part, method in watched:
+      del vars(part)[method]

@@ -1,0 +1,108 @@
+"""The adversary: a critic that estimates a divergence between images and samples, which the generator minimises."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flowgan_tf.errors import check
+from flowgan_tf.objectives.critic import CRITICS
+from flowgan_tf.objectives.divergences import DIVERGENCES
+from flowgan_tf.objectives.penalties import PENALTIES
+from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+
+class Adversary(Term):
+  """The divergence `V` between data and model, as a critic estimates it.
+
+  With `jensen_shannon`, `least_squares` and `relativistic` the generator minimises that divergence's own generator loss
+  instead of V. A lazy penalty [1] is part of the loss of only one in `penalty_interval` critic updates, with as many
+  times its weight.
+
+  #### References
+
+  [1]: T. Karras et al. Analyzing and Improving the Image Quality of StyleGAN. CVPR 2020, section 3.1 on lazy
+       regularisation. https://arxiv.org/abs/1912.04958
+  """
+
+  needs_samples = True
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Settings(Settings):
+    """The critic, how often it is updated, and the divergence that it estimates."""
+
+    divergence: str = setting(
+      'wasserstein',
+      'Name of the divergence that the critic estimates, such as wasserstein, or MODULE:NAME.',
+      choices=DIVERGENCES,
+      short=True,
+    )
+    gradient_penalty: float | None = setting(
+      None, "Weight of the critic's gradient penalty. Default: the divergence's own.", kind=float, must=NOT_NEGATIVE
+    )
+    penalty: str | None = setting(
+      None, "one_centered or zero_centered. Default: the divergence's own.", kind=str, choices=PENALTIES
+    )
+    penalty_interval: int = setting(
+      1, 'Critic updates from one penalty to the next, which counts for all of them.', 1, 10**9
+    )
+    critic: str = setting('dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS)
+    critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True)
+    critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9)
+    reuse_batch: bool = setting(False, "One batch of images and noise for all critic steps, as in the paper's code.")
+    init_critic: bool = setting(False, 'Also start from the critic of `init_from`, which only `latest` has.')
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+      """Checks that the generator is trained at all, and that the critic to start from exists."""
+      expected = f'below `steps` {config.steps}'
+      check('critic_warmup', config.critic_warmup, expected, config.critic_warmup < config.steps)
+      expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
+      check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
+
+    @classmethod
+    def idle(cls, name: str, config: Any) -> str:
+      """Maximum likelihood has no critic."""
+      return 'objective mle' if config.objective == 'mle' else ''
+
+  def __init__(self, settings: Any, config: Any):
+    """Takes what the divergence leaves open from its defaults."""
+    super().__init__(settings, config)
+    self.divergence = divergence = DIVERGENCES[settings.divergence]
+    weight = settings.gradient_penalty
+    self.gradient_penalty = float(divergence.default_gradient_penalty if weight is None else weight)
+    self.penalty = settings.penalty or divergence.default_penalty
+    self.needs_real_outputs = divergence.relativistic
+
+  @classmethod
+  def make(cls, config: Any) -> Adversary | None:
+    """Returns the term for all objectives but maximum likelihood."""
+    return super().make(config) if config['objective'] != 'mle' else None
+
+  def critic_loss(
+    self,
+    critic: Callable[[tf.Tensor], tf.Tensor],
+    real: tf.Tensor,
+    fake: tf.Tensor,
+    seed: tf.Tensor,
+    penalized: bool = True,
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns the loss of the critic; see `Objective.critic_loss`."""
+    real_outputs, fake_outputs = critic(real), critic(fake)
+    loss = self.divergence.critic_loss(real_outputs, fake_outputs)
+    metrics = {'critic_gap': self.divergence.value(real_outputs, fake_outputs)}
+    if self.gradient_penalty != 0.0 and penalized:
+      metrics['gradient_penalty'] = PENALTIES[self.penalty](critic, real, fake, seed)
+      loss += self.settings.penalty_interval * self.gradient_penalty * metrics['gradient_penalty']
+    metrics['critic_loss'] = loss
+    return loss, metrics
+
+  def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Logs `generator_loss`."""
+    loss = self.divergence.generator_loss(drawn.real_outputs, drawn.fake_outputs)
+    return loss, {'generator_loss': loss}

@@ -1,0 +1,66 @@
+"""The consistency of samples with their conditions, a term for conditions that are computed from images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from flowgan_tf.errors import check
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+else:
+  tf = lazy_import('tensorflow')
+conditions = lazy_import('flowgan_tf.data.conditions')
+
+
+class Consistency(Term):
+  """The squared error of samples that are reduced again, against their conditions.
+
+  ```none
+  consistency_weight mean (reduce(G(z, c)) - c)^2,   the mean over samples and over the numbers of a condition
+  ```
+
+  Pixels that are hidden count as zeros on both sides.
+  """
+
+  needs_samples = True
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Settings(Settings):
+    """The weight."""
+
+    consistency_weight: float = setting(
+      0.0, 'Weight of the squared error of samples, reduced again, against their conditions.', must=NOT_NEGATIVE
+    )
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+      """Checks that the condition is computed from the image."""
+      computed = config.condition not in ('', 'label', 'vector')
+      expected = '0 unless `condition` is computed from the image, as low resolution is'
+      check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
+
+    @classmethod
+    def idle(cls, name: str, config: Any) -> str:
+      """Maximum likelihood draws no samples."""
+      return 'objective mle' if config.objective == 'mle' else ''
+
+  def __init__(self, settings: Any, config: Any):
+    """Takes the kind of the condition from the settings of a training."""
+    super().__init__(settings, config)
+    self._kind = config['condition']
+
+  @classmethod
+  def make(cls, config: Any) -> Consistency | None:
+    """Returns the term unless its weight is 0, or the objective has no samples."""
+    return super().make(config) if config['consistency_weight'] and config['objective'] != 'mle' else None
+
+  def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Logs `consistency_loss`."""
+    again = conditions.reduce_images(drawn.samples, self._kind)
+    error = tf.reduce_mean(tf.math.squared_difference(again, drawn.condition))
+    return self.settings.consistency_weight * error, {'consistency_loss': error}

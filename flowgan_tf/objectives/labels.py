@@ -1,0 +1,65 @@
+"""The labels given the images, a term that trains a flow with classes as a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from flowgan_tf.errors import check
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
+from flowgan_tf.objectives.term import Drawn, Seen, Term
+from flowgan_tf.settings import NOT_NEGATIVE, POSITIVE, Settings, setting
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+else:
+  tf = lazy_import('tensorflow')
+replicas = lazy_import('flowgan_tf.replicas')
+
+
+class Labels(Term):
+  """The mean of -log p(y | x) over the labelled images of the batch.
+
+  ```none
+  class_weight mean -log p(y | x),   p(y | x) = softmax_y(log p(x, y) / class_temperature)
+  ```
+  """
+
+  needs_density = True
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Settings(Settings):
+    """The weight and the temperature."""
+
+    class_weight: float = setting(0.0, 'Weight of -log p(y | x) in the loss of a flow with classes.', must=NOT_NEGATIVE)
+    class_temperature: float = setting(
+      1.0, 'p(y | x) in the loss is a softmax of log p(x, y) over this.', must=POSITIVE
+    )
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+      """Checks that there are labels and a likelihood."""
+      expected = "0 unless `condition` is 'label' and the objective has a likelihood"
+      check('class_weight', config.class_weight, expected, not config.class_weight or classifies(config))
+      check_batch_norms('class_weight', config)
+      same = config.class_weight or config.class_temperature == 1
+      check('class_temperature', config.class_temperature, '1 without `class_weight`', same)
+
+  @classmethod
+  def make(cls, config: Any) -> Labels | None:
+    """Returns the term unless its weight is 0."""
+    return super().make(config) if config['class_weight'] else None
+
+  def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
+    """Returns `surprise`, -log p(y | x), which is 0 without a label; and `labelled`, 1 with a label and otherwise 0."""
+    tempered, known = seen.class_log_probs / self.settings.class_temperature, seen.condition >= 0
+    of_class = tf.gather(tempered, tf.maximum(seen.condition, 0), batch_dims=1)
+    surprise = tf.where(known, tf.reduce_logsumexp(tempered, axis=-1) - of_class, 0.0)
+    return {'surprise': surprise, 'labelled': tf.cast(known, surprise.dtype)}
+
+  def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Logs `class_loss`, in nats per labelled image."""
+    labelled = replicas.mean([drawn.means['labelled']])[0]  # The mean is over the labelled images of all replicas.
+    class_loss = drawn.means['surprise'] / tf.maximum(labelled, 1e-6)
+    return self.settings.class_weight * class_loss, {'class_loss': class_loss}

@@ -1,0 +1,94 @@
+"""A term of the loss: what it needs, its settings, and the number that the generator minimises."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from flowgan_tf.settings import Settings
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+  from flowgan_tf.flows import Generator
+
+
+class Seen:
+  """Real images of a step, or a part of them, as the terms see them."""
+
+  def __init__(self, generator: Generator, images: tf.Tensor, condition: tf.Tensor | None):
+    """Holds the generator, images `[n, ...]` and a condition for each, or None. A label of -1 is not known."""
+    self.generator, self.images, self.condition = generator, images, condition
+
+  @functools.cached_property
+  def class_log_probs(self) -> tf.Tensor:
+    """log p(x, y) in nats of each class, `[n, classes]`, computed once for all terms."""
+    return self.generator.class_log_probs(self.images, training=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
+  """What a step has drawn for the terms. What no term needs is left out."""
+
+  generator: Generator | None = None  #: The generator that is trained.
+  condition: tf.Tensor | None = None  #: The conditions of images and samples.
+  means: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)  #: Batch means of what `of_images` returns.
+  noise: tf.Tensor | None = None  #: Noise `[n, ...]` of the samples.
+  samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
+  fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n]` or `[n, 1]`.
+  real_outputs: tf.Tensor | None = None  #: The critic's outputs at the images, if a term `needs_real_outputs`.
+  progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
+
+
+class Term(abc.ABC):
+  """A term of the generator's loss.
+
+  A subclass is one file and one line of `TERMS`, or a class of your own that `--config.terms=MODULE:CLASS` names:
+
+  ```python
+  class Bright(fg.objectives.Term):
+    needs_samples = True
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings(fg.objectives.Settings):
+      bright_weight: float = fg.objectives.setting(0.0, 'Weight of the mean of samples.', short=True)
+
+    def loss(self, drawn):
+      bright = tf.reduce_mean(drawn.samples)
+      return self.settings.bright_weight * bright, {'bright': bright}
+  ```
+  """
+
+  Settings: ClassVar[type[Settings]] = Settings  #: Its settings, which become settings of a training.
+  needs_density: ClassVar[bool] = False  #: Whether the generator must have a density.
+  needs_samples: ClassVar[bool] = False  #: Whether it needs `Drawn.noise` and `Drawn.samples`.
+  needs_real_outputs: bool = False  #: Whether it needs the critic's outputs at the images.
+
+  def __init__(self, settings: Any, config: Mapping[str, Any]):
+    """Holds the settings of the term; `config` has all settings of a training."""
+    self.settings = settings
+
+  @classmethod
+  def make(cls, config: Mapping[str, Any]) -> Self | None:
+    """Returns the term that settings describe, or None if they leave it out."""
+    return cls(cls.Settings.of(config), config)
+
+  def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
+    """Returns numbers of each image, `[n]`, by name; `Drawn.means` has their means.
+
+    Parts of a batch are computed on different cores, and XLA may compile this, so that it has to treat each image by
+    itself.
+    """
+    return {}
+
+  @abc.abstractmethod
+  def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns the weighted float32 scalar that is added to the loss, and float32 scalars to log, before weighting."""
+
+
+def between(first: float, last: float | None, progress: float | tf.Tensor) -> float | tf.Tensor:
+  """Returns a weight that moves from the first to the last by the same factor in each step; None means no change."""
+  return first if last is None or last == first else first * (last / first) ** progress

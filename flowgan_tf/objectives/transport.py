@@ -1,0 +1,78 @@
+"""The cost of the transport from noise to samples, a term that keeps an adversarial flow near its start."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from flowgan_tf.errors import check
+from flowgan_tf.flows.registry import arguments_of, generator_of
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.likelihood import check_moving
+from flowgan_tf.objectives.term import Drawn, Term, between
+from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+else:
+  tf = lazy_import('tensorflow')
+histograms = lazy_import('flowgan_tf.flows.histograms')
+
+
+class Transport(Term):
+  """The squared distance between each sample and its noise, as pixels.
+
+  ```none
+  transport_weight mean (G(z) - S(z))^2,   the mean over samples and pixels
+  ```
+
+  `S` is the last step of the flow alone, from logits to pixels, so that a flow without any other layers costs nothing.
+
+  Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
+  """
+
+  needs_samples = True
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Settings(Settings):
+    """The weight."""
+
+    transport_weight: float = setting(
+      0.0, 'Weight of the mean (G(z) - S(z))^2, S from logits to pixels.', must=NOT_NEGATIVE
+    )
+    final_transport_weight: float | None = setting(
+      None, 'That weight at the last step. Default: the same.', kind=float, must=NOT_NEGATIVE
+    )
+
+    def __post_init__(self):
+      super().__post_init__()
+      check_moving('transport_weight', self.transport_weight, 'final_transport_weight', self.final_transport_weight)
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+      """Checks that noise and samples can be compared."""
+      weight = config.transport_weight if config.objective != 'mle' else 0.0
+      expected = f'0 with generator {config.generator}, whose noise has another shape than images'
+      check('transport_weight', weight, expected, not weight or generator_of(config).traits.noise_like_images)
+      arguments = arguments_of(config)
+      depends = config.condition and arguments.get('condition_networks', True) and arguments.get('histogram_networks')
+      expected = '0 with histogram networks that see the condition, as the step from logits to pixels depends on it'
+      check('transport_weight', weight, expected, not (weight and depends))
+
+    @classmethod
+    def idle(cls, name: str, config: Any) -> str:
+      """Maximum likelihood draws no samples."""
+      return 'objective mle' if config.objective == 'mle' else ''
+
+  @classmethod
+  def make(cls, config: Any) -> Transport | None:
+    """Returns the term unless its weight is 0, or the objective has no samples."""
+    return super().make(config) if config['transport_weight'] and config['objective'] != 'mle' else None
+
+  def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Logs `transport`, the cost before weighting."""
+    # Networks of histograms would move the goal.
+    goal = tf.stop_gradient(histograms.pixel_logit(drawn.generator).inverse(drawn.noise))
+    cost = tf.cast(tf.reduce_mean(tf.math.squared_difference(drawn.samples, goal)), tf.float32)
+    weight = between(self.settings.transport_weight, self.settings.final_transport_weight, drawn.progress)
+    return weight * cost, {'transport': cost}

@@ -1,0 +1,91 @@
+"""Parts from outside of the package: a registry takes `module:name` wherever it takes the name of a part of its own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from flowgan_tf.errors import UsageError, check
+
+__all__ = ['Registry', 'folders_of', 'is_plugin', 'search_in', 'short_name']
+
+_PLUGIN = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
+
+T = TypeVar('T')
+
+
+def is_plugin(name: object) -> bool:
+  """Whether a name has the form `module:name`."""
+  return isinstance(name, str) and bool(_PLUGIN.fullmatch(name))
+
+
+def short_name(name: str) -> str:
+  """Returns `name` of `module:name`, under which the settings of a part stand."""
+  return name.rpartition(':')[2]
+
+
+def search_in(folder: str | os.PathLike) -> None:
+  """Lets plug-ins be modules of a folder, after those that Python finds already."""
+  path = os.path.abspath(folder)
+  if path not in sys.path:
+    sys.path.append(path)
+
+
+def folders_of(names: Iterable[str]) -> dict[str, str]:
+  """Returns the modules of the plug-ins among names, each with the folder in which Python found it."""
+  modules = {name.partition(':')[0] for name in names if is_plugin(name)}
+  found = {}
+  for module in sorted(modules):
+    package = module.partition('.')[0]
+    if (file := getattr(sys.modules.get(package), '__file__', None)) is not None:
+      path = os.path.dirname(os.path.abspath(file))
+      found[module] = os.path.dirname(path) if hasattr(sys.modules[package], '__path__') else path
+  return found
+
+
+class Registry(dict[str, T]):
+  """The parts of one kind by name; it imports a part named `module:name` from outside when it is asked for.
+
+  ```python
+  GENERATORS['nice'], GENERATORS['my_flow:checkered']
+  ```
+
+  Raises:
+    UsageError: If there is no such module or no such name in it, or it is not a part of this kind.
+  """
+
+  def __init__(self, kind: str, expected: str, holds: Callable[[object], bool], parts: dict[str, T]):
+    """Makes the registry.
+
+    Args:
+      kind: The setting or flag that names a part, for errors.
+      expected: What a part must be, in words.
+      holds: Whether an object is such a part.
+      parts: The parts of the package.
+    """
+    super().__init__(parts)
+    self._kind, self._expected, self._holds = kind, expected, holds
+
+  def __contains__(self, name: object) -> bool:
+    return super().__contains__(name) or is_plugin(name)
+
+  def __missing__(self, name: str) -> T:
+    if not is_plugin(name):
+      raise KeyError(name)
+    module, _, attribute = name.partition(':')
+    try:
+      part = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+      said = f'`{self._kind}` {name} needs the Python module {module}, beside the config file or on PYTHONPATH'
+      raise UsageError(f'{said} ({error})', self._kind) from error
+    except Exception as error:  # A module can raise anything.
+      said = f'`{self._kind}` {name}: the module cannot be used ({type(error).__name__}: {error})'
+      raise UsageError(said, self._kind) from error
+    check(self._kind, name, f'MODULE:NAME of {self._expected}', self._holds(part))
+    if attribute in self.keys():  # Their settings would have the same names.
+      raise UsageError(f'`{self._kind}` must not be called {attribute}, as a part of flowgan_tf is.', self._kind)
+    return part

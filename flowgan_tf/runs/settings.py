@@ -1,0 +1,131 @@
+"""The settings of a training that no other part owns: its length, its start, its optimizers, and what it reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from flowgan_tf.errors import check, check_choice, is_path
+from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
+
+PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
+SCORERS = ('classifier', 'resnet', 'inception')
+CHECKPOINTS = ('latest', 'best_nll', 'best_score')
+
+_STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
+_STRATEGIES = "'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'"
+_PATH = ('a path', is_path)
+
+
+def check_strategy(strategy: str) -> None:
+  """Checks the name of a strategy; see `make_replicas`."""
+  check('strategy', strategy, _STRATEGIES, bool(_STRATEGY.fullmatch(strategy)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+  """The length of a training, and how it computes."""
+
+  seed: int = setting(0, 'Seed of everything random.', 0, 2**31 - 1, short=True)
+  steps: int = setting(10_000, 'Step at which training ends.', 1, 10**9, short=True)
+  ema_decay: float = setting(
+    0.999, "Average of the generator's weights, warmed up as (1 + t) / (10 + t); 0 for none.", must=BELOW_ONE
+  )
+  # The average may lag behind by as many steps, less one.
+  ema_every: int = setting(10, 'Steps from one update of that average to the next, after the first 100.', 1, 100)
+  on_nan: str = setting(
+    'stop',
+    'What to do when a loss is not finite: stop, or rollback to the last checkpoint with half the learning rate.',
+    choices=('stop', 'rollback'),
+    short=True,
+    free=True,
+  )
+  precision: str = setting('float32', 'float32, mixed_bfloat16 or mixed_float16.', choices=PRECISIONS, short=True)
+  jit: bool = setting(False, 'Compile with XLA. On a CPU, only dense networks are faster with it.', short=True)
+  recompute: bool = setting(False, "Gradients compute the flow's networks again: less memory, more time.")
+  strategy: str = setting(
+    '',
+    'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
+    must=(_STRATEGIES, lambda v: bool(_STRATEGY.fullmatch(v))),
+    short=True,
+    free=True,
+  )
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Checks that a generator of rows is trained by its likelihood."""
+    expected = f"'mle' with generator {config.generator}, whose samples are not images"
+    check(
+      'objective', config.objective, expected, not generator_of(config).traits.draws_rows or config.objective == 'mle'
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartSettings(Settings):
+  """The run that a training starts from."""
+
+  init_from: str = setting('', 'Run whose generator the training starts from.', must=_PATH, short=True)
+  init_checkpoint: str | None = setting(
+    None, 'Checkpoint of that run. Default: the one that other programs use.', kind=str
+  )
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Checks that a checkpoint belongs to a run."""
+    if config.init_checkpoint is not None:
+      check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
+      check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings):
+  """What a training logs, evaluates and scores."""
+
+  log_every: int = setting(50, 'Steps from one record of the log to the next.', 1, 10**9, free=True)
+  eval_every: int = setting(500, 'Steps from one evaluation to the next.', 1, 10**9)
+  score_samples: int = setting(
+    2000,
+    'Samples behind each score during training; 0 trains without scores.',
+    must=('0 or an integer from 10 to 1000000', lambda v: v == 0 or 10 <= v <= 10**6),
+  )
+  scorer: str = setting(
+    'classifier', 'Network behind the scores: classifier, resnet or inception.', choices=SCORERS, short=True
+  )
+  inception_weights: str = setting(
+    '', 'File with the weights of Inception-v3. Default: a download.', must=_PATH, short=True, free=True
+  )
+  cache_dir: str = setting(
+    '',
+    'Folder for classifiers and reference features of the scores. Default: ~/.cache/flowgan_tf.',
+    must=_PATH,
+    free=True,
+  )
+
+  @classmethod
+  def idle(cls, name: str, config: Any) -> str:
+    """Only Inception has weights to load."""
+    idle = name == 'inception_weights' and config.scorer != 'inception'
+    return f'scorer {config.scorer}' if idle else ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+  """Adam, for the generator or for the critic."""
+
+  learning_rate: float = setting(2e-4, 'Learning rate.', must=POSITIVE)
+  beta_1: float = setting(0.5, 'Decay of the mean of gradients.', must=BELOW_ONE)
+  beta_2: float = setting(0.9, 'Decay of the mean of squared gradients.', must=BELOW_ONE)
+  schedule: str = setting(
+    'constant',
+    'constant, cosine (falls to 0 at the last step) or exponential.',
+    choices=('constant', 'cosine', 'exponential'),
+  )
+  decay_rate: float = setting(
+    1.0,
+    "Factor of the learning rate per step of training, for 'exponential'.",
+    must=('a number above 0 and at most 1', lambda v: 0 < v <= 1),
+  )
+  warmup_steps: int = setting(0, 'Steps at the start in which the learning rate rises from 0.', 0, 10**9)
+  clip_norm: float = setting(0.0, 'Largest global norm of the gradient; 0 for no limit.', must=NOT_NEGATIVE)

@@ -1,0 +1,131 @@
+"""How a part declares its settings: name, default, range and meaning of each stand in one place, with the owner."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Self
+
+from flowgan_tf.errors import check, check_choice, check_integer, check_number
+from flowgan_tf.plugins import Registry
+
+__all__ = ['Settings', 'check_kind', 'setting']
+
+_SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
+
+# What a number must be, and whether it is.
+Range = tuple[str, Callable[[Any], bool]]
+BELOW_ONE: Range = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
+NOT_NEGATIVE: Range = ('a finite number of at least 0', lambda v: v >= 0)
+POSITIVE: Range = ('a positive number', lambda v: v > 0)
+
+# What a value must be, and whether it is, for each type of setting.
+_KINDS: dict[type, Range] = {
+  bool: ('True or False', lambda v: isinstance(v, bool)),
+  int: ('an integer', lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool)),
+  float: ('a number', lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)),
+  str: ('a text', lambda v: isinstance(v, str)),
+  tuple: ('a tuple', lambda v: isinstance(v, tuple | list)),
+}
+
+
+def setting(
+  default: Any,
+  description: str,
+  minimum: int = 1,
+  maximum: int = 10**7,
+  *,
+  kind: type | None = None,
+  choices: Collection[str] | None = None,
+  must: Range | None = None,
+  short: bool = False,
+  free: bool = False,
+) -> Any:
+  """Declares a field of `Settings`.
+
+  Args:
+    default: The default. A setting with the default None may be None.
+    description: What it means, for the help of the programs.
+    minimum, maximum: The range of an integer.
+    kind: Type of the values, by default the default's.
+    choices: The texts that are allowed.
+    must: What else a value must be, in words, and the function that tells whether it is.
+    short: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
+    free: Whether a run that is resumed may change it.
+  """
+  metadata = {
+    'description': description,
+    'minimum': minimum,
+    'maximum': maximum,
+    'kind': kind or type(default),
+    'choices': choices,
+    'must': must,
+    'short': short,
+    'free': free,
+  }
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+  """Checks the type of a setting's value, and that float32 can hold a number; raises a `UsageError`."""
+  expected, holds = _KINDS[kind]
+  check(name, value, expected, holds(value))
+  if kind is float:
+    held = value == 0 or _SMALLEST_FLOAT <= abs(value) <= _LARGEST_FLOAT or math.isnan(value)
+    check(name, value, f'0 or a finite number from {_SMALLEST_FLOAT} to {_LARGEST_FLOAT} in absolute value', held)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """The settings of one part, as a subclass whose fields are made by `setting`.
+
+  A field `lambda_` is the setting `lambda`: the underscore only avoids a keyword of Python.
+
+  Raises:
+    UsageError: If a value has the wrong type or is out of range.
+  """
+
+  def __post_init__(self):
+    for name, field in self.fields():
+      _check(name, getattr(self, field.name), field)
+
+  @classmethod
+  def fields(cls) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yields each setting's name and field."""
+    for field in dataclasses.fields(cls):
+      yield field.name.rstrip('_'), field
+
+  @classmethod
+  def of(cls, values: Mapping[str, Any]) -> Self:
+    """Takes the settings of this part out of more, such as a configuration, and checks each by itself."""
+    return cls(**{field.name: values[name] for name, field in cls.fields()})
+
+  @classmethod
+  def check(cls, config: Any) -> None:
+    """Checks how the settings of this part suit each other and all others; raises a `UsageError`."""
+
+  @classmethod
+  def idle(cls, name: str, config: Any) -> str:
+    """Says why a setting of this part has no effect, such as 'objective mle'; '' if it has one."""
+    return ''
+
+
+def _check(name, value, field):
+  metadata = field.metadata
+  if value is None and field.default is None:
+    return
+  check_kind(name, value, metadata['kind'])
+  if metadata['choices'] is not None:
+    check_choice(name, value, metadata['choices'])
+    if isinstance(metadata['choices'], Registry):
+      metadata['choices'][value]  # It imports a plug-in, and refuses what is none.
+  if metadata['kind'] is int and metadata['must'] is None:
+    check_integer(name, value, metadata['minimum'], metadata['maximum'])
+  if metadata['must'] is not None:
+    expected, holds = metadata['must']
+    if isinstance(value, str | bool | tuple):
+      check(name, value, expected, holds(value))
+    else:
+      check_number(name, value, expected, holds)

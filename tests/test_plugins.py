@@ -1,0 +1,106 @@
+"""Parts from outside of the package: a module on the path trains, is evaluated, exported, analysed and reported."""
+
+import pathlib
+import shlex
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.runs.config import default_config, validate
+from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.log import read_metrics
+from flowgan_tf.runs.run import load_run
+from tests.programs.conftest import assert_one_line, call
+
+FLAGS = shlex.split("""--generator=my_parts:toy --objective=hybrid --divergence=my_parts:DIVERGENCE
+  --terms=my_parts:Bright --dataset=my_parts:stripes --batch_size=8 --critic_steps=1 --steps=2 --nojit
+  --config.score_samples=0 --config.dcgan_critic.channels=(2,) --config.dcgan_critic.dense_units=0""")
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+  """A folder with the module `my_parts`, which is where the programs are called."""
+  shutil.copy(pathlib.Path(__file__).parent / 'plugged.py', tmp_path / 'my_parts.py')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+  yield tmp_path
+  sys.modules.pop('my_parts', None)
+
+
+@pytest.mark.slow
+def test_parts_from_outside_of_every_kind(module, tmp_path):
+  flags = (*FLAGS, '--workdir=run')
+  refused = call('train', *flags, '--config.toy.spread=-1.0')
+  assert_one_line(refused, 'train', '--config.toy.spread must be a positive number. Got: -1.0.')
+  trained = call('train', *flags, '--config.toy.spread=2.0', '--toy_weight=0.5')
+  assert trained.status == 0 and 'my_parts:toy: 3 parameters' in trained.err, trained
+  # Other programs find the module by the run alone.
+  sys.modules.pop('my_parts')
+  sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+  config = read_description(tmp_path / 'run').config
+  assert config.toy.to_dict() == {'spread': 2.0, 'shifts': (0.0, 0.0)} and config.toy_weight == 0.5
+  assert all(np.isfinite(record['nll']) for record in read_metrics(tmp_path / 'run'))
+  evaluated = call('evaluate', 'run', '--checkpoint=latest', '--samples=0', '--float64')
+  assert evaluated.status == 0, evaluated
+  [record] = [record for record in read_evaluation(tmp_path / 'run') if record['checkpoint'] == 'latest']
+  assert record['nll_float64'] == pytest.approx(record['nll'], rel=1e-4)
+  analysed = call('analyze', 'run', '--what=my_parts:BRIGHTNESS', '--few=20')
+  assert analysed.status == 0 and 'analysis/brightness.json' in analysed.out, analysed
+  assert call('report', 'run').status == 0
+  page = (tmp_path / 'run' / 'report.html').read_text()
+  assert all(text in page for text in ('Brightness', '--what=my_parts:BRIGHTNESS', '--few=20'))
+  images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4, 4, 1)).astype(np.float32)
+  flow, model = load_run(tmp_path / 'run').generator, tf.saved_model.load(str(tmp_path / 'run' / 'export'))
+  np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_term_is_part_of_the_loss(module):
+  """Its settings are settings of the training, and its numbers are in the log."""
+  nothing = ['--config.eval_every=2', '--evaluate=false', '--config.log_every=1', '--workdir=run', '--toy_weight=100']
+  trained = call('train', *FLAGS, *nothing)
+  assert trained.status == 0, trained
+  for record in (record for record in read_metrics(module / 'run') if record['kind'] == 'train'):
+    terms = record['generator_loss'] + 0.1 * record['nll'] + 100 * record['bright']
+    assert 0 < record['bright'] < 1 and record['loss'] == pytest.approx(terms, rel=1e-5)
+
+
+def test_a_bijector_starts_from_the_rows_of_a_table(module):
+  rng = np.random.default_rng(0)
+  arrays = {name: (3 + 2 * rng.normal(size=(n, 2))).astype('float32') for name, n in (('x_train', 90), ('x_test', 9))}
+  np.savez('table.npz', **arrays)
+  flags = shlex.split('--generator=my_parts:rows --dataset=table.npz --objective=mle --steps=1 --batch_size=8 --nojit')
+  trained = call('train', *flags, '--config.ema_decay=0', '--config.optimizer.learning_rate=1e-6', '--workdir=run')
+  assert trained.status == 0, trained
+  act_norm, kept = load_run(module / 'run').generator.bijector, 81
+  assert kept == len(arrays['x_train']) * 9 // 10
+  assert abs(act_norm.mean - arrays['x_train'].mean()) < 0.2 and abs(act_norm.std - arrays['x_train'].std()) < 0.2
+
+
+def test_a_configuration_holds_the_settings_of_a_plug_in(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  config = default_config(generator='my_parts:toy', terms=('my_parts:Bright',))
+  assert (config.toy.spread, config.toy_weight) == (1.0, 0.0)
+  validate(config)
+
+
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('--generator=nothing_here:toy', 'needs the Python module nothing_here, beside the config file or on PYTHONPATH'),
+    ('--generator=my_parts:Bright', 'must be MODULE:NAME of a function decorated with `flowgan_tf.flows.builder`'),
+    ('--terms=my_parts:toy', 'must be MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`'),
+    ('--divergence=my_parts:toy', 'must be MODULE:NAME of a `flowgan_tf.objectives.Divergence`'),
+    ('--dataset=my_parts:toy_data', 'must be MODULE:NAME of a function that returns a Dataset'),
+    (
+      '--config.tooy.spread=1',
+      'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
+    ),
+    ('--config.nice.coupling=1', 'there is no flag --config.nice.coupling; did you mean --config.nice.couplings'),
+  ],
+)
+def test_a_mistake_is_one_line(module, flag, said):
+  assert_one_line(call('train', '--workdir=run', flag), 'train', said)

@@ -27,7 +27,7 @@ _VERSION = 1  # of what `get_config` returns.
 
 
 class _BijectorVariable(keras.Variable):
-  """A variable that a bijector owns. It reads and sets the `trainable` of TensorFlow's variable."""
+  """A variable that a bijector owns. `trainable` and `constraint` are those of TensorFlow's variable."""
 
   @property
   def trainable(self) -> bool:
@@ -36,6 +36,12 @@ class _BijectorVariable(keras.Variable):
   @trainable.setter
   def trainable(self, value: bool) -> None:
     self._value._trainable = bool(value)
+
+  @property
+  def constraint(self) -> Callable[[keras.Variable], tf.Tensor] | None:
+    # Keras' optimizers apply it after each update. It expects a tensor, not a variable of Keras.
+    constraint = self._value.constraint
+    return constraint and (lambda variable: constraint(tf.convert_to_tensor(variable.value)))
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -197,7 +203,12 @@ class FlowModel(keras.Model):
       labels = np.asarray(y).ravel().astype(np.int64)
       self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes) / len(labels))
     y = _labels(x, y, sample_weight)
-    return super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
+    history = super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
+    # Keras' average of weights (`use_ema`), which takes their place, is of weights before their constraints.
+    for variable in self.trainable_variables:
+      if variable.constraint is not None:
+        variable.assign(variable.constraint(variable))
+    return history
 
   @clearing_caches()
   def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):

@@ -56,6 +56,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
   `tf.Variable` behind each of its variables exactly once.
 
   `trainable_variables` follows the `trainable` of the layer and of the layers inside it, even if they change later.
+  Constraints of the layer, such as `kernel_constraint`, apply in any optimizer that applies those of a `tf.Variable`.
 
   `copy.deepcopy` copies the layer, from its configuration and its weights. Modules that share a layer share its copy.
 
@@ -102,19 +103,21 @@ class KerasModule(HiddenFromKeras, tf.Module):
     # Checkpoints store these keys, such as '000_kernel'. They start with an index because Keras' names repeat. With
     # Keras' paths as keys, the running statistics of batch norms would not be restored.
     self._tf_variables = {f'{i:03d}_{v.name}': v.value for i, v in enumerate(layer.variables)}
-    self._follow_trainable()
+    self._follow_layer()
 
-  def _follow_trainable(self):
-    """Makes each `tf.Variable` trainable if Keras' is now. TensorFlow sets that once, at creation."""
+  def _follow_layer(self):
+    """Gives each `tf.Variable` what Keras' variable has now. TensorFlow sets that once, at creation."""
     for source, variable in zip(self._layer.variables, self._tf_variables.values(), strict=True):
       variable._trainable = self._layer.trainable and source.trainable
+      # Optimizers apply it after each update. A variable of several devices reads that of its first copy.
+      getattr(variable, '_primary', variable)._constraint = source.constraint
 
   @property
   def _TF_MODULE_IGNORED_PROPERTIES(self):
     # A module that collects its variables reads this property of each module inside it, just before it looks at them.
     # TensorFlow has no public hook for that.
     if hasattr(self, '_tf_variables'):
-      self._follow_trainable()
+      self._follow_layer()
     return super()._TF_MODULE_IGNORED_PROPERTIES
 
   def __deepcopy__(self, memo: dict) -> KerasModule:
@@ -130,8 +133,8 @@ class KerasModule(HiddenFromKeras, tf.Module):
       memo[id(source)] = part
     for source, part in zip(self._layer.variables, layer.variables, strict=True):
       part.assign(source)
-      part.trainable = source.trainable
-    module._follow_trainable()
+      part.trainable, part.constraint = source.trainable, source.constraint
+    module._follow_layer()
     module.recompute = self.recompute
     memo.update((id(v), w) for v, w in zip(self._tf_variables.values(), module._tf_variables.values(), strict=True))
     memo[id(self)] = module
@@ -174,7 +177,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
     check('condition', found, expected, (found is None) == (shape is None) and bool(suits))
     if (owner := _called_layer()) is not None:
       _check_owner(owner, [v._value for v in self._layer.variables], self._layer.name)
-    self._follow_trainable()  # A tape records only what is trainable.
+    self._follow_layer()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)
     batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
     inputs = [tf.reshape(x, (-1, *self._input_shape)) if x.shape.rank != event_ndims + 1 else x]

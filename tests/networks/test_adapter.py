@@ -78,6 +78,18 @@ def test_freezing_after_building_is_seen_wherever_the_module_is_held():
   assert trainable() == ['beta', 'bias', 'bias', 'kernel', 'kernel']
 
 
+def test_constraints_of_a_layer_apply_in_optimizers():
+  module = KerasModule(keras.layers.Dense(3, kernel_constraint=keras.constraints.NonNeg()), (3,))
+  for each in (module, copy.deepcopy(module)):
+    kernel, bias = each.trainable_variables
+    keras.optimizers.SGD(1.0).apply([3 * tf.eye(3), tf.ones(3)], [kernel, bias])
+    assert np.min(kernel) == 0 < np.max(kernel)
+    np.testing.assert_array_equal(bias, -np.ones(3))
+  with tf.distribute.MirroredStrategy(['CPU:0']).scope():
+    mirrored = KerasModule(keras.layers.Dense(3, kernel_constraint=keras.constraints.NonNeg()), (3,))
+  assert mirrored.trainable_variables[0].constraint is mirrored.layer.kernel.constraint is not None
+
+
 def test_copied_couplings_share_a_network_as_the_originals_do():
   layer = keras.layers.Dense(3)
   frozen = keras.layers.Dense(3)

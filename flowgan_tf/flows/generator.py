@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Self
 
@@ -105,7 +106,8 @@ class Generator(HiddenFromKeras):
     decode(noise), decode(noise, condition)
     ```
     """
-    return lambda values, condition=None: function(self.given(condition), values)
+    # TensorFlow counts the tracings of all lambdas from this line together, but those of partial functions apart.
+    return functools.partial(lambda values, condition=None: function(self.given(condition), values))
 
   def _set_condition(self, class_probs, condition_shape):
     """Keeps the kind of the conditions, from arguments of a constructor."""

@@ -25,8 +25,8 @@ from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import CHECKPOINTS
 
+layout = lazy_import('flowgan_tf.evaluation.rows')
 pictures = lazy_import('flowgan_tf.evaluation.pictures')
-conditions = lazy_import('flowgan_tf.evaluation.rows')
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   if kind != 'samples' and len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: was trained on a table, for which there are no {kind}')
-  rows = conditions.rows_of_run(run, FLAGS.label, vector)
+  rows = layout.rows_of_run(run, FLAGS.label, vector)
   n, given = FLAGS.n or _DEFAULT_N[kind], ''
   if FLAGS.label is not None:
     given = f'_label{FLAGS.label}'

@@ -44,7 +44,7 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
     if run.sample_grid:
       step, png = run.sample_grid
       alt = f'Samples of {run.label} after {step:,} iterations.'
-      caption = f'{run.label}, iteration {step:,}{_rows(run.config.condition)}.'
+      caption = f'{run.label}, iteration {step:,}{_rows(run)}.'
       figures.append(Figure.of_png(png, alt, caption, commands.train(run)))
   return figures
 
@@ -55,7 +55,7 @@ def real_images(runs: Sequence[Summary]) -> list[Figure]:
   if not grids:
     return []
   run, png = grids[0]
-  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run.config.condition)}.', commands.train(run))]
+  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run)}.', commands.train(run))]
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
@@ -76,7 +76,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and run.config.condition not in ('', 'label')]
+  given = [run.label for run in runs if run.label in series and not run.has_marginal]
   if given:
     caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(
@@ -87,13 +87,10 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   )
 
 
-def _rows(condition: str) -> str:
+def _rows(run: Summary) -> str:
   """What the rows of a grid of samples are."""
-  if condition in ('', 'label'):
-    return ': a row for each class' if condition else ''
-  return (
-    f': a row for each condition{"" if condition == "vector" else ", which is on the left"}; originals on the right'
-  )
+  said = {'': '', 'label': ': a row for each class', 'vector': ': a row for each condition; originals on the right'}
+  return said.get(run.given, ': a row for each condition, which is on the left; originals on the right')
 
 
 def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:

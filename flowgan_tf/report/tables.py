@@ -16,7 +16,7 @@ from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary
+from flowgan_tf.study.summary import Summary, has_marginal
 
 PAPER = 'https://arxiv.org/abs/1705.08868'
 
@@ -64,7 +64,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
     config = run.config
     record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
     plain = {'path': run.path, 'dtype': config.precision}
-    plain |= {'generator': config.generator, 'condition': config.condition}
+    plain |= {'generator': config.generator, 'given': run.given}
     if run.start:
       plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
     if config.objective != 'mle':
@@ -76,7 +76,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
     RUN,
     Column('folder', 'path', source='config'),
     Column('generator', 'generator', source='config'),
-    Column('condition', 'condition', source='config'),
+    Column('condition', 'given', source='config'),
     Column('starts from', 'start', source='config'),
     Column('iterations', 'step', ',', source='run'),
     Column('batch', 'batch_size', ',', source='run'),
@@ -93,7 +93,7 @@ def is_given(record: Mapping[str, Any]) -> bool:
 
   With labels, the NLL is the mean of -log p(x), the sum over all labels.
   """
-  return record.get('condition', '') not in ('', 'label')
+  return not has_marginal(record.get('condition', ''))
 
 
 def _apart(record: Mapping[str, Any], source: str = '') -> dict[str, Mapping[str, Any]]:
@@ -341,7 +341,7 @@ def sweep_table(runs: Sequence[Summary]) -> Table:
   """Makes the table of runs at their best score, with the condition number of the Jacobian."""
   shown = ('step', 'nll', 'mode_score', 'inception_score', 'fid')
   columns = [column for column in (_STEP, *_likelihood_columns('test'), *_SCORE_COLUMNS) if column.key in shown]
-  condition = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
+  number = Column('condition number', 'median_condition_number', '.3g', source=Jacobian.name, infinite='∞')
   rows = []
   for run in runs:
     records = {
@@ -351,7 +351,7 @@ def sweep_table(runs: Sequence[Summary]) -> Table:
     if study := run.studies.get(Jacobian.name):
       records[Jacobian.name] = study.record
     rows.append(Row(records))
-  return Table('Runs at their best score', (RUN, Column('seed', 'seed', source='run'), *columns, condition), rows)
+  return Table('Runs at their best score', (RUN, Column('seed', 'seed', source='run'), *columns, number), rows)
 
 
 def paper_row(
@@ -365,8 +365,7 @@ def paper_row(
   The paper's generators see no conditions; runs with labels still have p(x), the sum over all labels.
   """
   numbers = published.get(run.objective)
-  conditional = run.config.condition not in ('', 'label')
-  if numbers is None or conditional or generator_of(run.config).traits.paper != run.dataset:
+  if numbers is None or not run.has_marginal or generator_of(run.config).traits.paper != run.dataset:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

@@ -39,8 +39,8 @@ class Study:
 class Summary:
   """What the files of a run say about it."""
 
-  #: The objective. The generator follows if runs on the same data have different ones, then the condition of a
-  #: conditional generator, and the folder's name if several runs would have the same label.
+  #: The objective. The generator follows if runs on the same data have different ones, then what it is given, and the
+  #: folder's name if several runs would have the same label.
   label: str
   path: str  #: The folder, as given.
   config: config_dict.ConfigDict  #: Configuration of the training.
@@ -86,6 +86,16 @@ class Summary:
     ]
 
   @property
+  def given(self) -> str:
+    """What the generator is given: the setting `condition`, '' for nothing."""
+    return self.config.condition
+
+  @property
+  def has_marginal(self) -> bool:
+    """Whether the density of an image is p(x), and not p(x | c)."""
+    return has_marginal(self.given)
+
+  @property
   def kind(self) -> str:
     """'MLE', 'ADV' or 'Hybrid', as in the paper."""
     return _KINDS[('mle', 'adversarial', 'hybrid').index(self.config.objective)]
@@ -127,6 +137,11 @@ class Summary:
     return self.metrics[-1]['step'] if self.metrics else None
 
 
+def has_marginal(given: str) -> bool:
+  """Whether a flow with this setting `condition` has a density p(x): with labels, the sum over all of them."""
+  return given in ('', 'label')
+
+
 def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], list[str]]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 
@@ -153,17 +168,14 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
       damage.append(' '.join(str(error).split()))  # An error in a setting may have several lines.
   if not summaries and damage:
     raise UsageError(damage[0])
-  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.config.condition, s.path))
-  # Within each data set, labels that say too little get the generator and the condition, and then the folder.
-  generators, conditions = collections.defaultdict(set), collections.defaultdict(set)
+  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.given, s.path))
+  # Within each data set, labels that say too little get the generator and what it is given, and then the folder.
+  generators, given = collections.defaultdict(set), collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
-    conditions[s.fingerprint].add(s.config.condition)
+    given[s.fingerprint].add(s.given)
   summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
-  summaries = [
-    _labelled(s, f'given {s.config.condition}') if s.config.condition and len(conditions[s.fingerprint]) > 1 else s
-    for s in summaries
-  ]
+  summaries = [_labelled(s, f'given {s.given}') if s.given and len(given[s.fingerprint]) > 1 else s for s in summaries]
   for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
     counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
     summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]

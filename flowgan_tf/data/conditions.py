@@ -29,6 +29,7 @@ class Condition:
   image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
   classes: int | None = None  #: Number of classes, for labels.
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
+  label: int | None = None  #: The only class that is looked at; None for all.
 
   def __bool__(self) -> bool:
     return bool(self.kind)
@@ -53,6 +54,12 @@ class Condition:
   def comes_from_image(self) -> bool:
     """Whether the condition is computed from the image, as for super-resolution and inpainting."""
     return self.kind not in ('', 'label', 'vector')
+
+  @property
+  def given(self) -> str:
+    """What densities and samples are given, in a few words; '' for nothing."""
+    classes = 'all classes' if self.label is None else f'class {self.label}'
+    return classes if self.classes else self.kind
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
@@ -82,6 +89,23 @@ class Condition:
     at_once = max(1, _AT_ONCE // int(np.prod(self.image_shape)))
     starts = range(0, len(rows), at_once)
     return np.concatenate([self.of_grey_levels(split.images[rows[i : i + at_once]]).numpy() for i in starts])
+
+  def of_images(self, images: np.ndarray) -> np.ndarray | None:
+    """Returns the conditions that dequantised images have without a split: what they show, or the only class."""
+    if self.label is not None:
+      return np.full(len(images), self.label, np.int32)
+    if not self.comes_from_image:
+      return None
+    return self.of_split(Split(np.floor(images * self.levels).astype(np.int32), None))
+
+  def draw(self, n: int, seed: int, split: Split, class_probs: tf.Tensor | None) -> np.ndarray | None:
+    """Draws conditions for samples, `[n, ...]`: labels by their probabilities, and others from images of a split."""
+    rng = np.random.default_rng(seed)
+    if not self.classes:
+      return self.of_rows(split, rng.integers(len(split), size=n))
+    probs = np.asarray(class_probs, np.float64)
+    labels = rng.choice(len(probs), n, p=probs / probs.sum()) if self.label is None else np.full(n, self.label)
+    return labels.astype(np.int32)
 
 
 def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:

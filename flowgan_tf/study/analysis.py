@@ -53,29 +53,28 @@ class Subject:
   """A `run` with its `dataset`, and with what several analyses need. The subject computes it on first use.
 
   If the generator has classes, the analyses study p(x), the mixture of its classes. With a `label` they study p(x | y)
-  of that class, with images of that class alone. If the generator has other conditions, they study p(x | c): each image
-  has its own condition, and each sample has the condition of a random training image.
+  of that class, with images of that class alone. If it is given something else, they study p(x | c): each image has its
+  own c, and each sample the c of a random training image.
   """
 
   def __init__(self, run: Run, label: int | None = None):
     """Loads the run's data; raises a `UsageError` if they cannot be read or have changed, or lack the class."""
     self.run, self.label = run, label
     self.dataset = runs.load_data(run)
-    self.condition: data.Condition = data.make_condition(run.config.condition, self.dataset)
+    condition = data.make_condition(run.config.condition, self.dataset)
     if label is not None:
-      classes = self.condition.classes
-      check('label', label, f'left out, as {run.workdir} is not conditioned on labels', classes is not None)
-      check_integer('label', label, 0, classes - 1)
+      expected = f'left out, as {run.workdir} is not conditioned on labels'
+      check('label', label, expected, condition.classes is not None)
+      check_integer('label', label, 0, condition.classes - 1)
+    self.condition: data.Condition = dataclasses.replace(condition, label=label)
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
     self._log_prob = tf.function(log_prob, autograph=False)
 
   @property
   def given(self) -> str:
-    """What densities and samples are given, in a few words; '' for a generator without conditions."""
-    if self.condition.classes:
-      return 'all classes' if self.label is None else f'class {self.label}'
-    return self.run.config.condition
+    """What densities and samples are given, in a few words; '' for nothing."""
+    return self.condition.given
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:
@@ -140,16 +139,8 @@ class Subject:
     return self.condition.of_rows(getattr(self.dataset, split), self._rows(split, n, seed))
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
-    """Returns conditions that are drawn at random for samples, `[n, ...]`; None for a run without conditions.
-
-    Labels have the probabilities p(y) of the generator. Other conditions come from training images.
-    """
-    rng = np.random.default_rng(seed)
-    if self.condition.classes:
-      probs = np.asarray(self.run.generator.class_probs, np.float64)
-      labels = rng.choice(len(probs), n, p=probs / probs.sum()) if self.label is None else np.full(n, self.label)
-      return labels.astype(np.int32)
-    return self.condition.of_rows(self.dataset.train, rng.integers(len(self.dataset.train), size=n))
+    """Draws what samples are given, `[n, ...]`: labels by the generator's p(y), and others from training images."""
+    return self.condition.draw(n, seed, self.dataset.train, self.run.generator.class_probs)
 
   def density_conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
     """Returns the `conditions` that densities of the images are given; None for p(x)."""
@@ -157,25 +148,20 @@ class Subject:
     return None if is_marginal else self.conditions(split, n, seed)
 
   def map(self, function: Callable, images: np.ndarray, given: np.ndarray | None) -> np.ndarray:
-    """Applies a function of images, and of their conditions unless these are None, batch by batch; float64."""
+    """Applies a function of images, and of what is given with them unless that is None, batch by batch; float64."""
     # The marginal density of an image is the sum over its classes, which are as many images.
-    passes = self.condition.classes or 1 if given is None else 1
+    passes = self.run.generator.classes or 1 if given is None else 1
     return arrays.map_batches(function, images, max(1, _IMAGES_PER_CALL // passes), given).astype(np.float64)
 
   def log_prob(self, images: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`.
 
-    If no conditions are `given`, they are computed from the images, as for super-resolution, or are the subject's
-    label.
+    What is not `given` is computed from the images, as for super-resolution, or is the subject's label.
 
     Raises:
-      UsageError: If the images come without conditions that they must have.
+      UsageError: If the images come without the vectors that they must have.
     """
-    if given is None and self.condition.comes_from_image:
-      levels = np.floor(images * self.condition.levels).astype(np.int32)
-      given = self.condition.of_split(data.Split(levels, None))
-    if given is None and self.label is not None:
-      given = np.full(len(images), self.label, np.int32)
+    given = self.condition.of_images(images) if given is None else given
     if given is None and not self.condition.has_marginal:
       raise UsageError(f'{self.run.workdir}: has no density for images without a {self.condition.kind}')
     return self.map(self._log_prob, images, given)

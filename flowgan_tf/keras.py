@@ -117,12 +117,12 @@ class FlowModel(keras.Model):
     """
     # As in Keras' own layers, what is frozen runs in inference mode.
     training = bool(training) and self.trainable
-    images, condition = inputs if self.flow._is_conditional and isinstance(inputs, list | tuple) else (inputs, None)
+    images, given = inputs if isinstance(inputs, list | tuple) else (inputs, None)
     # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
-    if condition is None and self.flow.classes is not None:
+    if given is None and self.flow.classes is not None:
       return tf.nn.softmax(self.flow.class_log_probs(images, training=training))
-    return self.flow.log_prob(images, training=training, condition=condition)
+    return self.flow.given(given).log_prob(images, training=training)
 
   def compile(
     self, optimizer: str | keras.Optimizer = 'rmsprop', *, auto_scale_loss: bool = True, **kwargs: Any
@@ -312,10 +312,10 @@ class FlowModel(keras.Model):
       asserted.append(tf.debugging.Assert(exist, [message, tf.reduce_min(y), tf.reduce_max(y)]))
     elif self._takes_pairs:
       y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
+    # An unconditional flow ignores labels, whatever they are.
+    inputs = [x, y] if self.flow._is_conditional else x
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):
-      # An unconditional flow ignores labels, whatever they are.
-      x, y = tf.identity(x), tf.identity(y) if self.flow._is_conditional else y
-    return [x, y] if self.flow._is_conditional else x, y, sample_weight
+      return tf.nest.map_structure(tf.identity, inputs), y, sample_weight
 
   def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""

@@ -197,7 +197,7 @@ def evaluate_run(
     what a perfect sampler would have. `float64` adds `nll_float64` and the like. A generator without a likelihood has
     only scores. Workers other than the chief get an empty list.
 
-    The samples of a conditional run are drawn with the conditions of the split, and its records name its `condition`.
+    A conditional run is given what comes with the split, and its records name its `condition`.
     If it has labels, the records also have the numbers about p(y | x) in `Likelihood`, and what
     `metrics.label_agreement` and `metrics.class_distances` return. If its conditions come from the images, the records
     have `psnr`, `ssim` and `consistency`. If its conditions are images or vectors, they have `spread`.
@@ -257,14 +257,14 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  conditional = {'condition': run.config.condition} if condition else {}
+  given = {'condition': condition.kind} if condition else {}
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
       with Task(f'evaluating {checkpoint} on the {split} images'):
-        measured = by_step[step] = {'step': step, 'split': split} | conditional
+        measured = by_step[step] = {'step': step, 'split': split} | given
         if likelihood := evaluator.likelihood(split):
           measured |= likelihood.record()
         if float64:

@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class UsageError(ValueError):
 _LONGEST = 200  # characters of a value in a message
 
 
-def check(name: str, value: object, expected: str, holds: bool) -> None:
+def check(name: str, value: object, expected: str, holds: bool | np.bool_) -> None:
   """Raises a `UsageError` that says what the argument must be and what it is, unless `holds`."""
   if not holds:
     raise UsageError(f'`{name}` must be {expected}. Got: {_shown(value)}.', name)
@@ -91,7 +92,7 @@ def check_memory(what: str, size: float) -> None:
     raise UsageError(f'{what} must fit into the {memory / 1e9:,.1f} GB of memory. Got: {size / 1e9:,.1f} GB.')
 
 
-def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
+def check_number(name: str, value: Any, expected: str, holds: Callable[[float], bool]) -> None:
   """Checks for a finite real number that satisfies `holds`."""
   try:
     finite = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -105,7 +106,7 @@ def check_path(name: str, value: object) -> None:
   check(name, value, 'a path', is_path(value))
 
 
-def is_path(value: object) -> bool:
+def is_path(value: Any) -> bool:
   """Whether a text is a path that can exist: not too long, and without null characters."""
   try:
     os.stat(os.path.expanduser(value))
@@ -116,7 +117,7 @@ def is_path(value: object) -> bool:
   return True
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
   """Whether `value` is an integer of Python or NumPy. A bool is not."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
@@ -126,7 +127,7 @@ def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:
   message = str(error)
   for name, other in names.items():
     message = message.replace(f'`{name}`', f'`{other}`')
-  return UsageError(message, names.get(error.argument, error.argument))
+  return UsageError(message, error.argument and names.get(error.argument, error.argument))
 
 
 def _shown(value):

@@ -42,7 +42,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
   return folder
 
 
-def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray | float | str]) -> None:
+def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
   """Writes an .npz file so that a kill, a full disk or a power cut never leaves part of a file under its name.
 
   It makes the folder if necessary, and raises a `UsageError` if the file cannot be written.

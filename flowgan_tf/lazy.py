@@ -38,5 +38,5 @@ def lazy_import(module: str) -> Any:
   ```
   """
   stand_in = types.ModuleType(module)
-  stand_in.__getattr__ = lambda name: getattr(importlib.import_module(module), name)
+  vars(stand_in)['__getattr__'] = lambda name: getattr(importlib.import_module(module), name)
   return stand_in

@@ -62,9 +62,12 @@ class Task:
     self.what, self._total, self._unit, self._done = what, total, unit, done
     self._images, self._note = images, note
     self._start, self._began = done, time.monotonic()
-    self._first = None  # time and count at the first progress: what comes before, such as compiling, is not typical
-    self._seconds, self._recent = 0.0, collections.deque(maxlen=_RECENT)  # without the tasks inside of it
-    self._bar, self._announced = None, False
+    # Time and count at the first progress: what comes before, such as compiling, is not typical.
+    self._first: tuple[float, int] | None = None
+    self._seconds = 0.0  # without the tasks inside of it
+    self._recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=_RECENT)
+    self._bar: tqdm.tqdm | None = None
+    self._announced = False
 
   def __enter__(self) -> Task:
     """Opens the task."""
@@ -76,7 +79,7 @@ class Task:
         _watcher.start()
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, *_: object) -> None:
     """Closes the task, and removes its bar."""
     with _lock:
       _open.remove(self)
@@ -85,14 +88,14 @@ class Task:
 
   def advance(self, count: int = 1) -> None:
     """Counts what is done; what is more than the total, as padding is, does not count."""
-    self._done = min(self._done + count, self._total)
+    self._done += count if self._total is None else min(count, self._total - self._done)
 
   def __str__(self) -> str:
     """What is done, how long the rest takes, images a second, and the note."""
     now, parts = time.monotonic(), []
     if self._total is not None:
       parts.append(f'{self._done:,} of {self._total:,} {self._unit}')
-    if self._first and self._done > self._first[1]:
+    if self._total is not None and self._first and self._done > self._first[1]:
       (then, before), (start, count) = self._first, self._recent[0]
       left = (self._total - self._done) * (now - then) / (self._done - before)
       parts.append(f'{duration(left)} left')

@@ -256,7 +256,7 @@ def _host_and_port(address):
   return host.strip('[]'), int(port)
 
 
-def _place(strategy):
+def _place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
   """Returns how many workers there are, and which one this is."""
   resolver = strategy.cluster_resolver
   if not (resolver and resolver.task_type):

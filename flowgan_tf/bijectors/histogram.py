@@ -368,7 +368,7 @@ def _group_edges(bins: int) -> np.ndarray:
   return np.unique(np.concatenate([[0, 1, bins - 1, bins], lower, bins - lower]).astype(np.int32))
 
 
-def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, tuple[slice, slice]]]:
+def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, tuple[slice, ...]]]:
   """Yields for each network its distance, the pixels that it sees, `[height, width]`, and slices of its own pixels."""
   if len(event_shape) != 3:
     return

@@ -77,7 +77,7 @@ class BinaryMask(Mask):
 class HalvesMask(Mask):
   """A mask whose parts are slices of the last axis: its even and odd entries, or its first and second half."""
 
-  def __init__(self, event_shape: Sequence[int], interleaved: bool, swap: bool):
+  def __init__(self, event_shape: int | Sequence[int], interleaved: bool, swap: bool):
     """Builds the mask; with `swap` the second part is kept instead of the first."""
     *front, size = event_shape = tuple(tf.TensorShape(event_shape))
     check('event_shape', event_shape, 'a shape with at least 2 entries in its last axis', size >= 2)

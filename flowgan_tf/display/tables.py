@@ -8,6 +8,7 @@ import numbers
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
 
@@ -42,7 +43,7 @@ class Column:
 
   def value(self, row: Row) -> float | str | None:
     """The number or text in a row; None if it has none, or a number that is not finite."""
-    value = row.records.get(self.source, {}).get(self.key)
+    value: Any = row.records.get(self.source, {}).get(self.key)
     return value if isinstance(value, str) or _is_finite(value) else None
 
   def text(self, row: Row, plus_minus: str = '±') -> str:

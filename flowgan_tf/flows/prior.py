@@ -186,7 +186,7 @@ class MixturePrior(tfp.distributions.Distribution):
     check('classes', self.classes, 'given to the prior', self.classes is not None)
     joint = self._of_components(tf.convert_to_tensor(noise, self.dtype))
     parts = tf.reshape(joint, tf.concat([tf.shape(joint)[:-1], [self.classes, self.components_per_class]], axis=0))
-    return tf.reduce_logsumexp(parts, axis=-1) + math.log(self.classes)
+    return tf.reduce_logsumexp(parts, axis=-1) + math.log(self.classes or 1)
 
   def component_probs(self, noise: tf.Tensor) -> tf.Tensor:
     """Returns the probability of each component given noise `[..., *event_shape]`: `p(k | z)`, of shape `[..., K]`."""

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +39,7 @@ def check_images(images: np.ndarray) -> np.ndarray:
 
 def map_batches(
   function: Callable, array: np.ndarray, batch_size: int, *others: np.ndarray | None, what: str = 'computing'
-):
+) -> Any:
   """Applies a function to arrays `[n, ...]`, batch by batch, and returns the structure of arrays `[n, ...]`.
 
   It leaves out what is None. Its progress is shown as `what`. The last batch is filled up with copies of its first
@@ -76,9 +77,7 @@ def cache_folder(folder: str) -> pathlib.Path:
   return pathlib.Path(folder or '~/.cache/flowgan_tf').expanduser()
 
 
-def cached(
-  folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str, np.ndarray | float | str]]
-) -> Mapping[str, np.ndarray]:
+def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
   """Reads arrays, numbers and strings from their file in a cache, or makes them and keeps them there.
 
   A file that was damaged or edited is made again, with a warning. If the folder cannot be written to, a warning says

@@ -114,6 +114,7 @@ def load_classifier(
   file = f'{name}-{dataset.name}{of}-{dataset.fingerprint[:12]}-v{_VERSION}-seed{seed}'
   saved = cached(cache_dir, file, train)
   model.set_weights([saved[f'weight_{i}'] for i in range(len(model.weights))])
+  assert dataset.train.labels is not None and dataset.num_classes is not None
   counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
   return Classifier(model, float(saved['test_accuracy']), str(saved['hash']), counts / counts.sum(), name)
 

@@ -1,6 +1,7 @@
 """How well samples match their conditions: labels, as a classifier sees them, and images, which are compared."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +16,7 @@ _SSIM_WINDOW = 11
 _BATCH_SIZE = 500
 
 
-def label_agreement(
-  predicted: np.ndarray, labels: np.ndarray, classes: int
-) -> dict[str, float | int | list[float | None]]:
+def label_agreement(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
   """Returns the share of samples that a classifier assigns to the class they were drawn for.
 
   Args:
@@ -32,19 +31,19 @@ def label_agreement(
   """
   hit = predicted == labels
   shares = [float(hit[labels == label].mean()) if np.any(labels == label) else None for label in range(classes)]
-  worst = min((label for label, share in enumerate(shares) if share is not None), key=shares.__getitem__)
+  worst_share, worst = min((share, label) for label, share in enumerate(shares) if share is not None)
   return {
     'label_share': float(hit.mean()),
     'label_share_error': binomial_error(hit.mean(), len(hit)),
     'label_shares': shares,
     'worst_label': worst,
-    'worst_label_share': shares[worst],
+    'worst_label_share': worst_share,
   }
 
 
 def class_distances(
   features: np.ndarray, labels: np.ndarray, references: Sequence[np.ndarray], fewest: int = FEWEST_OF_A_CLASS
-) -> dict[str, float | int | list[float | None]]:
+) -> dict[str, Any]:
   """Measures the FID within each class, the intra-FID: its samples against real images of this class alone.
 
   An FID of few images is too high. So compare it only with an FID of as many images; see `frechet_distance`.
@@ -72,7 +71,7 @@ def class_distances(
   left_out = {'class_fid_left_out': len(references) - len(distances)}
   if not distances:
     return left_out
-  worst = max(distances, key=distances.get)
+  worst = max(distances, key=distances.__getitem__)
   return {
     'class_fid': float(np.mean([*distances.values()])),
     'class_fids': [distances.get(label) for label in range(len(references))],

@@ -109,6 +109,7 @@ def load_reference(
   saved = cached(cache_dir, name, compute)
   features, of_classes = saved['features'], ()
   if by_class:
+    assert dataset.train.labels is not None and dataset.num_classes is not None
     labels = dataset.train.labels[order[kept]]
     of_classes = tuple(features[labels == label] for label in range(dataset.num_classes))
   statistics = FeatureStatistics(saved['mean'], saved['covariance'], int(saved['n']))

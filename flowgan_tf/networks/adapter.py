@@ -95,7 +95,7 @@ class KerasModule(HiddenFromKeras, tf.Module):
       if isinstance(layer, keras.Sequential) and not layer.built:
         # The call below would give the model a batch size of 1, which it would keep when saved, loaded and exported.
         layer.build((None, *self._input_shape))
-      shapes = [self._input_shape] if condition_shape is None else [self._input_shape, self.condition_shape]
+      shapes = [shape for shape in (self._input_shape, self.condition_shape) if shape is not None]
       output = self._call(layer, [tf.zeros((1, *shape), layer.compute_dtype) for shape in shapes], training=False)
     self.output_event_shape = tuple(output.shape[1:])
     # It stays out of the object graph, where the variables would be tracked a second time.
@@ -237,8 +237,7 @@ def refuse_to_pickle(module: tf.Module) -> NoReturn:
 
 def _clone(layer: keras.Layer) -> keras.Layer:
   """Makes a layer from the configuration of another one, whether or not its classes are registered with Keras."""
-  classes = {type(part) for part in layer._flatten_layers()}
-  classes = {c.__name__: c for c in classes if c.__module__.partition('.')[0] != 'keras'}
+  classes = {c.__name__: c for c in map(type, layer._flatten_layers()) if c.__module__.partition('.')[0] != 'keras'}
   config = keras.saving.serialize_keras_object(layer)
   with warnings.catch_warnings():
     # Keras warns of layers that it cannot build before their first call, which follows.

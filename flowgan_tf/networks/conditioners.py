@@ -1,5 +1,7 @@
 """The dense conditioner of NICE, and the residual convolutional conditioners of Real-NVP and of histograms."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -87,7 +89,7 @@ class WeightNormConv2D(keras.layers.Layer):
     kernel_size: int,
     gain_initializer: str | keras.initializers.Initializer = 'ones',
     direction_initializer: str | keras.initializers.Initializer = 'he_normal',
-    **kwargs,
+    **kwargs: Any,
   ):
     """Builds the layer.
 
@@ -156,7 +158,7 @@ class ResidualConditioner(keras.layers.Layer):
     dtype: str = 'float32',
     *,
     patch_size: int = 1,
-    **kwargs,
+    **kwargs: Any,
   ):
     """Builds the network.
 
@@ -236,7 +238,7 @@ class PaperConditioner(keras.layers.Layer):
   Source: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
 
-  def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs):
+  def __init__(self, output_channels: int, channels: int = 64, blocks: int = 8, dtype: str = 'float32', **kwargs: Any):
     """Builds the network. It takes the arguments of a `ResidualConditioner` but `normalization` and `patch_size`."""
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.channels, self.blocks = output_channels, channels, blocks

@@ -1,6 +1,7 @@
 """An MLP-Mixer over the patches of an image."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,7 +13,7 @@ from flowgan_tf.networks.patches import Block, PatchConditioner
 class MixerBlock(Block):
   """A block that mixes the patches of each feature by a perceptron."""
 
-  def __init__(self, patch_units: int, hidden_units: int, **kwargs):
+  def __init__(self, patch_units: int, hidden_units: int, **kwargs: Any):
     super().__init__(hidden_units, **kwargs)
     self._patch_units = patch_units
 
@@ -55,7 +56,7 @@ class MixerConditioner(PatchConditioner):
     patch_units: int = 128,
     hidden_units: int = 256,
     dtype: str = 'float32',
-    **kwargs,
+    **kwargs: Any,
   ):
     """Builds the network.
 

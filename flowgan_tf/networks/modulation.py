@@ -1,5 +1,8 @@
 """How a condition enters a network: it scales and shifts features, or it is one more image beside the input."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -13,7 +16,7 @@ def split_inputs(inputs):
   return inputs if is_pair else (inputs, None)
 
 
-def is_image(shape) -> bool:
+def is_image(shape: Sequence[int | None] | tf.TensorShape | None) -> bool:
   """Whether conditions of shape `[batch, ...]` are images, and not vectors."""
   return shape is not None and len(shape) == 4
 
@@ -79,7 +82,7 @@ class ConditionalSequential(keras.layers.Layer):
   The layer maps features, or a list of features and conditions. Images as conditions go `beside` the features.
   """
 
-  def __init__(self, layers: list[keras.layers.Layer], **kwargs):
+  def __init__(self, layers: list[keras.layers.Layer], **kwargs: Any):
     """Builds the sequence."""
     super().__init__(**kwargs)
     self._parts = list(layers)

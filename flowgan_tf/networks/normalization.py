@@ -1,5 +1,7 @@
 """Normalisation layers of conditioners, chosen by name, and of critics."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -66,7 +68,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
   NICE uses this norm, and the defaults come from the paper's code.
   """
 
-  def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs):
+  def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs: Any):
     """Builds the layer. An update keeps the share `momentum` of the old running statistics, and `epsilon` is `e`."""
     super().__init__(**kwargs)
     self.momentum, self.epsilon = momentum, epsilon
@@ -99,7 +101,7 @@ class ScalarBatchNormalization(keras.layers.Layer):
 
 
 class _WithEpsilon(keras.layers.Layer):
-  def __init__(self, epsilon: float = 1e-3, **kwargs):
+  def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
     super().__init__(**kwargs)
     self.epsilon = epsilon
 

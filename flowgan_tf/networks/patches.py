@@ -1,6 +1,7 @@
 """What all networks over the patches of an image have in common."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +16,7 @@ from flowgan_tf.pixels import check_patch_size, from_patches, to_patches
 class Block(keras.layers.Layer):
   """Base of the blocks: mixes the patches `[patches, batch, width]`, then the features of each by a perceptron."""
 
-  def __init__(self, hidden_units: int, **kwargs):
+  def __init__(self, hidden_units: int, **kwargs: Any):
     super().__init__(**kwargs)
     self._hidden_units = hidden_units
 
@@ -59,7 +60,7 @@ class PatchConditioner(keras.layers.Layer):
     width: int,
     blocks: int,
     dtype: str,
-    **kwargs,
+    **kwargs: Any,
   ):
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.patch_size, self.width, self.blocks = output_channels, patch_size, width, blocks

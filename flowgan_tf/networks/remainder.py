@@ -1,5 +1,7 @@
 """A network that is shown the pixels which are missing from the means of blocks."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -21,7 +23,7 @@ class RemainderConditioner(keras.layers.Layer):
   The network resizes both images of its condition to the size of `x`.
   """
 
-  def __init__(self, network: keras.layers.Layer, size: int, alpha: float = 0.0, dtype: str = 'float32', **kwargs):
+  def __init__(self, network: keras.layers.Layer, size: int, alpha: float = 0.0, dtype: str = 'float32', **kwargs: Any):
     """Takes the network, N and alpha; `dtype` should be the flow's: `r` is a small difference of large numbers."""
     super().__init__(dtype=dtype, **kwargs)
     self.network, self.size, self.alpha = network, size, alpha

@@ -1,6 +1,7 @@
 """A vision transformer over the patches of an image."""
 
 import functools
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,7 +14,7 @@ from flowgan_tf.networks.patches import Block, PatchConditioner
 class TransformerBlock(Block):
   """A block that mixes the patches by attention."""
 
-  def __init__(self, heads: int, hidden_units: int, **kwargs):
+  def __init__(self, heads: int, hidden_units: int, **kwargs: Any):
     super().__init__(hidden_units, **kwargs)
     self._heads = heads
 
@@ -59,7 +60,7 @@ class TransformerConditioner(PatchConditioner):
     heads: int = 4,
     hidden_units: int = 256,
     dtype: str = 'float32',
-    **kwargs,
+    **kwargs: Any,
   ):
     """Builds the network. The other arguments mean the same as for a `MixerConditioner`.
 

@@ -94,4 +94,4 @@ def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
 
 def short(number: float) -> str:
   """The shortest text that still reads as the same number."""
-  return short if float(short := f'{number:g}') == number else repr(number)
+  return text if float(text := f'{number:g}') == number else repr(number)

@@ -65,7 +65,8 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     validation = [record for record in run.records('validation') if 'nll' in record]
     if validation:
       steps = [record['step'] for record in validation]
-      nll = np.array([run.in_unit(record['nll'], unit) for record in validation], np.float64)
+      nats = (math.nan if record['nll'] is None else record['nll'] for record in validation)
+      nll = np.array([run.in_unit(value, unit) for value in nats], np.float64)
       series[run.label] = steps, _train_nll(run, steps, unit), nll
     gaps = [(r['step'], r['critic_gap']) for r in run.records('train') if r.get('critic_gap') is not None]
     if gaps:
@@ -142,7 +143,7 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
       note = f'λ = {format_number(run.weight)}' if run.kind == 'Hybrid' else ''
       scored.append(record)
       points.append((run.kind, run.weight, nll, record[name], error, record.get(f'{name}_std') or 0.0, note))
-  if len(points) < 2 or not all(scored_alike(record, scored[0]) for record in scored):
+  if name is None or len(points) < 2 or not all(scored_alike(record, scored[0]) for record in scored):
     return None
   return Figure.of_plot(
     plots.front(points, SCORE_NAMES[name], unit),

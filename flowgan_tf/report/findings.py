@@ -1,7 +1,7 @@
 """What the numbers of a set of runs say, in a sentence or two that claim no more than their errors allow."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flowgan_tf.display.tables import SCORE_NAMES, listed
 from flowgan_tf.report.tables import is_given
@@ -38,7 +38,7 @@ def findings(runs: Sequence[Summary], unit: str) -> list[str]:
 
 def shown_record(run: Summary) -> dict | None:
   """Returns the test record of the checkpoint with the best score, or else the best NLL; None without any."""
-  return run.evaluated('best_score') or run.evaluated('best_nll') or (run.tested() or [None])[0]
+  return run.evaluated('best_score') or run.evaluated('best_nll') or next(iter(run.tested()), None)
 
 
 def _about_scores(records: Sequence[dict]) -> list[str]:
@@ -60,7 +60,9 @@ def _about_scores(records: Sequence[dict]) -> list[str]:
   return sentences
 
 
-def _sentence(found: Sequence[_Found], sign: int, what: str, measure: str, number, parts: int = 1) -> list[str]:
+def _sentence(
+  found: Sequence[_Found], sign: int, what: str, measure: str, number: Callable[[float], str], parts: int = 1
+) -> list[str]:
   """Says which run has the largest number, or the smallest if `sign` is -1, and which runs may be as good.
 
   Each number is the mean of as many `parts`, and its error the deviation of these.

@@ -116,7 +116,7 @@ def _findings(runs: Sequence[Summary], shown: Sequence[Summary], unit: str) -> l
 def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
     return [_missing(runs, [])]
-  items = [paper_table(runs), checkpoints_table(runs)]
+  items: list = [paper_table(runs), checkpoints_table(runs)]
   if variety := variety_table(runs):
     notes = variety_notes([record for run in runs for record in run.tested()])
     items += [variety, _as_sentences(notes)]

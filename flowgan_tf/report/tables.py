@@ -21,7 +21,7 @@ from flowgan_tf.study.summary import Summary, has_marginal
 PAPER = 'https://arxiv.org/abs/1705.08868'
 
 # The paper's Tables 1 and 2: sample score and test NLL, in the unit of the table.
-_PAPER = {
+_PAPER: dict[str, dict[str, Any]] = {
   'mnist': {
     'number': 1,
     'score': 'mode_score',
@@ -269,10 +269,10 @@ def classes_table(runs: Sequence[Summary]) -> Table | None:
   """Makes the table of the share of samples that the classifier assigns to their class; None for many classes."""
   rows, classes = [], 0
   for row in _checkpoint_rows(runs, lambda record: {'': record}):
-    shares = row.records[''].get('label_shares', ())
+    shares: Any = row.records[''].get('label_shares', ())
     classes = max(classes, len(shares))
     by_class = {'checkpoints': row.records['']['checkpoints']} | {f'{i}': share for i, share in enumerate(shares)}
-    rows += [Row(row.records | {'': by_class}, row.links)] if shares else []
+    rows += [Row({**row.records, '': by_class}, row.links)] if shares else []
   if not 0 < classes <= _MOST_CLASSES:
     return None
   columns = (RUN, _CHECKPOINT, *(Column(f'class {i}', f'{i}', '.1%') for i in range(classes)))
@@ -319,7 +319,8 @@ def paper_table(runs: Sequence[Summary]) -> Table:
   for run in runs:
     found = {name: record for name in ('best_score', 'best_nll') if (record := run.evaluated(name))}
     steps = [f'{found[name]["step"]:,}' if name in found else '-' for name in ('best_score', 'best_nll')]
-    records, links = {'run': {'label': run.label, 'steps': ', '.join(steps) if found else ''}}, {}
+    records: dict[str, Mapping[str, Any]] = {'run': {'label': run.label, 'steps': ', '.join(steps) if found else ''}}
+    links: dict[str, str] = {}
     for name, record in found.items():
       apart = _apart(record, name)
       records, links = records | apart, links | dict.fromkeys(apart, commands.evaluate(run, record))

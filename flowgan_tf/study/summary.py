@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -63,15 +64,15 @@ class Summary:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
     return [record for record in self.metrics if record.get('kind') == kind]
 
-  def in_unit(self, nll: float | None, unit: str) -> float | None:
+  def in_unit(self, nll: float, unit: str) -> float:
     """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
-    if nll is None or unit == 'nats' or self.levels is None:
+    if unit == 'nats' or self.levels is None:
       return nll
     return metrics.bits_per_dim(nll, self.image_shape, self.levels)
 
-  def error_in_unit(self, error: float | None, unit: str) -> float | None:
+  def error_in_unit(self, error: float, unit: str) -> float:
     """Converts the standard error of an NLL in nats to the unit 'nats' or 'bits/dim'."""
-    return None if error is None else self.in_unit(error, unit) - self.in_unit(0.0, unit)
+    return self.in_unit(error, unit) - self.in_unit(0.0, unit)
 
   def evaluated(self, checkpoint: str) -> dict | None:
     """Returns the record of a checkpoint on the test images, as in `tested`, or None."""
@@ -79,11 +80,12 @@ class Summary:
 
   def tested(self) -> list[dict]:
     """Returns the records on the test images, with the standard error in bits/dim as `bits_per_dim_error`."""
-    return [
-      record | {'bits_per_dim_error': self.error_in_unit(record.get('standard_error'), 'bits/dim')}
-      for record in self.evaluation
-      if record['split'] == 'test'
-    ]
+
+    def error(record):
+      nats = record.get('standard_error')
+      return None if nats is None else self.error_in_unit(nats, 'bits/dim')
+
+    return [r | {'bits_per_dim_error': error(r)} for r in self.evaluation if r['split'] == 'test']
 
   @property
   def given(self) -> str:
@@ -157,7 +159,8 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
-  summaries, damage = [], []
+  summaries: list[Summary] = []
+  damage: list[str] = []
   for workdir in workdirs:
     if not os.path.lexists(os.path.join(workdir, 'config.json')):
       runs.find_run(workdir)  # Raises: a mistake in the arguments is not damage.
@@ -195,7 +198,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
-    if found := _read(lambda path=path: _read_analysis(path), damage):
+    if found := _read(functools.partial(_read_analysis, path), damage):
       studies[_FORMER_NAMES.get(path.stem, path.stem)] = Study(*found)
   summary = Summary(
     label='',

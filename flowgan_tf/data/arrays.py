@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -62,7 +63,8 @@ class StoredImages:
     self.path = os.path.abspath(path)
     images = _map(pathlib.Path(path))
     self.shape = images.shape
-    self._offset, self._order = images.offset, 'C' if images.flags.c_contiguous else 'F'
+    self._offset = images.offset
+    self._order: Literal['C', 'F'] = 'C' if images.flags.c_contiguous else 'F'
     if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3) or images.size == 0:
       raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {images.dtype} {list(self.shape)}')
 
@@ -106,7 +108,7 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
   return make_dataset(str(folder), folder.resolve().name, **splits)
 
 
-def _map(path: pathlib.Path) -> np.ndarray:
+def _map(path: pathlib.Path) -> np.memmap:
   """Returns the array of an .npy file, which stays in the file."""
   if not path.is_file():  # Opening a pipe would wait for its other end.
     raise UsageError(f'{path}: not a regular file')
@@ -155,8 +157,8 @@ def write_array_folder(
     if all_labelled(folder, labels):
       for name, split in zip(_LABELS, splits, strict=True):
         np.save(written / name, labels[split.images])
-    for file in (*written.iterdir(), written):
-      sync(file)
+    for path in (*written.iterdir(), written):
+      sync(path)
     try:
       written.rename(folder)
     except OSError:
@@ -227,7 +229,7 @@ def _npz_split(path: str, arrays: dict[str, np.ndarray], keys: Sequence[str], im
   It resizes the images if need be.
   """
   images_key, labels_key, conditions_key = keys
-  images, labels, conditions = map(arrays.get, keys)
+  images, labels, conditions = arrays[images_key], arrays.get(labels_key), arrays.get(conditions_key)
   is_table = images.ndim == 2 and images.shape[1] > 1 and images.size and np.issubdtype(images.dtype, np.floating)
   if is_table:
     check('image_size', image_size, f'0 for {path}, which holds a table', image_size == 0)

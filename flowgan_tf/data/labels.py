@@ -25,6 +25,7 @@ def hide_labels(split: Split, labelled: int, classes: int) -> Split:
     UsageError: If there are fewer labels than classes, or a class has fewer images than it should keep.
   """
   check('labelled', labelled, f'0 or at least {classes}, one for each class', labelled >= classes)
+  assert split.labels is not None
   order = random_order(len(split))
   kept = np.full(len(split), -1)
   for label in range(classes):
@@ -47,6 +48,7 @@ def spread_labels(split: Split) -> Split:
 
   Source: Dengyong Zhou et al. Learning with Local and Global Consistency. NIPS 2003.
   """
+  assert split.labels is not None
   order, most = random_order(len(split)), min(_SPREAD_TO, _SPREAD_VALUES // math.prod(split.images.shape[1:]))
   rows = np.sort(order[np.argsort(split.labels[order] < 0, kind='stable')][:most])
   images = np.reshape(split.images[rows], (len(rows), -1)).astype(np.float32)

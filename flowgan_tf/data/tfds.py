@@ -10,6 +10,7 @@ import pathlib
 import re
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import requests
@@ -20,7 +21,10 @@ from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_a
 from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import lazy_import
 
-tfds = lazy_import('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
+else:
+  tfds = lazy_import('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
 # The data sets that are split here as in the literature.
 NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
@@ -52,10 +56,11 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
       arrays.write_array_folder(stored, records.images(), records.image_shape, records.splits)
     if stored.is_dir():
       found = arrays.load_array_folder(stored)
-      splits = (found.train, found.validation, found.test)
+      train, validation, test = found.train, found.validation, found.test
     else:
-      splits = records.read()
-    return Dataset(dataset, 256, *splits, num_classes=None if splits[0].labels is None else records.num_classes)
+      train, validation, test = records.read()
+    classes = None if train.labels is None else records.num_classes
+    return Dataset(dataset, 256, train, validation, test, classes)
   except UsageError:
     raise
   except Exception as error:  # Truncated, altered or missing files can raise anything.

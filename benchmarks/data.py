@@ -19,7 +19,8 @@ import numpy as np
 from absl import app, flags
 
 from flowgan_tf import data
-from flowgan_tf.runs.config import default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 

@@ -22,7 +22,9 @@ from scipy.stats import binomtest
 
 from benchmarks.peers.work import TASKS, TINY
 from flowgan_tf.data import Condition
-from flowgan_tf.runs.config import PRECISIONS, default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.settings import PRECISIONS
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 

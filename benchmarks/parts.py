@@ -21,7 +21,8 @@ from absl import app, flags
 
 import flowgan_tf as fg
 from benchmarks.peers.work import TASKS, TINY
-from flowgan_tf.runs.config import default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 

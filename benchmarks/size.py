@@ -23,7 +23,8 @@ from ml_collections import config_dict, config_flags
 
 from benchmarks.flops import count_flops
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.runs.config import make_objective, validate
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import validate
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 

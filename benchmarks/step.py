@@ -20,7 +20,9 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks.flops import count_flops
-from flowgan_tf.runs.config import PRECISIONS, default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.settings import PRECISIONS
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 

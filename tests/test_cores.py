@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from flowgan_tf import cores
 from flowgan_tf.data import Condition
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.training.step import TrainStep
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state
 from tests.training.trainings import weights

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.replicas import SINGLE, Replicas, draw, gather, make_replicas, mean, share
-from flowgan_tf.runs.config import check_strategy
+from flowgan_tf.runs.settings import check_strategy
 from flowgan_tf.signals import end_on_signals
 from tests import processes
 from tests.processes import status_of, wait_for

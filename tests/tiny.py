@@ -9,7 +9,8 @@ from ml_collections import config_dict
 
 from flowgan_tf.data import Condition
 from flowgan_tf.files import read_record, write_record
-from flowgan_tf.runs.config import default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step
 

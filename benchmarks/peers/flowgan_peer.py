@@ -15,7 +15,8 @@ import tensorflow as tf
 import flowgan_tf
 from benchmarks.flops import count_flops
 from benchmarks.peers import work
-from flowgan_tf.runs.config import default_config, make_objective
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 

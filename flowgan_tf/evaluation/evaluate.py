@@ -23,9 +23,10 @@ from flowgan_tf.metrics.samples import Scorer, score_samples
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
-from flowgan_tf.runs.config import check_strategy, shared_settings
+from flowgan_tf.runs.config import shared_settings
 from flowgan_tf.runs.run import Run, load_data, load_run
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
+from flowgan_tf.runs.settings import check_strategy
 
 IMAGES_PER_CALL = 500
 

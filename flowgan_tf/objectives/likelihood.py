@@ -9,6 +9,7 @@ from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.term import Drawn, Seen, Term, between
+from flowgan_tf.plugins import short_name
 from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Likelihood(Term):
           arguments.get('components', 1) > 1,
         ),
         (
-          f'False with `{config.generator}.histogram_bins`, as clusters and prototypes would disagree',
+          f'False with `{short_name(config.generator)}.histogram_bins`, as clusters and prototypes would disagree',
           not arguments.get('histogram_bins'),
         ),
         (
@@ -134,5 +135,5 @@ def check_batch_norms(name: str, config: Any) -> None:
   """
   arguments = arguments_of(config)
   normed = 'batch' in arguments.get('normalization', '') or arguments.get('batch_norm_between', False)
-  expected = f'0 with batch norms, unless `{config.generator}.condition_networks` is False'
+  expected = f'0 with batch norms, unless `{short_name(config.generator)}.condition_networks` is False'
   check(name, config[name], expected, not (config[name] and normed and arguments.get('condition_networks', True)))

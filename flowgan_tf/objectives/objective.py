@@ -140,7 +140,7 @@ class Objective:
     return loss, metrics | {'loss': loss}
 
 
-def objective_of(config: Mapping[str, Any]) -> Objective:
+def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
   made = [kind.make(config) for kind in kinds_of(config)]
   return Objective(config['objective'], tuple(term for term in made if term is not None))
@@ -170,6 +170,6 @@ def make(name: str, **settings: Any) -> Objective:
   try:
     for kind in (ObjectiveSettings, *(term.Settings for term in TERMS.values())):
       kind.of(values)
-    return objective_of(values)
+    return make_objective(values)
   except UsageError as error:
     raise renamed(error, {'objective': 'name', 'lambda': 'lambda_'}) from error

@@ -12,7 +12,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import CHECKPOINTS, SCORERS
+from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', 'all', ['all', *CHECKPOINTS], 'Checkpoint to evaluate.')

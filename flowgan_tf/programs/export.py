@@ -13,7 +13,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import CHECKPOINTS
+from flowgan_tf.runs.settings import CHECKPOINTS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')

@@ -21,7 +21,6 @@ from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import (
-  CHECKPOINTS,
   PATHS,
   check_settings,
   default_config,
@@ -34,6 +33,7 @@ from flowgan_tf.runs.config import (
 )
 from flowgan_tf.runs.folder import check_same_training, exclusive, has_saved, read_description
 from flowgan_tf.runs.pretrained import PREFIX
+from flowgan_tf.runs.settings import CHECKPOINTS
 
 FLAGS = flags.FLAGS
 

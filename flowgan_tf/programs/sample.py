@@ -23,7 +23,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import save_arrays
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import CHECKPOINTS
+from flowgan_tf.runs.settings import CHECKPOINTS
 
 layout = lazy_import('flowgan_tf.evaluation.rows')
 pictures = lazy_import('flowgan_tf.evaluation.pictures')

@@ -93,7 +93,7 @@ def _check(configs, analyses):
   config = configs[0]
   if config.init_from:
     fg.runs.run.find_run(config.init_from)
-  objectives = list(map(fg.runs.config.make_objective, configs))
+  objectives = list(map(fg.objectives.objective.make_objective, configs))
   dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
   if dataset.is_table and analyses:
     raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')

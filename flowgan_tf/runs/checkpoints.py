@@ -20,7 +20,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import sync
 from flowgan_tf.flows import Generator
-from flowgan_tf.runs.config import CHECKPOINTS
+from flowgan_tf.runs.settings import CHECKPOINTS
 
 _LOG = logging.getLogger(__name__)
 

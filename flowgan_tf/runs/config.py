@@ -11,52 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import config_dict
 
-from flowgan_tf import objectives
 from flowgan_tf.data.settings import DataSettings
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.files import as_json
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
-from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of, objective_of
+from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of
 from flowgan_tf.plugins import folders_of, is_plugin, short_name
-from flowgan_tf.runs.settings import (
-  CHECKPOINTS,
-  PRECISIONS,
-  SCORERS,
-  OptimizerSettings,
-  ReportSettings,
-  StartSettings,
-  TrainingSettings,
-  check_strategy,
-)
+from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSettings, TrainingSettings
 from flowgan_tf.settings import Settings, check_kind
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
-
-__all__ = [
-  'CHECKPOINTS',
-  'PATHS',
-  'PRECISIONS',
-  'SCORERS',
-  'check_settings',
-  'check_strategy',
-  'configured',
-  'default_config',
-  'extend',
-  'flat',
-  'idle',
-  'make_objective',
-  'plugins_of',
-  'run_identity',
-  'settings',
-  'shared_settings',
-  'short_flags',
-  'training_changes',
-  'used',
-  'validate',
-]
 
 PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings that are paths, besides `dataset`
 
@@ -64,7 +31,7 @@ PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings 
 _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, ObjectiveSettings, ReportSettings)
 # The settings that name a part with a block of settings of its own, and the parts.
 _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic': CRITICS}
-_OPTIMIZERS = {'optimizer': 'generator', 'critic_optimizer': 'critic'}
+_OPTIMIZERS = ('optimizer', 'critic_optimizer')
 
 
 class Declared(NamedTuple):
@@ -181,11 +148,6 @@ def _of_block(owner, block, config):
     if not block:
       raise
     raise UsageError(str(error).replace('`', f'`{block}.', 1), f'{block}.{error.argument}') from error
-
-
-def make_objective(config: config_dict.ConfigDict) -> objectives.Objective:
-  """Builds the objective that a configuration describes."""
-  return objective_of(config)
 
 
 def flat(config: config_dict.ConfigDict, prefix: str = '') -> Iterator[tuple[str, object, type]]:

@@ -20,11 +20,12 @@ from flowgan_tf.evaluation.rows import real_grid, rows_of
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.metrics.arrays import cache_folder, cached
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints, available
-from flowgan_tf.runs.config import make_objective, run_identity, shared_settings, validate
+from flowgan_tf.runs.config import run_identity, shared_settings, validate
 from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.seeds import Purpose

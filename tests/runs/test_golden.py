@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.evaluation.evaluate import Evaluator, read_evaluation
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.config import make_objective, run_identity
+from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import open_workdir, read_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run

@@ -9,8 +9,9 @@ import pytest
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.config import make_objective, run_identity
+from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator
 from flowgan_tf.training.state import TrainState

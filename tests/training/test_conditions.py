@@ -8,7 +8,7 @@ from flowgan_tf.data import Batch, Condition
 from flowgan_tf.flows import Flow
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import DIVERGENCES
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step

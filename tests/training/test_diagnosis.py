@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.training.diagnosis import explain, not_finite
 from tests.tiny import images_for, make_config, make_state
 

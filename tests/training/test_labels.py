@@ -8,7 +8,8 @@ from scipy.special import softmax
 from flowgan_tf import data
 from flowgan_tf.data import labels as few_labels
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.config import default_config, make_objective, validate
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.training.start import TrainingStart, start_from_data
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep

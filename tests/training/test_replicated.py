@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.replicas import SINGLE, make_replicas
-from flowgan_tf.runs.config import make_objective
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests import processes

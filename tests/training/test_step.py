@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowgan_tf import objectives
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
-from flowgan_tf.runs.config import make_objective
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state

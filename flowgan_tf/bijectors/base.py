@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability.python.internal import cache_util
 
 from flowgan_tf.errors import UsageError, check_bool
-from flowgan_tf.networks.adapter import HiddenFromKeras
+from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 
 
 class OnePassBijector(tfp.bijectors.Bijector):
@@ -172,4 +172,10 @@ def _takes(module: tf.Module, name: str) -> bool:
   if (accepts := getattr(module, f'accepts_{name}', None)) is not None:
     return accepts
   functions = [module.parameters.get(key) for key in ('bijector_fn', 'shift_and_log_scale_fn')]
-  return any(name in inspect.signature(function).parameters for function in (module._forward, *functions) if function)
+  return any(_has(function, name) for function in (module._forward, *functions) if function)
+
+
+def _has(function: Callable, argument: str) -> bool:
+  if isinstance(function, KerasModule) and argument == 'condition':
+    return function.condition_shape is not None
+  return argument in inspect.signature(function).parameters

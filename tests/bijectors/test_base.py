@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 import flowgan_tf as fg
 from flowgan_tf import bijectors
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, BatchNormalization, FactorOut, Squeeze, masks
-from flowgan_tf.bijectors.base import bijector_kwargs, check_event_shape
+from flowgan_tf.bijectors.base import bijector_kwargs, check_event_shape, takes_condition
 from flowgan_tf.networks import KerasModule
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -250,6 +250,19 @@ def test_bijectors_that_do_not_depend_on_it_get_nothing():
     tfb.TransformDiagonal(tfb.Exp()),
   ):
     assert bijector_kwargs(bijector, training=True) == {}
+
+
+@pytest.mark.parametrize('condition_shape', [None, (3,)])
+def test_a_network_of_keras_within_a_bijector_of_tfp_takes_a_condition_if_it_has_a_shape(condition_shape):
+  x, c = keras.Input((1,)), keras.Input((3,))
+  outputs = keras.layers.Dense(2)(keras.layers.Concatenate()([x, c] if condition_shape else [x, x]))
+  network = keras.Model([x, c] if condition_shape else x, keras.layers.Reshape((1, 2))(outputs))
+  chain = tfb.Chain([tfb.MaskedAutoregressiveFlow(KerasModule(network, (1,), condition_shape=condition_shape))])
+  given = tf.ones((4, 3)) if condition_shape else None
+  keywords = {'training': True} | ({'condition': given} if condition_shape else {})
+  assert takes_condition(chain) == bool(condition_shape)
+  assert bijector_kwargs(chain, training=True, condition=given) == {'masked_autoregressive_flow': keywords}
+  assert chain.inverse(tf.ones((4, 1)), **bijector_kwargs(chain, training=True, condition=given)).shape == (4, 1)
 
 
 def test_what_tfp_would_ignore_silently_is_refused():

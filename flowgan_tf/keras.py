@@ -159,6 +159,9 @@ class FlowModel(keras.Model):
 
   def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
     """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the regularizers of weights."""
+    late = len(self.flow.variables) - len(self._flow_variables)
+    expected = 'called once, as by `flow.sample(1)`, before it becomes a `FlowModel`, to make its variables'
+    check('flow', f'{late} variables from a later call', expected, late == 0)
     # As [n, 1] they would be broadcast against [n].
     weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
     return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])

@@ -342,6 +342,26 @@ def test_constraints_apply_after_each_step_to_what_is_trained(owner):
   np.testing.assert_array_equal(frozen, [0, 1])
 
 
+def test_variables_that_come_after_the_model_are_refused():
+  class Lazy(tf.Module):
+    @functools.cached_property
+    def late(self):
+      return tf.Variable(0.0)
+
+    def __call__(self, x, units):
+      return tfp.bijectors.Shift(self.late)
+
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 2)
+  parts = [tfp.bijectors.RealNVP(1, bijector_fn=Lazy()), tfp.bijectors.Shift(tf.Variable(0.0))]
+  flow = fg.flows.Flow(prior, tfp.bijectors.Chain(parts))
+  early = fg.keras.FlowModel(flow)
+  early.compile('sgd', run_eagerly=True)
+  with pytest.raises(ValueError, match=r'`flow` must be called once, as by `flow\.sample\(1\)`, before it becomes a'):
+    early.fit(np.zeros((4, 2), np.float32), verbose=0)
+  model = fg.keras.FlowModel(flow)
+  assert len(model.variables) == 2 and np.isfinite(model.compute_loss(y_pred=tf.zeros(1)))
+
+
 def test_the_loss_of_float16_is_scaled(tmp_path):
   """Gradients of 1e-8 are zero in float16."""
   arguments = {'dtype': 'mixed_float16', 'normalization': 'none', 'initial_weights': 'paper'}

@@ -20,6 +20,7 @@ from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.errors import check
 from flowgan_tf.flows.checks import check_events
+from flowgan_tf.flows.foreign import check_copyable, check_trainable, mend_shapes
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
@@ -90,9 +91,10 @@ class Flow(Generator, _TransformedDistribution):
       start: What `fit` calls with a new flow and its training data, before it fits bijectors and prior.
 
     Raises:
-      ValueError: If `bijector` has no trainable variables; if both `class_probs` and `condition_shape` are given; if
-        one of them is given, and neither bijector nor prior takes a condition; if none is given, and the bijector takes
-        a condition; or if the prior has another number of classes.
+      ValueError: If `bijector` has no trainable variables, or holds a network that has not made its variables, or whose
+        variables TFP does not see; if both `class_probs` and `condition_shape` are given; if one of them is given, and
+        neither bijector nor prior takes a condition; if none is given, and the bijector takes a condition; or if the
+        prior has another number of classes.
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
@@ -106,8 +108,8 @@ class Flow(Generator, _TransformedDistribution):
     taken = self._networks_take_condition or prior_takes_label
     expected = 'a bijector that takes a `condition` if and only if the flow is conditional'
     check('bijector', bijector.name, expected, taken == self._is_conditional)
-    if not bijector.trainable_variables:
-      raise ValueError(f'`bijector` must be trainable, but has no trainable variables. Got: {bijector.name}.')
+    check_trainable(bijector)
+    mend_shapes(bijector)
 
     def split_kwargs(kwargs):
       # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
@@ -371,7 +373,8 @@ class Flow(Generator, _TransformedDistribution):
     return other
 
   def __deepcopy__(self, memo: dict) -> Flow:
-    """Copies the flow, with variables of its own."""
+    """Copies the flow, with variables of its own. Raises a TypeError if the bijector cannot be copied."""
+    check_copyable(self.bijector, self.name)
     prior = self.distribution
     if prior.variables:  # TFP's `Sample` cannot be copied as a whole.
       prior = type(prior)(**copy.deepcopy(prior.parameters, memo))

@@ -1,6 +1,8 @@
+import copy
 import functools
 import re
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
 from flowgan_tf.flows import Flow
-from flowgan_tf.networks import dense_conditioner
+from flowgan_tf.networks import KerasModule, dense_conditioner
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -33,9 +35,42 @@ def images(*batch_shape):
   return tf.constant(np.random.default_rng(0).uniform(0.05, 0.95, (*batch_shape, 4)), tf.float32)
 
 
-def test_a_flow_with_nothing_to_learn_is_refused():
-  with pytest.raises(ValueError, match=r'`bijector` must be trainable, .*Got: '):
-    Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Chain([bijectors.AlphaLogit()]), name='empty')
+class Shifting(tf.Module):
+  """A function for `tfb.RealNVP` with a network in a list."""
+
+  def __init__(self, network):
+    super().__init__()
+    self.networks = [network]
+
+  def __call__(self, x, units):
+    return tfb.Shift(self.networks[0](x))
+
+
+def test_networks_that_would_not_be_trained_are_refused():
+  prior, learned = tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Shift(tf.Variable(tf.zeros(4)))
+  maf = tfb.MaskedAutoregressiveFlow(tfb.AutoregressiveNetwork(2, hidden_units=[4]), name='maf')
+  dense = keras.layers.Dense(2, name='dense')
+  late = r'have made its trainable variables, .*call `bijector\.forward\(distribution\.sample\(1\)\)` first\. .*Got: '
+  unseen = r'hold networks of Keras 3 as `flowgan_tf\.networks\.KerasModule\(.*which holds .dense'
+  for bijector, message in (
+    (tfb.Chain([bijectors.AlphaLogit()]), f"{late}'chain_of_alpha_logit' with no trainable variables"),
+    (tfb.RealNVP(2, bijector_fn=lambda x, units: tfb.Shift(dense(x))), f"{late}'real_nvp' with no trainable variables"),
+    (tfb.Chain([maf, learned]), f"{late}'chain_of_maf_of_shift' with a network that has not been called, 'autoregress"),
+    (tfb.MaskedAutoregressiveFlow(dense), unseen),
+    (tfb.Chain([tfb.RealNVP(2, bijector_fn=Shifting(dense)), learned]), unseen),
+  ):
+    with pytest.raises(ValueError, match=f'^`bijector` must {message}'):
+      Flow(prior, bijector)
+  seen = tfb.RealNVP(2, bijector_fn=Shifting(KerasModule(dense, (2,))))
+  maf.forward(prior.sample(1))
+  assert len(Flow(prior, tfb.Chain([maf, seen])).trainable_variables) == 6
+
+
+def test_a_deep_copy_that_would_share_a_network_is_refused():
+  maf = tfb.MaskedAutoregressiveFlow(KerasModule(keras.layers.Dense(2), (1,)), name='maf')
+  for bijector in (maf, tfb.Chain([tfb.Exp(), maf])):
+    with pytest.raises(TypeError, match=r"'flow' cannot be copied: the function of 'maf' .*`with_dtype` instead\.$"):
+      copy.deepcopy(Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 1), bijector))
 
 
 def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():

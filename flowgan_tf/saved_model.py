@@ -111,8 +111,11 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
     noise = generator.given(given).sample_noise(shape[0], seed, _checked_temperature(temperature))
     return decode(noise, given)
 
-  batch = functools.partial(tf.TensorSpec, (None, *generator.event_shape), generator.dtype)
-  noise, images, number = batch('noise'), batch('images'), tf.TensorSpec((), tf.int32)
+  noise, images = (
+    tf.TensorSpec((None, *shape), generator.dtype, name)
+    for name, shape in (('noise', generator.distribution.event_shape), ('images', generator.event_shape))
+  )
+  number = tf.TensorSpec((), tf.int32)
   n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
   # An int, a pair in a tensor, and a pair of Python ints.
   seeds = tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number)

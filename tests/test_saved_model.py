@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
@@ -168,6 +169,18 @@ def test_conditions_are_one_for_all_or_one_for_each(shape, tmp_path):
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   with pytest.raises(ValueError, match='Could not find matching concrete function'):
     model.sample(5, each[:, :1])
+
+
+@pytest.mark.slow
+def test_noise_may_have_another_shape_than_images(tmp_path):
+  """As in TFP's Glow, which needs help with batches of unknown size."""
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 16)
+  glow = tfp.bijectors.Glow((4, 4, 1), 1, 1, coupling_bijector_fn=tfp.bijectors.GlowDefaultNetwork, use_actnorm=False)
+  flow = flows.Flow(prior, tfp.bijectors.Chain([tfp.bijectors.Sigmoid(), glow]))
+  export(flow, tmp_path / 'export')
+  model, images = tf.saved_model.load(tmp_path / 'export'), make_images(flow, 3)
+  np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(model.decode(model.encode(images)), images, atol=1e-4)
 
 
 @pytest.mark.slow

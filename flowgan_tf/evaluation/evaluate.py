@@ -105,8 +105,8 @@ class Evaluator:
   ) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; `purpose` and `step` determine their noise.
 
-    `temperature` scales the noise, or a mixture's noise around its means. `condition` holds the conditions of the
-    samples, `[n, ...]`. By default the samples get the conditions of `n` images of `split`, in the order of `shuffled`.
+    `temperature` scales the noise, or a mixture's noise around its means. `condition` is what the samples are given,
+    `[n, ...]`; by default what comes with `n` images of `split`, in the order of `shuffled`.
 
     Raises:
       UsageError: If the samples would not fit into memory.
@@ -135,7 +135,7 @@ class Evaluator:
   ) -> dict[str, Any]:
     """Returns the health of samples, their scores, and how well they match what `split` gives them.
 
-    The samples must be those that `sample` draws by default, or the images of `shuffled`. If conditions are computed
+    The samples must be those that `sample` draws by default, or the images of `shuffled`. If what is given is computed
     from images, `psnr` and `ssim` compare the samples with these images. `consistency` reduces the samples again, and
     compares the results with what was given. `splits` is as for `Scorer`.
     """
@@ -198,10 +198,10 @@ def evaluate_run(
     what a perfect sampler would have. `float64` adds `nll_float64` and the like. A generator without a likelihood has
     only scores. Workers other than the chief get an empty list.
 
-    A conditional run is given what comes with the split, and its records name its `condition`.
-    If it has labels, the records also have the numbers about p(y | x) in `Likelihood`, and what
-    `metrics.label_agreement` and `metrics.class_distances` return. If its conditions come from the images, the records
-    have `psnr`, `ssim` and `consistency`. If its conditions are images or vectors, they have `spread`.
+    A conditional run is given what comes with the split, and its records name its `condition`. With labels they also
+    have the numbers about p(y | x) in `Likelihood`, and what `metrics.label_agreement` and `metrics.class_distances`
+    return. With images or vectors they have `spread`, and with what is computed from the images `psnr`, `ssim` and
+    `consistency`.
 
   Raises:
     UsageError: If the run or its data cannot be read, double precision is requested for a generator without a

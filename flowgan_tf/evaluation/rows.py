@@ -12,14 +12,14 @@ from flowgan_tf.errors import check
 from flowgan_tf.runs.run import Run, load_data
 
 LARGEST_GRID = 1024
-_ROWS = 8  # of samples for the conditions of images
+_ROWS = 8  # of samples for test images
 
 
 class Rows(NamedTuple):
   """The rows of a picture, which show samples for one condition each; by default a single row without a condition."""
 
   conditions: np.ndarray | None = None  # one for each row: ints `[rows]` for labels, otherwise float `[rows, ...]`
-  indices: np.ndarray | None = None  # positions of the images in their split that the conditions belong to
+  indices: np.ndarray | None = None  # positions of the images in their split that these belong to
   originals: np.ndarray | None = None  # these images, float `[rows, height, width, channels]` in [0, 1]
 
   @property
@@ -100,7 +100,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
   or for each of 8 test images.
 
   Raises:
-    UsageError: If there is no such class, the vector is of another length or not finite, the run has no conditions of
+    UsageError: If there is no such class, the vector is of another length or not finite, the run is given nothing of
       that kind, or the data are needed and cannot be read or have changed.
   """
   classes, shape = run.generator.classes, run.generator.condition_shape

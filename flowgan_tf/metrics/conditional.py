@@ -117,14 +117,14 @@ def ssim(images: np.ndarray, others: np.ndarray) -> float:
 
 
 def consistency(images: np.ndarray, conditions: np.ndarray, reduce: Callable[[np.ndarray], tf.Tensor]) -> float:
-  """Reduces samples again, and returns the PSNR in dB between the results and the conditions of the samples.
+  """Reduces samples again, and returns the PSNR in dB between the results and what the samples were given.
 
   The pixels that a mask hides do not count.
 
   Args:
     images: Samples, floats `[n, height, width, channels]`.
     conditions: Floats `[n, ...]`.
-    reduce: Function, such as `Condition.reduce`, from images to their conditions.
+    reduce: Function from images to what they would give, such as `Condition.reduce`.
   """
   shown = np.asarray(reduce(np.ones_like(images[:1])))[0] > 0
   starts = range(0, len(images), _BATCH_SIZE)

@@ -17,7 +17,7 @@ class Likelihood(NamedTuple):
   """The likelihood of a set of images under a flow.
 
   For a flow with classes it is the likelihood p(x), the sum over all classes. For another conditional flow it is
-  p(x | c), given the condition of each image. Flows without classes have None in the last four fields.
+  p(x | c), given the c of each image. Flows without classes have None in the last four fields.
   """
 
   nll: float  #: Mean negative log-likelihood in nats per image, for the density over the unit cube.
@@ -100,8 +100,8 @@ def make_likelihood_fn(
 
   Returns:
     A function that maps dequantised images, float `[n, height, width, channels]`, to their `Likelihood`. It also takes
-    an iterable of such arrays, as chunks; only one is in memory at a time. For a conditional flow, its second argument
-    is the conditions of all images.
+    an iterable of such arrays, as chunks; only one is in memory at a time. Its second argument is what a conditional
+    flow is given with all images.
   """
   per_class = flow.classes is not None
 

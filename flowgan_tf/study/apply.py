@@ -63,13 +63,13 @@ def studying(
     checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
       otherwise the default of `load_run`.
     label: Class whose p(x | y) is studied, with images of that class alone. By default a flow with classes is studied
-      as p(x), and a generator with other conditions as p(x | c), where each image is given its own condition.
+      as p(x), and a generator that is given something else as p(x | c), where each image has its own c.
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
     `analysis`, and returns it. It raises a `UsageError` if there is no such analysis, if a setting is out of range, or
-    if the generator has no density, its conditions do not suit the analysis or its samples are not finite. It can then
-    still apply other analyses.
+    if the generator has no density, is given what does not suit the analysis, or has samples that are not finite. It
+    can then still apply other analyses.
 
   Raises:
     UsageError: If the run or its data cannot be read, or have no such class.

@@ -91,7 +91,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
   Args:
     generator: A flow, or a generator without a density.
     noise: Noise vectors `[n, *event_shape]`. The paper takes 64 draws from the prior, `generator.distribution`.
-    condition: For a conditional generator, a condition for each noise vector, `[n, ...]`.
+    condition: What a conditional generator is given, for each noise vector, `[n, ...]`.
 
   Raises:
     ValueError: If a Jacobian is not finite.
@@ -169,14 +169,14 @@ class Jacobian(Analysis):
     found = spectrum(generator, noise, given)
     values, own = found.singular_values, found.flow_log_det
     log_det = found.log_det if own is None else own
-    conditions = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)
+    ratios = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)
     numbers = {
       'n': values.shape[0],
       'd': values.shape[1],
       'mean_log_det': log_det.mean(),
       'standard_error': arrays.standard_error(log_det),
-      'median_condition_number': np.median(conditions),
-      'largest_condition_number': conditions.max(),
+      'median_condition_number': np.median(ratios),
+      'largest_condition_number': ratios.max(),
       'below_precision': found.below_precision.mean(),
     }
     if own is not None:

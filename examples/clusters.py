@@ -28,8 +28,7 @@ _COLUMNS = (
 def kinds_of_images(run: fg.runs.Run, dataset: fg.data.Dataset, n: int):
   """Yields the name of each kind, and n images."""
   rng, train, prior = np.random.default_rng(0), dataset.train.images, run.generator.distribution
-  condition = fg.data.make_condition(run.config.condition, dataset)
-  evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config, condition=condition)
+  evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config)
   test = evaluator.shuffled('test', n)
   components = rng.integers(0, prior.components_per_class, n)
   if prior.classes:

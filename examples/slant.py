@@ -66,9 +66,8 @@ def correlations(workdir: str, n: int, temperature: float) -> np.ndarray:
   """Returns the correlation of each number that was asked for with the number that the samples have."""
   run = fg.runs.load_run(workdir)
   dataset = fg.runs.load_data(run)
-  condition = fg.data.make_condition(run.config.condition, dataset)
-  asked = condition.of_split(dataset.test, n)
-  evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config, condition=condition)
+  asked = fg.data.make_condition(run.config.condition, dataset).of_split(dataset.test, n)
+  evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config)
   samples = evaluator.sample(n, Purpose.SCORE, temperature=temperature, condition=asked)
   found = measure(np.clip(samples, 0, 1))
   return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(asked.T, found.T, strict=True)])

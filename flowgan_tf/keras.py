@@ -112,8 +112,8 @@ class FlowModel(keras.Model):
   def call(self, inputs: tf.Tensor | Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
     """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube.
 
-    For a conditional flow, the inputs are a pair of images and conditions. For images alone, a flow with classes
-    returns their probabilities `[batch, classes]`.
+    For a conditional flow, the inputs are a pair `[x, y]`. For images alone, a flow with classes returns their
+    probabilities `[batch, classes]`.
     """
     # As in Keras' own layers, what is frozen runs in inference mode.
     training = bool(training) and self.trainable
@@ -223,8 +223,8 @@ class FlowModel(keras.Model):
   def predict(self, x, *args, **kwargs) -> np.ndarray:
     """Log-densities in nats, or probabilities `[n, classes]` of the classes; see `keras.Model.predict`.
 
-    An image outside the support has the log-density -inf. If the flow has other conditions than classes, `x` is a list
-    of images and conditions, or a dataset of pairs of them.
+    An image outside the support has the log-density -inf. If the flow is given vectors or images, `x` is a list
+    `[x, y]`, or a dataset of such pairs.
     """
     images, y = x if self._takes_pairs and isinstance(x, list | tuple) and len(x) == 2 else (x, None)
     self._check_data(images, y, predict=True)
@@ -245,7 +245,7 @@ class FlowModel(keras.Model):
 
   @property
   def _takes_pairs(self):
-    """Whether nothing can be said of an image without its condition."""
+    """Whether nothing can be said of an image without its `y`."""
     return self.flow.condition_shape is not None
 
   def _check_data(self, x, y=None, sample_weight=None, predict=False):
@@ -329,7 +329,7 @@ class FlowModel(keras.Model):
   def export(self, filepath: str | os.PathLike, *args, input_signature=None, **kwargs) -> None:
     """Writes a SavedModel of `call`; see `keras.Model.export`. By default it takes any number of images.
 
-    If the flow has other conditions than classes, it takes a list of images and conditions.
+    If the flow is given vectors or images, it takes a list `[x, y]`.
     """
     shapes = [shape for shape in (self.flow.event_shape, self.flow.condition_shape) if shape is not None]
     inputs = [keras.InputSpec(shape=(None, *shape), dtype=self.flow.dtype.name) for shape in shapes]

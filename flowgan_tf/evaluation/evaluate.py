@@ -62,10 +62,10 @@ class Evaluator:
 
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
     `distribute`, such as `Replicas.map`, divides a function of batches among devices. `condition` is what the generator
-    is given.
+    is given, by default what the configuration says.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
-    self._condition = condition or data.make_condition('', dataset)
+    self._condition = condition or data.make_condition(config.condition, dataset)
     decode = generator.on_batches(lambda given, noise: given.decode(noise))
     self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))
     self._likelihood, self._passes = None, 1
@@ -252,13 +252,11 @@ def evaluate_run(
 
 
 def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
-  condition = data.make_condition(run.config.condition, dataset)
-  tools = {'distribute': replicas.map, 'condition': condition}
-  evaluator = Evaluator(run.generator, dataset, run.config, **tools)
+  evaluator = Evaluator(run.generator, dataset, run.config, distribute=replicas.map)
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given = {'condition': condition.kind} if condition else {}
+  given = {'condition': run.config.condition} if run.config.condition else {}
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
@@ -271,7 +269,7 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
         if float64:
           with replicas.scope():
             generator = run.generator.with_dtype('float64')
-          wide = Evaluator(generator, dataset, run.config, **tools).likelihood(split)
+          wide = Evaluator(generator, dataset, run.config, distribute=replicas.map).likelihood(split)
           measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
         if n:
           drawn = evaluator.sample(n, Purpose.SCORE, split=split)

@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     return 1 if self.conditions is None else len(self.conditions)
 
   def each(self, columns: int) -> np.ndarray | None:
-    """Returns the conditions of all samples, row by row."""
+    """Returns what all samples are given, row by row."""
     return self.repeated(columns).conditions
 
   def repeated(self, columns: int) -> 'Rows':

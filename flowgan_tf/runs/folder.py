@@ -96,7 +96,7 @@ def open_workdir(
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  if condition and condition.arguments:
+  if condition:
     facts['condition'] = condition.arguments
   new = Description(config, as_json(facts), init, plugins=plugins_of(config))
   old = read_description(workdir)

@@ -257,7 +257,7 @@ class AnnealedImportanceSampler:
     return self.prior.sample(shape, seed=seed, **labels)
 
   def _decode(self, noise, given):
-    """Decodes the noise of chains, `[chains, n, *noise_shape]`, given conditions `[n, ...]` of their images."""
+    """Decodes the noise of chains, `[chains, n, *noise_shape]`, with what belongs to their images, `[n, ...]`."""
 
     def flat(tensor):
       return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
@@ -358,7 +358,7 @@ class Ais(Analysis):
       decode, prior, chains=chains, steps=settings.ais_steps, leapfrog_steps=_LEAPFROG_STEPS
     )
     images = subject.images('test', settings.ais_images, seed)
-    # The likelihood is p(x | c) given an image's own condition, because no gradient leads from one class to another.
+    # The likelihood is p(x | c) given an image's own c, because no gradient leads from one class to another.
     given = subject.conditions('test', settings.ais_images, seed)
     estimate = sampler.estimate(images, sigma, seed, condition=given)
     simulated = subject.conditions_for_samples(_BRACKETED_IMAGES, seed)

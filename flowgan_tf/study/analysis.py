@@ -79,7 +79,7 @@ class Subject:
   @functools.cached_property
   def evaluator(self) -> Evaluator:
     """Measures the likelihood, as in `bin/evaluate`."""
-    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config, condition=self.condition)
+    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config)
 
   @functools.cached_property
   def scorer(self) -> Scorer | None:
@@ -114,7 +114,7 @@ class Subject:
     return data.dequantize(levels, (dataset or self.dataset).levels, self.run.config.seed + seeds.Purpose.EVALUATION)
 
   def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
-    """Returns the grey levels, the labels and the stored conditions of `images`, for the same arguments."""
+    """Returns the grey levels of `images`, with what is stored beside them, for the same arguments."""
     return getattr(dataset or self.dataset, name).take(self._rows(name, n, seed, dataset))
 
   def _rows(self, name: str, n: int | None, seed: int, dataset: data.Dataset | None = None) -> np.ndarray:
@@ -135,7 +135,7 @@ class Subject:
     return rows
 
   def conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
-    """Returns the images' own conditions, for the same arguments as `images`; None for a run without conditions."""
+    """Returns what belongs to `images`, for the same arguments; None if the generator is given nothing."""
     return self.condition.of_rows(getattr(self.dataset, split), self._rows(split, n, seed))
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
@@ -143,7 +143,7 @@ class Subject:
     return self.condition.draw(n, seed, self.dataset.train, self.run.generator.class_probs)
 
   def density_conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
-    """Returns the `conditions` that densities of the images are given; None for p(x)."""
+    """Returns what densities of `images` are given; None for p(x)."""
     is_marginal = self.condition.has_marginal and self.label is None
     return None if is_marginal else self.conditions(split, n, seed)
 
@@ -185,7 +185,7 @@ class Analysis(abc.ABC):
   paper: ClassVar[str] = ''  #: The paper's figures and tables that show it; empty if there are none.
   caption: ClassVar[str]  #: Caption of its table.
   needs_density: ClassVar[bool] = False  #: Whether it can only measure generators with a density.
-  #: Why it cannot measure generators that are conditioned on vectors or images; empty if it can.
+  #: Why it cannot measure generators that are given vectors or images; empty if it can.
   needs_marginal: ClassVar[str] = ''
   #: Whether one figure shows several runs. Otherwise each run has its own figure.
   draws_runs_together: ClassVar[bool] = True
@@ -238,7 +238,7 @@ class Analysis(abc.ABC):
   def own_columns(self) -> tuple[Column, ...]:
     """Returns columns and details, with this analysis as the source of all but the paper's numbers.
 
-    The last one says what a conditional generator was given.
+    The last one says what the generator was given.
     """
     columns = (*self.columns, *self.details, Column(f'{self.name}: given', 'given'))
     return tuple(dataclasses.replace(c, source=c.source or self.name) for c in columns)

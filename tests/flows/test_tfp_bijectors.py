@@ -7,7 +7,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.runs import config
 from tests.tiny import make_config, write_images
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -104,7 +103,6 @@ def by_keras(name, shape, folder, monkeypatch):
 def by_our_loop(name, shape, folder, monkeypatch):
   """Trains as `bin/train` does, with a generator of one's own."""
   monkeypatch.setitem(fg.flows.GENERATORS, 'foreign', builder_of(name))
-  monkeypatch.setitem(config.GENERATOR_SETTINGS, 'foreign', {})
   images = write_images(folder / 'images.npz', shape=shape)
   settings = {'generator': 'foreign', 'dataset': images, 'steps': 12, 'eval_every': 12, 'optimizer.learning_rate': 0.02}
   fg.training.train(make_config(settings), folder / 'run')

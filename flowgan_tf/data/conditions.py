@@ -71,19 +71,16 @@ class Condition:
 
   def stored(self, split: Split) -> np.ndarray | None:
     """Returns the conditions of a split that are not computed from images: int32 labels or float32 vectors."""
-    stored = {'label': (split.labels, np.int32), 'vector': (split.conditions, np.float32)}
-    array, dtype = stored.get(self.kind, (None, None))
-    return None if array is None else array.astype(dtype)
+    if self.kind == 'label':
+      return split.labels.astype(np.int32)
+    return split.conditions.astype(np.float32) if self.kind == 'vector' else None
 
   def of_split(self, split: Split, n: int | None = None) -> np.ndarray | None:
-    """Returns the conditions of the first `n` images of a split, starting again if there are fewer.
-
-    Nothing is given without conditions: None.
-    """
+    """Returns the conditions of the first `n` images of a split, or again if there are fewer; None without any."""
     return self.of_rows(split, np.arange(len(split) if n is None else n) % len(split))
 
   def of_rows(self, split: Split, rows: np.ndarray) -> np.ndarray | None:
-    """Returns the conditions of some images of a split, by their positions; None without conditions."""
+    """Returns the conditions of some images of a split, by their positions; None without any."""
     if not self.comes_from_image:
       return take(self.stored(split), rows)
     at_once = max(1, _AT_ONCE // int(np.prod(self.image_shape)))

@@ -41,7 +41,7 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = 
   """
   total = n * rows.count
   check_memory('samples and their noise', 2 * 4 * total * run.generator.event_shape.num_elements())
-  noise = run.generator.given(rows.each(n)).sample_noise(total, [seed, 0], temperature)
+  noise = run.generator.given(rows.each(n).conditions).sample_noise(total, [seed, 0], temperature)
   is_one = rows.count == 1 and rows.originals is None
   return _decoded(run, noise, rows.first(total) if is_one else rows, None if is_one else n)
 
@@ -111,7 +111,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
 
 def _decoded(run, noise, rows, columns):
   """Decodes noise; without `columns`, rows are conditions of one sample each, and the grid is square."""
-  given, indices, _ = rows.repeated(columns or 1)
+  given, indices, _ = rows.each(columns or 1)
   decode = run.generator.on_batches(lambda given, noise: given.decode(noise))
   images = map_batches(decode, noise.numpy(), min(len(noise), IMAGES_PER_CALL), given, what='sampling')
   what, kind = 'rows' if images.ndim == 2 else 'images', 'conditions' if run.generator.classes is None else 'labels'

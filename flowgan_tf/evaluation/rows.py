@@ -27,11 +27,7 @@ class Rows(NamedTuple):
     """The number of rows."""
     return 1 if self.conditions is None else len(self.conditions)
 
-  def each(self, columns: int) -> np.ndarray | None:
-    """Returns what all samples are given, row by row."""
-    return self.repeated(columns).conditions
-
-  def repeated(self, columns: int) -> 'Rows':
+  def each(self, columns: int) -> 'Rows':
     """Returns each row `columns` times, for its samples."""
     return Rows(*(take(part, np.arange(columns * self.count) // columns) for part in self))
 
@@ -64,19 +60,16 @@ def rows_of_classes(classes: int, most: int | None = None) -> Rows:
   return Rows(evenly_spaced(classes, most or classes).astype(np.int32))
 
 
-def rows_of_images(condition: data.Condition, split: data.Split) -> Rows:
-  """Returns a row for each of 8 images from all over a split."""
-  indices = evenly_spaced(len(split), _ROWS)
-  images = split.images[indices]
-  originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
-  return Rows(condition.of_rows(split, indices), indices, originals)
-
-
 def rows_of(condition: data.Condition, split: data.Split, most: int | None = None) -> Rows:
   """Returns a row for each class, at most `most`, or for each of 8 images of a split; one row without conditions."""
   if condition.classes is not None:
     return rows_of_classes(condition.classes, most)
-  return rows_of_images(condition, split) if condition else PLAIN
+  if not condition:
+    return PLAIN
+  indices = evenly_spaced(len(split), _ROWS)
+  images = split.images[indices]
+  originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
+  return Rows(condition.of_rows(split, indices), indices, originals)
 
 
 def real_grid(split: data.Split, levels: int, n: int, rows: Rows, columns: int) -> np.ndarray | None:

@@ -101,10 +101,7 @@ class Generator(HiddenFromKeras):
   def on_batches(self, function: Callable[[Self, tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Turns a function of a given generator and values into one of values and, if there are any, their conditions.
 
-    ```python
-    decode = generator.on_batches(lambda given, noise: given.decode(noise))
-    decode(noise), decode(noise, condition)
-    ```
+    `generator.on_batches(lambda given, noise: given.decode(noise))` takes noise, or noise and conditions.
     """
     # TensorFlow counts the tracings of all lambdas from this line together, but those of partial functions apart.
     return functools.partial(lambda values, condition=None: function(self.given(condition), values))

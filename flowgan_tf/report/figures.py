@@ -15,7 +15,7 @@ from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary
+from flowgan_tf.study.summary import Summary, has_marginal
 
 # Axis, scale and caption of each number of conditional runs that has a curve.
 _CONDITIONAL = {
@@ -77,7 +77,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and not run.has_marginal]
+  given = [run.label for run in runs if run.label in series and not has_marginal(run.given)]
   if given:
     caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(

@@ -39,7 +39,7 @@ from flowgan_tf.report.tables import (
 from flowgan_tf.study import analyses_of
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary
+from flowgan_tf.study.summary import Summary, has_marginal
 
 _GRIDS = 2  # of samples, beside real images, among the findings
 _FINDINGS = 'What was found'
@@ -150,7 +150,7 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
   items = []
   for what, group in (
     ('Labels', [run for run in runs if run.given == 'label']),
-    ('Images and vectors as conditions', [run for run in runs if not run.has_marginal]),
+    ('Images and vectors as conditions', [run for run in runs if not has_marginal(run.given)]),
   ):
     if measured := [record for run in group for record in run.tested()]:
       notes = _as_sentences(conditional_notes(measured))

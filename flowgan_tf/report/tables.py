@@ -366,7 +366,7 @@ def paper_row(
   The paper's generators see no conditions; runs with labels still have p(x), the sum over all labels.
   """
   numbers = published.get(run.objective)
-  if numbers is None or not run.has_marginal or generator_of(run.config).traits.paper != run.dataset:
+  if numbers is None or not has_marginal(run.given) or generator_of(run.config).traits.paper != run.dataset:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

@@ -280,7 +280,6 @@ class AnnealedImportanceSampler:
     shape `[n, ...]`. Returns the next state, the log-likelihood `[chains, n]` of the given state, and the mean
     acceptance probability `[n]`.
     """
-
     of_prior = priors.label_keyword(self.prior, given)
 
     def log_likelihood(noise):

@@ -67,14 +67,10 @@ class Subject:
       check('label', label, expected, condition.classes is not None)
       check_integer('label', label, 0, condition.classes - 1)
     self.condition: data.Condition = dataclasses.replace(condition, label=label)
+    self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
     self._log_prob = tf.function(log_prob, autograph=False)
-
-  @property
-  def given(self) -> str:
-    """What densities and samples are given, in a few words; '' for nothing."""
-    return self.condition.given
 
   @functools.cached_property
   def evaluator(self) -> Evaluator:

@@ -93,11 +93,6 @@ class Summary:
     return self.config.condition
 
   @property
-  def has_marginal(self) -> bool:
-    """Whether the density of an image is p(x), and not p(x | c)."""
-    return has_marginal(self.given)
-
-  @property
   def kind(self) -> str:
     """'MLE', 'ADV' or 'Hybrid', as in the paper."""
     return _KINDS[('mle', 'adversarial', 'hybrid').index(self.config.objective)]

@@ -266,7 +266,7 @@ class _Loop:
       metrics = {name: value for name, value in likelihood.record().items() if name not in left}
     if has_pictures := not self._dataset.is_table:
       samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-      given = self._rows.each(_GRID_COLUMNS)
+      given = self._rows.each(_GRID_COLUMNS).conditions
       n = _GRID_IMAGES if given is None else len(given)
       grid = self._rows.draw(self._evaluator.sample(n, Purpose.GRID, condition=given), _GRID_COLUMNS)
     if not self._folder:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.rows import Rows, rows_of_classes, rows_of_images
+from flowgan_tf.evaluation.rows import Rows, rows_of, rows_of_classes
 
 
 def test_condition_samples_and_original_lie_side_by_side():
@@ -41,10 +41,10 @@ def test_the_rows_of_many_classes_and_images_are_spread():
   images = np.random.default_rng(0).integers(0, 17, (50, 4, 6, 1), np.uint8)
   split = data.Split(images, None)
   dataset = data.Dataset('toy', 17, split, split, split, None)
-  rows = rows_of_images(data.make_condition('low_resolution:2', dataset), split)
+  rows = rows_of(data.make_condition('low_resolution:2', dataset), split)
   np.testing.assert_array_equal(rows.indices, [0, 7, 14, 21, 28, 35, 42, 49])
   np.testing.assert_allclose(rows.originals, (images[::7] + 0.5) / 17, rtol=1e-6)
   means = rows.originals.reshape(8, 2, 2, 3, 2, 1).mean(axis=(2, 4))
   np.testing.assert_allclose(rows.conditions, means, rtol=1e-5)
-  np.testing.assert_array_equal(rows.each(2)[3], rows.conditions[1])
+  np.testing.assert_array_equal(rows.each(2).conditions[3], rows.conditions[1])
   np.testing.assert_array_equal(rows.first(9).indices, [*rows.indices, 0])

@@ -135,7 +135,8 @@ def bijector_kwargs(
       bijector that takes an argument where TFP does not pass it on, as in `tfb.TransformDiagonal`.
   """
   check_bool('training', training)
-  return _kwargs(bijector, {'training': training} | ({} if condition is None else {'condition': condition}))
+  given = {'training': training, 'condition': condition}
+  return _kwargs(bijector, {name: value for name, value in given.items() if value is not None})
 
 
 def takes_condition(bijector: tfp.bijectors.Bijector) -> bool:

@@ -223,9 +223,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     groups = tf.gather(groups, self._entries[turn])[tf.newaxis]
     if turn == 0:
       return groups
-    keywords = {} if condition is None else {'condition': condition}
     seen = inputs * tf.constant(self._seen[turn - 1], inputs.dtype)
-    output = self._conditioners[-turn](seen, training=training, **keywords)[:, *self._slices[turn - 1]]
+    output = self._conditioners[-turn](seen, training=training, condition=condition)[:, *self._slices[turn - 1]]
     output = tf.reshape(output, (-1, *groups.shape[1:]))
     return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 

@@ -65,17 +65,16 @@ def initialize_prior(
 
   def in_parts(method, rows, groups):
     # The networks of a new flow return zero, whatever the condition is.
-    conditions = getattr(flow, 'condition_shape', None) and np.zeros((len(rows), *flow.condition_shape), 'float32')
-    if getattr(flow, 'classes', None):
-      conditions = groups.astype('int32')
-    function, parts = tf.function(method, autograph=False), []
+    conditions = groups.astype('int32') if flow.classes else None
+    if flow.condition_shape is not None:
+      conditions = np.zeros((len(rows), *flow.condition_shape), 'float32')
+    function, parts = tf.function(flow.on_batches(method), autograph=False), []
     for i in range(0, len(rows), IMAGES_PER_CALL):
-      part = slice(i, i + IMAGES_PER_CALL)
-      keywords = {} if conditions is None else {'condition': tf.constant(conditions[part])}
-      parts.append(function(tf.constant(rows[part]), **keywords).numpy())
+      part = (None if array is None else tf.constant(array[i : i + IMAGES_PER_CALL]) for array in (rows, conditions))
+      parts.append(function(*part).numpy())
     return np.concatenate(parts)
 
-  noise = in_parts(flow.encode, images, groups).reshape(len(images), -1)
+  noise = in_parts(lambda given, images: given.encode(images), images, groups).reshape(len(images), -1)
   if not np.isfinite(noise).all():
     raise UsageError('`images` must lie inside the support of the flow. Got: an image without finite noise.', 'images')
   # Threads would add numbers up in another order each time, and such small products take longer with them.
@@ -87,6 +86,8 @@ def initialize_prior(
     centers = np.concatenate([found.cluster_centers_ for found in kmeans])
   centers = centers.reshape(prior.means.shape).astype(prior.dtype.as_numpy_dtype)
   if isinstance(prior.prototypes, tf.Variable):
-    prototypes = in_parts(flow.decode, centers, np.arange(prior.num_components) // prior.components_per_class)
+    prototypes = in_parts(
+      lambda given, noise: given.decode(noise), centers, np.arange(prior.num_components) // prior.components_per_class
+    )
     prior.prototypes.assign(np.clip(prototypes, 0.0, 1.0))
   prior.means.assign(centers)

@@ -6,12 +6,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from flowgan_tf.errors import UsageError, check
 
-__all__ = ['Registry', 'folders_of', 'is_plugin', 'search_in', 'short_name']
+__all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'search_in', 'short_name']
 
 _PLUGIN = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 
@@ -45,6 +45,20 @@ def folders_of(names: Iterable[str]) -> dict[str, str]:
       path = os.path.dirname(os.path.abspath(file))
       found[module] = os.path.dirname(path) if hasattr(sys.modules[package], '__path__') else path
   return found
+
+
+def check_found(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
+  """Checks that Python did not find another module of the same name than the one in the expected folder.
+
+  A module whose folder is gone may have moved. Both arguments are as from `folders_of`.
+  """
+  for module, folder in found.items():
+    wanted = expected.get(module, folder)
+    top = os.path.join(wanted, module.partition('.')[0])
+    if not (os.path.exists(f'{top}.py') or os.path.isdir(top)):
+      continue
+    if os.path.realpath(wanted) != os.path.realpath(folder):
+      raise UsageError(f'the module {module} must be the one in {wanted}, but Python found it in {folder} first')
 
 
 class Registry(dict[str, T]):

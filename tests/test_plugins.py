@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.runs.config import default_config, validate
-from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.folder import Description, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from tests.programs.conftest import assert_one_line, call
@@ -85,6 +86,19 @@ def test_a_configuration_holds_the_settings_of_a_plug_in(module, monkeypatch):
   config = default_config(generator='my_parts:toy', terms=('my_parts:Bright',))
   assert (config.toy.spread, config.toy_weight) == (1.0, 0.0)
   validate(config)
+
+
+def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  config = default_config(generator='my_parts:toy')
+  (tmp_path / 'run').mkdir()
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  write_description(tmp_path / 'run', Description(config, {}, plugins={'my_parts': str(elsewhere)}))
+  assert read_description(tmp_path / 'run').config.toy.spread == 1.0  # The module has moved.
+  shutil.copy(module / 'my_parts.py', elsewhere)
+  with pytest.raises(UsageError, match=r'run/config.json: the module my_parts must be the one in .*elsewhere, but '):
+    read_description(tmp_path / 'run')
 
 
 @pytest.mark.parametrize(

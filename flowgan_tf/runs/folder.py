@@ -18,7 +18,7 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import search_in
+from flowgan_tf.plugins import check_found, search_in
 from flowgan_tf.runs.config import configured, plugins_of, training_changes, used
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ def read_description(workdir: pathlib.Path) -> Description | None:
   if (found := read_record(path)) is None:
     return None
   record = found[0]
-  for folder in (record.get('plugins') or {}).values():
+  plugins = record.get('plugins') or {}
+  for folder in plugins.values():
     search_in(folder)
   try:
     config = configured(record['config'])
+    check_found(plugins, plugins_of(config) or {})
     return Description(**record | {'config': config})
   except UsageError as error:
     raise UsageError(f'{path}: {error}', error.argument) from error

@@ -11,7 +11,6 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
-from flowgan_tf.flows.prior import sample_noise
 from flowgan_tf.saved_model import _checked_labels, export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
@@ -144,7 +143,7 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   np.testing.assert_allclose(model.log_prob(images), np.log(np.sum(np.exp(joint), axis=-1)), atol=1e-4)
   np.testing.assert_allclose(model.sample(5, seed=(3, 4)), flow.sample(5, seed=(3, 4)), atol=1e-5)
   assert len(model.sample(1, each)) == 5
-  noise = sample_noise(flow.distribution, 5, (0, 0), 0.5, each)
+  noise = flow.sample_noise(5, (0, 0), 0.5, condition=each)
   np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
   with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a finite number of at least 0'):
     model.sample(5, each, temperature=-1.0)

@@ -55,15 +55,10 @@ class Rows(NamedTuple):
 PLAIN = Rows()
 
 
-def rows_of_classes(classes: int, most: int | None = None) -> Rows:
-  """Returns a row for each class, or for `most` classes from the first to the last."""
-  return Rows(evenly_spaced(classes, most or classes).astype(np.int32))
-
-
-def rows_of(condition: data.Condition, split: data.Split, most: int | None = None) -> Rows:
+def rows_of(condition: data.Condition, split: data.Split, most: int) -> Rows:
   """Returns a row for each class, at most `most`, or for each of 8 images of a split; one row without conditions."""
   if condition.classes is not None:
-    return rows_of_classes(condition.classes, most)
+    return Rows(evenly_spaced(condition.classes, most).astype(np.int32))
   if not condition:
     return PLAIN
   indices = evenly_spaced(len(split), _ROWS)
@@ -109,9 +104,9 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
     check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
     return Rows(given[np.newaxis])
   if shape is None:
-    return PLAIN if classes is None else rows_of_classes(classes)
+    return PLAIN if classes is None else Rows(np.arange(classes, dtype=np.int32))
   dataset = load_data(run)
-  return rows_of(data.make_condition(run.config.condition, dataset), dataset.test)
+  return rows_of(data.make_condition(run.config.condition, dataset), dataset.test, _ROWS)
 
 
 def evenly_spaced(n, most):

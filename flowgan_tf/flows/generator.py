@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
-from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.flows.prior import label_keyword, tempered
 from flowgan_tf.flows.start import Start
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
 from flowgan_tf.networks.adapter import HiddenFromKeras
@@ -96,7 +96,8 @@ class Generator(HiddenFromKeras):
 
     A temperature scales it as in `tempered`. Labels choose the components of a mixture that is divided among classes.
     """
-    return sample_noise(self.distribution, n, seed, temperature, None if self.classes is None else condition)
+    prior = self.distribution if temperature is None else tempered(self.distribution, temperature)
+    return prior.sample(n, seed=seed, **label_keyword(prior, None if self.classes is None else condition))
 
   def on_batches(self, function: Callable[[Self, tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Turns a function of a given generator and values into one of values and, if there are any, their conditions.

@@ -317,18 +317,6 @@ def tempered(prior: tfp.distributions.Distribution, temperature: float | tf.Tens
   return tfp.bijectors.Scale(tf.convert_to_tensor(temperature, prior.dtype))(prior)
 
 
-def sample_noise(
-  prior: tfp.distributions.Distribution,
-  n: int,
-  seed: tf.Tensor,
-  temperature: float | tf.Tensor | None = None,
-  label: tf.Tensor | None = None,
-) -> tf.Tensor:
-  """Draws noise `[n, *event_shape]`, scaled as in `tempered`; labels choose the components of a divided mixture."""
-  labels = label_keyword(prior, label)
-  return (prior if temperature is None else tempered(prior, temperature)).sample(n, seed=seed, **labels)
-
-
 def label_keyword(prior: tfp.distributions.Distribution, label: tf.Tensor | None) -> dict[str, tf.Tensor]:
   """Returns the keyword by which a mixture that is divided among classes takes labels; other priors take none."""
   return {'label': label} if label is not None and isinstance(prior, MixturePrior) and prior.classes else {}

@@ -12,7 +12,7 @@ from flowgan_tf.display.grids import image_grid
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
 from flowgan_tf.evaluation.rows import PLAIN, rows_of_run
-from flowgan_tf.flows.prior import sample_noise
+from flowgan_tf.flows.prior import tempered
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def test_each_row_has_the_samples_of_a_class(classes):
   picture = pictures.samples(classes, 5, 2, 0.5, rows_of_run(classes))
   labels = np.repeat(np.arange(3), 5)
   np.testing.assert_array_equal(picture.arrays['labels'], labels)
-  noise = sample_noise(classes.generator.distribution, 15, [2, 0], 0.5, labels)
+  noise = tempered(classes.generator.distribution, 0.5).sample(15, seed=[2, 0], label=labels)
   np.testing.assert_allclose(picture.arrays['noise'], noise, rtol=1e-6)
   images = classes.generator.decode(noise, condition=labels)
   np.testing.assert_allclose(picture.arrays['images'], images, atol=1e-6)
@@ -100,7 +100,7 @@ def test_both_ends_of_a_row_have_the_same_label(classes):
   picture = pictures.interpolations(classes, 4, seed=2, rows=rows_of_run(classes))
   labels, noise = np.array([0, 1, 2, 0]), picture.arrays['noise'].reshape(4, 10, 4, 4, 1)
   np.testing.assert_array_equal(picture.arrays['labels'], np.repeat(labels, 10))
-  ends = sample_noise(classes.generator.distribution, 8, [2, 0], 1.0, np.tile(labels, 2))
+  ends = classes.generator.distribution.sample(8, seed=[2, 0], label=np.tile(labels, 2))
   np.testing.assert_allclose(noise[:, 0], ends[:4], atol=1e-5)
   np.testing.assert_allclose(noise[:, 9], ends[4:], atol=1e-5)
   images = classes.generator.decode(picture.arrays['noise'], condition=picture.arrays['labels'])

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf import bijectors, flows
 from flowgan_tf.flows import PRIORS, MixturePrior
-from flowgan_tf.flows.prior import make_prior, sample_noise, standard_prior, tempered
+from flowgan_tf.flows.prior import label_keyword, make_prior, standard_prior, tempered
 
 MEANS = np.random.default_rng(0).normal(scale=3.0, size=(4, 2, 3))
 
@@ -163,7 +163,7 @@ def test_samples_of_a_class_come_from_its_components():
   means = np.array([[-9.0], [0.0], [9.0], [18.0], [27.0], [36.0]])
   prior = MixturePrior(means, 'normal', classes=3)
   labels = np.arange(3_000) % 3
-  for samples in (prior.sample(3_000, seed=[0, 1], label=labels), sample_noise(prior, 3_000, [0, 1], 0.5, labels)):
+  for samples in (p.sample(3_000, seed=[0, 1], label=labels) for p in (prior, tempered(prior, 0.5))):
     component = np.abs(samples.numpy() - means.T).argmin(axis=1)
     np.testing.assert_array_equal(component // 2, labels)
     # Four standard deviations of the counts.
@@ -173,7 +173,7 @@ def test_samples_of_a_class_come_from_its_components():
   np.testing.assert_array_equal(one, prior.sample((4, 5), seed=[0, 1], label=[2] * 20))
   assert one.shape == (4, 5, 1) and one.min() > 22
   standard = standard_prior('normal', (1,), tf.float64)
-  np.testing.assert_array_equal(sample_noise(standard, 3, [0, 1], label=[0, 1, 2]), standard.sample(3, seed=[0, 1]))
+  assert label_keyword(standard, [0, 1, 2]) == {} != label_keyword(prior, [0, 1, 2])
 
 
 def test_the_nearest_prototype_of_the_class():

@@ -408,6 +408,9 @@ class FlowModel(keras.Model):
       )
     for name, variable in named.items():
       variable.assign(store[name])
+      if variable.constraint is not None and not np.allclose(variable.constraint(variable), variable.value):
+        said = f'{name!r} breaks its constraint, which would change it in training; has its network random masks?'
+        warnings.warn(said, stacklevel=2)
 
 
 def _is_array(x: Any) -> bool:

@@ -342,6 +342,17 @@ def test_constraints_apply_after_each_step_to_what_is_trained(owner):
   np.testing.assert_array_equal(frozen, [0, 1])
 
 
+def test_weights_that_break_a_constraint_are_named(tmp_path):
+  prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 2)
+  first, second = (
+    fg.keras.FlowModel(fg.flows.Flow(prior, tfp.bijectors.Shift(tf.Variable([0.0, 3.0], constraint=constraint))))
+    for constraint in (None, lambda value: tf.clip_by_value(value, -1.0, 1.0))
+  )
+  first.save_weights(tmp_path / 'flow.weights.h5')
+  with pytest.warns(UserWarning, match="^'000_Variable' breaks its constraint, .*has its network random masks?"):
+    second.load_weights(tmp_path / 'flow.weights.h5')
+
+
 def test_variables_that_come_after_the_model_are_refused():
   class Lazy(tf.Module):
     @functools.cached_property

@@ -21,7 +21,7 @@ from absl import app, flags
 from scipy.stats import binomtest
 
 from benchmarks.peers.work import TASKS, TINY
-from flowgan_tf.data import Condition
+from flowgan_tf.data import Batch, Condition
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.settings import PRECISIONS
@@ -51,7 +51,7 @@ def make_step(generator: str, condition: str) -> Callable[[], float]:
   state = TrainState(config, task.image_shape, objective, condition=given)
   step = TrainStep(state, objective, config)
   images = tf.random.stateless_uniform((task.batch_size, *task.image_shape), seed=(0, 1))
-  batch = (images, tf.range(task.batch_size) % CLASSES) if condition else images
+  batch = Batch(images, tf.range(task.batch_size) % CLASSES if condition else None)
 
   def timed() -> float:
     start = time.perf_counter()

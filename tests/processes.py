@@ -40,7 +40,7 @@ STEPS = 12  # of the trainings that programs are interrupted in
 
 # A training by the program that takes seconds; `--dataset`, `--workdir` and `--steps` are still to be named.
 TINY = shlex.split("""--objective=mle --batch_size=8 --nojit
-  --config.nice.couplings=2 --config.nice.hidden_units=8 --config.nice.hidden_layers=1
+  --config.nice.couplings=2 --config.nice.hidden_units=8 --config.nice.hidden_layers=1 --config.nice.normalization=none
   --config.log_every=1 --config.eval_every=4 --config.score_samples=0""")
 
 

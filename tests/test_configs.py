@@ -87,7 +87,7 @@ def test_settings_of_the_variants_of_cifar10():
     assert {name: found[name] for name in expected} == expected, variant
 
 
-@pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet', 'small'])
+@pytest.mark.parametrize('variant', ['dcgan', 'dinh', 'paper', 'jet'])
 def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
   """With few channels, blocks and couplings; all else as it ships."""
   config = cifar10.get_config(variant)
@@ -95,9 +95,13 @@ def test_the_generators_of_the_variants_of_cifar10_can_be_built(variant):
   config.update_from_flattened_dict(small)
   generator = make_generator(config, (32, 32, 3))
   assert any('running_mean' in v.name for v in generator.variables) == (variant == 'dinh')
-  images = generator.sample(2, seed=(0, 0))
+  assert generator.has_density == (variant != 'dcgan')
+  if generator.has_density:
+    images, log_prob = generator.experimental_sample_and_log_prob(2, seed=(0, 0))
+    assert log_prob.shape == (2,)
+  else:
+    images = generator.sample(2, seed=(0, 0))
   assert images.shape == (2, 32, 32, 3)
-  assert not generator.has_density if variant == 'dcgan' else generator.log_prob(images).shape == (2,)
 
 
 @pytest.mark.slow
@@ -157,8 +161,10 @@ def test_the_papers_critic_for_mnist_sees_196_linear_features():
   assert sum(v.shape.num_elements() for v in critic.trainable_variables) == expected
   first, images = critic.layers[0], np.eye(784, dtype=np.float32).reshape(784, 28, 28, 1)
   columns = (first(images) - first(0.0 * images)).numpy().reshape(784, -1)  # features of each pixel
-  assert columns.shape == (784, 196) and np.linalg.matrix_rank(columns) == 196
-  directions = np.linalg.svd(columns.T)[2].reshape(784, 1, 28, 28, 1)
+  assert columns.shape == (784, 196)
+  _, values, directions = np.linalg.svd(columns.T)
+  assert values[-1] > 1e-4 * values[0]
+  directions = directions.reshape(784, 1, 28, 28, 1)
   image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
   seen, unseen = (np.abs(critic(image + 100 * directions[i]) - critic(image)) for i in (0, -1))
   assert seen > 0.05 and unseen < 1e-3

@@ -38,8 +38,9 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
     'nice.couplings': 2,
     'nice.hidden_units': 8,
     'nice.hidden_layers': 1,
+    'nice.normalization': 'none',
     'dcgan_critic.channels': (2,),
-    'dcgan_critic.dense_units': 4,
+    'dcgan_critic.dense_units': 0,
   }
   config.update_from_flattened_dict(tiny | (settings or {}) | more)
   return config

@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 import sys
 
@@ -28,12 +29,17 @@ def test_the_masks_take_turns(channels):
     np.testing.assert_array_equal(masks[i], 1 - pattern if i % 2 else pattern)
 
 
+@functools.cache
+def masks_without_condition():
+  return masks_of(jet((8, 8, 1), couplings=10))
+
+
 @pytest.mark.parametrize(
   ('low', 'size'),
   [((4, 4, 1), 2), ((2, 2, 1), 4), ((8, 8, 1), 1), ((3, 3, 1), 1), ((4, 2, 1), 1), ((4, 4, 3), 1), ((64,), 1)],
 )
 def test_given_a_smaller_image_the_first_coupling_changes_a_pixel_of_each_block(low, size):
-  masks, usual = (masks_of(jet((8, 8, 1), couplings=10, condition_shape=shape)) for shape in (low, None))
+  masks, usual = masks_of(jet((8, 8, 1), couplings=10, condition_shape=low)), masks_without_condition()
   if size > 1:
     changed = np.zeros((8, 8, 1))
     changed[::size, ::size] = 1
@@ -76,7 +82,7 @@ def test_the_default_has_the_parameters_that_can_be_counted():
   ],
 )
 def test_any_shape_of_more_than_one_pixel_and_its_jacobian(shape, arguments):
-  flow = randomise(jet(shape, couplings=6, **arguments, dtype='float64'), scale=0.2)
+  flow = randomise(jet(shape, couplings=4, **arguments, dtype='float64'), scale=0.2)
   x = tf.constant(np.random.default_rng(1).uniform(0.1, 0.9, (2, *shape)))
   z = flow.encode(x)
   np.testing.assert_allclose(flow.decode(tf.identity(z)), x, rtol=0, atol=1e-11)

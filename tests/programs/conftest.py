@@ -28,12 +28,13 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAMS = ('train', 'sweep', 'evaluate', 'sample', 'export', 'analyze', 'report')
 
 # Tiny networks.
-NICE = ('--nojit', '--config.nice.hidden_units=16', '--config.nice.hidden_layers=1', '--config.nice.couplings=2')
+NICE = shlex.split("""--nojit --config.nice.couplings=2 --config.nice.hidden_units=16 --config.nice.hidden_layers=1
+  --config.nice.normalization=none""")
 # A training by maximum likelihood that takes a second; `--dataset` and `--workdir` are still to be named.
 FAST = (*NICE, '--objective=mle', '--steps=2', '--batch_size=8', '--samples=10', '--config.eval_every=1')
 # A hybrid training on the digits. One step takes 5 of the 29 batches of an epoch.
 TINY = shlex.split(f"""{' '.join(NICE)} --objective=hybrid --batch_size=50 --critic_steps=4 --samples=50
-  --config.dcgan_critic.channels=(4,) --config.dcgan_critic.dense_units=8
+  --config.dcgan_critic.channels=(4,) --config.dcgan_critic.dense_units=0
   --config.log_every=1 --config.eval_every=5 --config.score_samples=64""")
 
 

@@ -94,7 +94,7 @@ def test_mistakes(finished):
     (['--what=jacobian'], 'expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none'),
     ([finished[0]], '--what must be one or more of kde, ais, gmm, '),
     ([finished[0], 'missing', '--what=kde'], 'missing: no such folder'),
-    ([finished[0], '--what=outliers', '--other_dataset=nothing'], '--other_dataset must be '),
+    ([finished[0], '--what=outliers', '--other_dataset=digits'], '--other_dataset must be a data set that '),
   ):
     assert_one_line(call('analyze', *arguments), 'analyze', said)
 

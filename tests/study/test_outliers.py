@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -44,6 +46,9 @@ def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
   for other in (subject.run.config.dataset, write_images(tmp_path / 'o.npz', shape=(5, 4, 1))):
     with pytest.raises(UsageError, match=r'`other_dataset` must be a data set .* of shape \(4, 4, 1\)\. Got: '):
       measure(subject, other_dataset=other)
+  with monkeypatch.context() as patch, pytest.raises(UsageError, match='`other_dataset` must be known'):
+    patch.setattr('flowgan_tf.data.load', mock.Mock(side_effect=UsageError('`dataset` must be known', 'dataset')))
+    measure(subject, other_dataset='unknown')
   monkeypatch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
   with pytest.raises(ValueError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
     measure(subject, images=5)

@@ -75,7 +75,7 @@ def test_images_and_samples_come_with_their_own_label(seen, settings):
   rng = np.random.default_rng(0)
   labels = rng.integers(0, CLASSES, count)
   logits = means[labels] + rng.uniform(-0.5, 0.5, (count, *IMAGE_SHAPE))
-  batch = tf.constant(1 / (1 + np.exp(-logits)), tf.float32), tf.constant(labels, tf.int32)
+  batch = Batch(tf.constant(1 / (1 + np.exp(-logits)), tf.float32), tf.constant(labels, tf.int32))
   step = TrainStep(state, objective, config)
   for _ in range(1 + config.critic_warmup):
     step(batch)

@@ -51,7 +51,7 @@ def test_loss_of_labelled_and_unlabelled_images(condition_networks, pseudo_label
     keywords['component'] = flow.distribution.nearest_prototype(images[known], labels[known])
   log_prob = np.concatenate([flow.log_prob(images[known], **keywords), marginal[~known]])
   surprise = -np.log(softmax(joint / 4, axis=1)[known, labels[known]]).mean()
-  metrics = step((images, labels))
+  metrics = step(data.Batch(images, labels))
   np.testing.assert_allclose(metrics['nll'], -log_prob.mean(), rtol=1e-5)
   np.testing.assert_allclose(metrics['class_loss'], surprise, rtol=1e-3)
   np.testing.assert_allclose(metrics['loss'], -log_prob.mean() + 3.0 * surprise, rtol=1e-5)

@@ -56,7 +56,7 @@ def test_a_hybrid_goes_on_with_the_critic_of_another_one(stubbed, config, tmp_pa
     kernels = (state.critic.trainable_variables[0].numpy() for state in (first, second))
     assert np.array_equal(*kernels) == with_critic
   config.dcgan_critic.dense_units = 5
-  with pytest.raises(UsageError, match=r'same critic for `init_critic`\..*first, whose dcgan_critic.dense_units is 4 '):
+  with pytest.raises(UsageError, match=r'same critic for `init_critic`\..*first, whose dcgan_critic.dense_units is 0 '):
     start_from_run(config, dataset, second)
   config.update({'objective': 'mle', 'init_from': '', 'init_critic': False, 'init_checkpoint': None})
   train(config, tmp_path / 'likely')

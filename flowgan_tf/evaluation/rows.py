@@ -67,20 +67,6 @@ def rows_of(condition: data.Condition, split: data.Split, most: int) -> Rows:
   return Rows(condition.of_rows(split, indices), indices, originals)
 
 
-def real_grid(split: data.Split, levels: int, n: int, rows: Rows, columns: int) -> np.ndarray | None:
-  """Lays out images of a split as samples are: `n` from all over it, or a row of each class.
-
-  It returns None if the originals stand beside the samples already, or if a class has no image.
-  """
-  chosen = evenly_spaced(len(split), n)
-  if rows.conditions is not None:
-    found = [] if split.labels is None or rows.originals is not None else [split.labels == c for c in rows.conditions]
-    if not found or not all(part.any() for part in found):
-      return None
-    chosen = np.concatenate([np.resize(np.flatnonzero(part), columns) for part in found])
-  return image_grid((split.images[chosen] + 0.5) / levels, None if rows.conditions is None else columns)
-
-
 def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows:
   """Returns the rows of a picture of a run.
 

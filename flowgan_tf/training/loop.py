@@ -13,10 +13,9 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.display import save_png
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
-from flowgan_tf.evaluation.rows import real_grid, rows_of
+from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.metrics.arrays import cache_folder, cached
@@ -36,8 +35,7 @@ from flowgan_tf.training.start import TrainingStart, start_from_data, start_from
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 
-_GRID_IMAGES = 64
-_GRID_COLUMNS, _GRID_CLASSES = 8, 10  # if the rows of the grid have conditions
+_FEWEST_SAMPLES = 64  # whose health is measured
 _MAX_ROLLBACKS = 3
 _ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
 # Pixels lie in [0, 1], where one of 256 grey levels is 0.004 wide. In half precision the networks of a sound flow round
@@ -173,7 +171,7 @@ class _Loop:
     self._evaluator = Evaluator(
       state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map, condition=condition
     )
-    self._rows = rows_of(condition, dataset.validation, _GRID_CLASSES)  # of the grid of samples
+    self._grids = SampleGrids(self._evaluator, dataset, condition)
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
@@ -265,10 +263,8 @@ class _Loop:
       left = ('standard_error', 'n')
       metrics = {name: value for name, value in likelihood.record().items() if name not in left}
     if has_pictures := not self._dataset.is_table:
-      samples = self._evaluator.sample(max(self._config.score_samples, _GRID_IMAGES), Purpose.SCORE, step)
-      given = self._rows.each(_GRID_COLUMNS).conditions
-      n = _GRID_IMAGES if given is None else len(given)
-      grid = self._rows.draw(self._evaluator.sample(n, Purpose.GRID, condition=given), _GRID_COLUMNS)
+      samples = self._evaluator.sample(max(self._config.score_samples, _FEWEST_SAMPLES), Purpose.SCORE, step)
+      grid = self._grids.draw()
     if not self._folder:
       return
     if has_pictures:
@@ -279,14 +275,8 @@ class _Loop:
       text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
       _LOG.warning(text, step, error)
     if has_pictures:
-      pictures = self._folder / 'samples'
-      pictures.mkdir(exist_ok=True)
-      save_png(grid, pictures / f'step_{step:07d}.png')
+      self._grids.save(grid, self._folder, step)
       self._log.image('samples', step, grid)
-      if not (path := pictures / 'real.png').exists():
-        real = real_grid(self._dataset.validation, self._dataset.levels, _GRID_IMAGES, self._rows, _GRID_COLUMNS)
-        if real is not None:
-          save_png(real, path)
     with deferred_signals():
       for name in self._improves({'step': step} | metrics):
         self._save(name)

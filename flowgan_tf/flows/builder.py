@@ -19,6 +19,8 @@ from flowgan_tf.errors import check, check_bool, check_choice, check_integer, ch
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
+  import tensorflow as tf
+
   from flowgan_tf.flows.generator import Generator
 
 tf = lazy_import('tensorflow')

@@ -18,6 +18,8 @@ from flowgan_tf.flows.builder import MOST_UNITS, builder, network_condition, uni
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
+  import keras
+
   from flowgan_tf.flows.implicit import ImplicitGenerator
 
 keras = lazy_import('keras')

@@ -12,6 +12,8 @@ from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_c
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
+  import tensorflow_probability as tfp
+
   from flowgan_tf import bijectors
   from flowgan_tf.flows.flow import Flow
 else:

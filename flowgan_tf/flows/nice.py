@@ -11,6 +11,8 @@ from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_c
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
+  import tensorflow_probability as tfp
+
   from flowgan_tf.flows.flow import Flow
 
 tf = lazy_import('tensorflow')

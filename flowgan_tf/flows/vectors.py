@@ -12,6 +12,8 @@ from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_c
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
+  import tensorflow_probability as tfp
+
   from flowgan_tf.flows.flow import Flow
 
 tf = lazy_import('tensorflow')
@@ -88,7 +90,7 @@ def vectors(
 
   tfb = tfp.bijectors
   shift, scale = tfb.Shift(of_data(0, 'mean')), tfb.Scale(of_data(1, 'std'))
-  parts: list[tfb.Bijector] = [shift, scale]
+  parts: list[tfp.bijectors.Bijector] = [shift, scale]
   for i in range(couplings):
     digit = i // 2 % (columns - 1).bit_length()
     kept = (np.arange(columns) >> digit) % 2

@@ -13,7 +13,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError, check
 
 
-class HiddenFromKeras:
+class HiddenFromKeras(tf.Module):
   """Base of modules whose variables a Keras layer does not see: they refuse to become a layer's attribute.
 
   A Keras 3 layer trains and saves only `keras.Variable`s. It would accept a `tf.Module` as an attribute, and neither
@@ -48,7 +48,7 @@ def _called_layer() -> keras.Layer | None:
   return layer
 
 
-class KerasModule(HiddenFromKeras, tf.Module):
+class KerasModule(HiddenFromKeras):
   """A built Keras layer whose variables TFP, checkpoints and SavedModels can see.
 
   TFP finds `tf.Variable`s through `tf.Module`. A Keras 3 layer is not one, and a bijector that holds it as an attribute

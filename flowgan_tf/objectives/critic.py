@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import Registry
+
+if TYPE_CHECKING:
+  import keras
 
 keras = lazy_import('keras')
 modulation = lazy_import('flowgan_tf.networks.modulation')

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  import tensorflow as tf
 
 tf = lazy_import('tensorflow')
 replicas = lazy_import('flowgan_tf.replicas')

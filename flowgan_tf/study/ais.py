@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+  import tensorflow_probability as tfp
 
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')

@@ -21,6 +21,9 @@ from flowgan_tf.settings import Settings, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
+  import tensorflow as tf
+
+  from flowgan_tf import data
   from flowgan_tf.evaluation.evaluate import Evaluator
   from flowgan_tf.metrics import Scorer
   from flowgan_tf.runs.run import Run

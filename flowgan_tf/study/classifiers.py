@@ -15,6 +15,8 @@ from flowgan_tf.study.analysis import Analysis, Subject, setting
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
+  import keras
+
   from flowgan_tf import data
 
 keras = lazy_import('keras')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,12 @@ from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+
+if TYPE_CHECKING:
+  import keras
+  import tensorflow as tf
+
+  from flowgan_tf import data
 
 tf = lazy_import('tensorflow')
 keras = lazy_import('keras')

@@ -23,6 +23,8 @@ from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
+  import tensorflow as tf
+
   from flowgan_tf.flows import Generator
 
 tf = lazy_import('tensorflow')

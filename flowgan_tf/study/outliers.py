@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import config_dict
@@ -15,6 +16,9 @@ from flowgan_tf.errors import UsageError, check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  from flowgan_tf import data
 
 data = lazy_import('flowgan_tf.data')
 metrics = lazy_import('flowgan_tf.metrics')

@@ -18,6 +18,8 @@ from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary
 
 if TYPE_CHECKING:
+  import tensorflow as tf
+
   from flowgan_tf.flows import Flow
 
 tf = lazy_import('tensorflow')

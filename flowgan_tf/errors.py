@@ -53,7 +53,7 @@ class UsageError(ValueError):
 _LONGEST = 200  # characters of a value in a message
 
 
-def check(name: str, value: object, expected: str, holds: bool | np.bool_) -> None:
+def check(name: str, value: object, expected: str, holds: object) -> None:
   """Raises a `UsageError` that says what the argument must be and what it is, unless `holds`."""
   if not holds:
     raise UsageError(f'`{name}` must be {expected}. Got: {_shown(value)}.', name)

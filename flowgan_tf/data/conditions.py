@@ -25,8 +25,8 @@ class Condition:
   """
 
   kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'; '' for a generator without conditions.
-  levels: int  #: Number of grey levels of the images.
-  image_shape: tuple[int, int, int]  #: `(height, width, channels)`.
+  levels: int | None  #: Number of grey levels of the images; None for a table.
+  image_shape: tuple[int, ...]  #: `(height, width, channels)`, or `(d,)` for a table.
   classes: int | None = None  #: Number of classes, for labels.
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
   label: int | None = None  #: The only class that is looked at; None for all.
@@ -71,9 +71,10 @@ class Condition:
 
   def stored(self, split: Split) -> np.ndarray | None:
     """Returns the conditions of a split that are not computed from images: int32 labels or float32 vectors."""
-    if self.kind == 'label':
-      return split.labels.astype(np.int32)
-    return split.conditions.astype(np.float32) if self.kind == 'vector' else None
+    array, dtype = {'label': (split.labels, np.int32), 'vector': (split.conditions, np.float32)}.get(
+      self.kind, (None, None)
+    )
+    return None if array is None else array.astype(dtype)
 
   def of_split(self, split: Split, n: int | None = None) -> np.ndarray | None:
     """Returns the conditions of the first `n` images of a split, or again if there are fewer; None without any."""
@@ -136,7 +137,7 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     expected = f"something other than 'label': {dataset.name} does not have a label for each image"
     check('condition', kind, expected, dataset.num_classes is not None)
     expected = f"something other than 'label': {dataset.name} has a single class"
-    check('condition', kind, expected, dataset.num_classes > 1)
+    check('condition', kind, expected, (dataset.num_classes or 0) > 1)
     if (absent := _absent(dataset.train, dataset.num_classes)).size:
       raise UsageError(
         f'{dataset.name}: `condition` label needs training images of each of its {dataset.num_classes} classes, '
@@ -146,8 +147,9 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     return make(classes=dataset.num_classes)
   if kind == 'vector':
     expected = f"something other than 'vector': {dataset.name} has no array of conditions"
-    check('condition', kind, expected, dataset.train.conditions is not None)
-    return make(shape=dataset.train.conditions.shape[1:])
+    conditions = dataset.train.conditions
+    check('condition', kind, expected, conditions is not None)
+    return make(shape=np.asarray(conditions).shape[1:])
   expected = f"'label' or 'vector': {dataset.name} is a table, and nothing is computed from its rows"
   check('condition', kind, expected, not dataset.is_table)
   height, width, channels = dataset.image_shape
@@ -177,8 +179,9 @@ def describe(condition: Condition, dataset: Dataset) -> list[str]:
       'mask:half': 'the upper half of each image',
     }.get(condition.kind, f'each image at low resolution, {size}')
     return [f'{name}: the generator is given {what}.']
-  labels = dataset.train.labels[dataset.train.labels >= 0]
-  counts = np.bincount(labels, minlength=condition.classes)
+  labels = np.asarray(dataset.train.labels)
+  labels = labels[labels >= 0]
+  counts = np.bincount(labels, minlength=condition.classes or 0)
   few, many = (f'{100 * counts[i] / len(labels):.1f} % for class {i}' for i in (counts.argmin(), counts.argmax()))
   unequal = counts.min() < counts.max()
   share = f'the share of each class in the labelled training images, from {few} to {many}'

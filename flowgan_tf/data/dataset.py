@@ -45,7 +45,7 @@ class Split:
 
   def take(self, rows: np.ndarray | slice) -> Split:
     """Returns some images with what belongs to them, by their positions."""
-    return Split(*(take(array, rows) for array in (self.images, self.labels, self.conditions)))
+    return Split(self.images[rows], take(self.labels, rows), take(self.conditions, rows))
 
 
 def take(array: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray | None:
@@ -66,7 +66,7 @@ class Dataset:
   num_classes: int | None  #: Number of classes, or None without labels.
 
   @property
-  def image_shape(self) -> tuple[int, int, int] | tuple[int]:
+  def image_shape(self) -> tuple[int, ...]:
     """(height, width, channels) of every image, or (d,) of the rows of a table."""
     return self.train.images.shape[1:]
 
@@ -87,7 +87,7 @@ class Dataset:
         digest.update(f' {array.dtype.str} {array.shape} '.encode())
         at_once = max(1, _HASHED_AT_ONCE // math.prod(array.shape[1:]))
         for start in range(0, len(array), at_once):
-          digest.update(np.ascontiguousarray(array[start : start + at_once]))
+          digest.update(np.ascontiguousarray(array[start : start + at_once]).data)
     return digest.hexdigest()
 
 
@@ -98,7 +98,7 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   """
   splits = (train, validation, test)
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
-    what = 'rows' if train.images.ndim == 2 else 'images'
+    what = 'rows' if len(train.images.shape) == 2 else 'images'
     raise UsageError(f'{source}: expected {what} of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):

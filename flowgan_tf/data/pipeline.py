@@ -28,7 +28,7 @@ class Batch(NamedTuple):
   condition: tf.Tensor | None = None  #: A condition for each image, `[n, ...]`; None without conditions.
 
 
-def dequantize(images: np.ndarray, levels: int | None, seed: int | np.random.Generator) -> np.ndarray:
+def dequantize(images: np.ndarray | StoredImages, levels: int | None, seed: int | np.random.Generator) -> np.ndarray:
   """Spreads integer grey levels over the unit interval, `x = (k + u) / levels` with `u ~ U[0, 1)`.
 
   The noise of an image depends only on the seed and on its position in `images`. The first `m` images are therefore the

@@ -24,7 +24,7 @@ from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import shared_settings
-from flowgan_tf.runs.run import Run, load_data, load_run
+from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.runs.settings import check_strategy
 
@@ -74,10 +74,16 @@ class Evaluator:
       self._batch_size = max(config.batch_size, 100, min(IMAGES_PER_CALL, len(dataset.validation.images)))
       self._passes = generator.density_passes
       self._batch_size = max(1, self._batch_size // self._passes)
-      tools = {'jit': config.jit, 'round_trips': round_trips, 'distribute': distribute}
-      if dataset.is_table:
-        tools['unit'] = dataset.train.images.std(axis=0, dtype=np.float64)
-      self._likelihood = make_likelihood_fn(generator, dataset.levels, self._batch_size, **tools)
+      unit = np.std(dataset.train.images, axis=0, dtype=np.float64) if dataset.is_table else 1.0
+      self._likelihood = make_likelihood_fn(
+        generator,
+        dataset.levels,
+        self._batch_size,
+        jit=config.jit,
+        round_trips=round_trips,
+        unit=unit,
+        distribute=distribute,
+      )
 
   def likelihood(self, split: str, quick: bool = False) -> Likelihood | None:
     """Measures the likelihood of all images of 'train', 'validation' or 'test'; None without a density.
@@ -142,7 +148,9 @@ class Evaluator:
     kind, n = self._condition, len(samples)
     record = score_samples(samples, scorer, splits, self._given(split, n) if kind.classes else None)
     if kind.comes_from_image and not record['non_finite']:
-      originals = (self.shuffled(split, n).images.astype(np.float32) + 0.5) / self._dataset.levels
+      levels = self._dataset.levels
+      assert levels is not None
+      originals = (np.asarray(self.shuffled(split, n).images, np.float32) + 0.5) / levels
       record |= {
         'psnr': psnr(samples, originals),
         'ssim': ssim(samples, originals),
@@ -251,7 +259,7 @@ def evaluate_run(
     return records if replicas.is_chief else []
 
 
-def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, scorer, replicas) -> list[dict]:
+def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   evaluator = Evaluator(run.generator, dataset, run.config, distribute=replicas.map)
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
@@ -269,8 +277,8 @@ def _measure(run: Run, dataset: data.Dataset, checkpoints, split, n, float64, sc
         if float64:
           with replicas.scope():
             generator = run.generator.with_dtype('float64')
-          wide = Evaluator(generator, dataset, run.config, distribute=replicas.map).likelihood(split)
-          measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
+          if wide := Evaluator(generator, dataset, run.config, distribute=replicas.map).likelihood(split):
+            measured |= {f'{name}_float64': value for name, value in wide.record().items() if name != 'n'}
         if n:
           drawn = evaluator.sample(n, Purpose.SCORE, split=split)
           measured |= evaluator.spread_of_samples(split)
@@ -311,15 +319,15 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
 def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
   """Returns the new records, followed by the old ones that they neither replace nor contradict."""
   steps = {record['checkpoint']: record['step'] for record in new}
-  old = {
+  kept = {
     (record['checkpoint'], record['split']): record
     for record in old
     if steps.get(record['checkpoint'], record['step']) == record['step']
   }
   merged = []
   for record in new:
-    before = old.pop((record['checkpoint'], record['split']), {})
+    before = kept.pop((record['checkpoint'], record['split']), {})
     if 'scorer' in record:  # The old scores may come from another network.
       before = {name: value for name, value in before.items() if name.endswith('_float64')}
     merged.append(before | record)
-  return merged + list(old.values())
+  return merged + list(kept.values())

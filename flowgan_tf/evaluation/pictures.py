@@ -39,10 +39,10 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = 
 
   The grid shows the first 1,024, or as many in each row. With several `rows`, each has `n` samples.
   """
-  total = n * rows.count
+  total = n * rows.number
   check_memory('samples and their noise', 2 * 4 * total * run.generator.event_shape.num_elements())
   noise = run.generator.given(rows.each(n).conditions).sample_noise(total, [seed, 0], temperature)
-  is_one = rows.count == 1 and rows.originals is None
+  is_one = rows.number == 1 and rows.originals is None
   return _decoded(run, noise, rows.first(total) if is_one else rows, None if is_one else n)
 
 
@@ -83,15 +83,16 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
     UsageError: If the run's data cannot be read or have changed, or a sample is not finite.
   """
   dataset, shown = load_data(run), rows.first(n)
-  arrays = samples(run, n // shown.count, seed, temperature, shown).arrays
+  arrays = samples(run, n // shown.number, seed, temperature, shown).arrays
   if bad := np.count_nonzero(~np.isfinite(arrays['images']).all(axis=(1, 2, 3))):
     raise UsageError(
       f'{run.workdir}: {bad} of {n} samples are not finite and have no neighbours; try another `checkpoint`',
       'checkpoint',
     )
   training, test, levels = dataset.train.images, dataset.test.images, dataset.levels
+  assert levels is not None
   positions, of_class = np.arange(len(training)), ''
-  if run.generator.classes and rows.count == 1:
+  if run.generator.classes and rows.conditions is not None and rows.number == 1:
     label = rows.conditions[0]
     positions, of_class = np.flatnonzero(dataset.train.labels == label), f' of class {label}'
     training, test = training[positions], test[dataset.test.labels == label]

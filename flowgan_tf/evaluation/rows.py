@@ -23,23 +23,23 @@ class Rows(NamedTuple):
   originals: np.ndarray | None = None  # these images, float `[rows, height, width, channels]` in [0, 1]
 
   @property
-  def count(self) -> int:
+  def number(self) -> int:
     """The number of rows."""
     return 1 if self.conditions is None else len(self.conditions)
 
   def each(self, columns: int) -> 'Rows':
     """Returns each row `columns` times, for its samples."""
-    return Rows(*(take(part, np.arange(columns * self.count) // columns) for part in self))
+    return Rows(*(take(part, np.arange(columns * self.number) // columns) for part in self))
 
   def first(self, rows: int) -> 'Rows':
     """Returns as many rows, starting again if there are fewer."""
-    return Rows(*(take(part, np.arange(rows) % self.count) for part in self))
+    return Rows(*(take(part, np.arange(rows) % self.number) for part in self))
 
   def draw(self, images: np.ndarray, columns: int) -> np.ndarray:
     """Lays out samples in rows: on their left the condition, if it is an image, and on their right the original."""
     if self.conditions is None:
       return image_grid(images[:LARGEST_GRID], columns)
-    rows = min(self.count, LARGEST_GRID)
+    rows = min(self.number, LARGEST_GRID)
     shown = min(columns, max(1, LARGEST_GRID // rows))
     in_rows = images.reshape(-1, columns, *images.shape[1:])[:rows, :shown]
     groups = [in_rows.reshape(-1, *images.shape[1:])]
@@ -77,20 +77,20 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
     UsageError: If there is no such class, the vector is of another length or not finite, the run is given nothing of
       that kind, or the data are needed and cannot be read or have changed.
   """
-  classes, shape = run.generator.classes, run.generator.condition_shape
+  classes, shape = run.generator.classes or 0, run.generator.condition_shape or ()
   if label is not None:
-    check('label', label, f'left out, as {run.workdir} has no labels', classes is not None)
+    check('label', label, f'left out, as {run.workdir} has no labels', classes > 0)
     check('label', label, f'from 0 to {classes - 1}, as {run.workdir} has {classes} classes', 0 <= label < classes)
     return Rows(np.array([label], np.int32))
   if vector is not None:
     said = f'left out, as {run.workdir} is not conditioned on vectors'
-    check('condition', vector, said, shape is not None and len(shape) == 1)
+    check('condition', vector, said, len(shape) == 1)
     given = np.array(vector, np.float32)
     said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
     check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
     return Rows(given[np.newaxis])
-  if shape is None:
-    return PLAIN if classes is None else Rows(np.arange(classes, dtype=np.int32))
+  if not shape:
+    return Rows(np.arange(classes, dtype=np.int32)) if classes else PLAIN
   dataset = load_data(run)
   return rows_of(data.make_condition(run.config.condition, dataset), dataset.test, _ROWS)
 

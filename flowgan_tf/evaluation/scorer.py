@@ -11,7 +11,7 @@ from flowgan_tf.files import make_writable
 from flowgan_tf.metrics.arrays import cache_folder
 from flowgan_tf.metrics.classifier import load_classifier
 from flowgan_tf.metrics.inception import load_inception
-from flowgan_tf.metrics.samples import Scorer, load_reference
+from flowgan_tf.metrics.samples import ScoreNetwork, Scorer, load_reference
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def make_scorer(
     check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
     return None
   by_classifier, by_label = config.scorer != 'inception', config.condition == 'label'
-  if by_classifier and (dataset.num_classes or 1) == 1:
+  classes = dataset.num_classes or 1
+  if by_classifier and classes == 1:
     if required:
       raise UsageError(
         f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels of at "
@@ -48,10 +49,10 @@ def make_scorer(
       )
     return None
   if by_classifier:
-    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    counts = np.bincount(np.asarray(dataset.train.labels), minlength=classes)
     if not counts.all():
       raise UsageError(
-        f'{config.dataset}: must have training images of each label from 0 to {dataset.num_classes - 1}, or no labels. '
+        f'{config.dataset}: must have training images of each label from 0 to {classes - 1}, or no labels. '
         f'Got: none of {counts.argmin()}.'
       )
   folder = cache_folder(config.cache_dir)
@@ -59,6 +60,7 @@ def make_scorer(
     make_writable(folder)
   except UsageError as error:
     _LOG.warning('%s; what is not in it will be computed every time.', error)
+  network: ScoreNetwork
   if by_classifier:
     network = load_classifier(dataset, folder, name=config.scorer)
   else:

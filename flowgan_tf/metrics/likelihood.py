@@ -86,7 +86,7 @@ def make_likelihood_fn(
   round_trips: int | None = None,
   unit: float | np.ndarray = 1.0,
   distribute: Callable[[Callable], Callable] = lambda function: function,
-) -> Callable[[np.ndarray], Likelihood]:
+) -> Callable[..., Likelihood]:
   """Builds a function that measures the likelihood of images.
 
   Args:

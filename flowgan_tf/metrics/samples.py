@@ -46,14 +46,24 @@ _CHUNK_VALUES = 2**25  # 128 MiB of float32 images; a network makes a few copies
 class ScoreNetwork(Protocol):
   """The network behind the scores: the data set's own `Classifier`, or `Inception`."""
 
-  name: str  #: 'classifier', 'resnet' or 'inception_v3'.
-  #: First 16 hexadecimal digits of the SHA-256 of the weights. Scores are comparable only if they have the same hash,
-  #: number of samples and number of splits.
-  hash: str
-  #: p*(y) of the data set, float64 `[k]`; None if the network does not know its classes.
-  label_distribution: np.ndarray | None
-  #: Fraction of its test images that are classified correctly; None if the network does not know them.
-  test_accuracy: float | None
+  @property
+  def name(self) -> str:
+    """'classifier', 'resnet' or 'inception_v3'."""
+
+  @property
+  def hash(self) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the weights.
+
+    Scores are comparable only if they have the same hash, number of samples and number of splits.
+    """
+
+  @property
+  def label_distribution(self) -> np.ndarray | None:
+    """p*(y) of the data set, float64 `[k]`; None if the network does not know its classes."""
+
+  @property
+  def test_accuracy(self) -> float | None:
+    """Fraction of its test images that are classified correctly; None if the network does not know them."""
 
   def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns features, float32 `[n, d]`, and p(y|x), float64 `[n, k]`, of images, floats `[n, height, width, c]`."""

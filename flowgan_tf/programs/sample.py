@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
     if len(given) > 100:  # A file name has an end.
       given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
   elif rows.conditions is not None and not FLAGS.n:
-    n = _IN_A_ROW if kind == 'samples' else rows.count
+    n = _IN_A_ROW if kind == 'samples' else rows.number
   picture = getattr(pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
   default = run.workdir / 'samples' / name

@@ -48,7 +48,7 @@ class TrainingStart(Start):
   def trained(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images in the order of the training, mirrored and moved as there; or all rows of a table."""
     if self.levels is None:
-      return self.split.images, self.condition.of_split(self.split)
+      return np.asarray(self.split.images), self.condition.of_split(self.split)
     n = min(len(self.split), self._held if n is None else n)
     size, moved = min(n, _PER_BATCH), {'flip': self.config.flip, 'shift': self.config.shift}
     batches = data.training_batches(self.split, self.levels, size, self.seed, condition=self.condition, **moved)

@@ -110,7 +110,7 @@ def test_both_ends_of_a_row_have_the_same_label(classes):
 def test_conditions_that_a_run_does_not_have_are_refused(run, classes):
   vectors = conditional(condition_shape=(2,))
   run.workdir = 'runs/x'
-  assert rows_of_run(run) == PLAIN and PLAIN.count == 1
+  assert rows_of_run(run) == PLAIN and PLAIN.number == 1
   for found, given, said in (
     (run, {'label': 1}, r'^`label` must be left out, as runs/x has no labels\. Got: 1\.$'),
     (classes, {'label': 3}, r'^`label` must be from 0 to 2, as runs/x has 3 classes\. Got: 3\.$'),

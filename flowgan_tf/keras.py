@@ -157,7 +157,9 @@ class FlowModel(keras.Model):
     if self.optimizer is not None:
       self.optimizer.build(self.trainable_variables)
 
-  def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
+  def compute_loss(
+    self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+  ) -> tf.Tensor:
     """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the regularizers of weights."""
     late = len(self.flow.variables) - len(self._flow_variables)
     expected = 'called once, as by `flow.sample(1)`, before it becomes a `FlowModel`, to make its variables'
@@ -166,7 +168,7 @@ class FlowModel(keras.Model):
     weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
     return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
 
-  def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, tf.Tensor]:
+  def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, tf.Tensor]:
     """Updates the metrics, which measure p(y | x), and returns their values. Keras calls this."""
     if self._compile_metrics is not None:
       y_pred = self(x[0] if isinstance(x, list | tuple) else x)
@@ -179,7 +181,15 @@ class FlowModel(keras.Model):
     return self.flow.sample(n, seed=seed, condition=condition)
 
   @clearing_caches()
-  def fit(self, x=None, y=None, *args, validation_data=None, sample_weight=None, **kwargs) -> keras.callbacks.History:
+  def fit(
+    self,
+    x: Any = None,
+    y: Any = None,
+    *args: Any,
+    validation_data: Any = None,
+    sample_weight: Any = None,
+    **kwargs: Any,
+  ) -> keras.callbacks.History:
     """Maximises the likelihood; see `keras.Model.fit`.
 
     For a flow with classes it first sets `flow.class_probs` to the frequencies of labels in an array `y`, without
@@ -204,7 +214,7 @@ class FlowModel(keras.Model):
       warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=2)
     if y is not None and isinstance(self.flow.class_probs, tf.Variable):
       labels = np.asarray(y).ravel().astype(np.int64)
-      self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes) / len(labels))
+      self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes or 0) / len(labels))
     y = _labels(x, y, sample_weight)
     history = super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
     # Keras' average of weights (`use_ema`), which takes their place, is of weights before their constraints.
@@ -214,13 +224,21 @@ class FlowModel(keras.Model):
     return history
 
   @clearing_caches()
-  def evaluate(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, **kwargs):
+  def evaluate(
+    self,
+    x: Any = None,
+    y: Any = None,
+    batch_size: int | None = None,
+    verbose: int | str = 'auto',
+    sample_weight: Any = None,
+    **kwargs: Any,
+  ) -> Any:
     """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
     self._check_data(x, y, sample_weight)
     return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
   @clearing_caches()
-  def predict(self, x, *args, **kwargs) -> np.ndarray:
+  def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
     """Log-densities in nats, or probabilities `[n, classes]` of the classes; see `keras.Model.predict`.
 
     An image outside the support has the log-density -inf. If the flow is given vectors or images, `x` is a list
@@ -230,15 +248,15 @@ class FlowModel(keras.Model):
     self._check_data(images, y, predict=True)
     return super().predict(x, *args, **kwargs)
 
-  def train_step(self, data) -> dict[str, tf.Tensor]:
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step of `fit`. Keras calls this."""
     return super().train_step(self._checked(data))
 
-  def test_step(self, data) -> dict[str, tf.Tensor]:
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step of `evaluate`. Keras calls this."""
     return super().test_step(self._checked(data))
 
-  def predict_step(self, data) -> tf.Tensor:
+  def predict_step(self, data: Any) -> tf.Tensor:
     """One step of `predict`. Keras calls this."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
     return super().predict_step(([x, y],) if self._takes_pairs and y is not None else data)
@@ -320,13 +338,13 @@ class FlowModel(keras.Model):
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):
       return tf.nest.map_structure(tf.identity, inputs), y, sample_weight
 
-  def save(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
+  def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""
     # An HDF5 file would hold neither the flow nor its weights.
     check('filepath', filepath, 'a `.keras` file', not str(filepath).endswith(('.h5', '.hdf5')))
     super().save(filepath, *args, **kwargs)
 
-  def export(self, filepath: str | os.PathLike, *args, input_signature=None, **kwargs) -> None:
+  def export(self, filepath: str | os.PathLike, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
     """Writes a SavedModel of `call`; see `keras.Model.export`. By default it takes any number of images.
 
     If the flow is given vectors or images, it takes a list `[x, y]`.
@@ -348,7 +366,8 @@ class FlowModel(keras.Model):
         f'`flow` must come from a builder, such as `nice`, to be described in a file. Got: {self.flow.name!r}, put '
         'together by hand: use `save_weights`, or make a function of it with the decorator `builder`.'
       )
-    build, [image_shape], arguments = self.flow._build.func, self.flow._build.args, self.flow._build.keywords
+    made: Any = self.flow._build  # a partial function
+    build, [image_shape], arguments = made.func, made.args, made.keywords
     name = next((name for name, b in GENERATORS.items() if b is build), keras.saving.get_registered_name(build))
     check('flow', name, 'a flow whose builder has a name of its own', GENERATORS.get(name, build) is build)
     return {
@@ -391,12 +410,12 @@ class FlowModel(keras.Model):
   def _named_variables(self) -> dict[str, keras.Variable]:
     return {f'{i:03d}_{v.name}': v for i, v in enumerate(self._flow_variables)}
 
-  def save_own_variables(self, store) -> None:
+  def save_own_variables(self, store: Any) -> None:
     """Puts each variable under its place in `flow.variables` and its name. Keras calls this."""
     for name, variable in self._named_variables().items():
       store[name] = variable
 
-  def load_own_variables(self, store) -> None:
+  def load_own_variables(self, store: Any) -> None:
     """Assigns what `save_own_variables` has stored. It changes nothing if a name or a shape differs."""
     named = self._named_variables()
     expected = {(name, tuple(variable.shape)) for name, variable in named.items()}

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowgan_tf.errors import UsageError, check
 
@@ -92,7 +92,7 @@ class Registry(dict[str, T]):
       raise KeyError(name)
     module, _, attribute = name.partition(':')
     try:
-      part = getattr(importlib.import_module(module), attribute, None)
+      part: Any = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
       said = f'`{self._kind}` {name} needs the Python module {module}, beside the config file or on PYTHONPATH'
       raise UsageError(f'{said} ({error})', self._kind) from error

@@ -157,7 +157,7 @@ def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, obje
     bound.apply_defaults()
     return function(*bound.arguments.values())
 
-  named.__signature__ = signature
+  vars(named)['__signature__'] = signature
   return named
 
 

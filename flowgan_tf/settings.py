@@ -68,7 +68,7 @@ def setting(
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def check_kind(name: str, value: object, kind: type) -> None:
+def check_kind(name: str, value: Any, kind: type) -> None:
   """Checks the type of a setting's value, and that float32 can hold a number; raises a `UsageError`."""
   expected, holds = _KINDS[kind]
   check(name, value, expected, holds(value))

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence, Sized
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -32,7 +32,8 @@ MOST_LAYERS = 256
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
 _FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')  # Precision and data determine these arguments.
 
-T = TypeVar('T', bound='Generator')
+P = ParamSpec('P')
+T = TypeVar('T', bound='Generator', covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +49,26 @@ class Traits:
   paper: str = ''  #: The data set whose numbers in the paper come from this generator.
 
 
-def settings_of(build: Callable) -> dict[str, object]:
+class Builder(Protocol[P, T]):
+  """A function that builds generators."""
+
+  traits: Traits  #: What is known of them.
+
+  def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Builds a generator."""
+
+
+def settings_of(build: Callable) -> dict[str, Any]:
   """Returns the settings of a builder of generators or critics with their defaults, from its keywords."""
   keywords = inspect.signature(build).parameters.values()
   return {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
 
 
-def builder(build: Callable[..., T] | None = None, **traits: bool | str) -> Callable[..., T]:
+@overload
+def builder(build: Callable[P, T], /) -> Builder[P, T]: ...
+@overload
+def builder(**traits: bool | str) -> Callable[[Callable[P, T]], Builder[P, T]]: ...
+def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
   The function receives `dtype` as a name, even if its caller gives a dtype of NumPy or TensorFlow. A function whose
@@ -88,7 +102,7 @@ def builder(build: Callable[..., T] | None = None, **traits: bool | str) -> Call
   of_vectors = first == 'vector_shape'
 
   @functools.wraps(build)
-  def checked(*positional: int | Sequence[int], **arguments) -> T:
+  def checked(*positional, **arguments):
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
     arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}
     [shape] = positional or [arguments.pop(first)]
@@ -107,11 +121,12 @@ def builder(build: Callable[..., T] | None = None, **traits: bool | str) -> Call
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
-    generator._build, generator.traits = functools.partial(checked, shape, **arguments), checked.traits
+    generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
     return generator
 
-  checked.traits = Traits(draws_rows=of_vectors, **traits)
-  return checked
+  made: Any = checked
+  made.traits = Traits(draws_rows=of_vectors, **traits)
+  return made
 
 
 def network_condition(
@@ -145,7 +160,7 @@ def uniform_class_probs(classes: int | None, dtype: tf.DType) -> tf.Variable | N
   return tf.Variable(tf.fill([classes], tf.constant(1 / classes, dtype)), trainable=False, name='class_probs')
 
 
-def _policy(dtype: str | tf.DType | np.dtype | type) -> str:
+def _policy(dtype):
   # TensorFlow accepts more: it takes 1 for float32, and Python's float, too, which NumPy takes for float64.
   is_dtype = isinstance(dtype, tf.DType | np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic))
   policy = tf.as_dtype(dtype).name if is_dtype else dtype

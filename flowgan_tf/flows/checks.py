@@ -35,7 +35,7 @@ def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:
   """Converts ints from 0 to `count - 1` to int32, and refuses others; a compiled function sees only their dtype."""
   indices = tf.convert_to_tensor(value)
   known = tf.get_static_value(indices) if indices.dtype.is_integer else None
-  wrong = [] if known is None else np.setdiff1d(known, np.arange(count))
+  wrong = np.setdiff1d([] if known is None else known, np.arange(count))
   if len(wrong) or not indices.dtype.is_integer:
     found = ', '.join(map(str, wrong)) or indices.dtype.name
     raise UsageError(f'`{name}` must be ints from 0 to {count - 1}. Got: {found}.', name)

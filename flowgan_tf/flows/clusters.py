@@ -1,5 +1,7 @@
 """Where the components of a mixture prior start: in clusters of training images."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -43,7 +45,7 @@ def initialize_prior(
       different images than components; or if a prior with classes gets no labels, another prior gets labels, or a label
       is not one of the classes.
   """
-  prior = getattr(flow, 'distribution', None)
+  prior: Any = getattr(flow, 'distribution', None)
   expected = 'a flow with `components` of at least 2'
   check('flow', flow, expected, isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable))
   normed = any(isinstance(part, BatchNormalization) for part in flow.submodules)

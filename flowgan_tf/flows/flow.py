@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -253,11 +253,11 @@ class Flow(Generator, _TransformedDistribution):
     value, condition = self._broadcast(value, self.event_shape, condition)
     return super().log_prob(value, name, training=training, component=component, condition=condition)
 
-  def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs) -> tf.Tensor:
+  def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs: Any) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""
     return tf.exp(self.log_prob(value, name, **kwargs))
 
-  def unnormalized_log_prob(self, value: tf.Tensor, name: str = 'log_prob', **kwargs) -> tf.Tensor:
+  def unnormalized_log_prob(self, value: tf.Tensor, name: str = 'log_prob', **kwargs: Any) -> tf.Tensor:
     """The same as `log_prob`: a flow is normalised."""
     return self.log_prob(value, name, **kwargs)
 
@@ -361,7 +361,7 @@ class Flow(Generator, _TransformedDistribution):
       events = tf.ensure_shape(events, events.shape[: -event_shape.rank].concatenate(event_shape))
     return events
 
-  def copy(self, **override_parameters_kwargs) -> Flow:
+  def copy(self, **override_parameters_kwargs: Any) -> Flow:
     """Copies the flow, with other constructor arguments if they are given. The copy shares its variables.
 
     A copy with another `distribution` or `bijector` is not what the builder made, and has no `with_dtype`.

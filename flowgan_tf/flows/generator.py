@@ -75,9 +75,9 @@ class Generator(HiddenFromKeras):
     Raises:
       UsageError: If the data do not suit a part.
     """
-    if self.classes is not None and start.labels is not None:
-      counts = np.bincount(start.labels[start.labels >= 0], minlength=self.classes)
-      self.class_probs.assign(counts / counts.sum())
+    if self._class_probs is not None and start.labels is not None:
+      counts = np.bincount(start.labels[start.labels >= 0], minlength=self._class_probs.shape[0])
+      self._class_probs.assign(counts / counts.sum())
     if new:
       self._fit_parts(start)
 

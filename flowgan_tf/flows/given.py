@@ -101,7 +101,12 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     """Maps images to noise; see `Flow.encode`."""
     return self.flow.encode(images, training=training, condition=self._condition)
 
-  def sample(self, sample_shape=(), seed=None, name: str = 'sample') -> tf.Tensor:
+  def sample(
+    self,
+    sample_shape: int | Sequence[int] | tf.Tensor = (),
+    seed: int | tf.Tensor | None = None,
+    name: str = 'sample',
+  ) -> tf.Tensor:
     """Draws samples `[*sample_shape, *batch_shape, *event_shape]`; see `Flow.sample`."""
     return tfp.distributions.Distribution.sample(self, sample_shape, seed, name)
 

@@ -33,8 +33,9 @@ def make_logit(
   check_histograms(image_shape, histogram_bins)
   if not histogram_bins:
     return AlphaLogit(alpha)
-  given = {'conditioners': conditioners, 'condition_shape': condition_shape}
-  return HistogramLogit(image_shape, histogram_bins, alpha, dtype, **given)
+  return HistogramLogit(
+    image_shape, histogram_bins, alpha, dtype, conditioners=conditioners, condition_shape=condition_shape
+  )
 
 
 def make_networks(

@@ -167,7 +167,7 @@ def jet(
   return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
 
 
-def _reduction(image_shape, condition_shape) -> int:
+def _reduction(image_shape, condition_shape):
   """Returns how many times smaller a condition is than the image; 1 for other conditions."""
   if condition_shape is None or len(condition_shape) < 3:
     return 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flowgan_tf.errors import check
+from flowgan_tf.flows.builder import Builder
 from flowgan_tf.flows.dcgan import dcgan
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
@@ -16,7 +17,7 @@ from flowgan_tf.plugins import Registry, short_name
 from flowgan_tf.settings import Settings, setting
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
-GENERATORS: Registry[Callable] = Registry(
+GENERATORS: Registry[Builder] = Registry(
   'generator',
   'a function decorated with `flowgan_tf.flows.builder`',
   lambda part: hasattr(part, 'traits'),
@@ -24,7 +25,7 @@ GENERATORS: Registry[Callable] = Registry(
 )
 
 
-def generator_of(config: Any) -> Callable:
+def generator_of(config: Any) -> Builder:
   """Returns the builder of the generator that a configuration names."""
   return GENERATORS[config.generator]
 

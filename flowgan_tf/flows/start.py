@@ -20,8 +20,12 @@ _IMAGES = 1000  # for a bijector that does not say how many it takes
 class Start(abc.ABC):
   """Training data, as `Generator.fit` takes them."""
 
-  seed: int  #: Seed of everything random, such as the first centres of clusters.
   labels: np.ndarray | None  #: The labels that are given, ints `[n]` with -1 for none; None without classes.
+
+  @property
+  @abc.abstractmethod
+  def seed(self) -> int:
+    """Seed of everything random, such as the first centres of clusters."""
 
   @abc.abstractmethod
   def trained(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:

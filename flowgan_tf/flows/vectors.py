@@ -77,7 +77,7 @@ def vectors(
   [2]: Christina Gao, Joshua Isaacson, Claudius Krause. i-flow: High-dimensional Integration and Sampling with
        Normalizing Flows. 2020.
   """
-  [columns] = vector_shape
+  columns = int(np.prod(vector_shape))
   check_integer('couplings', couplings, 2, MOST_LAYERS)
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)

@@ -11,7 +11,8 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
 from flowgan_tf.objectives.term import Drawn, Term
-from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -33,7 +34,7 @@ class Adversary(Term):
   needs_samples = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(Settings):
+  class Settings(AnySettings):
     """The critic, how often it is updated, and the divergence that it estimates."""
 
     divergence: str = setting(

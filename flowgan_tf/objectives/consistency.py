@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.term import Drawn, Term
-from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -30,7 +31,7 @@ class Consistency(Term):
   needs_samples = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(Settings):
+  class Settings(AnySettings):
     """The weight."""
 
     consistency_weight: float = setting(

@@ -9,7 +9,8 @@ from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
 from flowgan_tf.objectives.term import Drawn, Seen, Term
-from flowgan_tf.settings import NOT_NEGATIVE, POSITIVE, Settings, setting
+from flowgan_tf.settings import NOT_NEGATIVE, POSITIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -29,7 +30,7 @@ class Labels(Term):
   needs_density = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(Settings):
+  class Settings(AnySettings):
     """The weight and the temperature."""
 
     class_weight: float = setting(0.0, 'Weight of -log p(y | x) in the loss of a flow with classes.', must=NOT_NEGATIVE)
@@ -53,7 +54,7 @@ class Labels(Term):
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `surprise`, -log p(y | x), which is 0 without a label; and `labelled`, 1 with a label and otherwise 0."""
-    tempered, known = seen.class_log_probs / self.settings.class_temperature, seen.condition >= 0
+    tempered, known = seen.class_log_probs / self.settings.class_temperature, tf.greater_equal(seen.condition, 0)
     of_class = tf.gather(tempered, tf.maximum(seen.condition, 0), batch_dims=1)
     surprise = tf.where(known, tf.reduce_logsumexp(tempered, axis=-1) - of_class, 0.0)
     return {'surprise': surprise, 'labelled': tf.cast(known, surprise.dtype)}

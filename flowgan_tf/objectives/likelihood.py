@@ -10,7 +10,8 @@ from flowgan_tf.flows.registry import arguments_of
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.term import Drawn, Seen, Term, between
 from flowgan_tf.plugins import short_name
-from flowgan_tf.settings import NOT_NEGATIVE, Settings, setting
+from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -37,7 +38,7 @@ class Likelihood(Term):
   needs_density = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(Settings):
+  class Settings(AnySettings):
     """The weight of the likelihood, and what it is the likelihood of."""
 
     lambda_: float = setting(
@@ -103,7 +104,9 @@ class Likelihood(Term):
     component = given.nearest_component(seen.images) if self.settings.pseudo_labels else None
     log_prob = given.log_prob(seen.images, training=True, component=component)
     if self._labelled:
-      log_prob = tf.where(seen.condition >= 0, log_prob, tf.reduce_logsumexp(seen.class_log_probs, axis=-1))
+      log_prob = tf.where(
+        tf.greater_equal(seen.condition, 0), log_prob, tf.reduce_logsumexp(seen.class_log_probs, axis=-1)
+      )
     return {'log_prob': log_prob}
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -119,6 +119,7 @@ class Objective:
       The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
       divergence as this critic estimates it) and, if it is part of the loss, `gradient_penalty` (before weighting).
     """
+    assert self.adversary is not None
     return self.adversary.critic_loss(critic, real, fake, seed, penalized)
 
   def generator_loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -132,7 +133,8 @@ class Objective:
       The float32 scalar to minimise, and float32 scalars to log: `loss` (the same scalar) and, before weighting, the
       terms: `generator_loss` of the adversary, `nll` of the likelihood, and so on.
     """
-    loss, metrics = tf.constant(0.0), {}
+    loss = tf.constant(0.0)
+    metrics: dict[str, tf.Tensor] = {}
     for term in self.terms:
       value, found = term.loss(drawn)
       loss += value
@@ -168,7 +170,8 @@ def make(name: str, **settings: Any) -> Objective:
     raise TypeError(f'`make` takes the settings of the terms. Got: {", ".join(sorted(unknown))}.')
   values = defaults | {'lambda': 1.0, 'condition': '', 'terms': ()} | given | {'objective': name}
   try:
-    for kind in (ObjectiveSettings, *(term.Settings for term in TERMS.values())):
+    kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]
+    for kind in kinds:
       kind.of(values)
     return make_objective(values)
   except UsageError as error:

@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> None:
   argument = command.run_argument(arguments)
   command.load_tensorflow()
   workdir = fg.runs.run.find_run(argument)
-  if not (fg.runs.folder.read_description(workdir).config.jit or FLAGS.strategy):
+  description = fg.runs.folder.read_description(workdir)
+  assert description is not None
+  if not (description.config.jit or FLAGS.strategy):
     fg.cores.compute_parts()
   records = fg.evaluation.evaluate_run(
     workdir,

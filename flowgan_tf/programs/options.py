@@ -76,11 +76,12 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
 
   The flag itself, the config file or the run that is resumed may name them. What is wrong there is said later.
   """
-  given, found = _given_flags(), {}
+  given = _given_flags()
+  found: dict[str, Any] = {}
   search_in('.')
   with contextlib.suppress(UsageError):
     if given.get('workdir') and (saved := read_description(pathlib.Path(given['workdir']))):
-      found = settings(saved.config)
+      found = {**settings(saved.config)}
     if given.get('config'):
       found = settings(_read_config(given['config']))
   found |= given
@@ -127,7 +128,7 @@ def configurations(
   for variant in variants:
     config = base.copy_and_resolve_references()
     with config.ignore_type():  # `validate` says which type is wrong.
-      config.update_from_flattened_dict(given | variant)
+      config.update_from_flattened_dict({**given, **variant})
     validate(config)
     for name in PATHS:  # Valid in any working directory.
       if config[name] and not config[name].startswith(PREFIX):
@@ -143,7 +144,7 @@ def configurations(
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
   if workdir and configs[0].strategy != 'multi_worker':
     _check_workdir(workdir)
-  if saved:
+  if saved and workdir:
     try:
       check_same_training(workdir, configs[0], saved.config)
     except UsageError as error:
@@ -194,7 +195,8 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   keeps its meaning, and the analyses use their default. Returns a function that takes names of analyses and reads their
   settings.
   """
-  analyses, users = fg.study.ANALYSES, {}
+  analyses = fg.study.ANALYSES
+  users: dict[str, tuple[dataclasses.Field, list[str]]] = {}
   search_in('.')
   named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
   if named:
@@ -211,7 +213,7 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
       _define(name, type(field.default), whose + field.metadata['description'], module, field.default)
   about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in known]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
-  sys.modules[module].__doc__ = '\n'.join([sys.modules[module].__doc__.rstrip(), '', 'Analyses:', *about, ''])
+  sys.modules[module].__doc__ = '\n'.join([(sys.modules[module].__doc__ or '').rstrip(), '', 'Analyses:', *about, ''])
 
   def read(what: Sequence[str]) -> dict[str, dict[str, Any]]:
     found = {}

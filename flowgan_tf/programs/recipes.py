@@ -3,6 +3,7 @@
 import os
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ _SMALL = 10  # pixels on a side, of images for which the configuration of the di
 _LARGE = 128  # pixels on a side, of images for which no configuration is good
 
 
-def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, object], str]:
+def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]:
   """Returns a file of `configs/`, settings that the data need besides, and what was seen, such as '300 images'.
 
   Nothing was seen of digits, which are the default, or of what is no readable file. The latter may be a name of TFDS,
@@ -54,6 +55,7 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...]]:
   if path.is_dir() and not arrays.exists():
     found = (file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
     files = [file for file in found if not any(part.startswith('.') for part in file.relative_to(path).parts)]
+  shape: tuple[int, ...]
   try:
     if files:
       shape = (len(files), *_image_shape(min(files)))

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
       with fg.study.studying(workdir) as apply:
         for what, settings in analyses.items():
           apply(what, **settings)
-  summaries, damage = fg.study.summarize(runs)
+  summaries, damage = fg.study.summarize([*runs])
   for line in damage:
     print(f'sweep: {command.message(line)}', file=sys.stderr)
   print(fg.report.tables.sweep_table(summaries))

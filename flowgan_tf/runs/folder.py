@@ -75,6 +75,7 @@ def has_saved(workdir: pathlib.Path) -> bool:
 def count_rollback(workdir: pathlib.Path) -> int:
   """Adds one to the `rollbacks` in `config.json`, and returns the sum."""
   description = read_description(workdir)
+  assert description is not None
   description = description._replace(rollbacks=description.rollbacks + 1)
   write_description(workdir, description)
   return description.rollbacks
@@ -144,5 +145,5 @@ def check_same_training(
   if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and not moving:
     changes.pop('steps', None)  # Otherwise a learning rate or a weight depends on the last step.
   if changes:
-    changes = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
-    raise UsageError(f'{workdir}: holds a run with another configuration ({changes}); use another `workdir`', 'workdir')
+    said = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
+    raise UsageError(f'{workdir}: holds a run with another configuration ({said}); use another `workdir`', 'workdir')

@@ -38,6 +38,7 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     UsageError: If the run cannot be read, a weight is too large for float16, or the file cannot be written.
   """
   run, description = load_run(workdir, checkpoint), read_description(pathlib.Path(workdir))
+  assert description is not None
   config, init = run.config, description.init
   config.update(_without_paths(config))
   if init:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from ml_collections import config_dict
@@ -47,7 +47,9 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
     UsageError: If the folder is not a run, has no such checkpoint, or holds a damaged file.
   """
   workdir = find_run(workdir)
-  config, facts, *_ = read_description(workdir)
+  description = read_description(workdir)
+  assert description is not None
+  config, facts = description.config, description.data
   best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
   checkpoint = checkpoint or (best if best in (have := available(workdir)) else have[0])
   image_shape = tuple(facts['image_shape'])
@@ -127,7 +129,7 @@ def make_critic(
   return _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
 
 
-def _build(builders: dict[str, Callable], setting, config, image_shape, dtype, arguments):
+def _build(builders, setting, config, image_shape, dtype, arguments):
   name = short_name(config[setting])
   try:
     return builders[config[setting]](image_shape, dtype=dtype, **config[name], **arguments)

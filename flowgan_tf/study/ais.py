@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -149,7 +149,7 @@ class AnnealedImportanceSampler:
     with Task(what, total, unit='temperatures', images=0) as task:
       for i in starts:
         batch = slice(i, i + starts.step)
-        start = None if forward else posterior_samples[batch]
+        start = None if posterior_samples is None else posterior_samples[batch]
         given = data.dataset.take(condition, batch)
         found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, task))
     log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
@@ -385,7 +385,7 @@ class Ais(Analysis):
       numbers['given'] = 'own class'
     return numbers | subject.exact(images, given), {'log_likelihood': estimate.log_likelihood}
 
-  def notes(self, runs: list[Summary]) -> list[str]:
+  def notes(self, runs: Sequence[Summary]) -> list[str]:
     return [
       'AIS estimates the likelihood of the generator with Gaussian noise of standard deviation σ on its images. σ is '
       'the best value for a few validation images. The gap is the difference between the stochastic upper and lower '

@@ -17,7 +17,8 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check, check_integer
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.settings import Settings, setting
+from flowgan_tf.settings import Settings as AnySettings
+from flowgan_tf.settings import setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Settings):
+class Settings(AnySettings):
   """The settings that all analyses share. Each analysis adds its own.
 
   Raises:
@@ -68,7 +69,7 @@ class Subject:
     if label is not None:
       expected = f'left out, as {run.workdir} is not conditioned on labels'
       check('label', label, expected, condition.classes is not None)
-      check_integer('label', label, 0, condition.classes - 1)
+      check_integer('label', label, 0, (condition.classes or 1) - 1)
     self.condition: data.Condition = dataclasses.replace(condition, label=label)
     self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}

@@ -7,6 +7,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
@@ -92,15 +93,15 @@ def analyze(
     return apply(what, **settings)
 
 
-def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
+def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
   outside = {'plugin': what, 'folder': folders_of([what])[what.partition(':')[0]]} if is_plugin(what) else {}
   what = analysis.name
   if len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: {what} needs images, and this run was trained on a table')
-  settings = analysis.Settings(**settings)
-  chosen = dataclasses.asdict(settings)
+  values = analysis.Settings(**settings)
+  chosen = dataclasses.asdict(values)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
   if why := analysis.refuses(subject.condition):
@@ -109,7 +110,7 @@ def _apply(subject: Subject, what: str, **settings: int | str) -> Study:
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()
   try:
-    numbers, arrays = analysis.measure(subject, settings)
+    numbers, arrays = analysis.measure(subject, values)
   except ValueError as error:
     if isinstance(error, UsageError) and (error.argument is None or error.argument in chosen):
       raise

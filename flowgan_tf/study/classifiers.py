@@ -106,7 +106,7 @@ class Classifiers(Analysis):
 
 
 def _counts(dataset: data.Dataset) -> np.ndarray:
-  return np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+  return np.bincount(np.asarray(dataset.train.labels), minlength=dataset.num_classes or 0)
 
 
 def _probabilities(classifier: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -124,10 +124,10 @@ class Gmm(Analysis):
       if winning:
         low, high = winning
         said = f' Shaded: bandwidths from {low:.2g} to {high:.2g}, at which the mixture beats {rival} on both.'
-      columns = np.transpose([(b['bandwidth'], b['nll'], b[name]) for b in record['bandwidths']])
+      bandwidths, nll, scores = ([b[key] for b in record['bandwidths']] for key in ('bandwidth', 'nll', name))
       score = SCORE_NAMES[name]
       figures[self.name] = Figure.of_plot(
-        plots.bandwidth_study(*columns, score, lines, winning),
+        plots.bandwidth_study(bandwidths, nll, scores, score, lines, winning),
         f'NLL and {score} of a mixture of Gaussians against its bandwidth, with horizontal lines for {listed(lines)}.',
         f'Mixture of {record["centers"]:,} isotropic Gaussians, one on each training image: NLL of {at["n"]:,} '
         f'validation images and {score} of {at["score_samples"]:,} samples.{said}',

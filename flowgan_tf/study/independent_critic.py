@@ -39,7 +39,7 @@ _TRAINING, _MEASUREMENT = range(2)
 def critic_distances(
   sample: Callable[[int, tf.Tensor], tf.Tensor],
   train: np.ndarray | data.StoredImages,
-  validation: np.ndarray,
+  validation: np.ndarray | data.StoredImages,
   levels: int,
   critic: keras.Model,
   steps: int,

@@ -6,11 +6,11 @@ import concurrent.futures
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import threadpoolctl
+from numpy.typing import ArrayLike
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import lazy_import
@@ -60,7 +60,7 @@ class GaussianMixture:
     """
     self.centers = arrays.check_images(centers)
 
-  def log_prob(self, images: np.ndarray, bandwidths: Sequence[float]) -> np.ndarray:
+  def log_prob(self, images: np.ndarray, bandwidths: ArrayLike) -> np.ndarray:
     """Returns log densities of images for several bandwidths at once, at hardly more cost than for one.
 
     The squared distances cost one product of matrices, `2 m n d` operations, whatever the number of bandwidths. Each

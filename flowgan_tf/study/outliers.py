@@ -112,7 +112,8 @@ class Outliers(Analysis):
     room = _ROOM * (high - low)
     near = {n: v for n, v in nll.items() if low - room < np.median(v) < high + room}
     far = [f'{n} has {v.mean():.2f} on average' for n, v in nll.items() if n not in near]
-    edges = np.linspace(*np.quantile(np.concatenate(list(near.values())), [0.001, 0.999]), 61)
+    low, high = np.quantile(np.concatenate(list(near.values())), [0.001, 0.999])
+    edges = np.linspace(low, high, 61)
     counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for name, v in near.items()}
     figure = Figure.of_plot(
       plots.likelihood_histograms(edges, counts, unit),
@@ -123,7 +124,7 @@ class Outliers(Analysis):
     return {self.name: figure}
 
 
-def _other(settings, config, dataset, whose) -> data.Dataset:
+def _other(settings, config, dataset, whose):
   try:
     other = data.load(settings.other_dataset, config.data_dir, config.image_size)
   except UsageError as error:

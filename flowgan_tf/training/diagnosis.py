@@ -57,7 +57,7 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
         if found:
           raise _FoundError('; '.join(found))
 
-      step.inspect = inspect
+      vars(step)['inspect'] = inspect
       step(batch)
   except _FoundError as error:
     return str(error)

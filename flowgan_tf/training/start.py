@@ -63,7 +63,7 @@ class TrainingStart(Start):
   def sample(self, n: int, of_class: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images as they are, dequantised. If there are classes, only images with labels count."""
     order = np.random.default_rng((self.seed, Purpose.PRIOR)).permutation(len(self.split))
-    labels, classes = self.split.labels, self.condition.classes
+    labels, classes = np.asarray(self.split.labels), self.condition.classes
     if classes:
       order = order[labels[order] >= 0]
     chosen = order[: min(n, max(of_class, self._held))]

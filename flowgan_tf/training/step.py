@@ -5,6 +5,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from ml_collections import config_dict
@@ -31,7 +32,7 @@ def batches_per_step(objective: Objective, critic_steps: int, reuse_batch: bool)
   return critic_steps + objective.uses_likelihood
 
 
-def as_graph(function: Callable, **settings) -> tf.types.experimental.PolymorphicFunction:
+def as_graph(function: Callable, **settings: Any) -> tf.types.experimental.PolymorphicFunction:
   """Returns a function as a `tf.function`.
 
   Tracing takes longer with AutoGraph, which nothing here needs. TensorFlow warns of a function that it traces five
@@ -80,7 +81,7 @@ class TrainStep:
     self.state, self.objective, self.config, self._replicas = state, objective, config, replicas
     self._batch_size = config.batch_size // replicas.count
     self._shares_samples = config.reuse_batch and config.critic_steps == 1
-    self._graphs = {}
+    self._graphs: dict[tuple, Callable] = {}
     self._always_computes_norm = objective.uses_critic or config.optimizer.clip_norm > 0
     alone = replicas.count == 1
     generator = state.generator
@@ -92,7 +93,7 @@ class TrainStep:
     running = [variable for part in parts for variable in part.non_trainable_variables]
     divided = alone and not running and not config.jit and not generator.traits.computed_whole
     self._in_parts = in_parts if divided else lambda function: function
-    self._of_images, self._decode_each = self._in_parts(self._of_images), self._in_parts(self._decode_each)
+    self._replace(self._in_parts, '_of_images', '_decode_each')
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -102,10 +103,9 @@ class TrainStep:
       # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else as_graph(function, jit_compile=config.jit)
 
-    self._means, self._decode = compiled(self._means), compiled(self._decode)
+    self._replace(compiled, '_means', '_decode')
     if alone:
-      self._apply_to_critic = compiled(self._apply_to_critic)
-      self._apply_to_generator = compiled(self._apply_to_generator)
+      self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
     self._average = as_graph(functools.partial(replicas.run, as_graph(self.update_average, jit_compile=True)))
     self._running = [] if alone else running
@@ -113,6 +113,10 @@ class TrainStep:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
     if self._running:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
+
+  def _replace(self, change, *methods):
+    for name in methods:
+      setattr(self, name, change(getattr(self, name)))
 
   def __call__(
     self, batch: Batch | tf.Tensor, step: int | None = None, gradient_norm: bool = True
@@ -134,8 +138,9 @@ class TrainStep:
     if step is None:
       with tf.init_scope():  # The number, also where this is part of another graph, such as in `benchmarks`.
         step = int(state.step.numpy())
-    penalized, trains_generator = (), True
-    if self.objective.uses_critic:
+    penalized: tuple[bool, ...] = ()
+    trains_generator = True
+    if self.objective.adversary is not None:
       updates = range(step * config.critic_steps, (step + 1) * config.critic_steps)
       penalized = tuple(number % self.objective.adversary.settings.penalty_interval == 0 for number in updates)
       trains_generator = step >= config.critic_warmup
@@ -143,7 +148,7 @@ class TrainStep:
     # makes several, each of which takes long to compile; without the norm they would be twice as many. The optimizer
     # computes the norm anyway if it limits it.
     pattern = penalized, trains_generator, gradient_norm or self._always_computes_norm
-    waiting = contextlib.nullcontext()
+    waiting: contextlib.AbstractContextManager = contextlib.nullcontext()
     if pattern not in self._graphs:
       self._graphs[pattern] = as_graph(lambda batch: self._step(batch, *pattern), jit_compile=self._compiles_all)
       waiting = Task('compiling the training step')
@@ -166,7 +171,8 @@ class TrainStep:
 
     `penalized` says for each critic update whether the gradient penalty is part of its loss.
     """
-    config, batch_size, metrics = self.config, self._batch_size, {}
+    config, batch_size = self.config, self._batch_size
+    metrics: dict[str, tf.Tensor] = {}
     batches = batches_per_step(self.objective, config.critic_steps, config.reuse_batch)
     batch = _map(lambda part: share(part, batches, of_worker=True), batch)
     if self.objective.uses_critic and not (trains_generator and self._shares_samples):
@@ -188,7 +194,8 @@ class TrainStep:
 
     An image and the sample in the same place have the same condition.
     """
-    state, metrics = self.state, {}
+    state = self.state
+    metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
@@ -208,7 +215,8 @@ class TrainStep:
 
   def update_generator(self, batch: Batch, penalized: Sequence[bool], gradient_norm: bool) -> dict[str, tf.Tensor]:
     """Makes the generator's update, and the critic's from the same samples if the two share them."""
-    state, metrics = self.state, {}
+    state = self.state
+    metrics: dict[str, tf.Tensor] = {}
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)

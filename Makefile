@@ -35,7 +35,7 @@ help:
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make mutants   put 150 small faults into the package, one at a time, for hours, and count how many tests find'
-	@echo 'make lint      check style and formatting'
+	@echo 'make lint      check style, formatting and types'
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
 	@echo 'make speed     check the speed of a training step against matrix products, and of a step with labels'
@@ -87,6 +87,7 @@ examples: $(TESTABLE)
 lint: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(DOCUMENTED)
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs site
@@ -109,7 +110,7 @@ wheel: $(TESTABLE)
 	.ci/try-wheel
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(NIGHTLY) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(NIGHTLY) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.

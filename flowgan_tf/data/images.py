@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -128,8 +129,8 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
     with Image.open(path) as image:
       found = _difference(image)
       if found is None:
-        image = ImageOps.exif_transpose(image)
-        pixels = np.array(image.convert({'1': 'L', 'P': 'RGB'}.get(image.mode, image.mode)))
+        upright = ImageOps.exif_transpose(image)
+        pixels = np.array(upright.convert({'1': 'L', 'P': 'RGB'}.get(upright.mode, upright.mode)))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return crop_and_resize(pixels, image_size) if image_size else pixels
   except Exception as error:  # A damaged file can raise anything.
@@ -137,7 +138,7 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
   raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
 
 
-def _difference(image: Image.Image) -> str | None:
+def _difference(image: Any) -> str | None:
   """Says what an image would lose as 8-bit grey levels or colours; None if nothing."""
   if image.format not in _FORMATS:
     return f'format {image.format}'

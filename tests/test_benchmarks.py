@@ -173,6 +173,7 @@ def test_wrong_results_are_noticed(tmp_path):
   assert list(compare.find_faults([record | {'relative_difference': math.nan}]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['real_nvp_train', 'jet_train'])
 def test_masks_of_the_peers_are_those_of_the_flows(name):
   task = work.TINY[name]

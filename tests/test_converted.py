@@ -28,7 +28,7 @@ def onnx(folder, name):
 
 
 FLOWS = {
-  'nice': ('nice', {}),
+  'nice': ('nice', {'normalization': 'layer'}),
   'labels': ('nice', {'classes': 3, 'components': 6}),
   'histograms': ('nice', {'histogram_bins': 5}),
   'networks': (

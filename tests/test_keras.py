@@ -57,21 +57,20 @@ def trained():
   keras.utils.set_random_seed(0)
   model = fg.keras.FlowModel(make_flow())
   before = numbers(model.flow.variables)
-  model.compile(optimizer=keras.optimizers.Adam(0.02))
-  losses = model.fit(make_images(), batch_size=16, epochs=6, shuffle=False, verbose=0).history['loss']
+  model.compile(optimizer=keras.optimizers.Adam(0.05), run_eagerly=True)
+  losses = model.fit(make_images(), batch_size=20, epochs=4, shuffle=False, verbose=0).history['loss']
   assert losses[-1] < losses[0] - 0.5
   for old, new in zip(before, model.flow.variables, strict=True):
     assert np.abs(new - old).max() > 1e-3, new.name  # `training=True` has reached the batch norms.
   return model
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'float64'])
-def test_a_step_is_that_of_gradient_descent_on_the_mean(dtype):
-  first, images = make_flow(dtype=dtype), make_images(8, *SHAPE)
-  second = first.with_dtype(dtype)
+def test_a_step_is_that_of_gradient_descent_on_the_mean():
+  first, images = make_flow(dtype='float64'), make_images(8, *SHAPE)
+  second = first.with_dtype('float64')
   model = fg.keras.FlowModel(first)
-  model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
-  assert model.predict(images, verbose=0).dtype == dtype
+  model.compile(optimizer=keras.optimizers.SGD(0.1))
+  assert model.predict(images, verbose=0).dtype == 'float64'
   model.fit(images, batch_size=8, verbose=0)
   with tf.GradientTape() as tape:
     loss = -tf.reduce_sum(second.log_prob(images, training=True)) / 8
@@ -88,7 +87,7 @@ def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained
   assert abs(np.mean(log_probs) - np.mean(model.flow.with_dtype('float32').log_prob(images, training=True))) > 0.01
   statistics = numbers(model.flow.non_trainable_variables)
   np.testing.assert_allclose(model.evaluate(images, batch_size=16, verbose=0), -log_probs.mean(), rtol=1e-5)
-  labelled = dataset((images, np.arange(40)), 16)
+  labelled = dataset((images, np.arange(40)), 40)
   np.testing.assert_allclose(model.evaluate(labelled, verbose=0), -log_probs.mean(), rtol=1e-5)
   np.testing.assert_allclose(model.predict(labelled, verbose=0), log_probs, rtol=1e-4, atol=1e-5)
   shapeless = tf.data.Dataset.from_generator(lambda: [images], output_signature=tf.TensorSpec(None))
@@ -380,7 +379,7 @@ def test_the_loss_of_float16_is_scaled(tmp_path):
   wide = fg.keras.FlowModel(model.flow.with_dtype('float32'))
   start = numbers(model.flow.trainable_variables)
   for each in (model, wide):
-    each.compile(keras.optimizers.SGD(1 / weight))
+    each.compile(keras.optimizers.SGD(1 / weight), run_eagerly=True)
     each.fit(make_images(8, *SHAPE), batch_size=8, sample_weight=np.full(8, weight, np.float32), verbose=0)
   assert (type(wide.optimizer), model.optimizer.initial_scale) == (keras.optimizers.SGD, 2.0**12)
   for before, v, w in zip(start, model.flow.trainable_variables, wide.flow.trainable_variables, strict=True):

@@ -39,7 +39,8 @@ np.savez(
 def make_flow(name, **arguments):
   keras.utils.set_random_seed(0)
   if name == 'nice':
-    flow = flows.nice((4, 4, 1), couplings=2, hidden_units=8, hidden_layers=1, **arguments)
+    small = {'couplings': 2, 'hidden_units': 8, 'hidden_layers': 1, 'normalization': 'none'}
+    flow = flows.nice((4, 4, 1), **small | arguments)
   elif name == 'jet':
     small = {'couplings': 4, 'patch_size': 2, 'width': 4, 'hidden_units': 4}
     flow = flows.jet((4, 4, 1), conditioner='transformer', **small, **arguments)
@@ -75,10 +76,10 @@ def graph_log_prob(flow, images):
 
 def test_densities_are_those_of_the_flow_and_mappings_are_inverse(exported):
   flow, _, model = exported
+  images = make_images(flow, 7)
+  expected = graph_log_prob(flow, images)
   for n in (1, 7):
-    images = make_images(flow, n)
-    np.testing.assert_allclose(model.log_prob(images), graph_log_prob(flow, images), rtol=1e-6, atol=5e-6)
-    assert model.log_prob(images).shape == (n,)
+    np.testing.assert_allclose(model.log_prob(images[:n]), expected[:n], rtol=1e-6, atol=5e-6)
   noise = model.encode(images)
   np.testing.assert_allclose(noise, flow.encode(images), atol=1e-5)
   np.testing.assert_allclose(model.decode(tf.identity(noise)), images, atol=1e-5)

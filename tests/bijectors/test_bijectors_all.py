@@ -17,9 +17,6 @@ from flowgan_tf.networks import MixerConditioner, ResidualConditioner, Transform
 
 tfb = tfp.bijectors
 
-# Largest round-trip error, for inputs of order 1.
-ROUND_TRIP = {'float32': 1e-5, 'float64': 1e-12}
-
 
 class Case(NamedTuple):
   build: Callable[[str], tfb.Bijector]
@@ -76,7 +73,7 @@ CASES = {
   'HistogramLogit of mixers': Case(histogram_of_mixers, (4, 2, 2), forward_domain=(0.05, 0.95)),
   'BatchNormalization': Case(lambda dtype: bijectors.BatchNormalization((2, 2, 3), dtype=dtype), (2, 2, 3)),
 }
-COMPILED = 'AffineCoupling odd', 'AffineCoupling of a mixer', 'FactorOut'
+COMPILED = 'AffineCoupling of a mixer', 'FactorOut'
 
 
 @functools.cache
@@ -124,17 +121,17 @@ def log_det_by_autodiff(function, events):
 each_case = pytest.mark.parametrize('name', CASES)
 
 
-@pytest.mark.parametrize(('dtype', 'batch_shape'), [('float32', (2, 2)), ('float64', ())])
 @each_case
-def test_round_trip_and_shapes(name, dtype, batch_shape):
-  bijector = bijector_of(name, dtype)
-  x, y = inputs(name, batch_shape, dtype)
+def test_round_trip_and_shapes(name):
+  bijector = bijector_of(name, 'float64')
+  x, y = inputs(name, (2, 2), 'float64')
   # Without tf.identity TFP's cache would answer with the input itself.
   forward, inverse = bijector.forward(x), bijector.inverse(y)
   x_again, y_again = bijector.inverse(tf.identity(forward)), bijector.forward(tf.identity(inverse))
-  assert x_again.dtype == y_again.dtype == dtype
-  np.testing.assert_allclose(x_again, x, rtol=0, atol=ROUND_TRIP[dtype])
-  np.testing.assert_allclose(y_again, y, rtol=0, atol=ROUND_TRIP[dtype])
+  assert x_again.dtype == y_again.dtype == 'float64'
+  np.testing.assert_allclose(x_again, x, rtol=0, atol=1e-12)
+  np.testing.assert_allclose(y_again, y, rtol=0, atol=1e-12)
+  np.testing.assert_allclose(bijector.forward(x[0, 1]), forward[0, 1], rtol=1e-12)
   assert forward.shape == bijector.forward_event_shape(x.shape) == y.shape
   assert inverse.shape == bijector.inverse_event_shape(y.shape) == x.shape
   np.testing.assert_array_equal(bijector.forward_event_shape_tensor(x.shape), y.shape)
@@ -161,7 +158,19 @@ def test_log_det_against_autodiff(name):
     del value
 
 
-@each_case
+@pytest.mark.parametrize(
+  'name',
+  [
+    'AdditiveCoupling checkerboard',
+    'AffineCoupling odd',
+    'AffineCoupling of a mixer',
+    'Squeeze',
+    'FactorOut',
+    'DiagonalScaling',
+    'HistogramLogit of mixers',
+    'BatchNormalization',
+  ],
+)
 def test_eager_graph_and_xla_agree(name):
   """The compiler chooses the order of sums, and the graph does not know the size of the batch."""
   bijector, event_ndims = bijector_of(name, 'float32'), len(CASES[name].event_shape)
@@ -224,8 +233,7 @@ for kind, network in (
   CONDITIONAL |= {f'{kind}, vector': (network, mask, VECTOR), f'{kind}, image': (network, mask, IMAGE)}
 
 
-@pytest.mark.parametrize('name', CONDITIONAL)
-@pytest.mark.parametrize('kind', [ADDITIVE, AFFINE])
+@pytest.mark.parametrize(('kind', 'name'), [(ADDITIVE, 'dense, vector'), *((AFFINE, name) for name in CONDITIONAL)])
 def test_log_det_with_a_condition_against_autodiff(kind, name):
   make, mask, condition_shape = CONDITIONAL[name]
   bijector = kind(make(mask.changed_shape[-1] * (2 if kind is AFFINE else 1)), mask, condition_shape=condition_shape)

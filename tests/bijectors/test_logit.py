@@ -1,9 +1,7 @@
-import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from hypothesis import strategies as st
 from scipy import special, stats
 
 from flowgan_tf.bijectors import AlphaLogit
@@ -11,10 +9,9 @@ from tests.tiny import MODES
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1e-7, 0.05, 0.4])
-@hypothesis.settings(deadline=None, max_examples=20, derandomize=True)
-@hypothesis.given(x=st.floats(1e-6, 1 - 1e-6))
-def test_against_scipy(alpha, x):
-  bijector = AlphaLogit(alpha)
+def test_against_scipy(alpha):
+  bijector, small = AlphaLogit(alpha), np.geomspace(1e-6, 0.5, 30)
+  x = np.concatenate([small, 1 - small])
   p = alpha + (1 - 2 * alpha) * x
   y = bijector.forward(tf.constant(x, tf.float64))
   np.testing.assert_allclose(y, special.logit(p), rtol=1e-9, atol=1e-12)

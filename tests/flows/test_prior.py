@@ -261,16 +261,8 @@ def clustered_images(n=60):
   return images.astype(np.float32), kinds
 
 
-@pytest.mark.parametrize(
-  'build',
-  [
-    nice,
-    functools.partial(flows.real_nvp, (2, 2, 1), scales=1, channels=4, blocks=0),
-    functools.partial(flows.jet, (2, 2, 1), couplings=2, patch_size=1, width=4, hidden_units=4),
-  ],
-)
-def test_means_start_in_the_clusters_of_images(build):
-  flow = build(components=3)
+def test_means_start_in_the_clusters_of_images():
+  flow = nice(components=3)
   images, kinds = clustered_images()
   flows.initialize_prior(flow, images)
   noise = flow.encode(images).numpy()

@@ -20,7 +20,7 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   config.condition, config.labelled, config.class_weight = 'label', labelled, class_weight
   config.class_temperature = 4.0 if class_weight else 1.0
   config.pseudo_labels, config.nice.condition_networks = pseudo_labels, condition_networks
-  config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'components': 20})
+  config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'components': 20, 'normalization': 'none'})
   config.batch_size, config.jit = 12, False
   dataset = data.load('digits')
   condition = data.make_condition('label', dataset)

@@ -302,7 +302,7 @@ def test_the_norm_of_the_gradient_of_means_that_several_samples_share():
 @pytest.mark.parametrize('schedule', ['constant', 'cosine', 'exponential'])
 def test_learning_rates_follow_training_steps(schedule):
   steps, decay, warmup, critic_steps = 4, 0.8, 2, 2
-  config = make_config(objective='hybrid', critic_steps=critic_steps, steps=steps)
+  config = make_config(objective='adversarial', critic_steps=critic_steps, steps=steps)
   for name, rate in (('optimizer', 1e-3), ('critic_optimizer', 3e-3)):
     config[name].update(schedule=schedule, decay_rate=decay, warmup_steps=warmup, learning_rate=rate)
   state, step = prepared(config)

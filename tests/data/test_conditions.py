@@ -63,6 +63,27 @@ def test_conditions_of_a_split_start_again_and_may_be_computed_in_parts(monkeypa
   assert condition.network_shape == {'label': (3,), 'vector': (3, 4, 2)}.get(kind, whole.shape[1:])
   if kind in ('label', 'vector'):
     np.testing.assert_array_equal(whole, data.train.labels if kind == 'label' else CONDITIONS)
+  else:
+    np.testing.assert_array_equal(condition.of_images((data.train.images + 0.9) / LEVELS), whole)
+  # Samples get the conditions of images; labels have the probabilities that they are given.
+  drawn = condition.draw(1000, 0, data.train, np.array([0.5, 0.5, 0.0]))
+  if kind == 'label':
+    assert abs((drawn == 0).mean() - 0.5) < 0.07 and not (drawn == 2).any()
+  else:
+    assert {c.tobytes() for c in drawn} == {c.tobytes() for c in whole}
+
+
+def test_without_conditions_nothing_is_given():
+  data = unlabelled()
+  condition = make_condition('', data)
+  assert not condition and condition.has_marginal and not condition.comes_from_image
+  assert condition.arguments == {} and condition.network_shape is None and describe(condition, data) == []
+  found = (
+    condition.of_split(data.train, 3),
+    condition.of_images(np.zeros((2, 6, 4, 3))),
+    condition.draw(3, 0, data.train, None),
+  )
+  assert found == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,11 @@ def test_the_distribution_given_a_condition(kind):
   np.testing.assert_allclose(given.log_prob(samples + 0.0), log_prob, rtol=1e-9)
   np.testing.assert_array_equal(given.sample((3, 2), seed=(0, 1)), samples)
   assert len(given.trainable_variables) == len(flow.trainable_variables)
+  # A function of batches takes images and conditions; alone, images of a flow with classes have the density p(x).
+  log_prob = tf.function(flow.on_batches(lambda bound, values: bound.log_prob(values)))
+  np.testing.assert_allclose(log_prob(x, c), expected, rtol=1e-12)
+  if flow.classes:
+    np.testing.assert_allclose(log_prob(x), flow.log_prob(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize('kind', ['label', 'vector'])

@@ -35,7 +35,7 @@ FAST = (*NICE, '--objective=mle', '--steps=2', '--batch_size=8', '--samples=10',
 # A hybrid training on the digits. One step takes 5 of the 29 batches of an epoch.
 TINY = shlex.split(f"""{' '.join(NICE)} --objective=hybrid --batch_size=50 --critic_steps=4 --samples=50
   --config.dcgan_critic.channels=(4,) --config.dcgan_critic.dense_units=0
-  --config.log_every=1 --config.eval_every=5 --config.score_samples=64""")
+  --config.log_every=1 --config.eval_every=10 --config.score_samples=64""")
 
 
 class Outcome(NamedTuple):

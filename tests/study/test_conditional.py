@@ -39,7 +39,7 @@ def perturbed(generator):
 
 
 def flow_given(kind, dtype='float32', **arguments):
-  sizes = {'couplings': 2, 'hidden_units': 6, 'hidden_layers': 1, 'dtype': dtype}
+  sizes = {'couplings': 2, 'hidden_units': 6, 'hidden_layers': 1, 'normalization': 'none', 'dtype': dtype}
   return perturbed(flows.nice(SHAPE, **sizes, **ARGUMENTS[kind], **arguments))
 
 

@@ -26,7 +26,8 @@ def perturbed(generator):
 
 
 def nice(dtype='float64'):
-  return perturbed(flows.nice((3, 2, 1), couplings=2, hidden_units=6, hidden_layers=1, dtype=dtype))
+  sizes = {'couplings': 2, 'hidden_units': 6, 'hidden_layers': 1, 'normalization': 'none'}
+  return perturbed(flows.nice((3, 2, 1), **sizes, dtype=dtype))
 
 
 def small_dcgan():

@@ -53,7 +53,7 @@ def test_weights_are_unbiased_with_few_temperatures(identity):
 def test_the_estimate_is_the_closed_form_of_a_linear_generator():
   decode, exact = linear(3, 5)
   images = exact(0.3).rvs(12, random_state=1)
-  estimate = sampler_of(decode, 3, chains=32, steps=200).estimate(images, 0.3, seed=0)  # batches of 8 and 4 images
+  estimate = sampler_of(decode, 3, chains=32, steps=100).estimate(images, 0.3, seed=0)  # batches of 8 and 4 images
   truth = exact(0.3).logpdf(images)
   np.testing.assert_allclose(estimate.log_likelihood, truth, atol=0.5)
   assert -0.1 < np.mean(estimate.log_likelihood - truth) < 0.05  # below in expectation

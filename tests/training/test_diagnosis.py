@@ -91,6 +91,7 @@ class InfiniteSlope:
   """The likelihood plus the square root of 0, whose value is finite and whose gradient is not."""
 
   objective: object
+  adversary: object = None
   uses_critic: bool = False
   uses_likelihood: bool = True
 

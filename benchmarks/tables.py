@@ -38,10 +38,10 @@ DATA = {
 }
 
 
-def train(rows: np.ndarray) -> fg.flows.Flow:
-  """Returns our flow, trained."""
+def train(rows: np.ndarray, coupling: str) -> fg.flows.Flow:
+  """Returns our flow with a kind of couplings, trained."""
   keras.utils.set_random_seed(0)
-  flow = fg.flows.vectors(rows.shape[1])
+  flow = fg.flows.vectors(rows.shape[1], coupling=coupling)
   fg.flows.standardize(flow, rows)
   model = fg.keras.FlowModel(flow)
   model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, STEPS.value)))
@@ -79,12 +79,13 @@ def main(argv: list[str]) -> None:
     points = make(18_000).astype('float32')
     rows, test = points[:16_000], points[16_000:]
     print(f'{name}: {len(rows):,} training rows, {len(test):,} test rows, {rows.shape[1]} columns')
-    began = time.perf_counter()
-    flow = train(rows)
-    parameters = sum(v.shape.num_elements() for v in flow.trainable_variables)
-    show('flowgan_tf vectors', parameters, -flow.log_prob(test).numpy(), time.perf_counter() - began)
-    if PICTURE.value and name == 'moons':
-      draw(flow, rows, PICTURE.value)
+    for coupling in ('affine', 'spline'):
+      began = time.perf_counter()
+      flow = train(rows, coupling)
+      parameters = sum(v.shape.num_elements() for v in flow.trainable_variables)
+      show(f'flowgan_tf, {coupling}', parameters, -flow.log_prob(test).numpy(), time.perf_counter() - began)
+      if PICTURE.value and name == 'moons' and coupling == 'affine':
+        draw(flow, rows, PICTURE.value)
     with tempfile.TemporaryDirectory() as folder:
       data = pathlib.Path(folder, 'rows.npz')
       np.savez(data, rows=rows, test=test)

@@ -3,20 +3,23 @@
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import bijector_kwargs, clearing_caches
 from flowgan_tf.bijectors.batch_norm import BatchNormalization
-from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from flowgan_tf.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from flowgan_tf.bijectors.histogram import HistogramLogit
 from flowgan_tf.bijectors.logit import AlphaLogit
 from flowgan_tf.bijectors.multiscale import FactorOut, Squeeze
 from flowgan_tf.bijectors.scaling import DiagonalScaling
+from flowgan_tf.bijectors.spline import SplineCoupling
 
 __all__ = [
   'AdditiveCoupling',
   'AffineCoupling',
   'AlphaLogit',
   'BatchNormalization',
+  'Coupling',
   'DiagonalScaling',
   'FactorOut',
   'HistogramLogit',
+  'SplineCoupling',
   'Squeeze',
   'bijector_kwargs',
   'clearing_caches',

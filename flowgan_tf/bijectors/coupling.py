@@ -1,76 +1,39 @@
-"""Additive (NICE) and affine (Real-NVP) coupling layers."""
+"""Couplings: a network reads one part of the event, and chooses a bijector of the other part."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
-from flowgan_tf.errors import UsageError, check, check_number
+from flowgan_tf.errors import UsageError, check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
 
-class _Coupling(VariableBijector, OnePassBijector):
-  """Base of both couplings: a mask, and a conditioner that sees the kept part of the event, and the condition."""
-
-  accepts_training = True
-  _outputs_per_entry: int
-
-  def __init__(self, conditioner, mask, condition_shape, parameters, name):
-    self._mask = mask if isinstance(mask, masks.Mask) else masks.BinaryMask(mask)
-    *front, channels = self._mask.changed_shape
-    self._output_shape = (*front, self._outputs_per_entry * channels)
-    if isinstance(conditioner, keras.Layer):
-      conditioner = KerasModule(conditioner, self._mask.kept_shape, condition_shape=condition_shape)
-    # TFP would not see the variables of a function or of a network that it cannot look into.
-    trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
-    check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
-    self._conditioner = conditioner
-    if isinstance(conditioner, KerasModule):
-      self.accepts_condition = conditioner.condition_shape is not None
-    else:
-      self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
-    if condition_shape is not None:
-      taken = getattr(conditioner, 'condition_shape', condition_shape) if self.accepts_condition else None
-      expected = f'{taken}, as the conditioner takes it'
-      check('condition_shape', condition_shape, expected, taken is not None and tuple(condition_shape) == tuple(taken))
-    super().__init__(
-      forward_min_event_ndims=len(self._mask.event_shape),
-      parameters=parameters,
-      name=name,
-    )
-
-  @property
-  def conditioner(self) -> tf.Module:
-    """The network that computes shift (and log-scale) from the kept part."""
-    return self._conditioner
-
-  @property
-  def mask(self) -> masks.Mask:
-    """The mask that says which part is kept."""
-    return self._mask
-
-  def _output(self, kept, training, condition):
-    # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
-    given = condition is not None
-    expected = 'given' if self.accepts_condition else "None, because this coupling's network does not take it"
-    check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
-    output = self._conditioner(kept, training=training, **({'condition': condition} if given else {}))
-    shape = self._output_shape
-    if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):
-      raise UsageError(f'`conditioner` must return shape {shape} per event. Got: {tuple(output.shape)}.', 'conditioner')
-    return tf.cast(output, kept.dtype)
-
-
-class AdditiveCoupling(_Coupling):
-  """Shifts one part of the event by a function of the other part.
+class Coupling(VariableBijector, OnePassBijector):
+  """Changes each number of one part of the event by a bijector that a network chooses from the other part.
 
   ```none
   y_kept    = x_kept
-  y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
+  y_changed = f(x_changed; conditioner(x_kept))         log|det dy/dx| = sum log f'
+  ```
+
+  `inner` turns the outputs of the conditioner into the bijector `f` of single numbers. It may be any function that
+  returns a bijector of TFP:
+
+  ```python
+  def arcsinh(skewness, tail):
+    return tfp.bijectors.SinhArcsinh(skewness, tf.exp(tf.tanh(tail)))
+
+
+  mask = fg.bijectors.masks.even_odd(5)  # keeps 3 numbers and changes 2
+  coupling = fg.bijectors.Coupling(keras.layers.Dense(4), mask, arcsinh, outputs=2)
+  y = coupling.forward(tf.zeros((8, 5)))
   ```
 
   A Keras network with two inputs makes a coupling given a condition `c`, here a vector of three numbers:
@@ -82,32 +45,35 @@ class AdditiveCoupling(_Coupling):
   coupling = fg.bijectors.AdditiveCoupling(keras.Model([x, c], shift), mask, condition_shape=(3,))
   y = coupling.forward(tf.zeros((5, 4)), condition=tf.ones((5, 3)))
   ```
-
-  `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. If it were true, TFP would take
-  `forward(mean)` for the mean of a distribution.
-
-  Source: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section
-  3.2.
   """
 
-  _outputs_per_entry = 1
+  accepts_training = True
 
   def __init__(
     self,
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
-    name: str = 'additive_coupling',
+    inner: Callable[..., tfp.bijectors.Bijector],
+    outputs: int,
+    name: str = 'coupling',
     condition_shape: Sequence[int] | None = None,
   ):
     """Builds the coupling.
 
     Args:
-      conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`, that maps
-        `[..., *mask.kept_shape]` to `[..., *mask.changed_shape]`.
+      conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`. It gets the kept part,
+        `[..., *mask.kept_shape]`, and returns `outputs` numbers for each entry of the changed part: the shape of that
+        part, `[..., *mask.changed_shape]`, with a last axis that is `outputs` times as long. The first output of all
+        entries comes first.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
+      inner: A function of `outputs` tensors `[..., *mask.changed_shape]`. It returns a `tfb.Bijector` of single
+        numbers, or an object with the methods `forward_and_log_det(x)` and `inverse_and_log_det(y)`. Where the changed
+        part has the shape of the event, the bijector also meets zeros in place of the kept part, and what it makes of
+        them is ignored. If it has variables, it must be a `tf.Module`.
+      outputs: Number of outputs for each entry of the changed part.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
-      condition_shape: Shape of a condition `c`, for a coupling with shift `t(x_kept, c)`. Its methods then need the
-        keyword `condition`, floats `[..., *condition_shape]`. A Keras layer is called as `conditioner([x, c])`. A
+      condition_shape: Shape of a condition `c`, which the network then sees, too. The methods of the coupling then need
+        the keyword `condition`, floats `[..., *condition_shape]`. A Keras layer is called as `conditioner([x, c])`. A
         `tf.Module` whose `__call__` takes a `condition` is called as `conditioner(x, condition=c, training=...)`, also
         without this argument.
 
@@ -117,22 +83,125 @@ class AdditiveCoupling(_Coupling):
         none, or another conditioner gets one.
     """
     parameters = dict(locals())
+    check_integer('outputs', outputs, 1)
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, condition_shape, parameters, name)
+      self._inner, self._outputs = inner, int(outputs)
+      self._mask = mask if isinstance(mask, masks.Mask) else masks.BinaryMask(mask)
+      if isinstance(conditioner, keras.Layer):
+        conditioner = KerasModule(conditioner, self._mask.kept_shape, condition_shape=condition_shape)
+      # TFP would not see the variables of a function or of a network that it cannot look into.
+      trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
+      check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
+      self._conditioner = conditioner
+      if isinstance(conditioner, KerasModule):
+        self.accepts_condition = conditioner.condition_shape is not None
+      else:
+        self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
+      if condition_shape is not None:
+        taken = getattr(conditioner, 'condition_shape', condition_shape) if self.accepts_condition else None
+        suits = taken is not None and tuple(condition_shape) == tuple(taken)
+        check('condition_shape', condition_shape, f'{taken}, as the conditioner takes it', suits)
+      super().__init__(forward_min_event_ndims=len(self._mask.event_shape), parameters=parameters, name=name)
+
+  @property
+  def conditioner(self) -> tf.Module:
+    """The network that reads the kept part."""
+    return self._conditioner
+
+  @property
+  def mask(self) -> masks.Mask:
+    """The mask that says which part is kept."""
+    return self._mask
 
   def _forward_and_log_det(self, x, training=False, condition=None):
-    return self._shift(x, 1.0, training, condition)
+    return self._apply('forward', x, training, condition)
 
   def _inverse_and_log_det(self, y, training=False, condition=None):
-    return self._shift(y, -1.0, training, condition)
+    return self._apply('inverse', y, training, condition)
 
-  def _shift(self, x, sign, training, condition):
+  def _apply(self, direction, x, training, condition):
     kept, changed = self._mask.split(x)
-    shift = self._mask.restrict(self._output(kept, training, condition))
-    return self._mask.merge(kept, changed + sign * shift), tf.zeros([], x.dtype)
+    bijector = self._inner(*tf.split(self._output(kept, training, condition), self._outputs, axis=-1))
+    if isinstance(bijector, tfp.bijectors.Bijector):
+      y = getattr(bijector, direction)(changed)
+      log_det = getattr(bijector, f'{direction}_log_det_jacobian')(changed, event_ndims=0)
+    else:
+      y, log_det = getattr(bijector, f'{direction}_and_log_det')(changed)
+    expected = f'a function that returns a bijector of single numbers, which keeps the shape {changed.shape}'
+    check('inner', y.shape, expected, y.shape.is_compatible_with(changed.shape))
+    shape = self._mask.changed_shape
+    if log_det.shape[-len(shape) :] != shape:  # A constant, for instance.
+      log_det += tf.zeros(shape, log_det.dtype)
+    axes = list(range(-len(shape), 0))
+    log_det = tf.reduce_sum(self._mask.restrict(log_det), axis=axes)
+    return self._mask.merge(kept, self._mask.restrict(y)), log_det
+
+  def _output(self, kept, training, condition):
+    # Checked at every call, because a wrong shape might broadcast and give a wrong log-det without an error.
+    given = condition is not None
+    expected = 'given' if self.accepts_condition else "None, because this coupling's network does not take it"
+    check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
+    output = self._conditioner(kept, training=training, **({'condition': condition} if given else {}))
+    *front, channels = self._mask.changed_shape
+    shape = (*front, self._outputs * channels)
+    if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):
+      raise UsageError(
+        f'`conditioner` must return shape {shape} for each event: it gets the kept part, of shape '
+        f'{self._mask.kept_shape}, and the coupling needs {self._outputs} for each number of the changed part, of '
+        f'shape {self._mask.changed_shape}. Got: {tuple(output.shape)}.',
+        'conditioner',
+      )
+    return tf.cast(output, kept.dtype)
 
 
-class AffineCoupling(_Coupling):
+class _Shift(NamedTuple):
+  shift: tf.Tensor
+
+  def forward_and_log_det(self, x):
+    return x + self.shift, tf.zeros([], x.dtype)
+
+  def inverse_and_log_det(self, y):
+    return y - self.shift, tf.zeros([], y.dtype)
+
+
+class AdditiveCoupling(Coupling):
+  """Shifts one part of the event by a function of the other part.
+
+  ```none
+  y_kept    = x_kept
+  y_changed = x_changed + t(x_kept)         log|det dy/dx| = 0
+  ```
+
+  `is_constant_jacobian` is false: the determinant is constant, but the matrix is not. If it were true, TFP would take
+  `forward(mean)` for the mean of a distribution.
+
+  Source: Laurent Dinh, David Krueger, Yoshua Bengio. NICE: Non-linear Independent Components Estimation. 2014, section
+  3.2.
+  """
+
+  def __init__(
+    self,
+    conditioner: keras.Layer | tf.Module,
+    mask: masks.Mask | np.ndarray,
+    name: str = 'additive_coupling',
+    condition_shape: Sequence[int] | None = None,
+  ):
+    """Builds the coupling, whose conditioner returns one number, `t`, for each changed one; see `Coupling`."""
+    super().__init__(conditioner, mask, _Shift, 1, name, condition_shape)
+
+
+class _Affine(NamedTuple):
+  shift: tf.Tensor
+  log_scale: tf.Tensor
+
+  def forward_and_log_det(self, x):
+    return x * tf.exp(self.log_scale) + self.shift, self.log_scale
+
+  def inverse_and_log_det(self, y):
+    return (y - self.shift) * tf.exp(-self.log_scale), -self.log_scale
+
+
+class AffineCoupling(Coupling):
   """Scales and shifts one part of the event by functions of the other part.
 
   ```none
@@ -142,15 +211,12 @@ class AffineCoupling(_Coupling):
   s = b tanh((a tanh(h) + d) / b)
   ```
 
-  `t` and `h` are the two halves of the conditioner's output channels. With a `condition_shape`, both also depend on the
-  condition `c`: the coupling has `s(x_kept, c)` and `t(x_kept, c)`. `a` and `d` are learned scalars that start at
+  `t` and `h` are the two halves of the conditioner's output channels. `a` and `d` are learned scalars that start at
   `initial_scale` and 0, with the dtype of the conditioner's weights. `b` bounds the log-scale, because rounding would
   destroy the inverse of a stack of unbounded couplings.
 
   Source: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017, section 3.
   """
-
-  _outputs_per_entry = 2
 
   def __init__(
     self,
@@ -164,41 +230,24 @@ class AffineCoupling(_Coupling):
     """Builds the coupling.
 
     Args:
-      conditioner, mask, name, condition_shape: As for an `AdditiveCoupling`. The last axis of the
-        conditioner's output is twice as long, and holds first the shift and then the log-scale.
+      conditioner, mask, name, condition_shape: As for a `Coupling`. The conditioner returns two numbers for each
+        changed one, the shift `t` and `h`.
       log_scale_bound: `b` above, the largest absolute log-scale of an entry, in nats.
       initial_scale: Initial value of `a` above.
 
     Raises:
-      UsageError: If the conditioner has no trainable variables, `log_scale_bound` or `initial_scale` is out of range,
-        or the conditioner returns another shape when it is called.
+      UsageError: As for a `Coupling`, or if `log_scale_bound` or `initial_scale` is out of range.
     """
-    parameters = dict(locals())
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, condition_shape, parameters, name)
+      super().__init__(conditioner, mask, self._bounded, 2, name, condition_shape)
       self._bound = float(log_scale_bound)
       # The precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype
       self._scale = tf.Variable(tf.constant(initial_scale, dtype), name='scale')
       self._offset = tf.Variable(tf.zeros((), dtype), name='offset')
 
-  def _forward_and_log_det(self, x, training=False, condition=None):
-    kept, changed = self._mask.split(x)
-    shift, log_scale = self._shift_and_log_scale(kept, training, condition)
-    return self._mask.merge(kept, changed * tf.exp(log_scale) + shift), self._sum(log_scale)
-
-  def _inverse_and_log_det(self, y, training=False, condition=None):
-    kept, changed = self._mask.split(y)
-    shift, log_scale = self._shift_and_log_scale(kept, training, condition)
-    return self._mask.merge(kept, (changed - shift) * tf.exp(-log_scale)), -self._sum(log_scale)
-
-  def _shift_and_log_scale(self, kept, training, condition):
-    shift, h = tf.split(self._output(kept, training, condition), 2, axis=-1)
+  def _bounded(self, shift, h):
     scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
-    log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
-    return self._mask.restrict(shift), self._mask.restrict(log_scale)
-
-  def _sum(self, log_scale):
-    return tf.reduce_sum(log_scale, axis=list(range(-len(self._mask.event_shape), 0)))
+    return _Affine(shift, self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -21,15 +21,14 @@ else:
 
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
+choices = lazy_import('flowgan_tf.flows.couplings')
 flows = lazy_import('flowgan_tf.flows.flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 pixels = lazy_import('flowgan_tf.pixels')
-priors = lazy_import('flowgan_tf.flows.prior')
 remainder = lazy_import('flowgan_tf.networks.remainder')
 
 _HEADS = 4
-_LOG_SCALE_BOUND = 2.0
 
 
 @builder
@@ -44,6 +43,8 @@ def jet(
   blocks: int = 1,
   hidden_units: int = 256,
   log_scale_bound: float = 2.0,
+  spline_bins: int = 8,
+  spline_bound: float = 5.0,
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
@@ -77,17 +78,16 @@ def jet(
   Args:
     image_shape: `(height, width, channels)`, with more than one pixel.
     couplings: Number of couplings, at least 2, or 3 if the condition is a smaller image.
-    coupling: 'affine' or 'additive'.
     conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
     patch_size: Height and width of a patch, a divisor of height and width of the image.
     width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer it must be a
       multiple of 4, the number of attention heads.
     blocks: Mixer or transformer blocks of each network.
     hidden_units: Hidden units of the perceptrons that mix features.
-    log_scale_bound: Largest absolute log-scale of an affine coupling. Leave this out with `coupling='additive'`.
     prior: 'logistic' or 'normal'.
-    components, alpha, histogram_bins, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns
-      the same kind of distribution. Leave `histogram_bins` out if the condition is a smaller image.
+    coupling, log_scale_bound, spline_bins, spline_bound, components, alpha, histogram_bins, condition_networks,
+      classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution. Leave
+      `histogram_bins` out if the condition is a smaller image.
     histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
       `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
       of 4x4 pixels, and so on, as long as such patches divide it.
@@ -110,20 +110,19 @@ def jet(
   histograms.check_histograms(image_shape, histogram_bins, histogram_networks)
   # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
-  check_choice('coupling', coupling, ('affine', 'additive'))
+  choice = choices.choose_coupling(
+    coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
+  )
   check_choice('conditioner', conditioner, ('mixer', 'transformer'))
   check_integer('width', width, 1, MOST_UNITS)
   check_integer('blocks', blocks, 1, MOST_LAYERS)
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
-  affine, mixer = coupling == 'affine', conditioner == 'mixer'
-  if not affine:
-    expected = f"{_LOG_SCALE_BOUND} if `coupling` is 'additive', which scales nothing"
-    check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
+  mixer = conditioner == 'mixer'
   *sides, channels = image_shape
   size = math.prod(sides)
   check('image_shape', tuple(image_shape), 'of more than one pixel', size > 1)
   pixels.check_patch_size(patch_size, *sides)
-  outputs = 2 * channels if affine else channels
+  outputs = choice.outputs * channels
   patches = size // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
   per_feature = patch_size**2 * (channels + outputs) + patches + blocks * (mixing + 2 * hidden_units)
@@ -142,7 +141,7 @@ def jet(
       lattice = bijectors.masks.lattice(image_shape, reduction)
       yield remainder.RemainderConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
-      yield network(mask.changed_shape[-1] * (2 if affine else 1)), mask
+      yield network(choice.outputs * mask.changed_shape[-1]), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   pixel_networks = histograms.make_networks(
@@ -154,17 +153,11 @@ def jet(
     )
   ]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
-    title = f'coupling_{i}'
-    if affine:
-      part = bijectors.AffineCoupling(net, mask, log_scale_bound, name=title, condition_shape=seen)
-    else:
-      part = bijectors.AdditiveCoupling(net, mask, name=title, condition_shape=seen)
-    to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_{title}'))
+    part = choice.make(net, mask, name=f'coupling_{i}', condition_shape=seen)
+    to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
-  probs = uniform_class_probs(classes, density_dtype)
-  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _reduction(image_shape, condition_shape):

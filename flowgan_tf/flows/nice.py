@@ -1,4 +1,4 @@
-"""NICE: additive couplings and a diagonal scaling."""
+"""NICE: couplings with dense networks, additive ones in the paper, and a diagonal scaling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
+choices = lazy_import('flowgan_tf.flows.couplings')
 flows = lazy_import('flowgan_tf.flows.flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
-priors = lazy_import('flowgan_tf.flows.prior')
 
 
 @builder(computed_whole=True, paper='mnist')
@@ -29,10 +29,14 @@ def nice(
   image_shape: Sequence[int],
   *,
   couplings: int = 4,
+  coupling: str = 'additive',
   hidden_units: int = 1000,
   hidden_layers: int = 6,
   normalization: str = 'layer',
   initial_weights: str = 'zero_output',
+  log_scale_bound: float = 2.0,
+  spline_bins: int = 8,
+  spline_bound: float = 5.0,
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,
@@ -45,8 +49,8 @@ def nice(
 ) -> Flow:
   """Builds NICE over images in [0, 1]. The defaults have the layers of the paper's MNIST generator, but another norm.
 
-  From image to noise: alpha-logit, flatten, additive couplings that leave the even and the odd pixels unchanged in
-  turn, diagonal scaling.
+  From image to noise: alpha-logit, flatten, couplings that leave the even and the odd pixels unchanged in turn,
+  diagonal scaling.
 
   With `normalization='scalar_batch'` and `initial_weights='paper'` it is the flow of the paper's code, with two
   exceptions. The log-scales of the diagonal scaling are bounded by 10. Its couplings subtract on the way from image to
@@ -56,13 +60,17 @@ def nice(
 
   Args:
     image_shape: `(height, width, channels)`.
-    couplings: Number of additive couplings, at least 2.
+    couplings: Number of couplings, at least 2.
+    coupling: 'additive' (the paper's), 'affine' or 'spline'; see `AdditiveCoupling`, `AffineCoupling` and
+      `SplineCoupling`.
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
     normalization: Norm before each dense layer: 'layer', 'scalar_batch' (the paper's), 'batch' or 'none'; see
       `dense_conditioner`.
     initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
       `dense_conditioner`.
+    log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
+    spline_bins, spline_bound: Bins of the splines of a spline coupling, and where they end on both sides.
     prior: 'logistic' (the paper's) or 'normal'.
     components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
       `initialize_prior` before the training.
@@ -96,7 +104,11 @@ def nice(
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
   check('image_shape', tuple(image_shape), 'of more than one pixel', pixels > 1)
-  check_memory('weights', 4 * couplings * (pixels * hidden_units + (hidden_layers - 1) * hidden_units**2))
+  choice = choices.choose_coupling(
+    coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
+  )
+  outer = pixels * (1 + choice.outputs) * hidden_units // 2
+  check_memory('weights', 4 * couplings * (outer + (hidden_layers - 1) * hidden_units**2))
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
@@ -105,14 +117,13 @@ def nice(
   ]
   for i in range(couplings):
     mask = bijectors.masks.even_odd(pixels, swap=i % 2 == 1)
+    outputs = choice.outputs * mask.changed_shape[-1]
     network = networks.dense_conditioner(
-      *mask.changed_shape, hidden_units, hidden_layers, normalization, dtype, initial_weights, seen is not None
+      outputs, hidden_units, hidden_layers, normalization, dtype, initial_weights, seen is not None
     )
-    coupling = bijectors.AdditiveCoupling(network, mask, name=f'coupling_{i}', condition_shape=seen)
-    to_noise.append(tfp.bijectors.Invert(coupling, name=f'inverse_coupling_{i}'))
+    part = choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen)
+    to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
-  probs = uniform_class_probs(classes, density_dtype)
-  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)

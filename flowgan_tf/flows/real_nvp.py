@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ bijectors = lazy_import('flowgan_tf.bijectors')
 flows = lazy_import('flowgan_tf.flows.flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
-priors = lazy_import('flowgan_tf.flows.prior')
 
 _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, even in float32.
@@ -158,9 +157,7 @@ def real_nvp(
     histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits'
   )
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  noise = priors.make_prior(prior, components, image_shape, density_dtype, classes)
-  probs = uniform_class_probs(classes, density_dtype)
-  return flows.Flow(noise, to_image, name, class_probs=probs, condition_shape=condition_shape)
+  return flows.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

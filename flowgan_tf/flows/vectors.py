@@ -1,4 +1,4 @@
-"""A flow of vectors, such as the rows of a table: affine couplings with dense networks, in the units of the data."""
+"""A flow of vectors, such as the rows of a table: couplings with dense networks, in the units of the data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgan_tf.errors import UsageError, check, check_integer, check_memory
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
 checks = lazy_import('flowgan_tf.flows.checks')
+choices = lazy_import('flowgan_tf.flows.couplings')
 flows = lazy_import('flowgan_tf.flows.flow')
 networks = lazy_import('flowgan_tf.networks')
-priors = lazy_import('flowgan_tf.flows.prior')
 
 _LARGEST = 1e30  # of numbers in rows; its inverse is the smallest standard deviation: float32 ends at 3e38 and 1e-38
 
@@ -32,9 +32,12 @@ def vectors(
   vector_shape: int | Sequence[int],
   *,
   couplings: int = 8,
+  coupling: str = 'affine',
   hidden_units: int = 128,
   hidden_layers: int = 2,
   log_scale_bound: float = 2.0,
+  spline_bins: int = 8,
+  spline_bound: float = 5.0,
   prior: str = 'normal',
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
@@ -55,10 +58,12 @@ def vectors(
 
   Args:
     vector_shape: The number of columns `d`, at least 2, or `(d,)`.
-    couplings: Number of affine couplings, at least 2.
+    couplings: Number of couplings, at least 2.
+    coupling: 'affine', 'spline' or 'additive'; see `AffineCoupling`, `SplineCoupling` and `AdditiveCoupling`.
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
-    log_scale_bound: Largest absolute log-scale of a coupling, in nats.
+    log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
+    spline_bins, spline_bound: Bins of the splines of a spline coupling, and where they end on both sides.
     prior: 'normal' or 'logistic'.
     classes: Number of classes, for a flow p(x | y) of vectors given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
@@ -81,7 +86,11 @@ def vectors(
   check_integer('couplings', couplings, 2, MOST_LAYERS)
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
-  check_memory('weights', 4 * couplings * (3 * columns * hidden_units + (hidden_layers - 1) * hidden_units**2))
+  choice = choices.choose_coupling(
+    coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
+  )
+  outer = (1 + choice.outputs) * columns * hidden_units
+  check_memory('weights', 4 * couplings * (outer + (hidden_layers - 1) * hidden_units**2))
   seen = network_condition(classes, condition_shape)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
 
@@ -96,14 +105,20 @@ def vectors(
     kept = (np.arange(columns) >> digit) % 2
     # A layer norm would take the size of the row away.
     network = networks.dense_conditioner(
-      2 * columns, hidden_units, hidden_layers, 'none', dtype, conditional=seen is not None, bias_range=1.0
+      choice.outputs * columns,
+      hidden_units,
+      hidden_layers,
+      'none',
+      dtype,
+      conditional=seen is not None,
+      bias_range=1.0,
     )
     mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
-    parts.append(bijectors.AffineCoupling(network, mask, log_scale_bound, name=f'coupling_{i}', condition_shape=seen))
+    parts.append(choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
-  noise = priors.standard_prior(prior, vector_shape, density_dtype)
-  probs = uniform_class_probs(classes, density_dtype)
-  return flows.Flow(noise, chain, name, class_probs=probs, condition_shape=condition_shape, start=_standardize)
+  return flows.make_flow(
+    chain, vector_shape, density_dtype, name, prior, 1, classes, condition_shape, start=_standardize
+  )
 
 
 def _standardize(flow, start):

@@ -25,8 +25,19 @@ class Case(NamedTuple):
   output_shape: tuple[int, ...] | None = None  # The event's shape unless given.
 
 
+def arcsinh(skewness, tail):
+  """A user's inner bijector."""
+  return tfb.SinhArcsinh(skewness, tf.exp(tf.tanh(tail)))
+
+
+ADDITIVE, AFFINE = bijectors.AdditiveCoupling, bijectors.AffineCoupling
+SPLINE = functools.partial(bijectors.SplineCoupling, bins=4, bound=0.8)  # Some inputs are outside of its range.
+OWN = functools.partial(bijectors.Coupling, inner=arcsinh, outputs=2)
+OUTPUTS = {ADDITIVE: 1, AFFINE: 2, SPLINE: 11, OWN: 2}  # of a network for each changed number
+
+
 def coupling(kind, mask):
-  outputs = mask.changed_shape[-1] * (2 if kind is bijectors.AffineCoupling else 1)
+  outputs = OUTPUTS[kind] * mask.changed_shape[-1]
 
   def build(dtype):
     if len(mask.event_shape) == 1:
@@ -47,7 +58,6 @@ def histogram_of_mixers(dtype):
   return bijectors.HistogramLogit((4, 2, 2), 5, dtype=dtype, conditioners=networks)
 
 
-ADDITIVE, AFFINE = bijectors.AdditiveCoupling, bijectors.AffineCoupling
 SQUARES = masks.checkerboard((4, 2, 2), size=2)
 
 CASES = {
@@ -57,6 +67,10 @@ CASES = {
   'AffineCoupling channel': coupling(AFFINE, masks.channel((2, 2, 5), swap=True)),
   'AffineCoupling checkerboard': coupling(AFFINE, masks.checkerboard((3, 2, 2), swap=True)),
   'AffineCoupling array': coupling(AFFINE, masks.BinaryMask([[[1, 0], [0, 0]], [[1, 1], [0, 1]]])),
+  'SplineCoupling odd': coupling(SPLINE, masks.even_odd(7, swap=True)),
+  'SplineCoupling checkerboard': coupling(SPLINE, masks.checkerboard((3, 2, 2))),
+  'Coupling channel': coupling(OWN, masks.channel((2, 2, 5))),
+  'Coupling array': coupling(OWN, masks.BinaryMask([1, 0, 1, 0, 0])),
   'AffineCoupling of a mixer': Case(
     lambda dtype: AFFINE(MixerConditioner(4, 2, 4, 2, 3, 5, dtype), masks.rows((4, 2, 2))), (4, 2, 2)
   ),
@@ -73,7 +87,7 @@ CASES = {
   'HistogramLogit of mixers': Case(histogram_of_mixers, (4, 2, 2), forward_domain=(0.05, 0.95)),
   'BatchNormalization': Case(lambda dtype: bijectors.BatchNormalization((2, 2, 3), dtype=dtype), (2, 2, 3)),
 }
-COMPILED = 'AffineCoupling of a mixer', 'FactorOut'
+COMPILED = 'AffineCoupling of a mixer', 'SplineCoupling odd', 'FactorOut'
 
 
 @functools.cache
@@ -233,10 +247,16 @@ for kind, network in (
   CONDITIONAL |= {f'{kind}, vector': (network, mask, VECTOR), f'{kind}, image': (network, mask, IMAGE)}
 
 
-@pytest.mark.parametrize(('kind', 'name'), [(ADDITIVE, 'dense, vector'), *((AFFINE, name) for name in CONDITIONAL)])
+@pytest.mark.parametrize(
+  ('kind', 'name'),
+  [
+    *((AFFINE, name) for name in CONDITIONAL),
+    *((kind, name) for kind in (ADDITIVE, SPLINE, OWN) for name in ('module', 'residual, image')),
+  ],
+)
 def test_log_det_with_a_condition_against_autodiff(kind, name):
   make, mask, condition_shape = CONDITIONAL[name]
-  bijector = kind(make(mask.changed_shape[-1] * (2 if kind is AFFINE else 1)), mask, condition_shape=condition_shape)
+  bijector = kind(make(OUTPUTS[kind] * mask.changed_shape[-1]), mask, condition_shape=condition_shape)
   rng, event_ndims = np.random.default_rng(0), len(mask.event_shape)
   for variable in bijector.trainable_variables:
     variable.assign(variable + rng.normal(0.0, 0.3, variable.shape))

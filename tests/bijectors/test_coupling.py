@@ -1,12 +1,17 @@
+import functools
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, bijector_kwargs, masks
+from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, Coupling, SplineCoupling, bijector_kwargs, masks
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.networks import dense_conditioner
+
+tfb = tfp.bijectors
 
 
 class Affine(tf.Module):
@@ -52,10 +57,69 @@ def test_the_result_has_the_dtype_of_the_input():
   assert coupling.forward_log_det_jacobian(tf.identity(x), event_ndims=1).dtype == tf.float64
 
 
-def test_arguments_out_of_range_are_refused():
-  for name, value in (('log_scale_bound', 0.0), ('log_scale_bound', 1e39), ('initial_scale', 1e31)):
-    with pytest.raises(ValueError, match=rf'`{name}`.*Got: '):
-      AffineCoupling(keras.layers.Dense(6), masks.even_odd(6), **{name: value})
+@pytest.mark.parametrize(
+  ('kind', 'name', 'value'),
+  [
+    (AffineCoupling, 'log_scale_bound', 0.0),
+    (AffineCoupling, 'log_scale_bound', 1e39),
+    (AffineCoupling, 'initial_scale', 1e31),
+    (SplineCoupling, 'bins', 1),
+    (SplineCoupling, 'bound', 0.0),
+    (functools.partial(Coupling, inner=tfb.Shift), 'outputs', 0),
+  ],
+)
+def test_arguments_out_of_range_are_refused(kind, name, value):
+  with pytest.raises(ValueError, match=rf'^`{name}` must .*Got: '):
+    kind(keras.layers.Dense(6), masks.even_odd(6), **{name: value})
+
+
+MASKS = {'slices': (masks.even_odd(5), (2,), (4,)), 'zeros': (masks.BinaryMask([1, 0, 1, 0, 1]), (5,), (10,))}
+each_mask = pytest.mark.parametrize('mask', MASKS)
+
+
+class Scaled(tf.Module):
+  """An inner bijector with a variable: `y = 3 x + shift`, whose log-det is one number for all."""
+
+  def __init__(self):
+    super().__init__()
+    self.scale = tf.Variable(3.0, dtype=tf.float64)
+
+  def __call__(self, shift, unused):
+    return tfb.Chain([tfb.Shift(shift), tfb.Scale(self.scale)])
+
+
+@each_mask
+def test_an_inner_bijector_with_a_variable_and_a_constant_log_det(mask):
+  mask, _, outputs = MASKS[mask]
+  inner = Scaled()
+  coupling = Coupling(Affine(np.arange(1.0, outputs[0] + 1)), mask, inner, outputs=2)
+  assert any(v is inner.scale for v in coupling.trainable_variables)
+  x = tf.constant([[1.0, 10.0, 2.0, 20.0, 3.0]] * 2, tf.float64)
+  shifts = {2: (6, 12), 5: (12, 24)}[mask.changed_shape[0]]  # 6 times the weights at the changed entries
+  np.testing.assert_allclose(coupling.forward(x), [[1, 30 + shifts[0], 2, 60 + shifts[1], 3]] * 2)
+  log_det = coupling.forward_log_det_jacobian(x + 0.0, event_ndims=1)
+  np.testing.assert_allclose(np.broadcast_to(log_det, 2), 2 * np.log(3), rtol=1e-12)
+
+
+@each_mask
+def test_what_a_conditioner_gets_and_must_return_is_said(mask):
+  mask, part, outputs = MASKS[mask]
+  coupling = AffineCoupling(keras.layers.Dense(3), mask)
+  message = (
+    f'`conditioner` must return shape {outputs} for each event: it gets the kept part, of shape {mask.kept_shape}, '
+    f'and the coupling needs 2 for each number of the changed part, of shape {part}. Got: (6, 3).'
+  )
+  with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+    coupling.forward(tf.zeros((6, 5)))
+
+
+def test_an_inner_bijector_of_another_shape_is_refused():
+  def wrong(shift, scale):
+    return tfb.Shift(tf.stack([shift, scale], axis=-2))
+
+  coupling = Coupling(keras.layers.Dense(4), masks.even_odd(5), wrong, outputs=2)
+  with pytest.raises(ValueError, match=r'^`inner` must be .* keeps the shape \(1, 2\)\. Got: TensorShape\(\[1, 2, 2\]'):
+    coupling.forward(tf.zeros((1, 5)))
 
 
 class Given(tf.Module):

@@ -1,0 +1,124 @@
+"""A coupling that changes numbers by monotonic splines."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.coupling import Coupling
+from flowgan_tf.errors import check_integer, check_number
+
+_LEAST = 1e-3  # width or height of a bin, as a share of the range, and slope at a knot
+_TINY = 1e-30
+
+
+class SplineCoupling(Coupling):
+  """Changes each number of one part of the event by a monotonic rational-quadratic spline.
+
+  ```none
+  y_kept    = x_kept
+  y_changed = f(x_changed),   f(x) = y_k + h_k (s t^2 + d_k t (1 - t)) / (s + (d_k + d_k+1 - 2 s) t (1 - t))
+  log|det dy/dx| = sum log f'
+  ```
+
+  The knots `(x_k, y_k)` divide the range from `-bound` to `bound` into bins of widths `w_k` and heights `h_k`, and
+  `d_k` is the slope at a knot; `s = h_k / w_k` and `t = (x - x_k) / w_k`. At the ends of the range the slope is 1, and
+  beyond them `f(x) = x`. No bin is smaller than 0.001 of the range, and no slope at a knot is smaller than 0.001. If
+  the conditioner returns zeros, `f` is the identity.
+
+  Source: Conor Durkan, Artur Bekasov, Iain Murray, George Papamakarios. Neural Spline Flows. NeurIPS 2019, section 3.1.
+  """
+
+  def __init__(
+    self,
+    conditioner: keras.Layer | tf.Module,
+    mask: masks.Mask | np.ndarray,
+    bins: int = 8,
+    bound: float = 5.0,
+    name: str = 'spline_coupling',
+    condition_shape: Sequence[int] | None = None,
+  ):
+    """Builds the coupling.
+
+    Args:
+      conditioner, mask, name, condition_shape: As for a `Coupling`. The conditioner returns `3 bins - 1` numbers for
+        each changed one. A softmax turns the first `bins` of them into the widths of the bins, and another one the next
+        `bins` into their heights. A softplus turns the others into slopes.
+      bins: Number of bins, from 2 to 256.
+      bound: Where the range ends on both sides.
+
+    Raises:
+      UsageError: As for a `Coupling`, or if `bins` or `bound` is out of range.
+    """
+    check_integer('bins', bins, 2, 256)
+    check_number('bound', bound, 'a number from 1e-3 to 1e6', lambda v: 1e-3 <= v <= 1e6)
+    self._bins, self._bound = int(bins), float(bound)
+    super().__init__(conditioner, mask, self._spline, 3 * self._bins - 1, name, condition_shape)
+
+  def _spline(self, *outputs):
+    # As a matrix, because a softmax on a CPU takes at most five axes.
+    outputs = tf.stack([tf.reshape(output, [-1]) for output in outputs], axis=-1)
+    widths, heights, slopes = tf.split(outputs, [self._bins, self._bins, self._bins - 1], axis=-1)
+    end = tf.ones_like(widths[..., :1])
+    slopes = _LEAST + tf.nn.softplus(slopes + math.log(math.expm1(1 - _LEAST)))
+    knots = []
+    for h in (widths, heights):
+      sizes = _LEAST + (1 - self._bins * _LEAST) * tf.nn.softmax(h)
+      knots.append(self._bound * tf.concat([-end, 2 * tf.cumsum(sizes[..., :-1], axis=-1) - 1, end], axis=-1))
+    return _Spline(*knots, tf.concat([end, slopes, end], axis=-1), self._bound)
+
+
+class _Spline(NamedTuple):
+  """A spline of each number, by its knots `x` and `y` and the slopes there, `[numbers, bins + 1]`.
+
+  `tfb.RationalQuadraticSpline` is slower, as it searches again for the log-det. It returns NaN where rounding makes a
+  discriminant negative, and its gradients are NaN for large numbers.
+  """
+
+  x: tf.Tensor
+  y: tf.Tensor
+  slope: tf.Tensor
+  bound: float
+
+  def forward_and_log_det(self, x):
+    return self._apply(x, inverse=False)
+
+  def inverse_and_log_det(self, y):
+    return self._apply(y, inverse=True)
+
+  def _apply(self, v, inverse):
+    flat = tf.reshape(v, [-1])
+    inside = ~(tf.abs(flat) >= self.bound)  # NaN is inside, and remains NaN.
+    safe = tf.where(inside, flat, tf.zeros_like(flat))
+    knots = self.y if inverse else self.x
+    k = tf.searchsorted(knots[:, 1:-1], safe[:, tf.newaxis], side='right')[:, 0]
+    x0, x1, y0, y1, d0, d1 = (
+      tf.gather(table, k + i, axis=1, batch_dims=1) for table in (self.x, self.y, self.slope) for i in (0, 1)
+    )
+    width, height = x1 - x0, y1 - y0
+    s = height / width
+    bend = d0 + d1 - 2 * s
+    if inverse:
+      # The root of a t^2 + b t = s rise, in the form that keeps its digits if a is small.
+      rise = safe - y0
+      b = height * d0 - bend * rise
+      a = height * s - b
+      t = _clip(2 * s * rise / (b + tf.sqrt(tf.maximum(b**2 + 4 * a * s * rise, _TINY))))
+      result = x0 + t * width
+    else:
+      t = _clip((safe - x0) / width)
+      result = y0 + height * (s * t**2 + d0 * t * (1 - t)) / (s + bend * t * (1 - t))
+    log_slope = tf.math.log(s**2 * (d1 * t**2 + 2 * s * t * (1 - t) + d0 * (1 - t) ** 2))
+    log_slope -= 2 * tf.math.log(s + bend * t * (1 - t))
+    log_det = -log_slope if inverse else log_slope
+    results = tf.where(inside, result, flat), tf.where(inside, log_det, tf.zeros_like(flat))
+    return tuple(tf.reshape(each, tf.shape(v)) for each in results)
+
+
+def _clip(t):
+  """Returns the nearest number in [0, 1], out of which rounding may bring t; NaN stays NaN."""
+  return tf.where(t < 0, tf.zeros_like(t), tf.where(t > 1, tf.ones_like(t), t))

@@ -12,7 +12,7 @@ import types
 import flowgan_tf as fg
 
 FOLDER = pathlib.Path(__file__).parent / 'api'
-ROOMS = [name for name in fg.__all__ if name not in ('__version__', 'load_pretrained')]
+ROOMS = [name for name in fg.__all__ if name not in ('__version__', 'check', 'load_pretrained')]
 
 
 def pages() -> dict[str, str]:
@@ -26,7 +26,8 @@ def pages() -> dict[str, str]:
 |---|---|
 {chr(10).join(rows)}
 
-`fg.load_pretrained` is [`fg.runs.load_pretrained`](runs.md).
+`fg.load_pretrained` is [`fg.runs.load_pretrained`](runs.md), and `fg.check` is
+[`fg.soundness.check`](soundness.md).
 
 Images are float32 `[batch, height, width, channels]` in [0, 1]. Densities are in nats with respect to that unit cube.
 The forward direction of a flow maps noise to images.

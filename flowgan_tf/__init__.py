@@ -11,6 +11,7 @@ from flowgan_tf.version import __version__
 __all__ = [
   '__version__',
   'bijectors',
+  'check',
   'cores',
   'data',
   'display',
@@ -26,6 +27,7 @@ __all__ = [
   'report',
   'runs',
   'saved_model',
+  'soundness',
   'study',
   'training',
 ]
@@ -48,16 +50,20 @@ if TYPE_CHECKING:
     report,
     runs,
     saved_model,
+    soundness,
     study,
     training,
   )
   from flowgan_tf.runs import load_pretrained
+  from flowgan_tf.soundness import check
 else:
   # Rooms are imported when they are first asked for, so that the programs can check flags and quieten TensorFlow before
   # it is loaded.
+  _FUNCTIONS = {'check': 'soundness', 'load_pretrained': 'runs'}  # with the rooms where they are
+
   def __getattr__(name: str):
-    if name == 'load_pretrained':
-      return importlib.import_module('flowgan_tf.runs').load_pretrained
+    if name in _FUNCTIONS:
+      return getattr(importlib.import_module(f'flowgan_tf.{_FUNCTIONS[name]}'), name)
     if name in __all__:
       return importlib.import_module(f'flowgan_tf.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -17,12 +17,13 @@ import tensorflow as tf
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
-from flowgan_tf.flows.checks import DEQUANTIZE, check_events, check_values
+from flowgan_tf.flows.checks import DEQUANTIZE, NOT_DEQUANTIZED, check_events, check_values, on_grey_levels
 from flowgan_tf.flows.histograms import histogram_logits
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
 
+_FEW = 100  # images that show whether noise was added to grey levels
 _VERSION = 1  # of what `get_config` returns.
 
 
@@ -194,7 +195,8 @@ class FlowModel(keras.Model):
 
     For a flow with classes it first sets `flow.class_probs` to the frequencies of labels in an array `y`, without
     regard to `sample_weight`. It warns if the prior has several components whose means are still where the builder put
-    them, at random, or if nobody has fitted the histograms of a flow with `histogram_bins`.
+    them, at random, if nobody has fitted the histograms of a flow with `histogram_bins`, or if an array of images has
+    exact grey levels, to which `flowgan_tf.data.dequantize` would add noise.
 
     Raises:
       ValueError: If the data are not batches of images, with their conditions for a conditional flow, or a builder made
@@ -212,6 +214,8 @@ class FlowModel(keras.Model):
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
     if any(logit.is_new for logit in histogram_logits(self.flow)):
       warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=2)
+    if self._in_unit_cube and _is_array(x) and on_grey_levels(x[:_FEW]).all():
+      warnings.warn(NOT_DEQUANTIZED, stacklevel=2)
     if y is not None and isinstance(self.flow.class_probs, tf.Variable):
       labels = np.asarray(y).ravel().astype(np.int64)
       self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes or 0) / len(labels))

@@ -22,10 +22,10 @@ NOT_SHOWN = {'files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'sign
 def test_the_package_and_a_type_checker_see_the_rooms():
   rooms = {module.name for module in pkgutil.iter_modules([str(PACKAGE)])} - NOT_SHOWN
   importlib.import_module('flowgan_tf.files')  # It makes a module an attribute of the package, and no more.
-  assert set(dir(fg)) == rooms | {'__version__', 'load_pretrained'}
+  assert set(dir(fg)) == rooms | {'__version__', 'check', 'load_pretrained'}
   tree = ast.parse((PACKAGE / '__init__.py').read_text())
   [checked] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING']
-  assert {alias.name for statement in checked.body for alias in statement.names} == rooms | {'load_pretrained'}
+  assert {alias.name for statement in checked.body for alias in statement.names} == rooms | {'check', 'load_pretrained'}
   assert (PACKAGE / 'py.typed').is_file()
   assert {'Run', 'load_data', 'load_run', 'default_config'} <= set(dir(fg.runs))
   programs = ''.join(path.read_text() for path in (PACKAGE / 'programs').glob('*.py'))

@@ -10,6 +10,12 @@ from flowgan_tf.errors import UsageError
 # How a user turns grey levels into images.
 DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'
 
+# What is said to a user whose images all have exact grey levels.
+NOT_DEQUANTIZED = (
+  'all images have exact grey levels, and a density of such images can grow without bound; add noise to them by '
+  '`fg.data.dequantize(grey_levels, levels, seed)`, where grey levels are integers from 0 to levels - 1'
+)
+
 
 def check_events(
   name: str, value: tf.Tensor | np.ndarray, event_shape: tf.TensorShape, batch: str = '...', dtype: tf.DType = None
@@ -47,3 +53,16 @@ def check_values(images: np.ndarray) -> None:
   low, high = float(np.min(images, initial=math.inf)), float(np.max(images, initial=-math.inf))
   if not (low >= 0 and high <= 1):
     raise UsageError(f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got: {low:g} to {high:g}.', 'images')
+
+
+def on_grey_levels(images: np.ndarray, levels: int | None = None) -> np.ndarray:
+  """Returns for each image whether all its values are `k / 255`, `k / 256` or, with `levels`, such fractions of them.
+
+  Noise would have moved the values. An image is exact if they differ from fractions by no more than float32 rounds.
+  """
+  flat = np.asarray(images).reshape(len(images), -1).astype(np.float64)
+  exact = np.zeros(len(flat), bool)
+  for count in {255, 256, *([levels - 1, levels] if levels else [])}:
+    scaled = count * flat
+    exact |= (np.abs(scaled - np.round(scaled)) <= count * np.finfo(np.float32).eps).all(axis=1)
+  return exact

@@ -1,0 +1,233 @@
+"""Checks of a bijector: whether it is one, and whether its log-determinants are those of its Jacobian.
+
+A bijector whose check fails is taken apart. Each part is checked by itself on the values that reach it, and the
+smallest part that fails is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+# Both are private to TFP, which has no public way to see the values between the parts of a composition, and makes
+# these classes instead of the public ones if a part owns networks.
+from tensorflow_probability.python.bijectors.composition import Composition
+from tensorflow_probability.python.bijectors.invert import _Invert
+
+from flowgan_tf.bijectors import FactorOut
+from flowgan_tf.display.tables import listed
+from flowgan_tf.progress import Task
+from flowgan_tf.soundness.finding import Finding
+from flowgan_tf.soundness.subject import rows_of
+
+_LARGEST = 4096  # dimensions of a Jacobian: its decomposition takes seconds, and the matrix 134 MB
+_BLOCK = 128  # rows of Jacobians in one backward pass
+_VALUES = 2**21  # entries of all Jacobians together
+_MANY = 30  # roundings that an error may be larger than the effect of one rounding
+
+
+class Part(NamedTuple):
+  """A bijector, the values `[n, ...]` that leave it on the way to an image, and its keywords."""
+
+  bijector: tfp.bijectors.Bijector
+  values: Any
+  keywords: Mapping[str, Any]
+  name: str
+
+  def noise(self, values: tf.Tensor) -> tf.Tensor:
+    """The inverse, without TFP's cache."""
+    return self.bijector.inverse(tf.identity(values), **self.keywords)
+
+  def image(self, noise: tf.Tensor) -> tf.Tensor:
+    """The forward direction, without TFP's cache."""
+    return self.bijector.forward(tf.identity(noise), **self.keywords)
+
+  def log_det(self, values: tf.Tensor) -> np.ndarray:
+    """`log|det dz/dx|` as the bijector claims it, float64 `[n]`."""
+    found = self.bijector.inverse_log_det_jacobian(
+      tf.identity(values), event_ndims=values.shape.rank - 1, **self.keywords
+    )
+    return np.broadcast_to(np.asarray(found, np.float64), len(values))
+
+  def rows(self, rows: np.ndarray) -> Part:
+    """The same at some of the values."""
+    return self._replace(values=tf.gather(self.values, rows), keywords=rows_of(self.keywords, rows))
+
+
+def parts_of(part: Part) -> list[Part]:
+  """Returns the parts of a bijector, each with the values that reach it; none if it cannot be taken apart."""
+  bijector, values, keywords = part.bijector, part.values, part.keywords
+  if isinstance(bijector, _Invert):
+    return [_named(bijector.bijector, part.noise(values), keywords)]
+  if isinstance(bijector, FactorOut):
+    return [_named(bijector.bijector, bijector._mask.split(values)[1], keywords)]
+  if not isinstance(bijector, Composition):
+    return []
+  found = []
+
+  def step(child, values, **keywords):
+    found.append(_named(child, values, keywords))
+    return child.inverse(values, **keywords)
+
+  bijector._walk_inverse(step, values, **keywords)
+  names = [child.name for child in found]
+  return [c._replace(name=f'{c.name} (part {i})') if names.count(c.name) > 1 else c for i, c in enumerate(found)]
+
+
+def _named(bijector, values, keywords):
+  return Part(bijector, values, keywords, bijector.name)
+
+
+def check_bijector(part: Part, *, only_round_trips: bool = False) -> list[Finding]:
+  """Applies all checks, or those that depend most on precision."""
+  checks = (round_trips,) if only_round_trips else (round_trips, _other_checks)
+  found = [finding for check in checks for finding in check(part)]
+  if all(finding.sound is not False for finding in found):
+    return found
+  names = listed(dict.fromkeys(_faulty(part)))
+  return [dataclasses.replace(f, where=names, part=names) if f.sound is False else f for f in found]
+
+
+def _other_checks(part: Part) -> Iterator[Finding]:
+  yield alone(part)
+  yield both_log_dets(part)
+  yield log_determinant(part)
+
+
+def round_trips(part: Part) -> Iterator[Finding]:
+  """Checks image -> noise -> image, and noise -> image -> noise."""
+  dtype = part.values.dtype.name
+  yield _round_trip(f'image, noise, image in {dtype}', part.noise, part.image, part.values)
+  yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.noise(part.values))
+
+
+def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:
+  """Compares values with where they come back to.
+
+  Rounding errors grow on the way, by far more in a steep flow. So we allow the square root of the precision, and some
+  times as much as a rounding of the values in the middle moves the result.
+  """
+  middle = there(values)
+  returned = np.asarray(back(middle), np.float64)
+  moved = np.asarray(back(rounded(middle)), np.float64) - returned
+  x = np.asarray(values, np.float64)
+  error = _per_value(np.abs(returned - x) / (1 + np.abs(x)))
+  allowed = root_eps(values.dtype) + _MANY * _per_value(np.abs(moved) / (1 + np.abs(x)))
+  return worst(name, error, allowed)
+
+
+def alone(part: Part) -> Finding:
+  """Checks that the noise and log-determinant of a value do not depend on the rest of its batch."""
+  first = part.rows(np.array([0]))
+  together, by_itself = np.asarray(part.noise(part.values))[:1], np.asarray(first.noise(first.values))
+  error = _per_value(np.abs(together - by_itself) / (1 + np.abs(together)))
+  error = error + np.abs(part.log_det(part.values)[:1] - first.log_det(first.values)) / _size(part.values)
+  moved = np.abs(np.asarray(first.noise(rounded(first.values))) - by_itself) / (1 + np.abs(together))
+  return worst('alone and in a batch', error, root_eps(part.values.dtype) + _MANY * _per_value(moved))
+
+
+def both_log_dets(part: Part) -> Finding:
+  """Checks that the log-determinants of both directions add up to zero."""
+  noise = part.noise(part.values)
+  forward = part.bijector.forward_log_det_jacobian(
+    tf.identity(noise), event_ndims=noise.shape.rank - 1, **part.keywords
+  )
+  backward = part.log_det(part.values)
+  moved = np.abs(part.log_det(rounded(part.values)) - backward)
+  error = np.abs(np.asarray(forward, np.float64) + backward)
+  size = _size(part.values)
+  return worst('log-determinants, both ways', error, size * root_eps(part.values.dtype) + _MANY * moved)
+
+
+def log_determinant(part: Part) -> Finding:
+  """Compares the log-determinant, in nats, with the Jacobian that autodiff computes.
+
+  An entry of the Jacobian has the precision of the flow. We allow its square root for each dimension, and the precision
+  times the condition number of the matrix with rows and columns of length 1.
+  """
+  name, size = 'log-determinant, Jacobian', _size(part.values)
+  if size > _LARGEST:
+    return Finding(check=name, note=f'not compared, as {size:,} dimensions are more than {_LARGEST:,}.')
+  part = part.rows(np.arange(min(len(part.values), max(1, _VALUES // size**2))))
+  matrices = jacobians(part)
+  if matrices.shape[1] != size:
+    return Finding(check=name, note=f'not compared, as {size} numbers have {matrices.shape[1]} numbers of noise.')
+  eps, claimed = np.finfo(part.values.dtype.as_numpy_dtype).eps, part.log_det(part.values)
+  errors, allowed = np.full(len(matrices), np.nan), np.empty(len(matrices))
+  for i, matrix in enumerate(matrices):
+    condition = np.inf
+    if np.isfinite(matrix).all():
+      errors[i] = abs(float(tf.linalg.slogdet(matrix)[1]) - claimed[i])
+      condition = _condition(matrix)
+    allowed[i] = size * (np.sqrt(eps) + min(1.0, eps * condition))
+  return worst(name, errors, allowed)
+
+
+def jacobians(part: Part) -> np.ndarray:
+  """Returns `dz/dx` at all values, float64 `[n, d, d]`, by reverse mode on repeated values, in blocks of rows."""
+  count, size = len(part.values), _size(part.values)
+  outputs = int(np.prod(part.noise(part.values).shape[1:]))
+  found = []
+  with Task('Jacobian', count * outputs, unit='rows', images=0) as task:
+    for start in range(0, count * outputs, _BLOCK):
+      which, row = np.divmod(np.arange(start, min(start + _BLOCK, count * outputs)), outputs)
+      repeated = part.rows(which)
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(repeated.values)
+        # Without TFP's cache, which would hand out results from before the tape.
+        noise = tf.reshape(repeated.noise(repeated.values), (len(which), outputs))
+        picked = tf.gather(noise, row, batch_dims=1)
+      rows = tape.gradient(picked, repeated.values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+      found.append(np.asarray(rows, np.float64).reshape(len(which), size))
+      task.advance(len(which))
+  return np.concatenate(found).reshape(count, outputs, size)
+
+
+def _condition(matrix):
+  """The condition number after rows and columns were divided by their lengths, which costs no precision."""
+  tiny = np.finfo(np.float64).tiny
+  for axis in (1, 0):
+    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=axis, keepdims=True), tiny)
+  return np.linalg.cond(matrix, 1) if np.linalg.slogdet(matrix)[0] else np.inf
+
+
+def _faulty(part: Part) -> list[str]:
+  """Returns the names of the parts that fail; the bijector itself, if it has no parts or all of them pass."""
+  found = []
+  for child in parts_of(part):
+    single = tf.is_tensor(child.values) and child.values.shape.rank > 0
+    if single and any(f.sound is False for check in (round_trips, _other_checks) for f in check(child)):
+      found += _faulty(child)
+  return found or [part.name]
+
+
+def worst(name: str, error: np.ndarray, allowed: np.ndarray | float, **more: Any) -> Finding:
+  """Returns the finding about the largest error in relation to what is allowed; NaN is the worst."""
+  error, allowed = np.broadcast_arrays(np.atleast_1d(error), allowed)
+  ratio = np.where(np.isnan(error), np.inf, error / allowed)
+  i = int(ratio.argmax())
+  return Finding(check=name, found=float(error[i]), allowed=float(allowed[i]), sound=bool(error[i] <= allowed[i]), **more)
+
+
+def rounded(values: tf.Tensor) -> tf.Tensor:
+  """Moves values at random by up to one rounding."""
+  signs = np.random.default_rng(0).uniform(-1, 1, values.shape)
+  return values * tf.constant(1 + signs * np.finfo(values.dtype.as_numpy_dtype).eps, values.dtype)
+
+
+def root_eps(dtype: tf.DType) -> float:
+  """The square root of the precision of a type: what rounding errors rarely reach, and mistakes exceed."""
+  return float(np.sqrt(np.finfo(dtype.as_numpy_dtype).eps))
+
+
+def _per_value(array):
+  return array.reshape(len(array), -1).max(axis=1)
+
+
+def _size(values):
+  return int(np.prod(values.shape[1:]))

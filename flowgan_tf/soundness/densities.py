@@ -1,0 +1,105 @@
+"""Checks of a density: its integral, its precision, and whether it is what prior and bijector say it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.progress import Task
+from flowgan_tf.soundness.bijections import Part, root_eps, rounded, worst
+from flowgan_tf.soundness.finding import Finding
+from flowgan_tf.soundness.subject import Subject
+
+_GRID = {1: 4096, 2: 256, 3: 48}  # points along each of some dimensions; all of them are evaluated in seconds
+_AT_ONCE = 2**15
+_LOGITS = 18.0  # of the grid in [0, 1]: float32 has no numbers nearer to 1
+_SPREADS = 6.0  # sinh(6) is 200: how many standard deviations the grid reaches to each side
+_LEAST = 0.01  # a mistake of one percent is 0.01 nats
+_COARSE = 0.1  # difference between two grids from which on neither is trusted
+_ROUNDINGS = 30
+
+
+def check_density(subject: Subject, values: tf.Tensor, condition: Any, seed: int) -> Iterator[Finding]:
+  """Applies all checks at values `[n, ...]` in the dtype of the distribution, with a condition for each."""
+  log_prob = subject.log_prob(values, condition)
+  moved = np.abs(subject.log_prob(rounded(values), condition) - log_prob)
+  size = int(np.prod(values.shape[1:]))
+  allowed = root_eps(values.dtype) * (size + np.abs(log_prob)) + _ROUNDINGS * moved
+  single = None if condition is None else condition[:1]
+  by_itself = subject.log_prob(values[:1], single)
+  found = worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
+  yield found
+  if subject.prior is not None:
+    part = Part(subject.bijector, values, subject.of_bijector(condition), subject.bijector.name)
+    label = subject.distribution._kwargs_split_fn({'condition': condition})[0] if subject.is_flow else {}
+    of_prior = np.asarray(subject.prior.log_prob(part.noise(values), **label), np.float64)
+    error = np.abs(of_prior + part.log_det(values) - log_prob)
+    yield worst('log_prob, prior and bijector', error, allowed)
+  if subject.wide is not None:
+    wide = subject.wide.log_prob(tf.cast(values, tf.float64), condition)
+    yield worst(f'log_prob, {values.dtype.name} and float64', np.abs(wide - log_prob), allowed)
+  yield from check_total(subject.wide or subject, values, single, seed)
+
+
+def check_total(subject: Subject, values: tf.Tensor, condition: Any, seed: int) -> Iterator[Finding]:
+  """Checks that the densities of distribution and prior have the integral 1, as far as it can be computed."""
+  size = int(np.prod(values.shape[1:]))
+  name = 'integral of the density'
+  if size > max(_GRID):
+    yield Finding(check=name, note=f'in {size:,} dimensions nothing is said. Up to {max(_GRID)} are integrated.')
+  else:
+
+    def log_prob(x):
+      given = None if condition is None else tf.repeat(condition, len(x), axis=0)
+      return subject.log_prob(x, given)
+
+    draws = np.asarray(subject.sample(condition, 2000, seed), np.float64)
+    yield integral(name, log_prob, draws, subject.in_unit_cube)
+  prior = subject.prior
+  while isinstance(prior, tfp.distributions.Sample | tfp.distributions.Independent):
+    prior = prior.distribution  # Its numbers are independent, so one of them suffices.
+  if prior is not None and prior.batch_shape.rank == 0 and prior.event_shape.num_elements() <= max(_GRID):
+    label = {'label': 0} if getattr(prior, 'classes', None) else {}
+    draws = np.asarray(prior.sample(2000, seed=(seed, 1), **label), np.float64)
+    found = integral('integral of the prior', lambda x: prior.log_prob(tf.cast(x, prior.dtype), **label), draws)
+    yield Finding(**{**vars(found), 'where': prior.name, 'part': None if found.sound else prior.name})
+
+
+def integral(name: str, log_prob: Callable, draws: np.ndarray, in_unit_cube: bool = False) -> Finding:
+  """Integrates `exp(log_prob)` by the trapezoidal rule in one to three dimensions.
+
+  Coordinates spread the grid: logits in [0, 1], and elsewhere the inverse hyperbolic sine of what is measured in
+  standard deviations of draws. We allow one percent, and three times what half of the points change.
+  """
+  shape, flat = draws.shape[1:], draws.reshape(len(draws), -1)
+  size = flat.shape[1]
+  if in_unit_cube:
+    u = np.linspace(-_LOGITS, _LOGITS, _GRID[size])
+    x = [1 / (1 + np.exp(-u))] * size
+    weights = [x[0] * (1 - x[0])] * size
+  else:
+    u = np.linspace(-_SPREADS, _SPREADS, _GRID[size])
+    spread = np.maximum(flat.std(axis=0), 1e-12)
+    x = [m + s * np.sinh(u) for m, s in zip(np.median(flat, axis=0), spread, strict=True)]
+    weights = [s * np.cosh(u) for s in spread]
+  grid = np.stack(np.meshgrid(*x, indexing='ij'), axis=-1).reshape(-1, *shape)
+  densities = np.empty(len(grid))
+  with Task(name, len(grid), unit='points', images=0) as task:
+    for i in range(0, len(grid), _AT_ONCE):
+      densities[i : i + _AT_ONCE] = np.exp(np.asarray(log_prob(grid[i : i + _AT_ONCE]), np.float64))
+      task.advance(_AT_ONCE)
+  densities = densities.reshape([len(u)] * size)
+  for axis, weight in enumerate(weights):
+    densities = densities * weight.reshape([-1 if a == axis else 1 for a in range(size)])
+  step = u[1] - u[0]
+  total = densities.sum() * step**size
+  coarse = densities[(slice(None, None, 2),) * size].sum() * (2 * step) ** size
+  if abs(total - coarse) > _COARSE * max(1, total):
+    return Finding(check=name, found=float(total), note=f'half of the points give {coarse:.3g}: too few to judge.')
+  allowed = _LEAST + 3 * abs(total - coarse)
+  sound = bool(abs(total - 1) <= allowed)
+  return Finding(check=f'{name}, less 1', found=float(total - 1), allowed=float(allowed), sound=sound)

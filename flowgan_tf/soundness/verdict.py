@@ -1,0 +1,97 @@
+"""One call that asks whether a log-likelihood is right."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.data import dequantize
+from flowgan_tf.errors import check as check_argument
+from flowgan_tf.errors import check_integer
+from flowgan_tf.flows.checks import NOT_DEQUANTIZED, check_events, on_grey_levels
+from flowgan_tf.progress import Task
+from flowgan_tf.soundness import densities, images
+from flowgan_tf.soundness.bijections import Part, check_bijector
+from flowgan_tf.soundness.finding import Finding, Report
+from flowgan_tf.soundness.subject import Subject
+
+_VALUES = 8  # values at which most checks are made
+_SAMPLES = 256
+
+
+@clearing_caches()
+def check(
+  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector,
+  images: np.ndarray | tf.Tensor | None = None,
+  *,
+  condition: Any = None,
+  levels: int | None = None,
+  seed: int = 0,
+) -> Report:
+  """Asks whether a log-likelihood is right, and names the bijector or the image with which it is not."""
+  check_integer('seed', seed, 0)
+  subject = Subject(flow, condition)
+  before = [(variable, variable.numpy()) for variable in flow.variables if not variable.trainable]
+  try:
+    with Task(f'checking {subject.name}'):
+      return Report(subject.name, _findings(subject, images, levels, seed))
+  finally:
+    for variable, value in before:  # A batch norm in training mode has moved its statistics.
+      variable.assign(value)
+
+
+def _findings(subject: Subject, given, levels, seed) -> list[Finding]:
+  found, grey = [], None
+  if given is None:
+    expected = 'given, as a bijector does not say which values it takes'
+    check_argument('images', None, expected, subject.distribution is not None)
+  else:
+    given, grey = _as_values(subject, given, levels, seed)
+    if subject.in_unit_cube:
+      found += images.check_values(given, levels)
+      if on_grey_levels(given, levels).all():
+        warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
+  values, inside = given, given is not None and (not subject.in_unit_cube or given.min() >= 0 and given.max() <= 1)
+  if not inside:
+    values = np.asarray(subject.sample(None, _VALUES, seed))
+  condition = subject.conditions(values)
+  first, of_first = tf.constant(values[:_VALUES]), None if condition is None else condition[:_VALUES]
+  if subject.bijector is not None:
+    for each in filter(None, (subject, subject.wide)):
+      points = tf.cast(first, each.distribution.dtype) if each.distribution is not None else first
+      part = Part(each.bijector, points, each.of_bijector(of_first), each.bijector.name)
+      found += check_bijector(part, only_round_trips=each is subject and subject.wide is not None)
+  if subject.distribution is not None:
+    found += densities.check_density(subject, first, of_first, seed)
+    log_prob = subject.log_prob(values, condition)
+    found.append(images.check_finite(log_prob, subject.in_unit_cube))
+    samples = subject.sample(condition, _SAMPLES, seed)
+    if subject.in_unit_cube:
+      found += images.check_support(subject, first, of_first, np.asarray(samples))
+      if grey is not None:
+        found += images.check_noise(subject, *grey, condition, seed)
+    if inside:
+      repeated = None if condition is None else tf.gather(condition, np.arange(_SAMPLES) % len(condition))
+      found.append(images.check_ranks(log_prob, subject.log_prob(samples, repeated)))
+  return found
+
+
+def _as_values(subject, given, levels, seed):
+  """Returns floats `[n, ...]`, and their grey levels with the number of levels, or None if they have none."""
+  values = np.asarray(given)
+  check_argument('images', values.shape, 'one or more', values.ndim > 0 and len(values) > 0)
+  dtype = subject.distribution.dtype.as_numpy_dtype if subject.distribution is not None else values.dtype
+  grey = None
+  if np.issubdtype(values.dtype, np.integer) and subject.in_unit_cube:
+    levels = levels or 256
+    grey, values = (values, levels), dequantize(values, levels, seed)
+  elif levels is not None and subject.in_unit_cube:
+    grey = np.clip(np.floor(values * levels), 0, levels - 1).astype(np.int64), levels
+  if subject.event_shape is not None:
+    check_events('images', values, subject.event_shape, 'n')
+  return values.astype(dtype), grey

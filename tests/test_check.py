@@ -1,0 +1,225 @@
+"""`fg.check`: sound flows pass, and for each way to be wrong there is a flow that has it, whose fault is named."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import flowgan_tf as fg
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+SHAPE = (2, 2, 1)
+
+
+def images(count=6, shape=SHAPE):
+  return np.random.default_rng(0).uniform(0.05, 0.95, (count, *shape)).astype(np.float32)
+
+
+def shaken(flow, scale=0.5):
+  """A new flow does nothing, so its weights become random."""
+  for i, variable in enumerate(flow.trainable_variables):
+    variable.assign_add(scale * tf.random.stateless_normal(variable.shape, (0, i), dtype=variable.dtype))
+  return flow
+
+
+def dense(*units, event=1):
+  layers = [keras.layers.Dense(n, 'tanh' if n != units[-1] else None) for n in units]
+  return fg.networks.KerasModule(keras.Sequential(layers), (event,))
+
+
+def coupling(name, swap=False):
+  keras.utils.set_random_seed(len(name) + swap)
+  mask = fg.bijectors.masks.even_odd(2, swap=swap)
+  return fg.bijectors.AffineCoupling(dense(8, 2 * mask.changed_shape[-1]), mask, name=name)
+
+
+def of_two(*parts, prior=None):
+  """A plain distribution of TFP over vectors of two numbers."""
+  return tfd.TransformedDistribution(prior or tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.Chain(parts, name='chain'))
+
+
+class WrongSign(tfb.Bijector):
+  """Doubles, and claims to halve."""
+
+  def __init__(self, factor=-1.0, name='culprit'):
+    self._factor = factor
+    super().__init__(forward_min_event_ndims=0, name=name)
+
+  def _forward(self, x):
+    return 2 * x
+
+  def _inverse(self, y):
+    return y / 2
+
+  def _forward_log_det_jacobian(self, x):
+    return tf.fill(tf.shape(x), self._factor * np.log(2).astype(np.float32))
+
+
+class WrongInverse(WrongSign):
+  """Its inverse forgets the shift."""
+
+  def __init__(self):
+    super().__init__(1.0)
+
+  def _forward(self, x):
+    return 2 * x + 0.1
+
+
+class Coarse(WrongSign):
+  """Its inverse computes in bfloat16."""
+
+  def __init__(self):
+    super().__init__(1.0)
+
+  def _inverse(self, y):
+    return tf.cast(tf.cast(y, tf.bfloat16) / 2, y.dtype)
+
+
+class TooHeavy(tfd.Normal):
+  """Its densities have the integral 1.2."""
+
+  def _log_prob(self, x):
+    return super()._log_prob(x) + np.log(1.2).astype(np.float32)
+
+
+def unmasked():
+  """An autoregressive flow whose network also sees the number that it transforms, and later ones."""
+  keras.utils.set_random_seed(1)
+  layers = [keras.layers.Dense(8, 'tanh'), keras.layers.Dense(4), keras.layers.Reshape((2, 2))]
+  network = fg.networks.KerasModule(keras.Sequential(layers), (2,))
+  return tfb.MaskedAutoregressiveFlow(network, name='culprit')
+
+
+def moved_batch_norm():
+  layer = tfb.BatchNormalization(training=True, name='culprit')
+  layer.inverse(tf.constant([[1.0, 2.0], [3.0, 5.0]]))
+  return layer
+
+
+BROKEN = {
+  'wrong sign': (WrongSign, 'log-determinant, Jacobian'),
+  'dropped term': (lambda: WrongSign(0.0), 'log-determinant, Jacobian'),
+  'unmasked': (unmasked, 'log-determinant, Jacobian'),
+  'bfloat16 inverse': (Coarse, 'image, noise, image in float32'),
+  'batch norm in training': (moved_batch_norm, 'alone and in a batch'),
+  'wrong inverse': (WrongInverse, 'image, noise, image in float32'),
+}
+
+
+@pytest.mark.parametrize('inverted', [False, True])
+@pytest.mark.parametrize('fault', BROKEN)
+def test_the_bijector_that_is_wrong_is_named(fault, inverted):
+  make, check = BROKEN[fault]
+  culprit = make()
+  if inverted:
+    culprit = tfb.Invert(tfb.Chain([tfb.Invert(culprit)]), name='outer')
+  chain = tfb.Chain([coupling('first'), culprit, coupling('second', swap=True)])
+  report = fg.check(chain, np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
+  assert not report.sound and report.parts == ['culprit']
+  assert check in [finding.check for finding in report.wrong]
+  assert 'NOT SOUND' in str(report) and 'The fault is in culprit.' in str(report)
+
+
+@pytest.mark.parametrize('culprit', [WrongSign, unmasked])
+def test_the_integral_shows_a_wrong_log_determinant(culprit):
+  report = fg.check(of_two(coupling('first'), culprit()))
+  assert 'integral of the density, less 1' in [finding.check for finding in report.wrong]
+  assert report.parts == ['culprit']
+
+
+def test_a_prior_that_is_not_normalised_is_named():
+  report = fg.check(of_two(coupling('first'), prior=tfd.Sample(TooHeavy(0.0, 1.0, name='culprit'), 2)))
+  found = {finding.check: finding.found for finding in report.wrong}
+  assert found == {
+    'integral of the density, less 1': pytest.approx(1.2**2 - 1, abs=0.01),
+    'integral of the prior, less 1': pytest.approx(0.2, abs=0.01),
+  }
+  assert report.parts == ['culprit']
+
+
+def test_a_log_prob_that_is_not_that_of_its_bijector():
+  class Dropped(fg.flows.Flow):
+    def log_prob(self, value, *args, **kwargs):
+      return super().log_prob(value, *args, **kwargs) + 0.5
+
+  chain = tfb.Chain([tfb.Sigmoid(), tfb.Reshape(SHAPE, [4]), tfb.Shift(tf.Variable(tf.zeros(4)))])
+  report = fg.check(Dropped(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain), images())
+  assert [finding.check for finding in report.wrong] == ['log_prob, prior and bijector']
+
+
+BUILDERS = {
+  'nice': lambda: fg.flows.nice(SHAPE, hidden_units=8, hidden_layers=1),
+  'nice given labels': lambda: fg.flows.nice(SHAPE, hidden_units=8, hidden_layers=1, classes=2),
+  'real_nvp': lambda: fg.flows.real_nvp((4, 4, 1), scales=2, channels=2, blocks=1, batch_norm_between=True),
+  'jet': lambda: fg.flows.jet((4, 4, 1), patch_size=2, couplings=2, width=8, blocks=1),
+  'vectors': lambda: fg.flows.vectors(2, hidden_units=8),
+}
+
+
+@pytest.mark.parametrize('name', BUILDERS)
+def test_our_flows_are_sound(name):
+  keras.utils.set_random_seed(0)
+  flow = shaken(BUILDERS[name](), 0.2)
+  x = images(shape=tuple(flow.event_shape))
+  report = fg.check(flow, x, **({} if name == 'vectors' else {'levels': 17}))
+  assert report.sound, report
+  assert {finding.check for finding in report.findings} >= {'log-determinant, Jacobian', 'rank among samples'}
+
+
+def test_bijectors_and_distributions_of_tfp_are_sound():
+  network = tfb.AutoregressiveNetwork(2, event_shape=2, hidden_units=[8], activation='tanh')
+  for flow in (of_two(tfb.MaskedAutoregressiveFlow(network), coupling('first')), tfd.Gamma(3.0, 2.0)):
+    report = fg.check(flow)
+    assert report.sound, report
+    assert any('integral' in finding.check and finding.sound for finding in report.findings)
+
+
+def test_images_that_cannot_be_judged_are_named():
+  flow, x = fg.flows.nice(SHAPE, hidden_units=8, hidden_layers=1), images()
+  x[2], x[4] = 0.5, [[[51 / 255], [1]], [[0], [2 / 3]]]
+  x[3] *= 255
+  report = fg.check(flow, x)
+  assert report.images == [2, 3] and 'image 3 has values from' in str(report) and '-inf' in str(report)
+  with pytest.warns(UserWarning, match='fg.data.dequantize') as caught:
+    assert not fg.check(flow, x[[2, 4]]).sound
+  assert len(caught) == 1
+  assert fg.check(flow, np.full((2, *SHAPE), 9), levels=17).sound
+
+
+def test_the_noise_of_dequantisation_tightens_the_bound():
+  """Against the probability of grey levels in closed form: uniform over [0, 1]^4 but for one logistic pixel."""
+  one = tf.Variable([2.0, 1.0, 1.0, 1.0])
+  chain = tfb.Chain([tfb.Sigmoid(), tfb.Reshape(SHAPE, [4]), tfb.Scale(one)])
+  flow = fg.flows.Flow(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain)
+  grey = np.random.default_rng(0).integers(0, 4, (4, *SHAPE))
+  found = {finding.check: finding.found for finding in fg.check(flow, grey, levels=4).findings}
+  edges = np.arange(5) / 4
+  logits = np.log(np.maximum(edges, 1e-30)) - np.log(np.maximum(1 - edges, 1e-30))
+  mass = np.diff(1 / (1 + np.exp(-logits / 2)))
+  exact = -(np.log2(mass[grey[:, 0, 0, 0]]) - 3 * 2).mean() / 4
+  bits = [found[f'bits/dim with {name}'] for name in ('1 draw', '8 draws', '64 draws')]
+  assert bits[0] > bits[1] > bits[2] and bits[2] == pytest.approx(exact, abs=0.005)
+
+
+def test_nothing_is_left_changed():
+  layer = moved_batch_norm()
+  before = [variable.numpy() for variable in layer.variables]
+  fg.check(layer, np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
+  for old, variable in zip(before, layer.variables, strict=True):
+    np.testing.assert_array_equal(old, variable)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('nice',), '`flow` must be a distribution or a bijector'),
+    ((tfb.Exp(),), '`images` must be given'),
+    ((tfd.Normal([0.0, 1.0], 1.0),), '`flow` must be a distribution with batch shape'),
+    ((tfd.Poisson(1.0), np.ones((2, 3), np.float32)), '`images` must be'),
+  ],
+)
+def test_mistakes(arguments, message):
+  with pytest.raises(fg.errors.UsageError, match=message):
+    fg.check(*arguments)

@@ -190,17 +190,17 @@ def test_images_that_cannot_be_judged_are_named():
 
 def test_the_noise_of_dequantisation_tightens_the_bound():
   """Against the probability of grey levels in closed form: uniform over [0, 1]^4 but for one logistic pixel."""
-  one = tf.Variable([2.0, 1.0, 1.0, 1.0])
+  one = tf.Variable([0.5, 1.0, 1.0, 1.0])
   chain = tfb.Chain([tfb.Sigmoid(), tfb.Reshape(SHAPE, [4]), tfb.Scale(one)])
   flow = fg.flows.Flow(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain)
   grey = np.random.default_rng(0).integers(0, 4, (4, *SHAPE))
   found = {finding.check: finding.found for finding in fg.check(flow, grey, levels=4).findings}
   edges = np.arange(5) / 4
   logits = np.log(np.maximum(edges, 1e-30)) - np.log(np.maximum(1 - edges, 1e-30))
-  mass = np.diff(1 / (1 + np.exp(-logits / 2)))
+  mass = np.diff(1 / (1 + np.exp(-2 * logits)))
   exact = -(np.log2(mass[grey[:, 0, 0, 0]]) - 3 * 2).mean() / 4
   bits = [found[f'bits/dim with {name}'] for name in ('1 draw', '8 draws', '64 draws')]
-  assert bits[0] > bits[1] > bits[2] and bits[2] == pytest.approx(exact, abs=0.005)
+  assert bits[0] > bits[1] > bits[2] and bits[2] == pytest.approx(exact, abs=0.01)
 
 
 def test_nothing_is_left_changed():

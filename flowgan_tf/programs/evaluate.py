@@ -4,6 +4,7 @@ evaluate RUN
 evaluate RUN --split=validation --checkpoint=best_score --samples=50000
 evaluate RUN --float64
 evaluate RUN --scorer=inception --inception_weights=FILE
+evaluate RUN --check
 """
 
 import sys
@@ -11,6 +12,7 @@ import sys
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
+from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
 
@@ -28,14 +30,28 @@ flags.DEFINE_enum('scorer', None, SCORERS, "Network behind the scores. Default: 
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
 flags.DEFINE_string('strategy', '', 'Devices that share the work: mirrored, mirrored:N or multi_worker.')
+flags.DEFINE_bool('check', False, 'Ask only whether the log-likelihood is right. Exit status: 0 if it is, otherwise 1.')
+flags.DEFINE_integer(
+  'check_images', None, 'Number of images for --check. Default: 8.', lower_bound=1, upper_bound=10**5
+)
 command.require_path('inception_weights')
 
+_CHECKED = 8  # images, by default
+# Flags without effect on a check.
+_OF_EVALUATION = ('samples', 'scorer', 'inception_weights', 'float64', 'strategy')
 
-def main(arguments: list[str]) -> None:
-  """Evaluates a run, prints a table, and saves the results in evaluation.json of the run."""
+
+def main(arguments: list[str]) -> int:
+  """Evaluates a run, prints a table, and saves the results in evaluation.json of the run; or checks the run."""
   argument = command.run_argument(arguments)
+  for name in _OF_EVALUATION if FLAGS.check else ('check_images',):
+    if FLAGS[name].value:
+      found = f'{"with" if FLAGS.check else "without"} --check'
+      raise UsageError(f'`{name}` must be left out, as it has no effect {found}. Got: {FLAGS[name].value}.', name)
   command.load_tensorflow()
   workdir = fg.runs.run.find_run(argument)
+  if FLAGS.check:
+    return _check(workdir)
   description = fg.runs.folder.read_description(workdir)
   assert description is not None
   if not (description.config.jit or FLAGS.strategy):
@@ -52,6 +68,22 @@ def main(arguments: list[str]) -> None:
   )
   if records:  # Only the chief of several workers has them.
     print(f'{fg.report.evaluation_table(records)}\n\n{workdir}/evaluation.json')
+  return 0
+
+
+def _check(workdir) -> int:
+  """Prints what is found at the first images of the split, with what a conditional flow is given there."""
+  run = fg.runs.load_run(workdir, None if FLAGS.checkpoint == 'all' else FLAGS.checkpoint)
+  if not run.generator.has_density:
+    raise UsageError(
+      f'`check` must be False, as {run.config.generator} of {workdir} has no likelihood. Got: True.', 'check'
+    )
+  dataset = fg.runs.load_data(run)
+  part = getattr(dataset, FLAGS.split).take(slice(FLAGS.check_images or _CHECKED))
+  condition = fg.data.make_condition(run.config.condition, dataset).of_split(part)
+  report = fg.soundness.check(run.generator, part.images, condition=condition, levels=dataset.levels)
+  print(report)
+  return 0 if report.sound else 1
 
 
 if __name__ == '__main__':

@@ -23,19 +23,23 @@ from flowgan_tf.bijectors import FactorOut
 from flowgan_tf.display.tables import listed
 from flowgan_tf.progress import Task
 from flowgan_tf.soundness.finding import Finding
-from flowgan_tf.soundness.subject import rows_of
+from flowgan_tf.soundness.subject import Subject, rows_of
 
 _LARGEST = 4096  # dimensions of a Jacobian: its decomposition takes seconds, and the matrix 134 MB
 _BLOCK = 128  # rows of Jacobians in one backward pass
-_VALUES = 2**21  # entries of all Jacobians together
+_ROWS = 1024  # of all Jacobians together, if the first one has fewer
 _MANY = 30  # roundings that an error may be larger than the effect of one rounding
 
 
 class Part(NamedTuple):
-  """A bijector, the values `[n, ...]` that leave it on the way to an image, and its keywords."""
+  """A bijector, with the values that reach it from images and, `start`, from noise.
+
+  Both are needed: what a bijector has rounded, or normalised, it may well map there and back without an error.
+  """
 
   bijector: tfp.bijectors.Bijector
   values: Any
+  start: Any
   keywords: Mapping[str, Any]
   name: str
 
@@ -56,31 +60,40 @@ class Part(NamedTuple):
 
   def rows(self, rows: np.ndarray) -> Part:
     """The same at some of the values."""
-    return self._replace(values=tf.gather(self.values, rows), keywords=rows_of(self.keywords, rows))
+    values, start = (tf.gather(tensor, rows) for tensor in (self.values, self.start))
+    return self._replace(values=values, start=start, keywords=rows_of(self.keywords, rows))
+
+
+def subject_part(subject: Subject, values: tf.Tensor, condition: Any) -> Part:
+  """Returns the whole bijector, at values `[n, ...]` and a condition for each; its noise is that of the values."""
+  part = Part(subject.bijector, values, None, subject.of_bijector(condition), subject.bijector.name)
+  return part._replace(start=part.noise(values))
 
 
 def parts_of(part: Part) -> list[Part]:
   """Returns the parts of a bijector, each with the values that reach it; none if it cannot be taken apart."""
-  bijector, values, keywords = part.bijector, part.values, part.keywords
+  bijector, values, start, keywords = part.bijector, part.values, part.start, part.keywords
   if isinstance(bijector, _Invert):
-    return [_named(bijector.bijector, part.noise(values), keywords)]
+    return [Part(bijector.bijector, part.noise(values), values, keywords, bijector.bijector.name)]
   if isinstance(bijector, FactorOut):
-    return [_named(bijector.bijector, bijector._mask.split(values)[1], keywords)]
+    values, start = (bijector._mask.split(whole)[1] for whole in (values, start))
+    return [Part(bijector.bijector, values, start, keywords, bijector.bijector.name)]
   if not isinstance(bijector, Composition):
     return []
-  found = []
+  found, starts = [], {}
 
-  def step(child, values, **keywords):
-    found.append(_named(child, values, keywords))
+  def forward(child, noise, **keywords):
+    starts[id(child)] = noise
+    return child.forward(noise, **keywords)
+
+  def inverse(child, values, **keywords):
+    found.append(Part(child, values, starts[id(child)], keywords, child.name))
     return child.inverse(values, **keywords)
 
-  bijector._walk_inverse(step, values, **keywords)
+  bijector._walk_forward(forward, start, **keywords)
+  bijector._walk_inverse(inverse, values, **keywords)
   names = [child.name for child in found]
   return [c._replace(name=f'{c.name} (part {i})') if names.count(c.name) > 1 else c for i, c in enumerate(found)]
-
-
-def _named(bijector, values, keywords):
-  return Part(bijector, values, keywords, bijector.name)
 
 
 def check_bijector(part: Part, *, only_round_trips: bool = False) -> list[Finding]:
@@ -103,7 +116,7 @@ def round_trips(part: Part) -> Iterator[Finding]:
   """Checks image -> noise -> image, and noise -> image -> noise."""
   dtype = part.values.dtype.name
   yield _round_trip(f'image, noise, image in {dtype}', part.noise, part.image, part.values)
-  yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.noise(part.values))
+  yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.start)
 
 
 def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:
@@ -153,7 +166,7 @@ def log_determinant(part: Part) -> Finding:
   name, size = 'log-determinant, Jacobian', _size(part.values)
   if size > _LARGEST:
     return Finding(check=name, note=f'not compared, as {size:,} dimensions are more than {_LARGEST:,}.')
-  part = part.rows(np.arange(min(len(part.values), max(1, _VALUES // size**2))))
+  part = part.rows(np.arange(min(len(part.values), max(1, _ROWS // size))))
   matrices = jacobians(part)
   if matrices.shape[1] != size:
     return Finding(check=name, note=f'not compared, as {size} numbers have {matrices.shape[1]} numbers of noise.')
@@ -211,7 +224,9 @@ def worst(name: str, error: np.ndarray, allowed: np.ndarray | float, **more: Any
   error, allowed = np.broadcast_arrays(np.atleast_1d(error), allowed)
   ratio = np.where(np.isnan(error), np.inf, error / allowed)
   i = int(ratio.argmax())
-  return Finding(check=name, found=float(error[i]), allowed=float(allowed[i]), sound=bool(error[i] <= allowed[i]), **more)
+  return Finding(
+    check=name, found=float(error[i]), allowed=float(allowed[i]), sound=bool(error[i] <= allowed[i]), **more
+  )
 
 
 def rounded(values: tf.Tensor) -> tf.Tensor:

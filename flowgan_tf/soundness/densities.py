@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.progress import Task
-from flowgan_tf.soundness.bijections import Part, root_eps, rounded, worst
+from flowgan_tf.soundness.bijections import root_eps, rounded, subject_part, worst
 from flowgan_tf.soundness.finding import Finding
 from flowgan_tf.soundness.subject import Subject
 
@@ -34,7 +34,7 @@ def check_density(subject: Subject, values: tf.Tensor, condition: Any, seed: int
   found = worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
   yield found
   if subject.prior is not None:
-    part = Part(subject.bijector, values, subject.of_bijector(condition), subject.bijector.name)
+    part = subject_part(subject, values, condition)
     label = subject.distribution._kwargs_split_fn({'condition': condition})[0] if subject.is_flow else {}
     of_prior = np.asarray(subject.prior.log_prob(part.noise(values), **label), np.float64)
     error = np.abs(of_prior + part.log_det(values) - log_prob)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +59,9 @@ def check_finite(log_prob: np.ndarray, is_image: bool) -> Finding:
 def check_support(subject: Subject, values: tf.Tensor, condition: Any, samples: np.ndarray) -> Iterator[Finding]:
   """Checks that samples are in [0, 1], and that the density just outside of it is 0 or small."""
   beyond = np.maximum(-samples, samples - 1).max(initial=0.0)
-  note = 'samples leave [0, 1] by this much: the flow keeps some of its mass where no image is.' if beyond > 1e-3 else ''
+  note = (
+    'samples leave [0, 1] by this much: the flow keeps some of its mass where no image is.' if beyond > 1e-3 else ''
+  )
   yield Finding(
     check='samples outside of [0, 1]', found=float(beyond), allowed=1e-3, sound=bool(beyond <= 1e-3), note=note
   )
@@ -70,15 +73,14 @@ def check_support(subject: Subject, values: tf.Tensor, condition: Any, samples: 
       changed = first.copy()
       changed[pixel] = x
       log_probs.append(subject.log_prob(changed, None if condition is None else condition[:1])[0])
-  rises = [log_probs[0] - log_probs[1], log_probs[2] - log_probs[3]]
-  rise = float(np.max(rises))  # NaN if one is.
-  yield Finding(
-    check='log_prob just outside, less inside',
-    found=rise,
-    allowed=-_DROP,
-    sound=bool(rise <= -_DROP),
-    note='' if rise <= -_DROP else f'a pixel {_STEP} outside of [0, 1] has about as large a density as one inside.',
-  )
+  rises = [log_probs[0] - log_probs[1], log_probs[2] - log_probs[3]]  # NaN if one is.
+  rise, note = float(np.max(rises)), ''
+  if np.isnan(rise):
+    note = 'it is NaN outside of [0, 1], where the density is 0 and its logarithm -inf.'
+  elif rise > -_DROP:
+    note = f'a pixel {_STEP} outside of [0, 1] has about as large a density as one inside.'
+  sound = None if np.isnan(rise) else bool(rise <= -_DROP)
+  yield Finding(check='log_prob just outside, less inside', found=rise, allowed=-_DROP, sound=sound, note=note)
 
 
 def check_ranks(log_prob: np.ndarray, of_samples: np.ndarray) -> Finding:
@@ -86,8 +88,8 @@ def check_ranks(log_prob: np.ndarray, of_samples: np.ndarray) -> Finding:
   ranks = (of_samples[np.newaxis] < log_prob[:, np.newaxis]).mean(axis=1)
   lowest = int(log_prob.argmin())
   note = (
-    f'the share of {len(of_samples)} samples that are less likely than an image, on average over images; 0.5 for images '
-    f'that the flow fits. Image {lowest} has the lowest log density, {log_prob[lowest]:,.1f} nats, and rank '
+    f'the share of {len(of_samples)} samples that are less likely than an image, on average over images; about 0.5 if '
+    f'the flow fits. Image {lowest} has the lowest log density, {log_prob[lowest]:,.1f} nats, and rank '
     f'{ranks[lowest]:.2f}.'
   )
   return Finding(check='rank among samples', found=float(ranks.mean()), where=f'image {lowest}', note=note)
@@ -116,7 +118,7 @@ def check_noise(subject: Subject, levels_of: np.ndarray, levels: int, condition:
     bound = scipy.special.logsumexp(log_prob.reshape(n, -1, m), axis=2) - np.log(m)
     bits.append(bits_per_dim(-float(bound.mean()), levels_of.shape[1:], levels))
     yield Finding(check=f'bits/dim with {m} draw{"s" * (m > 1)}', found=bits[-1])
-  sound = all(after <= before + 1e-9 for before, after in zip(bits, bits[1:], strict=False))
+  sound = all(after <= before + 1e-9 for before, after in itertools.pairwise(bits))
   note = f'bits/dim of the first {n} images that more draws of the noise save; they cannot rise.'
   yield Finding(check='bits/dim saved by more draws', found=bits[0] - bits[-1], sound=sound, note=note)
 

@@ -16,7 +16,7 @@ from flowgan_tf.errors import check_integer
 from flowgan_tf.flows.checks import NOT_DEQUANTIZED, check_events, on_grey_levels
 from flowgan_tf.progress import Task
 from flowgan_tf.soundness import densities, images
-from flowgan_tf.soundness.bijections import Part, check_bijector
+from flowgan_tf.soundness.bijections import check_bijector, subject_part
 from flowgan_tf.soundness.finding import Finding, Report
 from flowgan_tf.soundness.subject import Subject
 
@@ -56,7 +56,7 @@ def _findings(subject: Subject, given, levels, seed) -> list[Finding]:
       found += images.check_values(given, levels)
       if on_grey_levels(given, levels).all():
         warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
-  values, inside = given, given is not None and (not subject.in_unit_cube or given.min() >= 0 and given.max() <= 1)
+  values, inside = given, given is not None and (not subject.in_unit_cube or (given.min() >= 0 and given.max() <= 1))
   if not inside:
     values = np.asarray(subject.sample(None, _VALUES, seed))
   condition = subject.conditions(values)
@@ -64,7 +64,7 @@ def _findings(subject: Subject, given, levels, seed) -> list[Finding]:
   if subject.bijector is not None:
     for each in filter(None, (subject, subject.wide)):
       points = tf.cast(first, each.distribution.dtype) if each.distribution is not None else first
-      part = Part(each.bijector, points, each.of_bijector(of_first), each.bijector.name)
+      part = subject_part(each, points, of_first)
       found += check_bijector(part, only_round_trips=each is subject and subject.wide is not None)
   if subject.distribution is not None:
     found += densities.check_density(subject, first, of_first, seed)

@@ -150,6 +150,7 @@ class Jacobian(Analysis):
   Settings = JacobianSettings
   columns = (
     Column('mean log-determinant (nats)', 'mean_log_det', ',.1f', 'standard_error'),
+    Column('of the matrix', 'mean_log_det_of_matrix', ',.1f'),
     Column('condition number, median', 'median_condition_number', '.2e', infinite='∞'),
     Column('largest', 'largest_condition_number', '.2e', infinite='∞'),
     Column('singular values below precision', 'share_below_precision', '.1%'),
@@ -182,6 +183,7 @@ class Jacobian(Analysis):
       'below_precision': found.below_precision.mean(),
     }
     if own is not None:
+      numbers['mean_log_det_of_matrix'] = found.log_det.mean()
       numbers['largest_relative_difference'] = np.max(np.abs(found.log_det / own - 1))
     return numbers, {'singular_values': values}
 

@@ -108,7 +108,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize('inverted', [False, True])
+@pytest.mark.parametrize('inverted', [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('fault', BROKEN)
 def test_the_bijector_that_is_wrong_is_named(fault, inverted):
   make, check = BROKEN[fault]
@@ -122,7 +122,7 @@ def test_the_bijector_that_is_wrong_is_named(fault, inverted):
   assert 'NOT SOUND' in str(report) and 'The fault is in culprit.' in str(report)
 
 
-@pytest.mark.parametrize('culprit', [WrongSign, unmasked])
+@pytest.mark.parametrize('culprit', [WrongSign, pytest.param(unmasked, marks=pytest.mark.slow)])
 def test_the_integral_shows_a_wrong_log_determinant(culprit):
   report = fg.check(of_two(coupling('first'), culprit()))
   assert 'integral of the density, less 1' in [finding.check for finding in report.wrong]
@@ -158,6 +158,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', BUILDERS)
 def test_our_flows_are_sound(name):
   keras.utils.set_random_seed(0)

@@ -52,6 +52,14 @@ def moved(flow):
   return flow
 
 
+def test_fit_warns_of_images_that_are_not_dequantised():
+  model = fg.keras.FlowModel(make_flow())
+  model.compile()
+  with pytest.warns(UserWarning, match=r'`fg\.data\.dequantize\(') as caught:
+    model.fit(np.round(make_images() * 255) / 255, verbose=0)
+  assert len(caught) == 1
+
+
 @pytest.fixture(scope='module')
 def trained():
   keras.utils.set_random_seed(0)

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run; or checks the run."""
   argument = command.run_argument(arguments)
   for name in _OF_EVALUATION if FLAGS.check else ('check_images',):
-    if FLAGS[name].value:
+    if FLAGS[name].present:
       found = f'{"with" if FLAGS.check else "without"} --check'
       raise UsageError(f'`{name}` must be left out, as it has no effect {found}. Got: {FLAGS[name].value}.', name)
   command.load_tensorflow()

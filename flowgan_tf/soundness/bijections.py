@@ -74,7 +74,7 @@ def parts_of(part: Part) -> list[Part]:
   """Returns the parts of a bijector, each with the values that reach it; none if it cannot be taken apart."""
   bijector, values, start, keywords = part.bijector, part.values, part.start, part.keywords
   if isinstance(bijector, _Invert):
-    return [Part(bijector.bijector, part.noise(values), values, keywords, bijector.bijector.name)]
+    return [Part(bijector.bijector, start, values, keywords, bijector.bijector.name)]
   if isinstance(bijector, FactorOut):
     values, start = (bijector._mask.split(whole)[1] for whole in (values, start))
     return [Part(bijector.bijector, values, start, keywords, bijector.bijector.name)]

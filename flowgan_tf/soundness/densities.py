@@ -31,8 +31,7 @@ def check_density(subject: Subject, values: tf.Tensor, condition: Any, seed: int
   allowed = root_eps(values.dtype) * (size + np.abs(log_prob)) + _ROUNDINGS * moved
   single = None if condition is None else condition[:1]
   by_itself = subject.log_prob(values[:1], single)
-  found = worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
-  yield found
+  yield worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
   if subject.prior is not None:
     part = subject_part(subject, values, condition)
     label = subject.distribution._kwargs_split_fn({'condition': condition})[0] if subject.is_flow else {}
@@ -90,7 +89,9 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, in_unit_cube: boo
   densities = np.empty(len(grid))
   with Task(name, len(grid), unit='points', images=0) as task:
     for i in range(0, len(grid), _AT_ONCE):
-      densities[i : i + _AT_ONCE] = np.exp(np.asarray(log_prob(grid[i : i + _AT_ONCE]), np.float64))
+      # Several distributions of TFP return NaN outside of their support.
+      found = np.nan_to_num(np.asarray(log_prob(grid[i : i + _AT_ONCE]), np.float64), nan=-np.inf, neginf=-np.inf)
+      densities[i : i + _AT_ONCE] = np.exp(found)
       task.advance(_AT_ONCE)
   densities = densities.reshape([len(u)] * size)
   for axis, weight in enumerate(weights):

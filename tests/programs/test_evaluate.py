@@ -7,6 +7,7 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.flows import Flow
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from tests.programs.conftest import FAST, assert_one_line, call
@@ -76,6 +77,20 @@ def test_mistakes(workdir, tmp_path, monkeypatch):
   monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint would be refused, too.
   edit_record(workdir / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
   assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
+
+
+def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch):
+  before = (workdir / 'evaluation.json').read_bytes()
+  outcome = call('evaluate', workdir, '--check', '--check_images=3')
+  assert outcome.status == 0 and 'log-determinant, Jacobian' in outcome.out, outcome
+  assert outcome.out.endswith('is sound: no check failed.\n')
+  right = Flow.log_prob
+  monkeypatch.setattr(Flow, 'log_prob', lambda *arguments, **keywords: right(*arguments, **keywords) + 1)
+  outcome = call('evaluate', workdir, '--check')
+  assert outcome.status == 1 and 'NOT SOUND: log_prob, prior and bijector.' in outcome.out, outcome
+  assert_one_line(call('evaluate', workdir, '--check', '--samples=0'), 'evaluate', '--samples must be left out')
+  assert_one_line(call('evaluate', workdir, '--check_images=3'), 'evaluate', 'no effect without --check. Got: 3.')
+  assert (workdir / 'evaluation.json').read_bytes() == before
 
 
 @pytest.mark.slow

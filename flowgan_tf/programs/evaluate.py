@@ -7,6 +7,7 @@ evaluate RUN --scorer=inception --inception_weights=FILE
 evaluate RUN --check
 """
 
+import pathlib
 import sys
 
 from absl import flags
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> int:
   return 0
 
 
-def _check(workdir) -> int:
+def _check(workdir: pathlib.Path) -> int:
   """Prints what is found at the first images of the split, with what a conditional flow is given there."""
   run = fg.runs.load_run(workdir, None if FLAGS.checkpoint == 'all' else FLAGS.checkpoint)
   if not run.generator.has_density:

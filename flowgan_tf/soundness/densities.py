@@ -62,7 +62,7 @@ def check_total(subject: Subject, values: tf.Tensor, condition: Any, seed: int) 
   while isinstance(prior, tfp.distributions.Sample | tfp.distributions.Independent):
     prior = prior.distribution  # Its numbers are independent, so one of them suffices.
   if prior is not None and prior.batch_shape.rank == 0 and prior.event_shape.num_elements() <= max(_GRID):
-    label = {'label': 0} if getattr(prior, 'classes', None) else {}
+    label: dict[str, Any] = {'label': 0} if getattr(prior, 'classes', None) else {}
     draws = np.asarray(prior.sample(2000, seed=(seed, 1), **label), np.float64)
     found = integral('integral of the prior', lambda x: prior.log_prob(tf.cast(x, prior.dtype), **label), draws)
     yield Finding(**{**vars(found), 'where': prior.name, 'part': None if found.sound else prior.name})

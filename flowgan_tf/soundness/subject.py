@@ -37,15 +37,15 @@ class Subject:
       check('condition', condition, 'left out, as `flow` was given one', condition is None)
       flow, condition = flow.flow, flow.condition
     self.condition, self.name, self.is_flow = condition, flow.name, isinstance(flow, Flow)
-    self.distribution = flow if isinstance(flow, tfd.Distribution) else None
-    self.bijector = getattr(flow, 'bijector', None) if self.distribution is not None else flow
-    self.prior = self.distribution and self.bijector and flow.distribution
+    self.distribution: Any = flow if isinstance(flow, tfd.Distribution) else None
+    self.bijector: Any = getattr(flow, 'bijector', None) if self.distribution is not None else flow
+    self.prior: Any = self.distribution and self.bijector and flow.distribution
     if self.distribution is not None:
       check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
       check('flow', flow.dtype, 'a distribution of floats', isinstance(flow.dtype, tf.DType) and flow.dtype.is_floating)
 
   @property
-  def event_shape(self) -> tf.TensorShape | None:
+  def event_shape(self) -> Any:
     """The shape of one value; None for a bijector, which takes several."""
     return None if self.distribution is None else self.distribution.event_shape
 

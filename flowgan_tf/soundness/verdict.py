@@ -45,8 +45,9 @@ def check(
       variable.assign(value)
 
 
-def _findings(subject: Subject, given, levels, seed) -> list[Finding]:
-  found, grey = [], None
+def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> list[Finding]:
+  found: list[Finding] = []
+  grey: Any = None
   if given is None:
     expected = 'given, as a bijector does not say which values it takes'
     check_argument('images', None, expected, subject.distribution is not None)
@@ -74,7 +75,8 @@ def _findings(subject: Subject, given, levels, seed) -> list[Finding]:
     if subject.in_unit_cube:
       found += images.check_support(subject, first, of_first, np.asarray(samples))
       if grey is not None:
-        found += images.check_noise(subject, *grey, condition, seed)
+        grey_levels, count = grey
+        found += images.check_noise(subject, grey_levels, count, condition, seed)
     if inside:
       repeated = None if condition is None else tf.gather(condition, np.arange(_SAMPLES) % len(condition))
       found.append(images.check_ranks(log_prob, subject.log_prob(samples, repeated)))

@@ -74,10 +74,12 @@ faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)
 
 # A stopped run continues where it was; after a change to the package, remove build/mutants*. The limits are for a whole
-# room's tests, and generous, so that other load on the machine kills no fault.
+# room's tests, and generous, so that other load on the machine kills no fault. DRAW='--count=100 --commits=150' draws
+# from the modules that changed most.
+DRAW ?= --count=150 --seed=0
 mutants: $(TESTABLE)
 	mkdir -p build
-	[ -e build/mutants.json ] || $(BIN)/python -m benchmarks.mutants draw --count=150 --seed=0 --json=build/mutants.json
+	[ -e build/mutants.json ] || $(BIN)/python -m benchmarks.mutants draw $(DRAW) --json=build/mutants.json
 	$(BIN)/python -m benchmarks.mutants run build/mutants.json --whole_room --cpu=1800 --wall=7200 \
 	  --json=build/mutants-result.json
 

@@ -1,8 +1,9 @@
 """Mutation tests: small faults that are put into the package on purpose, and that the tests should find.
 
-`python -m benchmarks.mutants draw --json=FILE` draws the faults. `python -m benchmarks.mutants run FILE --json=RESULT`
-puts each into a copy of the checkout and runs tests there. The text of its statement identifies a fault, so that one
-drawn before a refactoring is found again after it. A stopped run continues where it was.
+`python -m benchmarks.mutants draw --json=FILE` draws the faults, with `--commits=150` from the modules that the last
+150 commits changed most. `python -m benchmarks.mutants run FILE --json=RESULT` puts each into a copy of the checkout
+and runs tests there. The text of its statement identifies a fault, so that one drawn before a refactoring is found
+again after it. A stopped run continues where it was.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ ROOMS = {
   'metrics': ['metrics/*.py'],
   'runs': ['runs/*.py'],
 }
+_NEWEST = 20  # modules that `--commits` draws from
 # Tests of a room that belong to each of its modules, besides the file named like the module.
 SHARED_TESTS = {
   'bijectors': ['test_bijectors_all.py'],
@@ -174,20 +176,36 @@ def places(root: pathlib.Path, module: str) -> tuple[ast.Module, list[Place]]:
   return tree, found
 
 
-def draw(root: pathlib.Path, count: int, seed: int) -> list[dict]:
+def rooms(root: pathlib.Path, commits: int) -> dict[str, list[str]]:
+  """Returns the modules of each room, or the newest modules if there are `commits`: those with the most changed lines.
+
+  Configurations are left out, because most of their constants are a choice.
+  """
+  if not commits:
+    paths = {room: {path for p in patterns for path in (root / PACKAGE).glob(p)} for room, patterns in ROOMS.items()}
+    return {room: sorted(path.relative_to(root).as_posix() for path in found) for room, found in paths.items()}
+  log = ['git', 'log', f'-{commits}', '--numstat', '--no-renames', '--format=', '--', f'{PACKAGE}/*.py']
+  changed = collections.Counter()
+  for line in subprocess.run(log, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines():
+    added, removed, module = line.split('\t')
+    changed[module] += int(added) + int(removed)
+  newest = [m for m, _ in changed.most_common() if (root / m).exists() and not m.startswith(f'{PACKAGE}/configs/')]
+  return {'newest': sorted(newest[:_NEWEST])}
+
+
+def draw(root: pathlib.Path, count: int, seed: int, commits: int) -> list[dict]:
   """Draws equally many faults from each room, from its modules in turn; all kinds are equally likely."""
   rng = random.Random(seed)
-  drawn = []
-  for number, (room, patterns) in enumerate(ROOMS.items()):
-    paths = sorted({path for pattern in patterns for path in (root / PACKAGE).glob(pattern)})
-    modules = {path.relative_to(root).as_posix(): [] for path in paths}
+  drawn, drawn_from = [], rooms(root, commits)
+  for number, (room, names) in enumerate(drawn_from.items()):
+    modules = {name: [] for name in names}
     for module in modules:
       seen = collections.Counter()
       for place in places(root, module)[1]:
         key = place.function, place.statement, place.statement_after
         modules[module].append(place.record(seen[key]))
         seen[key] += 1
-    wanted = count // len(ROOMS) + (number < count % len(ROOMS))
+    wanted = count // len(drawn_from) + (number < count % len(drawn_from))
     taken = []
     while len(taken) < wanted and any(modules.values()):
       for module in rng.sample(sorted(modules), len(modules)):
@@ -326,6 +344,7 @@ def main() -> None:
   drawing = commands.add_parser('draw', help='draw faults')
   drawing.add_argument('--count', type=int, default=150)
   drawing.add_argument('--seed', type=int, default=0)
+  drawing.add_argument('--commits', type=int, default=0, help='draw from the modules that these newest commits changed')
   running = commands.add_parser('run', help='run the tests of each fault')
   running.add_argument('mutants', type=pathlib.Path)
   running.add_argument('--jobs', type=int, default=2)
@@ -339,7 +358,7 @@ def main() -> None:
   args = parser.parse_args()
   root = args.root.resolve()
   if args.command == 'draw':
-    args.json.write_text(json.dumps(draw(root, args.count, args.seed), indent=1))
+    args.json.write_text(json.dumps(draw(root, args.count, args.seed, args.commits), indent=1))
     return
   counts = collections.defaultdict(collections.Counter)
   for result in run(root, json.loads(args.mutants.read_text()), args.json, args):

@@ -38,7 +38,7 @@ class SplineCoupling(Coupling):
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
     bins: int = 8,
-    bound: float = 5.0,
+    bound: float = 4.0,
     name: str = 'spline_coupling',
     condition_shape: Sequence[int] | None = None,
   ):

@@ -24,7 +24,7 @@ def _affine(log_scale_bound=2.0):
   return Choice(2, functools.partial(AffineCoupling, log_scale_bound=log_scale_bound))
 
 
-def _spline(spline_bins=8, spline_bound=5.0):
+def _spline(spline_bins=8, spline_bound=4.0):
   check_integer('spline_bins', spline_bins, 2, 256)
   return Choice(3 * spline_bins - 1, functools.partial(SplineCoupling, bins=spline_bins, bound=spline_bound))
 

@@ -44,7 +44,7 @@ def jet(
   hidden_units: int = 256,
   log_scale_bound: float = 2.0,
   spline_bins: int = 8,
-  spline_bound: float = 5.0,
+  spline_bound: float = 4.0,
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,

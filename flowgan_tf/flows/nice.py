@@ -36,7 +36,7 @@ def nice(
   initial_weights: str = 'zero_output',
   log_scale_bound: float = 2.0,
   spline_bins: int = 8,
-  spline_bound: float = 5.0,
+  spline_bound: float = 4.0,
   prior: str = 'logistic',
   components: int = 1,
   alpha: float = 1e-7,

@@ -37,7 +37,7 @@ def vectors(
   hidden_layers: int = 2,
   log_scale_bound: float = 2.0,
   spline_bins: int = 8,
-  spline_bound: float = 5.0,
+  spline_bound: float = 4.0,
   prior: str = 'normal',
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,

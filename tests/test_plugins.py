@@ -113,7 +113,7 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
       '--config.tooy.spread=1',
       'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
     ),
-    ('--config.nice.coupling=1', 'there is no flag --config.nice.coupling; did you mean --config.nice.couplings'),
+    ('--config.nice.copulings=1', 'there is no flag --config.nice.copulings; did you mean --config.nice.couplings'),
   ],
 )
 def test_a_mistake_is_one_line(module, flag, said):

@@ -89,7 +89,8 @@ class Registry(dict[str, T]):
 
   def __missing__(self, name: str) -> T:
     if not is_plugin(name):
-      raise KeyError(name)
+      expected = f'one of {", ".join(self)}, or MODULE:NAME of {self._expected}'
+      raise UsageError(f'`{self._kind}` must be {expected}. Got: {name!r}.', self._kind)
     module, _, attribute = name.partition(':')
     try:
       part: Any = getattr(importlib.import_module(module), attribute, None)

@@ -11,6 +11,9 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.objectives import Drawn
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.objectives.term import own_names
 from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.runs.folder import Description, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
@@ -107,6 +110,8 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
     ('--generator=nothing_here:toy', 'needs the Python module nothing_here, beside the config file or on PYTHONPATH'),
     ('--generator=my_parts:Bright', 'must be MODULE:NAME of a function decorated with `flowgan_tf.flows.builder`'),
     ('--terms=my_parts:toy', 'must be MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`'),
+    ('--terms=my_parts:Bright,my_parts:Bright', 'must have settings of their own. Got: a second `toy_weight`'),
+    ('--terms=5', 'MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`. Got: 5.'),
     ('--divergence=my_parts:toy', 'must be MODULE:NAME of a `flowgan_tf.objectives.Divergence`'),
     ('--dataset=my_parts:toy_data', 'must be MODULE:NAME of a function that returns a Dataset'),
     (
@@ -118,3 +123,21 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
 )
 def test_a_mistake_is_one_line(module, flag, said):
   assert_one_line(call('train', '--workdir=run', flag), 'train', said)
+
+
+def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  text = (module / 'my_parts.py').read_text()
+  (module / 'my_parts.py').write_text(text + '\nseed = dcgan_critic = toy\n')
+  for name in ('seed', 'dcgan_critic'):
+    with pytest.raises(UsageError, match=f'^`generator` must not be called {name}, as other settings are'):
+      default_config(generator=f'my_parts:{name}')
+
+
+def test_terms_do_not_share_names(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  objective = make_objective(default_config(terms=('my_parts:Bright',)))
+  drawn = Drawn(means={'log_prob': tf.constant(-2.0)}, samples=tf.constant([0.5]))
+  assert objective.generator_loss(drawn)[1]['bright'] == 0.5
+  with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
+    own_names({'bright': 1.0}, {'bright': 2.0, 'nll': 3.0})

@@ -41,7 +41,6 @@ class Traits:
   """What is known of a generator before it is built, so that nobody needs to compare its name."""
 
   draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
-  has_density: bool = True  #: Whether it has `log_prob` and `encode`.
   noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
   #: Whether products of large matrices take most of its time. They use all cores for the whole batch, because parts of
   #: the batch would each read all weights.

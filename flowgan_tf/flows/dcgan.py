@@ -29,7 +29,7 @@ networks = lazy_import('flowgan_tf.networks')
 priors = lazy_import('flowgan_tf.flows.prior')
 
 
-@builder(has_density=False, noise_like_images=False, computed_whole=True)
+@builder(noise_like_images=False, computed_whole=True)
 def dcgan(
   image_shape: Sequence[int],
   *,

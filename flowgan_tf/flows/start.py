@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.errors import UsageError
+
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
@@ -45,22 +47,25 @@ def fit_bijectors(flow: Flow, start: Start) -> None:
       ...
   ```
 
-  A bijector nearer to the data is fitted first, and the next one gets what it returns. They get 1,000 images, or more
-  if an attribute `fit_images` of one of them says so. One at the data whose `fit_images` is None gets all that memory
-  holds.
+  A bijector nearer to the data is fitted first, and the next one gets what it returns. They get 1,000 images, or as
+  many as the attribute `fit_images` of one of them says; None means all that memory holds.
+
+  Raises:
+    UsageError: If the data do not reach one of them.
   """
   parts = [part for part in _bijectors(flow) if hasattr(part, 'fit')]
-  whole = [part for part in parts if getattr(part, 'fit_images', _IMAGES) is None]
-  rest = [part for part in parts if part not in whole]
-  for chosen in filter(None, (whole, rest)):
-    n = None if chosen is whole else max(getattr(part, 'fit_images', _IMAGES) for part in chosen)
-    images, condition = start.trained(n)
-    given = flow.given(condition if condition is None else tf.constant(condition))
-    try:
-      with _fitting(chosen):
-        given.encode(tf.constant(images))
-    except _AllFittedError:
-      pass
+  if not parts:
+    return
+  wanted = [getattr(part, 'fit_images', _IMAGES) for part in parts]
+  images, condition = start.trained(None if None in wanted else max(wanted))
+  given = flow.given(condition if condition is None else tf.constant(condition))
+  try:
+    with _fitting(parts):
+      given.encode(tf.constant(images))
+  except _AllFittedError:
+    return
+  names = ', '.join(part.name for part in parts)
+  raise UsageError(f'`bijector` must hand the data to each part that has a method `fit`. Got: {names}.', 'bijector')
 
 
 def _bijectors(flow: Flow) -> Iterator[tfp.bijectors.Bijector]:

@@ -97,6 +97,11 @@ class Likelihood(Term):
     """Returns the term unless its weight is 0."""
     return super().make(config) if weight_of(config) else None
 
+  @classmethod
+  def moves(cls, config: Any) -> bool:
+    """Whether lambda changes during the training."""
+    return config['final_lambda'] is not None
+
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `log_prob` in nats."""
     # What an image without a label gets from the first class is not used.

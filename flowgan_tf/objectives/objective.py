@@ -12,7 +12,7 @@ from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Term, own_names
 from flowgan_tf.objectives.transport import Transport
 from flowgan_tf.plugins import Registry, is_plugin
 from flowgan_tf.settings import Settings, setting
@@ -56,6 +56,8 @@ class ObjectiveSettings(Settings):
     """Checks that further terms come from outside of the package."""
     for name in config.terms:
       check('terms', name, 'MODULE:CLASS', is_plugin(name))
+    expected = 'different terms, as one that is named twice would count twice'
+    check('terms', config.terms, expected, len(set(config.terms)) == len(config.terms))
 
 
 def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
@@ -138,7 +140,7 @@ class Objective:
     for term in self.terms:
       value, found = term.loss(drawn)
       loss += value
-      metrics |= found
+      metrics |= own_names(found, metrics)
     return loss, metrics | {'loss': loss}
 
 

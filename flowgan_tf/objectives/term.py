@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Drawn:
 
   generator: Generator | None = None  #: The generator that is trained.
   condition: tf.Tensor | None = None  #: The conditions of images and samples.
-  means: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)  #: Batch means of what `of_images` returns.
+  means: Mapping[str, tf.Tensor] = dataclasses.field(
+    default_factory=dict
+  )  #: Means of what `of_images` returns over this replica's share of the batch.
   noise: tf.Tensor | None = None  #: Noise `[n, ...]` of the samples.
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
   fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n]` or `[n, 1]`.
@@ -84,9 +87,23 @@ class Term(abc.ABC):
     """
     return {}
 
+  @classmethod
+  def moves(cls, config: Any) -> bool:
+    """Whether `loss` depends on `Drawn.progress`; a training can then not go on to more steps."""
+    return False
+
   @abc.abstractmethod
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Returns the weighted float32 scalar that is added to the loss, and float32 scalars to log, before weighting."""
+
+
+def own_names(found: Mapping[str, tf.Tensor], others: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+  """Returns the numbers of a term, and refuses names that the numbers of other terms have."""
+  if taken := found.keys() & others.keys():
+    raise UsageError(
+      f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'
+    )
+  return found
 
 
 def between(first: float, last: float | None, progress: float | tf.Tensor) -> float | tf.Tensor:

@@ -70,6 +70,11 @@ class Transport(Term):
     """Returns the term unless its weight is 0, or the objective has no samples."""
     return super().make(config) if config['transport_weight'] and config['objective'] != 'mle' else None
 
+  @classmethod
+  def moves(cls, config: Any) -> bool:
+    """Whether the weight changes during the training."""
+    return config['final_transport_weight'] is not None
+
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
     # Networks of histograms would move the goal.

@@ -18,6 +18,7 @@ from absl import logging as absl_logging
 
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, is_path
+from flowgan_tf.plugins import search_in
 from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
@@ -60,6 +61,8 @@ def run_program(module: types.ModuleType) -> None:
   notes.propagate = False
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
+
+  search_in('.')  # Plug-ins may lie where the program is called.
 
   def main(argv: list[str]) -> int | None:
     with errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.

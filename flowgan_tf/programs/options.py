@@ -24,7 +24,6 @@ from flowgan_tf.runs.config import (
   PATHS,
   check_settings,
   default_config,
-  extend,
   flat,
   idle,
   settings,
@@ -96,7 +95,7 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
 
 def _given_flags() -> dict[str, str]:
   """Returns the flags of the form --NAME=VALUE on the command line, which nothing has parsed yet."""
-  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)=(.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
+  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)[=\n](.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
 
 
 def configurations(
@@ -119,9 +118,13 @@ def configurations(
     for flag in (name, f'config.{name}'):
       if flag in FLAGS and FLAGS[flag].value is not None:
         base[name] = FLAGS[flag].value
-  extend(base)
-  given = {name: value for name, *_ in flat(base) if (value := FLAGS[f'config.{name}'].value) is not None}
-  given |= {name: value for name in short_flags(base) if (value := FLAGS[name].value) is not None}
+  # Without the settings of plug-ins that the flags replace.
+  chosen = default_config(**{name: base[name] for name in _PLUGGED})
+  chosen.update({name: value for name, value in base.items() if name in chosen})
+  base = chosen
+  values = {name: FLAGS[flag].value for name, *_ in flat(base) if (flag := f'config.{name}') in FLAGS}
+  given = {name: value for name, value in values.items() if value is not None}
+  given |= {name: value for name in short_flags(base) if name in FLAGS and (value := FLAGS[name].value) is not None}
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
   configs = []

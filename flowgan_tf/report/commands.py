@@ -45,7 +45,7 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
     elif name == 'lambda':
       flags.append(f'--lambda={short(config["lambda"])}')
     elif name in short_names:
-      flags.append(f'--{name}={value}')
+      flags.append(f'--{name}={",".join(value) if isinstance(value, list) else value}')
     else:
       flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
   return shlex.join(['bin/train', *flags, f'--workdir={workdir}'])

@@ -105,7 +105,13 @@ def extend(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Gives a configuration the settings of the plug-ins that it names, with their defaults, and returns it."""
   with config.unlocked():
     for setting, registry in _BUILDERS.items():
-      if is_plugin(config[setting]) and (block := short_name(config[setting])) not in config:
+      block = short_name(config[setting])
+      if not is_plugin(config[setting]):
+        continue
+      others = {short_name(config[other]) for other in _BUILDERS if other != setting}
+      if block in {*declared(), *_OPTIMIZERS, *GENERATORS, *CRITICS, *others}:
+        raise UsageError(f'`{setting}` must not be called {block}, as other settings are.', setting)
+      if block not in config:
         config[block] = config_dict.ConfigDict(settings_of(registry[config[setting]]))
     if config.terms:
       for name, (_, default, kind, *_) in declared(config).items():

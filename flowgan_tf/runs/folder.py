@@ -18,6 +18,7 @@ from ml_collections import config_dict
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.plugins import check_found, search_in
 from flowgan_tf.runs.config import configured, plugins_of, training_changes, used
 
@@ -114,7 +115,7 @@ def open_workdir(
     if (done := checkpoints.latest_step(workdir)) > config.steps:
       said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
       raise UsageError(said, 'steps')
-    new = old._replace(config=config)
+    new = old._replace(config=config, plugins=new.plugins)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
     raise UsageError(f'{said}`workdir`', 'workdir')
@@ -141,7 +142,7 @@ def check_same_training(
 ) -> None:
   """Refuses a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
   changes = training_changes(config, old)
-  moving = config.final_lambda is not None or config.final_transport_weight is not None
+  moving = any(kind.moves(config) for kind in kinds_of(config))
   if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and not moving:
     changes.pop('steps', None)  # Otherwise a learning rate or a weight depends on the last step.
   if changes:

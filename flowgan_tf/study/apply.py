@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from flowgan_tf.errors import UsageError, check_choice
+from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
@@ -97,6 +97,9 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
   outside = {'plugin': what, 'folder': folders_of([what])[what.partition(':')[0]]} if is_plugin(what) else {}
+  check(
+    'what', what, f'another name than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
+  )
   what = analysis.name
   if len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: {what} needs images, and this run was trained on a table')

@@ -48,7 +48,7 @@ class TrainingStart(Start):
   def trained(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images in the order of the training, mirrored and moved as there; or all rows of a table."""
     if self.levels is None:
-      return np.asarray(self.split.images), self.condition.of_split(self.split)
+      return np.asarray(self.split.images), self._known(self.condition.of_split(self.split))
     n = min(len(self.split), self._held if n is None else n)
     size, moved = min(n, _PER_BATCH), {'flip': self.config.flip, 'shift': self.config.shift}
     batches = data.training_batches(self.split, self.levels, size, self.seed, condition=self.condition, **moved)
@@ -58,7 +58,11 @@ class TrainingStart(Start):
       for arrays in zip(*(tf.nest.flatten(part) for part in parts), strict=True)
       if arrays[0] is not None
     )
-    return images, condition[0] if condition else None
+    return images, self._known(condition[0] if condition else None)
+
+  def _known(self, condition):
+    """A label that is not known becomes the first class."""
+    return condition if self.condition.classes is None else np.maximum(condition, 0)
 
   def sample(self, n: int, of_class: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images as they are, dequantised. If there are classes, only images with labels count."""
@@ -89,8 +93,10 @@ def start_from_data(state: TrainState, start: TrainingStart) -> None:
   except ValueError as error:
     if generator_of(config).traits.draws_rows:
       raise UsageError(f'{config.dataset}: {error}') from error
+    components = getattr(state.generator.distribution, 'num_components', None)
+    if components is None or not isinstance(error, UsageError):
+      raise
     name = f'{short_name(config.generator)}.components'
-    components = state.generator.distribution.num_components
     raise UsageError(f'`{name}` {components} does not fit: {error}', name) from error
   for average, variable in zip(state.ema.variables, state.generator.variables, strict=True):
     average.assign(variable)

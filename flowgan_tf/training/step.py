@@ -14,7 +14,8 @@ from flowgan_tf.bijectors import BatchNormalization
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data import Batch
 from flowgan_tf.networks.adapter import KerasModule
-from flowgan_tf.objectives import Drawn, Objective, Seen
+from flowgan_tf.objectives import Drawn, Objective, Seen, Term
+from flowgan_tf.objectives.term import own_names
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
@@ -85,6 +86,7 @@ class TrainStep:
     self._always_computes_norm = objective.uses_critic or config.optimizer.clip_norm > 0
     alone = replicas.count == 1
     generator = state.generator
+    self._needs_means = any(type(term).of_images is not Term.of_images for term in objective.terms)
     self._draws_samples = any(term.needs_samples for term in objective.terms)
     self._needs_real_outputs = any(term.needs_real_outputs for term in objective.terms)
     generator.train_on_samples(self._draws_samples)
@@ -221,7 +223,7 @@ class TrainStep:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
       drawn = {'generator': state.generator, 'condition': batch.condition}
-      if self.objective.uses_likelihood:
+      if self._needs_means:
         drawn['means'] = self._means(*batch)
       if self._draws_samples:
         purpose = Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR
@@ -271,7 +273,7 @@ class TrainStep:
   def _of_images(self, images, condition):
     seen, found = Seen(self.state.generator, images, condition), {}
     for term in self.objective.terms:
-      found |= term.of_images(seen)
+      found |= own_names(term.of_images(seen), found)
     return found
 
   def _noise(self, batches, purpose, condition):

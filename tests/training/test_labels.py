@@ -132,3 +132,14 @@ def test_refuses_more_labels_than_a_class_has():
     data.hide_labels(split, 5000, 10)
   with pytest.raises(UsageError, match='at least 10'):
     data.hide_labels(split, 9, 10)
+
+
+def test_hidden_labels_do_not_keep_bijectors_from_their_data():
+  config, dataset = default_config(), data.load('digits')
+  config.condition, config.labelled = 'label', 100
+  config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'histogram_bins': 17})
+  condition = data.make_condition('label', dataset)
+  hidden = data.hide_labels(dataset.train, 100, 10)
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
+  start_from_data(state, TrainingStart(config, hidden, dataset.levels, condition, hidden.labels))
+  assert not any(part.is_new for part in state.ema.submodules if hasattr(part, 'is_new'))

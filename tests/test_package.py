@@ -43,7 +43,7 @@ from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
 dir(fg), dir(fg.runs), fg.errors.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
 digits.get_config(), mnist.get_config('paper'), fashion_mnist.get_config(), cifar10.get_config('paper')
 assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)
-fg.flows
+fg.flows.Flow
 assert 'tensorflow' in sys.modules
 """
   subprocess.run([sys.executable, '-c', code], check=True, cwd=CHECKOUT)

@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf.configs import digits
 from flowgan_tf.errors import UsageError
@@ -259,7 +260,7 @@ def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
 
   def poisoned(*args, start, **kwargs):
     batches = original(*args, start=start, **kwargs)
-    return batches.enumerate(start).map(lambda i, x: x if i < 2 else x * np.nan)
+    return batches.enumerate(start).map(lambda i, batch: batch._replace(images=tf.where(i < 2, batch.images, np.nan)))
 
   monkeypatch.setattr(loop.data, 'training_batches', poisoned)
   reason = r'nll, loss \(first in alpha_logit\); the gradient of diagonal_scaling/log_scale'

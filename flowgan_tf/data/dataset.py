@@ -77,7 +77,7 @@ class Dataset:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """SHA-256, in hexadecimal, of name, levels, images, labels and conditions: it identifies the data."""
+    """SHA-256, in hexadecimal, of name, levels, pixels, labels and conditions: it identifies the data."""
     digest = hashlib.sha256(f'{self.name} {self.levels}'.encode())
     for split in (self.train, self.validation, self.test):
       for array in (split.images, split.labels, *([] if split.conditions is None else [split.conditions])):

@@ -85,9 +85,9 @@ def jet(
     blocks: Mixer or transformer blocks of each network.
     hidden_units: Hidden units of the perceptrons that mix features.
     prior: 'logistic' or 'normal'.
-    coupling, log_scale_bound, spline_bins, spline_bound, components, alpha, histogram_bins, condition_networks,
-      classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution. Leave
-      `histogram_bins` out if the condition is a smaller image.
+    coupling, log_scale_bound, spline_bins, spline_bound, components, alpha: As for `nice`.
+    histogram_bins: As for `nice`. Leave it out if the condition is a smaller image.
+    condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution.
     histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
       `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
       of 4x4 pixels, and so on, as long as such patches divide it.

@@ -1,6 +1,6 @@
 """The objectives of a Flow-GAN: maximum likelihood, an adversarial divergence, or both, and further terms."""
 
-from flowgan_tf.objectives.critic import CRITICS, dcgan_critic
+from flowgan_tf.objectives.critic import CRITICS, dcgan_critic, dense_critic
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.objective import OBJECTIVES, TERMS, Objective, make
 from flowgan_tf.objectives.penalties import PENALTIES, gradient_penalty, zero_centered_penalty
@@ -20,6 +20,7 @@ __all__ = [
   'Settings',
   'Term',
   'dcgan_critic',
+  'dense_critic',
   'gradient_penalty',
   'make',
   'setting',

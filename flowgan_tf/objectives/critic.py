@@ -79,6 +79,35 @@ def dcgan_critic(
   if dense_units:
     layers.append(keras.layers.Dense(dense_units, dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
+  return _finish(layers, image_shape, condition_shape, dtype, name)
+
+
+def dense_critic(
+  image_shape: Sequence[int],
+  *,
+  hidden_units: Sequence[int] = (512, 512),
+  condition_shape: Sequence[int] | None = None,
+  dtype: str = 'float32',
+  name: str = 'dense_critic',
+) -> keras.Model:
+  """A critic of dense layers with ReLU, which compares all pixels with each other.
+
+  Args:
+    image_shape: `(height, width, channels)` of the images, or `(d,)` for rows of a table.
+    hidden_units: Units of each hidden layer.
+    condition_shape, dtype, name: As for `dcgan_critic`, which returns the same kind of model.
+
+  Raises:
+    UsageError: If an argument is out of range.
+  """
+  check_integers('hidden_units', hidden_units, _MOST_UNITS)
+  check_memory('weights', 4 * sum(a * b for a, b in itertools.pairwise((math.prod(image_shape), *hidden_units))))
+  layers = [keras.layers.Flatten(dtype=dtype), *(keras.layers.Dense(n, 'relu', dtype=dtype) for n in hidden_units)]
+  return _finish(layers, image_shape, condition_shape, dtype, name)
+
+
+def _finish(layers, image_shape, condition_shape, dtype, name):
+  """Returns the model of layers, of a dense layer with one unit behind them, and of a condition."""
   last = keras.layers.Dense(1, dtype=dtype)
   if condition_shape is None:
     model = keras.Sequential([*layers, last], name=name)
@@ -99,5 +128,8 @@ def dcgan_critic(
 
 # Like `flows.GENERATORS`.
 CRITICS: Registry[Callable] = Registry(
-  'critic', 'a function that builds a critic', callable, {'dcgan_critic': dcgan_critic}
+  'critic',
+  'a function that builds a critic',
+  callable,
+  {'dcgan_critic': dcgan_critic, 'dense_critic': dense_critic},
 )

@@ -15,6 +15,7 @@ from flowgan_tf.cores import in_parts
 from flowgan_tf.data import Batch
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Drawn, Objective, Seen, Term
+from flowgan_tf.objectives.sight import see
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
@@ -95,7 +96,7 @@ class TrainStep:
     running = [variable for part in parts for variable in part.non_trainable_variables]
     divided = alone and not running and not config.jit and not generator.traits.computed_whole
     self._in_parts = in_parts if divided else lambda function: function
-    self._replace(self._in_parts, '_of_images', '_decode_each')
+    self._replace(self._in_parts, '_of_images', '_decode_each', '_see')
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -105,7 +106,7 @@ class TrainStep:
       # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else as_graph(function, jit_compile=config.jit)
 
-    self._replace(compiled, '_means', '_decode')
+    self._replace(compiled, '_means', '_decode', '_see')
     if alone:
       self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
@@ -199,6 +200,8 @@ class TrainStep:
     state = self.state
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
+    fake = self._see(fake, batch.condition)
+    batch = batch._replace(images=self._see(*batch))
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
@@ -234,9 +237,9 @@ class TrainStep:
           with tape.stop_recording():
             metrics |= self.update_critic(batch, drawn['samples'], penalized)
         critic = self._critic(batch.condition)
-        drawn['fake_outputs'] = critic(drawn['samples'])
+        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch.condition))
         if self._needs_real_outputs:
-          drawn['real_outputs'] = critic(batch.images)
+          drawn['real_outputs'] = critic(self._see(*batch))
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = self.objective.generator_loss(Drawn(progress=progress, **drawn))
       scaled = state.optimizer.scale_loss(loss)
@@ -265,6 +268,11 @@ class TrainStep:
       condition = tf.one_hot(condition, critic.condition_shape[0])
     of_each = self._in_parts(lambda images, condition: critic(images, condition=condition))
     return lambda images: of_each(images, condition)
+
+  def _see(self, images, condition):
+    # The weights of the average do not move with those of the generator. With its own weights, the noise of a sample
+    # would be what the sample was made from, and would have no gradient.
+    return see(self.config.critic_sees, self.state.ema.given(condition), images)
 
   def _means(self, images, condition):
     """Returns the means over a batch of what the terms compute of each image."""

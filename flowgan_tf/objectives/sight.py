@@ -1,0 +1,71 @@
+"""What a critic sees of an image: pixels, their logits, the noise from which a flow makes it, or several of these.
+
+A critic of pixels hardly notices what a likelihood weighs most: how dark a dark pixel is. In logits and in the noise of
+a flow, such differences are as large as others. A gradient penalty bounds the slopes of the critic in what it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from flowgan_tf.errors import check
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+  from flowgan_tf.flows import Generator
+
+tf = lazy_import('tensorflow')
+
+# Float32 tells 1 - alpha from 1. A logit is 4 times smaller than usual, so that it varies about as much as noise does.
+_ALPHA, _SCALE = 1e-6, 0.25
+
+
+def _logits(generator: Generator, images: tf.Tensor) -> tf.Tensor:
+  inside = _ALPHA + (1 - 2 * _ALPHA) * images
+  return _SCALE * (tf.math.log(inside) - tf.math.log1p(-inside))
+
+
+#: Each maps a generator, which is given its condition, and images `[n, ...]` to values of the images' shape.
+SIGHTS: dict[str, Callable[[Generator, tf.Tensor], tf.Tensor]] = {
+  'pixels': lambda generator, images: images,
+  'logits': _logits,
+  'noise': lambda generator, images: tf.reshape(generator.encode(images), tf.shape(images)),
+}
+
+
+def parts_of(sees: str) -> list[str]:
+  """Returns the names that a text such as 'pixels+logits' joins.
+
+  Raises:
+    UsageError: If one of them is not among `SIGHTS`, or there twice.
+  """
+  parts = sees.split('+')
+  expected = f'one or several of {", ".join(SIGHTS)}, with + between them'
+  check('critic_sees', sees, expected, set(parts) <= SIGHTS.keys() and len(set(parts)) == len(parts))
+  return parts
+
+
+def see(sees: str, generator: Generator, images: tf.Tensor) -> tf.Tensor:
+  """Returns what a critic sees of images, with the parts as channels one behind the other: `[..., parts * channels]`.
+
+  Args:
+    sees: Parts, such as 'pixels+logits+noise'.
+    generator: The flow whose noise is meant.
+    images: Images `[n, height, width, channels]`, or rows of a table `[n, d]`.
+  """
+  found = [SIGHTS[part](generator, images) for part in parts_of(sees)]
+  return found[0] if len(found) == 1 else tf.concat([tf.cast(part, images.dtype) for part in found], axis=-1)
+
+
+def seen_shape(sees: str, generator: Generator, image_shape: Sequence[int]) -> tuple[int, ...]:
+  """Returns the shape of what a critic sees of one image.
+
+  Raises:
+    UsageError: If the generator cannot tell the noise of an image.
+  """
+  parts = parts_of(sees)
+  check('critic_sees', sees, 'without noise, which only a flow tells', 'noise' not in parts or generator.has_density)
+  return (*image_shape[:-1], len(parts) * image_shape[-1])

@@ -70,6 +70,21 @@ def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -
   return figure
 
 
+def shares_seen(series: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+  """Plots the share of a divergence that critics see `[n]` against their updates `[n]` for each label."""
+  figure, (axes,) = make_panels(1)
+  axes.set_xscale('log')
+  for label, look in choose_looks(series).items():
+    plot_marked(axes, *series[label], look, label)
+  axes.axhline(1, color=INK, linewidth=0.9)
+  axes.set_ylim(0, 1.05)
+  axes.set_ylabel('estimate / exact divergence')
+  set_log_ticks(axes.xaxis)
+  axes.set_xlabel('updates of the critic')
+  draw_legend(figure)
+  return figure
+
+
 def bandwidth_study(
   bandwidths: ArrayLike,
   nll: ArrayLike,

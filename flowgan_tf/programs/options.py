@@ -41,13 +41,15 @@ _LOG = logging.getLogger(__name__)
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 _PLUGGED = ('generator', 'critic', 'terms')  # settings that name parts with settings of their own
 
+_NAME = r'[A-Za-z_][\w.:+]*'
+
 
 class _TupleParser(flags.ArgumentParser):
-  syntactic_help = 'a tuple such as (8, 4), or a single value'
+  syntactic_help = 'a tuple such as (8, 4), a single value, or names with commas between them'
 
   def parse(self, argument):
-    if isinstance(argument, str) and all(map(is_plugin, names := argument.split(','))):
-      return tuple(names)
+    if isinstance(argument, str) and re.fullmatch(f'{_NAME}(,{_NAME})*', argument):
+      return tuple(argument.split(','))
     try:
       value = ast.literal_eval(argument) if isinstance(argument, str) else argument
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:

@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, mnist
 from flowgan_tf.runs.config import PATHS, idle, settings, short_flags
+from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
 # Paths of the machine that trained the run, which the commands leave out.
@@ -82,14 +83,17 @@ def analyze(runs: Sequence[Summary], what: str) -> str | None:
 
 
 def _flags_of(record):
-  return ({'label': record['label']} if 'label' in record else {}) | record['settings']
+  found = ({'label': record['label']} if 'label' in record else {}) | record['settings']
+  return {name: ','.join(map(str, value)) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def missing(runs: Sequence[Summary], what: Sequence[str]) -> list[str]:
+def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
   """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
   if not what:
     return [shlex.join(['bin/evaluate', run.path]) for run in runs]
-  return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={",".join(what)}'])]
+  names = ','.join(analysis.name for analysis in what)
+  needed = [flag for analysis in what for flag in analysis.needs_flags]
+  return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={names}', *needed])]
 
 
 def short(number: float) -> str:

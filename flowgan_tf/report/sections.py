@@ -141,7 +141,7 @@ def _as_sentences(notes: Sequence[str]) -> str:
   return ' '.join(f'{note[0].upper()}{note[1:]}.' for note in notes)
 
 
-def _missing(runs: Sequence[Summary], what: Sequence[str]) -> Missing:
+def _missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> Missing:
   return Missing('\n'.join(commands.missing(runs, what)))
 
 
@@ -176,7 +176,7 @@ def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   studied = {a: [run for run in runs if a.name in run.studies] for a in analyses}
   studied = {analysis: found for analysis, found in studied.items() if found}
   if not studied:
-    return [_missing(runs, [analysis.name for analysis in analyses])]
+    return [_missing(runs, analyses)]
   rows = _rows(studied)
   columns = [column for analysis in studied for column in analysis.own_columns()]
   published = [column for column in columns if column.source == 'paper']

@@ -187,6 +187,7 @@ class Analysis(abc.ABC):
   needs_density: ClassVar[bool] = False  #: Whether it can only measure generators with a density.
   #: Why it cannot measure generators that are given vectors or images; empty if it can.
   needs_marginal: ClassVar[str] = ''
+  needs_flags: ClassVar[Sequence[str]] = ()  #: Flags that it does not work without, such as '--other=RUN'.
   #: Whether one figure shows several runs. Otherwise each run has its own figure.
   draws_runs_together: ClassVar[bool] = True
   Settings: ClassVar[type[Settings]] = Settings  #: A dataclass whose fields are its flags.

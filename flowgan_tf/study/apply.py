@@ -16,6 +16,7 @@ from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
+from flowgan_tf.study.critic import Critic
 from flowgan_tf.study.gmm import Gmm
 from flowgan_tf.study.independent_critic import IndependentCritic
 from flowgan_tf.study.jacobian import Jacobian
@@ -29,7 +30,7 @@ checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
 runs = lazy_import('flowgan_tf.runs.run')
 
 # The page shows them in this order.
-_ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic())
+_ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
 
 ANALYSES: Registry[Analysis] = Registry(
   'what',

@@ -70,7 +70,7 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
   [
     (['--config.jett.width=3'], 'there is no flag --config.jett.width; did you mean --config.jet.width'),
     (['--config.nice.hidden_units=many'], '--config.nice.hidden_units=many: '),
-    (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), or a single value'),
+    (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), a single value, or names'),
     ([f'--steps={"9" * 400}'], '--steps must be an integer from 1 to 1000000000.'),
     (['--config.optimizer.warmup_steps=-1'], '--config.optimizer.warmup_steps must be an integer from 0 to '),
     (['--config.nice.couplings=1'], '--config.nice.couplings must be an integer from 2 to 256. Got: 1.'),

@@ -7,6 +7,7 @@ import pytest
 from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.report import commands
 from flowgan_tf.runs.config import default_config, idle, settings, used
+from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.summary import Study
 from tests.programs.conftest import parsed_config
 from tests.summaries import kde
@@ -106,7 +107,16 @@ def test_evaluation_and_what_is_missing():
   assert commands.evaluate(run, {'split': 'test'}) == "bin/evaluate 'runs/a b' --split=test --samples=0"
   runs = [run, make_summary('hybrid')]
   assert commands.missing(runs, []) == ["bin/evaluate 'runs/a b'", 'bin/evaluate runs/hybrid']
-  assert commands.missing(runs, ['kde', 'ais']) == ["bin/analyze 'runs/a b' runs/hybrid --what=kde,ais"]
+  of = [ANALYSES[name] for name in ('kde', 'ais')]
+  assert commands.missing(runs, of) == ["bin/analyze 'runs/a b' runs/hybrid --what=kde,ais"]
+  assert commands.missing(runs[1:], [ANALYSES['critic']]) == ['bin/analyze runs/hybrid --what=critic --other=RUN']
+
+
+def test_a_setting_of_several_values():
+  study = Study({'checkpoint': 'latest', 'settings': {'other': 'b', 'sights': ['pixels', 'logits+noise']}}, {})
+  run = make_summary('mle', studies={'critic': study})
+  expected = 'bin/analyze runs/mle --what=critic --checkpoint=latest --other=b --sights=pixels,logits+noise'
+  assert commands.analyze([run], 'critic') == expected
 
 
 def test_analyses_of_runs_with_the_same_settings_are_one_command():

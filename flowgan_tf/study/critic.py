@@ -1,0 +1,333 @@
+"""The analysis `critic`: how much of the divergence between two flows, whose densities are known, critics see."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from flowgan_tf.display import plots
+from flowgan_tf.display.figure import Figure
+from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import check, check_choice
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.divergences import DIVERGENCES
+from flowgan_tf.objectives.sight import parts_of, see, seen_shape
+from flowgan_tf.progress import Task
+from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.summary import Summary
+
+if TYPE_CHECKING:
+  import keras
+  import tensorflow as tf
+
+tf = lazy_import('tensorflow')
+keras = lazy_import('keras')
+runs = lazy_import('flowgan_tf.runs.run')
+configs = lazy_import('flowgan_tf.runs.config')
+arrays = lazy_import('flowgan_tf.metrics.arrays')
+special = lazy_import('scipy.special')
+stats = lazy_import('scipy.stats')
+
+_BATCH = 200  # samples of each flow in an update
+_MEASURED = 500  # samples of each flow in a pass that measures
+_MEASUREMENTS = 4  # after an eighth of the updates, a quarter, a half and all
+_RATE, _BETA = 3e-4, 0.5  # of Adam
+_MEASUREMENT, _TRAINING, _DIRECTION = range(3)  # They have different samples.
+
+
+class Known(NamedTuple):
+  """What densities say of a divergence that a critic estimates."""
+
+  #: Maps r = log p/q at samples of p, and at as many of q, to terms whose mean is the divergence.
+  terms: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  #: The optimal output of a critic for r, as TensorFlow code; None where it has no slope.
+  optimum: Callable[[tf.Tensor], tf.Tensor] | None
+  threshold: float | None = 0.0  #: The output of that critic where p = q; None if a constant may be added to it.
+
+
+def _of_either(function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> Callable:
+  """Terms at samples of both flows: functions of r, p and q, the last two over their mean (p + q) / 2."""
+
+  def terms(of_data, of_model):
+    r = np.concatenate([of_data, of_model])
+    return function(r, 2 * special.expit(r), 2 * special.expit(-r))
+
+  return terms
+
+
+#: The divergences that densities tell, in the units of `objectives.DIVERGENCES`.
+KNOWN: Mapping[str, Known] = {
+  'jensen_shannon': Known(_of_either(lambda r, p, q: special.xlogy(p, p) + special.xlogy(q, q)), lambda r: r),
+  'kl': Known(lambda of_data, of_model: of_data, lambda r: 1 + r, threshold=1.0),
+  'reverse_kl': Known(lambda of_data, of_model: -of_model, lambda r: r),
+  'hellinger': Known(_of_either(lambda r, p, q: (np.sqrt(p) - np.sqrt(q)) ** 2), lambda r: r / 2),
+  'total_variation': Known(_of_either(lambda r, p, q: np.abs(np.tanh(r / 2))), None),
+  'least_squares': Known(_of_either(lambda r, p, q: np.tanh(r / 2) ** 2 / 4), lambda r: tf.sigmoid(r), threshold=0.5),
+  'relativistic': Known(lambda a, b: math.log(2) - np.logaddexp(0, b - a), lambda r: r, threshold=None),
+}
+
+
+def exact(of_data: np.ndarray, of_model: np.ndarray) -> dict[str, float]:
+  """Returns what the log-ratios r = log p/q at samples of p, and at as many of q, say about p and q.
+
+  ```none
+  KL(p, q) = E_p[r],   KL(q, p) = -E_q[r],   Bayes accuracy = (P_p[r > 0] + P_q[r < 0]) / 2
+  ```
+
+  Returns:
+    The divergences of `KNOWN`, in the units of `objectives.DIVERGENCES` (nats, or none), and `accuracy`; each with its
+    standard error, as `NAME_standard_error`.
+  """
+  values = {name: known.terms(of_data, of_model) for name, known in KNOWN.items()}
+  values['accuracy'] = _right(of_data, of_model, 0.0)
+  found: dict[str, float] = {}
+  for name, each in values.items():
+    found |= {name: float(each.mean()), f'{name}_standard_error': arrays.standard_error(each)}
+  return found
+
+
+def _right(of_data, of_model, threshold):
+  """Whether each output tells which flow a sample is from; a tie is half right."""
+  pooled = np.concatenate([of_data - threshold, threshold - of_model])
+  return (pooled > 0) + 0.5 * (pooled == 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticSettings(Settings):
+  other: str = setting('', 'Run on the same data whose samples play the model; those of the studied run play the data.')
+  other_checkpoint: str = setting('', 'Checkpoint of --other. Default: its best.')
+  critics: tuple[str, ...] = setting(
+    ('dcgan_critic', 'dense_critic'), 'Critics that are trained, each with its settings in the studied run.'
+  )
+  sights: tuple[str, ...] = setting(
+    ('pixels', 'logits', 'pixels+logits', 'pixels+logits+noise'), 'What each critic sees, as --config.critic_sees.'
+  )
+  divergences: tuple[str, ...] = setting(
+    ('jensen_shannon',), f'Divergences that each critic estimates, of {", ".join(KNOWN)}.'
+  )
+  updates: int = setting(2000, 'Updates of each critic.', _MEASUREMENTS * 2, 10**7)
+  held_out: int = setting(10_000, 'Samples of each flow that measure.', _MEASURED, 10**7)
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in self.divergences:
+      check_choice('divergences', name, KNOWN)
+    for sees in self.sights:
+      parts_of(sees)
+
+
+class Critic(Analysis):
+  """How much of the divergence between two flows critics see.
+
+  A GAN trusts its critic's estimate of the divergence between data and model, which nobody can check, because nobody
+  knows the densities. Here samples of one flow play the data and those of another play the model. Both densities p and
+  q are known, and with them the divergence, the accuracy of the Bayes classifier, the optimal critic, which is a
+  function of log p/q, and the gradient that the model would follow if its critic were optimal.
+
+  Beside these stands what critics reach that are trained on samples, as in a GAN. The estimate is measured on samples
+  that no critic was trained on. `rank` is the Spearman correlation of a critic's outputs with log p/q; `direction` is
+  the cosine of the angle between the gradients of the generator's loss in the model's weights, with this critic and
+  with the optimal one.
+  """
+
+  name = 'critic'
+  title = 'What a critic sees'
+  description = 'how much of the divergence from --other, whose density is known too, critics see'
+  caption = 'What critics see of the divergence between samples of two flows, beside what their densities say'
+  needs_density = True
+  needs_marginal = 'samples of two flows would be given different conditions'
+  needs_flags = ('--other=RUN',)
+  draws_runs_together = False
+  Settings = CriticSettings
+  columns = (
+    Column('estimate', 'estimate', '.4f'),
+    Column('exact', 'exact', '.4f', 'exact_standard_error'),
+    Column('share seen', 'share', '.0%'),
+    Column('accuracy', 'accuracy', '.1%'),
+    Column('Bayes accuracy', 'exact_accuracy', '.1%', 'exact_accuracy_standard_error'),
+    Column('rank', 'rank', '.2f'),
+    Column('direction', 'direction', '.2f'),
+  )
+  details = (Column('updates', 'updates', ','), Column('samples', 'n', ','))
+
+  def measure(self, subject: Subject, settings: CriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    check('other', settings.other, 'the folder of a run', settings.other != '')
+    other = Subject(runs.load_run(settings.other, settings.other_checkpoint or None))
+    data, model = subject.run, other.run
+    same = model.fingerprint == data.fingerprint and model.generator.has_density
+    check('other', settings.other, f'a run with a density on the data of {data.workdir}', same)
+    check('other', settings.other, 'a run with a density p(x)', other.condition.has_marginal)
+    flows = _Flows(subject, other, settings.seed)
+    held_out = flows.held_out(settings.held_out)
+    ratios = [flows.log_ratios(images) for images in held_out]
+    bad = sum(np.count_nonzero(~np.isfinite(r)) for r in ratios)
+    check('other', settings.other, 'a run under whose flow all samples have a finite density, and the reverse', not bad)
+    truth, critics = exact(*ratios), _make_critics(flows, settings)
+    measured = {settings.updates // 2**i for i in range(_MEASUREMENTS)}
+    for updates in _train(list(critics.values()), flows, settings.updates):
+      for critic in critics.values() if updates in measured else ():
+        critic.curve[updates] = critic.measure(held_out, ratios)
+    rows = {}
+    for label, critic in critics.items():
+      value, name = truth[critic.divergence], critic.divergence
+      curve = {str(updates): found | {'share': found['estimate'] / value} for updates, found in critic.curve.items()}
+      rows[label] = {'exact': value, 'exact_standard_error': truth[f'{name}_standard_error'], 'curve': curve}
+    numbers = {'other': str(model.workdir), 'other_step': model.step, 'n': settings.held_out, 'exact': truth}
+    return numbers | {'critics': rows}, {}
+
+  def records(self, record: dict) -> dict[str, dict]:
+    truth = record['exact']
+    shared = {'exact_accuracy': truth['accuracy'], 'exact_accuracy_standard_error': truth['accuracy_standard_error']}
+    rows = {}
+    for label, own in record['critics'].items():
+      updates, last = list(own['curve'].items())[-1]
+      rows[label] = own | last | shared | {'updates': int(updates), 'n': record['n']}
+    return rows
+
+  def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
+    [run] = runs
+    record = run.studies[self.name].record
+    series = {
+      label: ([int(step) for step in own['curve']], [found['share'] for found in own['curve'].values()])
+      for label, own in record['critics'].items()
+    }
+    return {
+      self.name: Figure.of_plot(
+        plots.shares_seen(series),
+        f'The estimate of each critic over the exact divergence between {run.label} and {record["other"]}.',
+        'What critics see of the exact divergence after a number of updates; 1 would be all of it.',
+      )
+    }
+
+  def notes(self, runs: Sequence[Summary]) -> list[str]:
+    notes = []
+    for run in runs:
+      record = run.studies[self.name].record
+      truth = {name: f'{value:.4g}' for name, value in record['exact'].items()}
+      notes.append(
+        f'{run.label} plays the data p, and {record["other"]} at step {record["other_step"]} the model q: KL(p, q) = '
+        f'{truth["kl"]} and KL(q, p) = {truth["reverse_kl"]} nats, by the densities of {record["n"]:,} samples each.'
+      )
+    return notes
+
+
+class _Flows:
+  """The flow that plays the data and the flow that plays the model: their samples, and log p/q of images."""
+
+  def __init__(self, data: Subject, model: Subject, seed: int):
+    self.data, self.model, self._seed = data, model, seed
+    self._draw = [tf.function(of.sample, autograph=False) for of in (data, model)]
+    self._log_ratio = tf.function(self.log_ratio, autograph=False)
+
+  def seeds(self, use: int, step: int | tf.Tensor) -> list[tf.Tensor]:
+    """Returns the seed of each flow's samples."""
+    return [tf.random.experimental.stateless_fold_in(tf.constant([self._seed, 2 * use + i]), step) for i in range(2)]
+
+  def sample(self, n: int, use: int, step: tf.Tensor) -> list[tf.Tensor]:
+    """Draws `n` samples of each flow, as TensorFlow code."""
+    return [of.sample(n, seed) for of, seed in zip((self.data, self.model), self.seeds(use, step), strict=True)]
+
+  def held_out(self, n: int) -> list[np.ndarray]:
+    """Draws `n` samples of each flow that measure."""
+    steps = range(-(-n // _MEASURED))
+    seeds = [self.seeds(_MEASUREMENT, step) for step in steps]
+    return [np.concatenate([draw(_MEASURED, own[i]).numpy() for own in seeds])[:n] for i, draw in enumerate(self._draw)]
+
+  def log_ratio(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns log p/q of images in nats, as TensorFlow code."""
+    return self.data.run.generator.log_prob(images) - self.model.run.generator.log_prob(images)
+
+  def log_ratios(self, images: np.ndarray) -> np.ndarray:
+    """Returns log p/q of images in nats, float64."""
+    return arrays.map_batches(self._log_ratio, images, _MEASURED).astype(np.float64)
+
+
+class _Trained:
+  """A critic in training, and the curve of what it sees."""
+
+  def __init__(self, model: keras.Model, sees: str, divergence: str, flows: _Flows):
+    self.model, self.sees, self.divergence, self._flows = model, sees, divergence, flows
+    self.curve: dict[int, dict] = {}
+    self._optimizer = keras.optimizers.Adam(_RATE, beta_1=_BETA)
+    self._optimizer.build(model.trainable_variables)
+    self._outputs_of = tf.function(self._outputs, autograph=False)
+    self._cosine_of = tf.function(self._cosine, autograph=False)
+
+  def _outputs(self, images):
+    return self.model(see(self.sees, self._flows.model.run.generator, images), training=False)[:, 0]
+
+  def update(self, real: tf.Tensor, fake: tf.Tensor) -> None:
+    """Makes an update, as TensorFlow code, from what the critic sees of samples."""
+    weights = self.model.trainable_variables
+    with tf.GradientTape() as tape:
+      loss = DIVERGENCES[self.divergence].critic_loss(self.model(real), self.model(fake))
+    self._optimizer.apply(tape.gradient(loss, weights), weights)
+
+  def measure(self, held_out: Sequence[np.ndarray], ratios: Sequence[np.ndarray]) -> dict[str, float | None]:
+    """Returns what the critic sees of samples that it was not trained on, whose log p/q are known."""
+    known, divergence = KNOWN[self.divergence], DIVERGENCES[self.divergence]
+    real, fake = (arrays.map_batches(self._outputs_of, images, _MEASURED).astype(np.float64) for images in held_out)
+    pooled = np.concatenate([real, fake])
+    threshold = np.median(pooled) if known.threshold is None else known.threshold
+    parts = [np.array_split(outputs, max(1, len(outputs) // _MEASURED)) for outputs in (real, fake)]
+    found = {
+      'estimate': np.mean([divergence.value(*map(tf.constant, part)) for part in zip(*parts, strict=True)]),
+      'accuracy': _right(real, fake, threshold).mean(),
+      'rank': stats.spearmanr(pooled, np.concatenate(ratios)).statistic,
+    }
+    if known.optimum is not None:
+      found['direction'] = self._cosine_of(held_out[0][:_MEASURED]).numpy()
+    return {name: float(value) for name, value in found.items()}
+
+  def _cosine(self, real):
+    flows, optimum, loss_of = self._flows, KNOWN[self.divergence].optimum, DIVERGENCES[self.divergence].generator_loss
+    variables = flows.model.run.generator.trainable_variables
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as of_weights:
+      of_weights.watch(variables)
+      samples = flows.model.sample(_MEASURED, flows.seeds(_DIRECTION, 0)[1])
+    gradients = []
+    for outputs in (self._outputs, lambda images: optimum(flows.log_ratio(images))):
+      with tf.GradientTape(watch_accessed_variables=False) as of_samples:  # Critic and densities stay as they are.
+        # TFP's bijectors remember the noise of images that they have seen, which would have no gradient.
+        of_samples.watch(images := tf.identity(samples))
+        loss = loss_of(outputs(real), outputs(images))
+      found = of_weights.gradient(samples, variables, of_samples.gradient(loss, images))
+      gradients.append(tf.concat([tf.reshape(g, [-1]) for g in found if g is not None], axis=0))
+    return -keras.losses.cosine_similarity(*gradients)
+
+
+def _make_critics(flows: _Flows, settings: CriticSettings) -> dict[str, _Trained]:
+  """Returns new critics by label, all with the same seed."""
+  model, made = flows.model.run, {}
+  for critic in settings.critics:
+    config = flows.data.run.config.copy_and_resolve_references()
+    config.critic = critic
+    for sees, divergence in itertools.product(settings.sights, settings.divergences):
+      keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
+      network = runs.make_critic(configs.extend(config), seen_shape(sees, model.generator, model.image_shape))
+      label = f'{critic} on {sees}' + (f', {divergence}' if len(settings.divergences) > 1 else '')
+      made[label] = _Trained(network, sees, divergence, flows)
+  return made
+
+
+def _train(critics: Sequence[_Trained], flows: _Flows, updates: int) -> Iterator[int]:
+  """Trains critics, all from the same fresh samples; yields the number of updates at each of them."""
+  generator = flows.model.run.generator
+
+  @tf.function(autograph=False)
+  def update(step):
+    samples = flows.sample(_BATCH, _TRAINING, step)
+    seen = {sees: [see(sees, generator, x) for x in samples] for sees in {critic.sees for critic in critics}}
+    for critic in critics:
+      critic.update(*seen[critic.sees])
+
+  with Task('training the critics', updates, unit='updates', images=2 * _BATCH) as task:
+    for step in range(updates):
+      update(tf.constant(step))
+      task.advance()
+      yield step + 1

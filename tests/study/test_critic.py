@@ -1,0 +1,151 @@
+"""The densities of two normal distributions, and of two flows, say what critics should see."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import integrate, stats
+
+from flowgan_tf.errors import UsageError
+from flowgan_tf.objectives import DIVERGENCES
+from flowgan_tf.runs.run import load_run
+from flowgan_tf.study import Subject
+from flowgan_tf.study import critic as module
+from flowgan_tf.study.critic import KNOWN, Critic, exact
+from flowgan_tf.training.loop import train
+from tests.summaries import summary
+from tests.tiny import make_config
+
+P, Q = stats.norm(0, 1), stats.norm(1, 1)
+
+
+def log_ratio(x):
+  return P.logpdf(x) - Q.logpdf(x)
+
+
+def integral(function):
+  return integrate.quad(lambda x: function(P.pdf(x), Q.pdf(x)), -9, 10)[0]
+
+
+def of_product():
+  """The divergence between pairs: r(x) - r(y) for x of P and y of Q is normal, with mean 1 and variance 2."""
+  gap = stats.norm(1, math.sqrt(2))
+  return integrate.quad(lambda d: gap.pdf(d) * (math.log(2) - np.logaddexp(0, -d)), -10, 12)[0]
+
+
+TRUTH = {
+  'kl': 0.5,
+  'reverse_kl': 0.5,
+  'jensen_shannon': integral(lambda p, q: p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))),
+  'hellinger': 2 * (1 - math.exp(-1 / 8)),
+  'total_variation': 2 * stats.norm.cdf(0.5) - 1,
+  'least_squares': integral(lambda p, q: (p - q) ** 2 / (p + q) / 8),
+  'relativistic': of_product(),
+  'accuracy': stats.norm.cdf(0.5),
+}
+
+
+@pytest.fixture(scope='module')
+def ratios():
+  return [log_ratio(of.rvs(200_000, random_state=i)) for i, of in enumerate((P, Q))]
+
+
+def test_exact_divergences(ratios):
+  found = exact(*ratios)
+  assert set(KNOWN) == set(DIVERGENCES) - {'wasserstein'} == set(TRUTH) - {'accuracy'}
+  for name, value in TRUTH.items():
+    assert found[name] == pytest.approx(value, abs=4 * found[f'{name}_standard_error']), name
+    assert 0 < found[f'{name}_standard_error'] < 0.01
+
+
+@pytest.mark.parametrize('name', [name for name, known in KNOWN.items() if known.optimum])
+def test_the_optimal_critic_reaches_the_divergence(ratios, name):
+  known, outputs = KNOWN[name], []
+  for r in ratios:
+    outputs.append(known.optimum(tf.constant(r[:2000] if name == 'relativistic' else r)))
+  assert float(DIVERGENCES[name].value(*outputs)) == pytest.approx(TRUTH[name], abs=0.02)
+  assert known.threshold in (None, pytest.approx(float(known.optimum(tf.constant(0.0)))))
+
+
+@pytest.fixture(scope='module')
+def other(workdir, tmp_path_factory):
+  """A run on the same data that differs."""
+  folder = tmp_path_factory.mktemp('other') / 'run'
+  config = load_run(workdir, 'latest').config
+  assert train(
+    make_config(
+      dataset=config.dataset, objective='mle', steps=40, **{'optimizer.learning_rate': 0.1, 'eval_every': 40}
+    ),
+    folder,
+  )
+  return folder
+
+
+class Truth:
+  """A critic that knows the densities."""
+
+  trainable_variables = ()
+
+  def __init__(self, flows):
+    self.flows = flows
+
+  def __call__(self, images, training):
+    return self.flows.log_ratio(images)[:, tf.newaxis]
+
+
+def test_a_critic_that_knows_the_densities_sees_everything(subject, workdir):
+  model, rng = Subject(load_run(workdir, 'latest')), np.random.default_rng(0)
+  for variable in model.run.generator.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.2, variable.shape))
+  flows = module._Flows(subject, model, 0)
+  held_out = flows.held_out(500)
+  ratios = [flows.log_ratios(images) for images in held_out]
+  found = module._Trained(Truth(flows), 'pixels', 'jensen_shannon', flows).measure(held_out, ratios)
+  truth = exact(*ratios)
+  assert truth['jensen_shannon'] > 0.1
+  assert found['estimate'] == pytest.approx(truth['jensen_shannon'], abs=6 * truth['jensen_shannon_standard_error'])
+  assert found['accuracy'] == pytest.approx(truth['accuracy'])
+  assert found['rank'] == pytest.approx(1) and found['direction'] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_analysis(subject, other):
+  settings = Critic.Settings(
+    other=str(other),
+    other_checkpoint='latest',
+    critics=('dense_critic',),
+    sights=('pixels', 'pixels+logits+noise'),
+    divergences=('jensen_shannon', 'total_variation'),
+    updates=48,
+    held_out=500,
+  )
+  record, arrays = Critic().measure(subject, settings)
+  rows = Critic().records(record)
+  assert len(rows) == 4 and not arrays
+  for label, row in rows.items():
+    curve = record['critics'][label]['curve']
+    assert list(curve) == ['6', '12', '24', '48'] and row['updates'] == 48
+    assert row['share'] == pytest.approx(row['estimate'] / row['exact'])
+    assert curve['48']['rank'] > curve['6']['rank']
+    assert ('direction' in row) == ('total_variation' not in label)
+  best = rows['dense_critic on pixels+logits+noise, jensen_shannon']
+  assert 0 < best['share'] < 1.1 and 0.5 < best['accuracy'] <= best['exact_accuracy'] + 0.05
+  run = summary('mle', studies={'critic': type('S', (), {'record': record, 'arrays': {}})()})
+  assert str(other) in Critic().notes([run])[0] and set(Critic().figures([run])) == {'critic'}
+
+
+def test_refusals(subject):
+  with pytest.raises(UsageError, match='`other` must be the folder of a run'):
+    Critic().measure(subject, Critic.Settings())
+  with pytest.raises(UsageError, match='`divergences`'):
+    Critic.Settings(divergences=('wasserstein',))
+  with pytest.raises(UsageError, match='pixels, logits, noise'):
+    Critic.Settings(sights=('pixel',))
+
+
+@pytest.mark.slow
+def test_both_runs_need_the_same_data(subject, tmp_path):
+  assert train(make_config(dataset='digits', steps=2), tmp_path / 'digits')
+  with pytest.raises(UsageError, match='`other` must be a run with a density on the data'):
+    Critic().measure(subject, Critic.Settings(other=str(tmp_path / 'digits')))

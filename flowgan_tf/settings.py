@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
-from flowgan_tf.errors import check, check_choice, check_integer, check_number
+from flowgan_tf.errors import check, check_choice, check_number
 from flowgan_tf.plugins import Registry
 
 __all__ = ['Settings', 'check_kind', 'setting']
@@ -34,8 +34,8 @@ _KINDS: dict[type, Range] = {
 def setting(
   default: Any,
   description: str,
-  minimum: int = 1,
-  maximum: int = 10**7,
+  minimum: float | None = None,
+  maximum: float | None = None,
   *,
   kind: type | None = None,
   choices: Collection[str] | None = None,
@@ -48,18 +48,26 @@ def setting(
   Args:
     default: The default. A setting with the default None may be None.
     description: What it means, for the help of the programs.
-    minimum, maximum: The range of an integer.
+    minimum, maximum: The range of a number. None leaves an end open.
     kind: Type of the values, by default the default's.
     choices: The texts that are allowed.
     must: What else a value must be, in words, and the function that tells whether it is.
     short: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
     free: Whether a run that is resumed may change it.
+
+  Raises:
+    UsageError: If the type is unknown, or there is a range for what is no number. The class that has the field refuses
+      a default that is not allowed.
   """
+  kind = kind or type(default)
+  check('kind', kind, 'bool, int, float, str or tuple; a default of None needs one', kind in _KINDS)
+  is_ranged = (minimum, maximum) != (None, None)
+  check('minimum', minimum, f'left out, like `maximum`, for a {kind.__name__}', not is_ranged or kind in (int, float))
   metadata = {
     'description': description,
     'minimum': minimum,
     'maximum': maximum,
-    'kind': kind or type(default),
+    'kind': kind,
     'choices': choices,
     'must': must,
     'short': short,
@@ -86,6 +94,12 @@ class Settings:
   Raises:
     UsageError: If a value has the wrong type or is out of range.
   """
+
+  def __init_subclass__(cls):
+    super().__init_subclass__()
+    for name, field in vars(cls).items():
+      if isinstance(field, dataclasses.Field) and 'kind' in field.metadata:
+        _check(name.rstrip('_'), field.default, field)
 
   def __post_init__(self):
     for name, field in self.fields():
@@ -121,11 +135,19 @@ def _check(name, value, field):
     check_choice(name, value, metadata['choices'])
     if isinstance(metadata['choices'], Registry):
       metadata['choices'][value]  # It imports a plug-in, and refuses what is none.
-  if metadata['kind'] is int and metadata['must'] is None:
-    check_integer(name, value, metadata['minimum'], metadata['maximum'])
   if metadata['must'] is not None:
     expected, holds = metadata['must']
     if isinstance(value, str | bool | tuple):
       check(name, value, expected, holds(value))
     else:
       check_number(name, value, expected, holds)
+  if metadata['kind'] in (int, float):
+    _check_range(name, value, metadata['kind'], metadata['minimum'], metadata['maximum'])
+
+
+def _check_range(name, value, kind, minimum, maximum):
+  of_ends = {(True, True): 'from {} to {}', (True, False): 'of at least {}', (False, True): 'of at most {1}'}
+  ends = of_ends.get((minimum is not None, maximum is not None), '').format(minimum, maximum)
+  least, most = (-math.inf if minimum is None else minimum), (math.inf if maximum is None else maximum)
+  what = 'an integer' if kind is int else 'a finite number'
+  check_number(name, value, f'{what} {ends}'.rstrip(), lambda v: least <= v <= most)

@@ -312,9 +312,9 @@ def _schedule(steps):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AisSettings(Settings):
-  ais_images: int = setting(16, 'Test images.', maximum=10**5)
-  ais_chains: int = setting(4, 'Chains per image.', maximum=10**4)
-  ais_steps: int = setting(300, 'Temperatures per chain.', maximum=10**6)
+  ais_images: int = setting(16, 'Test images.', 1, 10**5)
+  ais_chains: int = setting(4, 'Chains per image.', 1, 10**4)
+  ais_steps: int = setting(300, 'Temperatures per chain.', 1, 10**6)
 
 
 class Ais(Analysis):

@@ -29,7 +29,7 @@ _HIDDEN_UNITS = (512, 512)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifiersSettings(KdeSettings):
-  epochs: int = setting(20, 'Epochs of the last classifier.', maximum=1000)
+  epochs: int = setting(20, 'Epochs of the last classifier.', 1, 1000)
 
 
 class Classifiers(Analysis):

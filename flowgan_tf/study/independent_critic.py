@@ -142,7 +142,7 @@ def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndependentCriticSettings(Settings):
-  critic_steps: int = setting(2000, 'Updates of the independent critic.', maximum=10**6)
+  critic_steps: int = setting(2000, 'Updates of the independent critic.', 1, 10**6)
 
 
 class IndependentCritic(Analysis):

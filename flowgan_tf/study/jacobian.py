@@ -130,7 +130,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JacobianSettings(Settings):
-  noise_vectors: int = setting(64, 'Noise vectors.', maximum=10**5)
+  noise_vectors: int = setting(64, 'Noise vectors.', 1, 10**5)
 
 
 class Jacobian(Analysis):

@@ -196,9 +196,9 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
 def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str, Any]]]:
   """Defines a flag for each field of the analyses' settings, and describes the analyses in the program's help.
 
-  Analyses that have a field of the same name share its flag. If the program already has a flag of that name, the flag
-  keeps its meaning, and the analyses use their default. Returns a function that takes names of analyses and reads their
-  settings.
+  Analyses that have a field of the same name share its flag, and each has its own default. If the program already has a
+  flag of that name, the flag keeps its meaning, and the analyses use their default. Returns a function that takes names
+  of analyses and reads their settings.
   """
   analyses = fg.study.ANALYSES
   users: dict[str, tuple[dataclasses.Field, list[str]]] = {}
@@ -215,7 +215,7 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   for name, (field, found) in users.items():
     if name in ours:
       whose = '' if len(found) == len(known) else f'{", ".join(found)}: '
-      _define(name, type(field.default), whose + field.metadata['description'], module, field.default)
+      _define(name, field.metadata['kind'], whose + field.metadata['description'], module, field.default)
   about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in known]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
   sys.modules[module].__doc__ = '\n'.join([(sys.modules[module].__doc__ or '').rstrip(), '', 'Analyses:', *about, ''])
@@ -225,7 +225,8 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
     for name in what:
       check_choice('what', name, analyses)
       kind = analyses[name].Settings
-      values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in ours}
+      given = ours - {flag for flag in ours if FLAGS[flag].using_default_value}
+      values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in given}
       found[name] = dataclasses.asdict(kind(**values))
     return found
 

@@ -1,6 +1,7 @@
 """`analyze`: numbers and figures of a run, in the run; and an analysis of one file, whose flags and table follow."""
 
 import dataclasses
+import importlib
 import re
 import shlex
 import shutil
@@ -9,13 +10,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Analysis, Settings, setting
 from flowgan_tf.study.summary import read_summary
-from tests.programs.conftest import assert_one_line, call
+from tests.programs.conftest import assert_one_line, call, untouched
 
 QUICK = shlex.split("""--samples=100 --noise_vectors=3 --ais_images=2 --ais_chains=2 --ais_steps=3
   --critic_steps=2 --images=50""")
@@ -102,7 +104,7 @@ def test_mistakes(finished):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BrightnessSettings(Settings):
   shades: int = setting(7, 'Shades of grey.', minimum=2)
-  samples: int = setting(5000, 'A flag of other analyses, too.', minimum=10)
+  samples: int = setting(200, 'A flag of other analyses, too.', minimum=10)
 
 
 class Brightness(Analysis):
@@ -121,6 +123,19 @@ class Brightness(Analysis):
   def figures(self, runs):
     pixels = np.full((8, 8, 1), 100, np.uint8)
     return {self.name: Figure.of_pixels(pixels, 'A grey square.', f'{len(runs)} run.')}
+
+
+def test_analyses_that_share_a_flag_have_defaults_of_their_own(monkeypatch):
+  monkeypatch.setitem(ANALYSES, 'brightness', Brightness())
+  for arguments, expected in (
+    ([], [5000, 200]),
+    (['--samples=50'], [50, 50]),
+  ):
+    with untouched():
+      program = importlib.import_module('flowgan_tf.programs.analyze')
+      flags.FLAGS(['analyze', *arguments])
+      found = program.analysis_settings(['kde', 'brightness'])
+    assert [found[name]['samples'] for name in ('kde', 'brightness')] == expected
 
 
 def test_an_analysis_of_one_file_has_flags_help_a_table_and_a_section(monkeypatch, finished, tmp_path):

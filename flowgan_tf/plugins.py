@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 
 from flowgan_tf.errors import UsageError, check
 
-__all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'search_in', 'short_name']
+__all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'refusal', 'search_in', 'short_name']
 
 _PLUGIN = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
 
@@ -61,6 +63,16 @@ def check_found(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
       raise UsageError(f'the module {module} must be the one in {wanted}, but Python found it in {folder} first')
 
 
+def refusal(function: Callable, *args: object, **kwargs: object) -> str:
+  """Says why a function does not take these arguments; '' if it does."""
+  try:
+    inspect.signature(function).bind(*args, **kwargs)
+  except TypeError as error:
+    given = ', '.join([*(repr(arg) for arg in args), *(f'{name}={value!r}' for name, value in kwargs.items())])
+    return f'it is called with ({given}), and this fails: {error}'
+  return ''
+
+
 class Registry(dict[str, T]):
   """The parts of one kind by name; it imports a part named `module:name` from outside when it is asked for.
 
@@ -72,7 +84,14 @@ class Registry(dict[str, T]):
     UsageError: If there is no such module or no such name in it, or it is not a part of this kind.
   """
 
-  def __init__(self, kind: str, expected: str, holds: Callable[[object], bool], parts: dict[str, T]):
+  def __init__(
+    self,
+    kind: str,
+    expected: str,
+    holds: Callable[[object], bool],
+    parts: dict[str, T],
+    wrong: Callable[[T], str] = lambda part: '',
+  ):
     """Makes the registry.
 
     Args:
@@ -80,9 +99,10 @@ class Registry(dict[str, T]):
       expected: What a part must be, in words.
       holds: Whether an object is such a part.
       parts: The parts of the package.
+      wrong: Says what is wrong with such a part from outside; '' if nothing is.
     """
     super().__init__(parts)
-    self._kind, self._expected, self._holds = kind, expected, holds
+    self._kind, self._expected, self._holds, self._wrong = kind, expected, holds, wrong
 
   def __contains__(self, name: object) -> bool:
     return super().__contains__(name) or is_plugin(name)
@@ -93,14 +113,21 @@ class Registry(dict[str, T]):
       raise UsageError(f'`{self._kind}` must be {expected}. Got: {name!r}.', self._kind)
     module, _, attribute = name.partition(':')
     try:
-      part: Any = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-      said = f'`{self._kind}` {name} needs the Python module {module}, beside the config file or on PYTHONPATH'
-      raise UsageError(f'{said} ({error})', self._kind) from error
+      found = importlib.import_module(module)
     except Exception as error:  # A module can raise anything.
-      said = f'`{self._kind}` {name}: the module cannot be used ({type(error).__name__}: {error})'
-      raise UsageError(said, self._kind) from error
+      if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
+        said = f' needs the Python module {module}, beside the config file or on PYTHONPATH ({error})'
+      else:
+        said = f': the module cannot be used ({type(error).__name__}: {error})'
+      raise UsageError(f'`{self._kind}` {name}{said}', self._kind) from error
+    if not hasattr(found, attribute):
+      near = difflib.get_close_matches(attribute, dir(found))
+      hint = f'; did you mean {" or ".join(near)}?' if near else ''
+      raise UsageError(f'`{self._kind}` {name}: the module {module} has no {attribute}{hint}', self._kind)
+    part: Any = getattr(found, attribute)
     check(self._kind, name, f'MODULE:NAME of {self._expected}', self._holds(part))
+    if said := self._wrong(part):
+      raise UsageError(f'`{self._kind}` {name}: {said}', self._kind)
     if attribute in self.keys():  # Their settings would have the same names.
       raise UsageError(f'`{self._kind}` must not be called {attribute}, as a part of flowgan_tf is.', self._kind)
     return part

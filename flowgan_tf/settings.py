@@ -11,7 +11,7 @@ from typing import Any, Self
 from flowgan_tf.errors import check, check_choice, check_number
 from flowgan_tf.plugins import Registry
 
-__all__ = ['Settings', 'check_kind', 'setting']
+__all__ = ['Settings', 'check_kind', 'setting', 'wrong_settings']
 
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
@@ -124,6 +124,17 @@ class Settings:
   def idle(cls, name: str, config: Any) -> str:
     """Says why a setting of this part has no effect, such as 'objective mle'; '' if it has one."""
     return ''
+
+
+def wrong_settings(part: Any) -> str:
+  """Says what is wrong with how a part from outside declares its settings; '' if nothing is."""
+  kind = part.Settings
+  if not (isinstance(kind, type) and issubclass(kind, Settings)):
+    return 'its `Settings` must be a subclass of `Settings` of the same package as `setting`'
+  if '__dataclass_fields__' not in vars(kind):
+    return 'its `Settings` must be below @dataclasses.dataclass(frozen=True, kw_only=True)'
+  bare = [field.name for field in dataclasses.fields(kind) if 'kind' not in field.metadata]
+  return f'its setting `{bare[0]}` must be made by `setting(...)`' if bare else ''
 
 
 def _check(name, value, field):

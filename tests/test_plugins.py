@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.data.sources import SOURCES
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
-from flowgan_tf.objectives import Drawn
+from flowgan_tf.flows import GENERATORS
+from flowgan_tf.objectives import CRITICS, TERMS, Drawn
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.runs.folder import Description, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
+from flowgan_tf.study import ANALYSES
 from tests.programs.conftest import assert_one_line, call
 
 FLAGS = shlex.split("""--generator=my_parts:toy --objective=hybrid --divergence=my_parts:DIVERGENCE
@@ -111,9 +114,15 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
     ('--generator=my_parts:Bright', 'must be MODULE:NAME of a function decorated with `flowgan_tf.flows.builder`'),
     ('--terms=my_parts:toy', 'must be MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`'),
     ('--terms=my_parts:Bright,my_parts:Bright', 'must have settings of their own. Got: a second `toy_weight`'),
-    ('--terms=5', 'MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`. Got: 5.'),
+    ('--terms=5', 'MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`. Got: 5.'),
     ('--divergence=my_parts:toy', 'must be MODULE:NAME of a `flowgan_tf.objectives.Divergence`'),
-    ('--dataset=my_parts:toy_data', 'must be MODULE:NAME of a function that returns a Dataset'),
+    (
+      '--dataset=my_parts:strips',
+      '--dataset my_parts:strips: the module my_parts has no strips; did you mean stripes',
+    ),
+    ('--dataset=my_parts:DIVERGENCE', 'must be MODULE:NAME of a function that returns a Dataset'),
+    ('--terms=Bright', "must be MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`. Got: 'Bright'."),
+    ('--terms=adversary', 'must be MODULE:CLASS of a subclass'),
     (
       '--config.tooy.spread=1',
       'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
@@ -123,6 +132,98 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
 )
 def test_a_mistake_is_one_line(module, flag, said):
   assert_one_line(call('train', '--workdir=run', flag), 'train', said)
+
+
+WRONG = """
+import dataclasses
+import flowgan_tf as fg
+
+class Term(fg.objectives.Term):
+  def loss(self, drawn):
+    return 0.0, {}
+
+class OtherSettings(Term):
+  @dataclasses.dataclass
+  class Settings:
+    weight: float = fg.objectives.setting(0.0, 'Weight.')
+
+class NoDecorator(Term):
+  class Settings(fg.objectives.Settings):
+    weight: float = fg.objectives.setting(0.0, 'Weight.')
+
+class BareField(Term):
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Settings(fg.objectives.Settings):
+    weight: float = 0.5
+
+class NoLoss(fg.objectives.Term):
+  pass
+
+@fg.flows.builder
+def left_open(image_shape, *, filters=None, dtype='float32', name='left_open'):
+  return None
+
+@fg.flows.builder
+def required(image_shape, *, filters, dtype='float32', name='required'):
+  return None
+
+def critic(image_shape, *, dtype):
+  return None
+
+def images(n):
+  return None
+
+class Measures(fg.study.Analysis):
+  name, title, caption, columns = 'measures', 'Measures', 'A caption', ()
+
+  def measure(self, subject, settings):
+    return {}, {}
+
+MEASURES = Measures()
+"""
+
+
+@pytest.mark.parametrize(
+  ('registry', 'name', 'said'),
+  [
+    (TERMS, 'OtherSettings', 'its `Settings` must be a subclass of `Settings`'),
+    (TERMS, 'NoDecorator', r'its `Settings` must be below @dataclasses.dataclass\(frozen=True, kw_only=True\)$'),
+    (TERMS, 'BareField', r'its setting `weight` must be made by `setting\(...\)`$'),
+    (TERMS, 'NoLoss', 'it must define `loss`'),
+    (
+      CRITICS,
+      'critic',
+      r"it is called with \(\(28, 28, 1\), condition_shape=None, dtype='float32'\), and this fails: .*",
+    ),
+    (SOURCES, 'images', r"it is called with \(\), and this fails: missing a required argument: 'n'"),
+    (ANALYSES, 'MEASURES', 'it must have `description`'),
+  ],
+)
+def test_what_is_wrong_with_a_part_is_said(module, monkeypatch, registry, name, said):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  with pytest.raises(UsageError, match=f'^`.*` my_parts:{name}: {said}'):
+    registry[f'my_parts:{name}']
+
+
+def test_keywords_of_a_builder_need_defaults(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  expected = 'must be a keyword whose default is True, False, a number, a text or a tuple'
+  for name, got in (('left_open', 'None'), ('required', "'nothing'")):
+    with pytest.raises(UsageError, match=rf'^`{name}\.filters` {expected}\. Got: {got}\.'):
+      default_config(generator=f'my_parts:{name}')
+
+
+def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  for text, said in (
+    ('import no_such_module', r'the module cannot be used \(ModuleNotFoundError: No module .*no_such_module'),
+    ('1 / 0', r'the module cannot be used \(ZeroDivisionError: '),
+  ):
+    (module / 'my_parts.py').write_text(text)
+    with pytest.raises(UsageError, match=f'^`generator` my_parts:toy: {said}'):
+      GENERATORS['my_parts:toy']
 
 
 def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):

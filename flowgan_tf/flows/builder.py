@@ -58,9 +58,18 @@ class Builder(Protocol[P, T]):
 
 
 def settings_of(build: Callable) -> dict[str, Any]:
-  """Returns the settings of a builder of generators or critics with their defaults, from its keywords."""
+  """Returns the settings of a builder of generators or critics with their defaults, from its keywords.
+
+  Raises:
+    UsageError: If a keyword has no default of a type that a setting can have.
+  """
   keywords = inspect.signature(build).parameters.values()
-  return {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
+  found = {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
+  for name, default in found.items():
+    shown = 'nothing' if default is inspect.Parameter.empty else default
+    expected = 'a keyword whose default is True, False, a number, a text or a tuple'
+    check(f'{build.__name__}.{name}', shown, expected, type(default) in (bool, int, float, str, tuple))
+  return found
 
 
 @overload

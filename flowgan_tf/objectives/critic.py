@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import Registry
+from flowgan_tf.plugins import Registry, refusal
 
 if TYPE_CHECKING:
   import keras
@@ -132,4 +132,5 @@ CRITICS: Registry[Callable] = Registry(
   'a function that builds a critic',
   callable,
   {'dcgan_critic': dcgan_critic, 'dense_critic': dense_critic},
+  lambda build: refusal(build, (28, 28, 1), condition_shape=None, dtype='float32'),
 )

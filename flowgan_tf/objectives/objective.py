@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from flowgan_tf.objectives.likelihood import Likelihood
 from flowgan_tf.objectives.term import Drawn, Term, own_names
 from flowgan_tf.objectives.transport import Transport
 from flowgan_tf.plugins import Registry, is_plugin
-from flowgan_tf.settings import Settings, setting
+from flowgan_tf.settings import Settings, setting, wrong_settings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -36,6 +37,7 @@ TERMS: Registry[type[Term]] = Registry(
     'labels': Labels,
     'consistency': Consistency,
   },
+  lambda part: 'it must define `loss`' if inspect.isabstract(part) else wrong_settings(part),
 )
 
 
@@ -53,9 +55,7 @@ class ObjectiveSettings(Settings):
 
   @classmethod
   def check(cls, config: Any) -> None:
-    """Checks that further terms come from outside of the package."""
-    for name in config.terms:
-      check('terms', name, 'MODULE:CLASS', is_plugin(name))
+    """Checks that no further term is named twice."""
     expected = 'different terms, as one that is named twice would count twice'
     check('terms', config.terms, expected, len(set(config.terms)) == len(config.terms))
 
@@ -64,6 +64,7 @@ def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
   """Yields the kinds of terms that a training may have: those of the package, and those that its setting names."""
   yield from TERMS.values()
   for name in config['terms']:
+    check('terms', name, 'MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`', is_plugin(name))
     yield TERMS[name]
 
 

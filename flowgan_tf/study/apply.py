@@ -13,6 +13,7 @@ from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
+from flowgan_tf.settings import wrong_settings
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -29,6 +30,7 @@ bijectors = lazy_import('flowgan_tf.bijectors.base')
 checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
 runs = lazy_import('flowgan_tf.runs.run')
 
+_NEEDED = ('name', 'title', 'description', 'caption', 'columns')  # attributes of an analysis
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
 
@@ -37,6 +39,7 @@ ANALYSES: Registry[Analysis] = Registry(
   'an instance of a subclass of `flowgan_tf.study.Analysis`',
   lambda part: isinstance(part, Analysis),
   {analysis.name: analysis for analysis in _ALL},
+  lambda part: next((f'it must have `{n}`' for n in _NEEDED if not hasattr(part, n)), '') or wrong_settings(part),
 )
 """Every analysis by its name."""
 

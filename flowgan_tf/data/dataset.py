@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check, is_integer
 
 if TYPE_CHECKING:
   from flowgan_tf.data.arrays import StoredImages
@@ -110,6 +110,40 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
   return Dataset(name, None if len(train.images.shape) == 2 else 256, *splits, num_classes=num_classes)
+
+
+def check_dataset(source: str, dataset: Dataset) -> Dataset:
+  """Returns a data set that others have made, with labels and conditions of the types that `Split` promises.
+
+  A `UsageError` names the field that is not as `Dataset` or `Split` says.
+  """
+  splits, levels = {}, dataset.levels
+  suits = levels is None or (is_integer(levels) and 2 <= levels <= 256)
+  check(f'{source}.levels', levels, 'an integer from 2 to 256, or None for a table', suits)
+  kind, shape = ('float32', '[n, d]') if levels is None else ('uint8', '[n, height, width, 1 or 3]')
+  for name in ('train', 'validation', 'test'):
+    split, where = getattr(dataset, name), f'{source}.{name}'
+    check(where, split, 'a `flowgan_tf.data.Split`', isinstance(split, Split))
+    dtype, found = (getattr(split.images, attribute, None) for attribute in ('dtype', 'shape'))
+    suits = found and 0 not in found and (len(found) == 2 if levels is None else len(found) == 4 and found[3] in (1, 3))
+    check(f'{where}.images', f'{dtype} {found}', f'{kind} {shape} for `levels` {levels}', dtype == kind and suits)
+    if isinstance(split.images, np.ndarray):
+      if levels is None:
+        as_finite(f'{where}.images', split.images)
+      else:
+        most = int(split.images.max())
+        check(f'{where}.images', most, f'at most {levels - 1} for `levels` {levels}', most < levels)
+    labels, conditions, n = split.labels, split.conditions, len(split.images)
+    splits[name] = Split(
+      split.images,
+      None if labels is None else check_labels(f'{where}.labels', np.asarray(labels), n),
+      None if conditions is None else check_conditions(f'{where}.conditions', np.asarray(conditions), n),
+    )
+  classes = make_dataset(source, dataset.name, **splits).num_classes
+  expected = 'None without labels' if classes is None else f'an integer of at least {classes}, as labels go from 0'
+  given = dataset.num_classes
+  check(f'{source}.num_classes', given, expected, is_integer(given) and given >= classes if classes else given is None)
+  return dataclasses.replace(dataset, **splits)
 
 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:

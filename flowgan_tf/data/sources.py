@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
-from flowgan_tf.data.dataset import Dataset, Split, three_way
+from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 from flowgan_tf.plugins import Registry, is_plugin, refusal
 
@@ -77,7 +77,7 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
     check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
     found = SOURCES[dataset]()
     check('dataset', dataset, 'a function that returns a Dataset', isinstance(found, Dataset))
-    return found
+    return check_dataset(dataset, found)
   absolute = os.path.abspath(path)
   try:
     absolute.encode()

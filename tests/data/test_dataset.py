@@ -1,5 +1,6 @@
 """Splits and fingerprints, and which source a name stands for."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from flowgan_tf.data import Dataset, Split, load
-from flowgan_tf.data.dataset import hold_out, three_way
+from flowgan_tf.data.dataset import check_dataset, hold_out, three_way
 from flowgan_tf.errors import UsageError
 from tests.data.loading import joined
 from tests.tiny import write_images
@@ -111,3 +112,38 @@ def test_what_is_not_resized(tmp_path):
   for dataset in ('digits', str(tmp_path)):
     with pytest.raises(UsageError, match=rf'^`image_size` must be 0 for {dataset}, .* Got: 8\.$'):
       load(dataset, image_size=8)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({'levels': 1}, '`m:f.levels` must be an integer from 2 to 256, or None for a table. Got: 1'),
+    ({'levels': None}, r"`m:f.train.images` must be float32 \[n, d\] for `levels` None. Got: 'uint8"),
+    ({'levels': 17}, '`m:f.test.images` must be at most 16 for `levels` 17. Got: 59'),
+    ({'test': None}, '`m:f.test` must be a `flowgan_tf.data.Split`. Got: None'),
+    (
+      {'train': Split(np.zeros((9, 2, 2, 1)), None)},
+      r"`m:f.train.images` must be uint8 .* Got: 'float64 \(9, 2, 2, 1\)'",
+    ),
+    (
+      {'train': Split(np.zeros((9, 2, 2), np.uint8), None)},
+      r'`m:f.train.images` must be uint8 \[n, height, width, 1 or 3\]',
+    ),
+    ({'train': Split(numbered(9).images, np.arange(8))}, r'm:f.train.labels: expected labels as 9 integers from 0'),
+    ({'train': Split(numbered(9).images, None)}, 'm:f: expected labels for all splits or for none'),
+    ({'num_classes': None}, '`m:f.num_classes` must be an integer of at least 60, as labels go from 0. Got: None'),
+    ({'num_classes': 59}, '`m:f.num_classes` must be an integer of at least 60'),
+  ],
+)
+def test_a_field_of_a_data_set_that_is_wrong_is_named(changes, said):
+  splits = (numbered(60).take(part) for part in (slice(0, 16), slice(16, 17), slice(17, 60)))
+  dataset = Dataset('numbers', 256, *splits, num_classes=60)
+  np.testing.assert_array_equal(check_dataset('m:f', dataset).test.labels, np.arange(17, 60))
+  with pytest.raises(UsageError, match=f'^{said}'):
+    check_dataset('m:f', dataclasses.replace(dataset, **changes))
+
+
+def test_rows_of_a_data_set_must_be_finite():
+  rows = Split(np.array([[0.0, np.nan]], np.float32), None)
+  with pytest.raises(UsageError, match=r'^m:f\.train\.images: expected finite float32 numbers, got nan'):
+    check_dataset('m:f', Dataset('rows', None, rows, rows, rows, num_classes=None))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
   from flowgan_tf.flows.generator import Generator
 
 tf = lazy_import('tensorflow')
+adapter = lazy_import('flowgan_tf.networks.adapter')
+generators = lazy_import('flowgan_tf.flows.generator')
 
 # The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
 MOST_UNITS = 65_536
@@ -94,7 +96,8 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
 
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
-      a number of at least 2, or `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16'.
+      a number of at least 2, `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or the function
+      returns something else than a generator of that dtype.
   """
   if build is None:
     return functools.partial(builder, **traits)
@@ -129,12 +132,28 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
+    _check_built(build.__name__, generator, arguments.get('dtype'))
     generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
     return generator
 
   made: Any = checked
   made.traits = Traits(draws_rows=of_vectors, **traits)
   return made
+
+
+def _check_built(name: str, generator: Any, dtype: str | None) -> None:
+  """Checks what a builder has returned. One that ignores its `dtype` would pass float32 results off as others."""
+  expected = 'a function that returns a `flowgan_tf.flows.Flow` or `ImplicitGenerator`'
+  check(name, generator, expected, isinstance(generator, generators.Generator))
+  if dtype is None:
+    return
+  expected = f'a function that heeds its `dtype`, here {dtype}'
+  found = generator.dtype.name
+  check(name, found, expected, found == ('float64' if dtype == 'float64' else 'float32'))
+  if dtype.startswith('mixed'):
+    parts = [part.layer for part in generator.submodules if isinstance(part, adapter.KerasModule)]
+    computed = sorted({layer.compute_dtype for part in parts for layer in part._flatten_layers()})
+    check(name, ', '.join(computed), expected, not computed or dtype.removeprefix('mixed_') in computed)
 
 
 def network_condition(

@@ -9,9 +9,11 @@ from flowgan_tf.flows import builder
 SHAPE = (2, 2, 1)
 
 
-def flow(scale, name='flow'):
-  prior = flows.prior.standard_prior('normal', SHAPE, 'float32')
-  return flows.Flow(prior, tfp.bijectors.Scale(tfp.util.TransformedVariable(scale, tfp.bijectors.Exp())), name=name)
+def flow(scale, name='flow', dtype='float32'):
+  dtype = 'float64' if dtype == 'float64' else 'float32'
+  prior = flows.prior.standard_prior('normal', SHAPE, dtype)
+  scale = tfp.util.TransformedVariable(tf.cast(scale, dtype), tfp.bijectors.Exp())
+  return flows.Flow(prior, tfp.bijectors.Scale(scale), name=name)
 
 
 def test_what_a_builder_was_given_is_repeated():
@@ -20,7 +22,7 @@ def test_what_a_builder_was_given_is_repeated():
   @builder
   def build(image_shape, *, scale=1.0, dtype='float32', name='flow'):
     given.append((image_shape, scale, dtype, name))
-    return flow(scale, name)
+    return flow(scale, name, dtype)
 
   copy = build(SHAPE, scale=2.0, name='mine').with_dtype('mixed_bfloat16')
   assert given == [(SHAPE, 2.0, 'float32', 'mine'), (SHAPE, 2.0, 'mixed_bfloat16', 'mine')]
@@ -36,3 +38,19 @@ def test_what_a_builder_was_given_is_repeated():
     builder(lambda image_shape, *, dtype='float32': flow())  # Keras could not load it.
   with pytest.raises(ValueError, match=r"`generator` must come from a function decorated with `builder`\. Got: 'flow'"):
     flow(2.0).with_dtype('float64')
+
+
+def test_what_a_builder_returns_is_checked():
+  of_networks = flows.nice(SHAPE, couplings=2, hidden_units=4, hidden_layers=1)
+  for wrong, dtype, said in (
+    (lambda: None, 'float32', 'a function that returns a `flowgan_tf.flows.Flow` or `ImplicitGenerator`. Got: None'),
+    (lambda: flow(1.0), 'float64', "a function that heeds its `dtype`, here float64. Got: 'float32'"),
+    (lambda: of_networks, 'mixed_float16', "a function that heeds its `dtype`, here mixed_float16. Got: 'float32'"),
+  ):
+
+    @builder
+    def build(image_shape, *, dtype='float32', name='flow', wrong=wrong):
+      return wrong()
+
+    with pytest.raises(ValueError, match=f'^`build` must be {said}'):
+      build(SHAPE, dtype=dtype)

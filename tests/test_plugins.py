@@ -235,6 +235,15 @@ def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatc
       default_config(generator=f'my_parts:{name}')
 
 
+def test_a_term_that_needs_a_critic_is_refused_without_one(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_real_outputs', True)
+  with pytest.raises(
+    UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs outputs of a cri"
+  ):
+    make_objective(default_config(terms=('my_parts:Bright',)))
+
+
 def test_terms_do_not_share_names(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   objective = make_objective(default_config(terms=('my_parts:Bright',)))

@@ -139,16 +139,39 @@ class Objective:
     loss = tf.constant(0.0)
     metrics: dict[str, tf.Tensor] = {}
     for term in self.terms:
-      value, found = term.loss(drawn)
+      value, found = _loss_of(term, drawn)
       loss += value
       metrics |= own_names(found, metrics)
     return loss, metrics | {'loss': loss}
 
 
+def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+  """Returns the loss of a term and its numbers, which may come from outside of the package."""
+  name = type(term).__name__
+  try:
+    found = term.loss(drawn)
+  except (AttributeError, TypeError, ValueError) as error:
+    if drawn.samples is not None or term.needs_samples or 'None' not in str(error):
+      raise
+    said = f'`terms` must set `needs_samples = True` for samples and noise. Got: {name}, whose loss fails ({error}).'
+    raise UsageError(said, 'terms') from error
+  expected = 'terms whose `loss` returns a pair of a scalar and a dict of scalars to log'
+  check('terms', f'{name}, whose loss returns {found}', expected, isinstance(found, tuple) and len(found) == 2)
+  loss, numbers = tf.cast(found[0], tf.float32), found[1]
+  for scalar in (loss, *numbers.values()) if isinstance(numbers, Mapping) else ():
+    shape = tf.convert_to_tensor(scalar).shape
+    check('terms', f'{name}, which returns numbers of shape {shape}', expected, shape.rank in (0, None))
+  return loss, numbers
+
+
 def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
   made = [kind.make(config) for kind in kinds_of(config)]
-  return Objective(config['objective'], tuple(term for term in made if term is not None))
+  objective = Objective(config['objective'], tuple(term for term in made if term is not None))
+  needy = ', '.join(type(term).__name__ for term in objective.terms if term.needs_real_outputs)
+  expected = f"'adversarial' or 'hybrid', as {needy} needs outputs of a critic"
+  check('objective', objective.name, expected, objective.uses_critic or not needy)
+  return objective
 
 
 def make(name: str, **settings: Any) -> Objective:

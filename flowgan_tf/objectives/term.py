@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check
 from flowgan_tf.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Term(abc.ABC):
 
 def own_names(found: Mapping[str, tf.Tensor], others: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
   """Returns the numbers of a term, and refuses names that the numbers of other terms have."""
+  check('terms', found, 'terms that return numbers by name, a dict', isinstance(found, Mapping))
   if taken := found.keys() & others.keys():
     raise UsageError(
       f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.objectives import DIVERGENCES, OBJECTIVES, Drawn, gradient_penalty, make, zero_centered_penalty
+from flowgan_tf.errors import UsageError
+from flowgan_tf.objectives import (
+  DIVERGENCES,
+  OBJECTIVES,
+  Drawn,
+  Objective,
+  Term,
+  gradient_penalty,
+  make,
+  zero_centered_penalty,
+)
 
 SEED = (1, 2)
 
@@ -303,3 +313,37 @@ def test_the_zero_centered_penalty_of_a_quadratic(compiled):
 
   squares = sum(np.mean(np.sum(np.square(x), axis=(1, 2, 3))) for x in (real, fake))
   np.testing.assert_allclose(penalty_and_gradient(), [4 * squares / 2, 2 * squares], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('returned', 'said'),
+  [
+    (
+      lambda drawn: tf.reduce_mean(drawn.samples),
+      r'set `needs_samples = True` for samples .* Got: Toy, whose loss fails',
+    ),
+    (
+      lambda drawn: drawn.progress,
+      'terms whose `loss` returns a pair of a scalar and a dict of scalars to log. Got: .*Toy',
+    ),
+    (lambda drawn: (tf.zeros([3]), {}), r'Got: .Toy, which returns numbers of shape \(3,\)'),
+    (lambda drawn: (0.0, {'toy': tf.zeros([2])}), r'Got: .Toy, which returns numbers of shape \(2,\)'),
+    (lambda drawn: (0.0, None), 'terms that return numbers by name, a dict. Got: None'),
+  ],
+)
+def test_what_a_term_returns_is_checked(returned, said):
+  class Toy(Term):
+    def loss(self, drawn):
+      return returned(drawn)
+
+  with pytest.raises(UsageError, match=f'^`terms` must .*{said}'):
+    Objective('mle', (Toy(None, {}),)).generator_loss(Drawn())
+
+
+def test_a_term_may_return_numbers_of_python_and_of_double_precision():
+  class Toy(Term):
+    def loss(self, drawn):
+      return tf.constant(2.0, tf.float64), {'toy': 1.0}
+
+  loss, metrics = Objective('mle', (Toy(None, {}),)).generator_loss(Drawn())
+  assert (loss.dtype, float(loss), metrics['toy']) == (tf.float32, 2.0, 1.0)

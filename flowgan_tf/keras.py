@@ -79,6 +79,9 @@ class FlowModel(keras.Model):
   array, `fit` sets them to the frequencies of its labels. `fit` does not count the labels of a dataset or a generator.
   Set the probabilities for these: `flow.class_probs.assign(np.bincount(labels, minlength=classes) / len(labels))`.
 
+  `fit` of a model does not call `fit` of bijectors, which takes first values from images: call
+  `flowgan_tf.flows.fit_bijectors(flow, images)` before.
+
   A flow made by a builder, such as `flowgan_tf.flows.nice`, is saved with its arguments. Keras finds a builder of your
   own under its name in its registry (`keras.saving.register_keras_serializable()` above `@builder`) or in
   `custom_objects`. A flow put together by hand can save its weights (`save_weights`), but Keras cannot rebuild it.

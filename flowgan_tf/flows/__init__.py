@@ -17,6 +17,7 @@ __all__ = [
   'Traits',
   'builder',
   'dcgan',
+  'fit_bijectors',
   'fit_histograms',
   'initialize_prior',
   'jet',
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
   from flowgan_tf.flows.histograms import fit_histograms
   from flowgan_tf.flows.implicit import ImplicitGenerator
   from flowgan_tf.flows.prior import PRIORS, MixturePrior
+  from flowgan_tf.flows.start import fit_bijectors
   from flowgan_tf.flows.vectors import standardize
 else:
   _MODULES = {
@@ -44,6 +46,7 @@ else:
     'histograms': ['fit_histograms'],
     'implicit': ['ImplicitGenerator'],
     'prior': ['PRIORS', 'MixturePrior'],
+    'start': ['fit_bijectors'],
     'vectors': ['standardize'],
   }
   __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

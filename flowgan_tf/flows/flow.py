@@ -25,7 +25,7 @@ from flowgan_tf.flows.foreign import check_copyable, check_trainable, mend_shape
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior, make_prior
-from flowgan_tf.flows.start import Start, fit_bijectors
+from flowgan_tf.flows.start import Start, start_bijectors
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.networks.adapter import refuse_to_pickle
 from flowgan_tf.progress import Task
@@ -189,7 +189,7 @@ class Flow(Generator, _TransformedDistribution):
   def _fit_parts(self, start):
     if self._start is not None:
       self._start(self, start)
-    fit_bijectors(self, start)
+    start_bijectors(self, start)
     prior = self.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable):
       images, labels = start.sample(max(prior.num_components, _CLUSTERED), prior.components_per_class)

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.checks import check_events
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
@@ -38,7 +39,7 @@ class Start(abc.ABC):
     """Returns `n` random images and their labels, with at least `of_class` images of each class."""
 
 
-def fit_bijectors(flow: Flow, start: Start) -> None:
+def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None = None) -> None:
   """Calls `fit` of each bijector in a flow that has it, with what reaches the bijector from the data.
 
   ```python
@@ -47,17 +48,22 @@ def fit_bijectors(flow: Flow, start: Start) -> None:
       ...
   ```
 
-  A bijector nearer to the data is fitted first, and the next one gets what it returns. They get 1,000 images, or as
-  many as the attribute `fit_images` of one of them says; None means all that memory holds.
+  A bijector nearer to the data is fitted first, and the next one gets what it returns. `bin/train` calls this for a new
+  flow, with 1,000 images, or as many as the attribute `fit_images` of a bijector says; None means all that memory
+  holds.
+
+  Args:
+    flow: The flow.
+    images: Training images or rows, `[n, *event_shape]`; grey levels must be dequantized.
+    condition: What the flow is given with each image, or None.
 
   Raises:
-    UsageError: If the data do not reach one of them.
+    UsageError: If the images have another shape, or do not reach one of the bijectors.
   """
-  parts = [part for part in _bijectors(flow) if hasattr(part, 'fit')]
+  check_events('images', images, flow.event_shape, 'n')
+  parts = _fitted(flow)
   if not parts:
     return
-  wanted = [getattr(part, 'fit_images', _IMAGES) for part in parts]
-  images, condition = start.trained(None if None in wanted else max(wanted))
   given = flow.given(condition if condition is None else tf.constant(condition))
   try:
     with _fitting(parts):
@@ -68,10 +74,15 @@ def fit_bijectors(flow: Flow, start: Start) -> None:
   raise UsageError(f'`bijector` must hand the data to each part that has a method `fit`. Got: {names}.', 'bijector')
 
 
-def _bijectors(flow: Flow) -> Iterator[tfp.bijectors.Bijector]:
-  for part in (flow.bijector, *flow.bijector.submodules):
-    if isinstance(part, tfp.bijectors.Bijector):
-      yield part
+def start_bijectors(flow: Flow, start: Start) -> None:
+  """Calls `fit_bijectors` with as many images as the bijectors ask for."""
+  if wanted := [getattr(part, 'fit_images', _IMAGES) for part in _fitted(flow)]:
+    fit_bijectors(flow, *start.trained(None if None in wanted else max(wanted)))
+
+
+def _fitted(flow: Flow) -> list[tfp.bijectors.Bijector]:
+  parts = (flow.bijector, *flow.bijector.submodules)
+  return [part for part in parts if isinstance(part, tfp.bijectors.Bijector) and hasattr(part, 'fit')]
 
 
 class _AllFittedError(Exception):

@@ -6,7 +6,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.flows.start import Start, fit_bijectors
+from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.start import Start
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -61,7 +62,7 @@ def test_each_bijector_sees_the_data_as_the_fitted_ones_before_it_leave_them(inv
     chain = tfb.Invert(tfb.Chain([tfb.Invert(part) for part in reversed(chain.bijectors)]))
   flow = fg.flows.Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 3), chain)
   start = Images(images)
-  fit_bijectors(flow, start)
+  flow.fit(start)
   [(seen_near, inverse)], [(seen_far, _)] = near.seen, far.seen
   assert inverse and start.asked == [2000]
   np.testing.assert_allclose(seen_near, images / 2, rtol=1e-6)
@@ -86,3 +87,13 @@ def test_what_a_hand_made_flow_starts_comes_first():
   assert calls == [0] and len(part.seen) == 1
   flow.fit(Images(np.ones((4, 3), np.float32)), new=False)
   assert calls == [0] and len(part.seen) == 1
+
+
+def test_bijectors_are_fitted_without_a_training():
+  images = np.random.default_rng(0).normal(5.0, 1.0, (60, 3)).astype(np.float32)
+  part = Recording('part')
+  flow = fg.flows.Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 3), part)
+  fg.flows.fit_bijectors(flow, images)
+  assert part.shift.numpy() == pytest.approx(images.mean())
+  with pytest.raises(UsageError, match=r'^`images` must be floats of shape \[n, 3\]'):
+    fg.flows.fit_bijectors(flow, images[:, :2])

@@ -1,15 +1,18 @@
 """Parts from outside of the package: a module on the path trains, is evaluated, exported, analysed and reported."""
 
+import importlib
 import pathlib
 import shlex
 import shutil
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
-from flowgan_tf.data.sources import SOURCES
+from flowgan_tf.data.sources import SOURCES, load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import GENERATORS
@@ -17,11 +20,13 @@ from flowgan_tf.objectives import CRITICS, TERMS, Drawn
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.runs.config import default_config, validate
-from flowgan_tf.runs.folder import Description, read_description, write_description
+from flowgan_tf.runs.folder import Description, open_workdir, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.study import ANALYSES
-from tests.programs.conftest import assert_one_line, call
+from flowgan_tf.study import ANALYSES, Study, analyses_of
+from flowgan_tf.training.loop import train
+from flowgan_tf.training.step import TrainStep
+from tests.programs.conftest import assert_one_line, call, parsed_config, untouched
 
 FLAGS = shlex.split("""--generator=my_parts:toy --objective=hybrid --divergence=my_parts:DIVERGENCE
   --terms=my_parts:Bright --dataset=my_parts:stripes --batch_size=8 --critic_steps=1 --steps=2 --nojit
@@ -89,8 +94,8 @@ def test_a_bijector_starts_from_the_rows_of_a_table(module):
 
 def test_a_configuration_holds_the_settings_of_a_plug_in(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
-  config = default_config(generator='my_parts:toy', terms=('my_parts:Bright',))
-  assert (config.toy.spread, config.toy_weight) == (1.0, 0.0)
+  config = default_config(generator='my_parts:toy', terms=('my_parts:Bright',), toy_weight=0.5)
+  assert (config.toy.spread, config.toy_weight) == (1.0, 0.5)
   validate(config)
 
 
@@ -224,6 +229,15 @@ def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(modul
     (module / 'my_parts.py').write_text(text)
     with pytest.raises(UsageError, match=f'^`generator` my_parts:toy: {said}'):
       GENERATORS['my_parts:toy']
+
+
+def test_a_first_step_that_fails_blocks_no_other_generator(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  config = default_config(generator='my_parts:toy', dataset='my_parts:stripes', steps=1, score_samples=0, batch_size=8)
+  with mock.patch.object(TrainStep, 'update', side_effect=RuntimeError('wrong')), pytest.raises(RuntimeError):
+    train(config, 'run')
+  config.toy.shifts = (1.0,)
+  open_workdir('run', config, load('my_parts:stripes'))
 
 
 def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):

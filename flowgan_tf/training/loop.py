@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import pathlib
+import shutil
 import time
 
 from ml_collections import config_dict
@@ -23,7 +24,7 @@ from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
-from flowgan_tf.runs.checkpoints import Checkpoints, available
+from flowgan_tf.runs.checkpoints import Checkpoints, available, latest_step
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
 from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
@@ -105,6 +106,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
       folder = open_workdir(workdir, config, dataset, init, condition)
+      open_folder.enter_context(_forgetting_start(folder))
     loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
     shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
@@ -116,6 +118,20 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
         return loop.run()
       except _NotFiniteError as error:
         loop.roll_back(error.args)
+
+
+@contextlib.contextmanager
+def _forgetting_start(folder):
+  """Removes what a training has saved if its first step fails, so that it may start again with another generator."""
+  try:
+    yield
+  except TrainingDiverged:
+    raise
+  except Exception:
+    if available(folder) == ['latest'] and not latest_step(folder):
+      shutil.rmtree(folder / 'checkpoints')
+      (folder / 'metrics.jsonl').unlink(missing_ok=True)
+    raise
 
 
 class _NotFiniteError(Exception):

@@ -240,6 +240,17 @@ def test_a_first_step_that_fails_blocks_no_other_generator(module, monkeypatch):
   open_workdir('run', config, load('my_parts:stripes'))
 
 
+def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module):
+  config, record = default_config(steps=2), {'checkpoint': 'latest', 'step': 2}
+  study = Study({**record, 'plugin': 'my_parts:BRIGHTNESS', 'settings': {'few': 5}}, {})
+  found = mock.Mock(config=config, step=2, tested=lambda: [record], studies={'brightness': study})
+  with untouched(), mock.patch('flowgan_tf.study.read_summary', return_value=found):
+    sweep = importlib.import_module('flowgan_tf.programs.sweep')
+    flags.FLAGS(['sweep'])
+    for few in (5, 6):
+      assert sweep._is_finished('run', config, {'my_parts:BRIGHTNESS': {'few': few}}) == (few == 5)
+
+
 def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   text = (module / 'my_parts.py').read_text()

@@ -124,7 +124,7 @@ def _is_finished(workdir, config, analyses):
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
   measured = {
-    what: study.record['settings']
+    study.record.get('plugin', what): study.record['settings']
     for what, study in found.studies.items()
     if study.record['step'] == steps.get(study.record['checkpoint'])  # It may be of an earlier step of a resumed run.
   }

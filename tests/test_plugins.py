@@ -251,6 +251,12 @@ def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module):
       assert sweep._is_finished('run', config, {'my_parts:BRIGHTNESS': {'few': few}}) == (few == 5)
 
 
+def test_a_page_leaves_out_the_section_of_an_analysis_that_is_missing(module, caplog):
+  study = Study({'what': 'gone', 'plugin': 'gone_away:GONE', 'folder': str(module)}, {})
+  assert analyses_of([mock.Mock(studies={'gone': study})]) == [*ANALYSES.values()]
+  assert 'The analysis gone_away:GONE needs the Python module gone_away' in caplog.text
+
+
 def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   text = (module / 'my_parts.py').read_text()

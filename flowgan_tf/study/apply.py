@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 import time
@@ -30,6 +31,7 @@ bijectors = lazy_import('flowgan_tf.bijectors.base')
 checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
 runs = lazy_import('flowgan_tf.runs.run')
 
+_LOG = logging.getLogger(__name__)
 _NEEDED = ('name', 'title', 'description', 'caption', 'columns')  # attributes of an analysis
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
@@ -45,11 +47,17 @@ ANALYSES: Registry[Analysis] = Registry(
 
 
 def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
-  """Returns the analyses of the package, and those from outside of it that runs have."""
+  """Returns the analyses of the package, and those from outside of it that runs have and Python finds."""
   records = [study.record for run in runs for study in run.studies.values() if 'plugin' in study.record]
   for record in records:
     search_in(record['folder'])
-  return [*ANALYSES.values(), *(ANALYSES[name] for name in dict.fromkeys(r['plugin'] for r in records))]
+  found = []
+  for name in dict.fromkeys(record['plugin'] for record in records):
+    try:
+      found.append(ANALYSES[name])
+    except UsageError as error:
+      _LOG.warning('%s; the page leaves its section out.', str(error).replace('`what`', 'The analysis'))
+  return [*ANALYSES.values(), *found]
 
 
 @contextlib.contextmanager

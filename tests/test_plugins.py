@@ -240,6 +240,27 @@ def test_a_first_step_that_fails_blocks_no_other_generator(module, monkeypatch):
   open_workdir('run', config, load('my_parts:stripes'))
 
 
+def test_rows_of_a_plug_in_are_trained_as_a_table(module):
+  with (module / 'my_parts.py').open('a') as file:
+    file.write("""
+def table():
+  rows = fg.data.Split(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), None)
+  return fg.data.Dataset('rows', None, rows, rows, rows, num_classes=None)
+""")
+  assert parsed_config(['--dataset=my_parts:table']).generator == 'vectors'
+  assert parsed_config(['--dataset=my_parts:stripes']).generator == 'nice'
+
+
+def test_a_config_file_runs_once_and_a_shipped_one_is_no_place_for_plug_ins(module):
+  text = "open('runs', 'a').write('x')\nimport flowgan_tf as fg\n"
+  text += "def get_config():\n  return fg.runs.default_config(generator='my_parts:toy', batch_size=3)\n"
+  (module / 'my_config.py').write_text(text)
+  assert parsed_config(['--config=my_config.py', '--config.toy.spread=2.0']).toy.spread == 2.0
+  assert (module / 'runs').read_text() == 'x'
+  parsed_config(['--config=configs/digits.py'])
+  assert not any(path.endswith('configs') for path in sys.path)
+
+
 def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module):
   config, record = default_config(steps=2), {'checkpoint': 'latest', 'step': 2}
   study = Study({**record, 'plugin': 'my_parts:BRIGHTNESS', 'settings': {'few': 5}}, {})

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import pathlib
@@ -22,6 +23,7 @@ from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import (
   PATHS,
+  PLUGGED,
   check_settings,
   default_config,
   flat,
@@ -39,7 +41,6 @@ FLAGS = flags.FLAGS
 _LOG = logging.getLogger(__name__)
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-_PLUGGED = ('generator', 'critic', 'terms')  # settings that name parts with settings of their own
 
 _NAME = r'[A-Za-z_][\w.:+]*'
 
@@ -62,6 +63,7 @@ def define_settings(module: str) -> None:
 
   The help of the program, which is `module`, shows --config and the short flags.
   """
+  _read_config.cache_clear()
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
   with command.errors_reported():
     config = default_config(**_plugins_on_the_command_line())
@@ -86,7 +88,7 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
     if given.get('config'):
       found = settings(_read_config(given['config']))
   found |= given
-  chosen = {name: found[name] for name in _PLUGGED if is_plugin(found.get(name))}
+  chosen = {name: found[name] for name in PLUGGED if is_plugin(found.get(name))}
   with contextlib.suppress(ValueError):
     if terms := found.get('terms'):
       chosen['terms'] = tuple(_TupleParser().parse(terms) if isinstance(terms, str) else terms)
@@ -116,12 +118,12 @@ def configurations(
     base, said = saved.config.copy_and_resolve_references(), ''
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
-  for name in _PLUGGED:
+  for name in PLUGGED:
     for flag in (name, f'config.{name}'):
       if flag in FLAGS and FLAGS[flag].value is not None:
         base[name] = FLAGS[flag].value
   # Without the settings of plug-ins that the flags replace.
-  chosen = default_config(**{name: base[name] for name in _PLUGGED})
+  chosen = default_config(**{name: base[name] for name in PLUGGED})
   chosen.update({name: value for name, value in base.items() if name in chosen})
   base = chosen
   values = {name: FLAGS[flag].value for name, *_ in flat(base) if (flag := f'config.{name}') in FLAGS}
@@ -182,6 +184,8 @@ def _check_workdir(workdir: pathlib.Path) -> None:
 def _suitable() -> tuple[config_dict.ConfigDict, str]:
   """Returns the shipped configuration that suits --dataset, and a line that says which one that is."""
   dataset = FLAGS.dataset or FLAGS['config.dataset'].value or 'digits'
+  if is_plugin(dataset):
+    command.load_tensorflow()  # A plug-in may import it.
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
@@ -241,12 +245,14 @@ def _define(name: str, kind: type, description: str, module: str, default: objec
   define[kind](name, default, description, module_name=module)
 
 
+@functools.cache
 def _read_config(path: str) -> config_dict.ConfigDict:
   file, colon, variant = path.partition(':')
   shipped = str(_CONFIGS / os.path.basename(file))
   if not os.path.exists(file) and os.path.isfile(shipped):  # We may be outside of a checkout.
     file = shipped
-  search_in(os.path.dirname(file) or '.')
+  if not (os.path.isfile(shipped) and os.path.samefile(file, shipped)):
+    search_in(os.path.dirname(file) or '.')
   try:
     get_config = runpy.run_path(file)['get_config']
     config = get_config(variant) if colon else get_config()

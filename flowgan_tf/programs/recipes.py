@@ -11,6 +11,10 @@ from PIL import Image
 from flowgan_tf.files import IMAGE_SUFFIXES
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS
+from flowgan_tf.lazy import lazy_import
+from flowgan_tf.plugins import is_plugin
+
+sources = lazy_import('flowgan_tf.data.sources')
 
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
@@ -21,14 +25,20 @@ _LARGE = 128  # pixels on a side, of images for which no configuration is good
 def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]:
   """Returns a file of `configs/`, settings that the data need besides, and what was seen, such as '300 images'.
 
-  Nothing was seen of digits, which are the default, or of what is no readable file. The latter may be a name of TFDS,
-  or loading it will say what is wrong. Its images are not mirrored, because they may be letters.
+  A plug-in's data are loaded. Nothing was seen of digits, which are the default, or of what is no readable file. The
+  latter may be a name of TFDS, or loading it will say what is wrong. Its images are not mirrored, because they may be
+  letters.
   """
   if dataset in _OWN:
     return f'{dataset}.py', {}, dataset if dataset != 'digits' else ''
   if dataset in _TFDS:
     return 'images.py', _TFDS[dataset], dataset
-  count, shape = _look(pathlib.Path(os.path.expanduser(dataset)))
+  path = pathlib.Path(os.path.expanduser(dataset))
+  if is_plugin(dataset) and not path.exists():
+    loaded = sources.load(dataset)
+    count, shape = len(loaded.train), loaded.image_shape
+  else:
+    count, shape = _look(path)
   if not shape:
     return 'images.py', {'flip': False}, ''
   if len(shape) == 1:

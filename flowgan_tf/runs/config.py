@@ -31,6 +31,7 @@ PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings 
 _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, ObjectiveSettings, ReportSettings)
 # The settings that name a part with a block of settings of its own, and the parts.
 _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic': CRITICS}
+PLUGGED = (*_BUILDERS, 'terms')  # settings that name parts with settings of their own
 _OPTIMIZERS = ('optimizer', 'critic_optimizer')
 
 
@@ -68,7 +69,8 @@ def declared(config: Mapping[str, Any] | None = None) -> dict[str, Declared]:
 def default_config(**chosen: Any) -> config_dict.ConfigDict:
   """Returns all settings. Where the paper states a value for its MNIST model, that is the default.
 
-  `chosen` sets some of them. A plug-in has settings of its own, which are there if it is chosen here:
+  `chosen` sets some of them, such as those of a `config.json`. A plug-in has settings of its own, which are there if it
+  is chosen here:
 
   ```python
   config = fg.runs.default_config(generator='my_flow:checkered')
@@ -85,14 +87,8 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
     for name, build in registry.items():
       config[name] = config_dict.ConfigDict(settings_of(build))
   config.lock()  # so that a misspelt setting is an error
-  config.update(chosen)
-  return extend(config)
-
-
-def configured(values: Mapping[str, Any]) -> config_dict.ConfigDict:
-  """Returns a configuration with all settings, of which some have these values, such as those of a `config.json`."""
-  config = default_config(**{name: values[name] for name in (*_BUILDERS, 'terms') if name in values})
-  config.update(values)
+  config.update({name: value for name, value in chosen.items() if name in PLUGGED})
+  extend(config).update(chosen)
   return config
 
 
@@ -123,7 +119,7 @@ def extend(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 def check_settings(config: config_dict.ConfigDict) -> None:
   """Checks that a configuration has the settings of `default_config`, no others, and values of the same types."""
   check('config', config, 'a ConfigDict', isinstance(config, config_dict.ConfigDict))
-  chosen = {name: config[name] for name in (*_BUILDERS, 'terms') if name in config}
+  chosen = {name: config[name] for name in PLUGGED if name in config}
   with (expected := default_config()).ignore_type():
     expected.update(chosen)
   found, defaults = {name: value for name, value, _ in flat(config)}, list(flat(extend(expected)))

@@ -20,7 +20,7 @@ from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.plugins import check_found, search_in
-from flowgan_tf.runs.config import configured, plugins_of, training_changes, used
+from flowgan_tf.runs.config import default_config, plugins_of, training_changes, used
 
 if TYPE_CHECKING:
   from flowgan_tf import data
@@ -59,7 +59,7 @@ def read_description(workdir: pathlib.Path) -> Description | None:
   for folder in plugins.values():
     search_in(folder)
   try:
-    config = configured(record['config'])
+    config = default_config(**record['config'])
     check_found(plugins, plugins_of(config) or {})
     return Description(**record | {'config': config})
   except UsageError as error:

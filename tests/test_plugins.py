@@ -16,15 +16,19 @@ from flowgan_tf.data.sources import SOURCES, load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import GENERATORS
+from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.objectives import CRITICS, TERMS, Drawn
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
+from flowgan_tf.plugins import folders_of, is_plugin
+from flowgan_tf.programs import command
 from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.runs.folder import Description, open_workdir, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Study, analyses_of
 from flowgan_tf.training.loop import train
+from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests.programs.conftest import assert_one_line, call, parsed_config, untouched
 
@@ -74,7 +78,7 @@ def test_a_term_is_part_of_the_loss(module):
   """Its settings are settings of the training, and its numbers are in the log."""
   nothing = ['--config.eval_every=2', '--evaluate=false', '--config.log_every=1', '--workdir=run', '--toy_weight=100']
   trained = call('train', *FLAGS, *nothing)
-  assert trained.status == 0, trained
+  assert trained.status == 0 and 'A new run in run.' in trained.err, trained
   for record in (record for record in read_metrics(module / 'run') if record['kind'] == 'train'):
     terms = record['generator_loss'] + 0.1 * record['nll'] + 100 * record['bright']
     assert 0 < record['bright'] < 1 and record['loss'] == pytest.approx(terms, rel=1e-5)
@@ -118,7 +122,7 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
     ('--generator=nothing_here:toy', 'needs the Python module nothing_here, beside the config file or on PYTHONPATH'),
     ('--generator=my_parts:Bright', 'must be MODULE:NAME of a function decorated with `flowgan_tf.flows.builder`'),
     ('--terms=my_parts:toy', 'must be MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`'),
-    ('--terms=my_parts:Bright,my_parts:Bright', 'must have settings of their own. Got: a second `toy_weight`'),
+    ('--terms=my_parts:Bright,my_parts:Bright', 'a second `toy_weight` of Bright.Settings, the first of Bright'),
     ('--terms=5', 'MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`. Got: 5.'),
     ('--divergence=my_parts:toy', 'must be MODULE:NAME of a `flowgan_tf.objectives.Divergence`'),
     (
@@ -141,6 +145,7 @@ def test_a_mistake_is_one_line(module, flag, said):
 
 WRONG = """
 import dataclasses
+import keras
 import flowgan_tf as fg
 
 class Term(fg.objectives.Term):
@@ -172,8 +177,18 @@ def left_open(image_shape, *, filters=None, dtype='float32', name='left_open'):
 def required(image_shape, *, filters, dtype='float32', name='required'):
   return None
 
+@fg.flows.builder
+def normed(image_shape, *, normalization=True, dtype='float32', name='normed'):
+  return None
+
 def critic(image_shape, *, dtype):
   return None
+
+def numbers(image_shape, *, condition_shape, dtype):
+  return 5
+
+def pairs(image_shape, *, condition_shape, dtype):
+  return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
 
 def images(n):
   return None
@@ -218,6 +233,33 @@ def test_keywords_of_a_builder_need_defaults(module, monkeypatch):
   for name, got in (('left_open', 'None'), ('required', "'nothing'")):
     with pytest.raises(UsageError, match=rf'^`{name}\.filters` {expected}\. Got: {got}\.'):
       default_config(generator=f'my_parts:{name}')
+
+
+def test_what_a_critic_returns_is_checked(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  for name, said in (
+    ('numbers', 'a function that returns a Keras layer, .*Got: 5'),
+    ('pairs', 'a critic with one output'),
+  ):
+    config = default_config(critic=f'my_parts:{name}', objective='adversarial')
+    config.nice.couplings, config.nice.hidden_units = 2, 4
+    with pytest.raises(UsageError, match=f'^`critic` must be {said}'):
+      TrainState(config, (4, 4, 1), make_objective(config))
+
+
+def test_a_normalization_may_be_something_else_than_a_name(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  validate(default_config(generator='my_parts:normed'))
+
+
+def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  with pytest.raises(
+    UsageError, match=r'^`generator` must be a flow with one `AlphaLogit` or `HistogramLogit` for `tran'
+  ):
+    pixel_logit(GENERATORS['my_parts:rows'](2))
 
 
 def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):

@@ -95,9 +95,12 @@ def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_
 
 
 def pixel_logit(flow: tfp.distributions.Distribution) -> AlphaLogit | HistogramLogit:
-  """Returns the part of a flow of this package that maps pixels to logits."""
-  [found] = [part for part in flow.submodules if isinstance(part, AlphaLogit | HistogramLogit)]
-  return found
+  """Returns the part of a flow that maps pixels to logits; raises a `UsageError` if there is none or several."""
+  found = [part for part in flow.submodules if isinstance(part, AlphaLogit | HistogramLogit)]
+  check(
+    'generator', flow.name, 'a flow with one `AlphaLogit` or `HistogramLogit` for `transport_weight`', len(found) == 1
+  )
+  return found[0]
 
 
 def histogram_logits(flow: tfp.distributions.Distribution) -> list[HistogramLogit]:

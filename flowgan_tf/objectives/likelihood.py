@@ -142,6 +142,6 @@ def check_batch_norms(name: str, config: Any) -> None:
   Batch norms would take that for the batch.
   """
   arguments = arguments_of(config)
-  normed = 'batch' in arguments.get('normalization', '') or arguments.get('batch_norm_between', False)
+  normed = 'batch' in str(arguments.get('normalization')) or arguments.get('batch_norm_between', False)
   expected = f'0 with batch norms, unless `{short_name(config.generator)}.condition_networks` is False'
   check(name, config[name], expected, not (config[name] and normed and arguments.get('condition_networks', True)))

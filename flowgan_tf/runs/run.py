@@ -10,7 +10,7 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError, renamed
+from flowgan_tf.errors import UsageError, check, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.plugins import short_name
@@ -126,7 +126,11 @@ def make_critic(
   condition_shape: Sequence[int] | None = None,
 ) -> keras.Layer:
   """Builds the critic that a configuration describes, like `make_generator`."""
-  return _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
+  critic = _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
+  check(
+    'critic', critic, f'a function that returns a Keras layer, unlike {config.critic}', isinstance(critic, keras.Layer)
+  )
+  return critic
 
 
 def _build(builders, setting, config, image_shape, dtype, arguments):

@@ -262,6 +262,18 @@ def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):
     pixel_logit(GENERATORS['my_parts:rows'](2))
 
 
+def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'run').mkdir()
+  write_description(
+    module / 'run', Description(default_config(terms=('my_parts:Bright',)), {}, plugins={'my_parts': '/old'})
+  )
+  (module / 'my_parts.py').rename(module / 'other.py')
+  sys.modules.pop('my_parts')
+  with pytest.raises(UsageError, match=r'needs the Python module my_parts, .*; the training found my_parts in /old$'):
+    read_description(module / 'run')
+
+
 def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   for text, said in (

@@ -61,7 +61,8 @@ def declared(config: Mapping[str, Any] | None = None) -> dict[str, Declared]:
     for name, field in owner.fields():
       meta, dotted = field.metadata, f'{block}.{name}' if block else name
       if dotted in found:
-        raise UsageError(f'`terms` must have settings of their own. Got: a second `{dotted}`.', 'terms')
+        both = f'{owner.__qualname__}, the first of {found[dotted].owner.__qualname__}'
+        raise UsageError(f'`terms` must have settings of their own. Got: a second `{dotted}` of {both}.', 'terms')
       found[dotted] = Declared(owner, field.default, meta['kind'], meta['description'], meta['short'], meta['free'])
   return found
 

@@ -63,7 +63,11 @@ def read_description(workdir: pathlib.Path) -> Description | None:
     check_found(plugins, plugins_of(config) or {})
     return Description(**record | {'config': config})
   except UsageError as error:
-    raise UsageError(f'{path}: {error}', error.argument) from error
+    lost = isinstance(error.__cause__, ModuleNotFoundError) and plugins
+    hint = (
+      f'; the training found {", ".join(f"{name} in {folder}" for name, folder in plugins.items())}' if lost else ''
+    )
+    raise UsageError(f'{path}: {error}{hint}', error.argument) from error
   except (KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
     raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
@@ -147,4 +151,6 @@ def check_same_training(
     changes.pop('steps', None)  # Otherwise a learning rate or a weight depends on the last step.
   if changes:
     said = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])
-    raise UsageError(f'{workdir}: holds a run with another configuration ({said}); use another `workdir`', 'workdir')
+    why = ', on which a learning rate or a weight depends' if 'steps' in changes else ''
+    said = f'{workdir}: holds a run with another configuration ({said}{why}); use another `workdir`'
+    raise UsageError(said, 'workdir')

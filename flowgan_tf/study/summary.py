@@ -17,6 +17,7 @@ from flowgan_tf.display.tables import printable
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_record
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.plugins import short_name
 
 evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
 folders = lazy_import('flowgan_tf.runs.folder')
@@ -104,7 +105,7 @@ class Summary:
 
   @property
   def objective(self) -> str:
-    """The kind with lambda, with the divergence if that is not Wasserstein, and with the weight of the transport.
+    """The kind with lambda, the divergence if that is not Wasserstein, the weight of the transport, and other terms.
 
     For instance, it is 'Hybrid λ = 0.1'.
     """
@@ -113,15 +114,16 @@ class Summary:
       return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')
 
     name, config = self.kind, self.config
+    own = ''.join(f' + {short_name(term)}' for term in config.terms)
     if name == 'MLE':
-      return name
+      return name + own
     if name == 'Hybrid':
       name += f' λ = {moving(self.weight, config.final_lambda)}'
     if config.divergence != 'wasserstein':
       name += f' {config.divergence}'
     if config.transport_weight:
       name += f' transport {moving(config.transport_weight, config.final_transport_weight)}'
-    return name
+    return name + own
 
   @property
   def seconds(self) -> float | None:

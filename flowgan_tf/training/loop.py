@@ -98,8 +98,10 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     replicas.check_same(shared_settings(config, dataset))
     with Task('building the model'):
       state = TrainState(config, dataset.image_shape, objective, replicas.scope(), condition)
+    needy = ', '.join(type(term).__name__ for term in objective.terms if term.needs_density)
     expected = f"'adversarial' with generator {config.generator}, which is not invertible and has no likelihood"
-    check('objective', config.objective, expected, state.generator.has_density or not objective.uses_likelihood)
+    expected += f', and without the term {needy}'
+    check('objective', config.objective, expected, state.generator.has_density or not needy)
     folder = None
     if replicas.is_chief:
       starts = config.init_from and not available(pathlib.Path(workdir))
@@ -159,6 +161,8 @@ class _Loop:
       raise UsageError(
         f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
       )
+    elif folder:
+      _LOG.info('A new run in %s.', folder)
     given = data.hide_labels(dataset.train, config.labelled, condition.classes) if config.labelled else dataset.train
     self._train = given
     if config.spread_labels and step < config.steps:

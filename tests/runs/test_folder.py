@@ -82,7 +82,10 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
   write_description(workdir, read_description(workdir)._replace(config=config))
   open_workdir(workdir, config, dataset)
   config.steps += 1
-  with pytest.raises(UsageError, match=f'another configuration .*steps {config.steps - 1} -> {config.steps}'):
+  with pytest.raises(
+    UsageError,
+    match=rf'another configuration .*steps \d+ -> {config.steps}, on which a learning rate or a weight depends\)',
+  ):
     open_workdir(workdir, config, dataset)
 
 

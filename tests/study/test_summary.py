@@ -57,6 +57,9 @@ def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
     for last in (9.0, 1.0)
   )
   assert labels([again, near, nearer]) == ['ADV', 'ADV transport 9 to 1', 'ADV transport 9']
+  own = read_summary(workdir)
+  own.config.terms = ('my_parts:Bright', 'my_parts:Smooth')
+  assert own.objective == 'MLE + Bright + Smooth'
   given = copy(workdir, tmp_path / 'A', condition='label')
   assert labels([workdir, given]) == ['MLE', 'MLE (given label)']
 

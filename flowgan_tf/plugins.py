@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from flowgan_tf.errors import UsageError, check
 
 __all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'refusal', 'search_in', 'short_name']
 
-_PLUGIN = re.compile(r'[A-Za-z_][\w.]*:[A-Za-z_]\w*')
+_PLUGIN = re.compile(r'(?!huggingface:)[A-Za-z_][\w.]*:[A-Za-z_]\w*')  # TFDS has names such as huggingface:mnist.
 
 T = TypeVar('T')
 
@@ -38,14 +39,19 @@ def search_in(folder: str | os.PathLike) -> None:
 
 
 def folders_of(names: Iterable[str]) -> dict[str, str]:
-  """Returns the modules of the plug-ins among names, each with the folder in which Python found it."""
-  modules = {name.partition(':')[0] for name in names if is_plugin(name)}
+  """Returns the modules of the plug-ins among names, each with the folder in which Python found it.
+
+  It leaves out installed modules, which Python finds anyway.
+  """
+  installed = {os.path.realpath(sysconfig.get_path(name)) for name in ('purelib', 'platlib')}
   found = {}
-  for module in sorted(modules):
-    package = module.partition('.')[0]
-    if (file := getattr(sys.modules.get(package), '__file__', None)) is not None:
-      path = os.path.dirname(os.path.abspath(file))
-      found[module] = os.path.dirname(path) if hasattr(sys.modules[package], '__path__') else path
+  for module in sorted({name.partition(':')[0] for name in names if is_plugin(name)}):
+    if package := sys.modules.get(module.partition('.')[0]):
+      # A folder without __init__.py has no file.
+      path = next(iter(getattr(package, '__path__', ())), None) or package.__file__
+      folder = os.path.dirname(os.path.abspath(path))
+      if os.path.realpath(folder) not in installed:
+        found[module] = folder
   return found
 
 

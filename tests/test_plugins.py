@@ -262,6 +262,16 @@ def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):
     pixel_logit(GENERATORS['my_parts:rows'](2))
 
 
+def test_folders_of_modules(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'without_init').mkdir()
+  (module / 'without_init' / 'parts.py').write_text('def images(): pass')
+  SOURCES['without_init.parts:images']
+  names = ['without_init.parts:images', 'numpy:ones', 'digits', 'huggingface:mnist']
+  assert folders_of(names) == {'without_init.parts': str(module)}
+  assert not is_plugin('huggingface:mnist')
+
+
 def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'run').mkdir()
@@ -272,6 +282,27 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
   sys.modules.pop('my_parts')
   with pytest.raises(UsageError, match=r'needs the Python module my_parts, .*; the training found my_parts in /old$'):
     read_description(module / 'run')
+
+
+def test_an_analysis_is_found_where_the_training_found_its_parts(module, tmp_path_factory, monkeypatch):
+  (module / 'run').mkdir()
+  write_description(module / 'run', Description(default_config(), {}, plugins={'my_parts': str(module)}))
+  monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
+  outcome = call('analyze', module / 'run', '--what=my_parts:BRIGHTNESS', '--few=3')
+  assert_one_line(outcome, 'analyze', 'run: has no checkpoint yet')
+
+
+def test_tensorflow_is_loaded_before_a_part_imports_it(module):
+  (module / 'own.py').write_text(
+    "import flowgan_tf as fg\n\ndef get_config():\n  return fg.runs.default_config(generator='my_parts:toy')\n"
+  )
+  for arguments in (['--objective=adversarial', '--divergence=my_parts:DIVERGENCE'], ['--config=own.py']):
+    sys.modules.pop('my_parts', None)
+    found = []
+    loads = mock.Mock(side_effect=lambda found=found: found.append('my_parts' in sys.modules))
+    with mock.patch.object(command, 'load_tensorflow', loads):
+      parsed_config(arguments)
+    assert found[0] is False and 'my_parts' in sys.modules, arguments
 
 
 def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):

@@ -19,6 +19,7 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError, check_choice
+from flowgan_tf.files import read_record
 from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs.config import (
@@ -92,7 +93,7 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
   with contextlib.suppress(ValueError):
     if terms := found.get('terms'):
       chosen['terms'] = tuple(_TupleParser().parse(terms) if isinstance(terms, str) else terms)
-  if chosen:
+  if chosen or any(is_plugin(found.get(name)) for name in ('divergence', 'dataset')):
     command.load_tensorflow()  # A plug-in imports it.
   return chosen
 
@@ -209,6 +210,9 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   search_in('.')
   named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
   if named:
+    for run in sys.argv[1:]:  # Their trainings may have found the same modules elsewhere.
+      for folder in _plugins_of_run(run).values():
+        search_in(folder)
     command.load_tensorflow()
   with command.errors_reported():
     known = [*analyses.values(), *(analyses[name] for name in named)]
@@ -237,6 +241,13 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   return read
 
 
+def _plugins_of_run(workdir: str) -> dict[str, str]:
+  with contextlib.suppress(UsageError, OSError):
+    record, *_ = read_record(pathlib.Path(workdir, 'config.json')) or ({},)
+    return record.get('plugins') or {}
+  return {}
+
+
 def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:
   if kind is tuple:
     flags.DEFINE(_TupleParser(), name, default, description, module_name=module)
@@ -253,6 +264,8 @@ def _read_config(path: str) -> config_dict.ConfigDict:
     file = shipped
   if not (os.path.isfile(shipped) and os.path.samefile(file, shipped)):
     search_in(os.path.dirname(file) or '.')
+    if os.path.isfile(file) and re.search(r'tensorflow|\w:\w', pathlib.Path(file).read_text(errors='replace')):
+      command.load_tensorflow()  # The file, or a plug-in that it names, imports it.
   try:
     get_config = runpy.run_path(file)['get_config']
     config = get_config(variant) if colon else get_config()

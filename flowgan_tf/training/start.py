@@ -161,7 +161,7 @@ def _block(config, kind):
 
 
 def _critic_of(config):
-  return {**_block(config, 'critic'), 'divergence': config.divergence}
+  return {**_block(config, 'critic'), 'critic_sees': config.critic_sees, 'divergence': config.divergence}
 
 
 def _generator_of(config, image_shape, generator):

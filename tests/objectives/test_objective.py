@@ -177,6 +177,8 @@ def test_make(name):
   if name != 'mle':
     assert objective.adversary.gradient_penalty == 3.0 and objective.adversary.penalty == 'one_centered'
     assert make(name, penalty='zero_centered').adversary.penalty == 'zero_centered'
+  if objective.uses_likelihood:
+    assert make(name).terms[-1].weight == 1.0
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,8 @@ def test_images_that_cannot_be_judged_are_named():
   x[3] *= 255
   report = fg.check(flow, x)
   assert report.images == [2, 3] and 'image 3 has values from' in str(report) and '-inf' in str(report)
+  places = {finding.check: finding.where for finding in report.findings}
+  assert (places['images outside of [0, 1]'], places['images that are not dequantised']) == ('image 3', 'image 2')
   with pytest.warns(UserWarning, match='fg.data.dequantize') as caught:
     assert not fg.check(flow, x[[2, 4]]).sound
   assert len(caught) == 1

@@ -55,6 +55,10 @@ def test_a_hybrid_goes_on_with_the_critic_of_another_one(stubbed, config, tmp_pa
     start_from_run(config, dataset, second)
     kernels = (state.critic.trainable_variables[0].numpy() for state in (first, second))
     assert np.array_equal(*kernels) == with_critic
+  config.critic_sees = 'logits'
+  with pytest.raises(UsageError, match=r"same critic .*whose critic_sees is 'pixels' instead of 'logits'"):
+    start_from_run(config, dataset, second)
+  config.update({'critic_sees': 'pixels'})
   config.dcgan_critic.dense_units = 5
   with pytest.raises(UsageError, match=r'same critic for `init_critic`\..*first, whose dcgan_critic.dense_units is 0 '):
     start_from_run(config, dataset, second)

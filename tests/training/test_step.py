@@ -131,6 +131,16 @@ def test_which_images_and_noise_the_updates_see(reuse):
   assert len(set(seeds)) == 3
 
 
+def test_one_critic_update_alone_has_images_and_samples_of_its_own():
+  config = make_config(objective='hybrid', critic_steps=1)
+  images = images_for(config)
+  _, recorder, before = record(config, images)
+  [(real, fake, _)] = recorder.critic_inputs
+  assert_identical([real], [images[:8].numpy()])
+  of_flow = stateless_seed(config.seed, Purpose.GENERATOR, tf.constant(2, tf.int64))
+  assert not np.allclose(fake, before.generator.sample(8, seed=of_flow), atol=1e-3)
+
+
 def test_one_critic_update_shares_the_samples_of_the_flow():
   """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
   config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)

@@ -16,7 +16,10 @@ PACKAGE = pathlib.Path(fg.__file__).parent
 CHECKOUT = PACKAGE.parent
 
 # Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
-NOT_SHOWN = {'files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'signals', 'version', 'configs', 'programs'}
+NOT_SHOWN = {
+  *('files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'signals', 'version', 'weights'),
+  *('configs', 'programs'),
+}
 
 
 def test_the_package_and_a_type_checker_see_the_rooms():

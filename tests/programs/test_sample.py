@@ -157,3 +157,17 @@ def test_export(finished, tmp_path):
   images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 8, 8, 1)).astype(np.float32)
   model = tf.saved_model.load(str(out))
   np.testing.assert_allclose(model.log_prob(images), load_run(workdir, 'latest').generator.log_prob(images), atol=1e-3)
+
+
+def test_export_of_the_weights(finished, tmp_path):
+  workdir, out = finished[0], tmp_path / 'a' / 'weights.npz'
+  outcome = call('export', workdir, '--checkpoint=latest', '--format=npz', f'--out={out}')
+  assert (outcome.status, outcome.out) == (0, f'{out}  (checkpoint latest, step 20)\n')
+  # The run and this flow are made in one process, in which Keras goes on counting layers.
+  flow, exported = load_run(workdir, 'latest').generator, dict(np.load(out))
+  for i in (0, 1):
+    [coupling] = (part for part in flow.submodules if part.name == f'coupling_{i}')
+    names = [f'coupling_{i}/sequential_0/dense_{j}/{weight}' for j in (0, 1) for weight in ('kernel', 'bias')]
+    for name, weight in zip(names, coupling.conditioner.layer.get_weights(), strict=True):
+      np.testing.assert_array_equal(exported.pop(name), weight)
+  assert exported.keys() == {'diagonal_scaling_0/log_scale', 'prior_means', 'prior_prototypes'}

@@ -1,14 +1,23 @@
-"""The notebooks run from top to bottom without a word on stderr, and what they compute agrees with what they say."""
+"""The notebooks run in silence, and their numbers hold. The likelihood in NumPy is the likelihood of the flow."""
 
+import ast
 import importlib
 import os
 import pathlib
+import re
+import subprocess
+import sys
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+
+import flowgan_tf as fg
+from flowgan_tf.files import save_arrays
+from flowgan_tf.weights import named_weights
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((CHECKOUT / 'examples').glob('*.ipynb'))
@@ -68,3 +77,41 @@ def test_a_notebook_runs_in_silence_and_its_numbers_hold(path, tmp_path, monkeyp
   outputs = [output for cell in notebook.cells if cell.cell_type == 'code' for output in cell.outputs]
   assert ''.join(output.text for output in outputs if output.output_type == 'stream' and output.name == 'stderr') == ''
   assert any('image/png' in output.get('data', {}) for output in outputs)
+
+
+def test_the_likelihood_in_numpy_is_the_likelihood_of_the_flow(tmp_path):
+  rng = np.random.default_rng(0)
+  # One coupling more than there are masks, and networks of histograms with patches of two sizes.
+  flow = fg.flows.jet(
+    (8, 8, 1),
+    couplings=9,
+    width=4,
+    hidden_units=8,
+    histogram_bins=256,
+    histogram_networks=4,
+    histogram_channels=4,
+    histogram_blocks=1,
+    dtype='float64',
+  )
+  grey = rng.integers(0, 256, (20, 8, 8, 1)).astype(np.uint8) * rng.integers(0, 2, (20, 8, 8, 1), np.uint8)
+  images = fg.data.dequantize(grey, levels=256, seed=0).astype(np.float64)
+  fg.flows.fit_histograms(flow, images)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.1, variable.shape))
+  save_arrays(tmp_path / 'weights.npz', named_weights(flow))
+  ours = flow.log_prob(images).numpy()
+  np.savez(tmp_path / 'images.npz', images=images, ours=ours, others=ours[::-1])
+  program = CHECKOUT / 'examples' / 'likelihood_in_numpy.py'
+  command = [sys.executable, program, tmp_path / 'weights.npz', tmp_path / 'images.npz']
+  printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+  differences = dict(re.findall(r'^(.*): .*differs by up to (\S+)$', printed, re.MULTILINE))
+  assert float(differences.pop('others')) > 1
+  assert len(differences) == 3 and max(map(float, differences.values())) < 1e-7
+  assert f'mean {np.mean(ours):.4f} nats' in printed.splitlines()[0]
+
+
+def test_the_likelihood_in_numpy_imports_nothing_of_ours():
+  tree = ast.parse((CHECKOUT / 'examples' / 'likelihood_in_numpy.py').read_text())
+  assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
+  imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+  assert imported == {'itertools', 'sys', 'numpy'}

@@ -11,7 +11,9 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import refusal_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
-PRETRAINED = {'mnist': '82103ae963264c91f3ccaf2b4fb80774cf772c50b87ddcc5bb824150d7e754e6'}
+PRETRAINED = {
+  'mnist': '82103ae963264c91f3ccaf2b4fb80774cf772c50b87ddcc5bb824150d7e754e6',
+}
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'pretrained'
 PREFIX = 'pretrained:'  # of the name of a flow, in place of the folder of a run

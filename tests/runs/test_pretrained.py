@@ -100,7 +100,7 @@ def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
 def test_the_file_of_each_flow_is_small_and_has_the_hash():
   for name, sha256 in pretrained.PRETRAINED.items():
     content = FILE.with_name(f'{name}.zip').read_bytes()
-    assert len(content) < 3e6 and hashlib.sha256(content).hexdigest() == sha256
+    assert len(content) < 6e6 and hashlib.sha256(content).hexdigest() == sha256
 
 
 @pytest.mark.slow

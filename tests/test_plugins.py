@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 import shlex
 import shutil
 import sys
@@ -9,15 +10,17 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 from absl import flags
 
 from flowgan_tf.data.sources import SOURCES, load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
-from flowgan_tf.flows import GENERATORS
+from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
-from flowgan_tf.objectives import CRITICS, TERMS, Drawn
+from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.plugins import folders_of, is_plugin
@@ -30,7 +33,7 @@ from flowgan_tf.study import ANALYSES, Study, analyses_of
 from flowgan_tf.training.loop import train
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
-from tests.programs.conftest import assert_one_line, call, parsed_config, untouched
+from tests.programs.conftest import CHECKOUT, assert_one_line, call, parsed_config, untouched
 
 FLAGS = shlex.split("""--generator=my_parts:toy --objective=hybrid --divergence=my_parts:DIVERGENCE
   --terms=my_parts:Bright --dataset=my_parts:stripes --batch_size=8 --critic_steps=1 --steps=2 --nojit
@@ -51,7 +54,9 @@ def module(tmp_path, monkeypatch):
 def test_parts_from_outside_of_every_kind(module, tmp_path):
   flags = (*FLAGS, '--workdir=run')
   refused = call('train', *flags, '--config.toy.spread=-1.0')
-  assert_one_line(refused, 'train', '--config.toy.spread must be a positive number. Got: -1.0.')
+  assert refused.status == 2 and refused.err.endswith(
+    '\ntrain: --config.toy.spread must be a positive number. Got: -1.0.\n'
+  )
   trained = call('train', *flags, '--config.toy.spread=2.0', '--toy_weight=0.5')
   assert trained.status == 0 and 'my_parts:toy: 3 parameters' in trained.err, trained
   # Other programs find the module by the run alone.
@@ -303,6 +308,60 @@ def test_tensorflow_is_loaded_before_a_part_imports_it(module):
     with mock.patch.object(command, 'load_tensorflow', loads):
       parsed_config(arguments)
     assert found[0] is False and 'my_parts' in sys.modules, arguments
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+  """The Python of docs/plugins.md as the module `my_parts`; returns the text."""
+  text = (CHECKOUT / 'docs' / 'plugins.md').read_text()
+  *parts, _ = re.findall(r'^```python\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
+  (tmp_path / 'my_parts.py').write_text('\n\n'.join(parts))
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+  yield text
+  sys.modules.pop('my_parts', None)
+
+
+def test_the_commands_of_the_page_parse(page):
+  commands = re.findall(r'^bin/train (.*)$', page, re.MULTILINE)
+  for flags_given in commands:
+    validate(parsed_config(shlex.split(flags_given)))
+  assert len(commands) == 4
+
+
+def test_the_bijector_of_the_page_makes_standard_noise(page, monkeypatch):
+  monkeypatch.syspath_prepend('.')
+  parts, data = importlib.import_module('my_parts'), load('my_parts:points').train.images
+  act_norm, flow = parts.ActNorm(2), parts.gaussian(2)
+  for bijector, noise in ((flow.bijector, flow.encode), (tfp.bijectors.Invert(act_norm), act_norm.forward)):
+    fit_bijectors(Flow(flow.distribution, bijector), data)
+    np.testing.assert_allclose([noise(data).numpy().mean(0), noise(data).numpy().std(0)], [[0, 0], [1, 1]], atol=1e-2)
+  expected = scipy.stats.multivariate_normal(data.mean(0), np.diag(data.var(0))).logpdf(data)
+  np.testing.assert_allclose(flow.log_prob(data), expected, atol=1e-2)
+
+
+def test_the_divergence_of_the_page_is_that_of_pearson(page):
+  """With the best critic 2 (p / q - 1) it is E_Q[(p / q - 1)^2]."""
+  ratio = np.random.default_rng(0).uniform(0.5, 1.5, 1000).astype(np.float32)
+  ratio /= ratio.mean()  # The samples of Q are equally probable; those of P are weighted by p / q.
+  critic, chosen = 2 * (ratio - 1), np.random.default_rng(1).choice(1000, 200_000, p=ratio / ratio.sum())
+  sys.path.insert(0, '.')
+  value = DIVERGENCES['my_parts:PEARSON'].value(tf.constant(critic[chosen]), tf.constant(critic))
+  np.testing.assert_allclose(value, np.mean((ratio - 1) ** 2), atol=5e-3)
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_page_train_and_analyse(page):
+  flags = '--generator=my_parts:checkered --config.critic=my_parts:plain_critic --divergence=my_parts:PEARSON'
+  flags += ' --dataset=my_parts:stripes --terms=my_parts:Bright,my_parts:Even --bright_weight=0.1 --objective=hybrid'
+  steps = '--steps=2 --batch_size=8 --config.score_samples=0 --samples=10 --nojit'
+  trained = call('train', *shlex.split(f'{flags} {steps} --workdir=run --config.log_every=1'))
+  assert trained.status == 0, trained
+  first = next(record for record in read_metrics(pathlib.Path('run')) if record['kind'] == 'train')
+  assert first['variance'] > 0 and 0 < first['bright'] < 1
+  assert call('train', *shlex.split(f'--dataset=my_parts:points --generator=my_parts:gaussian {steps}')).status == 0
+  analysed = call('analyze', 'run', '--what=my_parts:BRIGHTNESS', '--few=20')
+  assert analysed.status == 0 and 'analysis/brightness.json' in analysed.out, analysed
 
 
 def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):

@@ -49,7 +49,7 @@ def folders_of(names: Iterable[str]) -> dict[str, str]:
     if package := sys.modules.get(module.partition('.')[0]):
       # A folder without __init__.py has no file.
       path = next(iter(getattr(package, '__path__', ())), None) or package.__file__
-      folder = os.path.dirname(os.path.abspath(path))
+      folder = os.path.dirname(os.path.abspath(str(path)))
       if os.path.realpath(folder) not in installed:
         found[module] = folder
   return found

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -117,16 +117,17 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
 
   A `UsageError` names the field that is not as `Dataset` or `Split` says.
   """
-  splits, levels = {}, dataset.levels
-  suits = levels is None or (is_integer(levels) and 2 <= levels <= 256)
-  check(f'{source}.levels', levels, 'an integer from 2 to 256, or None for a table', suits)
+  splits: dict[str, Any] = {}
+  levels, expected = dataset.levels, 'an integer from 2 to 256, or None for a table'
+  check(f'{source}.levels', levels, expected, levels is None or (is_integer(levels) and 2 <= levels <= 256))
   kind, shape = ('float32', '[n, d]') if levels is None else ('uint8', '[n, height, width, 1 or 3]')
   for name in ('train', 'validation', 'test'):
     split, where = getattr(dataset, name), f'{source}.{name}'
     check(where, split, 'a `flowgan_tf.data.Split`', isinstance(split, Split))
-    dtype, found = (getattr(split.images, attribute, None) for attribute in ('dtype', 'shape'))
-    suits = found and 0 not in found and (len(found) == 2 if levels is None else len(found) == 4 and found[3] in (1, 3))
+    dtype, found = getattr(split.images, 'dtype', None), getattr(split.images, 'shape', ())
+    suits = len(found) == 2 if levels is None else len(found) == 4 and found[3] in (1, 3)
     check(f'{where}.images', f'{dtype} {found}', f'{kind} {shape} for `levels` {levels}', dtype == kind and suits)
+    check(f'{where}.images', found, 'at least one', 0 not in found)
     if isinstance(split.images, np.ndarray):
       if levels is None:
         as_finite(f'{where}.images', split.images)

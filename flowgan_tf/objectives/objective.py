@@ -25,6 +25,9 @@ else:
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
+# Settings of terms that only a training heeds.
+_OF_TRAININGS = {'critic', 'critic_sees', 'critic_steps', 'critic_warmup', 'reuse_batch', 'init_critic'}
+
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
   'terms',
@@ -192,8 +195,8 @@ def make(name: str, **settings: Any) -> Objective:
   """
   defaults = {n: f.default for kind in TERMS.values() for n, f in kind.Settings.fields()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
-  if unknown := given.keys() - defaults.keys():
-    raise TypeError(f'`make` takes the settings of the terms. Got: {", ".join(sorted(unknown))}.')
+  if unknown := given.keys() - (defaults.keys() - _OF_TRAININGS):
+    raise TypeError(f'`make` takes the settings that change the losses. Got: {", ".join(sorted(unknown))}.')
   values = defaults | {'lambda': 1.0, 'condition': '', 'terms': ()} | given | {'objective': name}
   try:
     kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]

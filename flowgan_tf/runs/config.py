@@ -56,7 +56,7 @@ def _owners(config: Mapping[str, Any]) -> Iterator[tuple[str, type[Settings]]]:
 
 def declared(config: Mapping[str, Any] | None = None) -> dict[str, Declared]:
   """Returns all settings but those of generators and critics, by dotted name; a plug-in's if `config` names it."""
-  found = {}
+  found: dict[str, Declared] = {}
   for block, owner in _owners(config or {'terms': ()}):
     for name, field in owner.fields():
       meta, dotted = field.metadata, f'{block}.{name}' if block else name

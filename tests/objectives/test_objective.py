@@ -349,3 +349,8 @@ def test_a_term_may_return_numbers_of_python_and_of_double_precision():
 
   loss, metrics = Objective('mle', (Toy(None, {}),)).generator_loss(Drawn())
   assert (loss.dtype, float(loss), metrics['toy']) == (tf.float32, 2.0, 1.0)
+
+
+def test_what_only_a_training_heeds_is_refused():
+  with pytest.raises(TypeError, match=r'settings that change the losses. Got: critic_steps\.$'):
+    make('hybrid', critic_steps=3, divergence='kl')

@@ -124,7 +124,8 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
   for name in ('train', 'validation', 'test'):
     split, where = getattr(dataset, name), f'{source}.{name}'
     check(where, split, 'a `flowgan_tf.data.Split`', isinstance(split, Split))
-    dtype, found = getattr(split.images, 'dtype', None), getattr(split.images, 'shape', ())
+    dtype = getattr(split.images, 'dtype', None)
+    found: tuple[int, ...] = getattr(split.images, 'shape', ())
     suits = len(found) == 2 if levels is None else len(found) == 4 and found[3] in (1, 3)
     check(f'{where}.images', f'{dtype} {found}', f'{kind} {shape} for `levels` {levels}', dtype == kind and suits)
     check(f'{where}.images', found, 'at least one', 0 not in found)

@@ -100,6 +100,8 @@ class Settings:
     for name, field in vars(cls).items():
       if isinstance(field, dataclasses.Field) and 'kind' in field.metadata:
         _check(name.rstrip('_'), field.default, field)
+        is_float = vars(cls).get('__annotations__', {}).get(name) in (float, 'float')
+        check(name, field.default, 'a float such as 0.0', not is_float or field.metadata['kind'] is float)
 
   def __post_init__(self):
     for name, field in self.fields():

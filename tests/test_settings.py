@@ -71,3 +71,11 @@ def test_a_wrong_value_is_named(name, value, expected):
 def test_a_wrong_declaration_is_refused(declare, expected):
   with pytest.raises(UsageError, match=f'^{expected}'):
     dataclasses.make_dataclass('Wrong', [('few', int, declare())], bases=(Settings,), frozen=True, kw_only=True)
+
+
+def test_the_default_of_a_float_is_one():
+  """A flag for integers would refuse 0.5."""
+  with pytest.raises(UsageError, match=r'^`weight` must be a float such as 0\.0\. Got: 0\.'):
+
+    class Wrong(Settings):
+      weight: float = setting(0, 'A weight.')

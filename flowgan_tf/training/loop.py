@@ -129,7 +129,7 @@ def _forgetting_start(folder):
     yield
   except TrainingDiverged:
     raise
-  except Exception:
+  except Exception:  # A part from outside can raise anything.
     if available(folder) == ['latest'] and not latest_step(folder):
       shutil.rmtree(folder / 'checkpoints')
       (folder / 'metrics.jsonl').unlink(missing_ok=True)

@@ -30,6 +30,7 @@ from flowgan_tf.runs.folder import Description, open_workdir, read_description, 
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Study, analyses_of
+from flowgan_tf.study.apply import _apply
 from flowgan_tf.training.loop import train
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
@@ -205,6 +206,14 @@ class Measures(fg.study.Analysis):
     return {}, {}
 
 MEASURES = Measures()
+
+class Nothing(Measures):
+  description = 'nothing'
+
+  def measure(self, subject, settings):
+    return {}
+
+NOTHING = Nothing()
 """
 
 
@@ -229,6 +238,16 @@ def test_what_is_wrong_with_a_part_is_said(module, monkeypatch, registry, name, 
   (module / 'my_parts.py').write_text(WRONG)
   with pytest.raises(UsageError, match=f'^`.*` my_parts:{name}: {said}'):
     registry[f'my_parts:{name}']
+
+
+def test_what_an_analysis_returns_is_checked(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  subject = mock.MagicMock(run=mock.MagicMock(workdir=module, image_shape=(4, 4, 1)))
+  with pytest.raises(
+    UsageError, match=r'^`what` must be an analysis whose `measure` returns two dicts, unlike measures'
+  ):
+    _apply(subject, 'my_parts:NOTHING')
 
 
 def test_keywords_of_a_builder_need_defaults(module, monkeypatch):

@@ -7,7 +7,7 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowgan_tf.errors import UsageError, check, check_choice
@@ -125,12 +125,15 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()
   try:
-    numbers, arrays = analysis.measure(subject, values)
+    measured = analysis.measure(subject, values)
   except ValueError as error:
     if isinstance(error, UsageError) and (error.argument is None or error.argument in chosen):
       raise
     # An estimator speaks of its own arguments, which the user does not know.
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
+  suits = isinstance(measured, tuple) and len(measured) == 2 and all(isinstance(part, Mapping) for part in measured)
+  check('what', measured, f'an analysis whose `measure` returns two dicts, unlike {what}', suits)
+  numbers, arrays = measured
   record = {
     'what': what,
     **outside,

@@ -64,9 +64,9 @@ class Part(NamedTuple):
     return self._replace(values=values, start=start, keywords=rows_of(self.keywords, rows))
 
 
-def subject_part(subject: Subject, values: tf.Tensor, condition: Any) -> Part:
-  """Returns the whole bijector, at values `[n, ...]` and a condition for each; its noise is that of the values."""
-  part = Part(subject.bijector, values, None, subject.of_bijector(condition), subject.bijector.name)
+def subject_part(subject: Subject, values: tf.Tensor) -> Part:
+  """Returns the whole bijector, at the first values `[n, ...]` of a subject; its noise is the noise of the values."""
+  part = Part(subject.bijector, values, None, subject.of_parts(len(values))[1], subject.bijector.name)
   return part._replace(start=part.noise(values))
 
 

@@ -23,41 +23,34 @@ _COARSE = 0.1  # difference between two grids from which on neither is trusted
 _ROUNDINGS = 30
 
 
-def check_density(subject: Subject, values: tf.Tensor, condition: Any, seed: int) -> Iterator[Finding]:
-  """Applies all checks at values `[n, ...]` in the dtype of the distribution, with a condition for each."""
-  log_prob = subject.log_prob(values, condition)
-  moved = np.abs(subject.log_prob(rounded(values), condition) - log_prob)
+def check_density(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Finding]:
+  """Applies all checks at values `[n, ...]` in the dtype of the distribution."""
+  log_prob = subject.log_prob(values)
+  moved = np.abs(subject.log_prob(rounded(values)) - log_prob)
   size = int(np.prod(values.shape[1:]))
   allowed = root_eps(values.dtype) * (size + np.abs(log_prob)) + _ROUNDINGS * moved
-  single = None if condition is None else condition[:1]
-  by_itself = subject.log_prob(values[:1], single)
+  by_itself = subject.log_prob(values[:1])
   yield worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
   if subject.prior is not None:
-    part = subject_part(subject, values, condition)
-    label = subject.distribution._kwargs_split_fn({'condition': condition})[0] if subject.is_flow else {}
+    part, (label, _) = subject_part(subject, values), subject.of_parts(len(values))
     of_prior = np.asarray(subject.prior.log_prob(part.noise(values), **label), np.float64)
     error = np.abs(of_prior + part.log_det(values) - log_prob)
     yield worst('log_prob, prior and bijector', error, allowed)
   if subject.wide is not None:
-    wide = subject.wide.log_prob(tf.cast(values, tf.float64), condition)
+    wide = subject.wide.log_prob(tf.cast(values, tf.float64))
     yield worst(f'log_prob, {values.dtype.name} and float64', np.abs(wide - log_prob), allowed)
-  yield from check_total(subject.wide or subject, values, single, seed)
+  yield from check_total((subject.wide or subject).rows(np.zeros(1, int)), values, seed)
 
 
-def check_total(subject: Subject, values: tf.Tensor, condition: Any, seed: int) -> Iterator[Finding]:
+def check_total(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Finding]:
   """Checks that the densities of distribution and prior have the integral 1, as far as it can be computed."""
   size = int(np.prod(values.shape[1:]))
   name = 'integral of the density'
   if size > max(_GRID):
     yield Finding(check=name, note=f'in {size:,} dimensions nothing is said. Up to {max(_GRID)} are integrated.')
   else:
-
-    def log_prob(x):
-      given = None if condition is None else tf.repeat(condition, len(x), axis=0)
-      return subject.log_prob(x, given)
-
-    draws = np.asarray(subject.sample(condition, 2000, seed), np.float64)
-    yield integral(name, log_prob, draws, subject.in_unit_cube)
+    draws = np.asarray(subject.sample(2000, seed), np.float64)
+    yield integral(name, subject.log_prob, draws, subject.in_unit_cube)
   prior = subject.prior
   while isinstance(prior, tfp.distributions.Sample | tfp.distributions.Independent):
     prior = prior.distribution  # Its numbers are independent, so one of them suffices.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import scipy.special
@@ -56,7 +55,7 @@ def check_finite(log_prob: np.ndarray, is_image: bool) -> Finding:
   return _of_image('log densities that are not finite', float(wrong.sum()), 0, i is None, i, note)
 
 
-def check_support(subject: Subject, values: tf.Tensor, condition: Any, samples: np.ndarray) -> Iterator[Finding]:
+def check_support(subject: Subject, values: tf.Tensor, samples: np.ndarray) -> Iterator[Finding]:
   """Checks that samples are in [0, 1], and that the density just outside of it is 0 or small."""
   beyond = np.maximum(-samples, samples - 1).max(initial=0.0)
   note = (
@@ -72,7 +71,7 @@ def check_support(subject: Subject, values: tf.Tensor, condition: Any, samples: 
     for x in (moved, inside):
       changed = first.copy()
       changed[pixel] = x
-      log_probs.append(subject.log_prob(changed, None if condition is None else condition[:1])[0])
+      log_probs.append(subject.log_prob(changed)[0])
   rises = [log_probs[0] - log_probs[1], log_probs[2] - log_probs[3]]  # NaN if one is.
   rise, note = float(np.max(rises)), ''
   if np.isnan(rise):
@@ -95,7 +94,7 @@ def check_ranks(log_prob: np.ndarray, of_samples: np.ndarray) -> Finding:
   return Finding(check='rank among samples', found=float(ranks.mean()), where=f'image {lowest}', note=note)
 
 
-def check_noise(subject: Subject, levels_of: np.ndarray, levels: int, condition: Any, seed: int) -> Iterator[Finding]:
+def check_noise(subject: Subject, levels_of: np.ndarray, levels: int, seed: int) -> Iterator[Finding]:
   """Measures what the noise of dequantisation does to the likelihood of grey levels k, `[n, ...]`.
 
   ```none
@@ -106,13 +105,13 @@ def check_noise(subject: Subject, levels_of: np.ndarray, levels: int, condition:
 
   Source: Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016, theorem 1.
   """
-  means = [subject.log_prob(dequantize(levels_of, levels, seed + i), condition).mean() for i in range(_SEEDS)]
+  means = [subject.log_prob(dequantize(levels_of, levels, seed + i)).mean() for i in range(_SEEDS)]
   note = f'the deviation of the mean of log_prob, in nats, over {_SEEDS} seeds of dequantisation.'
   yield Finding(check='spread over seeds', found=float(np.std(means, ddof=1)), note=note)
   n, most = min(_BOUNDED, len(levels_of)), max(_DRAWS)
   repeated = np.repeat(levels_of[:n], most, axis=0)
-  given = None if condition is None else tf.repeat(condition[:n], most, axis=0)
-  log_prob = subject.log_prob(dequantize(repeated, levels, seed), given).reshape(n, most)
+  of_each = subject.rows(np.repeat(np.arange(n), most))
+  log_prob = of_each.log_prob(dequantize(repeated, levels, seed)).reshape(n, most)
   bits = []
   for m in _DRAWS:
     bound = scipy.special.logsumexp(log_prob.reshape(n, -1, m), axis=2) - np.log(m)

@@ -21,6 +21,7 @@ class Subject:
   """A distribution or a bijector, the noise behind it, and the conditions of the values at which it is checked.
 
   Attributes:
+    keywords: What it is called with: `condition`, with one entry for all values or one for each; or nothing.
     distribution: The distribution; None for a bijector alone.
     bijector: The map from noise to values; None for a distribution without one.
     prior: The distribution of the noise, or None.
@@ -29,17 +30,21 @@ class Subject:
   """
 
   def __init__(self, flow: tfp.distributions.Distribution | tfp.bijectors.Bijector, condition: Any = None):
-    """Looks at what is checked; `condition` is None, one condition, or one for each value."""
+    """Looks at what is checked; `condition` is None, one for all values, or one for each value."""
     tfd, tfb = tfp.distributions, tfp.bijectors
     kinds = tfd.Distribution | tfb.Bijector
     check('flow', type(flow).__name__, 'a distribution or a bijector of TFP', isinstance(flow, kinds))
     if isinstance(flow, Given):
       check('condition', condition, 'left out, as `flow` was given one', condition is None)
       flow, condition = flow.flow, flow.condition
-    self.condition, self.name, self.is_flow = condition, flow.name, isinstance(flow, Flow)
+    self._flow, self.name, self.is_flow = flow, flow.name, isinstance(flow, Flow)
     self.distribution: Any = flow if isinstance(flow, tfd.Distribution) else None
     self.bijector: Any = getattr(flow, 'bijector', None) if self.distribution is not None else flow
     self.prior: Any = self.distribution and self.bijector and flow.distribution
+    self.keywords: dict[str, tf.Tensor] = {}
+    if condition is not None:
+      given, ndims = tf.convert_to_tensor(condition), len(getattr(flow, 'condition_shape', None) or ())
+      self.keywords['condition'] = given if given.shape.rank > ndims else given[tf.newaxis]
     if self.distribution is not None:
       check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
       check('flow', flow.dtype, 'a distribution of floats', isinstance(flow.dtype, tf.DType) and flow.dtype.is_floating)
@@ -54,52 +59,47 @@ class Subject:
     """Whether it is a flow of images, whose values lie in [0, 1]."""
     return self.is_flow and self.event_shape.rank == 3
 
-  def conditions(self, values: np.ndarray) -> Any:
-    """Returns a condition for each value: the one that was given, or the most probable class; None without any."""
-    if self.condition is None and self.is_flow and self.distribution.classes is not None:
+  def at(self, values: np.ndarray) -> Subject:
+    """The same with a condition for each value: what was given, or the most probable class."""
+    if not self.keywords and self.is_flow and self.distribution.classes is not None:
       step = _at_once(values)
       found = [self.distribution.class_log_probs(values[i : i + step]) for i in range(0, len(values), step)]
-      return tf.argmax(tf.concat(found, axis=0), axis=-1, output_type=tf.int32)
-    if self.condition is None:
-      return None
-    given = tf.convert_to_tensor(self.condition)
-    ndims = len(getattr(self.distribution, 'condition_shape', None) or ())
-    if given.shape.rank > ndims:
-      check('condition', given.shape, f'one, or one for each of {len(values)}', len(given) >= len(values))
-      return given[: len(values)]
-    return tf.repeat(given[tf.newaxis], len(values), axis=0)
+      return Subject(self._flow, tf.argmax(tf.concat(found, axis=0), axis=-1, output_type=tf.int32))
+    for given in self.keywords.values():
+      expected = f'one, or one for each of {len(values)}'
+      check('condition', given.shape, expected, len(given) == 1 or len(given) >= len(values))
+    return self.rows(np.arange(len(values)))
 
-  def of_density(self, condition: Any) -> dict[str, Any]:
-    """The keywords that `log_prob` takes with a condition."""
-    return {} if condition is None else {'condition': condition}
+  def rows(self, rows: np.ndarray) -> Subject:
+    """The same with what is given with some values, by their positions, which start again behind the last one."""
+    return Subject(self._flow, **{name: tf.gather(given, rows % len(given)) for name, given in self.keywords.items()})
 
-  def of_bijector(self, condition: Any) -> dict[str, Any]:
-    """The keywords that the bijector takes with a condition."""
+  def of_parts(self, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keywords that prior and bijector take with the first n values."""
+    own = self.rows(np.arange(n)).keywords
     if self.is_flow:
-      of_flow = condition if self.distribution._networks_take_condition else None
-      return self.distribution._bijector_kwargs(False, None if of_flow is None else of_flow)
-    return {} if condition is None else bijector_kwargs(self.bijector, condition=condition)
+      return self.distribution._kwargs_split_fn(own)
+    return {}, bijector_kwargs(self.bijector, **own) if own else {}
 
-  def log_prob(self, values: tf.Tensor | np.ndarray, condition: Any = None) -> np.ndarray:
-    """Log densities, float64 `[n]`, some values at a time."""
-    keywords, found, step = self.of_density(condition), [], _at_once(values)
+  def log_prob(self, values: tf.Tensor | np.ndarray) -> np.ndarray:
+    """Log densities of the first values, float64 `[n]`, some at a time."""
+    found, step = [], _at_once(values)
     for i in range(0, len(values), step):
       some = tf.cast(values[i : i + step], self.distribution.dtype)
-      own = rows_of(keywords, np.arange(i, i + len(some)))
+      own = self.rows(np.arange(i, i + len(some))).keywords
       found.append(np.asarray(self.distribution.log_prob(some, **own), np.float64))
     return np.concatenate(found)
 
-  def sample(self, condition: Any, n: int, seed: int) -> tf.Tensor:
-    """Draws n samples with the first conditions, which repeat if they are fewer."""
-    given = {} if condition is None else rows_of(self.of_density(condition), np.arange(n) % len(condition))
-    return self.distribution.sample(n, seed=(seed, 0), **given)
+  def sample(self, n: int, seed: int) -> tf.Tensor:
+    """Draws n samples, given what comes with the first values."""
+    return self.distribution.sample(n, seed=(seed, 0), **self.rows(np.arange(n)).keywords)
 
   @functools.cached_property
   def wide(self) -> Subject | None:
     """The same in float64, if it can be had."""
     if not self.is_flow or self.distribution._build is None:
       return None
-    return Subject(self.distribution.with_dtype('float64'), self.condition)
+    return Subject(self.distribution.with_dtype('float64'), **self.keywords)
 
 
 def _at_once(values):

@@ -59,27 +59,24 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
         warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
   values, inside = given, given is not None and (not subject.in_unit_cube or (given.min() >= 0 and given.max() <= 1))
   if not inside:
-    values = np.asarray(subject.sample(None, _VALUES, seed))
-  condition = subject.conditions(values)
-  first, of_first = tf.constant(values[:_VALUES]), None if condition is None else condition[:_VALUES]
+    values = np.asarray(subject.sample(_VALUES, seed))
+  subject, first = subject.at(values), tf.constant(values[:_VALUES])
   if subject.bijector is not None:
     for each in filter(None, (subject, subject.wide)):
       points = tf.cast(first, each.distribution.dtype) if each.distribution is not None else first
-      part = subject_part(each, points, of_first)
+      part = subject_part(each, points)
       found += check_bijector(part, only_round_trips=each is subject and subject.wide is not None)
   if subject.distribution is not None:
-    found += densities.check_density(subject, first, of_first, seed)
-    log_prob = subject.log_prob(values, condition)
+    found += densities.check_density(subject, first, seed)
+    log_prob = subject.log_prob(values)
     found.append(images.check_finite(log_prob, subject.in_unit_cube))
-    samples = subject.sample(condition, _SAMPLES, seed)
+    samples = subject.sample(_SAMPLES, seed)
     if subject.in_unit_cube:
-      found += images.check_support(subject, first, of_first, np.asarray(samples))
+      found += images.check_support(subject, first, np.asarray(samples))
       if grey is not None:
-        grey_levels, count = grey
-        found += images.check_noise(subject, grey_levels, count, condition, seed)
+        found += images.check_noise(subject, *grey, seed)
     if inside:
-      repeated = None if condition is None else tf.gather(condition, np.arange(_SAMPLES) % len(condition))
-      found.append(images.check_ranks(log_prob, subject.log_prob(samples, repeated)))
+      found.append(images.check_ranks(log_prob, subject.log_prob(samples)))
   return found
 
 

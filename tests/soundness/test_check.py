@@ -169,9 +169,10 @@ def test_our_flows_are_sound(name):
   assert {finding.check for finding in report.findings} >= {'log-determinant, Jacobian', 'rank among samples'}
 
 
-def test_bijectors_and_distributions_of_tfp_are_sound():
+def test_bijectors_and_distributions_of_tfp_and_given_flows_are_sound():
   network = tfb.AutoregressiveNetwork(2, event_shape=2, hidden_units=[8], activation='tanh')
-  for flow in (of_two(tfb.MaskedAutoregressiveFlow(network), coupling('first')), tfd.Gamma(3.0, 2.0)):
+  given = fg.flows.vectors(2, hidden_units=8, condition_shape=(1,)).given([0.5])
+  for flow in (of_two(tfb.MaskedAutoregressiveFlow(network), coupling('first')), tfd.Gamma(3.0, 2.0), given):
     report = fg.check(flow)
     assert report.sound, report
     assert any('integral' in finding.check and finding.sound for finding in report.findings)

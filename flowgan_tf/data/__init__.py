@@ -36,6 +36,7 @@ else:
     'conditions': ['Condition', 'describe', 'make_condition'],
     'dataset': ['Dataset', 'Split'],
     'images': ['write_folder'],
+    'kinds': [],
     'labels': ['hide_labels', 'spread_labels'],
     'pipeline': ['Batch', 'dequantize', 'dequantized_chunks', 'training_batches'],
     'sources': ['NAMES', 'load'],

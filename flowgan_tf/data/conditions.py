@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.data import kinds
 from flowgan_tf.data.dataset import Dataset, Split, take
 from flowgan_tf.errors import UsageError, check
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
-_KIND = re.compile(r'label|vector|low_resolution:\d+|mask:half')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Condition:
   """
 
   kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'; '' for a generator without conditions.
-  levels: int | None  #: Number of grey levels of the images; None for a table.
-  image_shape: tuple[int, ...]  #: `(height, width, channels)`, or `(d,)` for a table.
+  levels: int | None = None  #: Number of grey levels of the images; None for a table.
+  image_shape: tuple[int, ...] = ()  #: `(height, width, channels)`, or `(d,)` for a table.
   classes: int | None = None  #: Number of classes, for labels.
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
   label: int | None = None  #: The only class that is looked at; None for all.
@@ -48,12 +47,12 @@ class Condition:
   @property
   def has_marginal(self) -> bool:
     """Whether a flow has a density p(x) without the condition: with classes, the sum over them."""
-    return self.shape is None
+    return kinds.has_marginal(self.kind)
 
   @property
   def comes_from_image(self) -> bool:
     """Whether the condition is computed from the image, as for super-resolution and inpainting."""
-    return self.kind not in ('', 'label', 'vector')
+    return kinds.comes_from_image(self.kind)
 
   @property
   def given(self) -> str:
@@ -106,6 +105,9 @@ class Condition:
     return labels.astype(np.int32)
 
 
+NOTHING = Condition('')
+
+
 def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:
   """Computes the condition 'low_resolution:N' or 'mask:half' of images `[n, height, width, channels]`."""
   name, _, argument = kind.partition(':')
@@ -125,11 +127,10 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     dataset: The data.
 
   Raises:
-    UsageError: If there is no such kind; if the data have no such conditions, or no training image of a class; if N is
-      below 2 or does not divide height and width; or if the images have a single row to hide.
+    UsageError: If there is no such kind, as with an N below 2; if the data have no such conditions, or no training
+      image of a class; if N does not divide height and width; or if the images have a single row to hide.
   """
-  expected = "'label', 'vector', 'low_resolution:N', 'mask:half' or empty"
-  check('condition', kind, expected, not kind or bool(_KIND.fullmatch(kind)))
+  check('condition', kind, kinds.EXPECTED, kinds.is_kind(kind))
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
   if not kind:
     return make()
@@ -158,10 +159,8 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     check('condition', kind, expected, height > 1)
     return make(shape=(height, width, channels))
   factor = int(kind.partition(':')[2])
-  # Reduced once, an image would be its own condition.
-  divides = f'divides the height and width of {dataset.name}, {height} and {width}'
-  expected = f"'low_resolution:N', where N is at least 2 and {divides}"
-  check('condition', kind, expected, factor > 1 and height % factor == width % factor == 0)
+  expected = f"'low_resolution:N', where N divides the height and width of {dataset.name}, {height} and {width}"
+  check('condition', kind, expected, height % factor == width % factor == 0)
   return make(shape=(height // factor, width // factor, channels))
 
 

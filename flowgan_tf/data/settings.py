@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
+from flowgan_tf.data import kinds
 from flowgan_tf.errors import LARGEST_IMAGE, check, is_path
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.settings import Settings, setting
 
-_CONDITION = re.compile(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?')
-_KINDS = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"
 PATH = 'a path', is_path
 
 
@@ -34,7 +32,7 @@ class DataSettings(Settings):
   condition: str = setting(
     '',
     'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
-    must=(_KINDS, lambda v: bool(_CONDITION.fullmatch(v))),
+    must=(kinds.EXPECTED, kinds.is_kind),
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)

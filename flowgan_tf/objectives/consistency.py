@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from flowgan_tf.data import kinds
 from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.term import Drawn, Term
@@ -41,9 +42,9 @@ class Consistency(Term):
     @classmethod
     def check(cls, config: Any) -> None:
       """Checks that the condition is computed from the image."""
-      computed = config.condition not in ('', 'label', 'vector')
       expected = '0 unless `condition` is computed from the image, as low resolution is'
-      check('consistency_weight', config.consistency_weight, expected, computed or not config.consistency_weight)
+      weight = config.consistency_weight
+      check('consistency_weight', weight, expected, not weight or kinds.comes_from_image(config.condition))
 
     @classmethod
     def idle(cls, name: str, config: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from flowgan_tf.data import kinds
 from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of
 from flowgan_tf.lazy import lazy_import
@@ -71,7 +72,7 @@ class Likelihood(Term):
         ),
         (
           "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is",
-          config.condition in ('', 'label'),
+          kinds.has_marginal(config.condition),
         ),
         ("False without a likelihood, as with `objective` 'adversarial' or `lambda` 0", weight_of(config) != 0),
       ):

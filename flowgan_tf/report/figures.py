@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
@@ -15,7 +16,7 @@ from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary, has_marginal
+from flowgan_tf.study.summary import Summary
 
 # Axis, scale and caption of each number of conditional runs that has a curve.
 _CONDITIONAL = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
+from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.tables import Column, Row, Table, listed, printable
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
@@ -39,7 +40,7 @@ from flowgan_tf.report.tables import (
 from flowgan_tf.study import analyses_of
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary, has_marginal
+from flowgan_tf.study.summary import Summary
 
 _GRIDS = 2  # of samples, beside real images, among the findings
 _FINDINGS = 'What was found'

@@ -11,12 +11,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
-from flowgan_tf.study.summary import Summary, has_marginal
+from flowgan_tf.study.summary import Summary
 
 PAPER = 'https://arxiv.org/abs/1705.08868'
 

@@ -136,11 +136,6 @@ class Summary:
     return self.metrics[-1]['step'] if self.metrics else None
 
 
-def has_marginal(given: str) -> bool:
-  """Whether a flow with this setting `condition` has a density p(x): with labels, the sum over all of them."""
-  return given in ('', 'label')
-
-
 def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], list[str]]:
   """Reads runs and sorts them, by data set and then as in the paper: maximum likelihood, adversarial, hybrid by lambda.
 

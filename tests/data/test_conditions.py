@@ -91,9 +91,9 @@ def test_without_conditions_nothing_is_given():
   [
     ('labels', dataset(), r"^`condition` must be 'label', 'vector', .* Got: 'labels'\.$"),
     ('low_resolution:x', dataset(), r"^`condition` must be 'label', .* Got: 'low_resolution:x'\.$"),
-    ('low_resolution:1', dataset(), r"N is at least 2 and divides the height and width of toy, 6 and 4\. Got: 'low_re"),
-    ('low_resolution:3', dataset(), r"N is at least 2 and divides the height and width of toy, 6 and 4\. Got: 'low_re"),
-    ('low_resolution:0', dataset(), r'N is at least 2 and divides the height and width of toy'),
+    ('low_resolution:1', dataset(), r"an N of at least 2, .* Got: 'low_resolution:1'\.$"),
+    ('low_resolution:3', dataset(), r"N divides the height and width of toy, 6 and 4\. Got: 'low_resolution:3'\.$"),
+    ('low_resolution:0', dataset(), r"an N of at least 2, .* Got: 'low_resolution:0'\.$"),
     ('mask:half', unlabelled((1, 4, 1)), r"something other than 'mask:half': the images of toy have a single row\."),
     ('label', unlabelled(), r"something other than 'label': toy does not have a label for each image\."),
     ('label', dataset(num_classes=1), r"something other than 'label': toy has a single class\."),

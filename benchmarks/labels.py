@@ -47,7 +47,7 @@ def make_step(generator: str, condition: str) -> Callable[[], float]:
   config.precision, config.jit, config.batch_size = PRECISION.value, JIT.value, task.batch_size
   config[generator].update(task.sizes)
   objective = make_objective(config)
-  given = Condition(condition, 256, task.image_shape, classes=CLASSES) if condition else None
+  given = Condition(condition, 256, task.image_shape, classes=CLASSES if condition else None)
   state = TrainState(config, task.image_shape, objective, condition=given)
   step = TrainStep(state, objective, config)
   images = tf.random.stateless_uniform((task.batch_size, *task.image_shape), seed=(0, 1))

@@ -66,7 +66,7 @@ def correlations(workdir: str, n: int, temperature: float) -> np.ndarray:
   """Returns the correlation of each number that was asked for with the number that the samples have."""
   run = fg.runs.load_run(workdir)
   dataset = fg.runs.load_data(run)
-  asked = fg.data.make_condition(run.config.condition, dataset).of_split(dataset.test, n)
+  asked = dataset.condition.of_split(dataset.test, n)
   evaluator = fg.evaluation.Evaluator(run.generator, dataset, run.config)
   samples = evaluator.sample(n, Purpose.SCORE, temperature=temperature, condition=asked)
   found = measure(np.clip(samples, 0, 1))

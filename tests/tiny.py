@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.data import Condition
+from flowgan_tf.data.conditions import NOTHING, Condition
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
@@ -49,7 +49,7 @@ def make_config(settings: dict | None = None, **more) -> config_dict.ConfigDict:
 def make_state(
   config: config_dict.ConfigDict,
   image_shape: tuple[int, int, int] = IMAGE_SHAPE,
-  condition: Condition | None = None,
+  condition: Condition = NOTHING,
 ) -> TrainState:
   """The state of a training that has not begun."""
   return TrainState(config, image_shape, make_objective(config), condition=condition)

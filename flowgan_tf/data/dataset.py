@@ -14,9 +14,13 @@ import numpy as np
 from PIL import Image
 
 from flowgan_tf.errors import UsageError, check, is_integer
+from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
   from flowgan_tf.data.arrays import StoredImages
+  from flowgan_tf.data.conditions import Condition
+
+conditions = lazy_import('flowgan_tf.data.conditions')
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +68,12 @@ class Dataset:
   validation: Split  #: Images that choose among models.
   test: Split  #: Images that results are reported for.
   num_classes: int | None  #: Number of classes, or None without labels.
+  given: str = ''  #: What a generator is given with the images: the setting `condition`.
+
+  @functools.cached_property
+  def condition(self) -> Condition:
+    """What `given` means for these data; raises a `UsageError` as `make_condition` does."""
+    return conditions.make_condition(self.given, self)
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -103,10 +113,10 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):
     raise UsageError(f'{source}: expected labels for all splits or for none')
-  conditions = [split.conditions for split in splits if split.conditions is not None]
-  if 0 < len(conditions) < len(splits):
+  given = [split.conditions for split in splits if split.conditions is not None]
+  if 0 < len(given) < len(splits):
     raise UsageError(f'{source}: expected conditions for all splits or for none')
-  if len(shapes := {array.shape[1:] for array in conditions}) > 1:
+  if len(shapes := {array.shape[1:] for array in given}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
   return Dataset(name, None if len(train.images.shape) == 2 else 256, *splits, num_classes=num_classes)

@@ -56,16 +56,13 @@ class Evaluator:
     *,
     round_trips: int | None = None,
     distribute: Callable[[Callable], Callable] = lambda function: function,
-    condition: data.Condition | None = None,
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
-    `distribute`, such as `Replicas.map`, divides a function of batches among devices. `condition` is what the generator
-    is given, by default what the configuration says.
+    `distribute`, such as `Replicas.map`, divides a function of batches among devices.
     """
     self._generator, self._dataset, self._config = generator, dataset, config
-    self._condition = condition or data.make_condition(config.condition, dataset)
     decode = generator.on_batches(lambda given, noise: given.decode(noise))
     self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))
     self._likelihood, self._passes = None, 1
@@ -98,7 +95,7 @@ class Evaluator:
       part = self.shuffled(split, min(len(part), max(_FEWEST_QUICK, len(part) // self._passes)))
     seed = self._config.seed + Purpose.EVALUATION
     chunks = data.dequantized_chunks(part.images, self._dataset.levels, seed, self._batch_size)
-    return self._likelihood(chunks, self._condition.of_split(part))
+    return self._likelihood(chunks, self._dataset.condition.of_split(part))
 
   def sample(
     self,
@@ -134,7 +131,7 @@ class Evaluator:
 
   def _given(self, split, n):
     """What the generator is given with the images of `shuffled`."""
-    return self._condition.of_rows(getattr(self._dataset, split), self._order(split, n))
+    return self._dataset.condition.of_rows(getattr(self._dataset, split), self._order(split, n))
 
   def score(
     self, samples: np.ndarray, scorer: Scorer | None, splits: int = 1, split: str = 'validation'
@@ -145,7 +142,7 @@ class Evaluator:
     from images, `psnr` and `ssim` compare the samples with these images. `consistency` reduces the samples again, and
     compares the results with what was given. `splits` is as for `Scorer`.
     """
-    kind, n = self._condition, len(samples)
+    kind, n = self._dataset.condition, len(samples)
     record = score_samples(samples, scorer, splits, self._given(split, n) if kind.classes else None)
     if kind.comes_from_image and not record['non_finite']:
       levels = self._dataset.levels
@@ -160,7 +157,7 @@ class Evaluator:
 
   def spread_of_samples(self, split: str) -> dict[str, float | int]:
     """Measures how much samples with one condition, an image or a vector, differ; empty for other generators."""
-    if self._condition.has_marginal:
+    if self._dataset.condition.has_marginal:
       return {}
     n = min(_SPREAD_CONDITIONS, len(getattr(self._dataset, split)))
     given = np.repeat(self._given(split, n), _SPREAD_SAMPLES, axis=0)

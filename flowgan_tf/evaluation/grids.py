@@ -17,10 +17,10 @@ _COLUMNS, _CLASSES = 8, 10  # if the rows have conditions
 class SampleGrids:
   """Grids of samples, always with the same noise and the same conditions."""
 
-  def __init__(self, evaluator: Evaluator, dataset: data.Dataset, condition: data.Condition):
-    """Chooses the conditions."""
+  def __init__(self, evaluator: Evaluator, dataset: data.Dataset):
+    """Chooses what the samples are given."""
     self._evaluator, self._split, self._levels = evaluator, dataset.validation, dataset.levels
-    self._rows = rows_of(condition, dataset.validation, _CLASSES)
+    self._rows = rows_of(dataset.condition, dataset.validation, _CLASSES)
 
   def draw(self) -> np.ndarray:
     """Draws samples, and lays them out: uint8 `[height, width, channels]`."""

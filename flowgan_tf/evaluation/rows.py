@@ -92,7 +92,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
   if not shape:
     return Rows(np.arange(classes, dtype=np.int32)) if classes else PLAIN
   dataset = load_data(run)
-  return rows_of(data.make_condition(run.config.condition, dataset), dataset.test, _ROWS)
+  return rows_of(dataset.condition, dataset.test, _ROWS)
 
 
 def evenly_spaced(n, most):

@@ -81,8 +81,8 @@ def _check(workdir: pathlib.Path) -> int:
     )
   dataset = fg.runs.load_data(run)
   part = getattr(dataset, FLAGS.split).take(slice(FLAGS.check_images or _CHECKED))
-  condition = fg.data.make_condition(run.config.condition, dataset).of_split(part)
-  report = fg.soundness.check(run.generator, part.images, condition=condition, levels=dataset.levels)
+  given = dataset.condition.of_split(part)
+  report = fg.soundness.check(run.generator, part.images, condition=given, levels=dataset.levels)
   print(report)
   return 0 if report.sound else 1
 

@@ -94,10 +94,10 @@ def _check(configs, analyses):
   if config.init_from:
     fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.objectives.objective.make_objective, configs))
-  dataset = fg.data.load(config.dataset, config.data_dir, config.image_size)
+  dataset = fg.runs.run.data_of(config)
   if dataset.is_table and analyses:
     raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')
-  condition = fg.data.make_condition(config.condition, dataset)
+  condition = dataset.condition
   if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=condition.arguments).has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)

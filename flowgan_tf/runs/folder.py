@@ -91,7 +91,6 @@ def open_workdir(
   config: config_dict.ConfigDict,
   dataset: data.Dataset,
   init: dict | None = None,
-  condition: data.Condition | None = None,
 ) -> pathlib.Path:
   """Makes the folder of a run, or refuses one that holds something else or a run with another configuration or data.
 
@@ -104,8 +103,8 @@ def open_workdir(
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  if condition:
-    facts['condition'] = condition.arguments
+  if dataset.given:
+    facts['condition'] = dataset.condition.arguments
   new = Description(config, as_json(facts), init, plugins=plugins_of(config))
   old = read_description(workdir)
   if old is None:

@@ -86,11 +86,17 @@ def load_data(run: Run) -> data.Dataset:
   Raises:
     UsageError: If the data cannot be read or have changed.
   """
-  with Task(f'loading {run.config.dataset}'):
-    dataset = data.load(run.config.dataset, run.config.data_dir, run.config.image_size)
+  dataset = data_of(run.config)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')
   return dataset
+
+
+def data_of(config: config_dict.ConfigDict) -> data.Dataset:
+  """Loads the data that a configuration names, with what it gives a generator."""
+  with Task(f'loading {config.dataset}'):
+    dataset = data.load(config.dataset, config.data_dir, config.image_size)
+  return dataclasses.replace(dataset, given=config.condition)
 
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:

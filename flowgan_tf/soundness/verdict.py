@@ -74,7 +74,8 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
     if subject.in_unit_cube:
       found += images.check_support(subject, first, np.asarray(samples))
       if grey is not None:
-        found += images.check_noise(subject, *grey, seed)
+        levels_of, count = grey
+        found += images.check_noise(subject, levels_of, count, seed)
     if inside:
       found.append(images.check_ranks(log_prob, subject.log_prob(samples)))
   return found

@@ -65,12 +65,11 @@ class Subject:
     """Loads the run's data; raises a `UsageError` if they cannot be read or have changed, or lack the class."""
     self.run, self.label = run, label
     self.dataset = runs.load_data(run)
-    condition = data.make_condition(run.config.condition, self.dataset)
+    self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
     if label is not None:
-      expected = f'left out, as {run.workdir} is not conditioned on labels'
-      check('label', label, expected, condition.classes is not None)
-      check_integer('label', label, 0, (condition.classes or 1) - 1)
-    self.condition: data.Condition = dataclasses.replace(condition, label=label)
+      classes, expected = self.condition.classes or 0, f'left out, as {run.workdir} is not conditioned on labels'
+      check('label', label, expected, classes > 0)
+      check_integer('label', label, 0, classes - 1)
     self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))

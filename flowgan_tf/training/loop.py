@@ -28,6 +28,7 @@ from flowgan_tf.runs.checkpoints import Checkpoints, available, latest_step
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
 from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
+from flowgan_tf.runs.run import data_of
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.best import update_best
@@ -87,17 +88,15 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   check('batch_size', config.batch_size, expected, config.batch_size % replicas.count == 0)
   with replicas.reporting_lost_workers(), Task(''), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
-    with Task(f'loading {config.dataset}'):
-      dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    dataset = data_of(config)
     suits = dataset.is_table == generator_of(config).traits.draws_rows
     expected = "one of rows for a table, such as 'vectors' in configs/table.py, and one of images for images"
     check('generator', config.generator, expected, suits)
-    condition = data.make_condition(config.condition, dataset)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
     check_memory('`batch_size` times `critic_steps` images', 4 * images * math.prod(dataset.image_shape))
     replicas.check_same(shared_settings(config, dataset))
     with Task('building the model'):
-      state = TrainState(config, dataset.image_shape, objective, replicas.scope(), condition)
+      state = TrainState(config, dataset.image_shape, objective, replicas.scope(), dataset.condition)
     needy = ', '.join(type(term).__name__ for term in objective.terms if term.needs_density)
     expected = f"'adversarial' with generator {config.generator}, which is not invertible and has no likelihood"
     expected += f', and without the term {needy}'
@@ -107,9 +106,9 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       starts = config.init_from and not available(pathlib.Path(workdir))
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
-      folder = open_workdir(workdir, config, dataset, init, condition)
+      folder = open_workdir(workdir, config, dataset, init)
       open_folder.enter_context(_forgetting_start(folder))
-    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required, condition)
+    loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
     shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
     what = f'rows of {shape} numbers' if dataset.is_table else f'images of {shape}'
@@ -146,10 +145,10 @@ class _Loop:
   The chief alone has a folder, a log and checkpoints. The other workers take part in what all replicas compute.
   """
 
-  def __init__(self, config, objective, dataset, state, replicas, folder, scorer_required, condition):
+  def __init__(self, config, objective, dataset, state, replicas, folder, scorer_required):
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
-    self._state, self._replicas, self._log, self._condition = state, replicas, NoLog(), condition
+    self._state, self._replicas, self._log = state, replicas, NoLog()
     identity = run_identity(config, dataset.fingerprint)
     self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
     restored, step = self._restore(), int(state.step)
@@ -163,7 +162,7 @@ class _Loop:
       )
     elif folder:
       _LOG.info('A new run in %s.', folder)
-    given = data.hide_labels(dataset.train, config.labelled, condition.classes) if config.labelled else dataset.train
+    given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
     self._train = given
     if config.spread_labels and step < config.steps:
       self._train = self._with_spread_labels(given)
@@ -171,15 +170,15 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder:
-        start_from_data(state, TrainingStart(config, self._train, dataset.levels, condition, given.labels))
+        start_from_data(state, TrainingStart(config, dataset, self._train, given.labels))
       replicas.broadcast(state.variables)
     if step < config.steps:
-      for line in data.describe(condition, dataclasses.replace(dataset, train=given)):
+      for line in data.describe(dataset.condition, dataclasses.replace(dataset, train=given)):
         _LOG.info('%s', line)
       if config.spread_labels:
         reached = int((self._train.labels >= 0).sum()) - config.labelled
         _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
-      if not condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
+      if not dataset.condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
         setting = f'--config.{short_name(config.generator)}.components'
         _LOG.warning('Samples draw one of %d components whatever they are given; try %s=1.', components, setting)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
@@ -188,10 +187,8 @@ class _Loop:
     if not restored:
       # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
       self._save('latest')
-    self._evaluator = Evaluator(
-      state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map, condition=condition
-    )
-    self._grids = SampleGrids(self._evaluator, dataset, condition)
+    self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map)
+    self._grids = SampleGrids(self._evaluator, dataset)
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
@@ -386,7 +383,7 @@ class _Loop:
     config, dataset = self._config, self._dataset
     images = batches_per_step(self._objective, config.critic_steps, config.reuse_batch) * config.batch_size
     shard = {'shard': self._replicas.worker, 'num_shards': self._replicas.workers}
-    order = {'seed': config.seed, 'start': start, 'condition': self._condition}
+    order = {'seed': config.seed, 'start': start, 'condition': dataset.condition}
     moved = {'flip': config.flip, 'shift': config.shift}
     return iter(data.training_batches(self._train, dataset.levels, images, **order, **moved, **shard))
 

@@ -31,9 +31,8 @@ class TrainingStart(Start):
   """The training images of a run, from which a new generator takes its first values."""
 
   config: config_dict.ConfigDict  #: Configuration of the run.
-  split: data.Split  #: The training images.
-  levels: int | None  #: Their grey levels, or None for a table.
-  condition: data.Condition  #: What the generator is given.
+  dataset: data.Dataset  #: Its data.
+  split: data.Split  #: The training images, with the labels of the training.
   labels: np.ndarray | None  #: The labels that are given; others may have spread.
 
   @property
@@ -47,34 +46,31 @@ class TrainingStart(Start):
 
   def trained(self, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images in the order of the training, mirrored and moved as there; or all rows of a table."""
-    if self.levels is None:
-      return np.asarray(self.split.images), self._known(self.condition.of_split(self.split))
+    levels, kind = self.dataset.levels, self.dataset.condition
+    if levels is None:
+      return np.asarray(self.split.images), self._known(kind.of_split(self.split))
     n = min(len(self.split), self._held if n is None else n)
     size, moved = min(n, _PER_BATCH), {'flip': self.config.flip, 'shift': self.config.shift}
-    batches = data.training_batches(self.split, self.levels, size, self.seed, condition=self.condition, **moved)
-    parts = list(batches.take(math.ceil(n / size)))
-    images, *condition = (
-      np.concatenate(arrays)[: len(self.split)]  # Each image counts at most once.
-      for arrays in zip(*(tf.nest.flatten(part) for part in parts), strict=True)
-      if arrays[0] is not None
-    )
-    return images, self._known(condition[0] if condition else None)
+    batches = data.training_batches(self.split, levels, size, self.seed, condition=kind, **moved)
+    images, given = zip(*batches.take(math.ceil(n / size)), strict=True)
+    n = len(self.split)  # Each image counts at most once.
+    return np.concatenate(images)[:n], self._known(None if given[0] is None else np.concatenate(given)[:n])
 
-  def _known(self, condition):
+  def _known(self, given):
     """A label that is not known becomes the first class."""
-    return condition if self.condition.classes is None else np.maximum(condition, 0)
+    return given if self.dataset.condition.classes is None else np.maximum(given, 0)
 
   def sample(self, n: int, of_class: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images as they are, dequantised. If there are classes, only images with labels count."""
     order = np.random.default_rng((self.seed, Purpose.PRIOR)).permutation(len(self.split))
-    labels, classes = np.asarray(self.split.labels), self.condition.classes
+    labels, classes = np.asarray(self.split.labels), self.dataset.condition.classes
     if classes:
       order = order[labels[order] >= 0]
     chosen = order[: min(n, max(of_class, self._held))]
     for label in range(classes or 0):  # A rare class needs as many as it has components.
       chosen = np.union1d(chosen, order[labels[order] == label][:of_class])
     chosen = np.sort(chosen)
-    images = data.dequantize(self.split.images[chosen], self.levels, self.seed + Purpose.PRIOR)
+    images = data.dequantize(self.split.images[chosen], self.dataset.levels, self.seed + Purpose.PRIOR)
     return images, labels[chosen] if classes else None
 
 

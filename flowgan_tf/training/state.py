@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
-from flowgan_tf.data import Condition
+from flowgan_tf.data.conditions import NOTHING, Condition
 from flowgan_tf.errors import check, check_memory
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
@@ -31,12 +31,11 @@ class TrainState:
     image_shape: Sequence[int],
     objective: Objective,
     scope: contextlib.AbstractContextManager | None = None,
-    condition: Condition | None = None,
+    condition: Condition = NOTHING,
   ):
     """Builds everything, with initial weights that `config.seed` determines.
 
-    A step may change only variables that are made in `scope`, such as the scope of a strategy. With a `condition`,
-    generator and critic are conditional.
+    A step may change only variables that are made in `scope`, such as the scope of a strategy.
 
     Raises:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
@@ -52,7 +51,7 @@ class TrainState:
     # Keras' initializers draw from global generators. Training uses no global randomness after this.
     keras.utils.set_random_seed(config.seed)
     dtype = config.precision
-    self.generator = make_generator(config, image_shape, dtype, condition.arguments if condition else {})
+    self.generator = make_generator(config, image_shape, dtype, condition.arguments)
     count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
     check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
     self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
@@ -66,7 +65,7 @@ class TrainState:
     self.optimizer.build(self.generator.trainable_variables)
     self.critic = self.critic_optimizer = None
     if objective.uses_critic:
-      seen = condition.network_shape if condition else None
+      seen = condition.network_shape
       shape = seen_shape(config.critic_sees, self.generator, image_shape)
       critic = make_critic(config, shape, dtype, seen)
       self.critic = KerasModule(critic, shape, 'critic', condition_shape=seen)

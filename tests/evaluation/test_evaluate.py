@@ -138,8 +138,8 @@ def grey_label(images, splits=1, labels=None):
 
 
 def obedient(kind, config):
-  dataset = sorted_dataset()
-  return Evaluator(Obedient(), dataset, config, condition=data.make_condition(kind, dataset)), dataset
+  dataset = dataclasses.replace(sorted_dataset(), given=kind)
+  return Evaluator(Obedient(), dataset, config), dataset
 
 
 def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(config):
@@ -158,12 +158,11 @@ def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(
 def test_a_quick_likelihood_is_of_images_of_all_classes(config, monkeypatch):
   """The density of an image takes a pass for each of 8 classes: 40 of 160 images, at least, are measured."""
   monkeypatch.setattr(evaluate, '_FEWEST_QUICK', 40)
-  dataset = sorted_dataset()
-  condition = data.make_condition('label', dataset)
-  flow = make_generator(config, IMAGE_SHAPE, arguments=condition.arguments)
+  dataset = dataclasses.replace(sorted_dataset(), given='label')
+  flow = make_generator(config, IMAGE_SHAPE, arguments=dataset.condition.arguments)
   measured = []
   monkeypatch.setattr(evaluate, 'make_likelihood_fn', lambda *_, **__: lambda *args: measured.append(args))
-  evaluator = Evaluator(flow, dataset, config, condition=condition)
+  evaluator = Evaluator(flow, dataset, config)
   evaluator.likelihood('validation', quick=True)
   evaluator.likelihood('validation')
   (chunks, labels), (_, all_labels) = measured
@@ -192,8 +191,8 @@ def test_samples_for_images_restore_them_and_their_conditions(config):
 def test_samples_for_vectors_have_their_spread(config):
   dataset = sorted_dataset()
   splits = (dataclasses.replace(s, conditions=np.zeros((len(s), 2, 2, 1))) for s in (dataset.train, dataset.test))
-  dataset = dataclasses.replace(dataset, **dict(zip(('train', 'test'), splits, strict=True)))
-  evaluator = Evaluator(Obedient(), dataset, config, condition=data.make_condition('vector', dataset))
+  dataset = dataclasses.replace(dataset, given='vector', **dict(zip(('train', 'test'), splits, strict=True)))
+  evaluator = Evaluator(Obedient(), dataset, config)
   assert 0 < evaluator.spread_of_samples('test')['spread'] < 0.002
   scores = evaluator.score(evaluator.sample(20, Purpose.SCORE, split='test'), grey_label, 2, 'test')
   assert scores.keys() == {'saturated', 'non_finite', 'sample_std', 'splits'}
@@ -209,9 +208,9 @@ def scorer(images, splits=1):
 
 def make_run(folder, config, dataset):
   """Makes a run with the checkpoints `latest` of step 4 and `best_nll` of step 2, and returns their generators."""
-  condition = data.make_condition(config.condition, dataset)
-  workdir = open_workdir(folder, config, dataset, condition=condition)
-  state = make_state(config, dataset.image_shape, condition)
+  dataset = dataclasses.replace(dataset, given=config.condition)
+  workdir = open_workdir(folder, config, dataset)
+  state = make_state(config, dataset.image_shape, dataset.condition)
   checkpoints = Checkpoints(workdir, state.checkpoint())
   generators = {}
   for step, name in ((4, 'latest'), (2, 'best_nll')):

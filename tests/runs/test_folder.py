@@ -1,5 +1,6 @@
 """The folder of a run: `config.json`, and which trainings may use it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -28,13 +29,13 @@ def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
 
 def test_the_condition_is_kept_and_may_not_change(run, tmp_path, config, dataset):
   config.condition = 'low_resolution:2'
-  condition = data.make_condition(config.condition, dataset)
+  dataset = dataclasses.replace(dataset, given=config.condition)
   with pytest.raises(UsageError, match=r'holds a run with another configuration \(condition  -> low_resolution:2\)'):
-    open_workdir(run[0], config, dataset, condition=condition)
-  workdir = open_workdir(tmp_path / 'conditional', config, dataset, condition=condition)
+    open_workdir(run[0], config, dataset)
+  workdir = open_workdir(tmp_path / 'conditional', config, dataset)
   assert read_description(workdir).data['condition'] == {'condition_shape': [2, 2, 1]}
   shutil.copytree(run[0] / 'checkpoints', workdir / 'checkpoints')
-  open_workdir(workdir, config, dataset, condition=condition)
+  open_workdir(workdir, config, dataset)
 
 
 def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, config, dataset):

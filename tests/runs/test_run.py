@@ -6,7 +6,6 @@ import functools
 import numpy as np
 import pytest
 
-from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
 from flowgan_tf.objectives.objective import make_objective
@@ -37,11 +36,10 @@ def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
 )
 def test_a_conditional_run_is_loaded_with_its_condition(config, dataset, tmp_path, kind, arguments):
   config.condition = kind
-  condition = data.Condition(
-    kind, dataset.levels, dataset.image_shape, arguments.get('classes'), arguments.get('condition_shape')
-  )
-  workdir = open_workdir(tmp_path / 'run', config, dataset, condition=condition)
-  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
+  train = dataclasses.replace(dataset.train, labels=np.arange(len(dataset.train)) % 2)
+  dataset = dataclasses.replace(dataset, train=train, num_classes=2, given=kind)
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
   Checkpoints(workdir, state.checkpoint(), run_identity(config, dataset.fingerprint)).save('latest')
   generator = load_run(workdir).generator

@@ -10,6 +10,7 @@ from flowgan_tf.data import labels as few_labels
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config, validate
+from flowgan_tf.runs.run import data_of
 from flowgan_tf.training.start import TrainingStart, start_from_data
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
@@ -22,10 +23,9 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   config.pseudo_labels, config.nice.condition_networks = pseudo_labels, condition_networks
   config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'components': 20, 'normalization': 'none'})
   config.batch_size, config.jit = 12, False
-  dataset = data.load('digits')
-  condition = data.make_condition('label', dataset)
-  state = TrainState(config, dataset.image_shape, make_objective(config), None, condition)
-  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, dataset.train.labels))
+  dataset = data_of(config)
+  state = TrainState(config, dataset.image_shape, make_objective(config), None, dataset.condition)
+  start_from_data(state, TrainingStart(config, dataset, dataset.train, dataset.train.labels))
   for i, variable in enumerate(state.generator.trainable_variables):
     variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
   images = data.dequantize(dataset.train.images[:12], dataset.levels, 0)
@@ -66,15 +66,14 @@ def test_hidden_labels_are_balanced_and_the_same_each_time():
 
 
 def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
-  config, dataset = default_config(), data.load('digits')
-  config.condition = 'label'
+  config = default_config(condition='label')
   config.nice.components, config.nice.hidden_units, config.nice.couplings = 1, 4, 2
-  condition = data.make_condition('label', dataset)
-  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
+  dataset = data_of(config)
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   given = np.repeat([*range(10), -1], 5)
-  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, given))
+  start_from_data(state, TrainingStart(config, dataset, dataset.train, given))
   np.testing.assert_allclose(state.generator.class_probs, np.full(10, 0.1), rtol=1e-6)
-  start_from_data(state, TrainingStart(config, dataset.train, dataset.levels, condition, dataset.train.labels))
+  start_from_data(state, TrainingStart(config, dataset, dataset.train, dataset.train.labels))
   np.testing.assert_allclose(state.ema.class_probs, np.bincount(dataset.train.labels) / 1437, rtol=1e-6)
 
 
@@ -135,11 +134,10 @@ def test_refuses_more_labels_than_a_class_has():
 
 
 def test_hidden_labels_do_not_keep_bijectors_from_their_data():
-  config, dataset = default_config(), data.load('digits')
-  config.condition, config.labelled = 'label', 100
+  config = default_config(condition='label', labelled=100)
   config.nice.update({'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'histogram_bins': 17})
-  condition = data.make_condition('label', dataset)
+  dataset = data_of(config)
   hidden = data.hide_labels(dataset.train, 100, 10)
-  state = TrainState(config, dataset.image_shape, make_objective(config), condition=condition)
-  start_from_data(state, TrainingStart(config, hidden, dataset.levels, condition, hidden.labels))
+  state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
+  start_from_data(state, TrainingStart(config, dataset, hidden, hidden.labels))
   assert not any(part.is_new for part in state.ema.submodules if hasattr(part, 'is_new'))

@@ -209,7 +209,7 @@ class Flow(Generator, _TransformedDistribution):
         part.surrogate_gradients = value
 
   def _bijector_kwargs(self, training, condition):
-    seen = self._seen_by_networks(condition) if self._networks_take_condition else None
+    seen = self.seen_by_networks(condition) if self._networks_take_condition else None
     return bijector_kwargs(self.bijector, training=training, condition=seen)
 
   # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.flows.tensors import as_shape
+from flowgan_tf.flows.tensors import as_shape, divided_shape
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ class GivenSampler:
   def sample(
     self, sample_shape: int | Sequence[int] | tf.Tensor = (), seed: int | tf.Tensor | None = None
   ) -> tf.Tensor:
-    """Draws samples; see `Flow.sample`."""
-    return self._generator.sample(sample_shape, seed, condition=self._condition)
+    """Draws samples `[*sample_shape, *batch_shape, *event_shape]`, where the conditions have the batch shape."""
+    batch, _ = divided_shape(self._condition, len(self._generator.condition_shape or ()))
+    shape = tf.concat([as_shape(sample_shape), batch], axis=0)
+    return self._generator.sample(shape, seed, condition=self._condition)
 
 
 class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
@@ -134,8 +136,7 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     )
 
   def _sample_n(self, n, seed=None):
-    shape = tf.concat([[n], self.batch_shape_tensor()], axis=0)
-    return self.flow.sample(shape, seed, condition=self._condition)
+    return GivenSampler.sample(self, n, seed)
 
   def _sample_and_log_prob(self, sample_shape, seed):
     shape = tf.concat([as_shape(sample_shape), self.batch_shape_tensor()], axis=0)

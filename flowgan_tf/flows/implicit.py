@@ -78,7 +78,7 @@ class ImplicitGenerator(Generator, tf.Module):
     noise = tf.convert_to_tensor(noise, self.dtype)
     check_events('noise', noise, self.event_shape)  # The network would reshape any noise.
     noise, condition = self._broadcast(noise, self.event_shape, condition)
-    return self._network(noise, self._seen_by_networks(condition), training=training)
+    return self._network(noise, self.seen_by_networks(condition), training=training)
 
   def given(self, condition: tf.Tensor | None = None) -> ImplicitGenerator | GivenSampler:
     """Returns the generator with its condition, whose methods take none; the generator itself without a condition."""

@@ -11,9 +11,8 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
 from flowgan_tf.objectives.sight import parts_of
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import CriticSettings, Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -32,10 +31,10 @@ class Adversary(Term):
        regularisation. https://arxiv.org/abs/1912.04958
   """
 
-  needs_samples = True
+  needs_critic = needs_samples = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(CriticSettings):
     """The critic, how often it is updated, and the divergence that it estimates."""
 
     divergence: str = setting(
@@ -73,11 +72,6 @@ class Adversary(Term):
       expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
       check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
 
-    @classmethod
-    def idle(cls, name: str, config: Any) -> str:
-      """Maximum likelihood has no critic."""
-      return 'objective mle' if config.objective == 'mle' else ''
-
   def __init__(self, settings: Any, config: Any):
     """Takes what the divergence leaves open from its defaults."""
     super().__init__(settings, config)
@@ -87,11 +81,6 @@ class Adversary(Term):
     self.penalty = settings.penalty or divergence.default_penalty
     self.needs_real_outputs = divergence.relativistic
 
-  @classmethod
-  def make(cls, config: Any) -> Adversary | None:
-    """Returns the term for all objectives but maximum likelihood."""
-    return super().make(config) if config['objective'] != 'mle' else None
-
   def critic_loss(
     self,
     critic: Callable[[tf.Tensor], tf.Tensor],
@@ -100,7 +89,19 @@ class Adversary(Term):
     seed: tf.Tensor,
     penalized: bool = True,
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns the loss of the critic; see `Objective.critic_loss`."""
+    """Returns the divergence's critic loss plus the weighted gradient penalty, and what to log.
+
+    Args:
+      critic: Maps images to outputs of shape `[n]` or `[n, 1]`.
+      real: Data, float tensor `[n, ...]`.
+      fake: Samples of the model, float tensor `[n, ...]`.
+      seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
+      penalized: Whether this update has the penalty.
+
+    Returns:
+      The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
+      divergence as this critic estimates it) and, if it is part of the loss, `gradient_penalty` (before weighting).
+    """
     real_outputs, fake_outputs = critic(real), critic(fake)
     loss = self.divergence.critic_loss(real_outputs, fake_outputs)
     metrics = {'critic_gap': self.divergence.value(real_outputs, fake_outputs)}

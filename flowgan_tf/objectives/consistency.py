@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flowgan_tf.data import kinds
 from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import CriticSettings, Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -29,10 +28,11 @@ class Consistency(Term):
   Pixels that are hidden count as zeros on both sides.
   """
 
-  needs_samples = True
+  needs_critic = needs_samples = True
+  weight_setting = 'consistency_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(CriticSettings):
     """The weight."""
 
     consistency_weight: float = setting(
@@ -46,20 +46,10 @@ class Consistency(Term):
       weight = config.consistency_weight
       check('consistency_weight', weight, expected, not weight or kinds.comes_from_image(config.condition))
 
-    @classmethod
-    def idle(cls, name: str, config: Any) -> str:
-      """Maximum likelihood draws no samples."""
-      return 'objective mle' if config.objective == 'mle' else ''
-
   def __init__(self, settings: Any, config: Any):
     """Takes the kind of the condition from the settings of a training."""
     super().__init__(settings, config)
     self._kind = config['condition']
-
-  @classmethod
-  def make(cls, config: Any) -> Consistency | None:
-    """Returns the term unless its weight is 0, or the objective has no samples."""
-    return super().make(config) if config['consistency_weight'] and config['objective'] != 'mle' else None
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `consistency_loss`."""

@@ -28,6 +28,7 @@ class Labels(Term):
   """
 
   needs_density = True
+  weight_setting = 'class_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(AnySettings):
@@ -46,11 +47,6 @@ class Labels(Term):
       check_batch_norms('class_weight', config)
       same = config.class_weight or config.class_temperature == 1
       check('class_temperature', config.class_temperature, '1 without `class_weight`', same)
-
-  @classmethod
-  def make(cls, config: Any) -> Labels | None:
-    """Returns the term unless its weight is 0."""
-    return super().make(config) if config['class_weight'] else None
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `surprise`, -log p(y | x), which is 0 without a label; and `labelled`, 1 with a label and otherwise 0."""

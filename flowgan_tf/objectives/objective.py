@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowgan_tf.errors import UsageError, check, renamed
@@ -73,7 +73,7 @@ def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """A learning objective: the losses that generator and critic minimise.
+  """A learning objective: the loss that the generator minimises. Its `adversary` has the loss of the critic.
 
   ```none
   min_G max_D  V(G, D) - lambda E_data[log p_G(x)] + further terms
@@ -86,7 +86,6 @@ class Objective:
   Source: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
   """
 
-  name: str  #: One of `OBJECTIVES`.
   terms: tuple[Term, ...]  #: What the generator minimises the sum of.
 
   @property
@@ -103,30 +102,6 @@ class Objective:
   def uses_likelihood(self) -> bool:
     """Whether densities are needed. False for `hybrid` with lambda = 0, which is exactly `adversarial`."""
     return any(term.needs_density for term in self.terms)
-
-  def critic_loss(
-    self,
-    critic: Callable[[tf.Tensor], tf.Tensor],
-    real: tf.Tensor,
-    fake: tf.Tensor,
-    seed: tf.Tensor,
-    penalized: bool = True,
-  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns the divergence's critic loss plus the weighted gradient penalty, and what to log.
-
-    Args:
-      critic: Maps images to outputs of shape `[n]` or `[n, 1]`.
-      real: Data, float tensor `[n, ...]`.
-      fake: Samples of the model, float tensor `[n, ...]`.
-      seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
-      penalized: Whether this update has the penalty.
-
-    Returns:
-      The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
-      divergence as this critic estimates it) and, if it is part of the loss, `gradient_penalty` (before weighting).
-    """
-    assert self.adversary is not None
-    return self.adversary.critic_loss(critic, real, fake, seed, penalized)
 
   def generator_loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Returns the sum of the terms, and what to log.
@@ -170,10 +145,10 @@ def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, tf.Tenso
 def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
   made = [kind.make(config) for kind in kinds_of(config)]
-  objective = Objective(config['objective'], tuple(term for term in made if term is not None))
+  objective = Objective(tuple(term for term in made if term is not None))
   needy = ', '.join(type(term).__name__ for term in objective.terms if term.needs_real_outputs)
   expected = f"'adversarial' or 'hybrid', as {needy} needs outputs of a critic"
-  check('objective', objective.name, expected, objective.uses_critic or not needy)
+  check('objective', config['objective'], expected, objective.uses_critic or not needy)
   return objective
 
 

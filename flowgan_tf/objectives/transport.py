@@ -9,9 +9,8 @@ from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.likelihood import check_moving
-from flowgan_tf.objectives.term import Drawn, Term, between
+from flowgan_tf.objectives.term import CriticSettings, Drawn, Term, between
 from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -32,10 +31,11 @@ class Transport(Term):
   Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
 
-  needs_samples = True
+  needs_critic = needs_samples = True
+  weight_setting = 'transport_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(CriticSettings):
     """The weight."""
 
     transport_weight: float = setting(
@@ -59,16 +59,6 @@ class Transport(Term):
       depends = config.condition and arguments.get('condition_networks', True) and arguments.get('histogram_networks')
       expected = '0 with histogram networks that see the condition, as the step from logits to pixels depends on it'
       check('transport_weight', weight, expected, not (weight and depends))
-
-    @classmethod
-    def idle(cls, name: str, config: Any) -> str:
-      """Maximum likelihood draws no samples."""
-      return 'objective mle' if config.objective == 'mle' else ''
-
-  @classmethod
-  def make(cls, config: Any) -> Transport | None:
-    """Returns the term unless its weight is 0, or the objective has no samples."""
-    return super().make(config) if config['transport_weight'] and config['objective'] != 'mle' else None
 
   @classmethod
   def moves(cls, config: Any) -> bool:

@@ -93,7 +93,7 @@ def critic_distances(
   rng = np.random.default_rng(seed)
   seen, unseen = np.array_split(rng.permutation(len(validation)), 2)
   n = min(len(unseen), len(train))
-  objective = objectives.make('adversarial', divergence='wasserstein')
+  adversary = objectives.make('adversarial', divergence='wasserstein').adversary
   optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.5, beta_2=0.9)
   optimizer.build(critic.trainable_variables)
 
@@ -104,7 +104,7 @@ def critic_distances(
     fake = tf.cast(sample(batch_size, noise_seed), tf.float32)
     penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, 1)
     with tf.GradientTape() as tape:
-      loss, _ = objective.critic_loss(critic, real, fake, penalty_seed)
+      loss, _ = adversary.critic_loss(critic, real, fake, penalty_seed)
     optimizer.apply(tape.gradient(loss, critic.trainable_variables), critic.trainable_variables)
 
   batches = data.training_batches(data.Split(validation[seen], None), levels, batch_size, seed).take(steps)

@@ -127,8 +127,8 @@ class TrainStep:
     """Makes one step.
 
     Args:
-      batch: `batches_per_step * batch_size` real images with their conditions, or this worker's share of them; or
-        images alone.
+      batch: `batches_per_step * batch_size` real images with what they give, or this worker's share of them; or images
+        alone.
       step: Number of steps before this one; None reads it from the state.
       gradient_norm: Whether `gradient_norm` is among the metrics. It takes a pass over memory. It always is with a
         critic or a `clip_norm`.
@@ -179,10 +179,9 @@ class TrainStep:
     batches = batches_per_step(self.objective, config.critic_steps, config.reuse_batch)
     batch = _map(lambda part: share(part, batches, of_worker=True), batch)
     if self.objective.uses_critic and not (trains_generator and self._shares_samples):
-      batches = 1 if config.reuse_batch else config.critic_steps
       first = slice(None) if config.reuse_batch else slice(config.critic_steps * batch_size)
       of_critic = _map(lambda part: part[first], batch)
-      fake = self._decode(self._noise(batches, Purpose.CRITIC, of_critic.condition), of_critic.condition)
+      _, fake = self._draw(Purpose.CRITIC, of_critic)
       metrics |= self.update_critic(of_critic, fake, penalized)
     if trains_generator:
       last = _map(lambda part: part[-batch_size:], batch)
@@ -193,24 +192,21 @@ class TrainStep:
     return mean(metrics)
 
   def update_critic(self, batch: Batch, fake: tf.Tensor, penalized: Sequence[bool]) -> dict[str, tf.Tensor]:
-    """Makes the critic's updates of a step; images and samples are one batch, or one for each update, end to end.
-
-    An image and the sample in the same place have the same condition.
-    """
-    state = self.state
+    """Makes the critic's updates of a step; images and samples are one batch, or one for each update, end to end."""
+    state, adversary = self.state, self.objective.adversary
+    assert adversary is not None
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
-    fake = self._see(fake, batch.condition)
-    batch = batch._replace(images=self._see(*batch))
+    fake, batch = self._see(fake, batch), batch._replace(images=self._see(batch.images, batch))
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
     for i, with_penalty in enumerate(penalized):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
-      images, condition = real[i % len(real)]
+      own = real[i % len(real)]
       with tf.GradientTape() as tape:
-        critic = self._critic(condition)
-        loss, found = self.objective.critic_loss(critic, images, fake[i % len(fake)], penalty_seed, with_penalty)
+        critic = self._critic(own)
+        loss, found = adversary.critic_loss(critic, own.images, fake[i % len(fake)], penalty_seed, with_penalty)
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
       self.inspect(found, gradients, state.critic.trainable_variables)
@@ -230,16 +226,15 @@ class TrainStep:
         drawn['means'] = self._means(*batch)
       if self._draws_samples:
         purpose = Purpose.CRITIC if self.config.reuse_batch else Purpose.GENERATOR
-        drawn['noise'] = self._noise(1, purpose, batch.condition)
-        drawn['samples'] = self._decode(drawn['noise'], batch.condition)
+        drawn['noise'], drawn['samples'] = self._draw(purpose, batch)
       if self.objective.uses_critic:
         if self._shares_samples:
           with tape.stop_recording():
             metrics |= self.update_critic(batch, drawn['samples'], penalized)
-        critic = self._critic(batch.condition)
-        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch.condition))
+        critic = self._critic(batch)
+        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch))
         if self._needs_real_outputs:
-          drawn['real_outputs'] = critic(self._see(*batch))
+          drawn['real_outputs'] = critic(self._see(batch.images, batch))
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = self.objective.generator_loss(Drawn(progress=progress, **drawn))
       scaled = state.optimizer.scale_loss(loss)
@@ -261,42 +256,43 @@ class TrainStep:
     for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 
-  def _critic(self, condition):
-    """Returns the critic as a function of images; networks see a label as a one-hot vector."""
-    critic = self.state.critic
-    if condition is not None and condition.dtype.is_integer:
-      condition = tf.one_hot(condition, critic.condition_shape[0])
-    of_each = self._in_parts(lambda images, condition: critic(images, condition=condition))
-    return lambda images: of_each(images, condition)
+  def _critic(self, batch):
+    """Returns the critic as a function of images that come with what the batch gives."""
+    given = self.state.generator.seen_by_networks(batch.condition)
+    of_each = self._in_parts(lambda *inputs: self.state.critic(*inputs))
+    return lambda images: of_each(images, given)
 
-  def _see(self, images, condition):
+  def _see(self, images, batch):
     # The weights of the average do not move with those of the generator. With its own weights, the noise of a sample
     # would be what the sample was made from, and would have no gradient.
-    return see(self.config.critic_sees, self.state.ema.given(condition), images)
+    return see(self.config.critic_sees, self.state.ema.given(batch.condition), images)
 
-  def _means(self, images, condition):
+  def _means(self, *batch):
     """Returns the means over a batch of what the terms compute of each image."""
-    return {name: tf.reduce_mean(values) for name, values in self._of_images(images, condition).items()}
+    return {name: tf.reduce_mean(values) for name, values in self._of_images(*batch).items()}
 
-  def _of_images(self, images, condition):
-    seen, found = Seen(self.state.generator, images, condition), {}
+  def _of_images(self, *batch):
+    seen, found = Seen(self.state.generator, *batch), {}
     for term in self.objective.terms:
       found |= own_names(term.of_images(seen), found)
     return found
 
-  def _noise(self, batches, purpose, condition):
-    # This is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
-    seed, n = stateless_seed(self.config.seed, purpose, self.state.step), batches * self.config.batch_size
-    condition = None if condition is None else gather(condition)
-    return share(self.state.generator.sample_noise(n, seed, condition=condition), batches)
+  def _draw(self, purpose, batch):
+    """Returns noise, and samples of the generator that is given what the images of a batch come with."""
+    # The noise is not compiled: on a CPU, XLA draws random numbers twenty times slower than TensorFlow does.
+    batches = batch.images.shape[0] // self._batch_size
+    n, seed = batches * self.config.batch_size, stateless_seed(self.config.seed, purpose, self.state.step)
+    of_all = _map(gather, batch._replace(images=None)).condition
+    noise = share(self.state.generator.given(of_all).sample_noise(n, seed), batches)
+    return noise, self._decode(noise, batch.condition)
 
-  def _decode(self, noise, condition):
-    return self._decode_each(noise, condition)
+  def _decode(self, *inputs):
+    return self._decode_each(*inputs)
 
-  def _decode_each(self, noise, condition):
+  def _decode_each(self, noise, given):
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
-    return self.state.generator.given(condition).decode(noise, training=not self.objective.uses_likelihood)
+    return self.state.generator.given(given).decode(noise, training=not self.objective.uses_likelihood)
 
   def _apply_to_critic(self, gradients):
     self.state.critic_optimizer.apply(gradients, self.state.critic.trainable_variables)

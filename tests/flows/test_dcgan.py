@@ -180,6 +180,10 @@ def test_conditional_samples():
   z = generator.distribution.sample((2, 4), seed=(0, 1))
   np.testing.assert_array_equal(samples, generator.decode(z, condition=[[0, 1, 2, 2]] * 2))
   assert generator.sample(5, condition=1).shape == (5, *SHAPE) and generator.sample(condition=[0, 1]).shape[0] == 2
+  # As from a flow, there are as many for each of the conditions that it was given.
+  np.testing.assert_array_equal(generator.given([0, 1, 2, 2]).sample(2, seed=(0, 1)), samples)
+  given = trained(condition_shape=(2,)).given(tf.ones((3, 2)))
+  assert given.sample().shape == (3, *SHAPE) and given.sample((2, 4)).shape == (2, 4, 3, *SHAPE)
   # Without a label it draws one.
   rest, _ = tfp.random.split_seed((0, 1), salt='classes')
   np.testing.assert_array_equal(generator.sample(5, seed=(0, 1)), generator.sample(5, seed=rest, condition=2))

@@ -46,7 +46,7 @@ class AffineModel:
 
   def critic_step(self, objective):
     with tf.GradientTape() as tape:
-      loss, metrics = objective.critic_loss(self.critic, self.real, self.sample(), SEED)
+      loss, metrics = objective.adversary.critic_loss(self.critic, self.real, self.sample(), SEED)
     return loss, metrics, tape.gradient(loss, [self.hidden, self.out])
 
   def generator_step(self, objective):
@@ -141,10 +141,10 @@ def test_unused_parts_do_not_reach_the_loss():
 def test_a_lazy_penalty_is_left_out_or_counts_for_all_that_were_left_out(model):
   every, lazy = (make('adversarial', penalty_interval=interval) for interval in (1, 4))
   arguments = (model.critic, model.real, model.sample(), SEED)
-  loss, metrics = every.critic_loss(*arguments)
-  without, fewer = lazy.critic_loss(*arguments, penalized=False)
+  loss, metrics = every.adversary.critic_loss(*arguments)
+  without, fewer = lazy.adversary.critic_loss(*arguments, penalized=False)
   assert 'gradient_penalty' not in fewer and without == fewer['critic_loss'] == -metrics['critic_gap']
-  np.testing.assert_allclose(lazy.critic_loss(*arguments)[0] - without, 4 * (loss - without), rtol=1e-5)
+  np.testing.assert_allclose(lazy.adversary.critic_loss(*arguments)[0] - without, 4 * (loss - without), rtol=1e-5)
 
 
 def test_lambda_moves_by_a_constant_factor():

@@ -103,7 +103,7 @@ def test_samples_that_do_not_keep_to_their_conditions_have_a_larger_loss(kind):
     step._apply_to_generator = lambda gradients: None
     step.update_generator(Batch(real, tf.constant(given)), (False,), False)
   # A new flow only squashes its noise, whatever the condition is.
-  samples = step._decode(step._noise(1, Purpose.GENERATOR, tf.constant(given)), tf.constant(given)).numpy()
+  samples = step._draw(Purpose.GENERATOR, Batch(real, tf.constant(given)))[1].numpy()
   if kind == 'mask:half':
     again = samples * (np.arange(4) < 2)[:, np.newaxis, np.newaxis]
   else:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
+from flowgan_tf.data import Batch
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives.objective import make_objective
@@ -71,13 +72,14 @@ class Recorder:
 
   def __init__(self, **settings):
     self.objective = objectives.make('hybrid', lambda_=0.5, **settings)
-    self.terms, self.adversary = self.objective.terms, self.objective.adversary
+    self.terms, self.adversary = self.objective.terms, self
+    self.settings = self.objective.adversary.settings
     self.critic_inputs, self.penalized, self.generator_inputs = [], [], []
 
   def critic_loss(self, critic, real, fake, seed, penalized):
     self.critic_inputs.append((real.numpy(), fake.numpy(), tuple(seed.numpy())))
     self.penalized.append(penalized)
-    return self.objective.critic_loss(critic, real, fake, seed, penalized)
+    return self.objective.adversary.critic_loss(critic, real, fake, seed, penalized)
 
   def generator_loss(self, drawn):
     tensors = (drawn.means['log_prob'], drawn.fake_outputs, drawn.real_outputs)
@@ -158,7 +160,7 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   update(
     before.critic_optimizer,
     before.critic,
-    lambda: objective.critic_loss(before.critic, images, tf.constant(fake), seed)[0],
+    lambda: objective.adversary.critic_loss(before.critic, images, tf.constant(fake), seed)[0],
   )
   assert_close(before.critic, state.critic, 1e-6)
   # The flow's gradient knows nothing of the critic's update: with a fixed critic it is the same.
@@ -228,7 +230,7 @@ def test_the_loss_counts_how_far_samples_are_from_their_noise(bins):
   settings = {'nice.initial_weights': 'paper', 'nice.histogram_bins': bins, 'nice.alpha': 0.05}
   config = make_config(settings, objective='adversarial', transport_weight=6.0, final_transport_weight=3.0, steps=2)
   state, step = prepared(config)
-  noise = step._noise(1, Purpose.GENERATOR, None).numpy()
+  noise = step._draw(Purpose.GENERATOR, Batch(images_for(config)[: config.batch_size]))[0].numpy()
   # New histograms are all alike, so that both kinds of logits are the same function.
   of_noise = (1 / (1 + np.exp(-noise)) - 0.05) / 0.9
   costs = (state.generator.decode(noise).numpy() - of_noise) ** 2

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -87,10 +88,9 @@ class AnnealedImportanceSampler:
   ```
 
   Attributes:
-    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`. It
-      has the keyword `condition` if images are estimated given conditions.
+    decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
     prior: `p(z)`, with event shape `noise_shape`. All computations use its dtype, except for the sum of the weights,
-      which is in float64. A `MixturePrior` that is divided among classes gets the condition as the label.
+      which is in float64.
     chains: Number of chains per image and direction.
     steps: Number of temperatures.
     leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
@@ -111,6 +111,7 @@ class AnnealedImportanceSampler:
   steps: int = 500
   leapfrog_steps: int = _LEAPFROG_STEPS
   batch_size: int = 256
+  _given: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
   def __post_init__(self):
     for name in ('chains', 'steps', 'leapfrog_steps', 'batch_size'):
@@ -118,13 +119,17 @@ class AnnealedImportanceSampler:
     # Traced once for all images, sigmas, temperatures and both directions.
     self._transition = tf.function(self._transition, autograph=False, reduce_retracing=True)
 
+  def given(self, conditions: np.ndarray | None) -> Self:
+    """Returns a sampler of images that come with conditions `[n, ...]`, whose estimates are of log p(x | c).
+
+    `decode` gets them as its keyword `condition`. A `MixturePrior` that is divided among classes gets them as labels.
+    """
+    other = copy.copy(self)
+    other._given = conditions
+    return other
+
   def estimate(
-    self,
-    images: np.ndarray,
-    sigma: float,
-    seed: int,
-    posterior_samples: tf.Tensor | None = None,
-    condition: np.ndarray | None = None,
+    self, images: np.ndarray, sigma: float, seed: int, posterior_samples: tf.Tensor | None = None
   ) -> AisEstimate:
     """Estimates the log-likelihood of images.
 
@@ -134,8 +139,6 @@ class AnnealedImportanceSampler:
       seed: Seed. The same seed, arguments and weights give the same estimate.
       posterior_samples: An exact sample of `p(z | x)` for each image, `[n, *noise_shape]`. With them, the chains go
         back from the samples to the prior, and the estimate is a stochastic upper bound. See `bidirectional`.
-      condition: For a conditional generator, the conditions of the images, `[n, ...]`. The estimate is then of
-        log p(x | c).
 
     Raises:
       UsageError: If the images do not have the generator's shape.
@@ -150,7 +153,7 @@ class AnnealedImportanceSampler:
       for i in starts:
         batch = slice(i, i + starts.step)
         start = None if posterior_samples is None else posterior_samples[batch]
-        given = data.dataset.take(condition, batch)
+        given = data.dataset.take(self._given, batch)
         found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, task))
     log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     log_mean = special.logsumexp(log_weights, axis=0) - math.log(self.chains)
@@ -161,9 +164,7 @@ class AnnealedImportanceSampler:
       acceptance=float(acceptances.mean()),
     )
 
-  def bidirectional(
-    self, sigma: float, n: int, seed: int, condition: np.ndarray | None = None
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def bidirectional(self, sigma: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brackets the log-likelihood of images simulated from the model, which shows how far AIS can be trusted.
 
     ```none
@@ -179,7 +180,6 @@ class AnnealedImportanceSampler:
       sigma: Standard deviation of the observation model, in units of the images.
       n: Number of images to simulate.
       seed: Seed of the images and of the chains.
-      condition: For a conditional generator, the conditions of the images, `[n, ...]`.
 
     Returns:
       The lower and the upper bounds in nats, float64 `[n]`, and the images `[n, *image_shape]`, not clipped to [0, 1].
@@ -190,18 +190,16 @@ class AnnealedImportanceSampler:
     Wu et al. ICLR 2017, section 3.2.
     """
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-    noise = self._draw((n,), noise_seed, condition)
+    noise = self._draw((n,), noise_seed, self._given)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    batches = [self._decode(noise[tf.newaxis, part], data.dataset.take(condition, part))[0] for part in parts]
+    batches = [self._decode(noise[tf.newaxis, part], data.dataset.take(self._given, part))[0] for part in parts]
     clean = tf.concat(batches, axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
-    lower = self.estimate(images, sigma, int(chain_seed[0]), condition=condition)
-    upper = self.estimate(images, sigma, int(chain_seed[1]), posterior_samples=noise, condition=condition)
+    lower = self.estimate(images, sigma, int(chain_seed[0]))
+    upper = self.estimate(images, sigma, int(chain_seed[1]), posterior_samples=noise)
     return lower.log_likelihood, upper.log_likelihood, images.numpy()
 
-  def choose_sigma(
-    self, images: np.ndarray, seed: int, condition: np.ndarray | None = None
-  ) -> tuple[float, list[tuple[float, float]]]:
+  def choose_sigma(self, images: np.ndarray, seed: int) -> tuple[float, list[tuple[float, float]]]:
     """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
 
     Brent's method searches over `log sigma`, from sigma = 0.01 to 0.5. It makes about 9 estimates with the same seed,
@@ -216,7 +214,7 @@ class AnnealedImportanceSampler:
 
     def nll(log_sigma):
       sigma = math.exp(log_sigma)
-      tried.append((sigma, float(-self.estimate(images, sigma, seed, condition=condition).log_likelihood.mean())))
+      tried.append((sigma, float(-self.estimate(images, sigma, seed).log_likelihood.mean())))
       return tried[-1][1]
 
     optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
@@ -256,7 +254,7 @@ class AnnealedImportanceSampler:
     return np.stack(step_sizes)
 
   def _draw(self, shape, seed, given):
-    """Draws noise `[*shape, *noise_shape]` from the prior, given conditions `[n, ...]` of the last axis of `shape`."""
+    """Draws noise `[*shape, *noise_shape]` from the prior, with what the last axis of `shape` is given, `[n, ...]`."""
     labels = {name: tf.broadcast_to(label, shape) for name, label in priors.label_keyword(self.prior, given).items()}
     return self.prior.sample(shape, seed=seed, **labels)
 
@@ -280,9 +278,8 @@ class AnnealedImportanceSampler:
   def _transition(self, images, sigma, beta, step_size, state, seed, given):
     """Makes one transition of HMC, which leaves the distribution at the inverse temperature `beta` invariant.
 
-    `step_size` has shape `[n]`, `state` has shape `[chains, n, *noise_shape]`, and conditions, if there are any, have
-    shape `[n, ...]`. Returns the next state, the log-likelihood `[chains, n]` of the given state, and the mean
-    acceptance probability `[n]`.
+    `step_size` has shape `[n]`, and `state` has shape `[chains, n, *noise_shape]`. Returns the next state, the
+    log-likelihood `[chains, n]` of the given state, and the mean acceptance probability `[n]`.
     """
     of_prior = priors.label_keyword(self.prior, given)
 
@@ -352,20 +349,19 @@ class Ais(Analysis):
     chains, seed = settings.ais_chains, settings.seed
     size = settings.ais_images * chains * math.prod(subject.dataset.image_shape)
     check_memory('states of `ais_images` times `ais_chains`', 4 * size)
-    sigma_images = subject.images('validation', _SIGMA_IMAGES, seed)
+    sigma_images, given = subject.batch('validation', _SIGMA_IMAGES, seed)
     short = AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS
     )
-    sigma, tried = short.choose_sigma(sigma_images, seed, subject.conditions('validation', _SIGMA_IMAGES, seed))
+    sigma, tried = short.given(given).choose_sigma(sigma_images, seed)
     sampler = AnnealedImportanceSampler(
       decode, prior, chains=chains, steps=settings.ais_steps, leapfrog_steps=_LEAPFROG_STEPS
     )
-    images = subject.images('test', settings.ais_images, seed)
     # The likelihood is p(x | c) given an image's own c, because no gradient leads from one class to another.
-    given = subject.conditions('test', settings.ais_images, seed)
-    estimate = sampler.estimate(images, sigma, seed, condition=given)
+    images, given = subject.batch('test', settings.ais_images, seed)
+    estimate = sampler.given(given).estimate(images, sigma, seed)
     simulated = subject.conditions_for_samples(_BRACKETED_IMAGES, seed)
-    lower, upper, _ = sampler.bidirectional(sigma, _BRACKETED_IMAGES, seed, simulated)
+    lower, upper, _ = sampler.given(simulated).bidirectional(sigma, _BRACKETED_IMAGES, seed)
     numbers = mean_nll(estimate.log_likelihood) | {
       'acceptance': estimate.acceptance,
       'sigma': sigma,

@@ -133,18 +133,20 @@ class Subject:
       rows = rows[np.sort(np.random.default_rng(seed).permutation(total)[:n])]
     return rows
 
-  def conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
-    """Returns what belongs to `images`, for the same arguments; None if the generator is given nothing."""
-    return self.condition.of_rows(getattr(self.dataset, split), self._rows(split, n, seed))
+  def batch(
+    self, split: str, n: int | None = None, seed: int = 0, *, of_density: bool = False
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns `images`, and what the generator is given with each; None for nothing.
+
+    `of_density` asks for what their density is given instead, which is nothing for p(x), the mixture of all classes.
+    """
+    rows, whole = self._rows(split, n, seed), getattr(self.dataset, split)
+    is_marginal = of_density and self.condition.has_marginal and self.label is None
+    return self.images(split, n, seed), None if is_marginal else self.condition.of_rows(whole, rows)
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
     """Draws what samples are given, `[n, ...]`: labels by the generator's p(y), and others from training images."""
     return self.condition.draw(n, seed, self.dataset.train, self.run.generator.class_probs)
-
-  def density_conditions(self, split: str, n: int | None = None, seed: int = 0) -> np.ndarray | None:
-    """Returns what densities of `images` are given; None for p(x)."""
-    is_marginal = self.condition.has_marginal and self.label is None
-    return None if is_marginal else self.conditions(split, n, seed)
 
   def map(self, function: Callable, images: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """Applies a function of images, and of what is given with them unless that is None, batch by batch; float64."""

@@ -94,7 +94,7 @@ class Temperature(Analysis):
     log_prob = tf.function(lambda images, c=None: tempered_log_prob(flow, images, _TEMPERATURES, c), autograph=False)
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
-      values = subject.map(log_prob, subject.images(split), subject.density_conditions(split))
+      values = subject.map(log_prob, *subject.batch(split, of_density=True))
       for record, own in zip(numbers, values.T, strict=True):
         record |= mean_nll(own, prefix)
     pictures, given = [], subject.conditions_for_samples(settings.samples, settings.seed)

@@ -161,9 +161,5 @@ def _critic_of(config):
 
 
 def _generator_of(config, image_shape, generator):
-  condition = {
-    'condition': config.condition,
-    'classes': generator.classes,
-    'condition_shape': generator.condition_shape,
-  }
-  return {'image_shape': tuple(image_shape), **condition, **_block(config, 'generator')}
+  own = {'classes': generator.classes, 'condition_shape': generator.condition_shape}
+  return {'image_shape': tuple(image_shape), 'condition': config.condition, **own, **_block(config, 'generator')}

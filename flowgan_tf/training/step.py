@@ -259,7 +259,7 @@ class TrainStep:
   def _critic(self, batch):
     """Returns the critic as a function of images that come with what the batch gives."""
     given = self.state.generator.seen_by_networks(batch.condition)
-    of_each = self._in_parts(lambda *inputs: self.state.critic(*inputs))
+    of_each = self._in_parts(lambda images, given: self.state.critic(images, condition=given))
     return lambda images: of_each(images, given)
 
   def _see(self, images, batch):

@@ -98,7 +98,7 @@ def test_the_chosen_sigma_is_the_one_of_maximum_likelihood(monkeypatch):
   decode, exact = linear(2, 8)
   images = exact(0.12).rvs(10, random_state=0)
 
-  def closed_form(self, images, sigma, seed, condition):
+  def closed_form(self, images, sigma, seed):
     return AisEstimate(exact(sigma).logpdf(images), None, 0)
 
   monkeypatch.setattr(AnnealedImportanceSampler, 'estimate', closed_form)
@@ -127,8 +127,8 @@ def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, mon
   """With estimates that depend on their arguments alone, and are best at a sigma of 0.1."""
   seen = {}
 
-  def estimate(self, images, sigma, seed, posterior_samples=None, condition=None):
-    assert condition is None
+  def estimate(self, images, sigma, seed, posterior_samples=None):
+    assert self._given is None
     seen.setdefault((self.steps, self.leapfrog_steps, seed), images)
     bound = -5.0 - np.log(10 * sigma) ** 2 + 10 * (posterior_samples is not None)
     values = bound - np.arange(len(images)) * self.steps

@@ -69,8 +69,8 @@ def test_without_a_label_densities_are_of_the_mixture_of_classes(conditional):
   assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1
   expected = np.logaddexp(of_classes[0] + np.log(0.75), of_classes[1] + np.log(0.25))
   np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
-  assert subject.density_conditions('test') is None and subject.given == 'all classes'
-  np.testing.assert_array_equal(subject.conditions('test', 5, 1), subject.split('test', 5, 1).labels)
+  assert subject.batch('test', of_density=True)[1] is None and subject.given == 'all classes'
+  np.testing.assert_array_equal(subject.batch('test', 5, 1)[1], subject.split('test', 5, 1).labels)
 
 
 def test_a_label_selects_images_densities_and_samples(conditional):
@@ -81,7 +81,7 @@ def test_a_label_selects_images_densities_and_samples(conditional):
   images = subject.images('test', 5, 2)
   assert subject.given == 'class 1' and 5 == len(images) < len(levels) < len(test)
   expected = flow.given(1).log_prob(images)
-  for given in (None, subject.density_conditions('test', 5, 2)):
+  for given in (None, subject.batch('test', 5, 2, of_density=True)[1]):
     np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)
   drawn = {
     samples.shape: samples for samples in (subject.samples(6, 0), subject.sample(7, tf.constant([0, 1])).numpy())
@@ -109,8 +109,8 @@ def test_densities_of_images_are_given_their_own_conditions(conditional, kind):
   pixels = (test.images + 0.5) / 256
   reduced = pixels.reshape(-1, 2, 2, 2, 2, 1).mean(axis=(2, 4))
   own = test.conditions if kind == 'vector' else reduced
-  np.testing.assert_allclose(subject.conditions('test'), own, rtol=1e-6)
-  images, given = subject.images('test', 7, 3), subject.density_conditions('test', 7, 3)
+  np.testing.assert_allclose(subject.batch('test')[1], own, rtol=1e-6)
+  images, given = subject.batch('test', 7, 3, of_density=True)
   expected = subject.run.generator.log_prob(images, condition=given)
   np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)
   if kind == 'vector':
@@ -150,7 +150,7 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
 
   labels, sigma = np.array([0, 1, 1, 0, 1]), 0.4
   sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=100)
-  lower, upper, images = sampler.bidirectional(sigma, 5, 0, labels)
+  lower, upper, images = sampler.given(labels).bidirectional(sigma, 5, 0)
   covariance = matrix @ matrix.T + sigma**2 * np.eye(3)
   truth = [
     np.logaddexp(
@@ -161,7 +161,7 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
   ]
   np.testing.assert_allclose(lower, truth, atol=0.4)
   np.testing.assert_allclose(upper, truth, atol=0.4)
-  wrong = sampler.estimate(images, sigma, 0, condition=1 - labels).log_likelihood
+  wrong = sampler.given(1 - labels).estimate(images, sigma, 0).log_likelihood
   assert np.abs(wrong - truth).max() > 2
 
 
@@ -169,17 +169,17 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
 def test_ais_is_of_the_images_own_classes(conditional):
   subject, seen = conditional('label'), []
 
-  def estimate(self, images, sigma, seed, posterior_samples=None, condition=None):
-    seen.append((len(images), condition))
+  def estimate(self, images, sigma, seed, posterior_samples=None):
+    seen.append((len(images), self._given))
     return AisEstimate(np.zeros(len(images)) - (sigma - 0.1) ** 2, np.ones(len(images)), 0.6)
 
   with mock.patch.object(AnnealedImportanceSampler, 'estimate', estimate):
     numbers, _ = Ais().measure(subject, Ais.Settings(ais_images=3, ais_chains=2, ais_steps=5, seed=7))
-  labels = subject.conditions('test', 3, 7)
-  expected = -subject.run.generator.log_prob(subject.images('test', 3, 7), condition=labels).numpy().mean()
+  images, labels = subject.batch('test', 3, 7)
+  expected = -subject.run.generator.log_prob(images, condition=labels).numpy().mean()
   assert numbers['exact_nll'] == pytest.approx(expected, rel=1e-5) and numbers['given'] == 'own class'
   np.testing.assert_array_equal(seen[-3][1], labels)
-  np.testing.assert_array_equal(seen[0][1], subject.conditions('validation', 4, 7))
+  np.testing.assert_array_equal(seen[0][1], subject.batch('validation', 4, 7)[1])
 
 
 @pytest.mark.parametrize('arguments', [{'components': 4}, pytest.param({}, marks=pytest.mark.slow)], ids=str)

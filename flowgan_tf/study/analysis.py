@@ -109,15 +109,13 @@ class Subject:
     It draws `n` images at random with `seed`, or takes all if `n` is None or there are no more. From images that stay
     in files it draws at most 2 GiB in float32, and logs that it did.
     """
-    levels = self.split(split, n, seed, dataset).images
-    return data.dequantize(levels, (dataset or self.dataset).levels, self.run.config.seed + seeds.Purpose.EVALUATION)
+    return self._dequantized(self.split(split, n, seed, dataset), dataset or self.dataset)
+
+  def _dequantized(self, part: data.Split, dataset: data.Dataset) -> np.ndarray:
+    return data.dequantize(part.images, dataset.levels, self.run.config.seed + seeds.Purpose.EVALUATION)
 
   def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
     """Returns the grey levels of `images`, with what is stored beside them, for the same arguments."""
-    return getattr(dataset or self.dataset, name).take(self._rows(name, n, seed, dataset))
-
-  def _rows(self, name: str, n: int | None, seed: int, dataset: data.Dataset | None = None) -> np.ndarray:
-    """Returns the positions of `images` in their split."""
     whole: data.Split = getattr(dataset or self.dataset, name)
     rows = np.arange(len(whole))
     if dataset is None and self.label is not None:
@@ -131,7 +129,7 @@ class Subject:
         n = most
     if n is not None and n < total:
       rows = rows[np.sort(np.random.default_rng(seed).permutation(total)[:n])]
-    return rows
+    return whole.take(rows)
 
   def batch(
     self, split: str, n: int | None = None, seed: int = 0, *, of_density: bool = False
@@ -140,9 +138,9 @@ class Subject:
 
     `of_density` asks for what their density is given instead, which is nothing for p(x), the mixture of all classes.
     """
-    rows, whole = self._rows(split, n, seed), getattr(self.dataset, split)
+    part = self.split(split, n, seed)
     is_marginal = of_density and self.condition.has_marginal and self.label is None
-    return self.images(split, n, seed), None if is_marginal else self.condition.of_rows(whole, rows)
+    return self._dequantized(part, self.dataset), None if is_marginal else self.condition.of_split(part)
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
     """Draws what samples are given, `[n, ...]`: labels by the generator's p(y), and others from training images."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -41,41 +42,38 @@ class TrainState:
       UsageError: If a setting of generator or critic is wrong or does not fit the shape of the images.
     """
     with scope or contextlib.nullcontext():
-      self._build(config, image_shape, objective, condition)
+      # Keras' initializers draw from global generators. Training uses no global randomness after this.
+      keras.utils.set_random_seed(config.seed)
+      dtype = config.precision
+      self.generator = make_generator(config, image_shape, dtype, condition.arguments)
+      count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
+      check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
+      self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
+      if config.recompute:
+        for part in self.generator.submodules:
+          if isinstance(part, KerasModule):
+            part.recompute = True
+      self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
+      steps = config.steps - (config.critic_warmup if objective.uses_critic else 0)
+      self.optimizer = make_adam(config.optimizer, steps, 1, self.rate_factor, dtype)
+      self.optimizer.build(self.generator.trainable_variables)
+      self.critic: Any = None
+      self.critic_optimizer: Any = None
+      if objective.uses_critic:
+        seen, shape = condition.network_shape, seen_shape(config.critic_sees, self.generator, image_shape)
+        critic = make_critic(config, shape, dtype, seen)
+        self.critic = KerasModule(critic, shape, 'critic', condition_shape=seen)
+        outputs = self.critic.output_event_shape
+        expected = f'a critic with one output for each image, unlike {config.critic}'
+        check('critic', outputs, expected, tuple(outputs) in ((), (1,)))
+        self.critic_optimizer = make_adam(
+          config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
+        )
+        self.critic_optimizer.build(self.critic.trainable_variables)
     # These are outside, because they change between steps.
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name='step')
     self.best_nll = tf.Variable(float('inf'), trainable=False, name='best_nll')
     self.best_score = tf.Variable(float('-inf'), trainable=False, name='best_score')
-
-  def _build(self, config, image_shape, objective, condition):
-    # Keras' initializers draw from global generators. Training uses no global randomness after this.
-    keras.utils.set_random_seed(config.seed)
-    dtype = config.precision
-    self.generator = make_generator(config, image_shape, dtype, condition.arguments)
-    count = sum(variable.shape.num_elements() for variable in self.generator.trainable_variables)
-    check_memory('weights, their average and the moments of Adam', 4 * 4 * count)
-    self.ema = self.generator.with_dtype(dtype) if config.ema_decay else self.generator
-    if config.recompute:
-      for part in self.generator.submodules:
-        if isinstance(part, KerasModule):
-          part.recompute = True
-    self.rate_factor = tf.Variable(1.0, trainable=False, name='rate_factor')
-    steps = config.steps - (config.critic_warmup if objective.uses_critic else 0)
-    self.optimizer = make_adam(config.optimizer, steps, 1, self.rate_factor, dtype)
-    self.optimizer.build(self.generator.trainable_variables)
-    self.critic = self.critic_optimizer = None
-    if objective.uses_critic:
-      seen = condition.network_shape
-      shape = seen_shape(config.critic_sees, self.generator, image_shape)
-      critic = make_critic(config, shape, dtype, seen)
-      self.critic = KerasModule(critic, shape, 'critic', condition_shape=seen)
-      outputs = self.critic.output_event_shape
-      expected = f'a critic with one output for each image, unlike {config.critic}'
-      check('critic', outputs, expected, tuple(outputs) in ((), (1,)))
-      self.critic_optimizer = make_adam(
-        config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
-      )
-      self.critic_optimizer.build(self.critic.trainable_variables)
 
   def _parts(self):
     # The variables of an optimizer are numbered, since their names depend on what the process has built before.

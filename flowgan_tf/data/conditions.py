@@ -164,11 +164,12 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
   return make(shape=(height // factor, width // factor, channels))
 
 
-def describe(condition: Condition, dataset: Dataset) -> list[str]:
+def describe(dataset: Dataset) -> list[str]:
   """Returns lines that say what the generator is given, and what p(y) is if classes have unequal counts.
 
   A label of -1 in the training images is a hidden label.
   """
+  condition = dataset.condition
   if not condition:
     return []
   name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))

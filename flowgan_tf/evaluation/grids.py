@@ -20,7 +20,7 @@ class SampleGrids:
   def __init__(self, evaluator: Evaluator, dataset: data.Dataset):
     """Chooses what the samples are given."""
     self._evaluator, self._split, self._levels = evaluator, dataset.validation, dataset.levels
-    self._rows = rows_of(dataset.condition, dataset.validation, _CLASSES)
+    self._rows = rows_of(dataset, 'validation', _CLASSES)
 
   def draw(self) -> np.ndarray:
     """Draws samples, and lays them out: uint8 `[height, width, channels]`."""

@@ -55,16 +55,17 @@ class Rows(NamedTuple):
 PLAIN = Rows()
 
 
-def rows_of(condition: data.Condition, split: data.Split, most: int) -> Rows:
-  """Returns a row for each class, at most `most`, or for each of 8 images of a split; one row without conditions."""
-  if condition.classes is not None:
-    return Rows(evenly_spaced(condition.classes, most).astype(np.int32))
-  if not condition:
+def rows_of(dataset: data.Dataset, part: str, most: int) -> Rows:
+  """Returns a row for each class, at most `most`, or for each of 8 images of a part of the data; otherwise one row."""
+  kind, split = dataset.condition, getattr(dataset, part)
+  if kind.classes is not None:
+    return Rows(evenly_spaced(kind.classes, most).astype(np.int32))
+  if not kind:
     return PLAIN
   indices = evenly_spaced(len(split), _ROWS)
   images = split.images[indices]
-  originals = images if condition.levels is None else ((images + 0.5) / condition.levels).astype(np.float32)
-  return Rows(condition.of_rows(split, indices), indices, originals)
+  originals = images if dataset.levels is None else ((images + 0.5) / dataset.levels).astype(np.float32)
+  return Rows(kind.of_rows(split, indices), indices, originals)
 
 
 def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows:
@@ -91,8 +92,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
     return Rows(given[np.newaxis])
   if not shape:
     return Rows(np.arange(classes, dtype=np.int32)) if classes else PLAIN
-  dataset = load_data(run)
-  return rows_of(dataset.condition, dataset.test, _ROWS)
+  return rows_of(load_data(run), 'test', _ROWS)
 
 
 def evenly_spaced(n, most):

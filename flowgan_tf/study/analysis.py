@@ -91,13 +91,18 @@ class Subject:
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""
     if (n, seed) not in self._samples:
-      images = self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, condition=self.conditions_for_samples(n, seed))
+      images = self.draw(n, seed)
       if bad := np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3))):
         raise UsageError(
           f'{self.run.workdir}: {bad} of {n} samples are not finite; try another `checkpoint`', 'checkpoint'
         )
       self._samples[n, seed] = images
     return self._samples[n, seed]
+
+  def draw(self, n: int, seed: int, temperature: float = 1.0) -> np.ndarray:
+    """Draws samples like `samples`, but at any temperature and without a check."""
+    given = self.conditions_for_samples(n, seed)
+    return self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, temperature, given)
 
   def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws samples of p(x), or p(x | y) with a label, with a stateless seed: TensorFlow code, for a `tf.function`."""

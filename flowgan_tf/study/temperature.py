@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 tf = lazy_import('tensorflow')
 priors = lazy_import('flowgan_tf.flows.prior')
 metrics = lazy_import('flowgan_tf.metrics')
-seeds = lazy_import('flowgan_tf.runs.seeds')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _GRID_COLUMNS = 12
@@ -97,10 +95,9 @@ class Temperature(Analysis):
       values = subject.map(log_prob, *subject.batch(split, of_density=True))
       for record, own in zip(numbers, values.T, strict=True):
         record |= mean_nll(own, prefix)
-    pictures, given = [], subject.conditions_for_samples(settings.samples, settings.seed)
-    draw = functools.partial(subject.evaluator.sample, settings.samples, seeds.Purpose.ANALYSIS, settings.seed)
+    pictures = []
     for record in numbers:
-      images = draw(record['temperature'], condition=given)
+      images = subject.draw(settings.samples, settings.seed, record['temperature'])
       record |= metrics.score_samples(images, subject.scorer, _SPLITS)
       pictures.append(images[:_GRID_COLUMNS])
     scorer = subject.scorer

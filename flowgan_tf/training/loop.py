@@ -173,7 +173,7 @@ class _Loop:
         start_from_data(state, TrainingStart(config, dataset, self._train, given.labels))
       replicas.broadcast(state.variables)
     if step < config.steps:
-      for line in data.describe(dataset.condition, dataclasses.replace(dataset, train=given)):
+      for line in data.describe(dataclasses.replace(dataset, train=given)):
         _LOG.info('%s', line)
       if config.spread_labels:
         reached = int((self._train.labels >= 0).sum()) - config.labelled

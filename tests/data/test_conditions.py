@@ -1,5 +1,7 @@
 """Conditions against NumPy, what is refused, and how they come with the batches of a training."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -77,7 +79,7 @@ def test_without_conditions_nothing_is_given():
   data = unlabelled()
   condition = make_condition('', data)
   assert not condition and condition.has_marginal and not condition.comes_from_image
-  assert condition.arguments == {} and condition.network_shape is None and describe(condition, data) == []
+  assert condition.arguments == {} and condition.network_shape is None and describe(data) == []
   found = (
     condition.of_split(data.train, 3),
     condition.of_images(np.zeros((2, 6, 4, 3))),
@@ -110,7 +112,7 @@ def test_conditions_that_the_data_do_not_have_are_refused(kind, data, said):
 
 def test_lines_about_conditions():
   def lines(kind, data):
-    return describe(make_condition(kind, data), data)
+    return describe(dataclasses.replace(data, given=kind))
 
   assert lines('label', dataset(IMAGES[:9])) == [
     'toy: the generator is given the label of each image, one of 3 classes; p(y) is uniform.'
@@ -120,9 +122,7 @@ def test_lines_about_conditions():
     'labelled training images, from 20.0 % for class 0 to 60.0 % for class 1.',
     'toy: no test image of classes 0, 2; what is measured within classes leaves them out.',
   ]
-  assert describe(make_condition('label', dataset()), dataset(labels=(0, -1, 1, 2)))[1:] == [
-    'toy: 7 of 10 training images have a label.'
-  ]
+  assert lines('label', dataset(labels=(0, -1, 1, 2)))[1:] == ['toy: 7 of 10 training images have a label.']
   assert lines('low_resolution:2', dataset()) == [
     'toy: the generator is given each image at low resolution, 3 x 2 x 3.'
   ]

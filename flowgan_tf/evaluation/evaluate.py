@@ -59,6 +59,7 @@ class Evaluator:
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
+    The data must know what the generator is given, `dataset.given`, as those of `load_data` do.
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
     `distribute`, such as `Replicas.map`, divides a function of batches among devices.
     """
@@ -261,7 +262,7 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given = {'condition': run.config.condition} if run.config.condition else {}
+  given = {'condition': dataset.given} if dataset.given else {}
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))

@@ -97,18 +97,17 @@ def _check(configs, analyses):
   dataset = fg.runs.run.data_of(config)
   if dataset.is_table and analyses:
     raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')
-  condition = dataset.condition
-  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=condition.arguments).has_density:
+  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=dataset.condition.arguments).has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must not contain {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   for what in analyses:
-    if why := ANALYSES[what].refuses(condition):
-      raise UsageError(f'--what must not contain {what} with condition {config.condition}: {why}.')
+    if why := ANALYSES[what].refuses(dataset.given):
+      raise UsageError(f'--what must not contain {what} with condition {dataset.given}: {why}.')
   if any(objective.uses_critic for objective in objectives):
-    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=condition.network_shape)
+    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=dataset.condition.network_shape)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check, check_integer
@@ -213,9 +214,9 @@ class Analysis(abc.ABC):
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
-  def refuses(self, condition: data.Condition) -> str:
-    """Says why it cannot measure generators with this kind of condition; '' if it can."""
-    return '' if condition.has_marginal else self.needs_marginal
+  def refuses(self, given: str) -> str:
+    """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
+    return '' if has_marginal(given) else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

@@ -91,8 +91,8 @@ class Outliers(Analysis):
       }
     return {'levels': subject.dataset.levels, 'sets': numbers}, log_probs
 
-  def refuses(self, condition: data.Condition) -> str:
-    return 'images of other sets come without vectors' if condition.kind == 'vector' else ''
+  def refuses(self, given: str) -> str:
+    return 'images of other sets come without vectors' if given == 'vector' else ''
 
   def check(self, settings: OutliersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     if settings.other_dataset:

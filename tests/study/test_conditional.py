@@ -54,7 +54,7 @@ def conditional(subject, monkeypatch):
       part = getattr(subject.dataset, name)
       vectors = np.random.default_rng(2).normal(size=(len(part), 3)).astype(np.float32)
       parts[name] = dataclasses.replace(part, labels=part.labels.copy(), conditions=vectors)
-    dataset = dataclasses.replace(subject.dataset, **parts)
+    dataset = dataclasses.replace(subject.dataset, given=kind, **parts)
     monkeypatch.setattr('flowgan_tf.runs.run.load_data', lambda run: dataset)
     run = dataclasses.replace(subject.run, config=config, generator=generator or flow_given(kind))
     return Subject(run, label)

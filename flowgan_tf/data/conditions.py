@@ -62,7 +62,12 @@ class Condition:
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
-    return reduce_images(images, self.kind)
+    name, _, factor = self.kind.partition(':')
+    if name == 'low_resolution':
+      return tf.nn.avg_pool2d(images, int(factor), int(factor), 'VALID')
+    # The lower half is hidden.
+    height = images.shape[1]
+    return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
 
   def of_grey_levels(self, grey_levels: tf.Tensor) -> tf.Tensor:
     """Returns the conditions of integer images, from the middle of each grey level."""
@@ -106,16 +111,6 @@ class Condition:
 
 
 NOTHING = Condition('')
-
-
-def reduce_images(images: tf.Tensor, kind: str) -> tf.Tensor:
-  """Computes the condition 'low_resolution:N' or 'mask:half' of images `[n, height, width, channels]`."""
-  name, _, argument = kind.partition(':')
-  if name == 'low_resolution':
-    return tf.nn.avg_pool2d(images, int(argument), int(argument), 'VALID')
-  # The lower half is hidden.
-  height = images.shape[1]
-  return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
 
 
 def make_condition(kind: str, dataset: Dataset) -> Condition:

@@ -53,6 +53,6 @@ class Consistency(Term):
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `consistency_loss`."""
-    again = conditions.reduce_images(drawn.samples, self._kind)
+    again = conditions.Condition(self._kind).reduce(drawn.samples)
     error = tf.reduce_mean(tf.math.squared_difference(again, drawn.condition))
     return self.settings.consistency_weight * error, {'consistency_loss': error}

@@ -307,11 +307,9 @@ class FlowModel(keras.Model):
       found = f'a dict with {", ".join(map(repr, images))}' if isinstance(images, dict) else type(images).__name__
       raise UsageError(f'Batches must be images, (images, labels) or (images, labels, weights). Got: {found}.')
     check_events('images', images, self.flow.event_shape, 'batch')
-    if self._takes_pairs or (self.flow.classes is not None and not predict):
-      self._check_conditions(y)
-
-  def _check_conditions(self, y):
     classes = self.flow.classes
+    if not self._takes_pairs and (classes is None or predict):
+      return
     kind = 'conditions' if classes is None else f'labels from 0 to {classes - 1}'
     check('y', None if y is None else type(y).__name__, f'an array of {kind}, one for each image', _is_array(y))
     if classes is None:

@@ -73,7 +73,7 @@ def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """A learning objective: the loss that the generator minimises. Its `adversary` has the loss of the critic.
+  """A learning objective: the losses that generator and critic minimise.
 
   ```none
   min_G max_D  V(G, D) - lambda E_data[log p_G(x)] + further terms

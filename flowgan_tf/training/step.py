@@ -197,7 +197,7 @@ class TrainStep:
     assert adversary is not None
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
-    fake, batch = self._see(fake, batch), batch._replace(images=self._see(batch.images, batch))
+    fake, batch = self._see(fake, batch.condition), batch._replace(images=self._see(*batch))
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
@@ -232,9 +232,9 @@ class TrainStep:
           with tape.stop_recording():
             metrics |= self.update_critic(batch, drawn['samples'], penalized)
         critic = self._critic(batch)
-        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch))
+        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch.condition))
         if self._needs_real_outputs:
-          drawn['real_outputs'] = critic(self._see(batch.images, batch))
+          drawn['real_outputs'] = critic(self._see(*batch))
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = self.objective.generator_loss(Drawn(progress=progress, **drawn))
       scaled = state.optimizer.scale_loss(loss)
@@ -262,10 +262,10 @@ class TrainStep:
     of_each = self._in_parts(lambda images, given: self.state.critic(images, condition=given))
     return lambda images: of_each(images, given)
 
-  def _see(self, images, batch):
+  def _see(self, images, given):
     # The weights of the average do not move with those of the generator. With its own weights, the noise of a sample
     # would be what the sample was made from, and would have no gradient.
-    return see(self.config.critic_sees, self.state.ema.given(batch.condition), images)
+    return see(self.config.critic_sees, self.state.ema.given(given), images)
 
   def _means(self, *batch):
     """Returns the means over a batch of what the terms compute of each image."""

@@ -70,7 +70,12 @@ def settings_of(build: Callable) -> dict[str, Any]:
   for name, default in found.items():
     shown = 'nothing' if default is inspect.Parameter.empty else default
     expected = 'a keyword whose default is True, False, a number, a text or a tuple'
-    check(f'{build.__name__}.{name}', shown, expected, type(default) in (bool, int, float, str, tuple))
+    check(
+      f'{getattr(build, "__name__", "builder")}.{name}',
+      shown,
+      expected,
+      type(default) in (bool, int, float, str, tuple),
+    )
   return found
 
 
@@ -132,7 +137,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
-    _check_built(build.__name__, generator, arguments.get('dtype'))
+    _check_built(getattr(build, '__name__', name), generator, arguments.get('dtype'))
     generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
     return generator
 

@@ -160,8 +160,6 @@ class _Loop:
       raise UsageError(
         f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
       )
-    elif folder:
-      _LOG.info('A new run in %s.', folder)
     given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
     self._train = given
     if config.spread_labels and step < config.steps:
@@ -187,6 +185,8 @@ class _Loop:
     if not restored:
       # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
       self._save('latest')
+      if folder:
+        _LOG.info('A new run in %s.', folder)
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map)
     self._grids = SampleGrids(self._evaluator, dataset)
     self._train_step = TrainStep(state, objective, config, replicas)

@@ -339,7 +339,7 @@ def test_what_a_term_returns_is_checked(returned, said):
       return returned(drawn)
 
   with pytest.raises(UsageError, match=f'^`terms` must .*{said}'):
-    Objective('mle', (Toy(None, {}),)).generator_loss(Drawn())
+    Objective((Toy(None, {}),)).generator_loss(Drawn())
 
 
 def test_a_term_may_return_numbers_of_python_and_of_double_precision():
@@ -347,7 +347,7 @@ def test_a_term_may_return_numbers_of_python_and_of_double_precision():
     def loss(self, drawn):
       return tf.constant(2.0, tf.float64), {'toy': 1.0}
 
-  loss, metrics = Objective('mle', (Toy(None, {}),)).generator_loss(Drawn())
+  loss, metrics = Objective((Toy(None, {}),)).generator_loss(Drawn())
   assert (loss.dtype, float(loss), metrics['toy']) == (tf.float32, 2.0, 1.0)
 
 

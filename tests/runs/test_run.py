@@ -90,7 +90,7 @@ def test_the_objective_is_that_of_the_settings():
   found = {'objective': 'hybrid', 'lambda': 0.5, 'final_lambda': 0.25, 'divergence': 'kl', 'gradient_penalty': 3.0}
   made = make_objective(make_config(found | {'penalty': 'zero_centered', 'penalty_interval': 4}))
   [adversary, likelihood] = made.terms
-  assert (made.name, likelihood.weight, likelihood.final_weight) == ('hybrid', 0.5, 0.25)
+  assert (likelihood.weight, likelihood.final_weight) == (0.5, 0.25)
   assert adversary is made.adversary and adversary.divergence is DIVERGENCES['kl']
   found = adversary.gradient_penalty, adversary.penalty, adversary.settings.penalty_interval
   assert found == (3.0, 'zero_centered', 4)

@@ -29,6 +29,8 @@ _SPLIT_SEED = 2018
 
 _HASHED_AT_ONCE = 2**26  # bytes of images
 
+_FARTHEST = 1e9  # standard deviations of a row from the mean; farther away, squares of float32 become infinite
+
 # The end of messages about images that differ in shape.
 RESIZE = '; to crop and resize all of them, set `image_size`, for example to 64'
 
@@ -110,6 +112,9 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   if len(shapes := {split.images.shape[1:] for split in splits}) > 1:
     what = 'rows' if len(train.images.shape) == 2 else 'images'
     raise UsageError(f'{source}: expected {what} of one shape, got {" and ".join(map(str, map(list, shapes)))}')
+  is_table = len(train.images.shape) == 2
+  if is_table:
+    _check_rows(source, train, {'validation': validation, 'test': test})
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):
     raise UsageError(f'{source}: expected labels for all splits or for none')
@@ -119,7 +124,22 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   if len(shapes := {array.shape[1:] for array in given}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
-  return Dataset(name, None if len(train.images.shape) == 2 else 256, *splits, num_classes=num_classes)
+  return Dataset(name, None if is_table else 256, *splits, num_classes=num_classes)
+
+
+def _check_rows(source: str, train: Split, others: dict[str, Split]) -> None:
+  """Refuses rows of a table whose density float32 cannot hold, if the columns of the training rows are the units."""
+  rows = np.asarray(train.images)
+  mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+  for name, split in others.items():
+    rows = np.asarray(split.images)
+    near = (np.abs(rows - mean) <= _FARTHEST * std) | (std == 0)  # A flow refuses constant columns itself.
+    if not near.all():
+      row, column = np.unravel_index(np.argmin(near), near.shape)
+      raise UsageError(
+        f'{source}: expected {name} rows within {_FARTHEST:g} standard deviations of the training rows, '
+        f'got {rows[row, column]:g} in column {column} of row {row}'
+      )
 
 
 def check_dataset(source: str, dataset: Dataset) -> Dataset:

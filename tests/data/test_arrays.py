@@ -253,6 +253,7 @@ def test_a_table(tmp_path):
   np.testing.assert_array_equal(np.sort(rows[:, 0]), np.sort(table[:, 0].astype(np.float32)))
   np.savez(path, x_train=table, x_validation=table[:5], x_test=table[:7])
   assert [len(part) for part in (load(str(path)).train, load(str(path)).test)] == [20, 7]
+  far = np.where(np.arange(60).reshape(20, 3) == 7, 1e20, table)  # Its density would be 0 in float32.
   for arrays_of_file, message in (
     ({'x_train': table, 'x_validation': table}, 'expected arrays .*; got x_train, x_validation$'),
     ({'x_train': table.round().astype(int)}, r'or as a table, floats \[n, 2 or more\], got int64 \[20, 3\]$'),
@@ -262,6 +263,8 @@ def test_a_table(tmp_path):
       r'x_train: expected finite float32 numbers, got .* at position',
     ),
     ({'x_train': table, 'x_test': table[:, :2]}, 'expected rows of one shape'),
+    ({'x_train': table, 'x_test': far}, 'test rows within .*, got 1e[+]20 in column 1 of row 2$'),
+    ({'x_train': table, 'x_validation': far, 'x_test': table}, 'validation rows within .*, got 1e[+]20 in column 1 of'),
   ):
     np.savez(path, **arrays_of_file)
     raises(path, rf'table\.npz: .*{message}')

@@ -252,7 +252,12 @@ class Flow(Generator, _TransformedDistribution):
       outside, finite = tf.reduce_all(joint == -math.inf, axis=-1), tf.maximum(joint, joint.dtype.min)
       return tf.where(outside, tf.constant(-math.inf, joint.dtype), tf.reduce_logsumexp(finite, axis=-1))
     value, condition = self._broadcast(value, self.event_shape, condition)
-    return super().log_prob(value, name, training=training, component=component, condition=condition)
+    log_prob = super().log_prob(value, name, training=training, component=component, condition=condition)
+    if isinstance(self.dtype, tf.DType) and self.event_shape.rank == 1:
+      # So large that a network makes infinities of it, and NaN of their differences.
+      overflows = tf.math.is_nan(log_prob) & (tf.reduce_sum(tf.abs(value), axis=-1) > math.sqrt(value.dtype.max))
+      log_prob = tf.where(overflows, tf.constant(-math.inf, log_prob.dtype), log_prob)
+    return log_prob
 
   def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs: Any) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""

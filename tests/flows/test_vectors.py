@@ -102,6 +102,14 @@ def test_a_conditional_density_integrates_to_1(given):
   assert np.abs(one - other).sum() > 0.05
 
 
+@pytest.mark.parametrize('prior', ['normal', 'logistic'])
+def test_a_row_that_overflows_has_density_0(prior):
+  flow = randomise(tiny(prior=prior))
+  values = flow.log_prob(np.float32([[3e38, 0, 0], [0, -np.inf, 0], [np.nan, 0, 0], [0, 0, 0]])).numpy()
+  np.testing.assert_array_equal(values[:3], [-np.inf, -np.inf, np.nan])
+  assert np.isfinite(values[3])
+
+
 @pytest.mark.parametrize('shape', [1, (1,), 2.5, 'ab', (2, 2), None])
 def test_wrong_shapes_are_refused(shape):
   with pytest.raises(UsageError, match=r'`vector_shape` must be a number of at least 2 columns d, or \(d,\)\. Got: '):

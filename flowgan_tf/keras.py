@@ -325,8 +325,13 @@ class FlowModel(keras.Model):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     self._check_batch(x, y)
     x = tf.ensure_shape(x, (None, *self.flow.event_shape))  # Keras needs the shape, which a dataset may not know.
+    finite = {'y': y} if self._takes_pairs else {}
+    if sample_weight is not None:
+      finite['sample_weight'] = sample_weight
     asserted = []
-    if self._in_unit_cube:
+    if not self._in_unit_cube:
+      finite['images'] = x
+    else:
       # TensorFlow's minimum may pass over a NaN.
       inside = tf.reduce_all((x >= 0) & (x <= 1))
       message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
@@ -338,6 +343,9 @@ class FlowModel(keras.Model):
       asserted.append(tf.debugging.Assert(exist, [message, tf.reduce_min(y), tf.reduce_max(y)]))
     elif self._takes_pairs:
       y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
+    for name, value in finite.items():
+      is_finite = tf.reduce_all(tf.math.is_finite(tf.cast(value, self.flow.dtype)))
+      asserted.append(tf.debugging.Assert(is_finite, [f'`{name}` must be finite numbers. Got: NaN or infinity.']))
     # An unconditional flow ignores labels, whatever they are.
     inputs = [x, y] if self.flow._is_conditional else x
     with tf.control_dependencies([operation for operation in asserted if operation is not None]):

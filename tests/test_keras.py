@@ -588,6 +588,21 @@ def test_weights_of_another_form_are_refused(trained, weights):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
+def test_numbers_of_a_dataset_that_are_not_finite_are_refused():
+  vectors = fg.flows.vectors(2, couplings=2, hidden_units=4, condition_shape=(1,))
+  rows, given, nan = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32), np.float32(np.nan)
+  model = fg.keras.FlowModel(vectors)
+  model.compile('sgd', run_eagerly=True)
+  for name, data in (
+    ('images', (rows + nan, given)),
+    ('y', (rows, given + nan)),
+    ('sample_weight', (rows, given, given[:, 0] + nan)),
+  ):
+    for method in (model.fit, model.evaluate):
+      with pytest.raises(tf.errors.InvalidArgumentError, match=f'`{name}` must be finite numbers'):
+        method(dataset(data), verbose=0)
+
+
 @pytest.mark.parametrize('value', [-1.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (1.5, np.nan))])
 def test_values_outside_of_the_unit_interval_are_refused(value):
   model, images = fg.keras.FlowModel(make_flow()), make_images()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.errors import check
+
 
 def variable_or_tensor(value: Any, dtype: tf.DType | None = None) -> Any:
   """Returns a variable, a `tfp.util.DeferredTensor` or None as it is, and converts anything else to a tensor."""
@@ -19,7 +21,10 @@ def variable_or_tensor(value: Any, dtype: tf.DType | None = None) -> Any:
 
 def as_shape(value: int | Sequence[int] | tf.Tensor) -> tf.TensorShape | tf.Tensor:
   """Converts the shape of samples, which may be a single number."""
-  value = tf.convert_to_tensor(value, tf.int32)
+  # TensorFlow would take True for 1, and NumPy's 2.5 for 2.
+  found = tf.convert_to_tensor(value)
+  check('sample_shape', value, 'an integer, or several', found.dtype.is_integer or found.shape == (0,))
+  value = tf.cast(found, tf.int32)
   known = tf.get_static_value(value)
   return tf.reshape(value, [-1]) if known is None else tf.TensorShape(np.ravel(known))
 

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
 from flowgan_tf import flows
@@ -53,6 +54,13 @@ SMALL = {flows.real_nvp: {'channels': 2, 'blocks': 0}, flows.dcgan: {}}
 def test_arguments_out_of_range_are_refused(build, argument, value):
   with pytest.raises(ValueError, match=rf'^`{argument}` must .* Got: {re.escape(repr(value))}\.$'):
     build(**SMALL.get(build, {'couplings': 2, 'hidden_units': 2}) | {'image_shape': SHAPE, argument: value})
+
+
+@pytest.mark.parametrize('number', [2.5, np.float32(2.5), True, [True], [2.0, 3.0], 'a'])
+def test_numbers_of_samples_that_are_not_integers_are_refused(number):
+  for generator in (flows.vectors(2, couplings=2, hidden_units=2), flows.dcgan((4, 4, 1), channels=(1,))):
+    with pytest.raises(UsageError, match=r'^`sample_shape` must be an integer, or several\. Got: '):
+      generator.sample(number)
 
 
 PAPER = {'architecture': 'paper'}

@@ -139,7 +139,7 @@ class LastAxisNormalization(_WithEpsilon):
     if modulation is not None:
       scale, shift = tf.split(tf.cast(modulation, gamma.dtype), 2, axis=-1)
       gamma, beta = gamma * (1 + scale), beta * (1 + scale) + shift
-    rows = tf.reshape(x, (-1, x.shape[-1]))
+    rows = tf.reshape(x, (-1, self.gamma.shape[0]))  # A graph may not know the last axis.
     return tf.reshape(_layer_norm(rows, gamma, beta, tf.constant(self.epsilon, gamma.dtype)), tf.shape(x))
 
 

@@ -113,6 +113,16 @@ def test_what_a_conditioner_gets_and_must_return_is_said(mask):
     coupling.forward(tf.zeros((6, 5)))
 
 
+@pytest.mark.parametrize('shape', [None, [None, None], [None, 4], [3, None]])
+def test_a_graph_may_know_less_of_the_shape_than_a_layer_norm_needs(shape):
+  coupling = AdditiveCoupling(dense_conditioner(2, 4, 1, 'layer', 'float32'), masks.even_odd(4))
+  for variable in coupling.trainable_variables:
+    variable.assign_add(tf.random.stateless_uniform(variable.shape, (0, 1)))
+  x = tf.random.stateless_normal((3, 4), (0, 2))
+  graph = tf.function(coupling.forward, input_signature=[tf.TensorSpec(shape)])
+  np.testing.assert_allclose(graph(x), coupling.forward(tf.identity(x)), rtol=1e-5, atol=1e-6)
+
+
 def test_an_inner_bijector_of_another_shape_is_refused():
   def wrong(shift, scale):
     return tfb.Shift(tf.stack([shift, scale], axis=-2))

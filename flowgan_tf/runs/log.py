@@ -36,6 +36,13 @@ _CONDITIONAL = {'class_accuracy', 'label_share', 'psnr', 'consistency'}
 # The line of a conditional generator leaves these out. The files have them.
 _DETAILS = {'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
 _LOSSES = {'nll': ',.1f', 'critic_gap': '.3g'}  # in the lines of progress
+# What programs read in a record. A number that was not finite is None.
+_NUMBERS = (*_LINE, *_LOSSES, 'mode_score_std', 'inception_score_std')
+_KINDS: dict[str, tuple[type, ...]] = {
+  **dict.fromkeys(_NUMBERS, (float, int, type(None))),
+  **dict.fromkeys(('kind', 'scorer', 'scorer_hash'), (str,)),
+  **{'step': (int,), 'score_samples': (int,), 'seconds': (float,)},
+}
 
 
 class RunLog:
@@ -146,16 +153,21 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   for number, line in enumerate(lines, 1):
     try:
       record = json.loads(line)
-      if not (isinstance(record['step'], int) and isinstance(record['seconds'], float) and 'kind' in record):
+      if not ({'kind', 'step', 'seconds'} <= record.keys() and all(map(_suits, record, record.values()))):
         raise ValueError
       records.append(record)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError):  # What is no object has no keys.
       if number < len(lines) or content.endswith(b'\n'):
         damaged.append(str(number))
   if damaged:
     some = ', '.join(damaged[:5]) + (f' and {len(damaged) - 5} more' if len(damaged) > 5 else '')
     _LOG.warning('%s: damaged lines are left out: %s.', path, some)
   return records
+
+
+def _suits(name: str, value: object) -> bool:
+  """Whether a value of a record is of its kind, and NumPy can hold it if it is an integer."""
+  return name not in _KINDS or (type(value) in _KINDS[name] and not (isinstance(value, int) and abs(value) >= 2**63))
 
 
 def _listed(numbers: Mapping[str, tf.Tensor | float], forms: Mapping[str, str]) -> str:

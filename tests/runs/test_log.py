@@ -95,6 +95,12 @@ def test_damaged_lines_are_left_out_and_named(tmp_path, caplog):
   (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(content))
   assert [record['step'] for record in read_metrics(tmp_path)] == [0, 6]
   assert caplog.messages == [f'{tmp_path}/metrics.jsonl: damaged lines are left out: 2, 3, 4, 5, 6 and 3 more.']
+  # Values of another kind, or beyond all numbers of NumPy.
+  values = ('"nll": "abc"', f'"nll": {10**400}', '"nll": []', '"nll": true', '"score_samples": null', '"scorer": 3')
+  good = ('"nll": null', '"nll": 3', '"scorer": "classifier"', '"of_others": "abc"')
+  odd = [lines[1][:-1] + f', {value}}}'.encode() for value in (*values, *good)]
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([*odd, f'{{"step": {10**400}, "kind": "train"}}'.encode(), b'']))
+  assert len(read_metrics(tmp_path)) == len(good)
   # Neither the line that a kill cut off nor one without an end of line is damage.
   caplog.clear()
   (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join([lines[0], lines[1][:20]]))

@@ -6,6 +6,7 @@ not a signature: whoever edits a file on purpose can compute it again.
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -123,6 +124,17 @@ def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = N
     found.update(f'{name} {array.dtype} {array.shape}'.encode())
     found.update(np.ascontiguousarray(array).tobytes())
   return found.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+  """Waits until no other process is in this block with the same folder. The end of a process is an end of its block."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def sync(path: str | os.PathLike) -> None:

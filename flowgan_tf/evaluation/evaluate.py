@@ -14,7 +14,7 @@ from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.dataset import take
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.files import read_record, write_record
+from flowgan_tf.files import locked, read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
@@ -250,9 +250,9 @@ def evaluate_run(
       made = make_scorer(run.config, dataset, required=bool(scorer), thorough=True)
     records = _measure(run, dataset, checkpoints, split, n, float64, made, replicas)
     if replicas.is_chief:
-      # We read it again, because another process may have evaluated the run meanwhile.
-      merged = merge_records(read_evaluation(run.workdir), records)
-      write_record(run.workdir / _RECORD, {'records': merged})
+      # We read it again, because another process may have evaluated the run meanwhile. A training locks the run itself.
+      with locked(run.workdir / 'checkpoints'):
+        write_record(run.workdir / _RECORD, {'records': merge_records(read_evaluation(run.workdir), records)})
     replicas.wait_for_all()
     return records if replicas.is_chief else []
 

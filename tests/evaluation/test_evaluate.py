@@ -24,7 +24,7 @@ from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.metrics.conditional import label_agreement
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.folder import open_workdir
+from flowgan_tf.runs.folder import exclusive, open_workdir
 from flowgan_tf.runs.run import make_generator
 from flowgan_tf.runs.seeds import Purpose
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
@@ -270,6 +270,26 @@ def test_two_evaluations_at_once_keep_the_records_of_both(workdir, monkeypatch):
   [record] = evaluate_run(workdir, ['latest'], 'test', 0)
   assert 'nll' in record and not {'score_samples', 'sample_std'} & record.keys()
   assert {record['split'] for record in read_evaluation(workdir)} == {'validation', 'test'}
+
+
+def test_no_other_evaluation_comes_between_reading_and_writing(workdir, monkeypatch):
+  alone = []
+
+  def watched(function):
+    def call(*args):
+      try:
+        with exclusive(workdir / 'checkpoints'):
+          alone.append(False)
+      except UsageError:
+        alone.append(True)
+      return function(*args)
+
+    return call
+
+  monkeypatch.setattr(evaluate, 'read_evaluation', watched(read_evaluation))
+  monkeypatch.setattr(evaluate, 'write_record', watched(evaluate.write_record))
+  evaluate_run(workdir, ['latest'], 'test', 0)
+  assert alone == [False, True, True]  # The file is read for the first time before the work.
 
 
 def test_a_generator_without_a_likelihood(tmp_path, images, dataset, monkeypatch):

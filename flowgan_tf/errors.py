@@ -14,6 +14,7 @@ import numpy as np
 
 __all__ = [
   'LARGEST_IMAGE',
+  'LARGEST_TEMPERATURE',
   'UsageError',
   'check',
   'check_bool',
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 LARGEST_IMAGE = 4096  # pixels on a side, of images that are resized
+LARGEST_TEMPERATURE = 1e6  # far above any use, and so small that no network makes infinities of the noise
 
 
 class UsageError(ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError
 from flowgan_tf.flows import Generator
 
 __all__ = ['export']
@@ -37,7 +37,7 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   ```
 
   The seed is stateless: a pair of ints, as for `Flow.sample`, or an int, which stands for the pair `(seed, 0)`; in the
-  signature it is an int. The temperature is a finite number of at least 0. A generator without a likelihood has only
+  signature it is an int. The temperature is a number from 0 to 1e6. A generator without a likelihood has only
   `sample` and `decode`.
 
   The functions of a flow with classes take `label`: an int for all images, or an int for each. Without a label,
@@ -172,8 +172,8 @@ def _checked_labels(labels: tf.Tensor | None, classes: int) -> tf.Tensor | None:
 
 
 def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
-  valid = (temperature >= 0) & tf.math.is_finite(temperature)
-  message = '`temperature` must be a finite number of at least 0. Got:'
+  valid = (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE)
+  message = f'`temperature` must be a number from 0 to {LARGEST_TEMPERATURE:g}. Got:'
   with tf.control_dependencies([tf.debugging.Assert(valid, [message, temperature])]):
     return tf.identity(temperature)
 

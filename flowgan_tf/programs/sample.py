@@ -15,11 +15,10 @@ import pathlib
 import sys
 import zlib
 
-import numpy as np
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
 from flowgan_tf.files import save_arrays
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
@@ -42,7 +41,7 @@ flags.DEFINE_integer('label', None, 'Class of the samples. Default: a row for ea
 flags.DEFINE_list(
   'condition', None, 'Vector that the samples are given, such as 0.5,1.2. Default: the vectors of test images.'
 )
-flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.', lower_bound=0.0)
+flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.')
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_bool('interpolate', False, 'Draw rows of images that lead from one sample to another.')
 flags.DEFINE_bool('neighbors', False, 'Draw the training images nearest to each sample, in pixels, beside it.')
@@ -55,8 +54,8 @@ _IN_A_ROW = 8
 
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
-  if not FLAGS.temperature <= float(np.finfo(np.float32).max):
-    raise UsageError(f'--temperature must be a finite number of at least 0. Got: {FLAGS.temperature}.')
+  expected, holds = f'a number from 0 to {LARGEST_TEMPERATURE:g}', 0 <= FLAGS.temperature <= LARGEST_TEMPERATURE
+  check('temperature', FLAGS.temperature, expected, holds)
   if FLAGS.interpolate and FLAGS.neighbors:
     raise UsageError('--interpolate must be left out with --neighbors.')
   if FLAGS.label is not None and FLAGS.condition is not None:

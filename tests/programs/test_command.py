@@ -147,7 +147,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('evaluate', 'RUN', '--split=nonsense'): '--split=nonsense: value should be one of ',
     ('export',): 'expected one run folder, as in `export runs/demo`; got 0 arguments',
     ('export', ''): 'arguments must be paths. Got: an empty one.',
-    ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a finite number of at least 0.',
+    ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a number from 0 to 1e+06.',
     (
       'train',
       '--condition=lable',

@@ -138,7 +138,7 @@ def test_the_default_path_and_mistakes(finished, tmp_path, monkeypatch):
   (tmp_path / 'folder').mkdir()
   (tmp_path / 'file').touch()
   for flags, said in (
-    (['--temperature=nan'], '--temperature must be a finite number of at least 0. Got: nan.'),
+    (['--temperature=nan'], '--temperature must be a number from 0 to 1e+06. Got: nan.'),
     (['--neighbors', '--interpolate'], '--interpolate must be left out with --neighbors.'),
     (['--out=file/x'], 'file/x.npz: cannot be written'),
     *(([f'--out={out}'], '--out') for out in ('', 'folder', 'new/')),

@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
@@ -80,8 +81,22 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
       old.rename(folder)
     for left in (new, old):
       shutil.rmtree(left, ignore_errors=True)
+  for left in folder.parent.iterdir():  # A kill may have left them.
+    found = re.fullmatch(re.escape(folder.name) + r'\.(\d{1,9})\.(new|old)', left.name)
+    if found and not _is_alive(int(found[1])):
+      shutil.rmtree(left, ignore_errors=True)
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
     _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern; move the folder before you load it.', folder)
+
+
+def _is_alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:  # It is another user's.
+    pass
+  return True
 
 
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf import flows
+from flowgan_tf import flows, saved_model
 from flowgan_tf.errors import UsageError
 from flowgan_tf.saved_model import _checked_labels, export
 
@@ -241,6 +241,19 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path, monkeypatch):
   assert {path.name for path in tmp_path.iterdir()} == {'export', 'link'}
   found = tf.saved_model.load(tmp_path / 'export')
   np.testing.assert_array_equal(found.log_prob(images), older.log_prob(images))
+
+
+def test_what_a_killed_export_has_left_is_removed(tmp_path, monkeypatch):
+  gone = subprocess.Popen([sys.executable, '-c', ''])
+  gone.wait()
+  removed = {f'export.{gone.pid}.new', f'export.{gone.pid}.old'}
+  kept = {f'export.{os.getppid()}.new', f'export-2.{gone.pid}.new'}
+  for name in removed | kept:
+    (tmp_path / name).mkdir()
+  monkeypatch.setattr(saved_model, '_trace', lambda generator: (None, None))
+  monkeypatch.setattr(tf.saved_model, 'save', lambda module, path, signatures: os.mkdir(path))
+  export(None, tmp_path / 'export')
+  assert {path.name for path in tmp_path.iterdir()} == kept | {'export'}
 
 
 @pytest.mark.slow

@@ -113,9 +113,11 @@ def _read_images(paths: list[pathlib.Path], image_size: int) -> Iterator[np.ndar
     image = _read_image(path, image_size)
     image_shape = image_shape or image.shape
     if image.shape != image_shape:
+      same_channels = image.shape[2] == image_shape[2]
       raise UsageError(
         f'{path}: expected an image like {paths[0].name}, [height, width, channels] {list(image_shape)}, '
-        f'got {list(image.shape)}' + (RESIZE if image.shape[2] == image_shape[2] else '')
+        f'got {list(image.shape)}' + RESIZE * same_channels,
+        'image_size' if same_channels else None,
       )
     yield image
 

@@ -125,7 +125,7 @@ class _Records:
         images = np.stack([crop_and_resize(image, self._image_size) for image in images])
       if None not in self.image_shape and images.shape[1:] != self.image_shape:
         shapes = f'{list(self.image_shape)} and {list(images.shape[1:])}'
-        raise UsageError(f'{self._dataset}: expected images of one shape, got {shapes}{RESIZE}')
+        raise UsageError(f'{self._dataset}: expected images of one shape, got {shapes}{RESIZE}', 'image_size')
       yield images, labels
 
 

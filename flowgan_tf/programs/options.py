@@ -193,6 +193,10 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   generator = generator or config.generator
   if condition and condition != 'label' and generator in config and 'components' in config[generator]:
     needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
+  elif condition and generator in config and (components := config[generator].get('components', 1)) > 1:
+    classes = recipes.count_classes(dataset)
+    if classes and components % classes:  # Each class has as many as the others.
+      needed = needed | {f'{generator}.components': -(-components // classes) * classes}
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
   return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'

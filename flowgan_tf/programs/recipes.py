@@ -6,8 +6,10 @@ import zipfile
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
+from flowgan_tf.data.dataset import RESIZE
+from flowgan_tf.errors import UsageError
 from flowgan_tf.files import IMAGE_SUFFIXES
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS
@@ -19,6 +21,7 @@ sources = lazy_import('flowgan_tf.data.sources')
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
 _SMALL = 10  # pixels on a side, of images for which the configuration of the digits is good
+_MOST = 1000  # images of a folder whose size is looked at
 _LARGE = 128  # pixels on a side, of images for which no configuration is good
 
 
@@ -28,17 +31,24 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
   A plug-in's data are loaded. Nothing was seen of digits, which are the default, or of what is no readable file. The
   latter may be a name of TFDS, or loading it will say what is wrong. Its images are not mirrored, because they may be
   letters.
+
+  Raises:
+    UsageError: If one of the first images of a folder has another size, and `image_size` is 0.
   """
   if dataset in _OWN:
     return f'{dataset}.py', {}, dataset if dataset != 'digits' else ''
   if dataset in _TFDS:
     return 'images.py', _TFDS[dataset], dataset
   path = pathlib.Path(os.path.expanduser(dataset))
+  other: tuple[int, ...] = ()
   if is_plugin(dataset) and not path.exists():
     loaded = sources.load(dataset)
     count, shape = len(loaded.train), loaded.image_shape
   else:
-    count, shape = _look(path)
+    count, shape, other = _look(path)
+  if other and not image_size:
+    shapes = f'{list(shape)} and {list(other)}'
+    raise UsageError(f'{dataset}: expected images of one shape, got {shapes}{RESIZE}', 'image_size')
   if not shape:
     return 'images.py', {'flip': False}, ''
   if len(shape) == 1:
@@ -59,9 +69,29 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
   return 'images.py', settings | ({'jet.patch_size': patch} if patch < 4 else {}), seen
 
 
-def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...]]:
-  """Returns the number of images or training rows and the shape of one, which is () for what cannot be read."""
+def count_classes(dataset: str) -> int:
+  """Returns the number of classes of the user's own data; 0 if they are not labelled, or cannot be read."""
+  path = pathlib.Path(os.path.expanduser(dataset))
+  try:
+    if path.suffix == '.npz':
+      with np.load(path) as archive:
+        labels = [archive[name] for name in archive.files if name == 'labels' or name.startswith('y_')]
+    else:
+      labels = [np.load(file) for file in path.glob('*_labels.npy')]
+      if not labels:
+        return sum(child.is_dir() and not child.name.startswith('.') for child in path.iterdir())
+    return 1 + max(int(part.max()) for part in labels)
+  except Exception:  # As in `_look`.
+    return 0
+
+
+def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+  """Returns the number of images or training rows and the shape of one, which is () for what cannot be read.
+
+  If an image of a folder has another height or width, its shape comes last.
+  """
   arrays, files = path / 'train.npy', []
+  other: tuple[int, ...] = ()
   if path.is_dir() and not arrays.exists():
     found = (file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
     files = [file for file in found if not any(part.startswith('.') for part in file.relative_to(path).parts)]
@@ -69,18 +99,23 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...]]:
   try:
     if files:
       shape = (len(files), *_image_shape(min(files)))
+      shapes = map(_image_shape, files[:_MOST])
+      other = next((found for found in shapes if found[:2] != shape[1:3]), ())
     else:
       shape = _npz_shape(path) if path.suffix == '.npz' else np.load(arrays, mmap_mode='r').shape
   except Exception:  # A damaged or missing file can raise anything. Nothing is hidden: loading it says what is wrong.
-    return 0, ()
+    return 0, (), ()
   if len(shape) == 3:
     shape = (*shape, 1)
-  return (shape[0], tuple(shape[1:])) if len(shape) in (2, 4) else (0, ())
+  return (shape[0], tuple(shape[1:]), other) if len(shape) in (2, 4) else (0, (), ())
 
 
 def _image_shape(path: pathlib.Path) -> tuple[int, int, int]:
   with Image.open(path) as image:
-    return image.height, image.width, 1 if image.mode in ('1', 'L') else 3
+    # Loading turns an image by this tag; without the key, Pillow would read the whole file in search of it.
+    is_turned = 'exif' in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    height, width = image.size if is_turned else image.size[::-1]
+    return height, width, 1 if image.mode in ('1', 'L') else 3
 
 
 def _npz_shape(path: pathlib.Path) -> tuple[int, ...]:

@@ -1,13 +1,15 @@
 """The configuration that suits the data, when no --config is given."""
 
+import re
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flowgan_tf.configs import digits, images, mnist, table
 from flowgan_tf.programs.recipes import choose
 from flowgan_tf.runs.config import settings
-from tests.programs.conftest import parsed_config
+from tests.programs.conftest import call, parsed_config
 
 
 def photos(folder, shape, count=3, name='a.jpg'):
@@ -67,6 +69,38 @@ def test_hidden_files_are_not_looked_at(tmp_path):
 
 def test_a_new_size(tmp_path):
   assert choose(str(photos(tmp_path / 'photos', (100, 70, 3))), 64) == ('images.py', {}, '3 images of 64 x 64 x 3')
+
+
+def test_sizes_that_differ_are_refused_before_anything_is_loaded(tmp_path):
+  folder, turned = photos(tmp_path / 'photos', (20, 30, 3)), Image.Exif()
+  turned[ExifTags.Base.Orientation] = 6
+  Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(folder / 'cats' / '9.jpg', exif=turned)
+  assert choose(str(folder))[2] == '4 images of 20 x 30 x 3'
+  photos(folder / 'more', (20, 31, 3))
+  expected = r'got \[20, 30, 3\] and \[20, 31, 3\]; to crop and resize all of them, set --config\.image_size, for exam'
+  outcome = call('train', f'--dataset={folder}')
+  assert outcome.status == 2 and re.search(expected, outcome.err), outcome
+  assert choose(str(folder), 16)[2] == '7 images of 16 x 16 x 3'
+
+
+@pytest.mark.parametrize('kind', ['folders', 'npz', 'npy'])
+def test_components_are_rounded_up_to_a_multiple_of_the_classes(tmp_path, kind):
+  path, labels = tmp_path / 'photos', np.arange(9) % 3
+  if kind == 'folders':
+    for name in ('a', 'b', 'c'):
+      photos(path / name, (8, 8))
+      (path / name / 'cats').rename(path / f'{name}_')
+      (path / name).rmdir()
+  elif kind == 'npz':
+    path = tmp_path / 'photos.npz'
+    np.savez(path, x_train=np.zeros((9, 8, 8), np.uint8), y_train=labels)
+  else:
+    path.mkdir()
+    np.save(path / 'train.npy', np.zeros((9, 8, 8, 1), np.uint8))
+    np.save(path / 'train_labels.npy', labels)
+  assert parsed_config([f'--dataset={path}']).nice.components == 20
+  assert parsed_config([f'--dataset={path}', '--condition=label']).nice.components == 21
+  assert parsed_config([f'--dataset={path}', '--condition=label', '--config.nice.components=6']).nice.components == 6
 
 
 def test_names_and_what_cannot_be_read(tmp_path):

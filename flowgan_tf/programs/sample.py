@@ -83,6 +83,8 @@ def main(arguments: list[str]) -> None:
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
   default = run.workdir / 'samples' / name
   out = pathlib.Path(FLAGS.out or default)
+  if FLAGS.out and out.suffix in ('.png', '.npz'):
+    out = out.with_suffix('')
   save_arrays(f'{out}.npz', picture.arrays)
   if picture.grid is not None:
     fg.display.save_png(picture.grid, f'{out}.png')

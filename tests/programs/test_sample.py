@@ -134,6 +134,12 @@ def test_the_default_path_and_mistakes(finished, tmp_path, monkeypatch):
   workdir, _ = finished
   stem = f'{workdir}/samples/samples_best_nll_{load_run(workdir, "best_nll").step}_seed5_t0.7'
   assert call('sample', workdir, '--n=2', '--seed=5', '--temperature=0.7').out == f'{stem}.png\n{stem}.npz\n'
+  for suffix in ('', '.png', '.npz'):
+    assert (
+      call('sample', workdir, '--n=1', f'--out={tmp_path}/t{suffix}').out == f'{tmp_path}/t.png\n{tmp_path}/t.npz\n'
+    )
+    for name in ('t.png', 't.npz'):
+      (tmp_path / name).unlink()
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'folder').mkdir()
   (tmp_path / 'file').touch()

@@ -36,8 +36,6 @@ def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
-  if not FLAGS.evaluate:
-    raise UsageError('--evaluate must be true, because the sweep draws the evaluations. Got: false.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)
@@ -83,9 +81,10 @@ def main(arguments: list[str]) -> int:
 
 def _settings(seed, weight):
   """Returns the settings of the run for a seed and a lambda."""
+  found = {'seed': seed, 'evaluate': True}
   if weight in (0, math.inf):
-    return {'seed': seed, 'objective': 'mle' if weight else 'adversarial'}
-  return {'seed': seed, 'objective': 'hybrid', 'lambda': weight}
+    return found | {'objective': 'mle' if weight else 'adversarial'}
+  return found | {'objective': 'hybrid', 'lambda': weight}
 
 
 def _check(configs, analyses):

@@ -32,9 +32,6 @@ flags.DEFINE_integer(
   lower_bound=10,
   upper_bound=10**6,
 )
-flags.DEFINE_bool(
-  'evaluate', True, 'Whether to evaluate the checkpoints on the test images at the end. `evaluate RUN` does so later.'
-)
 command.require_path('workdir')
 
 
@@ -65,7 +62,7 @@ def condition_suffix(config: config_dict.ConfigDict) -> str:
 
 
 def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
-  """Trains a run, prints its evaluation unless --evaluate=false, exports it, and returns the exit status."""
+  """Trains a run, prints its evaluation unless the configuration says no, exports it, and returns the exit status."""
   try:
     fg.training.train(config, workdir, scorer_required=FLAGS.scorer is not None)
   except fg.training.TrainingDiverged as error:
@@ -73,7 +70,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     return 1
   if not fg.replicas.make_replicas(config.strategy).is_chief:
     return 0
-  if FLAGS.evaluate:
+  if config.evaluate:
     checkpoints = fg.runs.checkpoints.available(workdir)
     # A user who trains without scores may lack what the scores need.
     samples = FLAGS.samples if config.score_samples and not generator_of(config).traits.draws_rows else 0

@@ -103,9 +103,18 @@ class ReportSettings(Settings):
     free=True,
   )
 
+  evaluate: bool = setting(
+    True,
+    'Whether `train` evaluates the checkpoints on the test images at the end. `evaluate RUN` does so later.',
+    short=True,
+    free=True,
+  )
+
   @classmethod
   def idle(cls, name: str, config: Any) -> str:
-    """Only Inception has weights to load."""
+    """Nothing scores the rows of a table, and only Inception has weights to load."""
+    if name in ('score_samples', 'scorer', 'inception_weights') and generator_of(config).traits.draws_rows:
+      return f'generator {config.generator}'
     idle = name == 'inception_weights' and config.scorer != 'inception'
     return f'scorer {config.scorer}' if idle else ''
 

@@ -96,12 +96,12 @@ def call(program: str, *arguments: object, as_module: bool = False) -> Outcome:
   return Outcome(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
-def parsed_config(arguments: list[str]) -> config_dict.ConfigDict:
-  """Returns the configuration that `train` makes of flags."""
+def parsed_config(arguments: list[str], workdir: pathlib.Path | None = None) -> config_dict.ConfigDict:
+  """Returns the configuration that `train` makes of flags, for a run in `workdir` if there is one."""
   with untouched(), mock.patch.object(sys, 'argv', ['bin/train', *arguments]):
     importlib.import_module('flowgan_tf.programs.train')
     flags.FLAGS(sys.argv)
-    [config] = options.configurations()
+    [config] = options.configurations(workdir=workdir)
     return config
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from flowgan_tf.configs import digits
+from flowgan_tf.runs.folder import Description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 
 FILE = """
@@ -93,6 +94,14 @@ def test_a_bad_flag_ends_in_one_line_before_anything_is_made(tmp_path, monkeypat
   monkeypatch.chdir(tmp_path)
   assert_one_line(call('train', '--workdir=run', *flags), 'train', said)
   assert [path.name for path in tmp_path.iterdir()] == ['odd']
+
+
+def test_a_run_that_began_without_an_evaluation_goes_on_without_one(tmp_path):
+  (tmp_path / 'checkpoints' / 'latest').mkdir(parents=True)
+  (tmp_path / 'checkpoints' / 'latest' / 'checkpoint').touch()
+  write_description(tmp_path, Description(parsed_config(['--evaluate=false']), {}))
+  assert not parsed_config([], tmp_path).evaluate and parsed_config(['--evaluate'], tmp_path).evaluate
+  assert parsed_config([]).evaluate
 
 
 def test_a_lambda_alone_makes_a_hybrid():

@@ -108,7 +108,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--init_from=/missing'], '/missing: no such folder'),
     (['--condition=vector'], "--condition must be something other than 'vector': digits has no array of conditions."),
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
-    (['--evaluate=false'], '--evaluate must be true, because the sweep draws the evaluations. Got: false.'),
+    (['--evaluate=false'], '--evaluate must be left out, because sweep sets it. Got: False.'),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )

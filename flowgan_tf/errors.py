@@ -3,11 +3,12 @@
 Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."
 """
 
+import difflib
 import errno
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
   'check_memory',
   'check_number',
   'check_path',
+  'did_you_mean',
   'is_integer',
   'is_path',
   'renamed',
@@ -122,6 +124,12 @@ def is_path(value: Any) -> bool:
 def is_integer(value: object) -> TypeGuard[int]:
   """Whether `value` is an integer of Python or NumPy. A bool is not."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = '') -> str:
+  """Returns what a user may have meant by a name that does not exist, such as '; did you mean mnist?'; or ''."""
+  near = difflib.get_close_matches(name, list(known), cutoff=0.8)
+  return f'; did you mean {" or ".join(prefix + other for other in near)}?' if near else ''
 
 
 def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:

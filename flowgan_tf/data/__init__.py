@@ -28,8 +28,9 @@ if TYPE_CHECKING:
   from flowgan_tf.data.dataset import Dataset, Split
   from flowgan_tf.data.images import write_folder
   from flowgan_tf.data.labels import hide_labels, spread_labels
+  from flowgan_tf.data.names import NAMES
   from flowgan_tf.data.pipeline import Batch, dequantize, dequantized_chunks, training_batches
-  from flowgan_tf.data.sources import NAMES, load
+  from flowgan_tf.data.sources import load
 else:
   _MODULES = {
     'arrays': ['StoredImages'],
@@ -38,8 +39,9 @@ else:
     'images': ['write_folder'],
     'kinds': [],
     'labels': ['hide_labels', 'spread_labels'],
+    'names': ['NAMES'],
     'pipeline': ['Batch', 'dequantize', 'dequantized_chunks', 'training_batches'],
-    'sources': ['NAMES', 'load'],
+    'sources': ['load'],
     'tfds': [],
   }
   __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

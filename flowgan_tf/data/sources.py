@@ -9,12 +9,11 @@ from sklearn.datasets import load_digits
 
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
+from flowgan_tf.data.names import NAMES
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
 from flowgan_tf.plugins import Registry, is_plugin, refusal
 
 _LOG = logging.getLogger(__name__)
-
-NAMES = ('digits', *tfds.NAMES)
 
 #: The data sets from outside of the package, `module:function`: the function takes nothing and returns a `Dataset`.
 SOURCES: Registry[Callable[[], Dataset]] = Registry(

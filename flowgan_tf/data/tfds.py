@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import pathlib
-import re
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ import tensorflow as tf
 
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
+from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.errors import UsageError
 from flowgan_tf.lazy import lazy_import
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 else:
   tfds = lazy_import('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
-
-# The data sets that are split here as in the literature.
-NAMES = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
 
 _BATCH = 256  # images to decode at a time
 _TIMEOUT_SECONDS = 5
@@ -40,14 +36,9 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
   read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew,
   which takes far longer than reading it.
   """
-  if not re.fullmatch(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?', dataset):
-    raise _unknown(dataset)
-  if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
-    raise UsageError(
-      f'`data_dir` must be a folder with prepared TFDS data sets. Got: {data_dir}, which does not exist.', 'data_dir'
-    )
-  root = os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
-  folder = _prepared_folder(root, dataset) or _prepare(dataset, root)
+  check_exists(dataset, data_dir)
+  root = tfds_root(data_dir)
+  folder = prepared_folder(root, dataset) or _prepare(dataset, root)
 
   try:
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
@@ -77,8 +68,8 @@ class _Records:
     features, splits = builder.info.features, builder.info.splits
     self._image_key, self._label_key = _keys(dataset, features)
     self.num_classes = features[self._label_key].num_classes if self._label_key else None
-    # Each data set of `NAMES` has both of these splits, or it is damaged.
-    names = ('train', 'test') if dataset in NAMES else [name for name in arrays.PARTS if name in splits]
+    # Each data set of `OF_TFDS` has both of these splits, or it is damaged.
+    names = ('train', 'test') if dataset in OF_TFDS else [name for name in arrays.PARTS if name in splits]
     if 'train' not in names:
       raise UsageError(f"{dataset}: expected a split 'train', got {', '.join(splits)}")
     self._names, numbered, first = names, {}, 0
@@ -154,23 +145,13 @@ def _divide(dataset: str, splits: dict[str, Split]) -> tuple[Split, Split, Split
   return *hold_out(splits['train'], 1 / 6 if is_mnist else 1 / 10, shuffle=not is_mnist, source=dataset), test
 
 
-def _prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
-  """Returns the newest <root>/<dataset>/<x.y.z> whose preparation was completed, or None."""
-  folders = [info.parent for info in pathlib.Path(root, dataset).glob('*/dataset_info.json')]
-  folders = [folder for folder in folders if re.fullmatch(r'\d+\.\d+\.\d+', folder.name)]
-  return max(folders, key=lambda folder: [int(number) for number in folder.name.split('.')], default=None)
-
-
 def _prepare(dataset: str, root: str) -> pathlib.Path:
   """Downloads and prepares a data set; returns its folder."""
   elsewhere = (
     f"machine, python -c \"import tensorflow_datasets as tfds; tfds.load('{dataset}', data_dir='DIR')\", and set "
     'the environment variable TFDS_DATA_DIR to DIR'
   )
-  try:
-    builder_cls = tfds.builder_cls(dataset.partition('/')[0])
-  except tfds.core.DatasetNotFoundError as error:
-    raise _unknown(dataset) from error
+  builder_cls = tfds.builder_cls(dataset.partition('/')[0])
   address = next(iter(builder_cls.url_infos or ()), None)  # It is None for data that need no download.
   if address and not host_answers(address):
     raise UsageError(
@@ -194,16 +175,6 @@ def _prepare(dataset: str, root: str) -> pathlib.Path:
       f'damaged, or prepare it on another {elsewhere}'
     ) from error
   return pathlib.Path(builder.data_dir)
-
-
-def _unknown(dataset: str) -> UsageError:
-  """Returns the error for what is neither a name nor a path."""
-  names = ', '.join(('digits', *NAMES))
-  return UsageError(
-    f'`dataset` must be one of {names}, another data set of TFDS, a folder of images or an .npz file. '
-    f'Got: {dataset!r}.',
-    'dataset',
-  )
 
 
 def host_answers(url: str) -> bool:

@@ -1,25 +1,25 @@
 """What all programs share: how they start, how they report errors, and their exit statuses."""
 
 import contextlib
-import difflib
 import errno
 import gc
 import importlib
 import io
 import logging
 import os
+import pathlib
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from flowgan_tf import progress
-from flowgan_tf.errors import UsageError, is_path
+from flowgan_tf.errors import UsageError, did_you_mean, is_path
 from flowgan_tf.plugins import search_in
-from flowgan_tf.runs.pretrained import PREFIX
+from flowgan_tf.runs.pretrained import PREFIX, find_folder
 
 FLAGS = flags.FLAGS
 
@@ -95,8 +95,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _hint(name: str) -> str:
   """Returns what a user may have meant by a flag that does not exist; '' if nothing is near."""
-  near = difflib.get_close_matches(name, list(FLAGS), cutoff=0.8)
-  hint = f'; did you mean {" or ".join(f"--{other}" for other in near)}?' if near else ''
+  hint = did_you_mean(name, FLAGS, '--')
   block = re.fullmatch(r'config\.(\w+)\.\w+', name)
   if block and not any(known.startswith(f'config.{block[1]}.') for known in FLAGS):
     hint += f'; a generator {block[1]} from outside of flowgan_tf needs --generator=MODULE:{block[1]}'
@@ -192,8 +191,15 @@ def load_tensorflow() -> None:
   logger.addFilter(lambda record: 'triggered tf.function retracing' not in record.getMessage())
 
 
-def run_argument(arguments: list[str]) -> str:
-  """Returns RUN, the only positional argument of a program."""
+def refuse_idle(names: Iterable[str], why: str) -> None:
+  """Refuses flags that have no effect, such as 'with --check'."""
+  for name in names:
+    if FLAGS[name].present:
+      raise UsageError(f'`{name}` must be left out, as it has no effect {why}. Got: {FLAGS[name].value}.', name)
+
+
+def run_argument(arguments: list[str]) -> pathlib.Path:
+  """Returns the folder of RUN, the only positional argument of a program."""
   if len(arguments) != 1:
     raise UsageError(f'expected one run folder, as in `{program()} runs/demo`; got {len(arguments)} arguments')
-  return arguments[0]
+  return find_folder(arguments[0])

@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
+from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import read_record
 from flowgan_tf.plugins import is_plugin, search_in
@@ -34,7 +35,7 @@ from flowgan_tf.runs.config import (
   validate,
 )
 from flowgan_tf.runs.folder import check_same_training, exclusive, has_saved, read_description
-from flowgan_tf.runs.pretrained import PREFIX
+from flowgan_tf.runs.pretrained import PREFIX, find_folder
 from flowgan_tf.runs.settings import CHECKPOINTS
 
 FLAGS = flags.FLAGS
@@ -106,7 +107,7 @@ def _given_flags() -> dict[str, str]:
 def configurations(
   variants: Sequence[Mapping[str, Any]] = ({},), workdir: pathlib.Path | None = None
 ) -> list[config_dict.ConfigDict]:
-  """Returns the configurations that the flags describe. It checks them before it loads TensorFlow.
+  """Returns the configurations that the flags describe, after checking them without TensorFlow.
 
   Without --config, the settings of the run in `workdir` are what the flags change, if it has a checkpoint. They must
   not change the run.
@@ -163,12 +164,20 @@ def configurations(
     raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
   if said:
     _LOG.info(said)
-  command.load_tensorflow()
   for config in configs:
-    path = os.path.abspath(os.path.expanduser(config.dataset))
-    if config.dataset not in fg.data.NAMES and os.path.exists(path):
-      config.dataset = path
+    if is_local(config.dataset):
+      config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   return configs
+
+
+def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
+  """Checks that the data and the run from which a training starts exist, before TensorFlow is loaded."""
+  check_exists(config.dataset, config.data_dir)
+  if config.init_from and not has_saved(workdir):
+    try:
+      find_folder(config.init_from)
+    except UsageError as error:
+      raise UsageError(f'`init_from`: {error}', 'init_from') from error
 
 
 def _check_workdir(workdir: pathlib.Path) -> None:

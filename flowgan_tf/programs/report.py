@@ -15,6 +15,7 @@ import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
 from flowgan_tf.programs import command
+from flowgan_tf.runs.pretrained import find_folder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('out', None, 'Path of the page. Default: report.html in the run, or beside several runs.')
@@ -25,12 +26,13 @@ def main(arguments: list[str]) -> None:
   """Writes the page."""
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
+  workdirs = [*map(find_folder, arguments)]
   command.load_tensorflow()
-  runs, damage = fg.study.summarize(arguments)
+  runs, damage = fg.study.summarize(workdirs)
   for line in damage:
     print(f'report: {command.message(line)}', file=sys.stderr)
-  first = fg.runs.run.locate(arguments[0])
-  out = pathlib.Path(FLAGS.out or (first if len(arguments) == 1 else first.parent) / 'report.html')
+  first = workdirs[0]
+  out = pathlib.Path(FLAGS.out or (first if len(workdirs) == 1 else first.parent) / 'report.html')
   write_atomically(out, fg.report.render(fg.report.make_report(runs, damage)))
   print(out)
 

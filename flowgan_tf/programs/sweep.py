@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int:
   first = configs[0]
   if first.strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
-  # Both must come before TensorFlow makes its devices.
-  train.use_cores(first)
-  fg.replicas.make_replicas(first.strategy)
   name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
   folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
+  # Both must come before TensorFlow makes its devices.
+  train.start(first, folder)
+  fg.replicas.make_replicas(first.strategy)
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
   _check(configs, analyses)

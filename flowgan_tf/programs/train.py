@@ -28,7 +28,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
   'samples',
   5000,
-  'Samples behind the final scores, unless --config.score_samples=0 or --evaluate=false.',
+  'Samples behind the final scores.',
   lower_bound=10,
   upper_bound=10**6,
 )
@@ -41,19 +41,36 @@ def main(arguments: list[str]) -> int:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   began = time.monotonic()
   [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
-  use_cores(config)
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
-  status = train_and_evaluate(config, pathlib.Path(FLAGS.workdir or default))
+  workdir = pathlib.Path(FLAGS.workdir or default)
+  start(config, workdir)
+  status = train_and_evaluate(config, workdir)
   if not status:
     progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
   return status
 
 
-def use_cores(config: config_dict.ConfigDict) -> None:
-  """Lets each core compute a part of the batch, unless XLA, replicas or the generator's own products need all cores."""
+def start(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
+  """Checks what needs no TensorFlow and loads it; then lets each core compute a part of the batch.
+
+  XLA, replicas and the products of some generators need all cores instead.
+  """
+  if why := _unscored(config):
+    command.refuse_idle(['samples'], f'with {why}')
+  options.check_sources(config, workdir)
+  command.load_tensorflow()
   if not (config.jit or config.strategy or generator_of(config).traits.computed_whole):
     fg.cores.compute_parts()
+
+
+def _unscored(config):
+  """Says why no samples are scored at the end; '' if they are. Who trains without scores may lack what they need."""
+  if not config.evaluate:
+    return '--evaluate=false'
+  if generator_of(config).traits.draws_rows:
+    return f'generator {config.generator}'
+  return '' if config.score_samples else '--config.score_samples=0'
 
 
 def condition_suffix(config: config_dict.ConfigDict) -> str:
@@ -72,8 +89,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     return 0
   if config.evaluate:
     checkpoints = fg.runs.checkpoints.available(workdir)
-    # A user who trains without scores may lack what the scores need.
-    samples = FLAGS.samples if config.score_samples and not generator_of(config).traits.draws_rows else 0
+    samples = 0 if _unscored(config) else FLAGS.samples
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
     print(fg.report.evaluation_table(records))

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 import zipfile
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, did_you_mean
 from flowgan_tf.files import refusal_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
@@ -39,6 +39,16 @@ def locate(workdir: str | os.PathLike) -> pathlib.Path:
   return folder
 
 
+def find_folder(workdir: str | os.PathLike) -> pathlib.Path:
+  """Returns the path of a run like `locate`, after checking that there is such a folder. It needs no TensorFlow."""
+  path = locate(workdir)
+  if not os.path.isdir(path):  # Also False for what cannot be a path.
+    runs = [other.parent.name for other in path.parent.glob('*/config.json')] if os.path.isdir(path.parent) else []
+    hint = did_you_mean(path.name, runs, '' if path.parent == pathlib.Path() else f'{path.parent}/')
+    raise UsageError(f'{path}: no such folder; expected the folder of a training{hint}')
+  return path
+
+
 def unpack(name: str, folder: pathlib.Path) -> None:
   """Writes the run of a pretrained flow into a new folder."""
   _read(name).extractall(folder)
@@ -46,7 +56,8 @@ def unpack(name: str, folder: pathlib.Path) -> None:
 
 def _read(name: str) -> zipfile.ZipFile:
   if name not in PRETRAINED:
-    raise UsageError(f'{PREFIX}{name}: no such flow; expected {PREFIX}{f" or {PREFIX}".join(PRETRAINED)}')
+    hint = did_you_mean(name, PRETRAINED, PREFIX) or f'; expected {PREFIX}{f" or {PREFIX}".join(PRETRAINED)}'
+    raise UsageError(f'{PREFIX}{name}: no such flow{hint}')
   path = _FOLDER / f'{name}.zip'
   content = path.read_bytes() if path.exists() else b''
   if hashlib.sha256(content).hexdigest() != PRETRAINED[name]:

@@ -18,7 +18,7 @@ from flowgan_tf.progress import Task
 from flowgan_tf.runs.checkpoints import available, restore_generator
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import read_description
-from flowgan_tf.runs.pretrained import locate, unpack
+from flowgan_tf.runs.pretrained import find_folder, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +101,7 @@ def data_of(config: config_dict.ConfigDict) -> data.Dataset:
 
 def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
-  workdir = locate(workdir)
-  if not os.path.isdir(workdir):  # Also False for what cannot be a path.
-    raise UsageError(f'{workdir}: no such folder; expected the folder of a training')
+  workdir = find_folder(workdir)
   if not (workdir / 'config.json').exists():
     raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
   if not available(workdir):

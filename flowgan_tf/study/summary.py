@@ -23,6 +23,7 @@ evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
 folders = lazy_import('flowgan_tf.runs.folder')
 log = lazy_import('flowgan_tf.runs.log')
 metrics = lazy_import('flowgan_tf.metrics')
+pretrained = lazy_import('flowgan_tf.runs.pretrained')
 runs = lazy_import('flowgan_tf.runs.run')
 
 _FORMER_NAMES = {'critic_gap': 'independent_critic'}  # of analyses, which files of older runs still have
@@ -147,7 +148,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   Raises:
     UsageError: If a folder is not a run or is given twice, or no run is left.
   """
-  workdirs = [os.fspath(runs.locate(workdir)) for workdir in workdirs]
+  workdirs = [os.fspath(pretrained.locate(workdir)) for workdir in workdirs]
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')

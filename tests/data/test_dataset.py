@@ -91,7 +91,7 @@ def test_paths_and_names(tmp_path, monkeypatch):
   with pytest.raises(UsageError, match=r'^digits: expected '):
     load('./digits')
   names = 'digits, mnist, fashion_mnist, cifar10, svhn_cropped'
-  message = rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .* Got: 'mnits'\.$"
+  message = rf"^`dataset` must be one of {names}, another data set of TFDS, a folder .*'mnits'; did you mean mnist\?$"
   with pytest.raises(UsageError, match=message):
     load('mnits')
 

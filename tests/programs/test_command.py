@@ -147,6 +147,16 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('evaluate', 'RUN', '--split=nonsense'): '--split=nonsense: value should be one of ',
     ('export',): 'expected one run folder, as in `export runs/demo`; got 0 arguments',
     ('export', ''): 'arguments must be paths. Got: an empty one.',
+    ('analyze', workdir, '--what=gmm', '--noise_vectors=3'): '--noise_vectors must be left out, as it has no',
+    ('evaluate', workdir, '--samples=0', '--scorer=resnet'): '--scorer must be left out, as it has no effect',
+    ('evaluate', f'{workdir}n'): f'runn: no such folder; expected the folder of a training; did you mean {workdir}?',
+    ('analyze', workdir, f'{workdir}n', '--what=gmm'): 'runn: no such folder; ',
+    ('report', tmp_path / 'missing'): f'{tmp_path}/missing: no such folder; expected the folder of a training\n',
+    ('sample', 'pretrained:mnits'): 'pretrained:mnits: no such flow; did you mean pretrained:mnist?',
+    ('train', '--dataset=mnits'): "an .npz file. Got: 'mnits'; did you mean mnist?",
+    ('train', f'--dataset={workdir}n/'): f"/runn/'; did you mean {workdir}?",
+    ('train', '--config=configs/mnist.py', '--data_dir=missing'): '--data_dir must be a folder with prepared TFDS data',
+    ('train', '--init_from=missing'): '--init_from: ',
     ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a number from 0 to 1e+06.',
     (
       'train',
@@ -156,7 +166,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('train', f'--workdir={workdir}', '--seed=3'): 'holds a run with another configuration (seed 0 -> 3); use another ',
     ('sweep', '--lambdas=-1'): '--lambdas must be different numbers of at least 0, or inf. Got: -1.',
   }
-  calls = [(program, '--help') for program in PROGRAMS] + list(cases)
+  calls = [(program, '--help') for program in PROGRAMS] + [tuple(map(str, case)) for case in cases]
   done = processes.run([sys.executable, '-c', WITHOUT_TENSORFLOW, repr(calls)], cwd=CHECKOUT)
   assert done.returncode == 0, done.stderr
   lines = iter(done.stderr.splitlines())
@@ -164,10 +174,10 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     assert next(lines) == f'{program} ends with 0'
   for (program, *_), said in cases.items():
     line = next(lines)
-    assert line.startswith(f'{program}: ') and said in line
+    assert line.startswith(f'{program}: ') and said in f'{line}\n'
     assert next(lines) == f'{program} ends with 2'
   # What is sound loads TensorFlow where it is set up.
-  calls = [('analyze', 'RUN', '--what=kde'), ('sweep',), ('train',)]
+  calls = [('analyze', str(workdir), '--what=kde'), ('sweep',), ('train',)]
   done = processes.run([sys.executable, '-c', WITHOUT_TENSORFLOW, repr(calls)], cwd=CHECKOUT)
   assert done.stderr.count('has loaded TensorFlow\n') == 3, done.stderr
 
@@ -178,7 +188,7 @@ def test_float32_products_are_float32(tmp_path):
   kept = setting.tensor_float_32_execution_enabled()
   try:
     setting.enable_tensor_float_32_execution(True)
-    assert_one_line(call('train', f'--dataset={tmp_path}/missing'), 'train', f'{tmp_path}/missing')
+    assert_one_line(call('train', f'--dataset={tmp_path}'), 'train', f'{tmp_path}: expected ')
     assert not setting.tensor_float_32_execution_enabled()
   finally:
     setting.enable_tensor_float_32_execution(kept)

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import re
 import zipfile
 
 import numpy as np
@@ -85,8 +86,9 @@ def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
 
 
 def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
-  with pytest.raises(UsageError, match=r'^pretrained:tinny: no such flow; expected pretrained:tiny$'):
-    load_run('pretrained:tinny')
+  for name, said in (('tinny', 'did you mean pretrained:tiny?'), ('other', 'expected pretrained:tiny')):
+    with pytest.raises(UsageError, match=f'^pretrained:{name}: no such flow; {re.escape(said)}$'):
+      load_run(f'pretrained:{name}')
   content = bytearray((tmp_path / 'tiny.zip').read_bytes())
   content[len(content) // 2] ^= 1
   (tmp_path / 'tiny.zip').write_bytes(content)

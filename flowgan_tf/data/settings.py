@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 from flowgan_tf.data import kinds
+from flowgan_tf.data.names import is_local
 from flowgan_tf.errors import LARGEST_IMAGE, check, is_path
 from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.plugins import is_plugin
 from flowgan_tf.settings import Settings, setting
 
 PATH = 'a path', is_path
@@ -54,3 +56,11 @@ class DataSettings(Settings):
     check('spread_labels', config.spread_labels, expected, config.labelled or not config.spread_labels)
     expected = "0 unless `objective` is 'mle', because the critic needs all labels"
     check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
+
+  @classmethod
+  def idle(cls, name: str, config: Any) -> str:
+    """Only data sets of TFDS are prepared."""
+    prepared = name != 'data_dir' or not (
+      config.dataset == 'digits' or is_local(config.dataset) or is_plugin(config.dataset)
+    )
+    return '' if prepared else f'dataset {config.dataset}'

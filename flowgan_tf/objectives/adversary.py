@@ -72,6 +72,15 @@ class Adversary(Term):
       expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
       check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
 
+    @classmethod
+    def idle(cls, name: str, config: Any) -> str:
+      """Maximum likelihood has no critic, and not each critic has a penalty."""
+      weight = config.gradient_penalty
+      if weight is None:
+        weight = DIVERGENCES[config.divergence].default_gradient_penalty
+      without = 'gradient_penalty 0' if name in ('penalty', 'penalty_interval') and not weight else ''
+      return super().idle(name, config) or without
+
   def __init__(self, settings: Any, config: Any):
     """Takes what the divergence leaves open from its defaults."""
     super().__init__(settings, config)

@@ -45,10 +45,9 @@ _OF_EVALUATION = ('samples', 'scorer', 'inception_weights', 'float64', 'strategy
 def main(arguments: list[str]) -> int:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run; or checks the run."""
   argument = command.run_argument(arguments)
-  for name in _OF_EVALUATION if FLAGS.check else ('check_images',):
-    if FLAGS[name].present:
-      found = f'{"with" if FLAGS.check else "without"} --check'
-      raise UsageError(f'`{name}` must be left out, as it has no effect {found}. Got: {FLAGS[name].value}.', name)
+  command.refuse_idle(*((_OF_EVALUATION, 'with --check') if FLAGS.check else (['check_images'], 'without --check')))
+  if FLAGS.samples == 0:
+    command.refuse_idle(('scorer', 'inception_weights'), 'with --samples=0')
   command.load_tensorflow()
   workdir = fg.runs.run.find_run(argument)
   if FLAGS.check:

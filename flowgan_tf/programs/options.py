@@ -242,13 +242,15 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   sys.modules[module].__doc__ = '\n'.join([(sys.modules[module].__doc__ or '').rstrip(), '', 'Analyses:', *about, ''])
 
   def read(what: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in what:
       check_choice('what', name, analyses)
       kind = analyses[name].Settings
       given = ours - {flag for flag in ours if FLAGS[flag].using_default_value}
       values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in given}
       found[name] = dataclasses.asdict(kind(**values))
+    chosen = {analyses[name].name for name in found}
+    command.refuse_idle((n for n in ours if not chosen & {*users[n][1]}), f'with --what={",".join(what)}')
     return found
 
   return read

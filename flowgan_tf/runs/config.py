@@ -190,8 +190,8 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
   block = name.partition('.')[0]
   if blamed := _unused(config).get(block):
     return f'{blamed} {config[blamed]}'
-  if block in ('critic_optimizer', short_name(config.critic)):
-    return idle('critic', config)
+  if block in ('critic_optimizer', short_name(config.critic)) and (why := idle('critic', config)):
+    return why
   found = declared(config).get(name)
   return found.owner.idle(name, config) if found else ''
 

@@ -54,6 +54,11 @@ class TrainingSettings(Settings):
   )
 
   @classmethod
+  def idle(cls, name: str, config: Any) -> str:
+    """Without an average, nothing updates it."""
+    return 'ema_decay 0' if name == 'ema_every' and not config.ema_decay else ''
+
+  @classmethod
   def check(cls, config: Any) -> None:
     """Checks that a generator of rows is trained by its likelihood."""
     expected = f"'mle' with generator {config.generator}, whose samples are not images"
@@ -138,3 +143,10 @@ class OptimizerSettings(Settings):
   )
   warmup_steps: int = setting(0, 'Steps at the start in which the learning rate rises from 0.', 0, 10**9)
   clip_norm: float = setting(0.0, 'Largest global norm of the gradient; 0 for no limit.', must=NOT_NEGATIVE)
+
+  @classmethod
+  def idle(cls, name: str, config: Any) -> str:
+    """Only an exponential schedule has a rate of decay."""
+    block, _, key = name.partition('.')
+    schedule = config[block].schedule
+    return f'{block}.schedule {schedule}' if key == 'decay_rate' and schedule != 'exponential' else ''

@@ -86,6 +86,28 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
     # What would have no effect.
     (['--inception_weights=/w'], '--inception_weights must be left out, as it has no effect with scorer classifier.'),
     (['--config=configs/mnist.py:adversarial', '--lambda=5'], '--lambda must be left out, as it has no effect with '),
+    (['--config.optimizer.decay_rate=0.9'], 'it has no effect with optimizer.schedule constant. Got: 0.9.'),
+    (
+      ['--objective=hybrid', '--config.critic_optimizer.schedule=cosine', '--config.critic_optimizer.decay_rate=0.9'],
+      'it has no effect with critic_optimizer.schedule cosine. Got: 0.9.',
+    ),
+    (
+      ['--objective=hybrid', '--divergence=jensen_shannon', '--config.penalty_interval=3'],
+      'no effect with gradient_penalty 0.',
+    ),
+    (
+      ['--objective=hybrid', '--config.gradient_penalty=0', '--config.penalty=zero_centered'],
+      '--config.penalty must be left out, as it has no effect with gradient_penalty 0. Got: zero_centered.',
+    ),
+    (['--config.ema_decay=0', '--config.ema_every=5'], '--config.ema_every must be left out, as it has no effect with'),
+    (['--data_dir=.'], '--data_dir must be left out, as it has no effect with dataset digits. Got: .'),
+    (['--samples=20', '--evaluate=false'], '--samples must be left out, as it has no effect with --evaluate=false.'),
+    (['--samples=20', '--config.score_samples=0'], 'it has no effect with --config.score_samples=0. Got: 20.'),
+    (
+      ['--config=configs/table.py', '--config.score_samples=50'],
+      '--config.score_samples must be left out, as it has no effect with generator vectors. Got: 50.',
+    ),
+    (['--config=configs/table.py', '--samples=20'], '--samples must be left out, as it has no effect with generator'),
     (['--objective=hybrid', '--config.jet.width=3'], '--config.jet.width must be left out, as it has no effect with '),
   ],
 )

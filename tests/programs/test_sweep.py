@@ -109,6 +109,7 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
     (['--condition=vector'], "--condition must be something other than 'vector': digits has no array of conditions."),
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
     (['--evaluate=false'], '--evaluate must be left out, because sweep sets it. Got: False.'),
+    (['--ais_steps=3'], '--ais_steps must be left out, as it has no effect with --what=jacobian. Got: 3.'),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )

@@ -31,7 +31,8 @@ PROGRAMS = ('train', 'sweep', 'evaluate', 'sample', 'export', 'analyze', 'report
 NICE = shlex.split("""--nojit --config.nice.couplings=2 --config.nice.hidden_units=16 --config.nice.hidden_layers=1
   --config.nice.normalization=none""")
 # A training by maximum likelihood that takes a second; `--dataset` and `--workdir` are still to be named.
-FAST = (*NICE, '--objective=mle', '--steps=2', '--batch_size=8', '--samples=10', '--config.eval_every=1')
+UNSCORED = (*NICE, '--objective=mle', '--steps=2', '--batch_size=8', '--config.eval_every=1')
+FAST = (*UNSCORED, '--samples=10')
 # A hybrid training on the digits. One step takes 5 of the 29 batches of an epoch.
 TINY = shlex.split(f"""{' '.join(NICE)} --objective=hybrid --batch_size=50 --critic_steps=4 --samples=50
   --config.dcgan_critic.channels=(4,) --config.dcgan_critic.dense_units=0

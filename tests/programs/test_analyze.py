@@ -31,6 +31,12 @@ FILES = {
 }
 
 
+def quick(*names):
+  """The flags of QUICK that these analyses have."""
+  own = {f'--{field.name}' for name in names for field in dataclasses.fields(ANALYSES[name].Settings)}
+  return [flag for flag in QUICK if flag.partition('=')[0] in own]
+
+
 def analysis_files(workdir):
   """Returns the names of the files; of arrays without the first digits of their hash."""
   return sorted(re.sub(r'-[0-9a-f]{8}(?=\.npz$)', '', file.name) for file in (workdir / 'analysis').iterdir())
@@ -64,7 +70,7 @@ def test_many_runs(finished, images, tmp_path):
   """The same seed gives the same numbers; TensorFlow warns where a function is traced again and again."""
   workdirs = [shutil.copytree(finished[0], tmp_path / str(i)) for i in range(5)]
   with mock.patch.object(tf.get_logger(), 'warning') as warning:
-    outcome = call('analyze', *workdirs, '--what=kde,outliers', f'--other_dataset={images}', *QUICK)
+    outcome = call('analyze', *workdirs, '--what=kde,outliers', f'--other_dataset={images}', *quick('kde', 'outliers'))
   assert outcome.status == 0 and 'images' in outcome.out
   assert [said for said in warning.call_args_list if 'log_prob' in str(said)] == []
   assert set(read_summary(workdirs[0]).studies['outliers'].arrays) == {'train', 'test', 'images', 'uniform noise'}
@@ -77,7 +83,9 @@ def test_many_runs(finished, images, tmp_path):
 def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
   workdirs = [shutil.copytree(finished[0], tmp_path / name) for name in ('first', 'second')]
   shutil.rmtree(workdirs[0] / 'checkpoints' / 'best_nll')
-  outcome = call('analyze', *workdirs, '--what=outliers,jacobian', '--other_dataset=digits', *QUICK)
+  outcome = call(
+    'analyze', *workdirs, '--what=outliers,jacobian', '--other_dataset=digits', *quick('outliers', 'jacobian')
+  )
   lines = outcome.err.splitlines()
   assert outcome.status == 2 and len(lines) == 2
   for workdir, line in zip(workdirs, lines, strict=True):
@@ -86,7 +94,7 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
     assert f'{workdir}/analysis/jacobian.svg' in outcome.out
   # Nor does a damaged file.
   (workdirs[1] / 'analysis' / 'jacobian.json').write_text('{')
-  outcome = call('analyze', *workdirs, '--what=kde', '--checkpoint=best_nll', *QUICK)
+  outcome = call('analyze', *workdirs, '--what=kde', '--checkpoint=best_nll', *quick('kde'))
   assert outcome.status == 2 and outcome.err.count('\n') == 1 and 'best_nll' in outcome.err
   assert 'kde' not in read_summary(workdirs[0]).studies and 'kde' in read_summary(workdirs[1]).studies
 

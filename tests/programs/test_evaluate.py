@@ -10,7 +10,7 @@ from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import Flow
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
-from tests.programs.conftest import FAST, assert_one_line, call
+from tests.programs.conftest import FAST, UNSCORED, assert_one_line, call
 from tests.tiny import edit_record
 
 
@@ -123,7 +123,7 @@ def test_inception_scores_a_run(images, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_classifier_that_was_asked_for_needs_labels(images, tmp_path, monkeypatch):
-  common = [*FAST, '--config=configs/digits.py', f'--dataset={images}', f'--workdir={tmp_path}/run']
+  common = [*UNSCORED, '--config=configs/digits.py', f'--dataset={images}', f'--workdir={tmp_path}/run']
   said = ["--scorer must be 'inception'", images, 'no labels']
   assert_one_line(call('train', *common, '--scorer=classifier'), 'train', *said)
   # A training without scores needs no scorer, at its end neither: Inception-v3 cannot be had here.

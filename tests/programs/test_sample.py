@@ -7,7 +7,7 @@ import tensorflow as tf
 from flowgan_tf import data
 from flowgan_tf.display.grids import image_grid, neighbor_grid
 from flowgan_tf.runs.run import load_run
-from tests.programs.conftest import FAST, assert_one_line, call
+from tests.programs.conftest import FAST, UNSCORED, assert_one_line, call
 from tests.tiny import write_images
 
 
@@ -79,7 +79,7 @@ def arrays_of(outcome):
 @pytest.mark.slow
 def test_a_run_with_labels(tmp_path):
   images, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1), labels=True), tmp_path / 'run'
-  flags = (*FAST, '--condition=label', '--config.eval_every=2', '--config.score_samples=0', '--evaluate=false')
+  flags = (*UNSCORED, '--condition=label', '--config.eval_every=2', '--config.score_samples=0', '--evaluate=false')
   outcome = call('train', *flags, f'--dataset={images}', f'--workdir={workdir}')
   assert 'sides: the generator is given the label of each image, one of 2 classes; p(y) ' in outcome.err, outcome
   assert (workdir / 'export').exists() and not (workdir / 'evaluation.json').exists()

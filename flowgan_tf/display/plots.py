@@ -77,7 +77,10 @@ def shares_seen(series: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
   for label, look in choose_looks(series).items():
     plot_marked(axes, *series[label], look, label)
   axes.axhline(1, color=INK, linewidth=0.9)
-  axes.set_ylim(0, 1.05)
+  shares = np.concatenate([np.ravel(shares) for _, shares in series.values()])
+  shares = shares[np.isfinite(shares)]
+  # An estimate may be far below 0 after few updates.
+  axes.set_ylim(max(-0.5, min(0.0, *shares)) if shares.size else 0, max(1.05, *shares) if shares.size else 1.05)
   axes.set_ylabel('estimate / exact divergence')
   set_log_ticks(axes.xaxis)
   axes.set_xlabel('updates of the critic')

@@ -24,7 +24,8 @@ _ALPHA, _SCALE = 1e-6, 0.25
 
 
 def _logits(generator: Generator, images: tf.Tensor) -> tf.Tensor:
-  inside = _ALPHA + (1 - 2 * _ALPHA) * images
+  # A flow with a large `alpha` makes pixels beyond the ends.
+  inside = _ALPHA + (1 - 2 * _ALPHA) * tf.clip_by_value(images, 0, 1)
   return _SCALE * (tf.math.log(inside) - tf.math.log1p(-inside))
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from ml_collections import config_dict
 
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check, check_choice
+from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
   import keras
   import tensorflow as tf
 
+  from flowgan_tf import data
+
 tf = lazy_import('tensorflow')
 keras = lazy_import('keras')
 runs = lazy_import('flowgan_tf.runs.run')
 configs = lazy_import('flowgan_tf.runs.config')
+folders = lazy_import('flowgan_tf.runs.folder')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 special = lazy_import('scipy.special')
 stats = lazy_import('scipy.stats')
@@ -87,7 +92,9 @@ def exact(of_data: np.ndarray, of_model: np.ndarray) -> dict[str, float]:
   values['accuracy'] = _right(of_data, of_model, 0.0)
   found: dict[str, float] = {}
   for name, each in values.items():
-    found |= {name: float(each.mean()), f'{name}_standard_error': arrays.standard_error(each)}
+    parts = np.split(each, len(each) // len(of_data))  # Those of samples of p, and those of q, if there are both.
+    error = math.hypot(*map(arrays.standard_error, parts)) / len(parts)
+    found |= {name: float(each.mean()), f'{name}_standard_error': error}
   return found
 
 
@@ -155,13 +162,27 @@ class Critic(Analysis):
   )
   details = (Column('updates', 'updates', ','), Column('samples', 'n', ','))
 
-  def measure(self, subject: Subject, settings: CriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
+  def check(self, settings: CriticSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     check('other', settings.other, 'the folder of a run', settings.other != '')
-    other = Subject(runs.load_run(settings.other, settings.other_checkpoint or None))
-    data, model = subject.run, other.run
-    same = model.fingerprint == data.fingerprint and model.generator.has_density
-    check('other', settings.other, f'a run with a density on the data of {data.workdir}', same)
+    try:
+      description = folders.read_description(runs.find_run(settings.other))
+    except UsageError as error:
+      raise UsageError(f'`other`: {error}', 'other') from error
+    same = description is not None and description.data['fingerprint'] == dataset.fingerprint
+    check('other', settings.other, f'a run that was trained on {dataset.name} as it is now', same)
+    for name in settings.critics:
+      check('critics', name, f'one of {", ".join(CRITICS)}, or MODULE:FUNCTION', name in CRITICS)
+
+  def measure(self, subject: Subject, settings: CriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
+    self.check(settings, subject.run.config, subject.dataset)
+    model = runs.load_run(settings.other, settings.other_checkpoint or None)
+    # Both flows are given the label, or only one of them has classes.
+    other = Subject(model, subject.label if model.config.condition == 'label' else None)
+    check('other', settings.other, 'a run with a likelihood', model.generator.has_density)
     check('other', settings.other, 'a run with a density p(x)', other.condition.has_marginal)
+    is_known = model.generator.classes is None or other.label is not None
+    expected = f'without noise for {model.workdir} unless --label says which class, as each class has its own noise'
+    check('sights', ','.join(settings.sights), expected, is_known or 'noise' not in '+'.join(settings.sights))
     flows = _Flows(subject, other, settings.seed)
     held_out = flows.held_out(settings.held_out)
     ratios = [flows.log_ratios(images) for images in held_out]
@@ -171,12 +192,13 @@ class Critic(Analysis):
     measured = {settings.updates // 2**i for i in range(_MEASUREMENTS)}
     for updates in _train(list(critics.values()), flows, settings.updates):
       for critic in critics.values() if updates in measured else ():
-        critic.curve[updates] = critic.measure(held_out, ratios)
+        critic.curve[str(updates)] = critic.measure(held_out, ratios)
     rows = {}
     for label, critic in critics.items():
-      value, name = truth[critic.divergence], critic.divergence
-      curve = {str(updates): found | {'share': found['estimate'] / value} for updates, found in critic.curve.items()}
-      rows[label] = {'exact': value, 'exact_standard_error': truth[f'{name}_standard_error'], 'curve': curve}
+      value, error = truth[critic.divergence], truth[f'{critic.divergence}_standard_error']
+      for found in critic.curve.values():  # Where the flows do not differ, there is nothing to see.
+        found['share'] = found['estimate'] / value if value > 2 * error else None
+      rows[label] = {'exact': value, 'exact_standard_error': error, 'curve': dict(critic.curve)}
     numbers = {'other': str(model.workdir), 'other_step': model.step, 'n': settings.held_out, 'exact': truth}
     return numbers | {'critics': rows}, {}
 
@@ -193,7 +215,7 @@ class Critic(Analysis):
     [run] = runs
     record = run.studies[self.name].record
     series = {
-      label: ([int(step) for step in own['curve']], [found['share'] for found in own['curve'].values()])
+      label: ([int(step) for step in own['curve']], np.array([f['share'] for f in own['curve'].values()], np.float64))
       for label, own in record['critics'].items()
     }
     return {
@@ -221,6 +243,7 @@ class _Flows:
 
   def __init__(self, data: Subject, model: Subject, seed: int):
     self.data, self.model, self._seed = data, model, seed
+    self._given, self.given_model = (of.run.generator.given(of.label) for of in (data, model))
     self._draw = [tf.function(of.sample, autograph=False) for of in (data, model)]
     self._log_ratio = tf.function(self.log_ratio, autograph=False)
 
@@ -240,7 +263,7 @@ class _Flows:
 
   def log_ratio(self, images: tf.Tensor) -> tf.Tensor:
     """Returns log p/q of images in nats, as TensorFlow code."""
-    return self.data.run.generator.log_prob(images) - self.model.run.generator.log_prob(images)
+    return self._given.log_prob(images) - self.given_model.log_prob(images)
 
   def log_ratios(self, images: np.ndarray) -> np.ndarray:
     """Returns log p/q of images in nats, float64."""
@@ -252,14 +275,14 @@ class _Trained:
 
   def __init__(self, model: keras.Model, sees: str, divergence: str, flows: _Flows):
     self.model, self.sees, self.divergence, self._flows = model, sees, divergence, flows
-    self.curve: dict[int, dict] = {}
+    self.curve: dict[str, dict] = {}
     self._optimizer = keras.optimizers.Adam(_RATE, beta_1=_BETA)
     self._optimizer.build(model.trainable_variables)
     self._outputs_of = tf.function(self._outputs, autograph=False)
     self._cosine_of = tf.function(self._cosine, autograph=False)
 
   def _outputs(self, images):
-    return self.model(see(self.sees, self._flows.model.run.generator, images), training=False)[:, 0]
+    return self.model(see(self.sees, self._flows.given_model, images), training=False)[:, 0]
 
   def update(self, real: tf.Tensor, fake: tf.Tensor) -> None:
     """Makes an update, as TensorFlow code, from what the critic sees of samples."""
@@ -278,8 +301,10 @@ class _Trained:
     found = {
       'estimate': np.mean([divergence.value(*map(tf.constant, part)) for part in zip(*parts, strict=True)]),
       'accuracy': _right(real, fake, threshold).mean(),
-      'rank': stats.spearmanr(pooled, np.concatenate(ratios)).statistic,
     }
+    if not np.ptp(np.concatenate(ratios)) or not np.ptp(pooled):  # The flows are the same, or the critic says nothing.
+      return {name: float(value) for name, value in found.items()}
+    found['rank'] = stats.spearmanr(pooled, np.concatenate(ratios)).statistic
     if known.optimum is not None:
       found['direction'] = self._cosine_of(held_out[0][:_MEASURED]).numpy()
     return {name: float(value) for name, value in found.items()}
@@ -317,12 +342,12 @@ def _make_critics(flows: _Flows, settings: CriticSettings) -> dict[str, _Trained
 
 def _train(critics: Sequence[_Trained], flows: _Flows, updates: int) -> Iterator[int]:
   """Trains critics, all from the same fresh samples; yields the number of updates at each of them."""
-  generator = flows.model.run.generator
 
   @tf.function(autograph=False)
   def update(step):
-    samples = flows.sample(_BATCH, _TRAINING, step)
-    seen = {sees: [see(sees, generator, x) for x in samples] for sees in {critic.sees for critic in critics}}
+    # A copy, because TFP's bijectors remember the noise of what they have just made, before it was rounded to pixels.
+    samples = [tf.identity(images) for images in flows.sample(_BATCH, _TRAINING, step)]
+    seen = {sees: [see(sees, flows.given_model, x) for x in samples] for sees in {critic.sees for critic in critics}}
     for critic in critics:
       critic.update(*seen[critic.sees])
 

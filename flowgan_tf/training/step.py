@@ -96,7 +96,8 @@ class TrainStep:
     running = [variable for part in parts for variable in part.non_trainable_variables]
     divided = alone and not running and not config.jit and not generator.traits.computed_whole
     self._in_parts = in_parts if divided else lambda function: function
-    self._replace(self._in_parts, '_of_images', '_decode_each', '_see')
+    sees = () if config.critic_sees == 'pixels' else ('_see',)
+    self._replace(self._in_parts, '_of_images', '_decode_each', *sees)
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -106,7 +107,7 @@ class TrainStep:
       # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else as_graph(function, jit_compile=config.jit)
 
-    self._replace(compiled, '_means', '_decode', '_see')
+    self._replace(compiled, '_means', '_decode', *sees)
     if alone:
       self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.

@@ -20,7 +20,7 @@ def test_what_is_seen_stands_one_behind_the_other():
   np.testing.assert_array_equal(pixels, images[..., 0])
   np.testing.assert_allclose(logits, logit(pixels.astype(np.float64)) / 4, atol=1e-4)
   np.testing.assert_allclose(noise, state.ema.encode(images)[..., 0], atol=1e-6)
-  assert np.isfinite(see('logits', state.ema, tf.constant([0.0, 1.0]))).all()
+  assert np.isfinite(see('logits', state.ema, tf.constant([-0.05, 0.0, 1.0, 1.05]))).all()
   assert see('pixels', state.ema, images) is images
 
 

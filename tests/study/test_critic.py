@@ -59,6 +59,14 @@ def test_exact_divergences(ratios):
     assert 0 < found[f'{name}_standard_error'] < 0.01
 
 
+def test_errors_are_those_of_repeated_draws():
+  draws = [[log_ratio(of.rvs(400, random_state=2 * i + k)) for k, of in enumerate((P, Q))] for i in range(300)]
+  found = [exact(*ratios) for ratios in draws]
+  for name in TRUTH:
+    spread = np.std([one[name] for one in found])
+    assert np.mean([one[f'{name}_standard_error'] for one in found]) == pytest.approx(spread, rel=0.12), name
+
+
 @pytest.mark.parametrize('name', [name for name, known in KNOWN.items() if known.optimum])
 def test_the_optimal_critic_reaches_the_divergence(ratios, name):
   known, outputs = KNOWN[name], []
@@ -135,9 +143,42 @@ def test_the_analysis(subject, other):
   assert str(other) in Critic().notes([run])[0] and set(Critic().figures([run])) == {'critic'}
 
 
+@pytest.mark.slow
+def test_flows_that_do_not_differ_have_no_share(subject, workdir):
+  settings = Critic.Settings(
+    other=str(workdir),
+    other_checkpoint='latest',
+    critics=('dense_critic',),
+    sights=('pixels',),
+    updates=8,
+    held_out=500,
+  )
+  [row] = Critic().records(Critic().measure(subject, settings)[0]).values()
+  assert row['exact'] == 0 and row['share'] is None and row['exact_accuracy'] == 0.5
+  assert 'rank' not in row
+
+
+@pytest.mark.slow
+def test_with_a_label_both_flows_are_given_it(subject, tmp_path):
+  config = make_config(dataset=subject.run.config.dataset, objective='mle', steps=2, condition='label')
+  assert train(config, tmp_path / 'run')
+  run = load_run(tmp_path / 'run', 'latest')
+  flows, images = module._Flows(Subject(run, 1), subject, 0), subject.images('test', 5)
+  expected = run.generator.log_prob(images, condition=np.ones(5, np.int32)) - subject.run.generator.log_prob(images)
+  np.testing.assert_allclose(flows.log_ratio(images), expected, atol=1e-4)
+  settings = Critic.Settings(other=str(tmp_path / 'run'), critics=('dense_critic',), sights=('noise',))
+  with pytest.raises(UsageError, match='`sights` must be without noise'):
+    Critic().measure(subject, settings)
+
+
 def test_refusals(subject):
-  with pytest.raises(UsageError, match='`other` must be the folder of a run'):
-    Critic().measure(subject, Critic.Settings())
+  for settings, message in (
+    ({}, '`other` must be the folder of a run'),
+    ({'other': 'missing'}, '`other`: missing: no such folder'),
+    ({'other': str(subject.run.workdir), 'critics': ('dcgan',)}, '`critics` must be one of dcgan_critic, '),
+  ):
+    with pytest.raises(UsageError, match=message):
+      Critic().check(Critic.Settings(**settings), subject.run.config, subject.dataset)
   with pytest.raises(UsageError, match='`divergences`'):
     Critic.Settings(divergences=('wasserstein',))
   with pytest.raises(UsageError, match='pixels, logits, noise'):
@@ -147,5 +188,5 @@ def test_refusals(subject):
 @pytest.mark.slow
 def test_both_runs_need_the_same_data(subject, tmp_path):
   assert train(make_config(dataset='digits', steps=2), tmp_path / 'digits')
-  with pytest.raises(UsageError, match='`other` must be a run with a density on the data'):
+  with pytest.raises(UsageError, match='`other` must be a run that was trained on images'):
     Critic().measure(subject, Critic.Settings(other=str(tmp_path / 'digits')))

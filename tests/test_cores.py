@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from flowgan_tf import cores
 from flowgan_tf.data import Batch, Condition
+from flowgan_tf.data.conditions import NOTHING
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.training.step import TrainStep
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state
@@ -96,8 +97,8 @@ def test_batches_of_batch_norms_and_of_nice_stay_whole(settings, lengths):
 @pytest.mark.parametrize('settings', [LABELS, pytest.param(HYBRID, marks=pytest.mark.slow)])
 def test_parts_change_rounding_only(settings, monkeypatch):
   config = make_config({'generator': 'jet', **JET, **settings}, jit=False)
-  condition = Condition('label', 16, IMAGE_SHAPE, classes=2) if config.condition else None
-  labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if condition else []
+  condition = Condition('label', 16, IMAGE_SHAPE, classes=2) if config.condition else NOTHING
+  labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if config.condition else []
   found = []
   for parts in (1, 2):
     monkeypatch.setattr(cores, 'count', lambda parts=parts: parts)

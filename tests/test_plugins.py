@@ -373,7 +373,7 @@ def test_the_divergence_of_the_page_is_that_of_pearson(page):
 def test_the_parts_of_the_page_train_and_analyse(page):
   flags = '--generator=my_parts:checkered --config.critic=my_parts:plain_critic --divergence=my_parts:PEARSON'
   flags += ' --dataset=my_parts:stripes --terms=my_parts:Bright,my_parts:Even --bright_weight=0.1 --objective=hybrid'
-  steps = '--steps=2 --batch_size=8 --config.score_samples=0 --samples=10 --nojit'
+  steps = '--steps=2 --batch_size=8 --config.score_samples=0 --nojit'
   trained = call('train', *shlex.split(f'{flags} {steps} --workdir=run --config.log_every=1'))
   assert trained.status == 0, trained
   first = next(record for record in read_metrics(pathlib.Path('run')) if record['kind'] == 'train')

@@ -118,7 +118,8 @@ class ReportSettings(Settings):
   @classmethod
   def idle(cls, name: str, config: Any) -> str:
     """Nothing scores the rows of a table, and only Inception has weights to load."""
-    if name in ('score_samples', 'scorer', 'inception_weights') and generator_of(config).traits.draws_rows:
+    scores = name in ('scorer', 'inception_weights') or (name == 'score_samples' and config.score_samples > 0)
+    if scores and generator_of(config).traits.draws_rows:
       return f'generator {config.generator}'
     idle = name == 'inception_weights' and config.scorer != 'inception'
     return f'scorer {config.scorer}' if idle else ''

@@ -62,6 +62,7 @@ class Condition:
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
+    check('condition', self.kind, 'computed from the image, as low resolution is', self.comes_from_image)
     name, _, factor = self.kind.partition(':')
     if name == 'low_resolution':
       return tf.nn.avg_pool2d(images, int(factor), int(factor), 'VALID')

@@ -25,8 +25,9 @@ else:
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
-# Settings of terms that only a training heeds.
+# Settings of terms that only a training heeds, or that need its condition.
 _OF_TRAININGS = {'critic', 'critic_sees', 'critic_steps', 'critic_warmup', 'reuse_batch', 'init_critic'}
+_OF_TRAININGS |= {'consistency_weight'}
 
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
@@ -171,7 +172,8 @@ def make(name: str, **settings: Any) -> Objective:
   defaults = {n: f.default for kind in TERMS.values() for n, f in kind.Settings.fields()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
   if unknown := given.keys() - (defaults.keys() - _OF_TRAININGS):
-    raise TypeError(f'`make` takes the settings that change the losses. Got: {", ".join(sorted(unknown))}.')
+    names = ', '.join(sorted(unknown))
+    raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')
   values = defaults | {'lambda': 1.0, 'condition': '', 'terms': ()} | given | {'objective': name}
   try:
     kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]

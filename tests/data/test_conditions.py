@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.data import Dataset, Split, StoredImages, describe, make_condition, training_batches
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.errors import UsageError
 
 LEVELS = 17
@@ -86,6 +87,12 @@ def test_without_conditions_nothing_is_given():
     condition.draw(3, 0, data.train, None),
   )
   assert found == (None, None, None)
+
+
+def test_only_conditions_that_are_computed_from_images_reduce_them():
+  for kind in ('', 'label', 'vector'):
+    with pytest.raises(UsageError, match=f"^`condition` must be computed from the image, .* Got: '{kind}'\\.$"):
+      Condition(kind).reduce(np.zeros((2, 6, 4, 3), np.float32))
 
 
 @pytest.mark.parametrize(

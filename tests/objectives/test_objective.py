@@ -17,6 +17,8 @@ from flowgan_tf.objectives import (
   make,
   zero_centered_penalty,
 )
+from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.runs.config import default_config
 
 SEED = (1, 2)
 
@@ -160,8 +162,9 @@ def test_lambda_moves_by_a_constant_factor():
 
 
 def test_which_terms_an_objective_has():
-  def names(*arguments, **settings):
-    return [type(term).__name__ for term in make(*arguments, **settings).terms]
+  def names(objective, **settings):
+    config = default_config(objective=objective, condition='mask:half', **settings)
+    return [type(term).__name__ for term in make_objective(config).terms]
 
   everything = {'transport_weight': 4.0, 'consistency_weight': 1.0}
   assert names('mle', **everything) == ['Likelihood']
@@ -351,6 +354,7 @@ def test_a_term_may_return_numbers_of_python_and_of_double_precision():
   assert (loss.dtype, float(loss), metrics['toy']) == (tf.float32, 2.0, 1.0)
 
 
-def test_what_only_a_training_heeds_is_refused():
-  with pytest.raises(TypeError, match=r'settings that change the losses. Got: critic_steps\.$'):
-    make('hybrid', critic_steps=3, divergence='kl')
+@pytest.mark.parametrize('name', ['critic_steps', 'consistency_weight'])
+def test_what_only_a_training_heeds_is_refused(name):
+  with pytest.raises(TypeError, match=rf'settings that change the losses in any training loop. Got: {name}\.$'):
+    make('hybrid', **{name: 3}, divergence='kl')

@@ -59,10 +59,15 @@ class Evaluator:
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
-    The data must know what the generator is given, `dataset.given`, as those of `load_data` do.
+    The data must know what the generator is given, `dataset.given`, as those of `load_data` do; a `UsageError` says if
+    the generator was made for something else.
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
     `distribute`, such as `Replicas.map`, divides a function of batches among devices.
     """
+    classes, shape = made_for = generator.classes, generator.condition_shape
+    expected = f'the condition of {generator.name!r}, made with classes={classes} and condition_shape={shape}'
+    suits = (dataset.condition.classes, dataset.condition.shape) == made_for
+    check('dataset.given', dataset.given, expected, suits)
     self._generator, self._dataset, self._config = generator, dataset, config
     decode = generator.on_batches(lambda given, noise: given.decode(noise))
     self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))

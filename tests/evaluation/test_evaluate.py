@@ -106,7 +106,11 @@ class Obedient(Generator):
 
   has_density, event_shape = False, tf.TensorShape([4, 4, 1])
   distribution = standard_prior('normal', (16,), tf.float32)
-  name, _class_probs, _condition_shape = 'obedient', None, None
+  name = 'obedient'
+
+  def __init__(self, condition):
+    classes = condition.classes
+    self._set_condition(classes and tf.fill([classes], 1 / classes), condition.shape)
 
   def given(self, condition):
     return types.SimpleNamespace(
@@ -139,7 +143,18 @@ def grey_label(images, splits=1, labels=None):
 
 def obedient(kind, config):
   dataset = dataclasses.replace(sorted_dataset(), given=kind)
-  return Evaluator(Obedient(), dataset, config), dataset
+  return Evaluator(Obedient(dataset.condition), dataset, config), dataset
+
+
+def test_data_that_give_something_else_than_the_generator_was_made_for_are_refused(flow, config):
+  labelled = dataclasses.replace(sorted_dataset(), given='label')
+  for generator, dataset, got in (
+    (flow, labelled, 'label'),
+    (Obedient(labelled.condition), sorted_dataset(), ''),
+    (Obedient(labelled.condition), dataclasses.replace(labelled, given='mask:half'), 'mask:half'),
+  ):
+    with pytest.raises(UsageError, match=rf"^`dataset.given` must be the condition of .*\. Got: '{got}'\.$"):
+      Evaluator(generator, dataset, config)
 
 
 def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(config):
@@ -192,7 +207,7 @@ def test_samples_for_vectors_have_their_spread(config):
   dataset = sorted_dataset()
   splits = (dataclasses.replace(s, conditions=np.zeros((len(s), 2, 2, 1))) for s in (dataset.train, dataset.test))
   dataset = dataclasses.replace(dataset, given='vector', **dict(zip(('train', 'test'), splits, strict=True)))
-  evaluator = Evaluator(Obedient(), dataset, config)
+  evaluator = Evaluator(Obedient(dataset.condition), dataset, config)
   assert 0 < evaluator.spread_of_samples('test')['spread'] < 0.002
   scores = evaluator.score(evaluator.sample(20, Purpose.SCORE, split='test'), grey_label, 2, 'test')
   assert scores.keys() == {'saturated', 'non_finite', 'sample_std', 'splits'}

@@ -426,13 +426,13 @@ def test_a_config_file_runs_once_and_a_shipped_one_is_no_place_for_plug_ins(modu
 
 def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module):
   config, record = default_config(steps=2), {'checkpoint': 'latest', 'step': 2}
-  study = Study({**record, 'plugin': 'my_parts:BRIGHTNESS', 'settings': {'few': 5}}, {})
+  study = Study({**record, 'plugin': 'my_parts:BRIGHTNESS', 'settings': {'few': 5, 'sizes': [8, 4]}}, {})
   found = mock.Mock(config=config, step=2, tested=lambda: [record], studies={'brightness': study})
   with untouched(), mock.patch('flowgan_tf.study.read_summary', return_value=found):
     sweep = importlib.import_module('flowgan_tf.programs.sweep')
     flags.FLAGS(['sweep'])
     for few in (5, 6):
-      assert sweep._is_finished('run', config, {'my_parts:BRIGHTNESS': {'few': few}}) == (few == 5)
+      assert sweep._is_finished('run', config, {'my_parts:BRIGHTNESS': {'few': few, 'sizes': (8, 4)}}) == (few == 5)
 
 
 def test_a_page_leaves_out_the_section_of_an_analysis_that_is_missing(module, caplog):

@@ -17,7 +17,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_atomically
+from flowgan_tf.files import as_json, write_atomically
 from flowgan_tf.programs import command, options, train
 from flowgan_tf.study import ANALYSES
 
@@ -128,7 +128,7 @@ def _is_finished(workdir, config, analyses):
   }
   trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
   evaluated = steps.get('latest') == config.steps
-  return trained and evaluated and samples <= {FLAGS.samples} and analyses.items() <= measured.items()
+  return trained and evaluated and samples <= {FLAGS.samples} and as_json(analyses).items() <= measured.items()
 
 
 def _numbers(name, kind, allowed, expected):

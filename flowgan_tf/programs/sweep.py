@@ -18,6 +18,7 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, write_atomically
+from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
 from flowgan_tf.study import ANALYSES
 
@@ -96,7 +97,8 @@ def _check(configs, analyses):
   dataset = fg.runs.run.data_of(config)
   if dataset.is_table and analyses:
     raise UsageError(f'--what must be empty for a table, as analyses need images. Got: {",".join(analyses)}.')
-  if not fg.runs.run.make_generator(config, dataset.image_shape, arguments=dataset.condition.arguments).has_density:
+  generator = fg.runs.run.make_generator(config, dataset.image_shape, arguments=dataset.condition.arguments)
+  if not generator.has_density:
     if any(objective.uses_likelihood for objective in objectives):
       lambdas = ','.join(FLAGS.lambdas)
       raise UsageError(f'--lambdas must be 0 for a generator without a likelihood, {config.generator}. Got: {lambdas}.')
@@ -106,7 +108,8 @@ def _check(configs, analyses):
     if why := ANALYSES[what].refuses(dataset.given):
       raise UsageError(f'--what must not contain {what} with condition {dataset.given}: {why}.')
   if any(objective.uses_critic for objective in objectives):
-    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=dataset.condition.network_shape)
+    shape = seen_shape(config.critic_sees, generator, dataset.image_shape)
+    fg.runs.run.make_critic(config, shape, condition_shape=dataset.condition.network_shape)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
 

@@ -100,8 +100,11 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
 
 
 def _given_flags() -> dict[str, str]:
-  """Returns the flags of the form --NAME=VALUE on the command line, which nothing has parsed yet."""
-  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)[=\n](.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
+  """Returns the flags that have a value on the command line, which nothing has parsed yet.
+
+  A value after a space does not start with a hyphen: that is the next flag after one that is true or false.
+  """
+  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)(?:=|\n(?!-))(.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
 
 
 def configurations(

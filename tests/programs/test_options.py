@@ -3,6 +3,7 @@
 import pytest
 
 from flowgan_tf.configs import digits
+from flowgan_tf.programs import options
 from flowgan_tf.runs.folder import Description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 
@@ -146,6 +147,12 @@ def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
   config = parsed_config([f'--flagfile={flags}', '--config.nice.couplings=4', '--config.steps=9', '--steps=7', *tuples])
   assert (config.dataset, config['lambda'], config.nice.couplings, config.steps) == ('mnist', 0.25, 4, 7)
   assert config.dcgan_critic.channels == (2,) and config.objective == 'hybrid'
+
+
+def test_a_flag_without_a_value_takes_no_other_flag_for_it(monkeypatch):
+  flags = ['--evaluate', '--generator=my_parts:toy', '--noevaluate', '--workdir', 'runs/x', '--config.terms=-']
+  monkeypatch.setattr('sys.argv', ['bin/train', *flags])
+  assert options._given_flags() == {'generator': 'my_parts:toy', 'workdir': 'runs/x', 'terms': '-'}
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):

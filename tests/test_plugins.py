@@ -20,7 +20,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
-from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn
+from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn, Seen
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.plugins import folders_of, is_plugin
@@ -359,6 +359,20 @@ def test_the_bijector_of_the_page_makes_standard_noise(page, monkeypatch):
   np.testing.assert_allclose(flow.log_prob(data), expected, atol=1e-2)
 
 
+def test_the_term_of_the_page_is_the_same_on_each_share_of_a_batch(page, monkeypatch):
+  monkeypatch.syspath_prepend('.')
+  parts = importlib.import_module('my_parts')
+  rows = np.random.default_rng(0).normal(0, 2, (8, 2)).astype(np.float32)
+  expected = np.maximum(scipy.stats.norm.logpdf(rows).sum(axis=1) + 4, 0)
+  assert 0 < np.count_nonzero(expected) < 8
+  term = parts.Capped(parts.Capped.Settings(cap=-4.0, cap_weight=0.5), {})
+  found = term.of_images(Seen(parts.gaussian(2), tf.constant(rows), None))
+  np.testing.assert_allclose(found['excess'], expected, rtol=1e-5, atol=1e-5)
+  shares = [{name: tf.reduce_mean(values[i : i + 4]) for name, values in found.items()} for i in (0, 4)]
+  losses = [term.loss(Drawn(means=means))[0] for means in shares]
+  np.testing.assert_allclose(np.mean(losses), 0.5 * expected.mean(), rtol=1e-5)
+
+
 def test_the_divergence_of_the_page_is_that_of_pearson(page):
   """With the best critic 2 (p / q - 1) it is E_Q[(p / q - 1)^2]."""
   ratio = np.random.default_rng(0).uniform(0.5, 1.5, 1000).astype(np.float32)
@@ -372,12 +386,13 @@ def test_the_divergence_of_the_page_is_that_of_pearson(page):
 @pytest.mark.slow
 def test_the_parts_of_the_page_train_and_analyse(page):
   flags = '--generator=my_parts:checkered --config.critic=my_parts:plain_critic --divergence=my_parts:PEARSON'
-  flags += ' --dataset=my_parts:stripes --terms=my_parts:Bright,my_parts:Even --bright_weight=0.1 --objective=hybrid'
+  flags += ' --dataset=my_parts:stripes --terms=my_parts:Bright,my_parts:Capped --bright_weight=0.1 --objective=hybrid'
+  flags += ' --config.cap=-1000.0'
   steps = '--steps=2 --batch_size=8 --config.score_samples=0 --nojit'
   trained = call('train', *shlex.split(f'{flags} {steps} --workdir=run --config.log_every=1'))
   assert trained.status == 0, trained
   first = next(record for record in read_metrics(pathlib.Path('run')) if record['kind'] == 'train')
-  assert first['variance'] > 0 and 0 < first['bright'] < 1
+  assert first['excess'] == pytest.approx(1000 - first['nll'], rel=1e-5) and 0 < first['bright'] < 1
   assert call('train', *shlex.split(f'--dataset=my_parts:points --generator=my_parts:gaussian {steps}')).status == 0
   analysed = call('analyze', 'run', '--what=my_parts:BRIGHTNESS', '--few=20')
   assert analysed.status == 0 and 'analysis/brightness.json' in analysed.out, analysed

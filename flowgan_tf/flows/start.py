@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.errors import UsageError
@@ -48,9 +47,8 @@ def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None =
       ...
   ```
 
-  A bijector nearer to the data is fitted first, and the next one gets what it returns. `bin/train` calls this for a new
-  flow, with 1,000 images, or as many as the attribute `fit_images` of a bijector says; None means all that memory
-  holds.
+  A bijector nearer to the data is fitted first, and the next one gets what it returns. They see the first 1,000 images,
+  or as many as the attribute `fit_images` of a bijector says; None means all. `bin/train` calls this for a new flow.
 
   Args:
     flow: The flow.
@@ -64,10 +62,11 @@ def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None =
   parts = _fitted(flow)
   if not parts:
     return
-  given = flow.given(condition if condition is None else tf.constant(condition))
+  n = _wanted(parts)
+  given = flow.given(None if condition is None else condition[:n])
   try:
     with _fitting(parts):
-      given.encode(tf.constant(images))
+      given.encode(images[:n])
   except _AllFittedError:
     return
   names = ', '.join(part.name for part in parts)
@@ -76,8 +75,13 @@ def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None =
 
 def start_bijectors(flow: Flow, start: Start) -> None:
   """Calls `fit_bijectors` with as many images as the bijectors ask for."""
-  if wanted := [getattr(part, 'fit_images', _IMAGES) for part in _fitted(flow)]:
-    fit_bijectors(flow, *start.trained(None if None in wanted else max(wanted)))
+  if parts := _fitted(flow):
+    fit_bijectors(flow, *start.trained(_wanted(parts)))
+
+
+def _wanted(parts):
+  found = [getattr(part, 'fit_images', _IMAGES) for part in parts]
+  return None if None in found else max(found)
 
 
 def _fitted(flow: Flow) -> list[tfp.bijectors.Bijector]:

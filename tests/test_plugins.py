@@ -25,7 +25,7 @@ from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.term import own_names
 from flowgan_tf.plugins import folders_of, is_plugin
 from flowgan_tf.programs import command
-from flowgan_tf.runs.config import default_config, validate
+from flowgan_tf.runs.config import default_config, idle, validate
 from flowgan_tf.runs.folder import Description, open_workdir, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
@@ -88,6 +88,18 @@ def test_a_term_is_part_of_the_loss(module):
   for record in (record for record in read_metrics(module / 'run') if record['kind'] == 'train'):
     terms = record['generator_loss'] + 0.1 * record['nll'] + 100 * record['bright']
     assert 0 < record['bright'] < 1 and record['loss'] == pytest.approx(terms, rel=1e-5)
+
+
+def test_a_term_that_needs_a_critic_is_not_left_out_in_silence(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_critic', True)
+  config = default_config(terms=('my_parts:Bright',), objective='mle')
+  with pytest.raises(UsageError, match=r"^`objective` must be .*, as Bright needs a critic\. Got: 'mle'\.$"):
+    make_objective(config)
+  assert idle('toy_weight', config) == 'objective mle'
+  config.objective = 'hybrid'
+  assert [type(term).__name__ for term in make_objective(config).terms][-1] == 'Bright'
+  assert idle('toy_weight', config) == ''
 
 
 def test_a_bijector_starts_from_the_rows_of_a_table(module):

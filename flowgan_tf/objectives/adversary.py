@@ -11,8 +11,9 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
 from flowgan_tf.objectives.sight import parts_of
-from flowgan_tf.objectives.term import CriticSettings, Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -34,7 +35,7 @@ class Adversary(Term):
   needs_critic = needs_samples = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(CriticSettings):
+  class Settings(AnySettings):
     """The critic, how often it is updated, and the divergence that it estimates."""
 
     divergence: str = setting(
@@ -74,12 +75,11 @@ class Adversary(Term):
 
     @classmethod
     def idle(cls, name: str, config: Any) -> str:
-      """Maximum likelihood has no critic, and not each critic has a penalty."""
+      """Not each critic has a penalty."""
       weight = config.gradient_penalty
       if weight is None:
         weight = DIVERGENCES[config.divergence].default_gradient_penalty
-      without = 'gradient_penalty 0' if name in ('penalty', 'penalty_interval') and not weight else ''
-      return super().idle(name, config) or without
+      return 'gradient_penalty 0' if name in ('penalty', 'penalty_interval') and not weight else ''
 
   def __init__(self, settings: Any, config: Any):
     """Takes what the divergence leaves open from its defaults."""

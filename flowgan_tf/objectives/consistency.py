@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from flowgan_tf.data import kinds
 from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.objectives.term import CriticSettings, Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -32,7 +33,7 @@ class Consistency(Term):
   weight_setting = 'consistency_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(CriticSettings):
+  class Settings(AnySettings):
     """The weight."""
 
     consistency_weight: float = setting(

@@ -147,8 +147,9 @@ def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
   made = [kind.make(config) for kind in kinds_of(config)]
   objective = Objective(tuple(term for term in made if term is not None))
-  needy = ', '.join(type(term).__name__ for term in objective.terms if term.needs_real_outputs)
-  expected = f"'adversarial' or 'hybrid', as {needy} needs outputs of a critic"
+  needy = [kind.__name__ for name in config['terms'] if (kind := TERMS[name]).needs_critic]
+  needy += [type(term).__name__ for term in objective.terms if term.needs_real_outputs]
+  expected = f"'adversarial' or 'hybrid', as {', '.join(needy)} needs a critic"
   check('objective', config['objective'], expected, objective.uses_critic or not needy)
   return objective
 

@@ -46,16 +46,6 @@ class Drawn:
   progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CriticSettings(Settings):
-  """Settings of a term that maximum likelihood, which has neither critic nor samples, leaves out."""
-
-  @classmethod
-  def idle(cls, name: str, config: Any) -> str:
-    """Names the objective that leaves the term out."""
-    return 'objective mle' if config.objective == 'mle' else ''
-
-
 class Term(abc.ABC):
   """A term of the generator's loss.
 
@@ -77,7 +67,7 @@ class Term(abc.ABC):
 
   Settings: ClassVar[type[Settings]] = Settings  #: Its settings, which become settings of a training.
   weight_setting: ClassVar[str] = ''  #: Name of the setting that leaves the term out if it is 0.
-  needs_critic: ClassVar[bool] = False  #: Whether maximum likelihood, which has no critic, leaves the term out.
+  needs_critic: ClassVar[bool] = False  #: Whether maximum likelihood leaves the term out, or refuses that of a plug-in.
   needs_density: ClassVar[bool] = False  #: Whether the generator must have a density.
   needs_samples: ClassVar[bool] = False  #: Whether it needs `Drawn.noise` and `Drawn.samples`.
   needs_real_outputs: bool = False  #: Whether it needs the critic's outputs at the images.

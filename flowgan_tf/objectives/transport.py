@@ -9,8 +9,9 @@ from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.likelihood import check_moving
-from flowgan_tf.objectives.term import CriticSettings, Drawn, Term, between
+from flowgan_tf.objectives.term import Drawn, Term, between
 from flowgan_tf.settings import NOT_NEGATIVE, setting
+from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -35,7 +36,7 @@ class Transport(Term):
   weight_setting = 'transport_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(CriticSettings):
+  class Settings(AnySettings):
     """The weight."""
 
     transport_weight: float = setting(

@@ -29,6 +29,13 @@ OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 _OF_TRAININGS = {'critic', 'critic_sees', 'critic_steps', 'critic_warmup', 'reuse_batch', 'init_critic'}
 _OF_TRAININGS |= {'consistency_weight'}
 
+# What a loss may use and is None without what the term or the objective must have.
+_NONE_WITHOUT = {
+  'samples': '`samples` and `noise` without `needs_samples = True`',
+  'fake_outputs': '`fake_outputs` without a critic',
+  'real_outputs': '`real_outputs` without `needs_real_outputs = True`',
+}
+
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
   'terms',
@@ -130,9 +137,10 @@ def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, tf.Tenso
   try:
     found = term.loss(drawn)
   except (AttributeError, TypeError, ValueError) as error:
-    if drawn.samples is not None or term.needs_samples or 'None' not in str(error):
+    missing = ', '.join(said for part, said in _NONE_WITHOUT.items() if getattr(drawn, part) is None)
+    if not missing or 'None' not in str(error):
       raise
-    said = f'`terms` must set `needs_samples = True` for samples and noise. Got: {name}, whose loss fails ({error}).'
+    said = f'`terms` must not use what is None here: {missing}. Got: {name}, whose loss fails ({error}).'
     raise UsageError(said, 'terms') from error
   expected = 'terms whose `loss` returns a pair of a scalar and a dict of scalars to log'
   check('terms', f'{name}, whose loss returns {found}', expected, isinstance(found, tuple) and len(found) == 2)

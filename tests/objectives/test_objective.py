@@ -325,7 +325,7 @@ def test_the_zero_centered_penalty_of_a_quadratic(compiled):
   [
     (
       lambda drawn: tf.reduce_mean(drawn.samples),
-      r'set `needs_samples = True` for samples .* Got: Toy, whose loss fails',
+      'not use what is None here: `samples` and `noise` without .* Got: Toy, whose loss fails',
     ),
     (
       lambda drawn: drawn.progress,
@@ -343,6 +343,18 @@ def test_what_a_term_returns_is_checked(returned, said):
 
   with pytest.raises(UsageError, match=f'^`terms` must .*{said}'):
     Objective((Toy(None, {}),)).generator_loss(Drawn())
+
+
+def test_a_term_that_uses_outputs_without_a_critic_hears_of_the_critic():
+  class Toy(Term):
+    needs_samples = True
+
+    def loss(self, drawn):
+      return tf.reduce_mean(drawn.fake_outputs), {}
+
+  drawn = Drawn(samples=tf.zeros([2, 3]), noise=tf.zeros([2, 3]))
+  with pytest.raises(UsageError, match=r'^`terms` must not use what is None here: `fake_outputs` without a critic, '):
+    Objective((Toy(None, {}),)).generator_loss(drawn)
 
 
 def test_a_term_may_return_numbers_of_python_and_of_double_precision():

@@ -141,10 +141,11 @@ class AnnealedImportanceSampler:
         back from the samples to the prior, and the estimate is a stochastic upper bound. See `bidirectional`.
 
     Raises:
-      UsageError: If the images do not have the generator's shape.
+      UsageError: If the images do not have the generator's shape, or are not as many as the conditions.
     """
     check_number('sigma', sigma, 'a positive number', lambda v: v > 0)
     images = np.asarray(images)
+    self._check_count('images', len(images))
     forward = posterior_samples is None
     starts = range(0, len(images), max(1, self.batch_size // self.chains))
     found = []
@@ -178,7 +179,7 @@ class AnnealedImportanceSampler:
 
     Args:
       sigma: Standard deviation of the observation model, in units of the images.
-      n: Number of images to simulate.
+      n: Number of images to simulate, which must be the number of the conditions, if there are any.
       seed: Seed of the images and of the chains.
 
     Returns:
@@ -189,6 +190,7 @@ class AnnealedImportanceSampler:
     Grosse, Ghahramani, Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo. 2015, section 3.
     Wu et al. ICLR 2017, section 3.2.
     """
+    self._check_count('n', n)
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
     noise = self._draw((n,), noise_seed, self._given)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
@@ -219,6 +221,10 @@ class AnnealedImportanceSampler:
 
     optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
     return min(tried, key=lambda pair: pair[1])[0], tried
+
+  def _check_count(self, name, n):
+    count = n if self._given is None else len(self._given)
+    check(name, n, f'as many as the conditions that are given, {count}', n == count)
 
   def _run_chains(self, images, given, sigma, seed, posterior_samples, task):
     """Returns log-weights, float64 `[chains, n]`, and mean acceptance probabilities `[steps, n]`, of one batch."""

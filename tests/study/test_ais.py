@@ -75,6 +75,14 @@ def test_both_directions_bracket_the_truth_and_come_closer_with_more_temperature
   assert np.mean(wide[1] - wide[0]) > 5 * np.mean(upper - lower) > 0
 
 
+def test_conditions_must_be_as_many_as_images(identity):
+  sampler = identity.given(np.zeros((3, 2), np.float32))
+  with pytest.raises(UsageError, match=r'^`images` must be as many as the conditions that are given, 3\. Got: 1\.$'):
+    sampler.estimate(np.zeros((1, 1)), 1.0, seed=0)
+  with pytest.raises(UsageError, match=r'^`n` must be as many as the conditions that are given, 3\. Got: 6\.$'):
+    sampler.bidirectional(1.0, 6, seed=0)
+
+
 @pytest.mark.slow
 def test_a_flow_as_decoder_against_its_own_density():
   """`p(x) = int p_flow(y) N(x; y, sigma^2) dy` over the unit square, with the flow's exact density."""

@@ -65,7 +65,7 @@ def define_settings(module: str) -> None:
 
   The help of the program, which is `module`, shows --config and the short flags.
   """
-  _read_config.cache_clear()
+  _run_config.cache_clear()
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
   with command.errors_reported():
     config = default_config(**_plugins_on_the_command_line())
@@ -274,8 +274,12 @@ def _define(name: str, kind: type, description: str, module: str, default: objec
   define[kind](name, default, description, module_name=module)
 
 
-@functools.cache
 def _read_config(path: str) -> config_dict.ConfigDict:
+  return _run_config(path).copy_and_resolve_references()
+
+
+@functools.cache
+def _run_config(path: str) -> config_dict.ConfigDict:
   file, colon, variant = path.partition(':')
   shipped = str(_CONFIGS / os.path.basename(file))
   if not os.path.exists(file) and os.path.isfile(shipped):  # We may be outside of a checkout.

@@ -149,6 +149,11 @@ def test_flags_override_the_file_and_the_last_of_the_same_flag_counts(tmp_path):
   assert config.dcgan_critic.channels == (2,) and config.objective == 'hybrid'
 
 
+def test_flags_do_not_change_what_a_config_file_says():
+  options._read_config('configs/digits.py').steps = 3
+  assert options._read_config('configs/digits.py').steps == digits.get_config().steps
+
+
 def test_a_flag_without_a_value_takes_no_other_flag_for_it(monkeypatch):
   flags = ['--evaluate', '--generator=my_parts:toy', '--noevaluate', '--workdir', 'runs/x', '--config.terms=-']
   monkeypatch.setattr('sys.argv', ['bin/train', *flags])

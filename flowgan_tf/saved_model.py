@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -9,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -23,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 # What TensorFlow writes into the folder of a SavedModel.
 _FILES = {'assets', 'fingerprint.pb', 'saved_model.pb', 'variables'}
+_DAY = 24 * 60 * 60  # in seconds
 
 
 @clearing_caches()
@@ -84,7 +87,9 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   for left in folder.parent.iterdir():  # A kill may have left them.
     found = re.fullmatch(re.escape(folder.name) + r'\.(\d{1,9})\.(new|old)', left.name)
     if found and not _is_alive(int(found[1])):
-      shutil.rmtree(left, ignore_errors=True)
+      with contextlib.suppress(FileNotFoundError):  # Another process may remove it, too.
+        if time.time() - left.stat().st_mtime > _DAY:  # Younger ones may be of a process on another machine.
+          shutil.rmtree(left, ignore_errors=True)
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
     _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern; move the folder before you load it.', folder)
 

@@ -250,10 +250,15 @@ def test_what_a_killed_export_has_left_is_removed(tmp_path, monkeypatch):
   kept = {f'export.{os.getppid()}.new', f'export-2.{gone.pid}.new'}
   for name in removed | kept:
     (tmp_path / name).mkdir()
+    os.utime(tmp_path / name, times=(0, 0))
   monkeypatch.setattr(saved_model, '_trace', lambda generator: (None, None))
   monkeypatch.setattr(tf.saved_model, 'save', lambda module, path, signatures: os.mkdir(path))
   export(None, tmp_path / 'export')
   assert {path.name for path in tmp_path.iterdir()} == kept | {'export'}
+  young = tmp_path / f'export.{gone.pid}.new'  # Its process may run on another machine.
+  young.mkdir()
+  export(None, tmp_path / 'export')
+  assert young.exists()
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ def setting(
   must: Range | None = None,
   short: bool = False,
   free: bool = False,
+  of_training: bool = False,
 ) -> Any:
   """Declares a field of `Settings`.
 
@@ -54,6 +55,7 @@ def setting(
     must: What else a value must be, in words, and the function that tells whether it is.
     short: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
     free: Whether a run that is resumed may change it.
+    of_training: Whether only a training heeds a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
 
   Raises:
     UsageError: If the type is unknown, or there is a range for what is no number. The class that has the field refuses
@@ -72,6 +74,7 @@ def setting(
     'must': must,
     'short': short,
     'free': free,
+    'of_training': of_training,
   }
   return dataclasses.field(default=default, metadata=metadata)
 

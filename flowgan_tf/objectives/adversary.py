@@ -53,14 +53,20 @@ class Adversary(Term):
     penalty_interval: int = setting(
       1, 'Critic updates from one penalty to the next, which counts for all of them.', 1, 10**9
     )
-    critic: str = setting('dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS)
+    critic: str = setting('dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, of_training=True)
     critic_sees: str = setting(
-      'pixels', 'What the critic sees: pixels, logits and noise, or several with + between them.'
+      'pixels',
+      'What the critic sees: pixels, logits and noise, or several with + between them.',
+      of_training=True,
     )
-    critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True)
-    critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9)
-    reuse_batch: bool = setting(False, "One batch of images and noise for all critic steps, as in the paper's code.")
-    init_critic: bool = setting(False, 'Also start from the critic of `init_from`, which only `latest` has.')
+    critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, of_training=True)
+    critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, of_training=True)
+    reuse_batch: bool = setting(
+      False, "One batch of images and noise for all critic steps, as in the paper's code.", of_training=True
+    )
+    init_critic: bool = setting(
+      False, 'Also start from the critic of `init_from`, which only `latest` has.', of_training=True
+    )
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -37,7 +37,10 @@ class Consistency(Term):
     """The weight."""
 
     consistency_weight: float = setting(
-      0.0, 'Weight of the squared error of samples, reduced again, against their conditions.', must=NOT_NEGATIVE
+      0.0,
+      'Weight of the squared error of samples, reduced again, against their conditions.',
+      must=NOT_NEGATIVE,
+      of_training=True,  # It needs the kind of the condition.
     )
 
     @classmethod

@@ -25,10 +25,6 @@ else:
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
-# Settings of terms that only a training heeds, or that need its condition.
-_OF_TRAININGS = {'critic', 'critic_sees', 'critic_steps', 'critic_warmup', 'reuse_batch', 'init_critic'}
-_OF_TRAININGS |= {'consistency_weight'}
-
 # What a loss may use and is None without what the term or the objective must have.
 _NONE_WITHOUT = {
   'samples': '`samples` and `noise` without `needs_samples = True`',
@@ -178,12 +174,13 @@ def make(name: str, **settings: Any) -> Objective:
   Raises:
     UsageError: If there is no such setting, or one has the wrong type or is out of range.
   """
-  defaults = {n: f.default for kind in TERMS.values() for n, f in kind.Settings.fields()}
+  fields = {n: f for kind in TERMS.values() for n, f in kind.Settings.fields()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
-  if unknown := given.keys() - (defaults.keys() - _OF_TRAININGS):
+  if unknown := given.keys() - {n for n, f in fields.items() if not f.metadata['of_training']}:
     names = ', '.join(sorted(unknown))
     raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')
-  values = defaults | {'lambda': 1.0, 'condition': '', 'terms': ()} | given | {'objective': name}
+  defaults = {n: f.default for n, f in fields.items()} | {'lambda': 1.0, 'condition': '', 'terms': ()}
+  values = defaults | given | {'objective': name}
   try:
     kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]
     for kind in kinds:

@@ -480,9 +480,7 @@ def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatc
 def test_a_term_that_needs_a_critic_is_refused_without_one(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_real_outputs', True)
-  with pytest.raises(
-    UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs outputs of a cri"
-  ):
+  with pytest.raises(UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs a critic\."):
     make_objective(default_config(terms=('my_parts:Bright',)))
 
 

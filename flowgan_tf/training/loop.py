@@ -107,7 +107,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       init = start_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
       folder = open_workdir(workdir, config, dataset, init)
-      open_folder.enter_context(_forgetting_start(folder))
+      open_folder.enter_context(_forgetting_start(folder, state))
     loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]
     shape, classes = ' x '.join(map(str, dataset.image_shape)), dataset.num_classes
@@ -122,14 +122,14 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
 
 
 @contextlib.contextmanager
-def _forgetting_start(folder):
+def _forgetting_start(folder, state):
   """Removes what a training has saved if its first step fails, so that it may start again with another generator."""
   try:
     yield
-  except TrainingDiverged:
+  except (TrainingDiverged, OSError):  # The second is a full disk, or a worker that is lost.
     raise
   except Exception:  # A part from outside can raise anything.
-    if available(folder) == ['latest'] and not latest_step(folder):
+    if available(folder) == ['latest'] and not (latest_step(folder) or int(state.step)):
       shutil.rmtree(folder / 'checkpoints')
       (folder / 'metrics.jsonl').unlink(missing_ok=True)
     raise

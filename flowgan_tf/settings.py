@@ -147,10 +147,10 @@ def _check(name, value, field):
   if value is None and field.default is None:
     return
   check_kind(name, value, metadata['kind'])
-  if metadata['choices'] is not None:
+  if isinstance(metadata['choices'], Registry):
+    metadata['choices'][value]  # It imports a plug-in, and refuses what is none.
+  elif metadata['choices'] is not None:
     check_choice(name, value, metadata['choices'])
-    if isinstance(metadata['choices'], Registry):
-      metadata['choices'][value]  # It imports a plug-in, and refuses what is none.
   if metadata['must'] is not None:
     expected, holds = metadata['must']
     if isinstance(value, str | bool | tuple):

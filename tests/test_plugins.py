@@ -220,7 +220,7 @@ class Measures(fg.study.Analysis):
 MEASURES = Measures()
 
 class Nothing(Measures):
-  description = 'nothing'
+  description = 'no default'
 
   def measure(self, subject, settings):
     return {}
@@ -266,7 +266,7 @@ def test_keywords_of_a_builder_need_defaults(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
   expected = 'must be a keyword whose default is True, False, a number, a text or a tuple'
-  for name, got in (('left_open', 'None'), ('required', "'nothing'")):
+  for name, got in (('left_open', 'None'), ('required', "'no default'")):
     with pytest.raises(UsageError, match=rf'^`{name}\.filters` {expected}\. Got: {got}\.'):
       default_config(generator=f'my_parts:{name}')
 

@@ -153,7 +153,10 @@ def _kwargs(bijector, given):
     names = [child.name for child in children]
     if nested and len(set(names)) < len(names):
       keywords = ' and '.join(f'`{name}`' for name in given)
-      raise UsageError(f'`bijector` must have parts with different names to be called with {keywords}. Got: {names}.')
+      raise UsageError(
+        f'`bijector` must have parts with different names to be called with {keywords}; give each a `name`. '
+        f'Got: {names}.'
+      )
     return nested
   if hasattr(bijector, 'bijector'):  # Invert and FactorOut pass keyword arguments on as they are.
     return _kwargs(bijector.bijector, given)
@@ -172,7 +175,7 @@ def _takes(module: tf.Module, name: str) -> bool:
     return False
   if (accepts := getattr(module, f'accepts_{name}', None)) is not None:
     return accepts
-  functions = [module.parameters.get(key) for key in ('bijector_fn', 'shift_and_log_scale_fn')]
+  functions = [(module.parameters or {}).get(key) for key in ('bijector_fn', 'shift_and_log_scale_fn')]
   return any(_has(function, name) for function in (module._forward, *functions) if function)
 
 

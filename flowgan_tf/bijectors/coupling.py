@@ -122,7 +122,10 @@ class Coupling(VariableBijector, OnePassBijector):
   def _apply(self, direction, x, training, condition):
     kept, changed = self._mask.split(x)
     bijector = self._inner(*tf.split(self._output(kept, training, condition), self._outputs, axis=-1))
-    if isinstance(bijector, tfp.bijectors.Bijector):
+    is_bijector = isinstance(bijector, tfp.bijectors.Bijector)
+    suits = bijector.forward_min_event_ndims == 0 if is_bijector else hasattr(type(bijector), 'forward_and_log_det')
+    check('inner', type(bijector).__name__, 'a function that returns a bijector of single numbers', suits)
+    if is_bijector:
       y = getattr(bijector, direction)(changed)
       log_det = getattr(bijector, f'{direction}_log_det_jacobian')(changed, event_ndims=0)
     else:

@@ -68,7 +68,7 @@ def settings_of(build: Callable) -> dict[str, Any]:
   keywords = inspect.signature(build).parameters.values()
   found = {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
   for name, default in found.items():
-    shown = 'nothing' if default is inspect.Parameter.empty else default
+    shown = 'no default' if default is inspect.Parameter.empty else default
     expected = 'a keyword whose default is True, False, a number, a text or a tuple'
     check(
       f'{getattr(build, "__name__", "builder")}.{name}',
@@ -111,7 +111,8 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   signature = inspect.signature(build)
   keywords = signature.parameters.values()
   takes = {k.name for k in keywords} >= {'dtype', 'name'} or any(k.kind == k.VAR_KEYWORD for k in keywords)
-  check('build', build, 'a function with the keywords `dtype` and `name`', takes)
+  shown = getattr(build, '__name__', 'build')
+  check(shown, f'({", ".join(signature.parameters)})', 'a function with the keywords `dtype` and `name`', takes)
   plain = str | int | float | list | tuple | None
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
   first = next(iter(signature.parameters))

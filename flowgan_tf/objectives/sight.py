@@ -37,7 +37,7 @@ SIGHTS: dict[str, Callable[[Generator, tf.Tensor], tf.Tensor]] = {
 }
 
 
-def parts_of(sees: str) -> list[str]:
+def parts_of(sees: str, setting: str = 'critic_sees') -> list[str]:
   """Returns the names that a text such as 'pixels+logits' joins.
 
   Raises:
@@ -45,7 +45,7 @@ def parts_of(sees: str) -> list[str]:
   """
   parts = sees.split('+')
   expected = f'one or several of {", ".join(SIGHTS)}, with + between them'
-  check('critic_sees', sees, expected, set(parts) <= SIGHTS.keys() and len(set(parts)) == len(parts))
+  check(setting, sees, expected, set(parts) <= SIGHTS.keys() and len(set(parts)) == len(parts))
   return parts
 
 

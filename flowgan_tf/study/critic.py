@@ -125,7 +125,7 @@ class CriticSettings(Settings):
     for name in self.divergences:
       check_choice('divergences', name, KNOWN)
     for sees in self.sights:
-      parts_of(sees)
+      parts_of(sees, 'sights')
 
 
 class Critic(Analysis):
@@ -163,7 +163,7 @@ class Critic(Analysis):
   details = (Column('updates', 'updates', ','), Column('samples', 'n', ','))
 
   def check(self, settings: CriticSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
-    check('other', settings.other, 'the folder of a run', settings.other != '')
+    check('other', settings.other, 'the folder of another run, which plays the model', settings.other != '')
     try:
       description = folders.read_description(runs.find_run(settings.other))
     except UsageError as error:

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, Coupling, SplineCoupling, bijector_kwargs, masks
 from flowgan_tf.bijectors.base import takes_condition
+from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import dense_conditioner
 
 tfb = tfp.bijectors
@@ -168,3 +169,24 @@ def test_a_chain_passes_a_condition_to_the_couplings_that_take_one():
   assert kwargs == {'inverse': {'training': True, 'condition': c}, 'plain': {'training': True}}
   expected = parts[0].inverse(parts[1].forward(tf.ones((3, 4))), condition=c)
   np.testing.assert_array_equal(chain.forward(tf.ones((3, 4)), **kwargs), expected)
+
+
+@pytest.mark.parametrize(
+  'inner', [lambda shift: None, lambda shift: tfb.Scale, tfb.Exp(), lambda shift: tfb.Permute([0])]
+)
+def test_an_inner_bijector_is_of_single_numbers(inner):
+  coupling = Coupling(keras.layers.Dense(1), masks.even_odd(2), inner, outputs=1)
+  with pytest.raises(UsageError, match='`inner` must be a function that returns a bijector of single numbers'):
+    coupling.forward(tf.zeros((3, 2)))
+
+
+def test_a_bijector_without_parameters_is_part_of_a_chain():
+  class Doubled(tfb.Bijector):
+    def __init__(self):
+      super().__init__(forward_min_event_ndims=0, name='doubled')
+
+    def _forward(self, x):
+      return 2 * x
+
+  coupling = Coupling(keras.layers.Dense(1), masks.even_odd(2), lambda shift: tfb.Shift(shift), outputs=1)
+  assert bijector_kwargs(tfb.Chain([Doubled(), coupling]), training=True) == {coupling.name: {'training': True}}

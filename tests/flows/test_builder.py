@@ -34,7 +34,7 @@ def test_what_a_builder_was_given_is_repeated():
   assert [dtype for _, _, dtype, _ in given] == ['float64', 'float64', 'float32']
   assert all(isinstance(dtype, str) for _, _, dtype, _ in given)
 
-  with pytest.raises(ValueError, match='`build` must be a function with the keywords `dtype` and `name`'):
+  with pytest.raises(ValueError, match='must be a function with the keywords `dtype` and `name`'):
     builder(lambda image_shape, *, dtype='float32': flow())  # Keras could not load it.
   with pytest.raises(ValueError, match=r"`generator` must come from a function decorated with `builder`\. Got: 'flow'"):
     flow(2.0).with_dtype('float64')

@@ -27,7 +27,7 @@ from tests.tiny import make_config
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [
-    ('generator', 'glow', 'one of nice, real_nvp, jet, vectors, dcgan.'),
+    ('generator', 'glow', 'one of nice, real_nvp, jet, vectors, dcgan, or MODULE:NAME'),
     ('precision', 'float8', 'one of float32, mixed_bfloat16, mixed_float16.'),
     ('strategy', 'mirrored:0', "'mirrored', "),
     ('condition', 'lable', "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty."),

@@ -173,7 +173,7 @@ def test_with_a_label_both_flows_are_given_it(subject, tmp_path):
 
 def test_refusals(subject):
   for settings, message in (
-    ({}, '`other` must be the folder of a run'),
+    ({}, '`other` must be the folder of another run'),
     ({'other': 'missing'}, '`other`: missing: no such folder'),
     ({'other': str(subject.run.workdir), 'critics': ('dcgan',)}, '`critics` must be one of dcgan_critic, '),
   ):

@@ -126,12 +126,10 @@ def check_settings(config: config_dict.ConfigDict) -> None:
   found, defaults = {name: value for name, value, _ in flat(config)}, list(flat(extend(expected)))
   for name in found.keys() - {name for name, *_ in defaults}:
     raise UsageError(f'`{name}` must be left out, as there is no such setting. Got: {found[name]!r}.', name)
-  of_default = dict(declared())
   for name, default, kind in defaults:
     if name not in found:
       raise UsageError(f'`{name}` must be set. Got: nothing.', name)
-    left_open = name in of_default and of_default[name].default is None
-    if not (found[name] is None and (default is None or left_open)):  # The user may leave it open.
+    if found[name] is not None or default is not None:  # The user may leave such a setting open.
       check_kind(name, found[name], kind)
 
 

@@ -187,6 +187,11 @@ def test_nothing_is_left_out():
     assert [name for name in names if not re.search(rf'[`=.]{re.escape(name)}[`( ]', PAGES[page])] == []
 
 
+def test_the_table_of_results_is_that_of_the_start_page():
+  (table,) = re.findall(r'^\| model \| training .*?\n\n', PAGES['README.md'], re.DOTALL | re.MULTILINE)
+  assert table.replace('](docs/', '](') in PAGES['docs/results.md']
+
+
 def test_the_table_of_analyses_is_that_of_the_registry():
   for name, analysis in fg.study.ANALYSES.items():
     flags_of_its_own = [f'`--{field.name}`' for field in dataclasses.fields(analysis.Settings) if field.name != 'seed']

@@ -7,7 +7,7 @@ bin/train --config=configs/mnist.py:transport --workdir=runs/mnist-transport
   10 minutes: test NLL -2,762 nats, MODE 9.4, FID 17
 
 We measured these on 2 CPU cores, in bfloat16 (`--precision=mixed_bfloat16 --jit=false`, for processors that have it).
-The minutes count the whole training. docs/results.md says which checkpoint we evaluated. With
+The minutes count the whole training. docs/results/nice.md says which checkpoint we evaluated. With
 `--config.pseudo_labels=True --workdir=runs/labels-mle` the first command reaches -3,278 nats, MODE 9.4 and FID 12. A
 hybrid that starts from that run, without pseudo-labels, reaches -3,277 nats, 9.6 and 8.1. `hybrid` starts from the run
 of the first command, runs/mnist-mle. `jet_hybrid` starts from the run of `jet`; both have pseudo-labels:

@@ -64,7 +64,8 @@ def load_pretrained(name: str) -> Generator:
   """Returns a trained flow that comes with the package.
 
   `mnist` is a Jet p(x | y) of images `[28, 28, 1]` in [0, 1], given the digit that they show, from 0 to 9. It was
-  trained as a hybrid, by the variant `jet_label_hybrid` of `configs/mnist.py`; docs/results.md says how good it is.
+  trained as a hybrid, by the variant `jet_label_hybrid` of `configs/mnist.py`; docs/results/conditions.md says how good
+  it is.
 
   ```python
   flow = fg.load_pretrained('mnist')

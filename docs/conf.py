@@ -29,6 +29,7 @@ exclude_patterns = ['results/*.html']
 
 # Headings get anchors as a code host gives them.
 myst_heading_anchors = 4
+myst_enable_extensions = ['html_image']  # Otherwise pictures with a width would be missing.
 autosectionlabel_prefix_document = True
 suppress_warnings = ['autosectionlabel.*']
 

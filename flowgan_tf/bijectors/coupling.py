@@ -148,10 +148,11 @@ class Coupling(VariableBijector, OnePassBijector):
     *front, channels = self._mask.changed_shape
     shape = (*front, self._outputs * channels)
     if output.shape.rank is not None and not output.shape[-len(shape) :].is_compatible_with(shape):
+      parts = shape, self._mask.changed_shape, self._mask.kept_shape
+      returned, changes, gets = (f'(batch, {", ".join(map(str, part))})' for part in parts)
       raise UsageError(
-        f'`conditioner` must return shape {shape} for each event: it gets the kept part, of shape '
-        f'{self._mask.kept_shape}, and the coupling needs {self._outputs} for each number of the changed part, of '
-        f'shape {self._mask.changed_shape}. Got: {tuple(output.shape)}.',
+        f'`conditioner` must return shape {returned}, which is {self._outputs} for each number of the changed part, '
+        f'{changes}. It gets the kept part, {gets}. Got: {tuple(output.shape)}.',
         'conditioner',
       )
     return tf.cast(output, kept.dtype)

@@ -76,7 +76,7 @@ We have not trained it to the end. The estimates follow from the time of a step 
 the paper's code: the gradient penalty takes the norm over all pixels, the critic's initial weights are Glorot's, layers
 of the same shape do not start with the same weights, and the last log-scales are at most 10. The README of the paper's
 code trains the hybrid with --lambda=1, the paper with 0.1. These weigh the likelihood as 0.19 and 0.02 do here; see
-docs/flows.md.
+docs/paper.md.
 """
 
 from ml_collections import config_dict

@@ -107,8 +107,8 @@ def test_what_a_conditioner_gets_and_must_return_is_said(mask):
   mask, part, outputs = MASKS[mask]
   coupling = AffineCoupling(keras.layers.Dense(3), mask)
   message = (
-    f'`conditioner` must return shape {outputs} for each event: it gets the kept part, of shape {mask.kept_shape}, '
-    f'and the coupling needs 2 for each number of the changed part, of shape {part}. Got: (6, 3).'
+    f'`conditioner` must return shape (batch, {outputs[0]}), which is 2 for each number of the changed part, '
+    f'(batch, {part[0]}). It gets the kept part, (batch, {mask.kept_shape[0]}). Got: (6, 3).'
   )
   with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
     coupling.forward(tf.zeros((6, 5)))

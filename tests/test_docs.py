@@ -199,9 +199,8 @@ def test_the_table_of_analyses_is_that_of_the_registry():
     assert f'\n| {" | ".join(row)} |\n' in PAGES['docs/study.md'], row
 
 
-def test_the_api_reference_is_up_to_date():
-  """`python docs/reference.py` writes it."""
+def test_the_pages_of_the_api_and_of_settings_are_up_to_date():
+  """`python docs/reference.py` writes them."""
   pages = runpy.run_path(str(ROOT / 'docs' / 'reference.py'))['pages']()
-  assert {page: text for page, text in PAGES.items() if page.startswith('docs/api/')} == {
-    f'docs/api/{name}': text for name, text in pages.items()
-  }
+  written = {page: text for page, text in PAGES.items() if page.startswith(('docs/api/', 'docs/settings.md'))}
+  assert written == {f'docs/{name}': text for name, text in pages.items()}

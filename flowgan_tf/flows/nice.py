@@ -78,7 +78,7 @@ def nice(
     histogram_bins: Bins of a histogram of each pixel's values, best the number of grey levels; 0 for none. With
       histograms, a `HistogramLogit` takes the place of the alpha-logit; call `fit_histograms` before the training.
     condition_networks: Whether the networks of the couplings see the condition. If not, a label only chooses among the
-      components of the prior, which are divided among the classes, as in [3].
+      components of the prior, which are divided among the classes, as in Izmailov et al. 2020.
     classes: Number of classes, for a flow p(x | y) of images given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
       channels)`. None, like `classes`, for a flow without conditions.

@@ -70,7 +70,7 @@ def real_nvp(
     scales: Number of scales.
     channels: Channels of the couplings' residual networks.
     blocks: Residual blocks of each network; at least 1 with `architecture='paper'`.
-    architecture: 'preactivation' or 'paper', as described above.
+    architecture: 'preactivation', or 'paper' for the flow of the paper's code.
     normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'. Only 'batch' goes
       with `architecture='paper'`.
     batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.

@@ -34,7 +34,7 @@ class Consistency(Term):
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(AnySettings):
-    """The weight."""
+    """The weight of the consistency of samples with their conditions."""
 
     consistency_weight: float = setting(
       0.0,

@@ -32,7 +32,7 @@ class Labels(Term):
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(AnySettings):
-    """The weight and the temperature."""
+    """The weight and the temperature of p(y | x) in the loss."""
 
     class_weight: float = setting(0.0, 'Weight of -log p(y | x) in the loss of a flow with classes.', must=NOT_NEGATIVE)
     class_temperature: float = setting(

@@ -37,7 +37,7 @@ class Transport(Term):
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(AnySettings):
-    """The weight."""
+    """The weight of the cost of the transport from noise to samples."""
 
     transport_weight: float = setting(
       0.0, 'Weight of the mean (G(z) - S(z))^2, S from logits to pixels.', must=NOT_NEGATIVE

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
-from flowgan_tf.errors import check, check_choice, is_path
+from flowgan_tf.errors import check, is_path
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
 
@@ -73,15 +73,14 @@ class StartSettings(Settings):
 
   init_from: str = setting('', 'Run whose generator the training starts from.', must=_PATH, short=True)
   init_checkpoint: str | None = setting(
-    None, 'Checkpoint of that run. Default: the one that other programs use.', kind=str
+    None, 'Checkpoint of that run. Default: the one that other programs use.', kind=str, choices=CHECKPOINTS
   )
 
   @classmethod
   def check(cls, config: Any) -> None:
     """Checks that a checkpoint belongs to a run."""
-    if config.init_checkpoint is not None:
-      check_choice('init_checkpoint', config.init_checkpoint, CHECKPOINTS)
-      check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', bool(config.init_from))
+    started = config.init_checkpoint is None or bool(config.init_from)
+    check('init_checkpoint', config.init_checkpoint, 'left out without `init_from`', started)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -97,3 +97,12 @@ def test_bijectors_are_fitted_without_a_training():
   assert part.shift.numpy() == pytest.approx(images[:40].mean())
   with pytest.raises(UsageError, match=r'^`images` must be floats of shape \[n, 3\]'):
     fg.flows.fit_bijectors(flow, images[:, :2])
+
+
+def test_a_flow_without_classes_leaves_labels_alone():
+  images = Images(np.random.default_rng(0).uniform(size=(10, 2, 2, 1)).astype(np.float32))
+  images.labels = np.zeros(10, np.int64)
+  flow = fg.flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1)
+  before = flow.log_prob(images.images)
+  flow.fit(images)
+  np.testing.assert_array_equal(flow.log_prob(images.images), before)

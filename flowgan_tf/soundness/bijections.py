@@ -96,6 +96,26 @@ def parts_of(part: Part) -> list[Part]:
   return [c._replace(name=f'{c.name} (part {i})') if names.count(c.name) > 1 else c for i, c in enumerate(found)]
 
 
+def wrong_shapes(part: Part) -> Iterator[Finding]:
+  """Yields a finding about each bijector that does not have one log-determinant for each value.
+
+  A chain would add its other parts to it, and fail, or broadcast without an error.
+  """
+  children = [child for child in parts_of(part) if tf.is_tensor(child.values) and child.values.shape.rank > 0]
+  for child in children:
+    yield from wrong_shapes(child)
+  if not children:
+    ndims = part.values.shape.rank - 1
+    found = part.bijector.inverse_log_det_jacobian(tf.identity(part.values), event_ndims=ndims, **part.keywords)
+    if found.shape.rank > 1:
+      note = (
+        f'it has the shape {list(found.shape)} for {len(part.values)} values; each needs one number, the sum over it.'
+      )
+      yield Finding(
+        check='shape of the log-determinant', sound=False, where=part.name, part=part.name, note=f'{part.name}: {note}'
+      )
+
+
 def check_bijector(part: Part, *, only_round_trips: bool = False) -> list[Finding]:
   """Applies all checks, or those that depend most on precision."""
   checks = (round_trips,) if only_round_trips else (round_trips, _other_checks)

@@ -16,7 +16,7 @@ from flowgan_tf.errors import check_integer
 from flowgan_tf.flows.checks import NOT_DEQUANTIZED, check_events, on_grey_levels
 from flowgan_tf.progress import Task
 from flowgan_tf.soundness import densities, images
-from flowgan_tf.soundness.bijections import check_bijector, subject_part
+from flowgan_tf.soundness.bijections import check_bijector, subject_part, wrong_shapes
 from flowgan_tf.soundness.finding import Finding, Report
 from flowgan_tf.soundness.subject import Subject
 
@@ -65,6 +65,8 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
     for each in filter(None, (subject, subject.wide)):
       points = tf.cast(first, each.distribution.dtype) if each.distribution is not None else first
       part = subject_part(each, points)
+      if wrong := list(wrong_shapes(part)):
+        return [*found, *wrong]
       found += check_bijector(part, only_round_trips=each is subject and subject.wide is not None)
   if subject.distribution is not None:
     found += densities.check_density(subject, first, seed)

@@ -122,6 +122,22 @@ def test_the_bijector_that_is_wrong_is_named(fault, inverted):
   assert 'NOT SOUND' in str(report) and 'The fault is in culprit.' in str(report)
 
 
+class Unsummed(WrongSign):
+  """Its log-determinant is that of each number, though its events are vectors."""
+
+  def __init__(self):
+    tfb.Bijector.__init__(self, forward_min_event_ndims=1, name='culprit')
+    self._factor = 1.0
+
+
+@pytest.mark.parametrize('n', [2, 8])
+def test_a_log_determinant_of_the_wrong_shape_is_named(n):
+  """With two values of two numbers, it would be broadcast without an error."""
+  chain = tfb.Chain([coupling('first'), Unsummed(), coupling('second', swap=True)])
+  report = fg.check(chain, np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32))
+  assert report.parts == ['culprit'] and f'shape [{n}, 2] for {n} values' in str(report)
+
+
 @pytest.mark.parametrize('culprit', [WrongSign, pytest.param(unmasked, marks=pytest.mark.slow)])
 def test_the_integral_shows_a_wrong_log_determinant(culprit):
   report = fg.check(of_two(coupling('first'), culprit()))

@@ -19,7 +19,7 @@ def test_wrong_conditioners_are_refused():
     (lambda x, training=False: x, r'be a Keras layer or .* trainable variables\. Got: '),
     (without_weights, r'be a Keras layer or .* trainable variables\. Got: '),
     # One unit would broadcast, and pass for a coupling.
-    (keras.layers.Dense(1), r'return shape \(3,\).*Got: \(2, 1\)'),
+    (keras.layers.Dense(1), r'return shape \(batch, 3\).*Got: \(2, 1\)'),
   ):
     with pytest.raises(ValueError, match=f'`conditioner` must {message}'):
       AdditiveCoupling(conditioner, masks.even_odd(6)).forward(tf.ones((2, 6)))

@@ -59,8 +59,8 @@ class Evaluator:
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
-    The data must know what the generator is given, `dataset.given`, as those of `load_data` do; a `UsageError` says if
-    the generator was made for something else.
+    `dataset.given` must say what the generator is given. `load_data` sets it. A `UsageError` says if the generator was
+    made for something else.
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
     `distribute`, such as `Replicas.map`, divides a function of batches among devices.
     """

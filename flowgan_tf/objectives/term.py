@@ -67,7 +67,8 @@ class Term(abc.ABC):
 
   Settings: ClassVar[type[Settings]] = Settings  #: Its settings, which become settings of a training.
   weight_setting: ClassVar[str] = ''  #: Name of the setting that leaves the term out if it is 0.
-  needs_critic: ClassVar[bool] = False  #: Whether maximum likelihood leaves the term out, or refuses that of a plug-in.
+  #: Whether it needs a critic. Maximum likelihood leaves such a term of the package out, and refuses one of the user's.
+  needs_critic: ClassVar[bool] = False
   needs_density: ClassVar[bool] = False  #: Whether the generator must have a density.
   needs_samples: ClassVar[bool] = False  #: Whether it needs `Drawn.noise` and `Drawn.samples`.
   needs_real_outputs: bool = False  #: Whether it needs the critic's outputs at the images.

@@ -70,8 +70,8 @@ def declared(config: Mapping[str, Any] | None = None) -> dict[str, Declared]:
 def default_config(**chosen: Any) -> config_dict.ConfigDict:
   """Returns all settings. Where the paper states a value for its MNIST model, that is the default.
 
-  `chosen` sets some of them, such as those of a `config.json`. A plug-in has settings of its own, which are there if it
-  is chosen here:
+  `chosen` sets some of them, for instance to what a `config.json` says. A plug-in has settings of its own, which are
+  there if it is chosen here:
 
   ```python
   config = fg.runs.default_config(generator='my_flow:checkered')

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import config_dict
@@ -21,6 +20,7 @@ from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ runs = lazy_import('flowgan_tf.runs.run')
 configs = lazy_import('flowgan_tf.runs.config')
 folders = lazy_import('flowgan_tf.runs.folder')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
-special = lazy_import('scipy.special')
 stats = lazy_import('scipy.stats')
 
 _BATCH = 200  # samples of each flow in an update
@@ -45,68 +44,11 @@ _RATE, _BETA = 3e-4, 0.5  # of Adam
 _MEASUREMENT, _TRAINING, _DIRECTION = range(3)  # They have different samples.
 
 
-class Known(NamedTuple):
-  """What densities say of a divergence that a critic estimates."""
-
-  #: Maps r = log p/q at samples of p, and at as many of q, to terms whose mean is the divergence.
-  terms: Callable[[np.ndarray, np.ndarray], np.ndarray]
-  #: The optimal output of a critic for r, as TensorFlow code; None where it has no slope.
-  optimum: Callable[[tf.Tensor], tf.Tensor] | None
-  threshold: float | None = 0.0  #: The output of that critic where p = q; None if a constant may be added to it.
-
-
-def _of_either(function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> Callable:
-  """Terms at samples of both flows: functions of r, p and q, the last two over their mean (p + q) / 2."""
-
-  def terms(of_data, of_model):
-    r = np.concatenate([of_data, of_model])
-    return function(r, 2 * special.expit(r), 2 * special.expit(-r))
-
-  return terms
-
-
-#: The divergences that densities tell, in the units of `objectives.DIVERGENCES`.
-KNOWN: Mapping[str, Known] = {
-  'jensen_shannon': Known(_of_either(lambda r, p, q: special.xlogy(p, p) + special.xlogy(q, q)), lambda r: r),
-  'kl': Known(lambda of_data, of_model: of_data, lambda r: 1 + r, threshold=1.0),
-  'reverse_kl': Known(lambda of_data, of_model: -of_model, lambda r: r),
-  'hellinger': Known(_of_either(lambda r, p, q: (np.sqrt(p) - np.sqrt(q)) ** 2), lambda r: r / 2),
-  'total_variation': Known(_of_either(lambda r, p, q: np.abs(np.tanh(r / 2))), None),
-  'least_squares': Known(_of_either(lambda r, p, q: np.tanh(r / 2) ** 2 / 4), lambda r: tf.sigmoid(r), threshold=0.5),
-  'relativistic': Known(lambda a, b: math.log(2) - np.logaddexp(0, b - a), lambda r: r, threshold=None),
-}
-
-
-def exact(of_data: np.ndarray, of_model: np.ndarray) -> dict[str, float]:
-  """Returns what the log-ratios r = log p/q at samples of p, and at as many of q, say about p and q.
-
-  ```none
-  KL(p, q) = E_p[r],   KL(q, p) = -E_q[r],   Bayes accuracy = (P_p[r > 0] + P_q[r < 0]) / 2
-  ```
-
-  Returns:
-    The divergences of `KNOWN`, in the units of `objectives.DIVERGENCES` (nats, or none), and `accuracy`; each with its
-    standard error, as `NAME_standard_error`.
-  """
-  values = {name: known.terms(of_data, of_model) for name, known in KNOWN.items()}
-  values['accuracy'] = _right(of_data, of_model, 0.0)
-  found: dict[str, float] = {}
-  for name, each in values.items():
-    parts = np.split(each, len(each) // len(of_data))  # Those of samples of p, and those of q, if there are both.
-    error = math.hypot(*map(arrays.standard_error, parts)) / len(parts)
-    found |= {name: float(each.mean()), f'{name}_standard_error': error}
-  return found
-
-
-def _right(of_data, of_model, threshold):
-  """Whether each output tells which flow a sample is from; a tie is half right."""
-  pooled = np.concatenate([of_data - threshold, threshold - of_model])
-  return (pooled > 0) + 0.5 * (pooled == 0)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CriticSettings(Settings):
-  other: str = setting('', 'Run on the same data whose samples play the model; those of the studied run play the data.')
+  other: str = setting(
+    '', 'Run on the same data, whose samples play the model. Samples of the studied run play the data.'
+  )
   other_checkpoint: str = setting('', 'Checkpoint of --other. Default: its best.')
   critics: tuple[str, ...] = setting(
     ('dcgan_critic', 'dense_critic'), 'Critics that are trained, each with its settings in the studied run.'
@@ -132,8 +74,8 @@ class Critic(Analysis):
   """How much of the divergence between two flows critics see.
 
   A GAN trusts its critic's estimate of the divergence between data and model, which nobody can check, because nobody
-  knows the densities. Here samples of one flow play the data and those of another play the model. Both densities p and
-  q are known, and with them the divergence, the accuracy of the Bayes classifier, the optimal critic, which is a
+  knows the densities. Here samples of one flow play the data, and samples of another flow the model. Both densities p
+  and q are known, and with them the divergence, the accuracy of the Bayes classifier, the optimal critic, which is a
   function of log p/q, and the gradient that the model would follow if its critic were optimal.
 
   Beside these stands what critics reach that are trained on samples, as in a GAN. The estimate is measured on samples
@@ -300,7 +242,7 @@ class _Trained:
     parts = [np.array_split(outputs, max(1, len(outputs) // _MEASURED)) for outputs in (real, fake)]
     found = {
       'estimate': np.mean([divergence.value(*map(tf.constant, part)) for part in zip(*parts, strict=True)]),
-      'accuracy': _right(real, fake, threshold).mean(),
+      'accuracy': right(real, fake, threshold).mean(),
     }
     if not np.ptp(np.concatenate(ratios)) or not np.ptp(pooled):  # The flows are the same, or the critic says nothing.
       return {name: float(value) for name, value in found.items()}

@@ -128,9 +128,9 @@ def _forgetting_start(folder, state):
     yield
   except (TrainingDiverged, OSError):  # The second is a full disk, or a worker that is lost.
     raise
-  except Exception:  # A part from outside can raise anything.
+  except Exception:  # A part from outside can raise anything. It is raised again below.
     if available(folder) == ['latest'] and not (latest_step(folder) or int(state.step)):
-      shutil.rmtree(folder / 'checkpoints')
+      shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
       (folder / 'metrics.jsonl').unlink(missing_ok=True)
     raise
 

@@ -264,8 +264,8 @@ class TrainStep:
     return lambda images: of_each(images, given)
 
   def _see(self, images, given):
-    # The weights of the average do not move with those of the generator. With its own weights, the noise of a sample
-    # would be what the sample was made from, and would have no gradient.
+    # The generator itself would map a sample back to the very noise that it was made from, which has no gradient. The
+    # averaged generator maps it instead, whose weights this step leaves alone.
     return see(self.config.critic_sees, self.state.ema.given(given), images)
 
   def _means(self, *batch):

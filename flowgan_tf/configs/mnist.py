@@ -150,7 +150,7 @@ _CONSTANT_RATES = {
 
 
 def _start(run, checkpoint=None):
-  return {'init_from': f'runs/mnist-{run}', 'init_checkpoint': checkpoint}
+  return {'init_from': f'runs/{{dataset}}-{run}', 'init_checkpoint': checkpoint}
 
 
 #: The settings of each variant. Later ones replace earlier ones.
@@ -242,10 +242,16 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
   Raises:
     UsageError: If there is no such variant.
   """
+  return for_dataset('mnist', variant)
+
+
+def for_dataset(dataset: str, variant: str) -> config_dict.ConfigDict:
+  """Returns a variant for a data set like MNIST, with runs of its own: `configs/DATASET.py:VARIANT`."""
   if variant not in VARIANTS:
-    raise UsageError(f'mnist.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
+    raise UsageError(f'{dataset}.py:{variant}: no such variant; expected one of {", ".join(VARIANTS)}')
   config = default_config()
-  config.dataset = 'mnist'
+  config.dataset = dataset
   for settings in VARIANTS[variant]:
     config.update_from_flattened_dict(settings)
+  config.init_from = config.init_from.format(dataset=dataset)
   return config

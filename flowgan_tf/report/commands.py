@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ml_collections import config_dict
 
-from flowgan_tf.configs import cifar10, mnist
+from flowgan_tf.configs import cifar10, fashion_mnist, mnist
 from flowgan_tf.runs.config import PATHS, idle, settings, short_flags
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
@@ -57,8 +57,9 @@ def _shipped() -> dict[str, config_dict.ConfigDict]:
   """The configurations that come with the package, by path; the default of `bin/train` comes first."""
   others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
   found = {path: module.get_config() for path, module in others.items()}
-  for name, module in (('mnist', mnist), ('cifar10', cifar10)):
-    found |= {f'configs/{name}.py:{variant}': module.get_config(variant) for variant in module.VARIANTS}
+  for module in (mnist, fashion_mnist, cifar10):
+    path = f'configs/{module.__name__.rpartition(".")[2]}.py'
+    found |= {f'{path}:{variant}': module.get_config(variant) for variant in module.VARIANTS}
   return found
 
 

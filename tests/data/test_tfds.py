@@ -21,6 +21,7 @@ from PIL import Image
 from flowgan_tf.data import StoredImages, arrays, load, tfds
 from flowgan_tf.errors import UsageError
 from tests.data.loading import joined
+from tests.programs.conftest import UNSCORED, call
 
 LENGTHS = {'train': 40, 'validation': 7, 'test': 9}
 SHAPE = (4, 5, 3)
@@ -158,6 +159,22 @@ def test_mnist_validates_on_the_last_sixth_and_cifar10_on_a_random_tenth(prepare
   cifar10 = load('cifar10', str(prepared))
   assert len(cifar10.validation) == 4 and not np.array_equal(numbers(cifar10.validation), np.arange(36, 40))
   assert load('mnist', str(prepared), image_size=2).image_shape == (2, 2, 3)
+
+
+@pytest.mark.slow
+def test_a_variant_for_fashion_mnist_starts_from_its_run(tmp_path, monkeypatch):
+  root = tmp_path / 'data'
+  prepare(root, 'fashion_mnist', splits=('train', 'test'), label=None)
+  monkeypatch.chdir(tmp_path)
+  flags = [*UNSCORED, f'--data_dir={root}', '--config.nice.components=2', '--evaluate=false']
+  outcome = call('train', *flags, '--config=configs/fashion_mnist.py')
+  assert outcome.status == 0, outcome.err
+  start = ['--config.dcgan_critic.channels=(4,)', '--config.critic_warmup=0', '--objective=hybrid']
+  outcome = call('train', *flags, '--config=configs/fashion_mnist.py:hybrid', *start)
+  assert outcome.status == 0, outcome.err
+  run = pathlib.Path('runs/fashion_mnist-hybrid-0.02')
+  start = json.loads((run / 'config.json').read_text())['init']['run']
+  assert pathlib.Path(start) == tmp_path / 'runs' / 'fashion_mnist-mle'
 
 
 def test_array_records_and_images_without_labels(prepared, tmp_path, caplog):

@@ -230,13 +230,26 @@ def _condition(matrix):
 
 
 def _faulty(part: Part) -> list[str]:
-  """Returns the names of the parts that fail; the bijector itself, if it has no parts or all of them pass."""
+  """Returns the names of the parts that fail; the bijector itself, if it has no parts or all of them pass.
+
+  NaN from one part reaches all parts behind it, in both directions. They are not at fault.
+  """
   found = []
   for child in parts_of(part):
-    single = tf.is_tensor(child.values) and child.values.shape.rank > 0
-    if single and any(f.sound is False for check in (round_trips, _other_checks) for f in check(child)):
+    if not (tf.is_tensor(child.values) and child.values.shape.rank > 0):
+      continue
+    if not _is_finite(child.values):
+      child = child._replace(values=child.image(child.start))
+    elif not _is_finite(child.start):
+      child = child._replace(start=child.noise(child.values))
+    reached = _is_finite(child.values) or _is_finite(child.start)
+    if reached and any(f.sound is False for check in (round_trips, _other_checks) for f in check(child)):
       found += _faulty(child)
   return found or [part.name]
+
+
+def _is_finite(values: tf.Tensor) -> bool:
+  return bool(tf.reduce_all(tf.math.is_finite(values)))
 
 
 def worst(name: str, error: np.ndarray, allowed: np.ndarray | float, **more: Any) -> Finding:

@@ -77,6 +77,16 @@ class Coarse(WrongSign):
     return tf.cast(tf.cast(y, tf.bfloat16) / 2, y.dtype)
 
 
+class NotFinite(WrongSign):
+  """Its inverse is NaN, which reaches all other parts."""
+
+  def __init__(self):
+    super().__init__(1.0)
+
+  def _inverse(self, y):
+    return np.nan * y
+
+
 class TooHeavy(tfd.Normal):
   """Its densities have the integral 1.2."""
 
@@ -105,6 +115,7 @@ BROKEN = {
   'bfloat16 inverse': (Coarse, 'image, noise, image in float32'),
   'batch norm in training': (moved_batch_norm, 'alone and in a batch'),
   'wrong inverse': (WrongInverse, 'image, noise, image in float32'),
+  'NaN': (NotFinite, 'image, noise, image in float32'),
 }
 
 

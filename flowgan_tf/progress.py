@@ -32,6 +32,7 @@ _open: list[Task] = []
 _lock = threading.RLock()  # of this list, and of the bars
 _watcher: threading.Thread | None = None
 _last_line = 0.0
+_last_end = 0.0  # of a task
 _stream: TextIO | None = None  # standard error if None
 
 
@@ -81,7 +82,9 @@ class Task:
 
   def __exit__(self, *_: object) -> None:
     """Closes the task, and removes its bar."""
+    global _last_end
     with _lock:
+      _last_end = time.monotonic()
       _open.remove(self)
       if self._bar is not None:
         self._bar.close()
@@ -152,8 +155,8 @@ def duration(seconds: float) -> str:
 
 def _watch():
   """Shows the open tasks until there are none."""
-  global _watcher, _last_line
-  before = _last_line = time.monotonic()
+  global _watcher, _last_line, _last_end
+  before = _last_line = _last_end = time.monotonic()
   while True:
     time.sleep(_TICK)
     with _lock:
@@ -174,6 +177,8 @@ def _show(now):
       task._draw()
     return
   task, silence = _open[-1], now - _last_line
+  if not task.what and now - _last_end < _EVERY:
+    return  # Between two tasks there is nothing to name.
   if silence >= _EVERY or (not task._announced and min(silence, now - task._began) >= _FIRST):
     task._announced = True
     write(', '.join([*(outer.what for outer in _open[:-1] if outer.what and outer._total is None), str(task)]))

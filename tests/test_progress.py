@@ -98,10 +98,24 @@ def test_a_program_is_never_silent_for_long(watched):
           yield
 
   assert [line for _, line in watched(program())] == [
-    'working: 3 s so far',
-    'working: 28 s so far',
+    'working: 25 s so far',
     'loading: 3 s so far',
   ]
+
+
+def test_between_two_tasks_nothing_is_shown(watched):
+  def program():
+    with Task(''):
+      with Task('training'):
+        for _ in range(60):
+          yield
+      for _ in range(20):
+        yield
+      with Task('exporting'):
+        for _ in range(5):
+          yield
+
+  assert [line.partition(':')[0] for _, line in watched(program())] == ['training'] * 3 + ['exporting']
 
 
 def test_a_terminal_shows_bars_below_the_lines(watched, monkeypatch):

@@ -24,6 +24,19 @@ NOTEBOOKS = sorted((CHECKOUT / 'examples').glob('*.ipynb'))
 
 # For each notebook, what must hold of its variables after the last cell.
 CLAIMS = {
+  'bijectors_in_tfp': (
+    'min(log_likelihoods.values()) > np.mean(gaussian.log_prob(test)) + 0.5',
+    'all(each.sound for each in reports.values())',
+    'not report.sound and report.parts == ["maf_0", "maf_1"]',
+    'np.mean(cheat.log_prob(test)) > 3',
+  ),
+  'posterior_of_a_simulator': (
+    'np.all(np.abs(drawn.mean(axis=0) - exact_mean) < 0.3 * exact_std)',
+    'np.all(np.abs(drawn.std(axis=0) / exact_std - 1) < 0.2)',
+    'min(p_values) > 1e-4',
+    # The marginal posterior is narrower than the prior in two of the three parameters.
+    'report.sound and information > 3',
+  ),
   'flow_gan_on_digits': (
     # The uniform density over the unit cube costs what 17 grey levels cost, the flow's a good deal less.
     'abs(bits_per_dim(0.0) - np.log2(17)) < 1e-6',

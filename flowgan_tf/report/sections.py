@@ -25,7 +25,7 @@ from flowgan_tf.report.tables import (
   GIVEN_NOTE,
   PAPER,
   RUN,
-  checkpoints_table,
+  checkpoint_tables,
   classes_table,
   conditional_notes,
   conditional_table,
@@ -42,7 +42,7 @@ from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
-_GRIDS = 2  # of samples, beside real images, among the findings
+_GRIDS = 3  # of the samples with the smallest FID, beside real images, among the findings
 _FINDINGS = 'What was found'
 _TITLES = {
   'mnist': 'MNIST',
@@ -101,9 +101,13 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
 
 
 def _shown_first(runs: Sequence[Summary]) -> list[Summary]:
-  """The runs whose samples stand among the findings: those with the smallest FID, or else the first."""
+  """The runs whose samples stand among the findings: with the smallest FIDs, or else the first, and the best NLL."""
   drawn = [run for run in runs if run.sample_grid]
-  best = sorted(drawn, key=lambda run: (shown_record(run) or {}).get('fid', math.inf))[:_GRIDS]
+
+  def smallest(name, count):
+    return sorted(drawn, key=lambda run: (shown_record(run) or {}).get(name, math.inf))[:count]
+
+  best = [*smallest('fid', _GRIDS), *smallest('nll', 1)]
   return [run for run in drawn if run in best]
 
 
@@ -117,7 +121,7 @@ def _findings(runs: Sequence[Summary], shown: Sequence[Summary], unit: str) -> l
 def _likelihood(runs: Sequence[Summary]) -> list:
   if not any(run.tested() for run in runs):
     return [_missing(runs, [])]
-  items: list = [paper_table(runs), checkpoints_table(runs)]
+  items: list = [paper_table(runs), *checkpoint_tables(runs)]
   if variety := variety_table(runs):
     notes = variety_notes([record for run in runs for record in run.tested()])
     items += [variety, _as_sentences(notes)]

@@ -242,10 +242,18 @@ def conditional_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
   return notes
 
 
-def checkpoints_table(runs: Sequence[Summary]) -> Table:
-  """Makes the table of every checkpoint of every run on the test images."""
-  columns = (RUN, _CHECKPOINT, _STEP, *_likelihood_columns('test'), *_SCORE_COLUMNS)
-  return Table('Every checkpoint on the test images', columns, _checkpoint_rows(runs, _apart))
+def checkpoint_tables(runs: Sequence[Summary]) -> list[Table]:
+  """Makes tables of every checkpoint of every run on the test images: likelihoods and, if there are any, scores."""
+  rows = _checkpoint_rows(runs, _apart)
+  parts = {
+    'Likelihood of the test images at every checkpoint': _likelihood_columns('test'),
+    'Scores of samples at every checkpoint': _SCORE_COLUMNS,
+  }
+  return [
+    Table(caption, (RUN, _CHECKPOINT, _STEP, *columns), filled)
+    for caption, columns in parts.items()
+    if (filled := _filled(rows, columns))
+  ]
 
 
 def variety_table(runs: Sequence[Summary]) -> Table | None:

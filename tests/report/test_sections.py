@@ -35,23 +35,22 @@ def test_findings_come_first_and_what_is_not_measured_last(runs):
 
 
 def test_samples_of_the_best_runs_stand_beside_real_images(runs):
-  """They are those with the smallest FID. The samples of the others follow."""
+  """They are the three with the smallest FIDs and the one with the best likelihood. The samples of others follow."""
   png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
   runs = [
-    summary(
-      'hybrid', weight, evaluation=[evaluated('best_score', 5, -3000.0, 6.0) | {'fid': fid}], sample_grid=(5, png)
-    )
-    for weight, fid in ((1.0, 9.0), (2.0, 30.0), (3.0, 8.0))
+    summary('hybrid', weight, evaluation=[evaluated('best_score', 5, nll, 6.0) | {'fid': fid}], sample_grid=(5, png))
+    for weight, fid, nll in ((1.0, 9.0, -3000.0), (2.0, 40.0, -3000.0), (3.0, 8.0, -3000.0), (4.0, 50.0, -3500.0))
   ]
   runs[0] = dataclasses.replace(runs[0], real_grid=png)
+  (said, _), *_ = (section.items for section in make_report(runs).filled)
+  assert 'The FID is 9.0 for Hybrid λ = 1.0, 40.0 for Hybrid λ = 2.0, 8.0 for Hybrid λ = 3.0 and 50.0 for' in said
+  runs.append(
+    summary('hybrid', 5.0, evaluation=[evaluated('best_score', 5, -3000.0, 6.0) | {'fid': 7.0}], sample_grid=(5, png))
+  )
   first, *others = make_report(runs).filled
-  said, [plot, *grids] = first.items
-  assert 'The FID is 9.0 for Hybrid λ = 1.0, 30.0 for Hybrid λ = 2.0 and 8.0 for Hybrid λ = 3.0.' in said
-  assert plot.suffix == 'svg' and [grid.caption for grid in grids] == [
-    'Hybrid λ = 1.0, iteration 5.',
-    'Hybrid λ = 3.0, iteration 5.',
-    'Real images.',
-  ]
+  _, [plot, *grids] = first.items
+  shown = [f'Hybrid λ = {weight}, iteration 5.' for weight in (1.0, 3.0, 4.0, 5.0)]
+  assert plot.suffix == 'svg' and [grid.caption for grid in grids] == [*shown, 'Real images.']
   [rest] = [section.items for section in others if section.title == 'Samples of the other runs']
   assert [figure.caption for figure in rest[0]] == ['Hybrid λ = 2.0, iteration 5.']
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf.report.tables import (
-  checkpoints_table,
+  checkpoint_tables,
   classes_table,
   conditional_table,
   evaluation_table,
@@ -101,7 +101,7 @@ def test_variety_has_a_table_of_its_own_on_the_page(runs):
   row, real = cells(variety_table([measured, runs[1]]))
   assert (row['run'], row['recall'], row['near copies']) == ('MLE', '0.709', '0.2% ± 0.1%')
   assert (real['checkpoint'], real['recall'], real['near copies']) == ('real test images', '0.939', '')
-  assert 'recall' not in cells(checkpoints_table([measured]))[0]
+  assert all('recall' not in cells(table)[0] for table in checkpoint_tables([measured]))
 
 
 def test_real_images_have_a_row_of_their_own():
@@ -112,7 +112,8 @@ def test_real_images_have_a_row_of_their_own():
   assert row == ['real test images', '9.67 +- 0.04', '1.10', '5,000']
   runs = [summary(kind, evaluation=[SCORED | real]) for kind in ('mle', 'hybrid')]
   other = summary('adversarial', evaluation=[SCORED | real | {'scorer_hash': 'another', 'real_mode_score': 9.5}])
-  rows = cells(checkpoints_table([*runs, other]))
+  _, scores = checkpoint_tables([*runs, other])
+  rows = cells(scores)
   assert [row['checkpoint'] for row in rows] == ['best_nll'] * 3 + ['real test images'] * 2
   assert [row['MODE'] for row in rows[3:]] == ['9.67 ± 0.04', '9.50 ± 0.04']
 
@@ -230,7 +231,7 @@ def test_likelihoods_of_different_things_have_columns_of_their_own(runs):
   )
   assert given['test NLL (nats), given c'] == '-3,300.00 ± 1.50' and plain['test NLL (nats), given c'] == ''
   assert marginal['the paper: NLL'] == '-3,334.56' and given['the paper: NLL'] == ''
-  table = checkpoints_table(several)
+  table, _ = checkpoint_tables(several)
   rows = [row for row in cells(table) if row['run']]
   assert [row['test NLL (nats)'] == '' for row in rows] == [False, False, False, True]
   assert rows[-1]['bits/dim, given c'].startswith('1.900') and rows[-1]['bits/dim'] == ''

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def real_images(runs: Sequence[Summary]) -> list[Figure]:
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
-  """Draws NLL and critic gap against iteration; None if no run has an NLL."""
+  """Draws NLL and critic gap against iteration; None if no run has an NLL at two iterations."""
   series, critic = {}, {}
   for run in runs:
     validation = [record for record in run.records('validation') if 'nll' in record]
@@ -72,7 +72,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
     gaps = [(r['step'], r['critic_gap']) for r in run.records('train') if r.get('critic_gap') is not None]
     if gaps:
       critic[run.label] = tuple(np.transpose(_thinned(gaps)))
-  if not series:
+  if not _are_lines(series):
     return None
   trained = ' and training' * any(train is not None for _, train, _ in series.values())
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
@@ -103,14 +103,14 @@ def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:
     for run in runs:
       if records := [record for record in run.records('validation') if record.get(name) is not None]:
         series[run.label] = [r['step'] for r in records], np.array([scale * r[name] for r in records], np.float64)
-    if series:
+    if _are_lines(series):
       alt = f'Lines of {axis} against training iteration for {listed(series)}.'
       figures.append(Figure.of_plot(plots.score_curves(series, axis), alt, caption))
   return figures
 
 
 def score_curves(runs: Sequence[Summary]) -> Figure | None:
-  """Draws the sample score against iteration; None if the runs have no score in common."""
+  """Draws the sample score against iteration; None if the runs have no score in common, or none has two scores."""
   scored = {run.label: [r for r in run.records('validation') if 'scorer' in r] for run in runs}
   records = list(itertools.chain(*scored.values()))
   name = _common_score(records)
@@ -121,6 +121,8 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
     for label, records in scored.items()
     if records
   }
+  if not _are_lines(series):
+    return None
   numbers = sorted({f'{record["score_samples"]:,}' for record in records})
   networks = sorted({f'{record["scorer"]} {record["scorer_hash"]}' for record in records})
   return Figure.of_plot(
@@ -178,6 +180,11 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
 def _common_score(records: Sequence[dict]) -> str | None:
   """Returns 'mode_score' if all records have it, or else 'inception_score' if all have that; otherwise None."""
   return next((n for n in ('mode_score', 'inception_score') if records and all(n in r for r in records)), None)
+
+
+def _are_lines(series: Mapping[str, Sequence]) -> bool:
+  """Whether a curve has two points at least."""
+  return any(len(steps) > 1 for steps, *_ in series.values())
 
 
 def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | None:

@@ -12,6 +12,8 @@ from flowgan_tf.study.summary import Summary
 FEWEST_SAMPLES = 1000
 
 _MOST_LISTED = 4  # runs whose FID a sentence names
+_FEWEST_EVALUATIONS = 3  # during a training, which show whether it was long enough
+_STILL_IMPROVING = 0.1  # share of the whole improvement since the first evaluation that came after the last but one
 
 _Found = tuple[str, float, float]  # name of a run, its number and the number's error
 
@@ -34,6 +36,23 @@ def findings(runs: Sequence[Summary], unit: str) -> list[str]:
     likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', f'{{:,.{places}f}}'.format
   )
   return [*likelihood, *_about_scores([r | {'label': run.label} for run in runs if (r := shown_record(run))])]
+
+
+def about_length(runs: Sequence[Summary]) -> list[str]:
+  """Returns sentences about trainings that were too short, or may have been."""
+  seldom, improving = [], []
+  for run in runs:
+    nll = [record['nll'] for record in run.records('validation') if record['step'] and record.get('nll') is not None]
+    if 0 < len(nll) < _FEWEST_EVALUATIONS:
+      seldom.append(run.label)
+    elif nll and run.config.objective != 'adversarial' and nll[-2] - nll[-1] > _STILL_IMPROVING * (nll[0] - min(nll)):
+      improving.append(run.label)
+  found = []
+  if improving:
+    found.append(f'{listed(improving)} still became better when training ended: more steps will help.')
+  if seldom:
+    found.append(f'Too few evaluations during training show whether {listed(seldom)} had enough steps.')
+  return found
 
 
 def shown_record(run: Summary) -> dict | None:

@@ -19,7 +19,7 @@ from flowgan_tf.report.figures import (
   sample_grids,
   score_curves,
 )
-from flowgan_tf.report.findings import FEWEST_SAMPLES, findings, shown_record
+from flowgan_tf.report.findings import FEWEST_SAMPLES, about_length, findings, shown_record
 from flowgan_tf.report.page import Code, Missing, Page, Section
 from flowgan_tf.report.tables import (
   GIVEN_NOTE,
@@ -113,7 +113,11 @@ def _shown_first(runs: Sequence[Summary]) -> list[Summary]:
 
 def _findings(runs: Sequence[Summary], shown: Sequence[Summary], unit: str) -> list:
   """What was found, likelihood against quality, and samples beside real images."""
-  said, plot, grids = findings(runs, unit), front(runs, unit), [*sample_grids(shown), *real_images(shown)]
+  said, plot, grids = (
+    [*findings(runs, unit), *about_length(runs)],
+    front(runs, unit),
+    [*sample_grids(shown), *real_images(shown)],
+  )
   figures = [*([plot] if plot else []), *grids]
   return [*([' '.join(said)] if said else []), *([figures] if figures else [])]
 

@@ -41,6 +41,7 @@ def test_learning_curves_pair_training_with_validation(runs, monkeypatch):
   figure = figures.learning_curves([dataclasses.replace(runs[0], config=config)], 'nats')
   assert '(of training images with `pseudo_labels`: together with their components)' in figure.caption
   assert figures.learning_curves(runs[1:], 'nats') is None
+  assert figures.learning_curves([summary('mle', metrics=METRICS[:3])], 'nats') is None  # One point is no line.
 
 
 def test_curves_of_conditional_runs(monkeypatch):
@@ -65,11 +66,13 @@ def test_curves_of_conditional_runs(monkeypatch):
 
 def test_score_curves_need_a_score_that_all_have(runs):
   scored = {'kind': 'validation', 'seconds': 1.0, 'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
-  first = dataclasses.replace(runs[0], metrics=[scored | {'step': 5, 'inception_score': 3.0, 'mode_score': 2.0}])
-  second = dataclasses.replace(runs[1], metrics=[scored | {'step': 5, 'inception_score': 3.0}])
+  both, one = {'inception_score': 3.0, 'mode_score': 2.0}, {'inception_score': 3.0}
+  first = dataclasses.replace(runs[0], metrics=[scored | {'step': step} | both for step in (5, 10)])
+  second = dataclasses.replace(runs[1], metrics=[scored | {'step': 5} | one])
   assert figures.score_curves(runs) is None
   assert figures.score_curves([first]).caption.startswith('MODE score of 500 samples')
   assert figures.score_curves([first, second]).caption.startswith('Inception score of 500 samples')
+  assert figures.score_curves([second]) is None  # One point is no line.
 
 
 def test_sample_grids(runs):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowgan_tf.report.findings import findings
+from flowgan_tf.report.findings import about_length, findings
 from tests.summaries import conditional, evaluated, summary
 
 
@@ -64,3 +64,20 @@ def test_scores_that_cannot_be_compared_are_not(more, said):
 def test_an_nll_of_what_images_are_given_is_no_likelihood_of_images():
   assert findings([conditional('mask:half')], 'nats')[0].startswith('MLE (given mask:half) has a MODE score')
   assert findings([summary('mle')], 'nats') == []
+
+
+@pytest.mark.parametrize(
+  ('objective', 'nll', 'said'),
+  [
+    ('mle', [0.0, -70.0, -80.0, -81.2], 'MLE still became better when training ended: more steps will help.'),
+    ('mle', [0.0, -70.0, -80.0, -80.9], None),
+    ('mle', [0.0, -70.0, -80.0, -79.0], None),
+    ('adversarial', [0.0, -70.0, -80.0, -90.0], None),
+    ('adversarial', [0.0, -70.0, -80.0], 'Too few evaluations during training show whether ADV had enough steps.'),
+    ('mle', [0.0], None),
+  ],
+)
+def test_trainings_that_were_too_short_are_named(objective, nll, said):
+  """The first evaluation is of the untrained flow."""
+  metrics = [{'kind': 'validation', 'step': 10 * i, 'seconds': 1.0, 'nll': value} for i, value in enumerate(nll)]
+  assert about_length([summary(objective, metrics=metrics)]) == ([said] if said else [])

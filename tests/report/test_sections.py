@@ -77,7 +77,8 @@ def test_conditional_runs_have_a_section(runs):
   """Their samples and curves stand in it. What they are given changes the NLL, so that they have no order."""
   assert 'Conditional' not in [section.title for section in make_report(runs).sections]
   png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
-  metrics = [{'kind': 'validation', 'step': 5, 'seconds': 1.0, 'nll': -9.0, 'class_accuracy': 0.9, 'label_share': 0.8}]
+  numbers = {'seconds': 1.0, 'nll': -9.0, 'class_accuracy': 0.9, 'label_share': 0.8}
+  metrics = [{'kind': 'validation', 'step': step, **numbers} for step in (5, 10)]
   of_labels = conditional('label', metrics=metrics, sample_grid=(5, png), studies={'kde': kde(-50.0, 0.0)})
   page = make_report([*runs, of_labels, conditional('mask:half'), conditional('low_resolution:2', evaluation=())])
   sections = {section.title: section.items for section in page.sections}

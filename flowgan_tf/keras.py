@@ -388,6 +388,7 @@ class FlowModel(keras.Model):
       'builder': name,
       'image_shape': [int(size) for size in image_shape],
       'arguments': keras.saving.serialize_keras_object({**arguments, 'name': self.flow.name}),
+      'class_names': self.flow.class_names,
       'name': self.name,
       'trainable': self.trainable,
       'frozen': [
@@ -409,6 +410,7 @@ class FlowModel(keras.Model):
     )
     check('builder', name, expected, build is not None)
     flow = build(tuple(config['image_shape']), **keras.saving.deserialize_keras_object(config['arguments']))
+    flow.class_names = config.get('class_names')
     model = cls(flow, name=config['name'])
     for module, frozen in zip(_keras_modules(flow), config['frozen'], strict=True):
       for i, layer in enumerate(module.layer._flatten_layers()):

@@ -56,6 +56,9 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   images = model.decode(noise, label=3)
   ```
 
+  If the classes have names, `model.class_names` holds them, texts `[classes]` in the order of the labels:
+  `[name.decode() for name in model.class_names.numpy()]`.
+
   The functions of another conditional flow always need `condition`: floats of the flow's `condition_shape` for all
   images, or for each.
 
@@ -112,6 +115,8 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   module, graph, signatures = tf.Module(name='generator'), functools.partial(tf.function, autograph=False), {}
   # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
   module.weights = list(generator.variables)
+  if generator.class_names:
+    module.class_names = tf.Variable(list(generator.class_names), trainable=False, name='class_names')
   names, given, checked = _argument(generator)
   given_or_not = [*given, [None]] if generator.classes else given
 

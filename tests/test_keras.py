@@ -433,6 +433,7 @@ def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
   keras.utils.set_random_seed(0)
   images, labels = labelled()
   model = fg.keras.FlowModel(make_flow(classes=3, normalization='layer'))
+  model.flow.class_names = ('a', 'b', 'c')
   model.compile(keras.optimizers.Adam(0.02), metrics=['accuracy'])
   valid = dataset((images, labels))
   history = model.fit(images, labels[:, np.newaxis], validation_data=valid, batch_size=20, epochs=8, verbose=0).history
@@ -450,7 +451,7 @@ def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
   np.testing.assert_array_equal(samples, model.flow.sample(3, seed=(0, 1), condition=1))
   loaded = saved_and_loaded(model, tmp_path)
   assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
-  assert loaded.get_compile_config()['metrics'] == ['accuracy']
+  assert loaded.get_compile_config()['metrics'] == ['accuracy'] and loaded.flow.class_names == ('a', 'b', 'c')
   # A dataset is not counted.
   model.fit(valid.take(1), verbose=0)
   np.testing.assert_allclose(model.flow.class_probs, [0.25, 0.25, 0.5])

@@ -133,11 +133,13 @@ def test_only_labels_of_classes_are_accepted(dtype):
 @pytest.mark.parametrize('arguments', [{}, {'components': 6, 'condition_networks': False}])
 def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   flow = make_flow('nice', classes=3, **arguments)
+  flow.class_names = ('a', 'b', 'ç')
   export(flow, tmp_path / 'export')
   model, images = tf.saved_model.load(tmp_path / 'export'), make_images(flow, 5)
   each = np.arange(5) % 3
   for label in (2, each, tf.constant([0])):
     assert_same_functions(model, flow, images, label, label)
+  assert [name.decode() for name in model.class_names.numpy()] == ['a', 'b', 'ç']
   # Without a label they mean the mixture of the classes.
   joint = np.stack([model.log_prob(images, y) for y in range(3)], axis=-1) + np.log(np.arange(1, 4) / 6)
   np.testing.assert_allclose(model.class_log_probs(images), joint, atol=1e-4)

@@ -34,6 +34,7 @@ PARTS = ('train', 'validation', 'test')
 _IMAGES = tuple(f'{part}.npy' for part in PARTS)
 _LABELS = tuple(f'{part}_labels.npy' for part in PARTS)
 _CONDITIONS = tuple(f'{part}_conditions.npy' for part in PARTS)
+_CLASS_NAMES = 'class_names'  # an array of texts, beside labels
 
 # Images that take fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
 IN_MEMORY = 2**30
@@ -88,13 +89,16 @@ def is_array_folder(path: str | os.PathLike) -> bool:
 def load_array_folder(path: str | os.PathLike) -> Dataset:
   """Opens a folder with `train.npy`, `validation.npy` and `test.npy`.
 
-  There may be `train_labels.npy` and so on, and `train_conditions.npy` and so on, which are loaded. A file of images of
-  1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a dot.
+  There may be `train_labels.npy` and so on, `class_names.npy`, and `train_conditions.npy` and so on, which are loaded.
+  A file of images of 1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a
+  dot.
   """
   folder = pathlib.Path(path)
   names = {child.name for child in folder.iterdir() if not child.name.startswith('.')}
-  if not set(_IMAGES) <= names <= {*_IMAGES, *_LABELS, *_CONDITIONS}:
-    expected = f'{", ".join(_IMAGES)}, perhaps {", ".join(_LABELS)}, perhaps {", ".join(_CONDITIONS)}, and nothing else'
+  class_names = folder / f'{_CLASS_NAMES}.npy'
+  if not set(_IMAGES) <= names <= {*_IMAGES, *_LABELS, *_CONDITIONS, class_names.name}:
+    perhaps = f'perhaps {", ".join(_LABELS)}, perhaps {class_names.name}, perhaps {", ".join(_CONDITIONS)}'
+    expected = f'{", ".join(_IMAGES)}, {perhaps}, and nothing else'
     raise UsageError(f'{folder}: expected {expected}; got {", ".join(sorted(names))}')
   splits = {}
   for part in PARTS:
@@ -105,7 +109,8 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
     if (file := folder / f'{part}_conditions.npy').name in names:
       conditions = check_conditions(str(file), np.array(_map(file)), len(images))
     splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels, conditions)
-  return make_dataset(str(folder), folder.resolve().name, **splits)
+  named = np.array(_map(class_names)) if class_names.name in names else None
+  return make_dataset(str(folder), folder.resolve().name, **splits, class_names=named)
 
 
 def _map(path: pathlib.Path) -> np.memmap:
@@ -126,6 +131,7 @@ def write_array_folder(
   images: Iterable[tuple[np.ndarray, int]],
   image_shape: tuple[int, int, int],
   splits: Sequence[Split],
+  class_names: Sequence[str] | None = None,
 ) -> None:
   """Writes a folder for `load_array_folder`, whole or not at all. If another process was faster, its folder stays.
 
@@ -135,6 +141,7 @@ def write_array_folder(
       no labels. One image is in memory at a time.
     image_shape: `(height, width, channels)`.
     splits: Train, validation and test, with positions in `images`, ascending from 0, in place of images.
+    class_names: Names of the classes, or None.
   """
   folder = pathlib.Path(path)
   parent = make_writable(folder.parent)
@@ -157,6 +164,8 @@ def write_array_folder(
     if all_labelled(folder, labels):
       for name, split in zip(_LABELS, splits, strict=True):
         np.save(written / name, labels[split.images])
+      if class_names is not None:
+        np.save(written / f'{_CLASS_NAMES}.npy', np.array(class_names, str))
     for path in (*written.iterdir(), written):
       sync(path)
     try:
@@ -173,23 +182,25 @@ _KEYS = ('images', 'labels', 'conditions')
 def load_npz(path: str, image_size: int = 0) -> Dataset:
   """Loads an .npz file of `images`, or of `x_train` and perhaps `x_test` and `x_validation`, as Keras names them.
 
-  Beside images there may be `labels`, or `y_train` and so on, and `conditions`, or `c_train` and so on. The file
-  may hold no other array, because that could be one of these under a wrong name. Floats `[n, d]` are a table.
+  Beside images there may be `labels`, or `y_train` and so on, `class_names` as an array of texts, and `conditions`, or
+  `c_train` and so on. The file may hold no other array, because that could be one of these under a wrong name. Floats
+  `[n, d]` are a table.
   """
   arrays = _read_arrays(path)
+  class_names = arrays.get(_CLASS_NAMES)
   name = pathlib.Path(path).stem
   if 'images' in arrays:
-    return make_dataset(path, name, *three_way(_npz_split(path, arrays, _KEYS, image_size), path))
+    return make_dataset(path, name, *three_way(_npz_split(path, arrays, _KEYS, image_size), path), class_names)
   splits = {
     part: _npz_split(path, arrays, [f'{letter}_{part}' for letter in 'xyc'], image_size)
     for part in PARTS
     if f'x_{part}' in arrays
   }
   if len(splits) == 1:
-    return make_dataset(path, name, *three_way(splits['train'], path))
+    return make_dataset(path, name, *three_way(splits['train'], path), class_names)
   if 'validation' not in splits:
     splits['train'], splits['validation'] = hold_out(splits['train'], 1 / 10, shuffle=True, source=path)
-  return make_dataset(path, name, **splits)
+  return make_dataset(path, name, **splits, class_names=class_names)
 
 
 def _read_arrays(path: str) -> dict[str, np.ndarray]:
@@ -201,21 +212,21 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
       if not zipfile.is_zipfile(file):
         raise UsageError(f'{path}: not a readable .npz file of plain arrays (not a zip archive, or cut short)')
     with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
-      names, members = set(archive.files), archive.zip.infolist()
+      names, members = {*archive.files} - {_CLASS_NAMES}, archive.zip.infolist()
       keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
       needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}
       complete = needed | {f'x{name[1:]}' for name in names} <= names <= keras
       if not ({'images'} <= names <= set(_KEYS) or complete):
         expected = (
           'arrays "images" and perhaps "labels" and "conditions", or "x_train" and perhaps "x_test", "x_validation", '
-          '"y_..." and "c_..."'
+          '"y_..." and "c_...", and perhaps "class_names"'
         )
         raise UsageError(f'{path}: expected {expected}; got {", ".join(sorted(names)) or "nothing"}')
       # NumPy writes no comments. A flipped bit in the length of one hides the members behind it.
       if any(member.comment for member in members) or archive.zip.testzip():
         raise ValueError('damaged')
       check_memory(f'{path}: its arrays', sum(member.file_size for member in members))
-      return {name: np.asarray(archive[name]) for name in names}
+      return {name: np.asarray(archive[name]) for name in archive.files}
   except UsageError:
     raise
   except Exception as error:  # Reading a zip file with flipped bits can raise anything.

@@ -11,6 +11,7 @@ import tensorflow as tf
 from flowgan_tf.data import kinds
 from flowgan_tf.data.dataset import Dataset, Split, take
 from flowgan_tf.errors import UsageError, check
+from flowgan_tf.flows.classes import class_name
 
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
 
@@ -27,6 +28,7 @@ class Condition:
   levels: int | None = None  #: Number of grey levels of the images; None for a table.
   image_shape: tuple[int, ...] = ()  #: `(height, width, channels)`, or `(d,)` for a table.
   classes: int | None = None  #: Number of classes, for labels.
+  class_names: tuple[str, ...] | None = None  #: Their names; None if they have only numbers.
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
   label: int | None = None  #: The only class that is looked at; None for all.
 
@@ -57,7 +59,7 @@ class Condition:
   @property
   def given(self) -> str:
     """What densities and samples are given, in a few words; '' for nothing."""
-    classes = 'all classes' if self.label is None else f'class {self.label}'
+    classes = 'all classes' if self.label is None else f'class {class_name(self.label, self.class_names)}'
     return classes if self.classes else self.kind
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
@@ -138,10 +140,10 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     if (absent := _absent(dataset.train, dataset.num_classes)).size:
       raise UsageError(
         f'{dataset.name}: `condition` label needs training images of each of its {dataset.num_classes} classes, '
-        f'got none of {_named(absent)}',
+        f'got none of {_named(absent, dataset.class_names)}',
         'condition',
       )
-    return make(classes=dataset.num_classes)
+    return make(classes=dataset.num_classes, class_names=dataset.class_names)
   if kind == 'vector':
     expected = f"something other than 'vector': {dataset.name} has no array of conditions"
     conditions = dataset.train.conditions
@@ -178,7 +180,11 @@ def describe(dataset: Dataset) -> list[str]:
   labels = np.asarray(dataset.train.labels)
   labels = labels[labels >= 0]
   counts = np.bincount(labels, minlength=condition.classes or 0)
-  few, many = (f'{100 * counts[i] / len(labels):.1f} % for class {i}' for i in (counts.argmin(), counts.argmax()))
+  names = condition.class_names
+  few, many = (
+    f'{100 * counts[i] / len(labels):.1f} % for class {class_name(i, names)}'
+    for i in (counts.argmin(), counts.argmax())
+  )
   unequal = counts.min() < counts.max()
   share = f'the share of each class in the labelled training images, from {few} to {many}'
   probs = f'p(y) is {share if unequal else "uniform"}'
@@ -187,7 +193,9 @@ def describe(dataset: Dataset) -> list[str]:
     lines.append(f'{name}: {len(labels):,} of {len(dataset.train):,} training images have a label.')
   for part in ('validation', 'test'):
     if (absent := _absent(getattr(dataset, part), condition.classes)).size:
-      lines.append(f'{name}: no {part} image of {_named(absent)}; what is measured within classes leaves them out.')
+      lines.append(
+        f'{name}: no {part} image of {_named(absent, names)}; what is measured within classes leaves them out.'
+      )
   return lines
 
 
@@ -195,6 +203,6 @@ def _absent(split, classes):
   return np.setdiff1d(np.arange(classes), split.labels)
 
 
-def _named(labels):
+def _named(labels, names):
   more = f' and {len(labels) - 10} more' if len(labels) > 10 else ''
-  return ('class ' if len(labels) == 1 else 'classes ') + ', '.join(map(str, labels[:10])) + more
+  return ('class ' if len(labels) == 1 else 'classes ') + ', '.join(class_name(i, names) for i in labels[:10]) + more

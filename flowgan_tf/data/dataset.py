@@ -8,12 +8,14 @@ import hashlib
 import logging
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from flowgan_tf.errors import UsageError, check, is_integer
+from flowgan_tf.flows.classes import as_class_names
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Dataset:
   test: Split  #: Images that results are reported for.
   num_classes: int | None  #: Number of classes, or None without labels.
   given: str = ''  #: What a generator is given with the images: the setting `condition`.
+  class_names: tuple[str, ...] | None = None  #: Names of the classes; None if they have only numbers.
 
   @functools.cached_property
   def condition(self) -> Condition:
@@ -103,7 +106,9 @@ class Dataset:
     return digest.hexdigest()
 
 
-def make_dataset(source: str, name: str, train: Split, validation: Split, test: Split) -> Dataset:
+def make_dataset(
+  source: str, name: str, train: Split, validation: Split, test: Split, class_names: Sequence[str] | None = None
+) -> Dataset:
   """Returns a `Dataset` with 256 levels, or one of tables.
 
   Its splits must have images of one shape. All or none must have labels, and all or none conditions of one shape.
@@ -124,7 +129,8 @@ def make_dataset(source: str, name: str, train: Split, validation: Split, test: 
   if len(shapes := {array.shape[1:] for array in given}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
-  return Dataset(name, None if is_table else 256, *splits, num_classes=num_classes)
+  names = as_class_names(f'{source}: class_names', class_names, num_classes)
+  return Dataset(name, None if is_table else 256, *splits, num_classes=num_classes, class_names=names)
 
 
 def _check_rows(source: str, train: Split, others: dict[str, Split]) -> None:
@@ -175,7 +181,8 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
   expected = 'None without labels' if classes is None else f'an integer of at least {classes}, as labels go from 0'
   given = dataset.num_classes
   check(f'{source}.num_classes', given, expected, is_integer(given) and given >= classes if classes else given is None)
-  return dataclasses.replace(dataset, **splits)
+  names = as_class_names(f'{source}.class_names', dataset.class_names, given)
+  return dataclasses.replace(dataset, **splits, class_names=names)
 
 
 def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:

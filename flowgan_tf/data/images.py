@@ -15,11 +15,11 @@ from flowgan_tf.data.arrays import write_array_folder
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
 from flowgan_tf.files import IMAGE_SUFFIXES
+from flowgan_tf.flows.classes import listed_names
 
 _LOG = logging.getLogger(__name__)
 # Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
 _NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
-_NAMED = 20  # classes, in a line of the log
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a preview after the picture.
 
 
@@ -32,14 +32,12 @@ def load_folder(path: str, image_size: int = 0) -> Dataset:
   image_shape = _read_image(paths[0], image_size).shape
   size = len(paths) * math.prod(image_shape)
   check_memory(f'{path}: its {len(paths):,} images, unless `flowgan_tf.data.write_folder` writes them,', size)
-  if labels is not None:
-    names = list(dict.fromkeys(path.parent.name for path in paths))
-    more = ' ...' if len(names) > _NAMED else ''
-    _LOG.info('%s: the labels from 0 to %d are %s%s.', path, len(names) - 1, ', '.join(names[:_NAMED]), more)
+  if (names := _class_names(paths, labels)) is not None:
+    _LOG.info('%s: the labels from 0 to %d are %s.', path, len(names) - 1, listed_names(names))
   images = np.empty((len(paths), *image_shape), np.uint8)
   for i, image in enumerate(_read_images(paths, image_size)):
     images[i] = image
-  return make_dataset(path, pathlib.Path(path).resolve().name, *three_way(Split(images, labels), path))
+  return make_dataset(path, pathlib.Path(path).resolve().name, *three_way(Split(images, labels), path), names)
 
 
 def write_folder(path: str, to: str, image_size: int = 0) -> None:
@@ -65,6 +63,7 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
     zip(_read_images(paths, image_size), itertools.repeat(-1) if labels is None else labels, strict=False),
     _read_image(paths[0], image_size).shape,
     three_way(Split(np.arange(len(paths)), None), path),
+    _class_names(paths, labels),
   )
 
 
@@ -86,6 +85,13 @@ def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
     paths += images
     labels += [label] * len(images)
   return paths, np.array(labels)
+
+
+def _class_names(paths: list[pathlib.Path], labels: np.ndarray | None) -> list[str] | None:
+  """Returns the names of the sub-folders, with bytes that are not UTF-8 as \\xff; None without labels."""
+  if labels is None:
+    return None
+  return [os.fsencode(name).decode(errors='backslashreplace') for name in dict.fromkeys(p.parent.name for p in paths)]
 
 
 def _contents(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:

@@ -18,6 +18,7 @@ from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.errors import UsageError
+from flowgan_tf.flows.classes import as_class_names
 from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Datase
       train, validation, test = found.train, found.validation, found.test
     else:
       train, validation, test = records.read()
-    classes = None if train.labels is None else records.num_classes
-    return Dataset(dataset, 256, train, validation, test, classes)
+    if train.labels is None:
+      return Dataset(dataset, 256, train, validation, test, None)
+    classes, names = records.num_classes, as_class_names(dataset, records.class_names, records.num_classes)
+    return Dataset(dataset, 256, train, validation, test, classes, class_names=names)
   except UsageError:
     raise
   except Exception as error:  # Truncated, altered or missing files can raise anything.
@@ -67,7 +70,8 @@ class _Records:
     self._dataset, self._builder, self._image_size = dataset, builder, image_size
     features, splits = builder.info.features, builder.info.splits
     self._image_key, self._label_key = _keys(dataset, features)
-    self.num_classes = features[self._label_key].num_classes if self._label_key else None
+    label = features[self._label_key] if self._label_key else None
+    self.num_classes, self.class_names = (label.num_classes, label.names) if label else (None, None)
     # Each data set of `OF_TFDS` has both of these splits, or it is damaged.
     names = ('train', 'test') if dataset in OF_TFDS else [name for name in arrays.PARTS if name in splits]
     if 'train' not in names:

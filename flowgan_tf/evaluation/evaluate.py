@@ -267,7 +267,9 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given = {'condition': dataset.given} if dataset.given else {}
+  given: dict[str, Any] = {'condition': dataset.given} if dataset.given else {}
+  if names := dataset.condition.class_names:
+    given['class_names'] = [*names]
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))

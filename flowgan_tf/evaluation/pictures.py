@@ -11,6 +11,7 @@ from flowgan_tf.display.grids import image_grid, neighbor_grid
 from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL
 from flowgan_tf.evaluation.rows import LARGEST_GRID, PLAIN, Rows, evenly_spaced
+from flowgan_tf.flows.classes import class_name
 from flowgan_tf.flows.prior import MixturePrior, tempered
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
@@ -94,7 +95,8 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
   positions, of_class = np.arange(len(training)), ''
   if run.generator.classes and rows.conditions is not None and rows.number == 1:
     label = rows.conditions[0]
-    positions, of_class = np.flatnonzero(dataset.train.labels == label), f' of class {label}'
+    positions = np.flatnonzero(dataset.train.labels == label)
+    of_class = f' of class {class_name(label, run.generator.class_names)}'
     training, test = training[positions], test[dataset.test.labels == label]
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
   nearest = (training[found.indices] + 0.5) / levels

@@ -68,7 +68,7 @@ def rows_of(dataset: data.Dataset, part: str, most: int) -> Rows:
   return Rows(kind.of_rows(split, indices), indices, originals)
 
 
-def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | None = None) -> Rows:
+def rows_of_run(run: Run, label: int | str | None = None, vector: Sequence[float] | None = None) -> Rows:
   """Returns the rows of a picture of a run.
 
   There is one row with a label or a vector, or if the run is not conditional. Otherwise there is a row for each class,
@@ -81,8 +81,7 @@ def rows_of_run(run: Run, label: int | None = None, vector: Sequence[float] | No
   classes, shape = run.generator.classes or 0, run.generator.condition_shape or ()
   if label is not None:
     check('label', label, f'left out, as {run.workdir} has no labels', classes > 0)
-    check('label', label, f'from 0 to {classes - 1}, as {run.workdir} has {classes} classes', 0 <= label < classes)
-    return Rows(np.array([label], np.int32))
+    return Rows(np.array([run.generator.label_of(label)], np.int32))
   if vector is not None:
     said = f'left out, as {run.workdir} is not conditioned on vectors'
     check('condition', vector, said, len(shape) == 1)

@@ -8,6 +8,7 @@ from ml_collections import config_dict
 from flowgan_tf.data import Dataset
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.files import make_writable
+from flowgan_tf.flows.classes import class_name
 from flowgan_tf.metrics.arrays import cache_folder
 from flowgan_tf.metrics.classifier import load_classifier
 from flowgan_tf.metrics.inception import load_inception
@@ -53,7 +54,7 @@ def make_scorer(
     if not counts.all():
       raise UsageError(
         f'{config.dataset}: must have training images of each label from 0 to {classes - 1}, or no labels. '
-        f'Got: none of {counts.argmin()}.'
+        f'Got: none of {class_name(counts.argmin(), dataset.class_names)}.'
       )
   folder = cache_folder(config.cache_dir)
   try:

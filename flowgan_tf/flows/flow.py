@@ -138,8 +138,8 @@ class Flow(Generator, _TransformedDistribution):
     """Returns p(x | c) as a distribution of images, whose methods take no condition.
 
     Args:
-      condition: Class labels, ints `[...]`, or other conditions, floats `[..., *condition_shape]`. None returns the
-        flow itself.
+      condition: Class labels, ints `[...]`; the name of a class, if `class_names` holds it; or other conditions, floats
+        `[..., *condition_shape]`. None returns the flow itself.
       name: Name of the distribution, by default the name of the flow with `_given` behind it.
 
     Returns:

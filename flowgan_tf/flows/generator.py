@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
+from flowgan_tf.flows.classes import as_class_names, as_label
 from flowgan_tf.flows.prior import label_keyword, tempered
 from flowgan_tf.flows.start import Start
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
@@ -28,6 +29,7 @@ class Generator(HiddenFromKeras):
   has_density: bool  #: Whether the generator has `log_prob` and `encode`.
   traits: Traits = Traits()  #: What its builder says of it.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
+  _class_names: tuple[str, ...] | None = None
   _class_probs: tf.Variable | tf.Tensor | None
   _condition_shape: tuple[int, ...] | None
 
@@ -45,6 +47,7 @@ class Generator(HiddenFromKeras):
     other = self._build(dtype=dtype, name=self.name)
     for variable, source in zip(other.variables, self.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))
+    other.class_names = self.class_names
     return other
 
   @property
@@ -56,6 +59,27 @@ class Generator(HiddenFromKeras):
   def class_probs(self) -> tf.Variable | tf.Tensor | None:
     """The probabilities of the classes, `[classes]`; a training sets them to the shares of its labelled images."""
     return self._class_probs
+
+  @property
+  def class_names(self) -> tuple[str, ...] | None:
+    """The names of the classes, in the order of their labels; None if they have only numbers.
+
+    A run takes them from its data. For another flow they can be set, to a different text for each class.
+    """
+    return self._class_names
+
+  @class_names.setter
+  def class_names(self, names: Sequence[str] | None) -> None:
+    names = as_class_names('class_names', names, self.classes)
+    self._class_names = self._no_dependency(names)  # Checkpoints do not hold them.
+
+  def label_of(self, label: int | str) -> int:
+    """Returns the label of a class, from 0, given its name or the label itself.
+
+    Raises:
+      UsageError: If the generator has no such class.
+    """
+    return as_label(label, self.classes or 0, self.class_names)
 
   @property
   def condition_shape(self) -> tuple[int, ...] | None:
@@ -131,7 +155,8 @@ class Generator(HiddenFromKeras):
       )
       raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
     if self.classes is not None:
-      return as_indices('condition', condition, self.classes)
+      label = self.label_of(condition) if isinstance(condition, str) else condition
+      return as_indices('condition', label, self.classes)
     if self.condition_shape is not None:
       # As for images: integers in a list are refused, too.
       found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)

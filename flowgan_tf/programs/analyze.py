@@ -21,7 +21,7 @@ from flowgan_tf.study import ANALYSES
 FLAGS = flags.FLAGS
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_score, as in the paper, if there is one.')
-flags.DEFINE_integer('label', None, 'Class of a run with labels that is studied alone. Default: all classes.')
+flags.DEFINE_string('label', None, 'Class of a run with labels that is studied alone, by name or number.')
 analysis_settings = options.define_analyses(__name__)
 
 

@@ -4,7 +4,7 @@ sample RUN --n=64
 sample RUN --temperature=0.7 --seed=3
 sample RUN --interpolate      rows that lead from one sample to another
 sample RUN --neighbors        samples beside the training images nearest to them, which shows memorisation
-sample RUN --label=3          samples of one class; by default there is a row for each class
+sample RUN --label=3          samples of one class, by its number or name; by default there is a row for each class
 
 If a run is conditioned on images or vectors, each row has the condition of a test image. It shows the samples and the
 test image, and also the condition if that is an image. --condition=0.5,1.2 gives all samples this vector instead.
@@ -12,6 +12,7 @@ test image, and also the condition if that is an image. --condition=0.5,1.2 give
 
 import os
 import pathlib
+import re
 import sys
 import zlib
 
@@ -20,6 +21,7 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
 from flowgan_tf.files import save_arrays
+from flowgan_tf.flows.classes import class_name
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS
@@ -37,7 +39,7 @@ flags.DEFINE_integer(
   lower_bound=1,
   upper_bound=10**6,
 )
-flags.DEFINE_integer('label', None, 'Class of the samples. Default: a row for each class.', lower_bound=0)
+flags.DEFINE_string('label', None, 'Class of the samples, by name or number. Default: a row for each class.')
 flags.DEFINE_list(
   'condition', None, 'Vector that the samples are given, such as 0.5,1.2. Default: the vectors of test images.'
 )
@@ -50,6 +52,7 @@ command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 _IN_A_ROW = 8
+_IN_FILE_NAMES = r'[\w-]{1,50}'  # names of classes that a file name may have
 
 
 def main(arguments: list[str]) -> None:
@@ -72,7 +75,8 @@ def main(arguments: list[str]) -> None:
   rows = layout.rows_of_run(run, FLAGS.label, vector)
   n, given = FLAGS.n or _DEFAULT_N[kind], ''
   if FLAGS.label is not None:
-    given = f'_label{FLAGS.label}'
+    name = class_name(rows.conditions[0], run.generator.class_names)
+    given = f'_label{name if re.fullmatch(_IN_FILE_NAMES, name) else rows.conditions[0]}'
   elif vector is not None:
     given = f'_condition{",".join(f"{number:g}" for number in vector)}'
     if len(given) > 100:  # A file name has an end.

@@ -38,6 +38,9 @@ _CONDITIONAL = {
 }
 
 
+_MOST_ROWS = 10  # of a training's grid of samples, so that each class has one
+
+
 def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
   """Returns the newest sample grid of each run that has one."""
   figures = []
@@ -91,7 +94,12 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
 
 def _rows(run: Summary) -> str:
   """What the rows of a grid of samples are."""
-  said = {'': '', 'label': ': a row for each class', 'vector': ': a row for each condition; originals on the right'}
+  names = f', {listed(run.class_names)}' if 0 < len(run.class_names) <= _MOST_ROWS else ''
+  said = {
+    '': '',
+    'label': f': a row for each class{names}',
+    'vector': ': a row for each condition; originals on the right',
+  }
   return said.get(run.given, ': a row for each condition, which is on the left; originals on the right')
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
+from flowgan_tf.flows.classes import class_name
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
@@ -160,11 +161,11 @@ _CONDITIONAL_COLUMNS = (
 
 def _with_worst(record: Mapping[str, Any]) -> dict[str, Any]:
   """Adds the worst class by the share of its samples that the classifier assigns to it, and the worst by FID."""
-  record = dict(record)
+  record, names = dict(record), record.get('class_names')
   if 'worst_label' in record:
-    record['worst_share'] = f'{record["worst_label_share"]:.1%}, class {record["worst_label"]}'
+    record['worst_share'] = f'{record["worst_label_share"]:.1%}, class {class_name(record["worst_label"], names)}'
   if 'worst_fid_label' in record:
-    record['worst_fid'] = f'{record["worst_class_fid"]:.2f}, class {record["worst_fid_label"]}'
+    record['worst_fid'] = f'{record["worst_class_fid"]:.2f}, class {class_name(record["worst_fid_label"], names)}'
   return record
 
 
@@ -284,7 +285,8 @@ def classes_table(runs: Sequence[Summary]) -> Table | None:
     rows += [Row({**row.records, '': by_class}, row.links)] if shares else []
   if not 0 < classes <= _MOST_CLASSES:
     return None
-  columns = (RUN, _CHECKPOINT, *(Column(f'class {i}', f'{i}', '.1%') for i in range(classes)))
+  names = next((run.class_names for run in runs if run.class_names), ())
+  columns = (RUN, _CHECKPOINT, *(Column(f'class {class_name(i, names)}', f'{i}', '.1%') for i in range(classes)))
   return Table('Label as asked, by class', columns, rows)
 
 
@@ -392,4 +394,4 @@ def _of_real_images(records: Sequence[dict]) -> list[dict]:
   """The row of the test images' own scores; empty if no record has them."""
   real = next((record for record in records if 'real_score_samples' in record), {})
   scores = {name.removeprefix('real_'): value for name, value in real.items() if name.startswith('real_')}
-  return [scores | {'checkpoints': 'real test images'}] if scores else []
+  return [scores | {'checkpoints': 'real test images', 'class_names': real.get('class_names')}] if scores else []

@@ -41,6 +41,7 @@ class Description(NamedTuple):
   init: dict | None = None  # where the training started, from `start_from_run`; None for a new generator
   rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
   plugins: dict[str, str] | None = None  # the folder of each module from outside of the package that the run uses
+  class_names: list[str] | None = None  # the names of the classes in the data, which identify nothing
 
 
 def write_description(workdir: pathlib.Path, description: Description) -> None:
@@ -105,7 +106,7 @@ def open_workdir(
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
   if dataset.given:
     facts['condition'] = dataset.condition.arguments
-  new = Description(config, as_json(facts), init, plugins=plugins_of(config))
+  new = Description(config, as_json(facts), init, plugins=plugins_of(config), class_names=as_json(dataset.class_names))
   old = read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):
@@ -118,7 +119,7 @@ def open_workdir(
     if (done := checkpoints.latest_step(workdir)) > config.steps:
       said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
       raise UsageError(said, 'steps')
-    new = old._replace(config=config, plugins=new.plugins)
+    new = old._replace(config=config, plugins=new.plugins, class_names=new.class_names)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
     raise UsageError(f'{said}`workdir`', 'workdir')

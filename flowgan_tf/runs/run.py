@@ -57,6 +57,8 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   with Task(f'loading {workdir}'):
     generator = make_generator(config, image_shape, arguments=facts.get('condition'))
     step = restore_generator(workdir, checkpoint, generator, identity)
+  if generator.classes:
+    generator.class_names = description.class_names
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
 
 

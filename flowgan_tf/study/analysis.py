@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import UsageError, check, check_integer
+from flowgan_tf.errors import UsageError, check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.settings import Settings as AnySettings
 from flowgan_tf.settings import setting
@@ -62,15 +62,15 @@ class Subject:
   own c, and each sample the c of a random training image.
   """
 
-  def __init__(self, run: Run, label: int | None = None):
+  def __init__(self, run: Run, label: int | str | None = None):
     """Loads the run's data; raises a `UsageError` if they cannot be read or have changed, or lack the class."""
-    self.run, self.label = run, label
-    self.dataset = runs.load_data(run)
-    self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
+    self.run, self.dataset = run, runs.load_data(run)
     if label is not None:
-      classes, expected = self.condition.classes or 0, f'left out, as {run.workdir} is not conditioned on labels'
-      check('label', label, expected, classes > 0)
-      check_integer('label', label, 0, classes - 1)
+      expected = f'left out, as {run.workdir} is not conditioned on labels'
+      check('label', label, expected, self.dataset.condition.classes)
+      label = run.generator.label_of(label)
+    self.label: int | None = label
+    self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
     self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))

@@ -12,6 +12,7 @@ from typing import Any
 
 from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
+from flowgan_tf.flows.classes import class_name
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
 from flowgan_tf.settings import wrong_settings
@@ -62,7 +63,7 @@ def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
 
 @contextlib.contextmanager
 def studying(
-  workdir: str | os.PathLike, checkpoint: str | None = None, label: int | None = None
+  workdir: str | os.PathLike, checkpoint: str | None = None, label: int | str | None = None
 ) -> Iterator[Callable[..., Study]]:
   """Loads a run once for several analyses, and releases it afterwards.
 
@@ -75,8 +76,9 @@ def studying(
     workdir: Folder of the run.
     checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
       otherwise the default of `load_run`.
-    label: Class whose p(x | y) is studied, with images of that class alone. By default a flow with classes is studied
-      as p(x), and a generator that is given something else as p(x | c), where each image has its own c.
+    label: Class whose p(x | y) is studied, with images of that class alone: its name or its number. By default a flow
+      with classes is studied as p(x), and a generator that is given something else as p(x | c), where each image has
+      its own c.
 
   Yields:
     A function that takes the name of one of `ANALYSES` and its settings, saves the result in the run's folder
@@ -95,7 +97,11 @@ def studying(
 
 
 def analyze(
-  workdir: str | os.PathLike, what: str, checkpoint: str | None = None, label: int | None = None, **settings: int | str
+  workdir: str | os.PathLike,
+  what: str,
+  checkpoint: str | None = None,
+  label: int | str | None = None,
+  **settings: int | str,
 ) -> Study:
   """Applies one analysis to a run, and saves the result in the run's folder `analysis`.
 
@@ -140,7 +146,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
     'checkpoint': run.checkpoint,
     'step': run.step,
     **({'given': subject.given} if subject.given else {}),
-    **({'label': subject.label} if subject.label is not None else {}),
+    **({'label': class_name(subject.label, run.generator.class_names)} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),
     **numbers,

@@ -60,6 +60,7 @@ class Summary:
   real_grid: bytes | None = None  #: PNG file of validation images, laid out like the samples; None without one.
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
+  class_names: Sequence[str] = ()  #: Names of the classes; empty if they have only numbers.
   damage: Sequence[str] = ()  #: A line about each file that is damaged and left out.
 
   def records(self, kind: str) -> list[dict]:
@@ -185,7 +186,8 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  config, facts, init, *_ = folders.read_description(runs.find_run(workdir))
+  description = folders.read_description(runs.find_run(workdir))
+  facts = description.data
   damage: list[str] = []
   records = _read(lambda: log.read_metrics(workdir), damage) or []
   evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
@@ -196,7 +198,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   summary = Summary(
     label='',
     path=os.fspath(workdir),
-    config=config,
+    config=description.config,
     dataset=facts['name'],
     fingerprint=facts['fingerprint'],
     image_shape=tuple(facts['image_shape']),
@@ -206,7 +208,8 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
     real_grid=_png(workdir / 'samples' / 'real.png', damage),
-    start=init,
+    start=description.init,
+    class_names=description.class_names or (),
     damage=damage,
   )
   return dataclasses.replace(summary, label=summary.objective)

@@ -172,9 +172,10 @@ GOOD = np.zeros((4, 2, 5), np.uint8)
 def test_npz_of_images(tmp_path, shape):
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   path = tmp_path / 'faces.npz'
-  np.savez_compressed(path, images=images, labels=np.arange(30, dtype=np.uint8))
+  names = tuple(f'person {i}' for i in range(30))
+  np.savez_compressed(path, images=images, labels=np.arange(30, dtype=np.uint8), class_names=names)
   dataset = load(str(path))
-  assert (dataset.name, dataset.levels, dataset.num_classes) == ('faces', 256, 30)
+  assert (dataset.name, dataset.levels, dataset.num_classes, dataset.class_names) == ('faces', 256, 30, names)
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [24, 3, 3]
   found, labels = joined(dataset)
   np.testing.assert_array_equal(found[np.argsort(labels)], images.reshape(30, *shape[1:3], -1))

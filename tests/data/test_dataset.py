@@ -133,6 +133,10 @@ def test_what_is_not_resized(tmp_path):
     ({'train': Split(numbered(9).images, None)}, 'm:f: expected labels for all splits or for none'),
     ({'num_classes': None}, '`m:f.num_classes` must be an integer of at least 60, as labels go from 0. Got: None'),
     ({'num_classes': 59}, '`m:f.num_classes` must be an integer of at least 60'),
+    (
+      {'class_names': ('a', 'b')},
+      r"`m:f.class_names` must be 60 different texts, a name for each class. Got: \('a', 'b'\)",
+    ),
   ],
 )
 def test_a_field_of_a_data_set_that_is_wrong_is_named(changes, said):

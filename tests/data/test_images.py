@@ -42,7 +42,7 @@ def test_one_folder_for_each_class(tmp_path, caplog):
   dataset = load(str(tmp_path))
   assert caplog.messages == [f'{tmp_path}: the labels from 0 to 2 are ant, bee, cat.']
   images, labels = joined(dataset)
-  assert dataset.num_classes == 3 and labels.dtype == np.int64
+  assert dataset.num_classes == 3 and labels.dtype == np.int64 and dataset.class_names == ('ant', 'bee', 'cat')
   np.testing.assert_array_equal(np.bincount(labels), [4, 5, 6])
   np.testing.assert_array_equal(images[:, 0, 0, 0] // 10, labels)
 
@@ -93,7 +93,9 @@ def test_images_of_several_sizes(tmp_path):
 def test_a_folder_can_be_written_into_files(tmp_path, monkeypatch, classes):
   rng = np.random.default_rng(0)
   for i in range(20):
-    save(tmp_path / 'photos' / (f'{i % 3}/' * classes) / f'{i}.png', rng.integers(0, 256, (5 + i, 7, 3), np.uint8))
+    save(
+      tmp_path / 'photos' / (f'class {i % 3}/' * classes) / f'{i}.png', rng.integers(0, 256, (5 + i, 7, 3), np.uint8)
+    )
   photos, new = str(tmp_path / 'photos'), str(tmp_path / 'new' / 'photos')
   write_folder(photos, new, image_size=4)
   written, read = load(new), load(photos, image_size=4)
@@ -104,6 +106,7 @@ def test_a_folder_can_be_written_into_files(tmp_path, monkeypatch, classes):
     load(photos, image_size=4)
   assert written.fingerprint == read.fingerprint  # Their names are alike, too.
   assert written.num_classes == read.num_classes == (3 if classes else None)
+  assert written.class_names == read.class_names == (('class 0', 'class 1', 'class 2') if classes else None)
   with pytest.raises(UsageError, match=r'/new/photos: exists already$'):
     write_folder(photos, new, image_size=4)
   # What cannot be written leaves nothing.

@@ -54,7 +54,7 @@ def prepare(
   features = {'picture': tensorflow_datasets.features.Image(shape=shape)}
   signature = {'picture': tf.TensorSpec((None, None, SHAPE[2]), tf.uint8)}
   if label is not None:
-    features['label'] = tensorflow_datasets.features.ClassLabel(num_classes=300)
+    features['label'] = tensorflow_datasets.features.ClassLabel(names=[f'face {i}' for i in range(300)])
     signature['label'] = tf.TensorSpec((), tf.int64)
 
   def examples(split: str) -> tf.data.Dataset:
@@ -126,6 +126,7 @@ def copy(prepared, tmp_path) -> pathlib.Path:
 def test_three_splits_are_taken_as_they_are(copy, monkeypatch):
   dataset = load_both(copy)
   assert (dataset.name, dataset.levels, dataset.num_classes, dataset.image_shape) == ('faces', 256, 300, SHAPE)
+  assert dataset.class_names[299] == 'face 299'
   assert [len(split) for split in parts(dataset)] == list(LENGTHS.values())
   images, labels = joined(dataset)
   np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(56))

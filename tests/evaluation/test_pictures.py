@@ -113,7 +113,7 @@ def test_conditions_that_a_run_does_not_have_are_refused(run, classes):
   assert rows_of_run(run) == PLAIN and PLAIN.number == 1
   for found, given, said in (
     (run, {'label': 1}, r'^`label` must be left out, as runs/x has no labels\. Got: 1\.$'),
-    (classes, {'label': 3}, r'^`label` must be from 0 to 2, as runs/x has 3 classes\. Got: 3\.$'),
+    (classes, {'label': 3}, r'^`label` must be an integer from 0 to 2\. Got: 3\.$'),
     (classes, {'vector': [1.0]}, r'^`condition` must be left out, as runs/x is not conditioned on vectors\.'),
     (vectors, {'vector': [1.0]}, r'^`condition` must be 2 finite numbers, as .* Got: \[1\.0\]\.$'),
     (vectors, {'vector': [1.0, math.nan]}, r'^`condition` must be 2 finite numbers'),

@@ -79,6 +79,7 @@ def arrays_of(outcome):
 @pytest.mark.slow
 def test_a_run_with_labels(tmp_path):
   images, workdir = write_images(tmp_path / 'sides.npz', shape=(8, 8, 1), labels=True), tmp_path / 'run'
+  np.savez(images, **np.load(images), class_names=['above', 'below'])
   flags = (*UNSCORED, '--condition=label', '--config.eval_every=2', '--config.score_samples=0', '--evaluate=false')
   outcome = call('train', *flags, f'--dataset={images}', f'--workdir={workdir}')
   assert 'sides: the generator is given the label of each image, one of 2 classes; p(y) ' in outcome.err, outcome
@@ -86,11 +87,12 @@ def test_a_run_with_labels(tmp_path):
   grid = tf.io.decode_png((workdir / 'samples' / 'step_0000002.png').read_bytes())
   assert grid.shape == (2 * 66 + 2, 8 * 66 + 2, 1)
   flow = load_run(workdir).generator
+  assert flow.class_names == ('above', 'below')
   arrays = arrays_of(call('sample', workdir))
   np.testing.assert_array_equal(arrays['labels'], np.repeat([0, 1], 8))
   np.testing.assert_allclose(arrays['images'], flow.decode(arrays['noise'], condition=arrays['labels']), atol=1e-6)
-  outcome = call('sample', workdir, '--label=1', '--n=3', '--neighbors')
-  assert '_label1.png\n' in outcome.out and 'training image of class 1: ' in outcome.out
+  outcome = call('sample', workdir, '--label=below', '--n=3', '--neighbors')
+  assert '_labelbelow.png\n' in outcome.out and 'training image of class below: ' in outcome.out
   arrays = arrays_of(outcome)
   np.testing.assert_array_equal(arrays['labels'], [1, 1, 1])
   dataset = data.load(images)
@@ -98,7 +100,9 @@ def test_a_run_with_labels(tmp_path):
   near = (dataset.train.images[arrays['neighbor_indices'][:, 0]] + 0.5) / 256
   distances = np.sqrt(np.mean((np.clip(arrays['images'], 0, 1) - near) ** 2, axis=(1, 2, 3)))
   np.testing.assert_allclose(arrays['neighbor_distances'][:, 0], distances, rtol=1e-4)
-  assert_one_line(call('sample', workdir, '--label=2'), 'sample', '--label must be from 0 to 1, as', 'has 2 classes')
+  said = '--label must be one of above, below, or an integer from 0 to 1. Got: '
+  assert_one_line(call('sample', workdir, '--label=2'), 'sample', f'{said}2.')
+  assert_one_line(call('sample', workdir, '--label=belwo'), 'sample', f'{said}belwo; did you mean below?')
   outcome = call('sample', workdir, '--condition=0.5,1')
   assert_one_line(outcome, 'sample', '--condition must be left out, as', 'not conditioned on vectors')
 

@@ -85,6 +85,8 @@ def test_sample_grids(runs):
     '; originals on the right.',
     ', which is on the left; originals on the right.',
   ]
+  [grid] = figures.sample_grids([conditional('label', sample_grid=(40, png), class_names=['cat', 'dog'])])
+  assert grid.caption.endswith(': a row for each class, cat and dog.')
 
 
 @pytest.fixture

@@ -195,6 +195,8 @@ def test_evaluation_with_labels():
     'FID within classes': '11.50',
     'worst class (FID)': '13.25, class 1',
   }
+  named = [record | {'class_names': ['cat', 'dog']} for record in conditional('label').evaluation]
+  assert '85.0%, class dog' in evaluation_table(named) and '13.25, class dog' in evaluation_table(named)
   assert [cell for cell in split(of_real) if cell != '-'] == ['real test images', '99.0%']
   assert split(scores.splitlines()[-1]) == ['real test images', '-', '5,000']
   assert notes == [
@@ -251,6 +253,8 @@ def test_conditions_and_classes_of_real_images_stand_below(runs):
     '100.0%',
     '98.0%',
   )
+  named = dataclasses.replace(conditional('label'), class_names=['cat', 'dog'])
+  assert {'class cat', 'class dog'} <= cells(classes_table([named]))[0].keys()
   assert classes_table([conditional('mask:half')]) is None
   many = conditional('label')
   many.evaluation[0]['label_shares'] = [0.5] * 21

@@ -45,9 +45,11 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   # These settings may change.
   config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
   config.real_nvp.scales = 3
-  open_workdir(workdir, config, dataset)
-  config, _, init, rollbacks, _ = read_description(workdir)
-  assert (config.steps, init, rollbacks) == (77, {'run': 'first'}, 2)
+  # Names of classes identify no data. An older run has none.
+  open_workdir(workdir, config, dataclasses.replace(dataset, class_names=('a', 'b')))
+  found = read_description(workdir)
+  assert (found.config.steps, found.init, found.rollbacks) == (77, {'run': 'first'}, 2)
+  assert found.class_names == ['a', 'b']
 
 
 def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run, config, dataset):
@@ -111,7 +113,7 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   count_rollback(tmp_path)
   config.scorer = 'inception'
   open_workdir(tmp_path, config, dataset)
-  config, _, init, rollbacks, _ = read_description(tmp_path)
+  config, _, init, rollbacks, *_ = read_description(tmp_path)
   assert (config.scorer, init, rollbacks) == ('inception', None, 0)
 
 

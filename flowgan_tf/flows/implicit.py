@@ -108,5 +108,5 @@ class ImplicitGenerator(Generator, tf.Module):
       class_probs=copy.deepcopy(self.class_probs, memo),
       condition_shape=self.condition_shape,
     )
-    memo[id(self)], other._build = other, self._build
+    memo[id(self)], other._build, other.class_names = other, self._build, self.class_names
     return other

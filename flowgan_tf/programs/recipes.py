@@ -72,6 +72,8 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
 def count_classes(dataset: str) -> int:
   """Returns the number of classes of the user's own data; 0 if they are not labelled, or cannot be read."""
   path = pathlib.Path(os.path.expanduser(dataset))
+  if is_plugin(dataset) and not path.exists():
+    return sources.load(dataset).num_classes or 0
   try:
     if path.suffix == '.npz':
       with np.load(path) as archive:

@@ -1,5 +1,6 @@
 """Names of classes, and which text means which class."""
 
+import copy
 import re
 
 import numpy as np
@@ -68,7 +69,8 @@ def test_a_flow_keeps_its_names_and_takes_them_as_conditions():
   count, noise = len(flow.variables), flow.sample_noise(2, (0, 1), condition=1)
   assert flow.class_names is None and flow.label_of('1') == 1
   flow.class_names = list(SHAPES)
-  assert flow.class_names == flow.with_dtype('float64').class_names == SHAPES
+  for other in (flow, flow.with_dtype('float64'), flow.copy(name='other'), copy.deepcopy(flow)):
+    assert other.class_names == SHAPES
   assert len(flow.variables) == count
   np.testing.assert_array_equal(flow.decode(noise, condition='square'), flow.decode(noise, condition=1))
   assert np.any(flow.decode(noise, condition='circle') != flow.decode(noise, condition=1))

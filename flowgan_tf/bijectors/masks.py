@@ -80,7 +80,9 @@ class HalvesMask(Mask):
   def __init__(self, event_shape: int | Sequence[int], interleaved: bool, swap: bool):
     """Builds the mask; with `swap` the second part is kept instead of the first."""
     *front, size = event_shape = tuple(tf.TensorShape(event_shape))
-    check('event_shape', event_shape, 'a shape with at least 2 entries in its last axis', size >= 2)
+    name = 'even_odd' if interleaved else 'channel'
+    expected = f'a shape with at least 2 entries in its last axis, which `{name}` divides; `tfb.Reshape` makes vectors'
+    check('event_shape', event_shape, expected, size >= 2)
     sizes = ((size + 1) // 2, size // 2)
     kept, changed = sizes[::-1] if swap else sizes
     super().__init__(event_shape, (*front, kept), (*front, changed))

@@ -102,7 +102,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
       a number of at least 2, `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or the function
-      returns something else than a generator of that dtype.
+      returns something else than a generator of that dtype whose samples have that shape.
   """
   if build is None:
     return functools.partial(builder, **traits)
@@ -138,7 +138,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
-    _check_built(getattr(build, '__name__', name), generator, arguments.get('dtype'))
+    _check_built(getattr(build, '__name__', name), generator, shape, arguments.get('dtype'))
     generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
     return generator
 
@@ -147,19 +147,21 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   return made
 
 
-def _check_built(name: str, generator: Any, dtype: str | None) -> None:
+def _check_built(name: str, generator: Any, shape: Sequence[int], dtype: str | None) -> None:
   """Checks what a builder has returned. One that ignores its `dtype` would pass float32 results off as others."""
   expected = 'a function that returns a `flowgan_tf.flows.Flow` or `ImplicitGenerator`'
   check(name, generator, expected, isinstance(generator, generators.Generator))
+  found = generator.event_shape
+  check(name, str(found), f'a function whose samples have shape {tuple(shape)}', found.is_compatible_with(shape))
   if dtype is None:
     return
   expected = f'a function that heeds its `dtype`, here {dtype}'
-  found = generator.dtype.name
-  check(name, found, expected, found == ('float64' if dtype == 'float64' else 'float32'))
+  computed = generator.dtype.name
+  check(name, computed, expected, computed == ('float64' if dtype == 'float64' else 'float32'))
   if dtype.startswith('mixed'):
     parts = [part.layer for part in generator.submodules if isinstance(part, adapter.KerasModule)]
-    computed = sorted({layer.compute_dtype for part in parts for layer in part._flatten_layers()})
-    check(name, ', '.join(computed), expected, not computed or dtype.removeprefix('mixed_') in computed)
+    of_layers = sorted({layer.compute_dtype for part in parts for layer in part._flatten_layers()})
+    check(name, ', '.join(of_layers), expected, not of_layers or dtype.removeprefix('mixed_') in of_layers)
 
 
 def network_condition(

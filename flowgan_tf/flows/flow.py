@@ -94,8 +94,8 @@ class Flow(Generator, _TransformedDistribution):
     Raises:
       ValueError: If `bijector` has no trainable variables, or holds a network that has not made its variables, or whose
         variables TFP does not see; if both `class_probs` and `condition_shape` are given; if one of them is given, and
-        neither bijector nor prior takes a condition; if none is given, and the bijector takes a condition; or if the
-        prior has another number of classes.
+        neither bijector nor prior takes a condition; if none is given, and the bijector takes a condition; if the
+        prior has another number of classes; or as in `flowgan_tf.bijectors.bijector_kwargs`.
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
@@ -111,6 +111,8 @@ class Flow(Generator, _TransformedDistribution):
     check('bijector', bijector.name, expected, taken == self._is_conditional)
     check_trainable(bijector)
     mend_shapes(bijector)
+    # Each call would find parts of one name, or parts that no keyword reaches, and would not know who made them.
+    bijector_kwargs(bijector, condition=self._networks_take_condition or None)
 
     def split_kwargs(kwargs):
       # TFP's own methods, such as `unnormalized_log_prob`, would ignore a misspelt `training`.
@@ -376,6 +378,8 @@ class Flow(Generator, _TransformedDistribution):
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
       other._build = self._build
+    if other.classes == self.classes:
+      other.class_names = self.class_names
     return other
 
   def __deepcopy__(self, memo: dict) -> Flow:

@@ -73,3 +73,7 @@ def test_masks_that_would_keep_or_change_nothing_are_refused():
   ):
     with pytest.raises(ValueError, match=r'`(mask|event_shape|size)`.*Got: '):
       build()
+  with pytest.raises(
+    ValueError, match=r'^`event_shape` must be .*, which `even_odd` divides; `tfb\.Reshape` makes vect'
+  ):
+    masks.even_odd((8, 8, 1))

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -79,6 +80,13 @@ def refusal(function: Callable, *args: object, **kwargs: object) -> str:
   return ''
 
 
+def _place(error: Exception) -> str:
+  """Says which line of the user's own files raised an exception, such as ', my_flow.py, line 3'; '' if none did."""
+  libraries = ('<', os.path.dirname(__file__), *map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib')))
+  own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
+  return f', {own[-1].filename}, line {own[-1].lineno}' if own else ''
+
+
 class Registry(dict[str, T]):
   """The parts of one kind by name; it imports a part named `module:name` from outside when it is asked for.
 
@@ -124,7 +132,7 @@ class Registry(dict[str, T]):
       if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
         said = f' needs the Python module {module}, beside the config file or on PYTHONPATH ({error})'
       else:
-        said = f': the module cannot be used ({type(error).__name__}: {error})'
+        said = f': the module cannot be used ({type(error).__name__}: {error}{_place(error)})'
       raise UsageError(f'`{self._kind}` {name}{said}', self._kind) from error
     if not hasattr(found, attribute):
       near = difflib.get_close_matches(attribute, dir(found))

@@ -28,7 +28,7 @@ from flowgan_tf.programs import command
 from flowgan_tf.runs.config import default_config, idle, validate
 from flowgan_tf.runs.folder import Description, open_workdir, read_description, write_description
 from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.runs.run import load_run
+from flowgan_tf.runs.run import load_run, make_generator
 from flowgan_tf.study import ANALYSES, Study, analyses_of
 from flowgan_tf.study.apply import _apply
 from flowgan_tf.training.loop import train
@@ -154,6 +154,7 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
       '--config.tooy.spread=1',
       'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
     ),
+    ('--smooth_weight=1', 'no flag --smooth_weight; a setting of a term of your own needs --terms=MODULE:CLASS'),
     ('--config.nice.copulings=1', 'there is no flag --config.nice.copulings; did you mean --config.nice.couplings'),
   ],
 )
@@ -164,6 +165,7 @@ def test_a_mistake_is_one_line(module, flag, said):
 WRONG = """
 import dataclasses
 import keras
+import tensorflow_probability as tfp
 import flowgan_tf as fg
 
 class Term(fg.objectives.Term):
@@ -198,6 +200,13 @@ def required(image_shape, *, filters, dtype='float32', name='required'):
 @fg.flows.builder
 def normed(image_shape, *, normalization=True, dtype='float32', name='normed'):
   return None
+
+@fg.flows.builder
+def twins(vector_shape, *, dtype='float32', name='twins'):
+  mask = fg.bijectors.masks.even_odd(vector_shape)
+  couplings = [fg.bijectors.AdditiveCoupling(keras.layers.Dense(2), mask, 'same') for _ in range(2)]
+  prior = fg.flows.prior.standard_prior('normal', vector_shape, 'float32')
+  return fg.flows.Flow(prior, tfp.bijectors.Chain(couplings), name)
 
 def critic(image_shape, *, dtype):
   return None
@@ -269,6 +278,14 @@ def test_keywords_of_a_builder_need_defaults(module, monkeypatch):
   for name, got in (('left_open', 'None'), ('required', "'no default'")):
     with pytest.raises(UsageError, match=rf'^`{name}\.filters` {expected}\. Got: {got}\.'):
       default_config(generator=f'my_parts:{name}')
+
+
+def test_couplings_of_one_name_are_found_when_the_generator_is_built(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  (module / 'my_parts.py').write_text(WRONG)
+  said = r"^`generator` 'my_parts:twins' does not fit: `bijector` must have parts with different names.*'same', 'same'"
+  with pytest.raises(UsageError, match=said):
+    make_generator(default_config(generator='my_parts:twins'), (4,))
 
 
 def test_what_a_critic_returns_is_checked(module, monkeypatch):
@@ -414,7 +431,9 @@ def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(modul
   monkeypatch.syspath_prepend(module)
   for text, said in (
     ('import no_such_module', r'the module cannot be used \(ModuleNotFoundError: No module .*no_such_module'),
-    ('1 / 0', r'the module cannot be used \(ZeroDivisionError: '),
+    ('\n1 / 0', r'the module cannot be used \(ZeroDivisionError: division by zero, .*/my_parts\.py, line 2\)$'),
+    ('import json\njson.loads("")', r'the module cannot be used \(JSONDecodeError: .*, .*/my_parts\.py, line 2\)$'),
+    ('\nx = = 1', r'the module cannot be used \(SyntaxError: .* \(my_parts\.py, line 2\)\)$'),
   ):
     (module / 'my_parts.py').write_text(text)
     with pytest.raises(UsageError, match=f'^`generator` my_parts:toy: {said}'):
@@ -430,15 +449,20 @@ def test_a_first_step_that_fails_blocks_no_other_generator(module, monkeypatch):
   open_workdir('run', config, load('my_parts:stripes'))
 
 
-def test_rows_of_a_plug_in_are_trained_as_a_table(module):
+def test_settings_suit_the_rows_and_the_classes_of_a_plug_in(module):
   with (module / 'my_parts.py').open('a') as file:
     file.write("""
 def table():
   rows = fg.data.Split(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), None)
   return fg.data.Dataset('rows', None, rows, rows, rows, num_classes=None)
+
+def three():
+  split = fg.data.Split(np.zeros((3, 4, 4, 1), np.uint8), np.arange(3))
+  return fg.data.Dataset('three', 256, split, split, split, num_classes=3)
 """)
   assert parsed_config(['--dataset=my_parts:table']).generator == 'vectors'
   assert parsed_config(['--dataset=my_parts:stripes']).generator == 'nice'
+  assert parsed_config(['--dataset=my_parts:three', '--condition=label']).nice.components == 21
 
 
 def test_a_config_file_runs_once_and_a_shipped_one_is_no_place_for_plug_ins(module):

@@ -36,6 +36,9 @@ _OPERATION = re.compile(
   re.DOTALL,
 )
 
+# What absl says of a value that is not a number.
+_NOT_A_NUMBER = re.compile(r'flag --([\w.]+)=(.*): (invalid literal for int|could not convert string to float).*')
+
 # An error that says one of these is not the user's mistake.
 _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
 
@@ -99,6 +102,8 @@ def _hint(name: str) -> str:
   block = re.fullmatch(r'config\.(\w+)\.\w+', name)
   if block and not any(known.startswith(f'config.{block[1]}.') for known in FLAGS):
     hint += f'; a generator {block[1]} from outside of flowgan_tf needs --generator=MODULE:{block[1]}'
+  elif not hint and 'terms' in FLAGS:
+    hint = '; a setting of a term of your own needs --terms=MODULE:CLASS'
   return hint
 
 
@@ -153,6 +158,8 @@ def message(error: Exception | str) -> str:
   if isinstance(error, OSError) and error.strerror:
     text = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
   text = ' '.join(_OPERATION.sub('', text).split())
+  if found := _NOT_A_NUMBER.fullmatch(text):
+    text = f'--{found[1]} must be {"an integer" if "int" in found[3] else "a number"}. Got: {found[2]}.'
   if argument := getattr(error, 'argument', None):
     name = argument.rstrip('_')
     flag = next((flag for flag in (name, f'config.{name}') if flag in FLAGS), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
+from flowgan_tf.runs.pretrained import find_folder
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
@@ -44,6 +46,14 @@ _RATE, _BETA = 3e-4, 0.5  # of Adam
 _MEASUREMENT, _TRAINING, _DIRECTION = range(3)  # They have different samples.
 
 
+@contextlib.contextmanager
+def _of_other() -> Iterator[None]:
+  try:
+    yield
+  except UsageError as error:
+    raise UsageError(f'`other`: {error}', 'other') from error
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CriticSettings(Settings):
   other: str = setting(
@@ -64,6 +74,9 @@ class CriticSettings(Settings):
 
   def __post_init__(self):
     super().__post_init__()
+    if self.other:
+      with _of_other():
+        find_folder(self.other)
     for name in self.divergences:
       check_choice('divergences', name, KNOWN)
     for sees in self.sights:
@@ -106,10 +119,8 @@ class Critic(Analysis):
 
   def check(self, settings: CriticSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     check('other', settings.other, 'the folder of another run, which plays the model', settings.other != '')
-    try:
+    with _of_other():
       description = folders.read_description(runs.find_run(settings.other))
-    except UsageError as error:
-      raise UsageError(f'`other`: {error}', 'other') from error
     same = description is not None and description.data['fingerprint'] == dataset.fingerprint
     check('other', settings.other, f'a run that was trained on {dataset.name} as it is now', same)
     for name in settings.critics:

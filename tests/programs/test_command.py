@@ -144,6 +144,8 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
   write_description(workdir, Description(default_config(), {}))
   cases = {
     ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',
+    ('analyze', 'RUN', '--what=critic', '--updates=10,20'): '--updates must be an integer. Got: 10,20.',
+    ('analyze', 'RUN', '--what=critic', '--other=missing'): '--other: missing: no such folder; expected the folder of',
     ('evaluate', 'RUN', '--split=nonsense'): '--split=nonsense: value should be one of ',
     ('export',): 'expected one run folder, as in `export runs/demo`; got 0 arguments',
     ('export', ''): 'arguments must be paths. Got: an empty one.',
@@ -158,6 +160,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('train', '--config=configs/mnist.py', '--data_dir=missing'): '--data_dir must be a folder with prepared TFDS data',
     ('train', '--init_from=missing'): '--init_from: ',
     ('sample', 'RUN', '--temperature=1e39'): '--temperature must be a number from 0 to 1e+06.',
+    ('sample', 'RUN', '--temperature=warm'): '--temperature must be a number. Got: warm.',
     (
       'train',
       '--condition=lable',

@@ -132,6 +132,7 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
 
   def sample(n, *others):
     *given, seed, temperature = others
+    n = _checked('n', n, 'an integer of at least 0', n >= 0)
     shape, given, seed = generator._condition_of_samples(n, checked(*given), _pair(seed))
     noise = generator.given(given).sample_noise(shape[0], seed, _checked_temperature(temperature))
     return decode(noise, given)
@@ -191,16 +192,18 @@ def _checked_labels(labels: tf.Tensor | None, classes: int) -> tf.Tensor | None:
     return None
   labels = tf.reshape(labels, [-1])
   exists = tf.reduce_all((labels >= 0) & (labels < classes))  # The one-hot vector of others would be zero.
-  message = f'`label` must be ints from 0 to {classes - 1}. Got:'
-  with tf.control_dependencies([tf.debugging.Assert(exists, [message, labels])]):
-    return tf.cast(tf.identity(labels), tf.int32)  # A cast of int32 to int32 alone would not wait.
+  return tf.cast(_checked('label', labels, f'ints from 0 to {classes - 1}', exists), tf.int32)
 
 
 def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
   valid = (temperature >= 0) & (temperature <= LARGEST_TEMPERATURE)
-  message = f'`temperature` must be a number from 0 to {LARGEST_TEMPERATURE:g}. Got:'
-  with tf.control_dependencies([tf.debugging.Assert(valid, [message, temperature])]):
-    return tf.identity(temperature)
+  return _checked('temperature', temperature, f'a number from 0 to {LARGEST_TEMPERATURE:g}', valid)
+
+
+def _checked(name: str, value: tf.Tensor, expected: str, holds: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor, and fails when the function runs and `holds` is false."""
+  with tf.control_dependencies([tf.debugging.Assert(holds, [f'`{name}` must be {expected}. Got:', value])]):
+    return tf.identity(value)  # A cast of int32 to int32, for instance, would not wait.
 
 
 def _pair(seed):

@@ -105,6 +105,8 @@ def test_samples_follow_the_seed_and_the_temperature(exported):
   for wrong in (-1.0, np.nan, 1e38):
     with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a number from 0 to 1e'):
       model.sample(2, 0, wrong)
+  with pytest.raises(tf.errors.InvalidArgumentError, match=r'`n` must be an integer of at least 0\. Got:'):
+    model.sample(-1)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   arguments = {'n': tf.constant(20), 'seed': tf.constant(3), 'temperature': tf.constant(1.0)}
   np.testing.assert_array_equal(*model.signatures['sample'](**arguments).values(), samples)

@@ -38,6 +38,12 @@ _CONDITIONAL = {
 }
 
 
+# What a training logs with each loss. The rest are numbers of terms from outside of the package.
+_OURS = {
+  *('kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate', 'critic_gap', 'gradient_penalty'),
+  *('critic_loss', 'generator_loss', 'nll', 'transport', 'class_loss', 'consistency_loss'),
+}
+
 _MOST_ROWS = 10  # of a training's grid of samples, so that each class has one
 
 
@@ -114,6 +120,24 @@ def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:
     if _are_lines(series):
       alt = f'Lines of {axis} against training iteration for {listed(series)}.'
       figures.append(Figure.of_plot(plots.score_curves(series, axis), alt, caption))
+  return figures
+
+
+def term_curves(runs: Sequence[Summary]) -> list[Figure]:
+  """Draws the numbers of terms from outside of the package against iteration, each in a figure of its own."""
+  found: dict[str, dict[str, list]] = {}
+  for run in runs:
+    for record in run.records('train') if run.config.terms else ():
+      for name in record.keys() - _OURS:
+        value = math.nan if record[name] is None else record[name]
+        found.setdefault(name, {}).setdefault(run.label, []).append((record['step'], value))
+  figures = []
+  for name, points in sorted(found.items()):
+    series = {label: tuple(np.transpose(_thinned(rows))) for label, rows in points.items()}
+    alt = f'Lines of {name} against training iteration for {listed(series)}.'
+    figures.append(
+      Figure.of_plot(plots.score_curves(series, name), alt, f'{name}, a number of a term, during training.')
+    )
   return figures
 
 

@@ -35,7 +35,12 @@ def findings(runs: Sequence[Summary], unit: str) -> list[str]:
   likelihood = _sentence(
     likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', f'{{:,.{places}f}}'.format
   )
-  return [*likelihood, *_about_scores([r | {'label': run.label} for run in runs if (r := shown_record(run))])]
+  scores = _about_scores([r | {'label': run.label} for run in runs if (r := shown_record(run))])
+  unseen = [run.label for run in runs if not run.tested()]
+  if 0 < len(unseen) < len(runs):
+    have = 'has' if len(unseen) == 1 else 'have'
+    scores.append(f'{listed(unseen)} {have} not been evaluated on the test images.')
+  return [*likelihood, *scores]
 
 
 def about_length(runs: Sequence[Summary]) -> list[str]:

@@ -18,6 +18,7 @@ from flowgan_tf.report.figures import (
   real_images,
   sample_grids,
   score_curves,
+  term_curves,
 )
 from flowgan_tf.report.findings import FEWEST_SAMPLES, about_length, findings, shown_record
 from flowgan_tf.report.page import Code, Missing, Page, Section
@@ -95,7 +96,7 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
     Section('Samples of the other runs', [grids] if grids else []),
     Section('Conditional', _conditional(runs, rest)),
     Section('Runs', [runs_table(runs)]),
-    Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs)) if f]),
+    Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs), *term_curves(runs)) if f]),
     *(_analysis_sections(runs) if runs[0].levels else []),  # The analyses need images.
   ]
 

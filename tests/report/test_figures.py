@@ -64,6 +64,20 @@ def test_curves_of_conditional_runs(monkeypatch):
   assert figures.conditional_curves([summary('mle', metrics=METRICS)]) == []
 
 
+def test_numbers_of_terms_have_curves(monkeypatch):
+  drawn = []
+  score_curves = plots.score_curves
+  monkeypatch.setattr(plots, 'score_curves', lambda *arguments: drawn.append(arguments) or score_curves(*arguments))
+  ours = {'kind': 'train', 'seconds': 1.0, 'nll': 1.0, 'loss': 2.0, 'learning_rate': 1e-3}
+  run = summary('mle', metrics=[ours | {'step': s, 'bright': value} for s, value in ((1, 0.5), (3, None), (5, 0.25))])
+  assert figures.term_curves([run]) == []
+  run.config.terms = ('my_parts:Bright',)
+  [figure] = figures.term_curves([run])
+  [(series, name)] = drawn
+  np.testing.assert_array_equal(series['MLE'], [[1, 3, 5], [0.5, np.nan, 0.25]])
+  assert name == 'bright' and figure.caption == 'bright, a number of a term, during training.'
+
+
 def test_score_curves_need_a_score_that_all_have(runs):
   scored = {'kind': 'validation', 'seconds': 1.0, 'scorer': 'classifier', 'scorer_hash': 'abc', 'score_samples': 500}
   both, one = {'inception_score': 3.0, 'mode_score': 2.0}, {'inception_score': 3.0}

@@ -29,6 +29,13 @@ def test_the_best_run_is_named_if_the_errors_allow_it():
   ]
 
 
+def test_runs_that_are_not_evaluated_are_named():
+  runs = [run('mle', -3300.0, 9.0), summary('hybrid'), summary('adversarial')]
+  assert findings(runs, 'nats')[-1] == 'Hybrid λ = 0.1 and ADV have not been evaluated on the test images.'
+  assert findings(runs[:2], 'nats')[-1] == 'Hybrid λ = 0.1 has not been evaluated on the test images.'
+  assert findings(runs[1:], 'nats') == []
+
+
 def test_one_run_and_real_images():
   real = {'real_mode_score': 9.7, 'real_mode_score_std': 0.05, 'fid': 4.44}
   assert findings([run('mle', -3300.0, 9.0, **real)], 'nats') == [

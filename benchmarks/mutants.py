@@ -251,13 +251,16 @@ def own_tests(root: pathlib.Path, module: str, room: str, whole_room: bool) -> l
   return [path.as_posix() for path in files]
 
 
-def run_tests(checkout: pathlib.Path, tests: list[str], marks: str, cpu: int, wall: int) -> tuple[int, str]:
+def run_tests(
+  checkout: pathlib.Path, tests: list[str], marks: str, cpu: int, wall: int, memory: int
+) -> tuple[int, str]:
   """Runs tests in a copy of the checkout; returns pytest's exit status, and the first failure in words."""
   environment = {name: value for name, value in os.environ.items() if name != 'FLOWGAN_TEST_MNIST_DIR'}
   environment |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
   # Programs that tests start import the copy too. Bytecode of another fault of the same length could look current.
   environment |= {'PYTHONPATH': str(checkout), 'PYTHONDONTWRITEBYTECODE': '1'}
-  limit = ['sh', '-c', f'ulimit -c 0; ulimit -S -t {cpu}; exec "$0" "$@"']
+  # A fault may ask for any amount of memory, and the machine would then kill other processes.
+  limit = ['sh', '-c', f'ulimit -c 0; ulimit -S -t {cpu}; ulimit -v {memory * 2**20}; exec "$0" "$@"']
   scratch = checkout.parent / f'{checkout.name}-tmp'
   pytest = [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', f'--basetemp={scratch}', '-m', marks]
   with tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace') as log:
@@ -317,7 +320,7 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
       try:
         path.write_text(source, encoding='utf-8')
         tests = own_tests(root, place.module, mutant['room'], args.whole_room)
-        status, cause = run_tests(checkout, tests, args.marks, args.cpu, args.wall)
+        status, cause = run_tests(checkout, tests, args.marks, args.cpu, args.wall, args.memory)
       finally:
         path.write_bytes(original)
         copies.put(checkout)
@@ -352,6 +355,7 @@ def main() -> None:
   running.add_argument('--whole_room', '--whole-room', action='store_true', help="run the tests of the module's room")
   running.add_argument('--cpu', type=int, default=400, help='seconds of processor time that kill a fault')
   running.add_argument('--wall', type=int, default=1200, help='seconds that kill a fault')
+  running.add_argument('--memory', type=int, default=8, help='GiB of addresses that a test process may have')
   for command in (drawing, running):
     command.add_argument('--json', type=pathlib.Path, required=True)
     command.add_argument('--root', type=pathlib.Path, default=pathlib.Path(__file__).parents[1], help='the checkout')

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +107,7 @@ class Dataset:
 
 
 def make_dataset(
-  source: str, name: str, train: Split, validation: Split, test: Split, class_names: Sequence[str] | None = None
+  source: str, name: str, train: Split, validation: Split, test: Split, class_names: Iterable[str] | None = None
 ) -> Dataset:
   """Returns a `Dataset` with 256 levels, or one of tables.
 

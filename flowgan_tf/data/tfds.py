@@ -71,7 +71,8 @@ class _Records:
     features, splits = builder.info.features, builder.info.splits
     self._image_key, self._label_key = _keys(dataset, features)
     label = features[self._label_key] if self._label_key else None
-    self.num_classes, self.class_names = (label.num_classes, label.names) if label else (None, None)
+    self.num_classes: int | None = label and label.num_classes
+    self.class_names: list[str] | None = label and label.names
     # Each data set of `OF_TFDS` has both of these splits, or it is damaged.
     names = ('train', 'test') if dataset in OF_TFDS else [name for name in arrays.PARTS if name in splits]
     if 'train' not in names:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 from flowgan_tf.errors import UsageError, check, did_you_mean, is_integer
 
 _LISTED = 20  # names in a message
 
 
-def as_class_names(name: str, names: Sequence[str] | None, classes: int | None) -> tuple[str, ...] | None:
+def as_class_names(name: str, names: Iterable[str] | None, classes: int | None) -> tuple[str, ...] | None:
   """Checks names of classes, in the order of their labels; names that only repeat the labels become None.
 
   `name` is the argument or the file that holds them, for errors.
@@ -22,9 +23,9 @@ def as_class_names(name: str, names: Sequence[str] | None, classes: int | None) 
   return None if found == tuple(map(str, range(len(found)))) else tuple(map(str, found))
 
 
-def class_name(label: int, names: Sequence[str] | None) -> str:
+def class_name(label: SupportsIndex, names: Sequence[str] | None) -> str:
   """Returns the name of a class, or its label in digits if the classes have no names."""
-  return names[label] if names else str(label)
+  return names[int(label)] if names else str(label)
 
 
 def listed_names(names: Sequence[str]) -> str:

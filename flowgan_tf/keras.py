@@ -214,11 +214,11 @@ class FlowModel(keras.Model):
     prior = self.flow.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
-      warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=2)
+      warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=3)
     if any(logit.is_new for logit in histogram_logits(self.flow)):
-      warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=2)
+      warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=3)
     if self._in_unit_cube and _is_array(x) and on_grey_levels(x[:_FEW]).all():
-      warnings.warn(NOT_DEQUANTIZED, stacklevel=2)
+      warnings.warn(NOT_DEQUANTIZED, stacklevel=3)
     if y is not None and isinstance(self.flow.class_probs, tf.Variable):
       labels = np.asarray(y).ravel().astype(np.int64)
       self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes or 0) / len(labels))

@@ -24,7 +24,10 @@ def test_findings_come_first_and_what_is_not_measured_last(runs):
   page = make_report(runs)
   titles = [section.title for section in page.filled]
   assert titles == ['What was found', 'Likelihood and sample quality', 'Runs', 'Estimates of the likelihood']
-  assert page.filled[0].items == ['MLE has a test NLL of −3,300.0 ± 1.5 nats. MLE has a MODE score of 7.00 ± 0.10.']
+  assert page.filled[0].items == [
+    'MLE has a test NLL of −3,300.0 ± 1.5 nats. MLE has a MODE score of 7.00 ± 0.10. ADV and Hybrid λ = 0.1 have not '
+    'been evaluated on the test images.'
+  ]
   missing = {section.title: section.items[0].text for section in page.missing}
   assert missing['Mixture of Gaussians'] == 'bin/analyze runs/mle runs/adversarial runs/hybrid --what=gmm'
   assert '3 runs.' in page.about and page.title == 'Flow-GAN on MNIST'

@@ -69,6 +69,10 @@ def load_pretrained(name: str) -> Generator:
   trained as a hybrid, by the variant `jet_label_hybrid` of `configs/mnist.py`; docs/results/conditions.md says how good
   it is.
 
+  `mnist-best` is the Jet p(x) of such images with our best likelihood, 0.999 bits/dim. Its six networks of histograms
+  are a six-step autoregressive model of grey levels. It was trained by the variants `jet_one_shift` and `jet_one`;
+  docs/results/histograms.md has more.
+
   ```python
   flow = fg.load_pretrained('mnist')
   threes = flow.sample(16, seed=(0, 1), condition=3)  # [16, 28, 28, 1]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -119,13 +119,22 @@ class Coupling(VariableBijector, OnePassBijector):
   def _inverse_and_log_det(self, y, training=False, condition=None):
     return self._apply('inverse', y, training, condition)
 
-  def _apply(self, direction, x, training, condition):
-    kept, changed = self._mask.split(x)
+  def given(self, kept: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None) -> Any:
+    """Returns what `inner` returns for a kept part `[..., *mask.kept_shape]`: the bijector `f` of the changed part.
+
+    Raises:
+      UsageError: If it is no bijector of single numbers, or the conditioner returns another shape.
+    """
     bijector = self._inner(*tf.split(self._output(kept, training, condition), self._outputs, axis=-1))
     is_bijector = isinstance(bijector, tfp.bijectors.Bijector)
     suits = bijector.forward_min_event_ndims == 0 if is_bijector else hasattr(type(bijector), 'forward_and_log_det')
     check('inner', type(bijector).__name__, 'a function that returns a bijector of single numbers', suits)
-    if is_bijector:
+    return bijector
+
+  def _apply(self, direction, x, training, condition):
+    kept, changed = self._mask.split(x)
+    bijector = self.given(kept, training, condition)
+    if isinstance(bijector, tfp.bijectors.Bijector):
       y = getattr(bijector, direction)(changed)
       log_det = getattr(bijector, f'{direction}_log_det_jacobian')(changed, event_ndims=0)
     else:

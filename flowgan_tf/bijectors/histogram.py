@@ -170,6 +170,35 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     """Whether there are `conditioners`."""
     return bool(self._conditioners)
 
+  @property
+  def alpha(self) -> float:
+    """`a` above."""
+    return self._alpha
+
+  @property
+  def turns(self) -> int:
+    """How many times the inverse goes on to further entries: once more than there are networks."""
+    return len(self._entries)
+
+  def bin_probs(self, x: tf.Tensor, turn: int, condition: tf.Tensor | None = None) -> tuple[np.ndarray, tf.Tensor]:
+    """Returns which entries the inverse finds in a turn, and the probabilities of their bins.
+
+    Args:
+      x: Events `[n, *event_shape]` in [0, 1]. Only the bins of entries of earlier turns matter.
+      turn: From 0 to `turns - 1`.
+      condition: As in `forward`.
+
+    Returns:
+      The positions of the m entries in a flat event, ints `[m]`, and the probabilities, `[n, m, bins]`.
+    """
+    flat, condition = self._flat(x, condition)
+    entries = self._entries[turn]
+    groups, (*_, width) = self._tables(x.dtype)
+    probs = self._group_probs(groups, self._network_inputs(flat) if turn else None, turn, False, condition)
+    width = tf.gather(tf.reshape(width, (self._size, self._bins)), entries)
+    probs = tf.gather(probs, self._group, axis=-1) * width
+    return entries, tf.broadcast_to(probs, (len(flat), *width.shape))
+
   def fit(self, values: tf.Tensor, inverse: bool = False) -> None:
     """Sets the histograms to those of images `[n, *event_shape]` in [0, 1].
 

@@ -62,6 +62,11 @@ class AlphaLogit(OnePassBijector):
   def _is_increasing(cls):
     return True
 
+  @property
+  def alpha(self) -> float:
+    """`a` above."""
+    return self._alpha
+
   def support(self, dtype: tf.DType) -> tuple[float, float]:
     """Returns the smallest and the largest `x` that have a density, in the floating-point type `dtype`."""
     dtype = tf.as_dtype(dtype)

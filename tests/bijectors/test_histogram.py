@@ -159,6 +159,23 @@ def test_densities_of_all_images_sum_to_one(condition):
   assert densities.std() > 0.5 * densities.mean()  # Not the uniform distribution.
 
 
+def test_the_bins_of_one_turn_after_the_other_have_the_density():
+  bijector, bins = given_coarser_pixels((4, 4, 1), 8, 4), 8
+  x, known = np.random.default_rng(1).uniform(size=(2, 3, 16)), np.zeros(16, bool)
+  events = tf.constant(x[0].reshape(3, 4, 4, 1))
+  log_prob = stats.logistic.logpdf(bijector.forward(events)).sum(axis=(1, 2, 3))
+  log_prob += bijector.forward_log_det_jacobian(tf.identity(events), event_ndims=3)
+  for turn in range(bijector.turns):
+    entries, probs = bijector.bin_probs(tf.constant(np.where(known, *x).reshape(3, 4, 4, 1)), turn)
+    np.testing.assert_allclose(tf.reduce_sum(probs, axis=-1), 1, rtol=1e-12)
+    own = np.take_along_axis(probs.numpy(), np.floor(x[0][:, entries, np.newaxis] * bins).astype(int), -1)
+    log_prob -= np.log(bins * own).sum(axis=(1, 2))
+    assert not known[entries].any()
+    known[entries] = True
+  assert known.all()
+  np.testing.assert_allclose(log_prob, 16 * np.log(1 - 2 * bijector.alpha), atol=1e-9)
+
+
 def test_pixels_depend_on_coarser_ones_alone():
   bijector = given_coarser_pixels((4, 4, 1), 8, 4)
   numbers = np.array([[4, 0, 3, 0], [1, 2, 1, 2], [4, 0, 4, 0], [1, 2, 1, 2]])

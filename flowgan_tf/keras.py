@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.errors import UsageError, check
+from flowgan_tf.errors import check
 from flowgan_tf.flows import GENERATORS, Flow, MixturePrior
-from flowgan_tf.flows.checks import DEQUANTIZE, NOT_DEQUANTIZED, check_events, check_values, on_grey_levels
+from flowgan_tf.flows.checks import NOT_DEQUANTIZED, on_grey_levels
 from flowgan_tf.flows.histograms import histogram_logits
+from flowgan_tf.flows.keras_data import FlowData, is_array, labels_for
 from flowgan_tf.networks.adapter import KerasModule
 
 __all__ = ['FlowModel']
@@ -107,8 +108,7 @@ class FlowModel(keras.Model):
       for v in flow.variables
     ]
     self.flow = flow
-    # A flow that was put together by hand may have another support, and so has a flow of vectors.
-    self._in_unit_cube = flow._build is not None and flow.event_shape.rank == 3
+    self._data = FlowData(flow)
     if not flow._is_conditional:
       self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
@@ -206,23 +206,23 @@ class FlowModel(keras.Model):
         the flow and an array has values outside [0, 1], or labels do not exist or weights are not finite. For a dataset
         or a generator the step raises `tf.errors.InvalidArgumentError` instead.
     """
-    self._check_data(x, y, sample_weight)
+    self._data.check(x, y, sample_weight)
     if isinstance(validation_data, list | tuple):
       images, labels, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-      self._check_data(images, labels, weights)
-      validation_data = images, _labels(images, labels, weights), weights
+      self._data.check(images, labels, weights)
+      validation_data = images, labels_for(images, labels, weights), weights
     prior = self.flow.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.prototypes, tf.Variable) and not prior.is_placed:
       advice = 'call `flowgan_tf.flows.initialize_prior` first, or all images may come to share one of them'
       warnings.warn(f'the {prior.num_components} components of the prior are at random places; {advice}', stacklevel=3)
     if any(logit.is_new for logit in histogram_logits(self.flow)):
       warnings.warn('all bins are equally probable; call `flowgan_tf.flows.fit_histograms` first', stacklevel=3)
-    if self._in_unit_cube and _is_array(x) and on_grey_levels(x[:_FEW]).all():
+    if self._data.in_unit_cube and is_array(x) and on_grey_levels(x[:_FEW]).all():
       warnings.warn(NOT_DEQUANTIZED, stacklevel=3)
     if y is not None and isinstance(self.flow.class_probs, tf.Variable):
       labels = np.asarray(y).ravel().astype(np.int64)
       self.flow.class_probs.assign(np.bincount(labels, minlength=self.flow.classes or 0) / len(labels))
-    y = _labels(x, y, sample_weight)
+    y = labels_for(x, y, sample_weight)
     history = super().fit(x, y, *args, validation_data=validation_data, sample_weight=sample_weight, **kwargs)
     # Keras' average of weights (`use_ema`), which takes their place, is of weights before their constraints.
     for variable in self.trainable_variables:
@@ -241,8 +241,8 @@ class FlowModel(keras.Model):
     **kwargs: Any,
   ) -> Any:
     """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
-    self._check_data(x, y, sample_weight)
-    return super().evaluate(x, _labels(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
+    self._data.check(x, y, sample_weight)
+    return super().evaluate(x, labels_for(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 
   @clearing_caches()
   def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
@@ -251,105 +251,22 @@ class FlowModel(keras.Model):
     An image outside the support has the log-density -inf. If the flow is given vectors or images, `x` is a list
     `[x, y]`, or a dataset of such pairs.
     """
-    images, y = x if self._takes_pairs and isinstance(x, list | tuple) and len(x) == 2 else (x, None)
-    self._check_data(images, y, predict=True)
+    images, y = x if self._data.takes_pairs and isinstance(x, list | tuple) and len(x) == 2 else (x, None)
+    self._data.check(images, y, predict=True)
     return super().predict(x, *args, **kwargs)
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step of `fit`. Keras calls this."""
-    return super().train_step(self._checked(data))
+    return super().train_step(self._data.checked(data))
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One step of `evaluate`. Keras calls this."""
-    return super().test_step(self._checked(data))
+    return super().test_step(self._data.checked(data))
 
   def predict_step(self, data: Any) -> tf.Tensor:
     """One step of `predict`. Keras calls this."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return super().predict_step(([x, y],) if self._takes_pairs and y is not None else data)
-
-  @property
-  def _takes_pairs(self):
-    """Whether nothing can be said of an image without its `y`."""
-    return self.flow.condition_shape is not None
-
-  def _check_data(self, x, y=None, sample_weight=None, predict=False):
-    """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps."""
-    check('x', x, 'images, or a dataset of them', x is not None)
-    if isinstance(x, list | tuple | dict):
-      self._check_batch(x, y, predict)
-    if isinstance(x, tf.data.Dataset):
-      check('x', x, 'a dataset with images in it', int(x.cardinality()) != 0)
-      images, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-      if predict and self._takes_pairs and isinstance(images, list | tuple):
-        images, y = images
-      self._check_batch(images, y, predict)
-    elif _is_array(x):
-      self._check_batch(x, y, predict)
-      check('images', len(x), 'at least one image', len(x) > 0)
-      if sample_weight is not None:
-        _check_weights(sample_weight, len(x))
-      if not predict:
-        if self._in_unit_cube:
-          check_values(np.asarray(x))
-        else:
-          check('images', 'NaN or infinity', 'finite numbers', bool(np.isfinite(x).all()))
-        if self._takes_pairs:
-          check('y', 'NaN or infinity', 'finite numbers', bool(np.isfinite(y).all()))
-      if y is not None and self.flow._is_conditional:
-        check('y', len(y), f'as many as the images, {len(x)}', len(x) == len(y))
-      if self.flow.classes is not None and not predict:
-        wrong = sorted(set(np.asarray(y).ravel().tolist()) - set(range(self.flow.classes)))
-        check('y', ', '.join(map(str, wrong)), f'ints from 0 to {self.flow.classes - 1}', not wrong)
-
-  def _check_batch(self, images, y, predict=False):
-    if not _is_array(images):
-      found = f'a dict with {", ".join(map(repr, images))}' if isinstance(images, dict) else type(images).__name__
-      raise UsageError(f'Batches must be images, (images, labels) or (images, labels, weights). Got: {found}.')
-    check_events('images', images, self.flow.event_shape, 'batch')
-    classes = self.flow.classes
-    if not self._takes_pairs and (classes is None or predict):
-      return
-    kind = 'conditions' if classes is None else f'labels from 0 to {classes - 1}'
-    check('y', None if y is None else type(y).__name__, f'an array of {kind}, one for each image', _is_array(y))
-    if classes is None:
-      check_events('y', y, tf.TensorShape(self.flow.condition_shape), 'batch')
-      return
-    shape, dtype = tf.TensorShape(y.shape), tf.as_dtype(y.dtype)
-    one_each = any(shape.is_compatible_with(expected) for expected in ([None], [None, 1]))
-    expected = f'{kind}, ints of shape [batch]'
-    check('y', f'{dtype.name} of shape {shape}', expected, dtype.is_integer and one_each)
-
-  def _checked(self, data):
-    """Returns the batch of a step, which fails if values of its images are wrong. XLA leaves that check out."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    self._check_batch(x, y)
-    x = tf.ensure_shape(x, (None, *self.flow.event_shape))  # Keras needs the shape, which a dataset may not know.
-    finite = {'y': y} if self._takes_pairs else {}
-    if sample_weight is not None:
-      finite['sample_weight'] = sample_weight
-    asserted = []
-    if not self._in_unit_cube:
-      finite['images'] = x
-    else:
-      # TensorFlow's minimum may pass over a NaN.
-      inside = tf.reduce_all((x >= 0) & (x <= 1))
-      message = f'`images` must have values in [0, 1]; {DEQUANTIZE}. Got:'
-      asserted.append(tf.debugging.Assert(inside, [message, tf.reduce_min(x), tf.reduce_max(x)]))
-    if self.flow.classes is not None:
-      y = tf.ensure_shape(tf.reshape(y, tf.shape(x)[:1]), x.shape[:1])  # Keras' data sets have labels [n, 1].
-      exist = tf.reduce_all((y >= 0) & (y < self.flow.classes))
-      message = f'`y` must be ints from 0 to {self.flow.classes - 1}. Got:'
-      asserted.append(tf.debugging.Assert(exist, [message, tf.reduce_min(y), tf.reduce_max(y)]))
-    elif self._takes_pairs:
-      y = tf.ensure_shape(y, (None, *self.flow.condition_shape))
-    for name, value in finite.items():
-      is_finite = tf.reduce_all(tf.math.is_finite(tf.cast(value, self.flow.dtype)))
-      asserted.append(tf.debugging.Assert(is_finite, [f'`{name}` must be finite numbers. Got: NaN or infinity.']))
-    # An unconditional flow ignores labels, whatever they are.
-    inputs = [x, y] if self.flow._is_conditional else x
-    with tf.control_dependencies([operation for operation in asserted if operation is not None]):
-      return tf.nest.map_structure(tf.identity, inputs), y, sample_weight
+    return super().predict_step(([x, y],) if self._data.takes_pairs and y is not None else data)
 
   def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
     """Writes a `.keras` file; see `keras.Model.save`."""
@@ -365,7 +282,7 @@ class FlowModel(keras.Model):
     shapes = [shape for shape in (self.flow.event_shape, self.flow.condition_shape) if shape is not None]
     inputs = [keras.InputSpec(shape=(None, *shape), dtype=self.flow.dtype.name) for shape in shapes]
     super().export(
-      filepath, *args, input_signature=input_signature or ([inputs] if self._takes_pairs else inputs), **kwargs
+      filepath, *args, input_signature=input_signature or ([inputs] if self._data.takes_pairs else inputs), **kwargs
     )
 
   def get_config(self) -> dict[str, Any]:
@@ -445,23 +362,6 @@ class FlowModel(keras.Model):
       if variable.constraint is not None and not np.allclose(variable.constraint(variable), variable.value):
         said = f'{name!r} breaks its constraint, which would change it in training; has its network random masks?'
         warnings.warn(said, stacklevel=2)
-
-
-def _is_array(x: Any) -> bool:
-  return hasattr(x, 'shape') and hasattr(x, 'dtype')
-
-
-def _check_weights(weights: Any, n: int) -> None:
-  found = np.asarray(weights)
-  held = _is_array(weights) and np.issubdtype(found.dtype, np.number) and found.shape in ((n,), (n, 1))
-  held = held and bool(np.isfinite(found).all())
-  expected = f'an array of {n} finite numbers, one for each image'
-  check('sample_weight', f'{found.dtype} of shape {found.shape}', expected, held)
-
-
-def _labels(x: Any, y: Any, sample_weight: Any) -> Any:
-  """Returns labels for weights that come without labels: Keras would drop the weights."""
-  return np.zeros(len(x)) if y is None and sample_weight is not None and _is_array(x) else y
 
 
 def _keras_modules(flow: Flow) -> list[KerasModule]:

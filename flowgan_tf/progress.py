@@ -154,13 +154,13 @@ def duration(seconds: float) -> str:
 
 
 def _watch():
-  """Shows the open tasks until there are none."""
+  """Shows the open tasks until the program's has ended."""
   global _watcher, _last_line, _last_end
   before = _last_line = _last_end = time.monotonic()
   while True:
     time.sleep(_TICK)
     with _lock:
-      if not _open:
+      if not _open or _open[0].what:
         _watcher = None
         return
       now = time.monotonic()

@@ -16,8 +16,9 @@ from flowgan_tf.progress import Task
 def watched(monkeypatch):
   """Returns a function that runs work, a generator that yields once a second, and returns the lines and their times."""
 
-  def watch(work):
+  def watch(work, inside=True):
     now, lines = [0.0], []
+    work = in_program(work) if inside else work
 
     def sleep(seconds):
       now[0] += seconds
@@ -33,6 +34,11 @@ def watched(monkeypatch):
     return lines
 
   return watch
+
+
+def in_program(work):
+  with Task(''):
+    yield from work
 
 
 def training(total=400, images=50, done=0):
@@ -116,6 +122,22 @@ def test_between_two_tasks_nothing_is_shown(watched):
           yield
 
   assert [line.partition(':')[0] for _, line in watched(program())] == ['training'] * 3 + ['exporting']
+
+
+def test_work_behind_a_program_is_not_shown(watched):
+  def work():
+    for _ in range(60):
+      yield
+
+  def program_and_more():
+    yield from in_program(work())
+    with Task('loading'):
+      yield from work()
+
+  assert [line for _, line in watched(program_and_more(), inside=False)] == [
+    'working: 25 s so far',
+    'working: 50 s so far',
+  ]
 
 
 def test_a_terminal_shows_bars_below_the_lines(watched, monkeypatch):

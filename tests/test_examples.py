@@ -30,6 +30,16 @@ CLAIMS = {
     'not report.sound and report.parts == ["maf_0", "maf_1"]',
     'np.mean(cheat.log_prob(test)) > 3',
   ),
+  'classify_and_generate': (
+    'accuracy["all labels"] > 0.95 and accuracy["50 labels"] > accuracy["50 labels, logistic regression"]',
+    'error < 0.1',
+    'areas["upside down"] > 0.7 and min(areas["shuffled"], areas["noise"]) > 0.99',
+  ),
+  'own_photos': (
+    'accuracy > 0.9 and bits.mean() < 4',
+    'difference < 1e-2',
+    'again.shape == (12, 16, 16, 3)',
+  ),
   'posterior_of_a_simulator': (
     'np.all(np.abs(drawn.mean(axis=0) - exact_mean) < 0.3 * exact_std)',
     'np.all(np.abs(drawn.std(axis=0) / exact_std - 1) < 0.2)',

@@ -24,25 +24,20 @@ if TYPE_CHECKING:
 
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
-optimize = lazy_import('scipy.optimize')
 special = lazy_import('scipy.special')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
+cores = lazy_import('flowgan_tf.cores')
 data = lazy_import('flowgan_tf.data')
 priors = lazy_import('flowgan_tf.flows.prior')
 
-_SIGMA_RANGE = 0.01, 0.5
-_SCHEDULE_WIDTH = 4.0
-# Wu et al. tune the step size for this acceptance rate, the optimum of HMC in high dimensions (Neal 2011, section 5.4).
-_TARGET_ACCEPTANCE = 0.65
-_PILOT_STEPS = 100
-_PILOT_CHAINS = 4
-_PILOT_RATE = 0.5
-_PILOT_FIRST_STEP_SIZE = 0.1
-
-# With these, choosing sigma takes about as long as the estimate. With the estimate's settings it would take far longer.
-_SIGMA_IMAGES, _SIGMA_STEPS, _SIGMA_LEAPFROG_STEPS = 4, 50, 5
-_LEAPFROG_STEPS = 10
+# The candidates for sigma, in units of the images; neighbours differ by 10 percent.
+_SIGMAS = np.geomspace(0.5, 0.01, 41)
+_SIGMA_IMAGES = 4
 _BRACKETED_IMAGES = 4
+
+# Persistent momentum needs a high acceptance rate, as each rejection turns a chain round.
+_PERSISTENCE, _TARGET_ACCEPTANCE = 0.9, 0.9
+_FIRST_STEP_SIZE, _STEP_SIZE_RATE = 0.1, 0.2
 
 
 class AisEstimate(NamedTuple):
@@ -54,34 +49,51 @@ class AisEstimate(NamedTuple):
   acceptance: float  #: Mean acceptance probability of the transitions.
 
 
+class _State(NamedTuple):
+  """Chains `[m, *noise_shape]`, and what the next transition needs to know of where they are."""
+
+  noise: tf.Tensor
+  momentum: tf.Tensor
+  log_prior: tf.Tensor  # [m]
+  prior_gradient: tf.Tensor
+  energy: tf.Tensor  # [m]
+  energy_gradient: tf.Tensor
+
+
 @dataclasses.dataclass(eq=False)
 class AnnealedImportanceSampler:
   """Estimates `log p(x)` of a generator with Gaussian observation noise.
 
   ```none
-  p(x) = int p(z) N(x; G(z), sigma^2 I) dz
-  log w = sum_k (beta_{k+1} - beta_k) log N(x; G(z_k), sigma^2 I),   z_0 ~ p(z),
-  z_{k+1} ~ T_{k+1}(z_k), which leaves p(z) N(x; G(z), sigma^2 I)^beta_{k+1} invariant
-  log p(x) ~ log mean_chains w
+  p(x) = int p(z) N(x; G(z), sigma^2 I) dz = (2 pi sigma^2)^(-d/2) Z(1 / sigma^2),   x in R^d
+  Z(t) = int p(z) exp(-t E(z)) dz,   E(z) = |x - G(z)|^2 / 2
+  log w_k = -sum_{j < k} (t_{j+1} - t_j) E(z_j),   z_0 ~ p(z),   t_0 = 0
+  z_{j+1} ~ T_{j+1}(z_j), which leaves p(z) exp(-t_{j+1} E(z)) invariant
+  log Z(t_k) ~ log mean_chains w_k
   ```
 
-  The mean of the weights is an unbiased estimate of `p(x)`. So the expectation of its log is at most the truth. By
+  The mean of the weights is an unbiased estimate of `Z`. So the expectation of its log is at most the truth. By
   Markov's inequality, it is more than `c` nats above the truth with a probability of at most `exp(-c)`.
 
-  `T` is one transition of Hamiltonian Monte Carlo. Its step size depends only on the image and the temperature. A few
-  pilot chains adapt it on their way from prior to posterior, and the chains that count use what these found. A chain
-  that adapted to its own past would no longer leave its target invariant.
+  On their way to the precision `1 / sigma^2`, chains pass the precisions of all larger sigmas, so one run estimates the
+  likelihoods for all of these. `log(1 + t_k)` grows in equal steps: where the noise of an image is confined, the energy
+  changes in proportion to `1 / t`.
 
-  The schedule is sigmoidal, `beta_k ~ sigmoid(4 (2 k / steps - 1))` scaled to [0, 1], as in the code of Wu et al. Its
-  steps are smallest at the ends.
+  `T` is one transition of Hamiltonian Monte Carlo (HMC) with one leapfrog step. The momentum persists: `T` mixes nine
+  parts of it with new noise, and turns it round when it rejects a proposal [2, 5]. The chain keeps the gradients of the
+  prior and of the energy, which the next precision weighs anew. So a temperature costs one gradient.
+
+  The step size depends only on the image and the temperature. A pilot chain for each image, whose weight does not
+  count, adapts it on the way from prior to posterior, and the chains that count use what it found. A chain that
+  adapted to its own past would no longer leave its target invariant.
 
   `tfp.mcmc.sample_annealed_importance_chain` (up to TFP 0.25) gives HMC the log-density and the gradient of the current
   state at the previous temperature, so that transitions do not leave their targets invariant. With 20 temperatures on
   a Gaussian in one dimension, its mean weight was 0.803 (standard error 0.002) of the true integral. Here, where both
-  are computed anew for each temperature, it is 1.000.
+  are weighed anew for each temperature, it is 1.000.
 
   ```python
-  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=500)
+  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=2000)
   sigma, _ = sampler.choose_sigma(validation_images, seed=0)
   nll = -sampler.estimate(images, sigma, seed=0).log_likelihood.mean()
   lower, upper, _ = sampler.bidirectional(sigma, n=10, seed=0)
@@ -89,35 +101,40 @@ class AnnealedImportanceSampler:
 
   Attributes:
     decode: `G`, a deterministic and differentiable map from noise `[b, *noise_shape]` to images `[b, *image_shape]`.
-    prior: `p(z)`, with event shape `noise_shape`. All computations use its dtype, except for the sum of the weights,
-      which is in float64.
+    prior: `p(z)`, with event shape `noise_shape`. All computations use its dtype, except for the weights, which are in
+      float64.
     chains: Number of chains per image and direction.
-    steps: Number of temperatures.
-    leapfrog_steps: Leapfrog steps in each transition. A temperature costs `leapfrog_steps + 1` gradients and one
-      evaluation of `G`.
-    batch_size: Largest number of states that `decode` is given at once. The chains of one image always go together.
+    steps: Number of temperatures, each of which costs one gradient.
+    batch_size: Largest number of chains that move at once, without the pilots. The chains of one image always go
+      together.
 
   #### References
 
   [1]: Radford Neal. Annealed importance sampling. Statistics and Computing 11, 2001.
-  [2]: Yuhuai Wu, Yuri Burda, Ruslan Salakhutdinov, Roger Grosse. On the Quantitative Analysis of Decoder-Based
+  [2]: Jascha Sohl-Dickstein, Benjamin Culpepper. Hamiltonian Annealed Importance Sampling for partition function
+       estimation. 2012.
+  [3]: Yuhuai Wu, Yuri Burda, Ruslan Salakhutdinov, Roger Grosse. On the Quantitative Analysis of Decoder-Based
        Generative Models. ICLR 2017, sections 2.3 and 3.
+  [4]: Roger Grosse, Zoubin Ghahramani, Ryan Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+       2015, section 3.
+  [5]: Alan Horowitz. A generalized guided Monte Carlo algorithm. Physics Letters B 268, 1991.
   """
 
   decode: Callable[[tf.Tensor], tf.Tensor]
   prior: tfp.distributions.Distribution
   _: dataclasses.KW_ONLY
   chains: int = 16
-  steps: int = 500
-  leapfrog_steps: int = _LEAPFROG_STEPS
+  steps: int = 2000
   batch_size: int = 256
   _given: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
   def __post_init__(self):
-    for name in ('chains', 'steps', 'leapfrog_steps', 'batch_size'):
+    for name in ('chains', 'steps', 'batch_size'):
       check_integer(name, getattr(self, name), 1)
-    # Traced once for all images, sigmas, temperatures and both directions.
-    self._transition = tf.function(self._transition, autograph=False, reduce_retracing=True)
+    self._evaluate = cores.in_parts(self._evaluate)
+    # Traced for each number of chains, but once for all images, sigmas and temperatures.
+    self._start = tf.function(self._start, autograph=False)
+    self._transition = tf.function(self._transition, autograph=False)
 
   def given(self, conditions: np.ndarray | None) -> Self:
     """Returns a sampler of images that come with conditions `[n, ...]`, whose estimates are of log p(x | c).
@@ -128,40 +145,21 @@ class AnnealedImportanceSampler:
     other._given = conditions
     return other
 
-  def estimate(
-    self, images: np.ndarray, sigma: float, seed: int, posterior_samples: tf.Tensor | None = None
-  ) -> AisEstimate:
+  def estimate(self, images: np.ndarray, sigma: float, seed: int) -> AisEstimate:
     """Estimates the log-likelihood of images.
 
     Args:
       images: The images `[n, *image_shape]`, with n > 0.
       sigma: Standard deviation of the observation model, in units of the images. See `choose_sigma`.
       seed: Seed. The same seed, arguments and weights give the same estimate.
-      posterior_samples: An exact sample of `p(z | x)` for each image, `[n, *noise_shape]`. With them, the chains go
-        back from the samples to the prior, and the estimate is a stochastic upper bound. See `bidirectional`.
 
     Raises:
       UsageError: If the images do not have the generator's shape, or are not as many as the conditions.
     """
-    check_number('sigma', sigma, 'a positive number', lambda v: v > 0)
-    images = np.asarray(images)
-    self._check_count('images', len(images))
-    forward = posterior_samples is None
-    starts = range(0, len(images), max(1, self.batch_size // self.chains))
-    found = []
-    what, total = f'{"AIS" if forward else "reverse AIS"}, sigma {sigma:.3g}', len(starts) * (_PILOT_STEPS + self.steps)
-    with Task(what, total, unit='temperatures', images=0) as task:
-      for i in starts:
-        batch = slice(i, i + starts.step)
-        start = None if posterior_samples is None else posterior_samples[batch]
-        given = data.dataset.take(self._given, batch)
-        found.append(self._run_chains(images[batch], given, sigma, tf.constant([seed, i]), start, task))
-    log_weights, acceptances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-    log_mean = special.logsumexp(log_weights, axis=0) - math.log(self.chains)
-    log_squares = special.logsumexp(2 * log_weights, axis=0) - math.log(self.chains)
+    log_means, log_squares, acceptances, _ = self._run(images, sigma, seed)
     return AisEstimate(
-      log_likelihood=log_mean if forward else -log_mean,
-      effective_sample_size=self.chains * np.exp(2 * log_mean - log_squares),
+      log_likelihood=log_means[-1] + _log_normalizer(sigma, images),
+      effective_sample_size=self.chains * np.exp(2 * log_means[-1] - log_squares),
       acceptance=float(acceptances.mean()),
     )
 
@@ -173,9 +171,10 @@ class AnnealedImportanceSampler:
     ```
 
     Such a `z` is an exact sample from the posterior given `x`. All reverse chains of the image start from it and go to
-    the prior. The mean of their weights is an unbiased estimate of `1 / p(x)`, and minus its log is a stochastic upper
+    the prior. The mean of their weights is an unbiased estimate of `1 / Z`, and minus its log is a stochastic upper
     bound. Real images have no exact sample, so the upper bound exists only for simulated images. In expectation, the
-    gap between the bounds limits the error of each.
+    gap between the bounds limits the error of each. Both bounds use the step sizes of the same pilots, which know the
+    image but not its `z` [3, 4].
 
     Args:
       sigma: Standard deviation of the observation model, in units of the images.
@@ -184,140 +183,165 @@ class AnnealedImportanceSampler:
 
     Returns:
       The lower and the upper bounds in nats, float64 `[n]`, and the images `[n, *image_shape]`, not clipped to [0, 1].
-
-    #### References
-
-    Grosse, Ghahramani, Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo. 2015, section 3.
-    Wu et al. ICLR 2017, section 3.2.
     """
     self._check_count('n', n)
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-    noise = self._draw((n,), noise_seed, self._given)
+    noise = self._draw(n, noise_seed, self._given)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    batches = [self._decode(noise[tf.newaxis, part], data.dataset.take(self._given, part))[0] for part in parts]
-    clean = tf.concat(batches, axis=0)
+    clean = tf.concat([self._decode(noise[part], data.dataset.take(self._given, part)) for part in parts], axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
-    lower = self.estimate(images, sigma, int(chain_seed[0]))
-    upper = self.estimate(images, sigma, int(chain_seed[1]), posterior_samples=noise)
-    return lower.log_likelihood, upper.log_likelihood, images.numpy()
+    lower, _, _, step_sizes = self._run(images, sigma, int(chain_seed[0]))
+    upper, *_ = self._run(images, sigma, int(chain_seed[1]), noise, step_sizes)
+    constant = _log_normalizer(sigma, images)
+    return lower[-1] + constant, constant - upper[-1], images.numpy()
 
   def choose_sigma(self, images: np.ndarray, seed: int) -> tuple[float, list[tuple[float, float]]]:
-    """Chooses the observation model's standard deviation by the likelihood of validation images (Wu et al., section 3).
+    """Chooses the observation model's standard deviation by the likelihood of validation images [3, section 3].
 
-    Brent's method searches over `log sigma`, from sigma = 0.01 to 0.5. It makes about 9 estimates with the same seed,
-    and finds sigma to about 10 percent. Small sigmas need more temperatures. A search with fewer temperatures than the
-    final estimate therefore prefers larger sigmas. If the choice is next to either end, the range is too narrow for the
-    generator.
+    One run of chains estimates the likelihoods for sigmas from 0.5 to 0.01, about 10 percent apart. Small sigmas need
+    more temperatures, so that too few temperatures prefer larger sigmas. If the choice is next to either end, the range
+    is too narrow for the generator.
 
     Returns:
-      The best sigma; and all pairs of a sigma and its mean NLL in nats, in the order of the search.
+      The best sigma; and all pairs of a sigma and its mean NLL in nats, from the largest sigma to the smallest.
     """
+    log_means, *_ = self._run(images, _SIGMAS[-1], seed)
+    precisions = _schedule(self.steps, _SIGMAS[-1])[1:]
     tried = []
-
-    def nll(log_sigma):
-      sigma = math.exp(log_sigma)
-      tried.append((sigma, float(-self.estimate(images, sigma, seed).log_likelihood.mean())))
-      return tried[-1][1]
-
-    optimize.minimize_scalar(nll, bounds=np.log(_SIGMA_RANGE), method='bounded', options={'xatol': 0.1})
+    for k in np.unique(np.searchsorted(precisions[:-1], _SIGMAS**-2)):
+      sigma = float(precisions[k] ** -0.5)
+      tried.append((sigma, float(-(log_means[k] + _log_normalizer(sigma, images)).mean())))
     return min(tried, key=lambda pair: pair[1])[0], tried
 
   def _check_count(self, name, n):
     count = n if self._given is None else len(self._given)
     check(name, n, f'as many as the conditions that are given, {count}', n == count)
 
-  def _run_chains(self, images, given, sigma, seed, posterior_samples, task):
-    """Returns log-weights, float64 `[chains, n]`, and mean acceptance probabilities `[steps, n]`, of one batch."""
-    pilot_seed, start_seed, chain_seed = tfp.random.split_seed(seed, n=3)
-    step_sizes = self._pilot(images, given, sigma, pilot_seed, task)
-    step_sizes = step_sizes[np.rint(np.linspace(0, _PILOT_STEPS, self.steps + 1)).astype(int)]
-    betas = _schedule(self.steps)
-    if posterior_samples is None:
-      state = self._draw((self.chains, len(images)), start_seed, given)
+  def _run(self, images, sigma, seed, posterior_samples=None, step_sizes=None):
+    """Moves chains from the prior or, with samples of the posterior and step sizes, from these to the prior.
+
+    Returns the logs of the means of the weights after each temperature `[steps, n]`, and of the squares of the last
+    ones `[n]`; mean acceptance probabilities `[n]`; and step sizes `[steps, n]`.
+    """
+    check_number('sigma', sigma, 'a positive number', lambda v: v > 0)
+    images = np.asarray(images)
+    self._check_count('images', len(images))
+    starts = range(0, len(images), max(1, self.batch_size // self.chains))
+    found = []
+    what = f'{"AIS" if posterior_samples is None else "reverse AIS"}, sigma {sigma:.3g}'
+    with Task(what, len(starts) * self.steps, unit='temperatures', images=0) as task:
+      for i in starts:
+        batch = slice(i, i + starts.step)
+        given = data.dataset.take(self._given, batch)
+        back = () if posterior_samples is None else (posterior_samples[batch], step_sizes[:, batch])
+        found.append(self._anneal(images[batch], given, sigma, tf.constant([seed, i]), task, *back))
+    return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)]
+
+  def _anneal(self, images, given, sigma, seed, task, posterior_samples=None, step_sizes=None):
+    """Does what `_run` says for one batch of images."""
+    precisions, pilots = _schedule(self.steps, sigma), int(posterior_samples is None)
+    rows, n = self.chains + pilots, len(images)
+    images = tf.constant(np.concatenate([images] * rows), self.prior.dtype)
+    given = None if given is None else tf.constant(np.concatenate([given] * rows))
+    start_seed, momentum_seed, chain_seed = tfp.random.split_seed(seed, n=3)
+    if pilots:
+      noise = self._draw(rows * n, start_seed, given)
+      step_sizes = [tf.fill([n], tf.constant(_FIRST_STEP_SIZE, self.prior.dtype))]
     else:
-      state = tf.repeat(posterior_samples[tf.newaxis], self.chains, axis=0)
-      betas, step_sizes = betas[::-1], step_sizes[::-1]
-    log_weights = np.zeros((self.chains, len(images)))
-    acceptances = []
+      noise = tf.concat([posterior_samples] * rows, axis=0)
+      precisions, step_sizes = precisions[::-1], step_sizes[::-1]
+    state = self._start(noise, images, given, momentum_seed)
+    energies, acceptances = [], []
     for k in range(self.steps):
-      state, log_likelihood, acceptance = self._move(
-        images, given, sigma, betas[k + 1], step_sizes[k + 1], state, chain_seed, k
-      )
-      log_weights += (betas[k + 1] - betas[k]) * log_likelihood.numpy()
-      acceptances.append(acceptance)
+      energies.append(state.energy)
+      # A Python number would become part of the graph, which would then be traced again for each temperature.
+      precision = tf.constant(precisions[k + 1], self.prior.dtype)
+      move_seed = tf.random.experimental.stateless_fold_in(chain_seed, tf.constant(k))
+      state, acceptance = self._transition(images, given, precision, step_sizes[k], state, move_seed)
+      acceptances.append(acceptance[pilots:])
+      if pilots:
+        step_sizes.append(step_sizes[-1] * tf.exp(_STEP_SIZE_RATE * (acceptance[0] - _TARGET_ACCEPTANCE)))
       task.advance()
-    return log_weights, np.stack(acceptances)
+    energies = np.stack(energies).reshape(self.steps, rows, n)[:, pilots:].astype(np.float64)
+    log_weights = -np.cumsum(np.diff(precisions)[:, np.newaxis, np.newaxis] * energies, axis=0)
+    log_means, log_squares = (
+      special.logsumexp(logs, axis=-2) - math.log(self.chains) for logs in (log_weights, 2 * log_weights[-1])
+    )
+    return log_means, log_squares, np.mean(acceptances, axis=(0, 1)), np.stack(step_sizes[: self.steps])
 
-  def _pilot(self, images, given, sigma, seed, task):
-    """Returns the step sizes `[_PILOT_STEPS + 1, n]` to which chains from prior to posterior adapted."""
-    start_seed, chain_seed = tfp.random.split_seed(seed)
-    state = self._draw((_PILOT_CHAINS, len(images)), start_seed, given)
-    step_sizes = [np.full(len(images), _PILOT_FIRST_STEP_SIZE)]
-    for k, beta in enumerate(_schedule(_PILOT_STEPS)[1:]):
-      state, _, acceptance = self._move(images, given, sigma, beta, step_sizes[-1], state, chain_seed, k)
-      step_sizes.append(step_sizes[-1] * np.exp(_PILOT_RATE * (acceptance.numpy() - _TARGET_ACCEPTANCE)))
-      task.advance()
-    return np.stack(step_sizes)
-
-  def _draw(self, shape, seed, given):
-    """Draws noise `[*shape, *noise_shape]` from the prior, with what the last axis of `shape` is given, `[n, ...]`."""
-    labels = {name: tf.broadcast_to(label, shape) for name, label in priors.label_keyword(self.prior, given).items()}
-    return self.prior.sample(shape, seed=seed, **labels)
+  def _draw(self, n, seed, given):
+    """Draws noise `[n, *noise_shape]` from the prior, with what it is given, `[n, ...]`."""
+    return self.prior.sample(n, seed=seed, **priors.label_keyword(self.prior, given))
 
   def _decode(self, noise, given):
-    """Decodes the noise of chains, `[chains, n, *noise_shape]`, with what belongs to their images, `[n, ...]`."""
+    return self.decode(noise) if given is None else self.decode(noise, condition=given)
 
-    def flat(tensor):
-      return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+  def _evaluate(self, noise, images, given):
+    """Returns log-densities of the prior and energies, `[m]`, each with its gradient in the noise."""
 
-    if given is None:
-      images = self.decode(flat(noise))
-    else:
-      images = self.decode(flat(noise), condition=flat(tf.repeat(given[tf.newaxis], tf.shape(noise)[0], axis=0)))
-    return tf.reshape(images, tf.concat([tf.shape(noise)[:2], tf.shape(images)[1:]], axis=0))
-
-  def _move(self, images, given, sigma, beta, step_size, state, seed, k):
-    # A Python number would become part of the graph, which would then be traced again for each temperature.
-    tensors = [tf.convert_to_tensor(value, self.prior.dtype) for value in (images, sigma, beta, step_size)]
-    return self._transition(*tensors, state, tf.random.experimental.stateless_fold_in(seed, tf.constant(k)), given)
-
-  def _transition(self, images, sigma, beta, step_size, state, seed, given):
-    """Makes one transition of HMC, which leaves the distribution at the inverse temperature `beta` invariant.
-
-    `step_size` has shape `[n]`, and `state` has shape `[chains, n, *noise_shape]`. Returns the next state, the
-    log-likelihood `[chains, n]` of the given state, and the mean acceptance probability `[n]`.
-    """
-    of_prior = priors.label_keyword(self.prior, given)
-
-    def log_likelihood(noise):
+    def energy(noise):
       decoded = self._decode(noise, given)
-      shape = decoded.shape[2:]
-      fits = shape.is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
-      check('images', images.shape[1:], f"of the generator's shape, {shape}", fits)
-      pixels = tfp.distributions.Normal(decoded, sigma).log_prob(images)
-      return tf.reduce_sum(pixels, axis=tf.range(2, tf.rank(pixels)))
+      fits = decoded.shape[1:].is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
+      check('images', images.shape[1:], f"of the generator's shape, {decoded.shape[1:]}", fits)
+      return tf.reduce_sum((images - decoded) ** 2, axis=tf.range(1, tf.rank(images))) / 2
 
-    kernel = tfp.mcmc.HamiltonianMonteCarlo(
-      lambda noise: self.prior.log_prob(noise, **of_prior) + beta * log_likelihood(noise),
-      step_size=tf.reshape(step_size, [-1] + [1] * self.prior.event_shape.rank),
-      num_leapfrog_steps=self.leapfrog_steps,
+    of_prior = priors.label_keyword(self.prior, given)
+    log_prior = tfp.math.value_and_gradient(lambda noise: self.prior.log_prob(noise, **of_prior), noise)
+    return *log_prior, *tfp.math.value_and_gradient(energy, noise)
+
+  def _start(self, noise, images, given, seed):
+    momentum = tf.random.stateless_normal(tf.shape(noise), seed, dtype=noise.dtype)
+    return _State(noise, momentum, *self._evaluate(noise, images, given))
+
+  def _transition(self, images, given, precision, step_size, state, seed):
+    """Makes one transition of HMC, which leaves p(z) exp(-precision E(z)) invariant, together with the momentum.
+
+    The states are `n` chains, one for each step size `[n]`, then `n` more, and so on. Returns the next state, and
+    the acceptance probabilities `[m / n, n]`.
+    """
+    noise_seed, uniform_seed = tfp.random.split_seed(seed)
+    each = [-1] + [1] * self.prior.event_shape.rank  # a number for each chain
+    size = tf.reshape(tf.tile(step_size, tf.shape(state.energy) // tf.shape(step_size)), each)
+
+    def force(state):
+      return state.prior_gradient - precision * state.energy_gradient
+
+    def log_density(state):
+      kinetic = tf.reduce_sum(state.momentum**2, axis=range(1, len(each))) / 2
+      return state.log_prior - precision * state.energy - kinetic
+
+    fresh = tf.random.stateless_normal(tf.shape(state.noise), noise_seed, dtype=state.noise.dtype)
+    state = state._replace(momentum=_PERSISTENCE * state.momentum + math.sqrt(1 - _PERSISTENCE**2) * fresh)
+    halfway = state.momentum + size / 2 * force(state)
+    noise = state.noise + size * halfway
+    proposal = _State(noise, halfway, *self._evaluate(noise, images, given))
+    proposal = proposal._replace(momentum=halfway + size / 2 * force(proposal))
+    acceptance = tf.exp(tf.minimum(log_density(proposal) - log_density(state), 0))
+    acceptance = tf.where(tf.math.is_nan(acceptance), tf.zeros_like(acceptance), acceptance)
+    is_accepted = tf.random.stateless_uniform(tf.shape(acceptance), uniform_seed, dtype=acceptance.dtype) < acceptance
+    state = tf.nest.map_structure(
+      lambda new, old: tf.where(tf.reshape(is_accepted, each[: len(new.shape)]), new, old),
+      proposal,
+      state._replace(momentum=-state.momentum),
     )
-    next_state, results = kernel.one_step(state, kernel.bootstrap_results(state), seed=seed)
-    acceptance = tf.exp(tf.minimum(results.log_accept_ratio, 0))
-    return next_state, log_likelihood(state), tf.reduce_mean(acceptance, axis=0)
+    return state, tf.reshape(acceptance, tf.concat([[-1], tf.shape(step_size)], axis=0))
 
 
-def _schedule(steps):
-  """Returns the inverse temperatures `[steps + 1]`, from 0 to 1."""
-  betas = special.expit(_SCHEDULE_WIDTH * np.linspace(-1, 1, steps + 1))
-  return (betas - betas[0]) / (betas[-1] - betas[0])
+def _schedule(steps, sigma):
+  """Returns precisions `[steps + 1]`, from 0 to 1 / sigma^2."""
+  return np.expm1(np.linspace(0, math.log1p(sigma**-2), steps + 1))
+
+
+def _log_normalizer(sigma, images):
+  """Returns the log of the Gaussian's constant, `-d/2 log(2 pi sigma^2)`."""
+  return -math.prod(np.shape(images)[1:]) / 2 * math.log(2 * math.pi * sigma**2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AisSettings(Settings):
   ais_images: int = setting(16, 'Test images.', 1, 10**5)
   ais_chains: int = setting(4, 'Chains per image.', 1, 10**4)
-  ais_steps: int = setting(300, 'Temperatures per chain.', 1, 10**6)
+  ais_steps: int = setting(2000, 'Temperatures per chain.', 1, 10**6)
 
 
 class Ais(Analysis):
@@ -355,14 +379,9 @@ class Ais(Analysis):
     chains, seed = settings.ais_chains, settings.seed
     size = settings.ais_images * chains * math.prod(subject.dataset.image_shape)
     check_memory('states of `ais_images` times `ais_chains`', 4 * size)
+    sampler = AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
     sigma_images, given = subject.batch('validation', _SIGMA_IMAGES, seed)
-    short = AnnealedImportanceSampler(
-      decode, prior, chains=chains, steps=_SIGMA_STEPS, leapfrog_steps=_SIGMA_LEAPFROG_STEPS
-    )
-    sigma, tried = short.given(given).choose_sigma(sigma_images, seed)
-    sampler = AnnealedImportanceSampler(
-      decode, prior, chains=chains, steps=settings.ais_steps, leapfrog_steps=_LEAPFROG_STEPS
-    )
+    sigma, tried = sampler.given(given).choose_sigma(sigma_images, seed)
     # The likelihood is p(x | c) given an image's own c, because no gradient leads from one class to another.
     images, given = subject.batch('test', settings.ais_images, seed)
     estimate = sampler.given(given).estimate(images, sigma, seed)
@@ -373,7 +392,6 @@ class Ais(Analysis):
       'sigma': sigma,
       'chains': chains,
       'steps': settings.ais_steps,
-      'leapfrog_steps': _LEAPFROG_STEPS,
       'effective_sample_size': estimate.effective_sample_size.mean(),
       'sigma_images': len(sigma_images),
       'sigmas_tried': tried,

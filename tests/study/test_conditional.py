@@ -14,7 +14,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import MixturePrior
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.study import ANALYSES, AnnealedImportanceSampler, Subject, jacobian, spectrum
-from flowgan_tf.study.ais import Ais, AisEstimate
+from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.apply import _apply
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.temperature import tempered_log_prob
@@ -149,7 +149,7 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
     return noise @ matrix.T + tf.gather(offsets, condition)
 
   labels, sigma = np.array([0, 1, 1, 0, 1]), 0.4
-  sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=100)
+  sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=400)
   lower, upper, images = sampler.given(labels).bidirectional(sigma, 5, 0)
   covariance = matrix @ matrix.T + sigma**2 * np.eye(3)
   truth = [
@@ -167,19 +167,18 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
 
 @pytest.mark.slow
 def test_ais_is_of_the_images_own_classes(conditional):
-  subject, seen = conditional('label'), []
-
-  def estimate(self, images, sigma, seed, posterior_samples=None):
-    seen.append((len(images), self._given))
-    return AisEstimate(np.zeros(len(images)) - (sigma - 0.1) ** 2, np.ones(len(images)), 0.6)
-
-  with mock.patch.object(AnnealedImportanceSampler, 'estimate', estimate):
-    numbers, _ = Ais().measure(subject, Ais.Settings(ais_images=3, ais_chains=2, ais_steps=5, seed=7))
-  images, labels = subject.batch('test', 3, 7)
+  subject = conditional('label')
+  with mock.patch.object(
+    AnnealedImportanceSampler, 'given', autospec=True, side_effect=AnnealedImportanceSampler.given
+  ) as given:
+    numbers, _ = Ais().measure(subject, Ais.Settings(ais_images=4, ais_chains=2, ais_steps=5, seed=7))
+  images, labels = subject.batch('test', 4, 7)
   expected = -subject.run.generator.log_prob(images, condition=labels).numpy().mean()
   assert numbers['exact_nll'] == pytest.approx(expected, rel=1e-5) and numbers['given'] == 'own class'
-  np.testing.assert_array_equal(seen[-3][1], labels)
-  np.testing.assert_array_equal(seen[0][1], subject.batch('validation', 4, 7)[1])
+  of_samples = subject.conditions_for_samples(4, 7)
+  np.testing.assert_array_equal(
+    [c.args[1] for c in given.call_args_list], [subject.batch('validation', 4, 7)[1], labels, of_samples]
+  )
 
 
 @pytest.mark.parametrize('arguments', [{'components': 4}, pytest.param({}, marks=pytest.mark.slow)], ids=str)

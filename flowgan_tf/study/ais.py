@@ -93,7 +93,7 @@ class AnnealedImportanceSampler:
   are weighed anew for each temperature, it is 1.000.
 
   ```python
-  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=2000)
+  sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=1500)
   sigma, _ = sampler.choose_sigma(validation_images, seed=0)
   nll = -sampler.estimate(images, sigma, seed=0).log_likelihood.mean()
   lower, upper, _ = sampler.bidirectional(sigma, n=10, seed=0)
@@ -124,7 +124,7 @@ class AnnealedImportanceSampler:
   prior: tfp.distributions.Distribution
   _: dataclasses.KW_ONLY
   chains: int = 16
-  steps: int = 2000
+  steps: int = 1500
   batch_size: int = 256
   _given: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
@@ -341,7 +341,7 @@ def _log_normalizer(sigma, images):
 class AisSettings(Settings):
   ais_images: int = setting(16, 'Test images.', 1, 10**5)
   ais_chains: int = setting(4, 'Chains per image.', 1, 10**4)
-  ais_steps: int = setting(2000, 'Temperatures per chain.', 1, 10**6)
+  ais_steps: int = setting(1500, 'Temperatures per chain.', 1, 10**6)
 
 
 class Ais(Analysis):

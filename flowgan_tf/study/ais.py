@@ -132,8 +132,7 @@ class AnnealedImportanceSampler:
     for name in ('chains', 'steps', 'batch_size'):
       check_integer(name, getattr(self, name), 1)
     self._evaluate = cores.in_parts(self._evaluate)
-    # Traced for each number of chains, but once for all images, sigmas and temperatures.
-    self._start = tf.function(self._start, autograph=False)
+    # It is traced for each number of chains, but once for all images, sigmas and temperatures.
     self._transition = tf.function(self._transition, autograph=False)
 
   def given(self, conditions: np.ndarray | None) -> Self:

@@ -149,7 +149,7 @@ def test_ais_of_a_linear_decoder_and_a_mixture_given_a_class():
     return noise @ matrix.T + tf.gather(offsets, condition)
 
   labels, sigma = np.array([0, 1, 1, 0, 1]), 0.4
-  sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=400)
+  sampler = AnnealedImportanceSampler(decode, prior, chains=32, steps=1000)
   lower, upper, images = sampler.given(labels).bidirectional(sigma, 5, 0)
   covariance = matrix @ matrix.T + sigma**2 * np.eye(3)
   truth = [

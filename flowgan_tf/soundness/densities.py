@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.progress import Task
 from flowgan_tf.soundness.bijections import root_eps, rounded, subject_part, worst
+from flowgan_tf.soundness.bounds import MOST_DIMENSIONS, bounds
 from flowgan_tf.soundness.finding import Finding
 from flowgan_tf.soundness.subject import Subject
 
@@ -46,8 +47,13 @@ def check_total(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Find
   """Checks that the densities of distribution and prior have the integral 1, as far as it can be computed."""
   size = int(np.prod(values.shape[1:]))
   name = 'integral of the density'
-  if size > max(_GRID):
-    yield Finding(check=name, note=f'in {size:,} dimensions nothing is said. Up to {max(_GRID)} are integrated.')
+  if size > MOST_DIMENSIONS:
+    note = (
+      f'in {size:,} dimensions nothing is said. Up to {max(_GRID)} are integrated, and up to {MOST_DIMENSIONS} bounded.'
+    )
+    yield Finding(check=name, note=note)
+  elif size > max(_GRID):
+    yield bounds(name, subject, seed)
   else:
     draws = np.asarray(subject.sample(2000, seed), np.float64)
     yield integral(name, subject.log_prob, draws, subject.in_unit_cube)

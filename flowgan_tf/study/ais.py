@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
-special = lazy_import('scipy.special')
+annealing = lazy_import('flowgan_tf.metrics.annealing')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
-cores = lazy_import('flowgan_tf.cores')
 data = lazy_import('flowgan_tf.data')
 priors = lazy_import('flowgan_tf.flows.prior')
 
@@ -34,10 +33,6 @@ priors = lazy_import('flowgan_tf.flows.prior')
 _SIGMAS = np.geomspace(0.5, 0.01, 41)
 _SIGMA_IMAGES = 4
 _BRACKETED_IMAGES = 4
-
-# Persistent momentum needs a high acceptance rate, as each rejection turns a chain round.
-_PERSISTENCE, _TARGET_ACCEPTANCE = 0.9, 0.9
-_FIRST_STEP_SIZE, _STEP_SIZE_RATE = 0.1, 0.2
 
 
 class AisEstimate(NamedTuple):
@@ -49,17 +44,6 @@ class AisEstimate(NamedTuple):
   acceptance: float  #: Mean acceptance probability of the transitions.
 
 
-class _State(NamedTuple):
-  """Chains `[m, *noise_shape]`, and what the next transition needs to know of where they are."""
-
-  noise: tf.Tensor
-  momentum: tf.Tensor
-  log_prior: tf.Tensor  # [m]
-  prior_gradient: tf.Tensor
-  energy: tf.Tensor  # [m]
-  energy_gradient: tf.Tensor
-
-
 @dataclasses.dataclass(eq=False)
 class AnnealedImportanceSampler:
   """Estimates `log p(x)` of a generator with Gaussian observation noise.
@@ -67,30 +51,14 @@ class AnnealedImportanceSampler:
   ```none
   p(x) = int p(z) N(x; G(z), sigma^2 I) dz = (2 pi sigma^2)^(-d/2) Z(1 / sigma^2),   x in R^d
   Z(t) = int p(z) exp(-t E(z)) dz,   E(z) = |x - G(z)|^2 / 2
-  log w_k = -sum_{j < k} (t_{j+1} - t_j) E(z_j),   z_0 ~ p(z),   t_0 = 0
-  z_{j+1} ~ T_{j+1}(z_j), which leaves p(z) exp(-t_{j+1} E(z)) invariant
-  log Z(t_k) ~ log mean_chains w_k
   ```
 
-  The mean of the weights is an unbiased estimate of `Z`. So the expectation of its log is at most the truth. By
-  Markov's inequality, it is more than `c` nats above the truth with a probability of at most `exp(-c)`.
+  `flowgan_tf.metrics.annealing.Annealing` estimates `Z`. The expectation of the log of its estimate is at most the
+  truth. By Markov's inequality, it is more than `c` nats above the truth with a probability of at most `exp(-c)`.
 
   On their way to the precision `1 / sigma^2`, chains pass the precisions of all larger sigmas, so one run estimates the
   likelihoods for all of these. `log(1 + t_k)` grows in equal steps: where the noise of an image is confined, the energy
   changes in proportion to `1 / t`.
-
-  `T` is one transition of Hamiltonian Monte Carlo (HMC) with one leapfrog step. The momentum persists: `T` mixes nine
-  parts of it with new noise, and turns it round when it rejects a proposal [2, 5]. The chain keeps the gradients of the
-  prior and of the energy, which the next precision weighs anew. So a temperature costs one gradient.
-
-  The step size depends only on the image and the temperature. A pilot chain for each image, whose weight does not
-  count, adapts it on the way from prior to posterior, and the chains that count use what it found. A chain that
-  adapted to its own past would no longer leave its target invariant.
-
-  `tfp.mcmc.sample_annealed_importance_chain` (up to TFP 0.25) gives HMC the log-density and the gradient of the current
-  state at the previous temperature, so that transitions do not leave their targets invariant. With 20 temperatures on
-  a Gaussian in one dimension, its mean weight was 0.803 (standard error 0.002) of the true integral. Here, where both
-  are weighed anew for each temperature, it is 1.000.
 
   ```python
   sampler = AnnealedImportanceSampler(flow.decode, flow.distribution, chains=16, steps=1500)
@@ -110,14 +78,10 @@ class AnnealedImportanceSampler:
 
   #### References
 
-  [1]: Radford Neal. Annealed importance sampling. Statistics and Computing 11, 2001.
-  [2]: Jascha Sohl-Dickstein, Benjamin Culpepper. Hamiltonian Annealed Importance Sampling for partition function
-       estimation. 2012.
-  [3]: Yuhuai Wu, Yuri Burda, Ruslan Salakhutdinov, Roger Grosse. On the Quantitative Analysis of Decoder-Based
+  [1]: Yuhuai Wu, Yuri Burda, Ruslan Salakhutdinov, Roger Grosse. On the Quantitative Analysis of Decoder-Based
        Generative Models. ICLR 2017, sections 2.3 and 3.
-  [4]: Roger Grosse, Zoubin Ghahramani, Ryan Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo.
+  [2]: Roger Grosse, Zoubin Ghahramani, Ryan Adams. Sandwiching the marginal likelihood using bidirectional Monte Carlo.
        2015, section 3.
-  [5]: Alan Horowitz. A generalized guided Monte Carlo algorithm. Physics Letters B 268, 1991.
   """
 
   decode: Callable[[tf.Tensor], tf.Tensor]
@@ -131,9 +95,7 @@ class AnnealedImportanceSampler:
   def __post_init__(self):
     for name in ('chains', 'steps', 'batch_size'):
       check_integer(name, getattr(self, name), 1)
-    self._evaluate = cores.in_parts(self._evaluate)
-    # It is traced for each number of chains, but once for all images, sigmas and temperatures.
-    self._transition = tf.function(self._transition, autograph=False)
+    self._annealing = annealing.Annealing(self._log_prior, self._energy)
 
   def given(self, conditions: np.ndarray | None) -> Self:
     """Returns a sampler of images that come with conditions `[n, ...]`, whose estimates are of log p(x | c).
@@ -173,7 +135,7 @@ class AnnealedImportanceSampler:
     the prior. The mean of their weights is an unbiased estimate of `1 / Z`, and minus its log is a stochastic upper
     bound. Real images have no exact sample, so the upper bound exists only for simulated images. In expectation, the
     gap between the bounds limits the error of each. Both bounds use the step sizes of the same pilots, which know the
-    image but not its `z` [3, 4].
+    image but not its `z` [1, 2].
 
     Args:
       sigma: Standard deviation of the observation model, in units of the images.
@@ -183,6 +145,7 @@ class AnnealedImportanceSampler:
     Returns:
       The lower and the upper bounds in nats, float64 `[n]`, and the images `[n, *image_shape]`, not clipped to [0, 1].
     """
+    check_integer('n', n, 1)
     self._check_count('n', n)
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
     noise = self._draw(n, noise_seed, self._given)
@@ -195,7 +158,7 @@ class AnnealedImportanceSampler:
     return lower[-1] + constant, constant - upper[-1], images.numpy()
 
   def choose_sigma(self, images: np.ndarray, seed: int) -> tuple[float, list[tuple[float, float]]]:
-    """Chooses the observation model's standard deviation by the likelihood of validation images [3, section 3].
+    """Chooses the observation model's standard deviation by the likelihood of validation images [1, section 3].
 
     One run of chains estimates the likelihoods for sigmas from 0.5 to 0.01, about 10 percent apart. Small sigmas need
     more temperatures, so that too few temperatures prefer larger sigmas. If the choice is next to either end, the range
@@ -238,35 +201,16 @@ class AnnealedImportanceSampler:
 
   def _anneal(self, images, given, sigma, seed, task, posterior_samples=None, step_sizes=None):
     """Does what `_run` says for one batch of images."""
-    precisions, pilots = _schedule(self.steps, sigma), int(posterior_samples is None)
-    rows, n = self.chains + pilots, len(images)
+    precisions, n = _schedule(self.steps, sigma), len(images)
+    rows = self.chains + (posterior_samples is None)
     images = tf.constant(np.concatenate([images] * rows), self.prior.dtype)
     given = None if given is None else tf.constant(np.concatenate([given] * rows))
-    start_seed, momentum_seed, chain_seed = tfp.random.split_seed(seed, n=3)
-    if pilots:
+    start_seed, chain_seed = tfp.random.split_seed(seed, n=2)
+    if posterior_samples is None:
       noise = self._draw(rows * n, start_seed, given)
-      step_sizes = [tf.fill([n], tf.constant(_FIRST_STEP_SIZE, self.prior.dtype))]
     else:
-      noise = tf.concat([posterior_samples] * rows, axis=0)
-      precisions, step_sizes = precisions[::-1], step_sizes[::-1]
-    state = self._start(noise, images, given, momentum_seed)
-    energies, acceptances = [], []
-    for k in range(self.steps):
-      energies.append(state.energy)
-      # A Python number would become part of the graph, which would then be traced again for each temperature.
-      precision = tf.constant(precisions[k + 1], self.prior.dtype)
-      move_seed = tf.random.experimental.stateless_fold_in(chain_seed, tf.constant(k))
-      state, acceptance = self._transition(images, given, precision, step_sizes[k], state, move_seed)
-      acceptances.append(acceptance[pilots:])
-      if pilots:
-        step_sizes.append(step_sizes[-1] * tf.exp(_STEP_SIZE_RATE * (acceptance[0] - _TARGET_ACCEPTANCE)))
-      task.advance()
-    energies = np.stack(energies).reshape(self.steps, rows, n)[:, pilots:].astype(np.float64)
-    log_weights = -np.cumsum(np.diff(precisions)[:, np.newaxis, np.newaxis] * energies, axis=0)
-    log_means, log_squares = (
-      special.logsumexp(logs, axis=-2) - math.log(self.chains) for logs in (log_weights, 2 * log_weights[-1])
-    )
-    return log_means, log_squares, np.mean(acceptances, axis=(0, 1)), np.stack(step_sizes[: self.steps])
+      noise, precisions = tf.concat([posterior_samples] * rows, axis=0), precisions[::-1]
+    return self._annealing.run(noise, (images, given), precisions, n, chain_seed, task, step_sizes)
 
   def _draw(self, n, seed, given):
     """Draws noise `[n, *noise_shape]` from the prior, with what it is given, `[n, ...]`."""
@@ -275,55 +219,14 @@ class AnnealedImportanceSampler:
   def _decode(self, noise, given):
     return self.decode(noise) if given is None else self.decode(noise, condition=given)
 
-  def _evaluate(self, noise, images, given):
-    """Returns log-densities of the prior and energies, `[m]`, each with its gradient in the noise."""
+  def _log_prior(self, noise, images, given):
+    return self.prior.log_prob(noise, **priors.label_keyword(self.prior, given))
 
-    def energy(noise):
-      decoded = self._decode(noise, given)
-      fits = decoded.shape[1:].is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
-      check('images', images.shape[1:], f"of the generator's shape, {decoded.shape[1:]}", fits)
-      return tf.reduce_sum((images - decoded) ** 2, axis=tf.range(1, tf.rank(images))) / 2
-
-    of_prior = priors.label_keyword(self.prior, given)
-    log_prior = tfp.math.value_and_gradient(lambda noise: self.prior.log_prob(noise, **of_prior), noise)
-    return *log_prior, *tfp.math.value_and_gradient(energy, noise)
-
-  def _start(self, noise, images, given, seed):
-    momentum = tf.random.stateless_normal(tf.shape(noise), seed, dtype=noise.dtype)
-    return _State(noise, momentum, *self._evaluate(noise, images, given))
-
-  def _transition(self, images, given, precision, step_size, state, seed):
-    """Makes one transition of HMC, which leaves p(z) exp(-precision E(z)) invariant, together with the momentum.
-
-    The states are `n` chains, one for each step size `[n]`, then `n` more, and so on. Returns the next state, and
-    the acceptance probabilities `[m / n, n]`.
-    """
-    noise_seed, uniform_seed = tfp.random.split_seed(seed)
-    each = [-1] + [1] * self.prior.event_shape.rank  # a number for each chain
-    size = tf.reshape(tf.tile(step_size, tf.shape(state.energy) // tf.shape(step_size)), each)
-
-    def force(state):
-      return state.prior_gradient - precision * state.energy_gradient
-
-    def log_density(state):
-      kinetic = tf.reduce_sum(state.momentum**2, axis=range(1, len(each))) / 2
-      return state.log_prior - precision * state.energy - kinetic
-
-    fresh = tf.random.stateless_normal(tf.shape(state.noise), noise_seed, dtype=state.noise.dtype)
-    state = state._replace(momentum=_PERSISTENCE * state.momentum + math.sqrt(1 - _PERSISTENCE**2) * fresh)
-    halfway = state.momentum + size / 2 * force(state)
-    noise = state.noise + size * halfway
-    proposal = _State(noise, halfway, *self._evaluate(noise, images, given))
-    proposal = proposal._replace(momentum=halfway + size / 2 * force(proposal))
-    acceptance = tf.exp(tf.minimum(log_density(proposal) - log_density(state), 0))
-    acceptance = tf.where(tf.math.is_nan(acceptance), tf.zeros_like(acceptance), acceptance)
-    is_accepted = tf.random.stateless_uniform(tf.shape(acceptance), uniform_seed, dtype=acceptance.dtype) < acceptance
-    state = tf.nest.map_structure(
-      lambda new, old: tf.where(tf.reshape(is_accepted, each[: len(new.shape)]), new, old),
-      proposal,
-      state._replace(momentum=-state.momentum),
-    )
-    return state, tf.reshape(acceptance, tf.concat([[-1], tf.shape(step_size)], axis=0))
+  def _energy(self, noise, images, given):
+    decoded = self._decode(noise, given)
+    fits = decoded.shape[1:].is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
+    check('images', images.shape[1:], f"of the generator's shape, {decoded.shape[1:]}", fits)
+    return tf.reduce_sum((images - decoded) ** 2, axis=tf.range(1, tf.rank(images))) / 2
 
 
 def _schedule(steps, sigma):

@@ -1,5 +1,7 @@
 """`fg.check`: sound flows pass, and for each way to be wrong there is a flow that has it, whose fault is named."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
+from flowgan_tf.soundness.bounds import bounds
+from flowgan_tf.soundness.subject import Subject
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -166,6 +170,36 @@ def test_a_prior_that_is_not_normalised_is_named():
   assert report.parts == ['culprit']
 
 
+def weighted(factor):
+  """A logistic distribution whose densities have the integral `factor`."""
+
+  class Weighted(tfd.Logistic):
+    def _log_prob(self, x):
+      return super()._log_prob(x) + np.log(factor)
+
+  return Weighted(np.float64(0), np.float64(1))
+
+
+@pytest.mark.parametrize(('factor', 'said'), [(1.0, 'samples are right'), (1.1, 'too large'), (0.9, 'too small')])
+def test_the_integral_in_ten_dimensions_has_bounds(factor, said):
+  """Both bounds are within a tenth of the truth, 1, 2.6 or 0.35."""
+  finding = bounds('integral', Subject(tfd.Sample(weighted(factor), 10)), 0)
+  lower, upper = map(float, re.search(r'between (\S+) and (\d\.\d+)', finding.note).groups())
+  assert lower == pytest.approx(factor**10, rel=0.1) and upper == pytest.approx(factor**10, rel=0.1)
+  assert finding.sound == (factor == 1) and said in finding.note
+
+
+@pytest.mark.slow
+def test_the_integral_of_a_flow_of_images_has_bounds():
+  flow = fg.flows.nice((3, 3, 1), couplings=3, hidden_units=8, hidden_layers=1, components=3, dtype='float64')
+  rng = np.random.default_rng(0)
+  for variable in flow.trainable_variables:
+    variable.assign_add(rng.normal(0, 0.3, variable.shape))
+  finding = bounds('integral', Subject(flow), 0)
+  lower, upper = map(float, re.search(r'between (\S+) and (\d\.\d+)', finding.note).groups())
+  assert finding.sound and 0.7 < lower < 1.1 and 0.9 < upper < 1.4
+
+
 def test_a_log_prob_that_is_not_that_of_its_bijector():
   class Dropped(fg.flows.Flow):
     def log_prob(self, value, *args, **kwargs):
@@ -173,7 +207,9 @@ def test_a_log_prob_that_is_not_that_of_its_bijector():
 
   chain = tfb.Chain([tfb.Sigmoid(), tfb.Reshape(SHAPE, [4]), tfb.Shift(tf.Variable(tf.zeros(4)))])
   report = fg.check(Dropped(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain), images())
-  assert [finding.check for finding in report.wrong] == ['log_prob, prior and bijector']
+  # exp(0.5) is 1.65, which the bounds see, too.
+  wrong = ['log_prob, prior and bijector', 'integral of the density, by chains']
+  assert [finding.check for finding in report.wrong] == wrong
 
 
 BUILDERS = {

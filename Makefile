@@ -17,7 +17,9 @@ TESTABLE := $(VENV)/.installed-$(EXTRA)-test
 DOCUMENTED := $(VENV)/.installed-$(EXTRA)-docs
 # The peers of the benchmark have an environment of their own, so that nothing else depends on them.
 PEERS := .venv-bench
-# Each Python that `make nightly` tries has an environment in this folder.
+# The Pythons that `make nightly` and `make release` try, if they are there. Those of `make nightly` have an environment
+# in this folder.
+EACH := $(or $(PYTHON),python3.11 python3.12 python3.13)
 NIGHTLY := .venv-nightly
 
 INSTALL_cpu := $(PIP) install -r requirements/cpu.txt && $(PIP) install --no-deps 'tf-keras==2.21.*' -e .
@@ -25,7 +27,7 @@ INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test test-all nightly examples faults mutants lint docs bench speed wheel clean
+.PHONY: help demo test test-all nightly examples faults mutants lint docs bench speed wheel release clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits and their labels, then evaluate and export it'
@@ -40,6 +42,7 @@ help:
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
 	@echo 'make speed     check the speed of a training step against matrix products, and of a step with labels'
 	@echo 'make wheel     build the distributions, and use the wheel outside of the checkout'
+	@echo 'make release   try the distributions on each Python that is there, with all that they require; uploads nothing'
 	@echo 'make clean     remove what make and Python left, .venv included; runs/ stays'
 	@echo
 	@echo 'EXTRA=gpu installs TensorFlow with CUDA, PYTHON=python3.12 chooses the interpreter.'
@@ -56,7 +59,7 @@ test-all: $(TESTABLE)
 # TFP's release and its nightly build share their files, so both leave before one comes.
 nightly:
 	@mkdir -p build && rm -f build/nightly-*.log
-	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13); do \
+	@for python in $(EACH); do \
 	  "$$python" -c '$(SUPPORTED)' 2> /dev/null || { echo "$$python is not there"; continue; }; \
 	  name=$${python##*/}; new=$(NIGHTLY)/$$name; log=build/nightly-$$name.log; \
 	  echo "$$name runs the tests, and writes $$log"; \
@@ -110,6 +113,15 @@ wheel: $(TESTABLE)
 	rm -rf build dist
 	$(BIN)/python -m build --quiet
 	.ci/try-wheel
+
+# PYTHON='python3.12 python3.13' names others. Whoever uploads dist/ does so by hand.
+release: wheel
+	$(BIN)/python -m twine check --strict dist/*
+	@first=; for python in $(EACH); do \
+	  "$$python" -c '$(SUPPORTED)' 2> /dev/null || { echo "$$python is not there"; continue; }; \
+	  .ci/try-release "$$python" dist/*.whl || exit 1; \
+	  first=$${first:-$$python}; \
+	done; .ci/try-release "$$first" dist/*.tar.gz
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(NIGHTLY) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,8 +1,9 @@
-"""The run in `tests/golden` loads, resumes and is reported, with the numbers that it recorded."""
+"""What earlier versions wrote into `tests/golden` loads, resumes and is reported, with the recorded numbers."""
 
 import pathlib
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,11 +18,15 @@ from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study.summary import read_summary
 from flowgan_tf.training.state import TrainState
+from tests.programs.conftest import call
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
+RELEASES = sorted(path.parent for path in GOLDEN.glob('*/numbers.npz'))
 
 
 @pytest.fixture
 def golden(tmp_path):
-  return pathlib.Path(shutil.copytree(pathlib.Path(__file__).parent.parent / 'golden' / 'nice', tmp_path / 'nice'))
+  return pathlib.Path(shutil.copytree(GOLDEN / 'nice', tmp_path / 'nice'))
 
 
 def test_the_likelihood_is_the_recorded_one(golden):
@@ -69,3 +74,60 @@ def test_a_saved_model_gives_the_recorded_numbers(golden, tmp_path):
     for name, value in found.items():
       np.testing.assert_allclose(value, recorded[name], rtol=1e-4, atol=1e-4, err_msg=name)
   np.testing.assert_allclose(load_run(golden).generator.log_prob(images), found['log_prob'], atol=1e-4)
+
+
+@pytest.fixture(scope='module', params=RELEASES, ids=lambda folder: folder.name)
+def release(request, tmp_path_factory):
+  """The files of a release, unpacked, and the numbers of its flow; see `tests/golden/make.py`."""
+  folder = shutil.copytree(request.param, tmp_path_factory.mktemp('golden') / request.param.name)
+  for name in ('packed', 'saved_model'):
+    shutil.unpack_archive(folder / f'{name}.zip', folder / name)
+  with np.load(folder / 'numbers.npz') as numbers:
+    return folder, dict(numbers)
+
+
+def assert_gives(numbers, model, sample, **given):
+  """`model` gives the numbers of images; `sample` draws images, whose values another TFP may change."""
+  images = numbers['images']
+  found = {'log_prob': model.log_prob(images), 'class_log_probs': model.class_log_probs(images)}
+  found |= {'given_log_prob': model.log_prob(images, **given), 'noise': model.encode(images, **given)}
+  for name, value in found.items():
+    np.testing.assert_allclose(value, numbers[name], rtol=1e-5, atol=1e-3, err_msg=name)
+  samples = sample(seed=3, **given)
+  assert samples.shape == images.shape and 0 <= np.min(samples) <= np.max(samples) <= 1
+
+
+@pytest.mark.parametrize('kind', ['run', 'keras'])
+def test_the_flow_of_a_release_gives_its_numbers(release, kind):
+  folder, numbers = release
+  flow = load_run(folder / 'run').generator if kind == 'run' else keras.saving.load_model(folder / 'flow.keras').flow
+  assert_gives(numbers, flow, lambda **given: flow.sample(4, **given), condition=numbers['labels'])
+  assert flow.classes == 10
+
+
+def test_the_saved_model_of_a_release_gives_its_numbers(release):
+  folder, numbers = release
+  model = tf.saved_model.load(folder / 'saved_model')
+  assert_gives(numbers, model, lambda **given: model.sample(n=4, **given), label=numbers['labels'])
+  images, label = tf.constant(numbers['images']), tf.constant(numbers['labels'], tf.int32)
+  (served,) = model.signatures['log_prob'](images=images, label=label).values()
+  np.testing.assert_allclose(served, numbers['given_log_prob'], rtol=1e-5, atol=1e-3)
+  assert {*model.signatures} == {'sample', 'decode', 'log_prob', 'encode', 'class_log_probs'}
+
+
+def test_the_packed_flow_of_a_release_gives_its_numbers(release):
+  folder, numbers = release
+  flow = load_run(folder / 'packed').generator
+  np.testing.assert_allclose(flow.log_prob(numbers['images']), numbers['packed_log_prob'], rtol=1e-5, atol=1e-3)
+
+
+def test_the_programs_take_the_run_of_a_release(release):
+  run = release[0] / 'run'
+  [before] = [record['nll'] for record in read_evaluation(run) if record['checkpoint'] == 'best_nll']
+  assert call('evaluate', run, '--samples=0', '--checkpoint=best_nll').status == 0
+  [after] = [record['nll'] for record in read_evaluation(run) if record['checkpoint'] == 'best_nll']
+  assert after == pytest.approx(before, abs=1e-3)
+  config = read_description(run).config
+  assert (config.dataset, config.condition, config.objective, config.steps) == ('digits', 'label', 'mle', 6)
+  assert (config.nice.components, config.nice.hidden_units, config.batch_size) == (10, 8, 50)
+  assert read_summary(run).studies.keys() == {'jacobian', 'kde'} and read_metrics(run)[-1]['step'] == 6

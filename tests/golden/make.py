@@ -35,12 +35,18 @@ def main() -> None:
     for command in COMMANDS:
       subprocess.run([sys.executable, *shlex.split(command), run], cwd=CHECKOUT, check=True)
     FOLDER.mkdir()
-    shutil.make_archive(str(FOLDER / 'saved_model'), 'zip', run / 'export')
-    unused = shutil.ignore_patterns('export', 'samples', 'tensorboard', 'ckpt-3.*', '*.png', '*.pdf')
+    # Its graphs repeat each other at distances that a zip file does not see.
+    shutil.make_archive(str(FOLDER / 'saved_model'), 'xztar', run / 'export')
+    unused = shutil.ignore_patterns('export', 'samples', 'tensorboard', 'ckpt-3.*', '*.svg')
     shutil.copytree(run, FOLDER / 'run', ignore=unused)
   flow = fg.runs.load_run(FOLDER / 'run').generator
   fg.keras.FlowModel(flow).save(FOLDER / 'flow.keras')
   fg.runs.pack(FOLDER / 'run', FOLDER / 'packed.zip')
+  write_numbers(flow)
+
+
+def write_numbers(flow: fg.flows.Flow) -> None:
+  """Writes images, and what the flow and its packed form make of them."""
   with tempfile.TemporaryDirectory() as name:
     shutil.unpack_archive(FOLDER / 'packed.zip', name)
     packed = fg.runs.load_run(name).generator

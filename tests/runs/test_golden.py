@@ -111,6 +111,7 @@ def test_the_flow_of_a_release_gives_its_numbers(release, kind):
   assert flow.classes == 10
 
 
+@pytest.mark.slow
 def test_the_saved_model_of_a_release_gives_its_numbers(release):
   folder, numbers = release
   model = tf.saved_model.load(folder / 'saved_model')

@@ -13,7 +13,8 @@ FEWEST_SAMPLES = 1000
 
 _MOST_LISTED = 4  # runs whose FID a sentence names
 _FEWEST_EVALUATIONS = 3  # during a training, which show whether it was long enough
-_STILL_IMPROVING = 0.1  # share of the whole improvement since the first evaluation that came after the last but one
+_LAST_PART = 0.2  # of the steps, in which a training that goes on to improve
+_STILL_IMPROVING = 0.1  # gains this share of the whole improvement since the first evaluation
 
 _Found = tuple[str, float, float]  # name of a run, its number and the number's error
 
@@ -47,14 +48,17 @@ def about_length(runs: Sequence[Summary]) -> list[str]:
   """Returns sentences about trainings that were too short, or may have been."""
   seldom, improving = [], []
   for run in runs:
-    nll = [record['nll'] for record in run.records('validation') if record['step'] and record.get('nll') is not None]
-    if 0 < len(nll) < _FEWEST_EVALUATIONS:
+    points = [(r['step'], r['nll']) for r in run.records('validation') if r['step'] and r.get('nll') is not None]
+    if 0 < len(points) < _FEWEST_EVALUATIONS:
       seldom.append(run.label)
-    elif nll and run.config.objective != 'adversarial' and nll[-2] - nll[-1] > _STILL_IMPROVING * (nll[0] - min(nll)):
-      improving.append(run.label)
+    elif points and run.config.objective != 'adversarial':
+      (last, best), first = points[-1], points[0][1]
+      before = [nll for step, nll in points if step <= (1 - _LAST_PART) * last] or [first]
+      if best == min(nll for _, nll in points) and before[-1] - best > _STILL_IMPROVING * (first - best):
+        improving.append(run.label)
   found = []
   if improving:
-    found.append(f'{listed(improving)} still became better when training ended: more steps will help.')
+    found.append(f'{listed(improving)} still became better when training ended: more steps may help.')
   if seldom:
     found.append(f'Too few evaluations during training show whether {listed(seldom)} had enough steps.')
   return found

@@ -105,10 +105,13 @@ def _shown_first(runs: Sequence[Summary]) -> list[Summary]:
   """The runs whose samples stand among the findings: with the smallest FIDs, or else the first, and the best NLL."""
   drawn = [run for run in runs if run.sample_grid]
 
-  def smallest(name, count):
-    return sorted(drawn, key=lambda run: (shown_record(run) or {}).get(name, math.inf))[:count]
+  def number(run, name):
+    value = (shown_record(run) or {}).get(name)
+    return math.inf if value is None else value  # An infinite NLL is stored as null.
 
-  best = [*smallest('fid', _GRIDS), *smallest('nll', 1)]
+  likely = [run for run in drawn if not is_given(shown_record(run) or {})]
+  best = [*sorted(drawn, key=lambda run: number(run, 'fid'))[:_GRIDS]]
+  best += sorted(likely, key=lambda run: number(run, 'nll'))[:1]
   return [run for run in drawn if run in best]
 
 

@@ -28,8 +28,9 @@ _STEPS = 48  # of the grid, in the root mean square of weights
 def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | None = None) -> str:
   """Writes one checkpoint of a run into a zip file, with rounded weights, and returns the file's SHA-256.
 
-  The matrices and filters of networks are rounded to multiples of a power of two that is about 1/48 of their root mean
-  square, and all other weights, also of the prior, to float16. The NLL of `pretrained:mnist-best` rose by 0.05 nats.
+  Arrays of two or more dimensions, such as matrices and filters, are rounded to multiples of a power of two that is
+  about 1/48 of their root mean square. Vectors, and all numbers of the prior, are rounded to float16. The NLL of
+  `pretrained:mnist-best` rose by 0.05 nats.
 
   The file holds the folder of a run without the state of its training. Unpacked, all programs but `bin/train` take it.
   It leaves out the paths of this machine, but keeps the names of the data and of the run that the training started

@@ -1,5 +1,6 @@
 """Sentences about runs, which claim no difference within two standard errors."""
 
+import numpy as np
 import pytest
 
 from flowgan_tf.report.findings import about_length, findings
@@ -76,9 +77,13 @@ def test_an_nll_of_what_images_are_given_is_no_likelihood_of_images():
 @pytest.mark.parametrize(
   ('objective', 'nll', 'said'),
   [
-    ('mle', [0.0, -70.0, -80.0, -81.2], 'MLE still became better when training ended: more steps will help.'),
+    ('mle', [0.0, -70.0, -80.0, -81.2], 'MLE still became better when training ended: more steps may help.'),
     ('mle', [0.0, -70.0, -80.0, -80.9], None),
     ('mle', [0.0, -70.0, -80.0, -79.0], None),
+    ('mle', [0.0, -50.0, -80.0, -60.0, -65.0], None),
+    ('mle', [0.0, -80.0, -70.0, -75.0], None),
+    # Ten evaluations, of which the last two gain a tenth together.
+    ('mle', [0.0, *np.linspace(-70, -79, 8), -79.6, -80.2], 'MLE still became better when training ended: more steps'),
     ('adversarial', [0.0, -70.0, -80.0, -90.0], None),
     ('adversarial', [0.0, -70.0, -80.0], 'Too few evaluations during training show whether ADV had enough steps.'),
     ('mle', [0.0], None),
@@ -87,4 +92,5 @@ def test_an_nll_of_what_images_are_given_is_no_likelihood_of_images():
 def test_trainings_that_were_too_short_are_named(objective, nll, said):
   """The first evaluation is of the untrained flow."""
   metrics = [{'kind': 'validation', 'step': 10 * i, 'seconds': 1.0, 'nll': value} for i, value in enumerate(nll)]
-  assert about_length([summary(objective, metrics=metrics)]) == ([said] if said else [])
+  found = about_length([summary(objective, metrics=metrics)])
+  assert len(found) == bool(said) and all(sentence.startswith(said) for sentence in found)

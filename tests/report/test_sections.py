@@ -58,6 +58,23 @@ def test_samples_of_the_best_runs_stand_beside_real_images(runs):
   assert [figure.caption for figure in rest[0]] == ['Hybrid λ = 2.0, iteration 5.']
 
 
+def test_an_infinite_nll_and_likelihoods_of_something_else_are_not_the_best(runs):
+  """JSON has null for infinity. The NLL of p(x | c) may be far lower."""
+  png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
+  record = evaluated('best_score', 5, -3000.0, 6.0)
+  drawn = [
+    *(
+      summary('hybrid', weight, evaluation=[record | {'fid': 1.0}], sample_grid=(5, png)) for weight in (1.0, 2.0, 3.0)
+    ),
+    summary('mle', evaluation=[record | {'nll': None, 'standard_error': None}], sample_grid=(5, png)),
+    conditional('mask:half', evaluation=[record | {'nll': -9000.0, 'condition': 'mask:half'}], sample_grid=(5, png)),
+  ]
+  [(_, figures)] = [section.items for section in make_report(drawn).filled if section.title == 'What was found']
+  captions = [figure.caption for figure in figures]
+  assert all(any(f'λ = {weight}' in caption for caption in captions) for weight in (1.0, 2.0, 3.0))
+  assert not any('mask:half' in caption for caption in captions)
+
+
 def test_scores_of_few_samples_bear_a_warning():
   few = summary('mle', evaluation=[evaluated('best_nll', 4, -3300.0, 6.0) | {'score_samples': 999}])
   assert 'The scores of MLE come from fewer than 1,000 samples.' in render(make_report([few]))

@@ -143,11 +143,22 @@ def test_what_cannot_be_coded_is_refused(codec):
     codec.Codec(fg.flows.nice(SHAPE, coupling='spline', **small), LEVELS)
   with pytest.raises(UsageError, match=r'^`flow` must be a NICE or Jet'):
     codec.Codec(fg.flows.real_nvp(SHAPE, channels=4, blocks=1), LEVELS)
-  with pytest.raises(UsageError, match=r"^`prior` must be logistic. Got: 'normal'"):
+  with pytest.raises(UsageError, match=r"^`prior` must be logistic, of mean 0 and scale 1. Got: '"):
     codec.Codec(fg.flows.nice(SHAPE, prior='normal', **small), LEVELS)
   with pytest.raises(UsageError, match=r'^`levels` must be 17, as the histograms'):
     codec.Codec(fg.flows.nice(SHAPE, histogram_bins=17, **small), 256)
-  compressor = codec.Codec(fg.flows.nice(SHAPE, **small), LEVELS)
+  with pytest.raises(UsageError, match=r"^`flow` must be a NICE or Jet.* Got: 'dcgan"):
+    codec.Codec(fg.flows.dcgan((8, 8, 1), channels=(4,)), LEVELS)
+  compressor, images = codec.Codec(fg.flows.nice(SHAPE, **small), LEVELS), smooth_images(5)
+  for wrong in (images[:0], images / 16, images + 9, images[:, :2], images[..., 0]):
+    with pytest.raises(UsageError, match=r'^`images` must be integers from 0 to '):
+      compressor.compress(wrong)
+  with pytest.raises(UsageError, match=r'^`labels` must be None, as the flow has no classes. Got: .5 from 0 to 4'):
+    compressor.compress(images, np.arange(5))
+  of_labels = codec.Codec(fg.flows.nice(SHAPE, classes=3, **small), LEVELS)
+  for labels in (None, np.arange(5), np.zeros(4, int)):
+    with pytest.raises(UsageError, match=r'^`labels` must be 5 ints from 0 to 2. Got: '):
+      of_labels.compress(images, labels)
   words = compressor.compress(smooth_images(5))
   words[3] += 1
   with pytest.raises(UsageError, match=r'^`words` must be made by this flow on this machine'):

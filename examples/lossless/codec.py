@@ -48,8 +48,11 @@ class Codec:
 
     Raises:
       UsageError: If the flow is not a NICE or Jet with additive or affine couplings and logistic noise, has conditions
-        that are not classes, or has histograms of another number of levels.
+        that are not classes, or has histograms of another number of levels. If there are more than 256 levels.
     """
+    expected = 'a NICE or Jet with additive or affine couplings, without conditions or with classes'
+    check('flow', getattr(flow, 'name', flow), expected, isinstance(flow, fg.flows.Flow))
+    check('levels', levels, 'from 2 to 256', 2 <= levels <= 256)
     chain = getattr(flow.bijector, 'bijector', flow.bijector)  # from an image to noise
     self._logit, *parts = getattr(chain, 'bijectors', [chain])[::-1]
     # Nothing needs to be reshaped, because each part says which shape it takes.
@@ -57,12 +60,13 @@ class Codec:
     known = isinstance(self._logit, AlphaLogit | HistogramLogit) and all(
       isinstance(part, AdditiveCoupling | AffineCoupling | DiagonalScaling) for part in self._parts
     )
-    expected = 'a NICE or Jet with additive or affine couplings, without conditions or with classes'
     check('flow', flow.name, expected, known and flow.condition_shape is None)
     prior = flow.distribution
     means = getattr(prior, 'means', np.zeros(prior.event_shape))
-    noise = prior.parameters.get('standard') or prior.parameters['distribution'].name.lower()
-    check('prior', noise, 'logistic', noise == 'logistic')
+    of_one = prior.parameters.get('distribution')
+    standard = isinstance(of_one, tfp.distributions.Logistic) and (float(of_one.loc), float(of_one.scale)) == (0, 1)
+    noise = prior.parameters.get('standard', 'logistic' if standard else prior.name)
+    check('prior', noise, 'logistic, of mean 0 and scale 1', noise == 'logistic')
     if isinstance(self._logit, HistogramLogit):
       bins = self._logit.histograms.shape[-1]
       check('levels', levels, f'{bins}, as the histograms of the flow have', levels == bins)
@@ -75,7 +79,23 @@ class Codec:
     return np.random.default_rng(0).integers(1, 2**32, self._size * _DEBT // 32, np.uint32)
 
   def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    """Turns grey levels `[n, height, width, channels]`, and labels `[n]` if the flow has classes, into 32-bit words."""
+    """Turns grey levels `[n, height, width, channels]`, and labels `[n]` if the flow has classes, into 32-bit words.
+
+    Raises:
+      UsageError: If the images are not integers from 0 to `levels` - 1 of the flow's shape, there are none, or there is
+        not a label for each of them if, and only if, the flow has classes.
+    """
+    kind = f'integers from 0 to {self._levels - 1} of shape (n, {", ".join(map(str, self._flow.event_shape))})'
+    held = np.issubdtype(images.dtype, np.integer) and images.shape[1:] == tuple(self._flow.event_shape)
+    held = held and len(images) > 0 and images.min() >= 0 and images.max() < self._levels
+    check('images', f'{images.dtype} of shape {images.shape}', kind, held)
+    classes = self._flow.classes
+    found = None if labels is None else f'{len(labels)} from {np.min(labels)} to {np.max(labels)}'
+    if classes is None:
+      check('labels', found, 'None, as the flow has no classes', labels is None)
+    else:
+      held = labels is not None and len(labels) == len(images) and np.min(labels) >= 0 and np.max(labels) < classes
+      check('labels', found, f'{len(images)} ints from 0 to {classes - 1}', held)
     stack, first = Stack(self.start), 0
     stack.push(0, _TOGETHER + 1)  # Here the decoder stops.
     while first < len(images):
@@ -204,13 +224,14 @@ def _interval(edges, levels):
 
 
 def _scale(stack, values, log_scale):
-  """Multiplies integers j by exp(s), as a fraction m / n that is right to one part in 1,448.
+  """Multiplies integers j by exp(s), as a fraction m / n that is right to one part in 1,448 for s from -15 to 15.
 
   ```none
   v = m j + r,   r popped from 0, ..., m - 1        j' = floor(v / n),   v - n j' pushed, from 0, ..., n - 1
   ```
 
-  The stack loses log2 m bits and gains log2 n. With -s, which has the fraction n / m, this undoes itself.
+  The stack loses log2 m bits and gains log2 n. With -s, which has the fraction n / m, this undoes itself. Beyond 15, s
+  counts as 15: the image still comes back, but takes more bits than promised.
   """
   if not np.any(log_scale):
     return values

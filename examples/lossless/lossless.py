@@ -109,7 +109,7 @@ def of_run(workdir: str) -> dict[str, object]:
 
   def decompress(path):
     decoded, theirs = decode(run, path)
-    return np.where(np.equal(theirs, labels), decoded.T, -1).T  # An image with a wrong label is wrong.
+    return np.where(np.equal(theirs, labels), decoded.T.astype(int), -1).T  # An image with a wrong label is wrong.
 
   found = measured(lambda path: encode(run, dataset, path), decompress, images)
   initial = Codec(run.generator, dataset.levels).start.nbytes

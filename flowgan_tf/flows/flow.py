@@ -136,12 +136,11 @@ class Flow(Generator, _TransformedDistribution):
     # TFP warns about a class that has its own constructor but only inherits this method.
     return super()._parameter_properties(dtype, num_classes)
 
-  def given(self, condition: tf.Tensor | None = None, name: str | None = None) -> Flow | Given:
+  def given(self, condition: tf.Tensor | str | None = None, name: str | None = None) -> Flow | Given:
     """Returns p(x | c) as a distribution of images, whose methods take no condition.
 
     Args:
-      condition: Class labels, ints `[...]`; the name of a class, if `class_names` holds it; or other conditions, floats
-        `[..., *condition_shape]`. None returns the flow itself.
+      condition: As in `log_prob`. None returns the flow itself.
       name: Name of the distribution, by default the name of the flow with `_given` behind it.
 
     Returns:
@@ -157,11 +156,12 @@ class Flow(Generator, _TransformedDistribution):
     """How often the networks run for p(x) of an image: once, or once for each class if they see the label."""
     return self.classes if self.classes and self._networks_take_condition else 1
 
-  def nearest_component(self, images: tf.Tensor, *, condition: tf.Tensor | None = None) -> tf.Tensor:
+  def nearest_component(self, images: tf.Tensor, *, condition: tf.Tensor | str | None = None) -> tf.Tensor:
     """Returns the pseudo-label of each image, ints `[...]`; see `MixturePrior.nearest_prototype`."""
     prior = self.distribution
     check('distribution', prior.name, 'a `MixturePrior`', isinstance(prior, MixturePrior))
-    return prior.nearest_prototype(images, condition if prior.classes else None)
+    label = None if prior.classes is None or condition is None else self._as_condition(condition)
+    return prior.nearest_prototype(images, label)
 
   def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Log density of images together with each class: `log p(x, y)` in nats, `[..., classes]`.
@@ -224,7 +224,7 @@ class Flow(Generator, _TransformedDistribution):
     *,
     training: bool = False,
     component: tf.Tensor | None = None,
-    condition: tf.Tensor | None = None,
+    condition: tf.Tensor | str | None = None,
   ) -> tf.Tensor:
     """Log density of images, in nats with respect to the unit cube.
 
@@ -234,9 +234,9 @@ class Flow(Generator, _TransformedDistribution):
       component: For a flow whose prior is a `MixturePrior`, ints of shape `[...]`, from 0 to K - 1. The result is then
         the density of an image together with the component, `log p(x, k)`, not `log p(x | k)`. A flow with classes
         then needs the condition, and the result is `log p(x, k | y)`.
-      condition: For a conditional flow, class labels, ints `[...]`, or other conditions, floats `[...,
-        *condition_shape]`. The result is then `log p(x | c)`. Without a condition, a flow with classes returns the
-        density of the mixture of its classes.
+      condition: For a conditional flow, class labels, ints `[...]`; a name of `class_names`, or a list of them; or
+        other conditions, floats `[..., *condition_shape]`. The result is then `log p(x | c)`. Without a condition, a
+        flow with classes returns the density of the mixture of its classes.
 
     Returns:
       Tensor of shape `[...]`. In the flows of this package it is -inf for an image with a value outside the support,
@@ -276,7 +276,7 @@ class Flow(Generator, _TransformedDistribution):
     name: str = 'sample',
     *,
     training: bool = False,
-    condition: tf.Tensor | None = None,
+    condition: tf.Tensor | str | None = None,
   ) -> tf.Tensor:
     """Draws samples: images with values in [0, 1].
 
@@ -287,7 +287,8 @@ class Flow(Generator, _TransformedDistribution):
       training: Whether the batch norms of couplings use the statistics of this batch and update their running ones.
       condition: For a conditional flow, a condition for each sample, or some that can be broadcast with `sample_shape`:
         `sample(16, condition=3)` draws 16 threes, and `sample([5, 10], condition=tf.range(10))` 5 rows of each digit
-        in turn. A flow with classes needs none; it then draws a class for each sample, with the weights `class_probs`.
+        in turn. Names of classes may stand for labels, as in `log_prob`. A flow with classes needs no condition; it
+        then draws a class for each sample, with the weights `class_probs`.
 
     Returns:
       Images of shape `[*sample_shape, *event_shape]`, after `sample_shape` was broadcast with the batch shape of the
@@ -301,7 +302,7 @@ class Flow(Generator, _TransformedDistribution):
     shape, condition, seed = self._condition_of_samples(sample_shape, condition, seed)
     return super().sample(shape, seed, name, training=training, condition=condition)
 
-  def encode(self, images: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
+  def encode(self, images: tf.Tensor, *, training: bool = False, condition: tf.Tensor | str | None = None) -> tf.Tensor:
     """Maps images to noise: `z = G^-1(x)`.
 
     Args:
@@ -322,7 +323,7 @@ class Flow(Generator, _TransformedDistribution):
       images, condition = self._broadcast(images, self.event_shape, condition)
     return self.bijector.inverse(images, **self._bijector_kwargs(training, condition))
 
-  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
+  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | str | None = None) -> tf.Tensor:
     """Maps noise to images, `x = G(z)`: the inverse of `encode`.
 
     Args:

@@ -114,14 +114,15 @@ class Generator(HiddenFromKeras):
     seed: tf.Tensor,
     temperature: float | tf.Tensor | None = None,
     *,
-    condition: tf.Tensor | None = None,
+    condition: tf.Tensor | str | None = None,
   ) -> tf.Tensor:
     """Draws noise `[n, *event_shape]` of the prior with a stateless seed, for `decode`.
 
     A temperature scales it as in `tempered`. Labels choose the components of a mixture that is divided among classes.
     """
     prior = self.distribution if temperature is None else tempered(self.distribution, temperature)
-    return prior.sample(n, seed=seed, **label_keyword(prior, None if self.classes is None else condition))
+    label = None if self.classes is None or condition is None else self._as_condition(condition)
+    return prior.sample(n, seed=seed, **label_keyword(prior, label))
 
   def on_batches(self, function: Callable[[Self, tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Turns a function of a given generator and values into one of values and, if there are any, their conditions.
@@ -155,8 +156,9 @@ class Generator(HiddenFromKeras):
       )
       raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
     if self.classes is not None:
-      label = self.label_of(condition) if isinstance(condition, str) else condition
-      return as_indices('condition', label, self.classes)
+      # A name, or a list in which names may be.
+      labels = tf.nest.map_structure(lambda c: self.label_of(c) if isinstance(c, str) else c, condition)
+      return as_indices('condition', labels, self.classes)
     if self.condition_shape is not None:
       # As for images: integers in a list are refused, too.
       found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)

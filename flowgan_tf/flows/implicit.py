@@ -72,7 +72,7 @@ class ImplicitGenerator(Generator, tf.Module):
     """Dtype of noise and images."""
     return self.distribution.dtype
 
-  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | None = None) -> tf.Tensor:
+  def decode(self, noise: tf.Tensor, *, training: bool = False, condition: tf.Tensor | str | None = None) -> tf.Tensor:
     """Maps noise `[..., *event_shape]` to images, `G(z)`; `training` and `condition` are as in `Flow.decode`."""
     check_bool('training', training)
     noise = tf.convert_to_tensor(noise, self.dtype)
@@ -80,7 +80,7 @@ class ImplicitGenerator(Generator, tf.Module):
     noise, condition = self._broadcast(noise, self.event_shape, condition)
     return self._network(noise, self.seen_by_networks(condition), training=training)
 
-  def given(self, condition: tf.Tensor | None = None) -> ImplicitGenerator | GivenSampler:
+  def given(self, condition: tf.Tensor | str | None = None) -> ImplicitGenerator | GivenSampler:
     """Returns the generator with its condition, whose methods take none; the generator itself without a condition."""
     return self if condition is None else GivenSampler(self, self._as_condition(condition))
 
@@ -91,7 +91,7 @@ class ImplicitGenerator(Generator, tf.Module):
     name: str = 'sample',
     *,
     training: bool = False,
-    condition: tf.Tensor | None = None,
+    condition: tf.Tensor | str | None = None,
   ) -> tf.Tensor:
     """Draws samples of shape `[*sample_shape, *event_shape]`, as `Flow.sample` does."""
     with tf.name_scope(name):

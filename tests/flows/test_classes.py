@@ -74,5 +74,20 @@ def test_a_flow_keeps_its_names_and_takes_them_as_conditions():
   assert len(flow.variables) == count
   np.testing.assert_array_equal(flow.decode(noise, condition='square'), flow.decode(noise, condition=1))
   assert np.any(flow.decode(noise, condition='circle') != flow.decode(noise, condition=1))
+  np.testing.assert_array_equal(
+    flow.decode(noise, condition=['square', 'circle']), flow.decode(noise, condition=[1, 0])
+  )
   with pytest.raises(UsageError, match='did you mean circle'):
     flow.given('circel')
+
+
+def test_a_mixture_divided_among_classes_takes_names():
+  flow = flows.nice((2, 2, 1), couplings=2, hidden_units=4, classes=3, components=6, normalization='none')
+  flow.class_names, rng = SHAPES, np.random.default_rng(0)
+  images = rng.uniform(size=(12, 2, 2, 1)).astype(np.float32)
+  flows.initialize_prior(flow, images, 0, np.arange(12) % 3)
+  by_name, by_number = (flow.sample_noise(2, (0, 1), condition=c) for c in (['square', 'circle'], [1, 0]))
+  np.testing.assert_array_equal(by_name, by_number)
+  nearest = flow.nearest_component(images, condition='square')
+  assert set(nearest.numpy() // 2) == {1}
+  np.testing.assert_array_equal(nearest, flow.nearest_component(images, condition=1))

@@ -12,7 +12,6 @@ test image, and also the condition if that is an image. --condition=0.5,1.2 give
 
 import os
 import pathlib
-import re
 import sys
 import zlib
 
@@ -21,7 +20,6 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
 from flowgan_tf.files import save_arrays
-from flowgan_tf.flows.classes import class_name
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS
@@ -52,7 +50,6 @@ command.require_path('out')
 
 _DEFAULT_N = {'samples': 64, 'interpolations': 8, 'neighbors': 16}
 _IN_A_ROW = 8
-_IN_FILE_NAMES = r'[\w-]{1,50}'  # names of classes that a file name may have
 
 
 def main(arguments: list[str]) -> None:
@@ -75,8 +72,7 @@ def main(arguments: list[str]) -> None:
   rows = layout.rows_of_run(run, FLAGS.label, vector)
   n, given = FLAGS.n or _DEFAULT_N[kind], ''
   if FLAGS.label is not None:
-    name = class_name(rows.conditions[0], run.generator.class_names)
-    given = f'_label{name if re.fullmatch(_IN_FILE_NAMES, name) else rows.conditions[0]}'
+    given = f'_label{rows.conditions[0]}'  # A name could hold a slash, or be the number of another class.
   elif vector is not None:
     given = f'_condition{",".join(f"{number:g}" for number in vector)}'
     if len(given) > 100:  # A file name has an end.

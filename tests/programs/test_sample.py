@@ -92,7 +92,7 @@ def test_a_run_with_labels(tmp_path):
   np.testing.assert_array_equal(arrays['labels'], np.repeat([0, 1], 8))
   np.testing.assert_allclose(arrays['images'], flow.decode(arrays['noise'], condition=arrays['labels']), atol=1e-6)
   outcome = call('sample', workdir, '--label=below', '--n=3', '--neighbors')
-  assert '_labelbelow.png\n' in outcome.out and 'training image of class below: ' in outcome.out
+  assert '_label1.png\n' in outcome.out and 'training image of class below: ' in outcome.out
   arrays = arrays_of(outcome)
   np.testing.assert_array_equal(arrays['labels'], [1, 1, 1])
   dataset = data.load(images)

@@ -1,5 +1,6 @@
 """Which shipped configuration fits the data, by their kind, size and number, read without TensorFlow."""
 
+import functools
 import os
 import pathlib
 import zipfile
@@ -42,8 +43,7 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
   path = pathlib.Path(os.path.expanduser(dataset))
   other: tuple[int, ...] = ()
   if is_plugin(dataset) and not path.exists():
-    loaded = sources.load(dataset)
-    count, shape = len(loaded.train), loaded.image_shape
+    count, shape, _ = _of_plugin(dataset)
   else:
     count, shape, other = _look(path)
   if other and not image_size:
@@ -73,7 +73,7 @@ def count_classes(dataset: str) -> int:
   """Returns the number of classes of the user's own data; 0 if they are not labelled, or cannot be read."""
   path = pathlib.Path(os.path.expanduser(dataset))
   if is_plugin(dataset) and not path.exists():
-    return sources.load(dataset).num_classes or 0
+    return _of_plugin(dataset)[2]
   try:
     if path.suffix == '.npz':
       with np.load(path) as archive:
@@ -85,6 +85,13 @@ def count_classes(dataset: str) -> int:
     return 1 + max(int(part.max()) for part in labels)
   except Exception:  # A damaged file can raise anything. Nothing is hidden: loading it says what is wrong.
     return 0
+
+
+@functools.cache
+def _of_plugin(dataset: str) -> tuple[int, tuple[int, ...], int]:
+  """Loads a plug-in's data; returns the number of training images, the shape of one, and the number of classes."""
+  loaded = sources.load(dataset)
+  return len(loaded.train), loaded.image_shape, loaded.num_classes or 0
 
 
 def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:

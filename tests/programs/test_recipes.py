@@ -1,5 +1,6 @@
 """The configuration that suits the data, when no --config is given."""
 
+import importlib
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from flowgan_tf.configs import digits, images, mnist, table
-from flowgan_tf.programs.recipes import choose
+from flowgan_tf.programs.recipes import choose, count_classes
 from flowgan_tf.runs.config import settings
 from tests.programs.conftest import call, parsed_config
 
@@ -65,6 +66,20 @@ def test_hidden_files_are_not_looked_at(tmp_path):
   (folder / '.cache').mkdir()
   (folder / '.cache' / '0.png').touch()
   assert choose(str(folder)) == ('images.py', {'flip': False}, '3 images of 28 x 28 x 1')
+
+
+def test_a_plug_in_is_loaded_once(tmp_path, monkeypatch):
+  (tmp_path / 'counted.py').write_text(
+    'import numpy as np, flowgan_tf as fg\n'
+    'calls = []\n'
+    'def four():\n'
+    '  calls.append(1)\n'
+    '  split = fg.data.Split(np.zeros((4, 28, 28, 1), np.uint8), np.arange(4))\n'
+    '  return fg.data.Dataset("four", 256, split, split, split, 4)\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  assert choose('counted:four') == ('images.py', {'flip': False}, '4 images of 28 x 28 x 1')
+  assert count_classes('counted:four') == 4 and len(importlib.import_module('counted').calls) == 1
 
 
 def test_a_new_size(tmp_path):

@@ -17,9 +17,10 @@ def as_class_names(name: str, names: Iterable[str] | None, classes: int | None) 
   """
   if names is None:
     return None
-  found = tuple(names)
   expected = f'{classes} different texts, a name for each class' if classes else 'None without classes'
-  check(name, found, expected, all(isinstance(n, str) for n in found) and len(found) == len({*found}) == classes)
+  is_list = isinstance(names, Iterable) and not isinstance(names, str) and getattr(names, 'ndim', 1) == 1
+  found = tuple(names) if is_list else ()
+  check(name, names, expected, all(isinstance(n, str) for n in found) and len(found) == len({*found}) == classes)
   return None if found == tuple(map(str, range(len(found)))) else tuple(map(str, found))
 
 

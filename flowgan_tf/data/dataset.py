@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +107,12 @@ class Dataset:
 
 
 def make_dataset(
-  source: str, name: str, train: Split, validation: Split, test: Split, class_names: Iterable[str] | None = None
+  source: str,
+  name: str,
+  train: Split,
+  validation: Split,
+  test: Split,
+  class_names: Sequence[str] | np.ndarray | None = None,
 ) -> Dataset:
   """Returns a `Dataset` with 256 levels, or one of tables.
 
@@ -128,7 +133,8 @@ def make_dataset(
     raise UsageError(f'{source}: expected conditions for all splits or for none')
   if len(shapes := {array.shape[1:] for array in given}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
-  num_classes = 1 + max(int(part.max()) for part in labels) if labels else None
+  named = 0 if class_names is None else np.size(class_names)  # There may be no image of the last classes.
+  num_classes = max(named, *(1 + int(part.max()) for part in labels)) if labels else None
   names = as_class_names(f'{source}: class_names', class_names, num_classes)
   return Dataset(name, None if is_table else 256, *splits, num_classes=num_classes, class_names=names)
 

@@ -179,6 +179,12 @@ def test_npz_of_images(tmp_path, shape):
   assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [24, 3, 3]
   found, labels = joined(dataset)
   np.testing.assert_array_equal(found[np.argsort(labels)], images.reshape(30, *shape[1:3], -1))
+  np.savez(path, images=images, labels=np.arange(30) % 28, class_names=names)  # No image of the last two classes.
+  assert load(str(path)).num_classes == 30
+  for wrong in (names[:29], 'person'):
+    np.savez(path, images=images, labels=np.arange(30), class_names=wrong)
+    with pytest.raises(UsageError, match=r'faces\.npz: class_names` must be 30 different texts'):
+      load(str(path))
   np.savez(path, images=images)
   unlabelled = load(str(path))
   assert unlabelled.num_classes is None

@@ -82,7 +82,8 @@ def refusal(function: Callable, *args: object, **kwargs: object) -> str:
 
 def _place(error: Exception) -> str:
   """Says which line of the user's own files raised an exception, such as ', my_flow.py, line 3'; '' if none did."""
-  libraries = ('<', os.path.dirname(__file__), *map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib')))
+  folders = (os.path.dirname(__file__), *map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib')))
+  libraries = ('<', *(os.path.join(folder, '') for folder in folders))
   own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
   return f', {own[-1].filename}, line {own[-1].lineno}' if own else ''
 

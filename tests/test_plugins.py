@@ -1,6 +1,7 @@
 """Parts from outside of the package: a module on the path trains, is evaluated, exported, analysed and reported."""
 
 import importlib
+import os
 import pathlib
 import re
 import shlex
@@ -15,6 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import flags
 
+from flowgan_tf import plugins
 from flowgan_tf.data.sources import SOURCES, load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
@@ -154,12 +156,20 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
       '--config.tooy.spread=1',
       'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
     ),
+    ('--unheard=1', 'there is no flag --unheard\n'),
     ('--smooth_weight=1', 'no flag --smooth_weight; a setting of a term of your own needs --terms=MODULE:CLASS'),
     ('--config.nice.copulings=1', 'there is no flag --config.nice.copulings; did you mean --config.nice.couplings'),
   ],
 )
 def test_a_mistake_is_one_line(module, flag, said):
   assert_one_line(call('train', '--workdir=run', flag), 'train', said)
+
+
+def test_a_module_beside_the_package_is_a_file_of_the_user():
+  path = f'{os.path.dirname(plugins.__file__)}_mine/part.py'
+  with pytest.raises(ZeroDivisionError) as raised:
+    exec(compile('\n1 / 0', path, 'exec'))
+  assert plugins._place(raised.value) == f', {path}, line 2'
 
 
 WRONG = """

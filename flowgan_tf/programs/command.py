@@ -102,7 +102,7 @@ def _hint(name: str) -> str:
   block = re.fullmatch(r'config\.(\w+)\.\w+', name)
   if block and not any(known.startswith(f'config.{block[1]}.') for known in FLAGS):
     hint += f'; a generator {block[1]} from outside of flowgan_tf needs --generator=MODULE:{block[1]}'
-  elif not hint and 'terms' in FLAGS:
+  elif not hint and 'terms' in FLAGS and name.endswith('_weight'):
     hint = '; a setting of a term of your own needs --terms=MODULE:CLASS'
   return hint
 

@@ -20,7 +20,7 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
-from flowgan_tf.runs.pretrained import find_folder
+from flowgan_tf.runs.pretrained import PREFIX, find_folder
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
@@ -74,7 +74,7 @@ class CriticSettings(Settings):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.other:
+    if self.other and not self.other.startswith(PREFIX):  # A pretrained flow would be unpacked.
       with _of_other():
         find_folder(self.other)
     for name in self.divergences:

@@ -170,6 +170,11 @@ def test_with_a_label_both_flows_are_given_it(subject, tmp_path):
     Critic().measure(subject, settings)
 
 
+def test_settings_unpack_no_pretrained_flow(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert Critic.Settings(other='pretrained:mnist').other and not (tmp_path / 'runs').exists()
+
+
 def test_refusals(subject):
   for settings, message in (
     ({}, '`other` must be the folder of another run'),

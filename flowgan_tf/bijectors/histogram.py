@@ -197,7 +197,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     probs = self._group_probs(groups, self._network_inputs(flat) if turn else None, turn, False, condition)
     width = tf.gather(tf.reshape(width, (self._size, self._bins)), entries)
     probs = tf.gather(probs, self._group, axis=-1) * width
-    return entries, tf.broadcast_to(probs, (len(flat), *width.shape))
+    return entries, tf.broadcast_to(probs, (tf.shape(flat)[0], *width.shape))
 
   def fit(self, values: tf.Tensor, inverse: bool = False) -> None:
     """Sets the histograms to those of images `[n, *event_shape]` in [0, 1].

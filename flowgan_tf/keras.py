@@ -179,7 +179,7 @@ class FlowModel(keras.Model):
     return super().compute_metrics(x, y, y_pred, sample_weight)
 
   def sample(
-    self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None, condition: tf.Tensor | None = None
+    self, n: int | Sequence[int] = (), seed: int | tf.Tensor | None = None, condition: tf.Tensor | str | None = None
   ) -> tf.Tensor:
     """Draws images of shape `[n, *event_shape]`; see `Flow.sample`."""
     return self.flow.sample(n, seed=seed, condition=condition)

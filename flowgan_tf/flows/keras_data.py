@@ -28,8 +28,13 @@ class FlowData:
     self.takes_pairs = flow.condition_shape is not None
     self.in_unit_cube = flow._build is not None and flow.event_shape.rank == 3
 
-  def check(self, x, y=None, sample_weight=None, predict=False):
-    """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps."""
+  def check(self, x: Any, y: Any = None, sample_weight: Any = None, predict: bool = False) -> None:
+    """Checks arrays and datasets before anything is traced. Other kinds of data appear only in the steps.
+
+    Raises:
+      UsageError: If images, labels, conditions or weights have another type, shape or number than the flow takes, or
+        values that it does not take; or if there is no image.
+    """
     check('x', x, 'images, or a dataset of them', x is not None)
     if isinstance(x, list | tuple | dict):
       self._check_batch(x, y, predict)
@@ -75,8 +80,13 @@ class FlowData:
     expected = f'{kind}, ints of shape [batch]'
     check('y', f'{dtype.name} of shape {shape}', expected, dtype.is_integer and one_each)
 
-  def checked(self, data):
-    """Returns the batch of a step, which fails if values of its images are wrong. XLA leaves that check out."""
+  def checked(self, data: Any) -> tuple[Any, tf.Tensor | None, tf.Tensor | None]:
+    """Returns the batch of a step: what the flow takes, with labels or conditions if it is conditional; y; and weights.
+
+    Raises:
+      UsageError: If images, labels or conditions have another type or shape than the flow takes.
+      tf.errors.InvalidArgumentError: When the step runs, if a value is wrong. XLA leaves that check out.
+    """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     self._check_batch(x, y)
     x = tf.ensure_shape(x, (None, *self._flow.event_shape))  # Keras needs the shape, which a dataset may not know.

@@ -44,7 +44,6 @@ CLAIMS = {
     'np.all(np.abs(drawn.mean(axis=0) - exact_mean) < 0.3 * exact_std)',
     'np.all(np.abs(drawn.std(axis=0) / exact_std - 1) < 0.2)',
     'min(p_values) > 1e-4',
-    # The marginal posterior is narrower than the prior in two of the three parameters.
     'report.sound and information > 3',
   ),
   'flow_gan_on_digits': (

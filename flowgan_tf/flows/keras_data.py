@@ -106,8 +106,8 @@ class FlowData:
       exist = tf.reduce_all((y >= 0) & (y < self._flow.classes))
       message = f'`y` must be ints from 0 to {self._flow.classes - 1}. Got:'
       asserted.append(tf.debugging.Assert(exist, [message, tf.reduce_min(y), tf.reduce_max(y)]))
-    elif self.takes_pairs:
-      y = tf.ensure_shape(y, (None, *self._flow.condition_shape))
+    elif (shape := self._flow.condition_shape) is not None:
+      y = tf.ensure_shape(y, (None, *shape))
     for name, value in finite.items():
       is_finite = tf.reduce_all(tf.math.is_finite(tf.cast(value, self._flow.dtype)))
       asserted.append(tf.debugging.Assert(is_finite, [f'`{name}` must be finite numbers. Got: NaN or infinity.']))

@@ -82,7 +82,7 @@ class Annealing:
 
     self._evaluate = cores.in_parts(evaluate)
     # Traced for each number of chains, but once for all problems and temperatures.
-    self._transition = tf.function(self._transition, autograph=False)
+    self._move = tf.function(self._transition, autograph=False)
 
   def run(
     self,
@@ -119,15 +119,15 @@ class Annealing:
       # A Python number would become part of the graph, which would then be traced again for each temperature.
       t = tf.constant(temperatures[k], dtype)
       move_seed = tf.random.experimental.stateless_fold_in(chain_seed, tf.constant(k))
-      state, acceptance = self._transition(given, t, sizes[k - 1], state, move_seed)
+      state, acceptance = self._move(given, t, sizes[k - 1], state, move_seed)
       energies.append(state.energy)
       acceptances.append(acceptance[pilots:])
       if pilots:
         sizes.append(sizes[-1] * tf.exp(_STEP_SIZE_RATE * (acceptance[0] - _TARGET_ACCEPTANCE)))
       task.advance()
     task.advance()
-    energies = np.stack(energies).reshape(steps, rows, n)[:, pilots:].astype(np.float64)
-    log_weights = -np.cumsum(np.diff(temperatures)[:, np.newaxis, np.newaxis] * energies, axis=0)
+    of_chains = np.stack(energies).reshape(steps, rows, n)[:, pilots:].astype(np.float64)
+    log_weights = -np.cumsum(np.diff(temperatures)[:, np.newaxis, np.newaxis] * of_chains, axis=0)
     log_means, log_squares = (
       special.logsumexp(logs, axis=-2) - math.log(rows - pilots) for logs in (log_weights, 2 * log_weights[-1])
     )

@@ -71,7 +71,7 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
   ('flags', 'said'),
   [
     (['--config.jett.width=3'], 'there is no flag --config.jett.width; did you mean --config.jet.width'),
-    (['--config.nice.hidden_units=many'], '--config.nice.hidden_units=many: '),
+    (['--config.nice.hidden_units=many'], '--config.nice.hidden_units must be an integer. Got: many.'),
     (['--config.dcgan.channels=('], 'must be a tuple such as (8, 4), a single value, or names'),
     ([f'--steps={"9" * 400}'], '--steps must be an integer from 1 to 1000000000.'),
     (['--config.optimizer.warmup_steps=-1'], '--config.optimizer.warmup_steps must be an integer from 0 to '),

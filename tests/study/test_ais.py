@@ -66,7 +66,7 @@ def test_a_transition_leaves_its_target_invariant_and_carries_what_is_true_of_it
   before = state = moves._start(given, tf.constant(exact.rvs((n, 1), random_state=0)), tf.constant([1, 0]))
   for k in range(12):
     arguments = tf.constant(precision, tf.float64), tf.constant([step_size], tf.float64), state, tf.constant([0, k])
-    before, (state, acceptance) = state, moves._transition(given, *arguments)
+    before, (state, acceptance) = state, moves._move(given, *arguments)
   noise, momentum = state.noise[:, 0], state.momentum[:, 0]
   stays = np.mean(noise == before.noise[:, 0])
   assert stays == pytest.approx(1 - np.mean(acceptance), abs=0.03) and (stays > 0.3 if step_size > 1 else stays < 0.1)

@@ -81,7 +81,7 @@ def test_opens_without_errors_and_shows_its_pictures(tmp_path):
   script = """
     return {
       images: [...document.images].map(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 0),
-      plots: [...document.querySelectorAll('img.svg')].map(i => i.clientWidth > 400 && i.clientHeight > 250),
+      plots: [...document.querySelectorAll('img.svg')].map(i => i.clientWidth > 340 && i.clientHeight > 220),
       requests: performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:')),
     };"""
   answer = ask(real_page(), script, tmp_path)

@@ -198,7 +198,7 @@ class Codec:
     return {'condition': self._flow.seen_by_networks(labels)} if part.accepts_condition else {}
 
   def _class(self, labels):
-    """Returns which components an image may have: those of its label, if the prior divides them among classes."""
+    """Returns the class whose components an image may have, if the prior divides them among classes; otherwise 0."""
     return labels if len(self._means) > 1 else 0
 
   def _mean(self, component, labels):

@@ -56,8 +56,9 @@ class Stack:
     )
 
   def push_logistic(self, values: np.ndarray, low: np.ndarray, high: np.ndarray, mean: np.ndarray) -> None:
-    """Pushes integers j, low <= j < high, whose probabilities are those of a logistic number from j g to (j + 1) g,
-    where g is `GRID`.
+    """Pushes integers j, low <= j < high, with the probability that a logistic number lies from j g to (j + 1) g.
+
+    g is `GRID`.
 
     One bit after the other says in which half of the interval an integer lies: P(right half) = P(right) / P(both).
 

@@ -123,7 +123,7 @@ class Coupling(VariableBijector, OnePassBijector):
     """Returns what `inner` returns for a kept part `[..., *mask.kept_shape]`: the bijector `f` of the changed part.
 
     Raises:
-      UsageError: If it is no bijector of single numbers, or the conditioner returns another shape.
+      UsageError: If `inner` does not return a bijector of single numbers, or the conditioner returns another shape.
     """
     bijector = self._inner(*tf.split(self._output(kept, training, condition), self._outputs, axis=-1))
     is_bijector = isinstance(bijector, tfp.bijectors.Bijector)

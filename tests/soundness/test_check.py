@@ -138,7 +138,7 @@ def test_the_bijector_that_is_wrong_is_named(fault, inverted):
 
 
 class Unsummed(WrongSign):
-  """Its log-determinant is that of each number, though its events are vectors."""
+  """It returns a log-determinant for each number, though its events are vectors."""
 
   def __init__(self):
     tfb.Bijector.__init__(self, forward_min_event_ndims=1, name='culprit')

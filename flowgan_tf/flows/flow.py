@@ -19,12 +19,11 @@ from tensorflow_probability.python.distributions.transformed_distribution import
 from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.errors import check
-from flowgan_tf.flows.builder import uniform_class_probs
 from flowgan_tf.flows.checks import check_events
 from flowgan_tf.flows.foreign import check_copyable, check_trainable, mend_shapes
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
-from flowgan_tf.flows.prior import MixturePrior, make_prior
+from flowgan_tf.flows.prior import MixturePrior
 from flowgan_tf.flows.start import Start, start_bijectors
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.networks.adapter import refuse_to_pickle
@@ -399,19 +398,3 @@ class Flow(Generator, _TransformedDistribution):
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
-
-
-def make_flow(
-  bijector: tfp.bijectors.Bijector,
-  event_shape: Sequence[int],
-  dtype: tf.DType,
-  name: str,
-  prior: str,
-  components: int,
-  classes: int | None,
-  condition_shape: Sequence[int] | None,
-  start: Callable[[Flow, Start], None] | None = None,
-) -> Flow:
-  """Returns the flow of a builder, from its bijector and from the arguments that concern noise and conditions."""
-  noise, probs = make_prior(prior, components, event_shape, dtype, classes), uniform_class_probs(classes, dtype)
-  return Flow(noise, bijector, name, class_probs=probs, condition_shape=condition_shape, start=start)

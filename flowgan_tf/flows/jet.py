@@ -22,7 +22,7 @@ else:
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
 choices = lazy_import('flowgan_tf.flows.couplings')
-flows = lazy_import('flowgan_tf.flows.flow')
+making = lazy_import('flowgan_tf.flows.making')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 pixels = lazy_import('flowgan_tf.pixels')
@@ -157,7 +157,7 @@ def jet(
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return flows.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _reduction(image_shape, condition_shape):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 tf = lazy_import('tensorflow')
 tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
-flows = lazy_import('flowgan_tf.flows.flow')
+making = lazy_import('flowgan_tf.flows.making')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
@@ -157,7 +157,7 @@ def real_nvp(
     histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits'
   )
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  return flows.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

@@ -21,7 +21,7 @@ tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
 checks = lazy_import('flowgan_tf.flows.checks')
 choices = lazy_import('flowgan_tf.flows.couplings')
-flows = lazy_import('flowgan_tf.flows.flow')
+making = lazy_import('flowgan_tf.flows.making')
 networks = lazy_import('flowgan_tf.networks')
 
 _LARGEST = 1e30  # of numbers in rows; its inverse is the smallest standard deviation: float32 ends at 3e38 and 1e-38
@@ -116,7 +116,7 @@ def vectors(
     mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
     parts.append(choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
-  return flows.make_flow(
+  return making.make_flow(
     chain, vector_shape, density_dtype, name, prior, 1, classes, condition_shape, start=_standardize
   )
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from flowgan_tf import cores
 from flowgan_tf.data import Batch, Condition
 from flowgan_tf.data.conditions import NOTHING
+from flowgan_tf.flows import nice
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.training.step import TrainStep
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state
@@ -54,6 +55,14 @@ def test_each_entry_is_computed_once_in_its_place(two_cores):
   assert seen == [3, 2]
   np.testing.assert_array_equal(total, x + y)
   np.testing.assert_allclose(rest['sum'], tf.reduce_sum(x * y, axis=1), rtol=1e-6)
+
+
+def test_densities_and_samples_of_nice_in_parts_are_those_of_the_whole_batch(two_cores):
+  flow = nice(IMAGE_SHAPE, couplings=2, hidden_units=8, hidden_layers=1, initial_weights='paper')
+  images = tf.random.stateless_uniform((5, *IMAGE_SHAPE), (0, 1))
+  np.testing.assert_allclose(cores.in_parts(flow.log_prob)(images), flow.log_prob(images), rtol=1e-5)
+  noise = tf.identity(flow.encode(images))
+  np.testing.assert_allclose(cores.in_parts(flow.decode)(noise), images, atol=1e-5)
 
 
 def test_no_part_is_empty(two_cores):

@@ -69,8 +69,10 @@ class Evaluator:
     suits = (dataset.condition.classes, dataset.condition.shape) == made_for
     check('dataset.given', dataset.given, expected, suits)
     self._generator, self._dataset, self._config = generator, dataset, config
+    # On a CPU, XLA makes only steps of large products faster, but not single passes.
+    jit = config.jit and not (generator.traits.computed_whole and not tf.config.list_physical_devices('GPU'))
     decode = generator.on_batches(lambda given, noise: given.decode(noise))
-    self._decode = distribute(tf.function(decode, jit_compile=config.jit, autograph=False))
+    self._decode = distribute(tf.function(decode, jit_compile=jit, autograph=False))
     self._likelihood, self._passes = None, 1
     if generator.has_density:
       # Matrix products are faster for large batches, but more images than the validation split has would be padding.
@@ -82,7 +84,7 @@ class Evaluator:
         generator,
         dataset.levels,
         self._batch_size,
-        jit=config.jit,
+        jit=jit,
         round_trips=round_trips,
         unit=unit,
         distribute=distribute,

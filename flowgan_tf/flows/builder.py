@@ -44,8 +44,8 @@ class Traits:
 
   draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
   noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
-  #: Whether products of large matrices take most of its time. They use all cores for the whole batch, because parts of
-  #: the batch would each read all weights.
+  #: Whether products of large matrices take most of its time. In a training step they use all cores for the whole
+  #: batch, because parts of the batch would each read all weights. On a CPU, XLA compiles nothing but steps.
   computed_whole: bool = False
   paper: str = ''  #: The data set whose numbers in the paper come from this generator.
 

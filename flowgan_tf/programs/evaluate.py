@@ -52,9 +52,7 @@ def main(arguments: list[str]) -> int:
   workdir = fg.runs.run.find_run(argument)
   if FLAGS.check:
     return _check(workdir)
-  description = fg.runs.folder.read_description(workdir)
-  assert description is not None
-  if not (description.config.jit or FLAGS.strategy):
+  if not FLAGS.strategy:
     fg.cores.compute_parts()
   records = fg.evaluation.evaluate_run(
     workdir,

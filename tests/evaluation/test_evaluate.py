@@ -187,6 +187,19 @@ def test_a_quick_likelihood_is_of_images_of_all_classes(config, monkeypatch):
     assert (image == dataset.validation.images[all_labels == label]).all(axis=(1, 2, 3)).any()
 
 
+@pytest.mark.parametrize(
+  ('generator', 'devices', 'compiled'), [('nice', [], False), ('nice', ['GPU'], True), ('jet', [], True)]
+)
+def test_on_a_cpu_xla_compiles_no_evaluation_of_nice(generator, devices, compiled, monkeypatch):
+  config = make_config({'generator': generator, 'jet.couplings': 2, 'jet.patch_size': 2}, jit=True)
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: devices)
+  found = []
+  monkeypatch.setattr(evaluate, 'make_likelihood_fn', lambda *_, jit, **__: found.append(jit))
+  Evaluator(make_generator(config, IMAGE_SHAPE), sorted_dataset(), config, distribute=lambda f: found.append(vars(f)))
+  decode, likelihood = found
+  assert decode['_jit_compile'] == likelihood == compiled
+
+
 def test_samples_for_images_restore_them_and_their_conditions(config):
   """Noise of 0.001 is 60 dB, and 6 dB less in means over 4 pixels."""
   evaluator, dataset = obedient('low_resolution:2', config)

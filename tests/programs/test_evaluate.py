@@ -1,6 +1,7 @@
 """`evaluate`: likelihood and scores of a run, by the network that `--scorer` names."""
 
 import shutil
+from unittest import mock
 
 import keras
 import pytest
@@ -46,8 +47,10 @@ def test_what_is_reported_and_kept(workdir):
 
 def test_one_checkpoint_and_the_likelihood_alone(workdir):
   before = read_evaluation(workdir)
-  outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=0')
+  with mock.patch('flowgan_tf.cores.compute_parts') as computed_in_parts:
+    outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=0')
   assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
+  computed_in_parts.assert_called_once_with()
   [record, *others] = read_evaluation(workdir)
   assert others == [other for other in before if other['checkpoint'] != 'best_score']
   assert (record['checkpoint'], record['split']) == ('best_score', 'test')

@@ -1,13 +1,14 @@
 """Speed of this project and of its peers, on the same work, in one run.
 
   python -m benchmarks.compare
-  python -m benchmarks.compare --tasks=nice_train,nice_sample --peers=pytorch --dtypes=float32 --json=bench.json
+  python -m benchmarks.compare --tasks=nice_train,nice_sample --peers=pytorch,saved_model --json=bench.json
 
 Every library does each task of `benchmarks.peers.work` from the same weights and images, in a process of its own with
 the same number of threads. Before it is timed, its log-densities are compared with this project's: for each image
 before a training step, and on average after it. In each round every library is timed once, and so are products of two
 large square matrices in the libraries that have them; rounds start with another library each. The median over the
-rounds counts. The fastest product of a dtype is the peak of that dtype.
+rounds counts. The fastest product of a dtype, on all cores, is the peak of that dtype. The first call of a library may
+compile the task; it has a column of its own.
 
 Peers run in an environment of their own, which `make bench` installs. A peer that is not installed is left out.
 """
@@ -37,6 +38,7 @@ REFERENCE = 'flowgan_tf'
 # Module, whether it runs in the peers' own environment, and whether its matrix products count as a peak.
 PEERS = {
   REFERENCE: ('flowgan_peer', False, True),
+  'saved_model': ('saved_model_peer', False, False),
   'tfp': ('tfp_peer', False, False),
   'pytorch': ('torch_peer', True, True),
   'normflows': ('normflows_peer', True, False),
@@ -175,7 +177,7 @@ def prepare(
         flops = answer.get('flops', flops)
         if dtype in DTYPE_NAMES.value:
           record = {'task': task, 'peer': peer, 'variant': variant, 'dtype': dtype}
-          record |= {'start_seconds': answer['start_seconds']} | differences(task, name, dtype, folder)
+          record |= {'first_seconds': answer['first_seconds']} | differences(task, name, dtype, folder)
           found.append(Timed(worker, name, calls(answer['seconds']), record))
   return found, flops
 
@@ -259,6 +261,7 @@ def table(records: list[dict]) -> str:
     Column('library', 'peer'),
     Column('mode', 'variant'),
     Column('dtype', 'dtype'),
+    Column('first call (s)', 'first_seconds', '.1f'),
     Column('ms', 'ms', '.4g'),
     Column('time / ours', 'ratio', '.2f'),
     Column('of peak', 'share', '.0%'),
@@ -303,7 +306,7 @@ def main(argv: list[str]) -> None:
       result['results'] += measure(task, workers, described, folder, faults)
       if JSON.value:  # Write after each task, so that a run that is cut short leaves something.
         pathlib.Path(JSON.value).write_text(json.dumps(result, indent=1) + '\n')
-  print(table(result['results']))
+  print(f'{result["processor"]}, {THREADS.value} threads\n\n{table(result["results"])}\n')
   peaks = {}
   for record in result['results']:
     peaks.setdefault(record['dtype'], []).append(record['peak_gflops'])

@@ -61,8 +61,7 @@ def draw(records: list[dict]) -> Figure:
 
 
 def _label(record: dict) -> str:
-  peer = record['peer']
-  return peer if peer in (REFERENCE, 'tfp', 'jax', 'normflows') else f'{peer} {record["variant"]}'
+  return f'{record["peer"]} {record["variant"]}' if record['peer'] in ('pytorch', 'tfp') else record['peer']
 
 
 def main() -> None:

@@ -83,9 +83,10 @@ def test_what_parts_gain():
   result = run('parts', '--tiny_flow', '--rounds=1', '--flows=jet', '--dtypes=float32')
   assert result.returncode == 0, result.stderr
   lines = [line.split() for line in result.stdout.splitlines()]
+  assert float(lines[1][11]) > 0 and lines[1][12:] == ['ms', 'with', 'XLA']
   assert [line[:3] for line in lines] == [['jet', 'float32', name] for name in ('step', 'density')]
   for line in lines:
-    whole, parts, ratio = (float(line[i]) for i in (3, 5, -1))
+    whole, parts, ratio = (float(line[i]) for i in (3, 5, 10))
     assert (parts - 0.05) / (whole + 0.05) - 0.01 < ratio < (parts + 0.05) / (whole - 0.05) + 0.01  # They are rounded.
 
 
@@ -136,11 +137,16 @@ def test_peers_that_are_missing_are_left_out_and_a_share_that_is_too_small_fails
 
 
 @pytest.mark.slow
-def test_training_is_that_of_stock_tfp_and_keras(tmp_path):
+def test_training_is_that_of_stock_tfp_and_keras_and_a_saved_model_computes_the_same(tmp_path):
   # Three steps: density, gradients, Adam and averaged weights, by parts that are not ours.
-  result, records = run_compare(tmp_path, '--peers=tfp', '--tasks=nice_train', '--dtypes=float32', '--rounds=1')
+  arguments = '--peers=tfp,saved_model', '--tasks=nice_train,nice_sample', '--dtypes=float32', '--rounds=1'
+  result, records = run_compare(tmp_path, *arguments)
   assert result.returncode == 0, result.stderr
-  assert records['nice_train', 'tfp', 'float32']['difference'] < 1e-3
+  for key in (('nice_train', 'tfp', 'float32'), ('nice_sample', 'saved_model', 'float32')):
+    assert records[key]['difference'] < 1e-3
+  assert ('nice_train', 'saved_model', 'float32') not in records
+  step = records['nice_train', 'flowgan_tf', 'float32']
+  assert 1e3 * step['first_seconds'] > 10 * step['ms']  # The first step is compiled.
 
 
 @pytest.mark.slow

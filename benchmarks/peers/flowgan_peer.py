@@ -1,6 +1,6 @@
-"""This project, by its own training step, as its configurations run it on a CPU.
+"""This project, by its own training step, as its programs run it on a CPU.
 
-Only NICE in float32 is compiled by XLA. Of the other flows, each core computes a part of the batch, except in a step
+XLA compiles only steps of NICE in float32. Each core computes a part of the batch, except in steps of NICE and of flows
 with batch norm.
 """
 
@@ -21,7 +21,7 @@ from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 
 VARIANTS = {'float32': ['default'], 'bfloat16': ['default']}
-_PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
+PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
 _KINDS = {True: 'weights', False: 'statistics'}  # The key says whether a variable is trained.
 
 # TensorFlow warns of functions that it traces anew for each task.
@@ -38,7 +38,7 @@ def supports(task: work.Task) -> bool:
 
 def make_inputs(task: work.Task) -> work.Inputs:
   """Draws images and weights. The weights are a new flow's plus noise, because the output of new networks is zero."""
-  if task.flow != 'nice':
+  if task.flow != 'nice' or task.is_single_pass:
     flowgan_tf.cores.compute_parts()  # Before TensorFlow's first operation.
   generator = np.random.default_rng(0)
   state, _, batches = _state(task, 'float32', True)
@@ -64,7 +64,7 @@ def make_inputs(task: work.Task) -> work.Inputs:
 def _state(task, dtype, jit):
   config = default_config()
   config.objective = 'hybrid' if task.action == 'hybrid' else 'mle'
-  config.generator, config.precision, config.jit = task.flow, _PRECISIONS[dtype], jit
+  config.generator, config.precision, config.jit = task.flow, PRECISIONS[dtype], jit
   config.batch_size, config.critic_steps = task.batch_size, work.CRITIC_STEPS
   config.ema_every = 1  # The peers do the same; by default it is 10.
   config['lambda'] = work.LIKELIHOOD_WEIGHT
@@ -79,26 +79,30 @@ def _state(task, dtype, jit):
   return state, step, batches_per_step(objective, config.critic_steps, config.reuse_batch)
 
 
+def assign(flow: flowgan_tf.flows.Flow, inputs: work.Inputs) -> None:
+  """Gives a flow its weights and running statistics."""
+  left = {kind: {part: iter(arrays) for part, arrays in getattr(inputs, kind).items()} for kind in _KINDS.values()}
+  for variable in flow.variables:
+    variable.assign(next(left[_KINDS[variable.trainable]][variable.name.split('/')[0]]))
+
+
 def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> work.Prepared:
-  jit = dtype == 'float32' and task.flow == 'nice'
-  state, step, _ = _state(task, dtype, jit)
+  state, step, _ = _state(task, dtype, jit=dtype == 'float32' and task.flow == 'nice')
   for flow in (state.generator, state.ema):
-    left = {kind: {part: iter(arrays) for part, arrays in getattr(inputs, kind).items()} for kind in _KINDS.values()}
-    for variable in flow.variables:
-      variable.assign(next(left[_KINDS[variable.trainable]][variable.name.split('/')[0]]))
+    assign(flow, inputs)
   for variable, array in zip(state.critic.variables if state.critic else [], inputs.critic, strict=True):
     variable.assign(array)
   images, noise = tf.constant(inputs.images), tf.constant(inputs.noise)
   batch = images[: task.batch_size]
 
-  # A graph has none of the caches of eager mode. XLA compiles it only if it is timed.
-  density = tf.function(state.ema.log_prob, autograph=False, jit_compile=jit and task.action == 'log_prob')
-  log_prob = flowgan_tf.replicas.SINGLE.map(density)
-
-  decode = tf.function(state.ema.decode, jit_compile=jit)
+  # A graph has none of the caches of eager mode.
+  log_prob, decode = (
+    flowgan_tf.replicas.SINGLE.map(tf.function(method, autograph=False))
+    for method in (state.ema.log_prob, state.ema.decode)
+  )
 
   @tf.function
-  def sample(seed):  # Like the programs, without XLA, which draws random numbers on a CPU slower.
+  def sample(seed):
     return decode(state.ema.distribution.sample(task.batch_size, seed=seed))
 
   @tf.function
@@ -130,5 +134,5 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
 
 def product(size: int, dtype: str) -> Callable[[], None]:
   a, b = (tf.cast(tf.random.stateless_uniform((size, size), seed=(0, i)), dtype) for i in range(2))
-  multiply = tf.function(tf.matmul)
-  return lambda: multiply(a, b)[0, 0].numpy()
+  multiply = tf.function(flowgan_tf.cores.in_parts(lambda rows: tf.matmul(rows, b)))  # on all cores
+  return lambda: multiply(a)[0, 0].numpy()

@@ -1,8 +1,7 @@
 """TensorFlow Probability as shipped: `tfb.RealNVP` with shifts alone, stock layers of Keras, and Keras' Adam.
 
-It uses XLA in float32, but not in bfloat16, because there XLA on a CPU multiplies in float32. It only has NICE:
-`tfb.RealNVP` divides vectors, not images. There is no hybrid, for which users would write the loop of
-`flowgan_tf.training`.
+In bfloat16 it does not use XLA, because there XLA on a CPU multiplies in float32. It only has NICE: `tfb.RealNVP`
+divides vectors, not images. There is no hybrid, for which users would write the loop of `flowgan_tf.training`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 # TensorFlow warns of functions that it traces anew for each task.
 tf.get_logger().setLevel('ERROR')
 
-VARIANTS = {'float32': ['XLA'], 'bfloat16': ['graph']}
+VARIANTS = {'float32': ['XLA', 'graph'], 'bfloat16': ['graph']}
 
 
 def versions() -> dict[str, str]:

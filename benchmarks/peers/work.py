@@ -48,6 +48,11 @@ class Task:
   image_shape: tuple[int, int, int]
   sizes: dict[str, int]
 
+  @property
+  def is_single_pass(self) -> bool:
+    """Whether it only draws samples or computes densities."""
+    return self.action in ('sample', 'log_prob')
+
 
 def _tasks(nice, nice_shape, real_nvp, real_nvp_shape, jet, jet_shape, batch_size, real_nvp_batch_size):
   def task(flow, action, batch_size, image_shape, sizes):

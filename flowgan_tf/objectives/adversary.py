@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowgan_tf.errors import check
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
@@ -17,6 +18,8 @@ from flowgan_tf.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
   import tensorflow as tf
+else:
+  tf = lazy_import('tensorflow')
 
 
 class Adversary(Term):
@@ -107,7 +110,7 @@ class Adversary(Term):
     """Returns the divergence's critic loss plus the weighted gradient penalty, and what to log.
 
     Args:
-      critic: Maps images to outputs of shape `[n]` or `[n, 1]`.
+      critic: Maps images to outputs of shape `[n]` or `[n, 1]`, each by itself: it gets data and samples in one batch.
       real: Data, float tensor `[n, ...]`.
       fake: Samples of the model, float tensor `[n, ...]`.
       seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.
@@ -117,7 +120,9 @@ class Adversary(Term):
       The float32 scalar to minimise, and float32 scalars to log: `critic_loss` (the same scalar), `critic_gap` (the
       divergence as this critic estimates it) and, if it is part of the loss, `gradient_penalty` (before weighting).
     """
-    real_outputs, fake_outputs = critic(real), critic(fake)
+    # One pass for both: one large product takes less time than two small ones with the same weights.
+    outputs, n = critic(tf.concat([real, fake], axis=0)), tf.shape(real)[0]
+    real_outputs, fake_outputs = outputs[:n], outputs[n:]
     loss = self.divergence.critic_loss(real_outputs, fake_outputs)
     metrics = {'critic_gap': self.divergence.value(real_outputs, fake_outputs)}
     if self.gradient_penalty != 0.0 and penalized:

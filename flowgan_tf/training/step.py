@@ -261,7 +261,12 @@ class TrainStep:
     """Returns the critic as a function of images that come with what the batch gives."""
     given = self.state.generator.seen_by_networks(batch.condition)
     of_each = self._in_parts(lambda images, given: self.state.critic(images, condition=given))
-    return lambda images: of_each(images, given)
+
+    def critic(images):
+      batches = images.shape[0] // batch.images.shape[0]  # Two if images and samples come together.
+      return of_each(images, None if given is None else tf.concat([given] * batches, axis=0))
+
+    return critic
 
   def _see(self, images, given):
     # The generator itself would map a sample back to the very noise that it was made from, which has no gradient. The

@@ -45,7 +45,7 @@ def test_the_critic_and_its_penalty_get_what_is_seen():
   shapes = []
   step._critic = lambda condition: lambda x: shapes.append(x.shape) or state.critic(x)
   assert np.isfinite(step(images)['gradient_penalty'])
-  assert {tuple(shape) for shape in shapes} == {(8, 4, 4, 3)}
+  assert {tuple(shape) for shape in shapes} == {(8, 4, 4, 3), (16, 4, 4, 3)}  # Images and samples come together.
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+# Private to TensorFlow, which would trace all functions again while it saves them: what is traced elsewhere does not
+# count there.
+from tensorflow.python.saved_model import save_context
+
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError
 from flowgan_tf.flows import Generator
@@ -73,7 +77,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   folder = pathlib.Path(os.path.realpath(folder))
   if folder.is_dir() and (others := {file.name for file in folder.iterdir()} - _FILES):
     raise UsageError(f'{folder}: holds {min(others)}, and the SavedModel cannot be written beside other files')
-  module, signatures = _trace(generator)
+  with save_context.save_context(tf.saved_model.SaveOptions()):
+    module, signatures = _trace(generator)
   new, old = (folder.with_name(f'{folder.name}.{os.getpid()}.{age}') for age in ('new', 'old'))
   try:
     tf.saved_model.save(module, os.fspath(new), signatures=signatures)
@@ -110,67 +115,88 @@ def _is_alive(pid: int) -> bool:
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   """Returns a module with the functions of the SavedModel, and the concrete function of each signature.
 
-  What a generator is given is an argument of them, for all images or for each. Both kinds of call share one graph.
+  What a generator is given is an argument of them, for all images or for each. TensorFlow traces each form of a call.
+  Therefore the forms only convert arguments, and call graphs that they share.
   """
   module, graph, signatures = tf.Module(name='generator'), functools.partial(tf.function, autograph=False), {}
   # Only the variables are tracked: the generator's own objects mean nothing to a process without this package.
   module.weights = list(generator.variables)
   if generator.class_names:
     module.class_names = tf.Variable(list(generator.class_names), trainable=False, name='class_names')
-  names, given, checked = _argument(generator)
-  given_or_not = [*given, [None]] if generator.classes else given
+  names, vector, forms, as_vector, checked = _argument(generator)
+  forms_or_not = [*forms, [None]] if generator.classes else forms
 
-  def shared(method):
-    return graph(generator.on_batches(lambda bound, values: getattr(bound, method)(values)))
+  def shared(function, *specs):
+    return graph(function).get_concrete_function(*specs)
 
   def trace(name, function, parameters, calls, **defaults):
     setattr(module, name, graph(_named(function, parameters, defaults)))
     # The signature of a function is its first graph.
     signatures[name], *_ = [getattr(module, name).get_concrete_function(*call) for call in calls]
 
-  decode, log_prob, encode = map(shared, ('decode', 'log_prob', 'encode'))
-
-  def sample(n, *others):
-    *given, seed, temperature = others
-    n = _checked('n', n, 'an integer of at least 0', n >= 0)
-    shape, given, seed = generator._condition_of_samples(n, checked(*given), _pair(seed))
-    noise = generator.given(given).sample_noise(shape[0], seed, _checked_temperature(temperature))
-    return decode(noise, given)
-
   noise, images = (
     tf.TensorSpec((None, *shape), generator.dtype, name)
     for name, shape in (('noise', generator.distribution.event_shape), ('images', generator.event_shape))
   )
-  number = tf.TensorSpec((), tf.int32)
-  n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
-  # An int, a pair in a tensor, and a pair of Python ints.
-  seeds = tf.TensorSpec((), tf.int32, 'seed'), tf.TensorSpec((2,), tf.int32, 'seed'), (number, number)
-  calls = [(n, *c, seed, temperature) for c in given_or_not for seed in seeds]
-  trace('sample', sample, ['n', *names, 'seed', 'temperature'], calls, label=None, seed=0, temperature=1.0)
-  trace('decode', lambda z, *c: decode(z, checked(*c)), ['noise', *names], [(noise, *c) for c in given])
+  decode = shared(lambda z, *c: generator.given(checked(*c)).decode(z), noise, *vector)
+  trace('decode', lambda z, *c: decode(z, *as_vector(*c)), ['noise', *names], [(noise, *c) for c in forms])
   if generator.has_density:
-    calls = [(images, *c) for c in given_or_not]
-    trace('log_prob', lambda x, *c: log_prob(x, checked(*c)), ['images', *names], calls, label=None)
-    trace('encode', lambda x, *c: encode(x, checked(*c)), ['images', *names], [(images, *c) for c in given])
+    encode = shared(lambda x, *c: generator.given(checked(*c)).encode(x), images, *vector)
+    trace('encode', lambda x, *c: encode(x, *as_vector(*c)), ['images', *names], [(images, *c) for c in forms])
+    density = shared(lambda x, *c: generator.given(checked(*c)).log_prob(x), images, *vector)
     if generator.classes:
-      trace('class_log_probs', generator.class_log_probs, ['images'], [(images,)])
+      joint = shared(generator.class_log_probs, images)
+      trace('class_log_probs', joint, ['images'], [(images,)])
+
+    def log_prob(x, *c):
+      given = as_vector(*c)
+      return generator._log_prob_of_mixture(joint(x)) if names and not given else density(x, *given)
+
+    trace('log_prob', log_prob, ['images', *names], [(images, *c) for c in forms_or_not], label=None)
+
+  def draw(n, seed, temperature, *given):
+    n = _checked('n', n, 'an integer of at least 0', n >= 0)
+    shape, condition, seed = generator._condition_of_samples(n, checked(*given), seed)
+    prior = generator.given(condition)
+    return decode(prior.sample_noise(shape[0], seed, _checked_temperature(temperature)), *as_vector(condition))
+
+  def sample(n, *others):
+    *given, seed, temperature = others
+    given = as_vector(*given)
+    return drawn[len(given)](n, _pair(seed), temperature, *given)
+
+  number, pair = (tf.TensorSpec(shape, tf.int32, 'seed') for shape in ((), (2,)))
+  n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
+  drawn = {len(v): shared(draw, n, pair, temperature, *v) for v in ([vector, []] if generator.classes else [vector])}
+  # An int, a pair in a tensor, and a pair of Python ints.
+  unnamed = tf.TensorSpec((), tf.int32)
+  calls = [(n, *c, seed, temperature) for c in forms_or_not for seed in (number, pair, (unnamed, unnamed))]
+  trace('sample', sample, ['n', *names, 'seed', 'temperature'], calls, label=None, seed=0, temperature=1.0)
   return module, signatures
 
 
-def _argument(generator: Generator) -> tuple[list[str], list[list[tf.TensorSpec]], Callable]:
-  """Returns the name of the argument for what a generator is given, its forms, and a function that checks it.
+def _argument(generator: Generator) -> tuple[list[str], list[tf.TensorSpec], list[list], Callable, Callable]:
+  """Returns what concerns the argument for what a generator is given, if there is one.
 
-  There is one for each image, or one for all, which the function returns as a vector of one. There may be none at all.
+  The first three are its name, the vector that the graphs take, one for each image or one for all, and the forms in
+  which a call has it. The others turn a form into the vector, and the vector into a condition, which they check.
   """
   classes, shape = generator.classes, generator.condition_shape
   if classes is not None:
     # NumPy's ints are int64.
-    specs = [tf.TensorSpec(batch, dtype, 'label') for batch in ((None,), ()) for dtype in (tf.int32, tf.int64)]
-    return ['label'], [[spec] for spec in specs], functools.partial(_checked_labels, classes=classes)
-  if shape is not None:
-    specs = [tf.TensorSpec((*batch, *shape), generator.dtype, 'condition') for batch in ((None,), ())]
-    return ['condition'], [[spec] for spec in specs], lambda c: tf.reshape(c, (-1, *shape))
-  return [], [[]], lambda: None
+    forms = [[tf.TensorSpec(batch, dtype, 'label')] for batch in ((None,), ()) for dtype in (tf.int32, tf.int64)]
+    name, dtype, shape, check = 'label', tf.int64, (), functools.partial(_checked_labels, classes=classes)
+  elif shape is not None:
+    name, dtype, check = 'condition', generator.dtype, tf.identity
+    forms = [[tf.TensorSpec((*batch, *shape), dtype, name)] for batch in ((None,), ())]
+  else:
+    return [], [], [[]], lambda *_: [], lambda: None
+
+  def as_vector(condition):
+    return [] if condition is None else [tf.cast(tf.reshape(condition, (-1, *shape)), dtype)]
+
+  vector = tf.TensorSpec((None, *shape), dtype, name)
+  return [name], [vector], forms, as_vector, lambda c=None: None if c is None else check(c)
 
 
 def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, object]) -> Callable:
@@ -187,10 +213,7 @@ def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, obje
   return named
 
 
-def _checked_labels(labels: tf.Tensor | None, classes: int) -> tf.Tensor | None:
-  if labels is None:
-    return None
-  labels = tf.reshape(labels, [-1])
+def _checked_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
   exists = tf.reduce_all((labels >= 0) & (labels < classes))  # The one-hot vector of others would be zero.
   return tf.cast(_checked('label', labels, f'ints from 0 to {classes - 1}', exists), tf.int32)
 

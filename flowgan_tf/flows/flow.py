@@ -187,6 +187,13 @@ class Flow(Generator, _TransformedDistribution):
       conditional = self.distribution.class_conditional_log_probs(noise) + log_det[..., tf.newaxis]
     return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
 
+  @staticmethod
+  def _log_prob_of_mixture(joint):
+    """Returns log p(x) from log p(x, y) of all classes."""
+    # The gradient of a sum of -inf, as outside of the support, would be NaN.
+    outside, finite = tf.reduce_all(joint == -math.inf, axis=-1), tf.maximum(joint, joint.dtype.min)
+    return tf.where(outside, tf.constant(-math.inf, joint.dtype), tf.reduce_logsumexp(finite, axis=-1))
+
   def _fit_parts(self, start):
     if self._start is not None:
       self._start(self, start)
@@ -248,10 +255,7 @@ class Flow(Generator, _TransformedDistribution):
     """
     value = self._as_events('value', value, self)
     if condition is None and component is None and self.classes is not None:
-      joint = self.class_log_probs(value, training=training)
-      # The gradient of a sum of -inf, as outside of the support, would be NaN.
-      outside, finite = tf.reduce_all(joint == -math.inf, axis=-1), tf.maximum(joint, joint.dtype.min)
-      return tf.where(outside, tf.constant(-math.inf, joint.dtype), tf.reduce_logsumexp(finite, axis=-1))
+      return self._log_prob_of_mixture(self.class_log_probs(value, training=training))
     value, condition = self._broadcast(value, self.event_shape, condition)
     log_prob = super().log_prob(value, name, training=training, component=component, condition=condition)
     if isinstance(self.dtype, tf.DType) and self.event_shape.rank == 1:

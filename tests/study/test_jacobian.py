@@ -54,15 +54,16 @@ def finite_differences(decode, z, step=1e-5):
   return difference.reshape(z.size, -1).T / (2 * step)
 
 
+@pytest.mark.parametrize('repeat', [False, True])
 @pytest.mark.parametrize('block_size', [1, 2, 7])
-def test_a_closed_form(block_size):
+def test_a_closed_form(block_size, repeat):
   def decode(z):
     x, y, w = tf.unstack(z, axis=-1)
     return tf.stack([x * y, tf.sin(y) + w**3, tf.exp(x)], axis=-1)
 
   x, y, w = z = np.array([0.3, -1.2, 0.8])
   expected = [[y, x, 0], [0, np.cos(y), 3 * w**2], [np.exp(x), 0, 0]]
-  np.testing.assert_allclose(jacobian_matrix(decode, tf.constant(z), block_size), expected, rtol=1e-12)
+  np.testing.assert_allclose(jacobian_matrix(decode, tf.constant(z), block_size, repeat=repeat), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize('make', [nice, small_dcgan])
@@ -70,6 +71,7 @@ def test_derivatives_of_the_generators(make):
   generator = make()
   z = noise_of(generator, 1)[0]
   matrix = jacobian_matrix(generator.decode, z, 5).numpy()
+  np.testing.assert_allclose(jacobian_matrix(generator.decode, z, 5, repeat=True), matrix, rtol=1e-9, atol=1e-12)
   assert np.count_nonzero(np.abs(matrix) > 1e-6) > 2 * len(matrix)  # not the diagonal map of a new flow
   np.testing.assert_allclose(matrix, finite_differences(generator.decode, z.numpy()), rtol=1e-5, atol=1e-9)
   tangent = tf.random.stateless_normal(z.shape, (0, 0), dtype=z.dtype)
@@ -137,11 +139,13 @@ def test_saturated_pixels_do_not_reach_the_log_determinant_of_a_flow():
   assert np.isfinite(measured.log_det).all() and abs(measured.log_det[0] - exact[0]) > 1
 
 
-def test_a_backward_pass_has_as_many_rows_as_the_block():
+@pytest.mark.parametrize('repeat', [False, True])
+def test_a_backward_pass_has_as_many_rows_as_the_block(repeat):
   """This bounds the memory whatever the number of dimensions, which is 16 here."""
   generator = small_dcgan()
   z = noise_of(generator, 1)[0]
-  compute = tf.function(lambda vector: jacobian_matrix(generator.decode, vector, 5)).get_concrete_function(z)
+  compute = tf.function(lambda vector: jacobian_matrix(generator.decode, vector, 5, repeat=repeat))
+  compute = compute.get_concrete_function(z)
   np.testing.assert_allclose(compute(z), jacobian_matrix(generator.decode, z, 3), rtol=1e-12, atol=1e-15)
   graph = compute.graph.as_graph_def(add_shapes=True)
   nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]

@@ -1,5 +1,6 @@
 """Where the components of a mixture prior start: in clusters of training images."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from flowgan_tf.bijectors import BatchNormalization
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.checks import as_indices, check_events, check_values
 from flowgan_tf.flows.prior import IMAGES_PER_CALL, MixturePrior
+from flowgan_tf.networks.adapter import KerasModule
 
 
 def initialize_prior(
@@ -71,9 +73,12 @@ def initialize_prior(
     if flow.condition_shape is not None:
       conditions = np.zeros((len(rows), *flow.condition_shape), 'float32')
     function, parts = tf.function(flow.on_batches(method), autograph=False), []
-    for i in range(0, len(rows), IMAGES_PER_CALL):
-      part = (None if array is None else tf.constant(array[i : i + IMAGES_PER_CALL]) for array in (rows, conditions))
-      parts.append(function(*part).numpy())
+    with contextlib.ExitStack() as skipped:
+      for network in (part for part in flow.submodules if isinstance(part, KerasModule)):
+        skipped.enter_context(network.skipped_if_zero())
+      for i in range(0, len(rows), IMAGES_PER_CALL):
+        part = (None if array is None else tf.constant(array[i : i + IMAGES_PER_CALL]) for array in (rows, conditions))
+        parts.append(function(*part).numpy())
     return np.concatenate(parts)
 
   noise = in_parts(lambda given, images: given.encode(images), images, groups).reshape(len(images), -1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check
@@ -75,6 +77,7 @@ class KerasModule(HiddenFromKeras):
   """
 
   recompute: bool = False
+  _skipped: bool = False
 
   def __init__(
     self,
@@ -189,7 +192,24 @@ class KerasModule(HiddenFromKeras):
       return y
     return tf.reshape(y, tf.concat([batch_shape, self.output_event_shape], axis=0))
 
+  @contextlib.contextmanager
+  def skipped_if_zero(self) -> Iterator[None]:
+    """In its block, the layer is not computed if it returns zero, as that of a new coupling does.
+
+    Random numbers show whether it does.
+    """
+    shapes = [shape for shape in (self._input_shape, self.condition_shape) if shape is not None]
+    inputs = [tf.random.stateless_normal((2, *shape), (i, 0)) for i, shape in enumerate(shapes)]
+    output = self._call(self._layer, [tf.cast(x, self._layer.compute_dtype) for x in inputs], training=False)
+    self._skipped = not np.any(output)
+    try:
+      yield
+    finally:
+      self._skipped = False
+
   def _apply(self, inputs, training):
+    if self._skipped:
+      return tf.zeros((tf.shape(inputs[0])[0], *self.output_event_shape), inputs[0].dtype)
     if not self.recompute:
       return self._call(self._layer, inputs, training)
     weights = self._layer.trainable_variables

@@ -15,6 +15,7 @@ import tensorflow_probability as tfp
 from flowgan_tf import bijectors, flows
 from flowgan_tf.flows import PRIORS, MixturePrior
 from flowgan_tf.flows.prior import label_keyword, make_prior, standard_prior, tempered
+from flowgan_tf.networks import KerasModule
 
 MEANS = np.random.default_rng(0).normal(scale=3.0, size=(4, 2, 3))
 
@@ -305,6 +306,29 @@ def test_means_start_in_the_clusters_of_each_class():
   ):
     with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
       flows.initialize_prior(other, images, labels=given)
+
+
+def test_only_networks_that_return_zero_are_skipped(monkeypatch):
+  rows, compute = [], KerasModule._call
+
+  def counted(layer, inputs, training):
+    rows.append(inputs[0].shape[0])
+    return compute(layer, inputs, training)
+
+  monkeypatch.setattr(KerasModule, '_call', staticmethod(counted))
+  flow, (images, _) = nice(components=3), clustered_images()
+  rng = np.random.default_rng(0)
+  for skipped in (True, False):
+    rows.clear()
+    flows.initialize_prior(flow, images)
+    assert (set(rows) == {2}) == skipped
+    noise, means = flow.encode(images).numpy(), flow.distribution.means.numpy()
+    nearest = np.square(noise[:, None] - means).sum(axis=(2, 3, 4)).argmin(axis=1)
+    expected = [noise[nearest == k].mean(axis=0) for k in range(3)]
+    np.testing.assert_allclose(means, expected, atol=1e-4)
+    np.testing.assert_allclose(flow.distribution.prototypes, flow.decode(means), atol=1e-5)
+    for variable in flow.trainable_variables:
+      variable.assign_add(rng.normal(0, 0.3, variable.shape))
 
 
 def test_means_cannot_be_placed():

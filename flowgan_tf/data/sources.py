@@ -21,7 +21,12 @@ SOURCES: Registry[Callable[[], Dataset]] = Registry(
 )
 
 
-def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Dataset:
+def load(
+  dataset: str,
+  data_dir: str | None = None,
+  image_size: int = 0,
+  cache_dir: str | os.PathLike | None = None,
+) -> Dataset:
   """Loads or opens a data set and splits it.
 
   | source | train | validation | test |
@@ -49,6 +54,8 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
     data_dir: Folder of prepared TFDS data sets. If it is None or empty, the folder is TFDS_DATA_DIR from the
       environment, or ~/tensorflow_datasets if that is not set. Other sources do not need it.
     image_size: Height and width to which images are cropped and resized, or 0. It must be 0 for digits and .npy files.
+    cache_dir: Folder in which decoded images of TFDS are kept, so that they are read faster the next time. None keeps
+      nothing.
 
   Raises:
     UsageError: If the data set is unknown, missing or damaged, its images or conditions differ in shape, there is not
@@ -71,7 +78,7 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
   if dataset == 'digits':
     return _digits()
   if dataset in NAMES:
-    return tfds.load_tfds(dataset, data_dir, image_size)
+    return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
   if is_plugin(dataset) and not os.path.exists(path):
     check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
     found = SOURCES[dataset]()
@@ -89,7 +96,7 @@ def load(dataset: str, data_dir: str | None = None, image_size: int = 0) -> Data
     return images.load_folder(path, image_size)
   if path.endswith('.npz'):
     return arrays.load_npz(path, image_size)
-  return tfds.load_tfds(dataset, data_dir, image_size)
+  return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
 
 
 def _digits() -> Dataset:

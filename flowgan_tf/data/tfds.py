@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
+import os
 import pathlib
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
 import tensorflow as tf
 
+from flowgan_tf.cache import cached
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import digest
 from flowgan_tf.flows.classes import as_class_names
 from flowgan_tf.lazy import lazy_import
 
@@ -27,40 +31,63 @@ else:
   tfds = lazy_import('tensorflow_datasets')  # It takes long to import, and other sources do not need it.
 
 _BATCH = 256  # images to decode at a time
+_VERSION = 1  # of what is cached; a change of the splits or of how images are resized needs another one
 _TIMEOUT_SECONDS = 5
 
 
-def load_tfds(dataset: str, data_dir: str | None, image_size: int = 0) -> Dataset:
+def load_tfds(
+  dataset: str, data_dir: str | None, image_size: int = 0, cache_dir: str | os.PathLike | None = None
+) -> Dataset:
   """Loads the newest prepared version of a data set, in the order of the records, or downloads the data set.
 
-  Images of 1 GiB or more are written once into a folder for `load_array_folder`, `flowgan_tf/...` in `data_dir`, and
-  read from there: TFDS's own random access needs data that were prepared as ArrayRecord, and decodes each image anew,
-  which takes far longer than reading it.
+  Decoded images of less than 1 GiB are kept in `cache_dir`, from which they are read without TFDS. More images are
+  written once into a folder for `load_array_folder`, `flowgan_tf/...` in `data_dir`, and read from there: TFDS's own
+  random access needs data that were prepared as ArrayRecord, and decodes each image anew, which takes far longer than
+  reading it.
   """
   check_exists(dataset, data_dir)
   root = tfds_root(data_dir)
   folder = prepared_folder(root, dataset) or _prepare(dataset, root)
-
   try:
-    records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
     stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
-    if not stored.is_dir() and math.prod(records.image_shape) * sum(map(len, records.splits)) >= arrays.IN_MEMORY:
+    if not stored.is_dir():
+      files = sorted((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in folder.iterdir())
+      name = f'images-{dataset}-{folder.name}-{image_size}-{digest(files)[:12]}-v{_VERSION}'
+      read = functools.partial(_read, dataset, folder, image_size)
+      if found := cached(cache_dir, name, read) if cache_dir else read():
+        train, validation, test = (Split(found[f'{p}_images'], found.get(f'{p}_labels')) for p in arrays.PARTS)
+        return _make(dataset, train, validation, test, found['class_names'])
+    records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
+    if not stored.is_dir():
       arrays.write_array_folder(stored, records.images(), records.image_shape, records.splits)
-    if stored.is_dir():
-      found = arrays.load_array_folder(stored)
-      train, validation, test = found.train, found.validation, found.test
-    else:
-      train, validation, test = records.read()
-    if train.labels is None:
-      return Dataset(dataset, 256, train, validation, test, None)
-    classes, names = records.num_classes, as_class_names(dataset, records.class_names, records.num_classes)
-    return Dataset(dataset, 256, train, validation, test, classes, class_names=names)
+    opened = arrays.load_array_folder(stored)
+    return _make(dataset, opened.train, opened.validation, opened.test, records.class_names)
   except UsageError:
     raise
   except Exception as error:  # Truncated, altered or missing files can raise anything.
     raise UsageError(
       f'{folder}: damaged data set ({type(error).__name__}); delete this folder and prepare {dataset} again'
     ) from error
+
+
+def _read(dataset: str, folder: pathlib.Path, image_size: int) -> dict[str, Any]:
+  """Reads images and labels of each split, and the names of the classes; nothing if it would be too much."""
+  records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
+  if math.prod(records.image_shape) * sum(map(len, records.splits)) >= arrays.IN_MEMORY:
+    return {}
+  found: dict[str, Any] = {'class_names': records.class_names}
+  for part, split in zip(arrays.PARTS, records.read(), strict=True):
+    found[f'{part}_images'] = split.images
+    if split.labels is not None:
+      found[f'{part}_labels'] = split.labels
+  return found
+
+
+def _make(dataset: str, train: Split, validation: Split, test: Split, class_names: Sequence[str]) -> Dataset:
+  if train.labels is None:
+    return Dataset(dataset, 256, train, validation, test, None)
+  classes, names = len(class_names), map(str, class_names)
+  return Dataset(dataset, 256, train, validation, test, classes, class_names=as_class_names(dataset, names, classes))
 
 
 class _Records:
@@ -71,8 +98,7 @@ class _Records:
     features, splits = builder.info.features, builder.info.splits
     self._image_key, self._label_key = _keys(dataset, features)
     label = features[self._label_key] if self._label_key else None
-    self.num_classes: int | None = label and label.num_classes
-    self.class_names: list[str] | None = label and label.names
+    self.class_names: list[str] = label.names if label else []
     # Each data set of `OF_TFDS` has both of these splits, or it is damaged.
     names = ('train', 'test') if dataset in OF_TFDS else [name for name in arrays.PARTS if name in splits]
     if 'train' not in names:

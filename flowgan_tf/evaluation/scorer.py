@@ -5,11 +5,11 @@ import logging
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.cache import cache_folder
 from flowgan_tf.data import Dataset
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.files import make_writable
 from flowgan_tf.flows.classes import class_name
-from flowgan_tf.metrics.arrays import cache_folder
 from flowgan_tf.metrics.classifier import load_classifier
 from flowgan_tf.metrics.inception import load_inception
 from flowgan_tf.metrics.samples import ScoreNetwork, Scorer, load_reference

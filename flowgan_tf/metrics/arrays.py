@@ -1,12 +1,8 @@
-"""What several metrics do with arrays: check images, go through them in batches, keep results, and give their error."""
+"""What several metrics do with arrays: check images, go through them in batches, and give the error of a result."""
 
 import hashlib
-import logging
 import math
-import os
-import pathlib
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +10,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, save_arrays
 from flowgan_tf.progress import Task
-
-_LOG = logging.getLogger(__name__)
-_SEAL = 'sha256'
 
 
 def check_images(images: np.ndarray) -> np.ndarray:
@@ -70,35 +62,3 @@ def binomial_error(share: float, n: int) -> float:
 def weights_hash(weights: Iterable[np.ndarray]) -> str:
   """Returns the first 16 hexadecimal digits of the SHA-256 of a network's weights."""
   return hashlib.sha256(b''.join(weight.tobytes() for weight in weights)).hexdigest()[:16]
-
-
-def cache_folder(folder: str) -> pathlib.Path:
-  """Returns the folder of the setting `cache_dir`, which may be empty."""
-  return pathlib.Path(folder or '~/.cache/flowgan_tf').expanduser()
-
-
-def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-  """Reads arrays, numbers and strings from their file in a cache, or makes them and keeps them there.
-
-  A file that was damaged or edited is made again, with a warning. If the folder cannot be written to, a warning says
-  so. Unusual characters in the name are replaced, so that the file stays in the folder.
-  """
-  path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
-  try:
-    # NumPy leaves a damaged file open if it opened it itself.
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
-      arrays = {name: saved[name] for name in saved.files}
-    if str(arrays.pop(_SEAL)) != digest(None, arrays):
-      raise ValueError('not what was written')
-    return arrays
-  except (FileNotFoundError, NotADirectoryError):
-    pass
-  except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
-    _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
-  made = make()
-  try:
-    # A flipped bit in a zip file's directory can drop the members after the first.
-    save_arrays(path, {_SEAL: digest(None, made), **made})
-  except UsageError as error:
-    _LOG.warning('%s, and will be computed every time.', error)
-  return made

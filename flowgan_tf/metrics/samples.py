@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from flowgan_tf.cache import cached
 from flowgan_tf.data import Dataset, dequantize
-from flowgan_tf.metrics.arrays import cached
 from flowgan_tf.metrics.conditional import class_distances, label_agreement
 from flowgan_tf.metrics.scores import (
   FeatureStatistics,

@@ -10,6 +10,7 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.cache import cache_folder
 from flowgan_tf.errors import UsageError, check, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
@@ -102,7 +103,7 @@ def load_data(run: Run) -> data.Dataset:
 def data_of(config: config_dict.ConfigDict) -> data.Dataset:
   """Loads the data that a configuration names, with what it gives a generator."""
   with Task(f'loading {config.dataset}'):
-    dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    dataset = data.load(config.dataset, config.data_dir, config.image_size, cache_folder(config.cache_dir))
   return dataclasses.replace(dataset, given=config.condition)
 
 

@@ -102,7 +102,7 @@ class ReportSettings(Settings):
   )
   cache_dir: str = setting(
     '',
-    'Folder for classifiers and reference features of the scores. Default: ~/.cache/flowgan_tf.',
+    'Folder for classifiers, features of reference images, and decoded images of TFDS. Default: ~/.cache/flowgan_tf.',
     must=_PATH,
     free=True,
   )

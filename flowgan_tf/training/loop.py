@@ -14,12 +14,12 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.cache import cache_folder, cached
 from flowgan_tf.errors import UsageError, check, check_memory
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.registry import arguments_of, generator_of
-from flowgan_tf.metrics.arrays import cache_folder, cached
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task

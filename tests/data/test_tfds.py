@@ -3,6 +3,7 @@
 import http.server
 import io
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -137,6 +138,32 @@ def test_three_splits_are_taken_as_they_are(copy, monkeypatch):
   monkeypatch.setattr(arrays, 'write_array_folder', None)
   (copy / 'faces' / '1.0.0' / 'faces-test.tfrecord-00000-of-00001').unlink()
   assert load('faces', str(copy)).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize('label', [0, None])
+def test_decoded_images_are_kept(tmp_path, monkeypatch, label):
+  root, cache = tmp_path / 'root', tmp_path / 'cache'
+  records = prepare(root, label=label)
+
+  def facts(cache_dir=None):
+    found = load('faces', str(root), cache_dir=cache_dir)
+    return found.fingerprint, found.num_classes, found.class_names
+
+  expected = facts()
+  assert facts(cache) == expected
+  [file] = cache.iterdir()
+  with monkeypatch.context() as patch:
+    patch.setattr(tfds, '_read', refuse)
+    assert facts(cache) == expected
+    os.utime(next(records.glob('*.tfrecord*')), (0, 0))  # The source may have changed.
+    with pytest.raises(UsageError, match='damaged data set'):
+      facts(cache)
+  assert facts(cache) == expected
+  [other] = {*cache.iterdir()} - {file}
+  other.write_bytes(other.read_bytes()[:-100])
+  assert facts(cache) == expected
+  monkeypatch.setattr(arrays, 'IN_MEMORY', 0)  # Too much for the cache.
+  assert facts(tmp_path / 'other') == expected
 
 
 @pytest.mark.parametrize(('other', 'sizes'), [(['test'], [36, 4, 9]), (['validation'], [36, 4, 7]), ([], [32, 4, 4])])

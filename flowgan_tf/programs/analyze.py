@@ -14,7 +14,7 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, options
-from flowgan_tf.runs.pretrained import find_folder
+from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.settings import CHECKPOINTS
 from flowgan_tf.study import ANALYSES
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
   if not FLAGS.what:
     raise UsageError(f'--what must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
   settings = analysis_settings(FLAGS.what)
-  workdirs = [*map(find_folder, arguments)]
+  workdirs = [*map(find_run, arguments)]
   command.load_tensorflow()
   statuses = [0]
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
       statuses.append(command.status_of(error))
       print(f'analyze: {command.message(error)}', file=sys.stderr, flush=True)
 
-  for workdir in [*map(fg.runs.run.find_run, workdirs)]:
+  for workdir in workdirs:
     with noted(), fg.study.studying(workdir, FLAGS.checkpoint, FLAGS.label) as apply:
       for what, values in settings.items():
         with noted():

@@ -19,7 +19,8 @@ from absl import logging as absl_logging
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, did_you_mean, is_path
 from flowgan_tf.plugins import search_in
-from flowgan_tf.runs.pretrained import PREFIX, find_folder
+from flowgan_tf.runs.folder import find_run
+from flowgan_tf.runs.pretrained import PREFIX
 
 FLAGS = flags.FLAGS
 
@@ -209,4 +210,4 @@ def run_argument(arguments: list[str]) -> pathlib.Path:
   """Returns the folder of RUN, the only positional argument of a program."""
   if len(arguments) != 1:
     raise UsageError(f'expected one run folder, as in `{program()} runs/demo`; got {len(arguments)} arguments')
-  return find_folder(arguments[0])
+  return find_run(arguments[0])

@@ -44,19 +44,18 @@ _OF_EVALUATION = ('samples', 'scorer', 'inception_weights', 'float64', 'strategy
 
 def main(arguments: list[str]) -> int:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run; or checks the run."""
-  argument = command.run_argument(arguments)
+  workdir = command.run_argument(arguments)
   command.refuse_idle(*((_OF_EVALUATION, 'with --check') if FLAGS.check else (['check_images'], 'without --check')))
   if FLAGS.samples == 0:
     command.refuse_idle(('scorer', 'inception_weights'), 'with --samples=0')
   command.load_tensorflow()
-  workdir = fg.runs.run.find_run(argument)
   if FLAGS.check:
     return _check(workdir)
   if not FLAGS.strategy:
     fg.cores.compute_parts()
   records = fg.evaluation.evaluate_run(
     workdir,
-    fg.runs.checkpoints.available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint],
+    fg.runs.folder.available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint],
     FLAGS.split,
     FLAGS.samples,
     float64=FLAGS.float64,

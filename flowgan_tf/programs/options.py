@@ -19,7 +19,7 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.data.names import check_exists, is_local
-from flowgan_tf.errors import UsageError, check_choice
+from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.files import read_record
 from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
@@ -34,8 +34,8 @@ from flowgan_tf.runs.config import (
   short_flags,
   validate,
 )
-from flowgan_tf.runs.folder import check_same_training, exclusive, has_saved, read_description
-from flowgan_tf.runs.pretrained import PREFIX, find_folder
+from flowgan_tf.runs.folder import available, check_same_training, exclusive, find_run, read_description
+from flowgan_tf.runs.pretrained import PREFIX
 from flowgan_tf.runs.settings import CHECKPOINTS
 
 FLAGS = flags.FLAGS
@@ -118,7 +118,7 @@ def configurations(
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  saved = read_description(workdir) if workdir and has_saved(workdir) else None
+  saved = read_description(workdir) if workdir and available(workdir) else None
   if saved and FLAGS.config is None:
     base, said = saved.config.copy_and_resolve_references(), ''
   else:
@@ -176,9 +176,9 @@ def configurations(
 def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   """Checks that the data and the run from which a training starts exist, before TensorFlow is loaded."""
   check_exists(config.dataset, config.data_dir)
-  if config.init_from and not has_saved(workdir):
+  if config.init_from and not available(workdir):
     try:
-      find_folder(config.init_from)
+      find_run(config.init_from)
     except UsageError as error:
       raise UsageError(f'`init_from`: {error}', 'init_from') from error
 
@@ -251,6 +251,9 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
       kind = analyses[name].Settings
       given = ours - {flag for flag in ours if FLAGS[flag].using_default_value}
       values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in given}
+      for flag in analyses[name].needs_flags:
+        needed = flag.removeprefix('--').partition('=')[0]
+        check(needed, values.get(needed), f'given for {name}, as in {flag}', values.get(needed))
       found[name] = dataclasses.asdict(kind(**values))
     chosen = {analyses[name].name for name in found}
     command.refuse_idle((n for n in ours if not chosen & {*users[n][1]}), f'with --what={",".join(what)}')

@@ -91,8 +91,6 @@ def _settings(seed, weight):
 def _check(configs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
   config = configs[0]
-  if config.init_from:
-    fg.runs.run.find_run(config.init_from)
   objectives = list(map(fg.objectives.objective.make_objective, configs))
   dataset = fg.runs.run.data_of(config)
   if dataset.is_table and analyses:

@@ -88,7 +88,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   if not fg.replicas.make_replicas(config.strategy).is_chief:
     return 0
   if config.evaluate:
-    checkpoints = fg.runs.checkpoints.available(workdir)
+    checkpoints = fg.runs.folder.available(workdir)
     samples = 0 if _unscored(config) else FLAGS.samples
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from flowgan_tf.errors import UsageError, check_choice
 from flowgan_tf.files import sync
 from flowgan_tf.flows import Generator
+from flowgan_tf.runs.folder import available, steps_in
 from flowgan_tf.runs.settings import CHECKPOINTS
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Checkpoints:
     it cannot write the checkpoint.
     """
     folder, step = self._folder / name, int(self._step)
-    if step in _steps(folder):
+    if step in steps_in(folder):
       return
     folder.mkdir(parents=True, exist_ok=True)  # This error names what is in the way; TensorFlow's does not.
     keep = 2 if name == 'latest' else 1
@@ -82,16 +83,6 @@ class Checkpoints:
     if path is not None:
       _restore(self._checkpoints['latest'], path, self._identity, whole=True)
     return path is not None
-
-
-def available(workdir: pathlib.Path) -> list[str]:
-  """Returns the names of the checkpoints that a run has, in the order of `CHECKPOINTS`."""
-  return [name for name in CHECKPOINTS if _steps(workdir / 'checkpoints' / name)]
-
-
-def latest_step(workdir: pathlib.Path) -> int:
-  """Returns the step at which the training of a run resumes, by the checkpoint's name; 0 if it has no `latest`."""
-  return max(_steps(workdir / 'checkpoints' / 'latest'), default=0)
 
 
 def restore_generator(
@@ -129,34 +120,12 @@ def _restore_parts(workdir, checkpoint, parts, identity):
 
 
 def _newest(folder: pathlib.Path) -> pathlib.Path | None:
-  return folder / f'ckpt-{steps[-1]}' if (steps := _steps(folder)) else None
-
-
-def _steps(folder: pathlib.Path) -> list[int]:
-  """Returns the steps of the finished checkpoints in a folder, oldest first, without the ones that a user removed.
-
-  TensorFlow keeps a list of them. Its own reader may see half of the list while a training replaces it.
-  """
-  listing = folder / 'checkpoint'
-  try:
-    text = listing.read_text()
-  except (FileNotFoundError, NotADirectoryError):
-    return []
-  except (OSError, ValueError):
-    text = ''
-  steps = {int(step) for step in re.findall(r'^(?:all_)?model_checkpoint_paths?: "ckpt-(\d+)"$', text, re.MULTILINE)}
-  if not steps:  # TensorFlow would find no checkpoint, and a training would start again.
-    raise UsageError(
-      f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'
-    )
-  found = [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
-  # A training may have replaced all of them since the list was read; a run must not seem to have none.
-  return found if found or listing.read_text() == text else _steps(folder)
+  return folder / f'ckpt-{steps[-1]}' if (steps := steps_in(folder)) else None
 
 
 def _sweep(folder: pathlib.Path) -> None:
   """Removes what is left of saves that were cut off. TensorFlow writes in `ckpt-N_temp` until the files are whole."""
-  steps = _steps(folder)
+  steps = steps_in(folder)
   for leftover in folder.glob('ckpt-*_temp'):
     name = leftover.name.removesuffix('_temp')
     if int(name.removeprefix('ckpt-')) not in steps:

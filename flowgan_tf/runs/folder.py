@@ -1,6 +1,6 @@
-"""The folder of a run, which only one training may use at a time, and its `config.json`.
+"""The folder of a run, which only one training may use at a time: its `config.json`, and which checkpoints it has.
 
-A program reads the settings of a run here before it loads TensorFlow.
+A program reads this before it loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
-from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.plugins import check_found, search_in
 from flowgan_tf.runs.config import default_config, plugins_of, training_changes, used
+from flowgan_tf.runs.pretrained import find_folder
+from flowgan_tf.runs.settings import CHECKPOINTS
 
 if TYPE_CHECKING:
   from flowgan_tf import data
-
-checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
@@ -73,9 +72,46 @@ def read_description(workdir: pathlib.Path) -> Description | None:
     raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
 
-def has_saved(workdir: pathlib.Path) -> bool:
-  """Returns whether a training has saved a checkpoint there. Unlike `checkpoints.available`, it needs no TensorFlow."""
-  return any(workdir.glob('checkpoints/*/checkpoint'))  # TensorFlow writes this file at the end of the first save.
+def available(workdir: pathlib.Path) -> list[str]:
+  """Returns the names of the checkpoints that a run has, in the order of `CHECKPOINTS`."""
+  return [name for name in CHECKPOINTS if steps_in(workdir / 'checkpoints' / name)]
+
+
+def latest_step(workdir: pathlib.Path) -> int:
+  """Returns the step at which the training of a run resumes, by the checkpoint's name; 0 if it has no `latest`."""
+  return max(steps_in(workdir / 'checkpoints' / 'latest'), default=0)
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+  """Returns the steps of the finished checkpoints in a folder, oldest first, without the ones that a user removed.
+
+  TensorFlow keeps a list of them. Its own reader may see half of the list while a training replaces it.
+  """
+  listing = folder / 'checkpoint'
+  try:
+    text = listing.read_text()
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except (OSError, ValueError):
+    text = ''
+  steps = {int(step) for step in re.findall(r'^(?:all_)?model_checkpoint_paths?: "ckpt-(\d+)"$', text, re.MULTILINE)}
+  if not steps:  # TensorFlow would find no checkpoint, and a training would start again.
+    raise UsageError(
+      f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'
+    )
+  found = [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
+  # A training may have replaced all of them since the list was read; a run must not seem to have none.
+  return found if found or listing.read_text() == text else steps_in(folder)
+
+
+def find_run(workdir: str | os.PathLike) -> pathlib.Path:
+  """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
+  workdir = find_folder(workdir)
+  if not (workdir / 'config.json').exists():
+    raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
+  if not available(workdir):
+    raise UsageError(f'{workdir}: has no checkpoint yet')
+  return workdir
 
 
 def count_rollback(workdir: pathlib.Path) -> int:
@@ -112,11 +148,11 @@ def open_workdir(
     if any(workdir.iterdir()):
       said = f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run'
       raise UsageError(said, 'workdir')
-  elif checkpoints.available(workdir):
+  elif available(workdir):
     check_same_training(workdir, config, old.config)
     if new.data != old.data:
       raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
-    if (done := checkpoints.latest_step(workdir)) > config.steps:
+    if (done := latest_step(workdir)) > config.steps:
       said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
       raise UsageError(said, 'steps')
     new = old._replace(config=config, plugins=new.plugins, class_names=new.class_names)

@@ -16,10 +16,10 @@ from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
-from flowgan_tf.runs.checkpoints import available, restore_generator
+from flowgan_tf.runs.checkpoints import restore_generator
 from flowgan_tf.runs.config import run_identity
-from flowgan_tf.runs.folder import read_description
-from flowgan_tf.runs.pretrained import find_folder, unpack
+from flowgan_tf.runs.folder import available, find_run, read_description
+from flowgan_tf.runs.pretrained import unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,16 +105,6 @@ def data_of(config: config_dict.ConfigDict) -> data.Dataset:
   with Task(f'loading {config.dataset}'):
     dataset = data.load(config.dataset, config.data_dir, config.image_size, cache_folder(config.cache_dir))
   return dataclasses.replace(dataset, given=config.condition)
-
-
-def find_run(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
-  workdir = find_folder(workdir)
-  if not (workdir / 'config.json').exists():
-    raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
-  if not available(workdir):
-    raise UsageError(f'{workdir}: has no checkpoint yet')
-  return workdir
 
 
 def make_generator(

@@ -29,7 +29,7 @@ from flowgan_tf.study.summary import Study, Summary
 from flowgan_tf.study.temperature import Temperature
 
 bijectors = lazy_import('flowgan_tf.bijectors.base')
-checkpoints = lazy_import('flowgan_tf.runs.checkpoints')
+folders = lazy_import('flowgan_tf.runs.folder')
 runs = lazy_import('flowgan_tf.runs.run')
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def studying(
   Raises:
     UsageError: If the run or its data cannot be read, or have no such class.
   """
-  if checkpoint is None and 'best_score' in checkpoints.available(pathlib.Path(workdir)):
+  if checkpoint is None and 'best_score' in folders.available(pathlib.Path(workdir)):
     checkpoint = 'best_score'
   subject = Subject(runs.load_run(workdir, checkpoint), label)
   with bijectors.clearing_caches():

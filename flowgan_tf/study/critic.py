@@ -20,7 +20,7 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
-from flowgan_tf.runs.pretrained import PREFIX, find_folder
+from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED, find_folder
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
@@ -74,7 +74,7 @@ class CriticSettings(Settings):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.other and not self.other.startswith(PREFIX):  # A pretrained flow would be unpacked.
+    if self.other and self.other not in {PREFIX + name for name in PRETRAINED}:  # A pretrained flow would be unpacked.
       with _of_other():
         find_folder(self.other)
     for name in self.divergences:
@@ -120,7 +120,7 @@ class Critic(Analysis):
   def check(self, settings: CriticSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     check('other', settings.other, 'the folder of another run, which plays the model', settings.other != '')
     with _of_other():
-      description = folders.read_description(runs.find_run(settings.other))
+      description = folders.read_description(folders.find_run(settings.other))
     same = description is not None and description.data['fingerprint'] == dataset.fingerprint
     check('other', settings.other, f'a run that was trained on {dataset.name} as it is now', same)
     for name in settings.critics:

@@ -24,7 +24,6 @@ folders = lazy_import('flowgan_tf.runs.folder')
 log = lazy_import('flowgan_tf.runs.log')
 metrics = lazy_import('flowgan_tf.metrics')
 pretrained = lazy_import('flowgan_tf.runs.pretrained')
-runs = lazy_import('flowgan_tf.runs.run')
 
 _FORMER_NAMES = {'critic_gap': 'independent_critic'}  # of analyses, which files of older runs still have
 _KINDS = ['MLE', 'ADV', 'Hybrid']
@@ -157,7 +156,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   damage: list[str] = []
   for workdir in workdirs:
     if not os.path.lexists(os.path.join(workdir, 'config.json')):
-      runs.find_run(workdir)  # Raises: a mistake in the arguments is not damage.
+      folders.find_run(workdir)  # Raises: a mistake in the arguments is not damage.
     try:
       summaries.append(read_summary(workdir))
       damage += summaries[-1].damage
@@ -186,7 +185,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  description = folders.read_description(runs.find_run(workdir))
+  description = folders.read_description(folders.find_run(workdir))
   facts = description.data
   damage: list[str] = []
   records = _read(lambda: log.read_metrics(workdir), damage) or []

@@ -24,9 +24,9 @@ from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import make_replicas
-from flowgan_tf.runs.checkpoints import Checkpoints, available, latest_step
+from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
-from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description
+from flowgan_tf.runs.folder import available, count_rollback, exclusive, latest_step, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.run import data_of
 from flowgan_tf.runs.seeds import Purpose

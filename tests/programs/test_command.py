@@ -140,7 +140,8 @@ for program, *arguments in eval(sys.argv[1]):
 def test_help_and_refusals_do_without_tensorflow(tmp_path):
   workdir = tmp_path / 'run'
   (workdir / 'checkpoints' / 'latest').mkdir(parents=True)
-  (workdir / 'checkpoints' / 'latest' / 'checkpoint').touch()
+  (workdir / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
+  (workdir / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
   write_description(workdir, Description(default_config(), {}))
   cases = {
     ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',
@@ -150,6 +151,10 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('export',): 'expected one run folder, as in `export runs/demo`; got 0 arguments',
     ('export', ''): 'arguments must be paths. Got: an empty one.',
     ('analyze', workdir, '--what=gmm', '--noise_vectors=3'): '--noise_vectors must be left out, as it has no',
+    ('analyze', workdir, '--what=critic'): '--other must be given for critic, as in --other=RUN. Got: None.',
+    ('analyze', workdir, '--what=critic', '--other=pretrained:mnits'): '--other: pretrained:mnits: no such flow; did',
+    ('export', tmp_path): f'{tmp_path}: holds no config.json, so it is not the folder of a training',
+    ('train', f'--init_from={tmp_path}'): f'--init_from: {tmp_path}: holds no config.json',
     ('evaluate', workdir, '--samples=0', '--scorer=resnet'): '--scorer must be left out, as it has no effect',
     ('evaluate', f'{workdir}n'): f'runn: no such folder; expected the folder of a training; did you mean {workdir}?',
     ('analyze', workdir, f'{workdir}n', '--what=gmm'): 'runn: no such folder; ',

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import checkpoints as runs_checkpoints
-from flowgan_tf.runs.checkpoints import Checkpoints, available, latest_step, restore_generator
+from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
+from flowgan_tf.runs.folder import available, latest_step
 from flowgan_tf.runs.run import make_generator
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
 

@@ -8,8 +8,15 @@ import pytest
 
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
-from flowgan_tf.runs.folder import count_rollback, exclusive, open_workdir, read_description, write_description
-from flowgan_tf.runs.run import find_run, load_run
+from flowgan_tf.runs.folder import (
+  count_rollback,
+  exclusive,
+  find_run,
+  open_workdir,
+  read_description,
+  write_description,
+)
+from flowgan_tf.runs.run import load_run
 from tests.tiny import edit_record, make_config, write_images
 
 

@@ -18,8 +18,7 @@ from flowgan_tf.configs import digits
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.replicas import SINGLE
-from flowgan_tf.runs.checkpoints import available
-from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.folder import available, read_description
 from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop

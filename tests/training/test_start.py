@@ -9,8 +9,8 @@ import pytest
 from flowgan_tf.data import dequantize, load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.runs.checkpoints import Checkpoints, latest_step
-from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.folder import latest_step, read_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop

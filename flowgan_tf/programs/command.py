@@ -18,9 +18,12 @@ from absl import logging as absl_logging
 
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, did_you_mean, is_path
+from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import search_in
 from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.pretrained import PREFIX
+
+tf = lazy_import('tensorflow')
 
 FLAGS = flags.FLAGS
 
@@ -183,7 +186,7 @@ def load_tensorflow() -> None:
       progress.shown_on(ours),
       progress.Task('loading TensorFlow'),
     ):
-      tf = importlib.import_module('tensorflow')
+      importlib.import_module('tensorflow')
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)
@@ -197,6 +200,15 @@ def load_tensorflow() -> None:
   logger.setLevel(logging.WARNING)
   # TensorFlow warns of functions that it traces often, and knows them by their code. Each run of a sweep has its own.
   logger.addFilter(lambda record: 'triggered tf.function retracing' not in record.getMessage())
+
+
+def warn_of_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> None:
+  """Warns if the processor, as Linux describes it, lacks instructions for bfloat16 and there is no GPU."""
+  path = pathlib.Path(cpuinfo)
+  # avx512_bf16 and amx_bf16 of x86, and bf16 of ARM.
+  if path.exists() and 'bf16' not in path.read_text() and not tf.config.list_physical_devices('GPU'):
+    said = 'mixed_bfloat16 may take several times as long as float32 here, because the processor has no instructions'
+    progress.write(f'{said} for bfloat16: {path} lists no bf16.')
 
 
 def refuse_idle(names: Iterable[str], why: str) -> None:

@@ -60,6 +60,8 @@ def start(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
     command.refuse_idle(['samples'], f'with {why}')
   options.check_sources(config, workdir)
   command.load_tensorflow()
+  if config.precision == 'mixed_bfloat16':
+    command.warn_of_bfloat16()
   if not (config.jit or config.strategy or generator_of(config).traits.computed_whole):
     fg.cores.compute_parts()
 

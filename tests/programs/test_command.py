@@ -190,6 +190,20 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
   assert done.stderr.count('has loaded TensorFlow\n') == 3, done.stderr
 
 
+@pytest.mark.parametrize('flag', ['', 'avx512_bf16', 'amx_bf16', 'bf16'])
+def test_a_processor_without_bfloat16_is_named(tmp_path, monkeypatch, capsys, flag):
+  path, gpus = tmp_path / 'cpuinfo', []
+  path.write_text(f'processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni {flag}\n')
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
+  command.warn_of_bfloat16(str(path))
+  found = capsys.readouterr().err
+  assert 'times as long as float32 here, because' in found and found.count('\n') == 1 if not flag else not found
+  command.warn_of_bfloat16(str(tmp_path / 'macOS'))
+  gpus.append('a GPU')
+  command.warn_of_bfloat16(str(path))
+  assert capsys.readouterr().err == ''
+
+
 def test_float32_products_are_float32(tmp_path):
   """And not TF32, TensorFlow's default on newer GPUs."""
   setting = tf.config.experimental

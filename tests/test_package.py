@@ -17,7 +17,7 @@ CHECKOUT = PACKAGE.parent
 
 # Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
 NOT_SHOWN = {
-  *('files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'signals', 'version', 'weights'),
+  *('cache', 'files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'signals', 'version', 'weights'),
   *('configs', 'programs'),
 }
 

@@ -121,7 +121,8 @@ def test_a_bad_flag_ends_in_one_line_before_anything_is_made(tmp_path, monkeypat
 
 def test_a_run_that_began_without_an_evaluation_goes_on_without_one(tmp_path):
   (tmp_path / 'checkpoints' / 'latest').mkdir(parents=True)
-  (tmp_path / 'checkpoints' / 'latest' / 'checkpoint').touch()
+  (tmp_path / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
+  (tmp_path / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
   write_description(tmp_path, Description(parsed_config(['--evaluate=false']), {}))
   assert not parsed_config([], tmp_path).evaluate and parsed_config(['--evaluate'], tmp_path).evaluate
   assert parsed_config([]).evaluate

@@ -1,6 +1,6 @@
 """Parts of a batch, each computed on one core of the CPU.
 
-TensorFlow divides each operation among the cores and waits for the slowest. Small operations gain little by that, and
+TensorFlow divides each operation among the cores and waits for the slowest. Small operations gain little from this, and
 most operations of Jet and Real-NVP are small. They gain more if each core computes a part of the batch by itself.
 `docs/speed.md` has the numbers. Parts change nothing but rounding.
 """

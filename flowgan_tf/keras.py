@@ -289,7 +289,7 @@ class FlowModel(keras.Model):
     """Describes the model: the flow's builder, the shape of an image, all arguments, and what is frozen.
 
     Raises:
-      ValueError: If no builder made the flow, or one that is named like a builder of this package.
+      ValueError: If no builder made the flow, or the builder is not ours but has the name of one of ours.
     """
     if self.flow._build is None:
       raise ValueError(
@@ -360,7 +360,7 @@ class FlowModel(keras.Model):
     for name, variable in named.items():
       variable.assign(store[name])
       if variable.constraint is not None and not np.allclose(variable.constraint(variable), variable.value):
-        said = f'{name!r} breaks its constraint, which would change it in training; has its network random masks?'
+        said = f'{name!r} breaks its constraint, which would change it in training; does its network have random masks?'
         warnings.warn(said, stacklevel=2)
 
 

@@ -57,7 +57,7 @@ def folders_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def check_found(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-  """Checks that Python did not find another module of the same name than the one in the expected folder.
+  """Checks that Python found the module in the expected folder, and not another one of the same name.
 
   A module whose folder is gone may have moved. Both arguments are as from `folders_of`.
   """

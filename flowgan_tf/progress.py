@@ -7,9 +7,9 @@ with Task('likelihood', total=10_000) as task:
     task.advance(len(batch))
 ```
 
-The work only counts. A thread looks at the open tasks once a second, and alone measures speed and prints. A task that
-ends within 3 seconds is not shown. Other uses of the package are silent: only the tasks inside of `Task('')` are shown,
-which the programs and `training.train` open.
+The work only counts. A thread looks at the open tasks once a second, measures speed and prints. A task that ends within
+3 seconds is not shown. Other uses of the package are silent: only tasks inside of `Task('')` are shown, and only the
+programs and `training.train` open such a task.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Task:
         self._bar.close()
 
   def advance(self, count: int = 1) -> None:
-    """Counts what is done; what is more than the total, as padding is, does not count."""
+    """Counts what is done, up to the total: padding beyond it does not count."""
     self._done += count if self._total is None else min(count, self._total - self._done)
 
   def __str__(self) -> str:
@@ -136,7 +136,7 @@ def write(line: str) -> None:
 
 @contextlib.contextmanager
 def shown_on(stream: TextIO) -> Iterator[None]:
-  """Prints on another stream in its block, for work that itself must not write on standard error."""
+  """Prints on another stream in its block, for work that must not write on standard error itself."""
   global _stream
   _stream = stream
   try:

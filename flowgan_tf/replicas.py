@@ -112,7 +112,7 @@ class Replicas:
     if differing:
       name = differing[0]
       raise UsageError(
-        f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike on the chief.',
+        f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike the chief.',
         name,
       )
     raise ConnectionError("another worker was refused, because its settings or data differ from the chief's")

@@ -55,11 +55,11 @@ def setting(
     must: What else a value must be, in words, and the function that tells whether it is.
     short: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
     free: Whether a run that is resumed may change it.
-    of_training: Whether only a training heeds a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
+    of_training: Whether only a training uses a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
 
   Raises:
-    UsageError: If the type is unknown, or there is a range for what is no number. The class that has the field refuses
-      a default that is not allowed.
+    UsageError: If the type is unknown, or a range is given although the type is not a number. The class that has the
+      field refuses a default that is not allowed.
   """
   kind = kind or type(default)
   check('kind', kind, 'bool, int, float, str or tuple; a default of None needs one', kind in _KINDS)

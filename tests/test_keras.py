@@ -356,7 +356,7 @@ def test_weights_that_break_a_constraint_are_named(tmp_path):
     for constraint in (None, lambda value: tf.clip_by_value(value, -1.0, 1.0))
   )
   first.save_weights(tmp_path / 'flow.weights.h5')
-  with pytest.warns(UserWarning, match="^'000_Variable' breaks its constraint, .*has its network random masks?"):
+  with pytest.warns(UserWarning, match="^'000_Variable' breaks its constraint, .*does its network have random masks?"):
     second.load_weights(tmp_path / 'flow.weights.h5')
 
 

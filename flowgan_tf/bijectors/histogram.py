@@ -57,9 +57,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   ```
 
   A network does not say how probable each bin is, but how probable groups of bins are. Of 256 bins, each of the first
-  six and the last six is a group of its own, and the others form groups of four, or two beside these. Other numbers of
-  bins are divided in the same proportions, but the first bin and the last one always are groups. Within a group, the
-  histogram stays what it is:
+  six and the last six is a group of its own. The next two bins at each end form a group, and all others form groups of
+  four. Other numbers of bins are divided in the same proportions, but the first bin and the last one always are groups.
+  Within a group, the histogram does not change:
 
   ```none
   P_g = (1 - e) softmax_g(log Q_g + network_g(coarser pixels)) + e Q_g

@@ -20,8 +20,8 @@ _AT_ONCE = 2**22  # values of images whose conditions are computed together
 class Condition:
   """One kind of condition for the images of a data set, or none, which is false.
 
-  Conditions that are computed from an image see its grey levels without the noise of dequantisation. So they say
-  nothing about that noise, and p(x | c) remains the density of a discrete image with noise.
+  Conditions that are computed from an image see its grey levels without the noise of dequantisation. So they do not
+  depend on that noise, and p(x | c) remains the density of a discrete image with noise.
   """
 
   kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'; '' for a generator without conditions.

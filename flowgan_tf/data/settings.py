@@ -38,7 +38,7 @@ class DataSettings(Settings):
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)
-  spread_labels: bool = setting(False, 'Whether images without a label get the label of images that are near.')
+  spread_labels: bool = setting(False, 'Whether images without a label get the label of nearby images.')
   flip: bool = setting(False, 'Random horizontal flips of training images.')
   shift: int = setting(0, 'Largest number of pixels by which training images are moved, in both directions.', 0, 1000)
   batch_size: int = setting(100, 'Images per batch.', 1, 65_536, short=True)

@@ -37,7 +37,7 @@ _REAL_SEED = 1  # The reference's noise has another seed.
 _ORDER_SEED = 0  # Data may be sorted by class, but each split of the samples must see all classes.
 _SPREAD_CONDITIONS, _SPREAD_SAMPLES = 100, 8
 _FEWEST_QUICK = 500
-# What is the same for real images and for samples, or says nothing about real images.
+# Not scores of images: the same for samples and real images, or meaningless for real images.
 _ONLY_OF_SAMPLES = (
   *('classifier_accuracy', 'score_splits', 'scorer', 'scorer_hash', 'reference_images'),
   *('labeller_accuracy', 'saturated', 'non_finite', 'sample_std', 'psnr', 'ssim'),

@@ -40,7 +40,7 @@ T = TypeVar('T', bound='Generator', covariant=True)
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-  """What is known of a generator before it is built, so that nobody needs to compare its name."""
+  """What is known of a generator before it is built, so that no code needs to compare names."""
 
   draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
   noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
@@ -102,7 +102,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
       a number of at least 2, `dtype` is not 'float32', 'float64', 'mixed_bfloat16' or 'mixed_float16', or the function
-      returns something else than a generator of that dtype whose samples have that shape.
+      returns something other than a generator of that dtype whose samples have that shape.
   """
   if build is None:
     return functools.partial(builder, **traits)
@@ -148,14 +148,14 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
 
 
 def _check_built(name: str, generator: Any, shape: Sequence[int], dtype: str | None) -> None:
-  """Checks what a builder has returned. One that ignores its `dtype` would pass float32 results off as others."""
+  """Checks what a builder has returned. If it ignored its `dtype`, it would pass float32 off as another dtype."""
   expected = 'a function that returns a `flowgan_tf.flows.Flow` or `ImplicitGenerator`'
   check(name, generator, expected, isinstance(generator, generators.Generator))
   found = generator.event_shape
   check(name, str(found), f'a function whose samples have shape {tuple(shape)}', found.is_compatible_with(shape))
   if dtype is None:
     return
-  expected = f'a function that heeds its `dtype`, here {dtype}'
+  expected = f'a function that uses its `dtype`, here {dtype}'
   computed = generator.dtype.name
   check(name, computed, expected, computed == ('float64' if dtype == 'float64' else 'float32'))
   if dtype.startswith('mixed'):

@@ -1,9 +1,9 @@
 """The classifiers behind the Inception and MODE scores: networks trained on the data set itself.
 
-The scores need p(y|x) from a classifier that knows the data. A network pretrained on ImageNet says little about digits,
-and a download is not always possible. The small classifier trains in about a minute on two CPU cores. It suffices for
-digits. The residual one trains longer, on images that are moved and mirrored, and suits photographs. Both are kept in a
-cache.
+The scores need p(y|x) from a classifier that knows the data. A network pretrained on ImageNet is of little use for
+digits, and a download is not always possible. The small classifier trains in about a minute on two CPU cores. It
+suffices for digits. The residual one trains longer, on images that are moved and mirrored, and suits photographs. Both
+are kept in a cache.
 """
 
 import dataclasses

@@ -26,8 +26,8 @@ class Adversary(Term):
   """The divergence `V` between data and model, as a critic estimates it.
 
   With `jensen_shannon`, `least_squares` and `relativistic` the generator minimises that divergence's own generator loss
-  instead of V. A lazy penalty [1] is part of the loss of only one in `penalty_interval` critic updates, with as many
-  times its weight.
+  instead of V. A lazy penalty [1] is part of the loss of only one in `penalty_interval` critic updates, with
+  `penalty_interval` times its weight.
 
   #### References
 
@@ -54,7 +54,7 @@ class Adversary(Term):
       None, "one_centered or zero_centered. Default: the divergence's own.", kind=str, choices=PENALTIES
     )
     penalty_interval: int = setting(
-      1, 'Critic updates from one penalty to the next, which counts for all of them.', 1, 10**9
+      1, 'Critic updates from one penalty to the next. A penalty counts for all of them.', 1, 10**9
     )
     critic: str = setting('dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, of_training=True)
     critic_sees: str = setting(
@@ -68,7 +68,7 @@ class Adversary(Term):
       False, "One batch of images and noise for all critic steps, as in the paper's code.", of_training=True
     )
     init_critic: bool = setting(
-      False, 'Also start from the critic of `init_from`, which only `latest` has.', of_training=True
+      False, 'Also start from the critic of `init_from`. Only its checkpoint `latest` has one.', of_training=True
     )
 
     @classmethod

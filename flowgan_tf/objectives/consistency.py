@@ -20,7 +20,7 @@ conditions = lazy_import('flowgan_tf.data.conditions')
 
 
 class Consistency(Term):
-  """The squared error of samples that are reduced again, against their conditions.
+  """The squared error between samples, reduced again, and their conditions.
 
   ```none
   consistency_weight mean (reduce(G(z, c)) - c)^2,   the mean over samples and over the numbers of a condition
@@ -38,7 +38,7 @@ class Consistency(Term):
 
     consistency_weight: float = setting(
       0.0,
-      'Weight of the squared error of samples, reduced again, against their conditions.',
+      'Weight of the squared error between samples, reduced again, and their conditions.',
       must=NOT_NEGATIVE,
       of_training=True,  # It needs the kind of the condition.
     )

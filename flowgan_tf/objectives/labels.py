@@ -36,7 +36,7 @@ class Labels(Term):
 
     class_weight: float = setting(0.0, 'Weight of -log p(y | x) in the loss of a flow with classes.', must=NOT_NEGATIVE)
     class_temperature: float = setting(
-      1.0, 'p(y | x) in the loss is a softmax of log p(x, y) over this.', must=POSITIVE
+      1.0, 'In the loss, p(y | x) is the softmax of log p(x, y) divided by this.', must=POSITIVE
     )
 
     @classmethod

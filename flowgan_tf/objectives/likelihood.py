@@ -40,18 +40,18 @@ class Likelihood(Term):
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(AnySettings):
-    """The weight of the likelihood, and what it is the likelihood of."""
+    """The weight of the likelihood, and pseudo-labels."""
 
     lambda_: float = setting(
       0.1, 'Weight of the likelihood in the hybrid objective, in V - lambda log p.', must=NOT_NEGATIVE, short=True
     )
     final_lambda: float | None = setting(
       None,
-      'Lambda at the last step, from which each step differs by the same factor. Default: lambda.',
+      'Lambda at the last step. Each step changes it by the same factor. Default: lambda.',
       kind=float,
       must=NOT_NEGATIVE,
     )
-    pseudo_labels: bool = setting(False, "Likelihood of an image together with its cluster's component of the prior.")
+    pseudo_labels: bool = setting(False, 'Use the joint likelihood of an image and the component of its cluster.')
 
     def __post_init__(self):
       super().__post_init__()
@@ -63,7 +63,7 @@ class Likelihood(Term):
       arguments, pseudo_labels = arguments_of(config), config.pseudo_labels
       for expected, holds in (
         (
-          f'False for a generator without several components, which here is {config.generator}',
+          f'False for a generator with a single component, here {config.generator}',
           arguments.get('components', 1) > 1,
         ),
         (

@@ -90,7 +90,7 @@ class Objective:
   Source: A. Grover, M. Dhar, S. Ermon. Flow-GAN. AAAI 2018, section 4, eq. 7. https://arxiv.org/abs/1705.08868
   """
 
-  terms: tuple[Term, ...]  #: What the generator minimises the sum of.
+  terms: tuple[Term, ...]  #: The terms, whose sum the generator minimises.
 
   @property
   def adversary(self) -> Adversary | None:

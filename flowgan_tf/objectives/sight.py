@@ -54,7 +54,7 @@ def see(sees: str, generator: Generator, images: tf.Tensor) -> tf.Tensor:
 
   Args:
     sees: Parts, such as 'pixels+logits+noise'.
-    generator: The flow whose noise is meant.
+    generator: The flow that computes the noise.
     images: Images `[n, height, width, channels]`, or rows of a table `[n, d]`.
   """
   found = [SIGHTS[part](generator, images) for part in parts_of(sees)]
@@ -65,8 +65,8 @@ def seen_shape(sees: str, generator: Generator, image_shape: Sequence[int]) -> t
   """Returns the shape of what a critic sees of one image.
 
   Raises:
-    UsageError: If the generator cannot tell the noise of an image.
+    UsageError: If the generator cannot compute the noise of an image.
   """
   parts = parts_of(sees)
-  check('critic_sees', sees, 'without noise, which only a flow tells', 'noise' not in parts or generator.has_density)
+  check('critic_sees', sees, 'without noise, which only a flow has', 'noise' not in parts or generator.has_density)
   return (*image_shape[:-1], len(parts) * image_shape[-1])

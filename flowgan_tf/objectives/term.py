@@ -21,7 +21,7 @@ class Seen:
   """Real images of a step, or a part of them, as the terms see them."""
 
   def __init__(self, generator: Generator, images: tf.Tensor, condition: tf.Tensor | None):
-    """Holds the generator, images `[n, ...]` and a condition for each, or None. A label of -1 is not known."""
+    """Holds the generator, images `[n, ...]` and a condition for each, or None. A label of -1 is unknown."""
     self.generator, self.images, self.condition = generator, images, condition
 
   @functools.cached_property

@@ -40,7 +40,7 @@ class Transport(Term):
     """The weight of the cost of the transport from noise to samples."""
 
     transport_weight: float = setting(
-      0.0, 'Weight of the mean (G(z) - S(z))^2, S from logits to pixels.', must=NOT_NEGATIVE
+      0.0, 'Weight of the mean of (G(z) - S(z))^2. S maps logits to pixels.', must=NOT_NEGATIVE
     )
     final_transport_weight: float | None = setting(
       None, 'That weight at the last step. Default: the same.', kind=float, must=NOT_NEGATIVE

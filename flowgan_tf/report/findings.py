@@ -1,4 +1,4 @@
-"""What the numbers of a set of runs say, in a sentence or two that claim no more than their errors allow."""
+"""Sentences about the numbers of a set of runs, which claim no more than the errors of the numbers allow."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -58,9 +58,9 @@ def about_length(runs: Sequence[Summary]) -> list[str]:
         improving.append(run.label)
   found = []
   if improving:
-    found.append(f'{listed(improving)} still became better when training ended: more steps may help.')
+    found.append(f'{listed(improving)} still improved at the end of training: more steps may help.')
   if seldom:
-    found.append(f'Too few evaluations during training show whether {listed(seldom)} had enough steps.')
+    found.append(f'The evaluations of {listed(seldom)} are too few to show whether more steps would help.')
   return found
 
 

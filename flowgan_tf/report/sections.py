@@ -77,9 +77,9 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
     place = bool(sections) and sections[0].title.endswith(_FINDINGS)
     sections.insert(place, Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
   about = Markup(
-    '{} run{}. Likelihoods are of dequantised images, over the unit cube; of a table, they are in the units of its '
-    'columns. ↑ marks numbers that are better if they are larger, ↓ numbers that are better if they are smaller. Every '
-    'number links to the command that made it; click a column to sort its table. The paper: Grover, Dhar, Ermon, '
+    '{} run{}. Likelihoods are densities of dequantised images over the unit cube, or of rows of a table in the units '
+    'of its columns. ↑ marks numbers that are better if they are larger, ↓ numbers that are better if smaller. '
+    'Every number links to the command that made it; click a column to sort its table. The paper: Grover, Dhar, Ermon, '
     '<a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), PAPER)
   return Page(f'Flow-GAN on {listed(names)}', sections, about)
@@ -142,7 +142,7 @@ def _likelihood(runs: Sequence[Summary]) -> list:
     )
   if few := [r.label for r in runs if any(0 < t.get('score_samples', 0) < FEWEST_SAMPLES for t in r.tested())]:
     items.append(
-      f'⚠ The scores of {listed(few)} come from fewer than {FEWEST_SAMPLES:,} samples. They vary much, and the FID is '
+      f'⚠ The scores of {listed(few)} come from fewer than {FEWEST_SAMPLES:,} samples. They vary a lot, and the FID is '
       'too high. bin/evaluate RUN --samples=5000 scores more.'
     )
   if given := [run.label for run in runs if any(map(is_given, run.tested()))]:

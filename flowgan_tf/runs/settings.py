@@ -44,7 +44,7 @@ class TrainingSettings(Settings):
   )
   precision: str = setting('float32', 'float32, mixed_bfloat16 or mixed_float16.', choices=PRECISIONS, short=True)
   jit: bool = setting(False, 'Compile with XLA. On a CPU, only dense networks are faster with it.', short=True)
-  recompute: bool = setting(False, "Gradients compute the flow's networks again: less memory, more time.")
+  recompute: bool = setting(False, "Compute the flow's networks again for gradients: less memory, more time.")
   strategy: str = setting(
     '',
     'Devices that share each batch: mirrored, mirrored:N or multi_worker.',

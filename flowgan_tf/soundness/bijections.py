@@ -1,7 +1,7 @@
-"""Checks of a bijector: whether it is one, and whether its log-determinants are those of its Jacobian.
+"""Checks whether a bijector is invertible, and whether its log-determinants agree with its Jacobian.
 
-A bijector whose check fails is taken apart. Each part is checked by itself on the values that reach it, and the
-smallest part that fails is named.
+If the check of a bijector fails, each of its parts is checked by itself on the values that reach it, and the smallest
+part that fails is named.
 """
 
 from __future__ import annotations

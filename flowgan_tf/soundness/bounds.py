@@ -18,7 +18,7 @@ _LEAST = 0.01  # a mistake of one percent is 0.01 nats
 _ERRORS = 5  # standard errors that a mean weight may be above 1
 _KNOWN = 0.2  # relative standard error of a mean weight from which on it is not trusted
 _MARKOV = 1000  # By Markov's inequality, a mean weight is so many times too large with a probability of 1 in 1,000.
-_CLOSE = 1.5  # upper over lower bound from which on nothing is said
+_CLOSE = 1.5  # upper over lower bound; from here on there is no verdict
 
 
 def bounds(name: str, subject: Subject, seed: int) -> Finding:
@@ -28,8 +28,8 @@ def bounds(name: str, subject: Subject, seed: int) -> Finding:
   Z = int p(x) dx,   E[w] = Z on the way from the Gaussian,   E[w'] = 1 / Z on the way from samples of p / Z
   ```
 
-  `w` needs no samples of the density. If the mean of `w'` is above 1, the integral is below 1, or what is said to be
-  samples of the density is not: both are mistakes.
+  `w` needs no samples of the density. If the mean of `w'` is above 1, the integral is below 1, or the alleged samples
+  are not samples of the density: both are mistakes.
   """
   of_one = subject.rows(np.zeros(1, int))
   draws = np.asarray(of_one.rows(np.zeros(_DRAWS, int)).sample(_DRAWS, seed), np.float64)

@@ -48,9 +48,7 @@ def check_total(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Find
   size = int(np.prod(values.shape[1:]))
   name = 'integral of the density'
   if size > MOST_DIMENSIONS:
-    note = (
-      f'in {size:,} dimensions nothing is said. Up to {max(_GRID)} are integrated, and up to {MOST_DIMENSIONS} bounded.'
-    )
+    note = f'not computed in {size:,} dimensions; up to {max(_GRID)} are integrated, up to {MOST_DIMENSIONS} bounded.'
     yield Finding(check=name, note=note)
   elif size > max(_GRID):
     yield bounds(name, subject, seed)

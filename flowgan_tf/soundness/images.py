@@ -39,10 +39,8 @@ def check_values(values: np.ndarray, levels: int | None) -> Iterator[Finding]:
   exact, image, note = on_grey_levels(values, levels), None, ''
   if exact.any():
     image = int(exact.argmax())
-    note = (
-      f'image {image} has only exact grey levels. A density of such images grows without bound, and says nothing about '
-      f'their probability; {DEQUANTIZE}.'
-    )
+    said = 'has only exact grey levels, and a density of such images can grow without bound'
+    note = f'image {image} {said}; {DEQUANTIZE}.'
   yield _of_image('images that are not dequantised', float(exact.sum()), 0, not exact.any(), image, note)
 
 

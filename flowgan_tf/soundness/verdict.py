@@ -1,4 +1,4 @@
-"""One call that asks whether a log-likelihood is right."""
+"""One call that checks whether a log-likelihood is right."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(
   levels: int | None = None,
   seed: int = 0,
 ) -> Report:
-  """Asks whether a log-likelihood is right, and names the bijector or the image with which it is not."""
+  """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong."""
   check_integer('seed', seed, 0)
   subject = Subject(flow, condition)
   before = [(variable, variable.numpy()) for variable in flow.variables if not variable.trainable]

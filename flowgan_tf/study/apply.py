@@ -116,7 +116,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   run, analysis = subject.run, ANALYSES[what]
   outside = {'plugin': what, 'folder': folders_of([what])[what.partition(':')[0]]} if is_plugin(what) else {}
   check(
-    'what', what, f'another name than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
+    'what', what, f'a name other than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
   )
   what = analysis.name
   if len(run.image_shape) == 1:

@@ -86,12 +86,12 @@ class CriticSettings(Settings):
 class Critic(Analysis):
   """How much of the divergence between two flows critics see.
 
-  A GAN trusts its critic's estimate of the divergence between data and model, which nobody can check, because nobody
-  knows the densities. Here samples of one flow play the data, and samples of another flow the model. Both densities p
-  and q are known, and with them the divergence, the accuracy of the Bayes classifier, the optimal critic, which is a
-  function of log p/q, and the gradient that the model would follow if its critic were optimal.
+  A GAN trusts its critic's estimate of the divergence between data and model. The estimate cannot be checked, because
+  the densities are unknown. Here samples of one flow play the data, and samples of another flow the model. Both
+  densities p and q are known, and with them the divergence, the accuracy of the Bayes classifier, the optimal critic,
+  which is a function of log p/q, and the gradient that the model would follow if its critic were optimal.
 
-  Beside these stands what critics reach that are trained on samples, as in a GAN. The estimate is measured on samples
+  The tables compare these with critics that are trained on samples, as in a GAN. The estimate is measured on samples
   that no critic was trained on. `rank` is the Spearman correlation of a critic's outputs with log p/q; `direction` is
   the cosine of the angle between the gradients of the generator's loss in the model's weights, with this critic and
   with the optimal one.
@@ -140,7 +140,7 @@ class Critic(Analysis):
     held_out = flows.held_out(settings.held_out)
     ratios = [flows.log_ratios(images) for images in held_out]
     bad = sum(np.count_nonzero(~np.isfinite(r)) for r in ratios)
-    check('other', settings.other, 'a run under whose flow all samples have a finite density, and the reverse', not bad)
+    check('other', settings.other, 'a run whose samples have finite densities under this one, and the reverse', not bad)
     truth, critics = exact(*ratios), _make_critics(flows, settings)
     measured = {settings.updates // 2**i for i in range(_MEASUREMENTS)}
     for updates in _train(list(critics.values()), flows, settings.updates):

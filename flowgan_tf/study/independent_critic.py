@@ -1,4 +1,4 @@
-"""Overfitting, measured by an independent critic. Are samples closer to training images?
+"""Overfitting, measured by an independent critic: are samples closer to training images than to validation images?
 
 A generator without a density has no validation likelihood, and the critic that it was trained against has seen the
 training images too. Danihelka et al. train a new critic to approximate the Wasserstein distance between the validation

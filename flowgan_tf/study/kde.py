@@ -164,11 +164,11 @@ class Kde(Analysis):
   NLL = -mean_x log (1/n) sum_j N(x; s_j, h^2 I),  where h is the best bandwidth for the validation images
   ```
 
-  This is the exact likelihood of another model, a mixture of Gaussians with one on each sample s_j, and says little
-  about the generator's own. Theis et al. show that it is far from the true likelihood even for patches of 6 x 6 pixels
-  and a very large number of samples, and that it does not rank models as their likelihoods do. The paper finds the same
-  for flows. Use it for that comparison, and for generators that have no other estimate. Its standard error does not
-  include the randomness of the samples.
+  This is the exact likelihood of another model, a mixture of Gaussians with one on each sample s_j, and a poor estimate
+  of the generator's own. Theis et al. show that it is far from the true likelihood even for patches of 6 x 6 pixels and
+  a very large number of samples, and that it does not rank models as their likelihoods do. The paper finds the same for
+  flows. Use it for that comparison, and for generators that have no other estimate. Its standard error does not include
+  the randomness of the samples.
 
   #### References
 

@@ -10,7 +10,7 @@ def update_best(state: TrainState, record: dict, earlier: Sequence[dict], select
   """Notes the best values in the state, and returns the names of the checkpoints that an evaluation improves.
 
   A score within one standard error of the highest so far becomes `best_score` if its likelihood is better, or if the
-  old one is no longer within that range.
+  old `best_score` is no longer within that range.
 
   Args:
     state: The state, with the best NLL and the highest score before this evaluation.

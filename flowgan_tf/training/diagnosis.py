@@ -1,4 +1,4 @@
-"""Finds what was no longer finite in a training that diverged, and where that began."""
+"""Finds what was no longer finite in a training that diverged, and where this began."""
 
 import contextlib
 import math

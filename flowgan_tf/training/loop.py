@@ -289,7 +289,7 @@ class _Loop:
     error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
     steep = self._config.precision != 'float32' and self._state.ema.has_steep_inverse
     if not error <= (math.inf if steep else largest):
-      text = 'Step %d: the round trip of an image is wrong by %.1e, so that likelihoods mean little; the flow blew up.'
+      text = 'Step %d: the round trip of an image is wrong by %.1e, so its likelihoods mean little: the flow blew up.'
       _LOG.warning(text, step, error)
     if has_pictures:
       self._grids.save(grid, self._folder, step)

@@ -65,8 +65,8 @@ class TrainStep:
   A lazy penalty is part of the loss of each `penalty_interval`-th critic update. It makes no updates of its own, so
   that Adam's constants stay as they are, unlike in Karras et al. 2020.
 
-  What the generator minimises is a sum of terms; see `flowgan_tf.objectives.TERMS`. A step draws what they need once:
-  numbers of each image, such as its density, noise and samples, and the critic's outputs.
+  The generator minimises a sum of terms; see `flowgan_tf.objectives.TERMS`. A step draws what they need once: numbers
+  of each image, such as its density, noise and samples, and the critic's outputs.
 
   On several replicas, each draws the noise of the whole batch from the same seeds, and works on its share of images and
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one

@@ -45,8 +45,8 @@ def test_what_a_builder_returns_is_checked():
   for wrong, dtype, said in (
     (lambda: None, 'float32', 'a function that returns a `flowgan_tf.flows.Flow` or `ImplicitGenerator`. Got: None'),
     (lambda: flows.vectors(3), 'float32', r"a function whose samples have shape \(2, 2, 1\). Got: '\(3,\)'"),
-    (lambda: flow(1.0), 'float64', "a function that heeds its `dtype`, here float64. Got: 'float32'"),
-    (lambda: of_networks, 'mixed_float16', "a function that heeds its `dtype`, here mixed_float16. Got: 'float32'"),
+    (lambda: flow(1.0), 'float64', "a function that uses its `dtype`, here float64. Got: 'float32'"),
+    (lambda: of_networks, 'mixed_float16', "a function that uses its `dtype`, here mixed_float16. Got: 'float32'"),
   ):
 
     @builder

@@ -77,15 +77,15 @@ def test_an_nll_of_what_images_are_given_is_no_likelihood_of_images():
 @pytest.mark.parametrize(
   ('objective', 'nll', 'said'),
   [
-    ('mle', [0.0, -70.0, -80.0, -81.2], 'MLE still became better when training ended: more steps may help.'),
+    ('mle', [0.0, -70.0, -80.0, -81.2], 'MLE still improved at the end of training: more steps may help.'),
     ('mle', [0.0, -70.0, -80.0, -80.9], None),
     ('mle', [0.0, -70.0, -80.0, -79.0], None),
     ('mle', [0.0, -50.0, -80.0, -60.0, -65.0], None),
     ('mle', [0.0, -80.0, -70.0, -75.0], None),
     # Ten evaluations, of which the last two gain a tenth together.
-    ('mle', [0.0, *np.linspace(-70, -79, 8), -79.6, -80.2], 'MLE still became better when training ended: more steps'),
+    ('mle', [0.0, *np.linspace(-70, -79, 8), -79.6, -80.2], 'MLE still improved at the end of training: more steps'),
     ('adversarial', [0.0, -70.0, -80.0, -90.0], None),
-    ('adversarial', [0.0, -70.0, -80.0], 'Too few evaluations during training show whether ADV had enough steps.'),
+    ('adversarial', [0.0, -70.0, -80.0], 'The evaluations of ADV are too few to show whether more steps would help.'),
     ('mle', [0.0], None),
   ],
 )

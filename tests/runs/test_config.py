@@ -41,7 +41,7 @@ from tests.tiny import make_config
     ('critic_optimizer.warmup_steps', 10**10, 'an integer from 0 to 1000000000.'),
     ('critic_warmup', 10_000, 'below `steps` 10000.'),
     ('score_samples', 9, '0 or an integer from 10 to 1000000.'),
-    ('pseudo_labels', True, 'False for a generator without several components, which here is nice.'),
+    ('pseudo_labels', True, 'False for a generator with a single component, here nice.'),
     ('init_checkpoint', 'latest', 'left out without `init_from`.'),
     ('init_checkpoint', 'best', 'one of latest, best_nll, best_score.'),
     ('init_critic', True, "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shutil
 import sys
 import textwrap
 
@@ -77,10 +78,17 @@ def with_links_of_the_site(app, path, document: str, content: list[str]) -> None
   content[0] = re.sub(r'(?<!!)\[([^\]]*)\]\((?!docs/|https?:)[^)#]+\)', r'\1', text)
 
 
+def with_reports(app, error) -> None:
+  """Copies the pages of `bin/report` with their pictures. A link of Markdown would become a download without them."""
+  target = pathlib.Path(app.outdir, 'results')
+  shutil.copytree(ROOT / 'docs/results', target, ignore=shutil.ignore_patterns('*.md'), dirs_exist_ok=True)
+
+
 def setup(app) -> None:
-  """Registers both, so that docstrings are converted before Napoleon reads them, and shows each class once."""
+  """Registers all three, so that docstrings are converted before Napoleon reads them, and shows each class once."""
   app.connect(
     'autodoc-skip-member', lambda app, what, name, obj, *_: (what == 'class' and isinstance(obj, type)) or None
   )
   app.connect('autodoc-process-docstring', as_restructured_text, priority=100)
   app.connect('include-read', with_links_of_the_site)
+  app.connect('build-finished', with_reports)

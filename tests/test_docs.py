@@ -168,7 +168,7 @@ def test_every_target_of_make_and_every_linked_file_exists():
   named = set(re.findall(r'`make (\w+)', ALL)) | set(re.findall(r'^make (\w+)', shell, re.MULTILINE))
   assert {'demo', 'test', 'docs'} <= named <= targets
   for page, text in PAGES.items():
-    links = re.findall(r'\]\(([^)#\s]+)', FENCE.sub('', text)) + re.findall(r'src="([^"]+)"', text)
+    links = re.findall(r'\]\(([^)#\s]+)', FENCE.sub('', text)) + re.findall(r'(?:src|href)="([^"]+)"', text)
     folder = (ROOT / page).parent
     assert [link for link in links if '://' not in link and not (folder / link).exists()] == [], page
 

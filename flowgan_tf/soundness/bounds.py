@@ -14,7 +14,7 @@ from flowgan_tf.soundness.subject import Subject
 MOST_DIMENSIONS = 64  # In more, bounds of a trained flow are too far apart to say anything.
 _CHAINS, _TEMPERATURES = 48, 100
 _DRAWS = 2000  # which show where the density is
-_LEAST = 0.01  # a mistake of one percent is 0.01 nats
+LEAST = 0.01  # a mistake of one percent is 0.01 nats
 _ERRORS = 5  # standard errors that a mean weight may be above 1
 _KNOWN = 0.2  # relative standard error of a mean weight from which on it is not trusted
 _MARKOV = 1000  # By Markov's inequality, a mean weight is so many times too large with a probability of 1 in 1,000.
@@ -78,4 +78,4 @@ def _mean(found: Annealed) -> tuple[float, float]:
   log_mean, log_square = float(found.log_means[-1, 0]), float(found.log_squares[0])
   mean = float(np.exp(log_mean))
   relative = np.sqrt(max(np.expm1(log_square - 2 * log_mean), 0) / _CHAINS)
-  return mean, 1 + _LEAST + _ERRORS * relative * mean if relative < _KNOWN else _MARKOV
+  return mean, 1 + LEAST + _ERRORS * relative * mean if relative < _KNOWN else _MARKOV

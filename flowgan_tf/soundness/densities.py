@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.progress import Task
 from flowgan_tf.soundness.bijections import root_eps, rounded, subject_part, worst
-from flowgan_tf.soundness.bounds import MOST_DIMENSIONS, bounds
+from flowgan_tf.soundness.bounds import LEAST, MOST_DIMENSIONS, bounds
 from flowgan_tf.soundness.finding import Finding
 from flowgan_tf.soundness.subject import Subject
 
@@ -19,7 +19,6 @@ _GRID = {1: 4096, 2: 256, 3: 48}  # points along each of some dimensions; all of
 _AT_ONCE = 2**15
 _LOGITS = 18.0  # of the grid in [0, 1]: float32 has no numbers nearer to 1
 _SPREADS = 6.0  # sinh(6) is 200: how many standard deviations the grid reaches to each side
-_LEAST = 0.01  # a mistake of one percent is 0.01 nats
 _COARSE = 0.1  # difference between two grids from which on neither is trusted
 _ROUNDINGS = 30
 
@@ -98,6 +97,6 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, in_unit_cube: boo
   coarse = densities[(slice(None, None, 2),) * size].sum() * (2 * step) ** size
   if abs(total - coarse) > _COARSE * max(1, total):
     return Finding(check=name, found=float(total), note=f'half of the points give {coarse:.3g}: too few to judge.')
-  allowed = _LEAST + 3 * abs(total - coarse)
+  allowed = LEAST + 3 * abs(total - coarse)
   sound = bool(abs(total - 1) <= allowed)
   return Finding(check=f'{name}, less 1', found=float(total - 1), allowed=float(allowed), sound=sound)

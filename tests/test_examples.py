@@ -65,6 +65,12 @@ CLAIMS = {
     'accuracy > 0.99 and np.max(np.abs(of_each - 0.5)) < 0.02',
     'after < before - 1',
   ),
+  'the_paper_on_digits': (
+    'abs(nll["hybrid, λ = 0.1"] - nll["mle"]) < 2 and score["hybrid, λ = 0.1"] > score["mle"] + 0.3',
+    'min(score["adversarial"], score["hybrid, λ = 0.01"]) > score["mle"] + 0.5',
+    'nll["mle"] + 2 < nll["hybrid, λ = 0.01"] < nll["adversarial"] - 20',
+    'condition["adversarial"] > 3 * condition["mle"]',
+  ),
 }
 
 

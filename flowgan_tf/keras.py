@@ -29,7 +29,7 @@ _VERSION = 1  # of what `get_config` returns.
 
 
 class _BijectorVariable(keras.Variable):
-  """A variable that a bijector owns. `trainable` and `constraint` are those of TensorFlow's variable."""
+  """A variable that a bijector owns. It has the `trainable` and the `constraint` of TensorFlow's."""
 
   @property
   def trainable(self) -> bool:

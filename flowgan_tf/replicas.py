@@ -193,7 +193,7 @@ def make_replicas(strategy: str) -> Replicas:
     return SINGLE
   replicas = Replicas(made)
   if not replicas.is_chief:
-    logging.getLogger('flowgan_tf').setLevel(logging.WARNING)  # The chief speaks for all.
+    logging.getLogger('flowgan_tf').setLevel(logging.WARNING)  # The chief logs for all.
   return replicas
 
 

@@ -148,7 +148,7 @@ def _check(name, value, field):
     return
   check_kind(name, value, metadata['kind'])
   if isinstance(metadata['choices'], Registry):
-    metadata['choices'][value]  # It imports a plug-in, and refuses what is none.
+    metadata['choices'][value]  # It imports a plug-in, or refuses what is not a plug-in.
   elif metadata['choices'] is not None:
     check_choice(name, value, metadata['choices'])
   if metadata['must'] is not None:

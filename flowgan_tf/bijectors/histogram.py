@@ -66,7 +66,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   ```
 
   `Q_g` is the probability of the group by the pixel's histogram, and `e` is 0.001. A network of zeros changes nothing.
-  The order is the one of [2]. From noise to an image, the networks take turns, the last one first. They see the middle
+  The order is as in [2]. From noise to an image, the networks take turns, the last one first. They see the middle
   of the bin instead of the pixel, so that rounding does not change what they return, even in bfloat16.
 
   Outside the range of the inverse the density is 0: `log|dy/dx|` is -inf, and `y` belongs to the nearest end. The
@@ -200,7 +200,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     return entries, tf.broadcast_to(probs, (tf.shape(flat)[0], *width.shape))
 
   def fit(self, values: tf.Tensor, inverse: bool = False) -> None:
-    """Sets the histograms to those of images `[n, *event_shape]` in [0, 1].
+    """Counts the histograms of images `[n, *event_shape]` in [0, 1].
 
     In a bin with few images, a pixel's histogram borrows from the histogram of all pixels, and no bin is empty.
     """

@@ -63,7 +63,7 @@ class Condition:
     return classes if self.classes else self.kind
 
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
-    """Returns what a condition tells of images in [0, 1]: floats `[n, *shape]`; see `comes_from_image`."""
+    """Returns the part of images in [0, 1] that a condition shows: floats `[n, *shape]`; see `comes_from_image`."""
     check('condition', self.kind, 'computed from the image, as low resolution is', self.comes_from_image)
     name, _, factor = self.kind.partition(':')
     if name == 'low_resolution':

@@ -57,7 +57,7 @@ class Split:
 
 
 def take(array: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray | None:
-  """Returns entries of an array, or of what there is none of: None."""
+  """Returns some entries of an array; None if there is no array."""
   return None if array is None else array[rows]
 
 

@@ -1,4 +1,4 @@
-"""The kinds of conditions, as the setting `condition` names them; '' is none."""
+"""The kinds of conditions, as the setting `condition` names them; '' means no condition."""
 
 import re
 

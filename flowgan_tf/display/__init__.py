@@ -1,4 +1,4 @@
-"""What tables, figures and grids of images look like. It knows nothing of runs."""
+"""What tables, figures and grids of images look like. It does not know runs."""
 
 from flowgan_tf.display.figure import Figure, save_png
 from flowgan_tf.display.grids import image_grid

@@ -112,7 +112,7 @@ class KerasModule(HiddenFromKeras):
     """Gives each `tf.Variable` what Keras' variable has now. TensorFlow sets that once, at creation."""
     for source, variable in zip(self._layer.variables, self._tf_variables.values(), strict=True):
       variable._trainable = self._layer.trainable and source.trainable
-      # Optimizers apply it after each update. A variable of several devices reads that of its first copy.
+      # Optimizers apply it after each update. A variable of several devices reads its first copy's.
       getattr(variable, '_primary', variable)._constraint = source.constraint
 
   @property

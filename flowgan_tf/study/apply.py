@@ -135,7 +135,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   except ValueError as error:
     if isinstance(error, UsageError) and (error.argument is None or error.argument in chosen):
       raise
-    # An estimator speaks of its own arguments, which the user does not know.
+    # An estimator names its own arguments, which the user does not know.
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
   suits = isinstance(measured, tuple) and len(measured) == 2 and all(isinstance(part, Mapping) for part in measured)
   check('what', measured, f'an analysis whose `measure` returns two dicts, unlike {what}', suits)

@@ -255,7 +255,7 @@ class _Trained:
       'estimate': np.mean([divergence.value(*map(tf.constant, part)) for part in zip(*parts, strict=True)]),
       'accuracy': right(real, fake, threshold).mean(),
     }
-    if not np.ptp(np.concatenate(ratios)) or not np.ptp(pooled):  # The flows are the same, or the critic says nothing.
+    if not np.ptp(np.concatenate(ratios)) or not np.ptp(pooled):  # The flows are the same, or the critic is constant.
       return {name: float(value) for name, value in found.items()}
     found['rank'] = stats.spearmanr(pooled, np.concatenate(ratios)).statistic
     if known.optimum is not None:

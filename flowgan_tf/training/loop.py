@@ -178,7 +178,7 @@ class _Loop:
         _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
       if not dataset.condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
         setting = f'--config.{short_name(config.generator)}.components'
-        _LOG.warning('Samples draw one of %d components whatever they are given; try %s=1.', components, setting)
+        _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):
         if part is not None:
           _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')

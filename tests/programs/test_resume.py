@@ -76,8 +76,9 @@ def test_a_folder_in_which_no_training_can_go_on_is_refused_at_once(finished, tm
 def test_settings_may_change_until_there_is_a_checkpoint(finished, tmp_path, saved):
   latest = tmp_path / 'checkpoints' / 'latest'
   latest.mkdir(parents=True)
-  for file in (finished[0] / 'config.json', *([newest(finished[0]).parent / 'checkpoint'] if saved else [])):
-    shutil.copy(file, latest if file.name == 'checkpoint' else tmp_path)
+  shutil.copy(finished[0] / 'config.json', tmp_path)
+  if saved:
+    shutil.copytree(newest(finished[0]).parent, latest, dirs_exist_ok=True)
   flags = ('--config.scorer=inception', f'--config.inception_weights={tmp_path}/none', f'--workdir={tmp_path}')
   outcome = call('train', *flags)
   said = 'another configuration' if saved else f'{tmp_path}/none: no such file'

@@ -122,7 +122,7 @@ def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = N
   for name, array in sorted((arrays or {}).items()):
     array = np.asarray(array)
     found.update(f'{name} {array.dtype} {array.shape}'.encode())
-    found.update(np.ascontiguousarray(array).tobytes())
+    found.update(np.ascontiguousarray(array).data)
   return found.hexdigest()
 
 

@@ -194,7 +194,8 @@ def test_a_variant_for_fashion_mnist_starts_from_its_run(tmp_path, monkeypatch):
   root = tmp_path / 'data'
   prepare(root, 'fashion_mnist', splits=('train', 'test'), label=None)
   monkeypatch.chdir(tmp_path)
-  flags = [*UNSCORED, f'--data_dir={root}', '--config.nice.components=2', '--evaluate=false']
+  flags = [*UNSCORED, f'--data_dir={root}', f'--config.cache_dir={tmp_path}', '--config.nice.components=2']
+  flags += ['--evaluate=false']
   outcome = call('train', *flags, '--config=configs/fashion_mnist.py')
   assert outcome.status == 0, outcome.err
   start = ['--config.dcgan_critic.channels=(4,)', '--config.critic_warmup=0', '--objective=hybrid']

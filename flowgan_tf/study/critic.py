@@ -20,7 +20,7 @@ from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
-from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED, find_folder
+from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
@@ -76,7 +76,7 @@ class CriticSettings(Settings):
     super().__post_init__()
     if self.other and self.other not in {PREFIX + name for name in PRETRAINED}:  # A pretrained flow would be unpacked.
       with _of_other():
-        find_folder(self.other)
+        folders.find_run(self.other)
     for name in self.divergences:
       check_choice('divergences', name, KNOWN)
     for sees in self.sights:

@@ -153,6 +153,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('analyze', workdir, '--what=gmm', '--noise_vectors=3'): '--noise_vectors must be left out, as it has no',
     ('analyze', workdir, '--what=critic'): '--other must be given for critic, as in --other=RUN. Got: None.',
     ('analyze', workdir, '--what=critic', '--other=pretrained:mnits'): '--other: pretrained:mnits: no such flow; did',
+    ('analyze', workdir, '--what=critic', f'--other={tmp_path}'): f'--other: {tmp_path}: holds no config.json',
     ('export', tmp_path): f'{tmp_path}: holds no config.json, so it is not the folder of a training',
     ('train', f'--init_from={tmp_path}'): f'--init_from: {tmp_path}: holds no config.json',
     ('evaluate', workdir, '--samples=0', '--scorer=resnet'): '--scorer must be left out, as it has no effect',

@@ -108,7 +108,7 @@ bench: $(INSTALLED) $(PEERS)/.installed
 # load.
 speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare --tasks=nice_train,nice_sample,nice_log_prob,jet_train,jet_log_prob --peers= \
-	  --dtypes=float32 --rounds=9 --seconds=0.25 --least_share=0.2
+	  --dtypes=float32 --rounds=9 --seconds=0.25 --least_share=0.15
 	$(BIN)/python -m benchmarks.labels --rounds=15 --most=1.25
 
 wheel: $(TESTABLE)

@@ -225,7 +225,9 @@ def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
 
 def _checked(name: str, value: tf.Tensor, expected: str, holds: tf.Tensor) -> tf.Tensor:
   """Returns a tensor, and fails when the function runs and `holds` is false."""
-  with tf.control_dependencies([tf.debugging.Assert(holds, [f'`{name}` must be {expected}. Got:', value])]):
+  # `tf.debugging.Assert` asks within a condition, of which TensorFlow would speak at each call in a user's process.
+  said = tf.raw_ops.Assert(condition=holds, data=[f'`{name}` must be {expected}. Got:', value], summarize=3)
+  with tf.control_dependencies([said]):
     return tf.identity(value)  # A cast of int32 to int32, for instance, would not wait.
 
 

@@ -129,6 +129,9 @@ def test_only_labels_of_classes_are_accepted(dtype):
   for wrong in (3, -1):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
       check(tf.constant([1, wrong], dtype), 3)
+  # TensorFlow would speak of conditions that it does not optimise, in the process of the user.
+  graph = check.get_concrete_function(tf.TensorSpec([None], dtype), 3).graph
+  assert not {'If', 'StatelessIf', 'Switch', 'Merge'} & {operation.type for operation in graph.get_operations()}
 
 
 @pytest.mark.slow

@@ -194,9 +194,9 @@ class KerasModule(HiddenFromKeras):
 
   @contextlib.contextmanager
   def skipped_if_zero(self) -> Iterator[None]:
-    """In its block, the layer is not computed if it returns zero, as that of a new coupling does.
+    """Within the block, the layer is not computed if it returns zero, as the layer of a new coupling does.
 
-    Random numbers show whether it does.
+    We try two random inputs to find out whether it returns zero.
     """
     shapes = [shape for shape in (self._input_shape, self.condition_shape) if shape is not None]
     inputs = [tf.random.stateless_normal((2, *shape), (i, 0)) for i, shape in enumerate(shapes)]

@@ -9,6 +9,7 @@ from flowgan_tf.bijectors.logit import AlphaLogit
 from flowgan_tf.bijectors.multiscale import FactorOut, Squeeze
 from flowgan_tf.bijectors.scaling import DiagonalScaling
 from flowgan_tf.bijectors.spline import SplineCoupling
+from flowgan_tf.bijectors.whitening import SpectralWhitening
 
 __all__ = [
   'AdditiveCoupling',
@@ -19,6 +20,7 @@ __all__ = [
   'DiagonalScaling',
   'FactorOut',
   'HistogramLogit',
+  'SpectralWhitening',
   'SplineCoupling',
   'Squeeze',
   'bijector_kwargs',

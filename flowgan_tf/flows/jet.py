@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowgan_tf.errors import check, check_choice, check_integer, check_memory
+from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
 from flowgan_tf.lazy import lazy_import
 
@@ -26,6 +26,7 @@ making = lazy_import('flowgan_tf.flows.making')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 pixels = lazy_import('flowgan_tf.pixels')
+priors = lazy_import('flowgan_tf.flows.prior')
 remainder = lazy_import('flowgan_tf.networks.remainder')
 
 _HEADS = 4
@@ -47,6 +48,7 @@ def jet(
   spline_bound: float = 4.0,
   prior: str = 'logistic',
   components: int = 1,
+  whitening: bool = False,
   alpha: float = 1e-7,
   histogram_bins: int = 0,
   histogram_networks: int = 0,
@@ -60,11 +62,11 @@ def jet(
 ) -> Flow:
   """Builds a flow of couplings whose networks are products of matrices over patches of the image.
 
-  From image to noise: alpha-logit or histograms, couplings, diagonal scaling. The masks take turns: single pixels as on
-  a checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is followed by its complement.
-  Masks that do not divide the image are left out, such as channels if there is only one. If the condition is an image
-  that is N times smaller, the coupling next to the image changes one pixel of each block of N x N. Its network sees the
-  value that would give the block the mean that the condition asks for.
+  From image to noise: alpha-logit or histograms, couplings, whitening if asked for, diagonal scaling. The masks take
+  turns: single pixels as on a checkerboard, every second channel, rows, patches as on a checkerboard, columns; each is
+  followed by its complement. Masks that do not divide the image are left out, such as channels if there is only one. If
+  the condition is an image that is N times smaller, the coupling next to the image changes one pixel of each block of N
+  x N. Its network sees the value that would give the block the mean that the condition asks for.
 
   It differs from the flow of [1] in these points:
 
@@ -86,6 +88,8 @@ def jet(
     hidden_units: Hidden units of the perceptrons that mix features.
     prior: 'logistic' or 'normal'.
     coupling, log_scale_bound, spline_bins, spline_bound, components, alpha: As for `nice`.
+    whitening: Whether noise is coloured by the mean colour and the power spectrum of the training images, so that
+      training starts at samples like clouds instead of white noise; see `SpectralWhitening`.
     histogram_bins: As for `nice`. Leave it out if the condition is a smaller image.
     condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution.
     histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
@@ -114,6 +118,7 @@ def jet(
     coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
   )
   check_choice('conditioner', conditioner, ('mixer', 'transformer'))
+  check_bool('whitening', whitening)
   check_integer('width', width, 1, MOST_UNITS)
   check_integer('blocks', blocks, 1, MOST_LAYERS)
   check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
@@ -155,6 +160,9 @@ def jet(
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     part = choice.make(net, mask, name=f'coupling_{i}', condition_shape=seen)
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
+  if whitening:
+    stddev = float(priors.standard_prior(prior, (), density_dtype).stddev())
+    to_noise.append(bijectors.SpectralWhitening(image_shape, stddev, density_dtype))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
   return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.errors import check_choice, check_integer
@@ -17,6 +18,24 @@ from flowgan_tf.networks.modulation import (
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 from flowgan_tf.pixels import check_patch_size, depth_to_space, space_to_depth
+
+
+@keras.saving.register_keras_serializable(package='flowgan_tf')
+class Dense(keras.layers.Dense):
+  """Keras' dense layer, which casts its kernel when its input is there.
+
+  Under a mixed policy, each pass casts the weights of all layers. In a graph, TensorFlow would start with all casts, as
+  they depend on no input. A kernel would then have left the processor's cache when its product comes.
+  """
+
+  def add_weight(self, *args, **kwargs):
+    return super().add_weight(*args, autocast=False, **kwargs)
+
+  def call(self, inputs, training=None):
+    kernel = tf.convert_to_tensor(self.kernel)  # `tf.vectorized_map` fails at some reads that wait.
+    with tf.control_dependencies([inputs]):
+      kernel = tf.cast(kernel, inputs.dtype)
+    return self.activation(tf.nn.bias_add(inputs @ kernel, tf.cast(self.bias, inputs.dtype)))
 
 
 def dense_conditioner(
@@ -62,7 +81,7 @@ def dense_conditioner(
   def dense(units, usual, activation=None, bias='zeros'):
     # A new initializer for each layer: a Keras initializer gives the same numbers every time.
     initializer = usual if initial_weights == 'zero_output' else keras.initializers.TruncatedNormal(stddev=0.02)
-    return keras.layers.Dense(units, activation, kernel_initializer=initializer, bias_initializer=bias, dtype=dtype)
+    return Dense(units, activation, kernel_initializer=initializer, bias_initializer=bias, dtype=dtype)
 
   def norm():
     return [make_normalization(normalization, dtype), *([Modulation(dtype=dtype)] if conditional else [])]

@@ -55,6 +55,25 @@ def test_dense_conditioner_against_numpy_in_double_precision():
   np.testing.assert_allclose(module(tf.constant(x)), h, rtol=1e-12)
 
 
+def test_the_kernel_of_a_dense_layer_is_cast_when_its_input_is_there():
+  network = dense_conditioner(3, 8, 1, dtype='mixed_bfloat16')
+  network.build((None, 4))
+  graph = tf.function(network).get_concrete_function(tf.TensorSpec((5, 4), tf.bfloat16)).graph
+  casts = [op for op in graph.get_operations() if op.type == 'Cast']
+  waits_for = {tuple(op.inputs[0].shape): [found.outputs[0].shape for found in op.control_inputs] for op in casts}
+  assert waits_for[4, 8] == [(5, 4)] and waits_for[8, 3] == [(5, 8)]
+
+
+def test_a_dense_conditioner_in_half_precision_can_be_vectorized():
+  """TensorFlow fails at some variables that are read only when an input is there."""
+  network = KerasModule(dense_conditioner(3, 8, 1, dtype='mixed_bfloat16'), (4,))
+  randomise(network.variables)
+  x = tf.random.stateless_normal((5, 4), seed=(0, 0))
+  found = tf.vectorized_map(lambda row: network(row[tf.newaxis])[0], x)
+  np.testing.assert_allclose(found, network(x), atol=0.02)
+  assert np.std(found) > 0.1
+
+
 def test_initial_weights_of_the_paper():
   """N(0, 0.02^2) within two standard deviations in every layer, and other numbers in each."""
   network = dense_conditioner(60, 60, 2, initial_weights='paper')

@@ -3,9 +3,11 @@
   python -m benchmarks.parts
   python -m benchmarks.parts --flows=jet --dtypes=bfloat16 --rounds=1
   python -m benchmarks.parts --flows=nice --batch_size=500
+  python -m benchmarks.parts --flows=jet,nice --labels
 
 A maximum-likelihood step and a density of each flow of `benchmarks.peers.work`, but Real-NVP with layer norm, because
-batch norm needs the whole batch. XLA compiles only the density. The three ways take turns, each time in a process of
+batch norm needs the whole batch. With --labels, it is p(y | x) instead: the densities of each image given each of 10
+labels, which the networks see. XLA compiles only densities. The three ways take turns, each time in a process of
 its own. The median over the rounds of the medians of 20 calls counts. NICE's step is not divided; only each of its
 operations runs on one core.
 """
@@ -23,6 +25,7 @@ from absl import app, flags
 
 import flowgan_tf as fg
 from benchmarks.peers.work import TASKS, TINY
+from flowgan_tf.data.conditions import NOTHING, Condition
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
@@ -33,6 +36,7 @@ WAYS = ('whole', 'parts', 'XLA')
 FLOWS = flags.DEFINE_list('flows', ['jet', 'real_nvp', 'nice'], 'Flows: jet, real_nvp, nice.')
 DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Dtypes of the networks: float32, bfloat16.')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Processes for each way.', lower_bound=1)
+LABELS = flags.DEFINE_bool('labels', False, 'Whether flows are given labels, and p(y | x) is timed.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', None, "Images. Default: the task's number.", lower_bound=1)
 TINY_FLOW = flags.DEFINE_bool('tiny_flow', False, 'Whether flows are tiny, to try the benchmark itself.')
 CHILD = flags.DEFINE_enum('child', None, WAYS, 'How to compute; a process that this program starts.')
@@ -41,7 +45,7 @@ CALLS = 20
 
 
 def milliseconds(flow: str, dtype: str) -> dict[str, float]:
-  """Times a step, unless by XLA, and a density of one flow."""
+  """Times a step, unless by XLA, and a density of one flow; or p(y | x) alone."""
   task = (TINY if TINY_FLOW.value else TASKS)[f'{flow}_train']
   config = default_config()
   config.generator, config.objective, config.jit = flow, 'mle', False
@@ -50,12 +54,14 @@ def milliseconds(flow: str, dtype: str) -> dict[str, float]:
   config[flow].update(task.sizes)
   config.real_nvp.normalization = 'layer'
   objective = make_objective(config)
-  state = TrainState(config, task.image_shape, objective)
-  step = TrainStep(state, objective, config)
+  condition = Condition('label', 256, task.image_shape, classes=10) if LABELS.value else NOTHING
+  state = TrainState(config, task.image_shape, objective, condition=condition)
   images = tf.random.stateless_uniform((config.batch_size, *task.image_shape), seed=(0, 1))
-  density = fg.replicas.SINGLE.map(tf.function(state.ema.log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
-  calls = {'density': lambda: density(images)}
-  if CHILD.value != 'XLA':
+  name, log_prob = ('p(y | x)', state.ema.class_log_probs) if LABELS.value else ('density', state.ema.log_prob)
+  density = fg.replicas.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
+  calls = {name: lambda: density(images)}
+  if CHILD.value != 'XLA' and not LABELS.value:
+    step = TrainStep(state, objective, config)
     calls['step'] = lambda: step(images, gradient_norm=False)['loss']
   return {name: _median(call) for name, call in calls.items()}
 
@@ -81,9 +87,10 @@ def main(argv: list[str]) -> None:
       for _ in range(ROUNDS.value):
         for way, times in found.items():
           command = [sys.executable, '-m', 'benchmarks.parts', f'--flows={flow}', f'--dtypes={dtype}', f'--child={way}']
-          command += ['--tiny_flow'] * TINY_FLOW.value + [f'--batch_size={BATCH_SIZE.value}'] * bool(BATCH_SIZE.value)
+          command += ['--labels'] * LABELS.value + ['--tiny_flow'] * TINY_FLOW.value
+          command += [f'--batch_size={BATCH_SIZE.value}'] * bool(BATCH_SIZE.value)
           times.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
-      for name in ('step', 'density'):
+      for name in reversed(found['whole'][0]):
         ms = {way: statistics.median(t[name] for t in times) for way, times in found.items() if name in times[0]}
         line = f'{flow:8s} {dtype:8s} {name:8s}{ms["whole"]:8.1f} ms {ms["parts"]:8.1f} ms in parts'
         with_xla = f'{ms["XLA"]:8.1f} ms with XLA' if 'XLA' in ms else ''

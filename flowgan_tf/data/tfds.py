@@ -50,7 +50,7 @@ def load_tfds(
   folder = prepared_folder(root, dataset) or _prepare(dataset, root)
   try:
     stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
-    if not stored.is_dir():
+    if is_new := not stored.is_dir():
       files = sorted((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in folder.iterdir())
       name = f'images-{dataset}-{folder.name}-{image_size}-{digest(files)[:12]}-v{_VERSION}'
       read = functools.partial(_read, dataset, folder, image_size)
@@ -58,7 +58,7 @@ def load_tfds(
         train, validation, test = (Split(found[f'{p}_images'], found.get(f'{p}_labels')) for p in arrays.PARTS)
         return _make(dataset, train, validation, test, found['class_names'])
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
-    if not stored.is_dir():
+    if is_new:
       arrays.write_array_folder(stored, records.images(), records.image_shape, records.splits)
     opened = arrays.load_array_folder(stored)
     return _make(dataset, opened.train, opened.validation, opened.test, records.class_names)

@@ -108,7 +108,7 @@ def find_run(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run, after checking that the folder holds a run and a checkpoint."""
   workdir = find_folder(workdir)
   if not (workdir / 'config.json').exists():
-    raise UsageError(f'{workdir}: holds no config.json, so it is not the folder of a training')
+    raise UsageError(f'{workdir}/config.json: damaged (a link to a file that does not exist)')
   if not available(workdir):
     raise UsageError(f'{workdir}: has no checkpoint yet')
   return workdir

@@ -20,7 +20,7 @@ _FOLDER = pathlib.Path(__file__).parent.parent / 'pretrained'
 PREFIX = 'pretrained:'  # of the name of a flow, in place of the folder of a run
 
 
-def locate(workdir: str | os.PathLike) -> pathlib.Path:
+def _locate(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run. `pretrained:NAME` is unpacked into `runs/pretrained-NAME`, unless that exists."""
   if not os.fspath(workdir).startswith(PREFIX):
     return pathlib.Path(workdir)
@@ -41,12 +41,14 @@ def locate(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def find_folder(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run like `locate`, after checking that there is such a folder. It needs no TensorFlow."""
-  path = locate(workdir)
+  """Returns the path of a run after checking that a folder holds a run, which may be damaged; see `_locate`."""
+  path = _locate(workdir)
   if not os.path.isdir(path):  # Also False for what cannot be a path.
     runs = [other.parent.name for other in path.parent.glob('*/config.json')] if os.path.isdir(path.parent) else []
     hint = did_you_mean(path.name, runs, '' if path.parent == pathlib.Path() else f'{path.parent}/')
     raise UsageError(f'{path}: no such folder; expected the folder of a training{hint}')
+  if not os.path.lexists(path / 'config.json'):
+    raise UsageError(f'{path}: holds no config.json, so it is not the folder of a training')
   return path
 
 

@@ -148,15 +148,13 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   Raises:
     UsageError: If a folder is not a run or is given twice, or no run is left.
   """
-  workdirs = [os.fspath(pretrained.locate(workdir)) for workdir in workdirs]
+  workdirs = [os.fspath(pretrained.find_folder(workdir)) for workdir in workdirs]
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
   summaries: list[Summary] = []
   damage: list[str] = []
   for workdir in workdirs:
-    if not os.path.lexists(os.path.join(workdir, 'config.json')):
-      folders.find_run(workdir)  # Raises: a mistake in the arguments is not damage.
     try:
       summaries.append(read_summary(workdir))
       damage += summaries[-1].damage

@@ -159,6 +159,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('evaluate', workdir, '--samples=0', '--scorer=resnet'): '--scorer must be left out, as it has no effect',
     ('evaluate', f'{workdir}n'): f'runn: no such folder; expected the folder of a training; did you mean {workdir}?',
     ('analyze', workdir, f'{workdir}n', '--what=gmm'): 'runn: no such folder; ',
+    ('report', workdir, tmp_path): f'{tmp_path}: holds no config.json, so it is not the folder of a training\n',
     ('report', tmp_path / 'missing'): f'{tmp_path}/missing: no such folder; expected the folder of a training\n',
     ('sample', 'pretrained:mnits'): 'pretrained:mnits: no such flow; did you mean pretrained:mnist?',
     ('train', '--dataset=mnits'): "an .npz file. Got: 'mnits'; did you mean mnist?",

@@ -55,9 +55,12 @@ def test_the_checkpoint_of_another_run_is_refused(run):
 
 
 def test_what_is_no_run(tmp_path):
-  (tmp_path / 'empty').mkdir()
-  for folder, said in (('missing', 'no such folder'), ('empty', r'holds no config\.json')):
-    with pytest.raises(UsageError, match=f'^{tmp_path}/{folder}: {said}'):
+  for folder in ('empty', 'linked'):
+    (tmp_path / folder).mkdir()
+  (tmp_path / 'linked' / 'config.json').symlink_to('nowhere')
+  said = {'missing': ': no such folder', 'empty': r': holds no config\.json', 'linked': r'/config\.json: damaged'}
+  for folder, text in said.items():
+    with pytest.raises(UsageError, match=f'^{tmp_path}/{folder}{text}'):
       load_run(tmp_path / folder)
 
 

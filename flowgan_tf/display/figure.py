@@ -7,14 +7,19 @@ import dataclasses
 import io
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-import matplotlib.figure
 import numpy as np
 from PIL import Image
 
-from flowgan_tf.display.axes import glyphs_may_be_missing
 from flowgan_tf.files import write_atomically
+from flowgan_tf.lazy import lazy_import
+
+if TYPE_CHECKING:
+  import matplotlib.figure
+
+mpl = lazy_import('matplotlib')  # Only plots need it, and a training draws none.
+axes = lazy_import('flowgan_tf.display.axes')
 
 # Paths instead of text look the same whatever fonts a reader has. Without a salt, ids would differ from run to run.
 _STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'flowgan_tf', 'path.simplify_threshold': 0.3}
@@ -36,7 +41,7 @@ class Figure:
   def of_plot(cls, plot: matplotlib.figure.Figure, alt: str, caption: str, command: str | None = None) -> Figure:
     """Draws a plot as an SVG with a transparent background."""
     file = io.BytesIO()
-    with mpl.rc_context(_STYLE), glyphs_may_be_missing():
+    with mpl.rc_context(_STYLE), axes.glyphs_may_be_missing():
       plot.savefig(file, format='svg', transparent=True, metadata=dict.fromkeys(['Creator', 'Date', 'Format', 'Type']))
     # CSS has 96 pixels to the inch.
     width, height = (round(96 * inches) for inches in plot.get_size_inches())

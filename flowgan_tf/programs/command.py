@@ -12,6 +12,7 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -178,6 +179,9 @@ def load_tensorflow() -> None:
   sys.stderr.flush()
   standard_error = os.dup(2)
   gc.disable()  # While modules load, collections take a sixth of the time and find little.
+  # Keras imports these for functions that no program calls. It does without them where they are not installed.
+  hidden: dict[str, Any] = {name: None for name in ('matplotlib', 'sklearn') if name not in sys.modules}
+  sys.modules.update(hidden)
   try:
     with open(os.devnull, 'w') as nowhere:
       os.dup2(nowhere.fileno(), 2)
@@ -190,6 +194,8 @@ def load_tensorflow() -> None:
   finally:
     os.dup2(standard_error, 2)
     os.close(standard_error)
+    for name in hidden:
+      del sys.modules[name]
     gc.enable()
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError, check, check_choice
@@ -38,6 +37,7 @@ configs = lazy_import('flowgan_tf.runs.config')
 folders = lazy_import('flowgan_tf.runs.folder')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 stats = lazy_import('scipy.stats')
+plots = lazy_import('flowgan_tf.display.plots')
 
 _BATCH = 200  # samples of each flow in an update
 _MEASURED = 500  # samples of each flow in a pass that measures

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
@@ -14,6 +13,7 @@ from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 from flowgan_tf.study.summary import Summary
 
 metrics = lazy_import('flowgan_tf.metrics')
+plots = lazy_import('flowgan_tf.display.plots')
 
 _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)

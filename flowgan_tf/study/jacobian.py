@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.lazy import lazy_import
@@ -32,6 +31,7 @@ tf = lazy_import('tensorflow')
 data = lazy_import('flowgan_tf.data')
 seeds = lazy_import('flowgan_tf.runs.seeds')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
+plots = lazy_import('flowgan_tf.display.plots')
 
 _FEW = 4  # noise vectors, for which it does not pay to trace long
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.errors import UsageError, check
@@ -24,6 +23,7 @@ data = lazy_import('flowgan_tf.data')
 metrics = lazy_import('flowgan_tf.metrics')
 sklearn_metrics = lazy_import('sklearn.metrics')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
+plots = lazy_import('flowgan_tf.display.plots')
 
 # A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4

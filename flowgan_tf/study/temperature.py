@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 tf = lazy_import('tensorflow')
 priors = lazy_import('flowgan_tf.flows.prior')
 metrics = lazy_import('flowgan_tf.metrics')
+plots = lazy_import('flowgan_tf.display.plots')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _GRID_COLUMNS = 12

@@ -251,9 +251,9 @@ class TrainStep:
 
   def update_average(self, decay: tf.Tensor) -> None:
     """Moves the averaged weights to `decay average + (1 - decay) weights`; copies running statistics."""
-    ema, generator = self.state.ema, self.state.generator
+    ema, generator, rate = self.state.ema, self.state.generator, 1.0 - decay
     for average, variable in zip(ema.trainable_variables, generator.trainable_variables, strict=True):
-      average.assign_sub((1.0 - decay) * (average - variable))
+      average.assign_sub(rate * (average - variable))
     for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
       copy.assign(variable)
 

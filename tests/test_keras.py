@@ -54,7 +54,7 @@ def moved(flow):
 
 def test_fit_warns_of_images_that_are_not_dequantised():
   model = fg.keras.FlowModel(make_flow())
-  model.compile()
+  model.compile(run_eagerly=True)
   with pytest.warns(UserWarning, match=r'`fg\.data\.dequantize\(') as caught:
     model.fit(np.round(make_images() * 255) / 255, verbose=0)
   assert [warning.filename for warning in caught] == [__file__]

@@ -261,7 +261,7 @@ def table(records: list[dict]) -> str:
     Column('library', 'peer'),
     Column('mode', 'variant'),
     Column('dtype', 'dtype'),
-    Column('first call (s)', 'first_seconds', '.1f'),
+    Column('first (s)', 'first_seconds', '.1f'),
     Column('ms', 'ms', '.4g'),
     Column('time / ours', 'ratio', '.2f'),
     Column('of peak', 'share', '.0%'),

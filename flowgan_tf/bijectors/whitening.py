@@ -31,7 +31,7 @@ class SpectralWhitening(VariableBijector):
   cells. JOSA A, 1987. For the transform: N. Ahmed, T. Natarajan, K. R. Rao. Discrete Cosine Transform. 1974.
   """
 
-  fit_images = 20_000  #: How many images `fit` asks for.
+  fit_images = 5000  #: How many images `fit` asks for.
 
   def __init__(
     self,

@@ -261,11 +261,11 @@ def table(records: list[dict]) -> str:
     Column('library', 'peer'),
     Column('mode', 'variant'),
     Column('dtype', 'dtype'),
-    Column('first (s)', 'first_seconds', '.1f'),
+    Column('first call (s)', 'first_seconds', '.1f'),
     Column('ms', 'ms', '.4g'),
     Column('time / ours', 'ratio', '.2f'),
     Column('of peak', 'share', '.0%'),
-    Column('difference (nats)', 'difference', '.1g'),
+    Column('nats apart', 'difference', '.1g'),
   ]
   return str(Table('', columns, [Row({'': record}) for record in records]))
 

@@ -88,8 +88,9 @@ def jet(
     hidden_units: Hidden units of the perceptrons that mix features.
     prior: 'logistic' or 'normal'.
     coupling, log_scale_bound, spline_bins, spline_bound, components, alpha: As for `nice`.
-    whitening: Whether noise is coloured by the mean colour and the power spectrum of the training images, so that
-      training starts at samples like clouds instead of white noise; see `SpectralWhitening`.
+    whitening: Whether a new flow makes images with the mean colour and the power spectrum of the training images, as
+      far as their logits are concerned, so that samples look like clouds instead of white noise; see
+      `SpectralWhitening`. With several components, their means widen the spectrum.
     histogram_bins: As for `nice`. Leave it out if the condition is a smaller image.
     condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution.
     histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
@@ -162,7 +163,7 @@ def jet(
     to_noise.append(tfp.bijectors.Invert(part, name=f'inverse_coupling_{i}'))
   if whitening:
     stddev = float(priors.standard_prior(prior, (), density_dtype).stddev())
-    to_noise.append(bijectors.SpectralWhitening(image_shape, stddev, density_dtype))
+    to_noise.append(bijectors.SpectralWhitening(image_shape, stddev))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
   return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)

@@ -22,7 +22,7 @@ from flowgan_tf.pixels import check_patch_size, depth_to_space, space_to_depth
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
 class Dense(keras.layers.Dense):
-  """Keras' dense layer, which casts its kernel when its input is there.
+  """Keras' dense layer with a bias, which casts its kernel when its input is there. It has no LoRA and no quantization.
 
   Under a mixed policy, each pass casts the weights of all layers. In a graph, TensorFlow would start with all casts, as
   they depend on no input. A kernel would then have left the processor's cache when its product comes.

@@ -179,7 +179,7 @@ def load_tensorflow() -> None:
   sys.stderr.flush()
   standard_error = os.dup(2)
   gc.disable()  # While modules load, collections take a sixth of the time and find little.
-  # Keras imports these for functions that no program calls. It does without them where they are not installed.
+  # Keras imports these for functions that no program calls, and those stay without them, as if they were not installed.
   hidden: dict[str, Any] = {name: None for name in ('matplotlib', 'sklearn') if name not in sys.modules}
   sys.modules.update(hidden)
   try:
@@ -195,7 +195,7 @@ def load_tensorflow() -> None:
     os.dup2(standard_error, 2)
     os.close(standard_error)
     for name in hidden:
-      del sys.modules[name]
+      sys.modules.pop(name, None)
     gc.enable()
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.

@@ -212,11 +212,20 @@ def test_a_log_prob_that_is_not_that_of_its_bijector():
   assert [finding.check for finding in report.wrong] == wrong
 
 
+def whitening_jet():
+  """In float64, rounding of its covariances to float32 would show."""
+  flow = fg.flows.jet((4, 4, 2), patch_size=2, couplings=2, width=8, blocks=1, whitening=True)
+  grey = np.random.default_rng(0).uniform(0.1, 0.8, (50, 4, 4, 1))
+  fg.flows.fit_bijectors(flow, np.concatenate([grey, grey**2 + 0.1], axis=-1).astype('float32'))
+  return flow
+
+
 BUILDERS = {
   'nice': lambda: fg.flows.nice(SHAPE, hidden_units=8, hidden_layers=1),
   'nice given labels': lambda: fg.flows.nice(SHAPE, hidden_units=8, hidden_layers=1, classes=2),
   'real_nvp': lambda: fg.flows.real_nvp((4, 4, 1), scales=2, channels=2, blocks=1, batch_norm_between=True),
   'jet': lambda: fg.flows.jet((4, 4, 1), patch_size=2, couplings=2, width=8, blocks=1),
+  'jet that whitens': whitening_jet,
   'vectors': lambda: fg.flows.vectors(2, hidden_units=8),
 }
 

@@ -59,10 +59,11 @@ def milliseconds(flow: str, dtype: str) -> dict[str, float]:
   images = tf.random.stateless_uniform((config.batch_size, *task.image_shape), seed=(0, 1))
   name, log_prob = ('p(y | x)', state.ema.class_log_probs) if LABELS.value else ('density', state.ema.log_prob)
   density = fg.replicas.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
-  calls = {name: lambda: density(images)}
+  calls = {}
   if CHILD.value != 'XLA' and not LABELS.value:
     step = TrainStep(state, objective, config)
     calls['step'] = lambda: step(images, gradient_norm=False)['loss']
+  calls[name] = lambda: density(images)
   return {name: _median(call) for name, call in calls.items()}
 
 
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> None:
           command += ['--labels'] * LABELS.value + ['--tiny_flow'] * TINY_FLOW.value
           command += [f'--batch_size={BATCH_SIZE.value}'] * bool(BATCH_SIZE.value)
           times.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
-      for name in reversed(found['whole'][0]):
+      for name in found['whole'][0]:
         ms = {way: statistics.median(t[name] for t in times) for way, times in found.items() if name in times[0]}
         line = f'{flow:8s} {dtype:8s} {name:8s}{ms["whole"]:8.1f} ms {ms["parts"]:8.1f} ms in parts'
         with_xla = f'{ms["XLA"]:8.1f} ms with XLA' if 'XLA' in ms else ''

@@ -20,11 +20,11 @@ class SpectralWhitening(VariableBijector):
   ```
 
   `DCT` is the orthonormal discrete cosine transform of each channel, `m` the mean colour, `C_k` the covariance of the
-  channels at frequency `k`, and `s` the standard deviation of the noise. `fit` takes `m` and `C_k` from data. Of all
-  Gaussian distributions with one mean colour and independent frequencies, that of `x` for normal noise then gives the
-  data the largest likelihood, but for a floor of the variances. The frequencies of photographs are nearly independent,
-  because their statistics are the same everywhere in the image. A new bijector changes nothing, and
-  training does not change `m` and `C_k`.
+  channels at frequency `k`, and `s` the standard deviation of the noise. `fit` takes `m` and `C_k` from data. With
+  normal noise, `x` is then Gaussian with one mean colour and independent frequencies. No other such Gaussian gives the
+  data a larger likelihood, but for a floor of the variances. The frequencies of photographs are nearly independent,
+  because their statistics are the same everywhere in the image. A new bijector changes nothing, and training does not
+  change `m` and `C_k`.
 
   Source: David J. Field. Relations between the statistics of natural images and the response properties of cortical
   cells. JOSA A, 1987. For the transform: N. Ahmed, T. Natarajan, K. R. Rao. Discrete Cosine Transform. 1974.

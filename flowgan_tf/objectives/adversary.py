@@ -110,7 +110,7 @@ class Adversary(Term):
     """Returns the divergence's critic loss plus the weighted gradient penalty, and what to log.
 
     Args:
-      critic: Maps images to outputs of shape `[n]` or `[n, 1]`, each by itself: it gets data and samples in one batch.
+      critic: Maps images to outputs of shape `[n, ...]`, each by itself: it gets data and samples in one batch.
       real: Data, float tensor `[n, ...]`.
       fake: Samples of the model, float tensor `[n, ...]`.
       seed: Stateless seed of the gradient penalty, int tensor of shape `[2]`.

@@ -28,8 +28,9 @@ compare the i-th image with the i-th sample; the mean over all pairs has the sam
 Wasserstein is not an f-divergence but has the same form. Its critic needs a gradient penalty, which makes `value` an
 estimate rather than a bound. All other values are lower bounds in expectation, whatever the critic.
 
-All functions take critic outputs of shape `[n]` or `[n, 1]` (real and fake may differ in `n`) of any float dtype, and
-return a float32 scalar: differences of means lose too much in half precision.
+All functions take critic outputs of shape `[n, ...]` (real and fake may differ in `n`) of any float dtype, and return a
+float32 scalar: differences of means lose too much in half precision. A critic with several outputs for each image, such
+as one for each patch, is several critics that share layers, and the result is the mean of theirs.
 
 #### References
 
@@ -134,8 +135,8 @@ def _relativistic() -> Divergence:
 
   def loss(winner: tf.Tensor, loser: tf.Tensor) -> tf.Tensor:
     # Replicas share the images, but not the pairs.
-    winner, loser = (replicas.gather(tf.reshape(tf.cast(outputs, tf.float32), (-1,))) for outputs in (winner, loser))
-    return tf.reduce_mean(tf.nn.softplus(loser[tf.newaxis, :] - winner[:, tf.newaxis]))
+    winner, loser = (replicas.gather(tf.cast(outputs, tf.float32)) for outputs in (winner, loser))
+    return tf.reduce_mean(tf.nn.softplus(loser[tf.newaxis] - winner[:, tf.newaxis]))
 
   return Divergence(
     name='relativistic',

@@ -28,8 +28,9 @@ def gradient_penalty(
   image at norm sqrt(28).
 
   Args:
-    critic: Maps images to outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch
-      normalisation), because the gradient of the summed outputs is taken as the gradient of each sample.
+    critic: Maps images to outputs of shape `[n, ...]`; its gradient at an image is that of the mean of the image's
+      outputs. It must treat samples independently (no batch normalisation), because the gradient of the summed means is
+      taken as the gradient of each sample.
     real: Float tensor `[n, ...]`.
     fake: Float tensor of the same shape and dtype as `real`.
     seed: Stateless seed, int tensor of shape `[2]`. The same seed gives different results with and without XLA, which
@@ -70,8 +71,7 @@ def zero_centered_penalty(
   Unlike `gradient_penalty` it lets the critic become flat as the model approaches the data, so that training converges.
 
   Args:
-    critic: Maps images to outputs of shape `[n]` or `[n, 1]`. It must treat samples independently (no batch
-      normalisation).
+    critic: Maps images to outputs of shape `[n, ...]`, as for `gradient_penalty`.
     real: Float tensor `[n, ...]`.
     fake: Float tensor `[m, ...]`.
     seed: Not used. It is there because `gradient_penalty` takes one.
@@ -93,6 +93,7 @@ def _squared_slopes(critic: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor)
   with tf.GradientTape() as tape:
     tape.watch(images)
     outputs = critic(images)
+    outputs = tf.reduce_mean(outputs, axis=tf.range(1, tf.rank(outputs)))
   gradients = tape.gradient(outputs, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
   # Squares of a half-precision gradient over thousands of pixels overflow, or vanish.
   return tf.reduce_sum(tf.square(tf.cast(gradients, tf.float32)), axis=tf.range(1, tf.rank(gradients)))

@@ -41,7 +41,7 @@ class Drawn:
   )  #: Means of what `of_images` returns over this replica's share of the batch.
   noise: tf.Tensor | None = None  #: Noise `[n, ...]` of the samples.
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
-  fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n]` or `[n, 1]`.
+  fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n, ...]`.
   real_outputs: tf.Tensor | None = None  #: The critic's outputs at the images, if a term `needs_real_outputs`.
   progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
 

@@ -232,7 +232,11 @@ def test_linear_critic(compiled, shape):
   def column(x):
     return linear(weights)(x)[:, tf.newaxis]
 
-  np.testing.assert_allclose(gradient_penalty(column, images(shape, 2), images(shape, 3), SEED), expected, rtol=1e-5)
+  def patches(x):  # Several outputs, whose mean is the critic.
+    return tf.stack([linear(weights)(x), 3 * linear(weights)(x)], axis=1)[:, tf.newaxis] / 2
+
+  for critic in (column, patches):
+    np.testing.assert_allclose(gradient_penalty(critic, images(shape, 2), images(shape, 3), SEED), expected, rtol=1e-5)
 
 
 def test_interpolates_are_on_the_segment_of_each_sample_with_its_own_position():

@@ -43,7 +43,7 @@ HINGE = fg.objectives.Divergence(
 
 
 class SpectralConv2D(keras.layers.Conv2D):
-  """A convolution whose kernel, as a matrix with a row for each input, has the largest singular value 1."""
+  """A convolution whose kernel, as a matrix with a row for each input, has a largest singular value of about 1."""
 
   def convolution_op(self, inputs, kernel):
     matrix = tf.reshape(tf.cast(kernel, tf.float32), (-1, self.filters))
@@ -223,7 +223,7 @@ def train_classifier(dataset, n, flip):
     condition=data.make_condition('label', dataset),
     shift=height // 8,
   )
-  batches = batches.map(lambda images, labels: (images, tf.one_hot(labels, dataset.num_classes)))
+  batches = batches.map(lambda batch: (batch.images, tf.one_hot(batch.condition, dataset.num_classes)))
   epochs = min(10, steps)
   model.fit(batches, epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
   return model

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import random
 import sys
 import typing
 
@@ -32,6 +33,12 @@ def mnist_dir() -> str:
 def cifar10_sample_dir() -> str:
   """Folder with a sample of CIFAR-10 under TFDS's interface."""
   return _prepared('FLOWGAN_TEST_CIFAR10_DIR')
+
+
+@pytest.fixture(autouse=True)
+def seed_initializers():
+  """Makes a test repeat itself: Keras draws the seeds of initial weights from this generator."""
+  random.seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -224,6 +224,11 @@ def critic(image_shape, *, dtype):
 def numbers(image_shape, *, condition_shape, dtype):
   return 5
 
+def two_heads(image_shape, *, condition_shape, dtype):
+  images = keras.Input(image_shape)
+  flat = keras.layers.Flatten()(images)
+  return keras.Model(images, [keras.layers.Dense(1)(flat), keras.layers.Dense(1)(flat)])
+
 def images(n):
   return None
 
@@ -298,10 +303,14 @@ def test_couplings_of_one_name_are_found_when_the_generator_is_built(module, mon
 def test_what_a_critic_returns_is_checked(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
-  config = default_config(critic='my_parts:numbers', objective='adversarial')
-  config.nice.couplings, config.nice.hidden_units = 2, 4
-  with pytest.raises(UsageError, match=r'^`critic` must be a function that returns a Keras layer, .*Got: 5'):
-    TrainState(config, (4, 4, 1), make_objective(config))
+  for name, said in (
+    ('numbers', '`critic` must be a function that returns a Keras layer, .*Got: 5'),
+    ('two_heads', '`layer` must be a layer that returns one tensor'),
+  ):
+    config = default_config(critic=f'my_parts:{name}', objective='adversarial')
+    config.nice.couplings, config.nice.hidden_units = 2, 4
+    with pytest.raises(UsageError, match=f'^{said}'):
+      TrainState(config, (4, 4, 1), make_objective(config))
 
 
 def test_a_normalization_may_be_something_else_than_a_name(module, monkeypatch):

@@ -90,6 +90,9 @@ class KerasModule(HiddenFromKeras):
     """Builds `layer`, which maps `[batch, *input_shape]` to `[batch, *output_event_shape]`.
 
     With a `condition_shape` it maps a list, `[x, c]`, with conditions `c` of shape `[batch, *condition_shape]`.
+
+    Raises:
+      UsageError: If the layer returns something else than one tensor.
     """
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
@@ -100,6 +103,7 @@ class KerasModule(HiddenFromKeras):
         layer.build((None, *self._input_shape))
       shapes = [shape for shape in (self._input_shape, self.condition_shape) if shape is not None]
       output = self._call(layer, [tf.zeros((1, *shape), layer.compute_dtype) for shape in shapes], training=False)
+    check('layer', layer, 'a layer that returns one tensor', tf.is_tensor(output))
     self.output_event_shape = tuple(output.shape[1:])
     # It stays out of the object graph, where the variables would be tracked a second time.
     self._layer = self._no_dependency(layer)

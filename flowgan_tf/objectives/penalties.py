@@ -88,12 +88,16 @@ def zero_centered_penalty(
   return sum(tf.reduce_mean(_squared_slopes(critic, images)) for images in (real, fake)) / 2
 
 
+def mean_output(outputs: tf.Tensor) -> tf.Tensor:
+  """Maps outputs `[n, ...]` of a critic to the mean output for each image, `[n]`."""
+  return tf.reduce_mean(outputs, axis=tf.range(1, tf.rank(outputs)))
+
+
 def _squared_slopes(critic: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:
   """Squared norm of the critic's gradient at each image, a float32 tensor `[n]`."""
   with tf.GradientTape() as tape:
     tape.watch(images)
-    outputs = critic(images)
-    outputs = tf.reduce_mean(outputs, axis=tf.range(1, tf.rank(outputs)))
+    outputs = mean_output(critic(images))
   gradients = tape.gradient(outputs, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
   # Squares of a half-precision gradient over thousands of pixels overflow, or vanish.
   return tf.reduce_sum(tf.square(tf.cast(gradients, tf.float32)), axis=tf.range(1, tf.rank(gradients)))

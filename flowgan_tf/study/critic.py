@@ -17,6 +17,7 @@ from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
+from flowgan_tf.objectives.penalties import mean_output
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
@@ -235,7 +236,7 @@ class _Trained:
     self._cosine_of = tf.function(self._cosine, autograph=False)
 
   def _outputs(self, images):
-    return self.model(see(self.sees, self._flows.given_model, images), training=False)[:, 0]
+    return mean_output(self.model(see(self.sees, self._flows.given_model, images), training=False))
 
   def update(self, real: tf.Tensor, fake: tf.Tensor) -> None:
     """Makes an update, as TensorFlow code, from what the critic sees of samples."""

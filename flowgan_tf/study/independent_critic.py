@@ -16,6 +16,7 @@ import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.penalties import mean_output
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
@@ -113,7 +114,7 @@ def critic_distances(
       update(batch.images, tf.constant(step))
       task.advance()
 
-  outputs_of = tf.function(lambda images: critic(images, training=False)[:, 0], autograph=False)
+  outputs_of = tf.function(lambda images: mean_output(critic(images, training=False)), autograph=False)
   sample_for = tf.function(sample, autograph=False)
 
   def outputs(images):

@@ -58,6 +58,19 @@ def test_a_generator_of_fresh_images_has_none():
 
 
 @pytest.mark.slow
+def test_a_critic_with_several_outputs_is_their_mean():
+  train, validation, _ = digits()
+  found = []
+  for offsets in ([0.0], [5.0, -5.0]):
+    keras.utils.set_random_seed(0)
+    one = dcgan_critic((8, 8, 1), channels=(2,), dense_units=0)
+    critic = keras.Model(one.inputs, keras.ops.concatenate([one.outputs[0] + offset for offset in offsets], axis=1))
+    found.append(critic_distances(replay(train), train, validation, LEVELS, critic, 5, 50, 0, learning_rate=1e-3))
+  assert abs(found[0]['train']) > 1e-3
+  assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
   numbers, arrays = IndependentCritic().measure(subject, IndependentCritic.Settings(critic_steps=2, seed=1))
   config, dataset = subject.run.config, subject.dataset

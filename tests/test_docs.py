@@ -154,7 +154,7 @@ def test_every_flag_is_explained_and_every_flag_and_setting_that_is_named_exists
   code = re.findall(r'`[^`\n]*`', FENCE.sub('', ALL)) + [c for name, c in FENCE.findall(ALL) if name == 'sh']
   named = {name for text in code for name in re.findall(r'--([a-z][\w.]*\w)(?![\w-])', text)}
   of_others = {'helpshort', 'logdir', 'fix', 'config.NAME', 'config.NAME.KEYWORD'}
-  of_others |= {'config.checkered.filters'}  # of a part of the user's own
+  of_others |= {'config.checkered.filters', 'config.projected_critic.features'}  # of parts of a user's own
   for path in (ROOT / 'benchmarks').glob('*.py'):
     of_others |= set(re.findall(r"DEFINE_\w+\('(\w+)'", path.read_text()))
   assert 'lambda' in named and 'config.ema_decay' in named

@@ -144,7 +144,7 @@ def frozen_features(path, image_shape, dtype):
   except Exception:  # What a damaged file raises depends on where the damage is.
     shape, weights = (), []
   expected = f'a file that projected_critic.py wrote for images of shape {tuple(image_shape)}'
-  check('features', path, expected, tuple(shape) == tuple(image_shape))
+  check('features', path, expected, np.array_equal(shape, image_shape))
   model = classifier(image_shape, len(weights[-1]), dtype)
   model.set_weights(weights)
   model.trainable = False

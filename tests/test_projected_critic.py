@@ -139,7 +139,15 @@ def test_the_program_trains_a_classifier_and_writes_its_weights(example, tmp_pat
 def test_what_does_not_fit_is_named(example, features, tmp_path):
   damaged = tmp_path / 'damaged.npz'
   damaged.write_bytes(pathlib.Path(features).read_bytes()[:1000])
-  for path, shape in (('none.npz', SHAPE), (damaged, SHAPE), (features, (8, 8, 3)), (features, (12, 8, 1))):
+  shapeless = tmp_path / 'shapeless.npz'
+  np.savez(shapeless, *example.classifier(SHAPE, classes=3).get_weights())
+  for path, shape in (
+    ('none.npz', SHAPE),
+    (shapeless, (3, 3, 1)),
+    (damaged, SHAPE),
+    (features, (8, 8, 3)),
+    (features, (12, 8, 1)),
+  ):
     with pytest.raises(UsageError, match=r'^`features` must be a file that projected_critic.py wrote for images of'):
       example.projected_critic(shape, features=path)
   with pytest.raises(UsageError, match=r'^`condition` must be labels or vectors for this critic. Got: \(4, 4, 1\)'):

@@ -28,9 +28,8 @@ def gradient_penalty(
   image at norm sqrt(28).
 
   Args:
-    critic: Maps images to outputs of shape `[n, ...]`; its gradient at an image is that of the mean of the image's
-      outputs. It must treat samples independently (no batch normalisation), because the gradient of the summed means is
-      taken as the gradient of each sample.
+    critic: Maps images to outputs of shape `[n, ...]`. Several outputs for an image count as their mean. It must treat
+      samples independently (no batch normalisation), because one gradient of the sum over samples serves them all.
     real: Float tensor `[n, ...]`.
     fake: Float tensor of the same shape and dtype as `real`.
     seed: Stateless seed, int tensor of shape `[2]`. The same seed gives different results with and without XLA, which

@@ -13,8 +13,10 @@ from flowgan_tf.plugins import Registry, refusal
 
 if TYPE_CHECKING:
   import keras
+  import tensorflow as tf
 
 keras = lazy_import('keras')
+tf = lazy_import('tensorflow')
 modulation = lazy_import('flowgan_tf.networks.modulation')
 networks = lazy_import('flowgan_tf.networks')
 
@@ -124,6 +126,11 @@ def _finish(layers, image_shape, condition_shape, dtype, name):
     [last(features), keras.layers.Dot(axes=-1, dtype=dtype)([features, projected])]
   )
   return keras.Model([images, condition], outputs, name=name)
+
+
+def mean_output(outputs: tf.Tensor) -> tf.Tensor:
+  """Maps outputs `[n, ...]` of a critic to the mean output for each image, `[n]`."""
+  return tf.reduce_mean(outputs, axis=tf.range(1, tf.rank(outputs)))
 
 
 # Like `flows.GENERATORS`.

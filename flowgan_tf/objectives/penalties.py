@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowgan_tf.lazy import lazy_import
+from flowgan_tf.objectives.critic import mean_output
 
 if TYPE_CHECKING:
   import tensorflow as tf
@@ -85,11 +86,6 @@ def zero_centered_penalty(
   """
   del seed
   return sum(tf.reduce_mean(_squared_slopes(critic, images)) for images in (real, fake)) / 2
-
-
-def mean_output(outputs: tf.Tensor) -> tf.Tensor:
-  """Maps outputs `[n, ...]` of a critic to the mean output for each image, `[n]`."""
-  return tf.reduce_mean(outputs, axis=tf.range(1, tf.rank(outputs)))
 
 
 def _squared_slopes(critic: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:

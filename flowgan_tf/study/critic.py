@@ -15,9 +15,8 @@ from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.objectives.critic import CRITICS
+from flowgan_tf.objectives.critic import CRITICS, mean_output
 from flowgan_tf.objectives.divergences import DIVERGENCES
-from flowgan_tf.objectives.penalties import mean_output
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED

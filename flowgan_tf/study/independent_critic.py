@@ -16,7 +16,7 @@ import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.objectives.penalties import mean_output
+from flowgan_tf.objectives.critic import mean_output
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 

@@ -83,10 +83,10 @@ def layer_norms(dtype='float32'):
   ('mode', 'shape', 'dtype', 'tolerance'),
   [
     ('eager', (32,), 'float64', 1e-13),
-    ('eager', (6, 3, 5, 32), 'float32', 1e-6),
+    ('eager', (6, 3, 5, 32), 'float32', 5e-6),
     ('graph', (8, 32), 'float64', 1e-13),
-    ('graph', (6, 3, 5, 32), 'float32', 1e-6),
-    ('XLA', (8, 32), 'float32', 1e-6),
+    ('graph', (6, 3, 5, 32), 'float32', 5e-6),
+    ('XLA', (8, 32), 'float32', 5e-6),
   ],
 )
 def test_last_axis_normalization_against_keras(mode, shape, dtype, tolerance):
@@ -208,4 +208,4 @@ def test_norms_in_half_precision(dtype, tolerance):
     assert kind is GuardedBatchNormalization or {weight.dtype for weight in half.weights} == {'float32'}
   half.mean.assign(1000.25)
   half(np.full((2, 2), 1000.0), training=True)
-  np.testing.assert_allclose(half.mean.numpy(), 0.9 * 1000.25 + 0.1 * 1000.0, rtol=1e-7)
+  np.testing.assert_allclose(half.mean.numpy(), 0.9 * 1000.25 + 0.1 * 1000.0, rtol=1e-6)

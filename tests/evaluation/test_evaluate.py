@@ -201,17 +201,20 @@ def test_on_a_cpu_xla_compiles_no_evaluation_of_nice(generator, devices, compile
 
 
 def test_samples_for_images_restore_them_and_their_conditions(config):
-  """Noise of 0.001 is 60 dB, and 6 dB less in means over 4 pixels."""
+  """Noise of 0.001 is 60 dB, and 6 dB less in means over 4 pixels.
+
+  An image has 4 such means, which makes the mean of decibels 1.2 higher; 8 samples have 0.965 of the deviation.
+  """
   evaluator, dataset = obedient('low_resolution:2', config)
   samples = evaluator.sample(250, Purpose.SCORE, split='test')
   found = evaluator.score(samples, grey_label, 5, 'test')
-  assert 'label_share' not in found and found['consistency'] == pytest.approx(66, abs=1.5)
+  assert 'label_share' not in found and found['consistency'] == pytest.approx(67.2, abs=1)
   smaller = dataset.test.images.reshape(200, 2, 2, 2, 2).mean(axis=(2, 4), keepdims=True)
   error = np.square((dataset.test.images.reshape(200, 2, 2, 2, 2) - smaller) / 256).mean(axis=(1, 2, 3, 4))
   assert found['psnr'] == pytest.approx(-10 * np.log10(error).mean(), abs=0.2) and 0.2 < found['ssim'] < 0.9
   assert evaluator.score(samples[::-1], grey_label, 5, 'test')['consistency'] < 20
   spread = evaluator.spread_of_samples('test')
-  assert spread == {'spread': pytest.approx(0.001, rel=0.05), 'spread_conditions': 100, 'spread_samples': 8}
+  assert spread == {'spread': pytest.approx(0.000965, rel=0.05), 'spread_conditions': 100, 'spread_samples': 8}
   samples[0, 0, 0] = np.nan
   assert not {'psnr', 'consistency', 'splits'} & evaluator.score(samples, grey_label, 5, 'test').keys()
 

@@ -382,7 +382,7 @@ def test_whether_a_host_answers(monkeypatch):
     assert not tfds.host_answers(f'http://127.0.0.1:{silent.getsockname()[1]}/file')
   monkeypatch.setattr(requests, 'head', lambda url, **options: time.sleep(5))
   assert not tfds.host_answers(url)
-  assert time.monotonic() - start < 2
+  assert time.monotonic() - start < 4
 
 
 # Real data.

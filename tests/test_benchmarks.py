@@ -91,13 +91,14 @@ def test_what_parts_gain():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('dtype', 'product'), [('float32', 'MatMul'), ('bfloat16', 'MklMatMul')])
-def test_profile(dtype, product):
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_profile(dtype):
   result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')
   assert result.returncode == 0, result.stderr
   *table, last = result.stdout.splitlines()
-  milliseconds = {name.strip('_'): float(ms) for name, ms, *_ in map(str.split, table[2:])}
-  assert 0.0 < milliseconds[product] < float(re.search(r'in a call of (\S+) ms$', last)[1])
+  # On some processors those of bfloat16 are oneDNN's, _MklMatMul.
+  products = sum(float(ms) for name, ms, *_ in map(str.split, table[2:]) if name.endswith('MatMul'))
+  assert 0.0 < products < float(re.search(r'in a call of (\S+) ms$', last)[1])
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='memory is read from /proc')

@@ -131,20 +131,24 @@ def test_a_worker_waits_until_all_listen(monkeypatch, made, caplog):
   caplog.set_level('INFO', 'flowgan_tf')
   monkeypatch.setenv('TF_CONFIG', cluster()[0])
   own, other = json.loads(os.environ['TF_CONFIG'])['cluster']['worker']
-  listened = []
+  listened, met = [], threading.Event()
 
   def listen():
-    time.sleep(0.3)
-    socket.create_connection(own.split(':')).close()  # This worker has a port that others find.
+    connected = False
+    while not connected:  # This worker has a port that others find.
+      time.sleep(0.3)
+      with contextlib.suppress(OSError), socket.create_connection(own.split(':')):
+        connected = True
     with socket.create_server(('localhost', int(other.split(':')[1]))):
       listened.append(time.monotonic())
-      time.sleep(0.5)
+      met.wait(60)
 
   thread = threading.Thread(target=listen)
   thread.start()
   assert make_replicas.__wrapped__('multi_worker') is SINGLE
+  met.set()
   thread.join()
-  assert listened[0] < made[0] < listened[0] + 0.5
+  assert listened[0] < made[0]
   assert caplog.messages[0] == f'Worker {own} waits for all of {own}, {other}.'
 
 

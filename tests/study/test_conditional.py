@@ -117,7 +117,7 @@ def test_densities_of_images_are_given_their_own_conditions(conditional, kind):
     with pytest.raises(UsageError, match='run: has no density for images without a vector'):
       subject.log_prob(images)
   else:
-    np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5, atol=1e-5)
   of_training = subject.condition.of_split(subject.dataset.train).reshape(len(subject.dataset.train), -1)
   for given in subject.conditions_for_samples(5, 0):
     assert np.isclose(of_training, given.ravel()).all(axis=1).any()

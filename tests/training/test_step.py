@@ -111,16 +111,18 @@ def assert_close(first, second, tolerance):
 
 @pytest.mark.parametrize('reuse', [False, True])
 def test_which_images_and_noise_the_updates_see(reuse):
-  config = make_config(objective='hybrid', critic_steps=3, reuse_batch=reuse, seed=7)
+  # The log-density of a new flow would be 0, whatever the images are.
+  settings = {'nice.initial_weights': 'paper', 'seed': 7}
+  config = make_config(settings, objective='hybrid', critic_steps=3, reuse_batch=reuse)
   images = images_for(config)
   state, recorder, before = record(config, images)
   real, fake, seeds = zip(*recorder.critic_inputs, strict=True)
   [(log_prob, fake_outputs, *_)] = recorder.generator_inputs
-  np.testing.assert_allclose(log_prob, tf.reduce_mean(before.generator.log_prob(images[-8:])), rtol=1e-5)
+  np.testing.assert_allclose(log_prob, tf.reduce_mean(before.generator.log_prob(images[-8:])), atol=1e-5)
   noise_seed = stateless_seed(7, Purpose.CRITIC if reuse else Purpose.GENERATOR, tf.constant(2, tf.int64))
   drawn = before.generator.sample(8, seed=noise_seed)
   # The flow has not moved before its own update, the critic has.
-  np.testing.assert_allclose(fake_outputs, state.critic(drawn), rtol=1e-5)
+  np.testing.assert_allclose(fake_outputs, state.critic(drawn), atol=1e-5)
   if reuse:
     assert len(images) == 8
     assert_identical(real, [images.numpy()] * 3)
@@ -154,8 +156,8 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   noise_seed = stateless_seed(config.seed, Purpose.CRITIC, tf.constant(2, tf.int64))
   assert_identical([real], [images.numpy()])
   np.testing.assert_allclose(fake, before.generator.sample(8, seed=noise_seed), atol=1e-6)
-  np.testing.assert_allclose(fake_outputs, state.critic(tf.constant(fake)), rtol=1e-5)
-  np.testing.assert_allclose(real_outputs, state.critic(images), rtol=1e-5)
+  np.testing.assert_allclose(fake_outputs, state.critic(tf.constant(fake)), atol=1e-5)
+  np.testing.assert_allclose(real_outputs, state.critic(images), atol=1e-5)
   seed, objective = tf.random.experimental.stateless_fold_in(noise_seed, 1), recorder.objective
   update(
     before.critic_optimizer,
@@ -357,7 +359,8 @@ def test_a_step_without_the_gradient_norm_is_the_same_step():
     metrics = step(images_for(config), step=0, gradient_norm=gradient_norm)
     assert ('gradient_norm' in metrics) == gradient_norm
     found.append(weights(state.generator, state.ema, state.optimizer))
-  assert_identical(*found)
+  for a, b in zip(*found, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize('objective', ['mle', 'adversarial'])
@@ -392,9 +395,10 @@ def test_running_statistics_follow_the_likelihood_where_there_is_one():
 
 
 def test_mixed_precision_keeps_float32_weights():
-  _, [*_, reference] = train(make_config(objective='hybrid'), 2)
+  settings = {'objective': 'hybrid', 'optimizer.learning_rate': 0.1}  # The networks of a new flow would add nothing.
+  _, [*_, reference] = train(make_config(settings), 2)
   for precision in ('mixed_bfloat16', 'mixed_float16'):
-    state, [*_, metrics] = train(make_config(objective='hybrid', precision=precision), 2)
+    state, [*_, metrics] = train(make_config(settings, precision=precision), 2)
     assert {v.dtype for v in (*state.generator.variables, *state.critic.variables)} == {tf.float32}
     for name in ('nll', 'generator_loss', 'gradient_norm'):
       assert metrics[name] == pytest.approx(reference[name], rel=0.1, abs=0.02)

@@ -108,7 +108,8 @@ def test_training_from_a_file_takes_no_more_memory(tmp_path):
   assert result.returncode == 0, result.stderr
   size, memory, _, *times = result.stdout.splitlines()
   assert size == '200,000 images, 2.46 GB of file'
-  assert float(re.search(r'growth (\S+)%$', memory)[1]) < 5
+  # Loaded cores have had 10 %. Read whole, the file would at least double the memory.
+  assert float(re.search(r'growth (\S+)%$', memory)[1]) < 50
   assert [line.split()[0] for line in times] == ['file', 'memory']
   assert not list(tmp_path.iterdir())
 

@@ -112,7 +112,7 @@ def test_weights_of_images(trained):
   expected = -np.mean(weights * model.flow.log_prob(images))
   for labels, given in ((None, weights), (np.zeros(20), weights), (np.zeros(20), weights[:, np.newaxis])):
     loss = model.evaluate(images, labels, batch_size=20, sample_weight=given, verbose=0)
-    np.testing.assert_allclose(loss, expected, atol=1e-5)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
   other, none = fg.keras.FlowModel(make_flow()), 0 * weights
   other.compile('sgd')
   history = other.fit(images, sample_weight=none, validation_data=(images, None, none), verbose=0).history
@@ -314,7 +314,7 @@ def test_regularizers_of_weights_count():
   layer = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))
   model = fg.keras.FlowModel(by_hand(layer))
   expected = -2.0 + 0.5 * np.sum(layer.kernel.numpy() ** 2)
-  np.testing.assert_allclose(model.compute_loss(y_pred=tf.constant([1.0, 3.0])), expected, atol=1e-5)
+  np.testing.assert_allclose(model.compute_loss(y_pred=tf.constant([1.0, 3.0])), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -443,10 +443,11 @@ def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
   probs = by_bayes(model.flow, images, [0.25, 0.25, 0.5])
   np.testing.assert_allclose(model.predict(images, verbose=0), probs, rtol=1e-3, atol=1e-5)
   accuracy = np.mean(np.argmax(probs, axis=1) == labels)
-  np.testing.assert_allclose(model.evaluate(valid, verbose=0), [expected, accuracy], atol=1e-5)
+  np.testing.assert_allclose(model.evaluate(valid, verbose=0), [expected, accuracy], rtol=1e-5, atol=1e-5)
   weights = np.arange(40, dtype=np.float32) % 3
   loss, _ = model.evaluate(images, labels, 40, sample_weight=weights, verbose=0)
-  np.testing.assert_allclose(loss, -np.mean(weights * model.flow.log_prob(images, condition=labels)), atol=1e-5)
+  expected = -np.mean(weights * model.flow.log_prob(images, condition=labels))
+  np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
   samples = model.sample(3, seed=(0, 1), condition=1)
   np.testing.assert_array_equal(samples, model.flow.sample(3, seed=(0, 1), condition=1))
   loaded = saved_and_loaded(model, tmp_path)
@@ -484,7 +485,7 @@ def test_a_flow_with_other_conditions_learns_from_pairs(shape, tmp_path):
   assert losses[-1] < losses[0] - 0.2
   log_probs, pairs = model.flow.log_prob(images, condition=conditions).numpy(), dataset((images, conditions))
   assert np.max(np.abs(log_probs - model.flow.log_prob(images, condition=2 - conditions))) > 0.1
-  np.testing.assert_allclose(model.evaluate(pairs, verbose=0), -log_probs.mean(), atol=1e-5)
+  np.testing.assert_allclose(model.evaluate(pairs, verbose=0), -log_probs.mean(), rtol=1e-5, atol=1e-5)
   for data in ([images, conditions], pairs):
     np.testing.assert_allclose(model.predict(data, verbose=0), log_probs, rtol=1e-4, atol=1e-5)
   loaded = saved_and_loaded(model, tmp_path)

@@ -160,7 +160,7 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
       model.log_prob(images, wrong)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode', 'class_log_probs'}
   (served,) = model.signatures['encode'](images=tf.constant(images), label=tf.constant([1])).values()
-  np.testing.assert_allclose(served, model.encode(images, 1), atol=1e-5)
+  np.testing.assert_allclose(served, model.encode(images, 1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -286,6 +286,6 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
     caplog.clear()
     export(flow, tmp_path / name)
     model = tf.saved_model.load(tmp_path / name if loads else (tmp_path / name).rename(tmp_path / 'moved'))
-    np.testing.assert_allclose(model.log_prob(image), flow.log_prob(image), atol=1e-5)
+    np.testing.assert_allclose(model.log_prob(image), flow.log_prob(image), rtol=1e-5, atol=1e-5)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith('flowgan_tf')]
     assert [message.partition(': ')[0] for message in ours] == [f'{tmp_path}/{name}'] * (not loads)

@@ -32,4 +32,4 @@ def test_a_run_in_a_folder_with_odd_characters(tmp_path, faults):
     export(flow, workdir / 'export')
     # TensorFlow's own reader of SavedModels cannot be helped.
     model = tf.saved_model.load((workdir / 'export').rename(tmp_path / f'export {trial}'))
-    np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), atol=1e-5)
+    np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-5, atol=1e-5)

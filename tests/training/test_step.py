@@ -60,7 +60,7 @@ def test_xla_changes_rounding_only():
   tf.config.run_functions_eagerly(True)
   plain, plain_metrics = train(make_config(settings), 3)
   for a, b in zip(weights(plain.generator), weights(compiled.generator), strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
   for first, second in zip(plain_metrics, compiled_metrics, strict=True):
     assert first == pytest.approx(second, rel=1e-3, abs=1e-4)
 
@@ -118,11 +118,11 @@ def test_which_images_and_noise_the_updates_see(reuse):
   state, recorder, before = record(config, images)
   real, fake, seeds = zip(*recorder.critic_inputs, strict=True)
   [(log_prob, fake_outputs, *_)] = recorder.generator_inputs
-  np.testing.assert_allclose(log_prob, tf.reduce_mean(before.generator.log_prob(images[-8:])), atol=1e-5)
+  np.testing.assert_allclose(log_prob, tf.reduce_mean(before.generator.log_prob(images[-8:])), rtol=1e-5, atol=1e-5)
   noise_seed = stateless_seed(7, Purpose.CRITIC if reuse else Purpose.GENERATOR, tf.constant(2, tf.int64))
   drawn = before.generator.sample(8, seed=noise_seed)
   # The flow has not moved before its own update, the critic has.
-  np.testing.assert_allclose(fake_outputs, state.critic(drawn), atol=1e-5)
+  np.testing.assert_allclose(fake_outputs, state.critic(drawn), rtol=1e-5, atol=1e-5)
   if reuse:
     assert len(images) == 8
     assert_identical(real, [images.numpy()] * 3)
@@ -156,8 +156,8 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   noise_seed = stateless_seed(config.seed, Purpose.CRITIC, tf.constant(2, tf.int64))
   assert_identical([real], [images.numpy()])
   np.testing.assert_allclose(fake, before.generator.sample(8, seed=noise_seed), atol=1e-6)
-  np.testing.assert_allclose(fake_outputs, state.critic(tf.constant(fake)), atol=1e-5)
-  np.testing.assert_allclose(real_outputs, state.critic(images), atol=1e-5)
+  np.testing.assert_allclose(fake_outputs, state.critic(tf.constant(fake)), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(real_outputs, state.critic(images), rtol=1e-5, atol=1e-5)
   seed, objective = tf.random.experimental.stateless_fold_in(noise_seed, 1), recorder.objective
   update(
     before.critic_optimizer,
@@ -360,7 +360,7 @@ def test_a_step_without_the_gradient_norm_is_the_same_step():
     assert ('gradient_norm' in metrics) == gradient_norm
     found.append(weights(state.generator, state.ema, state.optimizer))
   for a, b in zip(*found, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('objective', ['mle', 'adversarial'])

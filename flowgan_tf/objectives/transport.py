@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   import tensorflow as tf
 else:
   tf = lazy_import('tensorflow')
+bijectors = lazy_import('flowgan_tf.bijectors')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 
 
@@ -27,7 +28,8 @@ class Transport(Term):
   transport_weight mean (G(z) - S(z))^2,   the mean over samples and pixels
   ```
 
-  `S` is the last step of the flow alone, from logits to pixels, so that a flow without any other layers costs nothing.
+  `S` is the flow without its couplings: whitening, if the flow has it, and the step from logits to pixels. A flow
+  without any other layers costs nothing.
 
   Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
@@ -40,7 +42,7 @@ class Transport(Term):
     """The weight of the cost of the transport from noise to samples."""
 
     transport_weight: float = setting(
-      0.0, 'Weight of the mean of (G(z) - S(z))^2. S maps logits to pixels.', must=NOT_NEGATIVE
+      0.0, 'Weight of the mean of (G(z) - S(z))^2. S is G without its couplings.', must=NOT_NEGATIVE
     )
     final_transport_weight: float | None = setting(
       None, 'That weight at the last step. Default: the same.', kind=float, must=NOT_NEGATIVE
@@ -68,8 +70,12 @@ class Transport(Term):
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
+    goal = drawn.noise
+    for part in drawn.generator.submodules:
+      if isinstance(part, bijectors.SpectralWhitening):
+        goal = part.inverse(goal)
     # Networks of histograms would move the goal.
-    goal = tf.stop_gradient(histograms.pixel_logit(drawn.generator).inverse(drawn.noise))
+    goal = tf.stop_gradient(histograms.pixel_logit(drawn.generator).inverse(goal))
     cost = tf.cast(tf.reduce_mean(tf.math.squared_difference(drawn.samples, goal)), tf.float32)
     weight = between(self.settings.transport_weight, self.settings.final_transport_weight, drawn.progress)
     return weight * cost, {'transport': cost}

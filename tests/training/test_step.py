@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.data import Batch
+from flowgan_tf.flows import fit_bijectors
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives.objective import make_objective
@@ -242,6 +243,17 @@ def test_the_loss_counts_how_far_samples_are_from_their_noise(bins):
   metrics = step(images_for(config))
   weight = 6 / math.sqrt(2)
   np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
+
+
+def test_a_new_whitened_flow_costs_no_transport():
+  settings = {'jet.whitening': True, 'jet.couplings': 2, 'jet.width': 8, 'jet.patch_size': 2, 'transport_weight': 6.0}
+  config = make_config(settings, generator='jet', objective='adversarial')
+  state, step = prepared(config)
+  fit_bijectors(state.generator, images_for(config).numpy())
+  noise, samples = step._draw(Purpose.GENERATOR, Batch(images_for(config)))
+  metrics = step(images_for(config))
+  assert metrics['transport'] < 1e-10
+  assert np.mean((samples - pixel_logit(state.generator).inverse(noise)) ** 2) > 1e-3
 
 
 def _plus_zero(function, variable):

@@ -140,9 +140,9 @@ def linear_width(smallest: float) -> float:
 
 
 def powers_of_ten(first: float, last: float) -> np.ndarray:
-  """Returns at most six ticks for an asinh scale. The labels of Matplotlib's ticks would overlap near 0."""
+  """Returns at most four ticks for an asinh scale. The labels of Matplotlib's ticks would overlap near 0."""
   decades = math.floor(math.log10(last / first) + 1e-9)
-  stride = decades // 6 + 1
+  stride = decades // 4 + 1
   return first * 10.0 ** np.arange(min(stride - 1, 1), decades + 1, stride)
 
 

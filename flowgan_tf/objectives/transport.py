@@ -70,12 +70,16 @@ class Transport(Term):
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
-    goal = drawn.noise
-    for part in drawn.generator.submodules:
-      if isinstance(part, bijectors.SpectralWhitening):
-        goal = part.inverse(goal)
     # Networks of histograms would move the goal.
-    goal = tf.stop_gradient(histograms.pixel_logit(drawn.generator).inverse(goal))
+    goal = tf.stop_gradient(_without_couplings(drawn.generator, drawn.noise))
     cost = tf.cast(tf.reduce_mean(tf.math.squared_difference(drawn.samples, goal)), tf.float32)
     weight = between(self.settings.transport_weight, self.settings.final_transport_weight, drawn.progress)
     return weight * cost, {'transport': cost}
+
+
+def _without_couplings(flow, noise):
+  """Returns `S(z)`."""
+  for part in flow.submodules:
+    if isinstance(part, bijectors.SpectralWhitening):
+      noise = part.inverse(noise)
+  return histograms.pixel_logit(flow).inverse(noise)

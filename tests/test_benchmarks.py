@@ -96,7 +96,7 @@ def test_profile(dtype):
   result = run('profile', '--tiny_flow', '--calls=2', f'--dtype={dtype}')
   assert result.returncode == 0, result.stderr
   *table, last = result.stdout.splitlines()
-  # On some processors those of bfloat16 are oneDNN's, _MklMatMul.
+  # On some processors oneDNN multiplies bfloat16, under the name _MklMatMul.
   products = sum(float(ms) for name, ms, *_ in map(str.split, table[2:]) if name.endswith('MatMul'))
   assert 0.0 < products < float(re.search(r'in a call of (\S+) ms$', last)[1])
 

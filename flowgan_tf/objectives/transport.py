@@ -28,8 +28,8 @@ class Transport(Term):
   transport_weight mean (G(z) - S(z))^2,   the mean over samples and pixels
   ```
 
-  `S` is the flow without its couplings: whitening, if the flow has it, and the step from logits to pixels. A flow
-  without any other layers costs nothing.
+  `S` undoes the whitening, if the flow has it, and then maps logits to pixels. So a flow without any other layers costs
+  nothing.
 
   Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
@@ -42,7 +42,7 @@ class Transport(Term):
     """The weight of the cost of the transport from noise to samples."""
 
     transport_weight: float = setting(
-      0.0, 'Weight of the mean of (G(z) - S(z))^2. S is G without its couplings.', must=NOT_NEGATIVE
+      0.0, 'Weight of the mean of (G(z) - S(z))^2. S maps whitened logits to pixels.', must=NOT_NEGATIVE
     )
     final_transport_weight: float | None = setting(
       None, 'That weight at the last step. Default: the same.', kind=float, must=NOT_NEGATIVE
@@ -71,13 +71,13 @@ class Transport(Term):
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
     # Networks of histograms would move the goal.
-    goal = tf.stop_gradient(_without_couplings(drawn.generator, drawn.noise))
+    goal = tf.stop_gradient(_start(drawn.generator, drawn.noise))
     cost = tf.cast(tf.reduce_mean(tf.math.squared_difference(drawn.samples, goal)), tf.float32)
     weight = between(self.settings.transport_weight, self.settings.final_transport_weight, drawn.progress)
     return weight * cost, {'transport': cost}
 
 
-def _without_couplings(flow, noise):
+def _start(flow, noise):
   """Returns `S(z)`."""
   for part in flow.submodules:
     if isinstance(part, bijectors.SpectralWhitening):

@@ -121,7 +121,7 @@ class Summary:
     if name == 'Hybrid':
       name += f' λ = {moving(self.weight, config.final_lambda)}'
     if config.divergence != 'wasserstein':
-      name += f' {config.divergence}'
+      name += f' {short_name(config.divergence)}'
     if config.transport_weight:
       name += f' transport {moving(config.transport_weight, config.final_transport_weight)}'
     return name + own

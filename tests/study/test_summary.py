@@ -60,6 +60,8 @@ def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
   own = read_summary(workdir)
   own.config.terms = ('my_parts:Bright', 'my_parts:Smooth')
   assert own.objective == 'MLE + Bright + Smooth'
+  own.config.objective, own.config.divergence = 'adversarial', 'my_parts:HINGE'
+  assert own.objective == 'ADV HINGE + Bright + Smooth'
   given = copy(workdir, tmp_path / 'A', condition='label')
   assert labels([workdir, given]) == ['MLE', 'MLE (given label)']
 

@@ -115,10 +115,13 @@ class Subject:
     It draws `n` images at random with `seed`, or takes all if `n` is None or there are no more. From images that stay
     in files it draws at most 2 GiB in float32, and logs that it did.
     """
-    return self._dequantized(self.split(split, n, seed, dataset), dataset or self.dataset)
+    return self._dequantized(split, self.split(split, n, seed, dataset), dataset or self.dataset)
 
-  def _dequantized(self, part: data.Split, dataset: data.Dataset) -> np.ndarray:
-    return data.dequantize(part.images, dataset.levels, self.run.config.seed + seeds.Purpose.EVALUATION)
+  def _dequantized(self, split: str, part: data.Split, dataset: data.Dataset) -> np.ndarray:
+    seed = self.run.config.seed + seeds.Purpose.EVALUATION
+    # The same noise would cancel in the distance between a training image and another image.
+    noise = np.random.default_rng((seed, 1)) if split == 'train' else seed
+    return data.dequantize(part.images, dataset.levels, noise)
 
   def split(self, name: str, n: int | None = None, seed: int = 0, dataset: data.Dataset | None = None) -> data.Split:
     """Returns the grey levels of `images`, with what is stored beside them, for the same arguments."""
@@ -146,7 +149,7 @@ class Subject:
     """
     part = self.split(split, n, seed)
     is_marginal = of_density and self.condition.has_marginal and self.label is None
-    return self._dequantized(part, self.dataset), None if is_marginal else self.condition.of_split(part)
+    return self._dequantized(split, part, self.dataset), None if is_marginal else self.condition.of_split(part)
 
   def conditions_for_samples(self, n: int, seed: int) -> np.ndarray | None:
     """Draws what samples are given, `[n, ...]`: labels by the generator's p(y), and others from training images."""

@@ -118,6 +118,12 @@ def test_some_images_are_drawn_at_random_in_order(subject):
   assert subject.images('test', 3, dataset=data.load('digits')).shape == (3, 8, 8, 1)
 
 
+def test_training_and_test_images_have_noise_of_their_own(subject):
+  dataset = dataclasses.replace(subject.dataset, train=subject.dataset.test)
+  noise = [subject.images(name, dataset=dataset) * dataset.levels % 1 for name in ('train', 'test')]
+  assert np.abs(np.corrcoef(*map(np.ravel, noise))[0, 1]) < 0.3
+
+
 def test_of_images_in_files_no_more_are_loaded_than_memory_may_hold(subject, tmp_path, monkeypatch, caplog):
   test = subject.dataset.test
   np.save(tmp_path / 'test.npy', test.images)

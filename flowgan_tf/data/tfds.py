@@ -49,10 +49,11 @@ def load_tfds(
   root = tfds_root(data_dir)
   folder = prepared_folder(root, dataset) or _prepare(dataset, root)
   try:
-    stored = pathlib.Path(root, 'flowgan_tf', dataset, folder.name + (f'-{image_size}' if image_size else ''))
+    files = sorted((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in folder.iterdir())
+    key = f'{folder.name}-{image_size}-{digest(files)[:12]}-v{_VERSION}'
+    stored = pathlib.Path(root, 'flowgan_tf', dataset, key)
     if is_new := not stored.is_dir():
-      files = sorted((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in folder.iterdir())
-      name = f'images-{dataset}-{folder.name}-{image_size}-{digest(files)[:12]}-v{_VERSION}'
+      name = f'images-{dataset}-{key}'
       read = functools.partial(_read, dataset, folder, image_size)
       if found := cached(cache_dir, name, read) if cache_dir else read():
         train, validation, test = (Split(found[f'{p}_images'], found.get(f'{p}_labels')) for p in arrays.PARTS)

@@ -134,9 +134,9 @@ def test_three_splits_are_taken_as_they_are(copy, monkeypatch):
   np.testing.assert_array_equal(labels, np.arange(56))
   assert dataset.train.labels.dtype == np.int64
   # The files are written once, and read even if their images would fit into memory.
-  assert [path.name for path in (copy / 'flowgan_tf' / 'faces').iterdir()] == ['1.0.0']
+  [stored] = (copy / 'flowgan_tf' / 'faces').iterdir()
+  assert stored.name.startswith('1.0.0-0-')
   monkeypatch.setattr(arrays, 'write_array_folder', None)
-  (copy / 'faces' / '1.0.0' / 'faces-test.tfrecord-00000-of-00001').unlink()
   assert load('faces', str(copy)).fingerprint == dataset.fingerprint
 
 
@@ -237,13 +237,21 @@ def test_images_of_several_shapes_are_refused_or_resized(tmp_path, caplog):
   assert load_both(tmp_path, image_size=4).image_shape == (4, 4, 3)  # These files are not those of size 8.
 
 
+def test_a_large_data_set_that_is_prepared_again_is_read_again(copy, monkeypatch):
+  monkeypatch.setattr(arrays, 'IN_MEMORY', 0)
+  before = load('faces', str(copy))
+  shutil.rmtree(copy / 'faces')
+  prepare(copy, label=7)
+  assert load('faces', str(copy)).fingerprint != before.fingerprint
+
+
 def test_files_that_cannot_be_written_leave_nothing(copy, monkeypatch):
   monkeypatch.setattr(arrays, 'IN_MEMORY', 0)
   with monkeypatch.context() as patch:
     patch.setattr('shutil.disk_usage', lambda path: types.SimpleNamespace(free=3359))
-    raises(copy, rf'^{copy}/flowgan_tf/faces/1\.0\.0: needs 0\.0 GB of disk, of which 0\.0 GB are free$')
+    raises(copy, rf'^{copy}/flowgan_tf/faces/1\.0\.0-0-\w+-v1: needs 0\.0 GB of disk, of which 0\.0 GB are free$')
   monkeypatch.setattr(np, 'save', mock.Mock(side_effect=OSError(28, 'No space left on device')))
-  raises(copy, rf'^{copy}/flowgan_tf/faces/1\.0\.0: cannot be written \(No space left on device\)$')
+  raises(copy, rf'^{copy}/flowgan_tf/faces/1\.0\.0-0-\w+-v1: cannot be written \(No space left on device\)$')
   assert not list((copy / 'flowgan_tf' / 'faces').iterdir())
 
 

@@ -145,7 +145,7 @@ def make_likelihood_fn(
       nll=nll,
       standard_error=standard_error(log_prob),
       bits_per_dim=None if levels is None else bits_per_dim(nll, chunk.shape[1:], levels),
-      round_trip_error=float(max(map(np.max, errors), default=math.nan)),
+      round_trip_error=float(np.max(np.concatenate(errors))) if errors else math.nan,
       n=n,
       **of_classes,
     )

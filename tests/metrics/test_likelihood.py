@@ -67,6 +67,15 @@ def test_a_broken_inverse_is_seen():
   assert measure(images).round_trip_error == pytest.approx(0.25)
 
 
+def test_an_error_that_is_not_a_number_is_seen_in_a_later_chunk():
+  images = np.zeros((20, 4, 1, 1), np.float32)
+  images[15] = 1
+  measure = make_likelihood_fn(stub(decode=lambda z: z / (1 - z)), 256, 10, jit=False)
+  assert not np.isfinite(measure(np.split(images, 2)).round_trip_error)
+  images[15] = np.nan
+  assert np.isnan(measure(np.split(images, 2)).round_trip_error)
+
+
 @pytest.mark.parametrize('round_trips', [0, 1, 12, 99])
 @pytest.mark.parametrize('chunk_size', [10, 25])
 def test_the_round_trip_of_the_first_images_alone_is_measured(round_trips, chunk_size):

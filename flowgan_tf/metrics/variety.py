@@ -65,7 +65,8 @@ def prdc(samples: np.ndarray, references: np.ndarray, k: int = 5) -> PRDC:
   samples, references = _float64_of_one_width(samples, references)
   check_integer('k', k, 1, min(len(samples), len(references)) - 1)
   sample_radii, radii = (
-    NearestNeighbors(n_neighbors=k, algorithm='brute').fit(x).kneighbors()[0][:, -1] for x in (samples, references)
+    _distances_to(x, x, NearestNeighbors(n_neighbors=k, algorithm='brute').fit(x).kneighbors(return_distance=False))
+    for x in (samples, references)
   )
   balls = np.zeros(len(samples))  # of real images around each sample
   is_covered, is_recalled = np.zeros((2, len(references)), bool)
@@ -98,7 +99,7 @@ def nearest_distances(features: np.ndarray, training: np.ndarray) -> np.ndarray:
     Euclidean distances, float64 `[n]`.
   """
   search = NearestNeighbors(n_neighbors=1, algorithm='brute').fit(training)
-  return search.kneighbors(features)[0][:, 0].astype(np.float64)
+  return _distances_to(features, training, search.kneighbors(features, return_distance=False))
 
 
 def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
@@ -133,6 +134,11 @@ def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
   is_near = (distances < threshold) | (distances == 0)  # Of exact copies, `threshold` may be 0, too.
   of_threshold = math.sqrt(_NEARER_THAN * (1 - _NEARER_THAN) / len(held_out))
   return Copies(float(is_near.mean()), math.hypot(standard_error(is_near), of_threshold))
+
+
+def _distances_to(features, others, neighbors):
+  """The distance of each row to its last neighbour, which is exactly 0 between equal rows. In the search it is not."""
+  return np.linalg.norm(features.astype(np.float64) - others[neighbors[:, -1]], axis=1)
 
 
 def _float64_of_one_width(samples, references):

@@ -93,6 +93,14 @@ def test_prdc_refuses(samples, references, k, message):
 # Copies.
 
 
+def test_copies_have_no_distance_and_no_recall(rng):
+  """The search for neighbours finds small distances between equal rows."""
+  real = rng.normal(size=(600, 128))
+  copies = np.repeat(real[:20], 30, axis=0)
+  assert prdc(copies, real, 5).recall == 0.0
+  np.testing.assert_array_equal(nearest_distances(copies.astype(np.float32), real.astype(np.float32)), np.zeros(600))
+
+
 def test_near_copies_by_hand():
   """Of 199 held-out images at 1 to 199, 1 % are below 2: a new image has that rank or less with probability 2 / 200."""
   share, error = near_copies(np.array([0.5, 1.5, 2.5, 300.0]), np.arange(1.0, 200.0))

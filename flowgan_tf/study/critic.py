@@ -36,6 +36,7 @@ runs = lazy_import('flowgan_tf.runs.run')
 configs = lazy_import('flowgan_tf.runs.config')
 folders = lazy_import('flowgan_tf.runs.folder')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
+streams = lazy_import('flowgan_tf.runs.seeds')
 stats = lazy_import('scipy.stats')
 plots = lazy_import('flowgan_tf.display.plots')
 
@@ -202,7 +203,8 @@ class _Flows:
 
   def seeds(self, use: int, step: int | tf.Tensor) -> list[tf.Tensor]:
     """Returns the seed of each flow's samples."""
-    return [tf.random.experimental.stateless_fold_in(tf.constant([self._seed, 2 * use + i]), step) for i in range(2)]
+    own = [streams.stateless_seed(self._seed, streams.Purpose.ANALYSIS, 2 * use + i) for i in range(2)]
+    return [tf.random.experimental.stateless_fold_in(seed, step) for seed in own]
 
   def sample(self, n: int, use: int, step: tf.Tensor) -> list[tf.Tensor]:
     """Draws `n` samples of each flow, as TensorFlow code."""

@@ -31,6 +31,7 @@ keras = lazy_import('keras')
 data = lazy_import('flowgan_tf.data')
 objectives = lazy_import('flowgan_tf.objectives')
 runs = lazy_import('flowgan_tf.runs.run')
+seeds = lazy_import('flowgan_tf.runs.seeds')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # They give the training of the critic and the measurement different samples.
@@ -138,7 +139,7 @@ def critic_distances(
 
 
 def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
-  return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose]), step)
+  return tf.random.experimental.stateless_fold_in(seeds.stateless_seed(seed, seeds.Purpose.ANALYSIS, purpose), step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ class Likelihood(Term):
     )
     final_lambda: float | None = setting(
       None,
-      'Lambda at the last step. Each step changes it by the same factor. Default: lambda.',
+      'Lambda after the last step. Each step changes it by the same factor. Default: lambda.',
       kind=float,
       must=NOT_NEGATIVE,
     )

@@ -45,7 +45,7 @@ class Transport(Term):
       0.0, 'Weight of the mean of (G(z) - S(z))^2. S maps whitened logits to pixels.', must=NOT_NEGATIVE
     )
     final_transport_weight: float | None = setting(
-      None, 'That weight at the last step. Default: the same.', kind=float, must=NOT_NEGATIVE
+      None, 'That weight after the last step. Default: the same.', kind=float, must=NOT_NEGATIVE
     )
 
     def __post_init__(self):

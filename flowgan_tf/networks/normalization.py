@@ -33,7 +33,8 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
 
   def _can_be_fused(self, inputs, mask):
     images = len(inputs.shape) == 4 and self.axis in (3, -1)
-    return images and mask is None and self.variable_dtype == 'float32' and not (self.renorm or self.synchronized)
+    other = self.synchronized or getattr(self, 'renorm', False)  # Keras before 3.14 has no `renorm`.
+    return images and mask is None and self.variable_dtype == 'float32' and not other
 
   def _fused(self, images):
     mean, variance = self.moving_mean, self.moving_variance

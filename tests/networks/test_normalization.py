@@ -209,3 +209,10 @@ def test_norms_in_half_precision(dtype, tolerance):
   half.mean.assign(1000.25)
   half(np.full((2, 2), 1000.0), training=True)
   np.testing.assert_allclose(half.mean.numpy(), 0.9 * 1000.25 + 0.1 * 1000.0, rtol=1e-6)
+
+
+def test_keras_before_3_14_has_no_renorm():
+  layer, images = GuardedBatchNormalization(), tf.ones((2, 4, 4, 3))
+  layer.build(images.shape)
+  vars(layer).pop('renorm', None)
+  assert layer(images, training=True).shape == images.shape

@@ -35,8 +35,9 @@ def bounds(name: str, subject: Subject, seed: int) -> Finding:
   draws = np.asarray(of_one.rows(np.zeros(_DRAWS, int)).sample(_DRAWS, seed), np.float64)
   shape = draws.shape[1:]
   places = draws.reshape(len(draws), -1)
-  if subject.in_unit_cube:
-    inside = np.clip(places, 1e-9, 1 - 1e-9)
+  if subject.interval is not None:
+    low, high = subject.interval
+    inside = np.clip((places - low) / (high - low), 1e-9, 1 - 1e-9)
     places = np.log(inside) - np.log1p(-inside)
   middle, spread = np.median(places, axis=0), np.maximum(places.std(axis=0), 1e-12)
   normal = tfp.distributions.Independent(tfp.distributions.Normal(tf.zeros(len(middle), tf.float64), np.float64(1)), 1)
@@ -44,9 +45,9 @@ def bounds(name: str, subject: Subject, seed: int) -> Finding:
   def energy(u):
     """Returns the log of the Gaussian over the density, both in the coordinates u."""
     x, log_det = middle + spread * u, np.sum(np.log(spread))
-    if subject.in_unit_cube:
-      log_det += tf.reduce_sum(tf.math.log_sigmoid(x) + tf.math.log_sigmoid(-x), axis=-1)
-      x = tf.sigmoid(x)
+    if subject.interval is not None:
+      log_det += tf.reduce_sum(tf.math.log_sigmoid(x) + tf.math.log_sigmoid(-x) + np.log(high - low), axis=-1)
+      x = low + (high - low) * tf.sigmoid(x)
     values = tf.cast(tf.reshape(x, (-1, *shape)), subject.distribution.dtype)
     given = of_one.rows(np.zeros(u.shape[0], int)).keywords
     return normal.log_prob(u) - tf.cast(subject.distribution.log_prob(values, **given), tf.float64) - log_det

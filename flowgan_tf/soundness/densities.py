@@ -53,7 +53,7 @@ def check_total(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Find
     yield bounds(name, subject, seed)
   else:
     draws = np.asarray(subject.sample(2000, seed), np.float64)
-    yield integral(name, subject.log_prob, draws, subject.in_unit_cube)
+    yield integral(name, subject.log_prob, draws, subject.interval)
   prior = subject.prior
   while isinstance(prior, tfp.distributions.Sample | tfp.distributions.Independent):
     prior = prior.distribution  # Its numbers are independent, so one of them suffices.
@@ -64,18 +64,20 @@ def check_total(subject: Subject, values: tf.Tensor, seed: int) -> Iterator[Find
     yield Finding(**{**vars(found), 'where': prior.name, 'part': None if found.sound else prior.name})
 
 
-def integral(name: str, log_prob: Callable, draws: np.ndarray, in_unit_cube: bool = False) -> Finding:
+def integral(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple | None = None) -> Finding:
   """Integrates `exp(log_prob)` by the trapezoidal rule in one to three dimensions.
 
-  Coordinates spread the grid: logits in [0, 1], and elsewhere the inverse hyperbolic sine of what is measured in
+  Coordinates spread the grid: logits in an interval, and elsewhere the inverse hyperbolic sine of what is measured in
   standard deviations of draws. We allow one percent, and three times what half of the points change.
   """
   shape, flat = draws.shape[1:], draws.reshape(len(draws), -1)
   size = flat.shape[1]
-  if in_unit_cube:
+  if interval is not None:
+    low, high = interval
     u = np.linspace(-_LOGITS, _LOGITS, _GRID[size])
-    x = [1 / (1 + np.exp(-u))] * size
-    weights = [x[0] * (1 - x[0])] * size
+    inside = 1 / (1 + np.exp(-u))
+    x = [low + (high - low) * inside] * size
+    weights = [(high - low) * inside * (1 - inside)] * size
   else:
     u = np.linspace(-_SPREADS, _SPREADS, _GRID[size])
     spread = np.maximum(flat.std(axis=0), 1e-12)

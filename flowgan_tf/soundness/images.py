@@ -16,7 +16,7 @@ from flowgan_tf.soundness.finding import Finding
 from flowgan_tf.soundness.subject import Subject
 
 _SAMPLES = 256  # samples of the flow, beside which images are ranked
-_STEP = 0.01  # how far outside of [0, 1] a pixel is put: more than any alpha of a logit that we know
+_STEP = 0.01  # how far outside of the interval of the values a pixel is put
 _DROP = np.log(100)  # A hundredth of the density is little mass.
 _DRAWS = (1, 8, 64)  # of noise, for the bound on log P
 _BOUNDED = 4  # images whose log P is bounded
@@ -54,18 +54,19 @@ def check_finite(log_prob: np.ndarray, is_image: bool) -> Finding:
 
 
 def check_support(subject: Subject, values: tf.Tensor, samples: np.ndarray) -> Iterator[Finding]:
-  """Checks that samples are in [0, 1], and that the density just outside of it is 0 or small."""
-  beyond = np.maximum(-samples, samples - 1).max(initial=0.0)
+  """Checks that samples are in [0, 1], or as far outside as alpha allows, and that the density beyond is 0 or small."""
+  low, high = subject.interval or (0.0, 1.0)
+  beyond, allowed = np.maximum(-samples, samples - 1).max(initial=0.0), 1e-3 + max(-low, high - 1)
   note = (
-    'samples leave [0, 1] by this much: the flow keeps some of its mass where no image is.' if beyond > 1e-3 else ''
+    'samples leave [0, 1] by this much: the flow keeps some of its mass where no image is.' if beyond > allowed else ''
   )
   yield Finding(
-    check='samples outside of [0, 1]', found=float(beyond), allowed=1e-3, sound=bool(beyond <= 1e-3), note=note
+    check='samples outside of [0, 1]', found=float(beyond), allowed=allowed, sound=bool(beyond <= allowed), note=note
   )
   first = np.asarray(values[:1])
   pixel = np.unravel_index(first.size // 2, first.shape)
   log_probs = []
-  for moved, inside in ((-_STEP, 0.5 * _STEP), (1 + _STEP, 1 - 0.5 * _STEP)):
+  for moved, inside in ((low - _STEP, 0.5 * _STEP), (high + _STEP, 1 - 0.5 * _STEP)):
     for x in (moved, inside):
       changed = first.copy()
       changed[pixel] = x
@@ -75,7 +76,7 @@ def check_support(subject: Subject, values: tf.Tensor, samples: np.ndarray) -> I
   if np.isnan(rise):
     note = 'it is NaN outside of [0, 1], where the density is 0 and its logarithm -inf.'
   elif rise > -_DROP:
-    note = f'a pixel {_STEP} outside of [0, 1] has about as large a density as one inside.'
+    note = f'a pixel {_STEP + allowed - 1e-3:.2g} outside of [0, 1] has about as large a density as one inside.'
   sound = None if np.isnan(rise) else bool(rise <= -_DROP)
   yield Finding(check='log_prob just outside, less inside', found=rise, allowed=-_DROP, sound=sound, note=note)
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.bijectors import bijector_kwargs
+from flowgan_tf.bijectors import AlphaLogit, HistogramLogit, bijector_kwargs
 from flowgan_tf.errors import check
 from flowgan_tf.flows import Flow, Given
 
@@ -43,21 +43,29 @@ class Subject:
     self.prior: Any = self.distribution and self.bijector and flow.distribution
     self.keywords: dict[str, tf.Tensor] = {}
     if condition is not None:
-      given, ndims = tf.convert_to_tensor(condition), len(getattr(flow, 'condition_shape', None) or ())
+      given = flow._as_condition(condition) if self.is_flow else tf.convert_to_tensor(condition)
+      ndims = len(getattr(flow, 'condition_shape', None) or ())
       self.keywords['condition'] = given if given.shape.rank > ndims else given[tf.newaxis]
     if self.distribution is not None:
-      check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
       check('flow', flow.dtype, 'a distribution of floats', isinstance(flow.dtype, tf.DType) and flow.dtype.is_floating)
+      check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
 
   @property
   def event_shape(self) -> Any:
     """The shape of one value; None for a bijector, which takes several."""
     return None if self.distribution is None else self.distribution.event_shape
 
-  @property
-  def in_unit_cube(self) -> bool:
-    """Whether it is a flow of images, whose values lie in [0, 1]."""
-    return self.is_flow and self.event_shape.rank == 3
+  @functools.cached_property
+  def interval(self) -> tuple[float, float] | None:
+    """Where the values of a flow of images lie, [0, 1] or a little more; None for other flows and distributions."""
+    if not self.is_flow or self.event_shape.rank != 3:
+      return None
+    parts = (self.bijector, *self.bijector.submodules)
+    if logits := [part.support(self.distribution.dtype) for part in parts if isinstance(part, AlphaLogit)]:
+      lowest, highest = zip(*logits, strict=True)
+      return min(0.0, *lowest), max(1.0, *highest)
+    ends = any(isinstance(part, HistogramLogit | tfp.bijectors.Sigmoid) for part in parts)
+    return (0.0, 1.0) if ends or self.distribution._build is not None else None
 
   def at(self, values: np.ndarray) -> Subject:
     """The same with a condition for each value: what was given, or the most probable class."""

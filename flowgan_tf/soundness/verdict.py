@@ -35,6 +35,8 @@ def check(
 ) -> Report:
   """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong."""
   check_integer('seed', seed, 0)
+  if levels is not None:
+    check_integer('levels', levels, 2)
   subject = Subject(flow, condition)
   before = [(variable, variable.numpy()) for variable in flow.variables if not variable.trainable]
   try:
@@ -53,11 +55,11 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
     check_argument('images', None, expected, subject.distribution is not None)
   else:
     given, grey = _as_values(subject, given, levels, seed)
-    if subject.in_unit_cube:
+    if subject.interval is not None:
       found += images.check_values(given, levels)
       if on_grey_levels(given, levels).all():
         warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
-  values, inside = given, given is not None and (not subject.in_unit_cube or (given.min() >= 0 and given.max() <= 1))
+  values, inside = given, given is not None and (subject.interval is None or (given.min() >= 0 and given.max() <= 1))
   if not inside:
     values = np.asarray(subject.sample(_VALUES, seed))
   subject, first = subject.at(values), tf.constant(values[:_VALUES])
@@ -71,9 +73,9 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
   if subject.distribution is not None:
     found += densities.check_density(subject, first, seed)
     log_prob = subject.log_prob(values)
-    found.append(images.check_finite(log_prob, subject.in_unit_cube))
+    found.append(images.check_finite(log_prob, subject.interval is not None))
     samples = subject.sample(_SAMPLES, seed)
-    if subject.in_unit_cube:
+    if subject.interval is not None:
       found += images.check_support(subject, first, np.asarray(samples))
       if grey is not None:
         levels_of, count = grey
@@ -89,10 +91,10 @@ def _as_values(subject, given, levels, seed):
   check_argument('images', values.shape, 'one or more', values.ndim > 0 and len(values) > 0)
   dtype = subject.distribution.dtype.as_numpy_dtype if subject.distribution is not None else values.dtype
   grey = None
-  if np.issubdtype(values.dtype, np.integer) and subject.in_unit_cube:
+  if np.issubdtype(values.dtype, np.integer) and subject.interval is not None:
     levels = levels or 256
     grey, values = (values, levels), dequantize(values, levels, seed)
-  elif levels is not None and subject.in_unit_cube:
+  elif levels is not None and subject.interval is not None:
     grey = np.clip(np.floor(values * levels), 0, levels - 1).astype(np.int64), levels
   if subject.event_shape is not None:
     check_events('images', values, subject.event_shape, 'n')

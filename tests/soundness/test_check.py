@@ -301,6 +301,7 @@ def test_nothing_is_left_changed():
   [
     (('nice',), '`flow` must be a distribution or a bijector'),
     ((tfb.Exp(),), '`images` must be given'),
+    ((tfd.JointDistributionSequential([tfd.Normal(0.0, 1.0)]),), '`flow` must be a distribution of floats'),
     ((tfd.Normal([0.0, 1.0], 1.0),), '`flow` must be a distribution with batch shape'),
     ((tfd.Poisson(1.0), np.ones((2, 3), np.float32)), '`images` must be'),
   ],
@@ -308,3 +309,35 @@ def test_nothing_is_left_changed():
 def test_mistakes(arguments, message):
   with pytest.raises(fg.errors.UsageError, match=message):
     fg.check(*arguments)
+
+
+@pytest.mark.parametrize('levels', [0, 1, 2.5])
+def test_levels_are_whole(levels):
+  with pytest.raises(fg.errors.UsageError, match='`levels` must be'):
+    fg.check(tfd.Normal(0.0, 1.0), levels=levels)
+
+
+def test_a_flow_over_feature_maps_has_the_whole_line():
+  layers = [fg.networks.KerasModule(keras.Sequential([keras.layers.Dense(2)]), SHAPE) for _ in range(2)]
+  mask = fg.bijectors.masks.checkerboard(SHAPE)
+  parts = [fg.bijectors.AffineCoupling(layers[0], mask, name='one')]
+  parts.append(fg.bijectors.AffineCoupling(layers[1], ~mask, name='two'))
+  flow = shaken(fg.flows.Flow(tfd.Sample(tfd.Normal(0.0, 1.0), SHAPE), tfb.Chain(parts)), 0.2)
+  report = fg.check(flow)
+  assert report.sound, report
+  assert not any('[0, 1]' in finding.check for finding in report.findings)
+
+
+@pytest.mark.parametrize('shape', [(1, 2, 1), SHAPE])
+def test_an_alpha_that_leaves_room_outside_of_the_unit_interval(shape):
+  flow = shaken(fg.flows.nice(shape, alpha=0.05, couplings=2, hidden_units=4, hidden_layers=1), 0.2)
+  report = fg.check(flow, images(shape=shape))
+  assert report.sound, report
+  found = {finding.check: finding.found for finding in report.findings}
+  assert 0.001 < found['samples outside of [0, 1]'] <= 0.05 / 0.9 + 1e-3
+
+
+def test_arguments_as_the_flow_takes_them():
+  named = fg.flows.nice((1, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
+  named.class_names = ('cat', 'dog')
+  assert fg.check(named, images(2, (1, 2, 1)), condition=['cat', 'dog']).sound

@@ -203,8 +203,13 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     """Counts the histograms of images `[n, *event_shape]` in [0, 1].
 
     In a bin with few images, a pixel's histogram borrows from the histogram of all pixels, and no bin is empty.
+
+    Raises:
+      UsageError: If a value is not in [0, 1].
     """
     del inverse  # Images are always what the forward direction gets.
+    low, high = np.min(values), np.max(values)
+    check('values', f'{low:g} to {high:g}', 'images in [0, 1]', low >= 0 and high <= 1)
     images, firsts = np.asarray(values), self._bins * np.arange(self._size)
     counts = np.zeros(self._size * self._bins)
     for i in range(0, len(images), _PER_CALL):

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 from scipy import special, stats
 
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
+from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import ResidualConditioner
 from tests.tiny import MODES
 
@@ -288,3 +289,11 @@ def test_arguments_out_of_range_are_refused():
     HistogramLogit((4,), conditioners=[network])
   with pytest.raises(ValueError, match=r'expects events of shape \(2,\)'):
     HistogramLogit((2,), 4).forward(tf.zeros((5, 3)))
+
+
+@pytest.mark.parametrize('wrong', [-1e-3, 1.5, np.nan])
+def test_only_images_in_the_unit_interval_are_counted(wrong):
+  images = np.full((3, 2, 2, 1), 0.5)
+  images[1, 0, 1] = wrong
+  with pytest.raises(UsageError, match=r'`values` must be images in \[0, 1\]\. Got: '):
+    HistogramLogit((2, 2, 1), bins=4).fit(images)

@@ -13,6 +13,9 @@ from tensorflow_probability.python.internal import cache_util
 from flowgan_tf.errors import UsageError, check_bool
 from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 
+# Arguments of TFP's methods, beside which a chain passes on the keywords of its parts by name.
+_OF_TFP = {'self', 'x', 'y', 'event_ndims', 'name', 'dtype', 'step_fn'}
+
 
 class OnePassBijector(tfp.bijectors.Bijector):
   """A bijector that computes `y` and `log|det dy/dx|` together.
@@ -105,6 +108,7 @@ def clearing_caches() -> Iterator[None]:
       vars(owner)['_cache'].clear()  # On the class's cache, this clears the entries of all instances.
 
 
+@tf.autograph.experimental.do_not_convert
 def bijector_kwargs(
   bijector: tfp.bijectors.Bijector, *, training: bool = False, condition: tf.Tensor | None = None
 ) -> dict:
@@ -151,6 +155,8 @@ def _kwargs(bijector, given):
     children = tf.nest.flatten(bijector.bijectors)
     nested = {child.name: kwargs for child in children if (kwargs := _kwargs(child, given))}
     names = [child.name for child in children]
+    if taken := sorted(nested.keys() & _OF_TFP):
+      raise UsageError(f'`bijector` must have parts with other names, as TFP has this argument. Got: {taken[0]!r}.')
     if nested and len(set(names)) < len(names):
       keywords = ' and '.join(f'`{name}`' for name in given)
       raise UsageError(

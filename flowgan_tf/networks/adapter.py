@@ -169,6 +169,7 @@ class KerasModule(HiddenFromKeras):
   def _call(layer, inputs, training):
     return layer(inputs[0] if len(inputs) == 1 else list(inputs), training=training)
 
+  @tf.autograph.experimental.do_not_convert
   def __call__(self, x: tf.Tensor, condition: tf.Tensor | None = None, *, training: bool = False) -> tf.Tensor:
     """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`.
 

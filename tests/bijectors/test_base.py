@@ -277,3 +277,10 @@ def test_what_tfp_would_ignore_silently_is_refused():
   for training in (None, 1, tf.constant(True)):
     with pytest.raises(ValueError, match=r'^`training` must be True or False\. Got: '):
       bijector_kwargs(tfb.Exp(), training=training)
+
+
+@pytest.mark.parametrize('name', ['x', 'name', 'event_ndims', 'dtype'])
+def test_names_of_arguments_are_refused(name):
+  parts = [AffineCoupling(keras.layers.Dense(4), masks.even_odd(4), name=own) for own in ('first', name)]
+  with pytest.raises(fg.errors.UsageError, match=f"`bijector` must have parts with other names.*Got: '{name}'"):
+    bijector_kwargs(tfb.Chain(parts), training=True)

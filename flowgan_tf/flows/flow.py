@@ -148,7 +148,7 @@ class Flow(Generator, _TransformedDistribution):
     Raises:
       ValueError: If the flow is not conditional, the condition has another shape or dtype, or a class does not exist.
     """
-    return self if condition is None else Given(self, self._as_condition(condition), name or f'{self.name}_given')
+    return self if condition is None else Given(self, condition, name or f'{self.name}_given')
 
   @property
   def density_passes(self) -> int:
@@ -369,8 +369,10 @@ class Flow(Generator, _TransformedDistribution):
     event_shape = distribution.event_shape
     check_events(name, found, event_shape, dtype=dtype if tf.is_tensor(value) else None)
     events = tf.convert_to_tensor(value, dtype, name=name)
-    if events.shape.rank is not None and not events.shape[-event_shape.rank :].is_fully_defined():
-      events = tf.ensure_shape(events, events.shape[: -event_shape.rank].concatenate(event_shape))
+    if events.shape.rank is not None:
+      of_batch = events.shape.rank - event_shape.rank
+      if not events.shape[of_batch:].is_fully_defined():
+        events = tf.ensure_shape(events, events.shape[:of_batch].concatenate(event_shape))
     return events
 
   def copy(self, **override_parameters_kwargs: Any) -> Flow:
@@ -381,7 +383,7 @@ class Flow(Generator, _TransformedDistribution):
     # TFP's method would keep the original inside the copy, and list its variables beside a new bijector's.
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
-      other._build = self._build
+      other._build, other.traits = self._build, self.traits
     if other.classes == self.classes:
       other.class_names = self.class_names
     return other
@@ -389,16 +391,22 @@ class Flow(Generator, _TransformedDistribution):
   def __deepcopy__(self, memo: dict) -> Flow:
     """Copies the flow, with variables of its own. Raises a TypeError if the bijector cannot be copied."""
     check_copyable(self.bijector, self.name)
-    prior = self.distribution
-    if prior.variables:  # TFP's `Sample` cannot be copied as a whole.
-      prior = type(prior)(**copy.deepcopy(prior.parameters, memo))
     other = self.copy(
-      distribution=prior,
+      distribution=_copied(self.distribution, memo),
       bijector=copy.deepcopy(self.bijector, memo),
       class_probs=copy.deepcopy(self._class_probs, memo),
     )
-    memo[id(self)], other._build = other, self._build
+    memo[id(self)], other._build, other.traits = other, self._build, self.traits
     return other
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
+
+
+def _copied(part, memo):
+  """Copies a prior that has variables; TFP cannot copy `Sample` and others as a whole, wherever they are in it."""
+  if not isinstance(part, tfp.distributions.Distribution):
+    return copy.deepcopy(part, memo)
+  if isinstance(part, Flow) or not part.variables:
+    return copy.deepcopy(part, memo) if part.variables else part
+  return type(part)(**{name: _copied(value, memo) for name, value in part.parameters.items()})

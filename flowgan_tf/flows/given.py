@@ -57,7 +57,8 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
   """
 
   def __init__(self, flow: Flow, condition: tf.Tensor, name: str = 'given'):
-    """Builds the distribution from a flow and a checked condition."""
+    """Builds the distribution from a flow and a condition."""
+    condition = flow._as_condition(condition)
     parameters = dict(locals())
     GivenSampler.__init__(self, flow, condition)
     tfp.distributions.Distribution.__init__(

@@ -108,5 +108,6 @@ class ImplicitGenerator(Generator, tf.Module):
       class_probs=copy.deepcopy(self.class_probs, memo),
       condition_shape=self.condition_shape,
     )
-    memo[id(self)], other._build, other.class_names = other, self._build, self.class_names
+    memo[id(self)], other._build, other.traits = other, self._build, self.traits
+    other.class_names = self.class_names
     return other

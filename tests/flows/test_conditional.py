@@ -402,3 +402,13 @@ def test_flows_without_conditions_have_no_further_variables():
 def test_a_new_flow_does_not_depend_on_its_condition(kind):
   flow, x = nice(dtype='float64', **KINDS[kind]), images(3)
   np.testing.assert_allclose(flow.log_prob(x, condition=conditions(flow, 3)), nice(dtype='float64').log_prob(x))
+
+
+def test_a_given_flow_takes_conditions_as_users_write_them():
+  flow = flows.nice((2, 2, 1), classes=3, couplings=2, hidden_units=2, hidden_layers=1)
+  x = flow.sample(4, seed=(0, 1))
+  np.testing.assert_array_equal(flow.given(1).copy(condition=2).log_prob(x), flow.given(2).log_prob(x))
+  assert flow.given(1).copy(condition=2).sample(4, seed=(0, 1)).shape == x.shape
+  assert flows.Given(flow, [0, 2]).batch_shape == (2,)
+  vectors = flows.vectors(2, condition_shape=(1,), hidden_units=2)
+  assert flows.Given(vectors, np.ones((3, 1))).sample(2, seed=(0, 1)).shape == (2, 3, 2)

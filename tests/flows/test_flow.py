@@ -1,5 +1,6 @@
 import copy
 import functools
+import logging
 import re
 
 import keras
@@ -162,3 +163,57 @@ def test_mean_and_entropy_of_an_affine_flow():
   expected = scipy.stats.norm(0, [2.0, 3.0, 4.0]).entropy().sum()
   assert flow.entropy().numpy() == pytest.approx(expected, rel=1e-5)
   np.testing.assert_allclose(flow.mean(), [1.0, 2.0, 3.0])
+
+
+def test_scalars_in_a_graph_of_any_batch():
+  flow = Flow(tfd.Normal(0.0, 1.0), tfb.Chain([tfb.Shift(tf.Variable(1.0)), tfb.Scale(tf.Variable(0.5))]))
+  x = np.float32([0.0, 1.0, 3.0])
+  expected = scipy.stats.norm(1.0, 0.5).logpdf(x)
+  for shape in ([None], None):
+    in_graph = tf.function(flow.log_prob, input_signature=[tf.TensorSpec(shape)])
+    np.testing.assert_allclose(in_graph(x), expected, rtol=1e-5)
+
+
+PRIORS = {
+  'mixture': lambda: tfd.MixtureSameFamily(
+    tfd.Categorical(logits=tf.Variable([0.0, 1.0])), tfd.MultivariateNormalDiag(tf.Variable([[0.0, 1.0], [2.0, 3.0]]))
+  ),
+  'shifted': lambda: tfb.Shift(tf.Variable([1.0, 2.0]))(tfd.Sample(tfd.Normal(0.0, 1.0), 2)),
+  'independent': lambda: tfd.Independent(tfd.Normal(tf.Variable([1.0, 2.0]), 1.0), 1),
+  'sample': lambda: tfd.Sample(tfd.Normal(tf.Variable(1.0), 1.0), 2),
+  'flow': lambda: Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.Shift(tf.Variable([1.0, 2.0]))),
+}
+
+
+@pytest.mark.parametrize('name', PRIORS)
+def test_a_deep_copy_has_a_prior_of_its_own(name):
+  flow, x = Flow(PRIORS[name](), tfb.Scale(tf.Variable([2.0, 3.0]))), tf.constant([[0.5, -1.0]])
+  before, copied = flow.log_prob(x), copy.deepcopy(flow)
+  assert len(copied.trainable_variables) == len(flow.trainable_variables) > 1
+  for variable in copied.trainable_variables:
+    variable.assign_add(tf.ones_like(variable))
+  np.testing.assert_array_equal(flow.log_prob(x), before)
+  assert np.abs(copied.log_prob(x) - before).max() > 0.01
+
+
+def test_copies_know_what_the_builder_says():
+  flow = flows.vectors(2, hidden_units=2)
+  assert flow.traits.draws_rows
+  assert flow.traits == flow.copy().traits == flow.copy(name='other').traits == copy.deepcopy(flow).traits
+
+
+def test_a_graph_that_autograph_converts_has_no_warning(caplog):
+  flow, x = flows.nice((2, 2, 1), couplings=2, hidden_units=2, hidden_layers=1), tf.fill((3, 2, 2, 1), 0.4)
+  dcgan = flows.dcgan((4, 4, 1), channels=(2,))
+
+  @tf.function
+  def in_graph():
+    return flow.decode(flow.encode(x)), flow.log_prob(x), flow.sample(3, seed=(0, 1)), dcgan.sample(3, seed=(0, 1))
+
+  logger = logging.getLogger('tensorflow')
+  logger.addHandler(caplog.handler)
+  try:
+    np.testing.assert_allclose(in_graph()[0], x, rtol=1e-5)
+  finally:
+    logger.removeHandler(caplog.handler)
+  assert not [message for message in caplog.messages if 'AutoGraph' in message]

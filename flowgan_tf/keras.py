@@ -99,6 +99,7 @@ class FlowModel(keras.Model):
       ValueError: If `flow` is not a `Flow`.
     """
     check('flow', flow, 'a `flowgan_tf.flows.Flow`, which has a log-density', isinstance(flow, Flow))
+    check('flow', flow.dtype, 'a flow over one tensor', isinstance(flow.dtype, tf.DType))
     super().__init__(name=name or flow.name, dtype=flow.dtype.name)
     of_layers = {id(v._value): v for module in _keras_modules(flow) for v in module.layer.variables}
     self._flow_variables = [

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.python.saved_model import save_context
 
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError
+from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
 from flowgan_tf.flows import Generator
 
 __all__ = ['export']
@@ -72,8 +72,10 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
       cannot load from that path, because it takes the path for a pattern, a warning says so.
 
   Raises:
-    UsageError: If the folder cannot be written, or holds other files.
+    UsageError: If the folder cannot be written, or holds other files; or if `generator` is not a generator.
   """
+  expected = 'a generator, such as `model.flow` of a `FlowModel`; conditions are arguments of its functions'
+  check('generator', type(generator).__name__, expected, isinstance(generator, Generator))
   folder = pathlib.Path(os.path.realpath(folder))
   if folder.is_dir() and (others := {file.name for file in folder.iterdir()} - _FILES):
     raise UsageError(f'{folder}: holds {min(others)}, and the SavedModel cannot be written beside other files')

@@ -2,6 +2,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import flowgan_tf as fg
 from flowgan_tf import flows, saved_model
 from flowgan_tf.errors import UsageError
 from flowgan_tf.saved_model import _checked_labels, export
@@ -16,6 +18,7 @@ from flowgan_tf.saved_model import _checked_labels, export
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """
 import sys
+from unittest import mock
 
 for name in ('flowgan_tf', 'tensorflow_probability', 'tf_keras'):
   sys.modules[name] = None  # An import of it fails.
@@ -260,11 +263,11 @@ def test_what_a_killed_export_has_left_is_removed(tmp_path, monkeypatch):
     os.utime(tmp_path / name, times=(0, 0))
   monkeypatch.setattr(saved_model, '_trace', lambda generator: (None, None))
   monkeypatch.setattr(tf.saved_model, 'save', lambda module, path, signatures: os.mkdir(path))
-  export(None, tmp_path / 'export')
+  export(mock.Mock(spec=flows.Flow), tmp_path / 'export')
   assert {path.name for path in tmp_path.iterdir()} == kept | {'export'}
   young = tmp_path / f'export.{gone.pid}.new'  # Its process may run on another machine.
   young.mkdir()
-  export(None, tmp_path / 'export')
+  export(mock.Mock(spec=flows.Flow), tmp_path / 'export')
   assert young.exists()
 
 
@@ -289,3 +292,10 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
     np.testing.assert_allclose(model.log_prob(image), flow.log_prob(image), rtol=1e-5, atol=1e-5)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith('flowgan_tf')]
     assert [message.partition(': ')[0] for message in ours] == [f'{tmp_path}/{name}'] * (not loads)
+
+
+def test_what_is_not_a_generator_is_refused(tmp_path):
+  flow = flows.nice((2, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
+  for wrong in (flow.given(1), fg.keras.FlowModel(flow)):
+    with pytest.raises(UsageError, match=r'`generator` must be a generator, .*Got: '):
+      export(wrong, tmp_path / 'export')

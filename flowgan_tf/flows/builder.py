@@ -121,8 +121,9 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   @functools.wraps(build)
   def checked(*positional, **arguments):
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
+    arguments |= zip(signature.parameters, positional, strict=False)
     arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}
-    [shape] = positional or [arguments.pop(first)]
+    shape = arguments.pop(first)
     if of_vectors:
       shape = (shape,) if is_integer(shape) else shape
       is_number = isinstance(shape, Sized) and len(shape) == 1 and is_integer(shape[0]) and shape[0] >= 2

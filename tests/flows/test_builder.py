@@ -34,6 +34,12 @@ def test_what_a_builder_was_given_is_repeated():
   assert [dtype for _, _, dtype, _ in given] == ['float64', 'float64', 'float32']
   assert all(isinstance(dtype, str) for _, _, dtype, _ in given)
 
+  @builder
+  def of_positions(image_shape, scale=1.0, dtype='float32', name='flow'):
+    return flow(scale, name, dtype)
+
+  assert float(of_positions(SHAPE, 2.0).variables[0].numpy().squeeze()) == pytest.approx(0.6931472)
+
   with pytest.raises(ValueError, match='must be a function with the keywords `dtype` and `name`'):
     builder(lambda image_shape, *, dtype='float32': flow())  # Keras could not load it.
   with pytest.raises(ValueError, match=r"`generator` must come from a function decorated with `builder`\. Got: 'flow'"):

@@ -51,7 +51,8 @@ def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
   """Returns the analyses of the package, and those from outside of it that runs have and Python finds."""
   records = [study.record for run in runs for study in run.studies.values() if 'plugin' in study.record]
   for record in records:
-    search_in(record['folder'])
+    if record['folder']:
+      search_in(record['folder'])
   found = []
   for name in dict.fromkeys(record['plugin'] for record in records):
     try:
@@ -114,7 +115,7 @@ def analyze(
 def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
-  outside = {'plugin': what, 'folder': folders_of([what])[what.partition(':')[0]]} if is_plugin(what) else {}
+  outside = {'plugin': what, 'folder': folders_of([what]).get(what.partition(':')[0])} if is_plugin(what) else {}
   check(
     'what', what, f'a name other than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
   )

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -231,7 +232,8 @@ def _read_analysis(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]] | N
 
 def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] | None:
   """Reads the newest grid of samples that is whole, with its step."""
-  paths = sorted(folder.glob('step_[0-9]*.png'), key=lambda path: (len(path.name), path.name))
+  paths = [path for path in folder.glob('step_*.png') if re.fullmatch(r'step_[0-9]+', path.stem)]
+  paths.sort(key=lambda path: (len(path.name), path.name))
   for path in reversed(paths):
     if png := _png(path, damage):
       return int(path.stem.removeprefix('step_')), png

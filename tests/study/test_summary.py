@@ -120,7 +120,8 @@ def test_odd_grids(run):
   """The one before is shown. Ten million steps come after all that have 7 digits."""
   path, before = (run / 'samples' / f'step_{step}.png' for step in (10_000_000, 9_999_999))
   whole = (run / 'samples' / 'step_0000002.png').rename(before).read_bytes()
-  (run / 'samples' / 'step_final.png').write_text('mine')
+  for name in ('final', '0000003 (copy)'):
+    (run / 'samples' / f'step_{name}.png').write_text('mine')
 
   def is_damaged():
     found = read_summary(run)

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+import types
 from unittest import mock
 
 import numpy as np
@@ -527,3 +528,12 @@ def test_terms_do_not_share_names(module, monkeypatch):
   assert objective.generator_loss(drawn)[1]['bright'] == 0.5
   with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
     own_names({'bright': 1.0}, {'bright': 2.0, 'nll': 3.0})
+  with pytest.raises(UsageError, match=r'must not give a number a name of ours\. Got: loss, step'):
+    own_names({'step': 1.0, 'bright': 2.0, 'loss': 3.0}, {})
+
+
+def test_an_analysis_of_an_installed_module_needs_no_folder(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  study = types.SimpleNamespace(record={'plugin': 'my_parts:BRIGHTNESS', 'folder': None})
+  *_, last = analyses_of([types.SimpleNamespace(studies={'brightness': study})])
+  assert last.name == 'brightness'

@@ -42,6 +42,7 @@ _OPERATION = re.compile(
 )
 
 # What absl says of a value that is not a number.
+_PATHS: list[str] = []  # flags that are paths
 _NOT_A_NUMBER = re.compile(r'flag --([\w.]+)=(.*): (invalid literal for int|could not convert string to float).*')
 
 # An error that says one of these is not the user's mistake.
@@ -91,7 +92,10 @@ class _Lines(logging.Handler):
 def _parse(argv: list[str]) -> list[str]:
   with errors_reported():
     try:
-      return FLAGS(argv)
+      arguments = FLAGS(argv)
+      for flag in {*_PATHS} & {*FLAGS}:  # Shells leave the ~ of --out=~/page.html.
+        FLAGS[flag].value = FLAGS[flag].value and os.path.expanduser(FLAGS[flag].value)
+      return arguments
     except SystemExit:  # --help raises this, with status 1.
       pass
     except flags.UnrecognizedFlagError as error:
@@ -144,12 +148,13 @@ def program() -> str:
 
 
 def require_path(flag: str) -> None:
-  """Makes a flag refuse what is no path: an empty text, one that is too long, or the name of a pretrained flow."""
+  """Makes a flag a path, in which ~ is the home, and lets it refuse an empty text, a long one, and pretrained flows."""
 
   def suits(value):
     return value is None or (value and is_path(value) and not value.startswith(PREFIX))
 
   flags.register_validator(flag, suits, 'must be a path')
+  _PATHS.append(flag)
 
 
 def message(error: Exception | str) -> str:

@@ -84,11 +84,13 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
   given = _given_flags()
   found: dict[str, Any] = {}
   search_in('.')
-  with contextlib.suppress(UsageError):
-    if given.get('workdir') and (saved := read_description(pathlib.Path(given['workdir']))):
-      found = {**settings(saved.config)}
+  with contextlib.suppress(UsageError):  # It comes first, because plug-ins may lie beside it.
     if given.get('config'):
       found = settings(_read_config(given['config']))
+  with contextlib.suppress(UsageError, OSError):
+    path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
+    if not found and given.get('workdir') and (saved := read_description(path)):
+      found = {**settings(saved.config)}
   found |= given
   chosen = {name: found[name] for name in PLUGGED if is_plugin(found.get(name))}
   with contextlib.suppress(ValueError):
@@ -143,7 +145,8 @@ def configurations(
       config.update_from_flattened_dict({**given, **variant})
     validate(config)
     for name in PATHS:  # Valid in any working directory.
-      if config[name] and not config[name].startswith(PREFIX):
+      kept = saved and config[name] == saved.config[name]
+      if config[name] and not config[name].startswith(PREFIX) and not kept:
         config[name] = os.path.abspath(os.path.expanduser(config[name]))
     path = os.path.abspath(os.path.expanduser(config.dataset))
     if saved and saved.config.dataset == path:
@@ -168,7 +171,7 @@ def configurations(
   if said:
     _LOG.info(said)
   for config in configs:
-    if is_local(config.dataset):
+    if is_local(config.dataset) and not (saved and config.dataset == saved.config.dataset):
       config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   return configs
 

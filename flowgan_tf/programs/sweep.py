@@ -20,6 +20,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, write_atomically
 from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
+from flowgan_tf.runs.folder import available
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
@@ -47,11 +48,11 @@ def main(arguments: list[str]) -> int:
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
   name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
   folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
-  # Both must come before TensorFlow makes its devices.
-  train.start(first, folder)
-  fg.replicas.make_replicas(first.strategy)
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
+  # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
+  train.start(first, next((workdir for workdir in runs if not available(workdir)), folder / names[0]))
+  fg.replicas.make_replicas(first.strategy)
   _check(configs, analyses)
   for i, (workdir, config) in enumerate(runs.items(), 1):
     print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)

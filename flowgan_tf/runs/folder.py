@@ -19,7 +19,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, make_writable, read_record, write_record
 from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.plugins import check_found, search_in
-from flowgan_tf.runs.config import default_config, plugins_of, training_changes, used
+from flowgan_tf.runs.config import default_config, idle, plugins_of, training_changes, used
 from flowgan_tf.runs.pretrained import find_folder
 from flowgan_tf.runs.settings import CHECKPOINTS
 
@@ -183,7 +183,8 @@ def check_same_training(
   """Refuses a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
   changes = training_changes(config, old)
   moving = any(kind.moves(config) for kind in kinds_of(config))
-  if 'cosine' not in (config.optimizer.schedule, config.critic_optimizer.schedule) and not moving:
+  optimizers = [name for name in ('optimizer', 'critic_optimizer') if not idle(name, config)]
+  if 'cosine' not in [config[name].schedule for name in optimizers] and not moving:
     changes.pop('steps', None)  # Otherwise a learning rate or a weight depends on the last step.
   if changes:
     said = ', '.join(f'{name} {old} -> {new}' for name, (old, new) in [*changes.items()][:4])

@@ -1,9 +1,12 @@
 """The flags that programs share: --config, the settings, and what is refused."""
 
+import pathlib
+
+import absl.flags
 import pytest
 
 from flowgan_tf.configs import digits
-from flowgan_tf.programs import options
+from flowgan_tf.programs import command, options
 from flowgan_tf.runs.folder import Description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 
@@ -170,3 +173,29 @@ def test_paths_are_made_absolute(tmp_path, monkeypatch):
     assert parsed_config([f'--init_from={given}']).init_from == expected
   for given, expected in {'images': f'{tmp_path}/cwd/images', 'digits': 'digits'}.items():
     assert parsed_config([f'--dataset={given}']).dataset == expected
+
+
+def test_a_run_with_a_path_from_here_goes_on(tmp_path, monkeypatch):
+  """As `fg.training.train` leaves it. Its own spelling identifies the run."""
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('images').mkdir()
+  saved = parsed_config([])
+  saved.dataset, saved.init_from = 'images', 'runs/base'
+  (tmp_path / 'run' / 'checkpoints' / 'latest').mkdir(parents=True)
+  (tmp_path / 'run' / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
+  (tmp_path / 'run' / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
+  write_description(tmp_path / 'run', Description(saved, {}))
+  for flags in ([], ['--init_from=runs/base'], ['--dataset=images']):
+    config = parsed_config(flags, tmp_path / 'run')
+    assert (config.dataset, config.init_from) == ('images', 'runs/base')
+
+
+@pytest.mark.parametrize('name', ['workdir', 'out'])
+def test_paths_may_begin_at_home(name, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  values = absl.flags.FlagValues()
+  absl.flags.DEFINE_string(name, None, '', flag_values=values)
+  monkeypatch.setattr(command, 'FLAGS', values)
+  monkeypatch.setattr(command, '_PATHS', [name])
+  assert command._parse(['program', f'--{name}=~/a b']) == ['program']
+  assert values[name].value == f'{tmp_path}/a b'

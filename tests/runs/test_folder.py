@@ -88,7 +88,7 @@ def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run
 )
 def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config, dataset, setting):
   workdir, _ = run
-  config.update_from_flattened_dict(setting)
+  config.update_from_flattened_dict(setting | {'objective': 'hybrid'})
   write_description(workdir, read_description(workdir)._replace(config=config))
   open_workdir(workdir, config, dataset)
   config.steps += 1
@@ -97,6 +97,15 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
     match=rf'another configuration .*steps \d+ -> {config.steps}, on which a learning rate or a weight depends\)',
   ):
     open_workdir(workdir, config, dataset)
+
+
+@pytest.mark.parametrize('setting', [{'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}], ids=str)
+def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, config, dataset, setting):
+  workdir, _ = run
+  config.update_from_flattened_dict(setting | {'objective': 'mle'})
+  write_description(workdir, read_description(workdir)._replace(config=config))
+  config.steps += 1
+  assert open_workdir(workdir, config, dataset) == workdir
 
 
 def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, dataset, tmp_path):

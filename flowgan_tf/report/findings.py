@@ -51,7 +51,7 @@ def about_length(runs: Sequence[Summary]) -> list[str]:
     points = [(r['step'], r['nll']) for r in run.records('validation') if r['step'] and r.get('nll') is not None]
     if 0 < len(points) < _FEWEST_EVALUATIONS:
       seldom.append(run.label)
-    elif points and run.config.objective != 'adversarial':
+    elif points and run.weight != 0:
       (last, best), first = points[-1], points[0][1]
       before = [nll for step, nll in points if step <= (1 - _LAST_PART) * last] or [first]
       if best == min(nll for _, nll in points) and before[-1] - best > _STILL_IMPROVING * (first - best):

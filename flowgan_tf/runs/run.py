@@ -14,6 +14,7 @@ from flowgan_tf.cache import cache_folder
 from flowgan_tf.errors import UsageError, check, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
+from flowgan_tf.objectives.likelihood import weight_of
 from flowgan_tf.plugins import short_name
 from flowgan_tf.progress import Task
 from flowgan_tf.runs.checkpoints import restore_generator
@@ -51,7 +52,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   description = read_description(workdir)
   assert description is not None
   config, facts = description.config, description.data
-  best = 'best_score' if config.objective == 'adversarial' else 'best_nll'
+  best = 'best_score' if weight_of(config) == 0 else 'best_nll'
   checkpoint = checkpoint or (best if best in (have := available(workdir)) else have[0])
   image_shape = tuple(facts['image_shape'])
   identity = run_identity(config, facts['fingerprint'])

@@ -45,7 +45,8 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     UsageError: If the run cannot be read, a weight is not finite or too large for float16, or the file cannot be
       written.
   """
-  run, description = load_run(workdir, checkpoint), read_description(pathlib.Path(workdir))
+  run = load_run(workdir, checkpoint)
+  description = read_description(run.workdir)
   assert description is not None
   config, init = run.config, description.init
   config.update(_without_paths(config))
@@ -61,7 +62,7 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     variable.assign(rounded)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    write_description(folder, description._replace(config=config, init=init))
+    write_description(folder, description._replace(config=config, init=init, plugins=None))
     state = tf.train.Checkpoint(ema=run.generator, step=tf.Variable(run.step, dtype=tf.int64))
     Checkpoints(folder, state, run_identity(config, run.fingerprint)).save(run.checkpoint)
     packed = folder / 'run.zip'
@@ -87,7 +88,7 @@ def _rounded(weights: np.ndarray, to_grid: bool) -> np.ndarray:
 def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:
   def without(folder, path):
     # A name of TFDS may have a slash, and a run may have started from a pretrained flow.
-    return os.path.join(folder, os.path.basename(path)) if os.path.isabs(path) else path
+    return os.path.join(folder, os.path.basename(path.rstrip('/'))) if os.path.isabs(path) else path
 
   kept = {'dataset': without('', settings['dataset']), 'init_from': without('runs', settings['init_from'])}
   return dict.fromkeys(PATHS, '') | kept

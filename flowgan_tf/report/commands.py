@@ -38,7 +38,9 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
   nearest = min(differences, key=lambda path: len(differences[path]))
   short_names = short_flags(config)
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
-  flags = [] if nearest == _DEFAULT and 'dataset' not in different else [f'--config={nearest}']
+  # Without --config, a condition other than a label changes the number of components.
+  is_default = nearest == _DEFAULT and 'dataset' not in different and config.condition in ('', 'label')
+  flags = [] if is_default else [f'--config={nearest}']
   for name in different:
     value = wanted.get(name)
     if name == 'jit':

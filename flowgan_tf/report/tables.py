@@ -337,7 +337,7 @@ def paper_table(runs: Sequence[Summary]) -> Table:
       records, links = records | apart, links | dict.fromkeys(apart, commands.evaluate(run, record))
     links['run'] = commands.train(run)
     rows.append(Row(*paper_row(records, links, run, table['rows'])))
-  seen = {run.objective for run in runs}
+  seen = {run.objective for run, row in zip(runs, rows, strict=True) if 'paper' in row.records}
   rows += [
     Row({'run': {'label': f'{label} (the paper)'}, 'paper': numbers}, {'paper': PAPER})
     for label, numbers in table['rows'].items()

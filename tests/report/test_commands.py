@@ -32,6 +32,7 @@ def recipe(**values):
 
 CONFIGS = [
   changed(),
+  changed(condition='low_resolution:2'),
   cifar10.get_config('dinh'),
   changed(objective='hybrid', **{'lambda': 0.25}),
   changed(objective='adversarial', generator='dcgan', dcgan__channels=(8, 4), flip=True),

@@ -405,8 +405,13 @@ class Flow(Generator, _TransformedDistribution):
 
 def _copied(part, memo):
   """Copies a prior that has variables; TFP cannot copy `Sample` and others as a whole, wherever they are in it."""
+  if isinstance(part, list | tuple | dict):
+    return tf.nest.map_structure(lambda each: _copied(each, memo), part)
   if not isinstance(part, tfp.distributions.Distribution):
     return copy.deepcopy(part, memo)
   if isinstance(part, Flow) or not part.variables:
     return copy.deepcopy(part, memo) if part.variables else part
-  return type(part)(**{name: _copied(value, memo) for name, value in part.parameters.items()})
+  other = type(part)(**{name: _copied(value, memo) for name, value in part.parameters.items()})
+  for variable, value in zip(other.variables, part.variables, strict=True):  # It may have made them itself.
+    variable.assign(value)
+  return other

@@ -174,6 +174,25 @@ def test_scalars_in_a_graph_of_any_batch():
     np.testing.assert_allclose(in_graph(x), expected, rtol=1e-5)
 
 
+class OwnVariables(tfd.Distribution):
+  """A distribution that makes its variable itself."""
+
+  def __init__(self, name='own'):
+    parameters = dict(locals())
+    self._loc = tf.Variable([0.0, 0.0])
+    kinds = {'reparameterization_type': tfd.FULLY_REPARAMETERIZED, 'validate_args': False, 'allow_nan_stats': True}
+    super().__init__(tf.float32, parameters=parameters, name=name, **kinds)
+
+  def _event_shape(self):
+    return tf.TensorShape([2])
+
+  def _batch_shape(self):
+    return tf.TensorShape([])
+
+  def _log_prob(self, x):
+    return -tf.reduce_sum((x - self._loc) ** 2, axis=-1)
+
+
 PRIORS = {
   'mixture': lambda: tfd.MixtureSameFamily(
     tfd.Categorical(logits=tf.Variable([0.0, 1.0])), tfd.MultivariateNormalDiag(tf.Variable([[0.0, 1.0], [2.0, 3.0]]))
@@ -181,6 +200,7 @@ PRIORS = {
   'shifted': lambda: tfb.Shift(tf.Variable([1.0, 2.0]))(tfd.Sample(tfd.Normal(0.0, 1.0), 2)),
   'independent': lambda: tfd.Independent(tfd.Normal(tf.Variable([1.0, 2.0]), 1.0), 1),
   'sample': lambda: tfd.Sample(tfd.Normal(tf.Variable(1.0), 1.0), 2),
+  'own variables': lambda: tfb.Shift([0.0, 0.0])(OwnVariables()),
   'flow': lambda: Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.Shift(tf.Variable([1.0, 2.0]))),
 }
 
@@ -188,7 +208,10 @@ PRIORS = {
 @pytest.mark.parametrize('name', PRIORS)
 def test_a_deep_copy_has_a_prior_of_its_own(name):
   flow, x = Flow(PRIORS[name](), tfb.Scale(tf.Variable([2.0, 3.0]))), tf.constant([[0.5, -1.0]])
+  for variable in flow.trainable_variables:
+    variable.assign_add(0.5 * tf.ones_like(variable))
   before, copied = flow.log_prob(x), copy.deepcopy(flow)
+  np.testing.assert_array_equal(copied.log_prob(x), before)
   assert len(copied.trainable_variables) == len(flow.trainable_variables) > 1
   for variable in copied.trainable_variables:
     variable.assign_add(tf.ones_like(variable))

@@ -10,6 +10,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+# TFP derives its public classes from these, and returns these, too.
+from tensorflow_probability.python.bijectors.chain import _Chain
+from tensorflow_probability.python.bijectors.invert import _Invert
+
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit, bijector_kwargs
 from flowgan_tf.errors import check
 from flowgan_tf.flows import Flow, Given
@@ -60,12 +64,19 @@ class Subject:
     """Where the values of a flow of images lie, [0, 1] or a little more; None for other flows and distributions."""
     if not self.is_flow or self.event_shape.rank != 3:
       return None
-    parts = (self.bijector, *self.bijector.submodules)
-    if logits := [part.support(self.distribution.dtype) for part in parts if isinstance(part, AlphaLogit)]:
-      lowest, highest = zip(*logits, strict=True)
-      return min(0.0, *lowest), max(1.0, *highest)
-    ends = any(isinstance(part, HistogramLogit | tfp.bijectors.Sigmoid) for part in parts)
-    return (0.0, 1.0) if ends or self.distribution._build is not None else None
+    last, is_inverse = _data_end(self.bijector)
+    from_builder = self.distribution._build is not None
+    if is_inverse and isinstance(last, AlphaLogit | HistogramLogit):
+      lowest, highest = AlphaLogit(last.alpha).support(self.distribution.dtype)
+      return min(0.0, lowest), max(1.0, highest)
+    is_cdf = isinstance(last, tfp.bijectors.NormalCDF) or (isinstance(last, tfp.bijectors.Sigmoid) and last.low is None)
+    return (0.0, 1.0) if from_builder or (is_cdf and not is_inverse) else None
+
+  def takes_images(self, values: np.ndarray, levels: int | None) -> bool:
+    """Whether values are images in [0, 1], or grey levels; for a flow without an interval, `levels` or ints say so."""
+    if not self.is_flow or self.event_shape.rank != 3:
+      return False
+    return self.interval is not None or levels is not None or np.issubdtype(values.dtype, np.integer)
 
   def at(self, values: np.ndarray) -> Subject:
     """The same with a condition for each value: what was given, or the most probable class."""
@@ -108,6 +119,18 @@ class Subject:
     if not self.is_flow or self.distribution._build is None:
       return None
     return Subject(self.distribution.with_dtype('float64'), **self.keywords)
+
+
+def _data_end(bijector):
+  """Returns the part that makes the values, and whether its inverse does."""
+  is_inverse = False
+  while True:
+    if isinstance(bijector, _Invert):
+      bijector, is_inverse = bijector.bijector, not is_inverse
+    elif isinstance(bijector, _Chain) and bijector.bijectors:
+      bijector = bijector.bijectors[-1 if is_inverse else 0]
+    else:
+      return bijector, is_inverse
 
 
 def _at_once(values):

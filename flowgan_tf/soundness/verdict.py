@@ -54,8 +54,9 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
     expected = 'given, as a bijector does not say which values it takes'
     check_argument('images', None, expected, subject.distribution is not None)
   else:
-    given, grey = _as_values(subject, given, levels, seed)
-    if subject.interval is not None:
+    are_images = subject.takes_images(np.asarray(given), levels)
+    given, grey = _as_values(subject, given, levels, seed, are_images)
+    if are_images:
       found += images.check_values(given, levels)
       if on_grey_levels(given, levels).all():
         warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
@@ -77,24 +78,24 @@ def _findings(subject: Subject, given: Any, levels: int | None, seed: int) -> li
     samples = subject.sample(_SAMPLES, seed)
     if subject.interval is not None:
       found += images.check_support(subject, first, np.asarray(samples))
-      if grey is not None:
-        levels_of, count = grey
-        found += images.check_noise(subject, levels_of, count, seed)
+    if grey is not None:
+      levels_of, count = grey
+      found += images.check_noise(subject, levels_of, count, seed)
     if inside:
       found.append(images.check_ranks(log_prob, subject.log_prob(samples)))
   return found
 
 
-def _as_values(subject, given, levels, seed):
+def _as_values(subject, given, levels, seed, are_images):
   """Returns floats `[n, ...]`, and their grey levels with the number of levels, or None if they have none."""
   values = np.asarray(given)
   check_argument('images', values.shape, 'one or more', values.ndim > 0 and len(values) > 0)
   dtype = subject.distribution.dtype.as_numpy_dtype if subject.distribution is not None else values.dtype
   grey = None
-  if np.issubdtype(values.dtype, np.integer) and subject.interval is not None:
+  if np.issubdtype(values.dtype, np.integer) and are_images:
     levels = levels or 256
     grey, values = (values, levels), dequantize(values, levels, seed)
-  elif levels is not None and subject.interval is not None:
+  elif levels is not None and are_images:
     grey = np.clip(np.floor(values * levels), 0, levels - 1).astype(np.int64), levels
   if subject.event_shape is not None:
     check_events('images', values, subject.event_shape, 'n')

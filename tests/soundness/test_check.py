@@ -328,13 +328,26 @@ def test_a_flow_over_feature_maps_has_the_whole_line():
   assert not any('[0, 1]' in finding.check for finding in report.findings)
 
 
-@pytest.mark.parametrize('shape', [(1, 2, 1), SHAPE])
-def test_an_alpha_that_leaves_room_outside_of_the_unit_interval(shape):
-  flow = shaken(fg.flows.nice(shape, alpha=0.05, couplings=2, hidden_units=4, hidden_layers=1), 0.2)
+@pytest.mark.parametrize(('shape', 'bins'), [((1, 2, 1), 0), (SHAPE, 0), ((1, 2, 1), 4)])
+def test_an_alpha_that_leaves_room_outside_of_the_unit_interval(shape, bins):
+  settings = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'histogram_bins': bins}
+  flow = shaken(fg.flows.nice(shape, alpha=0.05, **settings), 0.2)
   report = fg.check(flow, images(shape=shape))
   assert report.sound, report
   found = {finding.check: finding.found for finding in report.findings}
   assert 0.001 < found['samples outside of [0, 1]'] <= 0.05 / 0.9 + 1e-3
+
+
+def test_a_sigmoid_within_a_flow_does_not_bound_it():
+  scale = tfp.util.TransformedVariable(0.7 * tf.ones((1, 2, 1)), tfb.Sigmoid())
+  flow = fg.flows.Flow(tfd.Sample(tfd.Normal(0.0, 1.0), (1, 2, 1)), tfb.Chain([tfb.Scale(scale)]))
+  report = fg.check(flow)
+  assert report.sound, report
+  # Who names levels, or gives ints, has images.
+  grey = np.random.default_rng(0).integers(0, 256, (4, 1, 2, 1))
+  with pytest.warns(UserWarning, match='fg.data.dequantize'):
+    assert not fg.check(flow, (grey / 255).astype(np.float32), levels=256).sound
+  assert fg.check(flow, grey).sound
 
 
 def test_arguments_as_the_flow_takes_them():

@@ -14,7 +14,10 @@ from flowgan_tf.errors import UsageError, check_bool
 from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 
 # Arguments of TFP's methods, beside which a chain passes on the keywords of its parts by name.
-_OF_TFP = {'self', 'x', 'y', 'event_ndims', 'name', 'dtype', 'step_fn'}
+_OF_TFP = {
+  *('self', 'x', 'y', 'xs', 'ys', 'input', 'forward', 'event_ndims', 'name', 'forward_name', 'inverse_name', 'dtype'),
+  *('step_fn', 'tangent_space', 'backward_compat'),
+}
 
 
 class OnePassBijector(tfp.bijectors.Bijector):

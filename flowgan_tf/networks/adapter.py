@@ -40,6 +40,7 @@ def _check_owner(owner: keras.Layer, variables: Sequence[tf.Variable], name: str
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def _called_layer() -> keras.Layer | None:
   """Returns the outermost Keras layer that is being called. Keras knows it, but tells it only in private."""
   frame, layer = inspect.currentframe(), None
@@ -169,7 +170,6 @@ class KerasModule(HiddenFromKeras):
   def _call(layer, inputs, training):
     return layer(inputs[0] if len(inputs) == 1 else list(inputs), training=training)
 
-  @tf.autograph.experimental.do_not_convert
   def __call__(self, x: tf.Tensor, condition: tf.Tensor | None = None, *, training: bool = False) -> tf.Tensor:
     """Applies the layer to `[..., *input_shape]`; returns `[..., *output_event_shape]` in the dtype of `x`.
 
@@ -183,7 +183,8 @@ class KerasModule(HiddenFromKeras):
     found = None if condition is None else tf.TensorShape(condition.shape)
     suits = found is None or found.rank is None or (shape and found[-len(shape) :].is_compatible_with(shape))
     check('condition', found, expected, (found is None) == (shape is None) and bool(suits))
-    if (owner := _called_layer()) is not None:
+    owner = _called_layer()  # AutoGraph cannot convert `:=`.
+    if owner is not None:
       _check_owner(owner, [v._value for v in self._layer.variables], self._layer.name)
     self._follow_layer()  # A tape records only what is trainable.
     event_ndims = len(self._input_shape)

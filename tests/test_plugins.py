@@ -528,8 +528,6 @@ def test_terms_do_not_share_names(module, monkeypatch):
   assert objective.generator_loss(drawn)[1]['bright'] == 0.5
   with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
     own_names({'bright': 1.0}, {'bright': 2.0, 'nll': 3.0})
-  with pytest.raises(UsageError, match=r'must not give a number a name of ours\. Got: loss, step'):
-    own_names({'step': 1.0, 'bright': 2.0, 'loss': 3.0}, {})
 
 
 def test_an_analysis_of_an_installed_module_needs_no_folder(module, monkeypatch):

@@ -101,7 +101,7 @@ class Likelihood(Term):
   @classmethod
   def moves(cls, config: Any) -> bool:
     """Whether lambda changes during the training."""
-    return config['objective'] not in _FIXED and config['final_lambda'] is not None
+    return config['objective'] not in _FIXED and bool(config['final_lambda'])
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `log_prob` in nats."""

@@ -13,7 +13,7 @@ from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
-from flowgan_tf.objectives.term import Drawn, Term, own_names
+from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, own_names
 from flowgan_tf.objectives.transport import Transport
 from flowgan_tf.plugins import Registry, is_plugin
 from flowgan_tf.settings import Settings, setting, wrong_settings
@@ -124,6 +124,8 @@ class Objective:
       value, found = _loss_of(term, drawn)
       loss += value
       metrics |= own_names(found, metrics)
+      if taken := found.keys() & OF_LOG:
+        raise UsageError(f'`terms` must not log a number by a name of ours. Got: {", ".join(sorted(taken))}.', 'terms')
     return loss, metrics | {'loss': loss}
 
 

@@ -12,7 +12,7 @@ from flowgan_tf.errors import UsageError, check
 from flowgan_tf.settings import Settings
 
 # What the log calls numbers that no term gives.
-_OF_LOG = {
+OF_LOG = {
   *('kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'),
   *('critic_loss', 'critic_gap', 'gradient_penalty'),
 }
@@ -111,8 +111,6 @@ class Term(abc.ABC):
 def own_names(found: Mapping[str, tf.Tensor], others: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
   """Returns the numbers of a term, and refuses names that the numbers of other terms have."""
   check('terms', found, 'terms that return numbers by name, a dict', isinstance(found, Mapping))
-  if taken := found.keys() & _OF_LOG:
-    raise UsageError(f'`terms` must not give a number a name of ours. Got: {", ".join(sorted(taken))}.', 'terms')
   if taken := found.keys() & others.keys():
     raise UsageError(
       f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'

@@ -66,7 +66,7 @@ class Transport(Term):
   @classmethod
   def moves(cls, config: Any) -> bool:
     """Whether the weight changes during the training."""
-    return config['final_transport_weight'] is not None
+    return config['objective'] != 'mle' and bool(config['final_transport_weight'])
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""

@@ -99,7 +99,9 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
     open_workdir(workdir, config, dataset)
 
 
-@pytest.mark.parametrize('setting', [{'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}], ids=str)
+@pytest.mark.parametrize(
+  'setting', [{'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}, {'final_transport_weight': 1.0}], ids=str
+)
 def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, config, dataset, setting):
   workdir, _ = run
   config.update_from_flattened_dict(setting | {'objective': 'mle'})

@@ -72,7 +72,8 @@ def prdc(samples: np.ndarray, references: np.ndarray, k: int = 5) -> PRDC:
   is_covered, is_recalled = np.zeros((2, len(references)), bool)
   for start in range(0, len(samples), _BLOCK_ROWS):
     block = slice(start, start + _BLOCK_ROWS)
-    distances = euclidean_distances(samples[block], references)
+    # Of equal distances, rounding would put some inside of a ball.
+    distances = euclidean_distances(samples[block], references) * (1 + 1e-9)
     is_inside = distances < radii
     balls[block] = is_inside.sum(axis=1)
     is_covered |= is_inside.any(axis=0)
@@ -138,7 +139,11 @@ def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
 
 def _distances_to(features, others, neighbors):
   """The distance of each row to its last neighbour, which is exactly 0 between equal rows. In the search it is not."""
-  return np.linalg.norm(features.astype(np.float64) - others[neighbors[:, -1]], axis=1)
+  features, others, nearest = np.asarray(features), np.asarray(others), neighbors[:, -1]
+  blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(features), _BLOCK_ROWS)]
+  return np.concatenate(
+    [np.linalg.norm(features[block].astype(np.float64) - others[nearest[block]], axis=1) for block in blocks]
+  )
 
 
 def _float64_of_one_width(samples, references):

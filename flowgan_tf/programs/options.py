@@ -89,8 +89,8 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
       found = settings(_read_config(given['config']))
   with contextlib.suppress(UsageError, OSError):
     path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
-    if not found and given.get('workdir') and (saved := read_description(path)):
-      found = {**settings(saved.config)}
+    if given.get('workdir') and (saved := read_description(path)):  # Plug-ins may lie where it was trained.
+      found = found or {**settings(saved.config)}
   found |= given
   chosen = {name: found[name] for name in PLUGGED if is_plugin(found.get(name))}
   with contextlib.suppress(ValueError):

@@ -18,7 +18,6 @@ from flowgan_tf.saved_model import _checked_labels, export
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """
 import sys
-from unittest import mock
 
 for name in ('flowgan_tf', 'tensorflow_probability', 'tf_keras'):
   sys.modules[name] = None  # An import of it fails.

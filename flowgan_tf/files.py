@@ -156,7 +156,7 @@ def sync(path: str | os.PathLike) -> None:
 def as_json(value: Any) -> Any:
   """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
   if isinstance(value, dict):
-    return {name: as_json(v) for name, v in value.items()}
+    return {str(name): as_json(v) for name, v in value.items()}  # JSON's names are texts.
   if isinstance(value, (list, tuple)):
     return [as_json(v) for v in value]
   if isinstance(value, (np.generic, float)):

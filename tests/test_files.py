@@ -212,3 +212,9 @@ def test_a_record_that_another_process_replaces_meanwhile_is_read_again(path, mo
 
   monkeypatch.setattr(np, 'load', replaced)
   assert float(read_record(path)[1]['x']) == 2.0
+
+
+def test_a_record_with_numbers_as_names_is_read_again(tmp_path):
+  write_record(tmp_path / 'a.json', {'of_class': {i: float(i) for i in range(11)}})
+  record, _ = read_record(tmp_path / 'a.json')
+  assert record['of_class'] == {str(i): float(i) for i in range(11)}

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 # All random splits have this seed, because a run's own seed must not decide which images are held out.
 _SPLIT_SEED = 2018
+_MOST_CLASSES = 10**5
 
 _HASHED_AT_ONCE = 2**26  # bytes of images
 
@@ -160,6 +161,7 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
   A `UsageError` names the field that is not as `Dataset` or `Split` says.
   """
   splits: dict[str, Any] = {}
+  check(f'{source}.name', dataset.name, 'a text', isinstance(dataset.name, str))
   levels, expected = dataset.levels, 'an integer from 2 to 256, or None for a table'
   check(f'{source}.levels', levels, expected, levels is None or (is_integer(levels) and 2 <= levels <= 256))
   kind, shape = ('float32', '[n, d]') if levels is None else ('uint8', '[n, height, width, 1 or 3]')
@@ -198,8 +200,8 @@ def check_labels(source: str, labels: np.ndarray, n: int) -> np.ndarray:
   if not is_integer or labels.shape not in ((n,), (n, 1)):
     raise UsageError(f'{expected}, got {labels.dtype} {list(labels.shape)}')
   labels = labels.reshape(n)
-  # A label beyond the number of images is a mistake, and would need a network with that many outputs.
-  if (wrong := (labels < 0) | (labels >= max(n, 1000))).any():
+  # A label far beyond the number of images is a mistake, and would need a network with that many outputs.
+  if (wrong := (labels < 0) | (labels >= max(n, _MOST_CLASSES))).any():
     raise UsageError(f'{expected}, got {labels[wrong.argmax()]} at position {wrong.argmax()}')
   return labels.astype(np.int64)
 

@@ -55,6 +55,11 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
     UsageError: As for `load`; or if `to` exists or cannot be written, or the disk has no room for it.
   """
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
+  path, to = os.path.expanduser(path), os.path.expanduser(to)
+  if not os.path.isdir(path):
+    raise UsageError(f'{path}: expected a folder of images')
+  if pathlib.Path(os.path.realpath(to)).is_relative_to(os.path.realpath(path)):
+    raise UsageError(f'{to}: must not lie in {path}')
   if os.path.lexists(to):
     raise UsageError(f'{to}: exists already')
   paths, labels = _find_images(path)

@@ -96,6 +96,8 @@ def load(
     return images.load_folder(path, image_size)
   if path.endswith('.npz'):
     return arrays.load_npz(path, image_size)
+  if os.path.isfile(path):
+    raise UsageError(f'{path}: expected a folder, or a file whose name ends with .npz')
   return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
 
 

@@ -64,7 +64,8 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: 
     means = [tf.zeros_like(part) for part in noise]
 
   def between(parts, first_weights, last_weights):
-    weights = [np.reshape(w, (-1, 1, 1, 1)).astype(prior.dtype.as_numpy_dtype) for w in (first_weights, last_weights)]
+    shape = (-1, *[1] * prior.event_shape.rank)
+    weights = [np.reshape(w, shape).astype(prior.dtype.as_numpy_dtype) for w in (first_weights, last_weights)]
     return tf.concat([weights[0] * a + weights[1] * b for a, b in zip(*parts, strict=True)], axis=0)
 
   way = np.linspace(0, 1, _STEPS)

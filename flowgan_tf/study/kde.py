@@ -13,6 +13,7 @@ import threadpoolctl
 from numpy.typing import ArrayLike
 
 from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import check
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
@@ -59,6 +60,7 @@ class GaussianMixture:
       UsageError: If they are integers or not finite.
     """
     self.centers = arrays.check_images(centers)
+    check('centers', len(self.centers), 'at least one', len(self.centers) > 0)
 
   def log_prob(self, images: np.ndarray, bandwidths: ArrayLike) -> np.ndarray:
     """Returns log densities of images for several bandwidths at once, at hardly more cost than for one.
@@ -76,10 +78,13 @@ class GaussianMixture:
       The log densities in nats, float64 `[k, m]`.
 
     Raises:
-      UsageError: If the images are integers or not finite.
+      UsageError: If the images are integers, not finite, or of another shape than the centres; or if a bandwidth is not
+        above 0.
     """
+    shape, h = self.centers.shape[1:], np.asarray(bandwidths, np.float64)
+    check('images', np.shape(images)[1:], f'of the shape of the centres, {shape}', np.shape(images)[1:] == shape)
+    check('bandwidths', bandwidths, 'above 0', (h > 0).all())
     images, centers = (a.reshape(len(a), -1) for a in (arrays.check_images(images), self.centers))
-    h = np.asarray(bandwidths, np.float64)
     precisions = 0.5 / h**2
 
     def log_sums(start):

@@ -214,7 +214,7 @@ def test_npz_as_keras_lays_it_out(tmp_path):
     ({'images': GOOD.astype(np.float32)}, r'expected "images" as uint8 .*, got float32 \[4, 2, 5\]$'),
     ({'images': GOOD[:0]}, r'got uint8 \[0, 2, 5\]$'),
     ({'images': GOOD, 'labels': np.zeros(4)}, r'labels: expected labels as 4 integers from 0.*, got float64 \[4\]$'),
-    ({'images': GOOD, 'labels': np.array([0, 1, 1000, -1])}, r'one for each image, got 1000 at position 2$'),
+    ({'images': GOOD, 'labels': np.array([0, 1, 100_000, -1])}, r'one for each image, got 100000 at position 2$'),
     ({'images': GOOD, 'labels': np.array([0, 1, 1, -1])}, r'labels as 4 .*, got -1 at position 3$'),
     ({'images': GOOD, 'labels': np.arange(3)}, r'labels as 4 integers from 0, one for each image, got int64 \[3\]$'),
     (

@@ -202,3 +202,16 @@ def test_no_part_of_a_folder_is_dropped(tmp_path):
     os.remove(a / name)
   os.symlink('3.png', a / '5.png')  # A link to an image is one.
   assert len(joined(load(str(a)))[0]) == 5
+
+
+def test_folders_that_cannot_be_written_or_read(tmp_path, monkeypatch):
+  (tmp_path / 'photos').mkdir()
+  Image.new('L', (2, 2)).save(tmp_path / 'photos' / 'a.png')
+  for path, to, said in (
+    ('nope', 'new', 'nope: expected a folder of images'),
+    ('photos', 'photos/new', 'photos/new: must not lie in '),
+  ):
+    with pytest.raises(UsageError, match=said):
+      write_folder(str(tmp_path / path), str(tmp_path / to))
+  with pytest.raises(UsageError, match=r'a\.png: expected a folder, or a file whose name ends with \.npz'):
+    load(str(tmp_path / 'photos' / 'a.png'))

@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.study import GaussianMixture, Study, Subject
 from flowgan_tf.study.gmm import Gmm, winning_range
 from tests.summaries import gmm, summary
@@ -91,3 +92,14 @@ def test_without_a_scorer_there_are_likelihoods_and_a_grid(subject):
   assert numbers['selection'] is None and Gmm().records(numbers) == {'': numbers}
   runs = [summary('mle', studies={'gmm': Study(numbers, arrays)})]
   assert list(Gmm().figures(runs)) == ['gmm_samples']
+
+
+def test_wrong_arguments_of_a_mixture_are_refused():
+  mixture = GaussianMixture(np.zeros((3, 2, 2, 1), np.float32))
+  for images, bandwidths, said in (
+    (np.zeros((1, 2, 2, 1)), [0.1, 0.0], '`bandwidths` must be above 0'),
+    (np.zeros((1, 2, 2, 1)), [-0.1], '`bandwidths` must be above 0'),
+    (np.zeros((1, 4, 1, 1)), [0.1], '`images` must be of the shape of the centres'),
+  ):
+    with pytest.raises(UsageError, match=said):
+      mixture.log_prob(images, bandwidths)

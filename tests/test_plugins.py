@@ -528,6 +528,10 @@ def test_terms_do_not_share_names(module, monkeypatch):
   assert objective.generator_loss(drawn)[1]['bright'] == 0.5
   with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
     own_names({'bright': 1.0}, {'bright': 2.0, 'nll': 3.0})
+  numbers = {'step': tf.constant(1.0), 'loss': tf.constant(2.0)}
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'loss', lambda self, drawn: (tf.constant(0.0), numbers))
+  with pytest.raises(UsageError, match=r'`terms` must not log a number by a name of ours\. Got: loss, step\.'):
+    objective.generator_loss(drawn)
 
 
 def test_an_analysis_of_an_installed_module_needs_no_folder(module, monkeypatch):

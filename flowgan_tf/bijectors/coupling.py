@@ -69,7 +69,7 @@ class Coupling(VariableBijector, OnePassBijector):
       inner: A function of `outputs` tensors `[..., *mask.changed_shape]`. It returns a `tfb.Bijector` of single
         numbers, or an object with the methods `forward_and_log_det(x)` and `inverse_and_log_det(y)`. Where the changed
         part has the shape of the event, the bijector also meets zeros in place of the kept part. It must be finite and
-        smooth there, too; what it makes of them is left out. If it has variables, it must be a `tf.Module`.
+        smooth there, too, but its results there are left out. If it has variables, it must be a `tf.Module`.
       outputs: Number of outputs for each entry of the changed part.
       name: Name of the bijector, unique within a `tfb.Chain` that is called with `training`.
       condition_shape: Shape of a condition `c`, which the network then sees, too. The methods of the coupling then need

@@ -52,7 +52,8 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
     image_size: As for `load`.
 
   Raises:
-    UsageError: As for `load`; or if `to` exists or cannot be written, or the disk has no room for it.
+    UsageError: As for `load`; or if `to` exists, lies in the other folder or cannot be written, or the disk has no room
+      for it.
   """
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   path, to = os.path.expanduser(path), os.path.expanduser(to)

@@ -20,7 +20,7 @@ from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.errors import check
 from flowgan_tf.flows.checks import check_events
-from flowgan_tf.flows.foreign import check_copyable, check_trainable, mend_shapes
+from flowgan_tf.flows.foreign import check_copyable, check_trainable, copy_prior, mend_shapes
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
@@ -392,7 +392,7 @@ class Flow(Generator, _TransformedDistribution):
     """Copies the flow, with variables of its own. Raises a TypeError if the bijector cannot be copied."""
     check_copyable(self.bijector, self.name)
     other = self.copy(
-      distribution=_copied(self.distribution, memo),
+      distribution=copy_prior(self.distribution, memo),
       bijector=copy.deepcopy(self.bijector, memo),
       class_probs=copy.deepcopy(self._class_probs, memo),
     )
@@ -401,17 +401,3 @@ class Flow(Generator, _TransformedDistribution):
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
-
-
-def _copied(part, memo):
-  """Copies a prior that has variables; TFP cannot copy `Sample` and others as a whole, wherever they are in it."""
-  if isinstance(part, list | tuple | dict):
-    return tf.nest.map_structure(lambda each: _copied(each, memo), part)
-  if not isinstance(part, tfp.distributions.Distribution):
-    return copy.deepcopy(part, memo)
-  if isinstance(part, Flow) or not part.variables:
-    return copy.deepcopy(part, memo) if part.variables else part
-  other = type(part)(**{name: _copied(value, memo) for name, value in part.parameters.items()})
-  for variable, value in zip(other.variables, part.variables, strict=True):  # It may have made them itself.
-    variable.assign(value)
-  return other

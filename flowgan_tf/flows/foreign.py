@@ -1,6 +1,8 @@
 """What goes wrong without an error, or without a clear one, when a flow holds TFP's own bijectors and networks."""
 
+import copy
 import inspect
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -47,6 +49,20 @@ def check_copyable(bijector: tfp.bijectors.Bijector, owner: str) -> None:
         f'{owner!r} cannot be copied: the function of {part.name!r} would compute with the variables of the original. '
         'Make the flow by a function with the decorator `builder`, and use `with_dtype` instead.'
       )
+
+
+def copy_prior(part: Any, memo: dict) -> Any:
+  """Copies a prior and its variables. TFP cannot copy `Sample` and others as a whole, wherever they are in it."""
+  if isinstance(part, list | tuple | dict):
+    return tf.nest.map_structure(lambda each: copy_prior(each, memo), part)
+  if not isinstance(part, tfp.distributions.Distribution) or hasattr(part, '__deepcopy__'):
+    return copy.deepcopy(part, memo)
+  if not part.variables:
+    return part
+  other = type(part)(**{name: copy_prior(value, memo) for name, value in part.parameters.items()})
+  for variable, value in zip(other.variables, part.variables, strict=True):  # It may have made them itself.
+    variable.assign(value)
+  return other
 
 
 def mend_shapes(bijector: tfp.bijectors.Bijector) -> None:

@@ -17,9 +17,12 @@ class Purpose(enum.IntEnum):
   PRIOR = 7  # images whose clusters are the first means of a mixture prior
 
 
-def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0) -> tf.Tensor:
+def stateless_seed(seed: int, purpose: Purpose, step: int | tf.Tensor = 0, *further: int | tf.Tensor) -> tf.Tensor:
   """Returns a stateless seed, an int32 tensor of shape `[2]`, so that a resumed run repeats an uninterrupted one.
 
-  `step` is the training step, or another integer that distinguishes draws of one purpose.
+  `step` is the training step, or another integer that distinguishes draws of one purpose, as `further` ones do.
   """
-  return tf.random.experimental.stateless_fold_in([seed, int(purpose)], tf.cast(step, tf.int32))
+  found = tf.convert_to_tensor([seed, int(purpose)])
+  for each in (step, *further):
+    found = tf.random.experimental.stateless_fold_in(found, tf.cast(each, tf.int32))
+  return found

@@ -203,8 +203,7 @@ class _Flows:
 
   def seeds(self, use: int, step: int | tf.Tensor) -> list[tf.Tensor]:
     """Returns the seed of each flow's samples."""
-    own = [streams.stateless_seed(self._seed, streams.Purpose.ANALYSIS, 2 * use + i) for i in range(2)]
-    return [tf.random.experimental.stateless_fold_in(seed, step) for seed in own]
+    return [streams.stateless_seed(self._seed, streams.Purpose.ANALYSIS, 2 * use + i, step) for i in range(2)]
 
   def sample(self, n: int, use: int, step: tf.Tensor) -> list[tf.Tensor]:
     """Draws `n` samples of each flow, as TensorFlow code."""

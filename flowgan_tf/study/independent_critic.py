@@ -139,7 +139,7 @@ def critic_distances(
 
 
 def _seed(seed: int, purpose: int, step: int | tf.Tensor) -> tf.Tensor:
-  return tf.random.experimental.stateless_fold_in(seeds.stateless_seed(seed, seeds.Purpose.ANALYSIS, purpose), step)
+  return seeds.stateless_seed(seed, seeds.Purpose.ANALYSIS, purpose, step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

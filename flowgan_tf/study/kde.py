@@ -57,7 +57,7 @@ class GaussianMixture:
     """Builds the mixture on samples or dequantised images in [0, 1], floats `[n, height, width, channels]` with n > 0.
 
     Raises:
-      UsageError: If they are integers or not finite.
+      UsageError: If there are none, or if they are integers or not finite.
     """
     self.centers = arrays.check_images(centers)
     check('centers', len(self.centers), 'at least one', len(self.centers) > 0)

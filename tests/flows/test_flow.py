@@ -225,6 +225,21 @@ def test_copies_know_what_the_builder_says():
   assert flow.traits == flow.copy().traits == flow.copy(name='other').traits == copy.deepcopy(flow).traits
 
 
+class Branching(keras.layers.Layer):
+  def call(self, x):
+    return tf.map_fn(self.one, x)
+
+  def one(self, row):
+    if tf.reduce_sum(row) > 0:
+      return row
+    return -row
+
+
+def test_autograph_converts_a_users_network():
+  network, x = KerasModule(Branching(), (2,)), tf.constant([[1.0, 2.0], [-3.0, 1.0]])
+  np.testing.assert_array_equal(tf.function(lambda x: network(x))(x), [[1.0, 2.0], [3.0, -1.0]])
+
+
 def test_a_graph_that_autograph_converts_has_no_warning(caplog):
   flow, x = flows.nice((2, 2, 1), couplings=2, hidden_units=2, hidden_layers=1), tf.fill((3, 2, 2, 1), 0.4)
   dcgan = flows.dcgan((4, 4, 1), channels=(2,))

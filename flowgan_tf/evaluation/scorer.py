@@ -27,35 +27,29 @@ def make_scorer(
 
   Args:
     config: A training configuration with `scorer`, `inception_weights`, `cache_dir` and `condition`.
-    dataset: The data. Without labels of at least two classes for a classifier, and for a table, there is no
-      scorer.
+    dataset: The data. A table has no scorer. A classifier needs at least two classes, and training images of each;
+      without them there is no scorer, and a warning says so if a class has no images.
     required: Whether the user named the scorer, so that data without such labels are an error.
     thorough: As for a `Scorer`.
 
   Raises:
-    UsageError: If `required` and the data have no such labels or are a table, a label has no training image, or the
-      weights of Inception-v3 are missing.
+    UsageError: If `required` and the data have no such labels or are a table, or the weights of Inception-v3 are
+      missing.
   """
   if dataset.is_table:
     check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
     return None
   by_classifier, by_label = config.scorer != 'inception', config.condition == 'label'
-  classes = dataset.num_classes or 1
-  if by_classifier and classes == 1:
+  if by_classifier and (why := _unsuited(dataset)):
     if required:
       raise UsageError(
-        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has no labels of at "
-        f"least two classes to train a classifier on. Got: '{config.scorer}'.",
+        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has {why}, "
+        f"to train a classifier on. Got: '{config.scorer}'.",
         'scorer',
       )
+    if (dataset.num_classes or 1) > 1:
+      _LOG.warning('%s has %s, to train a classifier on. So samples get no scores.', config.dataset, why)
     return None
-  if by_classifier:
-    counts = np.bincount(np.asarray(dataset.train.labels), minlength=classes)
-    if not counts.all():
-      raise UsageError(
-        f'{config.dataset}: must have training images of each label from 0 to {classes - 1}, or no labels. '
-        f'Got: none of {class_name(counts.argmin(), dataset.class_names)}.'
-      )
   folder = cache_folder(config.cache_dir)
   try:
     make_writable(folder)
@@ -69,3 +63,11 @@ def make_scorer(
   labeller = load_classifier(dataset, folder) if by_label and not by_classifier else None
   reference = load_reference(dataset, network, folder, by_class=by_label)
   return Scorer(network, reference, labeller, thorough)
+
+
+def _unsuited(dataset):
+  """Says why no classifier can learn the labels, or nothing."""
+  if (dataset.num_classes or 1) == 1:
+    return 'no labels of at least two classes'
+  counts = np.bincount(np.asarray(dataset.train.labels), minlength=dataset.num_classes)
+  return '' if counts.all() else f'no training images of class {class_name(counts.argmin(), dataset.class_names)}'

@@ -17,7 +17,7 @@ def config(tmp_path):
   return make_config(dataset=write_images(tmp_path / 'images.npz', count=150, labels=True))
 
 
-def test_a_classifier_needs_images_of_each_label(config, tmp_path):
+def test_a_classifier_needs_images_of_each_label(config, tmp_path, caplog):
   unlabelled = data.load(write_images(tmp_path / 'unlabelled.npz'))
   assert make_scorer(config, unlabelled) is None
   with pytest.raises(UsageError, match=r"^`scorer` must be 'inception'.* has no labels.* Got: 'classifier'\.$"):
@@ -27,8 +27,13 @@ def test_a_classifier_needs_images_of_each_label(config, tmp_path):
   assert make_scorer(config, data.load(str(path))) is None
   path = tmp_path / 'from_one.npz'
   np.savez(path, images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30) % 2 + 1)
-  with pytest.raises(UsageError, match=r'must have training images of each label from 0 to 2.* Got: none of 0\.$'):
-    make_scorer(config, data.load(str(path)))
+  assert not caplog.records
+  config.dataset = str(path)
+  assert make_scorer(config, data.load(str(path))) is None
+  [record] = caplog.records
+  assert 'from_one.npz has no training images of class 0,' in record.getMessage()
+  with pytest.raises(UsageError, match=r"^`scorer` must be .*npz has no training images of class 0, .* Got: 'class"):
+    make_scorer(config, data.load(str(path)), required=True)
 
 
 def test_the_cache_is_in_the_home_by_default_and_said_if_it_cannot_be_written(config, tmp_path, monkeypatch, caplog):

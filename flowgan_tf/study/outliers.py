@@ -125,11 +125,14 @@ class Outliers(Analysis):
 
 
 def _other(settings, config, dataset, whose):
+  name = settings.other_dataset
   try:
-    other = data.load(settings.other_dataset, config.data_dir, config.image_size)
+    other = data.load(name, config.data_dir, config.image_size)
   except UsageError as error:
-    raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
+    if error.argument != 'image_size':
+      raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
+    other = data.load(name, config.data_dir)  # Its images are taken as they are.
   expected = f'a data set that {whose} does not use, with images of shape {dataset.image_shape}'
   differs = other.fingerprint != dataset.fingerprint
-  check('other_dataset', settings.other_dataset, expected, differs and other.image_shape == dataset.image_shape)
+  check('other_dataset', name, expected, differs and other.image_shape == dataset.image_shape)
   return other

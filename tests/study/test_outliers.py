@@ -29,6 +29,15 @@ def test_another_data_set_is_compared(subject, tmp_path, name, shown):
   assert numbers['sets']['test']['auroc'] is None
 
 
+def test_the_size_of_the_runs_images_is_for_data_that_take_it(subject, tmp_path, monkeypatch):
+  (tmp_path / 'arrays').mkdir()
+  for split in ('train', 'validation', 'test'):
+    np.save(tmp_path / 'arrays' / f'{split}.npy', np.zeros((20, 4, 4, 1), np.uint8))
+  monkeypatch.setitem(subject.run.config, 'image_size', 4)
+  numbers, _ = measure(subject, images=5, other_dataset=str(tmp_path / 'arrays'))
+  assert numbers['sets']['arrays']['n'] == 5
+
+
 def test_the_auroc_is_the_probability_of_the_right_order(subject, monkeypatch):
   """Images near the mode are more likely than the model's own, as SVHN is for models of CIFAR-10."""
   rng = np.random.default_rng(0)

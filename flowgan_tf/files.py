@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,8 +52,10 @@ def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
   path = pathlib.Path(path)
   with _replacing(path) as temporary:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open('wb') as file:
-      np.savez(file, **arrays)
+    with zipfile.ZipFile(temporary, 'w') as archive:  # `np.savez` has arguments, whose names no array could have.
+      for name, array in arrays.items():
+        with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
+          np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
@@ -154,9 +157,13 @@ def sync(path: str | os.PathLike) -> None:
 
 
 def as_json(value: Any) -> Any:
-  """Replaces NumPy's numbers by Python's, and numbers that are not finite, which JSON lacks, by None."""
+  """Replaces tensors and NumPy's numbers and arrays by Python's, and NaN and infinity, which JSON lacks, by None."""
   if isinstance(value, dict):
     return {str(name): as_json(v) for name, v in value.items()}  # JSON's names are texts.
+  if hasattr(value, 'numpy'):
+    value = value.numpy()
+  if isinstance(value, np.ndarray):
+    value = value.tolist()
   if isinstance(value, (list, tuple)):
     return [as_json(v) for v in value]
   if isinstance(value, (np.generic, float)):

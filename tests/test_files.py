@@ -11,6 +11,7 @@ import struct
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf import files
 from flowgan_tf.errors import UsageError
@@ -86,6 +87,15 @@ def test_a_full_disk_or_a_kill_leaves_the_old_content(tmp_path, monkeypatch, err
   assert sorted(tmp_path.iterdir()) == [arrays, text]
 
 
+def test_arrays_may_have_the_names_of_numpys_arguments(tmp_path):
+  arrays = {name: np.arange(i + 1.0) for i, name in enumerate(('file', 'allow_pickle', 'args', 'a/b'))}
+  save_arrays(tmp_path / 'arrays.npz', arrays)
+  with np.load(tmp_path / 'arrays.npz') as saved:
+    assert saved.files == list(arrays)
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(saved[name], array)
+
+
 def test_two_processes_do_not_write_to_one_temporary_file(tmp_path, monkeypatch):
   """The second starts while the first is writing; both end with a whole file."""
   path, write_array = tmp_path / 'arrays.npz', np.lib.format.write_array
@@ -136,6 +146,8 @@ RECORD = {'a': 0.1, 'c': {'d': True}, 'b': [1, None, 'λ']}
 def test_json_and_its_digest():
   value = {'a': np.float32(0.5), 'b': [np.int64(3), (np.inf, float('nan'))], 'c': 'text', 'd': None, 'e': True}
   assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
+  arrays = tf.constant([[1.5, np.nan]]), tf.constant(2), np.array(['x', 'y'])
+  assert as_json(arrays) == [[[1.5, None]], 2, ['x', 'y']]
   # SHA-256 of the JSON with sorted keys and of the arrays.
   text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
   assert digest(RECORD) == hashlib.sha256(text).hexdigest()

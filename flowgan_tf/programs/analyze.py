@@ -8,6 +8,7 @@ analyze RUN --what=outliers --other_dataset=fashion_mnist
 
 import contextlib
 import sys
+import traceback
 
 from absl import flags
 
@@ -40,9 +41,11 @@ def main(arguments: list[str]) -> int:
   def noted():
     try:
       yield
-    except UsageError as error:
-      statuses.append(command.status_of(error))
-      print(f'analyze: {command.message(error)}', file=sys.stderr, flush=True)
+    except Exception as error:
+      status = command.status_of(error)
+      line = f'analyze: {command.message(error)}' if status else traceback.format_exc().rstrip()
+      print(line, file=sys.stderr, flush=True)
+      statuses.append(status or 1)
 
   for workdir in workdirs:
     with noted(), fg.study.studying(workdir, FLAGS.checkpoint, FLAGS.label) as apply:

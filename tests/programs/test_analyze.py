@@ -99,6 +99,14 @@ def test_what_one_run_cannot_have_does_not_stop_the_others(finished, tmp_path):
   assert 'kde' not in read_summary(workdirs[0]).studies and 'kde' in read_summary(workdirs[1]).studies
 
 
+def test_a_failure_of_ours_does_not_stop_the_others(finished, tmp_path, monkeypatch):
+  workdir = shutil.copytree(finished[0], tmp_path / 'run')
+  monkeypatch.setattr(type(ANALYSES['kde']), 'measure', mock.Mock(side_effect=KeyError('a bug')))
+  outcome = call('analyze', workdir, '--what=kde,jacobian', *quick('kde', 'jacobian'))
+  assert outcome.status == 1 and outcome.err.startswith('Traceback') and outcome.err.endswith("KeyError: 'a bug'\n")
+  assert analysis_files(workdir) == sorted(FILES['jacobian'])
+
+
 def test_mistakes(finished):
   for arguments, said in (
     (['--what=jacobian'], 'expected one or more run folders, as in `analyze runs/demo --what=jacobian`; got none'),

@@ -124,14 +124,14 @@ def training_batches(
     A `tf.data.Dataset` of `Batch`es of `batch_size / num_shards` images, `x = (k + u) / levels` as in `dequantize`.
 
   Raises:
-    ValueError: If the split is empty, `start` is negative, `num_shards` does not divide `batch_size`, or there is no
-      such `shard`.
+    ValueError: If the split is empty, `start` or `shift` is negative, `num_shards` does not divide `batch_size`, or
+      there is no such `shard`.
   """
   n = len(split)
-  if n < 1 or start < 0 or not 0 <= shard < num_shards or batch_size % num_shards:
+  if n < 1 or min(start, shift) < 0 or not 0 <= shard < num_shards or batch_size % num_shards:
     raise ValueError(
-      '`split` must hold images, `start` must not be negative, `num_shards` must divide `batch_size`, and `shard` must '
-      f'be below `num_shards`. Got: {n} images, {start}, {num_shards}, {batch_size} and {shard}.'
+      '`split` must hold images, `start` and `shift` must not be negative, `num_shards` must divide `batch_size`, and '
+      f'`shard` must be below `num_shards`. Got: {n} images, {start}, {shift}, {num_shards}, {batch_size} and {shard}.'
     )
   image_shape = split.images.shape[1:]
   in_memory = isinstance(split.images, np.ndarray)

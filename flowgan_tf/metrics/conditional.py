@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.arrays import binomial_error, map_batches
 from flowgan_tf.metrics.scores import feature_statistics, frechet_distance
 
@@ -90,7 +91,11 @@ def psnr(images: np.ndarray, others: np.ndarray) -> float:
   Args:
     images: Floats `[n, ...]`.
     others: Floats of the same shape.
+
+  Raises:
+    UsageError: If they are not floats, or have different shapes.
   """
+  _check_pairs(images, others)
   squares = np.square(np.subtract(images, others, dtype=np.float64)).reshape(len(images), -1).mean(axis=1)
   return float(np.mean(-10 * np.log10(np.maximum(squares, _SMALLEST_ERROR))))
 
@@ -104,9 +109,13 @@ def ssim(images: np.ndarray, others: np.ndarray) -> float:
     images: Floats `[n, height, width, channels]`.
     others: Floats of the same shape.
 
+  Raises:
+    UsageError: If they are not floats, or have different shapes.
+
   Source: Zhou Wang, Alan C. Bovik, Hamid R. Sheikh, Eero P. Simoncelli. Image Quality Assessment: From Error Visibility
   to Structural Similarity. IEEE Transactions on Image Processing 13, 2004.
   """
+  _check_pairs(images, others)
   smallest = min(images.shape[1:3])
   window = min(_SSIM_WINDOW, smallest - 1 + smallest % 2)  # odd, so that it has a centre
 
@@ -114,6 +123,15 @@ def ssim(images: np.ndarray, others: np.ndarray) -> float:
     return tf.image.ssim(tf.cast(a, tf.float32), tf.cast(b, tf.float32), 1.0, filter_size=window)
 
   return float(np.mean(map_batches(measure, images, min(_BATCH_SIZE, len(images)), others), dtype=np.float64))
+
+
+def _check_pairs(images, others):
+  images, others = np.asarray(images), np.asarray(others)
+  if images.shape != others.shape or not all(np.issubdtype(x.dtype, np.floating) for x in (images, others)):
+    raise UsageError(
+      f'`images` and `others` must be floats in [0, 1] of one shape. Got: {images.dtype} of shape {images.shape} and '
+      f'{others.dtype} of shape {others.shape}.'
+    )
 
 
 def consistency(images: np.ndarray, conditions: np.ndarray, reduce: Callable[[np.ndarray], tf.Tensor]) -> float:

@@ -9,6 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf.data.conditions import Condition
+from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.conditional import class_distances, consistency, label_agreement, psnr, sample_spread, ssim
 
 
@@ -67,6 +68,14 @@ def test_psnr_is_tensorflow_s(rng):
   assert psnr(images, others) == pytest.approx(tf.image.psnr(images, others, 1.0).numpy().mean(), rel=1e-5)
   # 20 dB are a difference of a tenth everywhere; no difference counts as 120 dB.
   assert psnr(np.zeros((2, 3)), np.array([[0.1] * 3, [0.0] * 3])) == pytest.approx((20 + 120) / 2)
+
+
+@pytest.mark.parametrize('measure', [psnr, ssim])
+@pytest.mark.parametrize(('dtype', 'shape'), [(np.uint8, (2, 4, 4, 1)), (np.float32, (1, 4, 4, 1))])
+def test_grey_levels_and_other_shapes_are_refused(measure, dtype, shape):
+  got = rf'{np.dtype(dtype)} of shape \({", ".join(map(str, shape))}\)'
+  with pytest.raises(UsageError, match=rf'^`images` and `others` must be floats .* \(2, 4, 4, 1\) and {got}\.$'):
+    measure(np.zeros((2, 4, 4, 1), np.float32), np.zeros(shape, dtype))
 
 
 def ssim_in_loops(a, b, size):

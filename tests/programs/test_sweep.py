@@ -1,5 +1,6 @@
 """`sweep`: a run for each lambda and seed, drawn together."""
 
+import shutil
 from unittest import mock
 
 import pytest
@@ -88,6 +89,17 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
   assert evaluation(tmp_path, 'inf').stat().st_mtime_ns == before
   last = call(*command, '--batch_size=20').err.splitlines()[-1]
   assert last.startswith('sweep: ') and 'lambda-inf-seed-0' in last and 'batch_size' in last
+
+
+@pytest.mark.slow
+def test_runs_that_have_begun_do_not_need_the_run_that_they_started_from(finished, tmp_path):
+  start = shutil.copytree(finished[0], tmp_path / 'start')
+  flags = [flag for flag in FLAGS if not flag.startswith(('--what', '--noise'))]
+  command = ('sweep', *flags, '--what=', '--lambdas=0.5', f'--init_from={start}', f'--workdir={tmp_path / "sweep"}')
+  assert call(*command).status == 0
+  shutil.rmtree(start)
+  evaluation(tmp_path / 'sweep', 0.5).unlink()
+  assert call(*command).status == 0 and evaluation(tmp_path / 'sweep', 0.5).exists()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,13 @@ def test_a_packed_run_names_where_its_training_started(run, tmp_path):
   assert found.init['config'] == settings
 
 
+def test_a_packed_run_does_not_say_where_its_plugins_were(run, tmp_path):
+  edit_record(run[0] / 'config.json', lambda record: record.update(plugins={'tests.tiny': '/home/me/parts'}))
+  fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
+  assert read_description(run[0]).plugins and read_description(tmp_path / 'packed').plugins is None
+
+
 def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
   workdir, state = run
   weights = next(variable for variable in state.ema.trainable_variables if variable.shape.rank == 1)

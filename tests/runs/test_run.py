@@ -14,7 +14,7 @@ from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import open_workdir
 from flowgan_tf.runs.run import load_data, load_run, make_critic, make_generator
 from flowgan_tf.training.state import TrainState
-from tests.tiny import edit_record, make_config
+from tests.tiny import edit_record, make_config, make_state
 
 of_classes = functools.partial(make_generator, arguments={'classes': 2})
 
@@ -46,6 +46,22 @@ def test_a_conditional_run_is_loaded_with_its_condition(config, dataset, tmp_pat
   assert {name: getattr(generator, name) for name in arguments} == arguments
   for a, b in zip(generator.variables, state.ema.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize(
+  ('objective', 'weight', 'checkpoint'), [('hybrid', 0.0, 'best_score'), ('mle', 0.1, 'best_nll')]
+)
+def test_the_best_nll_of_a_flow_without_a_likelihood_term_is_not_taken(
+  config, dataset, tmp_path, objective, weight, checkpoint
+):
+  config.update({'objective': objective, 'lambda': weight})
+  workdir = open_workdir(tmp_path / 'run', config, dataset)
+  saved = Checkpoints(
+    workdir, make_state(config, dataset.image_shape).checkpoint(), run_identity(config, dataset.fingerprint)
+  )
+  for name in ('latest', 'best_nll', 'best_score'):
+    saved.save(name)
+  assert load_run(workdir).checkpoint == checkpoint
 
 
 def test_the_checkpoint_of_another_run_is_refused(run):

@@ -52,6 +52,14 @@ def ratios():
   return [log_ratio(of.rvs(200_000, random_state=i)) for i, of in enumerate((P, Q))]
 
 
+def test_all_samples_of_two_flows_differ(subject):
+  flows = module._Flows(subject, subject, seed=0)
+  sets = [*flows.held_out(3), *flows.held_out(module._MEASURED + 3)]
+  sets = [images[-3:] for images in sets] + [images.numpy() for step in (0, 1) for images in flows.sample(3, 1, step)]
+  for i, images in enumerate(sets):
+    assert not any(np.allclose(images, other) for other in sets[:i])
+
+
 def test_exact_divergences(ratios):
   found = exact(*ratios)
   assert set(KNOWN) == set(DIVERGENCES) - {'wasserstein'} == set(TRUTH) - {'accuracy'}

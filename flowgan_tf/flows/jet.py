@@ -92,7 +92,7 @@ def jet(
       far as their logits are concerned, so that samples look like clouds instead of white noise; see
       `SpectralWhitening`. With several components, their means widen the spectrum.
     histogram_bins: As for `nice`. Leave it out if the condition is a smaller image.
-    condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of distribution.
+    condition_networks, classes, condition_shape, dtype: As for `nice`.
     histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
       `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
       of 4x4 pixels, and so on, as long as such patches divide it.

@@ -70,7 +70,8 @@ def nice(
     initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
       `dense_conditioner`.
     log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
-    spline_bins, spline_bound: Bins of the splines of a spline coupling, and where they end on both sides.
+    spline_bins: Bins of each spline of a spline coupling.
+    spline_bound: Where these splines end on both sides of 0.
     prior: 'logistic' (the paper's) or 'normal'.
     components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
       `initialize_prior` before the training.

@@ -79,8 +79,8 @@ def real_nvp(
     prior: 'normal' (the paper's) or 'logistic'.
     alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
     histogram_bins: As for `nice`.
-    components, condition_networks, classes, condition_shape, dtype: As for `nice`, which returns the same kind of
-      distribution. The networks of `architecture='paper'` take no condition.
+    components, classes, condition_shape, dtype: As for `nice`.
+    condition_networks: As for `nice`. The networks of `architecture='paper'` take no condition.
 
   Raises:
     ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.

@@ -63,7 +63,8 @@ def vectors(
     hidden_units: Units of each hidden layer of a coupling's network.
     hidden_layers: Hidden layers of a coupling's network.
     log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
-    spline_bins, spline_bound: Bins of the splines of a spline coupling, and where they end on both sides.
+    spline_bins: Bins of each spline of a spline coupling.
+    spline_bound: Where these splines end on both sides of 0.
     prior: 'normal' or 'logistic'.
     classes: Number of classes, for a flow p(x | y) of vectors given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,

@@ -28,6 +28,7 @@ _DECIDED = 'objective', 'lambda', 'seed', 'evaluate'  # by this program, so its 
 for _flag in FLAGS.get_key_flags_for_module(train):
   if _flag.name not in _DECIDED:
     flags.declare_key_flag(_flag.name)
+FLAGS['workdir'].help = 'Folder of all runs. Default: runs/DATASET-sweep[-CONDITION].'
 flags.DEFINE_list('lambdas', ['0.01', '0.1', '1'], 'Weights of the likelihood: numbers of at least 0, or inf.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds; each lambda is trained with each of them.')
 flags.DEFINE_list('what', ['jacobian'], 'Analyses to apply to each run, as in `analyze`; none if empty.')

@@ -126,7 +126,7 @@ class ReportSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(Settings):
-  """Adam, for the generator or for the critic."""
+  """Adam."""
 
   learning_rate: float = setting(2e-4, 'Learning rate.', must=POSITIVE)
   beta_1: float = setting(0.5, 'Decay of the mean of gradients.', must=BELOW_ONE)

@@ -114,15 +114,17 @@ def configurations(
 ) -> list[config_dict.ConfigDict]:
   """Returns the configurations that the flags describe, after checking them without TensorFlow.
 
-  Without --config, the settings of the run in `workdir` are what the flags change, if it has a checkpoint. They must
-  not change the run.
+  Without --config, the settings of the run in `workdir` are what the flags change. They must not change a run that has
+  a checkpoint. One without a checkpoint, which may have been refused, begins again with the settings of the flags, or
+  with its own if there are none.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
-  saved = read_description(workdir) if workdir and available(workdir) else None
-  if saved and FLAGS.config is None:
-    base, said = saved.config.copy_and_resolve_references(), ''
+  begun = read_description(workdir) if workdir else None
+  saved = begun if workdir and available(workdir) else None
+  if FLAGS.config is None and begun and (saved or not _given(begun.config)):
+    base, said = begun.config.copy_and_resolve_references(), ''
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
   for name in PLUGGED:
@@ -133,9 +135,7 @@ def configurations(
   chosen = default_config(**{name: base[name] for name in PLUGGED})
   chosen.update({name: value for name, value in base.items() if name in chosen})
   base = chosen
-  values = {name: FLAGS[flag].value for name, *_ in flat(base) if (flag := f'config.{name}') in FLAGS}
-  given = {name: value for name, value in values.items() if value is not None}
-  given |= {name: value for name in short_flags(base) if name in FLAGS and (value := FLAGS[name].value) is not None}
+  given = _given(base)
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
   configs = []
@@ -174,6 +174,13 @@ def configurations(
     if is_local(config.dataset) and not (saved and config.dataset == saved.config.dataset):
       config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
   return configs
+
+
+def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
+  """Returns the settings of a configuration to which flags give values."""
+  values = {name: FLAGS[flag].value for name, *_ in flat(config) if (flag := f'config.{name}') in FLAGS}
+  given = {name: value for name, value in values.items() if value is not None}
+  return given | {n: value for n in short_flags(config) if n in FLAGS and (value := FLAGS[n].value) is not None}
 
 
 def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:

@@ -165,13 +165,17 @@ class FlowModel(keras.Model):
   def compute_loss(
     self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
   ) -> tf.Tensor:
-    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the regularizers of weights."""
+    """Mean negative log-likelihood in nats per image, weighted by `sample_weight`, plus the regularizers of weights.
+
+    Each of several replicas has its share, as Keras expects.
+    """
     late = len(self.flow.variables) - len(self._flow_variables)
     expected = 'called once, as by `flow.sample(1)`, before it becomes a `FlowModel`, to make its variables'
     check('flow', f'{late} variables from a later call', expected, late == 0)
     # As [n, 1] they would be broadcast against [n].
     weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, y_pred.dtype), tf.shape(y_pred))
-    return tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
+    loss = tf.add_n([-tf.reduce_mean(weights * y_pred), *(tf.cast(loss, y_pred.dtype) for loss in self.losses)])
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync  # Keras adds the replicas' gradients.
 
   def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, tf.Tensor]:
     """Updates the metrics, which measure p(y | x), and returns their values. Keras calls this."""

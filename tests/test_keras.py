@@ -15,6 +15,9 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.flows import builder
+from flowgan_tf.replicas import SINGLE, make_replicas
+from tests import processes
+from tests.processes import status_of
 
 SHAPE = (2, 2, 1)
 
@@ -50,6 +53,29 @@ def moved(flow):
   for variable in flow.variables:
     variable.assign_add(tf.random.stateless_uniform(variable.shape, (0, 0)))
   return flow
+
+
+def fit_on(replicas):
+  """Returns the loss that Keras reports, and the weights after one step."""
+  keras.utils.set_random_seed(0)
+  with replicas.scope():
+    model = fg.keras.FlowModel(make_flow(normalization='none'))
+    model.compile(keras.optimizers.SGD(1e-2), jit_compile=False)
+  model.fit(make_images(), batch_size=40, shuffle=False, verbose=0)
+  loss = model.evaluate(make_images(), batch_size=40, verbose=0)
+  np.testing.assert_allclose(loss, -model.flow.log_prob(make_images()).numpy().mean(), rtol=1e-5)
+  return numbers(model.trainable_variables)
+
+
+def fit_on_two_devices():
+  replicas = make_replicas('mirrored:2')  # before TensorFlow makes its devices
+  for one, two in zip(fit_on(SINGLE), fit_on(replicas), strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one():
+  assert status_of(processes._started(fit_on_two_devices, ())) == 0
 
 
 def test_fit_warns_of_images_that_are_not_dequantised():

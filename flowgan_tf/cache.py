@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, save_arrays
+from flowgan_tf.files import digest, remove_left_behind, save_arrays
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'
+_LONGEST = 200  # characters of a file's name; most systems take 255
 
 
 def cache_folder(folder: str) -> pathlib.Path:
@@ -25,9 +26,12 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
   """Reads arrays, numbers and strings from their file in a cache, or makes them and keeps them there.
 
   A file that was damaged or edited is made again, with a warning. If the folder cannot be written to, a warning says
-  so. Unusual characters in the name are replaced, so that the file stays in the folder.
+  so. Unusual characters in the name are replaced, so that the file stays in the folder, and a long name is cut.
   """
-  path = pathlib.Path(folder, re.sub(r'[^A-Za-z0-9_-]+', '-', name) + '.npz')
+  plain = re.sub(r'[^A-Za-z0-9_-]+', '-', name)
+  if len(plain) > _LONGEST:
+    plain = f'{plain[: _LONGEST - 17]}-{digest(name)[:16]}'
+  path = pathlib.Path(folder, f'{plain}.npz')
   try:
     # NumPy leaves a damaged file open if it opened it itself.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
@@ -35,7 +39,7 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
     if str(arrays.pop(_SEAL)) != digest(None, arrays):
       raise ValueError('not what was written')
     return arrays
-  except (FileNotFoundError, NotADirectoryError):
+  except (FileNotFoundError, NotADirectoryError, PermissionError):
     pass
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
     _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
@@ -43,6 +47,7 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
   try:
     # A flipped bit in a zip file's directory can drop the members after the first.
     save_arrays(path, {_SEAL: digest(None, made), **made})
+    remove_left_behind(path.parent, r'.+\.npz\.(\d{1,9})\.tmp')
   except UsageError as error:
     _LOG.warning('%s, and will be computed every time.', error)
   return made

@@ -12,7 +12,10 @@ import json
 import math
 import os
 import pathlib
+import re
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +27,7 @@ from flowgan_tf.errors import UsageError
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
 
 _KEY = 'sha256'  # of the hash in a JSON object
+_DAY = 24 * 60 * 60  # in seconds
 
 
 def make_writable(folder: str | os.PathLike) -> pathlib.Path:
@@ -119,6 +123,32 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
   return record, arrays
 
 
+def remove_left_behind(folder: pathlib.Path, pattern: str) -> None:
+  """Removes the files and folders that killed processes left, whose whole names match; group 1 is the process's id.
+
+  It leaves those that are younger than a day, because they may be of a process on another machine.
+  """
+  for path in folder.iterdir():
+    found = re.fullmatch(pattern, path.name)
+    if found and not _is_alive(int(found[1])):
+      with contextlib.suppress(FileNotFoundError):  # Another process may remove it, too.
+        if time.time() - path.lstat().st_mtime > _DAY:
+          if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+          else:
+            path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:  # It is another user's.
+    pass
+  return True
+
+
 def digest(value: Any, arrays: Mapping[str, np.ndarray | float | str] | None = None) -> str:
   """Returns the SHA-256 of a value as it comes back from JSON, with its keys sorted, and of arrays."""
   found = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
@@ -175,11 +205,11 @@ def as_json(value: Any) -> Any:
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
-  if path.exists() and not (path.is_file() or path.is_dir()):
-    raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
-  target = pathlib.Path(os.path.realpath(path))  # A link stays a link.
-  temporary = target.parent / f'{target.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
   with refusal_named(path):
+    if path.exists() and not (path.is_file() or path.is_dir()):
+      raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
+    target = pathlib.Path(os.path.realpath(path))  # A link stays a link.
+    temporary = target.parent / f'{target.name}.{os.getpid()}.tmp'  # Two processes may write the same file.
     try:
       yield temporary
       sync(temporary)  # Otherwise a power cut may leave an empty file under the new name.

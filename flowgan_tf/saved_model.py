@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import logging
@@ -10,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -21,6 +19,7 @@ from tensorflow.python.saved_model import save_context
 
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
+from flowgan_tf.files import remove_left_behind
 from flowgan_tf.flows import Generator
 
 __all__ = ['export']
@@ -29,7 +28,6 @@ _LOG = logging.getLogger(__name__)
 
 # What TensorFlow writes into the folder of a SavedModel.
 _FILES = {'assets', 'fingerprint.pb', 'saved_model.pb', 'variables'}
-_DAY = 24 * 60 * 60  # in seconds
 
 
 @clearing_caches()
@@ -45,8 +43,8 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
   ```
 
   The seed is stateless: a pair of ints, as for `Flow.sample`, or an int, which stands for the pair `(seed, 0)`; in the
-  signature it is an int. The temperature is a number from 0 to 1e6. A generator without a likelihood has only
-  `sample` and `decode`.
+  signature it is an int. The temperature is a number from 0 to 1e6. Turn NumPy's numbers into Python's, as in `int(n)`
+  and `float(temperature)`. A generator without a likelihood has only `sample` and `decode`.
 
   The functions of a flow with classes take `label`: an int for all images, or an int for each. Without a label,
   `sample` and `log_prob` use the mixture of the classes. Signatures take a vector of labels. Its length is 1 if all
@@ -94,24 +92,9 @@ def export(generator: Generator, folder: str | os.PathLike) -> None:
       old.rename(folder)
     for left in (new, old):
       shutil.rmtree(left, ignore_errors=True)
-  for left in folder.parent.iterdir():  # A kill may have left them.
-    found = re.fullmatch(re.escape(folder.name) + r'\.(\d{1,9})\.(new|old)', left.name)
-    if found and not _is_alive(int(found[1])):
-      with contextlib.suppress(FileNotFoundError):  # Another process may remove it, too.
-        if time.time() - left.stat().st_mtime > _DAY:  # Younger ones may be of a process on another machine.
-          shutil.rmtree(left, ignore_errors=True)
+  remove_left_behind(folder.parent, re.escape(folder.name) + r'\.(\d{1,9})\.(?:new|old)')
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
     _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern; move the folder before you load it.', folder)
-
-
-def _is_alive(pid: int) -> bool:
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:  # It is another user's.
-    pass
-  return True
 
 
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:

@@ -1,6 +1,12 @@
 """The cache: results are made once, and damage or a full disk costs nothing but time."""
 
+import errno
 import io
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +30,25 @@ def test_a_result_is_made_once_and_stays_in_the_folder_whatever_its_name(tmp_pat
   found = cached(folder, '../a b/é.npz', again)
   np.testing.assert_array_equal(found['numbers'], np.arange(4.0))
   assert (int(found['n']), str(found['name']), len(found)) == (4, 'λ', 3)
+
+
+def test_a_long_name_is_cut(tmp_path):
+  for end in 'ab':
+    assert cached(tmp_path, 300 * 'x' + end, lambda end=end: {'end': end})['end'] == end
+  assert str(cached(tmp_path, 300 * 'x' + 'a', again)['end']) == 'a'
+  assert all(len(path.name) < 210 for path in tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+  gone = subprocess.Popen([sys.executable, '-c', ''])
+  gone.wait()
+  old, young, running = (f'images.npz.{pid}.tmp' for pid in (gone.pid, f'0{gone.pid}', os.getppid()))
+  for name in (old, young, running):
+    (tmp_path / name).touch()
+  for name in (old, running):
+    os.utime(tmp_path / name, times=(0, 0))
+  cached(tmp_path, 'sum', arrays)
+  assert {path.name for path in tmp_path.iterdir()} == {'sum.npz', young, running}
 
 
 def edited(content, **arrays):
@@ -63,4 +88,13 @@ def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, caplog):
   (tmp_path / 'file').touch()
   assert cached(tmp_path / 'file', 'sum', arrays)['n'] == 4
   said = f'{tmp_path}/file/sum.npz: cannot be written (Not a directory), and will be computed every time.'
+  assert caplog.messages == [said]
+
+
+def test_a_cache_that_cannot_be_entered_costs_no_result(tmp_path, caplog, monkeypatch):
+  """Root may enter any folder, so the system's calls are replaced."""
+  for name in ('open', 'exists'):
+    monkeypatch.setattr(pathlib.Path, name, mock.Mock(side_effect=PermissionError(errno.EACCES, 'Permission denied')))
+  assert cached(tmp_path, 'sum', arrays)['n'] == 4
+  said = f'{tmp_path}/sum.npz: cannot be written (Permission denied), and will be computed every time.'
   assert caplog.messages == [said]

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import zipfile
@@ -26,7 +27,7 @@ from flowgan_tf.data.dataset import (
   three_way,
 )
 from flowgan_tf.errors import UsageError, check, check_memory
-from flowgan_tf.files import make_writable, refusal_named, sync
+from flowgan_tf.files import make_writable, refusal_named, remove_left_behind, sync
 
 _LOG = logging.getLogger(__name__)
 
@@ -150,7 +151,9 @@ def write_array_folder(
     raise UsageError(f'{folder}: needs {size / 1e9:,.1f} GB of disk, of which {free / 1e9:,.1f} GB are free')
   _LOG.info('%s: writing %.1f GB of images there, once.', folder, size / 1e9)
   labels, file_of = np.empty(total, np.int64), np.empty(total, object)
-  with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=f'.{folder.name}-') as temporary:
+  remove_left_behind(parent, re.escape(f'.{folder.name}-') + r'(\d{1,9})-.*')
+  prefix = f'.{folder.name}-{os.getpid()}-'
+  with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
     written = pathlib.Path(temporary, 'written')
     written.mkdir()
     with contextlib.ExitStack() as stack:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 import zipfile
+import zlib
 
 from flowgan_tf.errors import UsageError, did_you_mean
 from flowgan_tf.files import refusal_named
@@ -21,13 +22,13 @@ PREFIX = 'pretrained:'  # of the name of a flow, in place of the folder of a run
 
 
 def _locate(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run. `pretrained:NAME` is unpacked into `runs/pretrained-NAME`, unless that exists."""
+  """Returns the path of a run. `pretrained:NAME` is unpacked into `runs/pretrained-NAME`, unless it is there."""
   if not os.fspath(workdir).startswith(PREFIX):
     return pathlib.Path(workdir)
   name = os.fspath(workdir).removeprefix(PREFIX)
   folder = pathlib.Path('runs', f'pretrained-{name}')
+  content = _read(name)
   if not folder.exists():
-    content = _read(name)
     with refusal_named(folder):
       folder.parent.mkdir(exist_ok=True)
       with tempfile.TemporaryDirectory(dir=folder.parent) as new:
@@ -37,6 +38,9 @@ def _locate(workdir: str | os.PathLike) -> pathlib.Path:
         except OSError:
           if not folder.is_dir():  # Otherwise another process has just unpacked it.
             raise
+  for part in content.infolist():
+    if (path := folder / part.filename).is_file() and zlib.crc32(path.read_bytes()) != part.CRC:
+      raise UsageError(f'{path}: differs from the one of {workdir}, as if of another version; move {folder} away')
   return folder
 
 

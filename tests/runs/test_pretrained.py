@@ -61,6 +61,14 @@ def test_what_was_unpacked_is_not_touched_again(packed):
   assert note.exists()
 
 
+def test_what_another_version_unpacked_is_refused(packed):
+  load_run('pretrained:tiny')
+  [path] = pathlib.Path('runs/pretrained-tiny').rglob('ckpt-6.data*')
+  path.write_bytes(path.read_bytes()[::-1])
+  with pytest.raises(UsageError, match=r'^runs/pretrained-tiny/.*: differs from .* pretrained:tiny, .* move runs/pret'):
+    load_run('pretrained:tiny')
+
+
 def test_a_packed_run_names_no_paths(packed, tmp_path):
   with zipfile.ZipFile(tmp_path / 'tiny.zip') as archive:
     contents = b''.join(archive.read(name) for name in archive.namelist())

@@ -248,6 +248,15 @@ class Nothing(Measures):
     return {}
 
 NOTHING = Nothing()
+
+
+class Taken(Measures):
+  description = 'numbers with names of the record'
+
+  def measure(self, subject, settings):
+    return {'step': 0.5, 'settings': {}}, {}
+
+TAKEN = Taken()
 """
 
 
@@ -282,6 +291,8 @@ def test_what_an_analysis_returns_is_checked(module, monkeypatch):
     UsageError, match=r'^`what` must be an analysis whose `measure` returns two dicts, unlike measures'
   ):
     _apply(subject, 'my_parts:NOTHING')
+  with pytest.raises(UsageError, match=r"numbers have names of their own, unlike measures\. Got: 'settings, step'\.$"):
+    _apply(subject, 'my_parts:TAKEN')
 
 
 def test_keywords_of_a_builder_need_defaults(module, monkeypatch):

@@ -33,6 +33,8 @@ folders = lazy_import('flowgan_tf.runs.folder')
 runs = lazy_import('flowgan_tf.runs.run')
 
 _LOG = logging.getLogger(__name__)
+# Names that the record of a study has, and a plug-in's numbers must not have.
+_OF_RECORDS = {'what', 'plugin', 'folder', 'checkpoint', 'step', 'label', 'settings', 'seconds', 'arrays', 'sha256'}
 _NEEDED = ('name', 'title', 'description', 'caption', 'columns')  # attributes of an analysis
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
@@ -150,8 +152,9 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
     **({'label': class_name(subject.label, run.generator.class_names)} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),
-    **numbers,
   }
-  study = Study(as_json(record), arrays)
+  taken = ', '.join(sorted(numbers.keys() & _OF_RECORDS))
+  check('what', taken, f'an analysis whose numbers have names of their own, unlike {what}', not taken)
+  study = Study(as_json(record | numbers), arrays)
   write_record(folder / f'{what}.json', study.record, study.arrays)
   return study

@@ -129,7 +129,7 @@ def _other(settings, config, dataset, whose):
   try:
     other = data.load(name, config.data_dir, config.image_size)
   except UsageError as error:
-    if error.argument != 'image_size':
+    if not (config.image_size and error.argument == 'image_size'):
       raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
     other = data.load(name, config.data_dir)  # Its images are taken as they are.
   expected = f'a data set that {whose} does not use, with images of shape {dataset.image_shape}'

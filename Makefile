@@ -71,7 +71,7 @@ nightly:
 	  } > $$log 2>&1 || echo "FAILED with $$name, see $$log" >> $$log; \
 	  grep -E '^((FAILED|ERROR|keras|numpy|tensorflow.cpu|tfp-nightly) |=.* in [0-9])' $$log; \
 	done
-	@! grep -q '^FAILED with' build/nightly-*.log
+	@ls build/nightly-*.log > /dev/null && ! grep -q '^FAILED with' build/nightly-*.log
 
 faults: $(TESTABLE)
 	FLOWGAN_TEST_FAULTS=long $(BIN)/python -m pytest -n 2 -m '' --timeout=3600 tests/faults $(PYTEST_ARGS)
@@ -112,7 +112,7 @@ speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.labels --rounds=15 --most=1.25
 
 wheel: $(TESTABLE)
-	rm -rf build dist
+	rm -rf build/lib build/bdist.* dist  # benchmarks keep their state in build
 	$(BIN)/python -m build --quiet
 	.ci/try-wheel
 

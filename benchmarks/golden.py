@@ -104,7 +104,8 @@ def main(_: list[str]) -> int:
     return 0
   old, status = json.loads(path.read_text()), 0
   for name, hashes in found.items():
-    if changed := [part for part in hashes if hashes[part] != old[name].get(part)]:
+    before = old.get(name, {})
+    if changed := [part for part in hashes | before if hashes.get(part) != before.get(part)]:
       print(f'{name}: {", ".join(changed)} differ')
       status = 1
   print('differences' if status else 'bit for bit the same')

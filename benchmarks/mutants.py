@@ -328,6 +328,13 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
       outcome = 'survived' if status in (0, 5) else 'killed'
       return mutant | found | {'outcome': outcome, 'status': status, 'by': cause, 'seconds': time.monotonic() - start}
 
+    checkout = copies.get()
+    for tests in {tuple(own_tests(root, place.module, m['room'], args.whole_room)) for m, _, place, _ in tasks}:
+      status, cause = run_tests(checkout, [*tests], args.marks, args.cpu, args.wall, args.memory)
+      if status not in (0, 5):  # Every fault would count as killed.
+        raise SystemExit(f'{" ".join(tests)}: fails without a fault: {cause}')
+    copies.put(checkout)
+
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
       for future in concurrent.futures.as_completed([pool.submit(test, *task) for task in tasks]):
         result = future.result()

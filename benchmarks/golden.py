@@ -103,8 +103,8 @@ def main(_: list[str]) -> int:
     write_atomically(path, json.dumps(found, indent=1))
     return 0
   old, status = json.loads(path.read_text()), 0
-  for name, hashes in found.items():
-    before = old.get(name, {})
+  for name in found | old:
+    hashes, before = found.get(name, {}), old.get(name, {})
     if changed := [part for part in hashes | before if hashes.get(part) != before.get(part)]:
       print(f'{name}: {", ".join(changed)} differ')
       status = 1

@@ -329,7 +329,8 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
       return mutant | found | {'outcome': outcome, 'status': status, 'by': cause, 'seconds': time.monotonic() - start}
 
     checkout = copies.get()
-    for tests in {tuple(own_tests(root, place.module, m['room'], args.whole_room)) for m, _, place, _ in tasks}:
+    for tests in {tuple(sorted(own_tests(root, place.module, m['room'], args.whole_room))) for m, _, place, _ in tasks}:
+      print(f'without a fault: {" ".join(tests)}', flush=True)
       status, cause = run_tests(checkout, [*tests], args.marks, args.cpu, args.wall, args.memory)
       if status not in (0, 5):  # Every fault would count as killed.
         raise SystemExit(f'{" ".join(tests)}: fails without a fault: {cause}')

@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> None:
   if not isinstance(run.generator.distribution, fg.flows.MixturePrior):
     raise app.UsageError(f'{workdir}: the prior of its flow has one component, so no clusters.')
   dataset = fg.runs.load_data(run)
-  scorer = fg.evaluation.make_scorer(run.config, dataset, required=True, thorough=True)
+  scorer = fg.evaluation.make_scorer(run.config, dataset, thorough=True)
+  if scorer is None:
+    raise app.UsageError(f'{workdir}: its data have no labels of each class, which the scores need.')
   rows = [Row({'': {'name': n} | scorer(images)}) for n, images in kinds_of_images(run, dataset, FLAGS.samples)]
   print(Table('', _COLUMNS, rows))
 

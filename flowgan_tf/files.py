@@ -124,19 +124,19 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
 
 
 def remove_left_behind(folder: pathlib.Path, pattern: str) -> None:
-  """Removes the files and folders that killed processes left, whose whole names match; group 1 is the process's id.
+  """Removes the folders and .tmp files that killed processes left, as far as it may.
 
-  It leaves those that are younger than a day, because they may be of a process on another machine.
+  Their whole names match, and group 1 is the process's id. It leaves those that are younger than a day, because they
+  may be of a process on another machine.
   """
-  for path in folder.iterdir():
-    found = re.fullmatch(pattern, path.name)
-    if found and not _is_alive(int(found[1])):
-      with contextlib.suppress(FileNotFoundError):  # Another process may remove it, too.
-        if time.time() - path.lstat().st_mtime > _DAY:
-          if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-          else:
-            path.unlink()
+  with contextlib.suppress(OSError):  # Another process may remove them, too, or another user own them.
+    for path in folder.iterdir():
+      found = re.fullmatch(pattern, path.name)
+      if found and not _is_alive(int(found[1])) and time.time() - path.lstat().st_mtime > _DAY:
+        if path.is_dir():
+          shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix == '.tmp':
+          path.unlink()
 
 
 def _is_alive(pid: int) -> bool:

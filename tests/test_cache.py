@@ -47,8 +47,11 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
     (tmp_path / name).touch()
   for name in (old, running):
     os.utime(tmp_path / name, times=(0, 0))
+  with mock.patch.object(pathlib.Path, 'unlink', side_effect=PermissionError):  # Another user's.
+    cached(tmp_path, 'other', arrays)
+  assert (tmp_path / old).exists()
   cached(tmp_path, 'sum', arrays)
-  assert {path.name for path in tmp_path.iterdir()} == {'sum.npz', young, running}
+  assert {path.name for path in tmp_path.iterdir()} == {'sum.npz', 'other.npz', young, running}
 
 
 def edited(content, **arrays):

@@ -151,7 +151,7 @@ def write_array_folder(
     raise UsageError(f'{folder}: needs {size / 1e9:,.1f} GB of disk, of which {free / 1e9:,.1f} GB are free')
   _LOG.info('%s: writing %.1f GB of images there, once.', folder, size / 1e9)
   labels, file_of = np.empty(total, np.int64), np.empty(total, object)
-  remove_left_behind(parent, re.escape(f'.{folder.name}-') + r'(\d{1,9})-.*')
+  remove_left_behind(parent, re.escape(f'.{folder.name}-') + r'(\d{1,9})-[a-z0-9_]{8}')
   prefix = f'.{folder.name}-{os.getpid()}-'
   with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
     written = pathlib.Path(temporary, 'written')

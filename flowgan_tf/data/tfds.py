@@ -21,7 +21,7 @@ from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest
+from flowgan_tf.files import digest, remove_left_behind
 from flowgan_tf.flows.classes import as_class_names
 from flowgan_tf.lazy import lazy_import
 
@@ -52,6 +52,7 @@ def load_tfds(
     files = sorted((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in folder.iterdir())
     key = f'{folder.name}-{image_size}-{digest(files)[:12]}-v{_VERSION}'
     stored = pathlib.Path(root, 'flowgan_tf', dataset, key)
+    remove_left_behind(stored.parent, r'\..+-(\d{1,9})-[a-z0-9_]{8}')
     if is_new := not stored.is_dir():
       name = f'images-{dataset}-{key}'
       read = functools.partial(_read, dataset, folder, image_size)

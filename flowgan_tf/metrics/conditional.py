@@ -129,7 +129,7 @@ def _check_pairs(images, others):
   images, others = np.asarray(images), np.asarray(others)
   if images.shape != others.shape or not all(np.issubdtype(x.dtype, np.floating) for x in (images, others)):
     raise UsageError(
-      f'`images` and `others` must be floats in [0, 1] of one shape. Got: {images.dtype} of shape {images.shape} and '
+      f'`images` and `others` must be floats of one shape. Got: {images.dtype} of shape {images.shape} and '
       f'{others.dtype} of shape {others.shape}.'
     )
 

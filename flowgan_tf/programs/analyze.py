@@ -42,8 +42,9 @@ def main(arguments: list[str]) -> int:
     try:
       yield
     except Exception as error:
-      if (status := command.status_of(error)) == 1:  # A full disk or a closed pipe stops the others, too.
+      if isinstance(error, BrokenPipeError):  # Nobody reads the others.
         raise
+      status = command.status_of(error)
       line = f'analyze: {command.message(error)}' if status else traceback.format_exc().rstrip()
       print(line, file=sys.stderr, flush=True)
       statuses.append(status or 1)

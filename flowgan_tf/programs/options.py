@@ -29,6 +29,7 @@ from flowgan_tf.runs.config import (
   check_settings,
   default_config,
   flat,
+  free_settings,
   idle,
   settings,
   short_flags,
@@ -115,15 +116,17 @@ def configurations(
   """Returns the configurations that the flags describe, after checking them without TensorFlow.
 
   Without --config, the settings of the run in `workdir` are what the flags change. They must not change a run that has
-  a checkpoint. One without a checkpoint, which may have been refused, begins again with the settings of the flags, or
-  with its own if there are none.
+  a checkpoint. One without a checkpoint, which may have been refused, begins again with its own settings, or without
+  them if the flags name settings that could not change in a run with a checkpoint.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
   begun = read_description(workdir) if workdir else None
   saved = begun if workdir and available(workdir) else None
-  if FLAGS.config is None and begun and (saved or not _given(begun.config)):
+  if (
+    FLAGS.config is None and begun and (saved or _given(begun.config).keys() <= {*free_settings(begun.config), 'steps'})
+  ):
     base, said = begun.config.copy_and_resolve_references(), ''
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()

@@ -197,8 +197,13 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
   return found.owner.idle(name, config) if found else ''
 
 
+def free_settings(config: config_dict.ConfigDict) -> set[str]:
+  """Returns the names of the settings that a run may change whenever it is resumed."""
+  return {name for name, found in declared(config).items() if found.free}
+
+
 def _of_training(config):
-  free = {name for name, found in declared(config).items() if found.free}
+  free = free_settings(config)
   return {name: value for name, value in settings(used(config)).items() if name not in free}
 
 

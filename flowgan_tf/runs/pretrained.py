@@ -39,7 +39,8 @@ def _locate(workdir: str | os.PathLike) -> pathlib.Path:
           if not folder.is_dir():  # Otherwise another process has just unpacked it.
             raise
   for part in content.infolist():
-    if (path := folder / part.filename).is_file() and zlib.crc32(path.read_bytes()) != part.CRC:
+    path = folder / part.filename
+    if not path.is_file() or zlib.crc32(path.read_bytes()) != part.CRC:
       raise UsageError(f'{path}: differs from the one of {workdir}, as if of another version; move {folder} away')
   return folder
 

@@ -155,6 +155,6 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   }
   taken = ', '.join(sorted(numbers.keys() & _OF_RECORDS))
   check('what', taken, f'an analysis whose numbers have names of their own, unlike {what}', not taken)
-  study = Study(as_json(record | numbers), arrays)
+  study = Study(as_json({**record, **numbers}), arrays)
   write_record(folder / f'{what}.json', study.record, study.arrays)
   return study

@@ -126,12 +126,13 @@ class Outliers(Analysis):
 
 def _other(settings, config, dataset, whose):
   name = settings.other_dataset
-  try:
-    other = data.load(name, config.data_dir, config.image_size)
-  except UsageError as error:
-    if not (config.image_size and error.argument == 'image_size'):
-      raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
-    other = data.load(name, config.data_dir)  # Its images are taken as they are.
+  for size in (config.image_size, 0):  # Some data take no size.
+    try:
+      other = data.load(name, config.data_dir, size)
+      break
+    except UsageError as error:
+      if not size or error.argument != 'image_size':
+        raise UsageError(str(error).replace('`dataset`', '`other_dataset`'), 'other_dataset') from error
   expected = f'a data set that {whose} does not use, with images of shape {dataset.image_shape}'
   differs = other.fingerprint != dataset.fingerprint
   check('other_dataset', name, expected, differs and other.image_shape == dataset.image_shape)

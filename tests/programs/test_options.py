@@ -132,11 +132,13 @@ def test_a_run_that_began_without_an_evaluation_goes_on_without_one(tmp_path):
 
 
 def test_a_run_without_a_checkpoint_begins_again_with_its_settings(tmp_path):
-  """With the flags', if there are any: its own may have been refused."""
+  """With those of flags for others: its own may have been refused."""
   write_description(tmp_path, Description(parsed_config(['--config=configs/mnist.py', '--objective=mle']), {}))
-  again, other = parsed_config([], tmp_path), parsed_config(['--steps=7'], tmp_path)
-  assert (again.dataset, again.nice.components, again.objective) == ('mnist', 100, 'mle')
-  assert (other.dataset, other.steps) == ('digits', 7) and other.nice != again.nice
+  for flags in ([], ['--evaluate=false', '--data_dir=/data', '--strategy=mirrored:2'], ['--steps=7']):
+    again = parsed_config(flags, tmp_path)
+    assert (again.dataset, again.nice.components, again.objective) == ('mnist', 100, 'mle')
+  other = parsed_config(['--seed=7'], tmp_path)
+  assert (other.dataset, other.seed) == ('digits', 7) and other.nice != again.nice
 
 
 def test_a_lambda_alone_makes_a_hybrid():

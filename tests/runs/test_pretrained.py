@@ -67,6 +67,9 @@ def test_what_another_version_unpacked_is_refused(packed):
   path.write_bytes(path.read_bytes()[::-1])
   with pytest.raises(UsageError, match=r'^runs/pretrained-tiny/.*: differs from .* pretrained:tiny, .* move runs/pret'):
     load_run('pretrained:tiny')
+  path.unlink()
+  with pytest.raises(UsageError, match='differs from'):
+    load_run('pretrained:tiny')
 
 
 def test_a_packed_run_names_no_paths(packed, tmp_path):

@@ -25,6 +25,7 @@ _SAMPLES = 256
 
 
 @clearing_caches()
+@np.errstate(invalid='ignore', over='ignore')  # Infinite densities are findings, not warnings.
 def check(
   flow: tfp.distributions.Distribution | tfp.bijectors.Bijector,
   images: np.ndarray | tf.Tensor | None = None,

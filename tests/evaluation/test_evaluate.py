@@ -93,6 +93,9 @@ def test_samples(evaluator, flow):
   np.testing.assert_array_equal(evaluator.sample(501, Purpose.SCORE), samples)
   for other in (evaluator.sample(20, Purpose.GRID), evaluator.sample(20, Purpose.SCORE, step=1)):
     assert np.all(other != samples[:20])
+  config = evaluator._config.copy_and_resolve_references()
+  config.seed += 1
+  assert np.all(Evaluator(flow, evaluator._dataset, config).sample(20, Purpose.SCORE) != samples[:20])
   # Neither the prior's mean nor its scale is lost on the way.
   noise = flow.encode(samples).numpy()
   assert noise.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)

@@ -183,6 +183,25 @@ def test_gradients_reach_every_trainable_variable(name):
     assert not [v.name for v, g in zip(flow.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
 
 
+@pytest.mark.parametrize('name', FLOWS)
+def test_the_gradient_of_training_is_that_of_its_density(name):
+  """Along one random direction of all weights, by a central difference."""
+  flow = random_flow(name).with_dtype('float64')
+  x = tf.cast(images(flow, 6), tf.float64)
+  variables = flow.trainable_variables
+  directions = [tf.random.stateless_normal(v.shape, (0, i), dtype=v.dtype) for i, v in enumerate(variables)]
+  with tf.GradientTape() as tape:
+    log_prob = tf.reduce_mean(flow.log_prob(tf.identity(x), training=True))
+  gradients = map(tf.convert_to_tensor, tape.gradient(log_prob, variables))
+  values = []
+  for move in (1e-6, -2e-6):
+    for variable, direction in zip(variables, directions, strict=True):
+      variable.assign_add(move * direction)
+    values.append(tf.reduce_mean(flow.log_prob(tf.identity(x), training=True)))
+  slope = sum(tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True))
+  np.testing.assert_allclose(slope, (values[0] - values[1]) / 2e-6, rtol=1e-4)
+
+
 @one_of_each_kind
 def test_batches_of_any_shape_in_graphs_and_seeds(name):
   flow = random_flow(name)

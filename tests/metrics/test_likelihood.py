@@ -88,6 +88,22 @@ def test_the_round_trip_of_the_first_images_alone_is_measured(round_trips, chunk
   assert likelihood.n == 25 and likelihood.nll == pytest.approx(-24.0)
 
 
+@pytest.mark.parametrize('round_trips', [None, 0, 12])
+@pytest.mark.parametrize('chunks', [1, 3])
+def test_each_image_keeps_its_condition(round_trips, chunks):
+  flow = flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1, condition_shape=(1,))
+  for i, variable in enumerate(flow.trainable_variables):
+    variable.assign_add(0.5 * tf.random.stateless_normal(variable.shape, (0, i)))
+  rng = np.random.default_rng(0)
+  images, conditions = (
+    draw.astype(np.float32) for draw in (rng.uniform(0.1, 0.9, (24, 2, 2, 1)), rng.normal(size=(24, 1)))
+  )
+  found = make_likelihood_fn(flow, 256, 5, jit=False, round_trips=round_trips)(np.split(images, chunks), conditions)
+  expected = -flow.log_prob(images, condition=conditions).numpy()
+  assert found.nll == pytest.approx(expected.mean(), abs=1e-5)
+  assert abs(expected.mean() + flow.log_prob(images, condition=conditions[::-1]).numpy().mean()) > 0.01
+
+
 # Classes.
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.networks import KerasModule
-from flowgan_tf.objectives import dcgan_critic, zero_centered_penalty
+from flowgan_tf.objectives import dcgan_critic, dense_critic, zero_centered_penalty
 
 
 def assert_slope(penalty, kernel, gradient):
@@ -46,6 +46,34 @@ def test_a_small_critic_by_hand():
   h = tf.nn.conv2d(x, kernel, 2, 'SAME').numpy() + bias
   h = np.where(h > 0, h, 0.2 * h).reshape(3, -1)
   np.testing.assert_allclose(critic(x), h @ dense + dense_bias, rtol=1e-5)
+
+
+def test_a_critic_with_all_kinds_of_layers_by_hand():
+  critic = dcgan_critic((4, 4, 1), channels=(2, 3), dense_units=4, layer_norm=True, dtype='float64')
+  for i, variable in enumerate(critic.trainable_variables):
+    variable.assign_add(0.3 * tf.random.stateless_normal(variable.shape, (1, i), dtype=variable.dtype))
+  layers = [layer.get_weights() for layer in critic.layers if layer.get_weights()]
+  x = np.random.default_rng(0).normal(size=(3, 4, 4, 1))
+
+  def leaky(h):
+    return np.where(h > 0, h, 0.2 * h)
+
+  h = leaky(tf.nn.conv2d(x, layers[0][0], 2, 'SAME').numpy() + layers[0][1])
+  h = tf.nn.conv2d(h, layers[1][0], 2, 'SAME').numpy() + layers[1][1]
+  mean, variance = h.mean(axis=(1, 2, 3), keepdims=True), h.var(axis=(1, 2, 3), keepdims=True)
+  h = leaky((h - mean) / np.sqrt(variance + 1e-3) * layers[2][0] + layers[2][1]).reshape(3, -1)
+  h = leaky(h @ layers[3][0] + layers[3][1])
+  np.testing.assert_allclose(critic(x), h @ layers[4][0] + layers[4][1], rtol=1e-5)
+
+
+def test_a_dense_critic_by_hand():
+  critic = dense_critic((2, 2, 1), hidden_units=(5, 3), dtype='float64')
+  kernels, biases = ([v.numpy() for v in critic.trainable_variables[i::2]] for i in (0, 1))
+  h = x = np.random.default_rng(0).normal(size=(9, 2, 2, 1))
+  h = h.reshape(9, -1)
+  for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
+    h = np.maximum(h @ kernel + bias, 0)
+  np.testing.assert_allclose(critic(x), h @ kernels[-1] + biases[-1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,16 @@ def test_a_run_for_each_lambda(swept):
   assert 'nats' in (folder / 'front.svg').read_text()
 
 
+@pytest.mark.parametrize(('weight', 'objective'), [('0.5', 'hybrid'), ('inf', 'mle'), ('0', 'adversarial')])
+def test_a_run_has_its_seed_and_lambda(images, tmp_path, weight, objective):
+  flags = ('--nojit', f'--dataset={images}', f'--workdir={tmp_path}', f'--lambdas={weight}', '--seeds=5')
+  with mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')) as begun:
+    call('sweep', *flags)
+  config = begun.call_args.args[0]
+  assert (config.seed, config.objective) == (5, objective)
+  assert (config['lambda'] == 0.5) == (objective == 'hybrid')
+
+
 @pytest.mark.slow
 def test_the_same_command_again_goes_on(swept):
   """Finished runs are left alone; what is missing, stale or damaged is made again; another lambda may come to them."""

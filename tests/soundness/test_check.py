@@ -137,6 +137,59 @@ def test_the_bijector_that_is_wrong_is_named(fault, inverted):
   assert 'NOT SOUND' in str(report) and 'The fault is in culprit.' in str(report)
 
 
+class TwoMinds(WrongSign):
+  """Its log-determinants of the two ways do not agree."""
+
+  def __init__(self):
+    super().__init__(0.0)
+
+  def _inverse_log_det_jacobian(self, y):
+    return tf.fill(tf.shape(y), -np.log(2).astype(np.float32))
+
+
+class OfTheBatch(WrongSign):
+  """Its log-determinant depends on the other images."""
+
+  def _forward_log_det_jacobian(self, x):
+    return np.log(2).astype(np.float32) + 0.1 * tf.math.reduce_std(x) * tf.ones_like(x)
+
+
+class Infinite(tfd.Normal):
+  def _log_prob(self, x):
+    return tf.where(x > 1.5, np.float32(np.inf), super()._log_prob(x))
+
+
+class Leaks(fg.flows.Flow):
+  def sample(self, *arguments, **keywords):
+    return super().sample(*arguments, **keywords) + 0.2
+
+
+class NoEdge(fg.flows.Flow):
+  def log_prob(self, value, *arguments, **keywords):
+    return super().log_prob(tf.clip_by_value(value, 0.001, 0.999), *arguments, **keywords)
+
+
+def test_log_determinants_that_disagree_or_look_at_other_images():
+  vectors = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+  assert 'log-determinants, both ways' in [f.check for f in fg.check(tfb.Chain([TwoMinds()]), vectors).wrong]
+  assert 'alone and in a batch' in [f.check for f in fg.check(tfb.Chain([OfTheBatch()]), vectors).wrong]
+
+
+def test_log_densities_that_are_not_finite_are_counted():
+  report = fg.check(tfd.Sample(Infinite(0.0, 1.0), 2), np.array([[0.0, 0.0], [2.0, 0.0]], np.float32))
+  [found] = [finding for finding in report.wrong if finding.check == 'log densities that are not finite']
+  assert (found.found, found.image) == (1, 1)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'check'), [(Leaks, 'samples outside of [0, 1]'), (NoEdge, 'log_prob just outside, less inside')]
+)
+def test_samples_and_densities_outside_of_the_unit_cube(kind, check):
+  logit = tfb.Invert(fg.bijectors.AlphaLogit(1e-7))
+  chain = tfb.Chain([logit, tfb.Reshape(SHAPE, [4]), tfb.Scale(tf.Variable([0.5, 1.0, 1.0, 1.0]))])
+  assert check in [f.check for f in fg.check(kind(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain), images()).wrong]
+
+
 class Unsummed(WrongSign):
   """It returns a log-determinant for each number, though its events are vectors."""
 

@@ -117,6 +117,14 @@ def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):
   assert not [k for record in read_metrics(tmp_path / 'run') for k in record if 'score' in k or 'classifier' in k]
 
 
+def test_images_come_in_the_order_of_the_seed_mirrored_and_moved(stubbed, config, tmp_path):
+  config.update({'seed': 5, 'flip': True, 'shift': 2, 'steps': 1})
+  with mock.patch.object(loop.data, 'training_batches', wraps=loop.data.training_batches) as batches:
+    assert train(config, tmp_path / 'run')
+  found = batches.call_args.kwargs
+  assert (found['seed'], found['flip'], found['shift'], found['start']) == (5, True, 2, 0)
+
+
 def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
   config.update({'steps': 5, 'log_every': 2, 'eval_every': 3})
   done, sync, save = [], RunLog.sync, loop.Checkpoints.save

@@ -130,6 +130,19 @@ def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained
   np.testing.assert_array_equal(model.sample(3, seed=(0, 1)), model.flow.sample(3, seed=(0, 1)))
 
 
+def test_accuracy_is_of_the_running_statistics():
+  flow, images, labels = moved(make_flow(classes=3)), make_images(), np.arange(40) % 3
+  model = fg.keras.FlowModel(flow)
+  model.compile(metrics=['accuracy'])
+  before = numbers(flow.non_trainable_variables)
+  _, accuracy = model.evaluate(images, labels, batch_size=20, verbose=0)
+  guesses = model.predict(images, verbose=0).argmax(axis=1)
+  assert accuracy == pytest.approx(np.mean(guesses == labels))
+  assert_equal_lists(before, numbers(flow.non_trainable_variables))
+  in_training = flow.class_log_probs(images, training=True).numpy().argmax(axis=1)
+  assert np.mean(in_training == labels) != pytest.approx(accuracy)
+
+
 @pytest.mark.slow
 def test_weights_of_images(trained):
   """With and without labels, and with an axis of their own, which must not be broadcast."""

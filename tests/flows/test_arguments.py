@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
@@ -54,6 +55,29 @@ SMALL = {flows.real_nvp: {'channels': 2, 'blocks': 0}, flows.dcgan: {}}
 def test_arguments_out_of_range_are_refused(build, argument, value):
   with pytest.raises(ValueError, match=rf'^`{argument}` must .* Got: {re.escape(repr(value))}\.$'):
     build(**SMALL.get(build, {'couplings': 2, 'hidden_units': 2}) | {'image_shape': SHAPE, argument: value})
+
+
+def small(build, **arguments):
+  given = SMALL.get(build, {'couplings': 2, 'hidden_units': 2})
+  return build(4 if build is flows.vectors else SHAPE, **given | arguments)
+
+
+@pytest.mark.parametrize('build', [flows.nice, flows.real_nvp, flows.jet, flows.vectors, flows.dcgan])
+@pytest.mark.parametrize('prior', ['normal', 'logistic'])
+def test_the_prior_is_the_one_that_is_named(build, prior):
+  distribution = small(build, prior=prior).distribution
+  z = np.random.default_rng(0).normal(size=(3, *distribution.event_shape)).astype(np.float32)
+  density = {'normal': scipy.stats.norm, 'logistic': scipy.stats.logistic}[prior]
+  np.testing.assert_allclose(distribution.log_prob(z), density.logpdf(z).reshape(3, -1).sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize('build', [flows.nice, flows.real_nvp, flows.jet])
+def test_alpha_leaves_room_outside_of_the_unit_interval(build):
+  images = np.full((1, *SHAPE), 0.5, np.float32)
+  images[0, 1, 2] = -0.02
+  assert np.isfinite(small(build, alpha=0.05).log_prob(images)) and not np.isfinite(
+    small(build, alpha=1e-7).log_prob(images)
+  )
 
 
 @pytest.mark.parametrize('number', [2.5, np.float32(2.5), True, [True], [2.0, 3.0], 'a'])

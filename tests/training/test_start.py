@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from flowgan_tf.data import dequantize, load
+from flowgan_tf.data import dequantize, load, training_batches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
@@ -15,7 +15,7 @@ from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
-from flowgan_tf.training.start import start_from_run
+from flowgan_tf.training.start import TrainingStart, start_from_run
 from flowgan_tf.training.state import TrainState
 from tests.tiny import write_images
 
@@ -148,3 +148,12 @@ def test_pseudo_labels_stay_with_the_flow(stubbed, config, tmp_path):
   first, second = (load_run(tmp_path / name, 'latest').generator.distribution for name in ('first', 'second'))
   assert not np.array_equal(first.means, second.means)
   np.testing.assert_array_equal(first.prototypes, second.prototypes)
+
+
+def test_first_values_come_from_images_as_the_training_shows_them(config):
+  config.update({'flip': True, 'shift': 1, 'seed': 5})
+  dataset = load(config.dataset)
+  found, given = TrainingStart(config, dataset, dataset.train, None).trained(20)
+  [expected] = training_batches(dataset.train, dataset.levels, 20, 5, flip=True, shift=1).take(1)
+  np.testing.assert_array_equal(found, expected.images)
+  assert given is None

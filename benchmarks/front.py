@@ -14,7 +14,6 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from flowgan_tf.display.axes import COLORS, INK
 
 _ROW = re.compile(r'^\| (?P<model>[^|]+) \| (?P<training>[^|]+) \| (?P<nll>-[\d,]+) ± .* \| (?P<fid>[\d.]+) \|$')
-_SHORT = {'maximum likelihood': 'MLE'}
 
 
 def rows(text: str) -> list[tuple[str, str, float, float]]:
@@ -36,7 +35,7 @@ def draw(points: list[tuple[str, str, float, float]]) -> Figure:
     for training, x, y in own:
       # The labels of the leftmost model are on its left, so that they cover no other model.
       side, aligned = (-7, 'right') if model == leftmost else (7, 'left')
-      at, text = (side, -9 if 'hybrid' in training else 6), _SHORT.get(training, training)
+      at, text = (side, -9 if 'hybrid' in training else 6), training.replace('maximum likelihood', 'MLE')
       label = axes.annotate(text, (x, y), at, textcoords='offset points', fontsize=8, color=color, ha=aligned)
       label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground='white')])
   axes.set_yscale('log')

@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 
 from flowgan_tf import flows
+from flowgan_tf.bijectors import AffineCoupling, SplineCoupling
 from flowgan_tf.errors import UsageError
 
 SHAPE = (4, 4, 1)
@@ -78,6 +80,32 @@ def test_alpha_leaves_room_outside_of_the_unit_interval(build):
   assert np.isfinite(small(build, alpha=0.05).log_prob(images)) and not np.isfinite(
     small(build, alpha=1e-7).log_prob(images)
   )
+
+
+def couplings_of(flow, kind):
+  """Yields the couplings of a flow with large random weights, and an input for each."""
+  for i, variable in enumerate(flow.trainable_variables):
+    variable.assign_add(3 * tf.random.stateless_normal(variable.shape, (0, i)))
+  found = [module for module in flow.bijector.submodules if isinstance(module, kind)]
+  assert len(found) >= 2
+  for coupling in found:
+    yield coupling, 2 + tf.random.stateless_uniform((5, *coupling.mask.event_shape), (1, 1))
+
+
+@pytest.mark.parametrize('build', [flows.nice, flows.real_nvp, flows.jet, flows.vectors])
+def test_log_scales_have_the_bound_that_is_named(build):
+  affine = {'coupling': 'affine'} if build in (flows.nice, flows.vectors) else {}
+  log_scales = []
+  for coupling, z in couplings_of(small(build, log_scale_bound=0.01, **affine), AffineCoupling):
+    log_scales.append(np.abs(coupling.forward_log_det_jacobian(z)) / math.prod(coupling.mask.changed_shape))
+  assert 0.003 < np.max(log_scales) <= 0.0101
+
+
+@pytest.mark.parametrize('build', [flows.nice, flows.jet, flows.vectors])
+def test_splines_end_where_it_is_said(build):
+  for bound, outside in ((1.9, True), (4.0, False)):
+    for coupling, z in couplings_of(small(build, coupling='spline', spline_bound=bound), SplineCoupling):
+      assert np.allclose(coupling.forward(z), z) == outside
 
 
 @pytest.mark.parametrize('number', [2.5, np.float32(2.5), True, [True], [2.0, 3.0], 'a'])

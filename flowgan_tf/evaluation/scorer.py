@@ -66,7 +66,7 @@ def make_scorer(
 
 
 def _unsuited(dataset):
-  """Says why no classifier can learn the labels, or nothing."""
+  """Returns what the data lack for a classifier, in words; '' if they lack nothing."""
   if (dataset.num_classes or 1) == 1:
     return 'no labels of at least two classes'
   counts = np.bincount(np.asarray(dataset.train.labels), minlength=dataset.num_classes)

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
   def noted():
     try:
       yield
-    except Exception as error:
+    except Exception as error:  # Even of a bug, whose traceback is shown.
       if isinstance(error, BrokenPipeError):  # Nobody reads the others.
         raise
       status = command.status_of(error)

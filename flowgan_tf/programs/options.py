@@ -124,9 +124,8 @@ def configurations(
   """
   begun = read_description(workdir) if workdir else None
   saved = begun if workdir and available(workdir) else None
-  if (
-    FLAGS.config is None and begun and (saved or _given(begun.config).keys() <= {*free_settings(begun.config), 'steps'})
-  ):
+  changeable = {*free_settings(begun.config), 'steps'} if begun else set()
+  if begun and FLAGS.config is None and (saved or _given(begun.config).keys() <= changeable):
     base, said = begun.config.copy_and_resolve_references(), ''
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()

@@ -187,7 +187,7 @@ def sync(path: str | os.PathLike) -> None:
 
 
 def as_json(value: Any) -> Any:
-  """Replaces tensors and NumPy's numbers and arrays by Python's, and NaN and infinity, which JSON lacks, by None."""
+  """Replaces tensors, NumPy's numbers and arrays, and bytes by what JSON has, and NaN and infinity by None."""
   if isinstance(value, dict):
     return {str(name): as_json(v) for name, v in value.items()}  # JSON's names are texts.
   if hasattr(value, 'numpy'):
@@ -196,6 +196,8 @@ def as_json(value: Any) -> Any:
     value = value.tolist()
   if isinstance(value, (list, tuple)):
     return [as_json(v) for v in value]
+  if isinstance(value, bytes):  # TensorFlow's texts
+    return value.decode(errors='replace')
   if isinstance(value, (np.generic, float)):
     value = np.asarray(value).item()
     return value if not isinstance(value, float) or math.isfinite(value) else None

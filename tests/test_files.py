@@ -148,6 +148,7 @@ def test_json_and_its_digest():
   assert as_json(value) == {'a': 0.5, 'b': [3, [None, None]], 'c': 'text', 'd': None, 'e': True}
   arrays = tf.constant([[1.5, np.nan]]), tf.constant(2), np.array(['x', 'y'])
   assert as_json(arrays) == [[[1.5, None]], 2, ['x', 'y']]
+  assert as_json([tf.constant('é'), tf.constant(['x']), np.bytes_(b'y'), b'\xff']) == ['é', ['x'], 'y', '�']
   # SHA-256 of the JSON with sorted keys and of the arrays.
   text = b'{"a": 0.1, "b": [1, null, "\\u03bb"], "c": {"d": true}}'
   assert digest(RECORD) == hashlib.sha256(text).hexdigest()

@@ -4,9 +4,9 @@ import importlib
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['lazy_exports', 'lazy_import']
+__all__ = ['keras', 'lazy_exports', 'lazy_import', 'tf', 'tfp']
 
 
 def lazy_exports(
@@ -40,3 +40,12 @@ def lazy_import(module: str) -> Any:
   stand_in = types.ModuleType(module)
   vars(stand_in)['__getattr__'] = lambda name: getattr(importlib.import_module(module), name)
   return stand_in
+
+
+# Import these stand-ins by name, as in `from flowgan_tf.lazy import tf`.
+if TYPE_CHECKING:
+  import keras
+  import tensorflow as tf
+  import tensorflow_probability as tfp
+else:
+  keras, tf, tfp = map(lazy_import, ('keras', 'tensorflow', 'tensorflow_probability'))

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 import numpy as np
 
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf.flows.generator import Generator
 
-tf = lazy_import('tensorflow')
 adapter = lazy_import('flowgan_tf.networks.adapter')
 generators = lazy_import('flowgan_tf.flows.generator')
 

@@ -15,15 +15,11 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check, check_integers, check_memory
 from flowgan_tf.flows.builder import MOST_UNITS, builder, network_condition, uniform_class_probs
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import keras, lazy_import, tf
 
 if TYPE_CHECKING:
-  import keras
-
   from flowgan_tf.flows.implicit import ImplicitGenerator
 
-keras = lazy_import('keras')
-tf = lazy_import('tensorflow')
 implicit = lazy_import('flowgan_tf.flows.implicit')
 networks = lazy_import('flowgan_tf.networks')
 priors = lazy_import('flowgan_tf.flows.prior')

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
-  import tensorflow_probability as tfp
-
   from flowgan_tf.flows.flow import Flow
 
-tf = lazy_import('tensorflow')
-tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
 choices = lazy_import('flowgan_tf.flows.couplings')
 making = lazy_import('flowgan_tf.flows.making')

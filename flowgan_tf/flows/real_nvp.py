@@ -9,13 +9,11 @@ import numpy as np
 
 from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
-tf = lazy_import('tensorflow')
-tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
 making = lazy_import('flowgan_tf.flows.making')
 histograms = lazy_import('flowgan_tf.flows.histograms')

@@ -9,15 +9,11 @@ import numpy as np
 
 from flowgan_tf.errors import UsageError, check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
-  import tensorflow_probability as tfp
-
   from flowgan_tf.flows.flow import Flow
 
-tf = lazy_import('tensorflow')
-tfp = lazy_import('tensorflow_probability')
 bijectors = lazy_import('flowgan_tf.bijectors')
 checks = lazy_import('flowgan_tf.flows.checks')
 choices = lazy_import('flowgan_tf.flows.couplings')

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
@@ -15,11 +15,6 @@ from flowgan_tf.objectives.sight import parts_of
 from flowgan_tf.objectives.term import Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
 from flowgan_tf.settings import Settings as AnySettings
-
-if TYPE_CHECKING:
-  import tensorflow as tf
-else:
-  tf = lazy_import('tensorflow')
 
 
 class Adversary(Term):

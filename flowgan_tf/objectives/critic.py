@@ -5,18 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.plugins import Registry, refusal
 
-if TYPE_CHECKING:
-  import keras
-  import tensorflow as tf
-
-keras = lazy_import('keras')
-tf = lazy_import('tensorflow')
 modulation = lazy_import('flowgan_tf.networks.modulation')
 networks = lazy_import('flowgan_tf.networks')
 

@@ -51,15 +51,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.plugins import Registry
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-
-tf = lazy_import('tensorflow')
 replicas = lazy_import('flowgan_tf.replicas')
 
 

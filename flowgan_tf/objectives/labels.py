@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
 from flowgan_tf.objectives.term import Drawn, Seen, Term
 from flowgan_tf.settings import NOT_NEGATIVE, POSITIVE, setting
 from flowgan_tf.settings import Settings as AnySettings
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-else:
-  tf = lazy_import('tensorflow')
 replicas = lazy_import('flowgan_tf.replicas')
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgan_tf.data import kinds
 from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.term import Drawn, Seen, Term, between
 from flowgan_tf.plugins import short_name
 from flowgan_tf.settings import NOT_NEGATIVE, setting
 from flowgan_tf.settings import Settings as AnySettings
-
-if TYPE_CHECKING:
-  import tensorflow as tf
-else:
-  tf = lazy_import('tensorflow')
 
 # The weight of the likelihood in the objectives that fix it.
 _FIXED = {'mle': 1.0, 'adversarial': 0.0}

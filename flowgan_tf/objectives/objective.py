@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgan_tf.errors import UsageError, check, renamed
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
@@ -17,11 +17,6 @@ from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, own_names
 from flowgan_tf.objectives.transport import Transport
 from flowgan_tf.plugins import Registry, is_plugin
 from flowgan_tf.settings import Settings, setting, wrong_settings
-
-if TYPE_CHECKING:
-  import tensorflow as tf
-else:
-  tf = lazy_import('tensorflow')
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.objectives.critic import mean_output
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-
-tf = lazy_import('tensorflow')
 replicas = lazy_import('flowgan_tf.replicas')
 
 

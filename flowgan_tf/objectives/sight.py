@@ -10,14 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import tf
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf.flows import Generator
 
-tf = lazy_import('tensorflow')
 
 # Float32 tells 1 - alpha from 1. A logit is 4 times smaller than usual, so that it varies about as much as noise does.
 _ALPHA, _SCALE = 1e-6, 0.25

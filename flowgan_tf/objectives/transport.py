@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of, generator_of
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.objectives.likelihood import check_moving
 from flowgan_tf.objectives.term import Drawn, Term, between
 from flowgan_tf.settings import NOT_NEGATIVE, setting
 from flowgan_tf.settings import Settings as AnySettings
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-else:
-  tf = lazy_import('tensorflow')
 bijectors = lazy_import('flowgan_tf.bijectors')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 

@@ -19,12 +19,10 @@ from absl import logging as absl_logging
 
 from flowgan_tf import progress
 from flowgan_tf.errors import UsageError, did_you_mean, is_path
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import tf
 from flowgan_tf.plugins import search_in
 from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.pretrained import PREFIX
-
-tf = lazy_import('tensorflow')
 
 FLAGS = flags.FLAGS
 

@@ -6,24 +6,18 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import check, check_integer, check_memory, check_number
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf, tfp
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-  import tensorflow_probability as tfp
-
-tf = lazy_import('tensorflow')
-tfp = lazy_import('tensorflow_probability')
 annealing = lazy_import('flowgan_tf.metrics.annealing')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 data = lazy_import('flowgan_tf.data')

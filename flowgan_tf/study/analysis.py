@@ -17,20 +17,17 @@ from flowgan_tf.data.kinds import has_marginal
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.settings import Settings as AnySettings
 from flowgan_tf.settings import setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf import data
   from flowgan_tf.evaluation.evaluate import Evaluator
   from flowgan_tf.metrics import Scorer
   from flowgan_tf.runs.run import Run
 
-tf = lazy_import('tensorflow')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 data = lazy_import('flowgan_tf.data')
 evaluate = lazy_import('flowgan_tf.evaluation.evaluate')

@@ -10,16 +10,13 @@ from ml_collections import config_dict
 
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import keras, lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, setting
 from flowgan_tf.study.kde import KdeSettings
 
 if TYPE_CHECKING:
-  import keras
-
   from flowgan_tf import data
 
-keras = lazy_import('keras')
 special = lazy_import('scipy.special')
 metrics = lazy_import('flowgan_tf.metrics')
 

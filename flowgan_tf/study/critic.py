@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError, check, check_choice
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.objectives.critic import CRITICS, mean_output
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
@@ -25,13 +25,8 @@ from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
-  import keras
-  import tensorflow as tf
-
   from flowgan_tf import data
 
-tf = lazy_import('tensorflow')
-keras = lazy_import('keras')
 runs = lazy_import('flowgan_tf.runs.run')
 configs = lazy_import('flowgan_tf.runs.config')
 folders = lazy_import('flowgan_tf.runs.folder')

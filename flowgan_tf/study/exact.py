@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 
-if TYPE_CHECKING:
-  import tensorflow as tf
-
-tf = lazy_import('tensorflow')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 special = lazy_import('scipy.special')
 

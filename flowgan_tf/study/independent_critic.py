@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgan_tf.display.tables import Column
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.objectives.critic import mean_output
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
 if TYPE_CHECKING:
-  import keras
-  import tensorflow as tf
-
   from flowgan_tf import data
 
-tf = lazy_import('tensorflow')
-keras = lazy_import('keras')
 data = lazy_import('flowgan_tf.data')
 objectives = lazy_import('flowgan_tf.objectives')
 runs = lazy_import('flowgan_tf.runs.run')

@@ -17,17 +17,14 @@ import numpy as np
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf.flows import Generator
 
-tf = lazy_import('tensorflow')
 data = lazy_import('flowgan_tf.data')
 seeds = lazy_import('flowgan_tf.runs.seeds')
 arrays = lazy_import('flowgan_tf.metrics.arrays')

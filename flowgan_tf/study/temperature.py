@@ -10,17 +10,14 @@ import numpy as np
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf.flows import Flow
 
-tf = lazy_import('tensorflow')
 priors = lazy_import('flowgan_tf.flows.prior')
 metrics = lazy_import('flowgan_tf.metrics')
 plots = lazy_import('flowgan_tf.display.plots')

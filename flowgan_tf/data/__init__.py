@@ -37,7 +37,6 @@ else:
     'conditions': ['Condition', 'describe', 'make_condition'],
     'dataset': ['Dataset', 'Split'],
     'images': ['write_folder'],
-    'kinds': [],
     'labels': ['hide_labels', 'spread_labels'],
     'names': ['NAMES'],
     'pipeline': ['Batch', 'dequantize', 'dequantized_chunks', 'training_batches'],

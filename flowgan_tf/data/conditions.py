@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import numpy as np
-import tensorflow as tf
 
-from flowgan_tf.data import kinds
 from flowgan_tf.data.dataset import Dataset, Split, take
 from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.classes import class_name
+from flowgan_tf.lazy import tf
 
+# The kinds of conditions, as the setting `condition` names them; '' means no condition.
+EXPECTED = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
+
+
+def is_kind(kind: str) -> bool:
+  """Whether there is such a kind of condition."""
+  return bool(re.fullmatch(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?', kind))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +56,12 @@ class Condition:
   @property
   def has_marginal(self) -> bool:
     """Whether a flow has a density p(x) without the condition: with classes, the sum over them."""
-    return kinds.has_marginal(self.kind)
+    return self.kind in ('', 'label')
 
   @property
   def comes_from_image(self) -> bool:
     """Whether the condition is computed from the image, as for super-resolution and inpainting."""
-    return kinds.comes_from_image(self.kind)
+    return self.kind not in ('', 'label', 'vector')
 
   @property
   def given(self) -> str:
@@ -128,7 +135,7 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     UsageError: If there is no such kind, as with an N below 2; if the data have no such conditions, or no training
       image of a class; if N does not divide height and width; or if the images have a single row to hide.
   """
-  check('condition', kind, kinds.EXPECTED, kinds.is_kind(kind))
+  check('condition', kind, EXPECTED, is_kind(kind))
   make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
   if not kind:
     return make()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.data import kinds
+from flowgan_tf.data import conditions
 from flowgan_tf.data.names import is_local
 from flowgan_tf.errors import LARGEST_IMAGE, check, is_path
 from flowgan_tf.flows.registry import generator_of
@@ -34,7 +34,7 @@ class DataSettings(Settings):
   condition: str = setting(
     '',
     'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
-    must=(kinds.EXPECTED, kinds.is_kind),
+    must=(conditions.EXPECTED, conditions.is_kind),
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)

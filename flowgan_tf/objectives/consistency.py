@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.data import kinds
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import, tf
+from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.term import Drawn, Term
 from flowgan_tf.settings import NOT_NEGATIVE, setting
 from flowgan_tf.settings import Settings as AnySettings
-
-conditions = lazy_import('flowgan_tf.data.conditions')
 
 
 class Consistency(Term):
@@ -44,7 +42,7 @@ class Consistency(Term):
       """Checks that the condition is computed from the image."""
       expected = '0 unless `condition` is computed from the image, as low resolution is'
       weight = config.consistency_weight
-      check('consistency_weight', weight, expected, not weight or kinds.comes_from_image(config.condition))
+      check('consistency_weight', weight, expected, not weight or Condition(config.condition).comes_from_image)
 
   def __init__(self, settings: Any, config: Any):
     """Takes the kind of the condition from the settings of a training."""
@@ -53,6 +51,6 @@ class Consistency(Term):
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `consistency_loss`."""
-    again = conditions.Condition(self._kind).reduce(drawn.samples)
+    again = Condition(self._kind).reduce(drawn.samples)
     error = tf.reduce_mean(tf.math.squared_difference(again, drawn.condition))
     return self.settings.consistency_weight * error, {'consistency_loss': error}

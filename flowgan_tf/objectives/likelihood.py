@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.data import kinds
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of
 from flowgan_tf.lazy import tf
@@ -67,7 +67,7 @@ class Likelihood(Term):
         ),
         (
           "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is",
-          kinds.has_marginal(config.condition),
+          Condition(config.condition).has_marginal,
         ),
         ("False without a likelihood, as with `objective` 'adversarial' or `lambda` 0", weight_of(config) != 0),
       ):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowgan_tf.data.kinds import has_marginal
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
@@ -87,7 +87,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and not has_marginal(run.given)]
+  given = [run.label for run in runs if run.label in series and not Condition(run.given).has_marginal]
   if given:
     caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(

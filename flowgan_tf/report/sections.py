@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from flowgan_tf.data.kinds import has_marginal
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.tables import Column, Row, Table, listed, printable
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
@@ -163,7 +163,7 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
   items = []
   for what, group in (
     ('Labels', [run for run in runs if run.given == 'label']),
-    ('Images and vectors as conditions', [run for run in runs if not has_marginal(run.given)]),
+    ('Images and vectors as conditions', [run for run in runs if not Condition(run.given).has_marginal]),
   ):
     if measured := [record for run in group for record in run.tested()]:
       notes = _as_sentences(conditional_notes(measured))

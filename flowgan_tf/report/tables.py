@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flowgan_tf.data.kinds import has_marginal
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.flows.classes import class_name
 from flowgan_tf.flows.registry import generator_of
@@ -95,7 +95,7 @@ def is_given(record: Mapping[str, Any]) -> bool:
 
   With labels, the NLL is the mean of -log p(x), the sum over all labels.
   """
-  return not has_marginal(record.get('condition', ''))
+  return not Condition(record.get('condition', '')).has_marginal
 
 
 def _apart(record: Mapping[str, Any], source: str = '') -> dict[str, Mapping[str, Any]]:
@@ -377,7 +377,7 @@ def paper_row(
   The paper's generators see no conditions; runs with labels still have p(x), the sum over all labels.
   """
   numbers = published.get(run.objective)
-  if numbers is None or not has_marginal(run.given) or generator_of(run.config).traits.paper != run.dataset:
+  if numbers is None or not Condition(run.given).has_marginal or generator_of(run.config).traits.paper != run.dataset:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

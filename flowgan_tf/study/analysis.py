@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.data.kinds import has_marginal
+from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.errors import UsageError, check
@@ -216,7 +216,7 @@ class Analysis(abc.ABC):
 
   def refuses(self, given: str) -> str:
     """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
-    return '' if has_marginal(given) else self.needs_marginal
+    return '' if Condition(given).has_marginal else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

@@ -26,10 +26,6 @@ class Squeeze(tfp.bijectors.Bijector):
   def _parameter_properties(cls, dtype, num_classes=None):
     return {}
 
-  @property
-  def _is_permutation(self):
-    return True
-
   def _forward(self, x):
     _require_divisible(x, (2, 2, 1), 'an even height and width')
     return space_to_depth(x, 2)
@@ -40,9 +36,6 @@ class Squeeze(tfp.bijectors.Bijector):
 
   def _forward_log_det_jacobian(self, x):
     return tf.zeros([], x.dtype)
-
-  def _inverse_log_det_jacobian(self, y):
-    return tf.zeros([], y.dtype)
 
   def _forward_event_shape(self, shape):
     if shape.rank is None:

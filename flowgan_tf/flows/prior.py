@@ -241,17 +241,8 @@ class MixturePrior(tfp.distributions.Distribution):
     means = tf.gather(tf.convert_to_tensor(self._means), component)
     return means, noise if self._scale is None else self._scale * noise
 
-  def _batch_shape(self):
-    return tf.TensorShape([])
-
-  def _batch_shape_tensor(self):
-    return tf.constant([], tf.int32)
-
   def _event_shape(self):
     return self._standard.event_shape
-
-  def _event_shape_tensor(self):
-    return self._standard.event_shape_tensor()
 
   def _default_event_space_bijector(self):
     return self._standard.experimental_default_event_space_bijector()

@@ -18,8 +18,7 @@ import tensorflow as tf
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
-from flowgan_tf.metrics.arrays import check_images, weights_hash
-from flowgan_tf.progress import Task
+from flowgan_tf.metrics.arrays import check_images, map_batches, weights_hash
 
 _SIZE = 299
 _BATCH_SIZE = 50
@@ -62,20 +61,15 @@ class Inception:
       The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
     """
     images, forward = check_images(images), in_parts(self._forward)
-    outputs = []
-    with Task(self.name, len(images)) as task:
-      for start in range(0, len(images), _BATCH_SIZE):
-        grey_levels = np.clip(np.floor(256 * images[start : start + _BATCH_SIZE]), 0, 255).astype(np.uint8)
-        outputs.append(forward(tf.constant(np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1))))
-        task.advance(_BATCH_SIZE)
-    features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    features, logits = map_batches(forward, images, min(_BATCH_SIZE, len(images)), what=self.name)
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 
-  # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU. The signature leaves the batch
-  # size open, so that a smaller last batch uses the same graph.
-  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], jit_compile=False)
-  def _forward(self, grey_levels):
-    return self._model(tf.image.resize(grey_levels, [_SIZE, _SIZE]) / 127.5 - 1, training=False)
+  # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU.
+  @tf.function(jit_compile=False)
+  def _forward(self, images):
+    grey_levels = tf.clip_by_value(tf.floor(256 * images), 0, 255)
+    colours = tf.repeat(grey_levels, 3 // images.shape[-1], axis=-1)
+    return self._model(tf.image.resize(colours, [_SIZE, _SIZE]) / 127.5 - 1, training=False)
 
 
 def load_inception(weights: str | None) -> Inception:

@@ -7,14 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.errors import check_choice, check_integer
-from flowgan_tf.networks.modulation import (
-  ConditionalSequential,
-  Modulation,
-  beside,
-  is_image,
-  shape_beside,
-  split_inputs,
-)
+from flowgan_tf.networks.modulation import ConditionalSequential, Modulation, joined, joined_shapes
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
 from flowgan_tf.pixels import check_patch_size, depth_to_space, space_to_depth
@@ -213,10 +206,8 @@ class ResidualConditioner(keras.layers.Layer):
 
   def build(self, input_shape):
     # Keras restores weights only into sublayers that exist by then.
-    shape, condition_shape = split_inputs(input_shape)
-    if is_image(condition_shape):
-      shape, condition_shape = shape_beside(shape, condition_shape), None
-    (batch, height, width, channels), size = shape, self.patch_size
+    (batch, height, width, channels), condition_shape = joined_shapes(input_shape)
+    size = self.patch_size
     if size > 1:
       check_patch_size(size, height, width)
       height, width = height // size, width // size
@@ -226,9 +217,7 @@ class ResidualConditioner(keras.layers.Layer):
       part.build(hidden_shape if condition_shape is None else [hidden_shape, condition_shape])
 
   def call(self, inputs, training=False):
-    x, condition = split_inputs(inputs)
-    if condition is not None and is_image(condition.shape):
-      x, condition = beside(x, condition), None
+    x, condition = joined(inputs)
     h = self._first(space_to_depth(x, self.patch_size))
     for block in self._blocks:
       h = h + block(h if condition is None else [h, condition], training=training)

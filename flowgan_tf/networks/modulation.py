@@ -21,6 +21,21 @@ def is_image(shape: Sequence[int | None] | tf.TensorShape | None) -> bool:
   return shape is not None and len(shape) == 4
 
 
+def joined(inputs):
+  """Returns the input of a network, with an image as condition `beside` it, and the condition if it is a vector."""
+  x, condition = split_inputs(inputs)
+  return (beside(x, condition), None) if condition is not None and is_image(condition.shape) else (x, condition)
+
+
+def joined_shapes(shapes):
+  """The shapes of what `joined` returns, from the shapes `[batch, ...]` of its inputs."""
+  shape, condition_shape = split_inputs(shapes)
+  if not is_image(condition_shape):
+    return shape, condition_shape
+  added = condition_shape[-1] if len(shape) == 4 else tf.TensorShape(condition_shape[1:]).num_elements()
+  return (*shape[:-1], shape[-1] + added), None
+
+
 def beside(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
   """Resizes images `condition` to the height and width of `x`, and appends them to its channels.
 
@@ -36,12 +51,6 @@ def beside(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
   else:
     condition = ops.image.resize(condition, x.shape[1:3], 'bilinear', data_format='channels_last')
   return ops.concatenate([x, ops.cast(condition, x.dtype)], axis=-1)
-
-
-def shape_beside(shape, condition_shape):
-  """The shape of `beside`, from the shapes `[batch, ...]` of its arguments."""
-  added = condition_shape[-1] if len(shape) == 4 else tf.TensorShape(condition_shape[1:]).num_elements()
-  return (*shape[:-1], shape[-1] + added)
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -88,9 +97,7 @@ class ConditionalSequential(keras.layers.Layer):
     self._parts = list(layers)
 
   def build(self, input_shape):
-    shape, condition_shape = split_inputs(input_shape)
-    if is_image(condition_shape):
-      shape, condition_shape = shape_beside(shape, condition_shape), None
+    shape, condition_shape = joined_shapes(input_shape)
     for layer in self._parts:
       if not layer.built:  # Keras has built the layers of a sequence that it makes from a configuration.
         sees = isinstance(layer, Modulation) and condition_shape is not None
@@ -99,9 +106,7 @@ class ConditionalSequential(keras.layers.Layer):
         shape = layer.compute_output_shape(shape)
 
   def call(self, inputs, training=False):
-    x, condition = split_inputs(inputs)
-    if condition is not None and is_image(condition.shape):
-      x, condition = beside(x, condition), None
+    x, condition = joined(inputs)
     for layer in self._parts:
       if isinstance(layer, Modulation):
         x = layer(x if condition is None else [x, condition])

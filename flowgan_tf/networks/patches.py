@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.networks.fused import gelu
-from flowgan_tf.networks.modulation import beside, is_image, split_inputs
+from flowgan_tf.networks.modulation import beside, is_image, joined_shapes, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.pixels import check_patch_size, from_patches, to_patches
 
@@ -70,11 +70,8 @@ class PatchConditioner(keras.layers.Layer):
     self._last = keras.layers.Dense(patch_size**2 * output_channels, kernel_initializer='zeros', dtype=dtype)
 
   def build(self, input_shape):
-    input_shape, condition_shape = split_inputs(input_shape)
-    _, height, width, channels = input_shape
-    if is_image(condition_shape):
-      channels += condition_shape[-1]
-    elif condition_shape is not None:
+    (_, height, width, channels), condition_shape = joined_shapes(input_shape)
+    if condition_shape is not None:
       # A scale and a shift for each norm: two in each block, and the last one.
       units = 2 * (2 * self.blocks + 1) * self.width
       self._modulation = keras.layers.Dense(units, kernel_initializer='zeros', dtype=self.dtype_policy)

@@ -62,20 +62,10 @@ def setting(
       field refuses a default that is not allowed.
   """
   kind = kind or type(default)
+  metadata = dict(locals())
   check('kind', kind, 'bool, int, float, str or tuple; a default of None needs one', kind in _KINDS)
   is_ranged = (minimum, maximum) != (None, None)
   check('minimum', minimum, f'left out, like `maximum`, for a {kind.__name__}', not is_ranged or kind in (int, float))
-  metadata = {
-    'description': description,
-    'minimum': minimum,
-    'maximum': maximum,
-    'kind': kind,
-    'choices': choices,
-    'must': must,
-    'short': short,
-    'free': free,
-    'of_training': of_training,
-  }
   return dataclasses.field(default=default, metadata=metadata)
 
 

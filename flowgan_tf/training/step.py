@@ -97,7 +97,7 @@ class TrainStep:
     divided = alone and not running and not config.jit and not generator.traits.computed_whole
     self._in_parts = in_parts if divided else lambda function: function
     sees = () if config.critic_sees == 'pixels' else ('_see',)
-    self._replace(self._in_parts, '_of_images', '_decode_each', *sees)
+    self._replace(self._in_parts, '_of_images', '_decode', *sees)
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -292,10 +292,7 @@ class TrainStep:
     noise = share(self.state.generator.given(of_all).sample_noise(n, seed), batches)
     return noise, self._decode(noise, batch.condition)
 
-  def _decode(self, *inputs):
-    return self._decode_each(*inputs)
-
-  def _decode_each(self, noise, given):
+  def _decode(self, noise, given):
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
     return self.state.generator.given(given).decode(noise, training=not self.objective.uses_likelihood)

@@ -2,8 +2,7 @@
 
 `python -m benchmarks.mutants draw --json=FILE` draws the faults, with `--commits=150` from the modules that the last
 150 commits changed most. `python -m benchmarks.mutants run FILE --json=RESULT` puts each into a copy of the checkout
-and runs tests there. The text of its statement identifies a fault, so that one drawn before a refactoring is found
-again after it. A stopped run continues where it was.
+and runs tests there. The modules must not have changed in between. A stopped run continues where it was.
 """
 
 from __future__ import annotations
@@ -63,19 +62,11 @@ _UNTOUCHED_FIELDS = ('annotation', 'returns', 'type_params', 'decorator_list')
 class Place:
   """A place in the package and a fault for it. Texts come from `ast.unparse`; a compound statement has its header."""
 
-  module: str
   function: str
   operator: str
   statement: str
   statement_after: str
-  node: str
-  node_after: str
   put: tuple[ast.AST, str, int | None, ast.AST, ast.AST] = dataclasses.field(repr=False)
-
-  def record(self, occurrence: int) -> dict:
-    """Returns what finds this place again: the texts, and how many places before it in its function have the same."""
-    texts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != 'put'}
-    return texts | {'occurrence': occurrence}
 
 
 def _with(node: ast.AST, **fields) -> ast.AST:
@@ -167,8 +158,7 @@ def places(root: pathlib.Path, module: str) -> tuple[ast.Module, list[Place]]:
           before = _text(inner)
           with _replaced(*put):
             after = _text(new if inner is node else inner)
-          texts = operator, before, after, _text(node), _text(new)
-          found.append(Place(module, '.'.join(inner_names) or '<module>', *texts, put))
+          found.append(Place('.'.join(inner_names) or '<module>', operator, before, after, put))
         walk(node, inner_names, inner)
 
   tree = ast.parse((root / module).read_text(encoding='utf-8'))
@@ -198,13 +188,10 @@ def draw(root: pathlib.Path, count: int, seed: int, commits: int) -> list[dict]:
   rng = random.Random(seed)
   drawn, drawn_from = [], rooms(root, commits)
   for number, (room, names) in enumerate(drawn_from.items()):
-    modules = {name: [] for name in names}
-    for module in modules:
-      seen = collections.Counter()
-      for place in places(root, module)[1]:
-        key = place.function, place.statement, place.statement_after
-        modules[module].append(place.record(seen[key]))
-        seen[key] += 1
+    modules = {}
+    for module in names:
+      found = [{n: v for n, v in vars(place).items() if n != 'put'} for place in places(root, module)[1]]
+      modules[module] = [record | {'module': module, 'index': i} for i, record in enumerate(found)]
     wanted = count // len(drawn_from) + (number < count % len(drawn_from))
     taken = []
     while len(taken) < wanted and any(modules.values()):
@@ -216,26 +203,6 @@ def draw(root: pathlib.Path, count: int, seed: int, commits: int) -> list[dict]:
           taken.append(record)
     drawn += [{'id': f'{room}-{i:02}', 'room': room} | record for i, record in enumerate(taken)]
   return drawn
-
-
-def find(mutant: dict, package: list[Place]) -> tuple[str, Place | None]:
-  """Finds a fault's place: where it was, in another module, in another function, or by the node's text alone."""
-  text = 'operator', 'statement', 'statement_after'
-  ways = {
-    'same': ('module', 'function', *text),
-    'moved': ('function', *text),
-    'renamed': text,
-    'rewritten': ('function', 'operator', 'node', 'node_after'),
-  }
-  for way, names in ways.items():
-    found = [place for place in package if all(getattr(place, name) == mutant[name] for name in names)]
-    found.sort(key=lambda place: place.module != mutant['module'])
-    if way == 'rewritten' and mutant['function'] == '<module>':  # The name says nothing of what it is.
-      found = [place for place in found if place.module == mutant['module']]
-    found = [place for place in found if (place.module, place.function) == (found[0].module, found[0].function)]
-    if found and (way != 'renamed' or len(mutant['statement']) >= 20):  # Shorter ones are everywhere.
-      return way, found[min(mutant['occurrence'], len(found) - 1)]
-  return 'gone', None
 
 
 def own_tests(root: pathlib.Path, module: str, room: str, whole_room: bool) -> list[str]:
@@ -287,20 +254,16 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
   known = {r['id']: r for r in json.loads(results.read_text())} if results.exists() else {}
   # The rest of the room's tests may yet kill what survived its module's tests.
   done = {i for i, r in known.items() if r['outcome'] != 'survived' or r['whole_room'] or not args.whole_room}
-  modules = sorted(path.relative_to(root).as_posix() for path in (root / PACKAGE).rglob('*.py'))
-  trees, package = {}, []
-  for module in modules:
-    trees[module], found = places(root, module)
-    package += found
+  package = {module: places(root, module) for module in {mutant['module'] for mutant in mutants}}
   tasks = []
   for mutant in mutants:
     if mutant['id'] not in done:
-      way, place = find(mutant, package)
-      if place:
-        with _replaced(*place.put):
-          tasks.append((mutant, way, place, ast.unparse(trees[place.module])))
-      else:
-        known[mutant['id']] = mutant | {'outcome': 'gone', 'whole_room': args.whole_room}
+      tree, found = package[mutant['module']]
+      place = found[mutant['index']] if mutant['index'] < len(found) else None
+      if place is None or place.statement_after != mutant['statement_after']:
+        raise SystemExit(f'{mutant["module"]} has changed since its faults were drawn. Draw them again.')
+      with _replaced(*place.put):
+        tasks.append((mutant, ast.unparse(tree)))
   with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
     copies = queue.SimpleQueue()
     tracked = subprocess.run(['git', 'ls-files', '-z'], cwd=root, check=True, capture_output=True, text=True).stdout
@@ -312,24 +275,24 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
         shutil.copy2(name, target, follow_symlinks=False)
       copies.put(checkout)
 
-    def test(mutant: dict, way: str, place: Place, source: str) -> dict:
+    def test(mutant: dict, source: str) -> dict:
       checkout = copies.get()
-      path = checkout / place.module
+      path = checkout / mutant['module']
       original = path.read_bytes()
       start = time.monotonic()
       try:
         path.write_text(source, encoding='utf-8')
-        tests = own_tests(root, place.module, mutant['room'], args.whole_room)
+        tests = own_tests(root, mutant['module'], mutant['room'], args.whole_room)
         status, cause = run_tests(checkout, tests, args.marks, args.cpu, args.wall, args.memory)
       finally:
         path.write_bytes(original)
         copies.put(checkout)
-      found = {'way': way, 'found': place.module, 'whole_room': args.whole_room, 'tests': tests}
+      found = {'whole_room': args.whole_room, 'tests': tests}
       outcome = 'survived' if status in (0, 5) else 'killed'
       return mutant | found | {'outcome': outcome, 'status': status, 'by': cause, 'seconds': time.monotonic() - start}
 
     checkout = copies.get()
-    for tests in {tuple(sorted(own_tests(root, place.module, m['room'], args.whole_room))) for m, _, place, _ in tasks}:
+    for tests in {tuple(sorted(own_tests(root, m['module'], m['room'], args.whole_room))) for m, _ in tasks}:
       print(f'without a fault: {" ".join(tests)}', flush=True)
       status, cause = run_tests(checkout, [*tests], args.marks, args.cpu, args.wall, args.memory)
       if status not in (0, 5):  # Every fault would count as killed.
@@ -376,7 +339,7 @@ def main() -> None:
   for result in run(root, json.loads(args.mutants.read_text()), args.json, args):
     for row in (result['room'], 'all'):
       counts[row].update(['drawn', result['outcome']])
-  columns = 'drawn', 'killed', 'survived', 'gone'
+  columns = 'drawn', 'killed', 'survived'
   print(''.join(f'{word:>10}' for word in ('room', *columns)))
   for room, count in sorted(counts.items(), key=lambda item: item[0] == 'all'):
     print(f'{room:>10}' + ''.join(f'{count[column]:>10}' for column in columns))

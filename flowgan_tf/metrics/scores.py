@@ -222,8 +222,8 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
     x: Features of one set of images, real `[n, d]`.
     y: Features of the other set, real `[m, d]`.
     subsets: Number of pairs of subsets.
-    subset_size: Rows of each subset, drawn without replacement; min(n, m) if that is smaller. 1,000 rows need 24 MB, and
-      twice as many four times that.
+    subset_size: Rows of each subset, drawn without replacement; min(n, m) if that is smaller. 1,000 rows need 24 MB,
+      and twice as many four times that.
     seed: Seed of NumPy's default generator, which draws the subsets.
 
   Returns:

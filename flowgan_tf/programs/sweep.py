@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
   print(fg.report.tables.sweep_table(summaries))
   figures = {
     'front': fg.report.figures.front(summaries, fg.report.tables.nll_unit(first.dataset)),
-    'condition_numbers': fg.report.figures.condition_numbers(summaries),
+    'condition_numbers': fg.study.jacobian.condition_numbers(summaries),
   }
   for name, figure in figures.items():
     if figure:

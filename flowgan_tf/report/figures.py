@@ -15,7 +15,6 @@ from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
-from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
 # Axis, scale and caption of each number of conditional runs that has a curve.
@@ -185,27 +184,6 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
     f'Likelihood against {SCORE_NAMES[name]}, at the best score of each run; up and to the left is better. '
     'Bars: standard error over test images, standard deviation over splits of the samples.',
-  )
-
-
-def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
-  """Draws the Jacobian's condition number against lambda, for generators with a density; None without two lambdas."""
-  found: dict[float, list] = {}
-  for run in runs:
-    study = run.studies.get(Jacobian.name)
-    # Only a flow's own log-determinant can be compared.
-    if study and 'largest_relative_difference' in study.record:
-      values = study.arrays['singular_values'].astype(np.float64)
-      with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        found.setdefault(run.weight, []).append(values[:, 0] / values[:, -1])
-  weights = sorted(found)
-  if len(weights) < 2:
-    return None
-  return Figure.of_plot(
-    plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
-    f'Condition number of the Jacobian at {len(weights)} values of λ.',
-    'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over noise vectors '
-    'and runs. λ = 0 is adversarial training, infinity maximum likelihood.',
   )
 
 

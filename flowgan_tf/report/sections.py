@@ -11,7 +11,6 @@ from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.tables import Column, Row, Table, listed, printable
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
-  condition_numbers,
   conditional_curves,
   front,
   learning_curves,
@@ -40,7 +39,6 @@ from flowgan_tf.report.tables import (
 )
 from flowgan_tf.study import analyses_of
 from flowgan_tf.study.analysis import Analysis
-from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary
 
 _GRIDS = 3  # of the samples with the smallest FID, beside real images, among the findings
@@ -179,10 +177,7 @@ def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
   """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
   analyses = analyses_of(runs)
   for title in dict.fromkeys(analysis.title for analysis in analyses):
-    items = _items([analysis for analysis in analyses if analysis.title == title], runs)
-    if title == Jacobian.title and (plot := condition_numbers(runs)):
-      items.append(plot)
-    yield Section(title, items)
+    yield Section(title, _items([analysis for analysis in analyses if analysis.title == title], runs))
 
 
 def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:

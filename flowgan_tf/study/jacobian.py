@@ -217,7 +217,7 @@ class Jacobian(Analysis):
       f'Distribution functions of the singular values of the Jacobians of {listed(spectra)}.',
       f'Singular values of the Jacobian of the generator at {" or ".join(map(str, numbers))} noise vectors.',
     )
-    return {self.name: figure}
+    return {self.name: figure} | ({'condition_numbers': plot} if (plot := condition_numbers(runs)) else {})
 
   def notes(self, runs: Sequence[Summary]) -> list[str]:
     if not any(run.studies[self.name].record['below_precision'] for run in runs):
@@ -227,3 +227,23 @@ class Jacobian(Analysis):
       'If there are any, the condition number is a lower bound, and the log-determinant of a generator without an '
       'inverse is an upper bound.'
     ]
+
+
+def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
+  """Draws the Jacobian's condition number against lambda, for generators with a density; None without two lambdas."""
+  found: dict[float, list] = {}
+  for run in runs:
+    study = run.studies.get(Jacobian.name)
+    if study and 'largest_relative_difference' in study.record:  # A generator without a density has no lambda.
+      values = study.arrays['singular_values'].astype(np.float64)
+      with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+        found.setdefault(run.weight, []).append(values[:, 0] / values[:, -1])
+  weights = sorted(found)
+  if len(weights) < 2:
+    return None
+  return Figure.of_plot(
+    plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
+    f'Condition number of the Jacobian at {len(weights)} values of λ.',
+    'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over noise vectors '
+    'and runs. λ = 0 is adversarial training, infinity maximum likelihood.',
+  )

@@ -8,6 +8,7 @@ import pytest
 from flowgan_tf.display import plots
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.report import figures
+from flowgan_tf.study.jacobian import condition_numbers
 from tests.summaries import conditional, evaluated, jacobian, summary
 
 METRICS = [
@@ -122,7 +123,7 @@ def test_front_and_condition_numbers(swept, monkeypatch):
     draw = getattr(plots, name)
     monkeypatch.setattr(plots, name, lambda *arguments, draw=draw: drawn.append(arguments) or draw(*arguments))
   assert 'a point for each of 2 runs' in figures.front(swept, 'nats').alt
-  assert figures.condition_numbers(swept).alt == 'Condition number of the Jacobian at 2 values of λ.'
+  assert condition_numbers(swept).alt == 'Condition number of the Jacobian at 2 values of λ.'
   (points, score, unit), (weights, values) = drawn
   assert points[0] == ('Hybrid', 0.1, -3000.1, 6.9, 1.5, 0.1, 'λ = 0.1') and (unit, score) == ('nats', 'MODE score')
   assert weights == [0.1, 1.0] and [list(v) for v in values] == [[3, 9], [3, 9]]
@@ -130,7 +131,7 @@ def test_front_and_condition_numbers(swept, monkeypatch):
 
 def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept):
   for runs in ([summary('mle'), summary('adversarial')], swept[:1]):
-    assert figures.front(runs, 'nats') is None and figures.condition_numbers(runs) is None
+    assert figures.front(runs, 'nats') is None and condition_numbers(runs) is None
   assert figures.front([*swept[:1], conditional('mask:half')], 'nats') is None
   swept[0].evaluation[0]['scorer_hash'] = 'def'
   assert figures.front(swept, 'nats') is None  # Scores of different networks cannot be compared.
@@ -139,7 +140,7 @@ def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept
   for run in swept:
     del run.evaluation[0]['nll']
     del run.studies['jacobian'].record['largest_relative_difference']
-  assert figures.front(swept, 'nats') is None and figures.condition_numbers(swept) is None
+  assert figures.front(swept, 'nats') is None and condition_numbers(swept) is None
 
 
 def test_runs_on_different_data(swept):
@@ -147,4 +148,4 @@ def test_runs_on_different_data(swept):
   scored = evaluated('best_score', 5, -3000.0, 7.0) | {'inception_score': 3.0}
   other = dataclasses.replace(other, evaluation=[{n: v for n, v in scored.items() if n != 'mode_score'}])
   assert figures.front([*swept, other], 'nats') is None  # They have no score in common.
-  assert figures.condition_numbers([*swept, other]).alt == 'Condition number of the Jacobian at 3 values of λ.'
+  assert condition_numbers([*swept, other]).alt == 'Condition number of the Jacobian at 3 values of λ.'

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape, clip
 from flowgan_tf.errors import check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
@@ -299,7 +299,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _forward_and_log_det(self, x, training=False, condition=None):
     flat, condition = self._flat(x, condition)
     least, shrink = self._least(x.dtype), 1 - 2 * self._alpha
-    inside = _clip(flat)
+    inside = clip(flat)
     k = tf.floor(inside * self._bins)
     k = tf.where(k > 0, tf.minimum(k, self._bins - 1), tf.zeros_like(k))  # NaN has no bin.
     part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
@@ -325,7 +325,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     groups, bins = self._tables(y.dtype)
     parts, unknown = [], tf.zeros_like(flat)
     for turn, entries in enumerate(self._entries):
-      known = self._join([*(_clip(x) for x, _ in parts), unknown])
+      known = self._join([*(clip(x) for x, _ in parts), unknown])
       inputs = self._network_inputs(known) if turn else None
       probs = self._group_probs(groups, inputs, turn, training, condition)
       parts.append(self._pixels(tf.gather(flat, entries, axis=-1), probs, bins, entries))
@@ -358,7 +358,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     before, after, width = (prob * tf.gather(table, self._index(k, entries)) for table in bins)
     divide = self._divide if self.surrogate_gradients else tf.divide
     part = tf.where(2 * from_start < prob, divide(from_start - before, width), 1 - divide(from_end - after, width))
-    part = _clip(part)
+    part = clip(part)
     # Rounding must not reach another bin.
     margin = tf.constant(min(self._bins * float(np.finfo(y.dtype.as_numpy_dtype).eps), 0.5), y.dtype)
     part = tf.where((k > 0) & (part < margin), margin, part)
@@ -388,11 +388,6 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   def _sum(self, log_dets, x):
     return tf.reshape(tf.reduce_sum(log_dets, axis=-1), self._batch(x))
-
-
-def _clip(x: tf.Tensor) -> tf.Tensor:
-  """Returns the nearest number in [0, 1]; NaN stays NaN, unlike in `tf.clip_by_value`."""
-  return tf.where(x < 0, tf.zeros_like(x), tf.where(x > 1, tf.ones_like(x), x))
 
 
 def _group_edges(bins: int) -> np.ndarray:

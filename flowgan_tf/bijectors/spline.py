@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors import masks
+from flowgan_tf.bijectors.base import clip
 from flowgan_tf.bijectors.coupling import Coupling
 from flowgan_tf.errors import check_integer, check_number
 
@@ -104,21 +105,16 @@ class _Spline(NamedTuple):
     bend = d0 + d1 - 2 * s
     if inverse:
       # The root of a t^2 + b t = s rise, in the form that keeps its digits if a is small.
-      rise = safe - y0
+      rise = safe - y0  # Rounding may bring t out of [0, 1], here and below.
       b = height * d0 - bend * rise
       a = height * s - b
-      t = _clip(2 * s * rise / (b + tf.sqrt(tf.maximum(b**2 + 4 * a * s * rise, _TINY))))
+      t = clip(2 * s * rise / (b + tf.sqrt(tf.maximum(b**2 + 4 * a * s * rise, _TINY))))
       result = x0 + t * width
     else:
-      t = _clip((safe - x0) / width)
+      t = clip((safe - x0) / width)
       result = y0 + height * (s * t**2 + d0 * t * (1 - t)) / (s + bend * t * (1 - t))
     log_slope = tf.math.log(s**2 * (d1 * t**2 + 2 * s * t * (1 - t) + d0 * (1 - t) ** 2))
     log_slope -= 2 * tf.math.log(s + bend * t * (1 - t))
     log_det = -log_slope if inverse else log_slope
     results = tf.where(inside, result, flat), tf.where(inside, log_det, tf.zeros_like(flat))
     return tuple(tf.reshape(each, tf.shape(v)) for each in results)
-
-
-def _clip(t):
-  """Returns the nearest number in [0, 1], out of which rounding may bring t; NaN stays NaN."""
-  return tf.where(t < 0, tf.zeros_like(t), tf.where(t > 1, tf.ones_like(t), t))

@@ -114,7 +114,7 @@ def load_both(root, dataset: str = 'faces', **arguments):
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory) -> pathlib.Path:
   root = tmp_path_factory.mktemp('prepared')
-  for name in ('faces', 'mnist', 'cifar10'):
+  for name in ('faces', 'mnist', 'fashion_mnist', 'cifar10'):
     prepare(root, name, splits=LENGTHS if name == 'faces' else ('train', 'test'))
   return root
 
@@ -181,9 +181,9 @@ def test_missing_splits_are_drawn_from_train(tmp_path, other, sizes):
 
 
 def test_mnist_validates_on_the_last_sixth_and_cifar10_on_a_random_tenth(prepared):
-  mnist = load('mnist', str(prepared))
-  for split, expected in zip(parts(mnist), [(0, 33), (33, 40), (47, 56)], strict=True):
-    np.testing.assert_array_equal(numbers(split), np.arange(*expected))
+  for name in ('mnist', 'fashion_mnist'):
+    for split, expected in zip(parts(load(name, str(prepared))), [(0, 33), (33, 40), (47, 56)], strict=True):
+      np.testing.assert_array_equal(numbers(split), np.arange(*expected))
   cifar10 = load('cifar10', str(prepared))
   assert len(cifar10.validation) == 4 and not np.array_equal(numbers(cifar10.validation), np.arange(36, 40))
   assert load('mnist', str(prepared), image_size=2).image_shape == (2, 2, 3)

@@ -90,3 +90,17 @@ def test_what_breaks_a_line_is_escaped():
   assert printable(odd) == r'a\n\x1b[2J\xff\x80\u2028\ud800'
   whole = 'λ <b> "x" 犬\u3000\u200d\N{FAMILY}\\'
   assert printable(whole) == whole
+
+
+@pytest.mark.parametrize(
+  ('arrow', 'keys'),
+  [
+    ('↑', 'mode_score inception_score precision recall density coverage class_accuracy label_share auroc'),
+    ('↑', 'psnr ssim consistency'),
+    ('↓', 'fid kid class_fid nll test_nll nll_float64 bits_per_dim bits_per_dim_float64 calibration_error'),
+    ('↓', 'round_trip_error conditional_nll'),
+    ('', 'step seed n near_copies spread score_samples mean_log_det'),
+  ],
+)
+def test_arrows_say_which_numbers_are_better(arrow, keys):
+  assert {key: Column('x', key).better for key in keys.split()} == dict.fromkeys(keys.split(), arrow)

@@ -3,6 +3,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf import flows
@@ -147,6 +148,7 @@ def test_classes_against_sums_written_out():
     for y in range(3):
       joint[i, y] = class_probs[y] * np.prod([math.exp(-((v - y) ** 2) / 2) / math.sqrt(2 * math.pi) for v in image])
   assert found.nll == pytest.approx(-np.log(joint.sum(axis=1)).mean(), rel=1e-5)
+  assert found.standard_error == pytest.approx(scipy.stats.sem(np.log(joint.sum(axis=1))), rel=1e-4)
   own = joint[np.arange(25), labels] / class_probs[labels]
   assert found.conditional_nll == pytest.approx(-np.log(own).mean(), rel=1e-5)
   hits = joint.argmax(axis=1) == labels

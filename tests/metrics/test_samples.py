@@ -201,3 +201,13 @@ def test_non_finite_pixels_are_counted_do_not_spread_and_prevent_scores():
   images = np.full((4, 2, 2, 1), 0.5)
   images[0, 0, 0, 0], images[2, 1, 1, 0] = np.nan, np.inf
   assert score_samples(images, scorer) == {'saturated': 0.0, 'non_finite': 2 / 16, 'sample_std': 0.0}
+
+
+def test_of_many_test_images_those_held_out_are_drawn_at_random(tmp_path, monkeypatch):
+  """The first ones of a sorted folder would be of one class."""
+  monkeypatch.setattr(samples, '_HELD_OUT', 5)
+  dataset, network = colours(), Colours()
+  reference = load_reference(dataset, network, tmp_path)
+  seen = np.floor(LEVELS * network.seen[-1])
+  position = (seen[:, np.newaxis] == dataset.test.images).all(axis=(2, 3, 4)).argmax(axis=1)
+  assert len(set(position)) == len(reference.held_out_distances) == 5 and max(position) > 4

@@ -52,6 +52,9 @@ def test_images_beside_an_input_are_resized():
   np.testing.assert_allclose(y[:, 1, 3, 1:], middle, rtol=1e-4, atol=1e-6)
   same = RNG.normal(size=(2, 4, 6, 2)).astype(np.float32)
   np.testing.assert_array_equal(beside(tf.constant(x), tf.constant(same))[..., 1:], same)
+  larger = RNG.normal(size=(2, 8, 18, 2)).astype(np.float32)
+  means = larger.reshape(2, 4, 2, 6, 3, 2).mean(axis=(2, 4))
+  np.testing.assert_allclose(beside(tf.constant(x), tf.constant(larger))[..., 1:], means, rtol=1e-4, atol=1e-6)
   vectors = beside(tf.constant(x[:, 0, :, 0]), tf.constant(c)).numpy()
   np.testing.assert_array_equal(vectors, np.concatenate([x[:, 0, :, 0], c.reshape(2, -1)], axis=1))
 
@@ -154,3 +157,19 @@ def test_a_sequence_without_a_condition_is_that_of_keras():
   ours = ConditionalSequential([layers[0], Modulation(), *layers[1:]])
   np.testing.assert_array_equal(ours(x, training=True), expected)
   assert len(ours.variables) == len(keras_sequence.variables)
+
+
+@pytest.mark.parametrize('make', [MixerConditioner, TransformerConditioner])
+def test_each_norm_of_each_block_has_a_modulation_of_its_own(make):
+  """Two in each of two blocks, and the last one: a scale and a shift of 4 features each."""
+  network = make(3, 2, 4, 2)
+  x, c = (tf.constant(RNG.normal(size=size), tf.float32) for size in ((5, 4, 4, 2), (5, 3)))
+  network([x, c])
+  randomise(network)
+  kernel, outputs = network._modulation.kernel, [network([x, c]).numpy()]
+  for i in range(5):
+    moved = kernel.numpy()
+    moved[:, 8 * i : 8 * i + 8] += 0.5
+    kernel.assign(moved)
+    outputs.append(network([x, c]).numpy())
+  assert kernel.shape == (3, 40) and min(np.abs(np.diff(outputs, axis=0)).max(axis=(1, 2, 3, 4))) > 1e-3

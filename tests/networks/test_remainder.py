@@ -33,9 +33,9 @@ def test_the_remainder_is_the_pixel_that_is_missing(alpha):
 
 
 def test_a_network_with_a_remainder_is_made_again_from_its_settings():
-  network = RemainderConditioner(MixerConditioner(2, 2, 5, dtype='mixed_bfloat16'), 2)
+  network = RemainderConditioner(MixerConditioner(2, 2, 5, dtype='mixed_bfloat16'), 2, 0.05)
   network.build([(None, 4, 6, 1), (None, 2, 3, 1)])
   again = RemainderConditioner.from_config(network.get_config())
   again.build([(None, 4, 6, 1), (None, 2, 3, 1)])
-  assert again.get_config() == network.get_config()
+  assert again.get_config() == network.get_config() and (again.size, again.alpha) == (2, 0.05)
   assert [v.shape for v in again.variables] == [v.shape for v in network.variables]

@@ -1,6 +1,7 @@
 """Figures of runs."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -149,3 +150,34 @@ def test_runs_on_different_data(swept):
   other = dataclasses.replace(other, evaluation=[{n: v for n, v in scored.items() if n != 'mode_score'}])
   assert figures.front([*swept, other], 'nats') is None  # They have no score in common.
   assert condition_numbers([*swept, other]).alt == 'Condition number of the Jacobian at 3 values of λ.'
+
+
+def drawn_by(monkeypatch, name):
+  drawn, draw = [], getattr(plots, name)
+  monkeypatch.setattr(plots, name, lambda *arguments: drawn.append(arguments) or draw(*arguments))
+  return drawn
+
+
+def test_curves_and_points_are_in_the_unit_of_their_axis(monkeypatch):
+  """An image of 32 x 32 x 3 numbers with one bit each has 3072 ln 2 nats; a grey level is 2^-8 wide."""
+  bit, of_cifar10 = 3072 * math.log(2), {'dataset': 'cifar10', 'shape': (32, 32, 3)}
+  curves, points = drawn_by(monkeypatch, 'learning_curves'), drawn_by(monkeypatch, 'front')
+  metrics = [record | {'nll': k * bit} for record, k in zip(METRICS, (0, -1, -3, -2), strict=True)]
+  figures.learning_curves([summary('mle', metrics=metrics, **of_cifar10)], 'bits/dim')
+  [(series, unit, _)] = curves
+  _, train, validation = series['MLE']
+  assert unit == 'bits/dim' and list(validation) == pytest.approx([8, 6]) and train[1] == pytest.approx(6)
+  runs = [
+    summary('hybrid', w, evaluation=[evaluated('best_score', 5, -4 * bit, 7.0 - w)], **of_cifar10) for w in (0.1, 1.0)
+  ]
+  figures.front(runs, 'bits/dim')
+  [((first, _), _, unit)] = points
+  assert unit == 'bits/dim' and first[2] == pytest.approx(4) and first[4] == pytest.approx(1.5 / bit)
+
+
+def test_curves_of_many_batches_are_means_of_neighbours(monkeypatch):
+  drawn = drawn_by(monkeypatch, 'learning_curves')
+  gaps = [{'kind': 'train', 'step': s, 'seconds': 1.0, 'critic_gap': s / 2} for s in range(1, 301)]
+  figures.learning_curves([summary('hybrid', metrics=[METRICS[0], *gaps, METRICS[3]])], 'nats')
+  [(_, _, critic)] = drawn
+  np.testing.assert_allclose(critic['Hybrid λ = 0.1'], [np.arange(2, 300, 3), np.arange(2, 300, 3) / 2])

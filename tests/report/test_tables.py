@@ -260,3 +260,20 @@ def test_conditions_and_classes_of_real_images_stand_below(runs):
   many = conditional('label')
   many.evaluation[0]['label_shares'] = [0.5] * 21
   assert classes_table([many]) is None
+
+
+def test_the_papers_tables():
+  """Tables 1 and 2 of Grover, Dhar and Ermon."""
+  found = {}
+  for dataset, shape in (('mnist', (28, 28, 1)), ('cifar10', (32, 32, 3))):
+    for row in cells(paper_table([summary('adversarial', dataset=dataset, shape=shape)])):
+      score, nll = (value for name, value in row.items() if name.startswith('the paper: '))
+      found[dataset, row['run'].removesuffix(' (the paper)')] = score, nll
+  assert found == {
+    ('mnist', 'MLE'): ('7.42', '-3,334.56'),
+    ('mnist', 'ADV'): ('9.24', '-1,604.09'),
+    ('mnist', 'Hybrid λ = 0.1'): ('9.37', '-3,342.95'),
+    ('cifar10', 'MLE'): ('2.92', '3.54'),
+    ('cifar10', 'ADV'): ('5.76', '8.53'),
+    ('cifar10', 'Hybrid λ = 1'): ('3.90', '4.21'),
+  }

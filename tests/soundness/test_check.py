@@ -407,3 +407,55 @@ def test_arguments_as_the_flow_takes_them():
   named = fg.flows.nice((1, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
   named.class_names = ('cat', 'dog')
   assert fg.check(named, images(2, (1, 2, 1)), condition=['cat', 'dog']).sound
+
+
+def found_of(report, check):
+  return next(finding for finding in report.findings if finding.check == check)
+
+
+def test_the_rank_is_the_share_of_samples_that_are_less_likely():
+  """Of a normal distribution in the plane, exp(-r^2 / 2) of all samples are farther out than r."""
+  report = fg.check(tfd.Sample(tfd.Normal(0.0, 1.0), 2), np.array([[1.0, 0.0], [0.0, 3.0]], np.float32))
+  found = found_of(report, 'rank among samples')
+  assert found.found == pytest.approx((np.exp(-0.5) + np.exp(-4.5)) / 2, abs=0.07) and found.where == 'image 1'
+
+
+class OfTheOthers(tfd.Normal):
+  """Its densities depend on the other values of a batch."""
+
+  def _log_prob(self, x):
+    return super()._log_prob(x) + 0.1 * tf.math.reduce_std(x)
+
+
+def test_a_density_without_a_bijector_that_depends_on_its_batch():
+  vectors = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+  report = fg.check(tfd.Sample(OfTheOthers(0.0, 1.0), 2), vectors)
+  assert 'log_prob alone and in a batch' in [finding.check for finding in report.wrong]
+
+
+class OneTypeIsWrong(fg.flows.Flow):
+  def log_prob(self, value, *arguments, **keywords):
+    found = super().log_prob(value, *arguments, **keywords)
+    return found + 0.5 if self.dtype == tf.float32 else found
+
+
+@fg.flows.builder
+def of_one_type(image_shape, *, dtype='float32', name='of_one_type'):
+  zero = tf.zeros([], dtype)
+  chain = tfb.Chain([tfb.Sigmoid(), tfb.Reshape(image_shape, [4]), tfb.Shift(tf.Variable(tf.zeros(4, dtype)))])
+  return OneTypeIsWrong(tfd.Sample(tfd.Logistic(zero, zero + 1), 4), chain, name)
+
+
+def test_densities_of_both_types_are_compared():
+  report = fg.check(of_one_type(SHAPE), images())
+  assert 'log_prob, float32 and float64' in [finding.check for finding in report.wrong]
+
+
+def test_the_spread_over_seeds_is_that_of_the_noise():
+  """Of the mean over 4 images, of which a logistic pixel alone matters; of 4 seeds, the deviation varies a lot."""
+  grey = np.random.default_rng(0).integers(0, 4, (4, *SHAPE))
+  found = found_of(fg.check(of_logits(), grey, levels=4), 'spread over seeds').found
+  draws = (grey[:, 0, 0, 0] + np.random.default_rng(1).random((10_000, 4))) / 4
+  z = 2 * (np.log(draws) - np.log1p(-draws))
+  log_prob = np.log(2) + z - 2 * np.logaddexp(0, z) - np.log(draws) - np.log1p(-draws)
+  assert 0.2 < found / log_prob.mean(axis=1).std() < 2.2

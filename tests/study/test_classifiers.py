@@ -58,3 +58,15 @@ def test_labels_that_do_not_suffice_are_refused(subject, relabel, said):
   train = dataclasses.replace(dataset.train, labels=relabel(dataset.train.labels))
   with pytest.raises(UsageError, match=said):
     Classifiers().check(Classifiers.Settings(), subject.run.config, dataclasses.replace(dataset, train=train))
+
+
+def test_the_accuracy_is_of_the_test_labels(subject):
+  """If these are the wrong way round, what was right is wrong."""
+  found = []
+  for flipped in (False, True):
+    test = subject.dataset.test
+    labels = 1 - test.labels if flipped else test.labels
+    subject.dataset = dataclasses.replace(subject.dataset, test=dataclasses.replace(test, labels=labels))
+    numbers, _ = Classifiers().measure(subject, Classifiers.Settings(samples=20, epochs=4))
+    found.append(numbers['classifiers']['4 epochs']['accuracy'])
+  assert found[0] > 0.6 and sum(found) == pytest.approx(1)

@@ -13,7 +13,15 @@ from flowgan_tf import flows
 from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import MixturePrior
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.study import ANALYSES, AnnealedImportanceSampler, Subject, jacobian, spectrum
+from flowgan_tf.study import (
+  ANALYSES,
+  AnnealedImportanceSampler,
+  Subject,
+  critic,
+  independent_critic,
+  jacobian,
+  spectrum,
+)
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.apply import _apply
 from flowgan_tf.study.jacobian import Jacobian
@@ -261,3 +269,34 @@ def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, ki
 def test_a_label_that_there_is_not(subject, conditional, kind, label, said):
   with pytest.raises(UsageError, match=said):
     conditional(kind, label) if kind else Subject(subject.run, label)
+
+
+def test_with_a_label_an_independent_critic_compares_images_and_samples_of_that_class(conditional, monkeypatch):
+  subject = conditional('label', label=1)
+  measured = mock.Mock(return_value={'gap': 0.0})
+  monkeypatch.setattr(independent_critic, 'critic_distances', measured)
+  analysis = ANALYSES['independent_critic']
+  analysis.measure(subject, analysis.Settings(critic_steps=2))
+  sample, train, validation, *_ = measured.call_args.args
+  assert sample == subject.sample  # Of p(x | y), as tested above.
+  for images, part in ((train, subject.dataset.train), (validation, subject.dataset.validation)):
+    np.testing.assert_array_equal(images, part.images[part.labels == 1])
+
+
+def test_a_critic_compares_flows_with_the_label_checkpoint_and_seed_that_were_asked_for(conditional, monkeypatch):
+  class Enough(Exception):
+    pass
+
+  subject, flows, analysis = conditional('label', label=1), mock.Mock(side_effect=Enough), ANALYSES['critic']
+  load = mock.Mock(return_value=conditional('label').run)
+  monkeypatch.setattr('flowgan_tf.runs.run.load_run', load)
+  monkeypatch.setattr(critic, '_Flows', flows)
+  monkeypatch.setattr(type(analysis), 'check', lambda *_: None)
+  folder = str(subject.run.workdir)
+  with pytest.raises(Enough):
+    analysis.measure(
+      subject, analysis.Settings(other=folder, other_checkpoint='best_score', sights=('pixels',), seed=7)
+    )
+  load.assert_called_once_with(folder, 'best_score')
+  of_data, of_model, seed = flows.call_args.args
+  assert (of_data.label, of_model.label, seed) == (1, 1, 7)

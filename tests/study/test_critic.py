@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import integrate, stats
+from scipy.spatial.distance import cdist
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
@@ -104,24 +105,25 @@ class Truth:
 
   trainable_variables = ()
 
-  def __init__(self, flows):
-    self.flows = flows
+  def __init__(self, flows, divergence):
+    self.flows, self.optimum = flows, KNOWN[divergence].optimum
 
   def __call__(self, images, training):
-    return self.flows.log_ratio(images)[:, tf.newaxis]
+    return self.optimum(self.flows.log_ratio(images))[:, tf.newaxis]
 
 
-def test_a_critic_that_knows_the_densities_sees_everything(subject, workdir):
+@pytest.mark.parametrize('divergence', ['jensen_shannon', 'kl', 'least_squares'])
+def test_a_critic_that_knows_the_densities_sees_everything(subject, workdir, divergence):
   model, rng = Subject(load_run(workdir, 'latest')), np.random.default_rng(0)
   for variable in model.run.generator.trainable_variables:
     variable.assign_add(rng.normal(0, 0.2, variable.shape))
   flows = module._Flows(subject, model, 0)
   held_out = flows.held_out(500)
   ratios = [flows.log_ratios(images) for images in held_out]
-  found = module._Trained(Truth(flows), 'pixels', 'jensen_shannon', flows).measure(held_out, ratios)
+  found = module._Trained(Truth(flows, divergence), 'pixels', divergence, flows).measure(held_out, ratios)
   truth = exact(*ratios)
   assert truth['jensen_shannon'] > 0.1
-  assert found['estimate'] == pytest.approx(truth['jensen_shannon'], abs=6 * truth['jensen_shannon_standard_error'])
+  assert found['estimate'] == pytest.approx(truth[divergence], abs=6 * truth[f'{divergence}_standard_error'])
   assert found['accuracy'] == pytest.approx(truth['accuracy'])
   assert found['rank'] == pytest.approx(1) and found['direction'] == pytest.approx(1, abs=1e-3)
 
@@ -202,3 +204,23 @@ def test_both_runs_need_the_same_data(subject, tmp_path):
   assert train(make_config(dataset='digits', steps=2), tmp_path / 'digits')
   with pytest.raises(UsageError, match='`other` must be a run that was trained on images'):
     Critic().measure(subject, Critic.Settings(other=str(tmp_path / 'digits')))
+
+
+class Recorder:
+  """A critic that keeps what it is trained on."""
+
+  sees = 'pixels'
+
+  def __init__(self):
+    self.seen = tf.Variable(tf.zeros((2, module._BATCH, 4, 4, 1)))
+
+  def update(self, real, fake):
+    self.seen.assign(tf.stack([real, fake]))
+
+
+def test_no_critic_is_measured_on_samples_that_it_was_trained_on(subject):
+  """With the same seed, a batch would be the first samples of a larger one."""
+  flows, recorder = module._Flows(subject, subject, seed=0), Recorder()
+  assert list(module._train([recorder], flows, 1)) == [1]
+  for trained, measured in zip(recorder.seen.numpy(), flows.held_out(module._MEASURED), strict=True):
+    assert trained.std() > 0.1 and cdist(*(x.reshape(len(x), -1) for x in (trained, measured))).min() > 1e-3

@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
+from flowgan_tf.display import plots
 from flowgan_tf.errors import UsageError
 from flowgan_tf.study import GaussianMixture, Study, Subject
 from flowgan_tf.study.gmm import Gmm, winning_range
@@ -103,3 +104,13 @@ def test_wrong_arguments_of_a_mixture_are_refused():
   ):
     with pytest.raises(UsageError, match=said):
       mixture.log_prob(images, bandwidths)
+
+
+def test_the_curves_of_the_figure_are_nll_and_score(monkeypatch):
+  drawn, draw = [], plots.bandwidth_study
+  monkeypatch.setattr(plots, 'bandwidth_study', lambda *arguments: drawn.append(arguments) or draw(*arguments))
+  Gmm().figures([summary('mle', studies={'gmm': gmm(-50.0, 2.0)})])
+  [(bandwidths, nll, scores, score, lines, winning)] = drawn
+  assert (bandwidths, nll, scores) == ([0.1, 0.2, 0.4], [0.0, -100.0, 0.0], [1.0, 5.0, 9.0])
+  assert (score, lines) == ('MODE score', {'MLE': (-50.0, 2.0)})
+  assert winning == pytest.approx((0.1 * 2**0.5, 0.1 * 2**1.5))

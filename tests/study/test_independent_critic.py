@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.datasets
 import tensorflow as tf
 
@@ -84,3 +85,30 @@ def test_the_analysis_trains_a_critic_like_the_one_of_the_training(subject):
     )
   assert numbers == pytest.approx(found[0]) and arrays == {}
   assert numbers['gap'] != pytest.approx(found[1]['gap'])
+
+
+def test_distances_and_errors_of_a_critic_that_is_the_mean_pixel():
+  """It does not learn. Samples have the means 0, 1/49, ..., 1, and validation images one, but for the noise."""
+  critic = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)])
+  critic.layers[-1].set_weights([np.ones((1, 1)), np.zeros(1)])
+  levels, ones = np.arange(50) % 17, np.ones((100, 8, 8, 1), np.uint8)
+  found = critic_distances(
+    lambda n, seed: tf.reshape(tf.linspace(0.0, 1.0, n), (-1, 1, 1, 1)) * tf.ones((1, 8, 8, 1)),
+    levels.astype(np.uint8).reshape(-1, 1, 1, 1) * ones[:50],
+    5 * ones,
+    LEVELS,
+    critic,
+    steps=1,
+    batch_size=50,
+    seed=0,
+    learning_rate=0.0,
+  )
+  of_train, of_samples = (levels + 0.5) / 17, np.linspace(0, 1, 50)
+  errors = {'train': scipy.stats.sem(of_train), 'samples': scipy.stats.sem(of_samples)}
+  near = {'abs': 0.005}  # The noise of dequantisation.
+  assert found['train'] == pytest.approx(of_train.mean() - 0.5, **near)
+  assert found['validation'] == pytest.approx(5.5 / 17 - 0.5, **near)
+  assert found['gap'] == pytest.approx(5.5 / 17 - of_train.mean(), **near)
+  assert found['train_standard_error'] == pytest.approx(np.hypot(*errors.values()), rel=0.05)
+  assert found['validation_standard_error'] == pytest.approx(errors['samples'], rel=0.05)
+  assert found['gap_standard_error'] == pytest.approx(errors['train'], rel=0.05)

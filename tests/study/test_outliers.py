@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from flowgan_tf import data
+from flowgan_tf.display import plots
 from flowgan_tf.errors import UsageError
 from flowgan_tf.study.outliers import Outliers
 from tests.summaries import outliers, summary
@@ -72,3 +74,28 @@ def test_a_figure_shows_one_run_without_far_images(shift, alt, left_out):
   study.arrays['uniform noise'] += shift
   figure = Outliers().figures([summary('mle', studies={'outliers': study})])['outliers']
   assert alt in figure.alt and ('Not drawn: uniform noise' in figure.caption) == left_out
+
+
+def test_the_histograms_are_of_the_nll_in_bits_per_dim(monkeypatch):
+  """A log-density of 0 over 784 pixels of 256 levels is 8 bits/dim."""
+  drawn, draw = [], plots.likelihood_histograms
+  monkeypatch.setattr(plots, 'likelihood_histograms', lambda *arguments: drawn.append(arguments) or draw(*arguments))
+  study = outliers()
+  Outliers().figures([summary('mle', studies={'outliers': study})])
+  [(edges, counts, unit)] = drawn
+  assert unit == 'bits/dim' and list(counts) == ['train', 'test']
+  for name, found in counts.items():
+    middle = np.average((edges[:-1] + edges[1:]) / 2, weights=found)
+    assert middle == pytest.approx(8 - study.arrays[name].mean() / (784 * np.log(2)), abs=1e-4)
+
+
+def test_the_sets_hold_the_images_that_their_names_say(subject, tmp_path, monkeypatch):
+  path, seen = write_images(tmp_path / 'other.npz', count=50), []
+  monkeypatch.setattr(type(subject), 'log_prob', lambda _, x: seen.append(x) or np.arange(len(x), dtype=float))
+  measure(subject, images=10, seed=7, other_dataset=path)
+  *sets, noise = seen
+  for images, part in zip(sets, (subject.dataset.train, subject.dataset.test, data.load(path).test), strict=True):
+    same = (np.floor(256 * images)[:, np.newaxis] == part.images).all(axis=(2, 3, 4))
+    assert same.any(axis=1).all()
+  np.testing.assert_array_equal(sets[1], subject.images('test', 10, 7))
+  assert scipy.stats.kstest(noise.ravel(), 'uniform').pvalue > 1e-3

@@ -161,6 +161,26 @@ def test_the_papers_settings_for_mnist():
   assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+  ('module', 'variant', 'expected'),
+  [
+    (mnist, 'hybrid', {'nice.components': 100, 'lambda': 0.02}),
+    (mnist, 'one_hybrid', {'nice.components': 1, 'lambda': 0.002}),
+    (mnist, 'one_low', {'nice.components': 1, 'lambda': 0.0004}),
+    (mnist, 'few_labels', {'labelled': 1000, 'spread_labels': True}),
+    (mnist, 'jet_hybrid', {'jet.components': 300, 'pseudo_labels': True, 'lambda': 0.02}),
+    (mnist, 'jet_label_hybrid', {'jet.components': 300, 'condition': 'label', 'lambda': 0.005}),
+    (mnist, 'jet_one_hybrid', {'jet.components': 1, 'jet.histogram_networks': 6, 'lambda': 0.005, 'steps': 300}),
+    (mnist, 'jet_one_long', {'jet.components': 1, 'jet.histogram_networks': 6, 'lambda': 0.002, 'steps': 1500}),
+    (mnist, 'larger_hybrid', {'condition': 'low_resolution:4', 'lambda': 0.01, 'consistency_weight': 2000.0}),
+    (cifar10, 'jet_hybrid', {'condition': 'label', 'lambda': 0.002}),
+  ],
+)
+def test_what_docs_results_says_of_the_variants(module, variant, expected):
+  found = settings(module.get_config(variant))
+  assert {name: found[name] for name in expected} == expected
+
+
 def test_the_papers_critic_for_mnist_sees_196_linear_features():
   """Its first convolution has stride 2 and one channel, so that an image has 588 directions that change nothing."""
   keras.utils.set_random_seed(0)

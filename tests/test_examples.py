@@ -18,6 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 import flowgan_tf as fg
 from flowgan_tf.files import save_arrays
 from flowgan_tf.weights import named_weights
+from tests.programs.conftest import untouched
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((CHECKOUT / 'examples').glob('*.ipynb'))
@@ -137,6 +138,25 @@ def test_the_likelihood_in_numpy_is_the_likelihood_of_the_flow(tmp_path):
   assert float(differences.pop('others')) > 1
   assert len(differences) == 3 and max(map(float, differences.values())) < 1e-7
   assert f'mean {np.mean(ours):.4f} nats' in printed.splitlines()[0]
+
+
+def test_the_slant_of_ink_and_the_units_of_its_data(tmp_path, monkeypatch):
+  """A line of two columns per row has the slant 2; conditions have mean 0 and deviation 1 on training images."""
+  monkeypatch.syspath_prepend(CHECKOUT / 'examples')
+  with untouched():
+    slant = importlib.import_module('slant')
+  image = np.zeros((1, 5, 9, 1))
+  image[0, np.arange(5), 2 * np.arange(5)] = 0.9
+  np.testing.assert_allclose(slant.measure(image), [[0.1, 2.0]], rtol=1e-6)
+  rng, splits = np.random.default_rng(0), []
+  for n, brightest in ((50, 100), (20, 200), (20, 200)):
+    splits.append(fg.data.Split(rng.integers(0, brightest, (n, 6, 6, 1)).astype(np.uint8), np.zeros(n, int)))
+  monkeypatch.setattr(fg.data, 'load', lambda *_: fg.data.Dataset('toy', 256, *splits, 1))
+  slant.write(tmp_path / 'slant.npz', None)
+  train, test = (np.load(tmp_path / 'slant.npz')[name] for name in ('c_train', 'c_test'))
+  np.testing.assert_allclose([train.mean(axis=0), train.std(axis=0)], [[0, 0], [1, 1]], atol=1e-5)
+  levels = [split.images.mean(axis=(1, 2, 3)) for split in splits]
+  np.testing.assert_allclose(test[:, 0], (levels[2] - levels[0].mean()) / levels[0].std(), rtol=1e-4)
 
 
 def test_the_likelihood_in_numpy_imports_nothing_of_ours():

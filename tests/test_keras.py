@@ -3,6 +3,7 @@
 import functools
 import gc
 import re
+import types
 import weakref
 
 import keras
@@ -349,6 +350,13 @@ def test_a_flow_inside_of_a_larger_model(tmp_path):
   Larger(first.model, first.model.flow)  # Its variables are seen.
 
 
+def test_each_of_two_devices_has_half_of_the_loss(monkeypatch):
+  """Keras adds the gradients of all devices."""
+  model, two = fg.keras.FlowModel(by_hand()), types.SimpleNamespace(num_replicas_in_sync=2)
+  monkeypatch.setattr(tf.distribute, 'get_strategy', lambda: two)
+  assert model.compute_loss(y_pred=tf.constant([1.0, 3.0])) == -1.0
+
+
 def test_regularizers_of_weights_count():
   layer = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))
   model = fg.keras.FlowModel(by_hand(layer))
@@ -495,6 +503,20 @@ def test_a_flow_with_classes_learns_from_labels_and_predicts_them(tmp_path):
   # A dataset is not counted.
   model.fit(valid.take(1), verbose=0)
   np.testing.assert_allclose(model.flow.class_probs, [0.25, 0.25, 0.5])
+
+
+def test_a_fit_counts_labels_and_an_evaluation_weighs_images():
+  images, labels = labelled()
+  model = fg.keras.FlowModel(make_flow(classes=3, normalization='none'))
+  model.compile('sgd', run_eagerly=True)
+  model.fit(images, labels, batch_size=40, verbose=0)
+  np.testing.assert_allclose(model.flow.class_probs, [0.25, 0.25, 0.5])
+  weights = np.arange(40, dtype=np.float32) % 3
+  expected = -np.mean(weights * model.flow.log_prob(images, condition=labels))
+  loss = model.evaluate(images, labels, batch_size=40, sample_weight=weights, verbose=0)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+  samples = model.sample(3, seed=(0, 1), condition=1)
+  np.testing.assert_array_equal(samples, model.flow.sample(3, seed=(0, 1), condition=1))
 
 
 @pytest.mark.slow

@@ -85,6 +85,14 @@ def test_without_a_strategy_nothing_is_shared():
   assert SINGLE.any(False) is False and SINGLE.from_chief(7) == 7
 
 
+@pytest.mark.parametrize(('task', 'place'), [(('chief', 0), 0), (('worker', 0), 1), (('worker', 1), 2)])
+def test_the_chief_is_the_first_worker(task, place):
+  resolver = types.SimpleNamespace(task_type=task[0], task_id=task[1])
+  resolver.cluster_spec = lambda: tf.train.ClusterSpec({'worker': ['b:1', 'c:1'], 'chief': ['a:1']})
+  replicas = Replicas(types.SimpleNamespace(num_replicas_in_sync=3, cluster_resolver=resolver))
+  assert (replicas.workers, replicas.worker, replicas.is_chief) == (3, place, place == 0)
+
+
 @pytest.mark.parametrize(
   ('error', 'text', 'said'),
   [

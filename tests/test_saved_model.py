@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 import flowgan_tf as fg
 from flowgan_tf import flows, saved_model
 from flowgan_tf.errors import UsageError
-from flowgan_tf.saved_model import _checked_labels, export
+from flowgan_tf.saved_model import _checked_labels, _trace, export
 
 # What a process without this package, and without TensorFlow Probability, makes of a SavedModel.
 ELSEWHERE = """
@@ -134,6 +134,24 @@ def test_only_labels_of_classes_are_accepted(dtype):
   # TensorFlow would speak of conditions that it does not optimise, in the process of the user.
   graph = check.get_concrete_function(tf.TensorSpec([None], dtype), 3).graph
   assert not {'If', 'StatelessIf', 'Switch', 'Merge'} & {operation.type for operation in graph.get_operations()}
+
+
+def test_labels_choose_components_and_images_without_one_have_the_mixture():
+  """Of what is saved; a new flow of alpha 0.05 maps logits to pixels, and the means of each class lie far apart."""
+  flow = flows.nice((2, 2, 1), couplings=2, hidden_units=4, hidden_layers=1, alpha=0.05, components=4, classes=2)
+  means = np.reshape([-40.0, -20.0, 20.0, 40.0], (4, 1, 1, 1)) * np.ones((4, 2, 2, 1))
+  flow.distribution.means.assign(means)
+  flow.class_probs.assign([0.25, 0.75])
+  model, _ = _trace(flow)
+  for label in (0, 1):
+    samples = model.sample(20, label, 0)
+    assert np.all(samples < 0.5 if label == 0 else samples > 0.5)
+  images = np.linspace(0.1, 0.9, 20, dtype=np.float32).reshape(5, 2, 2, 1)
+  flow.distribution.means.assign(means / 40)
+  of_classes = np.stack([flow.log_prob(images, condition=label) for label in (0, 1)], axis=-1)
+  joint = of_classes + np.log([0.25, 0.75])
+  np.testing.assert_allclose(model.class_log_probs(images), joint, atol=1e-4)
+  np.testing.assert_allclose(model.log_prob(images), np.logaddexp(*joint.T), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from flowgan_tf import data
+from flowgan_tf import data, flows
 from flowgan_tf.data import pipeline
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
@@ -74,6 +74,16 @@ def test_likelihood_is_of_the_whole_split(evaluator, flow, dataset, split):
   assert likelihood.nll == pytest.approx(-log_prob.mean(), abs=1e-4)
   assert likelihood.bits_per_dim == pytest.approx(8 - log_prob.mean() / (16 * math.log(2)), abs=1e-5)
   assert likelihood == evaluator.likelihood(split)
+
+
+def test_round_trips_of_a_table_are_measured_in_the_units_of_its_columns(monkeypatch, tmp_path):
+  rows = np.random.default_rng(0).normal(0.0, [1000.0, 0.001], (50, 2))
+  np.savez(tmp_path / 'table.npz', x_train=rows)
+  table, units = data.load(str(tmp_path / 'table.npz')), []
+  monkeypatch.setattr(evaluate, 'make_likelihood_fn', lambda *_, unit, **__: units.append(unit))
+  Evaluator(flows.vectors(2, couplings=2, hidden_units=4), table, make_config())
+  np.testing.assert_allclose(units[0], np.std(table.train.images.astype(np.float64), axis=0), rtol=1e-6)
+  np.testing.assert_allclose(units[0], [1000.0, 0.001], rtol=0.3)
 
 
 def test_likelihood_of_a_file_is_that_of_its_images(evaluator, flow, dataset, config, tmp_path, monkeypatch):
@@ -290,6 +300,23 @@ def test_as_many_real_test_images_are_scored_beside_the_samples(workdir, dataset
   assert record | {'real_mode_score': mean, 'real_score_samples': 15} == record
   [record] = evaluate_run(workdir, ['latest'], 'test', 16)
   assert record['score_samples'] == 16 and not [name for name in record if name.startswith('real_')]
+
+
+def test_real_images_are_scored_in_as_many_splits_as_samples(workdir, monkeypatch):
+  """A score of fewer and larger splits is higher."""
+  splits = []
+  monkeypatch.setattr(
+    evaluate, 'make_scorer', lambda *_, **__: lambda images, n=1: splits.append((len(images), n)) or scorer(images, n)
+  )
+  evaluate_run(workdir, ['latest'], 'test', 15)
+  assert splits == [(15, 10)] * 2
+
+
+def test_inception_scores_50_000_samples_by_default_as_in_papers(workdir, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(Evaluator, 'sample', lambda _, n, *__, **___: drawn.append(n) or np.zeros((10, *IMAGE_SHAPE)))
+  evaluate_run(workdir, ['latest'], 'test', scorer='inception')
+  assert drawn == [50_000]
 
 
 def test_two_evaluations_at_once_keep_the_records_of_both(workdir, monkeypatch):

@@ -1,5 +1,6 @@
 """What the pictures of a run show of a flow; test_sample.py tests them on runs."""
 
+import dataclasses
 import math
 import types
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from flowgan_tf import flows
+from flowgan_tf import data, flows
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
@@ -105,6 +106,39 @@ def test_both_ends_of_a_row_have_the_same_label(classes):
   np.testing.assert_allclose(noise[:, 9], ends[4:], atol=1e-5)
   images = classes.generator.decode(picture.arrays['noise'], condition=picture.arrays['labels'])
   np.testing.assert_allclose(picture.arrays['images'], images, atol=1e-6)
+
+
+def labelled_split(seed, n=30):
+  rng = np.random.default_rng(seed)
+  return data.Split(rng.integers(0, 17, (n, 4, 4, 1), np.uint8), rng.integers(0, 3, n))
+
+
+def test_neighbours_of_a_class_are_of_that_class_and_so_are_the_test_images(classes, monkeypatch):
+  train, test = labelled_split(0), labelled_split(1)
+  dataset = data.Dataset('toy', 17, train, test, test, 3, given='label')
+  monkeypatch.setattr(pictures, 'load_data', lambda run: dataset)
+  picture = pictures.neighbors(classes, 4, seed=2, rows=rows_of_run(classes, label=1))
+  training, own = (train.images[train.labels == 1] + 0.5) / 17, test.images[test.labels == 1]
+  images, positions = np.clip(picture.arrays['images'], 0, 1), np.flatnonzero(train.labels == 1)
+
+  def distances(first):
+    return np.sqrt(np.mean((first[:, np.newaxis] - training) ** 2, axis=(2, 3, 4)))
+
+  order = np.argsort(distances(images), axis=1)[:, :5]
+  np.testing.assert_array_equal(picture.arrays['neighbor_indices'], positions[order])
+  of_samples = np.median(distances(images).min(axis=1))
+  of_test = np.median(distances(data.dequantize(own, 17, 2)).min(axis=1))
+  assert f': {of_samples:.4f} for samples, {of_test:.4f} for {len(own)} test images of class 1 ' in picture.note
+
+
+def test_rows_of_conditions_are_those_of_test_images(monkeypatch):
+  vectors = conditional(condition_shape=(2,))
+  splits = [dataclasses.replace(labelled_split(i), conditions=np.full((30, 2), i, np.float32)) for i in range(3)]
+  dataset = data.Dataset('toy', 17, *splits, None, given='vector')
+  monkeypatch.setattr('flowgan_tf.evaluation.rows.load_data', lambda run: dataset)
+  found = rows_of_run(vectors)
+  np.testing.assert_array_equal(found.conditions, np.full((8, 2), 2))
+  np.testing.assert_allclose(found.originals, (splits[2].images[found.indices] + 0.5) / 17, rtol=1e-6)
 
 
 def test_conditions_that_a_run_does_not_have_are_refused(run, classes):

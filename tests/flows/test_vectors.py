@@ -1,6 +1,7 @@
 """Flows of vectors: their units, their masks, and what is refused."""
 
 import copy
+import types
 
 import keras
 import numpy as np
@@ -37,6 +38,13 @@ def test_a_new_flow_is_the_normal_distribution_of_each_column():
   of_columns = scipy.stats.norm(data.mean(axis=0, dtype=np.float64), data.std(axis=0, dtype=np.float64))
   expected = of_columns.logpdf(data.astype(np.float64)).sum(axis=1)
   np.testing.assert_allclose(flow.log_prob(data.astype(np.float64)), expected, rtol=1e-10)
+
+
+def test_a_training_of_a_new_flow_starts_from_the_units_of_all_rows():
+  flow, data = tiny(dtype='float64'), rows().astype(np.float64)
+  flow.fit(types.SimpleNamespace(labels=None, seed=0, trained=lambda n=None: (data[:n], None)))
+  expected = scipy.stats.norm(data.mean(axis=0), data.std(axis=0)).logpdf(data).sum(axis=1)
+  np.testing.assert_allclose(flow.log_prob(data), expected, rtol=1e-10)
 
 
 def test_classes_that_are_drawn_do_not_depend_on_the_noise():

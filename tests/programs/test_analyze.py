@@ -14,6 +14,7 @@ from absl import flags
 
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Analysis, Settings, setting
 from flowgan_tf.study.summary import read_summary
@@ -105,6 +106,12 @@ def test_a_failure_of_ours_does_not_stop_the_others(finished, tmp_path, monkeypa
   outcome = call('analyze', workdir, '--what=kde,jacobian', *quick('kde', 'jacobian'))
   assert outcome.status == 1 and outcome.err.startswith('Traceback') and outcome.err.endswith("KeyError: 'a bug'\n")
   assert analysis_files(workdir) == sorted(FILES['jacobian'])
+
+
+def test_the_checkpoint_and_the_label_are_those_of_the_flags(finished):
+  with mock.patch('flowgan_tf.study.studying', side_effect=UsageError('enough')) as begun:
+    call('analyze', finished[0], '--what=kde', '--checkpoint=latest', '--label=3')
+  assert begun.call_args.args == (finished[0], 'latest', '3')
 
 
 def test_mistakes(finished):

@@ -4,6 +4,7 @@ import shutil
 from unittest import mock
 
 import keras
+import numpy as np
 import pytest
 
 from flowgan_tf import data
@@ -96,6 +97,17 @@ def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch)
   assert_one_line(call('evaluate', workdir, '--check', '--samples=0'), 'evaluate', '--samples must be left out')
   assert_one_line(call('evaluate', workdir, '--check_images=3'), 'evaluate', 'no effect without --check. Got: 3.')
   assert (workdir / 'evaluation.json').read_bytes() == before
+
+
+def test_what_is_checked_is_what_the_flags_say(workdir):
+  found = mock.Mock(sound=True)
+  with mock.patch('flowgan_tf.soundness.check', return_value=found) as check:
+    call('evaluate', workdir, '--check', '--checkpoint=latest', '--split=validation', '--check_images=3')
+  flow, images = check.call_args.args
+  np.testing.assert_array_equal(images, data.load('digits').validation.images[:3])
+  assert check.call_args.kwargs == {'condition': None, 'levels': 17}
+  for variable, expected in zip(flow.variables, load_run(workdir, 'latest').generator.variables, strict=True):
+    np.testing.assert_array_equal(variable, expected)
 
 
 @pytest.mark.slow

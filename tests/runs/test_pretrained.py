@@ -92,6 +92,14 @@ def test_a_packed_run_names_where_its_training_started(run, tmp_path):
   assert found.init['config'] == settings
 
 
+@pytest.mark.parametrize('checkpoint', ['latest', 'best_nll'])
+def test_the_checkpoint_that_is_packed_is_the_named_one(run, tmp_path, checkpoint):
+  save(*run)
+  fg.runs.pack(run[0], tmp_path / 'tiny.zip', checkpoint)
+  zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
+  assert load_run(tmp_path / 'packed').checkpoint == checkpoint
+
+
 def test_a_packed_run_does_not_say_where_its_plugins_were(run, tmp_path):
   edit_record(run[0] / 'config.json', lambda record: record.update(plugins={'tests.tiny': '/home/me/parts'}))
   fg.runs.pack(run[0], tmp_path / 'tiny.zip')

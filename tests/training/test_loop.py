@@ -1,5 +1,6 @@
 """The loop around steps and evaluations, mostly with stubs of both."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -17,13 +18,14 @@ import tensorflow as tf
 from flowgan_tf.configs import digits
 from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.likelihood import Likelihood
+from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.replicas import SINGLE
 from flowgan_tf.runs.folder import available, read_description
 from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import TrainingDiverged, train
-from tests.tiny import make_config, make_state
+from tests.tiny import make_config, make_state, write_images
 from tests.training.trainings import (
   StubEvaluator,
   StubStep,
@@ -108,12 +110,34 @@ def test_likelihood_chooses_among_scores_within_an_error_of_the_highest(config, 
     assert ('best_score' in loop._Loop._improves(training, record)) == replaced
 
 
-def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path):
+def test_each_worker_gets_images_of_its_own_and_all_together_those_of_one(config):
+  config.seed = 5
+  dataset, objective = loop.data.load(config.dataset), make_objective(config)
+
+  def batch_of(worker, workers):
+    replicas = types.SimpleNamespace(worker=worker, workers=workers)
+    training = mock.Mock(
+      _config=config, _dataset=dataset, _train=dataset.train, _objective=objective, _replicas=replicas
+    )
+    return next(loop._Loop._batches(training, 2)).images.numpy()
+
+  whole, *parts = (batch_of(*place) for place in ((0, 1), (0, 2), (1, 2)))
+  np.testing.assert_array_equal(np.stack(parts, axis=1).reshape(whole.shape), whole)
+
+
+def test_unlabelled_images_train_without_scores(stubbed, config, tmp_path, monkeypatch):
+  """Validation images judge the training, by as many samples as it says."""
   config.score_samples = 2000
+  found, splits, counts, sample = Likelihood(1.0, 0.1, 2.0, 0.0, 10), set(), [], StubEvaluator.sample
+  monkeypatch.setattr(StubEvaluator, 'likelihood', lambda self, split, quick=False: splits.add(split) or found)
+  monkeypatch.setattr(
+    StubEvaluator, 'sample', lambda self, n, *rest, **k: counts.append(n) or sample(self, n, *rest, **k)
+  )
   with pytest.raises(UsageError, match=r'^`scorer` must be .* has no labels'):
     train(config, tmp_path / 'required', scorer_required=True)
   assert train(config, tmp_path / 'run')
   assert available(tmp_path / 'run') == ['latest', 'best_nll']
+  assert splits == {'validation'} and counts == [2000, 64] * config.steps  # 64 for each grid.
   assert not [k for record in read_metrics(tmp_path / 'run') for k in record if 'score' in k or 'classifier' in k]
 
 
@@ -123,6 +147,27 @@ def test_images_come_in_the_order_of_the_seed_mirrored_and_moved(stubbed, config
     assert train(config, tmp_path / 'run')
   found = batches.call_args.kwargs
   assert (found['seed'], found['flip'], found['shift'], found['start']) == (5, True, 2, 0)
+
+
+def test_a_training_sees_the_labels_that_are_given_or_have_spread(stubbed, tmp_path, monkeypatch):
+  """Four of 32 labels are given, two of each class; here they spread as the first class alone."""
+  settings = {'condition': 'label', 'labelled': 4, 'nice.components': 2, 'nice.condition_networks': False}
+  config = make_config(settings, objective='mle', cache_dir=str(tmp_path / 'cache'))
+  config.dataset = write_images(tmp_path / 'images.npz', labels=True)
+  dataset, seen, of_start = loop.data_of(config), [], []
+  monkeypatch.setattr(loop, 'start_from_data', lambda state, start: of_start.append(start.labels))
+  monkeypatch.setattr(
+    loop.data, 'spread_labels', lambda split: dataclasses.replace(split, labels=np.maximum(split.labels, 0))
+  )
+  for config.spread_labels in (False, True):
+    state, folder = make_state(config, condition=dataset.condition), tmp_path / str(config.spread_labels)
+    made = loop._Loop(config, make_objective(config), dataset, state, SINGLE, folder, False)
+    seen.append(made._train.labels)
+  labels, (given, spread) = dataset.train.labels, seen
+  np.testing.assert_array_equal(np.bincount(labels[given >= 0]), [2, 2])
+  np.testing.assert_array_equal(given[given >= 0], labels[given >= 0])
+  np.testing.assert_array_equal(spread, np.maximum(given, 0))
+  np.testing.assert_array_equal(of_start, [given, given])  # What the probabilities of the classes are shares of.
 
 
 def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
@@ -302,6 +347,16 @@ def test_rollbacks_halve_the_learning_rate_and_survive_an_interrupt(diverging, i
   assert read_description(tmp_path / 'parts').rollbacks == 2
   assert train(diverging, tmp_path / 'parts')
   assert_same_run(tmp_path / 'whole', tmp_path / 'parts')
+
+
+def test_a_step_that_fails_is_made_again_with_half_the_learning_rate(diverging, tmp_path, monkeypatch):
+  """With half of it the step fails again, with a quarter it does not."""
+  monkeypatch.setattr(loop, 'TrainStep', poison_after(2, 'generator', above=0.25))
+  diverging.update({'steps': 2, 'eval_every': 1})
+  assert train(diverging, tmp_path)
+  rates = {r['step']: r['learning_rate'] for r in records_of(tmp_path) if r['kind'] == 'train'}
+  assert rates == pytest.approx({1: 0.01, 2: 0.0025})
+  assert read_description(tmp_path).rollbacks == 2
 
 
 @pytest.mark.slow

@@ -6,16 +6,19 @@ as the devices of a process cannot change.
 
 import os
 import signal
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.data import Batch, Condition
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.replicas import SINGLE, make_replicas
+from flowgan_tf.replicas import SINGLE, draw, gather, make_replicas, mean, share
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests import processes
@@ -86,6 +89,116 @@ def one_and_two(**settings):
     state = TrainState(config, IMAGE_SHAPE, objective, replicas.scope())
     step = TrainStep(state, objective, config, replicas)
     yield state, lambda i, step=step: step(images_for(config, i)), [v.numpy() for v in state.generator.variables]
+
+
+class Together:
+  """Replicas of one device: each has a thread, and runs from one exchange to the next while the others wait."""
+
+  def __init__(self, monkeypatch, count, workers=1):
+    self.count, self._workers, self._own = count, workers, threading.local()
+    self._turn, self._all, self._given = threading.Lock(), threading.Barrier(count, timeout=60), [None] * count
+    monkeypatch.setattr(tf.distribute, 'get_replica_context', lambda: getattr(self._own, 'context', None))
+
+  def run(self, function, *arguments):
+    return function(*arguments)
+
+  def each(self, function):
+    """Calls a function with the number of each replica; returns what they return."""
+    found = [None] * self.count
+
+    def as_replica(i):
+      worker = types.SimpleNamespace(task_type='worker', task_id=i // (self.count // self._workers))
+      worker.cluster_spec = lambda: tf.train.ClusterSpec({'worker': ['a:1'] * self._workers})
+      strategy = types.SimpleNamespace(cluster_resolver=worker)
+      context = types.SimpleNamespace(num_replicas_in_sync=self.count, replica_id_in_sync_group=i, strategy=strategy)
+      self._own.context, context.all_gather, context.all_reduce = context, self._all_gather, self._all_reduce
+      try:
+        with self._turn:
+          found[i] = function(i)
+      finally:
+        if found[i] is None:
+          self._all.abort()
+
+    threads = [threading.Thread(target=as_replica, args=(i,)) for i in range(self.count)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    return found
+
+  def _exchange(self, value):
+    """Gives all replicas the values of all."""
+    self._given[self._own.context.replica_id_in_sync_group] = value
+    self._turn.release()
+    self._all.wait()
+    given = [*self._given]
+    self._all.wait()
+    self._turn.acquire()
+    return given
+
+  def _all_reduce(self, operation, values):
+    reduce = {tf.distribute.ReduceOp.MEAN: tf.reduce_mean, tf.distribute.ReduceOp.SUM: tf.reduce_sum}[operation]
+    return [reduce(tf.stack(of_each), axis=0) for of_each in zip(*self._exchange(values), strict=True)]
+
+  def _all_gather(self, tensor, axis):
+    own = self._own.context.replica_id_in_sync_group
+
+    @tf.custom_gradient
+    def gathered(value):
+      parts = self._exchange(value)
+      return tf.concat(parts, axis), lambda upstream: tf.split(tf.add_n(self._exchange(upstream)), self.count)[own]
+
+    return gathered(tensor)
+
+
+@pytest.mark.parametrize(
+  ('workers', 'of_replicas'), [(1, [[0, 4], [1, 5], [2, 6], [3, 7]]), (2, [[0, 4], [2, 6], [1, 5], [3, 7]])]
+)
+def test_entries_go_to_workers_in_turn_and_then_to_their_replicas(monkeypatch, workers, of_replicas):
+  """As the images of a worker come from every other one of the data. What is gathered is in order again."""
+  entries, together = tf.range(8.0), Together(monkeypatch, 4, workers)
+  assert [shared.numpy().tolist() for shared in together.each(lambda i: share(entries))] == of_replicas
+  for gathered in together.each(lambda i: gather(share(entries))):
+    np.testing.assert_array_equal(gathered, entries)
+  drawn = together.each(lambda i: draw(lambda n: tf.cast(tf.range(n), tf.float32), tf.constant(2)))
+  assert [part.numpy().tolist() for part in drawn] == of_replicas
+  np.testing.assert_array_equal(together.each(lambda i: mean([tf.constant(2.0 * i)])[0]), [3.0] * 4)
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    RELATIVISTIC
+    | {'penalty': 'one_centered', 'condition': 'label', 'nice.components': 4, 'nice.condition_networks': False},
+    {'objective': 'mle', 'condition': 'label', 'labelled': 4, 'class_weight': 2.0, 'optimizer.clip_norm': 0.01},
+  ],
+)
+def test_replicas_make_the_step_of_one_device(monkeypatch, settings):
+  """With what only some of the images have: a label."""
+  config = make_config(settings)
+  objective, images = make_objective(config), images_for(config)
+  labels = tf.constant([0, 1, 1, 1, 0, 1, 0, 0] if config.objective == 'hybrid' else [0, 1, 0, -1, 1, -1, 1, -1])
+  condition = Condition('label', 256, IMAGE_SHAPE, classes=2)
+
+  def step_of(replicas):
+    state = TrainState(config, IMAGE_SHAPE, objective, condition=condition)
+    for i, variable in enumerate(state.generator.trainable_variables):
+      variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
+    step = TrainStep(state, objective, config, replicas)
+    metrics = step(Batch(images, labels))
+    return {name: float(value) for name, value in metrics.items()}, [v.numpy() for v in state.variables]
+
+  tf.config.run_functions_eagerly(True)
+  try:
+    alone, weights = step_of(SINGLE)
+    together = Together(monkeypatch, 2)
+    found = together.each(lambda i: step_of(together))
+  finally:
+    tf.config.run_functions_eagerly(False)
+  for metrics, variables in found:
+    assert metrics == pytest.approx(alone, rel=1e-4, abs=1e-5)
+    for variable, expected in zip(variables, weights, strict=True):
+      np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=1e-4)
 
 
 def check_steps():

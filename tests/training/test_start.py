@@ -5,17 +5,19 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flowgan_tf.data import dequantize, load, training_batches
 from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
-from flowgan_tf.runs.folder import latest_step, read_description
+from flowgan_tf.runs.config import run_identity
+from flowgan_tf.runs.folder import latest_step, open_workdir, read_description
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.training import loop
 from flowgan_tf.training.loop import train
-from flowgan_tf.training.start import TrainingStart, start_from_run
+from flowgan_tf.training.start import TrainingStart, start_from_data, start_from_run
 from flowgan_tf.training.state import TrainState
 from tests.tiny import write_images
 
@@ -40,6 +42,55 @@ def test_a_training_starts_from_the_weights_of_another_run(stubbed, config, tmp_
   shutil.rmtree(first)
   assert train(config, second)
   assert latest_step(second) == 2
+
+
+@pytest.mark.parametrize('checkpoint', ['best_nll', 'latest'])
+def test_a_training_starts_from_the_checkpoint_and_the_critic_that_it_names(config, tmp_path, checkpoint):
+  """The weights of each checkpoint are the number of its step; only the latest one has a critic."""
+  config.objective = 'hybrid'
+  dataset, objective = load(config.dataset), make_objective(config)
+  first, second = (TrainState(config, dataset.image_shape, objective) for _ in range(2))
+  workdir = open_workdir(tmp_path / 'first', config, dataset)
+  checkpoints = Checkpoints(workdir, first.checkpoint(), run_identity(config, dataset.fingerprint))
+  for step, name in ((1, 'best_nll'), (2, 'latest')):
+    for variable in (*first.ema.trainable_variables, *first.critic.trainable_variables, first.step):
+      variable.assign(tf.fill(variable.shape, tf.cast(step, variable.dtype)))
+    checkpoints.save(name)
+  config.update({'init_from': str(workdir), 'init_checkpoint': checkpoint, 'init_critic': checkpoint == 'latest'})
+  before = second.critic.trainable_variables[0].numpy()
+  origin = start_from_run(config, dataset, second)
+  step = {'best_nll': 1, 'latest': 2}[checkpoint]
+  assert (origin['checkpoint'], origin['step']) == (checkpoint, step)
+  for variable in (*second.generator.trainable_variables, *second.ema.trainable_variables):
+    np.testing.assert_array_equal(variable, np.full(variable.shape, step))
+  expected = np.full(before.shape, 2) if checkpoint == 'latest' else before
+  np.testing.assert_array_equal(second.critic.trainable_variables[0], expected)
+
+
+def test_a_generator_of_another_run_keeps_what_it_has_learned(config):
+  """A new one places its prior in clusters and counts its histograms."""
+  config.update_from_flattened_dict({'nice.components': 3, 'nice.histogram_bins': 4})
+  dataset = load(config.dataset)
+  for init_from in ('', 'runs/other'):
+    config.init_from = init_from
+    state = TrainState(config, dataset.image_shape, make_objective(config))
+    before = [variable.numpy() for variable in state.generator.variables]
+    start_from_data(state, TrainingStart(config, dataset, dataset.train, None))
+    for part in (state.generator, state.ema):
+      kept = [np.array_equal(a, b) for a, b in zip(before, part.variables, strict=True)]
+      assert all(kept) if init_from else kept.count(False) == 3
+
+
+def test_clusters_and_the_images_for_them_follow_the_seed(config, monkeypatch):
+  config.nice.components = 2
+  dataset, found = load(config.dataset), []
+  monkeypatch.setattr('flowgan_tf.flows.flow._CLUSTERED', 10)
+  monkeypatch.setattr('flowgan_tf.flows.clusters.initialize_prior', lambda *arguments: found.append(arguments[1:3]))
+  for config.seed in (3, 4):
+    state = TrainState(config, dataset.image_shape, make_objective(config))
+    start_from_data(state, TrainingStart(config, dataset, dataset.train, None))
+  levels, seeds = zip(*((np.floor(256 * images), seed) for images, seed in found), strict=True)
+  assert seeds == (3, 4) and levels[0].shape == (10, 4, 4, 1) and not np.array_equal(*levels)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from flowgan_tf.files import refusal_named
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
 PRETRAINED = {
   'mnist': '82103ae963264c91f3ccaf2b4fb80774cf772c50b87ddcc5bb824150d7e754e6',
-  'mnist-best': '778d5ac373880fc2f499335a91582919cac33ef6834378a2fcc1ef26ba79ca25',
+  'mnist-best': '7142ed8cd8161f71ad7809c17311929586cc35b36a0a688c494852de5f047485',
 }
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'pretrained'

@@ -26,6 +26,10 @@ class Squeeze(tfp.bijectors.Bijector):
   def _parameter_properties(cls, dtype, num_classes=None):
     return {}
 
+  @property
+  def _is_permutation(self):  # So TFP knows the variance of a squeezed distribution.
+    return True
+
   def _forward(self, x):
     _require_divisible(x, (2, 2, 1), 'an even height and width')
     return space_to_depth(x, 2)

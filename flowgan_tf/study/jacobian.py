@@ -234,7 +234,8 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   found: dict[float, list] = {}
   for run in runs:
     study = run.studies.get(Jacobian.name)
-    if study and 'largest_relative_difference' in study.record:  # A generator without a density has no lambda.
+    # Only a flow's own log-determinant can be compared.
+    if study and 'largest_relative_difference' in study.record:
       values = study.arrays['singular_values'].astype(np.float64)
       with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
         found.setdefault(run.weight, []).append(values[:, 0] / values[:, -1])

@@ -43,6 +43,12 @@ def test_each_block_of_pixels_becomes_channels(batch_shape, half_sides, c):
   np.testing.assert_array_equal(Squeeze().inverse(tf.identity(y)), x)
 
 
+def test_a_squeezed_distribution_has_a_standard_deviation():
+  tfd, stddev = tfp.distributions, np.arange(1.0, 17.0).reshape(4, 4, 1)
+  squeezed = tfd.TransformedDistribution(tfd.Independent(tfd.Normal(0.0, stddev), 3), Squeeze())
+  np.testing.assert_array_equal(squeezed.stddev(), Squeeze().forward(stddev))
+
+
 def test_unknown_dimensions_pass_through_the_static_shapes():
   squeeze = Squeeze()
   assert squeeze.forward_event_shape([None, 6, 3]).as_list() == [None, 3, 12]

@@ -60,15 +60,16 @@ class Inception:
     Returns:
       The global average pool, float32 `[n, 2048]`, and the probabilities of ImageNet's classes, float64 `[n, 1000]`.
     """
-    images, forward = check_images(images), in_parts(self._forward)
-    features, logits = map_batches(forward, images, min(_BATCH_SIZE, len(images)), what=self.name)
+    grey_levels = np.clip(np.floor(256 * check_images(images)), 0, 255).astype(np.uint8)
+    colours = np.repeat(grey_levels, 3 // grey_levels.shape[-1], axis=-1)
+    size = min(_BATCH_SIZE, len(colours))
+    features, logits = map_batches(in_parts(self._forward), colours, size, what=self.name)
     return features, tf.nn.softmax(logits.astype(np.float64)).numpy()
 
-  # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU.
-  @tf.function(jit_compile=False)
-  def _forward(self, images):
-    grey_levels = tf.clip_by_value(tf.floor(256 * images), 0, 255)
-    colours = tf.repeat(grey_levels, 3 // images.shape[-1], axis=-1)
+  # Keras' own `predict` would compile with XLA, whose convolutions are slow on a CPU. The signature leaves the batch
+  # size open, so that parts of several sizes use the same graph.
+  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], jit_compile=False)
+  def _forward(self, colours):
     return self._model(tf.image.resize(colours, [_SIZE, _SIZE]) / 127.5 - 1, training=False)
 
 

@@ -254,11 +254,12 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
   known = {r['id']: r for r in json.loads(results.read_text())} if results.exists() else {}
   # The rest of the room's tests may yet kill what survived its module's tests.
   done = {i for i, r in known.items() if r['outcome'] != 'survived' or r['whole_room'] or not args.whole_room}
-  package = {module: places(root, module) for module in {mutant['module'] for mutant in mutants}}
+  modules = {mutant['module'] for mutant in mutants}
+  package = {module: places(root, module) for module in modules if (root / module).exists()}
   tasks = []
   for mutant in mutants:
     if mutant['id'] not in done:
-      tree, found = package[mutant['module']]
+      tree, found = package.get(mutant['module'], (None, []))
       place = found[mutant['index']] if mutant['index'] < len(found) else None
       if place is None or place.statement_after != mutant['statement_after']:
         raise SystemExit(f'{mutant["module"]} has changed since its faults were drawn. Draw them again.')

@@ -104,7 +104,7 @@ class Together:
 
   def each(self, function):
     """Calls a function with the number of each replica; returns what they return."""
-    found = [None] * self.count
+    found, errors = [None] * self.count, []
 
     def as_replica(i):
       worker = types.SimpleNamespace(task_type='worker', task_id=i // (self.count // self._workers))
@@ -115,25 +115,29 @@ class Together:
       try:
         with self._turn:
           found[i] = function(i)
-      finally:
-        if found[i] is None:
-          self._all.abort()
+      except Exception as error:
+        errors.append(error)
+        self._all.abort()
 
     threads = [threading.Thread(target=as_replica, args=(i,)) for i in range(self.count)]
     for thread in threads:
       thread.start()
     for thread in threads:
       thread.join()
+    if errors:
+      raise errors[0]
     return found
 
   def _exchange(self, value):
     """Gives all replicas the values of all."""
     self._given[self._own.context.replica_id_in_sync_group] = value
     self._turn.release()
-    self._all.wait()
-    given = [*self._given]
-    self._all.wait()
-    self._turn.acquire()
+    try:
+      self._all.wait()
+      given = [*self._given]
+      self._all.wait()
+    finally:
+      self._turn.acquire()
     return given
 
   def _all_reduce(self, operation, values):

@@ -41,6 +41,16 @@ def seed_initializers():
   random.seed(0)
 
 
+@pytest.fixture
+def eagerly(request):
+  """Runs functions of TensorFlow as they are, because tracing would take most of the time, except in tests of `jit`."""
+  import tensorflow as tf
+
+  tf.config.run_functions_eagerly('jit' not in request.fixturenames)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(autouse=True)
 def end_processes():
   """Ends the processes that a test has left running, such as one that failed."""

@@ -77,13 +77,6 @@ LABELS = {'objective': 'mle', 'condition': 'label', 'labelled': 4, 'class_weight
 HYBRID = {'objective': 'hybrid', 'divergence': 'relativistic', 'critic_steps': 1, 'reuse_batch': True}
 
 
-@pytest.fixture
-def eagerly():
-  tf.config.run_functions_eagerly(True)  # Tracing would take most of the time.
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.usefixtures('eagerly', 'two_cores')
 @pytest.mark.parametrize(
   ('settings', 'lengths'),

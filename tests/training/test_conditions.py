@@ -16,12 +16,7 @@ from tests.tiny import IMAGE_SHAPE, make_config
 
 CLASSES = 3
 
-
-@pytest.fixture(autouse=True)
-def eagerly():
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures('eagerly')
 
 
 def class_of(images) -> np.ndarray:

@@ -169,6 +169,7 @@ def test_entries_go_to_workers_in_turn_and_then_to_their_replicas(monkeypatch, w
   np.testing.assert_array_equal(together.each(lambda i: mean([tf.constant(2.0 * i)])[0]), [3.0] * 4)
 
 
+@pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize(
   'settings',
   [
@@ -192,14 +193,9 @@ def test_replicas_make_the_step_of_one_device(monkeypatch, settings):
     metrics = step(Batch(images, labels))
     return {name: float(value) for name, value in metrics.items()}, [v.numpy() for v in state.variables]
 
-  tf.config.run_functions_eagerly(True)
-  try:
-    alone, weights = step_of(SINGLE)
-    together = Together(monkeypatch, 2)
-    found = together.each(lambda i: step_of(together))
-  finally:
-    tf.config.run_functions_eagerly(False)
-  for metrics, variables in found:
+  alone, weights = step_of(SINGLE)
+  together = Together(monkeypatch, 2)
+  for metrics, variables in together.each(lambda i: step_of(together)):
     assert metrics == pytest.approx(alone, rel=1e-4, abs=1e-5)
     for variable, expected in zip(variables, weights, strict=True):
       np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=1e-4)

@@ -17,13 +17,7 @@ from flowgan_tf.training.step import TrainStep, batches_per_step
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, make_state
 from tests.training.trainings import weights
 
-
-@pytest.fixture(autouse=True)
-def eagerly(request):
-  # Tracing would take most of the time; tests of XLA and of whole runs go through the graph.
-  tf.config.run_functions_eagerly('jit' not in request.fixturenames)
-  yield
-  tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures('eagerly')
 
 
 def assert_identical(first, second):

@@ -210,6 +210,6 @@ def _train_nll(run: Summary, steps: Sequence[int], unit: str) -> list[float] | N
   return means
 
 
-def _thinned(rows: Sequence[tuple], points: int = 100) -> list[np.ndarray]:
-  """Means of neighbouring rows, which smooth the fluctuations of single batches."""
-  return [part.mean(axis=0) for part in np.array_split(np.asarray(rows, np.float64), min(points, len(rows)))]
+def _thinned(rows: Sequence[tuple]) -> list[np.ndarray]:
+  """At most 100 means of neighbouring rows, which smooth the fluctuations of single batches."""
+  return [part.mean(axis=0) for part in np.array_split(np.asarray(rows, np.float64), min(100, len(rows)))]

@@ -26,7 +26,6 @@ log = lazy_import('flowgan_tf.runs.log')
 metrics = lazy_import('flowgan_tf.metrics')
 pretrained = lazy_import('flowgan_tf.runs.pretrained')
 
-_FORMER_NAMES = {'critic_gap': 'independent_critic'}  # of analyses, which files of older runs still have
 _KINDS = ['MLE', 'ADV', 'Hybrid']
 
 
@@ -192,7 +191,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(functools.partial(_read_analysis, path), damage):
-      studies[_FORMER_NAMES.get(path.stem, path.stem)] = Study(*found)
+      studies[path.stem] = Study(*found)
   summary = Summary(
     label='',
     path=os.fspath(workdir),

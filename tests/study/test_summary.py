@@ -140,9 +140,9 @@ def test_odd_grids(run):
 
 
 def test_odd_analyses(run):
-  """Each is named, and those that are whole are there, also under a name that an analysis had before."""
+  """Each is named, and those that are whole are there."""
   folder = run / 'analysis'
-  for name in ('kde', 'ais', 'gmm', 'critic_gap'):
+  for name in ('kde', 'ais', 'gmm'):
     write_record(folder / f'{name}.json', kde(3.0, 4.0).record | {'what': name}, {'numbers': np.arange(3.0)})
   (folder / 'ais.json').write_text(DEEP)
   (folder / 'gmm.json').write_text((folder / 'gmm.json').read_text().replace('3.0', '3.5'))
@@ -151,7 +151,7 @@ def test_odd_analyses(run):
   shutil.copy(folder / 'kde.json', folder / 'other.json')
   (folder / 'notes.txt').write_text('not read')
   found = read_summary(run)
-  assert found.studies.keys() == {'kde', 'independent_critic'} and found.studies['kde'].record['nll'] == 3.0
+  assert found.studies.keys() == {'kde'} and found.studies['kde'].record['nll'] == 3.0
   np.testing.assert_array_equal(found.studies['kde'].arrays['numbers'], np.arange(3.0))
   assert [os.path.basename(line.partition(':')[0]) for line in found.damage] == [
     f'{name}.json' for name in ('ais', 'folder', 'gmm', 'mine', 'other')

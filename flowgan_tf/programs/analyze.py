@@ -41,9 +41,9 @@ def main(arguments: list[str]) -> int:
   def noted():
     try:
       yield
+    except BrokenPipeError:  # Nobody reads the others.
+      raise
     except Exception as error:  # Even of a bug, whose traceback is shown.
-      if isinstance(error, BrokenPipeError):  # Nobody reads the others.
-        raise
       status = command.status_of(error)
       line = f'analyze: {command.message(error)}' if status else traceback.format_exc().rstrip()
       print(line, file=sys.stderr, flush=True)

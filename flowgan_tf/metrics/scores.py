@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import threadpoolctl
 
-from flowgan_tf.errors import UsageError, check, check_integer
+from flowgan_tf.errors import UsageError, check, check_integer, check_memory
 
 # A float32 softmax or a table of label frequencies is rounded, but not by more than this.
 _SUM_TOLERANCE = 1e-3
@@ -232,7 +232,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
 
   Raises:
     UsageError: If `x` or `y` has fewer than 2 rows or is not finite, if `subsets` is below 1, or if `subset_size` is
-      below 2.
+      below 2 or so large that memory does not suffice.
 
   #### References
 
@@ -244,6 +244,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_siz
   check_integer('subsets', subsets, 1)
   check_integer('subset_size', subset_size, 2)
   size = min(subset_size, len(x), len(y))
+  check_memory('products of subsets of `subset_size`', 3 * 8 * size**2)
   rng = np.random.default_rng(seed)
   # Threads of BLAS would spend most of the time waiting for each other in small products.
   with threadpoolctl.threadpool_limits(1 if x.shape[1] < _WIDE else None):

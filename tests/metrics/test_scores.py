@@ -255,6 +255,7 @@ BAD = np.append(np.zeros(999), np.nan)[:, None]  # Most subsets do not hold the 
     (lambda: kernel_distance(GOOD, np.inf * GOOD), '`y` must be finite. Got: 4 of 4 rows'),
     (lambda: kernel_distance(GOOD, GOOD, subsets=0), '`subsets` must be .* Got: 0'),
     (lambda: kernel_distance(GOOD, GOOD, subset_size=1), '`subset_size` must be .* Got: 1'),
+    (lambda: kernel_distance(*[np.zeros((10**6, 1))] * 2, subset_size=10**6), '`subset_size` must fit .* Got: 24,000'),
   ],
 )
 def test_refuses_what_has_no_score(score, message):

@@ -269,7 +269,7 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given: dict[str, Any] = {'condition': dataset.given} if dataset.given else {}
+  given = {'condition': dataset.given} if dataset.given else {}
   if names := dataset.condition.class_names:
     given['class_names'] = [*names]
   by_step, records = {}, []

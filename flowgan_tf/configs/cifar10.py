@@ -19,7 +19,7 @@ bin/train --config=configs/cifar10.py:paper --workdir=runs/cifar10-paper
 For two CPU cores, the same objectives with a Real-NVP of 393,216 parameters, a smaller DCGAN, and a Jet p(x | y) of
 images given their labels. Add `--precision=mixed_bfloat16` on a processor that has it. The hybrids start from the runs
 of `small` and `jet`. The first two commands take two to three hours beside other work, `jet_hybrid` an hour, and the
-others at most half an hour. docs/results/cifar-10.md shows shorter runs of all of them:
+others at most 40 minutes. docs/results/cifar-10.md shows shorter runs of all of them:
 
 bin/train --config=configs/cifar10.py:small --workdir=runs/cifar10-small
 bin/train --config=configs/cifar10.py:jet --workdir=runs/cifar10-jet

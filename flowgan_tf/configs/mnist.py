@@ -51,8 +51,8 @@ bin/train --config=configs/mnist.py:jet --config.jet.components=1 --config.pseud
   32 minutes in float32: test NLL -3,653 nats, MODE 4.7, FID 127
 
 `jet_one` conditions a histogram of each pixel on other pixels, and has the best likelihood. `jet_one_shift` trains on
-moved images, and `jet_one` goes on with the images as they are. Both again, from these weights, end at -3,828 nats; see
-docs/results/histograms.md. The hybrids start from the run of the command before:
+moved images, and `jet_one` goes on with the images as they are. Three more trainings of these variants, from these
+weights, end at -3,828 nats; see docs/results/histograms.md. The hybrids start from the run of the command before:
 
 bin/train --config=configs/mnist.py:jet_one_shift --workdir=runs/mnist-jet-one-shift
 bin/train --config=configs/mnist.py:jet_one --workdir=runs/mnist-jet-one-mle

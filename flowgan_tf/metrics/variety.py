@@ -133,7 +133,10 @@ def near_copies(distances: np.ndarray, held_out: np.ndarray) -> Copies:
     check(name, 'NaN or infinity', 'finite', np.isfinite(values).all())
   threshold, distances = np.quantile(held_out, _NEARER_THAN, method='weibull'), np.asarray(distances)
   is_near = (distances < threshold) | (distances == 0)  # Of exact copies, `threshold` may be 0, too.
-  of_threshold = math.sqrt(_NEARER_THAN * (1 - _NEARER_THAN) / len(held_out))
+  # The error of the threshold's rank moves the threshold past as many samples as lie there.
+  error = math.sqrt(_NEARER_THAN * (1 - _NEARER_THAN) / len(held_out))
+  upper = np.quantile(held_out, _NEARER_THAN + error, method='weibull')
+  of_threshold = np.mean(distances < upper) - np.mean(distances < threshold)
   return Copies(float(is_near.mean()), math.hypot(standard_error(is_near), of_threshold))
 
 

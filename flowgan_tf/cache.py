@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, remove_left_behind, save_arrays
+from flowgan_tf.files import digest, raise_unless_damaged, remove_left_behind, save_arrays
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'
@@ -42,6 +42,7 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
   except (FileNotFoundError, NotADirectoryError, PermissionError):
     pass
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
+    raise_unless_damaged(path, error)
     _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
   made = make()
   try:

@@ -116,11 +116,20 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
     if expected != digest(record, arrays):
       raise ValueError('not what was written')
   except Exception as error:  # A zip file with flipped bits can raise anything.
+    raise_unless_damaged(path, error)
     if content is not None and path.exists() and path.read_bytes() != content:  # Another process has just replaced it.
       return read_record(path, remedy)
     raise UsageError(f'{path}: damaged ({str(error) or type(error).__name__}){remedy}') from error
   record.pop('arrays', None)
   return record, arrays
+
+
+def raise_unless_damaged(path: str | os.PathLike, error: Exception) -> None:
+  """Raises, while a file is read, what says nothing of its content: a `UsageError`, also for a lack of permission."""
+  if isinstance(error, UsageError):
+    raise error
+  if isinstance(error, PermissionError) or os.strerror(errno.EACCES) in str(error):  # TensorFlow's has its own class.
+    raise UsageError(f'{path}: cannot be read ({os.strerror(errno.EACCES)})') from error
 
 
 def remove_left_behind(folder: pathlib.Path, pattern: str) -> None:
@@ -192,16 +201,13 @@ def as_json(value: Any) -> Any:
     return {str(name): as_json(v) for name, v in value.items()}  # JSON's names are texts.
   if hasattr(value, 'numpy'):
     value = value.numpy()
-  if isinstance(value, np.ndarray):
+  if isinstance(value, np.ndarray | np.generic):
     value = value.tolist()
   if isinstance(value, (list, tuple)):
     return [as_json(v) for v in value]
   if isinstance(value, bytes):  # TensorFlow's texts
     return value.decode(errors='replace')
-  if isinstance(value, (np.generic, float)):
-    value = np.asarray(value).item()
-    return value if not isinstance(value, float) or math.isfinite(value) else None
-  return value
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

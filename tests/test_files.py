@@ -8,6 +8,7 @@ import os
 import pathlib
 import stat
 import struct
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -196,6 +197,13 @@ def test_a_record_that_was_edited_or_lost_its_arrays_is_damaged(path):
     damage()
     with pytest.raises(UsageError, match=rf'^{path}: damaged \(.+\)$'):
       read_record(path)
+
+
+def test_a_record_that_may_not_be_read_is_not_damaged(path, monkeypatch):
+  write_record(path, RECORD)
+  monkeypatch.setattr(pathlib.Path, 'read_bytes', mock.Mock(side_effect=PermissionError(13, 'Permission denied')))
+  with pytest.raises(UsageError, match=rf'^{path}: cannot be read \(Permission denied\)$'):
+    read_record(path, '; remove it')
 
 
 def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):

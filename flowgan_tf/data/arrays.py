@@ -1,6 +1,7 @@
 """Images and tables in NumPy's files: .npz files, and folders of .npy files, whose images may exceed memory."""
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ from flowgan_tf.data.dataset import (
   three_way,
 )
 from flowgan_tf.errors import UsageError, check, check_memory
-from flowgan_tf.files import make_writable, refusal_named, remove_left_behind, sync
+from flowgan_tf.files import make_writable, raise_unless_damaged, refusal_named, remove_left_behind, sync
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +76,11 @@ class StoredImages:
 
   def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
     """Reads images."""
-    return np.array(np.memmap(self.path, self.dtype, 'r', self._offset, self.shape, self._order)[index])
+    try:
+      images = np.memmap(self.path, self.dtype, 'r', self._offset, self.shape, self._order)
+    except (OSError, ValueError) as error:  # It was removed or cut since it was opened.
+      raise OSError(errno.EIO, os.strerror(errno.EIO), self.path) from error
+    return np.array(images[index])
 
   def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
     """Reads all images."""
@@ -124,6 +129,7 @@ def _map(path: pathlib.Path) -> np.memmap:
       raise ValueError('of another size than its header says')
     return array
   except Exception as error:  # A damaged file can raise anything.
+    raise_unless_damaged(path, error)
     raise UsageError(f'{path}: not a readable .npy file ({type(error).__name__})') from error
 
 
@@ -230,9 +236,8 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
         raise ValueError('damaged')
       check_memory(f'{path}: its arrays', sum(member.file_size for member in members))
       return {name: np.asarray(archive[name]) for name in archive.files}
-  except UsageError:
-    raise
   except Exception as error:  # Reading a zip file with flipped bits can raise anything.
+    raise_unless_damaged(path, error)
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise UsageError(f'{path}: not a readable .npz file of plain arrays ({reason})') from error
 

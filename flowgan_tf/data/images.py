@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from flowgan_tf.data.arrays import write_array_folder
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
 from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
-from flowgan_tf.files import IMAGE_SUFFIXES
+from flowgan_tf.files import IMAGE_SUFFIXES, raise_unless_damaged
 from flowgan_tf.flows.classes import listed_names
 
 _LOG = logging.getLogger(__name__)
@@ -148,6 +148,7 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return crop_and_resize(pixels, image_size) if image_size else pixels
   except Exception as error:  # A damaged file can raise anything.
+    raise_unless_damaged(path, error)
     raise UsageError(f'{path}: not a readable image ({type(error).__name__})') from error
   raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
 

@@ -21,7 +21,7 @@ from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, remove_left_behind
+from flowgan_tf.files import digest, raise_unless_damaged, remove_left_behind
 from flowgan_tf.flows.classes import as_class_names
 from flowgan_tf.lazy import lazy_import
 
@@ -64,9 +64,10 @@ def load_tfds(
       arrays.write_array_folder(stored, records.images(), records.image_shape, records.splits)
     opened = arrays.load_array_folder(stored)
     return _make(dataset, opened.train, opened.validation, opened.test, records.class_names)
-  except UsageError:
+  except (MemoryError, tf.errors.ResourceExhaustedError):
     raise
   except Exception as error:  # Truncated, altered or missing files can raise anything.
+    raise_unless_damaged(folder, error)
     raise UsageError(
       f'{folder}: damaged data set ({type(error).__name__}); delete this folder and prepare {dataset} again'
     ) from error

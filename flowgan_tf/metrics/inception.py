@@ -18,6 +18,7 @@ import tensorflow as tf
 from flowgan_tf.cores import in_parts
 from flowgan_tf.data import tfds
 from flowgan_tf.errors import UsageError
+from flowgan_tf.files import raise_unless_damaged
 from flowgan_tf.metrics.arrays import check_images, map_batches, weights_hash
 
 _SIZE = 299
@@ -112,6 +113,7 @@ def load_inception(weights: str | None) -> Inception:
       reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
       said = f'Inception-v3: download of {_URL} failed ({reason}); try again, {_REMEDIES}'
     else:
+      raise_unless_damaged(path, error)
       said = (
         f'{path}: damaged or not of this network ({type(error).__name__}); `inception_weights` must be .weights.h5 or '
         '.h5 of keras.applications.InceptionV3 with its 1000 classes'

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check_choice
-from flowgan_tf.files import sync
+from flowgan_tf.files import raise_unless_damaged, sync
 from flowgan_tf.flows import Generator
 from flowgan_tf.runs.folder import available, steps_in
 from flowgan_tf.runs.settings import CHECKPOINTS
@@ -161,7 +161,10 @@ def _restore(
           checkpoint.restore(prefix).assert_consumed()
         else:
           checkpoint.read(prefix).assert_existing_objects_matched().expect_partial()
+    except tf.errors.ResourceExhaustedError:  # Memory has run out.
+      raise
     except _DAMAGE as error:
+      raise_unless_damaged(path, error)
       # TensorFlow's message may begin with the name of an operation in double braces and end with a traceback.
       text = re.sub(r'^{{.*?}} *', '', str(error).strip()).replace(prefix, str(path))
       reason = (text.splitlines() or [type(error).__name__])[0][:120]

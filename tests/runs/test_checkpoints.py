@@ -146,6 +146,16 @@ def test_damage_is_one_line_that_names_the_checkpoint(workdir, latest, state, fl
   assert Checkpoints(workdir, state.checkpoint()).restore() and int(state.step) == 3
 
 
+def test_what_cannot_be_read_is_not_damaged(workdir, latest, flow, monkeypatch):
+  for code, kind, said in (
+    (tf.errors.PermissionDeniedError, UsageError, rf'^{latest}/ckpt-5: cannot be read \(Permission denied\)$'),
+    (tf.errors.ResourceExhaustedError, tf.errors.ResourceExhaustedError, '^Permission'),
+  ):
+    monkeypatch.setattr(tf.train, 'load_checkpoint', mock.Mock(side_effect=code(None, None, 'Permission denied')))
+    with pytest.raises(kind, match=said):
+      restore_generator(workdir, 'latest', flow)
+
+
 @pytest.mark.parametrize('content', [b'', b'\xff', b'model_checkpoint_path: "elsewhere"'])
 def test_a_damaged_list_of_checkpoints_does_not_start_a_training_again(workdir, latest, state, flow, content):
   (latest / 'checkpoint').write_bytes(content)

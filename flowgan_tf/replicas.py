@@ -232,7 +232,7 @@ def _devices(number):
 
 def _read_cluster(text):
   """Returns the address of this worker and the addresses of all, from the text of TF_CONFIG."""
-  with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
+  with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
     found = json.loads(text or '')
     jobs, task = found['cluster'], found['task']
     addresses = [address for job in jobs.values() for address in job]

@@ -143,7 +143,7 @@ def _check(name, value, field):
     check_choice(name, value, metadata['choices'])
   if metadata['must'] is not None:
     expected, holds = metadata['must']
-    if isinstance(value, str | bool | tuple):
+    if isinstance(value, str | bool | tuple | list):
       check(name, value, expected, holds(value))
     else:
       check_number(name, value, expected, holds)

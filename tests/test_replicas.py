@@ -57,6 +57,7 @@ def start_workers(function, arguments):
     '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
     '{"cluster": {"worker": ["a:1", "b:99999"]}, "task": {"type": "worker", "index": 0}}',
     '{"cluster": {"worker": ["a:1"], "chief": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 0}}',
+    '[' * 200_000,
   ],
 )
 def test_what_describes_no_cluster_is_refused(monkeypatch, text):

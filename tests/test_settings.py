@@ -21,15 +21,16 @@ class Toy(Settings):
   share: float = setting(0.5, 'A number.', 0, 1)
   count: int = setting(0, 'An integer.')
   low: float = setting(-1.0, 'A number.', maximum=0.0)
+  names: tuple[str, ...] = setting(('a',), 'Names.', must=('not empty', lambda v: len(v) > 0))
 
 
 def test_settings_are_taken_out_of_more_by_their_names():
   made = Toy.of(
     {'lambda': 2.0, 'few': 5, 'left_open': 1.5, 'colour': 'blue', 'even': 4, 'other': 'x'}
-    | {'share': 1, 'count': -2, 'low': 0.0}
+    | {'share': 1, 'count': -2, 'low': 0.0, 'names': ['b']}
   )
-  assert dataclasses.astuple(made) == (2.0, 5, 1.5, 'blue', 4, 1, -2, 0.0)
-  names = ['lambda', 'few', 'left_open', 'colour', 'even', 'share', 'count', 'low']
+  assert dataclasses.astuple(made) == (2.0, 5, 1.5, 'blue', 4, 1, -2, 0.0, ['b'])
+  names = ['lambda', 'few', 'left_open', 'colour', 'even', 'share', 'count', 'low', 'names']
   assert [name for name, _ in Toy.fields()] == names
   Toy(left_open=None)
 
@@ -51,6 +52,7 @@ def test_settings_are_taken_out_of_more_by_their_names():
     ('low', 0.1, '`low` must be a finite number of at most 0.0'),
     ('left_open', float('nan'), '`left_open` must be a finite number. Got'),
     ('count', 0.5, '`count` must be an integer'),
+    ('names', [], '`names` must be not empty'),
   ],
 )
 def test_a_wrong_value_is_named(name, value, expected):

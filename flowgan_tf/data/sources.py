@@ -84,7 +84,7 @@ def load(
     found = SOURCES[dataset]()
     check('dataset', dataset, 'a function that returns a Dataset', isinstance(found, Dataset))
     return check_dataset(dataset, found)
-  absolute = os.path.abspath(path)
+  absolute = os.path.realpath(path)
   try:
     absolute.encode()
   except UnicodeEncodeError:

@@ -14,7 +14,7 @@ from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.dataset import take
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.files import locked, read_record, write_record
+from flowgan_tf.files import locked, make_writable, read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
@@ -243,7 +243,8 @@ def evaluate_run(
       raise UsageError(
         f'`float64` must be False, as {run.config.generator} of {run.workdir} has no likelihood. Got: True.', 'float64'
       )
-    read_evaluation(run.workdir)  # Read it before the work, because it may be damaged.
+    if replicas.is_chief:  # Before the work, because the file may be damaged, or the folder read-only.
+      read_evaluation(make_writable(run.workdir))
     dataset = load_data(run)
     arguments = {'split': split, 'samples': samples, 'float64': float64}
     replicas.check_same(arguments | shared_settings(run.config, dataset))

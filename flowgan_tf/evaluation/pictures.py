@@ -19,6 +19,7 @@ from flowgan_tf.runs.run import Run, load_data
 
 _STEPS = 10  # images from one sample to another
 _NEIGHBORS = 5
+_SHOWN = LARGEST_GRID // (1 + _NEIGHBORS)  # samples in the picture of neighbours
 _TEST_IMAGES = 500  # test images whose distance to the training images is measured
 
 
@@ -106,7 +107,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
   if len(test_images):
     of_test = f'{np.median(nearest_neighbors(test_images, training, levels, 1).distances):.4f}'
   return Picture(
-    neighbor_grid(arrays['images'], nearest),
+    neighbor_grid(arrays['images'][:_SHOWN], nearest[:_SHOWN]),
     arrays | {'neighbor_indices': positions[found.indices], 'neighbor_distances': found.distances},
     f'distance to the nearest training image{of_class}: {np.median(found.distances[:, 0]):.4f} for samples, {of_test} '
     f'for {len(test_images):,} test images{of_class} (medians of the root mean square over pixels)',

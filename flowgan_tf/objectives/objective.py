@@ -169,7 +169,8 @@ def make(name: str, **settings: Any) -> Objective:
       0. None means the divergence's default for the penalty, and for a final weight that it does not change.
 
   Raises:
-    UsageError: If there is no such setting, or one has the wrong type or is out of range.
+    UsageError: If a setting has the wrong type or is out of range.
+    TypeError: If there is no such setting, or only a training uses it.
   """
   fields = {n: f for kind in TERMS.values() for n, f in kind.Settings.fields()}
   given = {key.rstrip('_'): value for key, value in settings.items()}

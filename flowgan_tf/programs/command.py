@@ -42,8 +42,8 @@ _OPERATION = re.compile(
 # What absl says of a value that is not a number.
 _NOT_A_NUMBER = re.compile(r'flag --([\w.]+)=(.*): (invalid literal for int|could not convert string to float).*')
 
-# An error that says one of these is not the user's mistake.
 _PATHS: list[str] = []  # flags that are paths
+# An error that says one of these is not the user's mistake.
 _FAULTS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
 
 

@@ -75,11 +75,11 @@ def count_classes(dataset: str) -> int:
   if is_plugin(dataset) and not path.exists():
     return _of_plugin(dataset)[2]
   try:
-    if path.suffix == '.npz':
+    if path.suffix == '.npz' and path.is_file():  # Opening a pipe would wait for its other end.
       with np.load(path) as archive:
         labels = [archive[name] for name in archive.files if name == 'labels' or name.startswith('y_')]
     else:
-      labels = [np.load(file) for file in path.glob('*_labels.npy')]
+      labels = [np.load(file) for file in path.glob('*_labels.npy') if file.is_file()]
       if not labels:
         return sum(child.is_dir() and not child.name.startswith('.') for child in path.iterdir())
     return 1 + max(int(part.max()) for part in labels)
@@ -102,7 +102,7 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
   arrays, files = path / 'train.npy', []
   other: tuple[int, ...] = ()
   if path.is_dir() and not arrays.exists():
-    found = (file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
+    found = (file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     files = [file for file in found if not any(part.startswith('.') for part in file.relative_to(path).parts)]
   shape: tuple[int, ...]
   try:
@@ -111,7 +111,10 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
       shapes = map(_image_shape, files[:_MOST])
       other = next((found for found in shapes if found[:2] != shape[1:3]), ())
     else:
-      shape = _npz_shape(path) if path.suffix == '.npz' else np.load(arrays, mmap_mode='r').shape
+      file = path if path.suffix == '.npz' else arrays
+      if not file.is_file():  # Opening a pipe would wait for its other end.
+        return 0, (), ()
+      shape = _npz_shape(file) if file == path else np.load(file, mmap_mode='r').shape
   except Exception:  # A damaged or missing file can raise anything. Nothing is hidden: loading it says what is wrong.
     return 0, (), ()
   if len(shape) == 3:

@@ -115,7 +115,7 @@ def _check(configs, analyses):
 
 
 def _is_finished(workdir, config, analyses):
-  """Whether there is a run of this configuration that is fully trained, evaluated and analysed."""
+  """Whether there is a run of this configuration that is fully trained, evaluated, exported and analysed."""
   try:
     found = fg.study.read_summary(workdir)  # Damaged results count as missing.
   except UsageError:  # There is no run, or the training will say what is wrong.
@@ -130,8 +130,9 @@ def _is_finished(workdir, config, analyses):
     if study.record['step'] == steps.get(study.record['checkpoint'])  # It may be of an earlier step of a resumed run.
   }
   trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
-  evaluated = steps.get('latest') == config.steps
-  return trained and evaluated and samples <= {FLAGS.samples} and as_json(analyses).items() <= measured.items()
+  evaluated = steps.get('latest') == config.steps and samples <= {FLAGS.samples}
+  exported = (workdir / 'export' / 'saved_model.pb').exists()
+  return trained and evaluated and exported and as_json(analyses).items() <= measured.items()
 
 
 def _numbers(name, kind, allowed, expected):

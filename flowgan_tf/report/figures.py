@@ -11,6 +11,7 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
+from flowgan_tf.objectives.term import OF_LOG
 from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
@@ -38,10 +39,7 @@ _CONDITIONAL = {
 
 
 # What a training logs with each loss. The rest are numbers of terms from outside of the package.
-_OURS = {
-  *('kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate', 'critic_gap', 'gradient_penalty'),
-  *('critic_loss', 'generator_loss', 'nll', 'transport', 'class_loss', 'consistency_loss'),
-}
+_OURS = OF_LOG | {'generator_loss', 'nll', 'transport', 'class_loss', 'consistency_loss'}
 
 _MOST_ROWS = 10  # of a training's grid of samples, so that each class has one
 
@@ -142,7 +140,8 @@ def term_curves(runs: Sequence[Summary]) -> list[Figure]:
 
 def score_curves(runs: Sequence[Summary]) -> Figure | None:
   """Draws the sample score against iteration; None if the runs have no score in common, or none has two scores."""
-  scored = {run.label: [r for r in run.records('validation') if 'scorer' in r] for run in runs}
+  needed = {'scorer', 'scorer_hash', 'score_samples'}
+  scored = {run.label: [r for r in run.records('validation') if needed <= r.keys()] for run in runs}
   records = list(itertools.chain(*scored.values()))
   name = _common_score(records)
   if name is None:

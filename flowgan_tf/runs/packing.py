@@ -1,6 +1,6 @@
 """Packs a run into a small file, as the pretrained flows of the package are.
 
-python -m flowgan_tf.runs.packing RUN FILE.zip CHECKPOINT
+python -m flowgan_tf.runs.packing RUN FILE.zip [CHECKPOINT]
 """
 
 import hashlib
@@ -95,9 +95,10 @@ def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 if __name__ == '__main__':
-  if len(sys.argv) not in (3, 4):
-    sys.exit(__doc__)
   try:
+    if len(sys.argv) not in (3, 4):
+      raise UsageError('expected RUN FILE.zip and perhaps CHECKPOINT')
     print(pack(*sys.argv[1:]))
   except UsageError as error:
-    sys.exit(f'packing: {error}')
+    print(f'packing: {error}', file=sys.stderr)
+    sys.exit(2)

@@ -273,8 +273,8 @@ class Ais(Analysis):
   def measure(self, subject: Subject, settings: AisSettings) -> tuple[dict, dict[str, np.ndarray]]:
     decode, prior = subject.run.generator.decode, subject.run.generator.distribution
     chains, seed = settings.ais_chains, settings.seed
-    size = settings.ais_images * chains * math.prod(subject.dataset.image_shape)
-    check_memory('states of `ais_images` times `ais_chains`', 4 * size)
+    size = max(chains, AnnealedImportanceSampler.batch_size) * math.prod(subject.dataset.image_shape)
+    check_memory('the states of `ais_chains`', 4 * size)
     sampler = AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
     sigma_images, given = subject.batch('validation', _SIGMA_IMAGES, seed)
     sigma, tried = sampler.given(given).choose_sigma(sigma_images, seed)

@@ -20,6 +20,7 @@ from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
 from flowgan_tf.progress import Task
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
+from flowgan_tf.settings import Range
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
@@ -50,6 +51,9 @@ def _of_other() -> Iterator[None]:
     raise UsageError(f'`other`: {error}', 'other') from error
 
 
+_NAMES: Range = ('one or more names', lambda v: len(v) > 0 and all(isinstance(name, str) for name in v))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CriticSettings(Settings):
   other: str = setting(
@@ -57,13 +61,17 @@ class CriticSettings(Settings):
   )
   other_checkpoint: str = setting('', 'Checkpoint of --other. Default: its best.')
   critics: tuple[str, ...] = setting(
-    ('dcgan_critic', 'dense_critic'), 'Critics that are trained, each with its settings in the studied run.'
+    ('dcgan_critic', 'dense_critic'),
+    'Critics that are trained, each with its settings in the studied run.',
+    must=_NAMES,
   )
   sights: tuple[str, ...] = setting(
-    ('pixels', 'logits', 'pixels+logits', 'pixels+logits+noise'), 'What each critic sees, as --config.critic_sees.'
+    ('pixels', 'logits', 'pixels+logits', 'pixels+logits+noise'),
+    'What each critic sees, as --config.critic_sees.',
+    must=_NAMES,
   )
   divergences: tuple[str, ...] = setting(
-    ('jensen_shannon',), f'Divergences that each critic estimates, of {", ".join(KNOWN)}.'
+    ('jensen_shannon',), f'Divergences that each critic estimates, of {", ".join(KNOWN)}.', must=_NAMES
   )
   updates: int = setting(2000, 'Updates of each critic.', _MEASUREMENTS * 2, 10**7)
   held_out: int = setting(10_000, 'Samples of each flow that measure.', _MEASURED, 10**7)

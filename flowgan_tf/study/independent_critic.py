@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgan_tf.display.tables import Column
+from flowgan_tf.errors import check
 from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.objectives.critic import mean_output
 from flowgan_tf.progress import Task
@@ -79,6 +80,7 @@ def critic_distances(
     of each kind were measured. `steps`.
 
   Raises:
+    UsageError: If there are fewer than two validation images.
     ValueError: If the critic's outputs are not finite.
 
   #### References
@@ -87,6 +89,7 @@ def critic_distances(
        Likelihood and GAN-based training of Real NVPs. 2017. https://arxiv.org/abs/1705.05263
   [2]: Ishaan Gulrajani et al. Improved Training of Wasserstein GANs. NIPS 2017. https://arxiv.org/abs/1704.00028
   """
+  check('validation', len(validation), 'at least 2 images', len(validation) >= 2)
   rng = np.random.default_rng(seed)
   seen, unseen = np.array_split(rng.permutation(len(validation)), 2)
   n = min(len(unseen), len(train))

@@ -76,11 +76,12 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
 
   Raises:
-    UsageError: If configuration, data or folder cannot be used, or a worker's settings or data differ from the chief's.
-      It is raised before any training.
+    UsageError: If configuration, data or folder cannot be used, or a worker's settings or data differ from the chief's,
+      before any training; or if a picture of samples cannot be written. The last checkpoint is kept.
     TrainingDiverged: If a metric or a weight is NaN or infinite, unless `config.on_nan` is 'rollback' and there have
       been fewer than 3 rollbacks.
-    OSError: If a file cannot be written; the last checkpoint is kept. A `ConnectionError` if another worker has ended.
+    OSError: If another file cannot be written; the last checkpoint is kept. A `ConnectionError` if another worker has
+      ended.
   """
   validate(config)
   replicas = make_replicas(config.strategy)

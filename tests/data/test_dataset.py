@@ -100,8 +100,10 @@ def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
   folder = tmp_path / 'b\udcff'  # The byte FF, as Python writes it.
   folder.mkdir()
   write_images(folder / 'images.npz')
+  link = tmp_path / 'link'
+  link.symlink_to(folder)
   monkeypatch.chdir(folder)
-  for path in (f'{folder}', 'images.npz'):
+  for path in (f'{folder}', 'images.npz', f'{link}'):
     with pytest.raises(UsageError, match=r'/b\\xff.*: cannot be used as data \(its path must be UTF-8\)$'):
       load(path)
   assert load('digits').levels == 17

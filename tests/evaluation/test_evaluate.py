@@ -438,3 +438,6 @@ def test_a_damaged_file_is_refused_before_the_work(workdir, monkeypatch):
   with pytest.raises(UsageError) as caught:
     evaluate_run(workdir, ['latest'], 'test', 0)
   assert str(caught.value) == f'{path}: damaged (not what was written); remove it, and run bin/evaluate {workdir} again'
+  monkeypatch.setattr(evaluate, 'make_writable', mock.Mock(side_effect=UsageError('cannot be written')))
+  with pytest.raises(UsageError, match='cannot be written'):
+    evaluate_run(workdir, ['latest'], 'test', 0)

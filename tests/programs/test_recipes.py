@@ -1,6 +1,7 @@
 """The configuration that suits the data, when no --config is given."""
 
 import importlib
+import os
 import re
 
 import numpy as np
@@ -129,6 +130,12 @@ def test_names_and_what_cannot_be_read(tmp_path):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'array').mkdir()
   (tmp_path / 'array' / 'train.npy').touch()
+  (tmp_path / 'pipes').mkdir()
+  for name in ('pipe.npz', 'pipes/train.npy', 'pipes/train_labels.npy', 'empty/a.png'):
+    os.mkfifo(tmp_path / name)  # Opening one would wait for ever.
+  assert count_classes(str(tmp_path / 'pipe.npz')) == count_classes(str(tmp_path / 'pipes')) == 0
+  for path in (tmp_path / 'pipe.npz', tmp_path / 'pipes'):
+    assert choose(str(path)) == ('images.py', {'flip': False}, '')
   for path in ('kmnist', 'missing.npz', *(tmp_path / name for name in ('a.npz', 'b.npz', 'empty', 'array'))):
     assert choose(str(path)) == ('images.py', {'flip': False}, '')
 

@@ -97,6 +97,8 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
   before = evaluation(tmp_path, 'inf').stat().st_mtime_ns
   assert call(*command).status == 0
   assert evaluation(tmp_path, 'inf').stat().st_mtime_ns == before
+  shutil.rmtree(tmp_path / 'lambda-inf-seed-0' / 'export')  # As after a kill before the export.
+  assert call(*command).status == 0 and (tmp_path / 'lambda-inf-seed-0' / 'export').exists()
   last = call(*command, '--batch_size=20').err.splitlines()[-1]
   assert last.startswith('sweep: ') and 'lambda-inf-seed-0' in last and 'batch_size' in last
 

@@ -89,6 +89,8 @@ def test_score_curves_need_a_score_that_all_have(runs):
   assert figures.score_curves([first]).caption.startswith('MODE score of 500 samples')
   assert figures.score_curves([first, second]).caption.startswith('Inception score of 500 samples')
   assert figures.score_curves([second]) is None  # One point is no line.
+  edited = [{k: v for k, v in record.items() if k != 'score_samples'} for record in first.metrics]
+  assert figures.score_curves([dataclasses.replace(first, metrics=edited)]) is None
 
 
 def test_sample_grids(runs):

@@ -197,6 +197,9 @@ def test_refusals(subject):
     Critic.Settings(divergences=('wasserstein',))
   with pytest.raises(UsageError, match='pixels, logits, noise'):
     Critic.Settings(sights=('pixel',))
+  for name, value in (('critics', ()), ('sights', (1,)), ('divergences', [])):
+    with pytest.raises(UsageError, match=f'^`{name}` must be one or more names'):
+      Critic.Settings(**{name: value})
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import scipy.stats
 import sklearn.datasets
 import tensorflow as tf
 
+from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives import dcgan_critic
 from flowgan_tf.runs.run import make_critic
 from flowgan_tf.study import critic_distances
@@ -49,6 +50,12 @@ def test_a_generator_that_replays_its_training_images_has_a_gap():
   assert found['validation'] > 2 * found['validation_standard_error']
   assert found['gap'] == pytest.approx(found['validation'] - found['train'])
   assert (found['n'], found['steps']) == (60, 400)
+
+
+def test_it_needs_a_validation_image_for_the_training_and_one_for_the_measurement():
+  train, validation, _ = digits()
+  with pytest.raises(UsageError, match=r'^`validation` must be at least 2 images\. Got: 1'):
+    measure(replay(train), train, validation[:1], steps=1)
 
 
 @pytest.mark.slow

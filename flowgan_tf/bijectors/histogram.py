@@ -205,9 +205,11 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     In a bin with few images, a pixel's histogram borrows from the histogram of all pixels, and no bin is empty.
 
     Raises:
-      UsageError: If a value is not in [0, 1].
+      UsageError: If there are no images, they have another shape, or a value is not in [0, 1].
     """
     del inverse  # Images are always what the forward direction gets.
+    shape = np.shape(values)
+    check('values', f'shape {shape}', f'images [n, *{self._event_shape}]', shape[1:] == self._event_shape and shape[0])
     low, high = np.min(values), np.max(values)
     check('values', f'{low:g} to {high:g}', 'images in [0, 1]', low >= 0 and high <= 1)
     images, firsts = np.asarray(values), self._bins * np.arange(self._size)
@@ -269,6 +271,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
     if given:
       shape = self._conditioners[0].condition_shape
+      check_event_shape(condition, shape, self.name)
       condition = tf.reshape(tf.broadcast_to(condition, tf.concat([self._batch(x), shape], 0)), (-1, *shape))
     return tf.reshape(x, (-1, self._size)), condition
 
@@ -366,9 +369,10 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     x = (tf.cast(k, y.dtype) + part) / self._bins
     # Near 1, numbers are too far apart for a small alpha.
     most = max(self._alpha - 2 * (self._alpha + 1) * self._rounding(y.dtype), 0) / shrink
-    x = tf.where(f < 0, f, tf.where(q < 0, 1 + tf.minimum(-q, most), x))
+    below, above = f < -least, q < -least  # Less than this is rounding, which the forward direction does not see.
+    x = tf.where(below, f, tf.where(above, 1 + tf.minimum(-q, most), x))
     log_density = tf.math.log(width) + math.log(self._bins)
-    log_density = tf.where((f < 0) | (q < 0), tf.zeros_like(log_density), log_density)
+    log_density = tf.where(below | above, tf.zeros_like(log_density), log_density)
     return x, -tf.nn.softplus(-y) - tf.nn.softplus(y) - log_density - math.log(shrink)
 
   def _divide(self, numerator, width):

@@ -272,6 +272,8 @@ def test_conditions_are_broadcast_and_must_fit():
   np.testing.assert_allclose(y[3, 2], bijector.forward(x[3, 2], condition=condition[2]), rtol=1e-10)
   with pytest.raises(ValueError, match='`condition` must be given if and only if there is a `condition_shape`'):
     bijector.forward(x)
+  with pytest.raises(ValueError, match=r'expects events of shape \(3,\)'):
+    bijector.forward(x, condition=condition[:, :1])
   with pytest.raises(ValueError, match='`condition_shape` must be None without `conditioners`'):
     HistogramLogit((2,), 4, condition_shape=(3,))
 
@@ -297,3 +299,22 @@ def test_only_images_in_the_unit_interval_are_counted(wrong):
   images[1, 0, 1] = wrong
   with pytest.raises(UsageError, match=r'`values` must be images in \[0, 1\]\. Got: '):
     HistogramLogit((2, 2, 1), bins=4).fit(images)
+
+
+@pytest.mark.parametrize('shape', [(0, 2, 2, 1), (3, 2, 4, 1), (3, 4)])
+def test_only_images_of_its_shape_are_counted(shape):
+  with pytest.raises(UsageError, match=r'`values` must be images \[n, \*\(2, 2, 1\)\]\. Got: '):
+    HistogramLogit((2, 2, 1), bins=4).fit(np.zeros(shape))
+
+
+@pytest.mark.parametrize('alpha', [1e-7, 1e-5, 0.05])
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_both_directions_see_black_and_white_alike(dtype, alpha):
+  """Rounding puts an exact 0 or 1 just outside of the interval."""
+  bijector = HistogramLogit((4, 4, 1), 16, alpha=alpha, dtype=dtype)
+  bijector.fit(np.random.default_rng(0).uniform(size=(64, 4, 4, 1)))
+  x = tf.constant(np.arange(2.0).reshape(2, 1, 1, 1) * np.ones((1, 4, 4, 1)), dtype)
+  y = bijector.forward(x)
+  forward = bijector.forward_log_det_jacobian(x, event_ndims=3)
+  inverse = bijector.inverse_log_det_jacobian(tf.identity(y), event_ndims=3)
+  np.testing.assert_allclose(forward, -inverse, rtol=1e-3)

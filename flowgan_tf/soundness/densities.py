@@ -91,6 +91,8 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple |
       found = np.nan_to_num(np.asarray(log_prob(grid[i : i + _AT_ONCE]), np.float64), nan=-np.inf, neginf=-np.inf)
       densities[i : i + _AT_ONCE] = np.exp(found)
       task.advance(_AT_ONCE)
+  if densities.max() < np.median(np.exp(np.asarray(log_prob(draws), np.float64))):
+    return Finding(check=name, note='most samples lie between the points of the grid: too few to judge.')
   densities = densities.reshape([len(u)] * size)
   for axis, weight in enumerate(weights):
     densities = densities * weight.reshape([-1 if a == axis else 1 for a in range(size)])

@@ -34,7 +34,28 @@ def check(
   levels: int | None = None,
   seed: int = 0,
 ) -> Report:
-  """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong."""
+  """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong.
+
+  It compares log-determinants with Jacobians by automatic differentiation, the two directions with each other, and
+  `log_prob` with prior and bijector and with float64. In up to three dimensions it integrates the density.
+  docs/check.md lists all checks and what they allow.
+
+  Args:
+    flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; or a bijector.
+    images: Values `[n, *event_shape]` to check it at: floats, or grey levels as ints, to which uniform noise is added.
+      By default they are samples of `flow`; a bijector has none and needs floats.
+    condition: What a conditional flow is given: one condition for all values, or one for each. A flow with classes
+      takes the most probable one by default.
+    levels: Number of grey levels of the images, by default 256 for ints.
+    seed: Non-negative seed of samples and noise.
+
+  Returns:
+    A `Report`. It prints as a table with a verdict. Its `sound` is False if a check failed.
+
+  Raises:
+    UsageError: If `flow` is none of these, a bijector gets no floats, the values have another shape, or an argument is
+      out of range.
+  """
   check_integer('seed', seed, 0)
   if levels is not None:
     check_integer('levels', levels, 2)
@@ -98,6 +119,8 @@ def _as_values(subject, given, levels, seed, are_images):
     grey, values = (values, levels), dequantize(values, levels, seed)
   elif levels is not None and are_images:
     grey = np.clip(np.floor(values * levels), 0, levels - 1).astype(np.int64), levels
+  suits = subject.distribution is not None or np.issubdtype(dtype, np.floating)
+  check_argument('images', dtype, 'floats, as a bijector does not say what it takes', suits)
   if subject.event_shape is not None:
     check_events('images', values, subject.event_shape, 'n')
   return values.astype(dtype), grey

@@ -308,6 +308,13 @@ def test_bijectors_and_distributions_of_tfp_and_given_flows_are_sound():
     assert any('integral' in finding.check and finding.sound for finding in report.findings)
 
 
+def test_narrow_modes_are_not_called_wrong():
+  """They lie between the points of a grid that reaches from one to the other."""
+  modes = tfd.MultivariateNormalDiag([[-1.0] * 3, [1.0] * 3], scale_diag=[[0.01] * 3] * 2)
+  report = fg.check(tfd.MixtureSameFamily(tfd.Categorical(probs=[0.5, 0.5]), modes))
+  assert report.sound and 'integral of the density: most samples lie between the points' in str(report)
+
+
 def of_logits():
   """A flow over images: uniform but for its first pixel."""
   scale = tf.Variable([0.5, 1.0, 1.0, 1.0])
@@ -357,6 +364,7 @@ def test_nothing_is_left_changed():
     ((tfd.JointDistributionSequential([tfd.Normal(0.0, 1.0)]),), '`flow` must be a distribution of floats'),
     ((tfd.Normal([0.0, 1.0], 1.0),), '`flow` must be a distribution with batch shape'),
     ((tfd.Poisson(1.0), np.ones((2, 3), np.float32)), '`images` must be'),
+    ((tfb.Exp(), np.array([1, 2])), '`images` must be floats'),
   ],
 )
 def test_mistakes(arguments, message):

@@ -257,12 +257,20 @@ class Flow(Generator, _TransformedDistribution):
     if condition is None and component is None and self.classes is not None:
       return self._log_prob_of_mixture(self.class_log_probs(value, training=training))
     value, condition = self._broadcast(value, self.event_shape, condition)
-    log_prob = super().log_prob(value, name, training=training, component=component, condition=condition)
+    return super().log_prob(value, name, training=training, component=component, condition=condition)
+
+  def experimental_local_measure(
+    self, y: tf.Tensor, backward_compat: bool = False, **kwargs: Any
+  ) -> tuple[tf.Tensor, Any]:
+    """Log density and tangent space. TFP calls this, also where the flow is the base of another distribution."""
+    if self.classes is not None and kwargs.get('condition') is None and kwargs.get('component') is None:
+      return self.log_prob(y, **kwargs), tfp.experimental.tangent_spaces.FullSpace()
+    log_prob, space = super().experimental_local_measure(y, backward_compat, **kwargs)
     if isinstance(self.dtype, tf.DType) and self.event_shape.rank == 1:
       # So large that a network makes infinities of it, and NaN of their differences.
-      overflows = tf.math.is_nan(log_prob) & (tf.reduce_sum(tf.abs(value), axis=-1) > math.sqrt(value.dtype.max))
+      overflows = tf.math.is_nan(log_prob) & (tf.reduce_sum(tf.abs(y), axis=-1) > math.sqrt(log_prob.dtype.max))
       log_prob = tf.where(overflows, tf.constant(-math.inf, log_prob.dtype), log_prob)
-    return log_prob
+    return log_prob, space
 
   def prob(self, value: tf.Tensor, name: str = 'prob', **kwargs: Any) -> tf.Tensor:
     """Density of images: the exponential of `log_prob`, with the same arguments and errors."""

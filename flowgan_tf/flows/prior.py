@@ -223,7 +223,7 @@ class MixturePrior(tfp.distributions.Distribution):
       others = classes != tf.reshape(self._as_label(label), (-1, 1))
       distances = tf.where(others, tf.constant(float('inf'), distances.dtype), distances)
     nearest = tf.argmin(distances, axis=1, output_type=tf.int32)
-    return tf.reshape(nearest, tf.shape(images)[: images.shape.rank - image_shape.rank])
+    return tf.reshape(nearest, tf.shape(images)[: tf.rank(images) - image_shape.rank])
 
   def sample_parts(
     self, n: int | tf.Tensor, seed: int | tf.Tensor | None = None, label: tf.Tensor | None = None
@@ -274,7 +274,8 @@ class MixturePrior(tfp.distributions.Distribution):
 
   def _as_component(self, component, shape):
     """Converts the component of each noise of `shape`, and refuses one that would be broadcast or does not exist."""
-    component = tf.convert_to_tensor(component, None if hasattr(component, 'dtype') else tf.int32)
+    # An empty list would become floats.
+    component = tf.convert_to_tensor(component, tf.int32 if isinstance(component, list) and not component else None)
     batch = shape if shape.rank is None else shape[: shape.rank - self.event_shape.rank]
     expected = f'ints of shape {batch}, from 0 to {self.num_components - 1}'
     suits, found = component.dtype.is_integer and component.shape.is_compatible_with(batch), None

@@ -171,6 +171,16 @@ def test_classes_of_the_prior_alone():
   )
 
 
+@pytest.mark.parametrize(('build', 'shape'), [(flows.nice, (2, 2, 1)), (flows.vectors, (2,))])
+def test_a_flow_with_classes_is_the_base_of_another_distribution(build, shape):
+  """TFP does not ask a base distribution for its `log_prob`."""
+  flow = build(shape, couplings=2, hidden_units=8, classes=3)
+  scaled = tfb.Scale(4.0)(flow)
+  x = scaled.sample(3, seed=(0, 1)) / 4.0
+  expected = flow.log_prob(x) - flow.event_shape.num_elements() * np.log(4.0)
+  np.testing.assert_allclose(scaled.log_prob(4.0 * x), expected, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_parts_of_tfps_distributions():
   flow, x, y = random_flow('label'), images(4), tf.constant([0, 2, 1, 1])

@@ -120,6 +120,8 @@ def test_components_of_any_integer_type_and_wrong_ones():
     message = re.escape(f'`component` must be ints of shape (4,), from 0 to 3. Got: {found}')
     with pytest.raises(ValueError, match=f'^{message}'):
       prior.log_prob(MEANS, component=np.array(component))
+  with pytest.raises(ValueError, match=r'^`component` must be ints'):
+    prior.log_prob(MEANS, component=[0.5] * 4)
   for scale in (-1.0, [0.5, 1.0]):  # A vector would be broadcast along the events.
     with pytest.raises(ValueError, match='`scale` must be a number of at least 0'):
       MixturePrior(MEANS, scale=scale)

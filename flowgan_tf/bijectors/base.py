@@ -16,7 +16,8 @@ from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 # Arguments of TFP's methods, beside which a chain passes on the keywords of its parts by name.
 _OF_TFP = {
   *('self', 'x', 'y', 'xs', 'ys', 'input', 'forward', 'event_ndims', 'name', 'forward_name', 'inverse_name', 'dtype'),
-  *('step_fn', 'tangent_space', 'backward_compat'),
+  *('step_fn', 'tangent_space', 'backward_compat', 'increased_dof', 'packed_xs', 'packed_ys', 'x_event_ndims'),
+  *('y_event_ndims', 'args', 'b', 'bij', 'nd'),
 }
 
 
@@ -47,12 +48,6 @@ class OnePassBijector(tfp.bijectors.Bijector):
   def _cached_inverse(self, y, **kwargs):
     x, ildj = self._inverse_and_log_det(y, **kwargs)
     return x, {'ildj': ildj}
-
-  def _forward(self, x, **kwargs):
-    return self._forward_and_log_det(x, **kwargs)[0]
-
-  def _inverse(self, y, **kwargs):
-    return self._inverse_and_log_det(y, **kwargs)[0]
 
   # TFP calls these only if a caller asks for the log-det before the value.
 
@@ -190,10 +185,11 @@ def _takes(module: tf.Module, name: str) -> bool:
   if (accepts := getattr(module, f'accepts_{name}', None)) is not None:
     return accepts
   functions = [(module.parameters or {}).get(key) for key in ('bijector_fn', 'shift_and_log_scale_fn')]
-  return any(_has(function, name) for function in (module._forward, *functions) if function)
+  return any(has_argument(function, name) for function in (module._forward, *functions) if function)
 
 
-def _has(function: Callable, argument: str) -> bool:
+def has_argument(function: Callable, argument: str) -> bool:
+  """Whether a function or a network takes an argument of this name."""
   if isinstance(function, KerasModule) and argument == 'condition':
     return function.condition_shape is not None
   return argument in inspect.signature(function).parameters

@@ -1,6 +1,5 @@
 """Couplings: a network reads one part of the event, and chooses a bijector of the other part."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, has_argument
 from flowgan_tf.errors import UsageError, check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
@@ -93,10 +92,7 @@ class Coupling(VariableBijector, OnePassBijector):
       trainable = isinstance(conditioner, tf.Module) and bool(conditioner.trainable_variables)
       check('conditioner', conditioner, 'a Keras layer or a tf.Module with trainable variables', trainable)
       self._conditioner = conditioner
-      if isinstance(conditioner, KerasModule):
-        self.accepts_condition = conditioner.condition_shape is not None
-      else:
-        self.accepts_condition = 'condition' in inspect.signature(conditioner.__call__).parameters
+      self.accepts_condition = has_argument(conditioner, 'condition')
       if condition_shape is not None:
         taken = getattr(conditioner, 'condition_shape', condition_shape) if self.accepts_condition else None
         suits = taken is not None and tuple(condition_shape) == tuple(taken)

@@ -157,5 +157,6 @@ def lattice(event_shape: Sequence[int], size: int, swap: bool = False) -> Mask:
 
 def _pixels(event_shape: Sequence[int], number: Callable, swap: bool) -> Mask:
   """Keeps all channels of the pixels whose number, a function of row and column, is odd, or even if `swap`."""
+  check('event_shape', event_shape, '(height, width, channels)', len(event_shape) == 3)
   row, column, _ = np.indices(tuple(event_shape))
   return BinaryMask((number(row, column) + swap) % 2)

@@ -31,11 +31,11 @@ class Squeeze(tfp.bijectors.Bijector):
     return True
 
   def _forward(self, x):
-    _require_divisible(x, (2, 2, 1), 'an even height and width')
+    _require_divisible(x.shape, (2, 2, 1), 'an even height and width')
     return space_to_depth(x, 2)
 
   def _inverse(self, y):
-    _require_divisible(y, (1, 1, 4), 'a number of channels divisible by 4')
+    _require_divisible(y.shape, (1, 1, 4), 'a number of channels divisible by 4')
     return depth_to_space(y, 2)
 
   def _forward_log_det_jacobian(self, x):
@@ -44,12 +44,14 @@ class Squeeze(tfp.bijectors.Bijector):
   def _forward_event_shape(self, shape):
     if shape.rank is None:
       return shape
+    _require_divisible(shape, (2, 2, 1), 'an even height and width')
     *front, height, width, channels = shape
     return tf.TensorShape([*front, height and height // 2, width and width // 2, channels and 4 * channels])
 
   def _inverse_event_shape(self, shape):
     if shape.rank is None:
       return shape
+    _require_divisible(shape, (1, 1, 4), 'a number of channels divisible by 4')
     *front, height, width, channels = shape
     return tf.TensorShape([*front, height and 2 * height, width and 2 * width, channels and channels // 4])
 
@@ -60,10 +62,10 @@ class Squeeze(tfp.bijectors.Bijector):
     return tf.concat([shape[:-3], shape[-3:] * [2, 2, 1] // [1, 1, 4]], axis=0)
 
 
-def _require_divisible(x: tf.Tensor, divisors: tuple[int, ...], what: str) -> None:
-  sizes = (None,) * 3 if x.shape.rank is None else x.shape[-3:]
+def _require_divisible(shape: tf.TensorShape, divisors: tuple[int, ...], what: str) -> None:
+  sizes = (None,) * 3 if shape.rank is None else shape[-3:]
   if any(size is not None and size % divisor for size, divisor in zip(sizes, divisors, strict=True)):
-    raise UsageError(f'`Squeeze` needs {what}. Got: an input of shape {x.shape}.')
+    raise UsageError(f'`Squeeze` needs {what}. Got: an input of shape {shape}.')
 
 
 class FactorOut(VariableBijector, OnePassBijector):
@@ -91,9 +93,9 @@ class FactorOut(VariableBijector, OnePassBijector):
       UsageError: If the number of channels is odd, or `bijector` changes the shape of its event.
     """
     parameters = dict(locals())
-    height, width, channels = event_shape
-    check('event_shape', event_shape, '(height, width, an even number of channels)', channels % 2 == 0)
-    half = (height, width, channels // 2)
+    suits = len(event_shape) == 3 and event_shape[-1] % 2 == 0
+    check('event_shape', event_shape, '(height, width, an even number of channels)', suits)
+    half = (*event_shape[:2], event_shape[2] // 2)
     returned = bijector.forward_event_shape(half)
     if not returned.is_compatible_with(half):
       raise UsageError(

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from flowgan_tf.errors import check_bool, check_integer, check_integers, check_memory
+from flowgan_tf.errors import check, check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.plugins import Registry, refusal
 
@@ -108,6 +108,7 @@ def _finish(layers, image_shape, condition_shape, dtype, name):
     model = keras.Sequential([*layers, last], name=name)
     model.build((None, *image_shape))
     return model
+  check('condition_shape', condition_shape, 'the shape of a vector or an image', len(condition_shape) in (1, 3))
   wide = 'float64' if dtype == 'float64' else 'float32'
   images, condition = keras.Input(image_shape, dtype=wide), keras.Input(condition_shape, dtype=wide)
   if len(condition_shape) == 3:

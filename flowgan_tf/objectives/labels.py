@@ -54,5 +54,5 @@ class Labels(Term):
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `class_loss`, in nats per labelled image."""
     labelled = replicas.mean([drawn.means['labelled']])[0]  # The mean is over the labelled images of all replicas.
-    class_loss = drawn.means['surprise'] / tf.maximum(labelled, 1e-6)
+    class_loss = tf.cast(drawn.means['surprise'] / tf.maximum(labelled, 1e-6), tf.float32)
     return self.settings.class_weight * class_loss, {'class_loss': class_loss}

@@ -64,6 +64,7 @@ def test_masks_that_would_keep_or_change_nothing_are_refused():
     lambda: masks.channel((4, 4, 1)),
     lambda: masks.checkerboard((2, 2, 3), size=2),
     lambda: masks.checkerboard((4, 4, 1), size=0),
+    lambda: masks.checkerboard((4, 4)),
     lambda: masks.rows((1, 4, 3)),
     lambda: masks.columns((4, 1, 3)),
     lambda: masks.lattice((4, 4, 3), 1),

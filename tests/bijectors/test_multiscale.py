@@ -69,7 +69,10 @@ def test_shapes_that_do_not_fit_are_refused():
     (lambda: Squeeze().forward(tf.zeros((2, 3, 4, 1))), r'even height and width.*Got: '),
     (lambda: Squeeze().forward(tf.zeros((2, 4, 3, 1))), r'even height and width.*Got: '),
     (lambda: Squeeze().inverse(tf.zeros((1, 2, 2, 6))), r'divisible by 4.*Got: '),
+    (lambda: Squeeze().forward_event_shape((5, 4, 1)), r'even height and width.*Got: '),
+    (lambda: Squeeze().inverse_event_shape((2, 2, 5)), r'divisible by 4.*Got: '),
     (lambda: FactorOut(tfb.Exp(), (2, 2, 3)), r'`event_shape`.*Got: \(2, 2, 3\)'),
+    (lambda: FactorOut(tfb.Exp(), (4, 4)), r'`event_shape`.*Got: \(4, 4\)'),
     (lambda: FactorOut(tfb.Invert(Squeeze()), (2, 2, 8)), r'^`bijector` must keep .*, \(2, 2, 4\)\. Got: '),
   ):
     with pytest.raises(ValueError, match=message):

@@ -123,6 +123,11 @@ def test_second_order_gradients():
     assert_slope(penalty, kernel, gradient)
 
 
+def test_a_condition_is_a_vector_or_an_image():
+  with pytest.raises(ValueError, match='`condition_shape` must be the shape of a vector or an image'):
+    dense_critic((5,), condition_shape=(2, 3))
+
+
 @pytest.mark.parametrize('condition_shape', [(3,), (2, 2, 2), (16, 16, 1)])
 def test_a_conditional_critic_by_hand(condition_shape):
   """A projection of vectors, D(x, c) = w f(x) + b + f(x) V c, and further channels for images."""

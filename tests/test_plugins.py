@@ -499,7 +499,9 @@ def test_a_config_file_runs_once_and_a_shipped_one_is_no_place_for_plug_ins(modu
   assert not any(path.endswith('configs') for path in sys.path)
 
 
-def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module):
+def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module, tmp_path):
+  (tmp_path / 'export').mkdir()
+  (tmp_path / 'export' / 'saved_model.pb').touch()
   config, record = default_config(steps=2), {'checkpoint': 'latest', 'step': 2}
   study = Study({**record, 'plugin': 'my_parts:BRIGHTNESS', 'settings': {'few': 5, 'sizes': [8, 4]}}, {})
   found = mock.Mock(config=config, step=2, tested=lambda: [record], studies={'brightness': study})

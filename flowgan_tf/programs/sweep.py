@@ -131,7 +131,7 @@ def _is_finished(workdir, config, analyses):
   }
   trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
   evaluated = steps.get('latest') == config.steps and samples <= {FLAGS.samples}
-  exported = (workdir / 'export' / 'saved_model.pb').exists()
+  exported = pathlib.Path(workdir, 'export', 'saved_model.pb').exists()
   return trained and evaluated and exported and as_json(analyses).items() <= measured.items()
 
 

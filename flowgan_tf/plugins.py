@@ -80,7 +80,7 @@ def refusal(function: Callable, *args: object, **kwargs: object) -> str:
   return ''
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
   """Says which line of the user's own files raised an exception, such as ', my_flow.py, line 3'; '' if none did."""
   folders = (os.path.dirname(__file__), *map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib')))
   libraries = ('<', *(os.path.join(folder, '') for folder in folders))
@@ -129,7 +129,7 @@ class Registry(dict[str, T]):
     module, _, attribute = name.partition(':')
     try:
       found = importlib.import_module(module)
-    except Exception as error:  # A module can raise anything.
+    except (Exception, SystemExit) as error:  # A module can raise anything.
       if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
         said = f' needs the Python module {module}, beside the config file or on PYTHONPATH ({error})'
       else:

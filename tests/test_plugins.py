@@ -457,6 +457,7 @@ def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(modul
     ('import no_such_module', r'the module cannot be used \(ModuleNotFoundError: No module .*no_such_module'),
     ('\n1 / 0', r'the module cannot be used \(ZeroDivisionError: division by zero, .*/my_parts\.py, line 2\)$'),
     ('import json\njson.loads("")', r'the module cannot be used \(JSONDecodeError: .*, .*/my_parts\.py, line 2\)$'),
+    ('import sys\nsys.exit(0)', r'the module cannot be used \(SystemExit: 0, .*/my_parts\.py, line 2\)$'),
     ('\nx = = 1', r'the module cannot be used \(SyntaxError: .* \(my_parts\.py, line 2\)\)$'),
   ):
     (module / 'my_parts.py').write_text(text)
@@ -509,7 +510,7 @@ def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module, tmp_path):
     sweep = importlib.import_module('flowgan_tf.programs.sweep')
     flags.FLAGS(['sweep'])
     for few in (5, 6):
-      assert sweep._is_finished('run', config, {'my_parts:BRIGHTNESS': {'few': few, 'sizes': (8, 4)}}) == (few == 5)
+      assert sweep._is_finished(tmp_path, config, {'my_parts:BRIGHTNESS': {'few': few, 'sizes': (8, 4)}}) == (few == 5)
 
 
 def test_a_page_leaves_out_the_section_of_an_analysis_that_is_missing(module, caplog):

@@ -19,7 +19,7 @@ def named_weights(generator: Generator) -> dict[str, np.ndarray]:
     UsageError: If two variables have the same name.
   """
   paths = [variable.name.removesuffix(':0').split('/') for variable in generator.variables]
-  parts = {tuple(path[:depth]) for path in paths for depth in range(1, len(path))}
+  parts = dict.fromkeys(tuple(path[:depth]) for path in paths for depth in range(1, len(path)))
   plain, made = {(): ''}, collections.Counter[str]()
   for *parents, name in sorted(parts, key=lambda part: [len(part), *map(_kind_and_number, part)]):
     kind = f'{plain[tuple(parents)]}{_kind_and_number(name)[0]}'

@@ -29,6 +29,14 @@ def test_names_and_values_are_those_of_the_same_flow_made_earlier():
   assert names['histogram_logit_0/residual_conditioner_1/weight_norm_conv2d_0/gain'].shape == (2,)
 
 
+def test_names_that_end_alike_keep_the_order_in_which_they_were_made():
+  """Python sorts sets in another order in each process."""
+  for made in (('norm', 'norm_0'), ('norm_0', 'norm')):
+    variables = [tf.Variable(float(i), name=f'net/{name}/gain') for i, name in enumerate(made)]
+    found = named_weights(types.SimpleNamespace(variables=variables))
+    assert found == {'net_0/norm_0/gain': 0.0, 'net_0/norm_1/gain': 1.0}
+
+
 def test_a_name_that_occurs_twice_is_refused():
   generator = types.SimpleNamespace(variables=[tf.Variable(float(i), name='scale') for i in range(2)])
   with pytest.raises(UsageError, match=r'^scale:0: two variables of the generator have this name'):

@@ -187,15 +187,12 @@ class KerasModule(HiddenFromKeras):
     if owner is not None:
       _check_owner(owner, [v._value for v in self._layer.variables], self._layer.name)
     self._follow_layer()  # A tape records only what is trainable.
-    event_ndims = len(self._input_shape)
-    batch_shape = tf.shape(x)[: tf.rank(x) - event_ndims]
-    inputs = [tf.reshape(x, (-1, *self._input_shape)) if x.shape.rank != event_ndims + 1 else x]
+    batch_shape = tf.shape(x)[: tf.rank(x) - len(self._input_shape)]
+    inputs = [tf.reshape(x, (-1, *self._input_shape))]
     if self.condition_shape is not None:
       condition = tf.broadcast_to(condition, tf.concat([batch_shape, self.condition_shape], axis=0))
       inputs.append(tf.cast(tf.reshape(condition, (-1, *self.condition_shape)), x.dtype))
     y = tf.cast(self._apply(inputs, training), x.dtype)
-    if x.shape.rank == event_ndims + 1:
-      return y
     return tf.reshape(y, tf.concat([batch_shape, self.output_event_shape], axis=0))
 
   @contextlib.contextmanager
@@ -223,11 +220,9 @@ class KerasModule(HiddenFromKeras):
     state = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._layer.non_trainable_variables]
     after = []
 
-    count = len(inputs)
-
     def network(*arguments):
-      values = arguments[count:]
-      with keras.StatelessScope([*zip(weights, values, strict=True), *state]) as scope:
+      count = len(inputs)
+      with keras.StatelessScope([*zip(weights, arguments[count:], strict=True), *state]) as scope:
         y = self._call(self._layer, arguments[:count], training)
       after.append([scope.get_current_value(variable) for variable, _ in state])
       return y

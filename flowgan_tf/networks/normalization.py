@@ -55,8 +55,20 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
     return outputs
 
 
+class _WithEpsilon(keras.layers.Layer):
+  def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
+    super().__init__(**kwargs)
+    self.epsilon = epsilon
+
+  def compute_output_shape(self, input_shape):
+    return input_shape
+
+  def get_config(self):
+    return {**super().get_config(), 'epsilon': self.epsilon}
+
+
 @keras.saving.register_keras_serializable(package='flowgan_tf')
-class ScalarBatchNormalization(keras.layers.Layer):
+class ScalarBatchNormalization(_WithEpsilon):
   """Batch norm with ONE mean and ONE variance for the whole batch and all features.
 
   ```none
@@ -71,8 +83,8 @@ class ScalarBatchNormalization(keras.layers.Layer):
 
   def __init__(self, momentum: float = 0.9, epsilon: float = 1e-6, **kwargs: Any):
     """Builds the layer. An update keeps the share `momentum` of the old running statistics, and `epsilon` is `e`."""
-    super().__init__(**kwargs)
-    self.momentum, self.epsilon = momentum, epsilon
+    super().__init__(epsilon, **kwargs)
+    self.momentum = momentum
 
   def build(self, input_shape):
     scalar = {'shape': (), **_wide(self)}
@@ -84,7 +96,8 @@ class ScalarBatchNormalization(keras.layers.Layer):
   def call(self, x, training=False):
     wide = ops.cast(x, self.gain.dtype)
     if training and self.trainable:
-      mean, variance = ops.moments(wide, axes=None)
+      mean = ops.mean(wide)
+      variance = ops.mean(ops.square(wide - mean))  # `ops.moments` has wrong second derivatives.
       for running, batch in ((self.mean, mean), (self.variance, variance)):
         moved = self.momentum * running + (1 - self.momentum) * ops.stop_gradient(batch)
         # The moments of an empty batch are not numbers, and running statistics would never recover from them.
@@ -94,23 +107,8 @@ class ScalarBatchNormalization(keras.layers.Layer):
     scale = self.gain * ops.rsqrt(variance + self.epsilon)
     return ops.cast((wide - mean) * scale + self.bias, self.compute_dtype)
 
-  def compute_output_shape(self, input_shape):
-    return input_shape
-
   def get_config(self):
-    return {**super().get_config(), 'momentum': self.momentum, 'epsilon': self.epsilon}
-
-
-class _WithEpsilon(keras.layers.Layer):
-  def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
-    super().__init__(**kwargs)
-    self.epsilon = epsilon
-
-  def compute_output_shape(self, input_shape):
-    return input_shape
-
-  def get_config(self):
-    return {**super().get_config(), 'epsilon': self.epsilon}
+    return {**super().get_config(), 'momentum': self.momentum}
 
 
 @keras.saving.register_keras_serializable(package='flowgan_tf')
@@ -132,6 +130,7 @@ class LastAxisNormalization(_WithEpsilon):
   """
 
   def build(self, input_shape):
+    self.input_spec = keras.layers.InputSpec(axes={-1: input_shape[-1]})
     self.gamma = self.add_weight(shape=(input_shape[-1],), initializer='ones', name='gamma', **_wide(self))
     self.beta = self.add_weight(shape=(input_shape[-1],), initializer='zeros', name='beta', **_wide(self))
 

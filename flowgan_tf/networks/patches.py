@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from flowgan_tf.errors import check
 from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.modulation import beside, is_image, joined_shapes, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
@@ -94,6 +95,7 @@ class PatchConditioner(keras.layers.Layer):
     if condition is not None and is_image(condition.shape):
       x = beside(x, condition)
     elif condition is not None:
+      check('condition', 'one', 'None, as in the first call of the network', hasattr(self, '_modulation'))
       modulations = tf.split(self._modulation(condition), len(modulations), axis=-1)
     h = self._embedding(to_patches(x, self.patch_size)) + self._positions
     for i, block in enumerate(self._blocks):

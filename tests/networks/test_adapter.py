@@ -37,14 +37,15 @@ def test_a_checkpoint_holds_each_variable_once_under_a_name_of_ours(tmp_path):
   assert [key.split('/')[:3] for key in keys] == [['module', '_tf_variables', name] for name in names]
 
 
-@pytest.mark.parametrize('batch_spec', [(), (5,), (2, 3), (None,), (2, None)])
+@pytest.mark.parametrize('batch_spec', [(), (5,), (2, 3), (None,), (2, None), ('rank',)])
 def test_any_number_of_batch_dimensions(batch_spec):
   module = KerasModule(keras.layers.Conv2D(3, 1, dtype='mixed_bfloat16'), (2, 2, 4))
-  batch_shape = [5 if side is None else side for side in batch_spec]
+  batch_shape = [side if isinstance(side, int) else 5 for side in batch_spec]
   x = tf.random.stateless_normal((*batch_shape, 2, 2, 4), seed=(0, 0))
   kernel, bias = module.layer.kernel.numpy()[0, 0], module.layer.bias.numpy()
   assert module.output_event_shape == (2, 2, 3)
-  for call in (module, tf.function(module, input_signature=[tf.TensorSpec((*batch_spec, 2, 2, 4))])):
+  spec = [None] * 4 if 'rank' in batch_spec else [*batch_spec, 2, 2, 4]
+  for call in (module, tf.function(module, input_signature=[tf.TensorSpec(spec)])):
     y = call(x)
     assert y.shape == (*batch_shape, 2, 2, 3) and y.dtype == tf.float32  # as the input
     np.testing.assert_allclose(y, x.numpy() @ kernel + bias, rtol=0.05, atol=0.05)

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -106,17 +108,30 @@ def test_last_axis_normalization_of_a_large_mean_is_as_exact_as_keras():
   assert errors[0] <= errors[1] < 1e-4
 
 
-@pytest.mark.parametrize(('mode', 'shape'), [('eager', (1, 5, 32)), ('graph', (5, 32))])
-def test_second_derivatives_of_last_axis_normalization(mode, shape):
-  """Against automatic differentiation of the formula; Keras' own layer gives something else."""
+def test_rows_of_another_width_are_refused():
+  layer, _ = layer_norms('float64')
+  with pytest.raises(ValueError, match='expected axis -1 of input shape to have value 32'):
+    layer(tf.zeros((3, 64)))
+
+
+@pytest.mark.parametrize(
+  ('mode', 'shape', 'axes'), [('eager', (1, 5, 32), -1), ('graph', (5, 32), -1), ('eager', (5, 32), None)]
+)
+def test_second_derivatives(mode, shape, axes):
+  """Against automatic differentiation of the formula; Keras' own layers and moments give something else."""
   rng = np.random.default_rng(0)
   x, *weights = (tf.constant(rng.normal(size=shape)) for _ in range(3))
-  layer, _ = layer_norms('float64')
-  variables = [layer.gamma.value, layer.beta.value]
+  if axes is None:
+    norm = ScalarBatchNormalization(epsilon=1e-3, dtype='float64')
+    norm.build(shape)
+    layer, variables = functools.partial(norm, training=True), [norm.gain.value, norm.bias.value]
+  else:
+    layer, _ = layer_norms('float64')
+    variables = [layer.gamma.value, layer.beta.value]
 
   def formula(x):
-    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(centred**2, axis=-1, keepdims=True)
+    centred = x - tf.reduce_mean(x, axis=axes, keepdims=True)
+    variance = tf.reduce_mean(centred**2, axis=axes, keepdims=True)
     return variables[0] * centred / tf.sqrt(variance + 1e-3) + variables[1]
 
   def second_derivatives(function, variables):

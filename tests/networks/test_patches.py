@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from scipy import special
 
 from flowgan_tf.networks import MixerConditioner
@@ -42,6 +43,8 @@ def test_the_network_around_the_blocks():
   y = dense(normalised(h, network._norm), network._last).reshape(2, 3, 2, 2, 3)
   np.testing.assert_allclose(network(x), np.concatenate([y[0], y[1]], axis=2), rtol=1e-9, atol=1e-9)
   assert network(x[:0]).shape == (0, 2, 4, 3)
+  with pytest.raises(ValueError, match='`condition` must be None, as in the first call of the network'):
+    network([x, x[:, 0, 0]])
 
 
 def test_a_mixer_block_is_two_perceptrons_over_patches_and_over_features():

@@ -127,7 +127,7 @@ release: wheel
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(NIGHTLY) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find bin flowgan_tf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find bin flowgan_tf tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two kinds of TensorFlow share their files: another EXTRA starts from an empty environment.
 $(INSTALLED): setup.py requirements/base.txt requirements/cpu.txt

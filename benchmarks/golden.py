@@ -98,12 +98,12 @@ def main(_: list[str]) -> int:
         raise SystemExit(f'{name}: {done.stderr.strip().splitlines()[-1]}')
       found[name] = numbers_of(workdir)
       print(name, found[name]['generator'], found[name]['log'], flush=True)
-  path = pathlib.Path(FLAGS.json)
+  path, status = pathlib.Path(FLAGS.json), 0
+  old = json.loads(path.read_text()) if path.exists() else {}
   if not FLAGS.compare:
-    write_atomically(path, json.dumps(found, indent=1))
+    write_atomically(path, json.dumps(old | found, indent=1))
     return 0
-  old, status = json.loads(path.read_text()), 0
-  for name in found | old:
+  for name in FLAGS.only or found | old:
     hashes, before = found.get(name, {}), old.get(name, {})
     if changed := [part for part in hashes | before if hashes.get(part) != before.get(part)]:
       print(f'{name}: {", ".join(changed)} differ')

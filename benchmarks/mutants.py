@@ -27,6 +27,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from flowgan_tf.files import write_atomically
+
 PACKAGE = 'flowgan_tf'
 ROOMS = {
   'bijectors': ['bijectors/*.py'],
@@ -304,11 +306,8 @@ def run(root: pathlib.Path, mutants: list[dict], results: pathlib.Path, args: ar
       for future in concurrent.futures.as_completed([pool.submit(test, *task) for task in tasks]):
         result = future.result()
         known[result['id']] = result
-        partial = results.with_suffix('.part')
-        partial.write_text(json.dumps(list(known.values()), indent=1))
-        partial.replace(results)
+        write_atomically(results, json.dumps(list(known.values()), indent=1))
         print(f'{result["id"]:<14}{result["outcome"]:<10}{result["seconds"]:6.0f} s  {result["by"][:120]}', flush=True)
-  results.write_text(json.dumps(list(known.values()), indent=1))
   return [known[mutant['id']] for mutant in mutants]
 
 

@@ -1,4 +1,4 @@
-"""Runs a program of the checkout with the checkout's own .venv, unless another environment is active."""
+"""Runs a program of the checkout with the checkout's own .venv, unless another virtual environment is active."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ _PYTHON = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 
 
 def run(program: str) -> None:
-  """Starts `flowgan_tf/programs/<program>.py`, in .venv if there is one and no environment is active."""
+  """Starts `flowgan_tf/programs/<program>.py`, in .venv if there is one and no virtual environment is active."""
   if sys.prefix == sys.base_prefix and os.path.exists(_PYTHON):
     os.execv(_PYTHON, [_PYTHON, *sys.argv])
   try:

@@ -14,6 +14,10 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check
 
+if keras.backend.backend() != 'tensorflow':
+  found = keras.backend.backend()
+  raise ImportError(f"flowgan_tf needs Keras with TensorFlow: set KERAS_BACKEND to 'tensorflow'. Got: {found!r}.")
+
 
 class HiddenFromKeras(tf.Module):
   """Base of modules whose variables a Keras layer does not see: they refuse to become a layer's attribute.

@@ -28,6 +28,7 @@ FLAGS = flags.FLAGS
 
 # This must come before anything imports TensorFlow, as a config file may do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ['KERAS_BACKEND'] = 'tensorflow'  # Users of JAX may have set another one for their own programs.
 
 _FAILURE = 1
 _USAGE_ERROR = 2

@@ -1,4 +1,5 @@
 import copy
+import importlib.util
 from unittest import mock
 
 import keras
@@ -11,6 +12,14 @@ import flowgan_tf as fg
 from flowgan_tf.bijectors import AdditiveCoupling, masks
 from flowgan_tf.networks import KerasModule, dense_conditioner
 from tests.tiny import MODES
+
+
+def test_another_backend_of_keras_is_refused():
+  spec = importlib.util.find_spec('flowgan_tf.networks.adapter')
+  module = importlib.util.module_from_spec(spec)
+  said = r"set KERAS_BACKEND to 'tensorflow'\. Got: 'jax'\."
+  with mock.patch('keras.backend.backend', return_value='jax'), pytest.raises(ImportError, match=said):
+    spec.loader.exec_module(module)
 
 
 def test_wrong_conditioners_are_refused():

@@ -99,7 +99,7 @@ def main(_: list[str]) -> int:
       found[name] = numbers_of(workdir)
       print(name, found[name]['generator'], found[name]['log'], flush=True)
   path, status = pathlib.Path(FLAGS.json), 0
-  old = json.loads(path.read_text()) if path.exists() else {}
+  old = json.loads(path.read_text()) if FLAGS.compare or path.exists() else {}
   if not FLAGS.compare:
     write_atomically(path, json.dumps(old | found, indent=1))
     return 0

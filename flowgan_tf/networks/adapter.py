@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from flowgan_tf.errors import UsageError, check
 
-if keras.backend.backend() != 'tensorflow':
-  found = keras.backend.backend()
-  raise ImportError(f"flowgan_tf needs Keras with TensorFlow: set KERAS_BACKEND to 'tensorflow'. Got: {found!r}.")
+if (_backend := keras.backend.backend()) != 'tensorflow':
+  raise ImportError(f"flowgan_tf needs Keras with TensorFlow: set KERAS_BACKEND to 'tensorflow'. Got: {_backend!r}.")
 
 
 class HiddenFromKeras(tf.Module):

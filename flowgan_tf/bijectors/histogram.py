@@ -1,14 +1,14 @@
 """The logit of cumulative probabilities, which makes the distribution of each pixel a logistic one."""
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape, clip
+from flowgan_tf.bijectors.grids import grids, turns
 from flowgan_tf.errors import check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
@@ -130,13 +130,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       expected = f'at most {most} for events of shape {self._event_shape}'
       check('conditioners', len(conditioners), expected, len(conditioners) <= most)
       # The inverse first finds the entries that depend on no network. Then the networks predict, the last one first.
-      grids = list(itertools.islice(_grids(self._event_shape), len(conditioners)))[::-1]
-      index = np.arange(self._size).reshape(self._event_shape)
-      entries = [index[slices].ravel() for _, _, slices in grids]
-      self._entries = [np.setdiff1d(index, np.concatenate([*entries, []])), *entries]
+      self._grids = grids(self._event_shape, len(conditioners))[::-1]
+      self._entries = turns(self._event_shape, self._grids)
       self._places = np.argsort(np.concatenate(self._entries))
-      self._seen = [seen[..., np.newaxis] * 1.0 for _, seen, _ in grids]
-      self._slices = [slices for *_, slices in grids]
       inputs = (*self._event_shape[:-1], 2 * self._event_shape[-1]) if conditioners else ()
       self._conditioners = [
         KerasModule(conditioner, inputs, condition_shape=condition_shape) for conditioner in conditioners
@@ -158,7 +154,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   @staticmethod
   def distances(event_shape: Sequence[int]) -> list[int]:
     """Returns, for each possible network, how far its own pixels are from the nearest one that it sees."""
-    return [distance for distance, *_ in _grids(event_shape)]
+    return [grid.distance for grid in grids(event_shape)]
 
   @property
   def histograms(self) -> tf.Variable:
@@ -259,8 +255,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     groups = tf.gather(groups, self._entries[turn])[tf.newaxis]
     if turn == 0:
       return groups
-    seen = inputs * tf.constant(self._seen[turn - 1], inputs.dtype)
-    output = self._conditioners[-turn](seen, training=training, condition=condition)[:, *self._slices[turn - 1]]
+    grid = self._grids[turn - 1]
+    seen = inputs * tf.constant(grid.seen[..., np.newaxis], inputs.dtype)
+    output = self._conditioners[-turn](seen, training=training, condition=condition)[:, *grid.own]
     output = tf.reshape(output, (-1, *groups.shape[1:]))
     return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 
@@ -398,18 +395,3 @@ def _group_edges(bins: int) -> np.ndarray:
   """Returns the first bin of each group, and `bins`."""
   lower = np.round(np.array(_GROUP_EDGES) / 256 * bins)
   return np.unique(np.concatenate([[0, 1, bins - 1, bins], lower, bins - lower]).astype(np.int32))
-
-
-def _grids(event_shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray, tuple[slice, ...]]]:
-  """Yields for each network its distance, the pixels that it sees, `[height, width]`, and slices of its own pixels."""
-  if len(event_shape) != 3:
-    return
-  left, distance = np.ones(event_shape[:2], bool), 1
-  while np.count_nonzero(left) > 1:
-    for offsets in ((0, distance), (distance, 0), (distance, distance)):
-      slices = tuple(slice(offset, None, 2 * distance) for offset in offsets)
-      if left[slices].any():
-        left = left.copy()
-        left[slices] = False
-        yield distance, left, slices
-    distance *= 2

@@ -114,6 +114,17 @@ class FlowModel(keras.Model):
       self.input_spec = keras.InputSpec(shape=(None, *flow.event_shape))
     self.built = True
 
+  @property
+  def trainable(self) -> bool:
+    """Whether the flow is trained. Setting it freezes or frees the flow with all its networks."""
+    return super().trainable
+
+  @trainable.setter
+  def trainable(self, value: bool) -> None:
+    keras.Model.trainable.fset(self, value)
+    for module in _keras_modules(self.flow):
+      module.trainable = value
+
   def call(self, inputs: tf.Tensor | Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
     """Log-density of images `[batch, *event_shape]`, `[batch]`, in nats with respect to the unit cube.
 
@@ -334,10 +345,10 @@ class FlowModel(keras.Model):
     flow = build(tuple(config['image_shape']), **keras.saving.deserialize_keras_object(config['arguments']))
     flow.class_names = config.get('class_names')
     model = cls(flow, name=config['name'])
+    model.trainable = config['trainable']
     for module, frozen in zip(_keras_modules(flow), config['frozen'], strict=True):
       for i, layer in enumerate(module.layer._flatten_layers()):
         layer.trainable = i not in frozen
-    model.trainable = config['trainable']
     for i, variable in enumerate(model._flow_variables):
       variable.trainable = i not in config['frozen_variables']
     return model

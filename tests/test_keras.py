@@ -291,6 +291,12 @@ def test_what_is_frozen_stays_so_in_training_and_in_a_file(tmp_path):
   model.trainable = True
   assert len(model.flow.trainable_variables) == len(other.trainable_variables) == 17
   coupling = next(m for m in model.flow.submodules if isinstance(m, fg.bijectors.AdditiveCoupling))
+  coupling.conditioner.trainable = False
+  left = len(model.trainable_variables)
+  assert left == len(saved_and_loaded(model, tmp_path).trainable_variables) < 17
+  model.trainable = False
+  model.trainable = True  # This frees a network that was frozen by itself, as in Keras.
+  assert len(model.flow.trainable_variables) == 17
   scaling = next(v for v in model.variables if v.name == 'log_scale')
   frozen = [coupling.conditioner.layer.trainable_variables[0], scaling]
   for variable in frozen:

@@ -20,6 +20,7 @@ choices = lazy_import('flowgan_tf.flows.couplings')
 making = lazy_import('flowgan_tf.flows.making')
 networks = lazy_import('flowgan_tf.networks')
 
+_COMPARED = 10_000  # rows whose values are compared
 _LARGEST = 1e30  # of numbers in rows; its inverse is the smallest standard deviation: float32 ends at 3e38 and 1e-38
 
 
@@ -135,8 +136,9 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
     rows: The training vectors, floats `[n, d]`.
 
   Raises:
-    ValueError: If the flow is of another kind; if the rows have another shape or type or are not finite; or if a column
-      varies too little to be told apart in float32, as does a constant, whose density would be infinite.
+    ValueError: If the flow is of another kind; if the rows have another shape or type or are not finite; if a column
+      varies too little to be told apart in float32, as does a constant, whose density would be infinite; or if it has
+      an outlier so far away that float32 does not tell the other values apart.
   """
   build = getattr(flow, '_build', None)
   check('flow', flow, 'a flow made by `vectors`', build is not None and build.func is vectors)
@@ -152,5 +154,16 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
     i = int(narrow.argmax())
     said = f'column {i} with mean {mean[i]:g} and standard deviation {std[i]:g}'
     raise UsageError(f'`rows` must vary in each column by more than float32 resolves. Got: {said}.', 'rows')
+  _check_outliers(rows, mean, std)
   shift.shift.assign(mean)
   scale.scale.assign(std)
+
+
+def _check_outliers(rows, mean, std):
+  """Refuses a column most of whose values become equal once they are standardised."""
+  for i, column in enumerate(rows[:_COMPARED].T):
+    scaled = (column.astype(np.float32) - np.float32(mean[i])) / np.float32(std[i])
+    if 2 * len(np.unique(scaled)) < len(np.unique(column)):
+      outlier = rows[np.abs(rows[:, i] - mean[i]).argmax(), i]
+      said = f'{outlier:g} in column {i}, beside which float32 does not tell most other values apart'
+      raise UsageError(f'`rows` must be without such outliers. Got: {said}.', 'rows')

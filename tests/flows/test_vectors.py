@@ -133,6 +133,7 @@ def test_wrong_shapes_are_refused(shape):
     (tiny, np.where(rows() > 1040, np.nan, rows()), '`rows` must be finite numbers'),
     (tiny, rows() * 1e30, '`rows` must be finite numbers, of at most 1e\\+30 in absolute value'),
     (tiny, rows() * [1, 1, 1e-39], 'Got: column 2 with mean'),
+    (tiny, np.where(rows() == rows()[5], np.float32([1e12, 0, 0]), rows()), 'Got: 1e\\+12 in column 0, beside which'),
     (tiny, rows()[:1], '`rows` must be at least two rows. Got: 1'),
     (lambda: flows.nice((1, 3, 1)), rows(), '`flow` must be a flow made by `vectors`. Got: '),
     (lambda: None, rows(), '`flow` must be a flow made by `vectors`. Got: None'),

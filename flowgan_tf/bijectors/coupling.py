@@ -128,6 +128,8 @@ class Coupling(VariableBijector, OnePassBijector):
     return bijector
 
   def _apply(self, direction, x, training, condition):
+    if not x.dtype.is_floating:  # A shift would be rounded to an integer.
+      raise UsageError(f'{self.name} expects floating-point numbers. Got: input of type {x.dtype.name}.')
     kept, changed = self._mask.split(x)
     bijector = self.given(kept, training, condition)
     if isinstance(bijector, tfp.bijectors.Bijector):

@@ -34,6 +34,16 @@ def test_additive_by_hand():
   assert coupling.forward_log_det_jacobian(tf.constant(x), event_ndims=1) == 0.0
 
 
+def test_integers_are_refused():
+  """A shift would be rounded."""
+  coupling = AdditiveCoupling(Affine([1.0, -2.0]), masks.even_odd(4))
+  for call in (coupling.forward, coupling.inverse):
+    with pytest.raises(
+      UsageError, match=r'^additive_coupling expects floating-point numbers\. Got: input of type int32'
+    ):
+      call(tf.constant([[1, 2, 3, 4]]))
+
+
 def test_affine_by_hand():
   # Two changed entries: shifts first, then h.
   coupling = AffineCoupling(Affine([1.0, -2.0, 0.3, 0.1]), masks.even_odd(4), log_scale_bound=0.7)

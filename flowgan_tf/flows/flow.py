@@ -20,7 +20,7 @@ from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
 from flowgan_tf.errors import check
 from flowgan_tf.flows.checks import check_events
-from flowgan_tf.flows.foreign import check_copyable, check_trainable, copy_prior, mend_shapes
+from flowgan_tf.flows.foreign import check_copyable, check_trainable, copy_bijector, copy_prior, mend_shapes
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.prior import MixturePrior
@@ -93,8 +93,9 @@ class Flow(Generator, _TransformedDistribution):
     Raises:
       ValueError: If `bijector` has no trainable variables, or holds a network that has not made its variables, or whose
         variables TFP does not see; if both `class_probs` and `condition_shape` are given; if one of them is given, and
-        neither bijector nor prior takes a condition; if none is given, and the bijector takes a condition; if the
-        prior has another number of classes; or as in `flowgan_tf.bijectors.bijector_kwargs`.
+        neither bijector nor prior takes a condition; if none is given, and the bijector takes a condition; if the prior
+        has another number of classes, or a batch shape although the flow is conditional; or as in
+        `flowgan_tf.bijectors.bijector_kwargs`.
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
@@ -108,6 +109,10 @@ class Flow(Generator, _TransformedDistribution):
     taken = self._networks_take_condition or prior_takes_label
     expected = 'a bijector that takes a `condition` if and only if the flow is conditional'
     check('bijector', bijector.name, expected, taken == self._is_conditional)
+    batch = getattr(distribution, 'batch_shape', None)
+    expected = 'a prior with the batch shape [] for a conditional flow, whose conditions have the batch shape'
+    holds = not self._is_conditional or not isinstance(batch, tf.TensorShape) or batch.rank in (0, None)
+    check('distribution', f'batch shape {batch}', expected, holds)
     check_trainable(bijector)
     mend_shapes(bijector)
     # Each call would find parts of one name, or parts that no keyword reaches, and would not know who made them.
@@ -185,7 +190,8 @@ class Flow(Generator, _TransformedDistribution):
       noise = self.bijector.inverse(value, **keywords)
       log_det = self.bijector.inverse_log_det_jacobian(value, event_ndims=self.event_shape.rank, **keywords)
       conditional = self.distribution.class_conditional_log_probs(noise) + log_det[..., tf.newaxis]
-    return conditional + tf.math.log(tf.cast(self._class_probs, conditional.dtype))
+    probs = tf.cast(self._class_probs, conditional.dtype)
+    return conditional + tf.math.log(probs / tf.reduce_sum(probs))  # A loss of log p(x) would change their sum.
 
   @staticmethod
   def _log_prob_of_mixture(joint):
@@ -401,7 +407,7 @@ class Flow(Generator, _TransformedDistribution):
     check_copyable(self.bijector, self.name)
     other = self.copy(
       distribution=copy_prior(self.distribution, memo),
-      bijector=copy.deepcopy(self.bijector, memo),
+      bijector=copy_bijector(self.bijector, memo, self.name),
       class_probs=copy.deepcopy(self._class_probs, memo),
     )
     memo[id(self)], other._build, other.traits = other, self._build, self.traits
@@ -409,3 +415,18 @@ class Flow(Generator, _TransformedDistribution):
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
+
+
+@tfp.distributions.RegisterKL(Flow, Flow)
+def _kl_divergence(p: Flow, q: Flow, name: str | None = None) -> tf.Tensor:
+  """KL(p || q) in nats, the divergence of the priors, if both have one bijector and no classes.
+
+  TFP has the same rule for all transformed distributions, but a flow with classes is a mixture of them.
+  """
+  if p.classes is not None or q.classes is not None or p.bijector != q.bijector:
+    raise NotImplementedError(
+      'The KL divergence of flows has a closed form if they have no classes and the same bijector. Otherwise estimate '
+      'it: `x = p.sample(n); tf.reduce_mean(p.log_prob(x) - q.log_prob(x))`.'
+    )
+  with tf.name_scope(name or 'kl_divergence'):
+    return tfp.distributions.kl_divergence(p.distribution, q.distribution)

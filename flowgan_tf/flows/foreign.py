@@ -51,6 +51,20 @@ def check_copyable(bijector: tfp.bijectors.Bijector, owner: str) -> None:
       )
 
 
+def copy_bijector(bijector: tfp.bijectors.Bijector, memo: dict, owner: str) -> tfp.bijectors.Bijector:
+  """Copies a bijector with its variables. Raises a TypeError that names the owner if TFP cannot copy a part."""
+  try:
+    return copy.deepcopy(bijector, memo)
+  except TypeError as error:
+    if 'cannot be copied' in str(error):
+      raise
+    said = str(error).rstrip('.')
+    raise TypeError(
+      f'{owner!r} cannot be copied, because TFP cannot copy a part of its bijector, such as `tfb.Invert`: {said}. '
+      'Make the flow by a function with the decorator `builder`, and use `with_dtype` instead.'
+    ) from error
+
+
 def copy_prior(part: Any, memo: dict) -> Any:
   """Copies a prior and its variables. TFP cannot copy `Sample` and others as a whole, wherever they are in it."""
   if isinstance(part, list | tuple | dict):

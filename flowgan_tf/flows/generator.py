@@ -156,6 +156,8 @@ class Generator(HiddenFromKeras):
       )
       raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
     if self.classes is not None:
+      if isinstance(condition, np.ndarray) and condition.dtype.kind == 'U':
+        condition = condition.tolist()
       # A name, or a list in which names may be.
       labels = tf.nest.map_structure(lambda c: self.label_of(c) if isinstance(c, str) else c, condition)
       return as_indices('condition', labels, self.classes)

@@ -147,6 +147,25 @@ def test_without_a_condition_it_is_the_mixture_of_its_classes(kind):
   np.testing.assert_allclose(flow.log_prob(samples + 0.0), log_prob, rtol=1e-9)
 
 
+def test_the_divergence_of_mixtures_has_no_closed_form():
+  """TFP's own rule would return the divergence of the priors, 0."""
+  flow = random_flow('label')
+  with pytest.raises(NotImplementedError, match=r'^The KL divergence of flows has a closed form if'):
+    tfd.kl_divergence(flow, flow.copy(class_probs=tf.constant([0.8, 0.1, 0.1], tf.float64)))
+  plain = nice(dtype='float64')
+  other = plain.copy(distribution=tfd.Sample(tfd.Normal(tf.ones([], tf.float64), 1.0), SHAPE))
+  first = plain.copy(distribution=tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), SHAPE))
+  np.testing.assert_allclose(tfd.kl_divergence(first, other), 16 / 2)
+
+
+def test_probabilities_of_classes_need_not_sum_to_1():
+  """A training of log p(x) would otherwise make the density larger by making their sum larger."""
+  flow, x = flows.nice((1, 2, 1), classes=2, couplings=2, hidden_units=4, hidden_layers=1), tf.fill((3, 1, 2, 1), 0.3)
+  before = flow.log_prob(x)
+  flow.class_probs.assign(10 * flow.class_probs)
+  np.testing.assert_allclose(flow.log_prob(x + 0.0), before, rtol=1e-6)
+
+
 def test_images_outside_of_the_interval_have_no_density_and_no_nan():
   flow = random_flow('label')
   x = images(2) + tf.reshape(tf.constant([0.0, 1.0], tf.float64), (2, 1, 1, 1))
@@ -257,6 +276,13 @@ def test_shapes_and_seeds_of_samples(kind):
   np.testing.assert_array_equal(alone, repeated)
 
 
+def test_names_of_classes_in_an_array():
+  flow, x = nice(classes=3), tf.cast(images(3), tf.float32)
+  flow.class_names = ['ant', 'bee', 'cat']
+  expected = flow.log_prob(x, condition=[2, 0, 1])
+  np.testing.assert_array_equal(flow.log_prob(x, condition=np.array(['cat', 'ant', 'bee'])), expected)
+
+
 def test_conditions_of_other_types():
   flow, x = random_flow('label'), images(3)
   expected = flow.log_prob(x, condition=tf.constant([2, 0, 1]))
@@ -315,6 +341,10 @@ def test_wrong_constructors_and_builders_are_refused():
     (lambda: flows.Flow(prior, conditional, class_probs=probs, condition_shape=(2,)), '`condition_shape` must be None'),
     (lambda: flows.Flow(prior, conditional, class_probs=[[0.5, 0.5]]), '`class_probs` must be floats [classes]'),
     (lambda: flows.Flow(divided, conditional, class_probs=[0.2, 0.3, 0.5]), '`class_probs` must be 2 numbers, one for'),
+    (
+      lambda: flows.Flow(tfd.Sample(tfd.Normal([0.0, 1.0], 1.0), 4), conditional, condition_shape=(2,)),
+      '`distribution` must be a prior with the batch shape [] for a conditional flow',
+    ),
     (lambda: nice(classes=3, condition_shape=(2,)), '`condition_shape` must be None with `classes`'),
     (
       lambda: nice(classes=3, condition_networks=False),

@@ -74,6 +74,12 @@ def test_a_deep_copy_that_would_share_a_network_is_refused():
       copy.deepcopy(Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 1), bijector))
 
 
+def test_a_deep_copy_that_tfp_cannot_make_is_refused():
+  learned = tfb.Scale(tf.Variable(2.0))
+  with pytest.raises(TypeError, match=r"^'flow' cannot be copied, because TFP cannot copy .*`with_dtype` instead\.$"):
+    copy.deepcopy(Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 1), tfb.Chain([tfb.Invert(tfb.Softplus()), learned])))
+
+
 def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
   flow, x = small_flow('flow'), images(2)
   start = [v.numpy() for v in flow.variables]

@@ -20,7 +20,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import as_json, write_atomically
 from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
-from flowgan_tf.runs.folder import available
+from flowgan_tf.runs.folder import available, check_can_go_on, read_description
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
@@ -39,11 +39,18 @@ def main(arguments: list[str]) -> int:
   """Trains and analyses every run, then draws figures of all runs."""
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
+  if FLAGS.workdir and pathlib.Path(FLAGS.workdir).is_dir() and read_description(pathlib.Path(FLAGS.workdir)):
+    raise UsageError(f'--workdir must be a folder for runs. Got: {FLAGS.workdir}, which is a run itself.')
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)
   grid = list(itertools.product(seeds, lambdas))
-  configs = options.configurations([_settings(*point) for point in grid])
+  try:
+    configs = options.configurations([_settings(*point) for point in grid])
+  except UsageError as error:
+    if error.argument == 'objective':  # Other trainings than by maximum likelihood do not suit a table.
+      raise UsageError(f'--lambdas={",".join(FLAGS.lambdas)} cannot be trained: {error}', error.argument) from error
+    raise
   first = configs[0]
   if first.strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
@@ -54,7 +61,7 @@ def main(arguments: list[str]) -> int:
   # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
   train.start(first, next((workdir for workdir in runs if not available(workdir)), folder / names[0]))
   fg.replicas.make_replicas(first.strategy)
-  _check(configs, analyses)
+  _check(runs, analyses)
   for i, (workdir, config) in enumerate(runs.items(), 1):
     print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)
     if _is_finished(workdir, config, analyses):
@@ -90,8 +97,9 @@ def _settings(seed, weight):
   return found | {'objective': 'hybrid', 'lambda': weight}
 
 
-def _check(configs, analyses):
+def _check(runs, analyses):
   """Finds mistakes before the first run, which may take hours and may not need what a later one needs."""
+  configs = [*runs.values()]
   config = configs[0]
   objectives = list(map(fg.objectives.objective.make_objective, configs))
   dataset = fg.runs.run.data_of(config)
@@ -112,6 +120,8 @@ def _check(configs, analyses):
     fg.runs.run.make_critic(config, shape, condition_shape=dataset.condition.network_shape)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
+  for workdir, config in runs.items():
+    check_can_go_on(workdir, config, dataset)
 
 
 def _is_finished(workdir, config, analyses):

@@ -139,28 +139,40 @@ def open_workdir(
   for file in list(workdir.iterdir()):
     if _TEMPORARY.fullmatch(file.name):
       file.unlink()
-  facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  if dataset.given:
-    facts['condition'] = dataset.condition.arguments
-  new = Description(config, as_json(facts), init, plugins=plugins_of(config), class_names=as_json(dataset.class_names))
+  names = as_json(dataset.class_names)
+  new = Description(config, _facts(dataset), init, plugins=plugins_of(config), class_names=names)
   old = read_description(workdir)
   if old is None:
     if any(workdir.iterdir()):
       said = f'{workdir}: is not empty and holds no run; `workdir` must be a new folder or hold a run'
       raise UsageError(said, 'workdir')
   elif available(workdir):
-    check_same_training(workdir, config, old.config)
-    if new.data != old.data:
-      raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
-    if (done := latest_step(workdir)) > config.steps:
-      said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
-      raise UsageError(said, 'steps')
+    check_can_go_on(workdir, config, dataset)
     new = old._replace(config=config, plugins=new.plugins, class_names=new.class_names)
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
     raise UsageError(f'{said}`workdir`', 'workdir')
   write_description(workdir, new)
   return workdir
+
+
+def _facts(dataset: data.Dataset) -> dict:
+  """Returns what a description says of the data."""
+  facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
+  return as_json(facts | ({'condition': dataset.condition.arguments} if dataset.given else {}))
+
+
+def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
+  """Refuses a configuration or data with which the run in a folder cannot go on, if a run has begun there."""
+  old = read_description(workdir)
+  if old is None or not available(workdir):
+    return
+  check_same_training(workdir, config, old.config)
+  if _facts(dataset) != old.data:
+    raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
+  if (done := latest_step(workdir)) > config.steps:
+    said = f'`steps` must be at least {done}, which the run in {workdir} has done. Got: {config.steps}.'
+    raise UsageError(said, 'steps')
 
 
 @contextlib.contextmanager

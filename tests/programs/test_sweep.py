@@ -9,6 +9,7 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.files import read_record, write_record
 from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names
+from tests.tiny import write_images
 
 FLAGS = (*(flag for flag in TINY if 'objective' not in flag), '--steps=5', '--what=jacobian', '--noise_vectors=2')
 
@@ -99,8 +100,19 @@ def test_finished_runs_are_left_alone(swept, images, tmp_path):
   assert evaluation(tmp_path, 'inf').stat().st_mtime_ns == before
   shutil.rmtree(tmp_path / 'lambda-inf-seed-0' / 'export')  # As after a kill before the export.
   assert call(*command).status == 0 and (tmp_path / 'lambda-inf-seed-0' / 'export').exists()
+  command = (*command[:-3], '--lambdas=0.7,inf', *command[-2:])
+  # Nothing is trained if a later run cannot go on.
   last = call(*command, '--batch_size=20').err.splitlines()[-1]
   assert last.startswith('sweep: ') and 'lambda-inf-seed-0' in last and 'batch_size' in last
+  changed = shutil.copy(images, tmp_path / 'images.npz')
+  sweep, own = tmp_path / 'of_changed', [f'--dataset={changed}' if 'dataset' in flag else flag for flag in command]
+  assert call(*own[:-1], f'--workdir={sweep}', '--lambdas=inf').status == 0
+  shutil.copy(write_images(tmp_path / 'others.npz', 41, (8, 8, 1)), changed)
+  last = call(*own[:-1], f'--workdir={sweep}').err.splitlines()[-1]
+  assert last == f'sweep: {sweep}/lambda-inf-seed-0: holds a run on other data than {changed} holds now'
+  assert not [*tmp_path.glob('**/lambda-0.7*')]
+  said = f'--workdir must be a folder for runs. Got: {sweep}/lambda-inf-seed-0, which is a run itself.'
+  assert_one_line(call(*own[:-1], f'--workdir={sweep}/lambda-inf-seed-0'), 'sweep', said)
 
 
 @pytest.mark.slow
@@ -135,6 +147,10 @@ def test_runs_that_have_begun_do_not_need_the_run_that_they_started_from(finishe
     (['--condition=low_resolution:1'], "--condition must be 'label', 'vector', 'low_resolution:N' with an N of at"),
     (['--evaluate=false'], '--evaluate must be left out, because sweep sets it. Got: False.'),
     (['--ais_steps=3'], '--ais_steps must be left out, as it has no effect with --what=jacobian. Got: 3.'),
+    (
+      ['--generator=vectors'],
+      "--lambdas=0.01,0.1,1 cannot be trained: --objective must be 'mle' with generator vectors",
+    ),
     (['--strategy=multi_worker'], '--strategy must be for one machine'),
   ],
 )

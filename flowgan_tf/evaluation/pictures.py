@@ -1,5 +1,6 @@
 """Pictures of a run: samples, interpolations, and samples beside the nearest training images."""
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 from flowgan_tf.runs.run import Run, load_data
 
+_LOG = logging.getLogger(__name__)
 _STEPS = 10  # images from one sample to another
 _NEIGHBORS = 5
 _SHOWN = LARGEST_GRID // (1 + _NEIGHBORS)  # samples in the picture of neighbours
@@ -103,14 +105,15 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
   nearest = (training[found.indices] + 0.5) / levels
   test_images = data.dequantize(test[evenly_spaced(len(test), _TEST_IMAGES)], levels, seed)
-  of_test = 'nan'
+  of_test = ''
   if len(test_images):
-    of_test = f'{np.median(nearest_neighbors(test_images, training, levels, 1).distances):.4f}'
+    distance = np.median(nearest_neighbors(test_images, training, levels, 1).distances)
+    of_test = f', {distance:.4f} for {len(test_images):,} test images{of_class}'
   return Picture(
     neighbor_grid(arrays['images'][:_SHOWN], nearest[:_SHOWN]),
     arrays | {'neighbor_indices': positions[found.indices], 'neighbor_distances': found.distances},
-    f'distance to the nearest training image{of_class}: {np.median(found.distances[:, 0]):.4f} for samples, {of_test} '
-    f'for {len(test_images):,} test images{of_class} (medians of the root mean square over pixels)',
+    f'distance to the nearest training image{of_class}: {np.median(found.distances[:, 0]):.4f} for samples{of_test} '
+    f'(medians of the root mean square over pixels)',
   )
 
 
@@ -119,6 +122,8 @@ def _decoded(run, noise, rows, columns):
   given, indices, _ = rows.each(columns or 1)
   decode = run.generator.on_batches(lambda given, noise: given.decode(noise))
   images = map_batches(decode, noise.numpy(), min(len(noise), IMAGES_PER_CALL), given, what='sampling')
+  if bad := np.count_nonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim)))):
+    _LOG.warning('%s: %s of %s samples are not finite numbers.', run.workdir, f'{bad:,}', f'{len(images):,}')
   what, kind = 'rows' if images.ndim == 2 else 'images', 'conditions' if run.generator.classes is None else 'labels'
   arrays = {what: images, 'noise': noise.numpy(), kind: given, 'test_indices': indices}
   arrays = {name: array for name, array in arrays.items() if array is not None}

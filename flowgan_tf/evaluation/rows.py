@@ -85,7 +85,8 @@ def rows_of_run(run: Run, label: int | str | None = None, vector: Sequence[float
   if vector is not None:
     said = f'left out, as {run.workdir} is not conditioned on vectors'
     check('condition', vector, said, len(shape) == 1)
-    given = np.array(vector, np.float32)
+    with np.errstate(over='ignore'):
+      given = np.array(vector, np.float32)
     said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
     check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
     return Rows(given[np.newaxis])

@@ -158,6 +158,8 @@ def configurations(
     if any(name in variant for variant in variants):
       raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
     if all(reasons := [idle(name, config) for config in configs]):
+      if FLAGS.config is None:  # Of data that are missing, we do not know which configuration suits them.
+        check_exists(configs[0].dataset, configs[0].data_dir)
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
   if workdir and configs[0].strategy != 'multi_worker':
     _check_workdir(workdir)

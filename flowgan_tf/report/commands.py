@@ -94,9 +94,16 @@ def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
   """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
   if not what:
     return [shlex.join(['bin/evaluate', run.path]) for run in runs]
-  names = ','.join(analysis.name for analysis in what)
-  needed = [flag for analysis in what for flag in analysis.needs_flags]
-  return [shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={names}', *needed])]
+  suited: dict[tuple[str, ...], list[Analysis]] = {}
+  for analysis in what:
+    suited.setdefault(tuple(run.path for run in runs if not analysis.refuses(run.given)), []).append(analysis)
+  suited.pop((), None)
+  return [
+    shlex.join(
+      ['bin/analyze', *paths, f'--what={",".join(a.name for a in found)}', *(f for a in found for f in a.needs_flags)]
+    )
+    for paths, found in suited.items()
+  ]
 
 
 def short(number: float) -> str:

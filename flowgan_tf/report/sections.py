@@ -177,14 +177,16 @@ def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
   """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
   analyses = analyses_of(runs)
   for title in dict.fromkeys(analysis.title for analysis in analyses):
-    yield Section(title, _items([analysis for analysis in analyses if analysis.title == title], runs))
+    if items := _items([analysis for analysis in analyses if analysis.title == title], runs):
+      yield Section(title, items)
 
 
 def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:
   studied = {a: [run for run in runs if a.name in run.studies] for a in analyses}
   studied = {analysis: found for analysis, found in studied.items() if found}
   if not studied:
-    return [_missing(runs, analyses)]
+    missing = commands.missing(runs, analyses)
+    return [Missing('\n'.join(missing))] if missing else []  # It may suit no run.
   rows = _rows(studied)
   columns = [column for analysis in studied for column in analysis.own_columns()]
   published = [column for column in columns if column.source == 'paper']

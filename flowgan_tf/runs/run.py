@@ -95,6 +95,9 @@ def load_data(run: Run) -> data.Dataset:
   Raises:
     UsageError: If the data cannot be read or have changed.
   """
+  name = run.config.dataset
+  if os.path.isabs(name) and not os.path.exists(name):
+    raise UsageError(f'{run.workdir}: was trained on {name}, which is no longer there; put it back')
   dataset = data_of(run.config)
   if dataset.fingerprint != run.fingerprint:
     raise UsageError(f'{run.workdir}: was trained on other data than {run.config.dataset} holds now')

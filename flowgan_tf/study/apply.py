@@ -136,7 +136,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   try:
     measured = analysis.measure(subject, values)
   except ValueError as error:
-    if isinstance(error, UsageError) and (error.argument is None or error.argument in chosen):
+    if isinstance(error, UsageError) and (error.argument is None or error.argument in {*chosen, 'label'}):
       raise
     # An estimator names its own arguments, which the user does not know.
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error

@@ -16,7 +16,7 @@ from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.cache import cache_folder, cached
 from flowgan_tf.errors import UsageError, check, check_memory
-from flowgan_tf.evaluation.evaluate import Evaluator
+from flowgan_tf.evaluation.evaluate import Evaluator, warn_of_wrong_inverse
 from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.registry import arguments_of, generator_of
@@ -40,10 +40,6 @@ from flowgan_tf.training.step import TrainStep, batches_per_step
 _FEWEST_SAMPLES = 64  # whose health is measured
 _MAX_ROLLBACKS = 3
 _ROUND_TRIPS = 1000  # validation images; each takes as long as a likelihood
-# Pixels lie in [0, 1], where one of 256 grey levels is 0.004 wide. In half precision the networks of a sound flow round
-# differently on the way back: errors of 0.03 are usual in bfloat16, and float16 has three bits more. Where a network is
-# almost sure that a pixel is black or white, either may come back as the other.
-_LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _LOG = logging.getLogger(__name__)
 
 
@@ -287,11 +283,7 @@ class _Loop:
       return
     if has_pictures:
       metrics |= self._evaluator.score(samples, self._scorer)
-    error, largest = metrics.get('round_trip_error', 0.0), _LARGEST_ROUND_TRIP_ERROR[self._config.precision]
-    steep = self._config.precision != 'float32' and self._state.ema.has_steep_inverse
-    if not error <= (math.inf if steep else largest):
-      text = 'Step %d: the round trip of an image is wrong by %.1e, so its likelihoods mean little: the flow blew up.'
-      _LOG.warning(text, step, error)
+    warn_of_wrong_inverse(self._state.ema, metrics, step, self._config.precision)
     if has_pictures:
       self._grids.save(grid, self._folder, step)
       self._log.image('samples', step, grid)

@@ -441,3 +441,18 @@ def test_a_damaged_file_is_refused_before_the_work(workdir, monkeypatch):
   monkeypatch.setattr(evaluate, 'make_writable', mock.Mock(side_effect=UsageError('cannot be written')))
   with pytest.raises(UsageError, match='cannot be written'):
     evaluate_run(workdir, ['latest'], 'test', 0)
+
+
+@pytest.mark.parametrize(
+  ('error', 'precision', 'steep', 'warns'),
+  [
+    (0.5, 'float32', False, True),
+    (math.nan, 'mixed_bfloat16', False, True),
+    (0.1, 'mixed_bfloat16', False, False),
+    (0.5, 'float32', True, False),
+  ],
+)
+def test_a_wrong_inverse_is_told(caplog, error, precision, steep, warns):
+  generator = types.SimpleNamespace(has_steep_inverse=steep)
+  evaluate.warn_of_wrong_inverse(generator, {'round_trip_error': error}, 7, precision)
+  assert caplog.text.count('Step 7: the round trip of an image is wrong by') == warns

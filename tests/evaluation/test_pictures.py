@@ -34,6 +34,16 @@ def test_samples_are_decoded_noise(run, n):
   np.testing.assert_array_equal(picture.grid, image_grid(picture.arrays['images']))
 
 
+def test_samples_that_are_not_finite_are_counted(run, caplog):
+  wide = types.SimpleNamespace(generator=run.generator.copy(), workdir='runs/wide')
+  weight = run.generator.trainable_variables[0]
+  before = weight.numpy()
+  weight.assign(np.full(weight.shape, np.nan))
+  pictures.samples(wide, 3, seed=2)
+  weight.assign(before)
+  assert 'runs/wide: 3 of 3 samples are not finite numbers.' in caplog.text
+
+
 def test_interpolations_keep_the_variance_of_the_noise(run):
   picture = pictures.interpolations(run, 200, seed=1)
   noise = picture.arrays['noise'].reshape(200, 10, -1)

@@ -104,6 +104,7 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
       '--config.penalty must be left out, as it has no effect with gradient_penalty 0. Got: zero_centered.',
     ),
     (['--config.ema_decay=0', '--config.ema_every=5'], '--config.ema_every must be left out, as it has no effect with'),
+    (['--dataset=nothere', '--config.nice.couplings=2'], '--dataset must be one of digits, mnist'),
     (['--data_dir=.'], '--data_dir must be left out, as it has no effect with dataset digits. Got: .'),
     (['--samples=20', '--evaluate=false'], '--samples must be left out, as it has no effect with --evaluate=false.'),
     (['--samples=20', '--config.score_samples=0'], 'it has no effect with --config.score_samples=0. Got: 20.'),

@@ -10,7 +10,7 @@ from flowgan_tf.runs.config import default_config, idle, settings, used
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.summary import Study
 from tests.programs.conftest import parsed_config
-from tests.summaries import kde
+from tests.summaries import conditional, kde
 from tests.summaries import summary as make_summary
 
 
@@ -110,6 +110,12 @@ def test_evaluation_and_what_is_missing():
   assert commands.missing(runs, []) == ["bin/evaluate 'runs/a b'", 'bin/evaluate runs/hybrid']
   of = [ANALYSES[name] for name in ('kde', 'ais')]
   assert commands.missing(runs, of) == ["bin/analyze 'runs/a b' runs/hybrid --what=kde,ais"]
+  given = conditional('low_resolution:4')
+  assert commands.missing([run, given], of) == [
+    "bin/analyze 'runs/a b' --what=kde",
+    f"bin/analyze 'runs/a b' {given.path} --what=ais",
+  ]
+  assert commands.missing([given], of[:1]) == []
   assert commands.missing(runs[1:], [ANALYSES['critic']]) == ['bin/analyze runs/hybrid --what=critic --other=RUN']
 
 

@@ -29,6 +29,9 @@ def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
   assert load_data(loaded).fingerprint == loaded.fingerprint == dataset.fingerprint
   with pytest.raises(UsageError, match=f'{workdir}: was trained on other data than {images} holds now'):
     load_data(dataclasses.replace(loaded, fingerprint='0' * 64))
+  loaded.config.dataset = str(workdir / 'moved')
+  with pytest.raises(UsageError, match=f'{workdir}: was trained on {workdir}/moved, which is no longer there; put it'):
+    load_data(loaded)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class KerasModule(HiddenFromKeras):
     With a `condition_shape` it maps a list, `[x, c]`, with conditions `c` of shape `[batch, *condition_shape]`.
 
     Raises:
-      UsageError: If the layer returns something else than one tensor, or is a model of other inputs.
+      UsageError: If the layer returns something else than one tensor, or leaves the condition out.
     """
     super().__init__(name=name)
     self._input_shape = tuple(input_shape)
@@ -108,12 +108,12 @@ class KerasModule(HiddenFromKeras):
       shapes = [shape for shape in (self._input_shape, self.condition_shape) if shape is not None]
       inputs = [tf.zeros((1, *shape), layer.compute_dtype) for shape in shapes]
       with warnings.catch_warnings():
-        # Keras only warns that a model of one input leaves the condition out.
-        warnings.filterwarnings('error', "The structure of `inputs` doesn't match", UserWarning)
+        if condition_shape is not None:  # Keras only warns that a model of one input leaves the condition out.
+          warnings.filterwarnings('error', "The structure of `inputs` doesn't match", UserWarning)
         try:
           output = self._call(layer, inputs, training=False)
         except UserWarning as error:
-          expected = f'a network of {len(shapes)} inputs' + ', an image and its condition' * (len(shapes) == 2)
+          expected = 'a network of a list of two inputs, an image and its condition'
           raise UsageError(f'`layer` must be {expected}. Got: {layer.name}, a model of other inputs.') from error
     check('layer', layer, 'a layer that returns one tensor', tf.is_tensor(output))
     self.output_event_shape = tuple(output.shape[1:])

@@ -37,7 +37,9 @@ def test_wrong_conditioners_are_refused():
 def test_a_network_that_would_leave_out_the_condition_is_refused():
   """Keras only warns of it."""
   network = keras.Sequential([keras.layers.Dense(4, 'relu'), keras.layers.Dense(3)])
-  with pytest.raises(ValueError, match=r'^`layer` must be a network of 2 inputs, an image and its condition\. Got'):
+  with pytest.raises(
+    ValueError, match=r'^`layer` must be a network of a list of two inputs, an image and its condition\. Got'
+  ):
     AdditiveCoupling(network, masks.even_odd(6), condition_shape=(2,)).forward(
       tf.ones((2, 6)), condition=tf.ones((2, 2))
     )

@@ -70,8 +70,8 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple |
   """Integrates `exp(log_prob)` by the trapezoidal rule in one to three dimensions.
 
   Coordinates spread the grid: logits in an interval, and elsewhere the inverse hyperbolic sine of what is measured in
-  standard deviations of draws. We allow one percent, and three times what half of the points change. In more than one
-  dimension, a wrong integral must also be wrong by importance sampling, or at least agree with it.
+  standard deviations of draws. We allow one percent, and three times what half of the points change. If that calls
+  an integral in two or three dimensions wrong, and importance sampling disagrees, importance sampling decides.
   """
   shape, flat = draws.shape[1:], draws.reshape(len(draws), -1)
   size = flat.shape[1]

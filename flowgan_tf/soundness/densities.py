@@ -71,7 +71,7 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple |
 
   Coordinates spread the grid: logits in an interval, and elsewhere the inverse hyperbolic sine of what is measured in
   standard deviations of draws. We allow one percent, and three times what half of the points change. If that calls
-  an integral in two or three dimensions wrong, and importance sampling disagrees, importance sampling decides.
+  an integral in two or three dimensions wrong, and importance sampling finds more, importance sampling decides.
   """
   shape, flat = draws.shape[1:], draws.reshape(len(draws), -1)
   size = flat.shape[1]
@@ -101,7 +101,7 @@ def integral(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple |
   allowed = LEAST + 3 * abs(total - coarse)
   if size > 1 and abs(total - 1) > allowed:  # A funnel, for instance, has a neck between the points of any grid.
     other, error = _integral_by_draws(name, log_prob, draws)
-    if abs(other - total) > 2 * LEAST + 3 * error:
+    if other - total > 2 * LEAST + 3 * error:  # Far from all draws, the grid alone sees what is too much.
       total, allowed = other, 2 * LEAST + 3 * error
   sound = bool(abs(total - 1) <= allowed)
   return Finding(check=f'{name}, less 1', found=float(total - 1), allowed=float(allowed), sound=sound)

@@ -334,6 +334,12 @@ def test_a_funnel_has_a_neck_between_the_points_of_the_grid(factor):
   assert found.sound == (factor == 1.0) and found.found == pytest.approx(factor - 1, abs=0.02)
 
 
+def test_a_density_outside_of_the_support_is_wrong_although_no_draw_is_near():
+  periodic = tfd.Sample(tfd.VonMises(0.0, 1.0), 2)
+  found = integral('integral', periodic.log_prob, np.asarray(periodic.sample(2000, seed=(0, 0)), np.float32))
+  assert not found.sound and found.found > 1000
+
+
 def of_logits():
   """A flow over images: uniform but for its first pixel."""
   scale = tf.Variable([0.5, 1.0, 1.0, 1.0])

@@ -8,6 +8,7 @@ import errno
 import math
 import numbers
 import os
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -28,6 +29,7 @@ __all__ = [
   'did_you_mean',
   'is_integer',
   'is_path',
+  'printable',
   'renamed',
 ]
 
@@ -55,6 +57,7 @@ class UsageError(ValueError):
 
 
 _LONGEST = 200  # characters of a value in a message
+_TURNS = ('LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')  # classes of characters in Unicode
 
 
 def check(name: str, value: object, expected: str, holds: object) -> None:
@@ -130,6 +133,23 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = '') -> str:
   """Returns what a user may have meant by a name that does not exist, such as '; did you mean mnist?'; or ''."""
   near = difflib.get_close_matches(name, list(known), cutoff=0.8)
   return f'; did you mean {" or ".join(prefix + other for other in near)}?' if near else ''
+
+
+def printable(text: str) -> str:
+  """Escapes what would break a line or act on a terminal: control characters, and bytes of a path that are not UTF-8.
+
+  It also escapes characters that turn the direction of the text behind them, which would hide what a line says.
+  """
+
+  def escape(character: str) -> str:
+    if '\udc80' <= character <= '\udcff':  # A byte of a path that is not UTF-8, as Python reads it.
+      return f'\\x{ord(character) - 0xDC00:x}'
+    return character.encode('unicode_escape').decode()
+
+  def acts(character: str) -> bool:
+    return unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') or unicodedata.bidirectional(character) in _TURNS
+
+  return ''.join(escape(c) if acts(c) else c for c in text)
 
 
 def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:

@@ -24,6 +24,8 @@ from typing import TextIO
 
 import tqdm
 
+from flowgan_tf.errors import printable
+
 _TICK = 1.0  # seconds
 _FIRST, _EVERY = 3.0, 25.0  # seconds of silence before a new task is announced, and before another line
 _RECENT = 60  # ticks over which speed is measured
@@ -60,7 +62,7 @@ class Task:
       images: Images in one unit, whose number a second is shown; 0 shows none.
       note: Returns what else the line says, such as the loss. The thread calls it.
     """
-    self.what, self._total, self._unit, self._done = what, total, unit, done
+    self.what, self._total, self._unit, self._done = printable(what), total, unit, done
     self._images, self._note = images, note
     self._start, self._began = done, time.monotonic()
     # Time and count at the first progress: what comes before, such as compiling, is not typical.
@@ -128,10 +130,10 @@ class Task:
 
 
 def write(line: str) -> None:
-  """Prints a line on standard error, above the bars."""
+  """Prints a line, or several, on standard error, above the bars."""
   global _last_line
   _last_line = time.monotonic()
-  tqdm.tqdm.write(line, file=_stream or sys.stderr)
+  tqdm.tqdm.write('\n'.join(map(printable, line.split('\n'))), file=_stream or sys.stderr)
 
 
 @contextlib.contextmanager

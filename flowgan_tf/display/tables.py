@@ -6,9 +6,10 @@ import dataclasses
 import math
 import numbers
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from flowgan_tf.errors import printable
 
 SCORE_NAMES = {'mode_score': 'MODE score', 'inception_score': 'Inception score', 'fid': 'FID', 'kid': 'KID'}
 
@@ -115,14 +116,3 @@ def listed(names: Iterable[str]) -> str:
   """Joins names: 'a', 'a and b', 'a, b and c'."""
   *others, last = [*names] or ['']
   return f'{", ".join(others)} and {last}' if others else last
-
-
-def printable(text: str) -> str:
-  """Escapes what would break a line, such as a line end or a byte of a path that is not UTF-8."""
-
-  def escape(character: str) -> str:
-    if '\udc80' <= character <= '\udcff':  # A byte of a path that is not UTF-8, as Python reads it.
-      return f'\\x{ord(character) - 0xDC00:x}'
-    return character.encode('unicode_escape').decode()
-
-  return ''.join(escape(c) if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') else c for c in text)

@@ -7,7 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from flowgan_tf.display.tables import Column, Row, Table, listed, printable
+from flowgan_tf.display.tables import Column, Row, Table, listed
+from flowgan_tf.errors import printable
 
 RUN = Column('run', 'label')
 NLL = Column('NLL', 'nll', ',.2f', error='standard_error', source='test')
@@ -104,3 +105,8 @@ def test_what_breaks_a_line_is_escaped():
 )
 def test_arrows_say_which_numbers_are_better(arrow, keys):
   assert {key: Column('x', key).better for key in keys.split()} == dict.fromkeys(keys.split(), arrow)
+
+
+def test_what_acts_on_a_terminal_is_escaped():
+  text = 'a\x1b[31mb\x9bc\nd\u202ee\u2066f\udcffgäش画'
+  assert printable(text) == r'a\x1b[31mb\x9bc\nd\u202ee\u2066f\xffgäش画'

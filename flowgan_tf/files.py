@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 import time
 import zipfile
@@ -46,6 +47,30 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=folder):  # Most systems give it no name, so that a kill leaves nothing.
       pass
   return folder
+
+
+def check_inside(folder: str | os.PathLike[str]) -> None:
+  """Rejects a folder that holds a link out of it, a device, a pipe or a socket, at any depth.
+
+  Whoever reads or writes files of the folder afterwards stays inside of it, even if it came from a stranger.
+
+  Raises:
+    UsageError: If there is such a thing.
+  """
+  folder = os.fspath(folder)
+  top = os.path.realpath(folder)
+  for place, folders, names in os.walk(folder):
+    for path in (os.path.join(place, name) for name in (*folders, *names)):
+      try:
+        mode = os.lstat(path).st_mode
+      except FileNotFoundError:  # A training replaces files.
+        continue
+      if stat.S_ISLNK(mode):
+        target = os.path.realpath(path)
+        if os.path.commonpath([top, target]) != top:
+          raise UsageError(f'{path}: is a link that leads out of {folder}, to {target}; remove it')
+      elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UsageError(f'{path}: is a device, a pipe or a socket; remove it')
 
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
@@ -122,6 +147,29 @@ def read_record(path: str | os.PathLike, remedy: str = '') -> tuple[dict, dict[s
     raise UsageError(f'{path}: damaged ({str(error) or type(error).__name__}){remedy}') from error
   record.pop('arrays', None)
   return record, arrays
+
+
+def fits(value: Any, form: Any) -> bool:
+  """Whether a value of JSON has a form, so that code may use it without further questions.
+
+  A form is a type, where `float` stands for numbers that a float can hold, or None; a tuple of forms, of which one must
+  fit; `[form]`, a list of such values; `{str: form}`, a dict of such values; or another dict, whose names the value
+  has. A form that fits None makes a name optional.
+  """
+  if isinstance(form, tuple):
+    return any(fits(value, one) for one in form)
+  if isinstance(form, list):
+    return isinstance(value, list) and all(fits(item, form[0]) for item in value)
+  if isinstance(form, dict):
+    return isinstance(value, dict) and all(
+      fits(value.get(name), part) for name, part in (dict.fromkeys(value, form[str]) if str in form else form).items()
+    )
+  if form is None:
+    return value is None
+  if form in (int, float):  # NumPy's integers have 64 bits.
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return is_number or (form is float and isinstance(value, float))
+  return isinstance(value, form)
 
 
 def raise_unless_damaged(path: str | os.PathLike, error: Exception) -> None:

@@ -35,6 +35,14 @@ def cifar10_sample_dir() -> str:
   return _prepared('FLOWGAN_TEST_CIFAR10_DIR')
 
 
+@pytest.fixture(scope='session', autouse=True)
+def configuration(tmp_path_factory):
+  """Keeps the key that marks a user's runs out of the home of whoever runs the tests."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CONFIG_HOME', str(tmp_path_factory.mktemp('configuration')))
+    yield
+
+
 @pytest.fixture(autouse=True)
 def seed_initializers():
   """Makes a test repeat itself: Keras draws the seeds of initial weights from this generator."""

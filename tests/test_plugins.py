@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import sys
-import types
 from unittest import mock
 
 import numpy as np
@@ -25,7 +24,6 @@ from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn, Seen
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.objectives.term import own_names
 from flowgan_tf.plugins import folders_of, is_plugin
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import default_config, idle, validate
@@ -38,6 +36,7 @@ from flowgan_tf.training.loop import train
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests.programs.conftest import CHECKOUT, assert_one_line, call, parsed_config, untouched
+from tests.tiny import FACTS
 
 FLAGS = shlex.split("""--generator=my_parts:toy --objective=hybrid --divergence=my_parts:DIVERGENCE
   --terms=my_parts:Bright --dataset=my_parts:stripes --batch_size=8 --critic_steps=1 --steps=2 --nojit
@@ -130,7 +129,7 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
   (tmp_path / 'run').mkdir()
   elsewhere = tmp_path / 'elsewhere'
   elsewhere.mkdir()
-  write_description(tmp_path / 'run', Description(config, {}, plugins={'my_parts': str(elsewhere)}))
+  write_description(tmp_path / 'run', Description(config, FACTS, plugins={'my_parts': str(elsewhere)}))
   assert read_description(tmp_path / 'run').config.toy.spread == 1.0  # The module has moved.
   shutil.copy(module / 'my_parts.py', elsewhere)
   with pytest.raises(UsageError, match=r'run/config.json: the module my_parts must be the one in .*elsewhere, but '):
@@ -353,7 +352,7 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'run').mkdir()
   write_description(
-    module / 'run', Description(default_config(terms=('my_parts:Bright',)), {}, plugins={'my_parts': '/old'})
+    module / 'run', Description(default_config(terms=('my_parts:Bright',)), FACTS, plugins={'my_parts': '/old'})
   )
   (module / 'my_parts.py').rename(module / 'other.py')
   sys.modules.pop('my_parts')
@@ -363,7 +362,7 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
 
 def test_an_analysis_is_found_where_the_training_found_its_parts(module, tmp_path_factory, monkeypatch):
   (module / 'run').mkdir()
-  write_description(module / 'run', Description(default_config(), {}, plugins={'my_parts': str(module)}))
+  write_description(module / 'run', Description(default_config(), FACTS, plugins={'my_parts': str(module)}))
   monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
   outcome = call('analyze', module / 'run', '--what=my_parts:BRIGHTNESS', '--few=3')
   assert_one_line(outcome, 'analyze', 'run: has no checkpoint yet')
@@ -513,43 +512,10 @@ def test_a_sweep_knows_the_analyses_of_a_run_by_their_modules(module, tmp_path):
       assert sweep._is_finished(tmp_path, config, {'my_parts:BRIGHTNESS': {'few': few, 'sizes': (8, 4)}}) == (few == 5)
 
 
-def test_a_page_leaves_out_the_section_of_an_analysis_that_is_missing(module, caplog):
-  study = Study({'what': 'gone', 'plugin': 'gone_away:GONE', 'folder': str(module)}, {})
-  assert analyses_of([mock.Mock(studies={'gone': study})]) == [*ANALYSES.values()]
-  assert 'The analysis gone_away:GONE needs the Python module gone_away' in caplog.text
-
-
-def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  text = (module / 'my_parts.py').read_text()
-  (module / 'my_parts.py').write_text(text + '\nseed = dcgan_critic = toy\n')
-  for name in ('seed', 'dcgan_critic'):
-    with pytest.raises(UsageError, match=f'^`generator` must not be called {name}, as other settings are'):
-      default_config(generator=f'my_parts:{name}')
-
-
-def test_a_term_that_needs_a_critic_is_refused_without_one(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_real_outputs', True)
-  with pytest.raises(UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs a critic\."):
-    make_objective(default_config(terms=('my_parts:Bright',)))
-
-
-def test_terms_do_not_share_names(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  objective = make_objective(default_config(terms=('my_parts:Bright',)))
-  drawn = Drawn(means={'log_prob': tf.constant(-2.0)}, samples=tf.constant([0.5]))
-  assert objective.generator_loss(drawn)[1]['bright'] == 0.5
-  with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
-    own_names({'bright': 1.0}, {'bright': 2.0, 'nll': 3.0})
-  numbers = {'step': tf.constant(1.0), 'loss': tf.constant(2.0)}
-  monkeypatch.setattr(TERMS['my_parts:Bright'], 'loss', lambda self, drawn: (tf.constant(0.0), numbers))
-  with pytest.raises(UsageError, match=r'`terms` must not log a number by a name of ours\. Got: loss, step\.'):
-    objective.generator_loss(drawn)
-
-
-def test_an_analysis_of_an_installed_module_needs_no_folder(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  study = types.SimpleNamespace(record={'plugin': 'my_parts:BRIGHTNESS', 'folder': None})
-  *_, last = analyses_of([types.SimpleNamespace(studies={'brightness': study})])
-  assert last.name == 'brightness'
+def test_a_page_shows_the_numbers_of_an_analysis_from_outside_without_importing_it(module):
+  record = {'what': 'brightness', 'plugin': 'my_parts:BRIGHTNESS', 'checkpoint': 'latest', 'step': 2, 'seconds': 0.1}
+  study = Study({**record, 'settings': {}, 'mean': 0.25, 'n': 10, 'note': ['a']}, {})
+  *ours, found = analyses_of([mock.Mock(studies={'brightness': study, 'kde': Study({'what': 'kde'}, {})})])
+  assert ours == [*ANALYSES.values()] and 'my_parts' not in sys.modules
+  assert found.title == 'brightness' and found.caption == 'Numbers of my_parts:BRIGHTNESS'
+  assert found.lines(study.record)[1:] == ['mean    n', '---------', '0.25   10']

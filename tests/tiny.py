@@ -15,6 +15,8 @@ from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import batches_per_step
 
 IMAGE_SHAPE = (4, 4, 1)
+# What the record of a run says of its data.
+FACTS = {'name': 'tiny', 'image_shape': [*IMAGE_SHAPE], 'levels': 256, 'fingerprint': '0'}
 
 # How TensorFlow may run a function.
 MODES = {

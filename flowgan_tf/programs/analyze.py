@@ -15,11 +15,11 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
 from flowgan_tf.programs import command, options
-from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.settings import CHECKPOINTS
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
+command.define_trust(__name__)
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_score, as in the paper, if there is one.')
 flags.DEFINE_string('label', None, 'Class of a run with labels that is studied alone, by name or number.')
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
   if not FLAGS.what:
     raise UsageError(f'--what must be one or more of {", ".join(ANALYSES)}, separated by commas. Got: none.')
   settings = analysis_settings(FLAGS.what)
-  workdirs = [*map(find_run, arguments)]
+  workdirs = [*map(command.find_trusted, arguments)]
   command.load_tensorflow()
   statuses = [0]
 

@@ -12,17 +12,17 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from flowgan_tf import progress
-from flowgan_tf.errors import UsageError, did_you_mean, is_path
+from flowgan_tf.errors import UsageError, did_you_mean, is_path, printable
 from flowgan_tf.lazy import tf
-from flowgan_tf.plugins import search_in
 from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.pretrained import PREFIX
+from flowgan_tf.runs.record import trust
 
 FLAGS = flags.FLAGS
 
@@ -69,8 +69,7 @@ def run_program(module: types.ModuleType) -> None:
   notes.propagate = False
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
-
-  search_in('.')  # Plug-ins may lie where the program is called.
+  sys.stdout = _Printable(sys.stdout)
 
   def main(argv: list[str]) -> int | None:
     with errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.
@@ -79,6 +78,20 @@ def run_program(module: types.ModuleType) -> None:
       return module.main(argv[1:])
 
   app.run(main, flags_parser=_parse)
+
+
+class _Printable:
+  """Standard output on which names from a stranger's files do nothing to a terminal; see `printable`."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    self._stream.write(re.sub('[^\n\ud800-\udfff]+', lambda match: printable(match[0]), text))
+    return len(text)
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
 
 
 class _Lines(logging.Handler):
@@ -173,7 +186,7 @@ def message(error: Exception | str) -> str:
     name = argument.rstrip('_')
     flag = next((flag for flag in (name, f'config.{name}') if flag in FLAGS), None)
     text = text.replace(f'`{argument}`', f'--{flag}' if flag else f'`{argument}`')
-  return text
+  return printable(text)
 
 
 def load_tensorflow() -> None:
@@ -228,8 +241,22 @@ def refuse_idle(names: Iterable[str], why: str) -> None:
       raise UsageError(f'`{name}` must be left out, as it has no effect {why}. Got: {FLAGS[name].value}.', name)
 
 
+def define_trust(module: str) -> None:
+  """Defines the flag --trust of a program that reads runs."""
+  meaning = 'Mark the run as yours, so that it may import the plug-ins and read the places that it names.'
+  flags.DEFINE_bool('trust', False, meaning, module_name=module)
+
+
+def find_trusted(workdir: str | os.PathLike) -> pathlib.Path:
+  """Returns the path of a run as `find_run` does, after marking it as the user's own with --trust."""
+  path = find_run(workdir)
+  if FLAGS.trust:
+    trust(path)
+  return path
+
+
 def run_argument(arguments: list[str]) -> pathlib.Path:
   """Returns the folder of RUN, the only positional argument of a program."""
   if len(arguments) != 1:
     raise UsageError(f'expected one run folder, as in `{program()} runs/demo`; got {len(arguments)} arguments')
-  return find_run(arguments[0])
+  return find_trusted(arguments[0])

@@ -18,6 +18,7 @@ from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
 
 FLAGS = flags.FLAGS
+command.define_trust(__name__)
 flags.DEFINE_enum('checkpoint', 'all', ['all', *CHECKPOINTS], 'Checkpoint to evaluate.')
 flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
 flags.DEFINE_integer(

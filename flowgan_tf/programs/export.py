@@ -28,6 +28,7 @@ _FORMATS = {
 }
 
 FLAGS = flags.FLAGS
+command.define_trust(__name__)
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
 flags.DEFINE_enum('format', 'saved_model', list(_FORMATS), 'saved_model: a SavedModel. npz: arrays of the weights.')
 flags.DEFINE_string('out', None, 'Where to write it. Default: the folder export, or weights.npz, in the run.')

@@ -20,9 +20,9 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.errors import UsageError, check, check_choice
-from flowgan_tf.files import read_record
 from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
+from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
   PATHS,
   PLUGGED,
@@ -84,12 +84,16 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
   """
   given = _given_flags()
   found: dict[str, Any] = {}
-  search_in('.')
+  named = [*given.get('terms', '').split(','), *(given.get(name) for name in (*PLUGGED, 'divergence', 'dataset'))]
+  if given.get('config') or any(map(is_plugin, named)):
+    search_in('.')  # Only for what the user names: a library may look for a module that is not installed.
   with contextlib.suppress(UsageError):  # It comes first, because plug-ins may lie beside it.
     if given.get('config'):
       found = settings(_read_config(given['config']))
+  path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
+  if given.get('workdir') and {'--trust', '--trust=true'} & {*sys.argv}:
+    records.trust(path)  # Before anything reads the run.
   with contextlib.suppress(UsageError, OSError):
-    path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
     if given.get('workdir') and (saved := read_description(path)):  # Plug-ins may lie where it was trained.
       found = found or {**settings(saved.config)}
   found |= given
@@ -127,6 +131,8 @@ def configurations(
   changeable = {*free_settings(begun.config), 'steps'} if begun else set()
   if begun and FLAGS.config is None and (saved or _given(begun.config).keys() <= changeable):
     base, said = begun.config.copy_and_resolve_references(), ''
+    if workdir and is_local(base.dataset):
+      records.check_own(workdir, f'was trained on {base.dataset}')
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
   for name in PLUGGED:
@@ -237,9 +243,9 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   """
   analyses = fg.study.ANALYSES
   users: dict[str, tuple[dataclasses.Field, list[str]]] = {}
-  search_in('.')
   named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
   if named:
+    search_in('.')
     for run in sys.argv[1:]:  # Their trainings may have found the same modules elsewhere.
       for folder in _plugins_of_run(run).values():
         search_in(folder)
@@ -278,8 +284,8 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
 
 def _plugins_of_run(workdir: str) -> dict[str, str]:
   with contextlib.suppress(UsageError, OSError):
-    record, *_ = read_record(pathlib.Path(workdir, 'config.json')) or ({},)
-    return record.get('plugins') or {}
+    record = records.read(pathlib.Path(workdir))
+    return (record['plugins'] or {}) if record and records.is_own(record) else {}
   return {}
 
 

@@ -27,12 +27,15 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     raise UsageError('expected one or more run folders, as in `report runs/mnist-*`; got none')
   workdirs = [*map(find_folder, arguments)]
+  first = workdirs[0]
+  default = (first if len(workdirs) == 1 else first.parent) / 'report.html'
+  if not FLAGS.out and default.is_symlink():  # It may have come with the runs.
+    raise UsageError(f'{default}: is a link; name the page with --out, or remove the link')
   command.load_tensorflow()
   runs, damage = fg.study.summarize(workdirs)
   for line in damage:
     print(f'report: {command.message(line)}', file=sys.stderr)
-  first = workdirs[0]
-  out = pathlib.Path(FLAGS.out or (first if len(workdirs) == 1 else first.parent) / 'report.html')
+  out = pathlib.Path(FLAGS.out or default)
   write_atomically(out, fg.report.render(fg.report.make_report(runs, damage)))
   print(out)
 

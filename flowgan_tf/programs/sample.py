@@ -28,6 +28,7 @@ layout = lazy_import('flowgan_tf.evaluation.rows')
 pictures = lazy_import('flowgan_tf.evaluation.pictures')
 
 FLAGS = flags.FLAGS
+command.define_trust(__name__)
 flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, 'Default: best_nll, or best_score for an adversarial run.')
 flags.DEFINE_integer(
   'n',

@@ -22,6 +22,7 @@ from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
 options.define_settings(__name__)
+command.define_trust(__name__)
 flags.DEFINE_string(
   'workdir', None, 'Folder of a new run, or of a run to resume. Default: runs/DATASET-OBJECTIVE[-LAMBDA][-CONDITION].'
 )

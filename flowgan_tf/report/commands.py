@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from ml_collections import config_dict
 
 from flowgan_tf.configs import cifar10, fashion_mnist, mnist
-from flowgan_tf.runs.config import PATHS, idle, settings, short_flags
+from flowgan_tf.runs.config import idle, settings, short_flags, used, without_plugins
+from flowgan_tf.runs.record import PLACES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
-# Paths of the machine that trained the run, which the commands leave out.
-_PLACES = {*PATHS} - {'init_from'}
 _CONFIGS = ('digits', 'mnist', 'fashion_mnist', 'images', 'table')
 _DEFAULT = 'configs/digits.py'  # what bin/train uses without --config and --dataset
 
@@ -27,7 +26,8 @@ def train(run: Summary) -> str:
 
 def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
   """Returns the command that trains a run with a configuration in a folder."""
-  wanted = {n: value for n, value in settings(config).items() if n not in _PLACES and not idle(n, config)}
+  known = without_plugins(config)  # A report imports none.
+  wanted = {n: value for n, value in settings(used(config)).items() if n not in PLACES and not idle(n, known)}
   if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
     wanted['init_from'] = os.path.relpath(config.init_from)  # Relative to here, like the runs in the commands.
   bases = {path: settings(base) for path, base in _shipped().items()}
@@ -36,7 +36,7 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
   bases = {path: base for path, base in bases.items() if all(base.get(name) is None for name in left_open)}
   differences = {path: [n for n, value in wanted.items() if value != base.get(n)] for path, base in bases.items()}
   nearest = min(differences, key=lambda path: len(differences[path]))
-  short_names = short_flags(config)
+  short_names = short_flags(known)
   different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
   # Without --config, a condition other than a label changes the number of components.
   is_default = nearest == _DEFAULT and 'dataset' not in different and config.condition in ('', 'label')
@@ -51,7 +51,7 @@ def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
       flags.append(f'--{name}={",".join(value) if isinstance(value, list) else value}')
     else:
       flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
-  return shlex.join(['bin/train', *flags, f'--workdir={workdir}'])
+  return shell(['bin/train', *flags, f'--workdir={workdir}'])
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def evaluate(run: Summary, record: dict) -> str:
   words = ['bin/evaluate', run.path, f'--split={record["split"]}', f'--samples={record.get("score_samples", 0)}']
   if 'scorer' in record and (scorer := record['scorer'].removesuffix('_v3')) != run.config.scorer:
     words.append(f'--scorer={scorer}')
-  return shlex.join(words + ['--float64'] * ('nll_float64' in record))
+  return shell(words + ['--float64'] * ('nll_float64' in record))
 
 
 def analyze(runs: Sequence[Summary], what: str) -> str | None:
@@ -82,7 +82,7 @@ def analyze(runs: Sequence[Summary], what: str) -> str | None:
   if len(flags) > 1:
     return None
   name = runs[0].studies[what].record.get('plugin', what)
-  return shlex.join(['bin/analyze', *(run.path for run in runs), f'--what={name}', *flags.pop()])
+  return shell(['bin/analyze', *(run.path for run in runs), f'--what={name}', *flags.pop()])
 
 
 def _flags_of(record):
@@ -93,13 +93,13 @@ def _flags_of(record):
 def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
   """Returns the commands for what no run has yet: the analyses `what` or, if that is empty, the evaluation."""
   if not what:
-    return [shlex.join(['bin/evaluate', run.path]) for run in runs]
+    return [shell(['bin/evaluate', run.path]) for run in runs]
   suited: dict[tuple[str, ...], list[Analysis]] = {}
   for analysis in what:
     suited.setdefault(tuple(run.path for run in runs if not analysis.refuses(run.given)), []).append(analysis)
   suited.pop((), None)
   return [
-    shlex.join(
+    shell(
       ['bin/analyze', *paths, f'--what={",".join(a.name for a in found)}', *(f for a in found for f in a.needs_flags)]
     )
     for paths, found in suited.items()
@@ -109,3 +109,19 @@ def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
 def short(number: float) -> str:
   """The shortest text that still reads as the same number."""
   return text if float(text := f'{number:g}') == number else repr(number)
+
+
+def shell(words: Sequence[str]) -> str:
+  """Joins words to a command for bash and zsh, which runs as it reads: it has no control characters or line ends."""
+  return ' '.join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
+
+
+def _escaped(word: str) -> str:
+  def escape(character: str) -> str:
+    if character.isprintable():
+      return f'\\{character}' if character in "'\\" else character
+    if '\udc80' <= character <= '\udcff':  # A byte of a path that is not UTF-8, as Python reads it.
+      return f'\\x{ord(character) - 0xDC00:02x}'
+    return f'\\U{ord(character):08x}'
+
+  return ''.join(map(escape, word))

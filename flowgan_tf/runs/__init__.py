@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.lazy import lazy_exports
 from flowgan_tf.runs.config import default_config
+from flowgan_tf.runs.record import trust
 
-__all__ = ['Run', 'default_config', 'load_data', 'load_pretrained', 'load_run', 'pack']
+__all__ = ['Run', 'default_config', 'load_data', 'load_pretrained', 'load_run', 'pack', 'trust']
 
 if TYPE_CHECKING:
   from flowgan_tf.runs.packing import pack

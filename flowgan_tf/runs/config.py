@@ -19,13 +19,14 @@ from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of
 from flowgan_tf.plugins import folders_of, is_plugin, short_name
+from flowgan_tf.runs.record import PLACES
 from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSettings, TrainingSettings
 from flowgan_tf.settings import Settings, check_kind
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
 
-PATHS = ('data_dir', 'cache_dir', 'inception_weights', 'init_from')  # settings that are paths, besides `dataset`
+PATHS = (*PLACES, 'init_from')  # settings that are paths, besides `dataset`
 
 # The owners of the settings at the top of a configuration; the terms of the loss follow.
 _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, ObjectiveSettings, ReportSettings)
@@ -93,6 +94,28 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
   return config
 
 
+def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
+  """Returns the settings of a training as `config.json` has them, without importing the plug-ins that it names.
+
+  Nothing says whether the plug-ins have such settings.
+  """
+  config = default_config()
+  with config.unlocked():
+    config.update(recorded)
+  return config
+
+
+def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """Returns a copy that has the defaults in place of plug-ins, of which it knows nothing unless they are imported."""
+  known = default_config()
+  known.update({name: value for name, value in config.items() if name in known and not _names_plugin(value)})
+  return known
+
+
+def _names_plugin(value):
+  return any(map(is_plugin, value if isinstance(value, tuple) else [value]))
+
+
 def plugins_of(config: config_dict.ConfigDict) -> dict[str, str] | None:
   """Returns the modules of the plug-ins that a configuration names, and their folders; None without plug-ins."""
   return folders_of([config.generator, config.critic, config.divergence, config.dataset, *config.terms]) or None
@@ -135,11 +158,16 @@ def check_settings(config: config_dict.ConfigDict) -> None:
 
 def validate(config: config_dict.ConfigDict) -> None:
   """Checks all settings but the arguments of generator and critic, which their builders check."""
+  check_values(config)
+  for _, owner in _owners(config):
+    owner.check(config)
+
+
+def check_values(config: config_dict.ConfigDict) -> None:
+  """Checks like `validate`, but each setting by itself."""
   check_settings(config)
   for block, owner in _owners(config):
     _of_block(owner, block, config)
-  for _, owner in _owners(config):
-    owner.check(config)
 
 
 def _of_block(owner, block, config):

@@ -16,10 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_collections import config_dict
 
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, make_writable, read_record, write_record
+from flowgan_tf.files import as_json, make_writable
 from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.plugins import check_found, search_in
-from flowgan_tf.runs.config import default_config, idle, plugins_of, training_changes, used
+from flowgan_tf.runs import record as records
+from flowgan_tf.runs.config import (
+  check_values,
+  default_config,
+  idle,
+  plugins_of,
+  recorded_config,
+  training_changes,
+  used,
+  without_plugins,
+)
 from flowgan_tf.runs.pretrained import find_folder
 from flowgan_tf.runs.settings import CHECKPOINTS
 
@@ -46,29 +56,42 @@ class Description(NamedTuple):
 def write_description(workdir: pathlib.Path, description: Description) -> None:
   """Writes `config.json`, without the settings of generators and critics that the run does not use."""
   config = as_json(used(description.config).to_dict())
-  write_record(workdir / 'config.json', description._asdict() | {'config': config})
+  records.write(workdir, as_json(description._asdict() | {'config': config}))
 
 
-def read_description(workdir: pathlib.Path) -> Description | None:
-  """Reads `config.json`, which this version of flowgan_tf must have written; None if there is no such file."""
+def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Description | None:
+  """Reads `config.json`, which this version of flowgan_tf must have written; None if there is no such file.
+
+  A run that is not the user's own may not name plug-ins, and the places that it names are left out of its settings.
+  Without `imports` no plug-in is imported, and the configuration has the settings of plug-ins as they were written.
+  """
   path = workdir / 'config.json'
-  if (found := read_record(path)) is None:
+  if (record := records.read(workdir)) is None:
     return None
-  record = found[0]
-  plugins = record.get('plugins') or {}
-  for folder in plugins.values():
-    search_in(folder)
+  is_mine, named, plugins = records.is_own(record), records.code_in(record), record['plugins'] or {}
+  if named and imports:
+    if not is_mine:
+      said = f'{path}: names code to import ({", ".join(named)})'
+      raise UsageError(f'{said}, and the run {records.not_own(workdir)}', 'trust')
+    for folder in plugins.values():
+      search_in(folder)
+  settings = record['config'] | ({} if is_mine else dict.fromkeys(records.PLACES & record['config'].keys(), ''))
   try:
-    config = default_config(**record['config'])
-    check_found(plugins, plugins_of(config) or {})
-    return Description(**record | {'config': config})
+    if named and not imports:
+      config = recorded_config(settings)
+      check_values(without_plugins(config))
+    else:
+      config = default_config(**settings)
+      check_values(config)
+      check_found(plugins, plugins_of(config) or {})
+    return Description(**{name: record[name] for name in Description._fields} | {'config': config})
   except UsageError as error:
     lost = isinstance(error.__cause__, ModuleNotFoundError) and plugins
     hint = (
       f'; the training found {", ".join(f"{name} in {folder}" for name, folder in plugins.items())}' if lost else ''
     )
     raise UsageError(f'{path}: {error}{hint}', error.argument) from error
-  except (KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
+  except (AttributeError, KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
     raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
 
 

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 
 from flowgan_tf.errors import UsageError, did_you_mean
-from flowgan_tf.files import refusal_named
+from flowgan_tf.files import check_inside, refusal_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
 PRETRAINED = {
@@ -46,7 +46,10 @@ def _locate(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def find_folder(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run after checking that a folder holds a run, which may be damaged; see `_locate`."""
+  """Returns the path of a run after checking that a folder holds a run, which may be damaged; see `_locate`.
+
+  The run holds only regular files and folders, and no links that leave it.
+  """
   path = _locate(workdir)
   if not os.path.isdir(path):  # Also False for what cannot be a path.
     runs = [other.parent.name for other in path.parent.glob('*/config.json')] if os.path.isdir(path.parent) else []
@@ -54,6 +57,7 @@ def find_folder(workdir: str | os.PathLike) -> pathlib.Path:
     raise UsageError(f'{path}: no such folder; expected the folder of a training{hint}')
   if not os.path.lexists(path / 'config.json'):
     raise UsageError(f'{path}: holds no config.json, so it is not the folder of a training')
+  check_inside(path)
   return path
 
 

@@ -5,16 +5,16 @@ import dataclasses
 import functools
 import logging
 import os
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flowgan_tf.display.tables import Column
 from flowgan_tf.errors import UsageError, check, check_choice
 from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.flows.classes import class_name
 from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import Registry, folders_of, is_plugin, search_in
+from flowgan_tf.plugins import Registry, is_plugin
 from flowgan_tf.settings import wrong_settings
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
@@ -34,7 +34,7 @@ runs = lazy_import('flowgan_tf.runs.run')
 
 _LOG = logging.getLogger(__name__)
 # Names that the record of a study has, and a plug-in's numbers must not have.
-_OF_RECORDS = {'what', 'plugin', 'folder', 'checkpoint', 'step', 'label', 'settings', 'seconds', 'arrays', 'sha256'}
+_OF_RECORDS = {'what', 'plugin', 'checkpoint', 'step', 'label', 'settings', 'seconds', 'arrays', 'sha256'}
 _NEEDED = ('name', 'title', 'description', 'caption', 'columns')  # attributes of an analysis
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
@@ -50,18 +50,28 @@ ANALYSES: Registry[Analysis] = Registry(
 
 
 def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
-  """Returns the analyses of the package, and those from outside of it that runs have and Python finds."""
-  records = [study.record for run in runs for study in run.studies.values() if 'plugin' in study.record]
-  for record in records:
-    if record['folder']:
-      search_in(record['folder'])
-  found = []
-  for name in dict.fromkeys(record['plugin'] for record in records):
-    try:
-      found.append(ANALYSES[name])
-    except UsageError as error:
-      _LOG.warning('%s; the page leaves its section out.', str(error).replace('`what`', 'The analysis'))
-  return [*ANALYSES.values(), *found]
+  """Returns the analyses of the package, and for each from outside of it that runs have, one that shows its numbers."""
+  studies = [study for run in runs for study in run.studies.values()]
+  names = dict.fromkeys(study.record['what'] for study in studies)
+  return [*ANALYSES.values(), *(_unknown(name, studies) for name in names if name not in [*ANALYSES])]
+
+
+def _unknown(name: str, studies: Sequence[Study]) -> Analysis:
+  """Returns an analysis that shows the numbers of one from outside of the package, which is not imported."""
+  records = [study.record for study in studies if study.record['what'] == name]
+  keys = {key: None for record in records for key, value in record.items() if isinstance(value, int | float)}
+
+  class Unknown(Analysis):
+    """Numbers as they were saved."""
+
+    columns = tuple(Column(key, key, ',.6g') for key in keys if key not in _OF_RECORDS)
+
+    def measure(self, subject, settings):
+      raise NotImplementedError
+
+  Unknown.name = Unknown.title = name
+  Unknown.description = Unknown.caption = f'Numbers of {records[0].get("plugin", name)}'
+  return Unknown()
 
 
 @contextlib.contextmanager
@@ -92,7 +102,7 @@ def studying(
   Raises:
     UsageError: If the run or its data cannot be read, or have no such class.
   """
-  if checkpoint is None and 'best_score' in folders.available(pathlib.Path(workdir)):
+  if checkpoint is None and 'best_score' in folders.available(folders.find_run(workdir)):
     checkpoint = 'best_score'
   subject = Subject(runs.load_run(workdir, checkpoint), label)
   with bijectors.clearing_caches():
@@ -117,7 +127,7 @@ def analyze(
 def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   check_choice('what', what, ANALYSES)
   run, analysis = subject.run, ANALYSES[what]
-  outside = {'plugin': what, 'folder': folders_of([what]).get(what.partition(':')[0])} if is_plugin(what) else {}
+  outside = {'plugin': what} if is_plugin(what) else {}
   check(
     'what', what, f'a name other than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
   )

@@ -14,8 +14,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from flowgan_tf.display.figure import png_size
-from flowgan_tf.display.tables import printable
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, printable
 from flowgan_tf.files import read_record
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import short_name
@@ -177,13 +176,13 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
 
 
 def read_summary(workdir: str | os.PathLike) -> Summary:
-  """Reads one run.
+  """Reads one run. It imports no plug-in that the run names.
 
   Raises:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  description = folders.read_description(folders.find_run(workdir))
+  description = folders.read_description(folders.find_run(workdir), imports=False)
   facts = description.data
   damage: list[str] = []
   records = _read(lambda: log.read_metrics(workdir), damage) or []

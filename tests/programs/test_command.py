@@ -18,6 +18,7 @@ from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.folder import Description, write_description
 from tests import processes
 from tests.programs.conftest import CHECKOUT, PROGRAMS, assert_one_line, call, call_outside, untouched
+from tests.tiny import FACTS
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
   (workdir / 'checkpoints' / 'latest').mkdir(parents=True)
   (workdir / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
   (workdir / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
-  write_description(workdir, Description(default_config(), {}))
+  write_description(workdir, Description(default_config(), FACTS))
   cases = {
     ('analyze', 'RUN', '--what=nonsense'): '--what must be one of kde, ais, gmm, ',
     ('analyze', 'RUN', '--what=critic', '--updates=10,20'): '--updates must be an integer. Got: 10,20.',

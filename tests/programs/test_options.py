@@ -9,6 +9,7 @@ from flowgan_tf.configs import digits
 from flowgan_tf.programs import command, options
 from flowgan_tf.runs.folder import Description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
+from tests.tiny import FACTS
 
 FILE = """
 from flowgan_tf.runs.config import default_config
@@ -127,14 +128,14 @@ def test_a_run_that_began_without_an_evaluation_goes_on_without_one(tmp_path):
   (tmp_path / 'checkpoints' / 'latest').mkdir(parents=True)
   (tmp_path / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
   (tmp_path / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
-  write_description(tmp_path, Description(parsed_config(['--evaluate=false']), {}))
+  write_description(tmp_path, Description(parsed_config(['--evaluate=false']), FACTS))
   assert not parsed_config([], tmp_path).evaluate and parsed_config(['--evaluate'], tmp_path).evaluate
   assert parsed_config([]).evaluate
 
 
 def test_a_run_without_a_checkpoint_begins_again_with_its_settings(tmp_path):
   """Flags for other settings replace all of its own, because a program may have refused these."""
-  write_description(tmp_path, Description(parsed_config(['--config=configs/mnist.py', '--objective=mle']), {}))
+  write_description(tmp_path, Description(parsed_config(['--config=configs/mnist.py', '--objective=mle']), FACTS))
   for flags in ([], ['--evaluate=false', '--data_dir=/data', '--strategy=mirrored:2'], ['--steps=7']):
     again = parsed_config(flags, tmp_path)
     assert (again.dataset, again.nice.components, again.objective) == ('mnist', 100, 'mle')
@@ -195,7 +196,7 @@ def test_a_run_with_a_path_from_here_goes_on(tmp_path, monkeypatch):
   (tmp_path / 'run' / 'checkpoints' / 'latest').mkdir(parents=True)
   (tmp_path / 'run' / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')
   (tmp_path / 'run' / 'checkpoints' / 'latest' / 'ckpt-3.index').touch()
-  write_description(tmp_path / 'run', Description(saved, {}))
+  write_description(tmp_path / 'run', Description(saved, FACTS))
   for flags in ([], ['--init_from=runs/base'], ['--dataset=images']):
     config = parsed_config(flags, tmp_path / 'run')
     assert (config.dataset, config.init_from) == ('images', 'runs/base')

@@ -1,6 +1,8 @@
 """The commands that a page shows make what they stand beside."""
 
+import os
 import shlex
+import subprocess
 
 import pytest
 
@@ -135,3 +137,19 @@ def test_analyses_of_runs_with_the_same_settings_are_one_command():
   assert commands.analyze([run, other], 'outliers') == expected.replace("b'", "b' runs/hybrid")
   other = make_summary('hybrid', studies={'outliers': kde(0.0, 0.0)})
   assert commands.analyze([run, other], 'outliers') is None
+
+
+@pytest.mark.parametrize(
+  'word', ["it's", 'a b', '', 'a\x1b[201~b', "'\n\\", 'x\u202ey', 'caf\xe9 \x01', '$(touch x)\n`y`']
+)
+def test_a_shell_reads_words_as_they_were(word):
+  text = commands.shell(['printf', '%s', word])
+  assert text.isprintable()
+  environment = {'LC_ALL': 'C.UTF-8', 'PATH': os.environ['PATH']}
+  done = subprocess.run(['bash', '-c', text], capture_output=True, check=True, env=environment)
+  assert done.stdout.decode() == word
+
+
+def test_a_shell_reads_bytes_that_are_no_text():
+  done = subprocess.run(['bash', '-c', commands.shell(['printf', '%s', 'a\udcff\n'])], capture_output=True, check=True)
+  assert done.stdout == b'a\xff\n'

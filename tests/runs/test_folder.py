@@ -21,13 +21,14 @@ from tests.tiny import edit_record, make_config, write_images
 
 
 def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
-  workdir = open_workdir(tmp_path / 'a' / 'b', config, dataset, {'run': '/runs/first', 'step': 3})
+  start = {'run': '/runs/first', 'step': 3}
+  workdir = open_workdir(tmp_path / 'a' / 'b', config, dataset, start)
   assert [f.name for f in workdir.iterdir()] == ['config.json']
   found = read_description(workdir)
   assert found.config.to_json() == config.to_json()
   facts = {'name': dataset.name, 'image_shape': [4, 4, 1], 'levels': 256, 'fingerprint': dataset.fingerprint}
   assert found.data == facts
-  assert (found.init, found.rollbacks) == ({'run': '/runs/first', 'step': 3}, 0)
+  assert (found.init, found.rollbacks) == (start, 0)
   assert 'real_nvp' not in json.loads((workdir / 'config.json').read_text())['config']
   assert read_description(tmp_path) is None
   with pytest.raises(UsageError, match='has no checkpoint yet'):
@@ -47,7 +48,7 @@ def test_the_condition_is_kept_and_may_not_change(run, tmp_path, config, dataset
 
 def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, config, dataset):
   workdir, _ = run
-  edit_record(workdir / 'config.json', lambda record: record.update(init={'run': 'first'}))
+  edit_record(workdir / 'config.json', lambda record: record.update(init={'run': 'first', 'step': 3}))
   assert [count_rollback(workdir), count_rollback(workdir)] == [1, 2]
   # These settings may change.
   config.update({'steps': 77, 'log_every': 3, 'data_dir': 'x', 'cache_dir': 'y', 'on_nan': 'rollback'})
@@ -55,7 +56,7 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   # Names of classes identify no data. An older run has none.
   open_workdir(workdir, config, dataclasses.replace(dataset, class_names=('a', 'b')))
   found = read_description(workdir)
-  assert (found.config.steps, found.init, found.rollbacks) == (77, {'run': 'first'}, 2)
+  assert (found.config.steps, found.init, found.rollbacks) == (77, {'run': 'first', 'step': 3}, 2)
   assert found.class_names == ['a', 'b']
 
 
@@ -82,7 +83,7 @@ def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run
     {'optimizer.schedule': 'cosine'},
     {'critic_optimizer.schedule': 'cosine'},
     {'final_lambda': 0.01},
-    {'final_transport_weight': 1.0},
+    {'transport_weight': 2.0, 'final_transport_weight': 1.0},
   ],
   ids=str,
 )
@@ -100,7 +101,13 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
 
 
 @pytest.mark.parametrize(
-  'setting', [{'critic_optimizer.schedule': 'cosine'}, {'final_lambda': 0.01}, {'final_transport_weight': 1.0}], ids=str
+  'setting',
+  [
+    {'critic_optimizer.schedule': 'cosine'},
+    {'final_lambda': 0.01},
+    {'transport_weight': 2.0, 'final_transport_weight': 1.0},
+  ],
+  ids=str,
 )
 def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, config, dataset, setting):
   workdir, _ = run
@@ -127,7 +134,7 @@ def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, d
 
 
 def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, config, dataset):
-  open_workdir(tmp_path, config, dataset, {'run': 'first'})
+  open_workdir(tmp_path, config, dataset, {'run': 'first', 'step': 3})
   count_rollback(tmp_path)
   config.scorer = 'inception'
   open_workdir(tmp_path, config, dataset)

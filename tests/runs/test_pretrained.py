@@ -80,7 +80,11 @@ def test_a_packed_run_names_no_paths(packed, tmp_path):
 
 
 def test_a_packed_run_names_where_its_training_started(run, tmp_path):
-  state = {'run': '/home/me/runs/first', 'config': {'data_dir': '/data', 'dataset': 'emnist/letters', 'init_from': ''}}
+  state = {
+    'run': '/home/me/runs/first',
+    'step': 3,
+    'config': {'data_dir': '/data', 'dataset': 'emnist/letters', 'init_from': ''},
+  }
   edit_record(run[0] / 'config.json', lambda record: record.update(init=state))
   edit_record(run[0] / 'config.json', lambda record: record['config'].update(init_from='/home/me/runs/first'))
   save(*run)
@@ -102,6 +106,7 @@ def test_the_checkpoint_that_is_packed_is_the_named_one(run, tmp_path, checkpoin
 
 def test_a_packed_run_does_not_say_where_its_plugins_were(run, tmp_path):
   edit_record(run[0] / 'config.json', lambda record: record.update(plugins={'tests.tiny': '/home/me/parts'}))
+  fg.runs.trust(run[0])
   fg.runs.pack(run[0], tmp_path / 'tiny.zip')
   zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
   assert read_description(run[0]).plugins and read_description(tmp_path / 'packed').plugins is None

@@ -1,0 +1,207 @@
+"""Runs that an attacker made: no program executes what they name, and none reads or writes outside of them.
+
+`write_record` makes their hashes, which need no key.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import flowgan_tf as fg
+from flowgan_tf import data
+from flowgan_tf.errors import UsageError
+from flowgan_tf.files import write_record
+from flowgan_tf.runs.checkpoints import Checkpoints
+from flowgan_tf.runs.config import run_identity
+from flowgan_tf.runs.folder import open_workdir
+from tests.programs.conftest import assert_one_line, call
+from tests.tiny import edit_record, make_config, make_state
+
+DOORS = {
+  'report': lambda run: call('report', run),
+  'sample': lambda run: call('sample', run, '--n=2'),
+  'evaluate': lambda run: call('evaluate', run, '--samples=0'),
+  'analyze': lambda run: call('analyze', run, '--what=kde', '--samples=50'),
+  'export': lambda run: call('export', run),
+  'train': lambda run: call('train', f'--workdir={run}'),
+  'load_run': fg.runs.load_run,
+}
+CODE = """
+open({ran!r}, 'a').write('x')
+def part(*args, **kwargs):
+  open({ran!r}, 'a').write('y')
+"""
+
+
+def make_run(workdir, **settings):
+  """Makes a run of the digits whose record and checkpoint have other settings."""
+  config, dataset = make_config(objective='mle', dataset='digits', steps=6, evaluate=False), data.load('digits')
+  open_workdir(workdir, config, dataset)
+  state = make_state(config, dataset.image_shape)
+  state.step.assign(6)
+  identity = run_identity(config, dataset.fingerprint) | settings
+  Checkpoints(workdir, state.checkpoint(), identity).save('latest')
+  edit_record(workdir / 'config.json', lambda record: record['config'].update(settings))
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def honest(tmp_path_factory):
+  return make_run(tmp_path_factory.mktemp('honest') / 'run')
+
+
+@pytest.fixture
+def run(honest, tmp_path, monkeypatch):
+  """A run in a folder with a module `evil_parts`, which is also where the programs are called."""
+  (tmp_path / 'evil_parts.py').write_text(CODE.format(ran=str(tmp_path / 'ran')))
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+  yield pathlib.Path(shutil.copytree(honest, tmp_path / 'run'))
+  sys.modules.pop('evil_parts', None)
+
+
+def is_refused(door: str, run: pathlib.Path) -> str:
+  """Returns the line with which a door ends; an empty text if it does its work."""
+  if door == 'load_run':
+    try:
+      fg.runs.load_run(run)
+    except UsageError as error:
+      return str(error)
+    return ''
+  outcome = DOORS[door](run)
+  if outcome.status == 0:
+    return ''
+  assert_one_line(outcome, door)
+  return outcome.err
+
+
+@pytest.mark.parametrize('folder', [False, True], ids=['in_the_working_directory', 'in_a_folder_of_the_record'])
+@pytest.mark.parametrize('name', ['terms', 'generator', 'critic', 'divergence', 'dataset'])
+def test_nothing_that_a_record_names_is_imported(run, name, folder):
+  def forge(record):
+    record['config'][name] = ['evil_parts:part'] if name == 'terms' else 'evil_parts:part'
+    if folder:
+      record['plugins'] = {'evil_parts': str(run.parent)}
+
+  edit_record(run / 'config.json', forge)
+  before = sys.path[:]
+  for door in DOORS:
+    line = is_refused(door, run)
+    if door == 'report':
+      assert not line
+    else:
+      assert 'names code to import (evil_parts:part' in line and 'trust' in line, (door, line)
+    assert 'evil_parts' not in sys.modules and not (run.parent / 'ran').exists() and sys.path == before, door
+
+
+def test_no_door_of_a_run_searches_the_working_directory(run):
+  before = sys.path[:]
+  for door in DOORS:
+    assert is_refused(door, run) == '' and sys.path == before, door
+
+
+def test_a_report_imports_no_analysis(run):
+  written = {'what': 'evil', 'plugin': 'evil_parts:part', 'folder': str(run.parent), 'checkpoint': 'latest', 'step': 6}
+  write_record(run / 'analysis' / 'evil.json', written | {'settings': {}, 'seconds': 0.1, 'mean': 0.25})
+  assert is_refused('report', run) == ''
+  assert 'evil_parts' not in sys.modules and not (run.parent / 'ran').exists()
+  assert 'Numbers of evil_parts:part' in (run / 'report.html').read_text()
+
+
+def test_no_place_of_a_record_is_read_or_made(run, tmp_path, monkeypatch):
+  """TFDS would import the class that a features.json names; a cache that came with the run would be believed."""
+  features = tmp_path / 'tfds' / 'mnist' / '3.0.1' / 'features.json'
+  features.parent.mkdir(parents=True)
+  features.write_text('{"pythonClassName": "evil_parts.part"}')
+  (features.parent / 'dataset_info.json').write_text('{}')
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'none'))
+  monkeypatch.setattr('flowgan_tf.data.tfds.host_answers', lambda url: False)
+  places = {'data_dir': f'{tmp_path}/tfds', 'cache_dir': f'{tmp_path}/cache', 'inception_weights': f'{tmp_path}/w.h5'}
+  edit_record(run / 'config.json', lambda record: record['config'].update(places))
+  assert is_refused('evaluate', run) == ''
+  assert not (tmp_path / 'cache').exists()
+  config = fg.runs.load_run(run).config
+  assert [config[name] for name in places] == ['', '', '']
+  edit_record(run / 'config.json', lambda record: record['config'].update(dataset='mnist'))
+  shutil.rmtree(run / 'checkpoints')
+  assert f'mnist: not prepared in {tmp_path}/none' in is_refused('train', run)
+  assert 'evil_parts' not in sys.modules and not (tmp_path / 'ran').exists()
+
+
+def test_data_that_a_record_names_by_its_path_are_not_read(tmp_path):
+  np.savez(tmp_path / 'private.npz', images=np.zeros((30, 8, 8, 1), np.uint8))
+  run = make_run(tmp_path / 'run', dataset=str(tmp_path / 'private.npz'))
+  for door in ('evaluate', 'analyze', 'train'):
+    assert f'was trained on {tmp_path}/private.npz, and is not marked as yours' in is_refused(door, run), door
+
+
+def test_nothing_is_written_or_removed_through_a_link(run, tmp_path):
+  """With a name that holds line ends, a page would write the attacker's lines into any file."""
+  edit_record(run / 'config.json', lambda record: record['data'].update(name='\nssh-rsa AAAA attacker\n'))
+  precious = tmp_path / 'precious'
+  for name in ('report.html', 'evaluation.json', 'samples', 'analysis', 'export', 'tensorboard', 'metrics.jsonl'):
+    is_file = '.' in name
+    if is_file:
+      precious.write_text('mine')
+    else:
+      precious.mkdir()
+      (precious / 'kde-01234567.npz').write_text('mine')
+    os.symlink(precious, run / name)
+    for door in DOORS:
+      line = is_refused(door, run)
+      assert f'run/{name}: is a link that leads out of ' in line and line.rstrip().endswith('; remove it'), (door, line)
+    assert (precious if is_file else precious / 'kde-01234567.npz').read_text() == 'mine'
+    assert is_file or os.listdir(precious) == ['kde-01234567.npz']
+    (run / name).unlink()
+    shutil.rmtree(precious) if not is_file else precious.unlink()
+
+
+def test_a_page_beside_runs_replaces_no_link(run, tmp_path):
+  shutil.copytree(run, tmp_path / 'second')
+  (tmp_path / 'mine').write_text('mine')
+  os.symlink('mine', tmp_path / 'report.html')
+  outcome = call('report', run, tmp_path / 'second')
+  assert_one_line(outcome, 'report', f'{tmp_path}/report.html: is a link; name the page with --out')
+  assert (tmp_path / 'mine').read_text() == 'mine'
+
+
+def test_a_pipe_in_a_run_keeps_no_program_waiting(run):
+  for name in ('evaluation.json', 'metrics.jsonl', 'analysis/kde.json', 'samples/real.png'):
+    (run / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(run / name)
+    for door in DOORS:
+      assert f'run/{name}: is a device, a pipe or a socket; remove it' in is_refused(door, run), door
+    (run / name).unlink()
+
+
+def test_names_do_nothing_to_a_terminal_or_a_shell(run):
+  name = '\x1b[201~; touch ran\n\x9b31m\u202etxt'
+  edit_record(run / 'config.json', lambda record: record['data'].update(name=name))
+  edit_record(run / 'config.json', lambda record: record['config'].update(dataset=name))
+  outcome = call('report', run)
+  assert outcome.status == 0 and outcome.err == ''
+  page = (run / 'report.html').read_text()
+  assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]', page)
+  assert 'touch ran' in page
+  for door in DOORS.keys() - {'load_run'}:
+    outcome = DOORS[door](run)
+    assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]', outcome.out + outcome.err), door
+    assert outcome.err.count('\n') <= 1, outcome.err
+
+
+def test_a_run_that_its_user_trusts_may_name_code(run):
+  parts = pathlib.Path(__file__).parent.parent / 'plugged.py'
+  shutil.copy(parts, run.parent / 'mine_parts.py')
+  run = make_run(run.parent / 'mine', terms=['mine_parts:Bright'], toy_weight=0.0)
+  edit_record(run / 'config.json', lambda record: record.update(plugins={'mine_parts': str(run.parent)}))
+  os.chdir('/')
+  line = is_refused('export', run)
+  assert line.startswith(f'export: {run}/config.json: names code to import (mine_parts:Bright, {run.parent}), and')
+  assert call('export', run, '--trust').status == 0
+  assert call('export', run).status == 0  # From now on.
+  assert sys.modules.pop('mine_parts').__file__ == f'{run.parent}/mine_parts.py'

@@ -16,7 +16,7 @@ from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.dataset import take
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.files import locked, make_writable, read_record, write_record
+from flowgan_tf.files import fits, locked, make_writable, read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
@@ -39,6 +39,9 @@ IMAGES_PER_CALL = 500
 # almost sure that a pixel is black or white, either may come back as the other.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _RECORD = 'evaluation.json'
+# What is not a number in its records.
+_FORMS: dict[str, Any] = dict.fromkeys(('checkpoint', 'split', 'condition', 'scorer', 'scorer_hash'), str)
+_FORMS |= {'class_names': ([str], None)} | {name: [(float, None)] for name in ('label_shares', 'class_fids')}
 _SAMPLES = {'classifier': 5000, 'resnet': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
@@ -343,8 +346,12 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   # Measuring again does not help, because an evaluation reads the file first.
   path, remedy = workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again'
   record, _ = read_record(path, remedy) or ({'records': []}, {})
-  if 'records' not in record:
+  if not fits(record, {'records': [{'checkpoint': str, 'split': str, 'step': int}]}):
     raise UsageError(f'{path}: holds no evaluation{remedy}')
+  for found in record['records']:
+    for name, value in found.items():
+      if not fits(value, _FORMS.get(name.removeprefix('real_'), (float, None))):
+        raise UsageError(f'{path}: holds no evaluation, as its {name} has another form{remedy}')
   return record['records']
 
 

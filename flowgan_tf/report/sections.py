@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 
@@ -42,6 +43,10 @@ from flowgan_tf.study import analyses_of
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
+_LOG = logging.getLogger(__name__)
+# What is raised if a record of an analysis lacks something, or has it in another form.
+_OF_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 _GRIDS = 3  # of the samples with the smallest FID, beside real images, among the findings
 _FINDINGS = 'What was found'
 _TITLES = {
@@ -67,10 +72,12 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
   # Files of one name may hold different data.
   hashes = [f'{name} {group[0].fingerprint[:8]}' for name, group in zip(names, groups, strict=True)]
   names = [full if names.count(name) > 1 else name for name, full in zip(names, hashes, strict=True)]
-  sections = []
+  sections: list[Section] = []
+  unfit: list[str] = []
   for name, group in zip(names, groups, strict=True):
     prefix = f'{name}: ' if len(groups) > 1 else ''
-    sections += [Section(prefix + s.title, s.items) for s in _sections(group) if s.items]
+    sections += [Section(prefix + s.title, s.items) for s in _sections(group, unfit) if s.items]
+  damage = [*damage, *unfit]
   if damage:
     said = 'Some files could not be read. The page does without them:'
     place = bool(sections) and sections[0].title.endswith(_FINDINGS)
@@ -84,7 +91,7 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
   return Page(f'Flow-GAN on {listed(names)}', sections, about)
 
 
-def _sections(runs: Sequence[Summary]) -> list[Section]:
+def _sections(runs: Sequence[Summary], unfit: list[str]) -> list[Section]:
   unit = nll_unit(runs[0].dataset)
   shown = _shown_first(runs)
   rest = [run for run in runs if run not in shown]
@@ -96,7 +103,7 @@ def _sections(runs: Sequence[Summary]) -> list[Section]:
     Section('Conditional', _conditional(runs, rest)),
     Section('Runs', [runs_table(runs)]),
     Section('Training', [f for f in (learning_curves(runs, unit), score_curves(runs), *term_curves(runs)) if f]),
-    *(_analysis_sections(runs) if runs[0].levels else []),  # The analyses need images.
+    *(_analysis_sections(runs, unfit) if runs[0].levels else []),  # The analyses need images.
   ]
 
 
@@ -174,12 +181,35 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
   return [*items, *([grids] if grids else []), *conditional_curves(given)]
 
 
-def _analysis_sections(runs: Sequence[Summary]) -> Iterator[Section]:
-  """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it."""
+def _analysis_sections(runs: Sequence[Summary], unfit: list[str]) -> Iterator[Section]:
+  """Yields a section for each title of the analyses: tables, notes and figures, or the command that would fill it.
+
+  It leaves out results that are not what their analysis writes, and adds a line about each to `unfit`.
+  """
   analyses = analyses_of(runs)
   for title in dict.fromkeys(analysis.title for analysis in analyses):
-    if items := _items([analysis for analysis in analyses if analysis.title == title], runs):
+    titled = [analysis for analysis in analyses if analysis.title == title]
+    try:
+      items = _items(titled, runs)
+    except _OF_FORM:
+      runs = [_fitting(run, titled, unfit) for run in runs]
+      items = _items(titled, runs)  # If this fails, the mistake is ours.
+    if items:
       yield Section(title, items)
+
+
+def _fitting(run: Summary, analyses: Sequence[Analysis], unfit: list[str]) -> Summary:
+  """Returns a run without the results of these analyses that are not what the analysis writes."""
+  studies = dict(run.studies)
+  for analysis in analyses:
+    try:
+      _items([analysis], [run, run])  # Two, because runs are ranked by their numbers.
+    except _OF_FORM as error:
+      del studies[analysis.name]
+      said = f'is not what the analysis writes ({type(error).__name__}); measure it again, or remove it'
+      unfit.append(f'{run.path}/analysis/{analysis.name}.json: {said}')
+      _LOG.warning(unfit[-1])
+  return dataclasses.replace(run, studies=studies)
 
 
 def _items(analyses: Sequence[Analysis], runs: Sequence[Summary]) -> list:

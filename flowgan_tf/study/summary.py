@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.errors import UsageError, printable
-from flowgan_tf.files import read_record
+from flowgan_tf.files import fits, read_record
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import short_name
 
@@ -25,6 +25,9 @@ log = lazy_import('flowgan_tf.runs.log')
 metrics = lazy_import('flowgan_tf.metrics')
 pretrained = lazy_import('flowgan_tf.runs.pretrained')
 
+# What every analysis says, apart from its numbers.
+_FORM = {'what': str, 'checkpoint': str, 'step': int, 'settings': {str: (bool, float, str, None, [(float, str)])}}
+_FORM |= {'seconds': float} | dict.fromkeys(('plugin', 'given', 'label'), (str, None))
 _KINDS = ['MLE', 'ADV', 'Hybrid']
 
 
@@ -223,7 +226,8 @@ def _read(reader: Callable[[], Any], damage: list[str]) -> Any:
 def _read_analysis(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]] | None:
   remedy = '; measure it again, or remove it'
   found = read_record(path, remedy)
-  if found and found[0].get('what') != path.stem:  # It is a copy of another file.
+  # It may be a copy of another file.
+  if found and not (fits(found[0], _FORM) and found[0]['what'] == path.stem):
     raise UsageError(f'{path}: does not hold the analysis {path.stem}{remedy}')
   return found
 

@@ -205,3 +205,44 @@ def test_a_run_that_its_user_trusts_may_name_code(run):
   assert call('export', run, '--trust').status == 0
   assert call('export', run).status == 0  # From now on.
   assert sys.modules.pop('mine_parts').__file__ == f'{run.parent}/mine_parts.py'
+
+
+def evaluation(**numbers):
+  return {'records': [{'checkpoint': 'latest', 'split': 'test', 'step': 6, 'nll': -1.0, 'n': 3} | numbers]}
+
+
+RECORDS = [
+  ('evaluation.json', {'records': 3}),
+  ('evaluation.json', {'records': [3]}),
+  ('evaluation.json', evaluation(step='x')),
+  ('evaluation.json', evaluation(nll='x')),
+  ('evaluation.json', evaluation(standard_error=[1])),
+  ('evaluation.json', evaluation(mode_score=10**400)),
+  ('evaluation.json', evaluation(scorer=5)),
+  ('evaluation.json', evaluation(label_shares=[{}])),
+  ('analysis/kde.json', {'what': 'kde', 'step': 6, 'settings': {}, 'seconds': 1}),
+  ('analysis/kde.json', {'settings': 'x'}),
+  ('analysis/critic.json', {}),
+  ('analysis/critic.json', {'exact': {'kl': 'x'}, 'critics': 5}),
+  ('analysis/gmm.json', {'bandwidths': [], 'selection': 'fid', 'model': 3}),
+  ('analysis/jacobian.json', {'below_precision': 0, 'd': 0, 'n': []}),
+  ('analysis/outliers.json', {'sets': [], 'levels': 'x'}),
+  ('analysis/temperature.json', {'temperatures': 5, 'selection': None}),
+  ('analysis/ais.json', {'nll': 'x', 'bracket_gap': 'y'}),
+  ('analysis/evil.json', {'mean': 10**400}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'record'), RECORDS, ids=str)
+def test_a_record_of_another_form_is_a_line_and_the_page_does_without_it(run, tmp_path, name, record):
+  path = run / name
+  if name.startswith('analysis') and 'what' not in record:
+    record = {'what': path.stem, 'checkpoint': 'latest', 'step': 6, 'settings': {}, 'seconds': 1.0} | record
+  write_record(path, record)
+  shutil.copytree(run, tmp_path / 'second', ignore=shutil.ignore_patterns('analysis', 'evaluation.json'))
+  shutil.copytree(run, tmp_path / 'third')
+  outcome = call('report', run, tmp_path / 'second', tmp_path / 'third', f'--out={tmp_path}/page.html')
+  assert outcome.status == 0 and 'Traceback' not in outcome.err, outcome
+  page = (tmp_path / 'page.html').read_text()
+  assert page.count(f'{tmp_path}/second') and (record.get('what') == 'evil' or f'{path}: ' in page), outcome

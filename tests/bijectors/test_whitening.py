@@ -60,6 +60,17 @@ def test_constant_images_have_a_finite_density():
   assert np.isfinite(whitening.forward_log_det_jacobian(tf.zeros((2, 2, 1)), 3))
 
 
+@pytest.mark.parametrize('size', [1e-3, 1.0, 1e3])
+def test_the_smallest_variance_is_a_share_of_the_mean_one(size):
+  """Of four frequencies of 2 x 2 grey images, only the mean varies: its transform is +-2 size."""
+  whitening = SpectralWhitening((2, 2, 1))
+  whitening.fit(size * np.array([-1.0, 1.0]).reshape((2, 1, 1, 1)) * np.ones((2, 2, 2, 1)), inverse=False)
+  least = 1e-6 * size**2  # The mean variance is (4 + 0 + 0 + 0) / 4 size^2.
+  expected = -0.5 * (np.log(4 * size**2) + 3 * np.log(least))
+  found = whitening.forward_log_det_jacobian(tf.zeros((2, 2, 1), tf.float64), 3)
+  np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
   ('name', 'call'),
   [

@@ -26,13 +26,13 @@ def test_what_is_seen_stands_one_behind_the_other():
 
 @pytest.mark.parametrize(('sees', 'shared'), [('logits', False), ('noise', False), ('noise', True)])
 def test_a_generator_learns_through_what_its_critic_sees(sees, shared):
-  """With the generator's own weights, the noise of a sample would have no gradient."""
+  """With the generator's own weights, the noise of a sample would have no gradient but 1e-5 of rounding."""
   settings = {'reuse_batch': True, 'critic_steps': 1} if shared else {}
   config = make_config(ALL | settings, critic_sees=sees, objective='adversarial')
   state = make_state(config)
   step = TrainStep(state, make_objective(config), config)
   before = [variable.numpy() for variable in state.generator.trainable_variables]
-  assert step(images_for(config))['gradient_norm'] > 0
+  assert step(images_for(config))['gradient_norm'] > 0.01
   assert any(np.any(a != b.numpy()) for a, b in zip(before, state.generator.trainable_variables, strict=True))
 
 

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 import flowgan_tf as fg
 from flowgan_tf.soundness.bounds import bounds
 from flowgan_tf.soundness.densities import integral
+from flowgan_tf.soundness.images import check_values
 from flowgan_tf.soundness.subject import Subject
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -359,6 +360,13 @@ def test_images_that_cannot_be_judged_are_named():
     assert not fg.check(flow, x[[2, 4]]).sound
   assert len(caught) == 1
   assert fg.check(flow, np.full((2, *SHAPE), 9), levels=17).sound
+
+
+def test_values_of_exactly_0_and_1_are_not_outside():
+  x = images()
+  x[1, 0, 0], x[2, 0, 0], x[3, 0, 0], x[5, 0, 0] = 0, 1, np.nextafter(np.float32(1), 2), -1e-30
+  outside, _ = check_values(x, levels=None)
+  assert (outside.found, outside.image) == (2, 3)
 
 
 def test_the_noise_of_dequantisation_tightens_the_bound():

@@ -111,6 +111,15 @@ def test_constraints_of_a_layer_apply_in_optimizers():
   assert mirrored.trainable_variables[0].constraint is mirrored.layer.kernel.constraint is not None
 
 
+def test_constraints_that_are_set_later_apply_in_modules_and_their_copies():
+  module = KerasModule(keras.layers.Dense(3), (3,))
+  module.layer.kernel.constraint = keras.constraints.NonNeg()
+  for each in (module, copy.deepcopy(module)):
+    kernel, bias = each.trainable_variables
+    keras.optimizers.SGD(1.0).apply([3 * tf.eye(3), tf.ones(3)], [kernel, bias])
+    assert np.min(kernel) == 0 < np.max(kernel)
+
+
 def test_copied_couplings_share_a_network_as_the_originals_do():
   layer = keras.layers.Dense(3)
   frozen = keras.layers.Dense(3)

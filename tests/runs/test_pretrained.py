@@ -13,9 +13,9 @@ from flowgan_tf.errors import UsageError
 from flowgan_tf.runs import pretrained
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity
-from flowgan_tf.runs.folder import read_description
+from flowgan_tf.runs.folder import open_workdir, read_description
 from flowgan_tf.runs.run import load_run
-from tests.tiny import edit_record
+from tests.tiny import edit_record, make_state
 
 FILE = pathlib.Path(pretrained.__file__).parent.parent / 'pretrained' / 'mnist.zip'
 
@@ -51,6 +51,19 @@ def test_a_packed_run_has_the_rounded_weights_of_the_run(packed):
     else:
       np.testing.assert_array_equal(new.numpy(), old.numpy().astype(np.float16).astype(np.float32))
     np.testing.assert_array_equal(also.numpy(), new.numpy())
+
+
+def test_the_numbers_of_a_prior_are_packed_in_half_precision(config, dataset, tmp_path):
+  config.nice.components = 3
+  workdir, state = open_workdir(tmp_path / 'run', config, dataset), make_state(config, dataset.image_shape)
+  prior = state.ema.distribution
+  prior.prototypes.assign(np.random.default_rng(0).uniform(size=prior.prototypes.shape))
+  save(workdir, state)
+  fg.runs.pack(workdir, tmp_path / 'mixture.zip')
+  zipfile.ZipFile(tmp_path / 'mixture.zip').extractall(tmp_path / 'packed')
+  packed = load_run(tmp_path / 'packed').generator.distribution
+  for old, new in ((prior.means, packed.means), (prior.prototypes, packed.prototypes)):
+    np.testing.assert_array_equal(new, old.numpy().astype(np.float16).astype(np.float32))
 
 
 def test_what_was_unpacked_is_not_touched_again(packed):

@@ -322,6 +322,32 @@ def test_nan_images_name_the_terms(config, tmp_path, monkeypatch):
   assert read_metrics(tmp_path)[-1]['nll'] is None
 
 
+@pytest.mark.parametrize(('steps', 'kept'), [(0, []), (1, ['latest'])])
+def test_a_training_whose_first_step_fails_is_forgotten(stubbed, config, tmp_path, monkeypatch, steps, kept):
+  config.eval_every = 4
+  original = StubStep.__call__
+
+  def failing(self, *args, step, **kwargs):
+    if step == steps:
+      raise RuntimeError
+    return original(self, *args, step=step, **kwargs)
+
+  monkeypatch.setattr(StubStep, '__call__', failing)
+  with pytest.raises(RuntimeError):
+    train(config, tmp_path)
+  assert available(tmp_path) == kept and (tmp_path / 'metrics.jsonl').exists() == bool(kept)
+
+
+def test_a_training_that_fails_before_it_resumes_is_not_forgotten(stubbed, config, tmp_path, monkeypatch):
+  config.steps = 1
+  monkeypatch.setattr(StubEvaluator, 'likelihood', lambda *_, **__: None)  # So that there is no best checkpoint.
+  assert train(config, tmp_path)
+  monkeypatch.setattr(loop, '_Loop', mock.Mock(side_effect=RuntimeError))
+  with pytest.raises(RuntimeError):
+    train(config, tmp_path)
+  assert available(tmp_path) == ['latest'] and [r['step'] for r in read_metrics(tmp_path)] == [1, 1]
+
+
 @pytest.fixture
 def diverging(stubbed, config, monkeypatch):
   """The configuration of a training that goes back to step 4 twice."""

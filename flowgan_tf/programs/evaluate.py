@@ -32,7 +32,9 @@ flags.DEFINE_enum('scorer', None, SCORERS, "Network behind the scores. Default: 
 flags.DEFINE_string('inception_weights', None, 'File with the weights of Inception-v3. Default: a download.')
 flags.DEFINE_bool('float64', False, 'Measure the likelihood in double precision, too.')
 flags.DEFINE_string('strategy', '', 'Devices that share the work: mirrored, mirrored:N or multi_worker.')
-flags.DEFINE_bool('check', False, 'Check only whether the log-likelihood is right. Exit status: 0 if so, otherwise 1.')
+flags.DEFINE_bool(
+  'check', False, 'Only look for mistakes in the log-likelihood. Exit status: 0 if none is found, otherwise 1.'
+)
 flags.DEFINE_integer(
   'check_images', None, 'Number of images for --check. Default: 8.', lower_bound=1, upper_bound=10**5
 )

@@ -13,6 +13,7 @@ _COLUMNS = (
   Column('where', 'where'),
   Column('verdict', 'verdict'),
 )
+_NOT_CHECKED = 'whether samples follow the density; round trips from other noise; sums over classes; rare NaN'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Finding:
 
   def _record(self):
     """The row of the table, whose columns show numbers only if they are finite."""
-    verdict = {True: 'sound', False: 'WRONG', None: ''}[self.sound]
+    verdict = {True: 'passed', False: 'WRONG', None: ''}[self.sound]
     infinite = self.found is not None and not math.isfinite(self.found)
     return vars(self) | {'verdict': verdict} | ({'found': str(self.found)} if infinite else {})
 
@@ -44,7 +45,7 @@ class Report:
 
   @property
   def sound(self) -> bool:
-    """Whether no check failed."""
+    """Whether no check failed. Some mistakes are not looked for; docs/check.md lists them."""
     return not self.wrong
 
   @property
@@ -66,7 +67,8 @@ class Report:
     """The table, a sentence for each finding that has one, and the verdict."""
     rows = [Row({'': finding._record()}) for finding in self.findings]
     notes = [f'{finding.check}: {finding.note}' for finding in self.findings if finding.note]
-    verdict = f'{self.name} is sound: no check failed.'
+    judged = sum(finding.sound is not None for finding in self.findings)
+    verdict = f'{self.name}: no mistake found by {judged} checks.\nNot checked: {_NOT_CHECKED}. See docs/check.md.'
     if self.wrong:
       verdict = f'{self.name} is NOT SOUND: {listed(dict.fromkeys(f.check for f in self.wrong))}.'
       if self.parts:

@@ -37,8 +37,8 @@ def check(
   """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong.
 
   It compares log-determinants with Jacobians by automatic differentiation, the two directions with each other, and
-  `log_prob` with prior and bijector and with float64. In up to three dimensions it integrates the density.
-  docs/check.md lists all checks and what they allow.
+  `log_prob` with prior and bijector and with float64. In up to three dimensions it integrates the density. It does not
+  compare samples with the density. docs/check.md lists all checks, what they allow, and what is not checked.
 
   Args:
     flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; or a bijector.
@@ -50,7 +50,8 @@ def check(
     seed: Non-negative seed of samples and noise.
 
   Returns:
-    A `Report`. It prints as a table with a verdict. Its `sound` is False if a check failed.
+    A `Report`. It prints as a table with a verdict. Its `sound` is False if a check failed. If it is True, there may
+    still be mistakes that no check looks for.
 
   Raises:
     UsageError: If `flow` is none of these, a bijector gets no floats, the values have another shape, or an argument is

@@ -51,8 +51,10 @@ def read(workdir: pathlib.Path) -> dict[str, Any] | None:
   Raises:
     UsageError: If the file is damaged or of another form, or the folder holds what `check_inside` rejects.
   """
-  check_inside(workdir)
   path = workdir / 'config.json'
+  if not os.path.lexists(path):  # It may be any folder, and a large one.
+    return None
+  check_inside(workdir)
   if (found := read_record(path)) is None:
     return None
   if not fits(found[0], _FORM) or (found[0].keys() - _FORM.keys()):

@@ -132,3 +132,8 @@ def test_links_out_of_a_run_and_pipes_are_rejected(run, tmp_path):
   os.mkfifo(workdir / 'evaluation.json')
   with pytest.raises(UsageError, match=rf'^{workdir}/evaluation\.json: is a device, a pipe or a socket; remove it$'):
     load_run(workdir)
+
+
+def test_a_folder_without_a_run_is_not_searched(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  assert record.read(tmp_path) is None and record.read(tmp_path / 'missing') is None

@@ -131,8 +131,8 @@ def configurations(
   changeable = {*free_settings(begun.config), 'steps'} if begun else set()
   if begun and FLAGS.config is None and (saved or _given(begun.config).keys() <= changeable):
     base, said = begun.config.copy_and_resolve_references(), ''
-    if workdir and is_local(base.dataset):
-      records.check_own(workdir, f'was trained on {base.dataset}')
+    if workdir:
+      records.check_data(workdir)
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
   for name in PLUGGED:

@@ -108,11 +108,22 @@ def trust(workdir: str | os.PathLike) -> None:
     write(workdir, record)
 
 
-def check_own(workdir: pathlib.Path, why: str) -> None:
-  """Raises a `UsageError` if a run is not the user's own; `why` says for what it must be."""
+def check_data(workdir: pathlib.Path) -> None:
+  """Checks, before the data of a run are read, that the user chose from where.
+
+  It raises a `UsageError` if the data lie at a path and the run is not the user's own. A warning says which other
+  places have no effect.
+  """
   record = read(workdir)
-  if record is None or not is_own(record):
-    raise UsageError(f'{workdir}: {why}, and {not_own(workdir)}')
+  if record is None or is_own(record):
+    return
+  settings = record['config']
+  if is_local(settings['dataset']):
+    raise UsageError(f'{workdir}: was trained on {settings["dataset"]}, and {not_own(workdir)}')
+  if ignored := [name for name in PLACES if settings.get(name)]:
+    _LOG.warning(
+      '%s: %s of its settings have no effect, because the run %s.', workdir, ', '.join(ignored), not_own(workdir)
+    )
 
 
 def not_own(workdir: pathlib.Path) -> str:

@@ -11,7 +11,6 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.cache import cache_folder
-from flowgan_tf.data.names import is_local
 from flowgan_tf.errors import UsageError, check, renamed
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
@@ -22,7 +21,7 @@ from flowgan_tf.runs.checkpoints import restore_generator
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import available, find_run, read_description
 from flowgan_tf.runs.pretrained import unpack
-from flowgan_tf.runs.record import check_own
+from flowgan_tf.runs.record import check_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +97,7 @@ def load_data(run: Run) -> data.Dataset:
     UsageError: If the data cannot be read or have changed.
   """
   name = run.config.dataset
-  if is_local(name):
-    check_own(run.workdir, f'was trained on {name}')
+  check_data(run.workdir)
   if os.path.isabs(name) and not os.path.exists(name):
     raise UsageError(f'{run.workdir}: was trained on {name}, which is no longer there; put it back')
   dataset = data_of(run.config)

@@ -129,7 +129,10 @@ def test_no_place_of_a_record_is_read_or_made(run, tmp_path, monkeypatch):
   assert [config[name] for name in places] == ['', '', '']
   edit_record(run / 'config.json', lambda record: record['config'].update(dataset='mnist'))
   shutil.rmtree(run / 'checkpoints')
-  assert f'mnist: not prepared in {tmp_path}/none' in is_refused('train', run)
+  ended = call('train', f'--workdir={run}')
+  warning, error = ended.err.splitlines()
+  assert ended.status == 2 and 'data_dir, cache_dir, inception_weights of its settings have no effect' in warning
+  assert f'mnist: not prepared in {tmp_path}/none' in error
   assert 'evil_parts' not in sys.modules and not (tmp_path / 'ran').exists()
 
 

@@ -66,13 +66,20 @@ def test_without_a_key_nothing_is_marked_and_a_warning_says_why(tmp_path, home, 
   assert re.search(r'home/flowgan_tf/key: cannot be used \(.*\), so the run is not marked as yours', caplog.text)
 
 
-def test_a_run_without_a_mark_names_no_places_until_it_is_trusted(run, images):
+def test_a_run_without_a_mark_names_no_places_until_it_is_trusted(run, images, caplog):
   workdir, _ = run
   places = {'data_dir': '/data', 'cache_dir': '/cache', 'inception_weights': '/weights.h5'}
   edit_record(workdir / 'config.json', lambda written: written['config'].update(places))
   assert [read_description(workdir).config[name] for name in places] == ['', '', '']
   with pytest.raises(UsageError, match=rf'^{workdir}: was trained on {images}, and is not marked as yours; '):
     load_data(load_run(workdir))
+  edit_record(workdir / 'config.json', lambda written: written['config'].update(dataset='digits'))
+  record.check_data(workdir)
+  assert (
+    f'{workdir}: data_dir, cache_dir, inception_weights of its settings have no effect, because the run is'
+    in caplog.text
+  )
+  edit_record(workdir / 'config.json', lambda written: written['config'].update(dataset=images))
   trust(workdir)
   assert [read_description(workdir).config[name] for name in places] == [*places.values()]
   assert len(load_data(load_run(workdir)).train) > 0

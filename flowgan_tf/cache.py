@@ -7,10 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, raise_unless_damaged, remove_left_behind, save_arrays
+from flowgan_tf.files import digest, raise_unless_damaged, read_arrays, remove_left_behind, save_arrays
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'
@@ -33,9 +31,7 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
     plain = f'{plain[: _LONGEST - 17]}-{digest(name)[:16]}'
   path = pathlib.Path(folder, f'{plain}.npz')
   try:
-    # NumPy leaves a damaged file open if it opened it itself.
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as saved:
-      arrays = {name: saved[name] for name in saved.files}
+    arrays = read_arrays(path)
     if str(arrays.pop(_SEAL)) != digest(None, arrays):
       raise ValueError('not what was written')
     return arrays

@@ -224,14 +224,14 @@ def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):
 
 def test_a_record_that_another_process_replaces_meanwhile_is_read_again(path, monkeypatch):
   write_record(path, RECORD, {'x': 1.0})
-  load = np.load
+  read_arrays = files.read_arrays
 
   def replaced(file):
-    monkeypatch.setattr(np, 'load', load)
+    monkeypatch.setattr(files, 'read_arrays', read_arrays)
     write_record(path, RECORD, {'x': 2.0})
     raise OSError
 
-  monkeypatch.setattr(np, 'load', replaced)
+  monkeypatch.setattr(files, 'read_arrays', replaced)
   assert float(read_record(path)[1]['x']) == 2.0
 
 

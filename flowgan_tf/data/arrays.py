@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import logging
 import math
 import os
@@ -9,8 +10,9 @@ import pathlib
 import re
 import shutil
 import tempfile
+import textwrap
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -28,7 +30,15 @@ from flowgan_tf.data.dataset import (
   three_way,
 )
 from flowgan_tf.errors import UsageError, check, check_memory
-from flowgan_tf.files import make_writable, raise_unless_damaged, refusal_named, remove_left_behind, sync
+from flowgan_tf.files import (
+  make_writable,
+  raise_unless_damaged,
+  read_arrays,
+  read_shape,
+  refusal_named,
+  remove_left_behind,
+  sync,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,7 +74,7 @@ class StoredImages:
       UsageError: If the file cannot be read, or does not hold uint8 images `[n, height, width, 1 or 3]`.
     """
     self.path = os.path.abspath(path)
-    images = _map(pathlib.Path(path))
+    images = map_array(pathlib.Path(path))
     self.shape = images.shape
     self._offset = images.offset
     self._order: Literal['C', 'F'] = 'C' if images.flags.c_contiguous else 'F'
@@ -111,26 +121,32 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
     images = StoredImages(folder / f'{part}.npy')
     labels = conditions = None
     if (file := folder / f'{part}_labels.npy').name in names:
-      labels = check_labels(str(file), np.array(_map(file)), len(images))
+      labels = check_labels(str(file), load_array(file), len(images))
     if (file := folder / f'{part}_conditions.npy').name in names:
-      conditions = check_conditions(str(file), np.array(_map(file)), len(images))
+      conditions = check_conditions(str(file), load_array(file), len(images))
     splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels, conditions)
-  named = np.array(_map(class_names)) if class_names.name in names else None
+  named = load_array(class_names) if class_names.name in names else None
   return make_dataset(str(folder), folder.resolve().name, **splits, class_names=named)
 
 
-def _map(path: pathlib.Path) -> np.memmap:
+def map_array(path: pathlib.Path) -> np.memmap:
   """Returns the array of an .npy file, which stays in the file."""
   if not path.is_file():  # Opening a pipe would wait for its other end.
     raise UsageError(f'{path}: not a regular file')
   try:
-    array = np.load(path, mmap_mode='r')
-    if path.stat().st_size != array.offset + array.nbytes:
-      raise ValueError('of another size than its header says')
-    return array
+    with path.open('rb') as file:
+      read_shape(file, path.stat().st_size)
+    return np.load(path, mmap_mode='r')
   except Exception as error:  # A damaged file can raise anything.
     raise_unless_damaged(path, error)
     raise UsageError(f'{path}: not a readable .npy file ({type(error).__name__})') from error
+
+
+def load_array(path: pathlib.Path) -> np.ndarray:
+  """Returns the array of an .npy file, in memory."""
+  array = map_array(path)
+  check_memory(f'{path}: its array', array.nbytes)
+  return np.array(array)
 
 
 def write_array_folder(
@@ -213,33 +229,34 @@ def load_npz(path: str, image_size: int = 0) -> Dataset:
 
 
 def _read_arrays(path: str) -> dict[str, np.ndarray]:
-  """Reads the arrays of an .npz file. Their checksums show damage, except in the table of contents."""
+  """Reads the arrays of an .npz file: their names and sizes, then the arrays, whose checksums show damage."""
   if not os.path.isfile(path):
     raise UsageError(f'{path}: no such file')
   try:
     with open(path, 'rb') as file:
       if not zipfile.is_zipfile(file):
         raise UsageError(f'{path}: not a readable .npz file of plain arrays (not a zip archive, or cut short)')
-    with open(path, 'rb') as file, np.load(file) as archive:  # NumPy leaves a damaged file open.
-      names, members = {*archive.files} - {_CLASS_NAMES}, archive.zip.infolist()
-      keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
-      needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}
-      complete = needed | {f'x{name[1:]}' for name in names} <= names <= keras
-      if not ({'images'} <= names <= set(_KEYS) or complete):
-        expected = (
-          'arrays "images" and perhaps "labels" and "conditions", or "x_train" and perhaps "x_test", "x_validation", '
-          '"y_..." and "c_...", and perhaps "class_names"'
-        )
-        raise UsageError(f'{path}: expected {expected}; got {", ".join(sorted(names)) or "nothing"}')
-      # NumPy writes no comments. A flipped bit in the length of one hides the members behind it.
-      if any(member.comment for member in members) or archive.zip.testzip():
-        raise ValueError('damaged')
-      check_memory(f'{path}: its arrays', sum(member.file_size for member in members))
-      return {name: np.asarray(archive[name]) for name in archive.files}
+    return read_arrays(path, compressed=True, choose=functools.partial(_check_names, path))
   except Exception as error:  # Reading a zip file with flipped bits can raise anything.
     raise_unless_damaged(path, error)
-    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    reason = textwrap.shorten(f'{type(error).__name__}: {error}', 200)
     raise UsageError(f'{path}: not a readable .npz file of plain arrays ({reason})') from error
+
+
+def _check_names(path: str, found: Collection[str]) -> Collection[str]:
+  """Returns the names of the arrays of an .npz file, after checking that they belong together."""
+  names = {*found} - {_CLASS_NAMES}
+  keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
+  needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}
+  complete = needed | {f'x{name[1:]}' for name in names} <= names <= keras
+  if not ({'images'} <= names <= set(_KEYS) or complete):
+    expected = (
+      'arrays "images" and perhaps "labels" and "conditions", or "x_train" and perhaps "x_test", "x_validation", '
+      '"y_..." and "c_...", and perhaps "class_names"'
+    )
+    got = textwrap.shorten(', '.join(sorted(names)), 200) or 'nothing'
+    raise UsageError(f'{path}: expected {expected}; got {got}')
+  return found
 
 
 def _npz_split(path: str, arrays: dict[str, np.ndarray], keys: Sequence[str], image_size: int) -> Split:

@@ -3,15 +3,15 @@
 import functools
 import os
 import pathlib
-import zipfile
+import re
 from typing import Any
 
-import numpy as np
 from PIL import ExifTags, Image
 
+from flowgan_tf.data.arrays import load_array, map_array
 from flowgan_tf.data.dataset import RESIZE
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import IMAGE_SUFFIXES
+from flowgan_tf.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS
 from flowgan_tf.lazy import lazy_import
@@ -76,10 +76,11 @@ def count_classes(dataset: str) -> int:
     return _of_plugin(dataset)[2]
   try:
     if path.suffix == '.npz' and path.is_file():  # Opening a pipe would wait for its other end.
-      with np.load(path) as archive:
-        labels = [archive[name] for name in archive.files if name == 'labels' or name.startswith('y_')]
+      named = re.compile('labels|y_.*')
+      found = read_arrays(path, compressed=True, choose=lambda names: [name for name in names if named.fullmatch(name)])
+      labels = list(found.values())
     else:
-      labels = [np.load(file) for file in path.glob('*_labels.npy') if file.is_file()]
+      labels = [load_array(file) for file in path.glob('*_labels.npy') if file.is_file()]
       if not labels:
         return sum(child.is_dir() and not child.name.startswith('.') for child in path.iterdir())
     return 1 + max(int(part.max()) for part in labels)
@@ -114,7 +115,7 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
       file = path if path.suffix == '.npz' else arrays
       if not file.is_file():  # Opening a pipe would wait for its other end.
         return 0, (), ()
-      shape = _npz_shape(file) if file == path else np.load(file, mmap_mode='r').shape
+      shape = _npz_shape(file) if file == path else map_array(file).shape
   except Exception:  # A damaged or missing file can raise anything. Nothing is hidden: loading it says what is wrong.
     return 0, (), ()
   if len(shape) == 3:
@@ -132,8 +133,7 @@ def _image_shape(path: pathlib.Path) -> tuple[int, int, int]:
 
 def _npz_shape(path: pathlib.Path) -> tuple[int, ...]:
   """Reads the shape from the header of the array, without its data."""
-  with zipfile.ZipFile(path) as archive:
-    name = 'images.npy' if 'images.npy' in archive.namelist() else 'x_train.npy'
-    with archive.open(name) as file:
-      read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-      return read[np.lib.format.read_magic(file)[0]](file)[0]
+  with open_arrays(path, compressed=True) as archive:
+    member = archive.getinfo('images.npy' if 'images.npy' in archive.namelist() else 'x_train.npy')
+    with archive.open(member) as file:
+      return read_shape(file, member.file_size)

@@ -1,10 +1,12 @@
 """The user's own images: folders of PNG, JPEG and BMP files."""
 
+import contextlib
 import itertools
 import logging
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,8 @@ from flowgan_tf.flows.classes import listed_names
 _LOG = logging.getLogger(__name__)
 # Files that often lie beside images, such as LICENSE.txt, labels.csv or the Thumbs.db of Windows.
 _NOTES = ('.csv', '.db', '.ini', '.json', '.md', '.txt')
+_DECODED = 10  # bytes of memory for each pixel while an image is read
+_AT_ONCE = 2**20  # pixels that are copied into an array at once
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a preview after the picture.
 
 
@@ -29,15 +33,24 @@ def load_folder(path: str, image_size: int = 0) -> Dataset:
   It refuses whatever would lose information, and any file that may be part of the data but cannot be read.
   """
   paths, labels = _find_images(path)
-  image_shape = _read_image(paths[0], image_size).shape
-  size = len(paths) * math.prod(image_shape)
+  with _readable(paths[0]) as image:
+    area = math.prod(image.size)
+    size = len(paths) * (image_size**2 or area) * _channels(image) + _DECODED * area
   check_memory(f'{path}: its {len(paths):,} images, unless `flowgan_tf.data.write_folder` writes them,', size)
+  image_shape = _read_image(paths[0], image_size).shape
   if (names := _class_names(paths, labels)) is not None:
     _LOG.info('%s: the labels from 0 to %d are %s.', path, len(names) - 1, listed_names(names))
-  images = np.empty((len(paths), *image_shape), np.uint8)
-  for i, image in enumerate(_read_images(paths, image_size)):
-    images[i] = image
-  return make_dataset(path, pathlib.Path(path).resolve().name, *three_way(Split(images, labels), path), names)
+  # Each image goes to its split at once, so that memory holds it once. The positions in a split are ascending.
+  splits = three_way(Split(np.arange(len(paths)), labels), path)
+  images_of = [np.empty((len(split), *image_shape), np.uint8) for split in splits]
+  split_of = np.empty(len(paths), int)
+  for number, split in enumerate(splits):
+    split_of[split.images] = number
+  places = [iter(images) for images in images_of]
+  for number, pixels in zip(split_of, _read_images(paths, image_size), strict=True):
+    next(places[number])[...] = pixels
+  train, validation, test = (Split(images, split.labels) for images, split in zip(images_of, splits, strict=True))
+  return make_dataset(path, pathlib.Path(path).resolve().name, train, validation, test, names)
 
 
 def write_folder(path: str, to: str, image_size: int = 0) -> None:
@@ -137,20 +150,47 @@ def _read_images(paths: list[pathlib.Path], image_size: int) -> Iterator[np.ndar
 def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
   """Returns an image as uint8 `[height, width, 1 or 3]`, resized if `image_size` is not 0."""
   # TensorFlow's decoder would take the palette indices of a BMP for grey levels.
+  with _readable(path) as image:
+    image.verify()  # Otherwise Pillow ignores a PNG's checksums from the pixels on.
+  with _readable(path) as image:
+    if (found := _difference(image)) is not None:
+      raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
+    check_memory(f'{path}: its pixels', _DECODED * math.prod(image.size))
+    ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    channels = _channels(image)
+    pixels = np.empty((height, width, channels), np.uint8)
+    # Pillow would copy the whole image three times.
+    rows = max(1, _AT_ONCE // width)
+    for top in range(0, height, rows):
+      strip = image.crop((0, top, width, min(top + rows, height))).convert('L' if channels == 1 else 'RGB')
+      pixels[top : top + rows] = np.asarray(strip).reshape(-1, width, channels)
+  return crop_and_resize(pixels, image_size) if image_size else pixels
+
+
+@contextlib.contextmanager
+def open_image(file: Any, **options: Any) -> Iterator[Any]:
+  """Opens an image as Pillow does, which refuses more than 178 megapixels and otherwise warns from 89 on."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+    # At the end of Pillow's own block the pixels would stay in memory.
+    with contextlib.closing(Image.open(file, **options)) as image:
+      yield image
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[Any]:
+  """Opens an image. A file that turns out to be damaged in the block raises a `UsageError`."""
   try:
-    with Image.open(path) as image:
-      image.verify()  # Otherwise Pillow ignores a PNG's checksums from the pixels on.
-    with Image.open(path) as image:
-      found = _difference(image)
-      if found is None:
-        upright = ImageOps.exif_transpose(image)
-        pixels = np.array(upright.convert({'1': 'L', 'P': 'RGB'}.get(upright.mode, upright.mode)))
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
-        return crop_and_resize(pixels, image_size) if image_size else pixels
+    with open_image(path) as image:
+      yield image
   except Exception as error:  # A damaged file can raise anything.
     raise_unless_damaged(path, error)
     raise UsageError(f'{path}: not a readable image ({type(error).__name__})') from error
-  raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
+
+
+def _channels(image: Any) -> int:
+  return 1 if image.mode in ('1', 'L') else 3
 
 
 def _difference(image: Any) -> str | None:

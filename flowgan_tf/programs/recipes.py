@@ -6,10 +6,11 @@ import pathlib
 import re
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from flowgan_tf.data.arrays import load_array, map_array
 from flowgan_tf.data.dataset import RESIZE
+from flowgan_tf.data.images import open_image
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
 from flowgan_tf.flows.builder import settings_of
@@ -124,7 +125,7 @@ def _look(path: pathlib.Path) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def _image_shape(path: pathlib.Path) -> tuple[int, int, int]:
-  with Image.open(path) as image:
+  with open_image(path) as image:
     # Loading turns an image by this tag; without the key, Pillow would read the whole file in search of it.
     is_turned = 'exif' in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
     height, width = image.size if is_turned else image.size[::-1]

@@ -99,10 +99,9 @@ def test_a_folder_can_be_written_into_files(tmp_path, monkeypatch, classes):
   photos, new = str(tmp_path / 'photos'), str(tmp_path / 'new' / 'photos')
   write_folder(photos, new, image_size=4)
   written, read = load(new), load(photos, image_size=4)
-  monkeypatch.setattr(os, 'sysconf', lambda name: 1)
-  with pytest.raises(
-    UsageError, match=r': its 20 images, unless `\S+write_folder` writes them, must fit into the 0\.0 '
-  ):
+  too_many = r': its 20 images, unless `\S+write_folder` writes them, must fit into the 0\.0 '
+  with monkeypatch.context() as context, pytest.raises(UsageError, match=too_many):
+    context.setattr(os, 'sysconf', lambda name: 1)
     load(photos, image_size=4)
   assert written.fingerprint == read.fingerprint  # Their names are alike, too.
   assert written.num_classes == read.num_classes == (3 if classes else None)

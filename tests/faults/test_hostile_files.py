@@ -6,7 +6,10 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import struct
+import subprocess
+import sys
 import tracemalloc
 import warnings
 import zipfile
@@ -15,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowgan_tf.cache import cached
 from flowgan_tf.data import load
@@ -226,3 +230,68 @@ def test_labels_that_memory_cannot_hold_are_not_read(tmp_path):
   os.truncate(tmp_path / 'train_labels.npy', LARGE + len(npy((LARGE,))))
   with mock.patch('os.sysconf', return_value=1000), refused(tmp_path):
     open_data(tmp_path)
+
+
+# Images.
+
+# The peak of a child would be the one of its parent at first, by `getrusage`.
+PEAK = """
+import pathlib, sys
+from flowgan_tf.data.images import load_folder
+peak = lambda: 1024 * int(pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
+found = [peak()]
+for image_size in (8, 0):
+  load_folder(sys.argv[1], image_size)
+  found.append(peak())
+print(*found)
+"""
+
+
+def test_one_large_image_is_in_memory_at_a_time(tmp_path):
+  side = 3000
+  for i in range(3):
+    Image.new('RGB', (side, side)).save(tmp_path / f'{i}.png', compress_level=1)
+  found = subprocess.run([sys.executable, '-c', PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+  start, one, three = map(int, found.stdout.split())
+  # For each pixel Pillow takes 4 bytes, an array 3, and the array of the image before 3; libraries take a few
+  # megabytes when they are first used.
+  assert one - start < 10.5 * side**2
+  assert three - start < (3 * 3 + 13.5) * side**2
+
+
+def test_memory_is_counted_before_an_image_is_decoded(tmp_path):
+  for i in range(3):
+    Image.new('L', (1000, 1000)).save(tmp_path / f'{i}.png')
+  decoded = mock.patch('PIL.ImageFile.ImageFile.load', side_effect=AssertionError)
+  for image_size in (0, 8):
+    with mock.patch('os.sysconf', return_value=2000), decoded, refused(tmp_path, 'of memory'):
+      load(str(tmp_path), image_size=image_size)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+  return struct.pack('>L', len(content)) + name + content + struct.pack('>L', zlib.crc32(name + content))
+
+
+def png(width: int, height: int) -> bytes:
+  """A PNG file of black and white pixels, cut off after the first."""
+  header = chunk(b'IHDR', struct.pack('>2L5B', width, height, 1, 0, 0, 0, 0))
+  return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', zlib.compress(bytes(2))) + chunk(b'IEND', b'')
+
+
+@pytest.mark.parametrize('side', [10_000, 40_000, 2**31 - 1])
+def test_large_images_give_no_warning_of_pillow(tmp_path, side):
+  """It warns of more than 89 megapixels, and refuses more than 178."""
+  for i in range(3):
+    (tmp_path / f'{i}.png').write_bytes(png(side, side))
+  with refused(tmp_path):
+    open_data(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_image_of_which_pillow_warns_is_read(tmp_path):
+  Image.new('1', (9500, 9500)).save(tmp_path / '0.png')
+  for i in (1, 2):
+    shutil.copy(tmp_path / '0.png', tmp_path / f'{i}.png')
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    assert load(str(tmp_path), image_size=2).image_shape == (2, 2, 1)

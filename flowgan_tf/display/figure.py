@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from flowgan_tf.data.images import open_image
 from flowgan_tf.files import write_atomically
 from flowgan_tf.lazy import lazy_import
 
@@ -88,8 +89,8 @@ def _png(pixels):
 def png_size(data: bytes) -> tuple[int, int]:
   """Returns the width and the height of a PNG file in pixels, or raises a ValueError if it is damaged or not a PNG."""
   try:
-    with Image.open(io.BytesIO(data), formats=['PNG']) as image:
-      image.load()
+    with open_image(io.BytesIO(data), formats=['PNG']) as image:
+      image.verify()  # By checksums, since the pixels may take a thousand times as many bytes as the file.
       return image.size
   except Exception as error:  # A damaged file can raise anything.
     raise ValueError(f'`data` must be the bytes of a PNG file. Got: {data[:20]!r} ({type(error).__name__}).') from error

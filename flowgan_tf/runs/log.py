@@ -4,18 +4,22 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import progress
-from flowgan_tf.errors import UsageError
+from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.files import as_json, write_atomically
 
 _LOG = logging.getLogger(__name__)
+_IN_MEMORY = 10  # times as many bytes as in the file are what records take
+_LONGEST_LINE = 2**20  # bytes; lists of one number for each class are the longest values
 
 # The line of an evaluation has room only for these.
 _LINE = {
@@ -142,32 +146,47 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   Lines that cannot be read are left out, and a warning names them, except for a last line that a kill cut off.
   """
   path = workdir / 'metrics.jsonl'
+  records, count, first = [], 0, []
   try:
-    content = path.read_bytes()
+    with path.open('rb') as file:
+      check_memory(f'{path}: its records', _IN_MEMORY * os.fstat(file.fileno()).st_size)
+      for number, line in enumerate(file, 1):
+        if (record := _parsed(line)) is not None:
+          records.append(record)
+        elif line.endswith(b'\n'):
+          count += 1
+          first += [str(number)] if count <= 5 else []
   except FileNotFoundError:
     return []
   except OSError as error:
     raise UsageError(f'{path}: cannot be read ({error.strerror})') from error
-  records, damaged = [], []
-  lines = content.removesuffix(b'\n').split(b'\n') if content else []
-  for number, line in enumerate(lines, 1):
-    try:
-      record = json.loads(line)
-      if not ({'kind', 'step', 'seconds'} <= record.keys() and all(map(_suits, record, record.values()))):
-        raise ValueError
-      records.append(record)
-    except (ValueError, AttributeError, RecursionError):  # What is no object has no keys.
-      if number < len(lines) or content.endswith(b'\n'):
-        damaged.append(str(number))
-  if damaged:
-    some = ', '.join(damaged[:5]) + (f' and {len(damaged) - 5} more' if len(damaged) > 5 else '')
+  if count:
+    some = ', '.join(first) + (f' and {count - 5} more' if count > 5 else '')
     _LOG.warning('%s: damaged lines are left out: %s.', path, some)
   return records
 
 
-def _suits(name: str, value: object) -> bool:
-  """Whether a value of a record is of its kind, and NumPy can hold it if it is an integer."""
-  return name not in _KINDS or (type(value) in _KINDS[name] and not (isinstance(value, int) and abs(value) >= 2**63))
+def _parsed(line: bytes) -> dict | None:
+  """Returns the record of a line, or None if it is damaged."""
+  if len(line) > _LONGEST_LINE:
+    return None
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  named = isinstance(record, dict) and {'kind', 'step', 'seconds'} <= record.keys()
+  return record if named and all(map(_suits, record, record.values())) else None
+
+
+def _suits(name: str, value: Any) -> bool:
+  """Whether a value of a record is of its kind: a text, a number that NumPy can hold and JSON knows, or a list."""
+  if isinstance(value, list) and name not in _KINDS:
+    return all(not isinstance(part, list) and _suits('', part) for part in value)
+  if isinstance(value, float):
+    holds = math.isfinite(value)
+  else:
+    holds = not (isinstance(value, dict) or (isinstance(value, int) and abs(value) >= 2**63))
+  return holds and (name not in _KINDS or type(value) in _KINDS[name])
 
 
 def _listed(numbers: Mapping[str, tf.Tensor | float], forms: Mapping[str, str]) -> str:

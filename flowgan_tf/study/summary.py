@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.errors import UsageError, printable
-from flowgan_tf.files import fits, read_record
+from flowgan_tf.files import fits, read_record, read_whole
 from flowgan_tf.lazy import lazy_import
 from flowgan_tf.plugins import short_name
 
@@ -245,10 +245,13 @@ def _sample_grid(folder: pathlib.Path, damage: list[str]) -> tuple[int, bytes] |
 def _png(path: pathlib.Path, damage: list[str]) -> bytes | None:
   """Reads a PNG file; None if there is none, or if it is damaged."""
   try:
-    png = path.read_bytes()
+    png = read_whole(path)
     png_size(png)
     return png
   except FileNotFoundError:
+    return None
+  except UsageError as error:
+    damage.append(str(error))
     return None
   except (OSError, ValueError) as error:
     damage.append(f'{path}: not a readable PNG file ({type(error).__name__}); remove it')

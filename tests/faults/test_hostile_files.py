@@ -25,6 +25,8 @@ from flowgan_tf.data import load
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import LARGEST_FILE, digest, read_record, write_record
 from flowgan_tf.programs.recipes import choose, count_classes
+from flowgan_tf.runs.log import read_metrics
+from flowgan_tf.study import summarize
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
 LARGE = 2**24  # bytes that a file of a few kilobytes unpacks to
@@ -295,3 +297,53 @@ def test_an_image_of_which_pillow_warns_is_read(tmp_path):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     assert load(str(tmp_path), image_size=2).image_shape == (2, 2, 1)
+
+
+# Pictures and the log of a run.
+
+
+@pytest.fixture
+def run(tmp_path):
+  folder = shutil.copytree(GOLDEN, tmp_path / 'run')
+  (folder / 'samples').mkdir()
+  return folder
+
+
+@pytest.mark.parametrize(('size', 'content'), [(LARGEST_FILE + 1, b'\x89PNG'), (0, png(40_000, 40_000))])
+def test_a_picture_of_a_run_is_small(run, size, content):
+  path = run / 'samples' / 'real.png'
+  path.write_bytes(content)
+  os.truncate(path, max(size, len(content)))
+  summarize([GOLDEN])  # Imports what it needs.
+  with little_memory():
+    [summary], [line] = summarize([run])
+  assert line.startswith(str(path)) and '\n' not in line and summary.real_grid is None
+
+
+def test_a_picture_is_not_decoded(run):
+  Image.new('RGB', (4000, 4000)).save(run / 'samples' / 'real.png', compress_level=1)
+  with mock.patch('PIL.ImageFile.ImageFile.load', side_effect=AssertionError):
+    [summary], lines = summarize([run])
+  assert summary.real_grid and not lines
+
+
+def test_odd_lines_of_a_log_are_damaged_lines(run, caplog):
+  good = {'kind': 'train', 'step': 1, 'seconds': 1.5, 'nll': 3.0, 'shares': [0.5, None], 'name': 'a'}
+  values = ('NaN', '-Infinity', '1e999', '1' + 30 * '0', '1' + 5000 * '0', 900 * '[' + 900 * ']', '{"a": 1}')
+  odd = [f'{{"{name}": {value}, ' for name in ('step', 'seconds', 'nll', 'other') for value in values]
+  odd += [f'{{"other": [{value}], ' for value in values]
+  odd += [f'{{"step": {value}, ' for value in ('"1"', 'true', 'null')]
+  rest = {name: json.dumps({key: good[key] for key in good if key != name})[1:] for name in (*good, 'other')}
+  lines = [start + rest[start.split('"')[1]] for start in odd]
+  lines += [json.dumps(good | {'name': 2**20 * 'a'}), *2000 * [''], json.dumps(good)]
+  (run / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
+  assert read_metrics(run) == [good]
+  assert caplog.messages == [
+    f'{run}/metrics.jsonl: damaged lines are left out: 1, 2, 3, 4, 5 and {len(lines) - 6} more.'
+  ]
+
+
+def test_a_log_that_memory_cannot_hold_is_not_read(run):
+  os.truncate(run / 'metrics.jsonl', LARGE)
+  with mock.patch('os.sysconf', return_value=4000), refused(run / 'metrics.jsonl'):
+    read_metrics(run)

@@ -20,6 +20,7 @@ from flowgan_tf.flows import MixturePrior
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import PATHS, run_identity
 from flowgan_tf.runs.folder import read_description, write_description
+from flowgan_tf.runs.pretrained import hashes
 from flowgan_tf.runs.run import load_run
 
 _STEPS = 48  # of the grid, in the root mean square of weights
@@ -99,6 +100,7 @@ if __name__ == '__main__':
     if len(sys.argv) not in (3, 4):
       raise UsageError('expected RUN FILE.zip and perhaps CHECKPOINT')
     print(pack(*sys.argv[1:]))
+    print(*(f'{sha256} {name}' for name, sha256 in hashes(sys.argv[2]).items()), sep='\n')
   except UsageError as error:
     print(f'packing: {error}', file=sys.stderr)
     sys.exit(2)

@@ -4,6 +4,7 @@ import hashlib
 import pathlib
 import re
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ def packed(run, tmp_path, monkeypatch):
   sha256 = fg.runs.pack(run[0], tmp_path / 'tiny.zip')
   monkeypatch.setattr(pretrained, '_FOLDER', tmp_path)
   monkeypatch.setattr(pretrained, 'PRETRAINED', {'tiny': sha256})
+  monkeypatch.setattr(pretrained, '_UNPACKED', {'tiny': pretrained.hashes(tmp_path / 'tiny.zip')})
   (tmp_path / 'empty').mkdir()
   monkeypatch.chdir(tmp_path / 'empty')
   return run[1].ema
@@ -83,6 +85,56 @@ def test_what_another_version_unpacked_is_refused(packed):
   path.unlink()
   with pytest.raises(UsageError, match='differs from'):
     load_run('pretrained:tiny')
+
+
+def with_crc(content: bytes, crc: int) -> bytes:
+  """Changes the last four bytes so that the CRC-32 of the content is `crc`.
+
+  The CRC is linear in the bits of the content, apart from a constant, so that Gauss's elimination finds the bits.
+  """
+  fixed = content[:-4]
+  wanted, rows = zlib.crc32(fixed + bytes(4)) ^ crc, []
+  for bit in range(32):
+    change, bits = zlib.crc32(fixed + (1 << bit).to_bytes(4, 'little')) ^ zlib.crc32(fixed + bytes(4)), 1 << bit
+    for top, other, others in rows:
+      if change & top:
+        change, bits = change ^ other, bits ^ others
+    rows.append((1 << change.bit_length() - 1, change, bits))
+  end = 0
+  for top, change, bits in sorted(rows, reverse=True):
+    if wanted & top:
+      wanted, end = wanted ^ change, end ^ bits
+  return fixed + end.to_bytes(4, 'little')
+
+
+def test_a_forged_file_with_the_same_crc_is_refused(packed):
+  load_run('pretrained:tiny')
+  [path] = pathlib.Path('runs/pretrained-tiny').rglob('ckpt-6.data*')
+  whole = path.read_bytes()
+  forged = with_crc(bytes([whole[0] ^ 1]) + whole[1:], zlib.crc32(whole))
+  assert zlib.crc32(forged) == zlib.crc32(whole) and len(forged) == len(whole) and forged != whole
+  path.write_bytes(forged)
+  with pytest.raises(UsageError, match=rf'^{path}: differs from the one of pretrained:tiny, '):
+    load_run('pretrained:tiny')
+
+
+def test_a_checkpoint_that_is_not_in_the_file_is_refused(packed):
+  """Other programs write beside the checkpoints, but not among them."""
+  load_run('pretrained:tiny')
+  folder = pathlib.Path('runs/pretrained-tiny')
+  (folder / 'checkpoints' / 'latest').mkdir(exist_ok=True)
+  for name in ('evaluation.json', 'samples/grid.png', 'report.html'):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+  pretrained.find_folder('pretrained:tiny')
+  for name in ('best_score/checkpoint', 'best_nll/ckpt-7.index', '.hidden'):
+    path = folder / 'checkpoints' / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(UsageError, match=rf'^{path}: is not in pretrained:tiny; move {folder} away$'):
+      pretrained.find_folder('pretrained:tiny')
+    path.unlink()
+  pretrained.find_folder('pretrained:tiny')
 
 
 def test_a_packed_run_names_no_paths(packed, tmp_path):
@@ -154,6 +206,12 @@ def test_the_file_of_each_flow_is_small_and_has_the_hash():
   for name, sha256 in pretrained.PRETRAINED.items():
     content = FILE.with_name(f'{name}.zip').read_bytes()
     assert len(content) < 6e6 and hashlib.sha256(content).hexdigest() == sha256
+
+
+@pytest.mark.slow
+def test_the_hashes_of_the_unpacked_files_are_those_of_the_packed_ones():
+  for name in pretrained.PRETRAINED:
+    assert pretrained.hashes(FILE.with_name(f'{name}.zip')) == pretrained._UNPACKED[name]
 
 
 @pytest.mark.slow

@@ -69,11 +69,13 @@ def write(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:
     workdir: The folder of the run.
     record: What it says, as in JSON.
   """
-  record = {**record, 'mark': None}
-  settings = record['config']
-  if code_in(record) or is_local(settings['dataset']) or any(map(settings.get, PLACES)):
-    record['mark'] = _mark_of(record, _key(make=True))
+  record = {**record, 'mark': _mark_of(record, _key(make=True)) if _names_something(record) else None}
   write_record(workdir / 'config.json', {name: value for name, value in record.items() if value is not None})
+
+
+def _names_something(record: Mapping[str, Any]) -> bool:
+  settings = record['config']
+  return bool(code_in(record)) or is_local(settings['dataset']) or any(map(settings.get, PLACES))
 
 
 def is_own(record: Mapping[str, Any]) -> bool:
@@ -104,7 +106,7 @@ def trust(workdir: str | os.PathLike) -> None:
   workdir = find_folder(workdir)
   record = read(workdir)
   assert record is not None
-  if not is_own(record):
+  if _names_something(record) and not is_own(record):
     write(workdir, record)
 
 

@@ -95,6 +95,13 @@ def test_trusting_a_run_changes_nothing_but_the_mark(run):
   assert after == {name: value for name, value in before.items() if value is not None and name != 'mark'}
 
 
+def test_trusting_a_run_that_names_nothing_leaves_it_as_it_is(tmp_path):
+  record.write(tmp_path, make_record())
+  before = (tmp_path / 'config.json').read_bytes()
+  trust(tmp_path)
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
 @pytest.mark.parametrize(
   'change',
   [

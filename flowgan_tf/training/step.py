@@ -112,7 +112,8 @@ class TrainStep:
       self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
     self._average = as_graph(functools.partial(replicas.run, as_graph(self.update_average, jit_compile=True)))
-    self._running = [] if alone else running
+    # A mean has no meaning for integers, such as the seeds of a dropout, which all replicas move alike.
+    self._running = [] if alone else [variable for variable in running if variable.dtype.is_floating]
     if not alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
     if self._running:

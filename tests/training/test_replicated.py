@@ -10,15 +10,21 @@ import threading
 import time
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
+from flowgan_tf.bijectors import AffineCoupling, masks
 from flowgan_tf.data import Batch, Condition
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.flows import Flow
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.replicas import SINGLE, draw, gather, make_replicas, mean, share
+from flowgan_tf.training import state as states
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests import processes
@@ -141,6 +147,7 @@ class Together:
     return given
 
   def _all_reduce(self, operation, values):
+    tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)  # As TensorFlow does, which refuses two dtypes.
     reduce = {tf.distribute.ReduceOp.MEAN: tf.reduce_mean, tf.distribute.ReduceOp.SUM: tf.reduce_sum}[operation]
     return [reduce(tf.stack(of_each), axis=0) for of_each in zip(*self._exchange(values), strict=True)]
 
@@ -199,6 +206,30 @@ def test_replicas_make_the_step_of_one_device(monkeypatch, settings):
     assert metrics == pytest.approx(alone, rel=1e-4, abs=1e-5)
     for variable, expected in zip(variables, weights, strict=True):
       np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_replicas_average_running_statistics_and_move_seeds_alike(monkeypatch):
+  def make_dropout(*_):
+    parts = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
+    mask, prior = masks.checkerboard(IMAGE_SHAPE), tfd.Sample(tfd.Normal(0.0, 1.0), IMAGE_SHAPE)
+    return Flow(prior, tfb.Chain([tfb.Sigmoid(), AffineCoupling(keras.Sequential(parts), mask)]))
+
+  monkeypatch.setattr(states, 'make_generator', make_dropout)
+  config = make_config(objective='mle', ema_decay=0.0)
+  objective, together = make_objective(config), Together(monkeypatch, 2)
+
+  def step_of(replica):
+    state = TrainState(config, IMAGE_SHAPE, objective)
+    before = [v.numpy() for v in state.generator.non_trainable_variables]
+    TrainStep(state, objective, config, together)(images_for(config))
+    return before, [v.numpy() for v in state.generator.non_trainable_variables]
+
+  (before, first), (_, second) = together.each(step_of)
+  assert sorted(value.dtype.name for value in first) == ['float32', 'float32', 'int64']
+  for old, value, other in zip(before, first, second, strict=True):
+    assert np.any(value != old)
+    np.testing.assert_array_equal(value, other)
 
 
 def check_steps():

@@ -27,8 +27,9 @@ class AlphaLogit(OnePassBijector):
   its logit 16.12. The gradient of the inverse, which would be as small as that rounding, is 0 there.
 
   So a sample at an end of the support stands for all logits beyond it, and has the density of the end. But TFP's cache
-  remembers the logit that a sample came from. `log_prob` of the very tensor that `sample` returned is the density at
-  that logit. `log_prob` of the same numbers in another tensor, or from a file, is the density at the end.
+  remembers the logit that a sample came from, so the bijector maps the very tensor that it returned back to that logit.
+  In one `tf.function` a flow does so, too: `log_prob` of what `sample` returned is the density at that logit.
+  In eager mode, as for the same numbers from a file, it is the density at the end.
 
   Outside the support the density is 0: `log|dy/dx|` is -inf, and `y` is the logit of the nearest end. Both have
   gradient 0.

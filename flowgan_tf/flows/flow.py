@@ -61,9 +61,9 @@ class Flow(Generator, _TransformedDistribution):
   log p(x) = log sum_y p(y) p(x | y)
   ```
 
-  In eager mode TFP caches results for as long as their tensors live: while `z = flow.encode(x)` is alive,
-  `flow.log_prob(x)` of the same tensor `x` does not see a change of the weights. A `tf.function` keeps no such cache
-  between calls.
+  In eager mode each call computes everything anew, with the weights as they are. Within one `tf.function`, TFP caches
+  results for as long as their tensors live: `flow.encode(x)` and `flow.log_prob(x)` of the same tensor take one pass of
+  the networks, so the second call does not see an assignment of weights between the two.
   """
 
   has_density = True
@@ -271,7 +271,7 @@ class Flow(Generator, _TransformedDistribution):
     """Log density and tangent space. TFP calls this, also where the flow is the base of another distribution."""
     if self.classes is not None and kwargs.get('condition') is None and kwargs.get('component') is None:
       return self.log_prob(y, **kwargs), tfp.experimental.tangent_spaces.FullSpace()
-    log_prob, space = super().experimental_local_measure(y, backward_compat, **kwargs)
+    log_prob, space = super().experimental_local_measure(_uncached(y), backward_compat, **kwargs)
     if isinstance(self.dtype, tf.DType) and self.event_shape.rank == 1:
       # So large that a network makes infinities of it, and NaN of their differences.
       overflows = tf.math.is_nan(log_prob) & (tf.reduce_sum(tf.abs(y), axis=-1) > math.sqrt(log_prob.dtype.max))
@@ -367,6 +367,20 @@ class Flow(Generator, _TransformedDistribution):
     sample_shape, kwargs['condition'], seed = self._condition_of_samples(sample_shape, condition, seed)
     return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
 
+  # Flows of numbers, whose event shape is [], have these.
+
+  def _cdf(self, y, **kwargs):
+    return super()._cdf(_uncached(y), **kwargs)
+
+  def _log_cdf(self, y, **kwargs):
+    return super()._log_cdf(_uncached(y), **kwargs)
+
+  def _survival_function(self, y, **kwargs):
+    return super()._survival_function(_uncached(y), **kwargs)
+
+  def _log_survival_function(self, y, **kwargs):
+    return super()._log_survival_function(_uncached(y), **kwargs)
+
   def _entropy(self, **kwargs):
     if kwargs.get('training', False):
       raise NotImplementedError('entropy needs training=False, because training=True needs a batch of data.')
@@ -377,12 +391,12 @@ class Flow(Generator, _TransformedDistribution):
     """Converts `value` as TFP does, and refuses anything but a batch of the distribution's events."""
     dtype = distribution.dtype
     if not isinstance(dtype, tf.DType):
-      return value  # An event of several parts, as with a `tfb.JointMap`.
+      return _uncached(value)  # An event of several parts, as with a `tfb.JointMap`.
     # Without a dtype, integers in a list stay integers, so that they can be refused. Floats become float32.
     found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=name)
     event_shape = distribution.event_shape
     check_events(name, found, event_shape, dtype=dtype if tf.is_tensor(value) else None)
-    events = tf.convert_to_tensor(value, dtype, name=name)
+    events = _uncached(tf.convert_to_tensor(value, dtype, name=name))
     if events.shape.rank is not None:
       of_batch = events.shape.rank - event_shape.rank
       if not events.shape[of_batch:].is_fully_defined():
@@ -415,6 +429,13 @@ class Flow(Generator, _TransformedDistribution):
 
   def __reduce__(self) -> NoReturn:
     refuse_to_pickle(self)
+
+
+def _uncached(value):
+  """In eager mode, returns copies of tensors, for which TFP's cache holds no results of earlier weights or tapes."""
+  if not tf.executing_eagerly():
+    return value
+  return tf.nest.map_structure(lambda part: tf.identity(part) if tf.is_tensor(part) else part, value)
 
 
 @tfp.distributions.RegisterKL(Flow, Flow)

@@ -27,15 +27,18 @@ def assign(variables, values: np.ndarray) -> None:
 
 def check(flow, reference: dict[str, np.ndarray], statistics: dict[str, list]) -> None:
   """Compares a flow that has the reference's weights; `statistics` holds the statistics of each coupling's norms."""
-  for part, training in (('training', True), ('evaluation', False)):
-    images = tf.constant((reference[f'{part}/pixels'] + reference[f'{part}/dequantization']) / 256)
-    noise = flow.encode(images, training=training)
-    # The second pass is TFP's cache, so that the running statistics move once.
-    log_prob = flow.log_prob(images, training=training)
+  images = {
+    part: tf.constant((reference[f'{part}/pixels'] + reference[f'{part}/dequantization']) / 256)
+    for part in ('training', 'evaluation')
+  }
+  for part, values in images.items():
+    noise = flow.encode(values, training=part == 'training')
     np.testing.assert_allclose(noise, reference[f'{part}/noise'], rtol=0, atol=1e-10)
-    np.testing.assert_allclose(log_prob, reference[f'{part}/log_prob'], rtol=0, atol=1e-9)
     for name, variables in statistics.items():
       found = np.concatenate([np.ravel(v.numpy()) for v in variables])
       np.testing.assert_allclose(found, reference[f'statistics/{name}'], rtol=1e-10, atol=1e-10)
-  images = flow.decode(tf.constant(reference['sampling/noise']))
-  np.testing.assert_allclose(images, reference['sampling/images'], rtol=0, atol=1e-10)
+  samples = flow.decode(tf.constant(reference['sampling/noise']))
+  np.testing.assert_allclose(samples, reference['sampling/images'], rtol=0, atol=1e-10)
+  for part, values in reversed(images.items()):  # In training this moves the running statistics again.
+    log_prob = flow.log_prob(values, training=part == 'training')
+    np.testing.assert_allclose(log_prob, reference[f'{part}/log_prob'], rtol=0, atol=1e-9)

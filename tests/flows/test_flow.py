@@ -2,6 +2,7 @@ import copy
 import functools
 import logging
 import re
+from unittest import mock
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from flowgan_tf.networks import KerasModule, dense_conditioner
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
-def small_flow(name, seed=0):
+def small_flow(name='flow', seed=0):
   """A flow over four numbers in (0, 1), with weights and statistics away from their initial values."""
   mask = bijectors.masks.even_odd(4)
   parts = [
@@ -103,6 +104,72 @@ def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
       call(training=1)
   with pytest.raises(NotImplementedError, match='entropy needs training=False'):
     flow.entropy(training=True)
+
+
+def flow_of_numbers():
+  return Flow(tfd.Normal(0.0, 1.0), tfb.Chain([tfb.Scale(tf.Variable(2.0)), tfb.SinhArcsinh(0.1)]))
+
+
+def flow_of_two_parts():
+  prior = tfd.JointDistributionSequential([tfd.Normal(0.0, 1.0), tfd.Normal(1.0, 1.0)])
+  return Flow(prior, tfb.JointMap([tfb.Scale(tf.Variable(2.0)), tfb.Exp()]))
+
+
+def flow_with_classes():
+  small = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'normalization': 'none'}
+  return flows.nice((1, 4, 1), classes=2, components=2, condition_networks=False, **small)
+
+
+@pytest.mark.parametrize(
+  ('build', 'method'),
+  [
+    (small_flow, lambda flow: flow.log_prob),
+    (small_flow, lambda flow: tfb.Shift([0.0] * 4)(flow).log_prob),
+    (small_flow, lambda flow: flow.encode),
+    (small_flow, lambda flow: flow.decode),
+    (flow_of_numbers, lambda flow: flow.cdf),
+    (flow_of_numbers, lambda flow: flow.log_cdf),
+    (flow_of_numbers, lambda flow: flow.survival_function),
+    (flow_of_numbers, lambda flow: flow.log_survival_function),
+    (flow_of_two_parts, lambda flow: flow.log_prob),
+    (flow_with_classes, lambda flow: flow.class_log_probs),
+    (flow_with_classes, lambda flow: flow.given([0, 1, 1]).log_prob),
+  ],
+)
+def test_each_call_sees_the_weights_as_they_are(build, method):
+  flow = build()
+  call = method(flow)
+  x = flow.sample(3, seed=(0, 1))
+  before = call(x)  # Still alive at the second call, so that TFP's cache has it.
+  for variable in flow.trainable_variables:
+    variable.assign_add(tf.fill(variable.shape, 0.1))
+  results = []
+  for value in (x, tf.nest.map_structure(lambda part: tf.constant(part.numpy()), x)):
+    with tf.GradientTape() as tape:
+      found = call(value)
+    results.append((found, tape.gradient(found, flow.trainable_variables, unconnected_gradients='zero')))
+  (found, gradients), (expected, expected_gradients) = results
+  assert any(np.any(gradient) for gradient in gradients)
+  assert np.abs(expected - before).max() > 1e-3
+  np.testing.assert_array_equal(found, expected)
+  for gradient, other in zip(gradients, expected_gradients, strict=True):
+    np.testing.assert_array_equal(gradient, other)
+
+
+def test_methods_share_passes_of_the_networks_in_a_graph_alone(monkeypatch):
+  flow, x = small_flow('flow'), images(3)
+  network = mock.Mock(side_effect=KerasModule._call)
+  monkeypatch.setattr(KerasModule, '_call', staticmethod(network))
+  both = tf.function(lambda x: (flow.encode(x), flow.log_prob(x)), autograph=False)
+  for call, passes in (
+    (lambda: flow.log_prob(x), 1),
+    (lambda: flow.experimental_sample_and_log_prob(3, seed=(0, 1)), 1),
+    (lambda: (flow.encode(x), flow.log_prob(x)), 2),
+    (lambda: both.get_concrete_function(x), 1),
+  ):
+    network.reset_mock()
+    call()
+    assert network.call_count == 2 * passes  # The flow has two couplings.
 
 
 def test_two_flows_fit_into_one_joint_distribution():

@@ -96,7 +96,7 @@ def test_densities_with_a_component_add_up_to_that_of_the_image():
   rng = np.random.default_rng(0)
   for variable in flow.trainable_variables:
     variable.assign(rng.normal(scale=0.3, size=variable.shape))
-  images = tf.constant(rng.uniform(size=(5, 4, 4, 1)))  # The same tensor each time, of which TFP caches the noise.
+  images = tf.constant(rng.uniform(size=(5, 4, 4, 1)))
   with_component = [flow.log_prob(images, component=[k] * 5).numpy() for k in range(3)]
   assert np.ptp(with_component, axis=0).min() > 0.1
   np.testing.assert_allclose(scipy.special.logsumexp(with_component, axis=0), flow.log_prob(images), rtol=1e-12)

@@ -24,6 +24,7 @@ from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn, Seen
 from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.objectives.term import own_numbers
 from flowgan_tf.plugins import folders_of, is_plugin
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import default_config, idle, validate
@@ -519,3 +520,32 @@ def test_a_page_shows_the_numbers_of_an_analysis_from_outside_without_importing_
   assert ours == [*ANALYSES.values()] and 'my_parts' not in sys.modules
   assert found.title == 'brightness' and found.caption == 'Numbers of my_parts:BRIGHTNESS'
   assert found.lines(study.record)[1:] == ['mean    n', '---------', '0.25   10']
+
+
+def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  text = (module / 'my_parts.py').read_text()
+  (module / 'my_parts.py').write_text(text + '\nseed = dcgan_critic = toy\n')
+  for name in ('seed', 'dcgan_critic'):
+    with pytest.raises(UsageError, match=f'^`generator` must not be called {name}, as other settings are'):
+      default_config(generator=f'my_parts:{name}')
+
+
+def test_a_term_that_needs_a_critic_is_refused_without_one(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_real_outputs', True)
+  with pytest.raises(UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs a critic\."):
+    make_objective(default_config(terms=('my_parts:Bright',)))
+
+
+def test_terms_do_not_share_names(module, monkeypatch):
+  monkeypatch.syspath_prepend(module)
+  objective = make_objective(default_config(terms=('my_parts:Bright',)))
+  drawn = Drawn(means={'log_prob': tf.constant(-2.0)}, samples=tf.constant([0.5]))
+  assert objective.generator_loss(drawn)[1]['bright'] == 0.5
+  with pytest.raises(UsageError, match=r'must give their numbers different names\. Got: bright twice'):
+    own_numbers(objective.terms[-1], 'loss', {'bright': 1.0}, tf.TensorShape([]), {'bright': 2.0, 'nll': 3.0})
+  numbers = {'step': tf.constant(1.0), 'loss': tf.constant(2.0)}
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'loss', lambda self, drawn: (tf.constant(0.0), numbers))
+  with pytest.raises(UsageError, match=r'`terms` must not log a number by a name of ours\. Got: loss, step\.'):
+    objective.generator_loss(drawn)

@@ -13,7 +13,7 @@ from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
-from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, own_names
+from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, as_floats, own_numbers
 from flowgan_tf.objectives.transport import Transport
 from flowgan_tf.plugins import Registry, is_plugin
 from flowgan_tf.settings import Settings, setting, wrong_settings
@@ -118,13 +118,14 @@ class Objective:
     for term in self.terms:
       value, found = _loss_of(term, drawn)
       loss += value
-      metrics |= own_names(found, metrics)
+      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), metrics)
+      metrics |= {name: tf.cast(number, tf.float32) for name, number in numbers.items()}
       if taken := found.keys() & OF_LOG:
         raise UsageError(f'`terms` must not log a number by a name of ours. Got: {", ".join(sorted(taken))}.', 'terms')
     return loss, metrics | {'loss': loss}
 
 
-def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, Any]]:
   """Returns the loss of a term and its numbers, which may come from outside of the package."""
   name = type(term).__name__
   try:
@@ -137,11 +138,7 @@ def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, tf.Tenso
     raise UsageError(said, 'terms') from error
   expected = 'terms whose `loss` returns a pair of a scalar and a dict of scalars to log'
   check('terms', f'{name}, whose loss returns {found}', expected, isinstance(found, tuple) and len(found) == 2)
-  loss, numbers = tf.cast(found[0], tf.float32), found[1]
-  for scalar in (loss, *numbers.values()) if isinstance(numbers, Mapping) else ():
-    shape = tf.convert_to_tensor(scalar).shape
-    check('terms', f'{name}, which returns numbers of shape {shape}', expected, shape.rank in (0, None))
-  return loss, numbers
+  return tf.cast(as_floats(f'{name}, whose `loss` returns a loss', found[0], tf.TensorShape([])), tf.float32), found[1]
 
 
 def make_objective(config: Mapping[str, Any]) -> Objective:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flowgan_tf.errors import UsageError, check
+from flowgan_tf.lazy import tf
 from flowgan_tf.settings import Settings
 
 # What the log calls numbers that no term gives.
@@ -18,8 +19,6 @@ OF_LOG = {
 }
 
 if TYPE_CHECKING:
-  import tensorflow as tf
-
   from flowgan_tf.flows import Generator
 
 
@@ -91,10 +90,10 @@ class Term(abc.ABC):
     return cls(cls.Settings.of(config), config)
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
-    """Returns numbers of each image, `[n]`, by name; `Drawn.means` has their means.
+    """Returns real numbers of each image, `[n]`, by name; `Drawn.means` has their means.
 
     Parts of a batch are computed on different cores, and XLA may compile this, so that it has to treat each image by
-    itself.
+    itself. A step raises a `UsageError` if the numbers have another shape or are not real.
     """
     return {}
 
@@ -105,17 +104,38 @@ class Term(abc.ABC):
 
   @abc.abstractmethod
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns the weighted float32 scalar that is added to the loss, and float32 scalars to log, before weighting."""
+    """Returns the weighted scalar that is added to the loss, and scalars to log by name, before weighting.
+
+    Both are real, and become float32. An objective raises a `UsageError` for anything else.
+    """
 
 
-def own_names(found: Mapping[str, tf.Tensor], others: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-  """Returns the numbers of a term, and refuses names that the numbers of other terms have."""
-  check('terms', found, 'terms that return numbers by name, a dict', isinstance(found, Mapping))
+def own_numbers(
+  term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+  """Returns what a method of a term has found, as floats by name; refuses other shapes and names of other terms."""
+  returned = f'{type(term).__name__}, whose `{method}` returns'
+  check('terms', f'{returned} {found}', 'terms that return numbers by name, a dict', isinstance(found, Mapping))
+  wrong = [name for name in found if not isinstance(name, str)]
+  check('terms', f'{returned} numbers named {wrong}', 'terms that name their numbers by texts', not wrong)
   if taken := found.keys() & others.keys():
     raise UsageError(
       f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'
     )
-  return found
+  return {name: as_floats(f'{returned} {name}', value, shape) for name, value in found.items()}
+
+
+def as_floats(what: str, value: Any, shape: tf.TensorShape) -> tf.Tensor:
+  """Converts real numbers of a term to a tensor of floats of a shape, `[]` or `[n]`; `what` names them in an error."""
+  try:
+    tensor = tf.convert_to_tensor(value)
+    dtype, got = tensor.dtype, f'{tensor.dtype.name} of shape {tensor.shape}'
+    holds = (dtype.is_floating or dtype.is_integer or dtype.is_bool) and tensor.shape.is_compatible_with(shape)
+  except (TypeError, ValueError):
+    got, holds = repr(value), False
+  expected = 'one real number for each image' if shape.rank else 'real scalars'
+  check('terms', f'{what} as {got}', f'terms that return {expected}, of shape {shape}', holds)
+  return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float32)
 
 
 def between(first: float, last: float | None, progress: float | tf.Tensor) -> float | tf.Tensor:

@@ -16,7 +16,7 @@ from flowgan_tf.data import Batch
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Drawn, Objective, Seen, Term
 from flowgan_tf.objectives.sight import see
-from flowgan_tf.objectives.term import own_names
+from flowgan_tf.objectives.term import own_numbers
 from flowgan_tf.progress import Task
 from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
@@ -281,7 +281,7 @@ class TrainStep:
   def _of_images(self, *batch):
     seen, found = Seen(self.state.generator, *batch), {}
     for term in self.objective.terms:
-      found |= own_names(term.of_images(seen), found)
+      found |= own_numbers(term, 'of_images', term.of_images(seen), seen.images.shape[:1], found)
     return found
 
   def _draw(self, purpose, batch):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from flowgan_tf import objectives
 from flowgan_tf.data import Batch
+from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import fit_bijectors
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
@@ -47,6 +48,43 @@ def test_batches_per_step(objective, expected):
   made = objectives.make(objective)
   assert [batches_per_step(made, 5, reuse_batch=reuse) for reuse in (False, True)] == expected
   assert batches_per_step(objectives.make('hybrid', lambda_=0.0), 5, reuse_batch=False) == 5
+
+
+class PerImage(objectives.Term):
+  """Logs the mean of what a function `returned` of a test makes of the images."""
+
+  def of_images(self, seen):
+    return self.returned(seen.images)
+
+  def loss(self, drawn):
+    return 0.0, {'toy': drawn.means['toy']}
+
+
+def test_what_a_term_returns_of_images_is_checked(monkeypatch):
+  config = make_config(objective='mle')
+  step = TrainStep(make_state(config), objectives.Objective((PerImage(None, {}),)), config)
+  each, texts = r'return one real number for each image, of shape \(8,\)', 'name their numbers by texts'
+  for returned, expected, got in (
+    (lambda x: {'toy': tf.reduce_mean(x)}, each, r'toy as float32 of shape \(\)'),
+    (lambda x: {'toy': x[:, 0, 0]}, each, r'toy as float32 of shape \(8, 1\)'),
+    (lambda x: {'toy': tf.cast(x[:, 0, 0, 0], tf.complex64)}, each, r'toy as complex64 of shape \(8,\)'),
+    (lambda x: {'toy': 'a text'}, each, r'toy as string of shape \(\)'),
+    (lambda x: {5: x[:, 0, 0, 0]}, texts, r'numbers named \[5\]'),
+    (lambda x: x[:, 0, 0, 0], 'return numbers by name, a dict', '[^\n]*'),
+  ):
+    monkeypatch.setattr(PerImage, 'returned', staticmethod(returned), raising=False)
+    said = rf"^`terms` must be terms that {expected}\. Got: 'PerImage, whose `of_images` returns {got}'\.$"
+    with pytest.raises(UsageError, match=said):
+      step(images_for(config))
+
+
+def test_a_term_may_count_images(monkeypatch):
+  monkeypatch.setattr(PerImage, 'returned', staticmethod(lambda x: {'toy': x[:, 0, 0, 0] > 0.5}), raising=False)
+  config = make_config(objective='mle')
+  made = objectives.Objective((*make_objective(config).terms, PerImage(None, {})))
+  images = images_for(config)
+  metrics = TrainStep(make_state(config), made, config)(images)
+  np.testing.assert_allclose(metrics['toy'], np.mean(images[:, 0, 0, 0] > 0.5))
 
 
 def test_xla_changes_rounding_only():

@@ -109,7 +109,9 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
   if generator.class_names:
     module.class_names = tf.Variable(list(generator.class_names), trainable=False, name='class_names')
   names, vector, forms, as_vector, checked = _argument(generator)
-  forms_or_not = [*forms, [None]] if generator.classes else forms
+
+  def given_for(batch, *c):
+    return generator.given(checked(tf.shape(batch)[0], *c))
 
   def shared(function, *specs):
     return graph(function).get_concrete_function(*specs)
@@ -119,16 +121,17 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
     # The signature of a function is its first graph.
     signatures[name], *_ = [getattr(module, name).get_concrete_function(*call) for call in calls]
 
+  forms_or_not = [*forms, [None]] if generator.classes else forms
   noise, images = (
     tf.TensorSpec((None, *shape), generator.dtype, name)
     for name, shape in (('noise', generator.distribution.event_shape), ('images', generator.event_shape))
   )
-  decode = shared(lambda z, *c: generator.given(checked(*c)).decode(z), noise, *vector)
+  decode = shared(lambda z, *c: given_for(z, *c).decode(z), noise, *vector)
   trace('decode', lambda z, *c: decode(z, *as_vector(*c)), ['noise', *names], [(noise, *c) for c in forms])
   if generator.has_density:
-    encode = shared(lambda x, *c: generator.given(checked(*c)).encode(x), images, *vector)
+    encode = shared(lambda x, *c: given_for(x, *c).encode(x), images, *vector)
     trace('encode', lambda x, *c: encode(x, *as_vector(*c)), ['images', *names], [(images, *c) for c in forms])
-    density = shared(lambda x, *c: generator.given(checked(*c)).log_prob(x), images, *vector)
+    density = shared(lambda x, *c: given_for(x, *c).log_prob(x), images, *vector)
     if generator.classes:
       joint = shared(generator.class_log_probs, images)
       trace('class_log_probs', joint, ['images'], [(images,)])
@@ -141,7 +144,7 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
 
   def draw(n, seed, temperature, *given):
     n = _checked('n', n, 'an integer of at least 0', n >= 0)
-    shape, condition, seed = generator._condition_of_samples(n, checked(*given), seed)
+    shape, condition, seed = generator._condition_of_samples(n, checked(n, *given), seed)
     prior = generator.given(condition)
     return decode(prior.sample_noise(shape[0], seed, _checked_temperature(temperature)), *as_vector(condition))
 
@@ -164,7 +167,8 @@ def _argument(generator: Generator) -> tuple[list[str], list[tf.TensorSpec], lis
   """Returns what concerns the argument for what a generator is given, if there is one.
 
   The first three are its name, the vector that the graphs take, one for each image or one for all, and the forms in
-  which a call has it. The others turn a form into the vector, and the vector into a condition, which they check.
+  which a call has it. The others turn a form into the vector, and the vector into a condition, which they check; that
+  check also takes the number of images.
   """
   classes, shape = generator.classes, generator.condition_shape
   if classes is not None:
@@ -175,13 +179,15 @@ def _argument(generator: Generator) -> tuple[list[str], list[tf.TensorSpec], lis
     name, dtype, check = 'condition', generator.dtype, tf.identity
     forms = [[tf.TensorSpec((*batch, *shape), dtype, name)] for batch in ((None,), ())]
   else:
-    return [], [], [[]], lambda *_: [], lambda: None
+    return [], [], [[]], lambda *_: [], lambda _: None
 
   def as_vector(condition):
     return [] if condition is None else [tf.cast(tf.reshape(condition, (-1, *shape)), dtype)]
 
-  vector = tf.TensorSpec((None, *shape), dtype, name)
-  return [name], [vector], forms, as_vector, lambda c=None: None if c is None else check(c)
+  def checked(n, given=None):
+    return None if given is None else check(_checked_count(name, given, n))
+
+  return [name], [tf.TensorSpec((None, *shape), dtype, name)], forms, as_vector, checked
 
 
 def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, object]) -> Callable:
@@ -198,6 +204,12 @@ def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, obje
   return named
 
 
+def _checked_count(name: str, given: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+  found = tf.shape(given)[0]
+  suits = (found == n) | (found == 1) | (n == 1)
+  return _checked(name, given, 'one for all images, or one for each', suits, found, 'for', n, 'images')
+
+
 def _checked_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
   exists = tf.reduce_all((labels >= 0) & (labels < classes))  # The one-hot vector of others would be zero.
   return tf.cast(_checked('label', labels, f'ints from 0 to {classes - 1}', exists), tf.int32)
@@ -208,12 +220,14 @@ def _checked_temperature(temperature: tf.Tensor) -> tf.Tensor:
   return _checked('temperature', temperature, f'a number from 0 to {LARGEST_TEMPERATURE:g}', valid)
 
 
-def _checked(name: str, value: tf.Tensor, expected: str, holds: tf.Tensor) -> tf.Tensor:
-  """Returns a tensor, and fails when the function runs and `holds` is false."""
+def _checked(name: str, value: tf.Tensor, expected: str, holds: tf.Tensor, *found: str | tf.Tensor) -> tf.Tensor:
+  """Returns a tensor, and fails when the function runs and `holds` is false; what was found is the value by default."""
   # `tf.debugging.Assert` asks within a condition, of which TensorFlow would speak at each call in a user's process.
-  said = tf.raw_ops.Assert(condition=holds, data=[f'`{name}` must be {expected}. Got:', value], summarize=3)
+  data = [f'`{name}` must be {expected}. Got:', *(found or [value])]
+  said = tf.raw_ops.Assert(condition=holds, data=data, summarize=3)
   with tf.control_dependencies([said]):
-    return tf.identity(value)  # A cast of int32 to int32, for instance, would not wait.
+    # TensorFlow looks through an identity when it infers shapes, and would fail at a wrong value in its own words.
+    return tf.compat.v1.placeholder_with_default(value, value.shape)
 
 
 def _pair(seed):

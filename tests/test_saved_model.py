@@ -123,6 +123,22 @@ def assert_same_functions(model, flow, images, given, condition):
   np.testing.assert_allclose(model.decode(noise, given), images, atol=1e-4)
 
 
+def assert_counts_are_checked(model, name, images, given):
+  """Calls the functions with `images`, which look like noise, too, and with 0 to 2 more of `given` than images."""
+  n, said = len(images), rf'`{name}` must be one for all images, or one for each\. Got:\] \[{{}}\] \[for\] \[{{}}\]'
+  for function in (model.sample, model.decode, model.encode, model.log_prob):
+    first = n if function is model.sample else images
+    for count in (0, n - 2, n + 2):
+      with pytest.raises(tf.errors.InvalidArgumentError, match=said.format(count, n)):
+        function(first, given[:count])
+    assert len(function(first, given[:n])) == len(function(first, given[:1])) == n
+  for count in (0, 1):
+    assert len(model.sample(0, given[:count])) == 0
+  for wrong in [(-1, given[:1]), (-1, given), *([(-1,)] if name == 'label' else [])]:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`n` must be an integer of at least 0\. Got:\] \[-1\]'):
+      model.sample(*wrong)
+
+
 @pytest.mark.parametrize('dtype', [tf.int32, tf.int64])
 def test_only_labels_of_classes_are_accepted(dtype):
   check = tf.function(_checked_labels, autograph=False)
@@ -152,6 +168,7 @@ def test_labels_choose_components_and_images_without_one_have_the_mixture():
   joint = of_classes + np.log([0.25, 0.75])
   np.testing.assert_allclose(model.class_log_probs(images), joint, atol=1e-4)
   np.testing.assert_allclose(model.log_prob(images), np.logaddexp(*joint.T), atol=1e-4)
+  assert_counts_are_checked(model, 'label', images, np.arange(7) % 2)
 
 
 @pytest.mark.slow
@@ -171,6 +188,7 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   np.testing.assert_allclose(model.log_prob(images), np.log(np.sum(np.exp(joint), axis=-1)), atol=1e-4)
   np.testing.assert_allclose(model.sample(5, seed=(3, 4)), flow.sample(5, seed=(3, 4)), atol=1e-5)
   assert len(model.sample(1, each)) == 5
+  assert_counts_are_checked(model, 'label', images, np.arange(7) % 3)
   noise = flow.sample_noise(5, (0, 0), 0.5, condition=each)
   np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
   with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a number from 0 to 1e'):
@@ -192,6 +210,7 @@ def test_conditions_are_one_for_all_or_one_for_each(shape, tmp_path):
   each = np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
   for condition in (each, each[0]):
     assert_same_functions(model, flow, images, condition, condition)
+  assert_counts_are_checked(model, 'condition', images, np.tile(each[:1], (7, *[1] * len(shape))))
   assert np.max(np.abs(model.log_prob(images, each) - model.log_prob(images, each[0]))) > 1e-2
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   with pytest.raises(ValueError, match='Could not find matching concrete function'):

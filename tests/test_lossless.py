@@ -159,10 +159,23 @@ def test_what_cannot_be_coded_is_refused(codec):
   for labels in (None, np.arange(5), np.zeros(4, int)):
     with pytest.raises(UsageError, match=r'^`labels` must be 5 ints from 0 to 2. Got: '):
       of_labels.compress(images, labels)
-  words = compressor.compress(smooth_images(5))
-  words[3] += 1
-  with pytest.raises(UsageError, match=r'^`words` must be made by this flow on this machine'):
-    compressor.decompress(words)
+
+
+def test_other_words_are_refused_in_the_end(codec):
+  """Also those that an unlimited decoder would turn into images for ever, such as many random ones."""
+  compressor = codec.Codec(fg.flows.nice(SHAPE, couplings=2, hidden_units=4, hidden_layers=1), LEVELS)
+  good, nothing = compressor.compress(smooth_images(5)), codec.Stack(compressor.start)
+  nothing.push(0, codec._TOGETHER + 1)  # What remains is right, but there is no image.
+  others = [nothing.words, good.astype(float), good[np.newaxis], good.tobytes(), good[:-1], good[1:]]
+  others += [np.full(n, word, np.uint32) for n in (0, 1, 100) for word in (0, 1, 2**32 - 1)]
+  others += [np.random.default_rng(seed).integers(1, 2**32, 20, np.uint32) for seed in range(10)]
+  for place in range(0, len(good), 3):
+    flipped = good.copy()
+    flipped[place] ^= 1 << place % 32
+    others.append(flipped)
+  for words in others:
+    with pytest.raises(UsageError, match=r'^`words` must be made by this flow on this machine'):
+      compressor.decompress(words)
 
 
 @pytest.mark.slow

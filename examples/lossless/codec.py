@@ -99,8 +99,7 @@ class Codec:
     stack, first = Stack(self.start), 0
     stack.push(0, _TOGETHER + 1)  # Here the decoder stops.
     while first < len(images):
-      # The first images take turns, because their noise must come from the few bits that are there.
-      n = min(len(images) - first, _TOGETHER, max(stack.bits // (self._size * _DEBT), 1))
+      n = min(len(images) - first, self._together(stack))
       batch = slice(first, first + n)
       self._push(stack, images[batch], None if labels is None else labels[batch])
       stack.push(n, _TOGETHER + 1)
@@ -113,12 +112,20 @@ class Codec:
     Raises:
       UsageError: If these are not words of `compress` with the same flow on the same machine.
     """
-    stack, batches = Stack(words), []
+    words, batches = np.asarray(words), []
+    _check_words(words.dtype == np.uint32 and words.ndim == 1 and words.size > 0 and words[-1] > 0)
+    stack = Stack(words)
     while n := int(stack.pop(_TOGETHER + 1)):
       batches.append(self._pop(stack, n))
-    _check_words(np.array_equal(stack.words, self.start))
+      # Only the last batch of `compress` may be smaller. Other words could go on forever: an empty stack gives noise.
+      _check_words(n == self._together(stack) or (n < self._together(stack) and len(batches) == 1))
+    _check_words(batches and np.array_equal(stack.words, self.start))
     images, labels = zip(*batches[::-1], strict=True)
     return np.concatenate(images), None if self._flow.classes is None else np.concatenate(labels)
+
+  def _together(self, stack):
+    """Returns how many images pass at once: at first few, because their noise comes from the bits that are there."""
+    return min(_TOGETHER, max(stack.bits // (self._size * _DEBT), 1))
 
   def _push(self, stack, images, labels):
     levels = images.reshape(-1, self._size).astype(np.int64)

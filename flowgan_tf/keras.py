@@ -219,8 +219,9 @@ class FlowModel(keras.Model):
 
     Raises:
       ValueError: If the data are not batches of images, with their conditions for a conditional flow, or a builder made
-        the flow and an array has values outside [0, 1], or labels do not exist or weights are not finite. For a dataset
-        or a generator the step raises `tf.errors.InvalidArgumentError` instead.
+        the flow and an array has values outside [0, 1], or labels do not exist, or weights are negative or not finite,
+        or a masked array of NumPy has masked values. For a dataset or a generator the step raises
+        `tf.errors.InvalidArgumentError` instead.
     """
     self._data.check(x, y, sample_weight)
     if isinstance(validation_data, list | tuple):

@@ -648,27 +648,50 @@ def test_data_of_another_form_are_refused(trained, method):
       getattr(trained, method)(data, verbose=0)
 
 
-@pytest.mark.parametrize('weights', [np.full(40, np.nan), np.ones((40, 2)), np.ones(39), [1] * 40, np.full(40, 'a')])
+@pytest.mark.parametrize(
+  'weights', [np.full(40, np.nan), np.arange(40) - 1.0, np.ones((40, 2)), np.ones(39), [1] * 40, np.full(40, 'a')]
+)
 def test_weights_of_another_form_are_refused(trained, weights):
   for method in (trained.fit, trained.evaluate):
     with pytest.raises(
-      ValueError, match=r'^`sample_weight` must be an array of 40 finite numbers, one for each image\.'
+      ValueError, match=r'^`sample_weight` must be an array of 40 finite numbers of at least 0, one for each image\.'
     ):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
-def test_numbers_of_a_dataset_that_are_not_finite_are_refused():
+def test_masked_values_are_refused(trained):
+  images, weights = make_images(), np.ones(40, np.float32)
+
+  def masked(values, mask=True):
+    values = np.ma.array(values)
+    values[3] = np.ma.masked if mask else values[3]
+    return values
+
+  for name, call in (
+    ('x', lambda: trained.fit(masked(images), verbose=0)),
+    ('x', lambda: trained.predict(masked(images), verbose=0)),
+    ('y', lambda: trained.evaluate(images, masked(weights), verbose=0)),
+    ('sample_weight', lambda: trained.fit(images, sample_weight=masked(weights), verbose=0)),
+    ('sample_weight', lambda: trained.fit(images, validation_data=(images, None, masked(weights)), verbose=0)),
+  ):
+    with pytest.raises(ValueError, match=f'^`{name}` must be an array without masked values, as Keras drops the mask'):
+      call()
+  assert np.isfinite(trained.evaluate(masked(images, mask=False), verbose=0))
+
+
+def test_wrong_numbers_of_a_dataset_are_refused():
   vectors = fg.flows.vectors(2, couplings=2, hidden_units=4, condition_shape=(1,))
   rows, given, nan = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32), np.float32(np.nan)
   model = fg.keras.FlowModel(vectors)
   model.compile('sgd', run_eagerly=True)
-  for name, data in (
-    ('images', (rows + nan, given)),
-    ('y', (rows, given + nan)),
-    ('sample_weight', (rows, given, given[:, 0] + nan)),
+  for said, data in (
+    ('`images` must be finite numbers', (rows + nan, given)),
+    ('`y` must be finite numbers', (rows, given + nan)),
+    ('`sample_weight` must be finite numbers', (rows, given, given[:, 0] + nan)),
+    ('`sample_weight` must be numbers of at least 0', (rows, given, given[:, 0] - 1)),
   ):
     for method in (model.fit, model.evaluate):
-      with pytest.raises(tf.errors.InvalidArgumentError, match=f'`{name}` must be finite numbers'):
+      with pytest.raises(tf.errors.InvalidArgumentError, match=said):
         method(dataset(data), verbose=0)
 
 

@@ -36,6 +36,9 @@ class FlowData:
         values that it does not take; or if there is no image.
     """
     check('x', x, 'images, or a dataset of them', x is not None)
+    for name, value in (('x', x), ('y', y), ('sample_weight', sample_weight)):
+      expected = 'an array without masked values, as Keras drops the mask'
+      check(name, 'a masked array', expected, not np.ma.is_masked(value))
     if isinstance(x, list | tuple | dict):
       self._check_batch(x, y, predict)
     if isinstance(x, tf.data.Dataset):
@@ -91,9 +94,12 @@ class FlowData:
     self._check_batch(x, y)
     x = tf.ensure_shape(x, (None, *self._flow.event_shape))  # Keras needs the shape, which a dataset may not know.
     finite = {'y': y} if self.takes_pairs else {}
+    asserted = []
     if sample_weight is not None:
       finite['sample_weight'] = sample_weight
-    asserted = []
+      message = '`sample_weight` must be numbers of at least 0. Got:'
+      negative = tf.reduce_any(sample_weight < 0)
+      asserted.append(tf.debugging.Assert(~negative, [message, tf.reduce_min(sample_weight)]))
     if not self.in_unit_cube:
       finite['images'] = x
     else:
@@ -124,8 +130,8 @@ def is_array(x: Any) -> bool:
 def _check_weights(weights: Any, n: int) -> None:
   found = np.asarray(weights)
   held = is_array(weights) and np.issubdtype(found.dtype, np.number) and found.shape in ((n,), (n, 1))
-  held = held and bool(np.isfinite(found).all())
-  expected = f'an array of {n} finite numbers, one for each image'
+  held = held and bool((np.isfinite(found) & (found >= 0)).all())
+  expected = f'an array of {n} finite numbers of at least 0, one for each image'
   check('sample_weight', f'{found.dtype} of shape {found.shape}', expected, held)
 
 

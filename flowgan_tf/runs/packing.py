@@ -6,6 +6,7 @@ python -m flowgan_tf.runs.packing RUN FILE.zip [CHECKPOINT]
 import hashlib
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import zipfile
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_atomically
@@ -24,6 +26,7 @@ from flowgan_tf.runs.pretrained import hashes
 from flowgan_tf.runs.run import load_run
 
 _STEPS = 48  # of the grid, in the root mean square of weights
+_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'  # the tensor of a checkpoint that says which object has which variable
 
 
 def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | None = None) -> str:
@@ -35,7 +38,8 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
 
   The file holds the folder of a run without the state of its training. Unpacked, all programs but `bin/train` take it.
   It leaves out the paths of this machine, but keeps the names of the data and of the run that the training started
-  from. Statistics of the data, such as the mean of each column of a table, keep their precision.
+  from. Statistics of the data, such as the mean of each column of a table, keep their precision. The same checkpoint
+  always gives the same bytes, with the same versions of TensorFlow and Python.
 
   Args:
     workdir: Folder of the run.
@@ -66,14 +70,37 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     write_description(folder, description._replace(config=config, init=init, plugins=None))
     state = tf.train.Checkpoint(ema=run.generator, step=tf.Variable(run.step, dtype=tf.int64))
     Checkpoints(folder, state, run_identity(config, run.fingerprint)).save(run.checkpoint)
+    _forget_process(folder / 'checkpoints' / run.checkpoint, run.step)
     packed = folder / 'run.zip'
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_BZIP2, compresslevel=9) as archive:
+    with zipfile.ZipFile(packed, 'w') as archive:
       for path in sorted(folder.rglob('*')):
         if path.is_file() and path != packed:
-          archive.write(path, path.relative_to(folder))
+          file_in_zip = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # of the year 1980
+          file_in_zip.external_attr = 0o644 << 16
+          archive.writestr(file_in_zip, path.read_bytes(), zipfile.ZIP_BZIP2, compresslevel=9)
     content = packed.read_bytes()
   write_atomically(pathlib.Path(file), content)
   return hashlib.sha256(content).hexdigest()
+
+
+def _forget_process(folder: pathlib.Path, step: int) -> None:
+  """Removes what a checkpoint says of the process that wrote it: the time, and names of variables. No restore needs it.
+
+  The names have numbers that count the layers that the process has made before.
+  """
+  listing = folder / 'checkpoint'
+  listing.write_text(re.sub('.*timestamp.*\n', '', listing.read_text()))
+  prefix = str(folder / f'ckpt-{step}')
+  reader = tf.train.load_checkpoint(prefix)
+  tensors = {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+  graph = TrackableObjectGraph.FromString(tensors[_GRAPH])
+  for node in graph.nodes:
+    for attribute in node.attributes:
+      attribute.full_name = ''
+  tensors[_GRAPH] = graph.SerializeToString(deterministic=True)
+  tf.raw_ops.SaveV2(
+    prefix=prefix, tensor_names=[*tensors], shape_and_slices=[''] * len(tensors), tensors=[*tensors.values()]
+  )
 
 
 def _rounded(weights: np.ndarray, to_grid: bool) -> np.ndarray:

@@ -137,6 +137,17 @@ def test_a_checkpoint_that_is_not_in_the_file_is_refused(packed):
   pretrained.find_folder('pretrained:tiny')
 
 
+def test_a_run_is_packed_into_the_same_bytes_each_time(run, tmp_path):
+  """Even if the process has made other layers before, which count in the names of variables."""
+  first, second = (fg.runs.pack(run[0], tmp_path / f'{name}.zip') for name in ('first', 'second'))
+  assert first == second == hashlib.sha256((tmp_path / 'second.zip').read_bytes()).hexdigest()
+  with zipfile.ZipFile(tmp_path / 'second.zip') as archive:
+    found = {(file.date_time, file.external_attr, file.compress_type) for file in archive.infolist()}
+    [listing] = [archive.read(name).decode() for name in archive.namelist() if name.endswith('/checkpoint')]
+  assert found == {((1980, 1, 1, 0, 0, 0), 0o644 << 16, zipfile.ZIP_BZIP2)}
+  assert listing == 'model_checkpoint_path: "ckpt-6"\nall_model_checkpoint_paths: "ckpt-6"\n'
+
+
 def test_a_packed_run_names_no_paths(packed, tmp_path):
   with zipfile.ZipFile(tmp_path / 'tiny.zip') as archive:
     contents = b''.join(archive.read(name) for name in archive.namelist())

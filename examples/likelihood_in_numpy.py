@@ -129,12 +129,13 @@ def gelu(x):
 # --- Logits: each pixel has a histogram P over 256 bins, and F is the integral of its density. ---
 #   y = log f - log(1 - f),   f = alpha + (1 - 2 alpha) F(x)
 #   log dy/dx = log(256 P_k) + log(1 - 2 alpha) - log f - log(1 - f),   where x is in bin k
-# F goes on with slope 1 below 0 and above 1, so that each logit belongs to a pixel. The histogram of a pixel depends on
-# those pixels whose turn comes earlier. So the Jacobian is triangular again.
+# F goes on with slope 1 below 0 and above 1, so that each logit belongs to a pixel. A pixel further out, where f is not
+# between 0 and 1, has no logit and the density 0. The histogram of a pixel depends on those pixels whose turn comes
+# earlier. So the Jacobian is triangular again.
 
 
 def to_logits(x, weights):
-  """Returns the logits of images, [n, H, W], and the sum of log dy/dx over each image, [n]."""
+  """Returns the logits of images, [n, H, W], and the sums of log dy/dx, [n]; an image without one has the sum -inf."""
   inside = np.clip(x, 0, 1)
   k = np.minimum(np.floor(BINS * inside), BINS - 1).astype(int)
   probs = np.empty((*x.shape, BINS))
@@ -143,7 +144,9 @@ def to_logits(x, weights):
   prob, end = of_bin(probs, k), of_bin(np.cumsum(probs, axis=-1), k)
   f = ALPHA + (1 - 2 * ALPHA) * (end + prob * (BINS * inside - k - 1) + (x - inside))
   log_density = np.where(x == inside, np.log(BINS * prob), 0)
-  log_slope = log_density + np.log(1 - 2 * ALPHA) - np.log(f) - np.log(1 - f)
+  has_logit = (f > 0) & (f < 1)
+  f = np.where(has_logit, f, 0.5)
+  log_slope = np.where(has_logit, log_density + np.log(1 - 2 * ALPHA) - np.log(f) - np.log(1 - f), -np.inf)
   return np.log(f) - np.log(1 - f), np.sum(log_slope, axis=(1, 2))
 
 
@@ -228,6 +231,12 @@ def convolution(x, w):
   return w['bias'] + sum(x[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(m) for j in range(m))
 
 
+def largest_difference(first, second):
+  """Two infinities of one sign do not differ."""
+  differ = first != second
+  return np.max(np.abs(first[differ] - second[differ]), initial=0)
+
+
 def main(weights_file, images_file):
   """Prints log-likelihoods, how far the other arrays of the file are from them, and the errors of both round trips."""
   weights = {name: array.astype(np.float64) for name, array in np.load(weights_file).items()}
@@ -238,11 +247,12 @@ def main(weights_file, images_file):
   bits = np.log2(BINS) - nats.mean() / (x[0].size * np.log(2))
   print(f'log p(x) of {len(x)} images: mean {nats.mean():.4f} nats, {bits:.5f} bits/dim')
   for name, theirs in others.items():
-    print(f'{name}: mean {theirs.mean():.4f} nats, differs by up to {np.max(np.abs(theirs - nats)):.1e}')
-  print(f'image, noise, image: differs by up to {np.max(np.abs(decode(z, weights) - x)):.1e}')
+    print(f'{name}: mean {theirs.mean():.4f} nats, differs by up to {largest_difference(theirs, nats):.1e}')
+  inside = nats > -np.inf
+  print(f'image, noise, image: differs by up to {largest_difference(decode(z[inside], weights), x[inside]):.1e}')
   noise = np.random.default_rng(0).logistic(size=(10, *x.shape[1:]))
   back, _ = encode(decode(noise, weights), weights)
-  print(f'noise, image, noise: differs by up to {np.max(np.abs(back - noise)):.1e}')
+  print(f'noise, image, noise: differs by up to {largest_difference(back, noise):.1e}')
 
 
 if __name__ == '__main__':

@@ -31,6 +31,7 @@ from flowgan_tf.runs.config import (
   flat,
   free_settings,
   idle,
+  in_one_line,
   settings,
   short_flags,
   validate,
@@ -317,7 +318,7 @@ def _run_config(path: str) -> config_dict.ConfigDict:
   except UsageError as error:
     raise UsageError(str(error) if os.path.basename(file) in str(error) else f'{file}: {error}') from error
   except (Exception, SystemExit) as error:  # A file can raise anything.
-    raise UsageError(f'{file}: --config cannot be used ({type(error).__name__}: {error})') from error
+    raise UsageError(f'{file}: --config cannot be used ({in_one_line(error)})') from error
   try:
     check_settings(config)
   except UsageError as error:

@@ -6,6 +6,7 @@ TensorFlow, so that a program refuses a wrong flag within a second.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,6 +115,18 @@ def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
 
 def _names_plugin(value):
   return any(map(is_plugin, value if isinstance(value, tuple) else [value]))
+
+
+def in_one_line(error: BaseException) -> str:
+  """Returns what an error of ml_collections or of a config file says; of a setting that does not exist only its name.
+
+  Otherwise ml_collections would list all settings.
+  """
+  text = str(error)
+  if not (missing := re.search(r'Key "(.+?)" does not exist', text)):
+    return f'{type(error).__name__}: {text}'
+  near = re.search(r'Did you mean "(.+?)" instead', text)
+  return f'there is no setting {missing[1]}' + (f'; did you mean {near[1]}?' if near else '')
 
 
 def plugins_of(config: config_dict.ConfigDict) -> dict[str, str] | None:

@@ -24,6 +24,7 @@ from flowgan_tf.runs.config import (
   check_values,
   default_config,
   idle,
+  in_one_line,
   plugins_of,
   recorded_config,
   training_changes,
@@ -92,7 +93,7 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
     )
     raise UsageError(f'{path}: {error}{hint}', error.argument) from error
   except (AttributeError, KeyError, TypeError, ValueError) as error:  # The file is intact, so its settings differ.
-    raise UsageError(f'{path}: was written by another version of flowgan_tf ({error})') from error
+    raise UsageError(f'{path}: was written by another version of flowgan_tf ({in_one_line(error)})') from error
 
 
 def available(workdir: pathlib.Path) -> list[str]:

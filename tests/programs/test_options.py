@@ -26,7 +26,12 @@ def get_config():
   [
     ('1 / 0', '--config cannot be used (ZeroDivisionError: division by zero)'),
     ('raise SystemExit', '--config cannot be used (SystemExit'),
-    ('config.stpes = 3', 'stpes'),
+    ('config.stpes = 3', '--config cannot be used (there is no setting stpes; did you mean steps?)\n'),
+    (
+      'config.update({"optimizer": {"learning_rat": 1}})',
+      '--config cannot be used (there is no setting learning_rat; did you mean learning_rate?)\n',
+    ),
+    ('config["nice"]["newer"] = 1', '--config cannot be used (there is no setting newer)\n'),
     ('return None', 'flowgan_tf.runs.default_config(); --config must be a ConfigDict. Got: None.'),
     ('config.unlock(); config.nice.new = 3', '`nice.new` must be left out, as there is no such setting. Got: 3.'),
     ('config._fields["steps"] = "many"', "--steps must be an integer. Got: 'many'."),

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -140,10 +140,11 @@ class NoLog:
   advance = record = sync = image = close = _ignore
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
+def read_metrics(workdir: pathlib.Path, warn: Callable[[str], object] = _LOG.warning) -> list[dict]:
   """Reads the records of a run's `metrics.jsonl`, oldest first; an empty list if there is no file.
 
-  Lines that cannot be read are left out, and a warning names them, except for a last line that a kill cut off.
+  Lines that cannot be read are left out, and `warn` gets a sentence that names them, except for a last line that a kill
+  cut off or a training is writing.
   """
   path = workdir / 'metrics.jsonl'
   records, count, first = [], 0, []
@@ -162,7 +163,7 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
     raise UsageError(f'{path}: cannot be read ({error.strerror})') from error
   if count:
     some = ', '.join(first) + (f' and {count - 5} more' if count > 5 else '')
-    _LOG.warning('%s: damaged lines are left out: %s.', path, some)
+    warn(f'{path}: damaged lines are left out: {some}.')
   return records
 
 

@@ -62,7 +62,7 @@ class Summary:
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
   class_names: Sequence[str] = ()  #: Names of the classes; empty if they have only numbers.
-  damage: Sequence[str] = ()  #: A line about each file that is damaged and left out.
+  damage: Sequence[str] = ()  #: A line about each file that is lost, or damaged and left out in whole or in part.
 
   def records(self, kind: str) -> list[dict]:
     """Returns the records of `metrics.jsonl` of one kind, 'train' or 'validation'."""
@@ -188,7 +188,11 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   description = folders.read_description(folders.find_run(workdir), imports=False)
   facts = description.data
   damage: list[str] = []
-  records = _read(lambda: log.read_metrics(workdir), damage) or []
+  records = _read(lambda: log.read_metrics(workdir, damage.append), damage) or []
+  # A packed run has neither of these, and no log.
+  has_trained = 'latest' in folders.available(workdir) or (workdir / 'tensorboard').exists()
+  if has_trained and not (workdir / 'metrics.jsonl').exists():
+    damage.append(f'{workdir}/metrics.jsonl: is missing; the losses of the training are lost')
   evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):

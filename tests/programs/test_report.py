@@ -35,12 +35,16 @@ def test_damaged_files_do_not_stop_the_page(analyzed, tmp_path):
   (odd / 'samples' / 'step_9999999.png').write_text('a text')
   (odd / 'analysis' / 'kde.json').write_text('{')
   (odd / 'evaluation.json').write_text('[' * 100_000)
+  with (odd / 'metrics.jsonl').open('a') as log:
+    log.write('{"kind": "tra\n')
   (lost / 'config.json').write_text('{}')
   outcome = call('report', whole, odd, lost)
   assert (outcome.status, outcome.out) == (0, f'{tmp_path}/report.html\n')
-  damaged = ['lost/config.json', 'odd/analysis/kde.json', 'odd/evaluation.json', 'odd/samples/step_9999999.png']
+  damaged = ['lost/config.json']
+  damaged += [f'odd/{name}' for name in ('analysis/kde.json', 'evaluation.json', 'metrics.jsonl')]
+  damaged += ['odd/samples/step_9999999.png']
   named = {line.removeprefix(f'report: {tmp_path}/').partition(': ')[0] for line in outcome.err.splitlines()}
-  assert named >= set(damaged)
+  assert named >= set(damaged) and outcome.err.count('metrics.jsonl') == 1
   page = (tmp_path / 'report.html').read_text()
   for name in damaged:
     assert f'{tmp_path}/{name}: ' in page

@@ -112,8 +112,33 @@ def test_evaluations_and_logs(run):
   (run / 'metrics.jsonl').unlink()
   found = read_summary(run)
   assert (found.evaluation, found.metrics, found.step, found.seconds) == ([], [], None, None)
-  [line] = found.damage
+  lost, line = found.damage
+  assert lost == f'{run}/metrics.jsonl: is missing; the losses of the training are lost'
   assert line.startswith(f'{run}/evaluation.json: damaged')
+
+
+def test_damaged_logs_are_named_once(run, caplog):
+  log = run / 'metrics.jsonl'
+  content = log.read_bytes()
+  for end in (b'', b'{"kind": "train", "st'):  # A training may be writing the last line, or have written none yet.
+    log.write_bytes(content + end)
+    assert read_summary(run).damage == []
+  log.write_bytes(b'')
+  assert read_summary(run).damage == []
+  log.write_bytes(b'{"kind"\n' + content)
+  assert read_summary(run).step == 2
+  assert summarize([run])[1] == [f'{log}: damaged lines are left out: 1.']
+  assert caplog.messages == []
+
+
+@pytest.mark.parametrize('left', ['checkpoints/latest', 'tensorboard', None])
+def test_a_log_is_missing_only_where_there_was_a_training(run, left):
+  """A packed run, such as a pretrained one, has its best checkpoint and nothing else of the training."""
+  shutil.copytree(run / 'checkpoints' / 'latest', run / 'checkpoints' / 'best_nll', dirs_exist_ok=True)
+  (run / 'metrics.jsonl').unlink()
+  for name in {'checkpoints/latest', 'tensorboard'} - {left}:
+    shutil.rmtree(run / name)
+  assert len(read_summary(run).damage) == (left is not None)
 
 
 def test_odd_grids(run):

@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import shutil
-import stat
 import tempfile
 import textwrap
 import time
@@ -63,22 +62,28 @@ def check_inside(folder: str | os.PathLike[str]) -> None:
   Whoever reads or writes files of the folder afterwards stays inside of it, even if it came from a stranger.
 
   Raises:
-    UsageError: If there is such a thing.
+    UsageError: If there is such a thing, or a folder that cannot be listed.
   """
-  folder = os.fspath(folder)
   top = os.path.realpath(folder)
-  for place, folders, names in os.walk(folder):
-    for path in (os.path.join(place, name) for name in (*folders, *names)):
-      try:
-        mode = os.lstat(path).st_mode
-      except FileNotFoundError:  # A training replaces files.
-        continue
-      if stat.S_ISLNK(mode):
-        target = os.path.realpath(path)
+  left = [os.fspath(folder)]
+  while left:  # Recursion would fail in folders as deep as a stranger likes.
+    place = left.pop()
+    try:
+      with os.scandir(place) as entries:
+        found = list(entries)
+    except FileNotFoundError:  # A training replaces files.
+      continue
+    except OSError as error:  # Whoever cannot list a folder can still open a link in it.
+      raise UsageError(f'{place}: cannot be listed ({error.strerror})') from error
+    for entry in found:
+      if entry.is_symlink():
+        target = os.path.realpath(entry.path)
         if os.path.commonpath([top, target]) != top:
-          raise UsageError(f'{path}: is a link that leads out of {folder}, to {target}; remove it')
-      elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UsageError(f'{path}: is a device, a pipe or a socket; remove it')
+          raise UsageError(f'{entry.path}: is a link that leads out of {folder}, to {target}; remove it')
+      elif entry.is_dir():
+        left.append(entry.path)
+      elif not entry.is_file() and os.path.lexists(entry.path):
+        raise UsageError(f'{entry.path}: is a device, a pipe or a socket; remove it')
 
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import hashlib
+import inspect
 import json
 import os
 import pathlib
 import stat
 import struct
+import sys
 from unittest import mock
 
 import numpy as np
@@ -16,7 +18,16 @@ import tensorflow as tf
 
 from flowgan_tf import files
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, digest, make_writable, read_record, save_arrays, write_atomically, write_record
+from flowgan_tf.files import (
+  as_json,
+  check_inside,
+  digest,
+  make_writable,
+  read_record,
+  save_arrays,
+  write_atomically,
+  write_record,
+)
 
 
 def refused(path, why: str):
@@ -41,6 +52,36 @@ def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
   with refused(tmp_path / 'folder', 'Is a directory'):
     write_atomically(tmp_path / 'folder', 'text')
   assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_rejected(tmp_path):
+  """A link in it can still be opened: its owner may have taken only the right to list it."""
+  (tmp_path / 'run' / 'samples').mkdir(parents=True)
+  scandir = os.scandir
+
+  def denied(path):  # Root may list anything.
+    if path == f'{tmp_path}/run/samples':
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return scandir(path)
+
+  check_inside(tmp_path / 'run')
+  message = f'^{tmp_path}/run/samples: cannot be listed \\(Permission denied\\)$'
+  with mock.patch.object(os, 'scandir', denied), pytest.raises(UsageError, match=message):
+    check_inside(tmp_path / 'run')
+
+
+def test_deep_folders_are_searched(tmp_path):
+  """A stranger's may be deeper than Python lets a function call itself, which is made rarer here."""
+  deepest = tmp_path / '/'.join('d' * 200)
+  deepest.mkdir(parents=True)
+  (deepest / 'out').symlink_to('/')
+  limit = sys.getrecursionlimit()
+  sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+  try:
+    with pytest.raises(UsageError, match='/d/out: is a link that leads out of '):
+      check_inside(tmp_path)
+  finally:
+    sys.setrecursionlimit(limit)
 
 
 def test_a_folder_is_made_with_its_parents_and_left_as_it_was(tmp_path):

@@ -70,6 +70,7 @@ def run_program(module: types.ModuleType) -> None:
   if isinstance(sys.stdout, io.TextIOWrapper):  # Paths that are not UTF-8 are printed as they are.
     sys.stdout.reconfigure(errors='surrogateescape')
   sys.stdout = _Printable(sys.stdout)
+  _load_matplotlib_elsewhere()
 
   def main(argv: list[str]) -> int | None:
     with errors_reported(), progress.Task(''):  # So that no wait is silent, whatever it is for.
@@ -78,6 +79,17 @@ def run_program(module: types.ModuleType) -> None:
       return module.main(argv[1:])
 
   app.run(main, flags_parser=_parse)
+
+
+def _load_matplotlib_elsewhere() -> None:
+  """Imports Matplotlib where there is no matplotlibrc, if there is one in the working directory.
+
+  Matplotlib would obey that file, which may have come with a stranger's run: it can start LaTeX, and older versions
+  evaluate a part of it as Python.
+  """
+  if os.path.lexists('matplotlibrc'):
+    with contextlib.chdir(os.path.dirname(__file__)):
+      importlib.import_module('matplotlib')
 
 
 class _Printable:

@@ -3,6 +3,7 @@
 `write_record` makes their hashes, which need no key.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -19,7 +20,7 @@ from flowgan_tf.files import write_record
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import open_workdir
-from tests.programs.conftest import assert_one_line, call
+from tests.programs.conftest import assert_one_line, call, call_outside
 from tests.tiny import edit_record, make_config, make_state
 
 DOORS = {
@@ -103,6 +104,17 @@ def test_no_door_of_a_run_searches_the_working_directory(run):
   before = sys.path[:]
   for door in DOORS:
     assert is_refused(door, run) == '' and sys.path == before, door
+
+
+@pytest.mark.slow
+def test_matplotlib_obeys_no_file_of_the_working_directory(run):
+  """LaTeX would read a file of the user, and a page would show it."""
+  lines = [{'kind': 'validation', 'step': step, 'seconds': 1.0, 'nll': -1.0 * step} for step in range(3)]
+  (run / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+  (run.parent / 'matplotlibrc').write_text('text.usetex: True\n\x1b[31m: 3\n')
+  outcome = call_outside('report', run)
+  assert outcome.status == 0 and 'matplotlibrc' not in outcome.err, outcome
+  assert 'Lines of NLL' in (run / 'report.html').read_text()
 
 
 def test_a_report_imports_no_analysis(run):

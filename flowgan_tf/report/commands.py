@@ -1,5 +1,6 @@
 """The commands that reproduce a run's numbers, from what its files say, on any machine."""
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -12,6 +13,7 @@ from ml_collections import config_dict
 from flowgan_tf.configs import cifar10, fashion_mnist, mnist
 from flowgan_tf.runs.config import idle, settings, short_flags, used, without_plugins
 from flowgan_tf.runs.record import PLACES
+from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
@@ -76,7 +78,7 @@ def evaluate(run: Summary, record: dict) -> str:
 def analyze(runs: Sequence[Summary], what: str) -> str | None:
   """Returns the command that applies an analysis to runs again; None if their settings or checkpoints differ."""
   flags = {
-    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in _flags_of(record).items() if v != ''))
+    (f'--checkpoint={record["checkpoint"]}', *(f'--{n}={v}' for n, v in _flags_of(what, record).items() if v != ''))
     for record in (run.studies[what].record for run in runs)
   }
   if len(flags) > 1:
@@ -85,8 +87,15 @@ def analyze(runs: Sequence[Summary], what: str) -> str | None:
   return shell(['bin/analyze', *(run.path for run in runs), f'--what={name}', *flags.pop()])
 
 
-def _flags_of(record):
-  found = ({'label': record['label']} if 'label' in record else {}) | record['settings']
+def _flags_of(what, record):
+  """Returns the flags of an analysis of the package, and no other: a stranger's record could add --trust.
+
+  What is a setting of an analysis from outside is not known.
+  """
+  analysis = dict(ANALYSES).get(what)
+  known = {field.name for field in dataclasses.fields(analysis.Settings)} if analysis else ()
+  found = {name: value for name, value in record['settings'].items() if name in known}
+  found |= {'label': record['label']} if 'label' in record else {}
   return {name: ','.join(map(str, value)) if isinstance(value, list) else value for name, value in found.items()}
 
 

@@ -209,6 +209,19 @@ def test_names_do_nothing_to_a_terminal_or_a_shell(run):
     assert outcome.err.count('\n') <= 1, outcome.err
 
 
+@pytest.mark.parametrize(('what', 'known'), [('kde', '--seed=3'), ('evil', '--what=evil_parts:part')])
+def test_no_command_of_a_page_has_a_flag_that_is_no_setting(run, what, known):
+  """Whoever pastes it would trust the run, or read the attacker's flags."""
+  record = {'what': what, 'checkpoint': 'latest', 'step': 6, 'seconds': 0.1, 'exact_nll': 1.0, 'mean': 1.0}
+  record |= {'plugin': 'evil_parts:part'} if what == 'evil' else {}
+  settings = {'seed': 3, 'trust': True, 'flagfile': 'evil', 'config': 'evil.py'}
+  write_record(run / 'analysis' / f'{what}.json', record | {'settings': settings})
+  assert is_refused('report', run) == ''
+  page = (run / 'report.html').read_text()
+  assert f'{run} --what={what if what == "kde" else "evil_parts:part"} --checkpoint=latest' in page and known in page
+  assert not re.search('--(trust|flagfile|config=evil)', page)
+
+
 def test_a_run_that_its_user_trusts_may_name_code(run):
   parts = pathlib.Path(__file__).parent.parent / 'plugged.py'
   shutil.copy(parts, run.parent / 'mine_parts.py')

@@ -128,6 +128,8 @@ def _sweep(folder: pathlib.Path) -> None:
   steps = steps_in(folder)
   for leftover in folder.glob('ckpt-*_temp'):
     name = leftover.name.removesuffix('_temp')
+    if not re.fullmatch('ckpt-[0-9]{1,18}', name):  # It is none of ours.
+      continue
     if int(name.removeprefix('ckpt-')) not in steps:
       for file in folder.glob(f'{name}.*'):
         file.unlink()

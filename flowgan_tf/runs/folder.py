@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # What a kill leaves of the files that only a training writes; see `files.write_atomically`.
 _TEMPORARY = re.compile(r'(config\.json|metrics\.jsonl)\.\d+\.tmp')
+# A line of TensorFlow's list of checkpoints.
+_LISTED = re.compile(r'^(?:all_)?model_checkpoint_paths?: "ckpt-([0-9]{1,18})"$', re.MULTILINE)
 # What a training leaves after its first checkpoint, and what the other programs make from a run.
 _LEFT = ('metrics.jsonl', 'evaluation.json', 'export', 'analysis')
 
@@ -118,7 +120,7 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     return []
   except (OSError, ValueError):
     text = ''
-  steps = {int(step) for step in re.findall(r'^(?:all_)?model_checkpoint_paths?: "ckpt-(\d+)"$', text, re.MULTILINE)}
+  steps = set(map(int, _LISTED.findall(text)))
   if not steps:  # TensorFlow would find no checkpoint, and a training would start again.
     raise UsageError(
       f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'

@@ -98,8 +98,10 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
 def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
   """Returns the settings of a training as `config.json` has them, without importing the plug-ins that it names.
 
-  Nothing says whether the plug-ins have such settings.
+  Nothing says whether the plug-ins have such settings. It raises a `KeyError` if no setting can have such a name.
   """
+  if odd := [name for name in recorded if not name.isidentifier() or name.startswith('_')]:
+    raise KeyError(f'no setting has the name {odd[0]!r}')
   config = default_config()
   with config.unlocked():
     config.update(recorded)
@@ -109,12 +111,10 @@ def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
 def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Returns a copy that has the defaults in place of plug-ins, of which it knows nothing unless they are imported."""
   known = default_config()
-  known.update({name: value for name, value in config.items() if name in known and not _names_plugin(value)})
+  plugged = {name for name in ('generator', 'critic', 'divergence', 'dataset') if is_plugin(config[name])}
+  plugged |= {'terms'} if any(map(is_plugin, config.terms)) else set()
+  known.update({name: value for name, value in config.items() if name in known and name not in plugged})
   return known
-
-
-def _names_plugin(value):
-  return any(map(is_plugin, value if isinstance(value, tuple) else [value]))
 
 
 def in_one_line(error: BaseException) -> str:

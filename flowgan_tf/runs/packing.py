@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -56,7 +57,8 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
   config, init = run.config, description.init
   config.update(_without_paths(config))
   if init:
-    init = init | {'run': config.init_from, 'config': init['config'] | _without_paths(init['config'])}
+    start = init.get('config')
+    init = init | {'run': config.init_from, 'config': start and start | _without_paths(start)}
   prior = run.generator.distribution
   of_prior = [*prior.trainable_variables, *([prior.prototypes] if isinstance(prior, MixturePrior) else [])]
   references = {variable.ref() for variable in of_prior}
@@ -113,12 +115,12 @@ def _rounded(weights: np.ndarray, to_grid: bool) -> np.ndarray:
   return (np.rint(weights / step) * step).astype(weights.dtype)
 
 
-def _without_paths(settings: Mapping[str, str]) -> dict[str, str]:
+def _without_paths(settings: Mapping[str, Any]) -> dict[str, str]:
   def without(folder, path):
     # A name of TFDS may have a slash, and a run may have started from a pretrained flow.
     return os.path.join(folder, os.path.basename(path.rstrip('/'))) if os.path.isabs(path) else path
 
-  kept = {'dataset': without('', settings['dataset']), 'init_from': without('runs', settings['init_from'])}
+  kept = {'dataset': without('', settings['dataset']), 'init_from': without('runs', settings.get('init_from') or '')}
   return dict.fromkeys(PATHS, '') | kept
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 import os
 import pathlib
 import secrets
@@ -28,6 +29,7 @@ _KEY_BYTES = 32
 PLACES = ('data_dir', 'cache_dir', 'inception_weights')
 _NAMES = ('generator', 'critic', 'divergence', 'dataset')  # settings that may name a plug-in
 _SETTINGS = dict.fromkeys(('objective', *_NAMES), str) | dict.fromkeys((*PLACES, 'init_from'), (str, None))
+_START = {'dataset': str, 'init_from': (str, None)}
 _FORM = {
   'config': _SETTINGS | {'terms': ([str], None)},
   'data': {
@@ -37,7 +39,7 @@ _FORM = {
     'fingerprint': str,
     'condition': ({'classes': (int, None), 'condition_shape': ([int], None)}, None),
   },
-  'init': ({'run': str, 'checkpoint': (str, None), 'step': int, 'config': (dict, None)}, None),
+  'init': ({'run': str, 'checkpoint': (str, None), 'step': int, 'config': (_START, None)}, None),
   'rollbacks': int,
   'plugins': ({str: str}, None),
   'class_names': ([str], None),
@@ -57,9 +59,17 @@ def read(workdir: pathlib.Path) -> dict[str, Any] | None:
   check_inside(workdir)
   if (found := read_record(path)) is None:
     return None
-  if not fits(found[0], _FORM) or (found[0].keys() - _FORM.keys()):
+  if not fits(found[0], _FORM) or (found[0].keys() - _FORM.keys()) or not _are_facts(found[0]['data']):
     raise UsageError(f'{path}: was written by another version of flowgan_tf (it has not the form of a record)')
   return {name: found[0].get(name) for name in _FORM}
+
+
+def _are_facts(data: Mapping[str, Any]) -> bool:
+  """Whether there can be such data: their shape has values, their levels fit into a byte, and no more is said."""
+  shape, condition = data['image_shape'], data.get('condition') or {}
+  has_values = shape and min(shape) >= 1 and math.prod(shape) < 2**63
+  has_levels = data.get('levels') is None or 2 <= data['levels'] <= 256
+  return bool(has_values and has_levels and condition.keys() <= {'classes', 'condition_shape'})
 
 
 def write(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:
@@ -81,7 +91,8 @@ def _names_something(record: Mapping[str, Any]) -> bool:
 def is_own(record: Mapping[str, Any]) -> bool:
   """Whether a record has the mark of this user."""
   mark = _mark_of(record, _key())
-  return mark is not None and hmac.compare_digest(mark.encode(), (record['mark'] or '').encode())
+  # A text of JSON may have what is no text in UTF-8.
+  return mark is not None and hmac.compare_digest(mark.encode(), (record['mark'] or '').encode(errors='replace'))
 
 
 def code_in(record: Mapping[str, Any]) -> list[str]:

@@ -235,6 +235,54 @@ def test_a_run_that_its_user_trusts_may_name_code(run):
   assert sys.modules.pop('mine_parts').__file__ == f'{run.parent}/mine_parts.py'
 
 
+def in_config(name, value):
+  return lambda record: record['config'].update({'generator': 'evil_parts:part', name: value})
+
+
+FORGERIES = {
+  'no_pixels': lambda record: record['data'].update(image_shape=[0]),
+  'no_axes': lambda record: record['data'].update(image_shape=[]),
+  'more_pixels_than_a_float': lambda record: record['data'].update(image_shape=[2**62] * 20),
+  'no_levels': lambda record: record['data'].update(levels=0),
+  'a_condition_that_is_a_setting': lambda record: record['data'].update(condition={'couplings': 3}),
+  'no_data_of_the_start': lambda record: record.update(init={'run': 'x', 'step': 3, 'config': {}}),
+  'an_objective_like_a_plug_in': in_config('objective', 'evil_parts:part'),
+  'a_condition_like_a_plug_in': in_config('condition', 'evil_parts:part'),
+  'a_setting_of_python': in_config('__class__', 1),
+}
+
+
+@pytest.mark.parametrize('forge', FORGERIES.values(), ids=FORGERIES)
+def test_a_forged_record_of_a_run_is_a_line(run, forge):
+  edit_record(run / 'config.json', forge)
+  with pytest.raises(UsageError, match=f'^{run}/config.json: '):
+    fg.study.summarize([run])
+  with pytest.raises(UsageError, match=f'^{run}/config.json: '):
+    fg.runs.load_run(run)
+
+
+def test_a_mark_that_is_no_text_is_none(run, tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+  (tmp_path / 'flowgan_tf').mkdir()
+  (tmp_path / 'flowgan_tf' / 'key').write_bytes(b'k' * 32)
+  edit_record(run / 'config.json', lambda record: record.update(mark='\ud800'))
+  edit_record(run / 'config.json', in_config('seed', 1))
+  with pytest.raises(UsageError, match='is not marked as yours'):
+    fg.runs.load_run(run)
+
+
+@pytest.mark.parametrize('door', DOORS)
+def test_a_list_of_checkpoints_with_a_huge_number_is_a_line(run, door):
+  (run / 'checkpoints' / 'latest' / 'checkpoint').write_text(f'model_checkpoint_path: "ckpt-{"9" * 5000}"\n')
+  assert 'latest/checkpoint: damaged; make it the line' in is_refused(door, run)
+
+
+def test_a_training_leaves_what_is_no_checkpoint(run):
+  (run / 'checkpoints' / 'latest' / 'ckpt-x_temp').mkdir()
+  assert is_refused('train', run) == ''
+  assert (run / 'checkpoints' / 'latest' / 'ckpt-x_temp').is_dir()
+
+
 def evaluation(**numbers):
   return {'records': [{'checkpoint': 'latest', 'split': 'test', 'step': 6, 'nll': -1.0, 'n': 3} | numbers]}
 

@@ -132,7 +132,7 @@ def shown(runs):
 
 
 def items(runs, title):
-  [section] = [section for section in _analysis_sections(runs) if section.title == title]
+  [section] = [section for section in _analysis_sections(runs, []) if section.title == title]
   return section.items
 
 

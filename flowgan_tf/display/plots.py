@@ -63,7 +63,7 @@ def score_curves(series: Mapping[str, tuple[ArrayLike, ArrayLike]], name: str) -
   figure, (axes,) = make_panels(1)
   for label, look in choose_looks(series).items():
     plot_marked(axes, *series[label], look, label)
-  axes.set_ylabel(name)
+  axes.set_ylabel(name, parse_math=False)  # Of a term, it may hold dollar signs.
   set_plain_ticks(axes.xaxis, integer=True)
   axes.set_xlabel('training iteration')
   draw_legend(figure)

@@ -63,8 +63,8 @@ def render(page: Page) -> str:
   command once. Whatever is not `markupsafe.Markup` is escaped.
   """
   html = _environment.get_template('page_template.html').render(page=page, commands=_Commands())
-  # Python reads bytes of a path that are not UTF-8 as surrogates, which no file of text can hold.
-  return re.sub('[\ud800-\udfff]', lambda match: printable(match[0]), html)
+  # Texts of a stranger's files may have characters that act, and surrogates, which no file of text can hold.
+  return re.sub('[^\n -~]+', lambda match: printable(match[0]), html)
 
 
 class _Commands(dict):

@@ -44,7 +44,7 @@ from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
 _LOG = logging.getLogger(__name__)
-# What is raised if a record of an analysis lacks something, or has it in another form.
+# What is raised if a record lacks something, or has it in another form.
 _OF_FORM = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 _GRIDS = 3  # of the samples with the smallest FID, beside real images, among the findings
@@ -76,7 +76,7 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
   unfit: list[str] = []
   for name, group in zip(names, groups, strict=True):
     prefix = f'{name}: ' if len(groups) > 1 else ''
-    sections += [Section(prefix + s.title, s.items) for s in _sections(group, unfit) if s.items]
+    sections += [Section(prefix + s.title, s.items) for s in _shown(group, unfit) if s.items]
   damage = [*damage, *unfit]
   if damage:
     said = 'Some files could not be read. The page does without them:'
@@ -89,6 +89,37 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
     '<a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), PAPER)
   return Page(f'Flow-GAN on {listed(names)}', sections, about)
+
+
+def _shown(runs: Sequence[Summary], unfit: list[str]) -> list[Section]:
+  """Returns the sections of runs, without evaluations and logs that no program of ours writes.
+
+  It adds a line about each file that it leaves out to `unfit`.
+  """
+  found: list[str] = []
+  try:
+    sections = _sections(runs, found)
+  except _OF_FORM:
+    found = []
+    runs = [_without_unfit(run, found) for run in runs]
+    sections = _sections(runs, found)  # If this fails, the mistake is ours.
+  unfit += found
+  return sections
+
+
+def _without_unfit(run: Summary, unfit: list[str]) -> Summary:
+  """Returns a run without an evaluation or a log that no page can show."""
+  bare = dataclasses.replace(run, evaluation=(), metrics=(), studies={})
+  kept = {}
+  for name, file in (('evaluation', 'evaluation.json'), ('metrics', 'metrics.jsonl')):
+    part = dataclasses.replace(bare, **{name: getattr(run, name)})
+    try:
+      _sections([part, part], [])  # Two, because runs are compared.
+      kept[name] = getattr(run, name)
+    except _OF_FORM as error:
+      unfit.append(f'{run.path}/{file}: is not what our programs write ({type(error).__name__}); remove it')
+      _LOG.warning(unfit[-1])
+  return dataclasses.replace(bare, studies=run.studies, **kept)
 
 
 def _sections(runs: Sequence[Summary], unfit: list[str]) -> list[Section]:

@@ -17,6 +17,8 @@ import flowgan_tf as fg
 from flowgan_tf import data
 from flowgan_tf.errors import UsageError
 from flowgan_tf.files import write_record
+from flowgan_tf.report.page import render
+from flowgan_tf.report.sections import make_report
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import open_workdir
@@ -307,6 +309,42 @@ RECORDS = [
   ('analysis/ais.json', {'nll': 'x', 'bracket_gap': 'y'}),
   ('analysis/evil.json', {'mean': 10**400}),
 ]
+
+
+MEASURED = {'standard_error': 0.1, 'mode_score': 5.0, 'mode_score_std': 0.1, 'score_samples': 5000, 'score_splits': 10}
+MEASURED |= {'scorer': 'classifier', 'scorer_hash': '0', 'near_copies': 0.1, 'held_out_images': 9, 'copied_from': 9}
+WITHOUT = ('mode_score', 'score_samples', 'score_splits', 'scorer_hash', 'held_out_images')
+EVALUATIONS = [
+  *({name: value for name, value in MEASURED.items() if name != left_out} for left_out in WITHOUT),
+  MEASURED | {'nll': None},
+  MEASURED | {'standard_error': -1.0},
+  MEASURED | {'copied_from': None},
+]
+
+
+@pytest.mark.parametrize('numbers', EVALUATIONS, ids=str)
+def test_a_page_does_without_an_evaluation_that_lacks_something(run, numbers):
+  write_record(run / 'evaluation.json', evaluation(**numbers))
+  page = render(make_report(*fg.study.summarize([run])))
+  assert f'{run}/evaluation.json: is not what our programs write' in page and f'bin/evaluate {run}' in page
+
+
+@pytest.mark.parametrize('number', ['text', [1], 10**400], ids=['text', 'list', 'integer'])
+def test_a_page_does_without_a_log_that_is_none(run, number):
+  edit_record(run / 'config.json', lambda record: record['config'].update(terms=['evil_parts:part']))
+  lines = [{'kind': 'train', 'step': step, 'seconds': 1.0, 'number': number} for step in (1, 2)]
+  (run / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+  page = render(make_report(*fg.study.summarize([run])))
+  assert f'{run}/metrics.jsonl: is not what our programs write' in page
+
+
+def test_a_number_of_a_term_may_have_any_name(run):
+  edit_record(run / 'config.json', lambda record: record['config'].update(terms=['evil_parts:part']))
+  name = '$\\frac{$ \x1b[31m\u202e'  # No formula.
+  lines = [{'kind': 'train', 'step': step, 'seconds': 1.0, name: 1.0} for step in (1, 2)]
+  (run / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+  page = render(make_report(*fg.study.summarize([run])))
+  assert 'frac{$ \\x1b[31m\\u202e, a number of a term' in page and not re.search('[\x1b\u202e]', page)
 
 
 @pytest.mark.slow

@@ -187,6 +187,14 @@ def test_a_page_beside_runs_replaces_no_link(run, tmp_path):
   assert (tmp_path / 'mine').read_text() == 'mine'
 
 
+def test_a_sweep_writes_through_no_link_of_its_default_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine').write_text('mine')
+  (tmp_path / 'runs' / 'digits-sweep').mkdir(parents=True)
+  os.symlink(tmp_path / 'mine', tmp_path / 'runs' / 'digits-sweep' / 'report.html')
+  assert_one_line(call('sweep', '--lambdas=inf'), 'sweep', 'runs/digits-sweep/report.html: is a link that leads out')
+
+
 def test_a_pipe_in_a_run_keeps_no_program_waiting(run):
   for name in ('evaluation.json', 'metrics.jsonl', 'analysis/kde.json', 'samples/real.png'):
     (run / name).parent.mkdir(exist_ok=True)

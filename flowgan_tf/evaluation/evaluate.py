@@ -1,5 +1,6 @@
 """Measures a run: likelihood of a split, samples and their scores; `evaluation.json` keeps the results."""
 
+import itertools
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.data.arrays import PARTS
 from flowgan_tf.data.dataset import take
 from flowgan_tf.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.evaluation.scorer import make_scorer
@@ -348,6 +350,9 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   record, _ = read_record(path, remedy) or ({'records': []}, {})
   if not fits(record, {'records': [{'checkpoint': str, 'split': str, 'step': int}]}):
     raise UsageError(f'{path}: holds no evaluation{remedy}')
+  of = [(found['checkpoint'], found['split']) for found in record['records']]
+  if len(of) > len({*of} & {*itertools.product(CHECKPOINTS, PARTS)}):
+    raise UsageError(f'{path}: holds no evaluation, as it has other checkpoints than a run, or one twice{remedy}')
   for found in record['records']:
     for name, value in found.items():
       if not fits(value, _FORMS.get(name.removeprefix('real_'), (float, None))):

@@ -125,7 +125,8 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     raise UsageError(
       f'{listing}: damaged; make it the line model_checkpoint_path: "ckpt-N", with the largest N of the files beside it'
     )
-  found = [step for step in sorted(steps) if any(folder.glob(f'ckpt-{step}.*'))]
+  kept = {path.name.partition('.')[0] for path in folder.glob('ckpt-*.*')}  # Once, however long the list is.
+  found = [step for step in sorted(steps) if f'ckpt-{step}' in kept]
   # A training may have replaced all of them since the list was read; a run must not seem to have none.
   return found if found or listing.read_text() == text else steps_in(folder)
 

@@ -302,6 +302,8 @@ RECORDS = [
   ('evaluation.json', {'records': 3}),
   ('evaluation.json', {'records': [3]}),
   ('evaluation.json', evaluation(step='x')),
+  ('evaluation.json', evaluation(checkpoint='x')),
+  ('evaluation.json', {'records': 2 * evaluation()['records']}),
   ('evaluation.json', evaluation(nll='x')),
   ('evaluation.json', evaluation(standard_error=[1])),
   ('evaluation.json', evaluation(mode_score=10**400)),

@@ -99,7 +99,11 @@ class _Printable:
     self._stream = stream
 
   def write(self, text: str) -> int:
-    self._stream.write(re.sub('[^\n\ud800-\udfff]+', lambda match: printable(match[0]), text))
+    said = re.sub('[\ud800-\udc7f\udd00-\udfff]', lambda match: printable(match[0]), text)
+    said = said.encode(errors='surrogateescape').decode(
+      errors='surrogateescape'
+    )  # Bytes may make a character together.
+    self._stream.write(re.sub('[^\n\ud800-\udfff]+', lambda match: printable(match[0]), said))
     return len(text)
 
   def __getattr__(self, name: str) -> Any:
@@ -255,16 +259,22 @@ def refuse_idle(names: Iterable[str], why: str) -> None:
 
 def define_trust(module: str) -> None:
   """Defines the flag --trust of a program that reads runs."""
-  meaning = 'Mark the run as yours, so that it may import the plug-ins and read the places that it names.'
+  meaning = 'Treat the run as your own from now on: it may import the plug-ins and read the places that it names.'
   flags.DEFINE_bool('trust', False, meaning, module_name=module)
 
 
+def trust_early(workdir: str) -> None:
+  """Makes a run the user's own if the command line has --trust, before the flags are parsed: plug-ins have flags."""
+  given = any(re.fullmatch('--?trust(=(t|true|1|y|yes))?', word, re.IGNORECASE) for word in sys.argv[1:])
+  if given and os.path.lexists(os.path.join(workdir, 'config.json')):
+    trust(workdir)
+
+
 def find_trusted(workdir: str | os.PathLike) -> pathlib.Path:
-  """Returns the path of a run as `find_run` does, after marking it as the user's own with --trust."""
-  path = find_run(workdir)
+  """Returns the path of a run as `find_run` does, after making it the user's own with --trust."""
   if FLAGS.trust:
-    trust(path)
-  return path
+    trust(workdir)
+  return find_run(workdir)
 
 
 def run_argument(arguments: list[str]) -> pathlib.Path:

@@ -92,8 +92,8 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
     if given.get('config'):
       found = settings(_read_config(given['config']))
   path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
-  if given.get('workdir') and {'--trust', '--trust=true'} & {*sys.argv}:
-    records.trust(path)  # Before anything reads the run.
+  if given.get('workdir'):
+    command.trust_early(os.fspath(path))
   with contextlib.suppress(UsageError, OSError):
     if given.get('workdir') and (saved := read_description(path)):  # Plug-ins may lie where it was trained.
       found = found or {**settings(saved.config)}
@@ -133,7 +133,7 @@ def configurations(
   if begun and FLAGS.config is None and (saved or _given(begun.config).keys() <= changeable):
     base, said = begun.config.copy_and_resolve_references(), ''
     if workdir:
-      records.check_data(workdir)
+      records.check_resumes(workdir)
   else:
     base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
   for name in PLUGGED:
@@ -248,6 +248,7 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   if named:
     search_in('.')
     for run in sys.argv[1:]:  # Their trainings may have found the same modules elsewhere.
+      command.trust_early(run)
       for folder in _plugins_of_run(run).values():
         search_in(folder)
     command.load_tensorflow()

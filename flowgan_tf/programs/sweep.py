@@ -59,6 +59,9 @@ def main(arguments: list[str]) -> int:
   check_inside(folder)  # Its page and its figures replace what is there.
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
+  for workdir in runs:
+    if FLAGS.trust and (workdir / 'config.json').exists():
+      fg.runs.trust(workdir)
   # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
   train.start(first, next((workdir for workdir in runs if not available(workdir)), folder / names[0]))
   fg.replicas.make_replicas(first.strategy)

@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
   weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
   workdir = pathlib.Path(FLAGS.workdir or default)
+  if FLAGS.trust and (workdir / 'config.json').exists():
+    fg.runs.trust(workdir)
   start(config, workdir)
   status = train_and_evaluate(config, workdir)
   if not status:

@@ -20,7 +20,7 @@ from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of
 from flowgan_tf.plugins import folders_of, is_plugin, short_name
-from flowgan_tf.runs.record import PLACES
+from flowgan_tf.runs.record import NAMES, PLACES
 from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSettings, TrainingSettings
 from flowgan_tf.settings import Settings, check_kind
 
@@ -98,10 +98,10 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
 def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
   """Returns the settings of a training as `config.json` has them, without importing the plug-ins that it names.
 
-  Nothing says whether the plug-ins have such settings. It raises a `KeyError` if no setting can have such a name.
+  Nothing says whether the plug-ins have such settings. It raises a `ValueError` if no setting can have such a name.
   """
   if odd := [name for name in recorded if not name.isidentifier() or name.startswith('_')]:
-    raise KeyError(f'no setting has the name {odd[0]!r}')
+    raise ValueError(f'no setting has the name {odd[0]!r}')
   config = default_config()
   with config.unlocked():
     config.update(recorded)
@@ -111,7 +111,7 @@ def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
 def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Returns a copy that has the defaults in place of plug-ins, of which it knows nothing unless they are imported."""
   known = default_config()
-  plugged = {name for name in ('generator', 'critic', 'divergence', 'dataset') if is_plugin(config[name])}
+  plugged = {name for name in NAMES if is_plugin(config[name])}
   plugged |= {'terms'} if any(map(is_plugin, config.terms)) else set()
   known.update({name: value for name, value in config.items() if name in known and name not in plugged})
   return known
@@ -131,7 +131,7 @@ def in_one_line(error: BaseException) -> str:
 
 def plugins_of(config: config_dict.ConfigDict) -> dict[str, str] | None:
   """Returns the modules of the plug-ins that a configuration names, and their folders; None without plug-ins."""
-  return folders_of([config.generator, config.critic, config.divergence, config.dataset, *config.terms]) or None
+  return folders_of([*(config[name] for name in NAMES), *config.terms]) or None
 
 
 def extend(config: config_dict.ConfigDict) -> config_dict.ConfigDict:

@@ -56,10 +56,13 @@ class Description(NamedTuple):
   class_names: list[str] | None = None  # the names of the classes in the data, which identify nothing
 
 
-def write_description(workdir: pathlib.Path, description: Description) -> None:
-  """Writes `config.json`, without the settings of generators and critics that the run does not use."""
+def write_description(workdir: pathlib.Path, description: Description, *, own: bool = True) -> None:
+  """Writes `config.json`, without the settings of generators and critics that the run does not use.
+
+  `own` says whether the run is the user's own, as for `record.write`.
+  """
   config = as_json(used(description.config).to_dict())
-  records.write(workdir, as_json(description._asdict() | {'config': config}))
+  records.write(workdir, as_json(description._asdict() | {'config': config}), own=own)
 
 
 def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Description | None:
@@ -75,10 +78,10 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
   if named and imports:
     if not is_mine:
       said = f'{path}: names code to import ({", ".join(named)})'
-      raise UsageError(f'{said}, and the run {records.not_own(workdir)}', 'trust')
-    for folder in plugins.values():
+      raise UsageError(f'{said}, and the run {records.advice(workdir)}')
+    for folder in (*plugins.values(), '.'):  # They may have moved.
       search_in(folder)
-  settings = record['config'] | ({} if is_mine else dict.fromkeys(records.PLACES & record['config'].keys(), ''))
+  settings = record['config'] | ({} if is_mine else {name: '' for name in records.PLACES if name in record['config']})
   try:
     if named and not imports:
       config = recorded_config(settings)

@@ -20,8 +20,21 @@ from flowgan_tf.runs.run import make_generator
 from tests.tiny import IMAGE_SHAPE, make_config, make_state, write_images
 
 EVALUATION = {'checkpoint': 'latest', 'split': 'test', 'step': 4, 'nll': -1.25, 'n': 40, 'fid': 3.5, 'scorer': 'c'}
-ANALYSIS = {'what': 'jacobian', 'checkpoint': 'latest', 'step': 4, 'settings': {'seed': 0}, 'seconds': 1.5, 'condition': 2.5}
-START = {'run': '/runs/first', 'checkpoint': 'best_nll', 'step': 4, 'data': 'abc', 'config': {'dataset': 'digits', 'nll': -0.5}}
+ANALYSIS = {
+  'what': 'jacobian',
+  'checkpoint': 'latest',
+  'step': 4,
+  'settings': {'seed': 0},
+  'seconds': 1.5,
+  'condition': 2.5,
+}
+START = {
+  'run': '/runs/first',
+  'checkpoint': 'best_nll',
+  'step': 4,
+  'data': 'abc',
+  'config': {'dataset': 'digits', 'nll': -0.5},
+}
 ARRAYS = {'mean': np.linspace(0, 1, 5), 'covariance': np.eye(5, dtype=np.float32), 'n': 40, 'hash': 'abc'}
 
 

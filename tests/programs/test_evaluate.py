@@ -81,7 +81,7 @@ def test_mistakes(workdir, tmp_path, monkeypatch):
   assert (workdir / 'evaluation.json').read_bytes() == before
   monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint would be refused, too.
   edit_record(workdir / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
-  assert_one_line(call('evaluate', workdir), 'evaluate', str(workdir), 'other data')
+  assert_one_line(call('evaluate', workdir, '--trust'), 'evaluate', str(workdir), 'other data')
 
 
 def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch):

@@ -1,9 +1,6 @@
 """Whose a run is: only the user's own may name code and places."""
 
-import json
 import os
-import re
-import stat
 
 import pytest
 
@@ -16,7 +13,7 @@ from tests.tiny import FACTS, edit_record
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-  """A user without a key."""
+  """The folder of a user's configuration, which does not exist yet."""
   monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'home'))
   return tmp_path / 'home'
 
@@ -30,48 +27,60 @@ NAMED = [
   {'generator': 'parts:flow'},
   {'terms': ['parts:Term']},
   {'dataset': 'parts:images'},
+  {'dataset': '/away/images.npz'},
   {'data_dir': '/data'},
   {'cache_dir': '/cache'},
   {'inception_weights': '/weights.h5'},
+  {'init_from': '/runs/first'},
 ]
 
 
 @pytest.mark.parametrize('settings', NAMED, ids=str)
-def test_the_record_of_a_run_that_names_something_has_a_mark_that_only_its_key_makes(tmp_path, monkeypatch, settings):
+def test_a_record_that_names_something_is_own_where_it_was_written(tmp_path, monkeypatch, settings):
   record.write(tmp_path, make_record(**settings))
   written = record.read(tmp_path)
-  assert record.is_own(written) and len(written['mark']) == 64
-  key = tmp_path / 'home' / 'flowgan_tf' / 'key'
-  assert key.stat().st_size == 32 and stat.S_IMODE(key.stat().st_mode) == 0o600
-  for name, value in (
-    ('config', written['config'] | {'generator': 'jet'}),
-    ('plugins', {'a': '/b'}),
-    ('mark', '0' * 64),
-  ):
+  assert record.is_own(written)
+  for name, value in (('config', written['config'] | {'generator': 'jet'}), ('plugins', {'a': '/b'}), ('rollbacks', 1)):
     assert not record.is_own(written | {name: value}), name
   monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'another'))
   assert not record.is_own(written)
+  before = (tmp_path / 'config.json').read_bytes()
+  trust(tmp_path)
+  assert record.is_own(record.read(tmp_path)) and (tmp_path / 'config.json').read_bytes() == before
+  monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'home'))
+  assert record.is_own(record.read(tmp_path))  # Two users may trust one run.
 
 
-def test_a_record_that_names_nothing_has_no_mark_and_makes_no_key(tmp_path, home):
+def test_a_record_that_names_nothing_leaves_nothing_in_the_home(tmp_path, home):
   record.write(tmp_path, make_record())
-  assert record.read(tmp_path)['mark'] is None and not home.exists()
-  assert not record.is_own(record.read(tmp_path))
+  trust(tmp_path)
+  assert not home.exists() and not record.is_own(record.read(tmp_path))
 
 
-def test_without_a_key_nothing_is_marked_and_a_warning_says_why(tmp_path, home, caplog):
+def test_a_record_written_for_others_is_not_own(tmp_path, home):
+  record.write(tmp_path, make_record(generator='parts:flow'), own=False)
+  assert not home.exists() and not record.is_own(record.read(tmp_path))
+
+
+def test_without_a_home_no_training_that_names_something_begins(tmp_path, home, monkeypatch):
   home.write_text('no folder')
-  record.write(tmp_path, make_record(generator='parts:flow'))
+  with pytest.raises(UsageError, match=rf'^{home}/flowgan_tf/runs: cannot be written'):
+    record.write(tmp_path, make_record(generator='parts:flow'))
+  monkeypatch.setenv('XDG_CONFIG_HOME', 'relative')
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+  with pytest.raises(UsageError, match=r'there is no home folder; set XDG_CONFIG_HOME to a folder that you can write$'):
+    record.write(tmp_path, make_record(generator='parts:flow'))
+  assert not (tmp_path / 'config.json').exists()
+  record.write(tmp_path, make_record())
   assert not record.is_own(record.read(tmp_path))
-  assert re.search(r'home/flowgan_tf/key: cannot be used \(.*\), so the run is not marked as yours', caplog.text)
 
 
-def test_a_run_without_a_mark_names_no_places_until_it_is_trusted(run, images, caplog):
+def test_a_run_of_another_names_no_places_until_it_is_trusted(run, images, caplog):
   workdir, _ = run
   places = {'data_dir': '/data', 'cache_dir': '/cache', 'inception_weights': '/weights.h5'}
   edit_record(workdir / 'config.json', lambda written: written['config'].update(places))
   assert [read_description(workdir).config[name] for name in places] == ['', '', '']
-  with pytest.raises(UsageError, match=rf'^{workdir}: was trained on {images}, and is not marked as yours; '):
+  with pytest.raises(UsageError, match=rf'^{workdir}: was trained on {images}, and is not one of your runs; '):
     load_data(load_run(workdir))
   edit_record(workdir / 'config.json', lambda written: written['config'].update(dataset='digits'))
   record.check_data(workdir)
@@ -83,23 +92,6 @@ def test_a_run_without_a_mark_names_no_places_until_it_is_trusted(run, images, c
   trust(workdir)
   assert [read_description(workdir).config[name] for name in places] == [*places.values()]
   assert len(load_data(load_run(workdir)).train) > 0
-
-
-def test_trusting_a_run_changes_nothing_but_the_mark(run):
-  workdir, _ = run
-  before = json.loads((workdir / 'config.json').read_text())
-  trust(workdir)
-  after = json.loads((workdir / 'config.json').read_text())
-  assert after.pop('mark')
-  del before['sha256'], after['sha256']
-  assert after == {name: value for name, value in before.items() if value is not None and name != 'mark'}
-
-
-def test_trusting_a_run_that_names_nothing_leaves_it_as_it_is(tmp_path):
-  record.write(tmp_path, make_record())
-  before = (tmp_path / 'config.json').read_bytes()
-  trust(tmp_path)
-  assert (tmp_path / 'config.json').read_bytes() == before
 
 
 @pytest.mark.parametrize(

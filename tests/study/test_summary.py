@@ -168,7 +168,8 @@ def test_odd_analyses(run):
   """Each is named, and those that are whole are there."""
   folder = run / 'analysis'
   for name in ('kde', 'ais', 'gmm'):
-    write_record(folder / f'{name}.json', kde(3.0, 4.0).record | {'what': name}, {'numbers': np.arange(3.0)})
+    record = kde(3.0, 4.0).record | {'what': name, 'checkpoint': 'latest', 'seconds': 1.5}
+    write_record(folder / f'{name}.json', record, {'numbers': np.arange(3.0)})
   (folder / 'ais.json').write_text(DEEP)
   (folder / 'gmm.json').write_text((folder / 'gmm.json').read_text().replace('3.0', '3.5'))
   (folder / 'mine.json').write_text('[1, 2]')

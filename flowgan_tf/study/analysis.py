@@ -180,8 +180,8 @@ class Analysis(abc.ABC):
   """An analysis of a trained run.
 
   A subclass defines the class attributes and `measure`. Once it is registered in `ANALYSES`, it has its flags in
-  `bin/analyze` and `bin/sweep`, its table on the terminal and its section on the page. The page shows only the numbers of
-  an analysis from outside of the package.
+  `bin/analyze` and `bin/sweep`, its table on the terminal and its section on the page. Of an analysis from
+  outside of the package, the page shows only the numbers.
   """
 
   name: ClassVar[str]  #: The name that selects it. Its files in the run's folder `analysis` have this name.

@@ -68,7 +68,8 @@ class Report:
     rows = [Row({'': finding._record()}) for finding in self.findings]
     notes = [f'{finding.check}: {finding.note}' for finding in self.findings if finding.note]
     judged = sum(finding.sound is not None for finding in self.findings)
-    verdict = f'{self.name}: no mistake found by {judged} check{"s" * (judged != 1)}.\nNot checked: {_NOT_CHECKED}. See docs/check.md.'
+    checks = f'{judged} check{"s" * (judged != 1)}'
+    verdict = f'{self.name}: no mistake found by {checks}.\nNot checked: {_NOT_CHECKED}. See docs/check.md.'
     if self.wrong:
       verdict = f'{self.name} is NOT SOUND: {listed(dict.fromkeys(f.check for f in self.wrong))}.'
       if self.parts:

@@ -143,7 +143,7 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
     trace('log_prob', log_prob, ['images', *names], [(images, *c) for c in forms_or_not], label=None)
 
   def draw(n, seed, temperature, *given):
-    n = _checked('n', n, 'an integer of at least 0', n >= 0)
+    n = tf.maximum(_checked('n', n, 'an integer of at least 0', n >= 0), 0)  # See `_checked_count`.
     shape, condition, seed = generator._condition_of_samples(n, checked(n, *given), seed)
     prior = generator.given(condition)
     return decode(prior.sample_noise(shape[0], seed, _checked_temperature(temperature)), *as_vector(condition))
@@ -207,7 +207,10 @@ def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, obje
 def _checked_count(name: str, given: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
   found = tf.shape(given)[0]
   suits = (found == n) | (found == 1) | (n == 1)
-  return _checked(name, given, 'one for all images, or one for each', suits, found, 'for', n, 'images')
+  given = _checked(name, given, 'one for all images, or one for each', suits, found, 'for', n, 'images')
+  # TensorFlow infers shapes before it runs the check, and must not fail at a wrong count in its own words.
+  padded = tf.pad(given, [[0, 1]] + [[0, 0]] * (given.shape.rank - 1))
+  return padded[: tf.where(suits, found, 1)]
 
 
 def _checked_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
@@ -226,8 +229,7 @@ def _checked(name: str, value: tf.Tensor, expected: str, holds: tf.Tensor, *foun
   data = [f'`{name}` must be {expected}. Got:', *(found or [value])]
   said = tf.raw_ops.Assert(condition=holds, data=data, summarize=3)
   with tf.control_dependencies([said]):
-    # TensorFlow looks through an identity when it infers shapes, and would fail at a wrong value in its own words.
-    return tf.compat.v1.placeholder_with_default(value, value.shape)
+    return tf.identity(value)  # A cast of int32 to int32, for instance, would not wait.
 
 
 def _pair(seed):

@@ -77,7 +77,7 @@ def test_parts_from_outside_of_every_kind(module, tmp_path):
   assert analysed.status == 0 and 'analysis/brightness.json' in analysed.out, analysed
   assert call('report', 'run').status == 0
   page = (tmp_path / 'run' / 'report.html').read_text()
-  assert all(text in page for text in ('Brightness', '--what=my_parts:BRIGHTNESS', '--few=20'))
+  assert all(text in page for text in ('Numbers of my_parts:BRIGHTNESS', '--what=my_parts:BRIGHTNESS'))
   images = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4, 4, 1)).astype(np.float32)
   flow, model = load_run(tmp_path / 'run').generator, tf.saved_model.load(str(tmp_path / 'run' / 'export'))
   np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-4, atol=1e-4)

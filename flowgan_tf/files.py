@@ -31,7 +31,7 @@ LARGEST_FILE = 2**26  # bytes of a record without its arrays, or of a picture of
 
 _KEY = 'sha256'  # of the hash in a JSON object
 _DAY = 24 * 60 * 60  # in seconds
-_LONGEST_HEADER = 2**14  # bytes of an array's header; NumPy refuses longer ones
+_LONGEST_HEADER = 2**14  # bytes of an array's header; NumPy rejects longer ones
 _LONGEST_NAME = 200  # characters of an array's name
 _LONGEST_REASON = 200  # characters of the reason why a file is damaged
 _LONGEST_READ = 2**24  # bytes

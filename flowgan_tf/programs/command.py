@@ -100,9 +100,8 @@ class _Printable:
 
   def write(self, text: str) -> int:
     said = re.sub('[\ud800-\udc7f\udd00-\udfff]', lambda match: printable(match[0]), text)
-    said = said.encode(errors='surrogateescape').decode(
-      errors='surrogateescape'
-    )  # Bytes may make a character together.
+    # Bytes of a path may make a character together.
+    said = said.encode(errors='surrogateescape').decode(errors='surrogateescape')
     self._stream.write(re.sub('[^\n\ud800-\udfff]+', lambda match: printable(match[0]), said))
     return len(text)
 
@@ -268,6 +267,13 @@ def trust_early(workdir: str) -> None:
   given = any(re.fullmatch('--?trust(=(t|true|1|y|yes))?', word, re.IGNORECASE) for word in sys.argv[1:])
   if given and os.path.lexists(os.path.join(workdir, 'config.json')):
     trust(workdir)
+
+
+def check_no_link(path: pathlib.Path) -> pathlib.Path:
+  """Returns the path of a file that a program writes by default, and rejects a link: it may have come with the runs."""
+  if path.is_symlink():
+    raise UsageError(f'{path}: is a link, through which another file would be replaced; remove the link')
+  return path
 
 
 def find_trusted(workdir: str | os.PathLike) -> pathlib.Path:

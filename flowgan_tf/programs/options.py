@@ -85,11 +85,9 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
   """
   given = _given_flags()
   found: dict[str, Any] = {}
-  named = [*given.get('terms', '').split(','), *(given.get(name) for name in (*PLUGGED, 'divergence', 'dataset'))]
-  if given.get('config') or any(map(is_plugin, named)):
-    search_in('.')  # Only for what the user names: a library may look for a module that is not installed.
   with contextlib.suppress(UsageError):  # It comes first, because plug-ins may lie beside it.
     if given.get('config'):
+      search_in('.')
       found = settings(_read_config(given['config']))
   path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
   if given.get('workdir'):
@@ -103,6 +101,7 @@ def _plugins_on_the_command_line() -> dict[str, Any]:
     if terms := found.get('terms'):
       chosen['terms'] = tuple(_TupleParser().parse(terms) if isinstance(terms, str) else terms)
   if chosen or any(is_plugin(found.get(name)) for name in ('divergence', 'dataset')):
+    search_in('.')  # For nothing else: a library may look there for a module that is not installed.
     command.load_tensorflow()  # A plug-in imports it.
   return chosen
 

@@ -29,13 +29,11 @@ def main(arguments: list[str]) -> None:
   workdirs = [*map(find_folder, arguments)]
   first = workdirs[0]
   default = (first if len(workdirs) == 1 else first.parent) / 'report.html'
-  if not FLAGS.out and default.is_symlink():  # It may have come with the runs.
-    raise UsageError(f'{default}: is a link; name the page with --out, or remove the link')
+  out = pathlib.Path(FLAGS.out) if FLAGS.out else command.check_no_link(default)
   command.load_tensorflow()
   runs, damage = fg.study.summarize(workdirs)
   for line in damage:
     print(f'report: {command.message(line)}', file=sys.stderr)
-  out = pathlib.Path(FLAGS.out or default)
   write_atomically(out, fg.report.render(fg.report.make_report(runs, damage)))
   print(out)
 

@@ -17,7 +17,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, check_inside, write_atomically
+from flowgan_tf.files import as_json, write_atomically
 from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
 from flowgan_tf.runs.folder import available, check_can_go_on, read_description
@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> int:
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
   name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
   folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
-  check_inside(folder)  # Its page and its figures replace what is there.
+  for written in ('report.html', 'front.*', 'condition_numbers.*'):
+    for path in folder.glob(written):
+      command.check_no_link(path)
   names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
   for workdir in runs:

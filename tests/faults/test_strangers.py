@@ -182,7 +182,7 @@ def test_a_page_beside_runs_replaces_no_link(run, tmp_path):
   (tmp_path / 'mine').write_text('mine')
   os.symlink('mine', tmp_path / 'report.html')
   outcome = call('report', run, tmp_path / 'second')
-  assert_one_line(outcome, 'report', f'{tmp_path}/report.html: is a link; name the page with --out')
+  assert_one_line(outcome, 'report', f'{tmp_path}/report.html: is a link, through which another file would be')
   assert (tmp_path / 'mine').read_text() == 'mine'
 
 
@@ -191,7 +191,7 @@ def test_a_sweep_writes_through_no_link_of_its_default_folder(tmp_path, monkeypa
   (tmp_path / 'mine').write_text('mine')
   (tmp_path / 'runs' / 'digits-sweep').mkdir(parents=True)
   os.symlink(tmp_path / 'mine', tmp_path / 'runs' / 'digits-sweep' / 'report.html')
-  assert_one_line(call('sweep', '--lambdas=inf'), 'sweep', 'runs/digits-sweep/report.html: is a link that leads out')
+  assert_one_line(call('sweep', '--lambdas=inf'), 'sweep', 'runs/digits-sweep/report.html: is a link, through which')
 
 
 def test_a_pipe_in_a_run_keeps_no_program_waiting(run):

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from flowgan_tf.files import write_atomically
+from flowgan_tf.base.files import write_atomically
 from flowgan_tf.runs.log import read_metrics
 
 FLAGS = flags.FLAGS

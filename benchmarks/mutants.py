@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from flowgan_tf.files import write_atomically
+from flowgan_tf.base.files import write_atomically
 
 PACKAGE = 'flowgan_tf'
 ROOMS = {

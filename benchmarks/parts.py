@@ -1,4 +1,4 @@
-"""What parts of a batch gain on the cores of a CPU: times of flows with and without `flowgan_tf.cores`, and with XLA.
+"""What parts of a batch gain on the cores of a CPU: times of flows with and without it, and with XLA.
 
   python -m benchmarks.parts
   python -m benchmarks.parts --flows=jet --dtypes=bfloat16 --rounds=1
@@ -58,7 +58,7 @@ def milliseconds(flow: str, dtype: str) -> dict[str, float]:
   state = TrainState(config, task.image_shape, objective, condition=condition)
   images = tf.random.stateless_uniform((config.batch_size, *task.image_shape), seed=(0, 1))
   name, log_prob = ('p(y | x)', state.ema.class_log_probs) if LABELS.value else ('density', state.ema.log_prob)
-  density = fg.replicas.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
+  density = fg.devices.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
   calls = {}
   if CHILD.value != 'XLA' and not LABELS.value:
     step = TrainStep(state, objective, config)
@@ -79,7 +79,7 @@ def _median(call):
 def main(argv: list[str]) -> None:
   if CHILD.value:
     if CHILD.value == 'parts':
-      fg.cores.compute_parts()
+      fg.devices.compute_parts()
     print(json.dumps(milliseconds(FLOWS.value[0], DTYPES.value[0])))
     return
   for flow in FLOWS.value:

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 
-# These signals wait, even across a restart, until flowgan_tf.signals handles them: Ctrl-C, SIGTERM, a closed terminal.
+# These signals wait, even across a restart, until flowgan_tf.base.signals handles them: Ctrl-C, SIGTERM, a closed
+# terminal.
 # Python has loaded most of what is imported above before it comes here.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 

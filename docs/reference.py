@@ -13,12 +13,13 @@ import re
 import types
 
 import flowgan_tf as fg
+from flowgan_tf.base.plugins import Registry
 from flowgan_tf.flows.builder import settings_of
-from flowgan_tf.plugins import Registry
 from flowgan_tf.runs.config import declared
 
 FOLDER = pathlib.Path(__file__).parent
-ROOMS = [name for name in fg.__all__ if name not in ('__version__', 'check', 'load_pretrained')]
+OF_ROOMS = ('__version__', 'UsageError', 'check', 'load_pretrained')
+ROOMS = [name for name in fg.__all__ if name not in OF_ROOMS]
 
 
 def pages() -> dict[str, str]:
@@ -32,8 +33,8 @@ def pages() -> dict[str, str]:
 |---|---|
 {chr(10).join(rows)}
 
-`fg.load_pretrained` is [`fg.runs.load_pretrained`](runs.md), and `fg.check` is
-[`fg.soundness.check`](soundness.md).
+`fg.load_pretrained` is [`fg.runs.load_pretrained`](runs.md), and `fg.check` is [`fg.checks.check`](checks.md).
+`fg.UsageError` is the `ValueError` of a wrong argument, and names it in its attribute `argument`.
 
 Images are float32 `[batch, height, width, channels]` in [0, 1]. Densities are in nats with respect to that unit cube.
 The forward direction of a flow maps noise to images.

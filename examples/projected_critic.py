@@ -31,7 +31,7 @@ from absl import app, flags
 
 import flowgan_tf as fg
 from flowgan_tf import networks
-from flowgan_tf.errors import UsageError, check
+from flowgan_tf.base.errors import UsageError, check
 
 
 def _hinge_loss(real, fake):

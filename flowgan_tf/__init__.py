@@ -9,25 +9,24 @@ import importlib
 from flowgan_tf.version import __version__
 
 __all__ = [
+  'UsageError',
   '__version__',
   'bijectors',
   'check',
-  'cores',
+  'checks',
   'data',
+  'devices',
   'display',
-  'errors',
   'evaluation',
+  'export',
   'flows',
   'keras',
   'load_pretrained',
   'metrics',
   'networks',
   'objectives',
-  'replicas',
   'report',
   'runs',
-  'saved_model',
-  'soundness',
   'study',
   'training',
 ]
@@ -36,34 +35,34 @@ TYPE_CHECKING = False  # `typing` would take as long to import as all that handl
 if TYPE_CHECKING:
   from flowgan_tf import (
     bijectors,
-    cores,
+    checks,
     data,
+    devices,
     display,
-    errors,
     evaluation,
+    export,
     flows,
     keras,
     metrics,
     networks,
     objectives,
-    replicas,
     report,
     runs,
-    saved_model,
-    soundness,
     study,
     training,
   )
+  from flowgan_tf.base.errors import UsageError
+  from flowgan_tf.checks import check
   from flowgan_tf.runs import load_pretrained
-  from flowgan_tf.soundness import check
 else:
   # Rooms are imported when they are first asked for, so that the programs can check flags and quieten TensorFlow before
   # it is loaded.
-  _FUNCTIONS = {'check': 'soundness', 'load_pretrained': 'runs'}  # with the rooms where they are
+  # Names from within a room, and where they are.
+  _HOMES = {'UsageError': 'base.errors', 'check': 'checks', 'load_pretrained': 'runs'}
 
   def __getattr__(name: str):
-    if name in _FUNCTIONS:
-      return getattr(importlib.import_module(f'flowgan_tf.{_FUNCTIONS[name]}'), name)
+    if name in _HOMES:
+      return getattr(importlib.import_module(f'flowgan_tf.{_HOMES[name]}'), name)
     if name in __all__:
       return importlib.import_module(f'flowgan_tf.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.errors import check_number
+from flowgan_tf.base.errors import check_number
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.base.signals import SIGNALS
 from flowgan_tf.programs import start as programs
 from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.signals import SIGNALS
 from flowgan_tf.training import train
 
 # A server of processes imports this module once. The end of a training needs the report, which loads at its first use.

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.configs import cifar10, fashion_mnist, mnist
-from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.config import default_config, settings, validate
 from flowgan_tf.runs.run import make_critic, make_generator
 

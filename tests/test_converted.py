@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.saved_model import export
-from tests.test_saved_model import make_flow, make_images
+from flowgan_tf.export import write_saved_model
+from tests.export.test_saved_model import make_flow, make_images
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ FLOWS = {
 def exported(request, tmp_path_factory):
   name, arguments = FLOWS[request.param]
   flow, folder = make_flow(name, **arguments), tmp_path_factory.mktemp(request.param)
-  export(flow, folder)
+  write_saved_model(flow, folder)
   return flow, folder
 
 

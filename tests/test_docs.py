@@ -55,7 +55,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
   workdir = folder / 'runs' / 'demo'
   settings = {'dataset': 'digits', 'condition': 'label', 'nice.components': 20}
   fg.training.train(make_config(settings), workdir)
-  fg.saved_model.export(fg.runs.load_run(workdir).generator, workdir / 'export')
+  fg.export.write_saved_model(fg.runs.load_run(workdir).generator, workdir / 'export')
   return folder
 
 

@@ -16,8 +16,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 import flowgan_tf as fg
-from flowgan_tf.files import save_arrays
-from flowgan_tf.weights import named_weights
+from flowgan_tf.base.files import save_arrays
+from flowgan_tf.export.weights import named_weights
 from tests.programs.conftest import untouched
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent

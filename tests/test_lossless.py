@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import flowgan_tf as fg
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from tests.tiny import make_config
 
 pytest.importorskip('constriction', reason='examples/lossless needs `pip install constriction`')

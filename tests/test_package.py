@@ -15,24 +15,22 @@ import flowgan_tf as fg
 PACKAGE = pathlib.Path(fg.__file__).parent
 CHECKOUT = PACKAGE.parent
 
-# Modules that `fg` does not offer: helpers of the others, and what belongs to the command line.
-NOT_SHOWN = {
-  *('cache', 'files', 'lazy', 'pixels', 'plugins', 'progress', 'settings', 'signals', 'version', 'weights'),
-  *('configs', 'programs'),
-}
+# Rooms that `fg` does not offer: helpers of the others, and what belongs to the command line.
+NOT_SHOWN = {'base', 'configs', 'programs', 'version'}
+OF_ROOMS = {'UsageError', 'check', 'load_pretrained'}  # names of rooms that `fg` offers, too
 
 
 def test_the_package_and_a_type_checker_see_the_rooms():
   rooms = {module.name for module in pkgutil.iter_modules([str(PACKAGE)])} - NOT_SHOWN
-  importlib.import_module('flowgan_tf.files')  # It makes a module an attribute of the package, and no more.
-  assert set(dir(fg)) == rooms | {'__version__', 'check', 'load_pretrained'}
+  importlib.import_module('flowgan_tf.base.files')  # It makes a module an attribute of the package, and no more.
+  assert set(dir(fg)) == rooms | OF_ROOMS | {'__version__'}
   tree = ast.parse((PACKAGE / '__init__.py').read_text())
   [checked] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING']
-  assert {alias.name for statement in checked.body for alias in statement.names} == rooms | {'check', 'load_pretrained'}
+  assert {alias.name for statement in checked.body for alias in statement.names} == rooms | OF_ROOMS
   assert (PACKAGE / 'py.typed').is_file()
   assert {'Run', 'load_data', 'load_run', 'default_config'} <= set(dir(fg.runs))
   programs = ''.join(path.read_text() for path in (PACKAGE / 'programs').glob('*.py'))
-  assert {*re.findall(r'\bfg\.(\w+)', programs)} <= rooms
+  assert {*re.findall(r'\bfg\.(\w+)', programs)} <= rooms | OF_ROOMS
   for package in (fg, fg.runs):
     assert not hasattr(package, 'flws')
 
@@ -43,7 +41,7 @@ def test_importing_the_package_and_its_settings_does_not_load_tensorflow():
 import sys
 import flowgan_tf as fg
 from flowgan_tf.configs import cifar10, digits, fashion_mnist, mnist
-dir(fg), dir(fg.runs), fg.errors.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
+dir(fg), dir(fg.runs), fg.UsageError, fg.runs.default_config(), fg.study.ANALYSES, fg.objectives.OBJECTIVES
 digits.get_config(), mnist.get_config('paper'), fashion_mnist.get_config(), cifar10.get_config('paper')
 assert not {'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)
 fg.flows.Flow
@@ -87,10 +85,10 @@ def test_modules_import_only_from_rows_above_their_own_in_the_table_of_contribut
   assert upwards == []
 
 
-def test_bijectors_import_only_the_adapter_from_networks():
+def test_bijectors_import_only_the_adapter_and_squares_from_networks():
   files = {*(PACKAGE / 'bijectors').rglob('*.py')}
   found = {target.rpartition('.')[0] for path in files for target, _ in imports(path) if '.networks' in target}
-  assert found == {'flowgan_tf.networks.adapter'}
+  assert found == {'flowgan_tf.networks.adapter', 'flowgan_tf.networks.pixels'}
 
 
 def test_metrics_know_nothing_of_runs_and_their_settings():

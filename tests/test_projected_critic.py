@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.step import TrainStep

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.base.files import read_record, write_record
 from flowgan_tf.data.conditions import NOTHING, Condition
-from flowgan_tf.files import read_record, write_record
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState

@@ -39,7 +39,7 @@ def supports(task: work.Task) -> bool:
 def make_inputs(task: work.Task) -> work.Inputs:
   """Draws images and weights. The weights are a new flow's plus noise, because the output of new networks is zero."""
   if task.flow != 'nice' or task.is_single_pass:
-    flowgan_tf.cores.compute_parts()  # Before TensorFlow's first operation.
+    flowgan_tf.devices.cores.compute_parts()  # Before TensorFlow's first operation.
   generator = np.random.default_rng(0)
   state, _, batches = _state(task, 'float32', True)
 
@@ -97,7 +97,7 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
 
   # A graph has none of the caches of eager mode.
   log_prob, decode = (
-    flowgan_tf.replicas.SINGLE.map(tf.function(method, autograph=False))
+    flowgan_tf.devices.replicas.SINGLE.map(tf.function(method, autograph=False))
     for method in (state.ema.log_prob, state.ema.decode)
   )
 
@@ -134,5 +134,5 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
 
 def product(size: int, dtype: str) -> Callable[[], None]:
   a, b = (tf.cast(tf.random.stateless_uniform((size, size), seed=(0, i)), dtype) for i in range(2))
-  multiply = tf.function(flowgan_tf.cores.in_parts(lambda rows: tf.matmul(rows, b)))  # on all cores
+  multiply = tf.function(flowgan_tf.devices.cores.in_parts(lambda rows: tf.matmul(rows, b)))  # on all cores
   return lambda: multiply(a)[0, 0].numpy()

@@ -26,7 +26,7 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
   flow = build(task.image_shape, **task.sizes, dtype=flowgan_peer.PRECISIONS[dtype])
   flowgan_peer.assign(flow, inputs)
   with tempfile.TemporaryDirectory() as folder:
-    flowgan_tf.saved_model.export(flow, folder)
+    flowgan_tf.export.write_saved_model(flow, folder)
     model = tf.saved_model.load(folder)
   batch = tf.constant(inputs.images[: task.batch_size])
 

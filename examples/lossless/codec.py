@@ -32,8 +32,8 @@ from scipy.special import logit
 from stack import GRID, Stack
 
 import flowgan_tf as fg
+from flowgan_tf.base.errors import check
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, AlphaLogit, DiagonalScaling, HistogramLogit
-from flowgan_tf.errors import check
 
 _FAR = 2**29  # Noise is from -512 to 512.
 _TOGETHER = 100  # images that pass through the networks at once, at most

@@ -23,8 +23,8 @@ from absl import app, flags, logging
 from codec import Codec
 
 import flowgan_tf as fg
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import UsageError
 from flowgan_tf.programs.command import errors_reported
 
 FLAGS = flags.FLAGS

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 # This module is private to TFP. tfb.FFJORD uses it in the same way, to keep the value and log-det of one solve.
 from tensorflow_probability.python.internal import cache_util
 
-from flowgan_tf.errors import UsageError, check_bool
+from flowgan_tf.base.errors import UsageError, check_bool
 from flowgan_tf.networks.adapter import HiddenFromKeras, KerasModule
 
 # Arguments of TFP's methods, beside which a chain passes on the keywords of its parts by name.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check_number
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
-from flowgan_tf.errors import check_number
 
 
 class BatchNormalization(VariableBijector, OnePassBijector):

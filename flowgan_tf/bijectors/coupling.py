@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.base.errors import UsageError, check, check_integer, check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, has_argument
-from flowgan_tf.errors import UsageError, check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
 

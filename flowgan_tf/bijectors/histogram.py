@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check, check_integer, check_number
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape, clip
 from flowgan_tf.bijectors.grids import grids, turns
-from flowgan_tf.errors import check, check_integer, check_number
 from flowgan_tf.networks.adapter import KerasModule
 
 # Networks share out the mass among groups of bins, and leave each group this share of what the histogram gives it.

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check, check_number
 from flowgan_tf.bijectors.base import OnePassBijector
-from flowgan_tf.errors import check, check_number
 
 
 class AlphaLogit(OnePassBijector):

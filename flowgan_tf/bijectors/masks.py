@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.base.errors import UsageError, check, check_integer
 from flowgan_tf.bijectors.base import check_event_shape
-from flowgan_tf.errors import UsageError, check, check_integer
 
 __all__ = ['BinaryMask', 'HalvesMask', 'Mask', 'channel', 'checkerboard', 'columns', 'even_odd', 'lattice', 'rows']
 

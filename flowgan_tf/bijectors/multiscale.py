@@ -3,10 +3,10 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.pixels import depth_to_space, space_to_depth
+from flowgan_tf.networks.pixels import depth_to_space, space_to_depth
 
 
 class Squeeze(tfp.bijectors.Bijector):

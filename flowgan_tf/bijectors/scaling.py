@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check_number
 from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
-from flowgan_tf.errors import check_number
 
 
 class DiagonalScaling(VariableBijector):

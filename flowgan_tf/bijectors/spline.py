@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check_integer, check_number
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import clip
 from flowgan_tf.bijectors.coupling import Coupling
-from flowgan_tf.errors import check_integer, check_number
 
 _LEAST = 1e-3  # width or height of a bin, as a share of the range, and slope at a knot
 _TINY = 1e-30

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.fft
 import tensorflow as tf
 
+from flowgan_tf.base.errors import check, check_integers, check_number
 from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
-from flowgan_tf.errors import check, check_integers, check_number
 
 _LEAST = 1e-6  # Smallest variance, as a share of the mean one, which is 1 if all are 0.
 

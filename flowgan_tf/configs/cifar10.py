@@ -41,7 +41,7 @@ on one GPU like the H100, and leave out kernel launches, evaluations and the hos
 
 from ml_collections import config_dict
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
 VARIANTS = (

@@ -82,7 +82,7 @@ docs/paper.md.
 
 from ml_collections import config_dict
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.config import default_config
 
 # Flows

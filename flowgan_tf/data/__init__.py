@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flowgan_tf.lazy import lazy_exports
+from flowgan_tf.base.lazy import lazy_exports
 
 __all__ = [
   'NAMES',

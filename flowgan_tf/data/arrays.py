@@ -17,6 +17,16 @@ from typing import Literal
 
 import numpy as np
 
+from flowgan_tf.base.errors import UsageError, check, check_memory
+from flowgan_tf.base.files import (
+  make_writable,
+  raise_unless_damaged,
+  read_arrays,
+  read_shape,
+  refusal_named,
+  remove_left_behind,
+  sync,
+)
 from flowgan_tf.data.dataset import (
   Dataset,
   Split,
@@ -28,16 +38,6 @@ from flowgan_tf.data.dataset import (
   hold_out,
   make_dataset,
   three_way,
-)
-from flowgan_tf.errors import UsageError, check, check_memory
-from flowgan_tf.files import (
-  make_writable,
-  raise_unless_damaged,
-  read_arrays,
-  read_shape,
-  refusal_named,
-  remove_left_behind,
-  sync,
 )
 
 _LOG = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.data.dataset import Dataset, Split, take
-from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.classes import class_name
-from flowgan_tf.lazy import tf
 
 # The kinds of conditions, as the setting `condition` names them; '' means no condition.
 EXPECTED = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from flowgan_tf.errors import UsageError, check, is_integer
+from flowgan_tf.base.errors import UsageError, check, is_integer
+from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.flows.classes import as_class_names
-from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
   from flowgan_tf.data.arrays import StoredImages

@@ -6,8 +6,8 @@ import pathlib
 import re
 from typing import Any
 
-from flowgan_tf.errors import UsageError, did_you_mean
-from flowgan_tf.plugins import is_plugin
+from flowgan_tf.base.errors import UsageError, did_you_mean
+from flowgan_tf.base.plugins import is_plugin
 
 #: The data sets of TFDS that are split here as in the literature.
 OF_TFDS = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf.base.errors import LARGEST_IMAGE, check, is_path
+from flowgan_tf.base.plugins import is_plugin
+from flowgan_tf.base.settings import Settings, setting
 from flowgan_tf.data import conditions
 from flowgan_tf.data.names import is_local
-from flowgan_tf.errors import LARGEST_IMAGE, check, is_path
 from flowgan_tf.flows.registry import generator_of
-from flowgan_tf.plugins import is_plugin
-from flowgan_tf.settings import Settings, setting
 
 PATH = 'a path', is_path
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.datasets import load_digits
 
+from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check, check_integer
+from flowgan_tf.base.plugins import Registry, is_plugin, refusal
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
 from flowgan_tf.data.names import NAMES
-from flowgan_tf.errors import LARGEST_IMAGE, UsageError, check, check_integer
-from flowgan_tf.plugins import Registry, is_plugin, refusal
 
 _LOG = logging.getLogger(__name__)
 

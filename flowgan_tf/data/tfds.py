@@ -16,14 +16,14 @@ import numpy as np
 import requests
 import tensorflow as tf
 
-from flowgan_tf.cache import cached
+from flowgan_tf.base.cache import cached
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import digest, raise_unless_damaged, remove_left_behind
+from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import digest, raise_unless_damaged, remove_left_behind
 from flowgan_tf.flows.classes import as_class_names
-from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds

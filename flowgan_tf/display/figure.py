@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from flowgan_tf.base.files import write_atomically
+from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.data.images import open_image
-from flowgan_tf.files import write_atomically
-from flowgan_tf.lazy import lazy_import
 
 if TYPE_CHECKING:
   import matplotlib.figure

@@ -13,19 +13,19 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.base.errors import UsageError, check, check_choice, check_memory
+from flowgan_tf.base.files import fits, locked, make_writable, read_record, write_record
+from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.arrays import PARTS
 from flowgan_tf.data.dataset import take
-from flowgan_tf.errors import UsageError, check, check_choice, check_memory
+from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.files import fits, locked, make_writable, read_record, write_record
 from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.arrays import map_batches
 from flowgan_tf.metrics.conditional import consistency, psnr, sample_spread, ssim
 from flowgan_tf.metrics.likelihood import Likelihood, make_likelihood_fn
 from flowgan_tf.metrics.samples import Scorer, score_samples
-from flowgan_tf.progress import Task
-from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import shared_settings
 from flowgan_tf.runs.run import load_data, load_run

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import data
+from flowgan_tf.base.errors import UsageError, check_memory
 from flowgan_tf.display.grids import image_grid, neighbor_grid
-from flowgan_tf.errors import UsageError, check_memory
 from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL
 from flowgan_tf.evaluation.rows import LARGEST_GRID, PLAIN, Rows, evenly_spaced
 from flowgan_tf.flows.classes import class_name

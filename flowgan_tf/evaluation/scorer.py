@@ -5,10 +5,10 @@ import logging
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf.cache import cache_folder
+from flowgan_tf.base.cache import cache_folder
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.files import make_writable
 from flowgan_tf.data import Dataset
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.files import make_writable
 from flowgan_tf.flows.classes import class_name
 from flowgan_tf.metrics.classifier import load_classifier
 from flowgan_tf.metrics.inception import load_inception

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from flowgan_tf.base.lazy import lazy_exports
 from flowgan_tf.flows.builder import Traits, builder
 from flowgan_tf.flows.registry import GENERATORS, dcgan, jet, nice, real_nvp, vectors
-from flowgan_tf.lazy import lazy_exports
 
 __all__ = [
   'GENERATORS',
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
   from flowgan_tf.flows.given import Given
   from flowgan_tf.flows.histograms import fit_histograms
   from flowgan_tf.flows.implicit import ImplicitGenerator
+  from flowgan_tf.flows.initialization import fit_bijectors
   from flowgan_tf.flows.prior import PRIORS, MixturePrior
-  from flowgan_tf.flows.start import fit_bijectors
   from flowgan_tf.flows.vectors import standardize
 else:
   _MODULES = {
@@ -46,7 +46,7 @@ else:
     'histograms': ['fit_histograms'],
     'implicit': ['ImplicitGenerator'],
     'prior': ['PRIORS', 'MixturePrior'],
-    'start': ['fit_bijectors'],
+    'initialization': ['fit_bijectors'],
     'vectors': ['standardize'],
   }
   __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
-from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
-from flowgan_tf.lazy import lazy_import, tf
+from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
+from flowgan_tf.base.lazy import lazy_import, tf
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.generator import Generator

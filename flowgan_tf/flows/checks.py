@@ -5,7 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 
 # How a user turns grey levels into images.
 DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
-from flowgan_tf.errors import UsageError, check, did_you_mean, is_integer
+from flowgan_tf.base.errors import UsageError, check, did_you_mean, is_integer
 
 _LISTED = 20  # names in a message
 

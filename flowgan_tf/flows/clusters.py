@@ -9,8 +9,8 @@ import tensorflow_probability as tfp
 import threadpoolctl
 from sklearn.cluster import KMeans
 
+from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.bijectors import BatchNormalization
-from flowgan_tf.errors import UsageError, check
 from flowgan_tf.flows.checks import as_indices, check_events, check_values
 from flowgan_tf.flows.prior import IMAGES_PER_CALL, MixturePrior
 from flowgan_tf.networks.adapter import KerasModule

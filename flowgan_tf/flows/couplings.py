@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
+from flowgan_tf.base.errors import check, check_choice, check_integer
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, Coupling, SplineCoupling
-from flowgan_tf.errors import check, check_choice, check_integer
 
 
 class Choice(NamedTuple):

@@ -13,9 +13,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowgan_tf.errors import check, check_integers, check_memory
+from flowgan_tf.base.errors import check, check_integers, check_memory
+from flowgan_tf.base.lazy import keras, lazy_import, tf
 from flowgan_tf.flows.builder import MOST_UNITS, builder, network_condition, uniform_class_probs
-from flowgan_tf.lazy import keras, lazy_import, tf
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.implicit import ImplicitGenerator

@@ -16,18 +16,18 @@ import tensorflow_probability as tfp
 # variables then.
 from tensorflow_probability.python.distributions.transformed_distribution import _TransformedDistribution
 
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import bijector_kwargs
 from flowgan_tf.bijectors.base import takes_condition
-from flowgan_tf.errors import check
 from flowgan_tf.flows.checks import check_events
-from flowgan_tf.flows.foreign import check_copyable, check_trainable, copy_bijector, copy_prior, mend_shapes
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
+from flowgan_tf.flows.initialization import InitialData, initialize_bijectors
 from flowgan_tf.flows.prior import MixturePrior
-from flowgan_tf.flows.start import Start, start_bijectors
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.flows.tfp_workarounds import check_copyable, check_trainable, copy_bijector, copy_prior, mend_shapes
 from flowgan_tf.networks.adapter import refuse_to_pickle
-from flowgan_tf.progress import Task
 
 clusters = lazy_import('flowgan_tf.flows.clusters')  # scikit-learn takes long to load.
 
@@ -76,7 +76,7 @@ class Flow(Generator, _TransformedDistribution):
     *,
     class_probs: tf.Variable | tf.Tensor | None = None,
     condition_shape: Sequence[int] | None = None,
-    start: Callable[[Flow, Start], None] | None = None,
+    initialize: Callable[[Flow, InitialData], None] | None = None,
   ):
     """Builds the flow.
 
@@ -88,7 +88,7 @@ class Flow(Generator, _TransformedDistribution):
       class_probs: For a flow with classes, their probabilities `p(y)`, floats `[classes]`. The bijector, if it takes a
         condition, gets labels as one-hot vectors, and a `MixturePrior` with classes gets them as they are.
       condition_shape: For a flow with other conditions, the shape of one of them.
-      start: What `fit` calls with a new flow and its training data, before it fits bijectors and prior.
+      initialize: What the method `initialize` calls with a new flow and its training data, before bijectors and prior.
 
     Raises:
       ValueError: If `bijector` has no trainable variables, or holds a network that has not made its variables, or whose
@@ -99,7 +99,7 @@ class Flow(Generator, _TransformedDistribution):
     """
     parameters = dict(locals())
     self._set_condition(class_probs, condition_shape)
-    self._start = start
+    self._initialize = initialize
     is_mixture = isinstance(distribution, MixturePrior)
     prior_takes_label = is_mixture and distribution.classes is not None and self.classes is not None
     if prior_takes_label:
@@ -200,16 +200,16 @@ class Flow(Generator, _TransformedDistribution):
     outside, finite = tf.reduce_all(joint == -math.inf, axis=-1), tf.maximum(joint, joint.dtype.min)
     return tf.where(outside, tf.constant(-math.inf, joint.dtype), tf.reduce_logsumexp(finite, axis=-1))
 
-  def _fit_parts(self, start):
-    if self._start is not None:
-      self._start(self, start)
-    start_bijectors(self, start)
+  def _initialize_parts(self, data):
+    if self._initialize is not None:
+      self._initialize(self, data)
+    initialize_bijectors(self, data)
     prior = self.distribution
     if isinstance(prior, MixturePrior) and isinstance(prior.means, tf.Variable):
-      images, labels = start.sample(max(prior.num_components, _CLUSTERED), prior.components_per_class)
+      images, labels = data.sample(max(prior.num_components, _CLUSTERED), prior.components_per_class)
       _LOG.info('The means of the prior start in %d clusters of %s images.', prior.num_components, f'{len(images):,}')
       with Task(f'finding {prior.num_components} clusters'):
-        clusters.initialize_prior(self, images, start.seed, labels if prior.classes else None)
+        clusters.initialize_prior(self, images, data.seed, labels if prior.classes else None)
 
   @property
   def has_steep_inverse(self) -> bool:

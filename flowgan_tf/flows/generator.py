@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.errors import UsageError, check
+from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.classes import as_class_names, as_label
+from flowgan_tf.flows.initialization import InitialData
 from flowgan_tf.flows.prior import label_keyword, tempered
-from flowgan_tf.flows.start import Start
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
@@ -90,23 +90,23 @@ class Generator(HiddenFromKeras):
   def _is_conditional(self):
     return self.classes is not None or self.condition_shape is not None
 
-  def fit(self, start: Start, new: bool = True) -> None:
+  def initialize(self, data: InitialData, new: bool = True) -> None:
     """Lets the parts of a generator take their first values from training data.
 
-    The probabilities of the classes become their shares of the labels. A new generator also starts each bijector that
-    has a method `fit`, such as a `HistogramLogit`, its prior, and what its builder starts.
+    The probabilities of the classes become their shares of the labels. A new generator also initializes each bijector
+    that has a method `fit`, such as a `HistogramLogit`, its prior, and what its builder says.
 
     Raises:
       UsageError: If the data do not suit a part.
     """
-    if self._class_probs is not None and start.labels is not None:
-      counts = np.bincount(start.labels[start.labels >= 0], minlength=self._class_probs.shape[0])
+    if self._class_probs is not None and data.labels is not None:
+      counts = np.bincount(data.labels[data.labels >= 0], minlength=self._class_probs.shape[0])
       self._class_probs.assign(counts / counts.sum())
     if new:
-      self._fit_parts(start)
+      self._initialize_parts(data)
 
-  def _fit_parts(self, start):
-    """Starts a new generator; nothing by default."""
+  def _initialize_parts(self, data):
+    """Initializes a new generator; nothing by default."""
 
   def sample_noise(
     self,

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.base.errors import check, check_integer, check_memory
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
-from flowgan_tf.errors import check, check_integer, check_memory
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS
 from flowgan_tf.flows.checks import check_events, check_values
 from flowgan_tf.networks import ResidualConditioner

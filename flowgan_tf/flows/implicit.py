@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.errors import check_bool
+from flowgan_tf.base.errors import check_bool
 from flowgan_tf.flows.checks import check_events
 from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import GivenSampler

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
   from flowgan_tf import bijectors
@@ -18,12 +18,12 @@ else:
   bijectors = lazy_import('flowgan_tf.bijectors')
 
 choices = lazy_import('flowgan_tf.flows.couplings')
-making = lazy_import('flowgan_tf.flows.making')
+make_flow = lazy_import('flowgan_tf.flows.make_flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
-pixels = lazy_import('flowgan_tf.pixels')
+pixels = lazy_import('flowgan_tf.networks.pixels')
 priors = lazy_import('flowgan_tf.flows.prior')
-remainder = lazy_import('flowgan_tf.networks.remainder')
+block_means = lazy_import('flowgan_tf.networks.block_means')
 
 _HEADS = 4
 
@@ -141,7 +141,7 @@ def jet(
     masks = itertools.cycle(_masks(image_shape, patch_size))
     if reduction > 1:
       lattice = bijectors.masks.lattice(image_shape, reduction)
-      yield remainder.RemainderConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
+      yield block_means.BlockMeanConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
       yield network(choice.outputs * mask.changed_shape[-1]), mask
 
@@ -162,7 +162,7 @@ def jet(
     to_noise.append(bijectors.SpectralWhitening(image_shape, stddev))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _reduction(image_shape, condition_shape):

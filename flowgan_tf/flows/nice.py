@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowgan_tf.errors import check, check_integer, check_memory
+from flowgan_tf.base.errors import check, check_integer, check_memory
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
 bijectors = lazy_import('flowgan_tf.bijectors')
 choices = lazy_import('flowgan_tf.flows.couplings')
-making = lazy_import('flowgan_tf.flows.making')
+make_flow = lazy_import('flowgan_tf.flows.make_flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
@@ -123,4 +123,4 @@ def nice(
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)

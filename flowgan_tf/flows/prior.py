@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.base.errors import UsageError, check, check_choice, check_integer, check_memory
 from flowgan_tf.bijectors import AlphaLogit
-from flowgan_tf.errors import UsageError, check, check_choice, check_integer, check_memory
 from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.tensors import variable_or_tensor
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgan_tf.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
 bijectors = lazy_import('flowgan_tf.bijectors')
-making = lazy_import('flowgan_tf.flows.making')
+make_flow = lazy_import('flowgan_tf.flows.make_flow')
 histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
@@ -155,7 +155,7 @@ def real_nvp(
     histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits'
   )
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  return making.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from flowgan_tf.errors import check
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.plugins import Registry, short_name
+from flowgan_tf.base.settings import Settings, setting
 from flowgan_tf.flows.builder import Builder
 from flowgan_tf.flows.dcgan import dcgan
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.real_nvp import real_nvp
 from flowgan_tf.flows.vectors import vectors
-from flowgan_tf.plugins import Registry, short_name
-from flowgan_tf.settings import Settings, setting
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
 GENERATORS: Registry[Builder] = Registry(

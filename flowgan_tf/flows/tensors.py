@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import check
+from flowgan_tf.base.errors import check
 
 
 def variable_or_tensor(value: Any, dtype: tf.DType | None = None) -> Any:

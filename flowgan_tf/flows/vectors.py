@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgan_tf.errors import UsageError, check, check_integer, check_memory
+from flowgan_tf.base.errors import UsageError, check, check_integer, check_memory
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
 from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
-from flowgan_tf.lazy import lazy_import, tf, tfp
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 bijectors = lazy_import('flowgan_tf.bijectors')
 checks = lazy_import('flowgan_tf.flows.checks')
 choices = lazy_import('flowgan_tf.flows.couplings')
-making = lazy_import('flowgan_tf.flows.making')
+make_flow = lazy_import('flowgan_tf.flows.make_flow')
 networks = lazy_import('flowgan_tf.networks')
 
 _COMPARED = 10_000  # rows whose values are compared
@@ -114,13 +114,13 @@ def vectors(
     mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
     parts.append(choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
-  return making.make_flow(
-    chain, vector_shape, density_dtype, name, prior, 1, classes, condition_shape, start=_standardize
+  return make_flow.make_flow(
+    chain, vector_shape, density_dtype, name, prior, 1, classes, condition_shape, initialize=_standardize
   )
 
 
-def _standardize(flow, start):
-  standardize(flow, start.trained()[0])
+def _standardize(flow, data):
+  standardize(flow, data.trained()[0])
 
 
 def standardize(flow: Flow, rows: np.ndarray) -> None:

@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import special
 
-from flowgan_tf import cores
-from flowgan_tf.progress import Task
+from flowgan_tf.base.progress import Task
+from flowgan_tf.devices import cores
 
 # Persistent momentum needs a high acceptance rate, as each rejection turns a chain round.
 _PERSISTENCE, _TARGET_ACCEPTANCE = 0.9, 0.9

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from flowgan_tf.errors import UsageError
-from flowgan_tf.progress import Task
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.progress import Task
 
 
 def check_images(images: np.ndarray) -> np.ndarray:

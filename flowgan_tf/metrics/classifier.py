@@ -17,12 +17,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.cache import cached
-from flowgan_tf.cores import in_parts
+from flowgan_tf.base.cache import cached
+from flowgan_tf.base.errors import check, check_choice
+from flowgan_tf.base.progress import Task
 from flowgan_tf.data import Dataset, dequantize, dequantized_chunks, make_condition, training_batches
-from flowgan_tf.errors import check, check_choice
+from flowgan_tf.devices.cores import in_parts
 from flowgan_tf.metrics.arrays import check_images, map_batches, weights_hash
-from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
 

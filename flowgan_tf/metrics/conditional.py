@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics.arrays import binomial_error, map_batches
 from flowgan_tf.metrics.scores import feature_statistics, frechet_distance
 

@@ -15,10 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.cores import in_parts
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import raise_unless_damaged
 from flowgan_tf.data import tfds
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import raise_unless_damaged
+from flowgan_tf.devices.cores import in_parts
 from flowgan_tf.metrics.arrays import check_images, map_batches, weights_hash
 
 _SIZE = 299

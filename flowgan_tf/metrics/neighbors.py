@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from flowgan_tf.base.errors import UsageError, check_integer
 from flowgan_tf.data import StoredImages
-from flowgan_tf.errors import UsageError, check_integer
 from flowgan_tf.metrics.arrays import check_images
 
 # Training images, and their values, that are converted to float32 at a time: 120 MB for CIFAR-10, whose 50,000 images

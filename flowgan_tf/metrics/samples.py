@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from flowgan_tf.cache import cached
+from flowgan_tf.base.cache import cached
+from flowgan_tf.base.progress import Task
 from flowgan_tf.data import Dataset, dequantize
 from flowgan_tf.metrics.conditional import class_distances, label_agreement
 from flowgan_tf.metrics.scores import (
@@ -21,7 +22,6 @@ from flowgan_tf.metrics.scores import (
   mode_score,
 )
 from flowgan_tf.metrics.variety import FEWEST_HELD_OUT, near_copies, nearest_distances, prdc
-from flowgan_tf.progress import Task
 
 _LOG = logging.getLogger(__name__)
 

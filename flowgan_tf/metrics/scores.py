@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import threadpoolctl
 
-from flowgan_tf.errors import UsageError, check, check_integer, check_memory
+from flowgan_tf.base.errors import UsageError, check, check_integer, check_memory
 
 # A float32 softmax or a table of label frequencies is rounded, but not by more than this.
 _SUM_TOLERANCE = 1e-3

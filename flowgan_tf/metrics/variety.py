@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
-from flowgan_tf.errors import UsageError, check, check_integer
+from flowgan_tf.base.errors import UsageError, check, check_integer
 from flowgan_tf.metrics.arrays import standard_error
 from flowgan_tf.metrics.scores import check_features
 

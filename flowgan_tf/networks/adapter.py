@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError, check
+from flowgan_tf.base.errors import UsageError, check
 
 if (_backend := keras.backend.backend()) != 'tensorflow':
   raise ImportError(f"flowgan_tf needs Keras with TensorFlow: set KERAS_BACKEND to 'tensorflow'. Got: {_backend!r}.")
@@ -262,8 +262,8 @@ def refuse_to_pickle(module: tf.Module) -> NoReturn:
   """Raises a TypeError that says that a module cannot be pickled, and what to do instead."""
   raise TypeError(
     f'{module.name!r} cannot be pickled: networks of Keras and priors of TFP would not come back whole. Use '
-    '`tf.train.Checkpoint`, `flowgan_tf.saved_model.export` or `flowgan_tf.keras.FlowModel(flow).save`. For a copy, '
-    'use `copy.deepcopy`.'
+    '`tf.train.Checkpoint`, `flowgan_tf.export.write_saved_model` or `flowgan_tf.keras.FlowModel(flow).save`. For a '
+    'copy, use `copy.deepcopy`.'
   )
 
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.errors import check
+from flowgan_tf.base.errors import check
 
 
 def split_inputs(inputs):

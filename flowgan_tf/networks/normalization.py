@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.errors import check_choice
+from flowgan_tf.base.errors import check_choice
 from flowgan_tf.networks.fused import fused
 
 

@@ -7,11 +7,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from flowgan_tf.errors import check
+from flowgan_tf.base.errors import check
 from flowgan_tf.networks.fused import gelu
 from flowgan_tf.networks.modulation import beside, is_image, joined_shapes, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
-from flowgan_tf.pixels import check_patch_size, from_patches, to_patches
+from flowgan_tf.networks.pixels import check_patch_size, from_patches, to_patches
 
 
 class Block(keras.layers.Layer):

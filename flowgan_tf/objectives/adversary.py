@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import tf
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
 from flowgan_tf.objectives.sight import parts_of
 from flowgan_tf.objectives.term import Drawn, Term
-from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 
 class Adversary(Term):
@@ -33,7 +33,7 @@ class Adversary(Term):
   needs_critic = needs_samples = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(settings.Settings):
     """The critic, how often it is updated, and the divergence that it estimates."""
 
     divergence: str = setting(
@@ -51,19 +51,21 @@ class Adversary(Term):
     penalty_interval: int = setting(
       1, 'Critic updates from one penalty to the next. A penalty counts for all of them.', 1, 10**9
     )
-    critic: str = setting('dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, of_training=True)
+    critic: str = setting(
+      'dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, training_only=True
+    )
     critic_sees: str = setting(
       'pixels',
       'What the critic sees: pixels, logits and noise, or several with + between them.',
-      of_training=True,
+      training_only=True,
     )
-    critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, of_training=True)
-    critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, of_training=True)
+    critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, training_only=True)
+    critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, training_only=True)
     reuse_batch: bool = setting(
-      False, "One batch of images and noise for all critic steps, as in the paper's code.", of_training=True
+      False, "One batch of images and noise for all critic steps, as in the paper's code.", training_only=True
     )
     init_critic: bool = setting(
-      False, 'Also start from the critic of `init_from`. Only its checkpoint `latest` has one.', of_training=True
+      False, 'Also start from the critic of `init_from`. Only its checkpoint `latest` has one.', training_only=True
     )
 
     @classmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.term import Drawn, Term
-from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 
 class Consistency(Term):
@@ -27,14 +27,14 @@ class Consistency(Term):
   weight_setting = 'consistency_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(settings.Settings):
     """The weight of the consistency of samples with their conditions."""
 
     consistency_weight: float = setting(
       0.0,
       'Weight of the squared error between samples, reduced again, and their conditions.',
       must=NOT_NEGATIVE,
-      of_training=True,  # It needs the kind of the condition.
+      training_only=True,  # It needs the kind of the condition.
     )
 
     @classmethod

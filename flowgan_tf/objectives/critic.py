@@ -6,9 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from flowgan_tf.errors import check, check_bool, check_integer, check_integers, check_memory
-from flowgan_tf.lazy import keras, lazy_import, tf
-from flowgan_tf.plugins import Registry, refusal
+from flowgan_tf.base.errors import check, check_bool, check_integer, check_integers, check_memory
+from flowgan_tf.base.lazy import keras, lazy_import, tf
+from flowgan_tf.base.plugins import Registry, refusal
 
 modulation = lazy_import('flowgan_tf.networks.modulation')
 networks = lazy_import('flowgan_tf.networks')

@@ -52,10 +52,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from flowgan_tf.lazy import lazy_import, tf
-from flowgan_tf.plugins import Registry
+from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.plugins import Registry
 
-replicas = lazy_import('flowgan_tf.replicas')
+replicas = lazy_import('flowgan_tf.devices.replicas')
 
 
 @dataclasses.dataclass(frozen=True)

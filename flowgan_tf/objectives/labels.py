@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import, tf
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.settings import NOT_NEGATIVE, POSITIVE, setting
 from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
 from flowgan_tf.objectives.term import Drawn, Seen, Term
-from flowgan_tf.settings import NOT_NEGATIVE, POSITIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
-replicas = lazy_import('flowgan_tf.replicas')
+replicas = lazy_import('flowgan_tf.devices.replicas')
 
 
 class Labels(Term):
@@ -27,7 +27,7 @@ class Labels(Term):
   weight_setting = 'class_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(settings.Settings):
     """The weight and the temperature of p(y | x) in the loss."""
 
     class_weight: float = setting(0.0, 'Weight of -log p(y | x) in the loss of a flow with classes.', must=NOT_NEGATIVE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.plugins import short_name
+from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.errors import check
 from flowgan_tf.flows.registry import arguments_of
-from flowgan_tf.lazy import tf
 from flowgan_tf.objectives.term import Drawn, Seen, Term, between
-from flowgan_tf.plugins import short_name
-from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 # The weight of the likelihood in the objectives that fix it.
 _FIXED = {'mle': 1.0, 'adversarial': 0.0}
@@ -34,7 +34,7 @@ class Likelihood(Term):
   needs_density = True
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(settings.Settings):
     """The weight of the likelihood, and pseudo-labels."""
 
     lambda_: float = setting(

@@ -7,16 +7,16 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowgan_tf.errors import UsageError, check, renamed
-from flowgan_tf.lazy import tf
+from flowgan_tf.base.errors import UsageError, check, renamed
+from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.plugins import Registry, is_plugin
+from flowgan_tf.base.settings import Settings, setting, wrong_settings
 from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
 from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, as_floats, own_numbers
 from flowgan_tf.objectives.transport import Transport
-from flowgan_tf.plugins import Registry, is_plugin
-from flowgan_tf.settings import Settings, setting, wrong_settings
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
@@ -171,7 +171,7 @@ def make(name: str, **settings: Any) -> Objective:
   """
   fields = {n: f for kind in TERMS.values() for n, f in kind.Settings.fields()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
-  if unknown := given.keys() - {n for n, f in fields.items() if not f.metadata['of_training']}:
+  if unknown := given.keys() - {n for n, f in fields.items() if not f.metadata['training_only']}:
     names = ', '.join(sorted(unknown))
     raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')
   defaults = {n: f.default for n, f in fields.items()} | {'lambda': 1.0, 'condition': '', 'terms': ()}

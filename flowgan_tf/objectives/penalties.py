@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flowgan_tf.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import lazy_import, tf
 from flowgan_tf.objectives.critic import mean_output
 
-replicas = lazy_import('flowgan_tf.replicas')
+replicas = lazy_import('flowgan_tf.devices.replicas')
 
 
 def gradient_penalty(

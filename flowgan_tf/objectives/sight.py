@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import tf
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import tf
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator

@@ -8,9 +8,9 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.lazy import tf
-from flowgan_tf.settings import Settings
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.settings import Settings
 
 # What the log calls numbers that no term gives.
 OF_LOG = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.errors import check
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.flows.registry import arguments_of, generator_of
-from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.objectives.likelihood import check_moving
 from flowgan_tf.objectives.term import Drawn, Term, between
-from flowgan_tf.settings import NOT_NEGATIVE, setting
-from flowgan_tf.settings import Settings as AnySettings
 
 bijectors = lazy_import('flowgan_tf.bijectors')
 histograms = lazy_import('flowgan_tf.flows.histograms')
@@ -34,7 +34,7 @@ class Transport(Term):
   weight_setting = 'transport_weight'
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
-  class Settings(AnySettings):
+  class Settings(settings.Settings):
     """The weight of the cost of the transport from noise to samples."""
 
     transport_weight: float = setting(

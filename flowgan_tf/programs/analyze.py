@@ -13,7 +13,7 @@ import traceback
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.programs import command, options
 from flowgan_tf.runs.settings import CHECKPOINTS
 from flowgan_tf.study import ANALYSES

@@ -17,9 +17,9 @@ from typing import Any, TextIO
 from absl import app, flags
 from absl import logging as absl_logging
 
-from flowgan_tf import progress
-from flowgan_tf.errors import UsageError, did_you_mean, is_path, printable
-from flowgan_tf.lazy import tf
+from flowgan_tf.base import progress
+from flowgan_tf.base.errors import UsageError, did_you_mean, is_path, printable
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.pretrained import PREFIX
 from flowgan_tf.runs.record import trust

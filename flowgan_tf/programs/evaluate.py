@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
   if FLAGS.check:
     return _check(workdir)
   if not FLAGS.strategy:
-    fg.cores.compute_parts()
+    fg.devices.compute_parts()
   records = fg.evaluation.evaluate_run(
     workdir,
     fg.runs.folder.available(workdir) if FLAGS.checkpoint == 'all' else [FLAGS.checkpoint],
@@ -81,7 +81,7 @@ def _check(workdir: pathlib.Path) -> int:
   dataset = fg.runs.load_data(run)
   part = getattr(dataset, FLAGS.split).take(slice(FLAGS.check_images or _CHECKED))
   given = dataset.condition.of_split(part)
-  report = fg.soundness.check(run.generator, part.images, condition=given, levels=dataset.levels)
+  report = fg.checks.check(run.generator, part.images, condition=given, levels=dataset.levels)
   print(report)
   return 0 if report.sound else 1
 

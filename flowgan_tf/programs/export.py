@@ -14,17 +14,14 @@ import sys
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.files import save_arrays
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.base.files import save_arrays
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS
 
-weights = lazy_import('flowgan_tf.weights')
-
 # The name of what is written into the run, and the function that writes it.
 _FORMATS = {
-  'saved_model': ('export', lambda generator, path: fg.saved_model.export(generator, path)),
-  'npz': ('weights.npz', lambda generator, path: save_arrays(path, weights.named_weights(generator))),
+  'saved_model': ('export', lambda *args: fg.export.write_saved_model(*args)),
+  'npz': ('weights.npz', lambda generator, path: save_arrays(path, fg.export.named_weights(generator))),
 }
 
 FLAGS = flags.FLAGS

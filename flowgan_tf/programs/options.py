@@ -18,9 +18,9 @@ from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
+from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.plugins import is_plugin, search_in
 from flowgan_tf.data.names import check_exists, is_local
-from flowgan_tf.errors import UsageError, check, check_choice
-from flowgan_tf.plugins import is_plugin, search_in
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (

@@ -8,15 +8,15 @@ from typing import Any
 
 from PIL import ExifTags
 
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
+from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.arrays import load_array, map_array
 from flowgan_tf.data.dataset import RESIZE
 from flowgan_tf.data.images import open_image
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS
-from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import is_plugin
 
 sources = lazy_import('flowgan_tf.data.sources')
 

@@ -12,8 +12,8 @@ import sys
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_atomically
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import write_atomically
 from flowgan_tf.programs import command
 from flowgan_tf.runs.pretrained import find_folder
 

@@ -18,9 +18,9 @@ import zlib
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import LARGEST_TEMPERATURE, UsageError, check
-from flowgan_tf.files import save_arrays
-from flowgan_tf.lazy import lazy_import
+from flowgan_tf.base.errors import LARGEST_TEMPERATURE, UsageError, check
+from flowgan_tf.base.files import save_arrays
+from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS
 

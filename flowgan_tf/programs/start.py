@@ -3,7 +3,7 @@
 import functools
 import importlib
 
-from flowgan_tf.signals import end_on_signals
+from flowgan_tf.base.signals import end_on_signals
 
 __all__ = ['analyze', 'evaluate', 'export', 'report', 'sample', 'start', 'sweep', 'train']
 

@@ -16,8 +16,8 @@ import sys
 from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, write_atomically
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import as_json, write_atomically
 from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
 from flowgan_tf.runs.folder import available, check_can_go_on, read_description
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
       fg.runs.trust(workdir)
   # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
   train.start(first, next((workdir for workdir in runs if not available(workdir)), folder / names[0]))
-  fg.replicas.make_replicas(first.strategy)
+  fg.devices.make_replicas(first.strategy)
   _check(runs, analyses)
   for i, (workdir, config) in enumerate(runs.items(), 1):
     print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)

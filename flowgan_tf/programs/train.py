@@ -15,8 +15,8 @@ from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf import progress
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base import progress
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.programs import command, options
 
@@ -66,7 +66,7 @@ def start(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   if config.precision == 'mixed_bfloat16':
     command.warn_of_bfloat16()
   if not (config.jit or config.strategy or generator_of(config).traits.computed_whole):
-    fg.cores.compute_parts()
+    fg.devices.compute_parts()
 
 
 def _unscored(config):
@@ -90,7 +90,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
   except fg.training.TrainingDiverged as error:
     print(f'{command.program()}: {command.message(error)}', file=sys.stderr)
     return 1
-  if not fg.replicas.make_replicas(config.strategy).is_chief:
+  if not fg.devices.make_replicas(config.strategy).is_chief:
     return 0
   if config.evaluate:
     checkpoints = fg.runs.folder.available(workdir)
@@ -100,7 +100,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     print(fg.report.evaluation_table(records))
   run = fg.runs.load_run(workdir)
   with progress.Task('exporting'):
-    fg.saved_model.export(run.generator, workdir / 'export')
+    fg.export.write_saved_model(run.generator, workdir / 'export')
   print('' if len(run.image_shape) == 1 else f'\nsamples      {workdir}/samples', end='')
   print(f"""
 metrics      {workdir}/metrics.jsonl

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import jinja2
 
+from flowgan_tf.base.errors import printable
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Table
-from flowgan_tf.errors import printable
 
 
 @dataclasses.dataclass(frozen=True)

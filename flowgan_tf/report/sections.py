@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
+from flowgan_tf.base.errors import printable
 from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.tables import Column, Row, Table, listed
-from flowgan_tf.errors import printable
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
   conditional_curves,

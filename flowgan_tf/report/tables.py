@@ -11,12 +11,12 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.flows.classes import class_name
 from flowgan_tf.flows.registry import generator_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
-from flowgan_tf.plugins import is_plugin
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
 from flowgan_tf.study.summary import Summary

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError, check_choice
-from flowgan_tf.files import raise_unless_damaged, sync
+from flowgan_tf.base.errors import UsageError, check_choice
+from flowgan_tf.base.files import raise_unless_damaged, sync
 from flowgan_tf.flows import Generator
 from flowgan_tf.runs.folder import available, steps_in
 from flowgan_tf.runs.settings import CHECKPOINTS

@@ -1,6 +1,6 @@
 """The configuration of a training: the settings of all parts together, their checks, and what they say of a run.
 
-Each setting is declared by its owner: see `flowgan_tf.settings`. Neither this module nor the config files import
+Each setting is declared by its owner: see `flowgan_tf.base.settings`. Neither this module nor the config files import
 TensorFlow, so that a program refuses a wrong flag within a second.
 """
 
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.files import as_json
+from flowgan_tf.base.plugins import folders_of, is_plugin, short_name
+from flowgan_tf.base.settings import Settings, check_kind
 from flowgan_tf.data.settings import DataSettings
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.files import as_json
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of
-from flowgan_tf.plugins import folders_of, is_plugin, short_name
 from flowgan_tf.runs.record import NAMES, PLACES
 from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSettings, TrainingSettings
-from flowgan_tf.settings import Settings, check_kind
 
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ml_collections import config_dict
 
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import as_json, make_writable
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import as_json, make_writable
+from flowgan_tf.base.plugins import check_found, search_in
 from flowgan_tf.objectives.objective import kinds_of
-from flowgan_tf.plugins import check_found, search_in
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
   check_values,
@@ -50,7 +50,7 @@ class Description(NamedTuple):
 
   config: config_dict.ConfigDict
   data: dict  # `name`, `image_shape`, `levels` and `fingerprint` of the data set, and `condition` of its images
-  init: dict | None = None  # where the training started, from `start_from_run`; None for a new generator
+  init: dict | None = None  # where the training started, from `initialize_from_run`; None for a new generator
   rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
   plugins: dict[str, str] | None = None  # the folder of each module from outside of the package that the run uses
   class_names: list[str] | None = None  # the names of the classes in the data, which identify nothing

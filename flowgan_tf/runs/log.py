@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf import progress
-from flowgan_tf.errors import UsageError, check_memory
-from flowgan_tf.files import as_json, write_atomically
+from flowgan_tf.base import progress
+from flowgan_tf.base.errors import UsageError, check_memory
+from flowgan_tf.base.files import as_json, write_atomically
 
 _LOG = logging.getLogger(__name__)
 _IN_MEMORY = 10  # times as many bytes as in the file are what records take

@@ -7,8 +7,8 @@ import pathlib
 import tempfile
 import zipfile
 
-from flowgan_tf.errors import UsageError, did_you_mean
-from flowgan_tf.files import check_inside, refusal_named
+from flowgan_tf.base.errors import UsageError, did_you_mean
+from flowgan_tf.base.files import check_inside, refusal_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
 PRETRAINED = {

@@ -13,10 +13,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import check_inside, digest, fits, make_writable, read_record, write_atomically, write_record
+from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.names import is_local
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import check_inside, digest, fits, make_writable, read_record, write_atomically, write_record
-from flowgan_tf.plugins import is_plugin
 from flowgan_tf.runs.pretrained import find_folder
 
 _LOG = logging.getLogger(__name__)

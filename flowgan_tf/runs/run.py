@@ -10,13 +10,13 @@ import keras
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.cache import cache_folder
-from flowgan_tf.errors import UsageError, check, renamed
+from flowgan_tf.base.cache import cache_folder
+from flowgan_tf.base.errors import UsageError, check, renamed
+from flowgan_tf.base.plugins import short_name
+from flowgan_tf.base.progress import Task
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.likelihood import weight_of
-from flowgan_tf.plugins import short_name
-from flowgan_tf.progress import Task
 from flowgan_tf.runs.checkpoints import restore_generator
 from flowgan_tf.runs.config import run_identity
 from flowgan_tf.runs.folder import available, find_run, read_description

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from typing import Any
 
-from flowgan_tf.errors import check, is_path
+from flowgan_tf.base.errors import check, is_path
+from flowgan_tf.base.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
 from flowgan_tf.flows.registry import generator_of
-from flowgan_tf.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'resnet', 'inception')

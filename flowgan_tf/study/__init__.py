@@ -1,10 +1,10 @@
 """The paper's study: analyses of a run, each with its estimator. Their results are kept in the run's folder.
 
 The programs read the flags of the analyses here before they load TensorFlow. So the modules import TensorFlow, and
-what needs it, at first use: see `flowgan_tf.lazy.lazy_import`.
+what needs it, at first use: see `flowgan_tf.base.lazy.lazy_import`.
 """
 
-from flowgan_tf.settings import setting
+from flowgan_tf.base.settings import setting
 from flowgan_tf.study.ais import AnnealedImportanceSampler
 from flowgan_tf.study.analysis import Analysis, Settings, Subject
 from flowgan_tf.study.apply import ANALYSES, analyses_of, analyze, studying

@@ -10,10 +10,10 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from flowgan_tf.base.errors import check, check_integer, check_memory, check_number
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
+from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check, check_integer, check_memory, check_number
-from flowgan_tf.lazy import lazy_import, tf, tfp
-from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary

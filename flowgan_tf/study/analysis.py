@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.base import settings
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.settings import setting
 from flowgan_tf.data.conditions import Condition
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.lazy import lazy_import, tf
-from flowgan_tf.settings import Settings as AnySettings
-from flowgan_tf.settings import setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _MOST_VALUES = 2**29  # of images that stay in files: 2 GiB in float32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(AnySettings):
+class Settings(settings.Settings):
   """The settings that all analyses share. Each analysis adds its own.
 
   Raises:

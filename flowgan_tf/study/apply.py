@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.files import as_json, make_writable, write_record
+from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.base.plugins import Registry, is_plugin
+from flowgan_tf.base.settings import wrong_settings
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError, check, check_choice
-from flowgan_tf.files import as_json, make_writable, write_record
 from flowgan_tf.flows.classes import class_name
-from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import Registry, is_plugin
-from flowgan_tf.settings import wrong_settings
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.lazy import keras, lazy_import
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError
-from flowgan_tf.lazy import keras, lazy_import
 from flowgan_tf.study.analysis import Analysis, Subject, setting
 from flowgan_tf.study.kde import KdeSettings
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.lazy import keras, lazy_import, tf
+from flowgan_tf.base.progress import Task
+from flowgan_tf.base.settings import Range
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError, check, check_choice
-from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.objectives.critic import CRITICS, mean_output
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
-from flowgan_tf.progress import Task
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
-from flowgan_tf.settings import Range
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary

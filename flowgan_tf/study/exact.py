@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowgan_tf.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import lazy_import, tf
 
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 special = lazy_import('scipy.special')

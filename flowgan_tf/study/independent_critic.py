@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import keras, lazy_import, tf
+from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import keras, lazy_import, tf
 from flowgan_tf.objectives.critic import mean_output
-from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.progress import Task
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.lazy import lazy_import, tf
-from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 

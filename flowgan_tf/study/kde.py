@@ -12,10 +12,10 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import ArrayLike
 
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import check
-from flowgan_tf.lazy import lazy_import
-from flowgan_tf.progress import Task
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 
 arrays = lazy_import('flowgan_tf.metrics.arrays')

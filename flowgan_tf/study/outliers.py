@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
-from flowgan_tf.errors import UsageError, check
-from flowgan_tf.lazy import lazy_import
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 

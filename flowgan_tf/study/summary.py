@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import UsageError, printable
+from flowgan_tf.base.files import fits, read_record, read_whole
+from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.base.plugins import short_name
 from flowgan_tf.display.figure import png_size
-from flowgan_tf.errors import UsageError, printable
-from flowgan_tf.files import fits, read_record, read_whole
-from flowgan_tf.lazy import lazy_import
-from flowgan_tf.plugins import short_name
 
 evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
 folders = lazy_import('flowgan_tf.runs.folder')

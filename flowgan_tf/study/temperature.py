@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowgan_tf.base.lazy import lazy_import, tf
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
-from flowgan_tf.lazy import lazy_import, tf
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import KdeSettings
 from flowgan_tf.study.summary import Study, Summary

@@ -13,27 +13,27 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
+from flowgan_tf.base.cache import cache_folder, cached
+from flowgan_tf.base.errors import UsageError, check, check_memory
+from flowgan_tf.base.plugins import short_name
+from flowgan_tf.base.progress import Task
+from flowgan_tf.base.signals import deferred_signals
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.cache import cache_folder, cached
-from flowgan_tf.errors import UsageError, check, check_memory
+from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.evaluate import Evaluator, warn_of_wrong_inverse
 from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.plugins import short_name
-from flowgan_tf.progress import Task
-from flowgan_tf.replicas import make_replicas
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
 from flowgan_tf.runs.folder import available, count_rollback, exclusive, latest_step, open_workdir, read_description
 from flowgan_tf.runs.log import NoLog, RunLog
 from flowgan_tf.runs.run import data_of
 from flowgan_tf.runs.seeds import Purpose
-from flowgan_tf.signals import deferred_signals
 from flowgan_tf.training.best import update_best
 from flowgan_tf.training.diagnosis import explain, not_finite
-from flowgan_tf.training.start import TrainingStart, start_from_data, start_from_run
+from flowgan_tf.training.initialization import TrainingImages, initialize_from_data, initialize_from_run
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep, batches_per_step
 
@@ -101,7 +101,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     folder = None
     if replicas.is_chief:
       starts = config.init_from and not available(pathlib.Path(workdir))
-      init = start_from_run(config, dataset, state) if starts else None
+      init = initialize_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
       folder = open_workdir(workdir, config, dataset, init)
       open_folder.enter_context(_forgetting_start(folder, state))
@@ -165,7 +165,7 @@ class _Loop:
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder:
-        start_from_data(state, TrainingStart(config, dataset, self._train, given.labels))
+        initialize_from_data(state, TrainingImages(config, dataset, self._train, given.labels))
       replicas.broadcast(state.variables)
     if step < config.steps:
       for line in data.describe(dataclasses.replace(dataset, train=given)):

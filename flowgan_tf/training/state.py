@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.base.errors import check_memory
 from flowgan_tf.data.conditions import NOTHING, Condition
-from flowgan_tf.errors import check_memory
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
 from flowgan_tf.objectives.sight import seen_shape

@@ -10,15 +10,15 @@ from typing import Any
 import tensorflow as tf
 from ml_collections import config_dict
 
+from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import BatchNormalization
-from flowgan_tf.cores import in_parts
 from flowgan_tf.data import Batch
+from flowgan_tf.devices.cores import in_parts
+from flowgan_tf.devices.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Drawn, Objective, Seen, Term
 from flowgan_tf.objectives.sight import see
 from flowgan_tf.objectives.term import own_numbers
-from flowgan_tf.progress import Task
-from flowgan_tf.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
 
@@ -72,7 +72,7 @@ class TrainStep:
   noise. Gradients, metrics and running statistics are means over replicas. So the numbers are the same as on one
   device, except for rounding and for batch norms, which see one share each.
 
-  On a CPU, several cores may compute parts of the batch; see `flowgan_tf.cores`. This does not apply to what XLA
+  On a CPU, several cores may compute parts of the batch; see `flowgan_tf.devices`. This does not apply to what XLA
   compiles, to flows with batch norms, and to generators that are `computed_whole`.
   """
 

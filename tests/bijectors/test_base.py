@@ -282,5 +282,5 @@ def test_what_tfp_would_ignore_silently_is_refused():
 @pytest.mark.parametrize('name', ['x', 'name', 'event_ndims', 'dtype', 'b'])
 def test_names_of_arguments_are_refused(name):
   parts = [AffineCoupling(keras.layers.Dense(4), masks.even_odd(4), name=own) for own in ('first', name)]
-  with pytest.raises(fg.errors.UsageError, match=f"`bijector` must have parts with other names.*Got: '{name}'"):
+  with pytest.raises(fg.UsageError, match=f"`bijector` must have parts with other names.*Got: '{name}'"):
     bijector_kwargs(tfb.Chain(parts), training=True)

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, Coupling, SplineCoupling, bijector_kwargs, masks
 from flowgan_tf.bijectors.base import takes_condition
-from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import dense_conditioner
 
 tfb = tfp.bijectors

@@ -5,8 +5,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import special, stats
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
-from flowgan_tf.errors import UsageError
 from flowgan_tf.networks import ResidualConditioner
 from tests.tiny import MODES
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import load
-from flowgan_tf.errors import UsageError
 
 
 def joined(dataset) -> tuple[np.ndarray, np.ndarray | None]:

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Dataset, Split, StoredImages, arrays, load
-from flowgan_tf.errors import UsageError
 from tests.data.loading import joined, raises
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 3, 4, 3), np.uint8)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Dataset, Split, StoredImages, describe, make_condition, training_batches
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.errors import UsageError
 
 LEVELS = 17
 IMAGES = np.random.default_rng(0).integers(0, LEVELS, (10, 6, 4, 3), np.uint8)

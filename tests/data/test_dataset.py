@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Dataset, Split, load
 from flowgan_tf.data.dataset import check_dataset, hold_out, three_way
-from flowgan_tf.errors import UsageError
 from tests.data.loading import joined
 from tests.tiny import write_images
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import load, write_folder
-from flowgan_tf.errors import UsageError
 from tests.data.loading import joined, raises
 
 

@@ -19,8 +19,8 @@ import tensorflow as tf
 import tensorflow_datasets
 from PIL import Image
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import StoredImages, arrays, load, tfds
-from flowgan_tf.errors import UsageError
 from tests.data.loading import joined
 from tests.programs.conftest import UNSCORED, call
 

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
+from flowgan_tf.base.errors import printable
 from flowgan_tf.display.tables import Column, Row, Table, listed
-from flowgan_tf.errors import printable
 
 RUN = Column('run', 'label')
 NLL = Column('NLL', 'nll', ',.2f', error='standard_error', source='test')

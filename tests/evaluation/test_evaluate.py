@@ -16,8 +16,8 @@ import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf import data, flows
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import pipeline
-from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records, read_evaluation
 from flowgan_tf.flows import Generator

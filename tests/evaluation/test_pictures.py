@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data, flows
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display.grids import image_grid
-from flowgan_tf.errors import UsageError
 from flowgan_tf.evaluation import pictures
 from flowgan_tf.evaluation.rows import PLAIN, rows_of_run
 from flowgan_tf.flows.prior import tempered

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.evaluation import make_scorer, scorer
 from tests.metrics.colours import Colours
 from tests.tiny import make_config, write_images

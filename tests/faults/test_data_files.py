@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import load
-from flowgan_tf.errors import UsageError
 from flowgan_tf.programs.recipes import choose
 
 

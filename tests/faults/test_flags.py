@@ -77,7 +77,7 @@ def scorer(config, *_, **__):
 def until_work(monkeypatch):
   """Programs that end, with status 0, where their work would begin."""
   monkeypatch.setattr('flowgan_tf.training.loop._Loop', stop)
-  monkeypatch.setattr('flowgan_tf.saved_model.tf.saved_model.save', stop)
+  monkeypatch.setattr('flowgan_tf.export.saved_model.tf.saved_model.save', stop)
   monkeypatch.setattr(evaluate, 'make_scorer', scorer)
   monkeypatch.setattr(evaluate, 'Evaluator', stop)
   monkeypatch.setattr(tfds, 'host_answers', lambda url, **_: False)

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgan_tf.cache import cached
+from flowgan_tf.base.cache import cached
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import LARGEST_FILE, digest, read_record, write_record
 from flowgan_tf.data import load
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import LARGEST_FILE, digest, read_record, write_record
 from flowgan_tf.programs.recipes import choose, count_classes
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.study import summarize

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.evaluation.evaluate import evaluate_run, read_evaluation
+from flowgan_tf.export import write_saved_model
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run
-from flowgan_tf.saved_model import export
 from flowgan_tf.training.loop import train
 from tests.tiny import IMAGE_SHAPE, make_config, write_images
 
@@ -29,7 +29,7 @@ def test_a_run_in_a_folder_with_odd_characters(tmp_path, faults):
     evaluate_run(workdir, ['latest', 'best_nll'], 'test', 0)
     assert {record['step'] for record in read_evaluation(workdir)} == {4}
     flow = load_run(workdir, 'latest').generator
-    export(flow, workdir / 'export')
+    write_saved_model(flow, workdir / 'export')
     # TensorFlow's own reader of SavedModels cannot be helped.
     model = tf.saved_model.load((workdir / 'export').rename(tmp_path / f'export {trial}'))
     np.testing.assert_allclose(model.log_prob(images), flow.log_prob(images), rtol=1e-5, atol=1e-5)

@@ -15,8 +15,8 @@ import pytest
 
 import flowgan_tf as fg
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_record
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import write_record
 from flowgan_tf.report.page import render
 from flowgan_tf.report.sections import make_report
 from flowgan_tf.runs.checkpoints import Checkpoints

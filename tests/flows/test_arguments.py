@@ -9,8 +9,8 @@ import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf import flows
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.bijectors import AffineCoupling, SplineCoupling
-from flowgan_tf.errors import UsageError
 
 SHAPE = (4, 4, 1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import flows
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows.classes import as_class_names, as_label, class_name
 
 SHAPES = ('circle', 'square', 'triangle')

@@ -5,7 +5,7 @@ import tensorflow as tf
 from flowgan_tf import bijectors, data, flows
 from flowgan_tf.flows.histograms import histogram_logits, make_networks
 from flowgan_tf.keras import FlowModel
-from flowgan_tf.training.start import TrainingStart, start_from_data
+from flowgan_tf.training.initialization import TrainingImages, initialize_from_data
 from tests.tiny import make_config, make_state
 
 TINY = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1}
@@ -125,7 +125,7 @@ def test_a_training_fits_them_once():
   config = make_config({'nice.histogram_bins': 16, 'nice.components': 2})
   dataset = data.load('digits')
   state = make_state(config, dataset.image_shape)
-  start_from_data(state, TrainingStart(config, dataset, dataset.train, None))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, None))
   [first], [second] = map(histogram_logits, (state.generator, state.ema))
   np.testing.assert_array_equal(first.histograms, second.histograms)
   # Seventeen levels share sixteen bins, so the first bin holds all black pixels and some of level 1.
@@ -139,8 +139,8 @@ def test_a_training_fits_them_once():
 @pytest.mark.parametrize(('values', 'images'), [(2**26, 1437), (64 * 100, 100)])
 def test_each_image_counts_at_most_once_and_few_are_in_memory(values, images, monkeypatch):
   config, dataset, counted = make_config({'nice.histogram_bins': 4}), data.load('digits'), []
-  monkeypatch.setattr('flowgan_tf.training.start._VALUES', values)
+  monkeypatch.setattr('flowgan_tf.training.initialization._VALUES', values)
   monkeypatch.setattr(bijectors.HistogramLogit, 'fit', lambda _, found, inverse: counted.append(len(found)))
-  start = TrainingStart(config, dataset, dataset.train, None)
-  start_from_data(make_state(config, dataset.image_shape), start)
+  start = TrainingImages(config, dataset, dataset.train, None)
+  initialize_from_data(make_state(config, dataset.image_shape), start)
   assert counted == [images]

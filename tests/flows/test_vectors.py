@@ -10,7 +10,7 @@ import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf import bijectors, flows
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.keras import FlowModel
 from tests.bijectors.test_bijectors_all import log_det_by_autodiff
 
@@ -42,7 +42,7 @@ def test_a_new_flow_is_the_normal_distribution_of_each_column():
 
 def test_a_training_of_a_new_flow_starts_from_the_units_of_all_rows():
   flow, data = tiny(dtype='float64'), rows().astype(np.float64)
-  flow.fit(types.SimpleNamespace(labels=None, seed=0, trained=lambda n=None: (data[:n], None)))
+  flow.initialize(types.SimpleNamespace(labels=None, seed=0, trained=lambda n=None: (data[:n], None)))
   expected = scipy.stats.norm(data.mean(axis=0), data.std(axis=0)).logpdf(data).sum(axis=1)
   np.testing.assert_allclose(flow.log_prob(data), expected, rtol=1e-10)
 

@@ -41,7 +41,7 @@ def main() -> None:
     shutil.copytree(run, FOLDER / 'run', ignore=unused)
   flow = fg.runs.load_run(FOLDER / 'run').generator
   fg.keras.FlowModel(flow).save(FOLDER / 'flow.keras')
-  fg.runs.pack(FOLDER / 'run', FOLDER / 'packed.zip')
+  fg.export.pack(FOLDER / 'run', FOLDER / 'packed.zip')
   write_numbers(flow)
 
 

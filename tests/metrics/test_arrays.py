@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics.arrays import check_images, map_batches, standard_error, weights_hash
 
 

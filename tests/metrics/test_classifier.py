@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics import classifier as classifier_module
 from flowgan_tf.metrics.classifier import CLASSIFIERS, load_classifier
 from flowgan_tf.metrics.scores import inception_score, mode_score

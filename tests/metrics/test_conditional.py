@@ -8,8 +8,8 @@ import scipy.linalg
 import scipy.stats
 import tensorflow as tf
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics.conditional import class_distances, consistency, label_agreement, psnr, sample_spread, ssim
 
 

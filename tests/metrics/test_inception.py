@@ -11,8 +11,8 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import dequantize, tfds
-from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import inception as inception_module
 from flowgan_tf.metrics.inception import Inception, load_inception
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import StoredImages, dequantize
-from flowgan_tf.errors import UsageError
 from flowgan_tf.metrics import neighbors
 from flowgan_tf.metrics.neighbors import nearest_neighbors
 

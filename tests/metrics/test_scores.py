@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from scipy import linalg, special, stats
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics.scores import (
   FeatureStatistics,
   feature_statistics,

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy.spatial.distance import cdist
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics import variety
 from flowgan_tf.metrics.variety import near_copies, nearest_distances, prdc
 

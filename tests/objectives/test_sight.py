@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import logit
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.objectives.sight import see
 from flowgan_tf.runs.config import validate

@@ -19,7 +19,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
 
-from flowgan_tf import programs, progress
+from flowgan_tf import programs
+from flowgan_tf.base import progress
 from flowgan_tf.programs import command, options
 from tests import processes
 from tests.tiny import write_images

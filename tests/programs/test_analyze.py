@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
-from flowgan_tf.errors import UsageError
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Analysis, Settings, setting
 from flowgan_tf.study.summary import read_summary

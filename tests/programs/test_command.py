@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.programs import command, start
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.folder import Description, write_description

@@ -49,7 +49,7 @@ def test_what_is_reported_and_kept(workdir):
 
 def test_one_checkpoint_and_the_likelihood_alone(workdir):
   before = read_evaluation(workdir)
-  with mock.patch('flowgan_tf.cores.compute_parts') as computed_in_parts:
+  with mock.patch('flowgan_tf.devices.compute_parts') as computed_in_parts:
     outcome = call('evaluate', workdir, '--checkpoint=best_score', '--samples=0')
   assert outcome.status == 0 and 'NLL' in outcome.out and 'FID' not in outcome.out
   computed_in_parts.assert_called_once_with()
@@ -87,7 +87,7 @@ def test_mistakes(workdir, tmp_path, monkeypatch):
 def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch):
   before = (workdir / 'evaluation.json').read_bytes()
   # The integral takes half of the time; other tests check it.
-  monkeypatch.setattr('flowgan_tf.soundness.densities.check_total', lambda *_: [])
+  monkeypatch.setattr('flowgan_tf.checks.densities.check_total', lambda *_: [])
   outcome = call('evaluate', workdir, '--check', '--check_images=3')
   assert outcome.status == 0 and 'log-determinant, Jacobian' in outcome.out, outcome
   assert re.search(r'\nnice: no mistake found by 1\d checks\.\nNot checked: whether samples follow .*\n$', outcome.out)
@@ -102,7 +102,7 @@ def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch)
 
 def test_what_is_checked_is_what_the_flags_say(workdir):
   found = mock.Mock(sound=True)
-  with mock.patch('flowgan_tf.soundness.check', return_value=found) as check:
+  with mock.patch('flowgan_tf.checks.check', return_value=found) as check:
     call('evaluate', workdir, '--check', '--checkpoint=latest', '--split=validation', '--check_images=3')
   flow, images = check.call_args.args
   np.testing.assert_array_equal(images, data.load('digits').validation.images[:3])

@@ -5,8 +5,8 @@ from unittest import mock
 
 import pytest
 
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import read_record, write_record
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import read_record, write_record
 from flowgan_tf.study.summary import read_summary
 from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names
 from tests.tiny import write_images
@@ -166,7 +166,7 @@ def test_the_help_leaves_out_what_the_sweep_decides():
 
 @pytest.mark.parametrize('generator', ['nice', 'jet'])
 def test_cores_compute_parts_as_in_a_single_training(images, tmp_path, generator):
-  compute_parts = mock.patch('flowgan_tf.cores.compute_parts')
+  compute_parts = mock.patch('flowgan_tf.devices.compute_parts')
   with compute_parts as begun, mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')):
     call('sweep', f'--generator={generator}', '--nojit', f'--dataset={images}', f'--workdir={tmp_path}')
   assert begun.called == (generator == 'jet')

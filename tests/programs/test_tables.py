@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.export.packing import pack
 from flowgan_tf.runs.log import read_metrics
-from flowgan_tf.runs.packing import pack
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.training import train
 from tests.programs.conftest import assert_one_line, call

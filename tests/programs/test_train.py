@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.runs.config import training_changes
 from flowgan_tf.runs.folder import read_description

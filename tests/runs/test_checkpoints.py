@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs import checkpoints as runs_checkpoints
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.folder import available, latest_step

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows import GENERATORS
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.runs.config import (

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.folder import (
   count_rollback,
   exclusive,

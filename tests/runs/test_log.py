@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flowgan_tf import progress
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base import progress
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.log import RunLog, read_metrics
 
 TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import flowgan_tf as fg
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs import pretrained
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity
@@ -24,7 +24,7 @@ FILE = pathlib.Path(pretrained.__file__).parent.parent / 'pretrained' / 'mnist.z
 @pytest.fixture
 def packed(run, tmp_path, monkeypatch):
   """A tiny run in the place of the pretrained flows, and the folder `runs` in an empty folder."""
-  sha256 = fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  sha256 = fg.export.pack(run[0], tmp_path / 'tiny.zip')
   monkeypatch.setattr(pretrained, '_FOLDER', tmp_path)
   monkeypatch.setattr(pretrained, 'PRETRAINED', {'tiny': sha256})
   monkeypatch.setattr(pretrained, '_UNPACKED', {'tiny': pretrained.hashes(tmp_path / 'tiny.zip')})
@@ -61,7 +61,7 @@ def test_the_numbers_of_a_prior_are_packed_in_half_precision(config, dataset, tm
   prior = state.ema.distribution
   prior.prototypes.assign(np.random.default_rng(0).uniform(size=prior.prototypes.shape))
   save(workdir, state)
-  fg.runs.pack(workdir, tmp_path / 'mixture.zip')
+  fg.export.pack(workdir, tmp_path / 'mixture.zip')
   zipfile.ZipFile(tmp_path / 'mixture.zip').extractall(tmp_path / 'packed')
   packed = load_run(tmp_path / 'packed').generator.distribution
   for old, new in ((prior.means, packed.means), (prior.prototypes, packed.prototypes)):
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_is_not_in_the_file_is_refused(packed):
 
 def test_a_run_is_packed_into_the_same_bytes_each_time(run, tmp_path):
   """Even if the process has made other layers before, which count in the names of variables."""
-  first, second = (fg.runs.pack(run[0], tmp_path / f'{name}.zip') for name in ('first', 'second'))
+  first, second = (fg.export.pack(run[0], tmp_path / f'{name}.zip') for name in ('first', 'second'))
   assert first == second == hashlib.sha256((tmp_path / 'second.zip').read_bytes()).hexdigest()
   with zipfile.ZipFile(tmp_path / 'second.zip') as archive:
     found = {(file.date_time, file.external_attr, file.compress_type) for file in archive.infolist()}
@@ -164,7 +164,7 @@ def test_a_packed_run_names_where_its_training_started(run, tmp_path):
   edit_record(run[0] / 'config.json', lambda record: record.update(init=state))
   edit_record(run[0] / 'config.json', lambda record: record['config'].update(init_from='/home/me/runs/first'))
   save(*run)
-  fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  fg.export.pack(run[0], tmp_path / 'tiny.zip')
   zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
   found = read_description(tmp_path / 'packed')
   assert found.config.init_from == found.init['run'] == 'runs/first'
@@ -175,7 +175,7 @@ def test_a_packed_run_names_where_its_training_started(run, tmp_path):
 @pytest.mark.parametrize('checkpoint', ['latest', 'best_nll'])
 def test_the_checkpoint_that_is_packed_is_the_named_one(run, tmp_path, checkpoint):
   save(*run)
-  fg.runs.pack(run[0], tmp_path / 'tiny.zip', checkpoint)
+  fg.export.pack(run[0], tmp_path / 'tiny.zip', checkpoint)
   zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
   assert load_run(tmp_path / 'packed').checkpoint == checkpoint
 
@@ -183,7 +183,7 @@ def test_the_checkpoint_that_is_packed_is_the_named_one(run, tmp_path, checkpoin
 def test_a_packed_run_does_not_say_where_its_plugins_were(run, tmp_path):
   edit_record(run[0] / 'config.json', lambda record: record.update(plugins={'tests.tiny': '/home/me/parts'}))
   fg.runs.trust(run[0])
-  fg.runs.pack(run[0], tmp_path / 'tiny.zip')
+  fg.export.pack(run[0], tmp_path / 'tiny.zip')
   zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
   assert read_description(run[0]).plugins and read_description(tmp_path / 'packed').plugins is None
 
@@ -196,7 +196,7 @@ def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
   save(workdir, state)
   weights.assign(before)
   with pytest.raises(UsageError, match=r'run: a value of .* is not finite or too large for float16$'):
-    fg.runs.pack(workdir, tmp_path / 'tiny.zip')
+    fg.export.pack(workdir, tmp_path / 'tiny.zip')
 
 
 def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):

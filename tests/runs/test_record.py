@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import read_record, write_record
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import read_record, write_record
 from flowgan_tf.runs import load_data, load_run, record, trust
 from flowgan_tf.runs.folder import read_description
 from tests.tiny import FACTS, edit_record

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints

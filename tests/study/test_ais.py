@@ -7,7 +7,7 @@ import tensorflow_probability as tfp
 from scipy import stats
 
 from flowgan_tf import flows
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics import annealing
 from flowgan_tf.study import AnnealedImportanceSampler
 from flowgan_tf.study.ais import Ais, AisEstimate

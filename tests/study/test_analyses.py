@@ -2,8 +2,8 @@
 
 import pytest
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display.tables import Row
-from flowgan_tf.errors import UsageError
 from flowgan_tf.study import ANALYSES, Subject
 from tests.summaries import kde, outliers
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data, flows
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import ANALYSES, Subject, analyze, read_summary, studying
 from flowgan_tf.study import analysis as module

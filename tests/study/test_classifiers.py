@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.metrics.scores import mode_score
 from flowgan_tf.study import Subject
 from flowgan_tf.study.classifiers import Classifiers

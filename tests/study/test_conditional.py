@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy import special, stats
 
 from flowgan_tf import flows
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows import MixturePrior
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.study import (

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import integrate, stats
 from scipy.spatial.distance import cdist
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.objectives import DIVERGENCES
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.study import Subject

@@ -3,8 +3,8 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display import plots
-from flowgan_tf.errors import UsageError
 from flowgan_tf.study import GaussianMixture, Study, Subject
 from flowgan_tf.study.gmm import Gmm, winning_range
 from tests.summaries import gmm, summary

@@ -7,7 +7,7 @@ import scipy.stats
 import sklearn.datasets
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.objectives import dcgan_critic
 from flowgan_tf.runs.run import make_critic
 from flowgan_tf.study import critic_distances

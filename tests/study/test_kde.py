@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.neighbors import KernelDensity
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.study import GaussianMixture, kde
 from flowgan_tf.study.kde import Kde
 

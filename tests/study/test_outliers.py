@@ -5,8 +5,8 @@ import pytest
 import scipy.stats
 
 from flowgan_tf import data
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display import plots
-from flowgan_tf.errors import UsageError
 from flowgan_tf.study.outliers import Outliers
 from tests.summaries import outliers, summary
 from tests.tiny import write_images

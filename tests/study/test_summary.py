@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from flowgan_tf.errors import UsageError
-from flowgan_tf.files import write_record
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.files import write_record
 from flowgan_tf.study import read_summary, summarize
 from tests.summaries import evaluated, kde, summary
 from tests.tiny import edit_record

@@ -6,12 +6,12 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from flowgan_tf import data
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import labels as few_labels
-from flowgan_tf.errors import UsageError
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.runs.run import data_of
-from flowgan_tf.training.start import TrainingStart, start_from_data
+from flowgan_tf.training.initialization import TrainingImages, initialize_from_data
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 
@@ -25,7 +25,7 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   config.batch_size, config.jit = 12, False
   dataset = data_of(config)
   state = TrainState(config, dataset.image_shape, make_objective(config), None, dataset.condition)
-  start_from_data(state, TrainingStart(config, dataset, dataset.train, dataset.train.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, dataset.train.labels))
   for i, variable in enumerate(state.generator.trainable_variables):
     variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
   images = data.dequantize(dataset.train.images[:12], dataset.levels, 0)
@@ -71,9 +71,9 @@ def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
   dataset = data_of(config)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   given = np.repeat([*range(10), -1], 5)
-  start_from_data(state, TrainingStart(config, dataset, dataset.train, given))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, given))
   np.testing.assert_allclose(state.generator.class_probs, np.full(10, 0.1), rtol=1e-6)
-  start_from_data(state, TrainingStart(config, dataset, dataset.train, dataset.train.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, dataset.train.labels))
   np.testing.assert_allclose(state.ema.class_probs, np.bincount(dataset.train.labels) / 1437, rtol=1e-6)
 
 
@@ -139,5 +139,5 @@ def test_hidden_labels_do_not_keep_bijectors_from_their_data():
   dataset = data_of(config)
   hidden = data.hide_labels(dataset.train, 100, 10)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
-  start_from_data(state, TrainingStart(config, dataset, hidden, hidden.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, hidden, hidden.labels))
   assert not any(part.is_new for part in state.ema.submodules if hasattr(part, 'is_new'))

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.configs import digits
-from flowgan_tf.errors import UsageError
+from flowgan_tf.devices.replicas import SINGLE
 from flowgan_tf.metrics.likelihood import Likelihood
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.replicas import SINGLE
 from flowgan_tf.runs.folder import available, read_description
 from flowgan_tf.runs.log import RunLog, read_metrics
 from flowgan_tf.runs.run import load_run
@@ -155,7 +155,7 @@ def test_a_training_sees_the_labels_that_are_given_or_have_spread(stubbed, tmp_p
   config = make_config(settings, objective='mle', cache_dir=str(tmp_path / 'cache'))
   config.dataset = write_images(tmp_path / 'images.npz', labels=True)
   dataset, seen, of_start = loop.data_of(config), [], []
-  monkeypatch.setattr(loop, 'start_from_data', lambda state, start: of_start.append(start.labels))
+  monkeypatch.setattr(loop, 'initialize_from_data', lambda state, start: of_start.append(start.labels))
   monkeypatch.setattr(
     loop.data, 'spread_labels', lambda split: dataclasses.replace(split, labels=np.maximum(split.labels, 0))
   )
@@ -463,7 +463,9 @@ def test_an_interrupted_start_from_another_run_logs_step_zero_once(stubbed, whol
   ],
 )
 def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(config, tmp_path, monkeypatch, settings, said):
-  monkeypatch.setattr('flowgan_tf.errors.os.sysconf', {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 4 * 50_000 * 16 - 1}.get)
+  monkeypatch.setattr(
+    'flowgan_tf.base.errors.os.sysconf', {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 4 * 50_000 * 16 - 1}.get
+  )
   monkeypatch.setattr(loop, 'make_replicas', lambda name: types.SimpleNamespace(count=3) if name else SINGLE)
   config.update_from_flattened_dict(settings)
   with pytest.raises(UsageError, match=said):

@@ -19,17 +19,17 @@ from tensorflow_probability import distributions as tfd
 
 from flowgan_tf.bijectors import AffineCoupling, masks
 from flowgan_tf.data import Batch, Condition
+from flowgan_tf.devices.replicas import SINGLE, draw, gather, make_replicas, mean, share
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import Flow
 from flowgan_tf.objectives.objective import make_objective
-from flowgan_tf.replicas import SINGLE, draw, gather, make_replicas, mean, share
 from flowgan_tf.training import state as states
 from flowgan_tf.training.state import TrainState
 from flowgan_tf.training.step import TrainStep
 from tests import processes
+from tests.devices.test_replicas import start_workers
 from tests.processes import TINY, start_program, start_training, status_of, wait_for_records
-from tests.test_replicas import start_workers
 from tests.tiny import IMAGE_SHAPE, images_for, make_config, write_images
 from tests.training.trainings import checkpoint_of, records_of
 

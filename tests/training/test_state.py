@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.errors import UsageError
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.run import make_generator
 from flowgan_tf.training.optimizers import FusedAdam
 from tests.tiny import IMAGE_SHAPE, make_config, make_state
@@ -26,7 +26,7 @@ def test_a_training_needs_more_memory_than_its_generator(monkeypatch):
   config = make_config(objective='mle')
   count = sum(v.shape.num_elements() for v in make_generator(config, IMAGE_SHAPE).trainable_variables)
   sizes = {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 16 * count - 1}
-  monkeypatch.setattr('flowgan_tf.errors.os.sysconf', sizes.get)
+  monkeypatch.setattr('flowgan_tf.base.errors.os.sysconf', sizes.get)
   make_generator(config, IMAGE_SHAPE)
   with pytest.raises(UsageError, match=r'^weights, their average and the moments of Adam must fit into'):
     make_state(config)

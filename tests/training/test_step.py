@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import objectives
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Batch
-from flowgan_tf.errors import UsageError
 from flowgan_tf.flows import fit_bijectors
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule

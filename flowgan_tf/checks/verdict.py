@@ -1,0 +1,127 @@
+"""One call that checks whether a log-likelihood is right."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from flowgan_tf.base.errors import check as check_argument
+from flowgan_tf.base.errors import check_integer
+from flowgan_tf.base.progress import Task
+from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.checks import densities, images
+from flowgan_tf.checks.bijections import check_bijector, target_part, wrong_shapes
+from flowgan_tf.checks.finding import Finding, Report
+from flowgan_tf.checks.target import Target
+from flowgan_tf.data import dequantize
+from flowgan_tf.flows.checks import NOT_DEQUANTIZED, check_events, on_grey_levels
+
+_VALUES = 8  # values at which most checks are made
+_SAMPLES = 256
+
+
+@clearing_caches()
+@np.errstate(invalid='ignore', over='ignore')  # Infinite densities are findings, not warnings.
+def check(
+  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector,
+  images: np.ndarray | tf.Tensor | None = None,
+  *,
+  condition: Any = None,
+  levels: int | None = None,
+  seed: int = 0,
+) -> Report:
+  """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong.
+
+  It compares log-determinants with Jacobians by automatic differentiation, the two directions with each other, and
+  `log_prob` with prior and bijector and with float64. In up to three dimensions it integrates the density. It does not
+  compare samples with the density. docs/check.md lists all checks, what they allow, and what is not checked.
+
+  Args:
+    flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; or a bijector.
+    images: Values `[n, *event_shape]` to check it at: floats, or grey levels as ints, to which uniform noise is added.
+      By default they are samples of `flow`; a bijector has none and needs floats.
+    condition: What a conditional flow is given: one condition for all values, or one for each. A flow with classes
+      takes the most probable one by default.
+    levels: Number of grey levels of the images, by default 256 for ints.
+    seed: Non-negative seed of samples and noise.
+
+  Returns:
+    A `Report`. It prints as a table with a verdict. Its `sound` is False if a check failed. If it is True, there may
+    still be mistakes that no check looks for.
+
+  Raises:
+    UsageError: If `flow` is none of these, a bijector gets no floats, the values have another shape, or an argument is
+      out of range.
+  """
+  check_integer('seed', seed, 0)
+  if levels is not None:
+    check_integer('levels', levels, 2)
+  target = Target(flow, condition)
+  before = [(variable, variable.numpy()) for variable in flow.variables if not variable.trainable]
+  try:
+    with Task(f'checking {target.name}'):
+      return Report(target.name, _findings(target, images, levels, seed))
+  finally:
+    for variable, value in before:  # A batch norm in training mode has moved its statistics.
+      variable.assign(value)
+
+
+def _findings(target: Target, given: Any, levels: int | None, seed: int) -> list[Finding]:
+  found: list[Finding] = []
+  grey: Any = None
+  if given is None:
+    expected = 'given, as a bijector does not say which values it takes'
+    check_argument('images', None, expected, target.distribution is not None)
+  else:
+    are_images = target.takes_images(np.asarray(given), levels)
+    given, grey = _as_values(target, given, levels, seed, are_images)
+    if are_images:
+      found += images.check_values(given, levels)
+      if on_grey_levels(given, levels).all():
+        warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
+  values, inside = given, given is not None and (target.interval is None or (given.min() >= 0 and given.max() <= 1))
+  if not inside:
+    values = np.asarray(target.sample(_VALUES, seed))
+  target, first = target.at(values), tf.constant(values[:_VALUES])
+  if target.bijector is not None:
+    for each in filter(None, (target, target.wide)):
+      points = tf.cast(first, each.distribution.dtype) if each.distribution is not None else first
+      part = target_part(each, points)
+      if wrong := list(wrong_shapes(part)):
+        return [*found, *wrong]
+      found += check_bijector(part, only_round_trips=each is target and target.wide is not None)
+  if target.distribution is not None:
+    found += densities.check_density(target, first, seed)
+    log_prob = target.log_prob(values)
+    found.append(images.check_finite(log_prob, target.interval is not None))
+    samples = target.sample(_SAMPLES, seed)
+    if target.interval is not None:
+      found += images.check_support(target, first, np.asarray(samples))
+    if grey is not None:
+      levels_of, count = grey
+      found += images.check_noise(target, levels_of, count, seed)
+    if inside:
+      found.append(images.check_ranks(log_prob, target.log_prob(samples)))
+  return found
+
+
+def _as_values(target, given, levels, seed, are_images):
+  """Returns floats `[n, ...]`, and their grey levels with the number of levels, or None if they have none."""
+  values = np.asarray(given)
+  check_argument('images', values.shape, 'one or more', values.ndim > 0 and len(values) > 0)
+  dtype = target.distribution.dtype.as_numpy_dtype if target.distribution is not None else values.dtype
+  grey = None
+  if np.issubdtype(values.dtype, np.integer) and are_images:
+    levels = levels or 256
+    grey, values = (values, levels), dequantize(values, levels, seed)
+  elif levels is not None and are_images:
+    grey = np.clip(np.floor(values * levels), 0, levels - 1).astype(np.int64), levels
+  suits = target.distribution is not None or np.issubdtype(dtype, np.floating)
+  check_argument('images', dtype, 'floats, as a bijector does not say what it takes', suits)
+  if target.event_shape is not None:
+    check_events('images', values, target.event_shape, 'n')
+  return values.astype(dtype), grey

@@ -1,0 +1,83 @@
+"""How a part declares its settings."""
+
+import dataclasses
+
+import pytest
+
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.plugins import Registry
+from flowgan_tf.base.settings import POSITIVE, Settings, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Toy(Settings):
+  """Settings of all kinds."""
+
+  lambda_: float = setting(0.5, 'A number.', must=POSITIVE)
+  few: int = setting(3, 'An integer.', 2, 5)
+  left_open: float | None = setting(None, 'A number, or nothing.', kind=float)
+  colour: str = setting('red', 'A name.', choices=Registry('colour', 'a text', lambda _: True, {'red': 1, 'blue': 2}))
+  even: int = setting(0, 'An even number.', must=('even', lambda v: v % 2 == 0))
+  share: float = setting(0.5, 'A number.', 0, 1)
+  count: int = setting(0, 'An integer.')
+  low: float = setting(-1.0, 'A number.', maximum=0.0)
+  names: tuple[str, ...] = setting(('a',), 'Names.', must=('not empty', lambda v: len(v) > 0))
+
+
+def test_settings_are_taken_out_of_more_by_their_names():
+  made = Toy.of(
+    {'lambda': 2.0, 'few': 5, 'left_open': 1.5, 'colour': 'blue', 'even': 4, 'other': 'x'}
+    | {'share': 1, 'count': -2, 'low': 0.0, 'names': ['b']}
+  )
+  assert dataclasses.astuple(made) == (2.0, 5, 1.5, 'blue', 4, 1, -2, 0.0, ['b'])
+  names = ['lambda', 'few', 'left_open', 'colour', 'even', 'share', 'count', 'low', 'names']
+  assert [name for name, _ in Toy.fields()] == names
+  Toy(left_open=None)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'expected'),
+  [
+    ('lambda_', 0.0, '`lambda` must be a positive number'),
+    ('lambda_', float('nan'), '`lambda` must be a positive number'),
+    ('lambda_', True, '`lambda` must be a number'),
+    ('few', 6, '`few` must be an integer from 2 to 5'),
+    ('few', None, '`few` must be an integer'),
+    ('left_open', 1e39, '`left_open` must be 0 or a finite number'),
+    ('colour', 'green', '`colour` must be one of red, blue'),
+    ('colour', 'no_such_module:green', '`colour` no_such_module:green needs the Python module no_such_module'),
+    ('even', 3, '`even` must be even'),
+    ('share', 1.5, '`share` must be a finite number from 0 to 1. Got: 1.5'),
+    ('share', float('nan'), '`share` must be a finite number from 0 to 1'),
+    ('low', 0.1, '`low` must be a finite number of at most 0.0'),
+    ('left_open', float('nan'), '`left_open` must be a finite number. Got'),
+    ('count', 0.5, '`count` must be an integer'),
+    ('names', [], '`names` must be not empty'),
+  ],
+)
+def test_a_wrong_value_is_named(name, value, expected):
+  with pytest.raises(UsageError, match=f'^{expected}'):
+    Toy(**{name: value})
+
+
+@pytest.mark.parametrize(
+  ('declare', 'expected'),
+  [
+    (lambda: setting(0, 'An integer.', 1, 3), '`few` must be an integer from 1 to 3. Got: 0'),
+    (lambda: setting(-0.1, 'A number.', 0), '`few` must be a finite number of at least 0. Got: -0.1'),
+    (lambda: setting('red', 'A name.', choices=('blue',)), '`few` must be one of blue'),
+    (lambda: setting(None, 'A number.'), '`kind` must be bool, int, float, str or tuple; a default of None needs one'),
+    (lambda: setting('red', 'A name.', 3), '`minimum` must be left out, like `maximum`, for a str. Got: 3'),
+  ],
+)
+def test_a_wrong_declaration_is_refused(declare, expected):
+  with pytest.raises(UsageError, match=f'^{expected}'):
+    dataclasses.make_dataclass('Wrong', [('few', int, declare())], bases=(Settings,), frozen=True, kw_only=True)
+
+
+def test_the_default_of_a_float_is_one():
+  """A flag for integers would refuse 0.5."""
+  with pytest.raises(UsageError, match=r'^`weight` must be a float such as 0\.0\. Got: 0\.'):
+
+    class Wrong(Settings):
+      weight: float = setting(0, 'A weight.')

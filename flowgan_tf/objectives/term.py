@@ -48,6 +48,9 @@ class Drawn:
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
   fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n, ...]`.
   real_outputs: tf.Tensor | None = None  #: The critic's outputs at the images, if a term `needs_real_outputs`.
+  #: Real images `[n, ...]` of the generator's update; this replica's share. Numbers that are not linear in means over
+  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.replicas.mean`.
+  images: tf.Tensor | None = None
   progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
 
 

@@ -223,7 +223,7 @@ class TrainStep:
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      drawn: dict[str, Any] = {'generator': state.generator, 'condition': batch.condition}
+      drawn: dict[str, Any] = {'generator': state.generator, 'images': batch.images, 'condition': batch.condition}
       if self._needs_means:
         drawn['means'] = self._means(*batch)
       if self._draws_samples:

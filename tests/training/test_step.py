@@ -275,6 +275,29 @@ def test_the_loss_counts_how_far_samples_are_from_their_noise(bins):
   np.testing.assert_allclose(metrics['transport'], costs.mean(), rtol=1e-4)
   np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + 6 * costs.mean(), rtol=1e-4)
   metrics = step(images_for(config))
+class Moments(objectives.Term):
+  """The squared differences between the means, and between the standard deviations, of images and of samples."""
+
+  needs_samples = True
+
+  def loss(self, drawn):
+    moments = tf.reduce_mean, tf.math.reduce_std
+    loss = sum(tf.reduce_mean((of(drawn.images, axis=0) - of(drawn.samples, axis=0)) ** 2) for of in moments)
+    return loss, {'moments': loss}
+
+
+@pytest.mark.parametrize('objective', ['mle', 'hybrid'])
+def test_a_term_compares_samples_with_the_images_of_the_generators_update(objective):
+  config = make_config({'nice.initial_weights': 'paper'}, objective=objective, critic_steps=2)
+  state, images = make_state(config), images_for(config)
+  step = TrainStep(state, objectives.Objective((*make_objective(config).terms, Moments(None, {}))), config)
+  seed = stateless_seed(config.seed, Purpose.GENERATOR, tf.constant(0, tf.int64))
+  of_samples, of_images = state.generator.sample(8, seed=seed).numpy(), images.numpy()[-8:]
+  expected = np.mean((of_images.mean(axis=0) - of_samples.mean(axis=0)) ** 2)
+  expected += np.mean((of_images.std(axis=0) - of_samples.std(axis=0)) ** 2)
+  np.testing.assert_allclose(step(images)['moments'], expected, rtol=1e-4)
+
+
   weight = 6 / math.sqrt(2)
   np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
 

@@ -20,13 +20,6 @@ from flowgan_tf.objectives.transport import Transport
 
 OBJECTIVES = ('mle', 'adversarial', 'hybrid')
 
-# What a loss may use and is None without what the term or the objective must have.
-_NONE_WITHOUT = {
-  'samples': '`samples` and `noise` without `needs_samples = True`',
-  'fake_outputs': '`fake_outputs` without a critic',
-  'real_outputs': '`real_outputs` without `needs_real_outputs = True`',
-}
-
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
   'terms',
@@ -116,29 +109,11 @@ class Objective:
     loss = tf.constant(0.0)
     metrics: dict[str, tf.Tensor] = {}
     for term in self.terms:
-      value, found = _loss_of(term, drawn)
-      loss += value
-      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), metrics)
+      value, found = term.loss(drawn)
+      loss += tf.cast(as_floats(term, '`loss` returns a loss', value, tf.TensorShape([])), tf.float32)
+      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), OF_LOG | metrics.keys())
       metrics |= {name: tf.cast(number, tf.float32) for name, number in numbers.items()}
-      if taken := found.keys() & OF_LOG:
-        raise UsageError(f'`terms` must not log a number by a name of ours. Got: {", ".join(sorted(taken))}.', 'terms')
     return loss, metrics | {'loss': loss}
-
-
-def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, Any]]:
-  """Returns the loss of a term and its numbers, which may come from outside of the package."""
-  name = type(term).__name__
-  try:
-    found = term.loss(drawn)
-  except (AttributeError, TypeError, ValueError) as error:
-    missing = ', '.join(said for part, said in _NONE_WITHOUT.items() if getattr(drawn, part) is None)
-    if not missing or 'None' not in str(error):
-      raise
-    said = f'`terms` must not use what is None here: {missing}. Got: {name}, whose loss fails ({error}).'
-    raise UsageError(said, 'terms') from error
-  expected = 'terms whose `loss` returns a pair of a scalar and a dict of scalars to log'
-  check('terms', f'{name}, whose loss returns {found}', expected, isinstance(found, tuple) and len(found) == 2)
-  return tf.cast(as_floats(f'{name}, whose `loss` returns a loss', found[0], tf.TensorShape([])), tf.float32), found[1]
 
 
 def make_objective(config: Mapping[str, Any]) -> Objective:

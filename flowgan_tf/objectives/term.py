@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flowgan_tf.base.errors import UsageError, check
@@ -40,6 +40,9 @@ class Drawn:
   """What a step has drawn for the terms. What no term needs is left out."""
 
   generator: Generator | None = None  #: The generator that is trained.
+  #: Real images `[n, ...]` of the generator's update; this replica's share. Numbers that are not linear in means over
+  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.replicas.mean`.
+  images: tf.Tensor | None = None
   condition: tf.Tensor | None = None  #: The conditions of images and samples.
   means: Mapping[str, tf.Tensor] = dataclasses.field(
     default_factory=dict
@@ -48,9 +51,6 @@ class Drawn:
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
   fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n, ...]`.
   real_outputs: tf.Tensor | None = None  #: The critic's outputs at the images, if a term `needs_real_outputs`.
-  #: Real images `[n, ...]` of the generator's update; this replica's share. Numbers that are not linear in means over
-  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.replicas.mean`.
-  images: tf.Tensor | None = None
   progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
 
 
@@ -96,7 +96,7 @@ class Term(abc.ABC):
     """Returns real numbers of each image, `[n]`, by name; `Drawn.means` has their means.
 
     Parts of a batch are computed on different cores, and XLA may compile this, so that it has to treat each image by
-    itself. A step raises a `UsageError` if the numbers have another shape or are not real.
+    itself. A step raises a `UsageError` if the numbers have another shape or are complex.
     """
     return {}
 
@@ -109,35 +109,30 @@ class Term(abc.ABC):
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Returns the weighted scalar that is added to the loss, and scalars to log by name, before weighting.
 
-    Both are real, and become float32. An objective raises a `UsageError` for anything else.
+    Both are real, and become float32. An objective raises a `UsageError` for other shapes, for complex numbers, and for
+    names that the log or another term has.
     """
 
 
 def own_numbers(
-  term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Mapping[str, tf.Tensor]
+  term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Collection[str]
 ) -> dict[str, tf.Tensor]:
-  """Returns what a method of a term has found, as floats by name; refuses other shapes and names of other terms."""
-  returned = f'{type(term).__name__}, whose `{method}` returns'
-  check('terms', f'{returned} {found}', 'terms that return numbers by name, a dict', isinstance(found, Mapping))
-  wrong = [name for name in found if not isinstance(name, str)]
-  check('terms', f'{returned} numbers named {wrong}', 'terms that name their numbers by texts', not wrong)
-  if taken := found.keys() & others.keys():
-    raise UsageError(
-      f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'
-    )
-  return {name: as_floats(f'{returned} {name}', value, shape) for name, value in found.items()}
+  """Returns what a method of a term has found, as floats by name; refuses other shapes and the names of others."""
+  if taken := sorted(found.keys() & set(others)):
+    said = f'`terms` must give their numbers names that nothing else has. Got: {", ".join(taken)} of'
+    raise UsageError(f'{said} {type(term).__name__}.', 'terms')
+  return {name: as_floats(term, f'`{method}` returns {name}', value, shape) for name, value in found.items()}
 
 
-def as_floats(what: str, value: Any, shape: tf.TensorShape) -> tf.Tensor:
-  """Converts real numbers of a term to a tensor of floats of a shape, `[]` or `[n]`; `what` names them in an error."""
-  try:
-    tensor = tf.convert_to_tensor(value)
-    dtype, got = tensor.dtype, f'{tensor.dtype.name} of shape {tensor.shape}'
-    holds = (dtype.is_floating or dtype.is_integer or dtype.is_bool) and tensor.shape.is_compatible_with(shape)
-  except (TypeError, ValueError):
-    got, holds = repr(value), False
-  expected = 'one real number for each image' if shape.rank else 'real scalars'
-  check('terms', f'{what} as {got}', f'terms that return {expected}, of shape {shape}', holds)
+def as_floats(term: Term, returned: str, value: Any, shape: tf.TensorShape) -> tf.Tensor:
+  """Returns numbers of a term as a tensor of floats.
+
+  Other shapes would be broadcast in silence, and complex numbers would lose their imaginary part.
+  """
+  tensor = tf.convert_to_tensor(value)
+  got = f'{type(term).__name__}, whose {returned} as {tensor.dtype.name} of shape {tensor.shape}'
+  holds = tensor.shape.is_compatible_with(shape) and not tensor.dtype.is_complex
+  check('terms', got, f'terms that return real numbers of shape {shape}', holds)
   return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float32)
 
 

@@ -63,17 +63,13 @@ class PerImage(objectives.Term):
 def test_what_a_term_returns_of_images_is_checked(monkeypatch):
   config = make_config(objective='mle')
   step = TrainStep(make_state(config), objectives.Objective((PerImage(None, {}),)), config)
-  each, texts = r'return one real number for each image, of shape \(8,\)', 'name their numbers by texts'
-  for returned, expected, got in (
-    (lambda x: {'toy': tf.reduce_mean(x)}, each, r'toy as float32 of shape \(\)'),
-    (lambda x: {'toy': x[:, 0, 0]}, each, r'toy as float32 of shape \(8, 1\)'),
-    (lambda x: {'toy': tf.cast(x[:, 0, 0, 0], tf.complex64)}, each, r'toy as complex64 of shape \(8,\)'),
-    (lambda x: {'toy': 'a text'}, each, r'toy as string of shape \(\)'),
-    (lambda x: {5: x[:, 0, 0, 0]}, texts, r'numbers named \[5\]'),
-    (lambda x: x[:, 0, 0, 0], 'return numbers by name, a dict', '[^\n]*'),
+  for returned, got in (
+    (lambda x: {'toy': tf.reduce_mean(x)}, r'float32 of shape \(\)'),
+    (lambda x: {'toy': x[:, 0, 0]}, r'float32 of shape \(8, 1\)'),
+    (lambda x: {'toy': tf.cast(x[:, 0, 0, 0], tf.complex64)}, r'complex64 of shape \(8,\)'),
   ):
     monkeypatch.setattr(PerImage, 'returned', staticmethod(returned), raising=False)
-    said = rf"^`terms` must be terms that {expected}\. Got: 'PerImage, whose `of_images` returns {got}'\.$"
+    said = rf"return real numbers of shape \(8,\)\. Got: 'PerImage, whose `of_images` returns toy as {got}'\.$"
     with pytest.raises(UsageError, match=said):
       step(images_for(config))
 
@@ -275,6 +271,10 @@ def test_the_loss_counts_how_far_samples_are_from_their_noise(bins):
   np.testing.assert_allclose(metrics['transport'], costs.mean(), rtol=1e-4)
   np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + 6 * costs.mean(), rtol=1e-4)
   metrics = step(images_for(config))
+  weight = 6 / math.sqrt(2)
+  np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
+
+
 class Moments(objectives.Term):
   """The squared differences between the means, and between the standard deviations, of images and of samples."""
 
@@ -296,10 +296,6 @@ def test_a_term_compares_samples_with_the_images_of_the_generators_update(object
   expected = np.mean((of_images.mean(axis=0) - of_samples.mean(axis=0)) ** 2)
   expected += np.mean((of_images.std(axis=0) - of_samples.std(axis=0)) ** 2)
   np.testing.assert_allclose(step(images)['moments'], expected, rtol=1e-4)
-
-
-  weight = 6 / math.sqrt(2)
-  np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
 
 
 def test_a_new_whitened_flow_costs_no_transport():
